@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
-from tocsin.core.text_index import kept
+from tocsin.core.db.trigram_index import kept
 
 #: One alert in so many is live. Its number says when it was opened.
 LIVE_EVERY = 250

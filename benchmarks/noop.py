@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tocsin.core.http import Receive, Scope, Send
-from tocsin.core.http_server import listen, make_server
+from tocsin.core.net.asgi import Receive, Scope, Send
+from tocsin.core.net.http_server import listen, make_server
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

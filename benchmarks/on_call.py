@@ -11,11 +11,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from benchmarks.harness import SECONDS, report
-from tocsin.oncall import rota, schedules
-from tocsin.oncall.holiday_days import HolidayDays
-from tocsin.oncall.plans import Absence, GroupPlan, Member, Person
-from tocsin.oncall.schedules import Override
-from tocsin.people.members import MemberRole
+from tocsin.oncall.calculation import final_schedule, schedules
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, Member, Person
+from tocsin.oncall.calculation.holiday_calendars import HolidayDays
+from tocsin.oncall.calculation.schedules import Override
+from tocsin.people.member_roles import MemberRole
 
 #: A second of `make test-all` is enough for a tenth of the groups.
 GROUPS = 1000 if SECONDS > 1 else 50
@@ -91,11 +91,14 @@ def main() -> None:
     loaded: list[GroupPlan] = []
     loading = spent(lambda: loaded.extend(group(number) for number in range(GROUPS)))
     # The holidays of the years looked at are worked out once a process, and are not part of an answer.
-    rota.timeline(loaded[0], BEGIN, BEGIN + timedelta(days=366))
+    final_schedule.timeline(loaded[0], BEGIN, BEGIN + timedelta(days=366))
     moments = [BEGIN + timedelta(minutes=chance.randrange(525_600)) for _ in loaded]
-    instants = [spent(lambda p=plan, at=at: rota.on_call(p, at)) for plan, at in zip(loaded, moments, strict=True)]
+    instants = [
+        spent(lambda p=plan, at=at: final_schedule.on_call(p, at)) for plan, at in zip(loaded, moments, strict=True)
+    ]
     months = [
-        spent(lambda p=plan, at=at: rota.timeline(p, at, at + MONTH)) for plan, at in zip(loaded, moments, strict=True)
+        spent(lambda p=plan, at=at: final_schedule.timeline(p, at, at + MONTH))
+        for plan, at in zip(loaded, moments, strict=True)
     ]
     zone = ZoneInfo("Europe/Zurich")
     conversion = spent(lambda: [at.astimezone(zone) for at in moments]) / len(moments)

@@ -28,12 +28,13 @@ from pytest_django import DjangoDbBlocker
 
 from tests.emptying import Emptied
 from tests.support.ready import copy_data
-from tocsin.core import database as tocsin_database
-from tocsin.core import embedded_account, embedded_server
-from tocsin.core.embedded_account import Account
-from tocsin.core.embedded_binaries import Binaries, bundled, reachable_by
-from tocsin.core.embedded_server import Server
-from tocsin.core.embedded_settings import settings
+from tocsin.core.db import database as tocsin_database
+from tocsin.core.embedded_postgres import server as embedded_server
+from tocsin.core.embedded_postgres import system_user
+from tocsin.core.embedded_postgres.binaries import Binaries, bundled, reachable_by
+from tocsin.core.embedded_postgres.server import Server
+from tocsin.core.embedded_postgres.settings import settings
+from tocsin.core.embedded_postgres.system_user import Account
 
 TEMPLATE = "template_tocsin"
 _PREFIX = "tocsin-tests-"
@@ -152,11 +153,11 @@ def _started(server: Server) -> Iterator[Postgres]:
 
 def _make_data(server: Server) -> None:
     """Makes a data directory with the migrated template, for every test process to copy."""
-    from tocsin.core import schema
+    from tocsin.core.db import migrate
 
     embedded_server.create(server, sync=False)
     with _started(server) as postgres, in_use(postgres.make(TEMPLATE)):
-        schema.migrate()
+        migrate.migrate()
 
 
 @pytest.fixture(scope="session")
@@ -234,7 +235,7 @@ def in_use(url: str) -> Iterator[None]:
 
 def server_in(home: Path) -> Server:
     """A server of its own in a folder, not made yet."""
-    account = embedded_account.find_or_make() if os.geteuid() == 0 else None
+    account = system_user.find_or_make() if os.geteuid() == 0 else None
     run = home / "run"
     run.mkdir(mode=0o700)
     if account is not None:

@@ -16,9 +16,9 @@ from pathlib import Path
 import psycopg
 
 from tests.postgres import server_in
-from tocsin.core import embedded_server
-from tocsin.core.embedded_account import RunAs
-from tocsin.core.embedded_server import SUPERUSER, Server
+from tocsin.core.embedded_postgres import server as embedded_server
+from tocsin.core.embedded_postgres.server import SUPERUSER, Server
+from tocsin.core.embedded_postgres.system_user import RunAs
 
 _REPLICATES = {"wal_level": "replica", "max_wal_senders": "5", "synchronous_commit": "on"}
 

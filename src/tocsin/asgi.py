@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from functools import partial
 from urllib.parse import urlsplit
 
-from tocsin.core import config
-from tocsin.core.client_limits import ClientLimit
-from tocsin.core.http import (
+from tocsin.core.config import environment
+from tocsin.core.net.asgi import (
     App,
     Bodies,
     Busy,
@@ -28,8 +27,9 @@ from tocsin.core.http import (
     limit_key,
     refuse,
 )
-from tocsin.core.http import headers as headers_of
-from tocsin.inbound.asgi import PREFIXES as INBOUND
+from tocsin.core.net.asgi import headers as headers_of
+from tocsin.core.net.client_limits import ClientLimit
+from tocsin.inbound.app import PREFIXES as INBOUND
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def for_django(scope: Scope) -> Scope:
 
     Only a trusted proxy is believed when it says that a browser came by https.
     """
-    base = config.current().base_url
+    base = environment.current().base_url
     headers = [
         (key, value)
         for key, value in scope["headers"]

@@ -14,29 +14,30 @@ import psycopg
 from django.db import connections
 
 from tocsin.asgi import FrontDoor
-from tocsin.core import clock, database
-from tocsin.core.database import CHANNEL
-from tocsin.core.eager import EagerConnection
-from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.db import database
+from tocsin.core.db.database import CHANNEL
+from tocsin.core.db.pipelined_connection import EagerConnection
+from tocsin.core.db.start_up import wait_for_database
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import TocsinError
-from tocsin.core.http import Bodies
 from tocsin.core.ids import uuid7
-from tocsin.core.loops import Worker
-from tocsin.core.start_up import wait_for_database
-from tocsin.inbound import loop as inbound
-from tocsin.inbound.asgi import Inbound
-from tocsin.inbound.committer import Committer
-from tocsin.inbound.mail.listener import MailDoor
-from tocsin.inbound.registry import Registry
-from tocsin.inbound.short_way import ShortWay
-from tocsin.notify import loop as outbox
-from tocsin.notify.preload import preload
-from tocsin.operate import loop as operate
-from tocsin.operate.presence import Presence, Turned
-from tocsin.operate.probes import Probes
-from tocsin.outbound import outbox as outbound
-from tocsin.pages.way import Pages
-from tocsin.web import hub, live
+from tocsin.core.net.asgi import Bodies
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Worker
+from tocsin.inbound.app import Inbound
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.email.smtp_listener import MailDoor
+from tocsin.inbound.http.fast_path import ShortWay
+from tocsin.inbound.processing import drain as inbound
+from tocsin.inbound.processing.committer import Committer
+from tocsin.notify import worker as outbox
+from tocsin.notify.text.preload import preload
+from tocsin.operate import tasks as operate
+from tocsin.operate.http.probes import Probes
+from tocsin.operate.node_heartbeat import Presence, Turned
+from tocsin.outbound.delivery import dispatcher as outbound
+from tocsin.web.sse import broadcaster, endpoint
+from tocsin.web_process.proxy import Pages
 from tocsin.wiring import loops
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Node:
             bodies=self._bodies,
             probes=self.probes,
             inbound=self.inbound,
-            live=live.live if self._pages is not None else None,
+            live=endpoint.live if self._pages is not None else None,
             pages=self._pages,
         )
 
@@ -122,7 +123,7 @@ class Node:
     def end_streams(self) -> None:
         """Ends the live streams: they would hold up the server's graceful end."""
         if self._pages is not None:
-            live.stop()
+            endpoint.stop()
 
     def stop(self) -> None:
         """Ends the threads: what was taken is finished, nothing new is begun."""
@@ -162,7 +163,7 @@ class Node:
                 with database.connect(name="tocsin listener") as connection:
                     connection.execute(f"LISTEN {CHANNEL}".encode())
                     self._registry.refresh()
-                    hub.hub.start()
+                    broadcaster.hub.start()
                     self._wake_all()
                     self._listen_on(connection)
             except psycopg.Error as error:
@@ -195,7 +196,7 @@ class Node:
 
     def _pass_on(self, topics: set[str]) -> None:
         self.worker.wake(topics)
-        hub.publish(topics)
+        broadcaster.publish(topics)
 
     def _wake_all(self) -> None:
         self.worker.wake({topic for loop in self.worker.loops for topic in loop.topics})

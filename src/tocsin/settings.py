@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 from django.contrib.messages import constants as message_levels
 from django.utils.csp import CSP
 
-from tocsin.core import config, crypto, database
-from tocsin.web import assets
+from tocsin.core.config import crypto, environment
+from tocsin.core.db import database
+from tocsin.web.http import assets
 
-CONFIG = config.current()
+CONFIG = environment.current()
 PACKAGE = Path(__file__).resolve().parent
 
 DEBUG = CONFIG.debug
@@ -31,7 +32,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 SESSION_COOKIE_NAME = "tocsin_session"
 CSRF_COOKIE_NAME = "tocsin_csrf"
 SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
-SESSION_ENGINE = "tocsin.web.session_store"
+SESSION_ENGINE = "tocsin.web.accounts.session_store"
 # Nothing to other hosts. "no-referrer" would make browsers send `Origin: null` with forms, which CSRF checks refuse.
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
@@ -70,9 +71,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "tocsin.web.middleware.Moment",
+    "tocsin.web.http.middleware.Moment",
     "django.middleware.security.SecurityMiddleware",
-    "tocsin.web.static_files.StaticFiles",
+    "tocsin.web.http.static_files.StaticFiles",
     # A list of alerts is a tenth of its size on a phone's slow line. What could be guessed by a page's length (BREACH)
     # is blurred: each answer is longer by a random part, and its token against forgeries is masked anew.
     "django.middleware.gzip.GZipMiddleware",
@@ -82,8 +83,8 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "tocsin.web.middleware.SignInRequired",
-    "tocsin.web.middleware.Reader",
+    "tocsin.web.http.middleware.SignInRequired",
+    "tocsin.web.http.middleware.Reader",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -116,12 +117,12 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.contrib.auth.context_processors.auth",
                 "django.template.context_processors.i18n",
                 "django.contrib.messages.context_processors.messages",
-                "tocsin.web.context.shell",
+                "tocsin.web.navigation.shell",
             ],
             "builtins": [
                 "django.templatetags.i18n",
                 "django.templatetags.static",
-                "tocsin.web.templatetags.parts",
+                "tocsin.web.templatetags.ui_tags",
             ],
         },
     }
@@ -192,22 +193,22 @@ MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = urlsplit(CONFIG.public_url).hostname in ("l
 MFA_TOTP_ISSUER = "Tocsin"
 MFA_TOTP_TOLERANCE = 1
 
-# Everything below the digest may be kept by browsers for ever: see web/assets.py.
+# Everything below the digest may be kept by browsers for ever: see web/http/assets.py.
 STATIC_URL = assets.static_url()
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 WHITENOISE_IMMUTABLE_FILE_TEST = assets.is_immutable
 WHITENOISE_MIMETYPES = {".webmanifest": "application/manifest+json"}
 
-CSRF_FAILURE_VIEW = "tocsin.web.errors.csrf_failed"
-FORM_RENDERER = "tocsin.web.rendering.FormRenderer"
+CSRF_FAILURE_VIEW = "tocsin.web.http.errors.csrf_failed"
+FORM_RENDERER = "tocsin.web.ui.rendering.FormRenderer"
 MESSAGE_TAGS = {
     message_levels.INFO: "",
     message_levels.SUCCESS: "ok",
     message_levels.WARNING: "wait",
     message_levels.ERROR: "now",
 }
-MAILERS = {"default": {"BACKEND": "tocsin.web.mail.Backend"}}
+MAILERS = {"default": {"BACKEND": "tocsin.web.account_mail.Backend"}}
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = CONFIG.email_from or f"Tocsin <tocsin@{urlsplit(CONFIG.public_url).hostname}>"
 
 LANGUAGE_CODE = "en"

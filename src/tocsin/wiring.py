@@ -4,45 +4,51 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tocsin.alerts import needs, reactors, rows
-from tocsin.core import dependents
-from tocsin.core.loops import Loop
-from tocsin.escalation import at_work, departed, reachable
-from tocsin.escalation import commands as policies
-from tocsin.escalation import loop as escalation
-from tocsin.escalation import reactor as escalation_reactor
-from tocsin.inbound import client_tables, other_side
-from tocsin.inbound import commands as integrations
-from tocsin.inbound import loop as inbound
+from tocsin.alerts import change_handlers, store, user_references
+from tocsin.core import object_hooks
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.escalation import listener as escalation_reactor
+from tocsin.escalation import tasks as escalation
+from tocsin.escalation.actions import deactivated_users
+from tocsin.escalation.changes import commands as policies
+from tocsin.escalation.changes import deletion_guards, reachability
+from tocsin.inbound.admin import client_tables
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.deciding import echo_suppression
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.registry import Registry
-from tocsin.notify import another_look, duty_notices, erasing, phones, telling
-from tocsin.notify import loop as notify
-from tocsin.notify import reactor as notify_reactor
-from tocsin.notify.channels.chat_services import addresses as service_addresses
-from tocsin.notify.channels.common import PHONES
-from tocsin.notify.channels.registry import CHANNELS
-from tocsin.oncall import commands as oncall
-from tocsin.oncall import imports_loop
-from tocsin.operate import loop as operate
+from tocsin.inbound.processing import drain as inbound
+from tocsin.notify import erasure, reschedule
+from tocsin.notify import listener as notify_reactor
+from tocsin.notify import worker as notify
+from tocsin.notify.channels import chat_addresses as service_addresses
+from tocsin.notify.channels import phone_entry
+from tocsin.notify.enqueue import shift_reminders
+from tocsin.notify.provider_settings import PHONES
+from tocsin.notify.registry import CHANNELS
+from tocsin.notify.text import localization
+from tocsin.oncall.calendars import calendar_import_worker
+from tocsin.oncall.changes import commands as oncall
+from tocsin.operate import tasks as operate
 from tocsin.outbound import commands as outbound
-from tocsin.outbound import outbox as outbound_outbox
-from tocsin.outbound import own_writes, preparing
-from tocsin.outbound import reactor as outbound_reactor
-from tocsin.outbound.connectors.haloitsm import looking
-from tocsin.outbound.connectors.haloitsm.preparing import HaloPreparer
+from tocsin.outbound.delivery import dispatcher as outbound_outbox
+from tocsin.outbound.delivery import job_hooks
+from tocsin.outbound.halo_sync import poller
+from tocsin.outbound.halo_sync.job_context import HaloPreparer
+from tocsin.outbound.writeback import listener as outbound_reactor
+from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
 from tocsin.web.told import told_in
 from tocsin.workflows import commands as workflows
-from tocsin.workflows import loop as workflow_loop
-from tocsin.workflows import reactor as workflow_reactor
+from tocsin.workflows.run import listener as workflow_reactor
+from tocsin.workflows.run import tasks as workflow_loop
 
 #: The channels that take a chat or push service's own address.
 _SERVICE_CHANNELS = ("chat", "push")
 
 #: Who knows what still needs an object of a lower room, so that it is not deleted from under it.
 _NEEDS = (
-    ("user", needs.needs_user),
+    ("user", user_references.needs_user),
     ("user", oncall.needs_user),
     ("user", policies.needs_user),
     ("user", integrations.needs_user),
@@ -50,8 +56,8 @@ _NEEDS = (
     ("group", policies.needs_group),
     ("group", integrations.needs_group),
     ("group", outbound.needs_group),
-    ("group", at_work.needs_group),
-    ("schedule", at_work.needs_schedule),
+    ("group", deletion_guards.needs_group),
+    ("schedule", deletion_guards.needs_schedule),
     ("policy", policies.needs_policy),
     ("policy", integrations.needs_policy),
     ("group", client_tables.needs_group),
@@ -73,21 +79,21 @@ _NEEDS = (
 def install() -> None:
     """Hangs the higher rooms' functions on the lower rooms' hooks. Called once, when all models are loaded."""
     # The order is that of the transaction: first the runs, then what people are told of it.
-    reactors.register(escalation_reactor.follow)
-    reactors.register(notify_reactor.all_clear)
-    reactors.register(outbound_reactor.follow)
-    reactors.register(workflow_reactor.follow)
-    preparing.register("haloitsm", HaloPreparer())
-    other_side.register(own_writes.ask, own_writes.keep)
-    rows.register_asked(escalation.asked)
-    telling.tell_by(told_in)
+    change_handlers.register(escalation_reactor.follow)
+    change_handlers.register(notify_reactor.all_clear)
+    change_handlers.register(outbound_reactor.follow)
+    change_handlers.register(workflow_reactor.follow)
+    job_hooks.register("haloitsm", HaloPreparer())
+    echo_suppression.register(recent_writes.ask, recent_writes.keep)
+    store.register_asked(escalation.asked)
+    localization.tell_by(told_in)
     for noun, ask in _NEEDS:
-        dependents.register(noun, ask)
-    reachable.register(integrations.uses_of_policy)
-    dependents.register_forgetting("user", erasing.forget)
-    dependents.register_following("user", another_look.of_person)
+        object_hooks.register(noun, ask)
+    reachability.register(integrations.uses_of_policy)
+    object_hooks.register_forgetting("user", erasure.forget)
+    object_hooks.register_following("user", reschedule.of_person)
     for name, channel in CHANNELS.items():
-        check = phones.as_entered(channel) if name in PHONES else channel.address
+        check = phone_entry.as_entered(channel) if name in PHONES else channel.address
         addresses.register(name, check, service_addresses.own_server if name in _SERVICE_CHANNELS else None)
 
 
@@ -96,12 +102,12 @@ def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:
     return (
         *inbound.loops(registry),
         escalation.loop(),
-        departed.loop(),
+        deactivated_users.loop(),
         *notify.loops(),
-        *duty_notices.loops(),
-        imports_loop.loop(),
+        *shift_reminders.loops(),
+        calendar_import_worker.loop(),
         *outbound_outbox.loops(),
-        *looking.loops(outbound_outbox.shared().directory),
+        *poller.loops(outbound_outbox.shared().directory),
         workflow_loop.loop(),
         *operate.loops(),
     )

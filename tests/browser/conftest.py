@@ -17,11 +17,11 @@ from tests.browser.desk import Desk
 from tests.browser.running import Running, serve
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.postgres import Postgres, new_database
-from tocsin.alerts import commands
+from tocsin.alerts import service
+from tocsin.alerts.commands import SYSTEM, Close
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import SYSTEM, Close
 from tocsin.alerts.states import LIVE
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 
 # A page that is right is seen at once; how long a wrong one is waited for costs nothing, and processors may be busy.
 expect.set_options(timeout=15_000)
@@ -86,7 +86,7 @@ def desk(shared_desk: Desk) -> Iterator[Desk]:
     """A small service desk in the database of `running`, without an open alert."""
     yield shared_desk
     for number in Alert.objects.filter(status__in=LIVE).values_list("pk", flat=True):
-        commands.act(number, Close(actor=SYSTEM), now=clock.now())
+        service.act(number, Close(actor=SYSTEM), now=clock.now())
 
 
 @pytest.fixture

@@ -12,19 +12,19 @@ from typing import Any
 import httpx
 
 from tests.browser.running import PATIENCE
-from tocsin.access import installation, tokens
+from tocsin.access import settings_commands, tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import clock
-from tocsin.escalation import commands as policies
-from tocsin.inbound import commands as integrations
-from tocsin.inbound import secrets
-from tocsin.oncall import commands as oncall
-from tocsin.oncall import overrides, specs, swaps
-from tocsin.oncall.swaps import Stretch
+from tocsin.core.runtime import clock
+from tocsin.escalation.changes import commands as policies
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.admin import secrets
+from tocsin.oncall.changes import commands as oncall
+from tocsin.oncall.changes import overrides, specs, swaps
+from tocsin.oncall.changes.swaps import Stretch
 from tocsin.outbound import commands as outbound
-from tocsin.people import absences, groups
-from tocsin.people import commands as people
-from tocsin.people.members import MemberRole
+from tocsin.people.changes import groups, out_of_office
+from tocsin.people.changes import users as people
+from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
 from tocsin.workflows import commands as workflows
 
@@ -70,7 +70,7 @@ def set_up() -> Desk:
     """People, group, policy and two integrations, over the database in use."""
     now = clock.now()
     # Each page by itself and at once: nobody here waits for a bundle.
-    installation.change_settings({"bundle_pages": False}, actor=COMMAND_LINE, now=now)
+    settings_commands.change_settings({"bundle_pages": False}, actor=COMMAND_LINE, now=now)
     for username, name, role, phone in _PEOPLE:
         methods = [{"label": "Email-Official", "channel": "email", "address": f"{username}@example.org"}]
         if phone:
@@ -164,7 +164,7 @@ def plan_duty() -> Duty:
     )  # fmt: skip
     chen, alice = User.objects.get(username="chen"), User.objects.get(username="alice")
     away = {"from": specs.write_moment(now + 48 * hour), "to": specs.write_moment(now + 30 * 24 * hour)}
-    absence = absences.save_absence(chen, away, actor=COMMAND_LINE, now=now)
+    absence = out_of_office.save_absence(chen, away, actor=COMMAND_LINE, now=now)
     swaps.ask(
         schedule, Stretch(now, now + 15 * hour, MemberRole.PRIMARY), asked_by=override.user, asked=alice,
         in_return=None, message="My daughter's concert", actor=COMMAND_LINE, now=now,

@@ -20,11 +20,11 @@ from tests.doubles.smtp import smtp_double
 from tests.postgres import Postgres, new_database
 from tests.store.ingest import make_integration
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import clock
+from tocsin.core.runtime import clock
+from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.outcomes import MessageStatus
 from tocsin.outbound.models import OutboundIntegration
-from tocsin.people import commands as people
+from tocsin.people.changes import users as people
 from tocsin.people.models import User
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.models import Workflow

@@ -17,8 +17,8 @@ from tests.browser.running import PATIENCE, Running, serve
 from tests.browser.test_every_page import sign_in
 from tests.support.signing_in import open_home
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import clock
-from tocsin.people import commands as people
+from tocsin.core.runtime import clock
+from tocsin.people.changes import users as people
 from tocsin.people.models import User
 
 pytestmark = pytest.mark.browser

@@ -12,10 +12,10 @@ from tests.browser.browsing import visitor
 from tests.browser.running import serve
 from tests.browser.test_every_page import SMALLEST, sign_in
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import clock
-from tocsin.escalation.commands import save_policy
-from tocsin.oncall.commands import save_schedule
-from tocsin.people import groups
+from tocsin.core.runtime import clock
+from tocsin.escalation.changes.commands import save_policy
+from tocsin.oncall.changes.commands import save_schedule
+from tocsin.people.changes import groups
 from tocsin.people.models import User
 
 pytestmark = pytest.mark.browser

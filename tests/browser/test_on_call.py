@@ -12,7 +12,7 @@ from tests.browser import desk as desks
 from tests.browser.browsing import visitor
 from tests.browser.running import serve
 from tests.browser.test_every_page import sign_in
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 from tocsin.oncall.models import Override
 
 pytestmark = pytest.mark.browser

@@ -13,9 +13,9 @@ from tests.browser.browsing import visitor
 from tests.browser.running import PATIENCE, serve
 from tests.browser.test_every_page import sign_in
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import clock
-from tocsin.inbound import commands as integrations
-from tocsin.inbound import secrets
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.admin import secrets
 
 pytestmark = pytest.mark.browser
 

@@ -17,8 +17,8 @@ from psycopg import sql
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.smoke.running import CONFIGURATION, Tocsin
-from tocsin.core import crypto
-from tocsin.core.embedded import DATABASE, EmbeddedPostgres
+from tocsin.core.config import crypto
+from tocsin.core.embedded_postgres.lifecycle import DATABASE, EmbeddedPostgres
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.rows import dict_row
 
-from tocsin.core.embedded import EmbeddedPostgres
-from tocsin.core.embedded_server import SUPERUSER
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.embedded_postgres.server import SUPERUSER
 
 PROGRAM = Path(sys.executable).with_name("tocsin")
 

@@ -16,7 +16,7 @@ from tests.doubles.http import http_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.smoke.load import Load, named, nothing_answered_is_lost, send_again
 from tests.smoke.running import CONFIGURATION, DOOR, Node, Tocsin, ask, ticket, until
-from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
 
 def is_ready(node: Node) -> bool:

@@ -23,7 +23,7 @@ def test_the_process_that_makes_pages_may_be_killed_and_ends_with_the_node(singl
     assert ask("GET", f"{node.url}/account/login/").status == 200
     second = pages_of(node)
     assert second != first
-    assert b"tocsin.pages.process" in command_of(second)
+    assert b"tocsin.web_process.process" in command_of(second)
     assert "ended with -9, and is started again" in node.log
     assert ask("GET", f"{node.url}/readyz").status == 200
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.store.halo import Pair, pair
 from tests.store.sending import allow_loopback
-from tocsin.core.embedded_place import apart
+from tocsin.core.embedded_postgres.layout import apart
 
 
 @pytest.fixture

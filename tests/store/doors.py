@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import uvicorn
 
-from tocsin.core import config
-from tocsin.core.http import Bodies, Message
-from tocsin.inbound import secrets
-from tocsin.inbound.asgi import Inbound
-from tocsin.inbound.committer import Committer
+from tocsin.core.config import environment
+from tocsin.core.net.asgi import Bodies, Message
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.app import Inbound
+from tocsin.inbound.config.registry import Registry
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.registry import Registry
+from tocsin.inbound.processing.committer import Committer
 
 JSON = {"content-type": "application/json"}
 
@@ -146,8 +146,8 @@ def served(
 
 def publish(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes `url` the installation's public address."""
-    public = replace(config.current(), base_url=url)
-    monkeypatch.setattr(config, "current", lambda: public)
+    public = replace(environment.current(), base_url=url)
+    monkeypatch.setattr(environment, "current", lambda: public)
 
 
 def path_of(integration: Integration) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
 
 def value(url: str, query: str) -> Any:

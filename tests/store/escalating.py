@@ -9,18 +9,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.store.people import ACTOR, make_user
-from tocsin.alerts import commands, reactors, rows
-from tocsin.alerts.commands import Outcome
+from tocsin.alerts import change_handlers, service, store
+from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.commands import Actor, Command, NewEvent
 from tocsin.alerts.models import Alert
-from tocsin.alerts.openings import NewAlert
-from tocsin.alerts.orders import Actor, Command, NewEvent
-from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts.new_alert import NewAlert
+from tocsin.alerts.service import Outcome
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.escalation import loop, reactor
-from tocsin.escalation.commands import save_policy
+from tocsin.escalation import listener, tasks
+from tocsin.escalation.changes.commands import save_policy
 from tocsin.escalation.models import Policy, Run
 from tocsin.notify.models import Notification
-from tocsin.people import groups
+from tocsin.people.changes import groups
 from tocsin.people.models import Group, User
 
 STEPS: list[dict[str, Any]] = [
@@ -33,13 +33,13 @@ STEPS: list[dict[str, Any]] = [
 @contextmanager
 def wired() -> Iterator[None]:
     """The reactor and the look-up of who was asked, hung up for the time of a test."""
-    before = list(reactors._reactors), list(rows._asked)
-    reactors.register(reactor.follow)
-    rows.register_asked(loop.asked)
+    before = list(change_handlers._reactors), list(store._asked)
+    change_handlers.register(listener.follow)
+    store.register_asked(tasks.asked)
     try:
         yield
     finally:
-        reactors._reactors[:], rows._asked[:] = before
+        change_handlers._reactors[:], store._asked[:] = before
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Desk:
     """Alice is primary, Bob secondary, Carol manager, Erin administrates. Time is told by `at`, in minutes."""
 
     start: datetime
-    keeper: loop.Escalation = field(default_factory=loop.Escalation)
+    keeper: tasks.Escalation = field(default_factory=tasks.Escalation)
     users: dict[str, User] = field(default_factory=dict)
     group: Group = field(default_factory=Group)
     policy: Policy = field(default_factory=Policy)
@@ -100,10 +100,10 @@ class Desk:
             0, Priority.HIGH, subject, self.at(minute), columns={"client": "Acme"}, integration_id=integration
         )
         event = NewEvent(0, EventKind.OPENED, self.at(minute), self.actor("erin"), "Erin opened it by hand.")
-        return commands.open_by_hand(alert, self.paging(**paging), event, now=self.at(minute))
+        return service.open_by_hand(alert, self.paging(**paging), event, now=self.at(minute))
 
     def act(self, alert: int, command: Command, minute: float) -> Outcome:
-        return commands.act(alert, command, now=self.at(minute))
+        return service.act(alert, command, now=self.at(minute))
 
     def turn(self, minute: float) -> None:
         """One turn of the loop, until nothing is due."""

@@ -11,24 +11,24 @@ from typing import Any
 from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENTS, Halo, HaloServer, running
 from tests.store import outbound
 from tests.store.people import ACTOR, make_user
-from tocsin.alerts import commands as alerts
+from tocsin.alerts import service as alerts
+from tocsin.alerts.commands import Actor, Command
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.orders import Actor, Command
 from tocsin.alerts.states import LIVE, ActorKind
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.ids import uuid7
-from tocsin.inbound import batch
-from tocsin.inbound import commands as integrations
-from tocsin.inbound.decode import decode
-from tocsin.inbound.loop import drain
-from tocsin.inbound.messages import Incoming, Stored
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.config.registry import Registry
 from tocsin.inbound.models import InboundMessage
-from tocsin.inbound.registry import Registry
+from tocsin.inbound.parsing.decode import decode
+from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.drain import drain
+from tocsin.inbound.storage.messages import Incoming, Stored
 from tocsin.outbound import commands
-from tocsin.outbound.connectors.haloitsm import asking, looking
-from tocsin.outbound.directory import Directory
+from tocsin.outbound.delivery.dispatcher import Outbox
+from tocsin.outbound.delivery.integration_pool import Directory
+from tocsin.outbound.halo_sync import lookup_before_decide, poller
 from tocsin.outbound.models import Call, Standing
-from tocsin.outbound.outbox import Outbox
 from tocsin.people.models import User
 
 
@@ -111,7 +111,7 @@ class Pair:
         for _ in range(turns):
             was_busy = outbound.turn(self.box)
             sent = self.server.hooks.run()
-            asked = asking.ask_about(self.directory, lambda: self.now)
+            asked = lookup_before_decide.ask_about(self.directory, lambda: self.now)
             drained = drain(self.registry, self.numbers, self.now)
             if not (was_busy or sent or asked or drained):
                 return
@@ -120,7 +120,7 @@ class Pair:
         """One look at Halo, due or not."""
         self.seconds = self.seconds if seconds is None else seconds
         Standing.objects.filter(pk=self.outbound.pk).update(look_at=self.now)
-        assert looking.look(self.directory, lambda: self.now)
+        assert poller.look(self.directory, lambda: self.now)
 
     def log(self, summary: str = "VPN down", **fields: Any) -> int:
         """A new ticket in Halo, heard of here."""

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tocsin.core import configuration, crypto, database
+from tocsin.core.config import config_version, crypto
+from tocsin.core.db import database
 from tocsin.core.ids import token, token_hash, uuid7
-from tocsin.inbound import batch
-from tocsin.inbound.decode import decode
-from tocsin.inbound.messages import Incoming, Stored
+from tocsin.inbound.config.registry import Registry
 from tocsin.inbound.models import Integration, IntegrationVersion
-from tocsin.inbound.registry import Registry
+from tocsin.inbound.parsing.decode import decode
+from tocsin.inbound.processing import batch
+from tocsin.inbound.storage.messages import Incoming, Stored
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -35,7 +36,7 @@ def make_integration(name: str = "HaloITSM", kind: str = "haloitsm", **fields: A
         integration=integration, number=1, definition=definition, created_at=NOW
     )
     integration.save()
-    configuration.changed()
+    config_version.changed()
     return integration
 
 
@@ -83,7 +84,7 @@ class Ingest:
 def message(integration: Integration, payload: Mapping[str, Any] | bytes, now: datetime = NOW) -> Incoming:
     """One message as the door makes it."""
     raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    from tocsin.inbound.loop import element_of
+    from tocsin.inbound.processing.drain import element_of
 
     return Incoming(uuid7(), integration.pk, now, raw, element_of(raw, "application/json", lenient=True))
 

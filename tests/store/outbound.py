@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.store.people import ACTOR
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.outbound import commands
+from tocsin.outbound.delivery.dispatcher import Outbox
+from tocsin.outbound.delivery.queue import NewCall, queue
 from tocsin.outbound.models import Call, OutboundIntegration, Standing
-from tocsin.outbound.outbox import Outbox
-from tocsin.outbound.queue import NewCall, queue
 
 
 @dataclass

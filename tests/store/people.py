@@ -8,8 +8,8 @@ from datetime import datetime
 
 from tests.store.locks import wait_for_waiters
 from tocsin.access.audit import Actor
-from tocsin.core import dependents
-from tocsin.people import commands, groups
+from tocsin.core import object_hooks
+from tocsin.people.changes import groups, users
 from tocsin.people.models import Group, User
 
 ACTOR = Actor(None, "Test", "yaml")
@@ -18,7 +18,7 @@ ACTOR = Actor(None, "Test", "yaml")
 def make_user(username: str, now: datetime, **spec: object) -> User:
     """A responder with one contact method by e-mail."""
     whole = {"username": username, "email": f"{username}@example.org", **spec}
-    return commands.save_user(whole, actor=ACTOR, now=now)
+    return users.save_user(whole, actor=ACTOR, now=now)
 
 
 def make_group(name: str, now: datetime, members: Sequence[str] = ()) -> Group:
@@ -38,9 +38,9 @@ def while_deleted[T](user: User, work: Callable[[], T], *, now: datetime) -> T:
             wait_for_waiters(unless=begun[0].done)
             return []
 
-        dependents.register("user", needs_nothing)
+        object_hooks.register("user", needs_nothing)
         try:
-            commands.delete_user(user, actor=ACTOR, now=now)
+            users.delete_user(user, actor=ACTOR, now=now)
         finally:
-            dependents._asks["user"].remove(needs_nothing)
+            object_hooks._asks["user"].remove(needs_nothing)
         return begun[0].result()

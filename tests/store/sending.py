@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 
 from tests.store.people import make_user
-from tocsin.alerts import commands, reactors
-from tocsin.alerts.openings import NewAlert
-from tocsin.alerts.orders import SYSTEM, Actor, NewEvent
-from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts import change_handlers, service
+from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.commands import SYSTEM, Actor, NewEvent
+from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.core import config, database, named_secrets
-from tocsin.notify import queue
+from tocsin.core.config import environment, secret_bundle
+from tocsin.core.db import database
+from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.enqueue import queue
 from tocsin.notify.models import Delivery, Provider
-from tocsin.notify.outbox import Outbox
-from tocsin.notify.plan import Start
+from tocsin.notify.rules.page_planner import Start
 from tocsin.people.models import User
 
 
@@ -59,7 +60,7 @@ class Post:
             columns={"client": "Acme", **columns}, integration_id=integration,
         )  # fmt: skip
         event = NewEvent(0, EventKind.OPENED, self.now, SYSTEM, "It was opened.")
-        return commands.open_by_hand(alert, Paging(PagingMode.RECORD), event, now=self.now)
+        return service.open_by_hand(alert, Paging(PagingMode.RECORD), event, now=self.now)
 
     def page(self, alert: int, *names: str, reason: str = "Alice is primary.", **data: Any) -> queue.Queued:
         """Starts paging these people about an alert."""
@@ -69,7 +70,7 @@ class Post:
 
     def act(self, alert: int, command: Any) -> None:
         """A person acts; nothing else follows here: no reactor is installed."""
-        commands.act(alert, command, now=self.now)
+        service.act(alert, command, now=self.now)
 
     def outbox(self, **changes: Any) -> Outbox:
         """One more process's outbox."""
@@ -102,7 +103,7 @@ def provider(name: str, kind: str, channels: Sequence[str], order: int = 1, **se
         kind=kind,
         channels=list(channels),
         settings=settings,
-        secrets=named_secrets.sealed(secrets),
+        secrets=secret_bundle.sealed(secrets),
         order=order,
     )
     changed()
@@ -113,16 +114,16 @@ def changed() -> None:
     """Tells that the configuration changed."""
     from django.db import transaction
 
-    from tocsin.core import configuration
+    from tocsin.core.config import config_version
 
     with transaction.atomic():
-        configuration.changed()
+        config_version.changed()
 
 
 def configured(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Changes the process's own configuration for one test."""
-    whole = replace(config.current(), **changes)
-    monkeypatch.setattr(config, "current", lambda: whole)
+    whole = replace(environment.current(), **changes)
+    monkeypatch.setattr(environment, "current", lambda: whole)
 
 
 def allow_loopback(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
@@ -134,11 +135,11 @@ def allow_loopback(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
 def post_office(now: datetime) -> Iterator[Post]:
     """A post whose outboxes are closed at the end. What else follows an act is left out: here only the outbox works."""
     post = Post(now)
-    before = list(reactors._reactors)
-    reactors._reactors.clear()
+    before = list(change_handlers._reactors)
+    change_handlers._reactors.clear()
     try:
         yield post
     finally:
-        reactors._reactors[:] = before
+        change_handlers._reactors[:] = before
         for box in post.outboxes:
             box.close()

@@ -12,10 +12,9 @@ import pytest
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tests.store.locks import wait_for_waiters
 from tests.store.people import ACTOR, while_deleted
-from tocsin.alerts import commands
-from tocsin.alerts.models import Alert
-from tocsin.alerts.openings import NewAlert
-from tocsin.alerts.orders import (
+from tocsin.alerts import service
+from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.commands import (
     SYSTEM,
     Acknowledge,
     Actor,
@@ -28,15 +27,16 @@ from tocsin.alerts.orders import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts.models import Alert
+from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Run
 from tocsin.inbound.models import Integration
-from tocsin.notify import queue
-from tocsin.notify.plan import Start
-from tocsin.people import commands as people
+from tocsin.notify.enqueue import queue
+from tocsin.notify.rules.page_planner import Start
+from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, User
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -67,22 +67,22 @@ def opened(integration: Integration, ticket: int = 1) -> int:
 
 def test_an_acknowledgement_is_kept_per_person_and_told_on_the_timeline(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    outcome = commands.act(number, Acknowledge(actor=alice), now=NOW)
+    outcome = service.act(number, Acknowledge(actor=alice), now=NOW)
     assert outcome.is_change
-    assert set(commands.state_of(number).acknowledged) == {alice.user_id}
-    again = commands.act(number, Acknowledge(actor=alice), now=NOW)
+    assert set(service.state_of(number).acknowledged) == {alice.user_id}
+    again = service.act(number, Acknowledge(actor=alice), now=NOW)
     assert not again.is_change
     assert Alert.objects.get(pk=number).events.filter(kind="acknowledged").count() == 1
 
 
 def test_a_closed_alert_frees_its_key_and_ends_its_run(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    commands.act(number, Close(actor=alice), now=NOW)
+    service.act(number, Close(actor=alice), now=NOW)
     alert = Alert.objects.get(pk=number)
     assert (alert.status, alert.holds_key) == ("closed", False)
     assert Run.objects.get(alert=number).due_at is None
     with pytest.raises(Rejected, match="already closed by Alice"):
-        commands.act(number, Acknowledge(actor=person("bob")), now=NOW)
+        service.act(number, Acknowledge(actor=person("bob")), now=NOW)
 
 
 def test_of_two_people_at_once_the_first_wins_and_the_second_hears_how_it_stands(integration: Integration) -> None:
@@ -91,7 +91,7 @@ def test_of_two_people_at_once_the_first_wins_and_the_second_hears_how_it_stands
 
     def close(actor: Actor) -> str:
         try:
-            commands.act(number, Close(actor=actor), now=NOW)
+            service.act(number, Close(actor=actor), now=NOW)
         except Rejected as rejected:
             return rejected.code
         return "closed"
@@ -104,26 +104,26 @@ def test_of_two_people_at_once_the_first_wins_and_the_second_hears_how_it_stands
 
 def test_a_reopened_alert_holds_its_key_again_unless_a_newer_one_has_it(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    commands.act(number, Close(actor=alice), now=NOW)
-    commands.act(number, Reopen(actor=alice), now=NOW + timedelta(minutes=5))
+    service.act(number, Close(actor=alice), now=NOW)
+    service.act(number, Reopen(actor=alice), now=NOW + timedelta(minutes=5))
     assert Alert.objects.get(pk=number).holds_key
-    commands.act(number, Close(actor=alice), now=NOW + timedelta(minutes=6))
+    service.act(number, Close(actor=alice), now=NOW + timedelta(minutes=6))
     newer = opened(integration)
     assert newer != number
     with pytest.raises(Rejected) as refused:
-        commands.act(number, Reopen(actor=alice), now=NOW + timedelta(minutes=7))
+        service.act(number, Reopen(actor=alice), now=NOW + timedelta(minutes=7))
     assert refused.value.code == "key_taken"
 
 
 def test_undo_restores_what_was_before_within_a_minute(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    commands.act(number, Close(actor=alice), now=NOW)
-    outcome = commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    service.act(number, Close(actor=alice), now=NOW)
+    outcome = service.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
     assert outcome.alert.status is AlertStatus.OPEN
     assert Alert.objects.get(pk=number).holds_key
-    commands.act(number, Close(actor=alice), now=NOW + timedelta(seconds=40))
+    service.act(number, Close(actor=alice), now=NOW + timedelta(seconds=40))
     with pytest.raises(Rejected):
-        commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=101))
+        service.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=101))
 
 
 @pytest.mark.parametrize("order", [Acknowledge, Close])
@@ -132,9 +132,9 @@ def test_an_alert_without_a_key_holds_none_after_an_undo_either(
 ) -> None:
     alert = NewAlert(0, Priority.HIGH, "VPN down", NOW)
     opened = NewEvent(0, EventKind.OPENED, NOW, SYSTEM, "It was opened.")
-    number = commands.open_by_hand(alert, Paging(PagingMode.RECORD), opened, now=NOW)
-    commands.act(number, order(actor=alice), now=NOW)
-    commands.act(number, Undo(actor=alice), now=NOW)
+    number = service.open_by_hand(alert, Paging(PagingMode.RECORD), opened, now=NOW)
+    service.act(number, order(actor=alice), now=NOW)
+    service.act(number, Undo(actor=alice), now=NOW)
     assert not Alert.objects.get(pk=number).holds_key
 
 
@@ -143,13 +143,13 @@ def test_undo_gives_an_alert_back_to_nobody_whose_account_was_deleted_meanwhile(
     integration: Integration, alice: Actor, order: type[Close | Unassign]
 ) -> None:
     number, dora = opened(integration), person("dora")
-    commands.act(number, Assign(actor=dora, name=dora.name, user_id=dora.user_id), now=NOW)
-    commands.act(number, order(actor=alice), now=NOW)
+    service.act(number, Assign(actor=dora, name=dora.name, user_id=dora.user_id), now=NOW)
+    service.act(number, order(actor=alice), now=NOW)
     people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
-    before = commands.state_of(number)
+    before = service.state_of(number)
     with pytest.raises(Rejected, match="has no account any more; it cannot go back to them"):
-        commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
-    assert commands.state_of(number) == before
+        service.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    assert service.state_of(number) == before
 
 
 @pytest.mark.parametrize("what", ["assign", "acknowledge", "undo"])
@@ -160,10 +160,10 @@ def test_an_alert_does_not_come_to_somebody_who_is_deleted_in_that_moment(
     number, dora = opened(integration), person("dora")
     gives = Assign(actor=alice, name=dora.name, user_id=dora.user_id)
     if what == "undo":
-        commands.act(number, gives, now=NOW)
-        commands.act(number, Unassign(actor=alice), now=NOW)
+        service.act(number, gives, now=NOW)
+        service.act(number, Unassign(actor=alice), now=NOW)
     order = {"assign": gives, "acknowledge": Acknowledge(actor=dora), "undo": Undo(actor=alice)}[what]
-    assert _while_deleted(dora, lambda: commands.act(number, order, now=NOW)) == "not_possible"
+    assert _while_deleted(dora, lambda: service.act(number, order, now=NOW)) == "not_possible"
     alert = Alert.objects.get(pk=number)
     assert (alert.status, alert.acknowledgements.count()) == ("open", 0)
 
@@ -178,7 +178,7 @@ def test_an_alert_can_be_closed_while_somebody_who_was_paged_about_it_is_deleted
         connection.execute(
             "UPDATE notify_delivery SET status = 'delivered', receipt = 'delivered', sent_at = %s", (NOW,)
         )
-    assert _while_deleted(dora, lambda: commands.act(number, Close(actor=alice), now=NOW)) == "done"
+    assert _while_deleted(dora, lambda: service.act(number, Close(actor=alice), now=NOW)) == "done"
     assert Alert.objects.get(pk=number).status == "closed"
 
 
@@ -199,23 +199,23 @@ def test_undo_gives_no_acknowledgement_back_whose_person_was_deleted_meanwhile(
     integration: Integration, alice: Actor
 ) -> None:
     number, dora = opened(integration), person("dora")
-    commands.act(number, Acknowledge(actor=dora), now=NOW)
-    commands.act(number, Assign(actor=alice, name=alice.name, user_id=alice.user_id), now=NOW)
-    commands.act(number, Unassign(actor=alice), now=NOW)
+    service.act(number, Acknowledge(actor=dora), now=NOW)
+    service.act(number, Assign(actor=alice, name=alice.name, user_id=alice.user_id), now=NOW)
+    service.act(number, Unassign(actor=alice), now=NOW)
     people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
     with pytest.raises(Rejected, match="has no account any more"):
-        commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
-    assert commands.state_of(number).status is AlertStatus.OPEN
+        service.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    assert service.state_of(number).status is AlertStatus.OPEN
 
 
 def test_a_merged_alert_keeps_its_key_until_its_parent_ends(integration: Integration, alice: Actor) -> None:
     child, parent = opened(integration, 1), opened(integration, 2)
-    commands.act(child, commands.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
+    service.act(child, service.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
     ingest = Ingest()
     (again,) = ingest.send(integration, halo(1))
     assert (again.status.value, again.alert_id) == ("Mapped Appended", parent)
     assert Alert.objects.get(pk=parent).count == 2
-    commands.act(parent, Cancel(actor=alice), now=NOW)
+    service.act(parent, Cancel(actor=alice), now=NOW)
     assert not Alert.objects.get(pk=child).holds_key
     (fresh,) = ingest.send(integration, halo(1))
     assert fresh.status.value == "Mapped Opened"
@@ -223,7 +223,7 @@ def test_a_merged_alert_keeps_its_key_until_its_parent_ends(integration: Integra
 
 def test_a_close_of_the_source_closes_the_merged_alert_only(integration: Integration, alice: Actor) -> None:
     child, parent = opened(integration, 1), opened(integration, 2)
-    commands.act(child, commands.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
+    service.act(child, service.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
     (closed,) = Ingest().send(integration, halo(1, "Closed"))
     assert (closed.status.value, closed.alert_id) == ("Mapped Closed", child)
     assert [Alert.objects.get(pk=n).status for n in (child, parent)] == ["closed", "open"]
@@ -235,9 +235,9 @@ def test_a_merge_that_comes_while_the_parent_is_being_closed_leaves_no_key_behin
     child, parent = opened(integration, 1), opened(integration, 2)
     with ThreadPoolExecutor(1) as pool:
         with database.transaction() as connection:
-            merged = commands.merge_into(parent, Acknowledge(actor=alice))
-            commands.act_within(connection, child, merged, NOW)
-            closing = pool.submit(commands.act, parent, Close(actor=alice), now=NOW)
+            merged = service.merge_into(parent, Acknowledge(actor=alice))
+            service.act_within(connection, child, merged, NOW)
+            closing = pool.submit(service.act, parent, Close(actor=alice), now=NOW)
             wait_for_waiters()
         closing.result()
     assert [(a.status, a.holds_key) for a in Alert.objects.order_by("id")] == [("merged", False), ("closed", False)]
@@ -248,19 +248,19 @@ def test_a_merge_that_comes_while_the_parent_is_being_closed_leaves_no_key_behin
 def test_holding_an_alert_stops_its_timer_until_then(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
     until = NOW + timedelta(minutes=30)
-    commands.act(number, Hold(actor=alice, until=until), now=NOW)
+    service.act(number, Hold(actor=alice, until=until), now=NOW)
     assert Alert.objects.get(pk=number).hold_until == until
     assert Run.objects.get(alert=number).due_at in (None, until)
 
 
 def test_a_bulk_command_goes_on_after_one_that_is_refused(integration: Integration, alice: Actor) -> None:
     numbers = [opened(integration, ticket) for ticket in (1, 2, 3)]
-    commands.act(numbers[1], Close(actor=alice), now=NOW)
-    answers = commands.act_on_many([*numbers, 999], Assign(actor=alice, name="Alice", user_id=alice.user_id), now=NOW)
+    service.act(numbers[1], Close(actor=alice), now=NOW)
+    answers = service.act_on_many([*numbers, 999], Assign(actor=alice, name="Alice", user_id=alice.user_id), now=NOW)
     assert [isinstance(answer, Rejected) for answer in answers] == [False, True, False, True]
     assert list(Alert.objects.order_by("pk").values_list("status", flat=True)) == ["assigned", "closed", "assigned"]
 
 
 def test_an_alert_that_is_not_there_is_said_to_be_so(alice: Actor) -> None:
     with pytest.raises(Rejected, match="There is no alert 42"):
-        commands.act(42, Close(actor=alice), now=NOW)
+        service.act(42, Close(actor=alice), now=NOW)

@@ -7,13 +7,14 @@ from datetime import datetime
 import pytest
 
 from tests.store.people import ACTOR, make_user
-from tocsin.access import audit, installation
+from tocsin.access import audit, settings_commands
 from tocsin.access.audit import Actor
 from tocsin.access.models import AuditEntry
-from tocsin.core import database, settings_store
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.models import ConfigVersion, Setting
-from tocsin.people import commands
+from tocsin.people.changes import users
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -59,7 +60,7 @@ def test_a_bad_setting_is_refused_by_name_and_nothing_is_written(
     now: datetime, values: dict[str, object], place: str
 ) -> None:
     with pytest.raises(Rejected) as raised:
-        installation.change_settings({"audit_retention_days": 30, **values}, actor=ACTOR, now=now)
+        settings_commands.change_settings({"audit_retention_days": 30, **values}, actor=ACTOR, now=now)
     assert place in raised.value.fields
     assert not isinstance(raised.value, RejectedAll)
     assert not Setting.objects.exists()
@@ -67,7 +68,7 @@ def test_a_bad_setting_is_refused_by_name_and_nothing_is_written(
 
 def test_a_changed_setting_is_read_by_pages_and_loops_and_recorded(now: datetime) -> None:
     assert settings_store.get("message_retention_days") == 90
-    assert installation.change_settings({"message_retention_days": 30, "bundle_pages": True}, actor=ACTOR, now=now)
+    assert settings_commands.change_settings({"message_retention_days": 30, "bundle_pages": True}, actor=ACTOR, now=now)
     assert settings_store.get(settings_store.MESSAGE_RETENTION_DAYS) == 30
     with database.transaction() as connection:
         loaded = settings_store.load(connection)
@@ -76,9 +77,9 @@ def test_a_changed_setting_is_read_by_pages_and_loops_and_recorded(now: datetime
     entry = AuditEntry.objects.get()
     assert (entry.before, entry.after) == ({"message_retention_days": 90}, {"message_retention_days": 30})
     version = ConfigVersion.objects.get().version
-    assert not installation.change_settings({"message_retention_days": 30}, actor=ACTOR, now=now)
+    assert not settings_commands.change_settings({"message_retention_days": 30}, actor=ACTOR, now=now)
     assert ConfigVersion.objects.get().version == version
-    assert installation.change_settings({"message_retention_days": 90}, actor=Actor(None, "x", "web"), now=now)
+    assert settings_commands.change_settings({"message_retention_days": 90}, actor=Actor(None, "x", "web"), now=now)
     assert not Setting.objects.exists()
 
 
@@ -86,11 +87,11 @@ def test_a_deleted_persons_addresses_are_erased_from_the_log(now: datetime) -> N
     user = make_user("alice", now, email="first@example.org")
     methods = [{"label": "Phone", "channel": "sms", "address": "+41791234567"}]
     spec = {"username": "alice", "email": "second@example.org", "contact_methods": methods}
-    commands.save_user(spec, existing=user, actor=ACTOR, now=now)
+    users.save_user(spec, existing=user, actor=ACTOR, now=now)
     for tried in ("First@example.org", "second@example.org"):
         audit.record_sign_in(None, tried, succeeded=False, address="192.0.2.1", now=now)
         audit.record_sign_in(user, tried, succeeded=True, address="192.0.2.1", now=now)
-    commands.delete_user(user, actor=ACTOR, now=now)
+    users.delete_user(user, actor=ACTOR, now=now)
     with database.transaction() as connection:
         log = " ".join(row[0] for row in connection.execute("SELECT t::text FROM access_auditentry t"))
     for address in ("first@example.org", "second@example.org", "+41791234567"):

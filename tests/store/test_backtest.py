@@ -12,20 +12,20 @@ import pytest
 from tests.store.escalating import Desk, wired
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE, Actor
-from tocsin.alerts import commands as alerts
+from tocsin.alerts import service as alerts
+from tocsin.alerts.commands import Actor as AlertActor
+from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Actor as AlertActor
-from tocsin.alerts.orders import Close
 from tocsin.alerts.states import LIVE, ActorKind
-from tocsin.core import configuration
+from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Run
-from tocsin.inbound import commands
+from tocsin.inbound.admin import commands
+from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
-from tocsin.inbound.replay import replay
 from tocsin.simulate import backtest_report
 from tocsin.simulate.backtest import backtest, tally
-from tocsin.simulate.differences import Kind
+from tocsin.simulate.backtest_diff import Kind
 
 ACTOR = Actor(None, "Alice", "web", "127.0.0.1")
 URGENT = {"field": "priority", "operator": "one of", "value": ["critical", "high"]}
@@ -43,7 +43,7 @@ def door() -> Integration:
     desk = Desk(NOW)
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    configuration.changed()
+    config_version.changed()
     return integration
 
 
@@ -159,7 +159,7 @@ def test_a_version_that_cannot_be_used_any_more_is_compared_as_what_it_does(door
     an_evening(door)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
     IntegrationVersion.objects.filter(pk=door.current_id).update(definition=broken)
-    configuration.changed()
+    config_version.changed()
     found = backtest(door, {"rules": {}})
     assert "smells" in found.problem
     assert found.after.opened == 4
@@ -182,7 +182,7 @@ def test_a_thousand_messages_take_less_than_two_seconds_of_a_processor(door: Int
 
 
 def test_a_week_is_counted_by_several_versions_at_once(door: Integration) -> None:
-    from tocsin.inbound import drafts
+    from tocsin.inbound.admin import drafts
 
     an_evening(door)
     doors = [drafts.drafted(door, edit) for edit in ({}, EDITS[2])]

@@ -22,11 +22,12 @@ from tests.unit.notify.test_channels import (
     test_many_threads_share_a_sender,
     test_temporary_trouble_is_temporary,
 )
-from tocsin.core import egress, ids
-from tocsin.notify.channels.chat.channel import ChatChannel
-from tocsin.notify.channels.contract import Account, ProviderKind, Sender
-from tocsin.notify.channels.registry import BUILT_IN
-from tocsin.notify.channels.web_push import devices
+from tocsin.core import ids
+from tocsin.core.net import egress
+from tocsin.notify.channels.chat import ChatChannel
+from tocsin.notify.integrations.web_push import devices
+from tocsin.notify.interfaces import Account, ProviderKind, Sender
+from tocsin.notify.registry import BUILT_IN
 from tocsin.people.models import ContactMethod
 
 __all__ = [

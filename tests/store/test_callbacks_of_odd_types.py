@@ -21,11 +21,11 @@ from twilio.request_validator import RequestValidator
 
 from tests.store.people import make_user
 from tocsin.core.errors import Rejected
-from tocsin.notify.channels.callbacks import Callback, Listener
-from tocsin.notify.channels.contract import Account
-from tocsin.notify.channels.registry import KINDS
-from tocsin.notify.channels.telegram.kind import secret_of
-from tocsin.notify.hearing import Hearing
+from tocsin.notify.event_receiver import Hearing
+from tocsin.notify.integrations.telegram import secret_of
+from tocsin.notify.interfaces import Account
+from tocsin.notify.registry import KINDS
+from tocsin.notify.webhooks import Callback, Listener
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -12,15 +12,16 @@ from tests.store.doors import Doors, doors, path_of, rows
 from tests.store.escalating import Desk, wired
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tests.store.people import make_user
+from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Acknowledge, Assign
 from tocsin.catalogue.kinds import Expectation, Kind, Sample, load_kinds
-from tocsin.core import clock, configuration
+from tocsin.core.config import config_version
+from tocsin.core.runtime import clock
 from tocsin.escalation.models import Run
-from tocsin.inbound import passes
-from tocsin.inbound.explained import explained
+from tocsin.inbound.deciding.alert_creation import COLUMNS
+from tocsin.inbound.http import test_token
+from tocsin.inbound.inspect.message_explanation import explained
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.opening import COLUMNS
 
 #: A kind that is the same as another has that one's samples, which are tried once.
 KINDS = [kind for kind in load_kinds().values() if not kind.same_as]
@@ -40,7 +41,7 @@ def node() -> Iterator[Doors]:
 
 def pass_for(integration: Integration) -> str:
     user = make_user(f"sampler{integration.pk}", NOW)
-    return passes.issue(integration.pk, user.pk, clock.now())[0]
+    return test_token.issue(integration.pk, user.pk, clock.now())[0]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -113,7 +114,7 @@ def desk() -> Desk:
     made = Desk(NOW)
     made.users["alice"].email = "alice.archer@example.org"
     made.users["alice"].save()
-    configuration.changed()
+    config_version.changed()
     return made
 
 
@@ -121,7 +122,7 @@ def desk() -> Desk:
 def door(desk: Desk) -> Integration:
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    configuration.changed()
+    config_version.changed()
     return integration
 
 
@@ -240,7 +241,7 @@ def test_with_the_setting_an_agent_in_the_opening_message_stops_escalation(
     desk: Desk, door: Integration, ticket: Ticket
 ) -> None:
     Integration.objects.filter(pk=door.pk).update(settings={"owned_ticket_stops": True})
-    configuration.changed()
+    config_version.changed()
     ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
     assert ticket.owner() == ("assigned", None, "Noor Haddad")
     desk.through(0, 5, 20)
@@ -291,7 +292,7 @@ def test_a_priority_that_rises_goes_by_the_route_that_it_now_takes(
     }
     door.current.definition = definition  # type: ignore[union-attr]
     door.current.save()  # type: ignore[union-attr]
-    configuration.changed()
+    config_version.changed()
     ticket.says(0, "New", priority={"name": "Low"})
     assert Run.objects.get(alert=ticket.alert.pk).recipient_users == []
     ticket.says(10, priority={"name": "Critical"})
@@ -304,7 +305,7 @@ def test_a_ticket_given_to_another_team_pages_whom_the_routes_name_for_that_team
     when = {"field": "team", "operator": "equals", "value": "Network"}
     door.current.definition = {"routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]}  # type: ignore[union-attr]
     door.current.save()  # type: ignore[union-attr]
-    configuration.changed()
+    config_version.changed()
     ticket.says(0, "New", team="1st Line Support")
     desk.through(0)
     ticket.says(2, team="Network")

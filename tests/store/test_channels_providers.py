@@ -13,11 +13,12 @@ from tests.doubles.smtp import smtp_double
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback, configured
 from tocsin.access.models import AuditEntry
-from tocsin.core import configuration, database, named_secrets
+from tocsin.core.config import config_version, secret_bundle
+from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify import commands
 from tocsin.notify.models import Provider
-from tocsin.notify.providers import Directory
+from tocsin.notify.providers import commands
+from tocsin.notify.providers.pool import Directory
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -104,7 +105,7 @@ def test_a_provider_comes_back_as_it_was_written_without_its_secrets(now: dateti
 def test_a_secret_is_stored_encrypted_and_stands_nowhere_else(now: datetime) -> None:
     made = save(NTFY, now)
     assert "tk_secret" not in f"{made.secrets}{made.settings}"
-    assert named_secrets.opened(made.secrets) == {"token": "tk_secret"}
+    assert secret_bundle.opened(made.secrets) == {"token": "tk_secret"}
     save({**commands.provider_spec(made), "token": "tk_other"}, now, made)
     entries = list(AuditEntry.objects.filter(object_type="provider").order_by("id"))
     assert [entry.action for entry in entries] == ["create", "update"]
@@ -116,7 +117,7 @@ def test_a_secret_is_stored_encrypted_and_stands_nowhere_else(now: datetime) -> 
 def test_a_secret_that_is_not_given_stays_and_an_empty_one_is_forgotten(now: datetime) -> None:
     made = save(NTFY, now)
     save({**commands.provider_spec(made), "order": 2}, now, made)
-    assert named_secrets.opened(made.secrets) == {"token": "tk_secret"}
+    assert secret_bundle.opened(made.secrets) == {"token": "tk_secret"}
     save({**commands.provider_spec(made), "token": ""}, now, made)
     assert made.secrets == ""
 
@@ -145,7 +146,7 @@ def test_a_secret_without_which_nothing_can_be_sent_is_neither_left_out_nor_empt
         assert refused.value.fields == {secret: f"{secret}: is needed."}
     made.refresh_from_db()
     save({**commands.provider_spec(made), "order": 2}, now, made)
-    assert named_secrets.opened(made.secrets) == {secret: spec[secret]}
+    assert secret_bundle.opened(made.secrets) == {secret: spec[secret]}
     # What another kind knew is nothing to this one.
     ntfy = save(NTFY, now)
     with pytest.raises(Rejected, match=f"{secret}: is needed"):
@@ -177,7 +178,7 @@ def test_a_stored_secret_does_not_follow_its_provider_to_another_server(
     assert commands.provider_spec(made)["name"] == spec["name"]
     save({**there, secret: "another"}, now, made)
     save({**commands.provider_spec(made), "order": 3}, now, made)
-    assert named_secrets.opened(made.secrets) == {secret: "another"}
+    assert secret_bundle.opened(made.secrets) == {secret: "another"}
 
 
 def test_what_others_prove_themselves_with_is_not_asked_for_again(now: datetime) -> None:
@@ -185,7 +186,7 @@ def test_what_others_prove_themselves_with_is_not_asked_for_again(now: datetime)
     made = save(spec, now)
     there = {**commands.provider_spec(made), "api_base": "https://slack.proxy.example"}
     save({**there, "bot_token": "xoxb-2"}, now, made)
-    assert named_secrets.opened(made.secrets) == {"bot_token": "xoxb-2", "signing_secret": "s3cret"}
+    assert secret_bundle.opened(made.secrets) == {"bot_token": "xoxb-2", "signing_secret": "s3cret"}
 
 
 def test_a_name_is_taken_once_ignoring_case(now: datetime) -> None:
@@ -205,10 +206,10 @@ def test_two_providers_are_never_called_back_at_the_same_address(now: datetime) 
 def test_saving_the_same_again_changes_nothing(now: datetime) -> None:
     made = save(NTFY, now)
     with database.transaction() as connection:
-        before = configuration.version(connection)
+        before = config_version.version(connection)
     save({**NTFY, "channels": ["ntfy", "push"]}, now, made)
     with database.transaction() as connection:
-        assert configuration.version(connection) == before
+        assert config_version.version(connection) == before
     assert AuditEntry.objects.count() == 1
 
 

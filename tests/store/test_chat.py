@@ -19,15 +19,18 @@ from tests.store.people import ACTOR
 from tests.store.sending import Post, allow_loopback, changed, post_office, provider
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import AlertEvent
-from tocsin.core import clock, database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import commands, contact_tests, replies
-from tocsin.notify.channels.telegram.kind import TelegramKind, secret_of
+from tocsin.core.runtime import clock
+from tocsin.notify.enqueue import contact_tests
+from tocsin.notify.inbound import command_parser
+from tocsin.notify.integrations.telegram import TelegramKind, secret_of
 from tocsin.notify.models import Delivery, Notification, OptOut, ProviderHealth
-from tocsin.notify.plan import Start
-from tocsin.notify.providers import account_of
-from tocsin.people import commands as people
-from tocsin.people import groups
+from tocsin.notify.providers import commands
+from tocsin.notify.providers.pool import account_of
+from tocsin.notify.rules.page_planner import Start
+from tocsin.people.changes import groups
+from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, GroupContact, User
 from tocsin.web.told import told_in
 
@@ -129,8 +132,8 @@ def test_in_a_room_everybody_answers_as_themselves_and_who_is_not_known_hears_so
     group = groups.save_group(spec, actor=ACTOR, now=world.post.now)
     contact = GroupContact.objects.get(group=group)
     alert = world.post.alert()
-    from tocsin.core import database
-    from tocsin.notify import queue
+    from tocsin.core.db import database
+    from tocsin.notify.enqueue import queue
 
     with database.transaction() as connection:
         start = Start(alert, world.post.now, "The step names the room.", group_contact_id=contact.pk)
@@ -188,7 +191,7 @@ def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(worl
     assert said["text"] == f"Sie haben Alarm {alert}."
     # What a carrier takes for STOP is a word like another in a chat, where nobody would say that pages end.
     unknown = world.telegram_update(world.telegram.say("cancel", 123456789, update=2)).json()["text"]
-    assert unknown == told_in(replies.UNKNOWN, "de")
+    assert unknown == told_in(command_parser.UNKNOWN, "de")
     assert unknown.startswith("Dieses Wort kennt Tocsin nicht. ACK: ")
     assert not OptOut.objects.exists()
     assert (
@@ -203,7 +206,7 @@ def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(worl
 def test_without_a_way_back_there_are_no_buttons_and_the_link_leads_to_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tocsin.core.named_secrets import sealed
+    from tocsin.core.config.secret_bundle import sealed
     from tocsin.notify.models import Provider
 
     Provider.objects.filter(name="Slack").update(secrets=sealed({"bot_token": world.slack.token}))

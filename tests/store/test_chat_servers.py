@@ -9,9 +9,9 @@ import pytest
 
 from tests.store.people import make_group, make_user
 from tocsin.access.audit import Actor
-from tocsin.core import settings_store
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.people import commands, groups
+from tocsin.people.changes import groups, users
 from tocsin.people.models import ContactMethod, User
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -22,7 +22,7 @@ VENDOR = "tgram://123456789:abcdefg_hijklmnop/12315544/"
 
 def add(user: User, address: str, actor: User | None = None, via: str = "web", **spec: Any) -> ContactMethod:
     given = {"label": "Chat", "channel": "chat", "address": address, **spec}
-    return commands.save_contact_method(user, given, actor=Actor.of(actor or user, via), now=datetime.now(UTC))
+    return users.save_contact_method(user, given, actor=Actor.of(actor or user, via), now=datetime.now(UTC))
 
 
 def test_a_responder_adds_a_known_service_and_no_server_of_their_own(now: datetime) -> None:
@@ -30,7 +30,7 @@ def test_a_responder_adds_a_known_service_and_no_server_of_their_own(now: dateti
     method = add(alice, VENDOR)
     for changes in ({"existing": None}, {"existing": method}):
         with pytest.raises(Rejected) as refused:
-            commands.save_contact_method(
+            users.save_contact_method(
                 alice,
                 {"label": "Own", "channel": "chat", "address": OWN},
                 actor=Actor.of(alice, "api"),
@@ -49,7 +49,7 @@ def test_an_administrator_adds_any_server_and_its_owner_keeps_it(now: datetime) 
     alice, erin = make_user("alice", now, role="responder"), make_user("erin", now, role="admin")
     method = add(alice, OWN, erin)
     spec = {"label": "Renamed", "channel": "chat", "address": "gotify://•••"}
-    commands.save_contact_method(alice, spec, existing=method, actor=Actor.of(alice, "web"), now=now)
+    users.save_contact_method(alice, spec, existing=method, actor=Actor.of(alice, "web"), now=now)
     assert ContactMethod.objects.get(pk=method.pk).label == "Renamed"
 
 

@@ -12,13 +12,13 @@ import pytest
 from tests.store.ingest import halo
 from tests.store.people import ACTOR
 from tocsin.access.models import AuditEntry
-from tocsin.configure import documents, export, plan, sources
+from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
-from tocsin.inbound import client_tables
-from tocsin.inbound import commands as integrations
+from tocsin.inbound.admin import client_tables
+from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.models import ClientTable, Integration
-from tocsin.people import groups
+from tocsin.people.changes import groups
 from tocsin.people.models import Group
 from tocsin.simulate.chain import Outcome, simulate
 
@@ -52,7 +52,7 @@ def configured(database: str, now: datetime) -> None:
 
 
 def apply(text: str, now: datetime) -> plan.Plan:
-    return plan.apply(sources.collect([documents.parse(text, "t.yaml", Path())]), prune=False, now=now)
+    return plan.apply(config_files.collect([yaml_loader.parse(text, "t.yaml", Path())]), prune=False, now=now)
 
 
 def one(now: datetime, **ticket: Any) -> Outcome:

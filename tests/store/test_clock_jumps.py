@@ -15,17 +15,20 @@ from tests.store.ingest import make_integration
 from tests.store.sending import Post, post_office
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
+from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.alerts.models import Acknowledgement, Alert
-from tocsin.alerts.orders import Acknowledge, Hold
-from tocsin.core import clock, clock_seen, database
-from tocsin.core.database import Connection
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import clock, clock_jump
 from tocsin.escalation.models import Run
 from tocsin.inbound.models import DelayedOpening, Heartbeat, Tally
-from tocsin.notify import pause, queue
+from tocsin.notify import pause
+from tocsin.notify.enqueue import queue
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
-from tocsin.notify.plan import Start
-from tocsin.operate import auditor, clock_jumps, retention
+from tocsin.notify.rules.page_planner import Start
+from tocsin.operate import clock_jumps, retention
 from tocsin.operate.models import Audit, Problem
+from tocsin.operate.self_check import runner
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -162,7 +165,7 @@ def test_a_clock_that_goes_on_or_is_a_moment_behind_changes_nothing(desk: Desk) 
         look(desk.start + timedelta(seconds=seconds))
     assert desk.run(alert).due_at == desk.at(5)
     with database.transaction() as connection:
-        assert clock_seen.last_jump(connection) is None
+        assert clock_jump.last_jump(connection) is None
 
 
 def test_a_hold_and_a_pause_end_when_somebody_said(desk: Desk) -> None:
@@ -199,7 +202,7 @@ def test_a_run_that_fails_or_cannot_be_read_is_tried_again_so_much_earlier_too(d
 
 
 def test_very_many_runs_are_moved_and_none_is_left_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tocsin.escalation.set_back.CHUNK", 3)
+    monkeypatch.setattr("tocsin.escalation.clock_rollback.CHUNK", 3)
     for _ in range(10):
         desk.open(BY)
     set_back(desk.at(0))
@@ -330,7 +333,7 @@ def test_administrators_hear_of_pages_that_fail_though_they_were_told_by_the_clo
 
 def audit(at: datetime) -> list[str]:
     with database.transaction() as connection:
-        return [one.id for one in auditor.audit(connection, at)]
+        return [one.id for one in runner.audit(connection, at)]
 
 
 def test_administrators_are_told_that_the_clock_was_set_back(desk: Desk) -> None:
@@ -355,7 +358,7 @@ def test_a_problem_that_began_in_the_future_is_told_all_the_same(desk: Desk) -> 
 
 
 def test_audits_go_on_after_the_clock_was_set_back(desk: Desk) -> None:
-    watch = auditor.Auditor(now=lambda: desk.at(0), heartbeat_url=lambda: None, room=tuple, name="pager1")
+    watch = runner.Auditor(now=lambda: desk.at(0), heartbeat_url=lambda: None, room=tuple, name="pager1")
     watch.turn()
     with database.transaction() as connection:
         connection.execute("UPDATE operate_audit SET checked_at = clock_timestamp() + interval '2 hours', node = 'old'")
@@ -386,8 +389,8 @@ def test_after_a_day_it_is_believed(now: datetime) -> None:
     look(now)
     look(now + month)
     with database.transaction() as connection:
-        assert clock_seen.is_doubted(connection, now + month + timedelta(hours=23))
-        assert not clock_seen.is_doubted(connection, now + month + timedelta(days=1))
+        assert clock_jump.is_doubted(connection, now + month + timedelta(hours=23))
+        assert not clock_jump.is_doubted(connection, now + month + timedelta(days=1))
     assert audit(now + month + timedelta(days=1)) == []
 
 
@@ -397,12 +400,12 @@ def test_a_clock_that_is_far_ahead_and_wobbles_is_far_ahead_still(now: datetime)
     look(now + month)
     set_back(now + month, 0.1)
     with database.transaction() as connection:
-        assert clock_seen.is_doubted(connection, now + month + timedelta(hours=23))
-        assert not clock_seen.is_doubted(connection, now + month + timedelta(days=1))
+        assert clock_jump.is_doubted(connection, now + month + timedelta(hours=23))
+        assert not clock_jump.is_doubted(connection, now + month + timedelta(days=1))
     look(now + timedelta(hours=30))
     look(now + MINUTE)
     with database.transaction() as connection:
-        assert not clock_seen.is_doubted(connection, now + MINUTE)
+        assert not clock_jump.is_doubted(connection, now + MINUTE)
 
 
 def test_nothing_is_removed_either_before_a_node_that_starts_has_looked_at_the_clock(now: datetime) -> None:

@@ -14,7 +14,8 @@ from tests.unit.catalogue.test_cloudwatch import Amazon, notification, signed, s
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
 from tocsin.core.errors import Temporary
-from tocsin.inbound import greetings, secrets
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.http import sender_verification
 from tocsin.inbound.models import Integration
 
 PEM = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-door.pem"
@@ -25,7 +26,7 @@ ARN = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:web1 CPU high"
 def amazon(monkeypatch: pytest.MonkeyPatch) -> Amazon:
     """Amazon's addresses, which no test may reach."""
     made = Amazon()
-    monkeypatch.setattr(greetings, "fetch", made.fetch)
+    monkeypatch.setattr(sender_verification, "fetch", made.fetch)
     return made
 
 
@@ -80,11 +81,11 @@ def test_a_certificate_that_cannot_be_had_now_is_asked_for_when_amazon_tries_aga
     def away(url: str) -> bytes:
         raise Temporary("sns.eu-west-1.amazonaws.com does not answer.")
 
-    monkeypatch.setattr(greetings, "fetch", away)
+    monkeypatch.setattr(sender_verification, "fetch", away)
     reply = node.post(door, right)
     assert (reply.status, reply.body["error"]) == (503, "not_checked")
     assert not rows()
-    monkeypatch.setattr(greetings, "fetch", amazon.fetch)
+    monkeypatch.setattr(sender_verification, "fetch", amazon.fetch)
     assert node.post(door, right).body["status"] == "Mapped Opened"
 
 

@@ -16,7 +16,8 @@ from allauth.mfa.models import Authenticator
 from tests.postgres import TAKES_NO_WRITES, in_use
 from tocsin.access import tokens
 from tocsin.cli.main import run
-from tocsin.core import clock, config
+from tocsin.core.config import environment as config
+from tocsin.core.runtime import clock
 from tocsin.oncall.models import DutyNotice
 from tocsin.people.models import User
 

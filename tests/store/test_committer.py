@@ -12,16 +12,16 @@ from msgspec.structs import replace
 from tests.store.doors import rows
 from tests.store.ingest import NOW, halo, make_integration, message
 from tests.store.people import make_user, while_deleted
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.inbound.committer import Committer, Ticket
-from tocsin.inbound.messages import Incoming, Stored
+from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.deciding.preprocessing import prepare
+from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import Integration
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.prepared import prepare
-from tocsin.inbound.registry import Registry, UnknownDoor
-from tocsin.notify import queue
-from tocsin.notify.plan import Start
+from tocsin.inbound.processing.committer import Committer, Ticket
+from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.notify.enqueue import queue
+from tocsin.notify.rules.page_planner import Start
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.configure import documents, export, plan, sources
-from tocsin.configure.nouns import TOP_KEYS
-from tocsin.core import settings_store
+from tocsin.configure import config_files, export, plan, yaml_loader
+from tocsin.configure.resources import TOP_KEYS
+from tocsin.core.config import settings_store
 
 TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
@@ -27,10 +27,10 @@ def test_every_setting_and_top_key_is_documented_with_its_default() -> None:
 @pytest.mark.usefixtures("database")
 def test_every_example_is_applied_and_comes_back_unchanged(now: datetime) -> None:
     assert len(BLOCKS) == 12
-    wanted = sources.collect([documents.parse(block, "configuration.md", Path()) for block in BLOCKS])
+    wanted = config_files.collect([yaml_loader.parse(block, "configuration.md", Path()) for block in BLOCKS])
     done = plan.apply(wanted, prune=False, now=now)
     assert len(done.lines) >= len(BLOCKS)
     assert plan.apply(wanted, prune=True, now=now).is_empty
     text = export.write(export.everything(with_secrets=True))
-    again = sources.collect([documents.parse(text, "export.yaml", Path())])
+    again = config_files.collect([yaml_loader.parse(text, "export.yaml", Path())])
     assert plan.apply(again, prune=True, now=now).is_empty

@@ -10,17 +10,18 @@ import pytest
 
 from tests.store.people import make_user
 from tocsin.access.models import AuditEntry
-from tocsin.configure import documents, export, plan, sources
+from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.configure.plan import Change, Plan
-from tocsin.core import config, database, settings_store
+from tocsin.core.config import environment, settings_store
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.models import ConfigVersion
 from tocsin.escalation.models import Policy, PolicyVersion
-from tocsin.inbound import commands as integrations
-from tocsin.inbound import secrets
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.config.registry import Registry
 from tocsin.inbound.models import Integration, IntegrationVersion
-from tocsin.inbound.registry import Registry
-from tocsin.oncall import lookup
+from tocsin.oncall import loader
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
 from tocsin.workflows.models import Workflow
@@ -48,9 +49,9 @@ integrations:
 """
 
 
-def collect(*texts: str, folder: Path = Path()) -> sources.Sources:
-    return sources.collect(
-        [documents.parse(text, f"{number or ''}t.yaml", folder) for number, text in enumerate(texts)]
+def collect(*texts: str, folder: Path = Path()) -> config_files.Sources:
+    return config_files.collect(
+        [yaml_loader.parse(text, f"{number or ''}t.yaml", folder) for number, text in enumerate(texts)]
     )
 
 
@@ -280,7 +281,7 @@ def test_the_example_does_what_it_says(now: datetime) -> None:
     apply(now, EXAMPLE.read_text())
     desk = Group.objects.get(name="Service Desk")
     with database.transaction() as connection:
-        people = lookup.on_call(connection, [desk.pk], datetime(2026, 1, 13, 12, tzinfo=UTC))[desk.pk]
+        people = loader.on_call(connection, [desk.pk], datetime(2026, 1, 13, 12, tzinfo=UTC))[desk.pk]
     assert [(str(p.role), p.name) for p in people] == [("primary", "Bob Brown"), ("secondary", "Alice Andersson")]
     registry = Registry()
     registry.refresh()
@@ -579,10 +580,10 @@ def test_a_file_with_the_secrets_brings_back_what_a_lost_key_had_sealed(
     text = "providers:\n  - {name: Phones, kind: ntfy, token: tk_secret}\n"
     apply(now, TEAM, DOOR, text)
     monkeypatch.setenv("TOCSIN_SECRET_KEY", "another-key-of-at-least-thirty-two-characters")
-    config.current.cache_clear()
+    environment.current.cache_clear()
     try:
         assert str(apply(now, TEAM, DOOR, text).lines[-1]).startswith("update")
         assert apply(now, TEAM, DOOR, text).is_empty
     finally:
         monkeypatch.undo()
-        config.current.cache_clear()
+        environment.current.cache_clear()

@@ -20,11 +20,12 @@ from tests.doubles.postgres_relay import relay_to
 from tests.postgres import in_use
 from tests.store.doors import Doors, doors, rows
 from tests.store.ingest import halo, make_integration, message
-from tocsin.core import clock, guarded_connection
-from tocsin.core import database as db
-from tocsin.inbound.batch import Numbers, process
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.registry import Registry
+from tocsin.core.db import database as db
+from tocsin.core.db import guarded_connection
+from tocsin.core.runtime import clock
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.processing.batch import Numbers, process
 
 _WRITE = "CREATE TABLE IF NOT EXISTS written (id int)"
 

@@ -11,13 +11,13 @@ import pytest
 from tests.store.people import ACTOR, make_user
 from tocsin.access import tokens
 from tocsin.core.errors import Rejected
-from tocsin.escalation.commands import save_policy
-from tocsin.inbound.commands import save_integration
-from tocsin.notify.commands import save_provider
-from tocsin.oncall.commands import save_schedule
+from tocsin.escalation.changes.commands import save_policy
+from tocsin.inbound.admin.commands import save_integration
+from tocsin.notify.providers.commands import save_provider
+from tocsin.oncall.changes.commands import save_schedule
 from tocsin.outbound.commands import save_outbound
-from tocsin.people.commands import save_user
-from tocsin.people.groups import save_group
+from tocsin.people.changes.groups import save_group
+from tocsin.people.changes.users import save_user
 
 type Save = Callable[..., Any]
 

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from tests.postgres import Postgres, in_use
-from tocsin.core import database as tocsin_database
+from tocsin.core.db import database as tocsin_database
 
 _SESSION = "SELECT current_setting('search_path'), current_setting('statement_timeout')"
 

@@ -9,12 +9,13 @@ import pytest
 
 from tests.store.people import ACTOR
 from tocsin.cli import demo
-from tocsin.configure import documents, plan, sources
-from tocsin.core import clock
-from tocsin.core import database as db
-from tocsin.inbound import commands as integrations
+from tocsin.configure import config_files, plan, yaml_loader
+from tocsin.core.db import database as db
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.models import Integration
-from tocsin.oncall import commands, lookup
+from tocsin.oncall import loader
+from tocsin.oncall.changes import commands
 from tocsin.oncall.models import Schedule
 from tocsin.operate.checks import on_call
 from tocsin.operate.finding import Level
@@ -29,14 +30,14 @@ from tocsin.outbound.models import OutboundIntegration
 def test_the_demo_s_first_week_is_alices_its_second_bobs_and_nothing_is_wrong_with_it(
     database: str, begun: datetime
 ) -> None:
-    held = documents.read(files("tocsin.cli") / "demo.yaml")  # type: ignore[arg-type]
-    plan.apply(sources.collect([held]), prune=False, now=begun)
+    held = yaml_loader.read(files("tocsin.cli") / "demo.yaml")  # type: ignore[arg-type]
+    plan.apply(config_files.collect([held]), prune=False, now=begun)
     commands.save_schedule(demo.schedule(begun), actor=ACTOR, now=begun)
     group = Schedule.objects.get().group_id
 
     def primary(at: datetime) -> str:
         with db.transaction() as connection:
-            return lookup.on_call(connection, [group], at)[group][0].name
+            return loader.on_call(connection, [group], at)[group][0].name
 
     assert primary(begun) == "Alice Andersson"
     assert primary(begun + timedelta(minutes=30)) == "Alice Andersson"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.store.embedded import owner_of, postmaster_pid, run_as_owner, value, wait_until_gone
 from tests.store.embedded_process import TocsinProcess
-from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Temporary
 
 
@@ -257,7 +257,7 @@ def test_the_servers_log_holds_neither_statements_nor_values(data_dir: Path) -> 
 
 
 def data_binaries() -> Path:
-    from tocsin.core.embedded_binaries import bundled
+    from tocsin.core.embedded_postgres.binaries import bundled
 
     return bundled().folder
 

@@ -13,8 +13,8 @@ import pytest
 
 from tests.store.embedded import value
 from tests.store.embedded_process import TocsinProcess
-from tocsin.core.embedded import EmbeddedPostgres
-from tocsin.core.embedded_place import LONGEST_SOCKET_PATH, locate
+from tocsin.core.embedded_postgres.layout import LONGEST_SOCKET_PATH, locate
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent
 
 

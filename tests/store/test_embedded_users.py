@@ -21,10 +21,10 @@ import pytest
 
 from tests.store.embedded import owner_of, postmaster_pid, value, wait_until_gone
 from tests.store.embedded_process import TocsinProcess
-from tocsin.core import embedded_account
-from tocsin.core.embedded import EmbeddedPostgres
-from tocsin.core.embedded_binaries import LIBRARIES, PACKAGE, bundled
-from tocsin.core.embedded_place import ROOT_DATA_DIR
+from tocsin.core.embedded_postgres import system_user
+from tocsin.core.embedded_postgres.binaries import LIBRARIES, PACKAGE, bundled
+from tocsin.core.embedded_postgres.layout import ROOT_DATA_DIR
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as other users")
@@ -49,7 +49,7 @@ def closed_home(folder: Path) -> Path:
 
 def test_roots_postgresql_runs_under_an_account_that_can_do_nothing_else(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
-        account = embedded_account.find()
+        account = system_user.find()
         assert account is not None
         assert account.uid != 0
         entry = pwd.getpwnam(account.name)
@@ -183,22 +183,22 @@ def test_root_beside_an_ordinary_user_uses_his_server_and_leaves_everything_his(
         assert process.answer() == url
 
 
-@pytest.mark.parametrize("number", range(len(embedded_account.recipes("any"))))
+@pytest.mark.parametrize("number", range(len(system_user.recipes("any"))))
 def test_each_way_to_make_the_account_makes_one_that_nobody_can_sign_in_to(number: int) -> None:
     name = f"tocsin-test-{secrets.token_hex(3)}"
     said: list[str] = []
-    with embedded_account.alone():
-        account = embedded_account.make(name, embedded_account.recipes(name)[number], said)
+    with system_user.alone():
+        account = system_user.make(name, system_user.recipes(name)[number], said)
     if account is None:
         # Debian's adduser knows nothing of BusyBox's words, and says so; a missing program says nothing.
         assert number > 0
-        assert embedded_account.find(name) is None
+        assert system_user.find(name) is None
         pytest.skip(f"this system has no such program: {' '.join(said) or 'not installed'}")
     try:
         assert 0 < account.uid < 1000
         assert account.gid != 0
         assert pwd.getpwnam(name).pw_shell.endswith("nologin")
-        assert embedded_account.find_or_make(name) == account
+        assert system_user.find_or_make(name) == account
     finally:
         _remove(name)
 
@@ -215,13 +215,13 @@ def test_processes_that_need_the_account_at_once_get_one_and_the_same() -> None:
 
 
 def _remove(name: str) -> None:
-    with embedded_account.alone():
+    with system_user.alone():
         subprocess.run(["/usr/sbin/userdel", name], check=True, capture_output=True)
 
 
 def test_an_account_that_cannot_be_made_is_an_error_with_the_reason_and_the_remedy() -> None:
     with pytest.raises(Permanent, match=r"could not be made\. useradd: .*useradd --system") as raised:
-        embedded_account.find_or_make("not/a/name")
+        system_user.find_or_make("not/a/name")
     assert "TOCSIN_DATABASE_URL" in str(raised.value)
 
 

@@ -12,10 +12,9 @@ import pytest
 
 from tests.store.escalating import STEPS, Desk, wired
 from tests.store.people import ACTOR
-from tocsin.alerts import rows
-from tocsin.alerts.commands import open_alerts, write
-from tocsin.alerts.openings import NewAlert, Opening
-from tocsin.alerts.orders import (
+from tocsin.alerts import store
+from tocsin.alerts.change_handlers import AlertChange, PagingMode
+from tocsin.alerts.commands import (
     Acknowledge,
     Assign,
     Cancel,
@@ -29,22 +28,25 @@ from tocsin.alerts.orders import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.reactors import AlertChange, PagingMode
+from tocsin.alerts.new_alert import NewAlert, Opening
+from tocsin.alerts.service import open_alerts, write
 from tocsin.alerts.states import EventKind, Priority
-from tocsin.core import database as tocsin_database
 from tocsin.core import ids
-from tocsin.escalation import at_work, departed, plans
-from tocsin.escalation import loop as escalation_loop
-from tocsin.escalation.commands import delete_policy, save_policy
+from tocsin.core.db import database as tocsin_database
+from tocsin.escalation import tasks as escalation_loop
+from tocsin.escalation.actions import deactivated_users
+from tocsin.escalation.actions.next_steps import next_steps
+from tocsin.escalation.changes import deletion_guards
+from tocsin.escalation.changes.commands import delete_policy, save_policy
 from tocsin.escalation.models import Policy, PolicyVersion, Run
-from tocsin.escalation.upcoming import next_steps
+from tocsin.escalation.policy import policy_cache
 from tocsin.inbound.models import Integration
 from tocsin.notify import pause as pauses
-from tocsin.notify.due import ON_HOLD
 from tocsin.notify.models import Delivery, Notification
-from tocsin.people import groups
+from tocsin.notify.rules.pre_send_check import ON_HOLD
+from tocsin.people.changes import groups
 from tocsin.people.models import User
-from tocsin.web.home import troubles
+from tocsin.web.home import health_warnings
 
 
 @pytest.fixture
@@ -56,8 +58,8 @@ def desk(database: str, now: datetime) -> Iterator[Desk]:
 def as_priority(desk: Desk, alert: int, priority: Priority, minute: float, **paging: object) -> None:
     """What ingest does when a message raises the priority."""
     with tocsin_database.transaction() as connection:
-        rows.lock(connection, [alert])
-        before = rows.load(connection, [alert])[alert]
+        store.lock(connection, [alert])
+        before = store.load(connection, [alert])[alert]
         change = AlertChange(before, replace(before, priority=priority), (), paging=desk.paging(**paging))
         write(connection, [change], desk.at(minute))
 
@@ -219,12 +221,12 @@ def test_a_policy_that_is_deleted_leaves_its_runs_at_work(desk: Desk) -> None:
 
 def test_an_alert_that_opens_while_its_policy_is_deleted_still_pages_by_it(desk: Desk) -> None:
     with tocsin_database.transaction() as connection:
-        (alert,) = rows.new_ids(connection, 1)
+        (alert,) = store.new_ids(connection, 1)
         new = NewAlert(alert, Priority.HIGH, "VPN down", desk.at(0))
         event = NewEvent(alert, EventKind.OPENED, desk.at(0), desk.actor("erin"), "A message opened it.")
         open_alerts(connection, [Opening(new, desk.paging(), event)], desk.at(0))
         delete_policy(desk.policy, actor=ACTOR, now=desk.start)
-    plans._known.clear()  # another node has never read it
+    policy_cache._known.clear()  # another node has never read it
     desk.turn(0)
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice"]
 
@@ -330,7 +332,7 @@ def test_what_somebody_has_who_is_switched_off_is_given_back_and_pages_again(des
         desk.act(alert, order, 1)
     desk.act(alerts[1], Hold(actor=desk.actor("alice"), until=desk.at(60)), 2)
     User.objects.filter(username="alice").update(is_active=False)
-    assert departed.turn(desk.at(3)) is False
+    assert deactivated_users.turn(desk.at(3)) is False
     assert [(desk.alert(alert).status, desk.alert(alert).owner_id) for alert in alerts] == [
         ("open", None),
         ("on_hold", None),
@@ -348,8 +350,8 @@ def test_an_acknowledgement_of_somebody_who_is_switched_off_counts_no_more_and_i
         desk.act(alert, Acknowledge(actor=desk.actor(name)), 1)
     desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(60)), 1)
     User.objects.filter(username="alice").update(is_active=False)
-    assert departed.turn(desk.at(2)) is False
-    assert departed.turn(desk.at(2)) is False
+    assert deactivated_users.turn(desk.at(2)) is False
+    assert deactivated_users.turn(desk.at(2)) is False
     said = "Alice's acknowledgement counts no more: the account was switched off."
     assert said in desk.timeline(alone)
     desk.turn(2)
@@ -615,21 +617,21 @@ def test_a_last_step_that_goes_on_is_red_on_home(desk: Desk) -> None:
     desk.save(steps=STEPS[:1], end={"then": "keep_last_step", "every": "10m"})
     alert = desk.open()
     desk.through(0, 4)
-    assert list(troubles._unanswered()) == []
+    assert list(health_warnings._unanswered()) == []
     desk.through(5, 15)
-    assert [entry.text for entry in troubles._unanswered()] == [f"Nobody answered alert {alert}: VPN down"]
+    assert [entry.text for entry in health_warnings._unanswered()] == [f"Nobody answered alert {alert}: VPN down"]
     assert [minute for who, _channel, minute, _status in desk.pages(alert) if who == "alice"][::2] == [0, 5, 15]
 
 
 def test_a_group_in_which_a_live_alert_is_paged_is_kept_and_the_alert_is_named(desk: Desk) -> None:
     alert = desk.open()
     desk.turn(0)
-    assert at_work.needs_group(desk.group.pk) == [f"alert #{alert}"]
-    assert at_work.needs_group(desk.group.pk + 1) == []
+    assert deletion_guards.needs_group(desk.group.pk) == [f"alert #{alert}"]
+    assert deletion_guards.needs_group(desk.group.pk + 1) == []
     step = {"notify": {"roles": ["primary"], "groups": ["Service Desk"]}, "after": "0m"}
     desk.save(steps=[step])
     named = desk.open(1, recipient_groups=())
-    assert at_work.needs_group(desk.group.pk) == [f"alert #{alert}", f"alert #{named}"]
+    assert deletion_guards.needs_group(desk.group.pk) == [f"alert #{alert}", f"alert #{named}"]
     for number in (alert, named):
         desk.act(number, Close(actor=desk.actor("bob")), 2)
-    assert at_work.needs_group(desk.group.pk) == []
+    assert deletion_guards.needs_group(desk.group.pk) == []

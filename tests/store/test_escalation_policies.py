@@ -10,10 +10,10 @@ import pytest
 from tests.store.people import ACTOR, make_group, make_user
 from tocsin.access.audit import Actor
 from tocsin.access.models import AuditEntry
-from tocsin.core import dependents
+from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.core.models import ConfigVersion
-from tocsin.escalation.commands import (
+from tocsin.escalation.changes.commands import (
     delete_policy,
     names_of,
     needs_group,
@@ -24,7 +24,7 @@ from tocsin.escalation.commands import (
     save_policy,
 )
 from tocsin.escalation.models import Policy, PolicyVersion
-from tocsin.inbound.commands import save_integration
+from tocsin.inbound.admin.commands import save_integration
 from tocsin.people.models import ContactMethod, Group, User
 
 #: Somebody at a page; whoever applies YAML changes several things at once.
@@ -99,12 +99,12 @@ def test_a_policy_that_is_needed_is_not_deleted(now: datetime) -> None:
     def ask(number: int) -> list[str]:
         return ["integration HaloITSM"] if number == policy.pk else []
 
-    dependents.register("policy", ask)
+    object_hooks.register("policy", ask)
     try:
         with pytest.raises(Rejected, match="integration HaloITSM"):
             delete_policy(policy, actor=ACTOR, now=now)
     finally:
-        dependents._asks["policy"].remove(ask)
+        object_hooks._asks["policy"].remove(ask)
     assert Policy.objects.count() == 1
 
 

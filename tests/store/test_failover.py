@@ -14,7 +14,7 @@ from tests.postgres import in_use
 from tests.replication import replicated
 from tests.store.doors import Doors, Reply, doors, rows
 from tests.store.ingest import halo, make_integration
-from tocsin.core import schema
+from tocsin.core.db import migrate
 from tocsin.inbound.models import Integration
 
 
@@ -60,7 +60,7 @@ def test_a_promotion_loses_no_message_and_poisons_none(django_db_blocker: Django
     with replicated() as servers, django_db_blocker.unblock():
         url, standby = servers.primary.url("postgres"), servers.standby.url("postgres")
         with relay_to(url) as relay, in_use(relay.url(url)):
-            schema.migrate()
+            migrate.migrate()
             integration = make_integration()
             with doors(max_wait=2) as node, sending(node, integration) as sender:
                 sender.wait_for(20)

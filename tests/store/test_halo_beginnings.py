@@ -14,11 +14,12 @@ from tests.store.halo import Pair, pair
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback
 from tocsin.alerts.models import AlertEvent
-from tocsin.inbound import commands as integrations
-from tocsin.inbound.bodies import body_of
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.admin.observed_statuses import statuses_seen
+from tocsin.inbound.body_compression import body_of
 from tocsin.inbound.models import Integration
-from tocsin.inbound.statuses import statuses_seen
-from tocsin.outbound.connectors.haloitsm import client, looking
+from tocsin.outbound.connectors.haloitsm import client
+from tocsin.outbound.halo_sync import poller
 
 IN_PROGRESS, ACTION_REQUIRED, RESOLVED, CLOSED = 2, 3, 8, 9
 
@@ -146,7 +147,7 @@ def test_a_halo_without_a_ticket_of_late_and_one_connected_before_this_version_k
 
 
 def test_new_tickets_over_several_looks_are_all_known_as_new(pulled: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (client, looking):
+    for module in (client, poller):
         monkeypatch.setattr(module, "PAGE", 2)
         monkeypatch.setattr(module, "MOST_PAGES", 2)
     tickets = [_logged(pulled) for _ in range(9)]

@@ -12,11 +12,11 @@ import pytest
 from tests.doubles.halo import DESK_AGENT, UNASSIGNED
 from tests.store.halo import Pair, pair
 from tests.store.sending import allow_loopback
+from tocsin.alerts.commands import Acknowledge, Assign, Unassign
+from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent
-from tocsin.alerts.orders import Acknowledge, Assign, Unassign
-from tocsin.alerts.orders import Reply as Say
 from tocsin.core.errors import Rejected
-from tocsin.inbound.loop import drain
+from tocsin.inbound.processing.drain import drain
 
 #: `TOCSIN_TEST_SEEDS=400` plays 10,000 steps, each 25 of them in an installation of their own.
 SEEDS = range(int(os.environ.get("TOCSIN_TEST_SEEDS", "5")))

@@ -11,11 +11,12 @@ import pytest
 from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, Reply
 from tests.store.halo import Pair, pair
 from tests.store.sending import allow_loopback
+from tocsin.alerts.commands import Acknowledge, Assign
+from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent
-from tocsin.alerts.orders import Acknowledge, Assign
-from tocsin.alerts.orders import Reply as Say
-from tocsin.core import database as connections
-from tocsin.outbound.connectors.haloitsm import client, looking, notes
+from tocsin.core.db import database as connections
+from tocsin.outbound.connectors.haloitsm import client
+from tocsin.outbound.halo_sync import notes, poller
 from tocsin.outbound.states import CallStatus
 
 
@@ -66,9 +67,9 @@ def test_more_changes_than_one_look_reads_are_all_found_and_all_notes_are_read(
     both: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "PAGE", 2)
-    monkeypatch.setattr(looking, "PAGE", 2)
+    monkeypatch.setattr(poller, "PAGE", 2)
     monkeypatch.setattr(client, "MOST_PAGES", 2)
-    monkeypatch.setattr(looking, "MOST_PAGES", 2)
+    monkeypatch.setattr(poller, "MOST_PAGES", 2)
     monkeypatch.setattr(notes, "MOST_TICKETS", 2)
     both.server.hooks.loses = lambda happened: True
     both.seconds = 1000
@@ -145,20 +146,20 @@ def test_in_pull_mode_tickets_come_without_a_webhook_and_each_half_minute(
         both.connect(pull=True)
         # Before the first look tickets were Halo's own business.
         ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
-        assert not looking.look(both.directory, lambda: both.now)
+        assert not poller.look(both.directory, lambda: both.now)
         both.go(31)
-        assert looking.look(both.directory, lambda: both.now)
+        assert poller.look(both.directory, lambda: both.now)
         alert = both.alert(ticket)
         assert (alert.subject, alert.status, alert.source_status) == ("VPN down", "open", "New")
         both.act(alert.pk, Assign)
         both.halo.act({"ticket_id": ticket, "outcome": "Private Note", "note": "On site"}, DESK_AGENT)
         both.go(62)
-        assert looking.look(both.directory, lambda: both.now)
+        assert poller.look(both.directory, lambda: both.now)
         assert "replied" in both.story(alert.pk)
         assert both.notes(ticket) == ["Alice Andersson took this at 09:15 UTC."]
         both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 9}, DESK_AGENT)
         both.go(93)
-        assert looking.look(both.directory, lambda: both.now)
+        assert poller.look(both.directory, lambda: both.now)
         assert both.alert(ticket).status == "closed"
         # No webhook is asked about, and none is missed.
         assert not [path for _method, path in both.server.api.requests if "Webhook" in path]
@@ -175,9 +176,9 @@ def test_a_look_that_breaks_is_said_where_people_see_it(
         def broken(look: object) -> None:
             raise KeyError("whatever it is")
 
-        monkeypatch.setattr(looking.Look, "carry_out", broken)
+        monkeypatch.setattr(poller.Look, "carry_out", broken)
         both.go(31)
-        assert looking.look(both.directory, lambda: both.now)
+        assert poller.look(both.directory, lambda: both.now)
         assert both.standing().look_problem == "Something in it could not be understood; the log says what."
 
 
@@ -225,7 +226,7 @@ def test_a_clock_that_goes_back_keeps_nobody_from_looking_and_writing(
         ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
         both.halo.tickets[ticket]["last_update"] = "2026-11-24T10:15:30.000"
         both.go()
-        assert looking.look(both.directory, lambda: both.now)
+        assert poller.look(both.directory, lambda: both.now)
         both.act(both.alert(ticket).pk, Assign)
         both.go(1 - back)
         assert len(both.notes(ticket)) == 1
@@ -237,9 +238,9 @@ def test_a_clock_that_goes_back_keeps_nobody_from_looking_and_writing(
         both.go()
         assert len(both.notes(ticket)) == 2
         # And then each half minute, as before.
-        assert not looking.look(both.directory, lambda: both.now)
+        assert not poller.look(both.directory, lambda: both.now)
         both.go(32 - back)
-        assert looking.look(both.directory, lambda: both.now)
+        assert poller.look(both.directory, lambda: both.now)
 
 
 def test_patience_that_halo_asks_for_is_had_by_looks_too(both: Pair) -> None:
@@ -247,9 +248,9 @@ def test_patience_that_halo_asks_for_is_had_by_looks_too(both: Pair) -> None:
     both.look(300)
     both.server.api.fault = lambda method, path: None
     both.seconds = 310
-    assert not looking.look(both.directory, lambda: both.now)
+    assert not poller.look(both.directory, lambda: both.now)
     both.seconds = 1201
-    assert looking.look(both.directory, lambda: both.now)
+    assert poller.look(both.directory, lambda: both.now)
 
 
 def test_a_halo_that_is_pulled_is_tried_again_soon_after_it_refused_everything_and_is_well_when_it_works(
@@ -264,9 +265,9 @@ def test_a_halo_that_is_pulled_is_tried_again_soon_after_it_refused_everything_a
         ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
         both.server.api.fault = lambda method, path: None
         both.seconds = 300
-        assert not looking.look(both.directory, lambda: both.now)
+        assert not poller.look(both.directory, lambda: both.now)
         both.seconds = 332
-        assert looking.look(both.directory, lambda: both.now)
+        assert poller.look(both.directory, lambda: both.now)
         assert both.alert(ticket).status == "open"
         standing = both.standing()
         assert (standing.problem, standing.barred_until, standing.look_problem) == ("", None, "")

@@ -7,8 +7,8 @@ import pytest
 from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, TIMEOUT, Reply
 from tests.store.halo import Pair
 from tests.store.people import ACTOR
-from tocsin.alerts.orders import Acknowledge, Assign, Close, Reopen
-from tocsin.alerts.orders import Reply as Say
+from tocsin.alerts.commands import Acknowledge, Assign, Close, Reopen
+from tocsin.alerts.commands import Reply as Say
 from tocsin.outbound import commands
 from tocsin.outbound.states import CallStatus
 

@@ -7,23 +7,25 @@ import pytest
 from tests.doubles.halo import API_AGENT, TIMEOUT, Reply
 from tests.store.halo import Pair
 from tests.store.people import ACTOR
-from tocsin.alerts.orders import Acknowledge
-from tocsin.alerts.orders import Reply as Say
+from tocsin.alerts.commands import Acknowledge
+from tocsin.alerts.commands import Reply as Say
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
-from tocsin.inbound import commands as integrations
-from tocsin.inbound.decode import Element
-from tocsin.inbound.messages import Incoming
-from tocsin.inbound.taking import take_in
-from tocsin.outbound import commands, halo, reactor
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.parsing.decode import Element
+from tocsin.inbound.processing.process_now import take_in
+from tocsin.inbound.storage.messages import Incoming
+from tocsin.outbound import commands
+from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, TicketLink
 from tocsin.outbound.states import CallStatus
+from tocsin.outbound.writeback import listener
 
 
 def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_tried(
     both: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reactor, "_makers", reactor._Makers())
+    monkeypatch.setattr(listener, "_makers", listener._Makers())
     both.change(create_ticket={"on": ["opened"], "priority": "High", "ticket_type": "Incident"})
     api = integrations.save_integration(
         {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
@@ -78,7 +80,7 @@ def test_an_alert_that_was_only_watched_gets_its_ticket_as_it_begins_to_page(bot
 def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_has_passed(
     both: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reactor, "_makers", reactor._Makers())
+    monkeypatch.setattr(listener, "_makers", listener._Makers())
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Fault"})
     api = integrations.save_integration(
         {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
@@ -137,7 +139,7 @@ def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_h
 def test_a_ticket_that_a_person_dropped_is_made_only_when_a_person_asks_and_never_twice(
     both: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reactor, "_makers", reactor._Makers())
+    monkeypatch.setattr(listener, "_makers", listener._Makers())
     both.change(create_ticket={"on": ["opened", "escalate"]})
     api = integrations.save_integration(
         {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
@@ -156,14 +158,14 @@ def test_a_ticket_that_a_person_dropped_is_made_only_when_a_person_asks_and_neve
     commands.send_again(both.calls()[0], actor=ACTOR, now=both.now)
     both.go()
     assert len(both.halo.tickets) == 1
-    for make in (lambda: halo.make_ticket(both.outbound, alert, ACTOR, both.now),
+    for make in (lambda: halo_commands.make_ticket(both.outbound, alert, ACTOR, both.now),
                  lambda: commands.send_again(both.calls()[0], actor=ACTOR, now=both.now)):  # fmt: skip
         with pytest.raises(Rejected):
             make()
     # Its call was dropped, and its row pruned: asked for again, Tocsin looks first.
     TicketLink.objects.update(ticket="")
     Call.objects.all().delete()
-    halo.make_ticket(both.outbound, alert, ACTOR, both.now)
+    halo_commands.make_ticket(both.outbound, alert, ACTOR, both.now)
     both.go()
     assert len(both.halo.tickets) == 1
     assert TicketLink.objects.get().ticket == str(next(iter(both.halo.tickets)))

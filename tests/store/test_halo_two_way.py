@@ -11,22 +11,23 @@ from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENT_ONLY, SMALL, TIMEOUT
 from tests.store.halo import Pair, pair
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback
+from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Reopen, Resume, Unacknowledge, Unassign
+from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent
-from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Reopen, Resume, Unacknowledge, Unassign
-from tocsin.alerts.orders import Reply as Say
 from tocsin.alerts.states import Priority
-from tocsin.core import database as store
-from tocsin.inbound import commands as integrations
-from tocsin.inbound.loop import drain
+from tocsin.core.db import database as store
+from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.models import Integration
+from tocsin.inbound.processing.drain import drain
 from tocsin.notify.models import Notification
-from tocsin.outbound import calls, standings
+from tocsin.outbound import health
+from tocsin.outbound.delivery import calls
 from tocsin.outbound.models import AgentMatch
 from tocsin.outbound.states import CallStatus
 from tocsin.workflows import commands as workflow_commands
-from tocsin.workflows import loop as workflows
-from tocsin.workflows import reactor as workflow_reactor
 from tocsin.workflows.models import Run
+from tocsin.workflows.run import listener as workflow_reactor
+from tocsin.workflows.run import tasks as workflows
 
 
 def test_what_people_do_here_stands_on_the_ticket_as_private_notes(both: Pair) -> None:
@@ -193,7 +194,7 @@ def test_halo_away_for_an_hour_loses_nothing_and_keeps_the_order(both: Pair) -> 
     both.look()
     with store.transaction() as connection:
         # Said once, although neither writing nor reading works.
-        assert [one.kind for one in standings.wrong(connection)] == ["away"]
+        assert [one.kind for one in health.wrong(connection)] == ["away"]
     # Meanwhile somebody closed the ticket, and no webhook told of it.
     both.server.hooks.loses = lambda happened: True
     both.halo.change(ticket, {"agent_id": 8}, 8)

@@ -13,12 +13,12 @@ from tests.store.halo import Pair, pair
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback
 from tocsin.core.ids import uuid7
-from tocsin.inbound import commands as integrations
-from tocsin.inbound import secrets
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
-from tocsin.outbound import halo
-from tocsin.outbound.connectors.contract import Account, Line
-from tocsin.outbound.connectors.haloitsm import client, looking, webhook
+from tocsin.outbound.connectors.haloitsm import client
+from tocsin.outbound.connectors.interfaces import Account, Line
+from tocsin.outbound.halo_sync import halo_commands, poller, webhook_setup
 
 
 def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: Pair) -> None:
@@ -32,8 +32,8 @@ def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: 
         both.server.hooks.run()
         return attempt < 3
 
-    def set_up() -> webhook.SetUp:
-        return webhook.set_up(client.Client(account), line, both.now, webhook.Wanted(url), wait=waits)
+    def set_up() -> webhook_setup.SetUp:
+        return webhook_setup.set_up(client.Client(account), line, both.now, webhook_setup.Wanted(url), wait=waits)
 
     assert set_up().problem == ""
     # What arrived before says nothing of this test.
@@ -44,7 +44,7 @@ def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: 
     assert {name: both.halo.webhooks["hook"][name] for name in before} == before
 
 
-def _set_up(both: Pair, door: Integration) -> webhook.SetUp:
+def _set_up(both: Pair, door: Integration) -> webhook_setup.SetUp:
     both.server.hooks.deliver = lambda hook, content: (200, "{}")
     stop = threading.Event()
 
@@ -55,7 +55,7 @@ def _set_up(both: Pair, door: Integration) -> webhook.SetUp:
     sender = threading.Thread(target=answer)
     sender.start()
     try:
-        return halo.set_up_webhook(both.outbound, door, ACTOR, both.now)
+        return halo_commands.set_up_webhook(both.outbound, door, ACTOR, both.now)
     finally:
         stop.set()
         sender.join()
@@ -92,8 +92,8 @@ def test_each_inbound_integration_of_a_halo_has_a_webhook_that_is_watched_and_fo
         # The URL is made anew: the webhook that is there gets it, and stays one.
         before = first["id"]
         secrets.rotate_token(other, actor=ACTOR, now=both.now)
-        assert halo.address_changed(other, both.now)
-        assert looking.look(both.directory, lambda: both.now)
+        assert halo_commands.address_changed(other, both.now)
+        assert poller.look(both.directory, lambda: both.now)
         assert [hook["url"] for hook in both.halo.webhooks.values()] == [
             secrets.url_of(both.inbound), secrets.url_of(other)
         ]  # fmt: skip

@@ -15,13 +15,16 @@ from tests.store.escalating import Desk, wired
 from tests.store.ingest import NOW, make_integration
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
-from tocsin.core import clock, configuration
-from tocsin.inbound import heartbeats, secrets, taking
-from tocsin.inbound.commands import integration_spec, save_integration
+from tocsin.core.config import config_version
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.admin.commands import integration_spec, save_integration
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.models import Heartbeat, Integration
-from tocsin.inbound.registry import Registry
+from tocsin.inbound.processing import process_now
+from tocsin.inbound.storage.messages import Incoming, Stored
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +44,7 @@ def backup() -> Integration:
     desk = Desk(NOW)
     made = make_integration("Backup", "heartbeat", policy=desk.policy, settings={"interval": "1h", "longest_run": "2h"})
     made.recipient_groups.add(desk.group)
-    configuration.changed()
+    config_version.changed()
     return made
 
 
@@ -57,7 +60,7 @@ def later(node: Doors, **span: Any) -> datetime:
     """Turns the loop at a moment so much later."""
     at = clock.now() + timedelta(**span)
     node.registry.refresh()
-    heartbeats.notice(node.registry, at)
+    monitor.notice(node.registry, at)
     return at
 
 
@@ -120,11 +123,11 @@ def test_a_run_that_does_not_end_opens_an_alert(node: Doors, backup: Integration
 def test_a_node_that_was_away_raises_no_false_alarm(node: Doors, backup: Integration) -> None:
     ping(node, backup)
     now = clock.now() + timedelta(hours=5)
-    assert heartbeats.wait_anew(now) == 1
+    assert monitor.wait_anew(now) == 1
     assert row().due_at == now + timedelta(minutes=1)
-    heartbeats.notice(node.registry, now)
+    monitor.notice(node.registry, now)
     assert Alert.objects.count() == 0
-    heartbeats.notice(node.registry, now + timedelta(minutes=1))
+    monitor.notice(node.registry, now + timedelta(minutes=1))
     assert Alert.objects.count() == 1
 
 
@@ -133,7 +136,7 @@ def test_a_machine_that_was_halted_or_whose_clock_went_ahead_raises_no_false_ala
 ) -> None:
     ping(node, backup)
     start, seconds = clock.now(), 0.0
-    turn = heartbeats.loop(node.registry, lambda: start + timedelta(seconds=seconds)).turn
+    turn = monitor.loop(node.registry, lambda: start + timedelta(seconds=seconds)).turn
     turn()
     due_at = row().due_at
     assert due_at is not None
@@ -159,11 +162,11 @@ def test_a_database_that_was_away_raises_no_false_alarm(
     def away(registry: Registry, now: datetime) -> bool:
         raise problem("the connection is lost")
 
-    turn = heartbeats.loop(node.registry).turn
+    turn = monitor.loop(node.registry).turn
     ping(node, backup)
     turn()
     with monkeypatch.context() as patched:
-        patched.setattr(heartbeats, "notice", away)
+        patched.setattr(monitor, "notice", away)
         with pytest.raises(problem):
             turn()
     Heartbeat.objects.update(due_at=clock.now() - timedelta(minutes=1))
@@ -179,7 +182,7 @@ def test_a_silence_that_opened_nothing_is_told_again_while_it_lasts(node: Doors,
     window = maintenance_windows.save_window(spec, actor=COMMAND_LINE, now=NOW)
     window.times = {**window.times, "starts": "2026-01-01 00:00", "ends": end.strftime("%Y-%m-%d %H:%M")}
     window.save()
-    configuration.changed()
+    config_version.changed()
     later(node, minutes=66)
     later(node, hours=2, minutes=30)
     assert not Alert.objects.exists()
@@ -194,11 +197,11 @@ def test_a_silence_that_began_while_it_was_switched_off_is_told_when_it_is_on_ag
 ) -> None:
     ping(node, backup)
     Integration.objects.update(mode="disabled")
-    configuration.changed()
+    config_version.changed()
     later(node, minutes=66)
     later(node, hours=8)
     Integration.objects.update(mode="page")
-    configuration.changed()
+    config_version.changed()
     later(node, hours=9)
     assert Alert.objects.get().subject == "Backup is silent"
 
@@ -239,7 +242,7 @@ def test_a_run_that_begins_again_and_again_and_never_ends_is_told_of(node: Doors
 def test_one_sender_s_silence_is_not_another_s(node: Doors, backup: Integration) -> None:
     other = make_integration("Other", "heartbeat", source="Backup")
     Integration.objects.filter(pk=backup.pk).update(source="Backup")
-    configuration.changed()
+    config_version.changed()
     ping(node, backup)
     ping(node, other)
     later(node, minutes=66)
@@ -252,10 +255,10 @@ def test_a_silence_that_cannot_be_told_is_tried_again_and_holds_up_no_other(
     node: Doors, backup: Integration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_integration("Other", "heartbeat", settings={"interval": "1h"})
-    configuration.changed()
+    config_version.changed()
     ping(node, backup)
     ping(node, other)
-    whole = taking.take_in
+    whole = process_now.take_in
 
     def failing(incoming: Sequence[Incoming], now: datetime) -> list[Stored]:
         if incoming[0].integration_id == backup.pk:
@@ -263,7 +266,7 @@ def test_a_silence_that_cannot_be_told_is_tried_again_and_holds_up_no_other(
         return whole(incoming, now)
 
     with monkeypatch.context() as patched:
-        patched.setattr(taking, "take_in", failing)
+        patched.setattr(process_now, "take_in", failing)
         later(node, minutes=66)
     assert [alert.integration for alert in Alert.objects.all()] == [other]
     later(node, minutes=66, seconds=11)

@@ -20,12 +20,12 @@ from tests.store.sending import allow_loopback
 from tests.store.test_configure import apply
 from tocsin.access.models import AuditEntry
 from tocsin.configure import export
-from tocsin.core import database as connections
-from tocsin.core import named_secrets
-from tocsin.core.egress import HttpClient
+from tocsin.core.config import secret_bundle
+from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
-from tocsin.oncall import commands as oncall
-from tocsin.oncall import imports_loop
+from tocsin.core.net.egress import HttpClient
+from tocsin.oncall.calendars import calendar_import_worker
+from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.models import CalendarImport, Schedule
 from tocsin.outbound import commands
 from tocsin.outbound.models import Exchange, OutboundIntegration
@@ -174,7 +174,7 @@ def test_a_calendar_is_read_at_its_whole_address(
     other.answering = lambda request: Response(404)
     oncall.save_schedule(calendar(f"{other.url}/T0KEN-of-calendar"), existing=schedule, actor=ACTOR, now=now)
     client = HttpClient()
-    imports_loop.turn(client, now)
+    calendar_import_worker.turn(client, now)
     client.close()
     assert [request.path for request in other.requests] == ["/T0KEN-of-calendar"]
     assert CalendarImport.objects.get().error == "Its server answers 404."
@@ -192,7 +192,7 @@ def test_an_export_hides_them_and_applies_as_unchanged(database: str, schedule: 
 def test_older_rows_are_encrypted_and_older_entries_masked(database: str, now: datetime, schedule: Schedule) -> None:
     row = save(HOOK | {"auth": "bearer", "token": "hush"}, now)
     settings = {"url": URL, "headers": HOOK["headers"], "method": "POST"}
-    OutboundIntegration.objects.update(settings=settings, secrets=named_secrets.sealed({"token": "hush"}))
+    OutboundIntegration.objects.update(settings=settings, secrets=secret_bundle.sealed({"token": "hush"}))
     Exchange.objects.create(integration=row, at=now, method="POST", url=URL)
     definition = calendar()["shifts"][0]
     Schedule.objects.update(definition={"shifts": [definition]})

@@ -13,9 +13,9 @@ import pytest
 from tests.doubles import alertops, grafana_oncall, opsgenie, pagerduty
 from tests.doubles.http import Response
 from tocsin.cli.main import run
-from tocsin.configure.imports import reading
-from tocsin.configure.imports.products import PRODUCTS
-from tocsin.core import config
+from tocsin.core.config import environment as config
+from tocsin.importers import api_reader
+from tocsin.importers.products import PRODUCTS
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
 
@@ -54,12 +54,12 @@ def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the reader would have waited; nobody does."""
     found: list[float] = []
-    original = reading.Reader.__init__
+    original = api_reader.Reader.__init__
 
-    def patient(self: reading.Reader, *args: Any, **named: Any) -> None:
+    def patient(self: api_reader.Reader, *args: Any, **named: Any) -> None:
         original(self, *args, **{**named, "wait": found.append})
 
-    monkeypatch.setattr(reading.Reader, "__init__", patient)
+    monkeypatch.setattr(api_reader.Reader, "__init__", patient)
     return found
 
 

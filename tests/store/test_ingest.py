@@ -12,12 +12,12 @@ from psycopg import errors
 from tests.store.ingest import NOW, Ingest, halo, make_integration, message
 from tests.store.test_ingest_faults import SpoiledRegistry
 from tocsin.alerts.models import Alert
-from tocsin.core import database as db
+from tocsin.core.db import database as db
 from tocsin.core.ids import lock_number, uuid7
-from tocsin.inbound import batch
-from tocsin.inbound.loop import drain
-from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import InboundMessage, KeyClock
+from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.drain import drain
+from tocsin.inbound.storage.messages import Stored
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -19,12 +19,13 @@ from tests.store.doors import Doors, Reply, doors, path_of, rows
 from tests.store.ingest import halo, make_integration
 from tocsin.access.audit import Actor
 from tocsin.alerts.models import Alert
-from tocsin.core import clock, configuration
-from tocsin.core import database as db
-from tocsin.core.http import MAX_BODY, Bodies
-from tocsin.inbound import secrets
-from tocsin.inbound.loop import write_expired
+from tocsin.core.config import config_version
+from tocsin.core.db import database as db
+from tocsin.core.net.asgi import MAX_BODY, Bodies
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
+from tocsin.inbound.processing.drain import write_expired
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -175,7 +176,7 @@ def test_a_rotated_token_works_for_its_overlap_and_is_counted_afterwards(node: D
     assert node.post(old, halo(1)).status == 200
     assert node.post(halo_door, halo(2)).status == 200
     Integration.objects.filter(pk=halo_door.pk).update(old_token_until=clock.now())
-    configuration.changed()
+    config_version.changed()
     node.registry.refresh()
     for _ in range(3):
         reply = node.post(old, halo(3))
@@ -222,7 +223,7 @@ class TestCredentials:
         def ask(credentials: dict[str, Any], **headers: str) -> Reply:
             secrets.put_credentials(halo_door, credentials)
             halo_door.save()
-            configuration.changed()
+            config_version.changed()
             node.registry.refresh()
             return node.post(halo_door, halo(), **headers)
 
@@ -296,7 +297,7 @@ class TestCredentials:
         self, node: Doors, halo_door: Integration
     ) -> None:
         Integration.objects.filter(pk=halo_door.pk).update(credentials="nonsense")
-        configuration.changed()
+        config_version.changed()
         assert node.post(halo_door, halo()).status == 401
 
 
@@ -359,7 +360,7 @@ def test_a_body_that_cannot_be_unpacked_is_kept_and_refused_with_what_to_send(
 def test_a_signature_is_of_the_bytes_that_were_sent(node: Doors, api_door: Integration) -> None:
     secrets.put_credentials(api_door, {"hmac": {"header": "X-Signature", "secret": "key"}})
     api_door.save()
-    configuration.changed()
+    config_version.changed()
     packed = gzip.compress(b'{"id": "1"}')
     signature = hmac.new(b"key", packed, hashlib.sha256).hexdigest()
     assert node.post(api_door, packed, content_encoding="gzip", x_signature=signature).status == 200

@@ -20,19 +20,20 @@ from tests.store.escalating import Desk
 from tests.store.ingest import NOW, halo, make_integration, message
 from tocsin.access.audit import Actor
 from tocsin.alerts.models import Alert
-from tocsin.core import configuration
-from tocsin.core import database as db
+from tocsin.core.config import config_version
+from tocsin.core.db import database as db
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
-from tocsin.inbound import committer, registry
-from tocsin.inbound.committer import Committer, NotStored, Ticket
-from tocsin.inbound.decode import Element
-from tocsin.inbound.door import Directory, Door
-from tocsin.inbound.messages import Stored
+from tocsin.inbound.config import registry
+from tocsin.inbound.config.compiled_integration import Directory, Door
+from tocsin.inbound.config.normalizer import Reader, Reading
+from tocsin.inbound.config.registry import Found, Registry, UnknownDoor
+from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
-from tocsin.inbound.reading import Reader, Reading
-from tocsin.inbound.registry import Found, Registry, UnknownDoor
-from tocsin.inbound.replay import replay
+from tocsin.inbound.parsing.decode import Element
+from tocsin.inbound.processing import committer
+from tocsin.inbound.processing.committer import Committer, NotStored, Ticket
+from tocsin.inbound.storage.messages import Stored
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -274,7 +275,7 @@ def test_messages_of_an_integration_that_was_deleted_while_they_waited_are_404_a
         made.put(results.ticket(number, message(integration, halo(number + 1))))
     IntegrationVersion.objects.filter(integration=gone).update(integration=stays.pk, number=7)
     Integration.objects.filter(pk=gone.pk).delete()
-    configuration.changed()
+    config_version.changed()
     made.start()
     found = results.wait()
     made.stop(10)
@@ -289,7 +290,7 @@ def test_the_sender_to_a_deleted_integration_is_told_404(node: Doors) -> None:
     path = path_of(gone)
     Integration.objects.filter(pk=gone.pk).update(current=None)
     Integration.objects.get(pk=gone.pk).delete()
-    configuration.changed()
+    config_version.changed()
     assert node.post(path, halo()).status == 404
 
 
@@ -310,7 +311,7 @@ def test_what_comes_to_an_integration_that_cannot_be_used_is_kept_and_replayed_o
     with pytest.raises(Rejected, match="does not compile"):
         replay(rows()[0].pk, True, Actor(None, "Alice", "web", None), NOW)
     Integration.objects.filter(pk=integration.pk).update(kind="haloitsm", current=None)
-    configuration.changed()
+    config_version.changed()
     assert replay(rows()[0].pk, True, Actor(None, "Alice", "web", None), NOW).status == "Mapped Opened"
 
 
@@ -322,7 +323,7 @@ def test_a_batch_decides_by_the_configuration_that_its_own_transaction_sees(node
         integration=integration, number=2, definition={"rules": {"open": True}}, created_at=NOW
     )
     integration.save()
-    configuration.changed()
+    config_version.changed()
     assert node.registry.version == version
     assert node.post(integration, halo(2, "Logged")).body["status"] == "Mapped Opened"
     assert node.registry.version > version
@@ -342,7 +343,7 @@ def test_a_configuration_that_is_loaded_while_another_is_saved_is_one_of_the_two
         found = whole(connection)
         if not Policy.objects.exists():
             Integration.objects.filter(pk=integration.pk).update(policy=Desk(NOW).policy)
-            configuration.changed()
+            config_version.changed()
         return found
 
     monkeypatch.setattr(registry, "load_directory", while_a_policy_is_added)
@@ -355,7 +356,7 @@ def test_a_configuration_that_is_loaded_while_another_is_saved_is_one_of_the_two
 def test_an_integration_whose_row_breaks_the_code_stops_no_other(node: Doors) -> None:
     broken, other = make_integration("Broken"), make_integration("Other", source="Other")
     IntegrationVersion.objects.filter(pk=broken.current_id).update(definition={"rules": ["open"], "mapping": 7})
-    configuration.changed()
+    config_version.changed()
     assert node.post(other, halo(1)).body["status"] == "Mapped Opened"
     assert node.post(broken, halo(2)).body["status"] == "Mapping Failed"
 

@@ -17,18 +17,20 @@ import pytest
 
 from tests.store.escalating import Desk, wired
 from tests.store.ingest import halo, make_integration, message
-from tocsin.alerts import commands
+from tocsin.alerts import service
+from tocsin.alerts.commands import Acknowledge, Assign, Command, Escalate, Hold, Unacknowledge, Unassign
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Acknowledge, Assign, Command, Escalate, Hold, Unacknowledge, Unassign
-from tocsin.core import clock, configuration, database
+from tocsin.core.config import config_version
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.runtime import clock
 from tocsin.escalation.models import Run
-from tocsin.inbound import batch
-from tocsin.inbound.committer import Committer, Ticket
-from tocsin.inbound.loop import drain
-from tocsin.inbound.messages import Stored
+from tocsin.inbound.config.registry import Registry
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.registry import Registry
+from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.committer import Committer, Ticket
+from tocsin.inbound.processing.drain import drain
+from tocsin.inbound.storage.messages import Stored
 
 TICKETS = range(1, 41)
 REQUESTS = 60
@@ -121,7 +123,7 @@ def act(world: World, seed: int) -> None:
             )
         )
         try:
-            commands.act(dice.choice(live), order, now=clock.now())
+            service.act(dice.choice(live), order, now=clock.now())
         except Rejected as rejected:
             world.acted[rejected.code] += 1
         else:
@@ -142,7 +144,7 @@ def world(database: str) -> Iterator[World]:
         desk = Desk(now)
         door = make_integration(policy=desk.policy)
         door.recipient_groups.add(desk.group)
-        configuration.changed()
+        config_version.changed()
         yield World(door, desk, now)
 
 

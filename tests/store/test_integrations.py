@@ -13,15 +13,15 @@ from tests.store.ingest import Ingest
 from tests.store.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash
 from tocsin.core.models import ConfigVersion
-from tocsin.escalation import commands as policies
-from tocsin.inbound import commands, secrets
+from tocsin.escalation.changes import commands as policies
+from tocsin.inbound.admin import commands, secrets
+from tocsin.inbound.config.registry import Registry
 from tocsin.inbound.models import DelayedOpening, Integration, IntegrationVersion
-from tocsin.inbound.registry import Registry
-from tocsin.oncall import commands as oncall
+from tocsin.oncall.changes import commands as oncall
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, User
 

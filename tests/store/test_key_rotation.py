@@ -20,18 +20,19 @@ from tests.postgres import in_use
 from tests.store.people import ACTOR
 from tests.web.conftest import make_user
 from tocsin.cli.main import run
-from tocsin.core import config, crypto, named_secrets
-from tocsin.core.reencryption import holds_values
-from tocsin.inbound import commands as inbound
-from tocsin.notify.channels.web_push import keys as push_keys
+from tocsin.core.config import crypto, secret_bundle
+from tocsin.core.config import environment as config
+from tocsin.core.config.reencryption import holds_values
+from tocsin.inbound.admin import commands as inbound
+from tocsin.notify.integrations.web_push import keys as push_keys
 from tocsin.notify.models import LastSent, Notification, OptOut, Provider
 from tocsin.operate.checks import keys as check
 from tocsin.operate.encryption import rotation
 from tocsin.operate.encryption.columns import COLUMNS
-from tocsin.operate.presence import Presence
+from tocsin.operate.node_heartbeat import Presence
 from tocsin.outbound import commands as outbound
-from tocsin.people import commands as people
-from tocsin.people import sealed
+from tocsin.people import encrypted_addresses
+from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod
 
 OLD, NEW = "o" * 40, "n" * 40
@@ -40,17 +41,17 @@ SLACK = "slack://T0000/B0000/XXXXXXXX"
 
 #: Who encrypts, and the columns (`table.column`) where it is stored; one that only passes a value on stores none.
 WRITERS = {
-    "core/named_secrets.py": set[str](),
-    "core/reencryption.py": set[str](),
-    "people/sealed.py": set[str](),
-    "configure/imports/runs.py": {"configure_importrun.configuration"},
-    "inbound/secrets.py": {"inbound_integration.token", "inbound_integration.credentials"},
-    "notify/channels/chat_services/addresses.py": {"people_contactmethod.address", "people_groupcontact.address"},
-    "notify/channels/web_push/devices.py": {"notify_pushdevice.subscription"},
-    "notify/channels/web_push/keys.py": {"notify_pushkey.private"},
-    "notify/commands.py": {"notify_provider.secrets"},
-    "oncall/calendar_urls.py": {"oncall_schedule.definition", "oncall_calendarimport.url"},
-    "notify/verification.py": {"notify_notification.data"},
+    "core/config/secret_bundle.py": set[str](),
+    "core/config/reencryption.py": set[str](),
+    "people/encrypted_addresses.py": set[str](),
+    "importers/import_runs.py": {"configure_importrun.configuration"},
+    "inbound/admin/secrets.py": {"inbound_integration.token", "inbound_integration.credentials"},
+    "notify/channels/chat_addresses.py": {"people_contactmethod.address", "people_groupcontact.address"},
+    "notify/integrations/web_push/devices.py": {"notify_pushdevice.subscription"},
+    "notify/integrations/web_push/keys.py": {"notify_pushkey.private"},
+    "notify/providers/commands.py": {"notify_provider.secrets"},
+    "oncall/changes/calendar_urls.py": {"oncall_schedule.definition", "oncall_calendarimport.url"},
+    "notify/inbound/verification.py": {"notify_notification.data"},
     "outbound/commands.py": {"outbound_outboundintegration.secrets"},
     "web/accounts/adapter.py": {"mfa_authenticator.data"},
 }
@@ -101,7 +102,7 @@ def filled(database: str, now: datetime) -> str:
         {"name": "Out", "kind": "http", "url": "https://example.org/", "auth": "bearer", "token": "hush"},
         actor=ACTOR, now=now,
     )  # fmt: skip
-    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=named_secrets.sealed({"password": "p"}))
+    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=secret_bundle.sealed({"password": "p"}))
     TOTP.activate(alice, generate_totp_secret())
     push_keys.pair(now)
     Notification.objects.create(
@@ -180,11 +181,11 @@ def test_after_a_rotation_the_new_key_alone_opens_everything(
     left = remaining(filled)
     assert (left.old, left.unreadable) == ({}, {})
     address = ContactMethod.objects.get(label="Chat").address
-    assert sealed.unseal(address) == SLACK
-    assert address == sealed.seal("slack", SLACK), "found again by the same address"
+    assert encrypted_addresses.unseal(address) == SLACK
+    assert address == encrypted_addresses.seal("slack", SLACK), "found again by the same address"
     assert Notification.objects.get().address == OptOut.objects.get().address == address
     assert crypto.decrypt(Notification.objects.get().data["sealed"]) == "123456"
-    assert named_secrets.opened(Provider.objects.get().secrets) == {"password": "p"}
+    assert secret_bundle.opened(Provider.objects.get().secrets) == {"password": "p"}
 
 
 def test_the_doctor_says_when_the_old_key_can_go(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +197,7 @@ def test_the_doctor_says_when_the_old_key_can_go(filled: str, monkeypatch: pytes
 def test_a_killed_rotation_goes_on_when_run_again(
     filled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    token = named_secrets.sealed({"password": "x" * 400})
+    token = secret_bundle.sealed({"password": "x" * 400})
     Provider.objects.bulk_create(
         Provider(name=f"N{n}", kind="smtp", channels=["email"], secrets=token) for n in range(3000)
     )
@@ -240,7 +241,7 @@ def test_the_key_file_gets_a_new_key_once_and_loses_the_old_one(
 ) -> None:
     monkeypatch.delenv("TOCSIN_SECRET_KEY")
     config.current.cache_clear()
-    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=named_secrets.sealed({"password": "p"}))
+    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=secret_bundle.sealed({"password": "p"}))
     path = tmp_path / "data" / "secret.key"
     [old] = path.read_text().split()
     for _ in range(2):
@@ -249,7 +250,7 @@ def test_the_key_file_gets_a_new_key_once_and_loses_the_old_one(
     assert run(["keys", "retire"]) == 0
     assert old not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert named_secrets.opened(Provider.objects.get().secrets) == {"password": "p"}
+    assert secret_bundle.opened(Provider.objects.get().secrets) == {"password": "p"}
 
 
 def test_a_key_that_is_still_needed_is_not_retired(
@@ -257,7 +258,7 @@ def test_a_key_that_is_still_needed_is_not_retired(
 ) -> None:
     monkeypatch.delenv("TOCSIN_SECRET_KEY")
     config.current.cache_clear()
-    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=named_secrets.sealed({"password": "p"}))
+    Provider.objects.create(name="P", kind="smtp", channels=["email"], secrets=secret_bundle.sealed({"password": "p"}))
     path = tmp_path / "data" / "secret.key"
     path.write_text(f"{NEW}\n{path.read_text()}\n")
     assert run(["keys", "retire"]) == 1

@@ -11,15 +11,15 @@ from psycopg import errors
 
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import Actor
-from tocsin.core import database as db
+from tocsin.core.db import database as db
 from tocsin.core.ids import uuid7
-from tocsin.inbound.bodies import MARK
-from tocsin.inbound.drafts import door_of
-from tocsin.inbound.loop import drain, element_of
-from tocsin.inbound.messages import Incoming
+from tocsin.inbound.admin.drafts import door_of
+from tocsin.inbound.admin.observed_statuses import statuses_seen
+from tocsin.inbound.body_compression import MARK
+from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.replay import replay
-from tocsin.inbound.statuses import statuses_seen
+from tocsin.inbound.processing.drain import drain, element_of
+from tocsin.inbound.storage.messages import Incoming
 from tocsin.simulate.backtest import messages
 
 pytestmark = pytest.mark.usefixtures("database")

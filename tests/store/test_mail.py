@@ -17,19 +17,21 @@ from tests.store.doors import Doors, doors, rows
 from tests.store.escalating import Desk, wired
 from tests.store.ingest import NOW, make_integration
 from tests.store.sending import allow_loopback
-from tocsin.access import installation
+from tocsin.access import settings_commands
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
-from tocsin.core import clock, configuration, database
-from tocsin.core import mailbox_troubles as troubles
+from tocsin.core.config import config_version
+from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.inbound import secrets
-from tocsin.inbound.mail import listener as mail_listener
-from tocsin.inbound.mail import mailbox_loop
-from tocsin.inbound.mail.listener import MailDoor
+from tocsin.core.net import mailbox_errors as troubles
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.email import imap_poller
+from tocsin.inbound.email import smtp_listener as mail_listener
+from tocsin.inbound.email.smtp_listener import MailDoor
 from tocsin.inbound.models import Integration
 from tocsin.operate.checks import mailboxes
-from tocsin.web.home import mailbox_troubles
+from tocsin.web.home import mailbox_warnings
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +55,7 @@ def desk() -> Desk:
 def door(desk: Desk) -> Integration:
     made = make_integration("Mails", "email", policy=desk.policy, settings={"mailbox": "Alerts"})
     made.recipient_groups.add(desk.group)
-    configuration.changed()
+    config_version.changed()
     return made
 
 
@@ -171,13 +173,13 @@ def test_mails_come_from_named_networks_only_where_an_integration_says_so(
 ) -> None:
     secrets.put_credentials(door, {"addresses": ["192.0.2.0/24"]})
     door.save()
-    configuration.changed()
+    config_version.changed()
     node.registry.refresh()
     with pytest.raises(smtplib.SMTPRecipientsRefused):
         send(mail())
     secrets.put_credentials(door, {"addresses": ["127.0.0.0/8"]})
     door.save()
-    configuration.changed()
+    config_version.changed()
     node.registry.refresh()
     send(mail())
     assert rows()[0].headers == {"sender's address": "present, valid"}
@@ -219,33 +221,33 @@ def box(door: Integration, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImapDoub
         address = f"imap://tocsin%40example.org@127.0.0.1:{double.port}/INBOX"
         secrets.put_credentials(door, {"imap": {"mailbox": address, "password": double.password}})
         door.save()
-        configuration.changed()
+        config_version.changed()
         yield double
 
 
 def test_unread_mails_of_a_mailbox_become_messages_once(box: ImapDouble, node: Doors) -> None:
     box.receive(mail().as_bytes())
     box.receive(mail("Second", 2).as_bytes())
-    mailbox_loop.read_all(node.registry)
+    imap_poller.read_all(node.registry)
     assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["VPN is down", "Second"]
     assert all(one.is_read for one in box.mails)
-    mailbox_loop.read_all(node.registry)
+    imap_poller.read_all(node.registry)
     assert len(rows()) == 2
     # Somebody marked it as unread: the same mail is the same delivery.
     box.mails[0].is_read = False
-    mailbox_loop.read_all(node.registry)
+    imap_poller.read_all(node.registry)
     assert Alert.objects.count() == 2
 
 
 def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
     held = box.receive(mail().as_bytes())
     address = f"imap://tocsin%40example.org@127.0.0.1:{box.port}/INBOX"
-    said = mailbox_loop.look_into(address, box.password)
+    said = imap_poller.look_into(address, box.password)
     assert "has 1 unread mail." in said
     assert not held.is_read
     assert rows() == []
     with pytest.raises(Permanent):
-        mailbox_loop.look_into(address, "wrong")
+        imap_poller.look_into(address, "wrong")
     assert list(mailboxes.check()) == []
     away = make_integration("Away", "email")
     secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
@@ -255,7 +257,7 @@ def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
     assert "sesame" not in finding.detail
     for none in ("", "nonsense"):
         with pytest.raises(Rejected):
-            mailbox_loop.look_into(none, "x")
+            imap_poller.look_into(none, "x")
 
 
 def test_a_mailbox_that_is_away_stops_no_other_and_loses_nothing(
@@ -264,12 +266,12 @@ def test_a_mailbox_that_is_away_stops_no_other_and_loses_nothing(
     away = make_integration("Away", "email")
     secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
     away.save()
-    configuration.changed()
+    config_version.changed()
     box.receive(mail().as_bytes())
     box.hangs_up = 1
-    mailbox_loop.read_all(node.registry)
+    imap_poller.read_all(node.registry)
     assert Alert.objects.count() == 0
-    mailbox_loop.read_all(node.registry)
+    imap_poller.read_all(node.registry)
     assert Alert.objects.count() == 1
     assert "The mailbox of Away cannot be read" in caplog.text
     assert "sesame" not in caplog.text
@@ -282,17 +284,17 @@ def test_a_mail_that_cannot_be_marked_as_read_is_taken_once_and_it_is_told(box: 
     box.receive(plain)
     box.receive(plain.replace(b"One", b"Two"))
     for _turn in range(2):
-        mailbox_loop.read_all(node.registry)
+        imap_poller.read_all(node.registry)
         assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["One", "Two"]
         with database.transaction() as connection:
             (trouble,) = troubles.known(connection, troubles.Reads.INBOUND)
         assert "as read" in trouble.error
         assert "You may not change flags here" in trouble.error
     box.receive(plain.replace(b"One", b"Three"))
-    mailbox_loop.read_all(node.registry)
+    imap_poller.read_all(node.registry)
     assert Alert.objects.count() == 3
     box.keeps_flags = False
-    mailbox_loop.read_all(node.registry)
+    imap_poller.read_all(node.registry)
     assert all(held.is_read for held in box.mails)
     assert Alert.objects.count() == 3
     with database.transaction() as connection:
@@ -306,7 +308,7 @@ def test_a_mail_that_cannot_be_decided_is_kept_and_does_not_hold_up_what_is_behi
         connection.execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
     box.receive(mail("poison").as_bytes())
     box.receive(mail("Second", 2).as_bytes())
-    mailbox_loop.read_all(node.registry)
+    imap_poller.read_all(node.registry)
     assert [row.status for row in rows()] == ["Mapping Failed", "Mapped Opened"]
     assert "could not decide it: CheckViolation" in rows()[0].reason
     assert all(held.is_read for held in box.mails)
@@ -315,7 +317,7 @@ def test_a_mail_that_cannot_be_decided_is_kept_and_does_not_hold_up_what_is_behi
 def test_a_mail_that_somebody_deletes_before_it_is_read_is_no_mail(box: ImapDouble, node: Doors) -> None:
     box.receive(mail().as_bytes()).is_gone = True
     box.receive(mail("Second", 2).as_bytes())
-    mailbox_loop.read_all(node.registry)
+    imap_poller.read_all(node.registry)
     assert [alert.subject for alert in Alert.objects.all()] == ["Second"]
     assert len(rows()) == 1
 
@@ -323,7 +325,7 @@ def test_a_mail_that_somebody_deletes_before_it_is_read_is_no_mail(box: ImapDoub
 def test_a_mail_that_says_nonsense_does_not_hold_up_what_is_behind_it(box: ImapDouble, node: Doors) -> None:
     box.receive(b"Subject: =?utf-8?b?abcde?=\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n")
     box.receive(mail().as_bytes())
-    mailbox_loop.read_all(node.registry)
+    imap_poller.read_all(node.registry)
     assert rows()[0].subject == "=?utf-8?b?abcde?="
     assert Alert.objects.count() == 2
     assert all(held.is_read for held in box.mails)
@@ -331,20 +333,20 @@ def test_a_mail_that_says_nonsense_does_not_hold_up_what_is_behind_it(box: ImapD
 
 def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, node: Doors) -> None:
     box.hangs_up = 1
-    mailbox_loop.read_all(node.registry)
-    ((text, url, is_urgent),) = mailbox_troubles.found()
+    imap_poller.read_all(node.registry)
+    ((text, url, is_urgent),) = mailbox_warnings.found()
     assert text.startswith("The mailbox of Mails cannot be read: ")
     assert url.endswith("/security/")
     assert is_urgent
-    mailbox_loop.read_all(node.registry)
-    assert list(mailbox_troubles.found()) == []
+    imap_poller.read_all(node.registry)
+    assert list(mailbox_warnings.found()) == []
 
 
 def test_where_mails_are_taken_is_a_setting_that_is_checked() -> None:
-    assert installation.change_settings({"mail_listen": "[::1]:2525"}, actor=COMMAND_LINE, now=clock.now())
+    assert settings_commands.change_settings({"mail_listen": "[::1]:2525"}, actor=COMMAND_LINE, now=clock.now())
     for wrong in ("2525", "localhost:smtp", "host:70000", ":25"):
         with pytest.raises(Rejected) as caught:
-            installation.change_settings({"mail_listen": wrong}, actor=COMMAND_LINE, now=clock.now())
+            settings_commands.change_settings({"mail_listen": wrong}, actor=COMMAND_LINE, now=clock.now())
         assert caught.value.field == "mail_listen"
 
 

@@ -16,13 +16,13 @@ from tests.doubles.imap import Held, ImapDouble, imap_double
 from tests.doubles.smtp import Mail, SmtpDouble, smtp_double
 from tests.postgres import TAKES_NO_WRITES, in_use
 from tests.store.sending import Post, allow_loopback, post_office, provider
+from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.orders import Close
-from tocsin.core import clock
-from tocsin.notify.mail_replies import acting
-from tocsin.notify.mail_replies.loop import Reader
+from tocsin.core.runtime import clock
+from tocsin.notify.mail_replies import process
+from tocsin.notify.mail_replies.poller import Reader
 from tocsin.notify.models import MailReply
-from tocsin.web.home import mailbox_troubles
+from tocsin.web.home import mailbox_warnings
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -269,12 +269,12 @@ def test_a_mailbox_that_is_away_comes_back_and_its_mails_wait(world: World) -> N
     world.imap.hangs_up = 1
     held = world.answer("ack")
     world.reader.turn()
-    ((text, _url, _is_urgent),) = mailbox_troubles.found()
+    ((text, _url, _is_urgent),) = mailbox_warnings.found()
     assert text.startswith("Answers by mail are not read, Answers: ")
     assert not held.is_read
     for _ in range(7):
         world.reader.turn()
-    assert list(mailbox_troubles.found()) == []
+    assert list(mailbox_warnings.found()) == []
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
 
 
@@ -298,14 +298,14 @@ def test_an_answer_that_cannot_be_marked_as_read_acts_once_and_it_is_told(world:
     world.answer("ack")
     for _turn in range(9):
         world.reader.turn()
-    ((text, _url, _is_urgent),) = mailbox_troubles.found()
+    ((text, _url, _is_urgent),) = mailbox_warnings.found()
     assert "does not let its mails be marked as read" in text
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
     assert len(world.outcomes()) == 1
     world.imap.keeps_flags = False
     for _turn in range(8):
         world.reader.turn()
-    assert list(mailbox_troubles.found()) == []
+    assert list(mailbox_warnings.found()) == []
     assert world.imap.mails[0].is_read
 
 
@@ -350,14 +350,14 @@ def test_a_mail_at_which_tocsin_fails_keeps_no_answer_from_being_read(
     alert = paged(world, "alice")
     world.imap.receive(b"Subject: breaks\r\n\r\nit")
     world.answer("ack")
-    whole = acting.take
+    whole = process.take
 
     def failing(provider: str, raw: bytes, now: datetime) -> object:
         if b"breaks" in raw:
             raise KeyError("whatever it is")
         return whole(provider, raw, now)
 
-    monkeypatch.setattr(acting, "take", failing)
+    monkeypatch.setattr(process, "take", failing)
     world.reader.turn()
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
 
@@ -376,7 +376,7 @@ def test_an_answer_whose_reader_was_killed_in_the_middle_comes_again(
         def die(*_: object) -> None:
             raise Killed
 
-        killing.setattr(acting, "_outcome", die)
+        killing.setattr(process, "_outcome", die)
         with pytest.raises(Killed):
             world.reader.turn()
     # Started again at once, or read by another node: somebody may still be at it.

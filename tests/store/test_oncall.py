@@ -8,9 +8,10 @@ import pytest
 
 from tests.store.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.oncall import commands, lookup
+from tocsin.oncall import loader
+from tocsin.oncall.changes import commands
 from tocsin.oncall.models import Schedule
 from tocsin.people.models import Group, User
 
@@ -76,8 +77,8 @@ def test_who_is_on_call_is_told_for_many_groups_at_once(desk: Group, now: dateti
     other = make_group("Other", now, members=("carol", "alice"))
     at = datetime(2026, 1, 13, 12, tzinfo=UTC)
     with database.transaction() as connection:
-        found = lookup.on_call(connection, [desk.pk, other.pk, desk.pk, 10**9], at)
-        assert lookup.on_call(connection, [], at) == {}
+        found = loader.on_call(connection, [desk.pk, other.pk, desk.pk, 10**9], at)
+        assert loader.on_call(connection, [], at) == {}
     assert {group: [(str(p.role), p.name) for p in people] for group, people in found.items()} == {
         desk.pk: [("primary", "Bob"), ("secondary", "Alice"), ("manager", "Carol")],
         other.pk: [("primary", "Carol"), ("secondary", "Alice")],
@@ -88,7 +89,7 @@ def test_a_shift_of_somebody_switched_off_is_not_on_and_the_groups_order_stands_
     commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     User.objects.filter(username="bob").update(is_active=False)
     with database.transaction() as connection:
-        found = lookup.on_call(connection, [desk.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
+        found = loader.on_call(connection, [desk.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
     assert [(str(p.role), p.name) for p in found[desk.pk]] == [("primary", "Alice"), ("secondary", "Alice")]
     assert found[desk.pk][0].reason == "primary of Desk; no shift is on"
 
@@ -103,7 +104,7 @@ def test_support_hours_are_kept_found_and_deleted_with_an_entry_each(desk: Group
     hours = commands.save_support_hours(spec, actor=ACTOR, now=now)
     assert commands.support_hours_spec(hours) == spec
     with database.transaction() as connection:
-        loaded = lookup.support_hours(connection)[hours.pk]
+        loaded = loader.support_hours(connection)[hours.pk]
     assert loaded.is_open(datetime(2026, 1, 5, 8, tzinfo=UTC))
     assert not loaded.is_open(datetime(2026, 1, 5, 18, tzinfo=UTC))
     assert commands.needs_group(desk.pk) == ["support hours Office hours"]

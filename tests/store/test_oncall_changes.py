@@ -15,19 +15,22 @@ from tests.doubles.http import Request, Response, http_double
 from tests.store.people import ACTOR, make_group, make_user
 from tests.store.sending import configured
 from tocsin.access.models import AuditEntry
-from tocsin.configure import documents, export, plan, sources
-from tocsin.core import database, settings_store
-from tocsin.core.egress import HttpClient
+from tocsin.configure import config_files, export, plan, yaml_loader
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import duty_notices
+from tocsin.core.net.egress import HttpClient
+from tocsin.notify.enqueue import shift_reminders
 from tocsin.notify.models import Notification
-from tocsin.oncall import commands, covers, feeds, imports_loop, lookup, overrides, swaps
+from tocsin.oncall import loader
+from tocsin.oncall.calendars import calendar_import_worker, feeds
+from tocsin.oncall.changes import commands, cover_notices, overrides, swaps
+from tocsin.oncall.changes.swaps import Stretch
 from tocsin.oncall.models import CalendarImport, DutyNotice, Override, Reminder, Schedule
 from tocsin.oncall.states import FeedKind
-from tocsin.oncall.swaps import Stretch
-from tocsin.operate import coverage_mail
-from tocsin.people import absences, reminders
-from tocsin.people import commands as people
+from tocsin.operate.coverage import weekly_mail
+from tocsin.people.changes import out_of_office, reminder_rules
+from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -60,7 +63,7 @@ def user(name: str) -> User:
 
 def primary(group: Group, at: datetime) -> tuple[str, str]:
     with database.transaction() as connection:
-        person = lookup.on_call(connection, [group.pk], at)[group.pk][0]
+        person = loader.on_call(connection, [group.pk], at)[group.pk][0]
     return person.name, person.reason
 
 
@@ -120,17 +123,19 @@ def test_whoever_is_out_of_office_is_covered_and_stays_marked_where_nobody_does(
 ) -> None:
     alice, at = user("alice"), now + timedelta(hours=1)
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
-    absence = absences.save_absence(alice, {**span, "covers": {"desk": "carol"}}, actor=ACTOR, now=now)
+    absence = out_of_office.save_absence(alice, {**span, "covers": {"desk": "carol"}}, actor=ACTOR, now=now)
     assert primary(desk, at) == ("Carol", "covers for Alice, who is out of office")
     with pytest.raises(Rejected, match="may not overlap") as raised:
-        absences.save_absence(alice, {"from": "2026-11-24T11:00:00Z", "to": "2026-11-25T00:00"}, actor=ACTOR, now=now)
+        out_of_office.save_absence(
+            alice, {"from": "2026-11-24T11:00:00Z", "to": "2026-11-25T00:00"}, actor=ACTOR, now=now
+        )
     assert raised.value.code == "overlap"
     for bad in ({"cover": "alice"}, {"cover": "mallory"}, {"covers": {"Nowhere": "bob"}}, {"to": span["from"]}):
         with pytest.raises(Rejected):
-            absences.save_absence(alice, {**span, **bad}, existing=absence, actor=ACTOR, now=now)
-    absences.save_absence(alice, span, existing=absence, actor=ACTOR, now=now)
+            out_of_office.save_absence(alice, {**span, **bad}, existing=absence, actor=ACTOR, now=now)
+    out_of_office.save_absence(alice, span, existing=absence, actor=ACTOR, now=now)
     with database.transaction() as connection:
-        person = lookup.on_call(connection, [desk.pk], at)[desk.pk][0]
+        person = loader.on_call(connection, [desk.pk], at)[desk.pk][0]
     assert (person.name, person.is_absent) == ("Alice", True)
     assert "nobody covers" in person.reason
     assert (person.since, person.until) == (absence.starts_at, absence.ends_at)
@@ -146,7 +151,7 @@ def test_a_swap_is_asked_for_mailed_and_accepted_and_changes_both_stretches(
     with pytest.raises(Rejected, match="Alice is not on call"):
         swaps.ask(schedule, back, in_return=None, **asking)  # type: ignore[arg-type]
     swap = swaps.ask(schedule, mine, in_return=back, **asking)  # type: ignore[arg-type]
-    assert not duty_notices.hand_on(now)
+    assert not shift_reminders.hand_on(now)
     told = Notification.objects.get()
     assert (told.user, told.purpose, told.channel) == (bob, "notice", "email")
     assert "Concert" in told.data["text"]
@@ -157,7 +162,7 @@ def test_a_swap_is_asked_for_mailed_and_accepted_and_changes_both_stretches(
     for answer in (swaps.accept, swaps.decline, swaps.withdraw):
         with pytest.raises(Rejected):
             answer(swap, actor=ACTOR, now=now)
-    assert not duty_notices.hand_on(now)
+    assert not shift_reminders.hand_on(now)
     assert Notification.objects.filter(data__title="Swap of Desk 24x7 accepted", user=alice).count() == 1
 
 
@@ -174,7 +179,7 @@ def test_what_changes_hands_in_the_middle_leaves_what_is_over_as_it_was(
 
 def test_whoever_covers_hands_over_what_they_cover(desk: Group, schedule: Schedule, now: datetime) -> None:
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
-    absences.save_absence(user("alice"), {**span, "cover": "bob"}, actor=ACTOR, now=now)
+    out_of_office.save_absence(user("alice"), {**span, "cover": "bob"}, actor=ACTOR, now=now)
     stretch = Stretch(datetime(2026, 11, 24, 9, 30, tzinfo=UTC), datetime(2026, 11, 24, 12, tzinfo=UTC))
     swaps.give(schedule, stretch, of=user("bob"), to=user("carol"), actor=ACTOR, now=now)
     assert primary(desk, stretch.starts_at) == ("Carol", "override Carol for Bob")
@@ -208,21 +213,21 @@ def test_whoever_covers_hears_of_it_and_of_every_change_and_of_the_end(desk: Gro
         return rows
 
     saving = {"actor": ACTOR, "now": now}
-    away = covers.save_absence(alice, {**span, "cover": "bob", "covers": {"Desk": "carol"}}, **saving)  # type: ignore[arg-type]
+    away = cover_notices.save_absence(alice, {**span, "cover": "bob", "covers": {"Desk": "carol"}}, **saving)  # type: ignore[arg-type]
     assert sorted(told()) == [
         ("bob", "Bob covers for Alice from Thu 24 Dec 12:00 to Mon 04 Jan 08:00 (UTC), in every other group."),
         ("carol", "Carol covers for Alice from Thu 24 Dec 12:00 to Mon 04 Jan 08:00 (UTC), in Desk."),
     ]
     changed = {**span, "cover": "bob", "covers": {"Desk": "carol"}, "note": "Skiing"}
-    covers.save_absence(alice, changed, existing=absences.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
+    cover_notices.save_absence(alice, changed, existing=out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
     assert told() == [], "a note is nobody's duty"
     shorter = {**span, "to": "2026-12-31T08:00", "cover": "bob"}
-    covers.save_absence(alice, shorter, existing=absences.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
+    cover_notices.save_absence(alice, shorter, existing=out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
     assert told() == [
         ("bob", "Bob covers for Alice from Thu 24 Dec 12:00 to Thu 31 Dec 08:00 (UTC), in every group."),
         ("carol", "Carol was to cover for Alice from Thu 24 Dec 12:00 to Mon 04 Jan 08:00 (UTC), and is not any more."),
     ]
-    covers.delete_absence(absences.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
+    cover_notices.delete_absence(out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
     assert [name for name, _ in told()] == ["bob"]
 
 
@@ -231,12 +236,12 @@ def test_whoever_covers_for_a_cover_has_the_shift_in_their_calendar(
 ) -> None:
     make_user("dave", now, name="Dave")
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
-    absences.save_absence(user("alice"), {**span, "cover": "carol"}, actor=ACTOR, now=now)
-    absences.save_absence(user("carol"), {**span, "cover": "dave"}, actor=ACTOR, now=now)
+    out_of_office.save_absence(user("alice"), {**span, "cover": "carol"}, actor=ACTOR, now=now)
+    out_of_office.save_absence(user("carol"), {**span, "cover": "dave"}, actor=ACTOR, now=now)
     assert primary(desk, datetime(2026, 11, 24, 10, tzinfo=UTC))[0] == "Dave"
     made = feeds.make(user("dave"), FeedKind.PERSON, actor=ACTOR, now=now)
     with database.transaction() as connection:
-        assert lookup.groups_of(connection, [made.feed.owner_id]) == {desk.pk}
+        assert loader.groups_of(connection, [made.feed.owner_id]) == {desk.pk}
 
 
 YAML = """
@@ -271,8 +276,8 @@ schedules:
 """
 
 
-def collected(text: str) -> sources.Sources:
-    return sources.collect([documents.parse(text, "a.yaml", Path())])
+def collected(text: str) -> config_files.Sources:
+    return config_files.collect([yaml_loader.parse(text, "a.yaml", Path())])
 
 
 def test_all_of_it_is_applied_from_yaml_and_comes_back_unchanged(now: datetime) -> None:
@@ -323,17 +328,17 @@ def test_a_shift_is_read_from_a_calendar_and_stays_as_it_was_while_that_fails(
     with http_double(answering) as server:
         shift = {"name": "Elsewhere", "calendar": {"url": f"{server.url}/a.ics"}}
         commands.save_schedule({**SPEC, "shifts": [shift]}, actor=ACTOR, now=now)
-        imports_loop.turn(client, now)
+        calendar_import_worker.turn(client, now)
         row = CalendarImport.objects.get()
         assert (row.unknown, row.read_at) == (["Mallory"], now)
         assert row.error == "Left out, or not taken as meant: Dave (DTSTART cannot be understood)."
         assert primary(desk, now)[0] == "Carol"
         assert primary(desk, now + timedelta(days=1))[0] == "Alice", "no shift is on: the group's own order"
         for minutes, problem in ((16, "not a calendar"), (32, "answers 503")):
-            imports_loop.turn(client, now + timedelta(minutes=minutes))
+            calendar_import_worker.turn(client, now + timedelta(minutes=minutes))
             assert problem in CalendarImport.objects.get().error
             assert primary(desk, now)[0] == "Carol"
-        imports_loop.turn(client, now + timedelta(minutes=33))
+        calendar_import_worker.turn(client, now + timedelta(minutes=33))
         assert len(server.requests) == 4, "not before its time"
 
 
@@ -346,14 +351,14 @@ def test_a_calendars_turns_stay_under_another_name_of_the_shift_and_are_read_at_
         address = {"url": f"{server.url}/a.ics"}
         spec = {**SPEC, "shifts": [{"name": "Elsewhere", "calendar": address}]}
         schedule = commands.save_schedule(spec, actor=ACTOR, now=now)
-        imports_loop.turn(client, now)
+        calendar_import_worker.turn(client, now)
         later = now + timedelta(minutes=1)
         spec = {**SPEC, "shifts": [{"name": "elsewhere, by Carol", "calendar": address}], "time_zone": "Asia/Tokyo"}
         commands.save_schedule(spec, existing=schedule, actor=ACTOR, now=later)
-        imports_loop.turn(client, later)
+        calendar_import_worker.turn(client, later)
         assert "answers 503" in CalendarImport.objects.get().error
         assert primary(desk, now)[0] == "Carol", "what was read last stays in force"
-        imports_loop.turn(client, later + imports_loop.AFTER_FAILURE)
+        calendar_import_worker.turn(client, later + calendar_import_worker.AFTER_FAILURE)
         assert primary(desk, datetime(2026, 11, 23, 23, 30, tzinfo=UTC))[0] == "Carol", "08:30 in Tokyo"
         assert primary(desk, datetime(2026, 11, 24, 11, 30, tzinfo=UTC))[0] == "Alice", "20:30 in Tokyo"
 
@@ -382,19 +387,19 @@ def test_managers_are_mailed_once_a_week_what_is_wrong_where_that_is_wanted(desk
     office = {"windows": [{"days": ["tue"], "from": "08:00", "to": "18:00"}], "users": ["bob"], "roles": ["manager"]}
     commands.save_schedule({**SPEC, "shifts": [{"name": "Office", "fixed": office}]}, actor=ACTOR, now=now)
     monday = datetime(2026, 11, 30, 9, tzinfo=UTC)
-    coverage_mail.turn(monday)
+    weekly_mail.turn(monday)
     with transaction.atomic():
         settings_store.set(settings_store.WEEKLY_COVERAGE_MAIL, True)
     for when in (monday - timedelta(hours=2), monday - timedelta(days=1)):
-        coverage_mail.turn(when)
+        weekly_mail.turn(when)
     assert not Notification.objects.exists()
     make_user("erin", now, role="admin")
-    coverage_mail.turn(monday)
-    coverage_mail.turn(monday + timedelta(minutes=10))
+    weekly_mail.turn(monday)
+    weekly_mail.turn(monday + timedelta(minutes=10))
     told = Notification.objects.get()
     assert told.user == user("erin"), "the group has no manager"
     assert "Nobody is manager of Desk: from Mon 30 Nov 10:00 (Europe/Zurich)" in told.data["text"]
-    coverage_mail.turn(monday + timedelta(days=7))
+    weekly_mail.turn(monday + timedelta(days=7))
     assert Notification.objects.count() == 2
 
 
@@ -412,35 +417,35 @@ def test_a_reminder_that_cannot_be_written_holds_up_no_other(
     }
     commands.save_schedule(lab, actor=ACTOR, now=now)
     for name in ("bob", "carol"):
-        reminders.replace_all(user(name), [{"before": "1h"}], actor=ACTOR, now=now)
-    duty_notices.plan_reminders(begin - timedelta(minutes=70))
-    whole = duty_notices._remind
+        reminder_rules.replace_all(user(name), [{"before": "1h"}], actor=ACTOR, now=now)
+    shift_reminders.plan_reminders(begin - timedelta(minutes=70))
+    whole = shift_reminders._remind
 
     def failing(connection: object, group: str, *about: object) -> None:
         if group == "Desk":
             raise KeyError("whatever it is")
         whole(connection, group, *about)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(duty_notices, "_remind", failing)
-    duty_notices.remind(begin - timedelta(minutes=59))
+    monkeypatch.setattr(shift_reminders, "_remind", failing)
+    shift_reminders.remind(begin - timedelta(minutes=59))
     assert Notification.objects.get().user == user("carol")
 
 
 def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Schedule, now: datetime) -> None:
     bob = user("bob")
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
-    reminders.replace_all(bob, [{"before": "1h", "by": "email-official"}, {"before": "1d"}], actor=ACTOR, now=now)
+    reminder_rules.replace_all(bob, [{"before": "1h", "by": "email-official"}, {"before": "1d"}], actor=ACTOR, now=now)
     for bad in ([{"before": "0"}], [{"before": "1h", "by": "Pigeon"}], [{"before": "1h"}] * 2, [{"before": "1h"}] * 4):
         with pytest.raises(Rejected):
-            reminders.replace_all(bob, bad, actor=ACTOR, now=now)
-    duty_notices.plan_reminders(begin - timedelta(hours=23))
-    duty_notices.plan_reminders(begin - timedelta(minutes=70))
-    duty_notices.plan_reminders(begin - timedelta(minutes=69))
+            reminder_rules.replace_all(bob, bad, actor=ACTOR, now=now)
+    shift_reminders.plan_reminders(begin - timedelta(hours=23))
+    shift_reminders.plan_reminders(begin - timedelta(minutes=70))
+    shift_reminders.plan_reminders(begin - timedelta(minutes=69))
     assert [reminder.before for reminder in Reminder.objects.all()] == [timedelta(hours=1)]
-    duty_notices.remind(begin - timedelta(minutes=61))
+    shift_reminders.remind(begin - timedelta(minutes=61))
     assert not Notification.objects.exists()
-    duty_notices.remind(begin - timedelta(minutes=59, seconds=43))
-    duty_notices.remind(begin - timedelta(minutes=59))
+    shift_reminders.remind(begin - timedelta(minutes=59, seconds=43))
+    shift_reminders.remind(begin - timedelta(minutes=59))
     told = Notification.objects.get()
     assert (told.user, told.label, told.purpose) == (bob, "Email-Official", "notice")
     assert told.data["title"] == "On call in 1 hour: primary of Desk"
@@ -448,26 +453,26 @@ def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Sc
 
 def test_a_reminder_whose_moment_fell_into_an_outage_comes_late(schedule: Schedule, now: datetime) -> None:
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
-    reminders.replace_all(user("bob"), [{"before": "1h"}], actor=ACTOR, now=now)
-    duty_notices.plan_reminders(begin - timedelta(hours=10))
+    reminder_rules.replace_all(user("bob"), [{"before": "1h"}], actor=ACTOR, now=now)
+    shift_reminders.plan_reminders(begin - timedelta(hours=10))
     back = begin - timedelta(minutes=30)
-    duty_notices.plan_reminders(back)
-    duty_notices.remind(back)
+    shift_reminders.plan_reminders(back)
+    shift_reminders.remind(back)
     assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
 
 
 def test_of_the_reminders_of_a_shift_that_an_outage_held_up_the_last_leaves(schedule: Schedule, now: datetime) -> None:
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
     bob, three = user("bob"), [{"before": "2h"}, {"before": "1h"}, {"before": "10m"}]
-    reminders.replace_all(bob, three, actor=ACTOR, now=now)
-    duty_notices.plan_reminders(begin - timedelta(hours=10))
-    duty_notices.remind(begin - timedelta(minutes=30))
+    reminder_rules.replace_all(bob, three, actor=ACTOR, now=now)
+    shift_reminders.plan_reminders(begin - timedelta(hours=10))
+    shift_reminders.remind(begin - timedelta(minutes=30))
     assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
-    duty_notices.remind(begin - timedelta(minutes=10))
+    shift_reminders.remind(begin - timedelta(minutes=10))
     assert Notification.objects.count() == 2
     Reminder.objects.update(done_at=None)
-    reminders.replace_all(bob, three[:2], actor=ACTOR, now=now)
-    duty_notices.remind(begin - timedelta(minutes=9))
+    reminder_rules.replace_all(bob, three[:2], actor=ACTOR, now=now)
+    shift_reminders.remind(begin - timedelta(minutes=9))
     assert Notification.objects.count() == 3, "one that is wanted no more takes no other's place"
 
 
@@ -476,7 +481,7 @@ LONG = "{name: Long, user: carol, from: 2026-12-23T12:00, to: 2026-12-27T12:00}"
 CHRISTMAS = datetime(2026, 12, 25, 12, tzinfo=UTC)
 
 
-def with_overrides(*entries: str) -> sources.Sources:
+def with_overrides(*entries: str) -> config_files.Sources:
     rotate = '{every: 1w, at: "09:00", on: monday, users: [alice, bob]}'
     shift = f"{{name: Weekly, rotate: {rotate}, start: 2026-01-05}}"
     return collected(
@@ -534,7 +539,7 @@ def test_an_absence_whose_cover_was_switched_off_is_applied_again_and_is_chosen_
     assert export.write(export.everything(with_secrets=False)) == text
     chosen = {"from": "2026-12-01T12:00", "to": "2026-12-02T12:00", "cover": "carol"}
     with pytest.raises(Rejected, match="cover: Carol is switched off"):
-        absences.save_absence(user("bob"), chosen, actor=ACTOR, now=now)
+        out_of_office.save_absence(user("bob"), chosen, actor=ACTOR, now=now)
 
 
 @pytest.mark.parametrize(
@@ -554,7 +559,7 @@ def test_absences_that_cannot_be_read_take_none_away(desk: Group, now: datetime,
     text = f"users:\n  - username: alice\n    email: alice@example.org\n    name: A\n    out_of_office: {given}\n"
     with pytest.raises(Rejected, match=said):
         plan.apply(collected(text), prune=False, now=now)
-    assert len(absences.current(user("alice"), now)) == 1
+    assert len(out_of_office.current(user("alice"), now)) == 1
 
 
 def test_a_reminder_follows_its_contact_method_by_its_new_name_and_by_mail_once_that_is_gone(
@@ -565,7 +570,7 @@ def test_a_reminder_follows_its_contact_method_by_its_new_name_and_by_mail_once_
         alice, {"label": "SMS", "channel": "sms", "address": "+41790000001"}, actor=ACTOR, now=now
     )
     wanted = [{"before": "1d", "by": "SMS"}, {"before": "1h"}, {"before": "1h", "by": "SMS"}]
-    reminders.replace_all(alice, wanted, actor=ACTOR, now=now)
+    reminder_rules.replace_all(alice, wanted, actor=ACTOR, now=now)
     renamed = {**people.contact_method_spec(sms), "label": "Mobile"}
     people.save_contact_method(alice, renamed, existing=sms, actor=ACTOR, now=now)
     assert user("alice").reminders[0] == {"before": "1d", "by": "Mobile"}
@@ -579,7 +584,7 @@ def test_a_contact_method_that_a_file_takes_away_is_named_by_no_reminder(desk: G
     alice = user("alice")
     sms = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
     people.save_contact_method(alice, sms, actor=ACTOR, now=now)
-    reminders.replace_all(alice, [{"before": "1d", "by": "SMS"}], actor=ACTOR, now=now)
+    reminder_rules.replace_all(alice, [{"before": "1d", "by": "SMS"}], actor=ACTOR, now=now)
     without = "users: [{username: alice, email: alice@example.org, contact_methods: []}]"
     plan.apply(collected(without), prune=False, now=now)
     assert user("alice").reminders == [{"before": "1d"}]

@@ -14,17 +14,19 @@ from tests.store.escalating import Desk, wired
 from tests.store.ingest import Ingest, halo, make_integration
 from tests.store.people import make_user
 from tocsin.alerts.models import Alert
-from tocsin.core import clock, database
+from tocsin.core.db import database
 from tocsin.core.ids import uuid7
+from tocsin.core.runtime import clock
 from tocsin.escalation.models import Run
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification, Pause
-from tocsin.operate import auditor, problems, standing
-from tocsin.operate.audit import Found
-from tocsin.operate.auditor import Auditor
+from tocsin.operate import health_status
 from tocsin.operate.finding import Finding
 from tocsin.operate.models import Audit, Node
-from tocsin.operate.presence import Presence, Turned, nodes
+from tocsin.operate.node_heartbeat import Presence, Turned, nodes
+from tocsin.operate.self_check import problems, runner
+from tocsin.operate.self_check.rules import Found
+from tocsin.operate.self_check.runner import Auditor
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -39,7 +41,7 @@ def desk(database: str, now: datetime) -> Iterator[Desk]:
 
 def audit(at: datetime) -> list[Found]:
     with database.transaction() as connection:
-        return list(auditor.audit(connection, at))
+        return list(runner.audit(connection, at))
 
 
 def ids(at: datetime) -> list[str]:
@@ -232,22 +234,22 @@ def test_administrators_are_told_once_of_what_two_audits_find_and_when_it_is_ove
 
 def test_home_shows_what_the_audit_found_until_an_audit_finds_it_over(desk: Desk) -> None:
     Auditor(now=lambda: desk.at(0), heartbeat_url=lambda: None, name="pager1").turn()
-    stands = standing.read()
+    stands = health_status.read()
     assert (stands.problems, stands.node, stands.silence) == ((), "pager1", None)
     desk.open()
     audit(desk.at(1))
-    assert [problem.id for problem in standing.read().problems] == ["runs_late"]
+    assert [problem.id for problem in health_status.read().problems] == ["runs_late"]
     desk.turn(1)
     Delivery.objects.update(status="sent")
     audit(desk.at(1.5))
-    assert standing.read().problems == ()
+    assert health_status.read().problems == ()
 
 
 def test_an_audit_that_is_old_or_never_was_is_said_to_be(desk: Desk) -> None:
-    assert standing.read().silence == "Tocsin has not checked itself yet: no node with the role worker has run."
+    assert health_status.read().silence == "Tocsin has not checked itself yet: no node with the role worker has run."
     Auditor(now=lambda: desk.at(0), heartbeat_url=lambda: None).turn()
     Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(minutes=10, seconds=1))
-    silence = standing.read().silence
+    silence = health_status.read().silence
     assert silence is not None
     assert silence.startswith("Tocsin last checked itself 10 minutes 1 second ago")
 
@@ -257,7 +259,7 @@ def test_the_outside_is_pinged_while_paging_works_and_not_while_it_does_not(desk
         watch = Auditor(now=lambda: desk.at(2), heartbeat_url=lambda: f"{outside.url}/ping/abc")
         watch.turn()
         assert [request.path for request in outside.requests] == ["/ping/abc"]
-        assert standing.read().heartbeat_age is not None
+        assert health_status.read().heartbeat_age is not None
         desk.open()
         age_audit()
         watch.turn()
@@ -273,11 +275,11 @@ def test_a_ping_that_is_not_taken_is_told_without_the_address(now: datetime) -> 
     with http_double(lambda request: Response(status=500)) as outside:
         watch = Auditor(now=lambda: now, heartbeat_url=lambda: f"{outside.url}/ping/secret")
         watch.turn()
-    assert standing.read().heartbeat_problem == "it answered 500"
-    assert standing.read().heartbeat_at is None
+    assert health_status.read().heartbeat_problem == "it answered 500"
+    assert health_status.read().heartbeat_at is None
     age_audit()
     watch.turn()
-    problem = standing.read().heartbeat_problem
+    problem = health_status.read().heartbeat_problem
     assert problem.startswith("it cannot be called")
     assert "secret" not in problem
 
@@ -352,6 +354,6 @@ def test_that_the_disk_is_nearly_full_is_told_and_keeps_no_outside_from_hearing_
             Auditor(now=partial(desk.at, minute), heartbeat_url=lambda: outside.url, room=lambda: [short]).turn()
         assert len(outside.requests) == 2
     assert [title for _, title in notices()] == ["Tocsin: The disk is nearly full"]
-    (problem,) = standing.read().problems
+    (problem,) = health_status.read().problems
     assert "0.4 GB of 20.0 GB are free" in problem.detail
     assert "nobody is paged" in problem.detail

@@ -34,20 +34,23 @@ from tests.store.people import ACTOR
 from tocsin.access import setup_link, tokens
 from tocsin.alerts.models import Alert
 from tocsin.cli.main import run
-from tocsin.core import config, crypto, database, ids
-from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core import ids
+from tocsin.core.config import crypto
+from tocsin.core.config import environment as config
+from tocsin.core.db import database
+from tocsin.core.db.migrate import MIGRATION_LOCK
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Rejected
-from tocsin.core.schema import MIGRATION_LOCK
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.notify import links
 from tocsin.notify.models import Pause, Provider, SandboxMessage
+from tocsin.notify.text import signed_links
 from tocsin.operate.backup import restoring, tables, writing
 from tocsin.operate.backup.archive import Reader
-from tocsin.operate.presence import Presence
+from tocsin.operate.node_heartbeat import Presence
 from tocsin.people.models import User
 from tocsin.web.accounts import invitation
 from tocsin.web.accounts.reset_token import ResetTokenGenerator
-from tocsin.web.session_store import SessionStore
+from tocsin.web.accounts.session_store import SessionStore
 
 AWKWARD = bytes(range(256)) + b'\\N \\. "\n\r\n\t' + "naïve 🔔 \u2028".encode()
 
@@ -230,14 +233,14 @@ def test_what_is_there_is_replaced_only_with_force(
 def test_running_nodes_would_notice_that_the_configuration_is_another(
     saved: Path, world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tocsin.core import configuration
+    from tocsin.core.config import config_version
 
     with using(world, monkeypatch):
         with database.transaction() as connection:
-            before = configuration.version(connection)
+            before = config_version.version(connection)
         answer(capsys, "restore", saved, "--force")
         with database.transaction() as connection:
-            assert configuration.version(connection) > before
+            assert config_version.version(connection) > before
 
 
 @pytest.mark.parametrize("name", ["tocsin listener", "tocsin committer"])
@@ -751,13 +754,13 @@ def test_a_restore_ends_invitations_and_keeps_links_of_alerts(
         reset = ResetTokenGenerator().make_token(erin)
         assert invitation.user_of(invited) == erin
         assert ResetTokenGenerator().check_token(erin, reset)
-        page = links.sign(Alert.objects.first().pk, erin.pk, now)
+        page = signed_links.sign(Alert.objects.first().pk, erin.pk, now)
     with using(bare(), monkeypatch):
         assert run(["restore", str(file)]) == 0
         with pytest.raises(Rejected):
             invitation.user_of(invited)
         assert not ResetTokenGenerator().check_token(User.objects.get(username="erin"), reset)
-        assert links.verify(page, now)[1] == erin.pk
+        assert signed_links.verify(page, now)[1] == erin.pk
 
 
 def test_a_backup_that_still_holds_sessions_restores_without_them(

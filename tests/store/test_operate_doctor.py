@@ -19,22 +19,25 @@ from tests.postgres import in_use
 from tests.store.ingest import make_integration
 from tests.store.people import ACTOR, make_group, make_user
 from tocsin.cli.main import run
-from tocsin.core import clock, config, crypto, database
-from tocsin.core import database as db
-from tocsin.escalation.commands import save_policy
+from tocsin.core.config import crypto
+from tocsin.core.config import environment as config
+from tocsin.core.db import database
+from tocsin.core.db import database as db
+from tocsin.core.runtime import clock
+from tocsin.escalation.changes.commands import save_policy
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Provider
-from tocsin.oncall import overrides, specs
-from tocsin.oncall.commands import save_schedule
+from tocsin.oncall.changes import overrides, specs
+from tocsin.oncall.changes.commands import save_schedule
 from tocsin.oncall.models import CalendarImport, Schedule
-from tocsin.operate.auditor import Auditor
 from tocsin.operate.checks import address, machine
 from tocsin.operate.checks.database import check_timeouts
 from tocsin.operate.doctor import examine
 from tocsin.operate.finding import Finding
 from tocsin.operate.models import Node
-from tocsin.operate.presence import Presence
-from tocsin.people import absences
+from tocsin.operate.node_heartbeat import Presence
+from tocsin.operate.self_check.runner import Auditor
+from tocsin.people.changes import out_of_office
 from tocsin.people.models import ContactMethod, User
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operate.md"
@@ -206,9 +209,9 @@ def test_whoever_stands_in_covers_or_comes_from_a_calendar_and_cannot_be_reached
     overrides.save_override({"schedule": "Desk", "user": "bob", "from": begin, "to": end}, actor=ACTOR, now=now)
     users = {user.username: user for user in User.objects.all()}
     away = {"from": begin, "to": end, "covers": {"Service Desk": "carol"}}
-    absences.save_absence(users["alice"], away, actor=ACTOR, now=now)
-    absences.save_absence(users["carol"], {"from": begin, "to": end, "cover": "alice"}, actor=ACTOR, now=now)
-    absences.save_absence(users["frank"], {"from": begin, "to": end, "cover": "erin"}, actor=ACTOR, now=now)
+    out_of_office.save_absence(users["alice"], away, actor=ACTOR, now=now)
+    out_of_office.save_absence(users["carol"], {"from": begin, "to": end, "cover": "alice"}, actor=ACTOR, now=now)
+    out_of_office.save_absence(users["frank"], {"from": begin, "to": end, "cover": "erin"}, actor=ACTOR, now=now)
     CalendarImport.objects.update(spans=[[users["dave"].pk, begin, end]])
     ContactMethod.objects.exclude(user__username="alice").delete()
     named = [finding.about for finding in found(now, "people.unreachable")]

@@ -24,18 +24,19 @@ from tests.store.escalating import Desk, wired
 from tests.store.ingest import halo, make_integration, message
 from tests.store.people import ACTOR, make_user
 from tocsin.access import tokens
-from tocsin.core import clock, database, metrics, schema
-from tocsin.core.embedded import EmbeddedPostgres
-from tocsin.core.http import Message, Scope
-from tocsin.core.loops import Loop, Worker
-from tocsin.inbound.committer import Committer, Ticket
-from tocsin.inbound.messages import Incoming, Stored
-from tocsin.inbound.registry import Registry
-from tocsin.operate import exposition
-from tocsin.operate.auditor import Auditor
-from tocsin.operate.inquiry import Inquiry
-from tocsin.operate.loop import PRESENCE
-from tocsin.operate.probes import Probes
+from tocsin.core.db import database, migrate
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.net.asgi import Message, Scope
+from tocsin.core.runtime import clock, metrics
+from tocsin.core.runtime.periodic_tasks import Loop, Worker
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.processing.committer import Committer, Ticket
+from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.operate.http import metrics as exposition
+from tocsin.operate.http.probes import Probes
+from tocsin.operate.self_check.runner import Auditor
+from tocsin.operate.single_flight import Inquiry
+from tocsin.operate.tasks import PRESENCE
 
 LOOPBACK = ("127.0.0.1", 50000)
 ELSEWHERE = ("192.0.2.7", 50000)
@@ -283,7 +284,7 @@ def test_readiness_is_answered_in_bounded_time_while_postgresql_hangs_or_is_gone
     with django_db_blocker.unblock(), EmbeddedPostgres(data_dir) as embedded:
         url = embedded.start()
         with in_use(url):
-            schema.migrate()
+            migrate.migrate()
             probes = made()
             assert ask(probes, "/readyz").status == 200
             processes = _processes(postmaster_pid(data_dir))

@@ -11,7 +11,7 @@ from django.contrib.sessions.models import Session
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.configure.models import ImportRun
-from tocsin.core import settings_store
+from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.operate import retention

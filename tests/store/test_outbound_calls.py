@@ -17,12 +17,13 @@ from tests.store.outbound import Desk, desk
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback, post_office
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.core import database
-from tocsin.core import database as connections
+from tocsin.core.db import database
+from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
-from tocsin.outbound import calls, commands, outbox, record, standings
+from tocsin.outbound import commands, health
+from tocsin.outbound.delivery import calls, dispatcher, results
+from tocsin.outbound.delivery.queue import NewCall, queue
 from tocsin.outbound.models import Call, Exchange
-from tocsin.outbound.queue import NewCall, queue
 from tocsin.outbound.states import CallStatus
 
 
@@ -93,7 +94,7 @@ def test_a_rate_limit_makes_everything_wait_as_long_as_asked_and_costs_no_try(at
     # The rate's burst at most, and then nobody asks any more; whoever looks hears what is waited for.
     assert 1 <= before <= 10
     with database.transaction() as connection:
-        assert [one.text for one in standings.wrong(connection)] == ["Pager: It asks for patience (429). 12 wait."]
+        assert [one.text for one in health.wrong(connection)] == ["Pager: It asks for patience (429). 12 wait."]
     other.answering = lambda request: Response(200)
     at.go(39)
     assert len(other.requests) == before
@@ -364,14 +365,14 @@ def test_a_result_that_cannot_be_written_down_stops_no_other(
     """Whatever it is about it: the call was made, so it counts as made, and is not made again."""
     pager = at.integration(url=other.url, body='{"n": "<n>"}')
     poison, *rest = at.queue(pager, "a", "b", "c")
-    whole = record.record
+    whole = results.record
 
-    def failing(connection: object, directory: object, results: list[record.Result], *more: object) -> None:
+    def failing(connection: object, directory: object, results: list[results.Result], *more: object) -> None:
         if any(result.job.id == poison for result in results):
             raise DataError("no database can hold it")
         whole(connection, directory, results, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(outbox, "record", failing)
+    monkeypatch.setattr(dispatcher, "record", failing)
     at.go()
     assert {call.pk: call.status for call in at.calls()} == dict.fromkeys((poison, *rest), CallStatus.SENT)
     assert len(other.requests) == 3

@@ -9,11 +9,12 @@ import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.sending import Post, configured, post_office
-from tocsin.alerts import commands, reactors
+from tocsin.alerts import change_handlers, service
+from tocsin.alerts.commands import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.alerts.models import AlertEvent
-from tocsin.alerts.orders import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
-from tocsin.core import database
-from tocsin.notify import queue, reactor
+from tocsin.core.db import database
+from tocsin.notify import listener
+from tocsin.notify.enqueue import queue
 from tocsin.notify.models import Delivery, Notification, OptOut
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("database")
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[Post]:
     with post_office(now) as office:
-        reactors.register(reactor.all_clear)
+        change_handlers.register(listener.all_clear)
         for name in ("alice", "bob", "carol"):
             office.user(name)
         yield office
@@ -109,7 +110,7 @@ def test_other_acts_are_no_all_clear(post: Post) -> None:
 
 
 def merge(post: Post, alert: int, into: int) -> None:
-    post.act(alert, Merge(actor=post.actor("carol"), into=commands.state_of(into)))
+    post.act(alert, Merge(actor=post.actor("carol"), into=service.state_of(into)))
 
 
 def test_who_was_paged_about_a_merged_alert_is_told_when_the_other_needs_nobody(post: Post) -> None:

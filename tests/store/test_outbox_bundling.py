@@ -14,15 +14,17 @@ from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.sending import Post, allow_loopback, changed, configured, post_office, provider
+from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Close
-from tocsin.core import database, ids, settings_store
+from tocsin.core import ids
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
-from tocsin.notify import contact_tests, queue
-from tocsin.notify.due import CAPPED
+from tocsin.notify.enqueue import contact_tests, queue
+from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.models import Delivery, LastSent
-from tocsin.notify.queue import Notice
+from tocsin.notify.rules.pre_send_check import CAPPED
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -331,9 +333,9 @@ def test_a_provider_that_hangs_leaves_room_for_the_others(post: Post, ntfy: Ntfy
 
 
 def test_all_clears_leave_bundled_too(post: Post, mail: SmtpDouble) -> None:
-    from tocsin.core import database
-    from tocsin.notify import queue
-    from tocsin.notify.queue import Over
+    from tocsin.core.db import database
+    from tocsin.notify.enqueue import queue
+    from tocsin.notify.enqueue.queue import Over
 
     post.user("alice")
     numbers = [post.alert(f"Alert {number}") for number in range(5)]
@@ -369,9 +371,9 @@ def test_what_waits_for_company_is_looked_at_again_when_the_configuration_change
 def test_of_two_nodes_that_would_send_a_first_message_in_the_same_moment_one_may(now: datetime) -> None:
     from datetime import timedelta
 
-    from tocsin.core import database
-    from tocsin.notify.bundling import Key
-    from tocsin.notify.outbox_rows import through_the_gate
+    from tocsin.core.db import database
+    from tocsin.notify.dispatch.delivery_queries import through_the_gate
+    from tocsin.notify.rules.bundling import Key
 
     alice, bob = Key(1, "email", "a@example.org", "page"), Key(2, "email", "b@example.org", "page")
 

@@ -17,17 +17,19 @@ from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.locks import wait_for_waiters
 from tests.store.sending import Post, allow_loopback, configured, post_office, provider
-from tocsin.alerts import rows as alert_rows
+from tocsin.alerts import store as alert_rows
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.core import database, settings_store
-from tocsin.notify import contact_tests, outbox_rows, queue
-from tocsin.notify.bundling import Bundle
-from tocsin.notify.claim import Job
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.notify.dispatch import delivery_queries
+from tocsin.notify.dispatch.claim import Job
+from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.dispatch.results import mark_sent, record
+from tocsin.notify.dispatch.send import Accepted, Result
+from tocsin.notify.enqueue import contact_tests, queue
+from tocsin.notify.enqueue.queue import Notice, Over
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
-from tocsin.notify.outbox import Outbox
-from tocsin.notify.queue import Notice, Over
-from tocsin.notify.record import mark_sent, record
-from tocsin.notify.sending import Accepted, Result
+from tocsin.notify.rules.bundling import Bundle
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -425,7 +427,7 @@ def test_a_lease_is_renewed_while_sending(post: Post, mail: SmtpDouble) -> None:
 def test_a_row_that_cannot_be_rendered_stops_no_other_and_is_told_after_five_tries(
     post: Post, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tocsin.notify.channels.email.channel import EmailChannel
+    from tocsin.notify.channels.email import EmailChannel
 
     original = EmailChannel.render
 
@@ -587,7 +589,7 @@ def test_what_was_sent_is_written_down_by_the_next_turn_when_the_database_was_aw
             raise OperationalError("the server closed the connection")
         record(*given)
 
-    monkeypatch.setattr("tocsin.notify.outbox.record", away)
+    monkeypatch.setattr("tocsin.notify.dispatch.dispatcher.record", away)
     box.turn()
     assert refused.wait(10)
     assert post.states(alert)[0][1] == "sending"
@@ -606,7 +608,7 @@ def test_where_no_more_can_be_written_than_that_it_was_sent_a_receipt_that_came_
     post.page(alert := post.alert(), "alice")
     page = _abandoned(post, alert)
     with database.transaction() as connection:
-        (due,) = outbox_rows.facts(connection, [page.pk])
+        (due,) = delivery_queries.facts(connection, [page.pk])
         connection.execute("UPDATE notify_delivery SET status = %s, receipt = %s, leased_by = ''", (before, receipt))
         mark_sent(connection, Result(Job(Bundle((due,)), None), Accepted(), post.now))
     assert post.deliveries(alert)[0].status == after

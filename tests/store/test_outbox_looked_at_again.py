@@ -13,10 +13,10 @@ from tests.store.people import ACTOR
 from tests.store.sending import Post, configured, post_office
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import Priority
-from tocsin.core import database
-from tocsin.notify import queue
-from tocsin.notify.plan import Start
-from tocsin.people import commands as people
+from tocsin.core.db import database
+from tocsin.notify.enqueue import queue
+from tocsin.notify.rules.page_planner import Start
+from tocsin.people.changes import users as people
 from tocsin.people.models import User
 
 pytestmark = pytest.mark.usefixtures("database")

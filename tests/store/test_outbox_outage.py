@@ -15,27 +15,28 @@ from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.escalating import Desk, wired
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback, provider
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import Acknowledge, Close, Hold
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Acknowledge, Close, Hold
-from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.states import Via
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.ids import uuid7
-from tocsin.notify.claim import claim
+from tocsin.notify.dispatch.claim import claim
+from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.dispatch.results import record
+from tocsin.notify.dispatch.send import Failed, Result
 from tocsin.notify.models import Delivery, Pause, ProviderHealth
-from tocsin.notify.outbox import Outbox
-from tocsin.notify.record import record
-from tocsin.notify.retries import Failure
-from tocsin.notify.sending import Failed, Result
-from tocsin.operate import auditor, gauges
-from tocsin.operate.auditor import Auditor
+from tocsin.notify.rules.retry_policy import Failure
 from tocsin.operate.checks import running
 from tocsin.operate.finding import Finding
+from tocsin.operate.http import gauges
 from tocsin.operate.models import Audit
-from tocsin.operate.presence import Presence
-from tocsin.people import commands as people
+from tocsin.operate.node_heartbeat import Presence
+from tocsin.operate.self_check import runner
+from tocsin.operate.self_check.runner import Auditor
+from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod
-from tocsin.web.home import troubles
+from tocsin.web.home import health_warnings
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -92,7 +93,7 @@ class Outage:
 
     def audit(self) -> list[str]:
         with database.transaction() as connection:
-            return [found.id for found in auditor.audit(connection, self.now)]
+            return [found.id for found in runner.audit(connection, self.now)]
 
     def gauge(self, name: str) -> float:
         with database.transaction() as connection:
@@ -247,7 +248,7 @@ def test_an_alert_whose_pages_all_failed_for_good_keeps_alarms_red(outage: Outag
             assert outside.requests == []
             assert outage.gauge("tocsin_paging_ok") == 0
             assert outage.gauge("tocsin_alerts_unreached") == 1
-            assert any(f"#{alert}" in one.text for one in troubles.found(outage.now) if one.is_urgent)
+            assert any(f"#{alert}" in one.text for one in health_warnings.found(outage.now) if one.is_urgent)
             assert "paging.alerts_unreached" in [one.id for one in doctor_findings()]
             Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(seconds=30))
         outage.desk.act(alert, Acknowledge(actor=outage.desk.actor("bob"), via=Via.WEB), outage.seconds / 60)

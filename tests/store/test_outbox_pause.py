@@ -9,7 +9,7 @@ import pytest
 from tests.store.people import make_user
 from tocsin.access.audit import Actor
 from tocsin.access.models import AuditEntry
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify import pause
 from tocsin.notify.models import Pause

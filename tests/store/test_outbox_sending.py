@@ -10,16 +10,17 @@ import pytest
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.sending import Post, changed, configured, post_office
 from tocsin.access.audit import Actor
+from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Resume
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Resume
-from tocsin.core import database
-from tocsin.core.database import Connection
-from tocsin.inbound import messages
-from tocsin.notify import contact_tests, pause, queue
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.inbound.storage import messages
+from tocsin.notify import pause
+from tocsin.notify.enqueue import contact_tests, queue
+from tocsin.notify.enqueue.queue import Notice, Over, Undone
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
-from tocsin.notify.plan import Start
-from tocsin.notify.queue import Notice, Over, Undone
-from tocsin.people import commands as people
+from tocsin.notify.rules.page_planner import Start
+from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, Group, GroupContact
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -475,7 +476,7 @@ def test_a_changed_configuration_is_taken_up_by_the_next_turn(
 
 
 def test_a_group_contact_gets_a_link_that_acts_for_nobody(post: Post, mail: SmtpDouble) -> None:
-    from tocsin.notify.plan import Start
+    from tocsin.notify.rules.page_planner import Start
     from tocsin.people.models import Group, GroupContact
 
     group = Group.objects.create(name="Service Desk")
@@ -494,7 +495,7 @@ def test_pages_of_a_hundred_alerts_are_queued_list_wise(post: Post) -> None:
     alice = post.user("alice")
     numbers = [post.alert(f"Alert {number}") for number in range(20)]
     with database.transaction() as connection:
-        from tocsin.notify.plan import Start
+        from tocsin.notify.rules.page_planner import Start
 
         starts = [Start(number, post.now, "Because.", alice.pk) for number in numbers]
         queued = queue.queue(connection, starts, post.now)

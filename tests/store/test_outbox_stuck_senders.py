@@ -12,8 +12,8 @@ import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.sending import Post, configured, post_office, provider
+from tocsin.notify.dispatch.stuck_senders import MAX_STUCK
 from tocsin.notify.models import Delivery
-from tocsin.notify.stuck_senders import MAX_STUCK
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -16,10 +16,11 @@ from tocsin.access.audit import COMMAND_LINE, Actor
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Action
 from tocsin.alerts.models import Acknowledgement, Alert
-from tocsin.core import dependents
+from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.core.models import ConfigVersion
-from tocsin.people import commands, groups, permissions
+from tocsin.people import permissions
+from tocsin.people.changes import groups, users
 from tocsin.people.models import ContactMethod, Group, Membership, User
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -29,7 +30,7 @@ PASSWORD = "correct horse battery"
 
 def fields(spec: dict[str, object], now: datetime, existing: User | None = None) -> dict[str, str]:
     with pytest.raises(Rejected) as raised:
-        commands.save_user(spec, existing=existing, actor=ACTOR, now=now)
+        users.save_user(spec, existing=existing, actor=ACTOR, now=now)
     return raised.value.fields
 
 
@@ -103,8 +104,8 @@ def test_a_new_user_is_kept_as_written_and_recorded(now: datetime) -> None:
             },
         ],
     }
-    user = commands.save_user(spec, actor=ACTOR, now=now)
-    assert commands.user_spec(user) == spec
+    user = users.save_user(spec, actor=ACTOR, now=now)
+    assert users.user_spec(user) == spec
     entry = AuditEntry.objects.get()
     assert (entry.action, entry.object_type, entry.object_name, entry.actor_name) == ("create", "user", "alice", "Test")
     assert entry.before is None
@@ -115,7 +116,7 @@ def test_saving_the_same_again_changes_and_records_nothing(now: datetime) -> Non
     user = make_user("alice", now)
     methods = list(user.contact_methods.values())
     version = ConfigVersion.objects.get().version
-    commands.save_user(commands.user_spec(user), existing=user, actor=ACTOR, now=now)
+    users.save_user(users.user_spec(user), existing=user, actor=ACTOR, now=now)
     assert list(ContactMethod.objects.values()) == methods
     assert AuditEntry.objects.count() == 1
     assert ConfigVersion.objects.get().version == version
@@ -123,7 +124,7 @@ def test_saving_the_same_again_changes_and_records_nothing(now: datetime) -> Non
 
 def test_an_update_records_only_what_differs(now: datetime) -> None:
     user = make_user("alice", now)
-    commands.save_user({**commands.user_spec(user), "name": "Alice A."}, existing=user, actor=ACTOR, now=now)
+    users.save_user({**users.user_spec(user), "name": "Alice A."}, existing=user, actor=ACTOR, now=now)
     entry = AuditEntry.objects.order_by("-id").first()
     assert entry is not None
     assert (entry.action, entry.before, entry.after) == ("update", {}, {"name": "Alice A."})
@@ -141,7 +142,7 @@ def test_contact_methods_stay_the_same_rows_while_their_label_does(now: datetime
         ],
     }
     ContactMethod.objects.update(verified_at=now)
-    commands.save_user(spec, existing=user, actor=ACTOR, now=now)
+    users.save_user(spec, existing=user, actor=ACTOR, now=now)
     methods = list(User.objects.get().contact_methods.all())
     assert [method.label for method in methods] == ["Push", "EMAIL-official"]
     assert methods[1].pk == mail.pk
@@ -150,15 +151,15 @@ def test_contact_methods_stay_the_same_rows_while_their_label_does(now: datetime
 
 def test_without_contact_methods_in_the_spec_a_users_own_ones_stay(now: datetime) -> None:
     user = make_user("alice", now)
-    commands.save_contact_method(user, {"label": "Push", "channel": "ntfy", "address": "alice"}, actor=ACTOR, now=now)
-    commands.save_user({"username": "alice", "email": "alice@example.org"}, existing=user, actor=ACTOR, now=now)
+    users.save_contact_method(user, {"label": "Push", "channel": "ntfy", "address": "alice"}, actor=ACTOR, now=now)
+    users.save_user({"username": "alice", "email": "alice@example.org"}, existing=user, actor=ACTOR, now=now)
     assert [method.label for method in User.objects.get().contact_methods.all()] == ["Email-Official", "Push"]
 
 
 def test_a_contact_methods_label_is_the_users_only_once(now: datetime) -> None:
     user = make_user("alice", now)
     with pytest.raises(Rejected, match="already") as raised:
-        commands.save_contact_method(
+        users.save_contact_method(
             user, {"label": "email-OFFICIAL", "channel": "ntfy", "address": "alice"}, actor=ACTOR, now=now
         )
     assert raised.value.field == "label"
@@ -167,11 +168,11 @@ def test_a_contact_methods_label_is_the_users_only_once(now: datetime) -> None:
 def test_the_last_administrator_stays_one(now: datetime) -> None:
     alice = make_user("alice", now, role="admin")
     for change in ({"role": "manager"}, {"active": False}):
-        assert "role" in fields({**commands.user_spec(alice), **change}, now, existing=User.objects.get())
+        assert "role" in fields({**users.user_spec(alice), **change}, now, existing=User.objects.get())
     with pytest.raises(Rejected, match="last administrator"):
-        commands.delete_user(User.objects.get(), actor=ACTOR, now=now)
+        users.delete_user(User.objects.get(), actor=ACTOR, now=now)
     make_user("bob", now, role="admin")
-    commands.delete_user(User.objects.get(username="alice"), actor=ACTOR, now=now)
+    users.delete_user(User.objects.get(username="alice"), actor=ACTOR, now=now)
     assert list(User.objects.values_list("username", flat=True)) == ["bob"]
 
 
@@ -181,21 +182,19 @@ def test_a_user_that_something_needs_is_not_deleted_and_the_error_names_what(now
     def ask(number: int) -> list[str]:
         return ["policy Standard, step 2"] if number == user.pk else []
 
-    dependents.register("user", ask)
+    object_hooks.register("user", ask)
     try:
         with pytest.raises(Rejected, match="policy Standard, step 2 still needs it") as raised:
-            commands.delete_user(user, actor=ACTOR, now=now)
+            users.delete_user(user, actor=ACTOR, now=now)
     finally:
-        dependents._asks["user"].remove(ask)
+        object_hooks._asks["user"].remove(ask)
     assert raised.value.code == "in_use"
     assert User.objects.exists()
 
 
 def test_a_weak_password_is_refused_and_no_user_is_left_behind(now: datetime) -> None:
     with pytest.raises(Rejected) as raised:
-        commands.save_user(
-            {"username": "alice", "email": "alice@example.org"}, actor=ACTOR, now=now, password="password"
-        )
+        users.save_user({"username": "alice", "email": "alice@example.org"}, actor=ACTOR, now=now, password="password")
     assert raised.value.field == "password"
     assert not User.objects.exists()
 
@@ -207,8 +206,8 @@ def test_a_user_without_a_password_cannot_sign_in_with_an_empty_one(now: datetim
 
 
 def test_users_made_at_the_command_line_count_as_verified_and_others_do_not(now: datetime) -> None:
-    commands.save_user({"username": "a", "email": "A@example.org"}, actor=COMMAND_LINE, now=now)
-    commands.save_user({"username": "b", "email": "b@example.org"}, actor=Actor(None, "x", "web"), now=now)
+    users.save_user({"username": "a", "email": "A@example.org"}, actor=COMMAND_LINE, now=now)
+    users.save_user({"username": "b", "email": "b@example.org"}, actor=Actor(None, "x", "web"), now=now)
     assert dict(EmailAddress.objects.values_list("email", "verified")) == {
         "a@example.org": True,
         "b@example.org": False,
@@ -220,23 +219,21 @@ def test_the_set_up_link_makes_the_first_administrator_once(now: datetime) -> No
     second = setup_link.make()
     spec = {"username": "alice", "email": "alice@example.org", "role": "observer"}
     with pytest.raises(Rejected, match="used, or is too old"):
-        commands.create_first_administrator("0" * 32, spec, password=PASSWORD, now=now)
-    alice = commands.create_first_administrator(token, spec, password=PASSWORD, now=now, address="192.0.2.1")
+        users.create_first_administrator("0" * 32, spec, password=PASSWORD, now=now)
+    alice = users.create_first_administrator(token, spec, password=PASSWORD, now=now, address="192.0.2.1")
     assert alice.role == "admin"
     assert alice.check_password(PASSWORD)
     assert not setup_link.fits(token)
     assert not setup_link.fits(second)
     with pytest.raises(Rejected, match="an administrator already"):
-        commands.create_first_administrator(second, {**spec, "username": "eve"}, password=PASSWORD, now=now)
+        users.create_first_administrator(second, {**spec, "username": "eve"}, password=PASSWORD, now=now)
     assert User.objects.count() == 1
 
 
 def test_a_set_up_link_whose_form_was_refused_still_works(now: datetime) -> None:
     token = setup_link.make()
     with pytest.raises(Rejected):
-        commands.create_first_administrator(
-            token, {"username": "alice", "email": "nonsense"}, password=PASSWORD, now=now
-        )
+        users.create_first_administrator(token, {"username": "alice", "email": "nonsense"}, password=PASSWORD, now=now)
     assert setup_link.fits(token)
 
 
@@ -329,17 +326,17 @@ def test_a_user_who_has_a_live_alert_is_not_deleted_before_somebody_else_has_it(
     Acknowledgement.objects.create(alert=answered, user=other)
     for user, alert in ((owner, owned), (other, answered)):
         with pytest.raises(Rejected, match=rf"alert #{alert.pk} still needs it"):
-            commands.delete_user(user, actor=ACTOR, now=now)
+            users.delete_user(user, actor=ACTOR, now=now)
     Alert.objects.update(status="closed")
-    commands.delete_user(owner, actor=ACTOR, now=now)
-    commands.delete_user(other, actor=ACTOR, now=now)
+    users.delete_user(owner, actor=ACTOR, now=now)
+    users.delete_user(other, actor=ACTOR, now=now)
     assert Alert.objects.count() == 2
 
 
 def test_a_group_takes_as_many_statements_for_thirty_members_as_for_three(now: datetime) -> None:
     names = [f"user{number}" for number in range(30)]
     for name in names:
-        commands.save_user({"username": name, "email": f"{name}@example.org"}, actor=ACTOR, now=now)
+        users.save_user({"username": name, "email": f"{name}@example.org"}, actor=ACTOR, now=now)
 
     def save(of: list[str], existing: Group | None = None, roles: Sequence[str] = ("primary",)) -> tuple[Group, int]:
         spec = {"name": f"G{len(of)}", "members": [{"user": name.upper(), "roles": list(roles)} for name in of]}
@@ -363,9 +360,9 @@ def test_what_somebody_saves_of_themselves_gives_back_no_role_that_was_taken_fro
     """Their request began before, and waited for the lock."""
     boss = make_user("boss", now, role="manager")
     held = User.objects.get(pk=boss.pk)
-    spec = {**commands.user_spec(boss), "role": "observer", "active": False}
-    commands.save_user(spec, existing=User.objects.get(pk=boss.pk), actor=ACTOR, now=now, password=PASSWORD)
-    commands.save_contact_rules(held, {"most_per_hour": 20}, actor=Actor.of(held, "web"), now=now)
+    spec = {**users.user_spec(boss), "role": "observer", "active": False}
+    users.save_user(spec, existing=User.objects.get(pk=boss.pk), actor=ACTOR, now=now, password=PASSWORD)
+    users.save_contact_rules(held, {"most_per_hour": 20}, actor=Actor.of(held, "web"), now=now)
     after = User.objects.get(pk=boss.pk)
     assert (after.role, after.is_active, after.check_password(PASSWORD)) == ("observer", False, True)
     assert after.contact_rules == {"most_per_hour": 20}

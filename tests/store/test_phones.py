@@ -18,17 +18,22 @@ from tests.store.hooks import hook_server
 from tests.store.people import ACTOR
 from tests.store.sending import Post, allow_loopback, changed, post_office, provider
 from tocsin.access.models import AuditEntry
-from tocsin.alerts.commands import merge_into
+from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.orders import Close
-from tocsin.core import clock, database, settings_store
+from tocsin.alerts.service import merge_into
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import commands, contact_tests, opt_outs, queue, replies, reply_codes, text_messages
+from tocsin.core.runtime import clock
+from tocsin.notify.enqueue import contact_tests, queue
+from tocsin.notify.inbound import command_parser, opt_outs
 from tocsin.notify.models import Delivery, Heard, MailReply, OptOut, Provider, ProviderHealth
+from tocsin.notify.providers import commands
+from tocsin.notify.text import reply_codes, sms
 from tocsin.operate.checks import people as checks
 from tocsin.people import addresses
-from tocsin.people import commands as people
-from tocsin.web.home import provider_troubles
+from tocsin.people.changes import users as people
+from tocsin.web.home import provider_warnings
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -219,9 +224,9 @@ def test_a_text_is_answered_in_its_writers_language_and_the_letters_of_phones(wo
     assert world.hear(ALICE, f"take {second}") == f"Sie haben Alarm {second}."
     hints = world.hear(ALICE, "help") or ""
     assert hints.startswith("ACK: ")
-    assert hints != replies.HELP
-    assert text_messages.ONE_ALERT.fits(hints)
-    assert text_messages.is_gsm(hints)
+    assert hints != command_parser.HELP
+    assert sms.ONE_ALERT.fits(hints)
+    assert sms.is_gsm(hints)
     assert world.hear(ALICE, "STOP") in (None, "")
     assert world.hear(ALICE, "START") == "Sie bekommen wieder Textnachrichten von Tocsin."
 
@@ -275,8 +280,8 @@ def test_who_has_several_alerts_says_which_or_all(world: World) -> None:
     assert world.hear(ALICE, "reply 99999999 hello") == (
         "You were not paged about alert 99999999. Open it in Tocsin to act on it."
     )
-    assert world.hear(ALICE, "help") == replies.HELP
-    assert world.hear(ALICE, "what?") == replies.UNKNOWN
+    assert world.hear(ALICE, "help") == command_parser.HELP
+    assert world.hear(ALICE, "what?") == command_parser.UNKNOWN
 
 
 @pytest.mark.parametrize("text", ["ack", "ack {child}", "ack {parent}", "reply On my way", "reply {child} On my way"])
@@ -336,7 +341,7 @@ def test_nobody_who_is_not_known_gets_an_answer_and_second_comers_hear_how_it_st
     assert world.hear(BOB, f"ack {other}") == f"You were not paged about alert {other}. Open it in Tocsin to act on it."
     world.hear(ALICE, f"close {alert}")
     assert "already closed by Alice" in str(world.hear(BOB, f"ack {alert}"))
-    assert world.hear(BOB, "ack") == replies.NONE_OPEN
+    assert world.hear(BOB, "ack") == command_parser.NONE_OPEN
 
 
 def test_a_text_that_comes_twice_acts_once_and_is_answered_alike(world: World) -> None:
@@ -602,17 +607,17 @@ def test_what_was_known_of_a_provider_is_forgotten_when_it_is_changed_or_deleted
     broken = ProviderHealth(name="Twilio", failures=3, is_open=True, retry_at=world.post.now, error="It refuses.")
     broken.save()
     commands.save_provider(spec, existing=row, actor=ACTOR, now=world.post.now)
-    assert [text for text, _, _ in provider_troubles.found(world.post.now)] == [
+    assert [text for text, _, _ in provider_warnings.found(world.post.now)] == [
         "Twilio fails, and others take its turn: It refuses."
     ]
     commands.save_provider({**spec, "auth_token": "corrected"}, existing=row, actor=ACTOR, now=world.post.now)
     assert not ProviderHealth.objects.exists(), "it is used in its turn at once"
     broken.save()
     commands.delete_provider(row, actor=ACTOR, now=world.post.now)
-    assert list(provider_troubles.found(world.post.now)) == []
+    assert list(provider_warnings.found(world.post.now)) == []
     # One that went with the environment's variables.
     ProviderHealth.objects.create(name="SMTP (environment)", is_open=True, retry_at=world.post.now)
-    assert list(provider_troubles.found(world.post.now)) == []
+    assert list(provider_warnings.found(world.post.now)) == []
 
 
 def test_home_tells_what_another_provider_sent_from_what_nobody_did(world: World) -> None:
@@ -620,7 +625,7 @@ def test_home_tells_what_another_provider_sent_from_what_nobody_did(world: World
     world.first.refusals.append("country")
     world.post.page(world.post.alert(), "alice")
     world.post.go()
-    assert list(provider_troubles.found(world.post.now)) == [
+    assert list(provider_warnings.found(world.post.now)) == [
         ("Twilio could not send 1 message in the last 24 hours; another provider did", "/providers/", False)
     ]
     for double in (world.first, world.second):
@@ -628,7 +633,7 @@ def test_home_tells_what_another_provider_sent_from_what_nobody_did(world: World
     world.post.page(world.post.alert("Disk full"), "alice")
     world.post.go(11)
     text = "1 message of the last 24 hours could not be sent at all: Twilio, Twilio two"
-    assert (text, "/providers/", True) in list(provider_troubles.found(world.post.now))
+    assert (text, "/providers/", True) in list(provider_warnings.found(world.post.now))
 
 
 def test_an_address_that_is_refused_says_nothing_against_the_provider(world: World) -> None:
@@ -665,7 +670,7 @@ def test_stop_is_honoured_until_start_comes(world: World) -> None:
     assert "STOP was sent from this number" in world.delivery("SMS").error
     assert world.hear(ALICE, "start") == opt_outs.START_ANSWER
     # A vendor's word for START, said to a question of Tocsin's.
-    assert world.hear(ALICE, "Yes") == replies.UNKNOWN
+    assert world.hear(ALICE, "Yes") == command_parser.UNKNOWN
     world.post.page(world.post.alert(), "alice")
     world.post.go()
     assert len(world.first.messages) == 1
@@ -936,7 +941,7 @@ def test_codes_cannot_be_guessed(with_codes: World) -> None:
     for number in range(1, reply_codes.MAX_WRONG + 1):
         with_codes.hear(ALICE, f"ack {alert} {(int(code) + number) % 10_000:04}")
     assert with_codes.hear(ALICE, f"ack {alert} {code}") == reply_codes.TOO_MANY_WRONG
-    assert with_codes.hear(ALICE, "help") == text_messages.for_phones(replies.HELP)
+    assert with_codes.hear(ALICE, "help") == sms.for_phones(command_parser.HELP)
 
 
 def test_several_alerts_share_the_code_of_the_first(with_codes: World) -> None:

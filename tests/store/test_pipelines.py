@@ -7,8 +7,8 @@ from typing import LiteralString
 import pytest
 from psycopg import errors
 
-from tocsin.core import database
-from tocsin.core.database import Connection
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from tests.store.escalating import Desk, wired
 from tests.store.people import ACTOR
 from tests.support.properties import examples
-from tocsin.alerts import commands as alerts
-from tocsin.alerts.openings import NewAlert
-from tocsin.alerts.orders import SYSTEM, NewEvent
-from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts import service as alerts
+from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.commands import SYSTEM, NewEvent
+from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.states import EventKind, Priority
-from tocsin.core import database
-from tocsin.escalation import rosters
-from tocsin.escalation.commands import delete_policy, plan_of, save_policy
-from tocsin.escalation.targets import Roster
-from tocsin.oncall.commands import save_schedule, save_support_hours
-from tocsin.people import commands as people
-from tocsin.people import groups
+from tocsin.core.db import database
+from tocsin.escalation.changes.commands import delete_policy, plan_of, save_policy
+from tocsin.escalation.run import target_loader
+from tocsin.escalation.run.target_resolution import Roster
+from tocsin.oncall.changes.commands import save_schedule, save_support_hours
+from tocsin.people.changes import groups
+from tocsin.people.changes import users as people
 from tocsin.people.models import User
 from tocsin.simulate.escalation import Played
 from tocsin.simulate.policy import Supposed, simulate
@@ -214,14 +214,14 @@ def test_a_step_that_waits_is_simulated_as_it_goes_without_asking_the_database_e
     waits = {"notify": {"schedules": ["Late"]}, "after": "0m", "if_empty": "wait", "by": [{"channel": "email"}]}
     saved = save_policy({"name": "Waits", "steps": [waits]}, actor=ACTOR, now=desk.start)
     loaded = []
-    load = rosters.roster
+    load = target_loader.roster
 
     def counted(*given: Any) -> Roster:
         loaded.append(given)
         return load(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(rosters, "roster", counted)
+        patched.setattr(target_loader, "roster", counted)
         played = simulate(plan_of(saved), Supposed(), desk.start)
     assert [(page.name, page.at) for page in played.pages] == [("Bob", desk.start.replace(hour=9, minute=40))]
     assert len(loaded) < 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from tocsin.core import database as tocsin_database
+from tocsin.core.db import database as tocsin_database
 
 
 def lent() -> int:

@@ -10,13 +10,13 @@ from django.db import transaction
 
 from tests.store.people import ACTOR
 from tests.store.test_simulate import EXAMPLE, NIGHT, NOON, configure
-from tocsin.core import configuration
-from tocsin.escalation.commands import save_policy
+from tocsin.core.config import config_version
+from tocsin.escalation.changes.commands import save_policy
 from tocsin.escalation.models import Policy
-from tocsin.inbound import client_tables
-from tocsin.inbound.commands import integration_spec, save_integration
+from tocsin.inbound.admin import client_tables
+from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.models import Integration
-from tocsin.people import groups
+from tocsin.people.changes import groups
 from tocsin.people.models import ContactMethod
 from tocsin.simulate.preflight import Checked, next_at, preflight
 
@@ -35,7 +35,7 @@ def the_one(at: object = NIGHT) -> Checked:
 
 def changed() -> Checked:
     with transaction.atomic():
-        configuration.changed()
+        config_version.changed()
     return the_one()
 
 

@@ -11,11 +11,12 @@ import pytest
 
 from tests.store.ingest import make_integration
 from tocsin.alerts.models import Alert
-from tocsin.core import database, settings_store
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
 from tocsin.core.ids import uuid7
-from tocsin.inbound import pruning
 from tocsin.inbound.models import InboundMessage, Integration, KeyClock, SeenDelivery
-from tocsin.inbound.pruning import Pruning
+from tocsin.inbound.storage import retention
+from tocsin.inbound.storage.retention import Pruning
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -122,7 +123,7 @@ def test_a_whole_chunk_over_the_size_cap_takes_no_more_than_is_over(integration:
 def test_of_large_messages_fewer_go_in_one_transaction(
     integration: Integration, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning, "MOST_BYTES", 2_500_000)
+    monkeypatch.setattr(retention, "MOST_BYTES", 2_500_000)
     for hours in range(5):
         message(integration, now - 91 * DAY + timedelta(hours=hours), size=1_000_000)
     keeper = Pruning()
@@ -146,7 +147,7 @@ def test_what_messages_left_beside_them_goes_with_them(integration: Integration,
 def test_a_turn_reads_what_is_old_and_a_slice_of_what_is_beside_it(
     integration: Integration, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning, "LEAST_BLOCKS", 1)
+    monkeypatch.setattr(retention, "LEAST_BLOCKS", 1)
     young = InboundMessage.objects.bulk_create(
         InboundMessage(
             id=uuid_at(now - timedelta(seconds=n)), integration=integration, received_at=now, status="Mapped Ignored"

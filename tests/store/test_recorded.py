@@ -14,18 +14,19 @@ from tests.store.escalating import Desk, wired
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.audit import Actor as By
-from tocsin.alerts import commands
-from tocsin.alerts.commands import merge_into
-from tocsin.alerts.orders import Acknowledge, Assign, Hold, Merge, Unassign
-from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts import service
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import Acknowledge, Assign, Hold, Merge, Unassign
+from tocsin.alerts.service import merge_into
 from tocsin.alerts.states import Priority, Via
-from tocsin.core import configuration, database
+from tocsin.core.config import config_version
+from tocsin.core.db import database
 from tocsin.escalation.models import Run
-from tocsin.inbound.loop import drain
+from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
-from tocsin.inbound.replay import replay
+from tocsin.inbound.processing.drain import drain
+from tocsin.inbound.storage.messages import Stored
 from tocsin.simulate import chain
 
 ALICE = By(None, "Alice", "web", "127.0.0.1")
@@ -50,12 +51,12 @@ class Door:
     def __post_init__(self) -> None:
         self.integration = make_integration(policy=self.desk.policy, mode=self.mode, definition=self.definition)
         self.integration.recipient_groups.add(self.desk.group)
-        configuration.changed()
+        config_version.changed()
 
     def becomes(self, mode: str) -> None:
         Integration.objects.filter(pk=self.integration.pk).update(mode=mode)
         self.integration.refresh_from_db()
-        configuration.changed()
+        config_version.changed()
 
     def redefine(self, **definition: Any) -> None:
         number = self.integration.current.number + 1 if self.integration.current else 1
@@ -63,7 +64,7 @@ class Door:
             integration=self.integration, number=number, definition=definition, created_at=NOW
         )
         self.integration.save()
-        configuration.changed()
+        config_version.changed()
 
     def send(self, minute: float, *tickets: int, status: str = "New", **fields: Any) -> list[Stored]:
         payloads = [halo(ticket, status, **fields) for ticket in tickets or (20817,)]
@@ -348,7 +349,7 @@ def test_a_source_that_repeats_its_priority_takes_back_no_rise_that_came_from_el
     door.desk.act(child, merge(door, parent), 1)
     door.send(2, 1, status="In Progress", priority={"name": "Critical"})
     with database.transaction() as connection:
-        commands.set_priority_within(
+        service.set_priority_within(
             connection, other, Priority.HIGH, door.desk.actor("erin"), Via.WORKFLOW, door.desk.at(2)
         )
     door.send(3, 2, 3, status="In Progress", priority={"name": "Low"}, summary="Still there")

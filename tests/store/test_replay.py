@@ -12,14 +12,16 @@ from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import Actor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
-from tocsin.core import clock, configuration, database
+from tocsin.core.config import config_version
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
+from tocsin.core.runtime import clock
 from tocsin.escalation.models import Run
-from tocsin.inbound.explained import explained
-from tocsin.inbound.loop import drain
+from tocsin.inbound.inspect.message_explanation import explained
+from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
-from tocsin.inbound.replay import replay
+from tocsin.inbound.processing.drain import drain
 
 ACTOR = Actor(None, "Alice", "web", "127.0.0.1")
 
@@ -40,7 +42,7 @@ def door(desk: Desk) -> Integration:
     """An integration that pages Alice by the desk's policy."""
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    configuration.changed()
+    config_version.changed()
     return integration
 
 
@@ -54,7 +56,7 @@ def later(integration: Integration, **definition: object) -> None:
         integration=integration, number=2, definition=definition, created_at=NOW
     )
     integration.save()
-    configuration.changed()
+    config_version.changed()
 
 
 def test_a_replay_is_a_new_row_and_the_old_one_stays(door: Integration) -> None:
@@ -159,7 +161,7 @@ def test_what_cannot_be_replayed_says_why(door: Integration) -> None:
     Ingest().send(door, halo())
     message = last_message()
     Integration.objects.filter(pk=door.pk).update(kind="gone")
-    configuration.changed()
+    config_version.changed()
     with pytest.raises(Rejected) as caught:
         replay(message.pk, None, ACTOR, clock.now())
     assert (caught.value.code, "does not compile" in caught.value.detail) == ("not_possible", True)
@@ -180,7 +182,7 @@ def test_a_message_is_explained_by_the_rules_of_then_and_by_those_of_now(door: I
 
 
 def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integration) -> None:
-    from tocsin.oncall import commands as oncall
+    from tocsin.oncall.changes import commands as oncall
 
     spec = {"name": "Office hours", "windows": [{"days": ["tue"], "from": "09:00", "to": "10:00"}]}
     hours = oncall.save_support_hours(spec, actor=ACTOR, now=NOW)

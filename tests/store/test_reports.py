@@ -12,16 +12,16 @@ import pytest
 from tests.store.people import make_group, make_user
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, EventKind, Priority
-from tocsin.core import database as store
+from tocsin.core.db import database as store
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.escalation.models import Run
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import User
-from tocsin.reports import answers, nights
-from tocsin.reports.answers import Answers, By
-from tocsin.reports.nights import Nights
+from tocsin.reports import night_load, response_times
+from tocsin.reports.night_load import Nights
 from tocsin.reports.period import Period
+from tocsin.reports.response_times import Answers, By
 
 ZURICH = ZoneInfo("Europe/Zurich")
 MINUTE = timedelta(minutes=1)
@@ -48,12 +48,12 @@ def last_week(now: datetime) -> Period:
 
 def asked(period: Period, by: By) -> dict[str, Answers]:
     with store.transaction() as connection:
-        return {row.key: row for row in answers.read(connection, period, by).rows}
+        return {row.key: row for row in response_times.read(connection, period, by).rows}
 
 
 def together(period: Period) -> Answers:
     with store.transaction() as connection:
-        return answers.read(connection, period, By.GROUP).together
+        return response_times.read(connection, period, By.GROUP).together
 
 
 def test_a_time_is_that_until_it_happened_first_and_of_those_it_happened_to(database: str, now: datetime) -> None:
@@ -142,7 +142,7 @@ def called(user: User, alert: Alert, at: datetime, **fields: object) -> None:
 
 def of_everybody(period: Period) -> list[Nights]:
     with store.transaction() as connection:
-        return nights.of_everybody(connection, period)
+        return night_load.of_everybody(connection, period)
 
 
 def test_a_night_is_where_the_person_lives_and_lasts_over_midnight(database: str, now: datetime) -> None:

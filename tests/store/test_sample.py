@@ -18,12 +18,14 @@ from tocsin.access.audit import Actor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import load_kinds
-from tocsin.core import clock, configuration
-from tocsin.core.egress import HttpClient
+from tocsin.core.config import config_version
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.inbound import passes, secrets
+from tocsin.core.net.egress import HttpClient
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.admin.sample import send_sample
+from tocsin.inbound.http import test_token
 from tocsin.inbound.models import Integration
-from tocsin.inbound.sample import send_sample
 from tocsin.notify.models import Notification
 
 
@@ -43,7 +45,7 @@ def door(desk: Desk) -> Integration:
     """An integration that pages Alice by the desk's policy."""
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    configuration.changed()
+    config_version.changed()
     return integration
 
 
@@ -95,7 +97,7 @@ def test_a_second_sample_is_a_second_alert_and_neither_holds_a_real_tickets_key(
     """Even where the integration's key is the same for all tickets of a client."""
     door.current.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
     door.current.save()  # type: ignore[union-attr]
-    configuration.changed()
+    config_version.changed()
     with served(node.app, monkeypatch):
         first = send_sample(door, bob, now=clock.now())
         second = send_sample(door, bob, now=clock.now())
@@ -114,7 +116,7 @@ def test_every_sample_of_the_catalogue_can_be_sent_and_none_reaches_anybody_else
         for kind in load_kinds().values():
             integration = make_integration(kind.title, kind.name, policy=desk.policy)
             integration.recipient_groups.add(desk.group)
-            configuration.changed()
+            config_version.changed()
             for sample in kind.samples:
                 assert send_sample(integration, bob, sample.name, now=clock.now()).sample == sample.name
     assert all(row.test for row in rows())
@@ -143,7 +145,7 @@ def test_a_sample_knows_what_the_integration_asks_of_its_senders(
         },
     )
     door.save()
-    configuration.changed()
+    config_version.changed()
     with served(node.app, monkeypatch):
         assert send_sample(door, bob, now=clock.now()).status == "Mapped Opened"
     (row,) = rows()
@@ -157,8 +159,8 @@ def test_a_pass_that_is_old_forged_or_of_another_integration_is_refused_and_stor
     now = clock.now()
     assert bob.user_id is not None
     texts = [
-        passes.issue(door.pk, bob.user_id, now - passes.VALID_FOR)[0],
-        passes.issue(other.pk, bob.user_id, now)[0],
+        test_token.issue(door.pk, bob.user_id, now - test_token.VALID_FOR)[0],
+        test_token.issue(other.pk, bob.user_id, now)[0],
         "A" * 64,
         "",
     ]
@@ -172,7 +174,7 @@ def test_a_pass_that_is_old_forged_or_of_another_integration_is_refused_and_stor
 
 def test_a_pass_that_is_used_twice_opens_one_alert(door: Integration, bob: Actor, node: Doors) -> None:
     assert bob.user_id is not None
-    text, _ = passes.issue(door.pk, bob.user_id, clock.now())
+    text, _ = test_token.issue(door.pk, bob.user_id, clock.now())
     replies = [node.post(f"{path_of(door)}/test/{text}", halo()).body for _ in range(2)]
     assert [one["status"] for one in replies] == ["Mapped Opened", "Mapped Appended"]
 

@@ -11,7 +11,7 @@ from django.db import connection, connections
 from pytest_django import DjangoDbBlocker
 
 from tests.postgres import Postgres, in_use
-from tocsin.core import database, schema
+from tocsin.core.db import database, migrate
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -35,14 +35,14 @@ def test_two_nodes_and_an_index_made_without_locking_do_not_wait_for_each_other(
 
     def start(_number: int) -> list[str]:
         try:
-            return schema.migrate()
+            return migrate.migrate()
         finally:
             connections.close_all()
 
     # A third holds the lock at first, so that both really wait.
     with ThreadPoolExecutor(2) as nodes:
         with database.connect(name="third") as third:
-            third.execute("SELECT pg_advisory_lock(%s)", (schema.MIGRATION_LOCK,))
+            third.execute("SELECT pg_advisory_lock(%s)", (migrate.MIGRATION_LOCK,))
             started = [nodes.submit(start, number) for number in range(2)]
         done = sorted(node.result(timeout=30) for node in started)
     assert done == [[], ["escalation.0003_runs_at_their_end"]]
@@ -52,11 +52,11 @@ def test_two_nodes_and_an_index_made_without_locking_do_not_wait_for_each_other(
 
 
 def test_an_older_tocsin_starts_on_the_tables_of_a_newer_one_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    assert schema.migrate() == []
+    assert migrate.migrate() == []
     assert not caplog.messages
     with database.transaction() as other:
         other.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('alerts', '9999_later', now())")
-    assert schema.migrate() == []
+    assert migrate.migrate() == []
     (said,) = caplog.messages
     assert "newer Tocsin's (alerts.9999_later)" in said
 

@@ -11,18 +11,18 @@ from django.db.migrations.loader import MigrationLoader
 
 from tests.store.ingest import make_integration
 from tests.store.test_pruning import rows_read, uuid_at
-from tocsin.alerts import commands
-from tocsin.alerts import searching as alerts
+from tocsin.alerts import search_index as alerts
+from tocsin.alerts import service
+from tocsin.alerts.commands import Actor
 from tocsin.alerts.models import Alert, AlertText
-from tocsin.alerts.orders import Actor
 from tocsin.alerts.states import ActorKind, Via
-from tocsin.api.alerts import AlertFilters, filtered
-from tocsin.core import database
-from tocsin.core.parts import first
-from tocsin.inbound import searching
+from tocsin.api.alerts.alerts import AlertFilters, filtered
+from tocsin.core.db import database
+from tocsin.core.db.query_union import first
 from tocsin.inbound.models import InboundMessage, Integration, MessageText
-from tocsin.inbound.pruning import Pruning
-from tocsin.web.alerts import lists
+from tocsin.inbound.storage import search_index
+from tocsin.inbound.storage.retention import Pruning
+from tocsin.web.alerts import queries
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -50,7 +50,7 @@ def message(integration: Integration, at: datetime, subject: str, **fields: obje
 
 
 def closed(text: str = "", **chosen: str) -> list[str]:
-    return [one.subject for one in first(lists.filtered("closed", chosen, text), 50)]
+    return [one.subject for one in first(queries.filtered("closed", chosen, text), 50)]
 
 
 def kept() -> set[str]:
@@ -84,7 +84,7 @@ def test_closed_alerts_are_found_alike_before_and_after_their_words_are_kept(now
     ]
     for words, found in asked:
         assert closed(**words) == found, words
-    searching.turn(now)
+    search_index.turn(now)
     assert AlertText.objects.count() == 5
     for words, found in asked:
         assert closed(**words) == found, words
@@ -92,11 +92,9 @@ def test_closed_alerts_are_found_alike_before_and_after_their_words_are_kept(now
 
 def test_tags_that_somebody_sets_are_found_when_the_alert_is_over(now: datetime) -> None:
     tagged = alert("VPN down", now - 9 * MINUTE, status="open")
-    searching.turn(now)
+    search_index.turn(now)
     with database.transaction() as pooled:
-        commands.set_tags_within(
-            pooled, tagged.pk, {"site": "Rack-7"}, (), Actor(ActorKind.USER, "Alice"), Via.WEB, now
-        )
+        service.set_tags_within(pooled, tagged.pk, {"site": "Rack-7"}, (), Actor(ActorKind.USER, "Alice"), Via.WEB, now)
     Alert.objects.filter(pk=tagged.pk).update(status="closed")
     assert closed(tag="site=rack") == ["VPN down"]
 
@@ -107,11 +105,11 @@ def test_an_alert_whose_number_was_given_away_long_before_it_opened_is_found(
     number = alert("taken", now - 9 * MINUTE).pk
     Alert.objects.filter(pk=number).delete()
     alert("later", now - 8 * MINUTE)
-    searching.turn(now)
+    search_index.turn(now)
     opened = alert("late comer", now - 2 * MINUTE, pk=number)
     message(integration, now - 2 * MINUTE, "late comer", alert_id=opened.pk, status="Mapped Opened")
     assert closed("late comer") == []
-    searching.turn(now)
+    search_index.turn(now)
     assert closed("late comer") == ["late comer"]
 
 
@@ -120,11 +118,11 @@ def test_what_just_came_waits_until_nothing_older_can_come_beside_it(integration
     alert("new", now)
     message(integration, now - MINUTE, "old")
     message(integration, now - timedelta(seconds=5), "new")
-    searching.turn(now)
+    search_index.turn(now)
     assert [one.subject for one in AlertText.objects.all()] == ["OLD"]
     assert kept() == {"OLD"}
     assert closed("e") == ["new"]
-    searching.turn(now + MINUTE)
+    search_index.turn(now + MINUTE)
     assert kept() == {"OLD", "NEW"}
     assert closed("e") == ["new"]
 
@@ -134,27 +132,27 @@ def test_a_message_that_waits_to_be_decided_is_kept_with_what_it_is_then_known_b
 ) -> None:
     waiting = message(integration, now - 3 * MINUTE, "", status="Pending")
     message(integration, now - 2 * MINUTE, "later")
-    searching.turn(now)
+    search_index.turn(now)
     assert not kept()
     InboundMessage.objects.filter(pk=waiting.pk).update(status="Mapped Opened", subject="decided")
-    searching.turn(now)
+    search_index.turn(now)
     assert kept() == {"DECIDED", "LATER"}
 
 
 def test_one_that_waits_for_long_holds_the_others_up_no_more(integration: Integration, now: datetime) -> None:
     message(integration, now - 11 * MINUTE, "", status="Pending")
     message(integration, now - MINUTE, "later")
-    searching.turn(now)
+    search_index.turn(now)
     assert kept() == {"", "LATER"}
 
 
 def test_words_follow_a_message_that_changed_its_alert(integration: Integration, now: datetime) -> None:
     one = alert("VPN down", now - 5 * MINUTE)
-    searching.turn(now)
+    search_index.turn(now)
     Alert.objects.update(subject="Router down")
     assert closed("router") == []
     message(integration, now - MINUTE, "Router down", alert=one, status="Mapped Updated")
-    searching.turn(now)
+    search_index.turn(now)
     assert closed("router") == ["Router down"]
     assert closed("vpn") == []
 
@@ -163,10 +161,10 @@ def test_a_turn_takes_so_many_in_the_order_in_which_they_came(integration: Integ
     for number in range(5):
         alert(f"a{number}", now - MINUTE)
         message(integration, now - 9 * MINUTE + number * MINUTE, f"m{number}")
-    searching.turn(now, most=2)
+    search_index.turn(now, most=2)
     assert kept() == {"M0", "M1"}
     for _turn in range(3):
-        searching.turn(now, most=2)
+        search_index.turn(now, most=2)
     assert kept() == {f"M{number}" for number in range(5)}
     assert AlertText.objects.count() == 5
 
@@ -175,7 +173,7 @@ def test_words_are_pruned_with_their_messages(integration: Integration, now: dat
     message(integration, now - timedelta(days=91), "old")
     message(integration, now - timedelta(days=1), "young")
     MessageText.objects.create(message_id=UUID(int=1), subject="LEFT", source_id="")
-    searching.turn(now)
+    search_index.turn(now)
     assert kept() == {"OLD", "YOUNG", "LEFT"}
     Pruning().turn(now)
     assert kept() == {"YOUNG"}
@@ -187,7 +185,7 @@ def test_a_word_that_few_alerts_have_is_found_without_reading_the_others(now: da
         for n in range(3_000)
     )
     alert("Zanzibar", now - MINUTE)
-    searching.turn(now, most=5_000)
+    search_index.turn(now, most=5_000)
     with database.pool().connection() as held:
         held.execute("ANALYZE alerts_alert, alerts_alerttext")
     for word in ("zanzibar", "qwertz"):
@@ -244,7 +242,7 @@ def test_without_the_extension_there_is_no_index_and_everything_is_found(now: da
         with connection.cursor() as cursor:
             cursor.execute("RESET ROLE; DROP OWNED BY modest; DROP ROLE modest")
     alert("VPN down", now - MINUTE)
-    searching.turn(now)
+    search_index.turn(now)
     assert closed("vpn") == ["VPN down"]
     make_text_indexes()
     assert text_indexes() == {"alerts_text_parts", "inbound_messagetext_parts"}

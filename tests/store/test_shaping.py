@@ -15,22 +15,23 @@ from tests.store.ingest import NOW, Ingest, make_integration, message
 from tests.store.locks import wait_for_waiters
 from tests.store.test_ingest_faults import SpoiledRegistry
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.alerts import commands
+from tocsin.alerts import service
+from tocsin.alerts.commands import Actor as By
+from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.orders import Actor as By
-from tocsin.alerts.orders import Close
 from tocsin.alerts.states import ActorKind, Via
-from tocsin.core import clock, configuration, database, settings_store
+from tocsin.core.config import config_version, settings_store
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import lock_number
-from tocsin.inbound import batch
-from tocsin.inbound.explained import explained
+from tocsin.core.runtime import clock
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.inspect.message_explanation import explained
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, JoinedKey
-from tocsin.inbound.registry import Registry
-from tocsin.inbound.shaping import due
-from tocsin.simulate import backtest, caught, chain
+from tocsin.inbound.processing import batch, delayed_alerts_task
+from tocsin.inbound.storage.messages import Stored
+from tocsin.simulate import backtest, chain, maintenance_preview
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -68,7 +69,7 @@ class Desk:
     def wait(self, span: timedelta) -> None:
         """Time passes, and the loop takes its turns."""
         self.now += span
-        while due.open_due(Registry(), batch.Numbers(), self.now):
+        while delayed_alerts_task.open_due(Registry(), batch.Numbers(), self.now):
             pass
 
 
@@ -276,7 +277,7 @@ def test_a_group_takes_nobody_in_after_its_window_and_nobody_once_it_is_closed()
     assert statuses([second]) == ["Opened"]
     assert second.alert_id is not None
     by = By(ActorKind.USER, "Alice")
-    commands.act(second.alert_id, Close(actor=by, via=Via.WEB), now=desk.now)
+    service.act(second.alert_id, Close(actor=by, via=Via.WEB), now=desk.now)
     assert statuses(desk.send(3) + desk.send(2) + desk.send(1)) == ["Opened", "Appended", "Appended"]
     assert Alert.objects.get(pk=first).status == "open"
 
@@ -303,7 +304,7 @@ def test_a_child_whose_source_repeats_itself_opens_once_its_parent_is_closed() -
     mapping = {**desk.integration.current.definition["mapping"], "delivery_id": "delivery"}  # type: ignore[union-attr]
     desk.integration.current.definition["mapping"] = mapping  # type: ignore[union-attr]
     desk.integration.current.save()  # type: ignore[union-attr]
-    configuration.changed()
+    config_version.changed()
     desk.send("Acme", client="")
     assert statuses(desk.send(1, delivery="1") + desk.send(1, delivery="1")) == ["Appended", "Appended"]
     desk.send("Acme", client="", status="Closed")
@@ -502,13 +503,13 @@ def test_a_window_that_ends_sooner_or_is_deleted_lets_go_of_what_it_holds() -> N
 
 
 def test_a_window_that_cannot_be_read_holds_back_nothing_and_stops_no_integration() -> None:
-    from tocsin.core import configuration
+    from tocsin.core.config import config_version
 
     desk = Desk({})
     row = window()
     row.times = {**row.times, "time_zone": "Mars/Olympus"}
     row.save()
-    configuration.changed()
+    config_version.changed()
     assert statuses(desk.send(1)) == ["Opened"]
     assert maintenance_windows.in_force(desk.now) == []
 
@@ -534,7 +535,7 @@ def test_a_window_that_begins_at_the_end_of_all_time_is_refused_and_a_stored_one
     row = maintenance_windows.save_window({**spec, "first_day": "2100-01-01"}, actor=COMMAND_LINE, now=NOW)
     row.times = {**row.times, "first_day": "9999-12-31"}
     row.save()
-    configuration.changed()
+    config_version.changed()
     assert statuses(desk.send(1)) == ["Opened"]
     assert maintenance_windows.next_times(row, NOW, 5) == []
 
@@ -551,7 +552,7 @@ def test_two_workers_open_what_is_due_once_and_a_crashed_one_leaves_it_to_the_ot
         # It holds the first key's lock in a transaction, as in the middle of opening it.
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
-        due.open_due(Registry(), batch.Numbers(), desk.now)
+        delayed_alerts_task.open_due(Registry(), batch.Numbers(), desk.now)
         assert list(Alert.objects.values_list("subject", flat=True)) == ["Host 2"]
         assert DelayedOpening.objects.get().source_id == "1"
     desk.wait(timedelta(seconds=1))
@@ -571,7 +572,7 @@ def test_an_undecided_close_of_the_key_comes_before_its_due_opening() -> None:
         assert statuses(desk.ingest.send(desk.integration, payload, now=desk.now, wait=False)) == ["Pending"]
     desk.wait(5 * MINUTE)
     assert not Alert.objects.exists()
-    from tocsin.inbound.loop import drain
+    from tocsin.inbound.processing.drain import drain
 
     drain(Registry(), batch.Numbers(), desk.now)
     desk.wait(timedelta(seconds=1))
@@ -617,7 +618,7 @@ def test_what_breaks_the_code_when_it_is_due_is_put_off_and_holds_up_no_other() 
     desk.send(1, poison=True)
     desk.send(2)
     desk.now += 5 * MINUTE
-    due.open_due(SpoiledRegistry(), batch.Numbers(), desk.now)
+    delayed_alerts_task.open_due(SpoiledRegistry(), batch.Numbers(), desk.now)
     assert Alert.objects.get().subject == "Host 2"
     assert DelayedOpening.objects.get().due_at == desk.now + timedelta(seconds=30)
     desk.wait(timedelta(seconds=30))
@@ -625,7 +626,7 @@ def test_what_breaks_the_code_when_it_is_due_is_put_off_and_holds_up_no_other() 
 
 
 def test_a_group_whose_alert_somebody_holds_lets_its_members_wait_their_turn() -> None:
-    from tocsin.inbound.loop import drain
+    from tocsin.inbound.processing.drain import drain
 
     desk = Desk({"grouping": {"by": "<client>", "within": "30m"}})
     number = desk.send(1, 2)[0].alert_id
@@ -671,7 +672,7 @@ def test_two_nodes_that_take_members_of_one_group_at_once_make_one_alert() -> No
 
 def test_what_is_over_is_pruned_with_the_messages() -> None:
     from tocsin.inbound.models import Tally
-    from tocsin.inbound.pruning import Pruning
+    from tocsin.inbound.storage.retention import Pruning
 
     desk = Desk({"grouping": {"by": "<client>", "within": "30m"}, "delay": {"alerts": 2}})
     desk.send(1, 1)
@@ -686,7 +687,7 @@ def test_what_is_over_is_pruned_with_the_messages() -> None:
 
 
 def test_what_is_counted_stays_until_its_time_is_over_however_short_messages_are_kept() -> None:
-    from tocsin.inbound.pruning import Pruning
+    from tocsin.inbound.storage.retention import Pruning
 
     settings_store.set(settings_store.MESSAGE_RETENTION_DAYS, 1)
     desk = Desk({"delay": {"every": "7d"}})
@@ -700,9 +701,9 @@ def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_
     desk = Desk({"delay": {"wait": "5m"}})
     desk.send(1)
     Integration.objects.update(mode="disabled")
-    from tocsin.core import configuration
+    from tocsin.core.config import config_version
 
-    configuration.changed()
+    config_version.changed()
     desk.wait(5 * MINUTE)
     assert log() == ["1 Ignored"]
     assert not DelayedOpening.objects.exists()
@@ -753,6 +754,6 @@ def test_what_a_window_would_have_caught_is_found_in_the_last_day() -> None:
     desk.send(1, status="Closed")
     spec = {"starts": "2027-01-01 00:00", "ends": "2027-01-02 00:00", "tags": {"environment": "test"}}
     row = maintenance_windows.draft(spec)
-    found = caught.caught(maintenance_windows.compiled(row), desk.now + MINUTE)
+    found = maintenance_preview.caught(maintenance_windows.compiled(row), desk.now + MINUTE)
     assert (found.opened, found.count) == (4, 3)
     assert {one.subject for one in found.alerts} == {"Host 1", "Host 2", "Host 3"}

@@ -11,7 +11,7 @@ from django.db import connections
 
 from tocsin.access import shared_cache
 from tocsin.access.models import SharedCacheEntry
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from tests.store.ingest import Ingest
 from tests.store.people import ACTOR, make_group, make_user
 from tocsin.access.audit import Actor
 from tocsin.core.errors import Rejected
-from tocsin.inbound import commands, statuses, versions
+from tocsin.inbound.admin import commands, observed_statuses, versions
+from tocsin.inbound.admin.status_rules import Does
 from tocsin.inbound.models import Integration
-from tocsin.inbound.status_rules import Does
 from tocsin.people.models import User
 
 TICKET = {"ticket_id": 7, "status": "New", "summary": "VPN"}
@@ -96,7 +96,7 @@ def test_shared_source_allows_only_harmless_changes_without_rights(now: datetime
     with pytest.raises(Rejected, match="which you may not change"):
         versions.bring_back(Integration.objects.get(pk=own.pk), 1, actor=ben, now=now)
     with pytest.raises(Rejected, match="which you may not change"):
-        statuses.set_status(Integration.objects.get(pk=own.pk), "Solved", Does.CLOSE, actor=ben, now=now)
+        observed_statuses.set_status(Integration.objects.get(pk=own.pk), "Solved", Does.CLOSE, actor=ben, now=now)
     save(None, now, own.name, "Storage", Integration.objects.get(pk=own.pk), **shared, dedup_key="<id>")
 
 

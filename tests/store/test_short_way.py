@@ -16,10 +16,10 @@ import pytest
 
 from tests.store.doors import Doors, doors, path_of, rows
 from tests.store.ingest import halo, make_integration
-from tocsin.core.http_server import listen, make_server
-from tocsin.inbound import secrets
+from tocsin.core.net.http_server import listen, make_server
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.http.fast_path import ShortWay
 from tocsin.inbound.models import Integration
-from tocsin.inbound.short_way import ShortWay
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ import pytest
 from django.apps import apps
 
 from tests.store.ingest import Ingest, halo
-from tocsin.configure import documents, plan, sources
-from tocsin.core import database
-from tocsin.escalation.loop import Escalation
+from tocsin.configure import config_files, plan, yaml_loader
+from tocsin.core.db import database
+from tocsin.escalation.tasks import Escalation
+from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import Integration
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.registry import Registry, UnknownDoor
 from tocsin.people.models import ContactMethod
 from tocsin.simulate import report
 from tocsin.simulate.chain import Outcome, Simulation, simulate
@@ -34,7 +34,7 @@ def example(database: str, now: datetime) -> None:
 
 
 def configure(text: str, now: datetime) -> None:
-    plan.apply(sources.collect([documents.parse(text, "t.yaml", Path())]), prune=False, now=now)
+    plan.apply(config_files.collect([yaml_loader.parse(text, "t.yaml", Path())]), prune=False, now=now)
 
 
 def run(payload: Any, at: datetime = NIGHT) -> Simulation:

@@ -12,8 +12,8 @@ from psycopg.conninfo import make_conninfo
 
 from tests.doubles.postgres_relay import Relay, socket_of
 from tests.postgres import in_use
-from tocsin.core import database as db
-from tocsin.core.start_up import wait_for_database
+from tocsin.core.db import database as db
+from tocsin.core.db.start_up import wait_for_database
 
 
 def select_one() -> tuple[int]:

@@ -11,10 +11,10 @@ from tocsin.access.audit import Actor
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
+from tocsin.inbound.admin.observed_statuses import SeenStatus, set_status, statuses_seen
+from tocsin.inbound.admin.status_rules import Does
+from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.replay import replay
-from tocsin.inbound.status_rules import Does
-from tocsin.inbound.statuses import SeenStatus, set_status, statuses_seen
 
 pytestmark = pytest.mark.usefixtures("database")
 

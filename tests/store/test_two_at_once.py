@@ -12,13 +12,13 @@ from django.db import connections, transaction
 from tests.store.ingest import NOW, make_integration
 from tests.store.locks import wait_for_waiters
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import configuration
-from tocsin.inbound import secrets, versions
-from tocsin.inbound.commands import integration_spec, save_integration
+from tocsin.core.config import config_version
+from tocsin.inbound.admin import secrets, versions
+from tocsin.inbound.admin.commands import integration_spec, save_integration
+from tocsin.inbound.admin.observed_statuses import set_status
+from tocsin.inbound.admin.status_rules import Does
 from tocsin.inbound.maintenance.commands import end_now, save_window
 from tocsin.inbound.models import Integration, MaintenanceWindow
-from tocsin.inbound.status_rules import Does
-from tocsin.inbound.statuses import set_status
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -37,7 +37,7 @@ def while_somebody_saves(click: Callable[[], object], save: Callable[[], object]
 
     thread = threading.Thread(target=work)
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         thread.start()
         wait_for_waiters(unless=lambda: bool(ended))
         save()

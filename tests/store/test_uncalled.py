@@ -9,14 +9,14 @@ import pytest
 
 from tests.store.escalating import STEPS, Desk, wired
 from tests.store.people import ACTOR
-from tocsin.alerts.orders import Acknowledge
-from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.states import Via
-from tocsin.core import database as db
-from tocsin.escalation import uncalled
+from tocsin.core.db import database as db
+from tocsin.escalation.actions import why_not_paged
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus
-from tocsin.people import commands as people
+from tocsin.people.changes import users as people
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def desk(database: str, now: datetime) -> Iterator[Desk]:
 
 def why(alert: int) -> dict[str, tuple[str, ...]]:
     with db.transaction() as connection:
-        return {one.username: one.why for one in uncalled.of_alert(connection, alert)}
+        return {one.username: one.why for one in why_not_paged.of_alert(connection, alert)}
 
 
 def test_before_during_and_after_an_answer_everybody_else_has_a_reason(desk: Desk) -> None:

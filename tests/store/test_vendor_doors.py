@@ -19,12 +19,13 @@ from tests.doubles.certificates import make_certificate
 from tests.store.doors import Doors, doors, rows, served
 from tests.store.escalating import Desk, wired
 from tests.store.ingest import NOW, make_integration
-from tocsin.alerts import commands
+from tocsin.alerts import service
+from tocsin.alerts.commands import Actor, Merge
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
-from tocsin.alerts.orders import Actor, Merge
 from tocsin.alerts.states import ActorKind
-from tocsin.core import clock, configuration
-from tocsin.inbound import secrets
+from tocsin.core.config import config_version
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 
 
@@ -54,7 +55,7 @@ def url(node: Doors, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def door(desk: Desk, kind: str, name: str = "Nagios") -> Integration:
     integration = make_integration(name, kind, policy=desk.policy)
     integration.recipient_groups.add(desk.group)
-    configuration.changed()
+    config_version.changed()
     return integration
 
 
@@ -119,7 +120,7 @@ def test_the_pagerduty_client_opens_acknowledges_and_closes(events: Any, desk: D
 
 
 def test_an_acknowledgement_from_outside_takes_it_from_nobody(events: Any, desk: Desk) -> None:
-    from tocsin.alerts.orders import Assign
+    from tocsin.alerts.commands import Assign
 
     key = events.trigger("Disk full", "db1")
     alice = desk.users["alice"]
@@ -367,7 +368,7 @@ def test_a_verb_about_a_merged_alert_is_for_the_one_it_is_merged_into(sdk: Sdk, 
     sdk.create("Disk full", alias="disk")
     disk = alert().pk
     alice = Actor(ActorKind.USER, "alice", desk.users["alice"].pk)
-    commands.act(disk, Merge(actor=alice, into=commands.state_of(site)), now=clock.now())
+    service.act(disk, Merge(actor=alice, into=service.state_of(site)), now=clock.now())
     sdk.alerts.acknowledge_alert("disk", acknowledge_alert_payload={"user": "alice"}, **by)
     assert Acknowledgement.objects.get().alert_id == site
     sdk.alerts.add_note("disk", m.AddNoteToAlertPayload(note="looking"), **by)
@@ -458,7 +459,7 @@ def test_a_slash_command_opens_and_closes_and_says_so_to_whoever_typed_it(desk: 
     chat = door(desk, "slack", "Chat")
     secrets.put_credentials(chat, {"hmac": {"header": "X-Slack-Signature", "secret": "s3cret"}})
     chat.save()
-    configuration.changed()
+    config_version.changed()
     now = clock.now().timestamp()
 
     def typed(text: str, secret: str = "s3cret", at: float = now) -> Any:

@@ -10,11 +10,12 @@ import pytest
 from tests.store.people import ACTOR, make_user
 from tests.store.sending import Post, post_office
 from tocsin.access.audit import Actor
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import contact_tests, verification
+from tocsin.notify.enqueue import contact_tests
+from tocsin.notify.inbound import verification
 from tocsin.notify.models import Notification, SandboxMessage, VerificationCode
-from tocsin.people import commands
+from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -27,7 +28,7 @@ def own(user: User) -> Actor:
 
 
 def enter(user: User, now: datetime, **changes: str) -> ContactMethod:
-    return commands.save_contact_method(user, {**PHONE, **changes}, actor=own(user), now=now)
+    return users.save_contact_method(user, {**PHONE, **changes}, actor=own(user), now=now)
 
 
 def code_in_sandbox() -> str:
@@ -40,7 +41,7 @@ def test_only_what_people_enter_themselves_waits_for_a_code(now: datetime) -> No
     user = make_user("alice", now, role="responder")
     assert enter(user, now).awaits_code
     assert enter(user, now, label="Voice", channel="voice", address="+41790000002").awaits_code
-    by_admin = commands.save_contact_method(
+    by_admin = users.save_contact_method(
         user, {**PHONE, "label": "Given", "address": "+41790000003"}, actor=ACTOR, now=now
     )
     assert not by_admin.awaits_code
@@ -95,7 +96,7 @@ def test_a_code_confirms_the_address_it_was_sent_to_and_no_other_that_came_meanw
         method = enter(user, now)
         verification.send_code(method, now=post.now)
         post.go()
-        commands.save_contact_method(
+        users.save_contact_method(
             user,
             {**PHONE, "address": "+41790000009"},
             existing=ContactMethod.objects.get(pk=method.pk),
@@ -110,7 +111,7 @@ def test_a_code_confirms_the_address_it_was_sent_to_and_no_other_that_came_meanw
 def _changed_again(post: Post, user: User, method: ContactMethod) -> None:
     """Another address is another matter."""
     spec = {**PHONE, "address": "+41790000077"}
-    changed = commands.save_contact_method(user, spec, existing=method, actor=own(user), now=post.now)
+    changed = users.save_contact_method(user, spec, existing=method, actor=own(user), now=post.now)
     assert (changed.verified_at, changed.awaits_code) == (None, True)
 
 

@@ -18,18 +18,18 @@ from tests.walk import acts, foresight, promises, providers
 from tests.walk.promises import ALWAYS, AT_REST, AT_THE_END, Broken
 from tests.walk.walking import walk
 from tests.walk.world import Asked, Undone, World, inhabited
-from tocsin.alerts import commands
-from tocsin.alerts.orders import Acknowledge, Close
-from tocsin.core import database as store
-from tocsin.escalation import upcoming
-from tocsin.escalation.forecast import NextStep
-from tocsin.inbound.commands import save_integration
-from tocsin.inbound.messages import Stored
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.notify import outbox_rows
-from tocsin.notify.due import CAPPED, Send
+from tocsin.alerts import service
+from tocsin.alerts.commands import Acknowledge, Close
+from tocsin.core.db import database as store
+from tocsin.escalation.actions import next_steps
+from tocsin.escalation.actions.forecast import NextStep
+from tocsin.inbound.admin.commands import save_integration
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.storage.messages import Stored
+from tocsin.notify.dispatch import delivery_queries
+from tocsin.notify.rules.pre_send_check import CAPPED, Send
 from tocsin.simulate import chain
-from tocsin.web.alerts import lists
+from tocsin.web.alerts import queries
 from tocsin.workflows.commands import save_workflow
 
 SEED = 7
@@ -58,7 +58,7 @@ class Scene:
 
     def acknowledge(self) -> None:
         order = Acknowledge(actor=self.desk.actor("alice"))
-        commands.act(self.alert, order, now=self.world.now)
+        service.act(self.alert, order, now=self.world.now)
 
 
 def _ran(statement: LiteralString) -> Callable[[Scene], None]:
@@ -79,7 +79,7 @@ def _a_failure_is_logged(scene: Scene) -> None:
 def _a_page_leaves_all_the_same(scene: Scene) -> None:
     scene.acknowledge()
     _ran("UPDATE notify_delivery SET status = 'queued', ended_at = NULL WHERE purpose = 'page'")(scene)
-    scene.patch.setattr(outbox_rows, "verdict", lambda *_: Send())
+    scene.patch.setattr(delivery_queries, "verdict", lambda *_: Send())
     scene.world.live(timedelta(minutes=5))
 
 
@@ -144,7 +144,7 @@ def _an_acknowledgement_stands_for_ever(scene: Scene) -> None:
 def _somebody_else_is_foretold(scene: Scene) -> None:
     scene.world.pass_by(timedelta(minutes=6))
     step = NextStep(scene.world.now, "pages Zed (primary, Desk)")
-    scene.patch.setattr(upcoming, "next_steps", lambda *_: {scene.alert: step})
+    scene.patch.setattr(next_steps, "next_steps", lambda *_: {scene.alert: step})
     foresight.see_next(scene.world)
 
 
@@ -155,7 +155,7 @@ def _something_else_is_simulated(scene: Scene) -> None:
 
 
 def _the_badge_is_wrong(scene: Scene) -> None:
-    scene.patch.setattr(lists, "open_count", lambda: 99)
+    scene.patch.setattr(queries, "open_count", lambda: 99)
 
 
 #: What breaks each promise.
@@ -224,7 +224,7 @@ def test_what_is_wrong_breaks_its_promise(
         alert = desk.open()
         over = desk.open(subject="Disk full")
         world.settle()
-        commands.act(over, Close(actor=desk.actor("bob")), now=world.now)
+        service.act(over, Close(actor=desk.actor("bob")), now=world.now)
         world.settle()
         world.remember()
         promises.hold([promise], world)

@@ -12,11 +12,11 @@ from tests.doubles.push import Browser, PushDouble, push_double
 from tests.store.people import ACTOR
 from tests.store.sending import Post, allow_loopback, configured, post_office
 from tocsin.access.models import AuditEntry
-from tocsin.core import config
+from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
-from tocsin.notify import links
-from tocsin.notify.channels.web_push import devices, keys
+from tocsin.notify.integrations.web_push import devices, keys
 from tocsin.notify.models import ProviderHealth, PushDevice, PushKey, SandboxMessage
+from tocsin.notify.text import signed_links
 from tocsin.people.models import ContactMethod, User
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -62,7 +62,7 @@ def test_one_page_reaches_every_device_signed_by_the_installations_one_key(servi
     (said,), (also,) = phone.received, laptop.received
     assert said == also
     assert said["title"] == "Critical: Acme: VPN down"
-    assert links.verify(said["token"], post.now) == (alert, alice.pk)
+    assert signed_links.verify(said["token"], post.now) == (alert, alice.pk)
     assert {h["urgency"] for h in service.headers} == {"high"}
     assert SandboxMessage.objects.count() == 0
 
@@ -118,7 +118,7 @@ def test_a_private_push_service_is_refused(service: PushDouble, post: Post, monk
     alice = only_push(post)
     subscribed(alice, service.browser(), "Phone", post.now)
     configured(monkeypatch, allow_targets=())
-    assert config.current().allow_targets == ()
+    assert environment.current().allow_targets == ()
     post.page(post.alert(), "alice")
     post.go()
     assert "private address" in post.deliveries()[0].error

@@ -12,20 +12,23 @@ import pytest
 from tests.store.people import ACTOR
 from tests.store.workflows import Desk, wired
 from tocsin.access.models import AuditEntry
-from tocsin.alerts import rows
-from tocsin.alerts.commands import write
-from tocsin.alerts.orders import Acknowledge, Close, NewEvent
-from tocsin.alerts.orders import Actor as AlertActor
-from tocsin.alerts.reactors import AlertChange
+from tocsin.alerts import store
+from tocsin.alerts.change_handlers import AlertChange
+from tocsin.alerts.commands import Acknowledge, Close, NewEvent
+from tocsin.alerts.commands import Actor as AlertActor
+from tocsin.alerts.service import write
 from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
-from tocsin.core import database as connections
+from tocsin.core.db import database as connections
+from tocsin.core.db.json_text import as_json
 from tocsin.core.errors import Rejected
-from tocsin.core.json_text import as_json
 from tocsin.operate import retention
 from tocsin.outbound import commands as outbound
-from tocsin.workflows import commands, loop, reading, ready_made, table, trial
-from tocsin.workflows.decide import End
+from tocsin.workflows import commands
+from tocsin.workflows.definition import templates
 from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.run import loader, run_store, tasks
+from tocsin.workflows.run.engine import End
+from tocsin.workflows.views import dry_run
 
 
 @pytest.fixture
@@ -42,21 +45,21 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: Desk) -> 
         trigger={"on": "unacknowledged", "for": "5m"},
     )  # fmt: skip
     alert = desk.open()
-    found = trial.of(flow, alert, desk.at(1))
+    found = dry_run.of(flow, alert, desk.at(1))
     assert (found.would_act, found.verdict) == (True, 'Its conditions hold: client "Acme" equals Acme.')
     assert found.actions == ("tell Carol by e-mail", "close it")
     assert found.texts[0].startswith("Try: VPN down")
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 2)
-    found = trial.of(flow, alert, desk.at(3))
+    found = dry_run.of(flow, alert, desk.at(3))
     assert (found.would_act, found.verdict) == (False, "Somebody answered in time: Alice.")
     desk.act(alert, Close(actor=desk.actor("alice")), 4)
     # One that is over is looked at as it opened, which is when it would have waited.
-    found = trial.of(flow, alert, desk.at(5))
+    found = dry_run.of(flow, alert, desk.at(5))
     assert (found.would_act, found.as_opened) == (True, True)
     assert found.verdict == 'Its conditions hold: client "Acme" equals Acme.'
     assert desk.told(alert) == []
     with pytest.raises(Rejected, match="There is no alert 77"):
-        trial.of(flow, 77, desk.at(5))
+        dry_run.of(flow, 77, desk.at(5))
 
 
 def test_what_is_written_is_read_the_same_and_recorded(desk: Desk) -> None:
@@ -64,7 +67,7 @@ def test_what_is_written_is_read_the_same_and_recorded(desk: Desk) -> None:
     policy = desk.policy_of("Managers", ["manager"])
     spec = {"name": "Pager", "kind": "http", "url": "https://example.org/x"}
     outbound.save_outbound(spec, actor=ACTOR, now=desk.start)
-    for one in ready_made.ready_made("Service Desk", "Pager", policy, has_halo=True):
+    for one in templates.ready_made("Service Desk", "Pager", policy, has_halo=True):
         row = commands.save_workflow({"name": one.name, **one.spec}, actor=ACTOR, now=desk.start)
         written = commands.workflow_spec(row)
         row.refresh_from_db()
@@ -134,13 +137,13 @@ def test_an_update_while_an_earlier_one_is_being_looked_at_is_looked_at_too(desk
     desk.message(alert, 1, room="warm")
     with connections.transaction() as connection:
         # A worker has read how the alert stands, and not yet written what follows.
-        (run,) = table.claim_looking(connection, desk.at(1), 10)
-        known = reading.facts(connection, [alert])
+        (run,) = run_store.claim_looking(connection, desk.at(1), 10)
+        known = loader.facts(connection, [alert])
         with ThreadPoolExecutor(1) as other:
             other.submit(desk.message, alert, 1.1, room="cold").result(20)
-        found = loop._next(run, known, desk.at(1))
+        found = tasks._next(run, known, desk.at(1))
         assert isinstance(found, End)
-        table.write(connection, [(run, found)], desk.at(1))
+        run_store.write(connection, [(run, found)], desk.at(1))
     desk.go(2)
     assert desk.told(alert) == ["carol"]
 
@@ -150,13 +153,13 @@ def test_an_update_that_is_not_committed_yet_keeps_its_run_from_being_looked_at(
     alert = desk.open()
     desk.message(alert, 1, room="warm")
     with connections.transaction() as connection:
-        rows.lock(connection, [alert])
-        state = rows.load(connection, [alert])[alert]
+        store.lock(connection, [alert])
+        state = store.load(connection, [alert])[alert]
         event = NewEvent(alert, EventKind.UPDATED, desk.at(1), AlertActor(ActorKind.INTEGRATION, "Halo"), "Cold.",
                          Via.INBOUND, {"changes": {"custom.room": ["warm", "cold"]}})  # fmt: skip
         connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json({"room": "cold"}), alert))
         write(connection, [AlertChange(state, state, (event,))], desk.at(1))
         with ThreadPoolExecutor(1) as other:
-            other.submit(loop.turn, desk.at(1)).result(20)
+            other.submit(tasks.turn, desk.at(1)).result(20)
     desk.go(2)
     assert desk.told(alert) == ["carol"]

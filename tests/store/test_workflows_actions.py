@@ -9,12 +9,12 @@ import pytest
 
 from tests.store.people import ACTOR
 from tests.store.workflows import Desk, wired
-from tocsin.core import dependents
+from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.notify.models import Notification
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
-from tocsin.people import groups
+from tocsin.people.changes import groups
 from tocsin.workflows import commands
 from tocsin.workflows.states import RunStatus
 
@@ -140,7 +140,7 @@ def test_a_call_is_queued_with_the_alerts_values_and_the_run_knows_its_number(de
     with pytest.raises(Rejected, match="workflow Call still needs it"):
         outbound.delete_outbound(pager, actor=ACTOR, now=desk.start)
     desk.workflow("Tell", {"do": "notify", "users": ["carol"]})
-    assert dependents.of("user", desk.users["carol"].pk) == ["workflow Tell"]
+    assert object_hooks.of("user", desk.users["carol"].pk) == ["workflow Tell"]
 
 
 def test_a_button_acts_at_once_as_the_person_who_pressed_it(desk: Desk) -> None:

@@ -12,21 +12,23 @@ import pytest
 
 from tests.store.people import ACTOR
 from tests.store.workflows import Desk, wired
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import Close, Reply
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.orders import Close, Reply
-from tocsin.alerts.reactors import PagingMode
-from tocsin.core import clock
-from tocsin.core import database as connections
+from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
-from tocsin.inbound import commands as integrations
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import commands as integrations
 from tocsin.notify.models import Notification
 from tocsin.operate.doctor import examine
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
-from tocsin.workflows import acting, buttons, commands, loop, standings, table, trial
-from tocsin.workflows import reactor as workflow_reactor
-from tocsin.workflows.decide import MOST_A_MINUTE, MOST_DEPTH
+from tocsin.workflows import commands
 from tocsin.workflows.models import Limit, Run, Workflow
+from tocsin.workflows.run import actions, run_store, tasks
+from tocsin.workflows.run import listener as workflow_reactor
+from tocsin.workflows.run.engine import MOST_A_MINUTE, MOST_DEPTH
+from tocsin.workflows.views import buttons, dry_run, health
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def test_a_loop_through_another_system_ends_at_the_limit_and_is_told_of_once(des
     # What is wrong is asked by the database's own clock.
     assert Limit.objects.filter(workflow=flow).update(refused_at=clock.now()) == 1
     with connections.transaction() as connection:
-        (wrong,) = standings.wrong(connection)
+        (wrong,) = health.wrong(connection)
     assert (wrong.kind, wrong.workflow_id) == ("limited", flow.pk)
     for minute in (1, 2):
         desk.open(mode=PagingMode.RECORD)
@@ -127,7 +129,7 @@ def test_a_groups_workflow_changes_only_alerts_of_its_integrations_and_those_tha
     assert buttons.offered(foreign, desk.at(1)) == []
     with pytest.raises(Rejected, match="not one of"):
         commands.press(button, foreign, desk.users["alice"], "web", now=desk.at(1))
-    assert not trial.of(button, foreign, desk.at(1)).would_act
+    assert not dry_run.of(button, foreign, desk.at(1)).would_act
     # Once the group owns the alert's integration, it is the group's alert.
     door = integrations.save_integration(
         {"name": "Door", "kind": "api", "group": desk.group.name, "anyway": True}, actor=ACTOR, now=desk.start
@@ -175,7 +177,7 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Desk)
     desk.go(1)
     assert Notification.objects.filter(purpose="notice", alert=None).count() == 1, "told once in a while"
     with connections.transaction() as connection:
-        found = [(one.kind, one.name) for one in standings.wrong(connection)]
+        found = [(one.kind, one.name) for one in health.wrong(connection)]
     assert found == [("unreadable", "Broken"), ("unreadable", "Worse"), ("stuck", "Broken")]
     assert {"workflow.stuck", "workflow.unreadable"} <= {finding.id for finding in examine(desk.start)}
     # Mended and tried again.
@@ -194,14 +196,14 @@ def test_an_action_that_fails_is_tried_again_later_and_then_waits_for_a_person(
 ) -> None:
     desk.workflow("Bad", {"do": "reply", "text": "First"}, {"do": "notify", "users": ["carol"]})
     desk.workflow("Good", {"do": "reply", "text": "Good"})
-    real = acting.perform
+    real = actions.perform
 
     def failing(work: Any, action: Any) -> Any:
         if action.do == "notify":
             raise RuntimeError("boom")
         return real(work, action)
 
-    monkeypatch.setattr(acting, "perform", failing)
+    monkeypatch.setattr(actions, "perform", failing)
     alert = desk.open()
     desk.go(0)
     assert len(desk.did(alert)) == 2
@@ -211,7 +213,7 @@ def test_an_action_that_fails_is_tried_again_later_and_then_waits_for_a_person(
         desk.go(minute)
     bad.refresh_from_db()
     assert (bad.status, bad.failures, bad.reason) == ("stuck", 5, "Stuck: RuntimeError: boom")
-    monkeypatch.setattr(acting, "perform", real)
+    monkeypatch.setattr(actions, "perform", real)
     commands.try_again(bad, actor=ACTOR, now=desk.at(6))
     desk.go(6)
     assert desk.told(alert) == ["carol"]
@@ -231,7 +233,7 @@ def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_done_twice(
         for after in (True, False):
             for survives in range(6):
                 alert = desk.open()
-                real, count = getattr(table, name), [0]
+                real, count = getattr(run_store, name), [0]
 
                 def dying(
                     *args: Any,
@@ -248,7 +250,7 @@ def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_done_twice(
                     real(*args)
 
                 with monkeypatch.context() as patch:
-                    patch.setattr(table, name, dying)
+                    patch.setattr(run_store, name, dying)
                     with contextlib.suppress(Killed):
                         desk.go(0)
                 desk.go(0)
@@ -263,7 +265,7 @@ def test_two_workers_at_once_do_everything_once(desk: Desk) -> None:
 
     def work(_number: int) -> None:
         for _ in range(30):
-            if not loop.turn(desk.at(0)) and not Run.objects.filter(due_at__isnull=False).exists():
+            if not tasks.turn(desk.at(0)) and not Run.objects.filter(due_at__isnull=False).exists():
                 return
 
     with ThreadPoolExecutor(3) as threads:

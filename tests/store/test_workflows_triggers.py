@@ -11,17 +11,18 @@ import pytest
 
 from tests.store.people import ACTOR
 from tests.store.workflows import Desk, wired
-from tocsin.alerts import rows
-from tocsin.alerts.commands import write
+from tocsin.alerts import store
+from tocsin.alerts.change_handlers import AlertChange, PagingMode
+from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Reply, Resume, Unacknowledge
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Reply, Resume, Unacknowledge
-from tocsin.alerts.reactors import AlertChange, PagingMode
+from tocsin.alerts.service import write
 from tocsin.alerts.states import Priority
-from tocsin.core import database as connections
+from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
-from tocsin.escalation.commands import save_policy
-from tocsin.workflows import acting, commands
+from tocsin.escalation.changes.commands import save_policy
+from tocsin.workflows import commands
 from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.run import actions
 from tocsin.workflows.states import RunStatus
 
 
@@ -151,7 +152,7 @@ def test_an_sla_that_comes_with_a_policy_that_is_started_later_is_waited_for(des
     assert ("Soon", RunStatus.SKIPPED, "The alert has no date for the respond-by time.") in desk.said(alert)
     if how == "rise":
         with connections.transaction() as connection:
-            state = rows.load(connection, [alert])[alert]
+            state = store.load(connection, [alert])[alert]
             risen = replace(state, priority=Priority.CRITICAL)
             change = AlertChange(state, risen, (), paging=desk.paging(version_id=dated.current_id))
             write(connection, [change], desk.at(1))
@@ -253,19 +254,19 @@ def test_a_run_that_is_stuck_goes_on_where_it_was_mended_or_ends_where_its_place
         {"do": "reply", "text": "Last"},
     )  # fmt: skip
     mended, moved = desk.workflow("Mended", first, second, bad, last), desk.workflow("Moved", first, second, bad, last)
-    real = acting.perform
+    real = actions.perform
 
     def failing(work: Any, action: Any) -> Any:
         if action.do == "notify":
             raise RuntimeError("boom")
         return real(work, action)
 
-    monkeypatch.setattr(acting, "perform", failing)
+    monkeypatch.setattr(actions, "perform", failing)
     alert = desk.open()
     for minute in range(6):
         desk.go(minute)
     assert [run.status for run in desk.runs(alert)] == ["stuck", "stuck"]
-    monkeypatch.setattr(acting, "perform", real)
+    monkeypatch.setattr(actions, "perform", real)
 
     def change(flow: Workflow, *actions: dict[str, Any]) -> None:
         whole = commands.workflow_spec(flow) | {"actions": [*actions]}

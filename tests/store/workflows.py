@@ -9,28 +9,29 @@ from typing import Any
 
 from tests.store import escalating
 from tests.store.people import ACTOR
-from tocsin.alerts import reactors, rows
-from tocsin.alerts.commands import write
+from tocsin.alerts import change_handlers, store
+from tocsin.alerts.change_handlers import AlertChange
+from tocsin.alerts.commands import Actor as AlertActor
+from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Actor as AlertActor
-from tocsin.alerts.orders import NewEvent
-from tocsin.alerts.reactors import AlertChange
+from tocsin.alerts.service import write
 from tocsin.alerts.states import ActorKind, EventKind, Via
-from tocsin.core import database as connections
-from tocsin.core.json_text import as_json
-from tocsin.escalation.commands import save_policy
-from tocsin.outbound import reactor as outbound_reactor
-from tocsin.workflows import commands, loop, reactor
+from tocsin.core.db import database as connections
+from tocsin.core.db.json_text import as_json
+from tocsin.escalation.changes.commands import save_policy
+from tocsin.outbound.writeback import listener as outbound_reactor
+from tocsin.workflows import commands
 from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.run import listener, tasks
 
 
 @contextmanager
 def wired() -> Iterator[None]:
     """All reactors that a change of an alert has here, for the time of a test."""
     with escalating.wired():
-        reactors.register(outbound_reactor.follow)
-        reactors.register(reactor.follow)
-        reactor.look_again()
+        change_handlers.register(outbound_reactor.follow)
+        change_handlers.register(listener.follow)
+        listener.look_again()
         yield
 
 
@@ -46,7 +47,7 @@ class Desk(escalating.Desk):
         """Both loops, until nothing is due."""
         for _ in range(turns):
             self.turn(minute)
-            if not loop.turn(self.at(minute)):
+            if not tasks.turn(self.at(minute)):
                 return
 
     def runs(self, alert: int | None = None) -> list[Run]:
@@ -68,8 +69,8 @@ class Desk(escalating.Desk):
     def message(self, alert: int, minute: float, **custom: str) -> None:
         """What ingest does when a message changes custom fields of an alert."""
         with connections.transaction() as connection:
-            rows.lock(connection, [alert])
-            state = rows.load(connection, [alert])[alert]
+            store.lock(connection, [alert])
+            state = store.load(connection, [alert])[alert]
             actor = AlertActor(ActorKind.INTEGRATION, "Halo")
             changes = {f"custom.{name}": ["", text] for name, text in custom.items()}
             event = NewEvent(

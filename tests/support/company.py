@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import clock
-from tocsin.escalation import commands as policies
+from tocsin.core.runtime import clock
+from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
-from tocsin.inbound import commands as integrations
+from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.models import Integration
-from tocsin.people import commands as people
-from tocsin.people import groups
+from tocsin.people.changes import groups
+from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User
 
 PASSWORD = "a tall green bicycle"

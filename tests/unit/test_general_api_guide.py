@@ -11,10 +11,10 @@ from ruamel.yaml import YAML
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.decode import decode
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.reading import Definition, Reading, compile_reader
-from tocsin.inbound.rules import Intent
+from tocsin.inbound.config.normalizer import Definition, Reading, compile_reader
+from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.parsing.decode import decode
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "general-api.md").read_text()
 API = load_kinds()["api"]

@@ -8,11 +8,11 @@ from typing import Any
 from tests.walk import people
 from tests.walk.routing import PRIORITIES
 from tests.walk.world import Undone, World
-from tocsin.alerts import commands, orders
+from tocsin.alerts import commands, service
+from tocsin.alerts.commands import Actor, Command
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Actor, Command
 from tocsin.alerts.states import ActorKind, Priority, Via
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.people.models import User
 
@@ -38,7 +38,7 @@ def act(world: World) -> None:
         return
     before = looked_at(world, alert)
     changed = _do(world, alert, _command(world, kind, actor, live))
-    if changed and kind in _UNDOABLE and rng.random() < 0.3 and _do(world, alert, orders.Undo(actor=actor)):
+    if changed and kind in _UNDOABLE and rng.random() < 0.3 and _do(world, alert, commands.Undo(actor=actor)):
         world.undone = Undone(alert, kind, before, looked_at(world, alert))
 
 
@@ -50,7 +50,7 @@ def set_priority(world: World) -> None:
     alert, priority = world.rng.choice(live), Priority(world.rng.choice(PRIORITIES))
     erin = _actor(User.objects.get(username="erin"))
     with database.transaction() as connection:
-        said = commands.set_priority_within(connection, alert, priority, erin, Via.WEB, world.now)
+        said = service.set_priority_within(connection, alert, priority, erin, Via.WEB, world.now)
     world.say(f"#{alert} priority {priority}: {said}")
 
 
@@ -67,7 +67,7 @@ def _do(world: World, alert: int, command: Command) -> bool:
     world.pass_by(timedelta(milliseconds=1))
     what = f"#{alert} {type(command).__name__} by {command.actor.name}"
     try:
-        done = commands.act(alert, command, now=world.now)
+        done = service.act(alert, command, now=world.now)
     except Rejected as refusal:
         world.say(f"{what} is refused: {refusal}")
         return False
@@ -79,27 +79,27 @@ def _command(world: World, kind: str, actor: Actor, live: list[int]) -> Command:
     rng = world.rng
     match kind:
         case "take":
-            return orders.Assign(actor=actor, name=actor.name, user_id=actor.user_id)
+            return commands.Assign(actor=actor, name=actor.name, user_id=actor.user_id)
         case "assign":
             # A name that only the ticket system knows is an owner too.
             owner = _somebody(world) if rng.random() < 0.7 else Actor(ActorKind.USER, "Zed")
-            return orders.Assign(actor=actor, name=owner.name, user_id=owner.user_id)
+            return commands.Assign(actor=actor, name=owner.name, user_id=owner.user_id)
         case "hold":
-            return orders.Hold(actor=actor, until=world.now + timedelta(minutes=rng.choice([1, 10, 60])))
+            return commands.Hold(actor=actor, until=world.now + timedelta(minutes=rng.choice([1, 10, 60])))
         case "merge":
-            return commands.merge_into(rng.choice(live), orders.Reply(actor=actor, text=""))
+            return service.merge_into(rng.choice(live), commands.Reply(actor=actor, text=""))
         case "reply":
-            return orders.Reply(actor=actor, text="I am looking.")
+            return commands.Reply(actor=actor, text="I am looking.")
     plain: dict[str, Any] = {
-        "acknowledge": orders.Acknowledge,
-        "unacknowledge": orders.Unacknowledge,
-        "unassign": orders.Unassign,
-        "escalate": orders.Escalate,
-        "resume": orders.Resume,
-        "close": orders.Close,
-        "cancel": orders.Cancel,
-        "reopen": orders.Reopen,
-        "undo": orders.Undo,
+        "acknowledge": commands.Acknowledge,
+        "unacknowledge": commands.Unacknowledge,
+        "unassign": commands.Unassign,
+        "escalate": commands.Escalate,
+        "resume": commands.Resume,
+        "close": commands.Close,
+        "cancel": commands.Cancel,
+        "reopen": commands.Reopen,
+        "undo": commands.Undo,
     }
     command: Command = plain[kind](actor=actor)
     return command

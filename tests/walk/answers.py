@@ -14,10 +14,10 @@ from tests.walk import people
 from tests.walk.gateways import Letter
 from tests.walk.world import World
 from tocsin.alerts.models import AlertEvent
-from tocsin.notify import answering
-from tocsin.notify.channels.callbacks import CallTurn, SaidByText
-from tocsin.notify.hearing import Hearing
-from tocsin.notify.mail_replies import acting
+from tocsin.notify.event_receiver import Hearing
+from tocsin.notify.inbound import responder_actions
+from tocsin.notify.mail_replies import process
+from tocsin.notify.webhooks import CallTurn, SaidByText
 from tocsin.people.models import User
 
 #: What is written, said or pressed.
@@ -47,7 +47,7 @@ def by_mail(world: World) -> None:
     mail["Message-ID"] = f"<{UUID(int=world.rng.getrandbits(128))}@example.org>"
     mail.set_content(word)
     for _ in range(world.rng.choice([1, 1, 1, 2])):
-        outcome = acting.take("Answers", mail.as_bytes(), world.now)
+        outcome = process.take("Answers", mail.as_bytes(), world.now)
         world.say(f"{sender} answers a mail of {letter.at:%H:%M:%S}, {word!r}: {outcome}")
 
 
@@ -104,7 +104,7 @@ def press_button(world: World) -> None:
     user = User.objects.get(username=world.rng.choice(people.active(world)))
     alerts = world.alerts()[:8]
     if alerts:
-        alert, command = world.rng.choice(alerts), world.rng.choice(sorted(answering.OFFERED))
+        alert, command = world.rng.choice(alerts), world.rng.choice(sorted(responder_actions.OFFERED))
         heard = Hearing("Push 1", world.now).button(user.pk, alert, str(command), "push")
         world.say(f"{user.username} presses {command} of #{alert}: {heard}")
 

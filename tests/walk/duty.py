@@ -8,12 +8,13 @@ from tests.store.people import ACTOR
 from tests.walk import people
 from tests.walk.world import World
 from tocsin.access.audit import Actor
-from tocsin.core import database
-from tocsin.oncall import commands, lookup, overrides, swaps
+from tocsin.core.db import database
+from tocsin.oncall import loader
+from tocsin.oncall.changes import commands, overrides, swaps
+from tocsin.oncall.changes.swaps import Stretch
 from tocsin.oncall.models import Override, Schedule, SupportHours, SwapRequest
-from tocsin.oncall.swaps import Stretch
-from tocsin.people import absences, reminders
-from tocsin.people.members import MemberRole
+from tocsin.people.changes import out_of_office, reminder_rules
+from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import OutOfOffice, User
 
 #: What routes, steps and workflows may be about.
@@ -57,7 +58,7 @@ def remind(world: World, name: str) -> None:
     label = world.rng.choice(["", *user.contact_methods.values_list("label", flat=True)])
     wanted = [{"before": world.rng.choice(["15m", "1h", "1d"]), **({"by": label} if label else {})}]
     world.say(f"{name} is reminded {wanted}")
-    reminders.replace_all(user, wanted, actor=ACTOR, now=world.now)
+    reminder_rules.replace_all(user, wanted, actor=ACTOR, now=world.now)
 
 
 def change_reminders(world: World) -> None:
@@ -102,7 +103,7 @@ def take_back(world: World) -> None:
         overrides.delete_override(override, actor=ACTOR, now=world.now)
     elif (absence := OutOfOffice.objects.select_related("user").order_by("-id").first()) is not None:
         world.say(f"the absence of {absence.user} goes")
-        absences.delete_absence(absence, actor=ACTOR, now=world.now)
+        out_of_office.delete_absence(absence, actor=ACTOR, now=world.now)
 
 
 def save_or_drop_schedule(world: World) -> None:
@@ -123,7 +124,7 @@ def _two_of_a_shift(world: World) -> tuple[Schedule, User, User, Stretch] | None
         return None
     schedule = world.rng.choice(schedules)
     with database.transaction() as connection:
-        now_on = lookup.on_call(connection, [schedule.group_id], world.now)[schedule.group_id]
+        now_on = loader.on_call(connection, [schedule.group_id], world.now)[schedule.group_id]
     if not now_on:
         return None
     gives = User.objects.get(pk=world.rng.choice(now_on).user_id)

@@ -8,16 +8,16 @@ from datetime import datetime
 
 from tests.store.people import ACTOR
 from tests.walk.world import Asked, World
-from tocsin.core import database
-from tocsin.core.database import Connection
-from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.outbound.claim import claim
+from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.outbound.commands import save_outbound
-from tocsin.outbound.connectors.contract import Done, Job, Line, Throttled
-from tocsin.outbound.directory import Directory
-from tocsin.outbound.outbox import Outbox, make
-from tocsin.outbound.pacing import Rate
+from tocsin.outbound.connectors.interfaces import Done, Job, Line, Throttled
+from tocsin.outbound.delivery.claim import claim
+from tocsin.outbound.delivery.dispatcher import Outbox, make
+from tocsin.outbound.delivery.integration_pool import Directory
+from tocsin.outbound.rate_limit import Rate
 from tocsin.workflows.commands import save_workflow
 
 NAME = "Pager"

@@ -10,8 +10,8 @@ from tests.walk.routing import POLICIES, PRIORITIES
 from tests.walk.world import World
 from tocsin.people.models import User
 from tocsin.workflows.commands import delete_workflow, press, save_workflow, set_enabled
+from tocsin.workflows.definition.templates import ready_made
 from tocsin.workflows.models import Workflow
-from tocsin.workflows.ready_made import ready_made
 
 NAMES = ("F1", "F2", "F3")
 

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 
 from tests.walk.world import World
-from tocsin.core import database
-from tocsin.escalation import upcoming
-from tocsin.escalation.forecast import NextStep
-from tocsin.inbound.messages import Incoming, Stored
+from tocsin.core.db import database
+from tocsin.escalation.actions import next_steps
+from tocsin.escalation.actions.forecast import NextStep
+from tocsin.inbound.storage.messages import Incoming, Stored
 from tocsin.notify import pause
 from tocsin.simulate import chain
 from tocsin.simulate.chain import Outcome
@@ -64,7 +64,7 @@ def compare(world: World, foreseen: Foreseen, stored: Stored) -> None:
 def see_next(world: World) -> None:
     """Looks at what is next for all alerts whose time has come, and lets it happen."""
     with database.transaction() as connection:
-        steps = upcoming.next_steps(connection, world.alerts(live=True), world.now)
+        steps = next_steps.next_steps(connection, world.alerts(live=True), world.now)
         if pause.current(connection, world.now) is not None:
             return
     due = {alert: step for alert, step in steps.items() if step.at <= world.now}

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tocsin.core.database import Connection
-from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.notify.channels.contract import AddressRefused, Rendered, Sent
-from tocsin.notify.providers import Directory
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.notify.interfaces import AddressRefused, Rendered, Sent
+from tocsin.notify.providers.pool import Directory
 
 #: A try that fails mostly fails for a while only.
 _FAILURES: tuple[Callable[[], Exception], ...] = (

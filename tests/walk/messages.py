@@ -13,7 +13,7 @@ from tests.walk import foresight
 from tests.walk.routing import PRIORITIES
 from tests.walk.world import World
 from tocsin.core.errors import Rejected
-from tocsin.inbound import replay
+from tocsin.inbound.inspect import replay
 from tocsin.inbound.models import InboundMessage, Integration
 
 #: So few, that messages meet alerts that are there already.

@@ -7,10 +7,10 @@ from typing import Any
 
 from tests.store.people import ACTOR
 from tests.walk.world import World
-from tocsin.oncall import commands as oncall
-from tocsin.oncall import overrides
+from tocsin.oncall.changes import commands as oncall
+from tocsin.oncall.changes import overrides
 from tocsin.oncall.models import Schedule
-from tocsin.people import absences, commands, groups
+from tocsin.people.changes import groups, out_of_office, users
 from tocsin.people.models import Group, User
 
 #: Responders. Erin, who administrates, is never changed.
@@ -44,14 +44,14 @@ def phone_numbers() -> list[str]:
 def make_user(world: World, name: str, role: str = "responder") -> None:
     spec: dict[str, Any] = {"username": name, "name": name.title(), "email": f"{name}@example.org", "role": role}
     spec |= {"contact_methods": contact_methods(world, name), "contact_rules": contact_rules(world)}
-    commands.save_user(spec, actor=ACTOR, now=world.now)
+    users.save_user(spec, actor=ACTOR, now=world.now)
 
 
 def change_user(world: World) -> None:
     """Switches somebody off or on, or gives them other contact methods or rules."""
     rng = world.rng
     user = User.objects.get(username=rng.choice(NAMES))
-    spec = commands.user_spec(user)
+    spec = users.user_spec(user)
     if rng.random() < 0.4:
         spec["active"] = not user.is_active
         world.switched_off.add(user.pk)
@@ -60,14 +60,14 @@ def change_user(world: World) -> None:
     elif rng.random() < 0.3:
         spec["contact_rules"] = contact_rules(world)
     world.say(f"user {user.username}: active {spec.get('active', True)}, {spec.get('contact_methods')}")
-    commands.save_user(spec, existing=user, actor=ACTOR, now=world.now)
+    users.save_user(spec, existing=user, actor=ACTOR, now=world.now)
 
 
 def replace_user(world: World) -> None:
     """Deletes somebody; another one comes by the same name."""
     name = world.rng.choice(NAMES)
     world.say(f"user {name} is deleted, and another comes")
-    commands.delete_user(User.objects.get(username=name), actor=ACTOR, now=world.now)
+    users.delete_user(User.objects.get(username=name), actor=ACTOR, now=world.now)
     make_user(world, name)
 
 
@@ -79,12 +79,12 @@ def change_contact_method(world: World) -> None:
     existing = rng.choice([None, *user.contact_methods.all()])
     if existing is not None and rng.random() < 0.4:
         world.say(f"{user.username} deletes {existing.label}")
-        commands.delete_contact_method(existing, actor=ACTOR, now=world.now)
+        users.delete_contact_method(existing, actor=ACTOR, now=world.now)
         return
     if rng.random() < 0.4:
         spec["label"] = rng.choice(["Mobile", "Mobile 2"])
     world.say(f"{user.username} makes {existing.label if existing else 'a new method'} {spec}")
-    commands.save_contact_method(user, spec, existing=existing, actor=ACTOR, now=world.now)
+    users.save_contact_method(user, spec, existing=existing, actor=ACTOR, now=world.now)
 
 
 def contact_methods(world: World, name: str) -> list[dict[str, Any]]:
@@ -153,7 +153,7 @@ def send_away(world: World) -> None:
     if others and rng.random() < 0.5:
         spec["cover"] = others[0]
     world.say(f"{name} is absent {spec}")
-    absences.save_absence(User.objects.get(username=name), spec, actor=ACTOR, now=world.now)
+    out_of_office.save_absence(User.objects.get(username=name), spec, actor=ACTOR, now=world.now)
 
 
 def override(world: World) -> None:

@@ -13,14 +13,14 @@ from typing import Any
 
 from tests.walk.world import Asked, World
 from tocsin.alerts.states import LIVE, Priority
-from tocsin.configure import documents, export, plan, sources
-from tocsin.core import database
+from tocsin.configure import config_files, export, plan, yaml_loader
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import queue
-from tocsin.notify.due import CAPPED, IN_QUIET_HOURS
-from tocsin.notify.ways import Method, quiet_until
-from tocsin.operate import gauges
-from tocsin.web.alerts import lists
+from tocsin.notify.enqueue import queue
+from tocsin.notify.rules.notification_rules import Method, quiet_until
+from tocsin.notify.rules.pre_send_check import CAPPED, IN_QUIET_HOURS
+from tocsin.operate.http import gauges
+from tocsin.web.alerts import queries
 
 type Promise = Callable[[World], Iterator[str]]
 
@@ -350,11 +350,11 @@ def the_all_clear_is_told(world: World) -> Iterator[str]:
 
 def counts_equal_the_rows(world: World) -> Iterator[str]:
     """The numbers on tabs, on the badge and of the metrics are those of the rows."""
-    for tab in lists.tabs("open"):
-        if tab.count is not None and tab.count != (rows := lists.of_tab(tab.key).count()):
+    for tab in queries.tabs("open"):
+        if tab.count is not None and tab.count != (rows := queries.of_tab(tab.key).count()):
             yield f"the tab {tab.key} says {tab.count} and has {rows}"
-    if lists.open_count() != (rows := lists.needing_somebody().count()):
-        yield f"the badge says {lists.open_count()} and there are {rows}"
+    if queries.open_count() != (rows := queries.needing_somebody().count()):
+        yield f"the badge says {queries.open_count()} and there are {rows}"
     with database.transaction() as connection:
         metrics = gauges.of_database(connection, world.now)
     told = {s.labels["status"]: s.value for m in metrics for s in m.samples if s.name == "tocsin_alerts"}
@@ -368,7 +368,7 @@ def the_configuration_comes_back(world: World) -> Iterator[str]:
     """What is exported can be applied, and changes nothing."""
     text = export.write(export.everything(with_secrets=True))
     try:
-        wanted = sources.collect([documents.parse(text, "export.yaml", Path())])
+        wanted = config_files.collect([yaml_loader.parse(text, "export.yaml", Path())])
         found = plan.preview(wanted, prune=True, now=world.now)
     except Rejected as refusal:
         yield f"it is refused: {refusal}"

@@ -6,10 +6,10 @@ from typing import Any
 
 from tests.store.people import ACTOR
 from tests.walk.world import World
-from tocsin.notify.channels.callbacks import Receipt, ReceiptState
-from tocsin.notify.commands import provider_spec, save_provider
-from tocsin.notify.hearing import Hearing
+from tocsin.notify.event_receiver import Hearing
 from tocsin.notify.models import Provider
+from tocsin.notify.providers.commands import provider_spec, save_provider
+from tocsin.notify.webhooks import Receipt, ReceiptState
 
 #: One for mails, two for pushes and two for phones, of which the second stands in.
 _PROVIDERS: dict[str, dict[str, Any]] = {

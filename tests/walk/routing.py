@@ -9,9 +9,9 @@ from tests.store.people import ACTOR
 from tests.walk import people
 from tests.walk.world import World
 from tocsin.core.errors import Rejected
-from tocsin.escalation.commands import save_policy as save
+from tocsin.escalation.changes.commands import save_policy as save
 from tocsin.escalation.models import Policy
-from tocsin.inbound.commands import save_integration as save_door
+from tocsin.inbound.admin.commands import save_integration as save_door
 from tocsin.inbound.maintenance import commands as maintenance
 from tocsin.inbound.models import Integration, MaintenanceWindow
 

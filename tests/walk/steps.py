@@ -8,7 +8,7 @@ from datetime import timedelta
 from tests.store.people import ACTOR
 from tests.walk import acts, answers, duty, elsewhere, flows, foresight, messages, people, providers, routing
 from tests.walk.world import World
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify import pause
 

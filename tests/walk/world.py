@@ -16,17 +16,20 @@ from unittest import mock
 from tests.walk.gateways import Gateways, Letter, Weather
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import LIVE
-from tocsin.core import clock, config, database
-from tocsin.escalation import departed
-from tocsin.escalation.loop import Escalation
-from tocsin.inbound import batch
-from tocsin.inbound import loop as inbound
-from tocsin.inbound.registry import Registry
-from tocsin.inbound.shaping import due
-from tocsin.notify import duty_notices, pause, sending
-from tocsin.notify.claim import claim
-from tocsin.notify.outbox import Outbox
-from tocsin.workflows import loop as workflows
+from tocsin.core.config import environment
+from tocsin.core.db import database
+from tocsin.core.runtime import clock
+from tocsin.escalation.actions import deactivated_users
+from tocsin.escalation.tasks import Escalation
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.processing import batch, delayed_alerts_task
+from tocsin.inbound.processing import drain as inbound
+from tocsin.notify import pause
+from tocsin.notify.dispatch import send
+from tocsin.notify.dispatch.claim import claim
+from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.enqueue import shift_reminders
+from tocsin.workflows.run import tasks as workflows
 
 START = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -149,12 +152,12 @@ class World:
         keeper = Escalation()
         self.loops: dict[str, Callable[[], bool]] = {
             "inbound drain": lambda: inbound.drain(self.registry, batch.Numbers(), self.now),
-            "delayed openings": lambda: due.open_due(self.registry, batch.Numbers(), self.now),
-            "departed owners": lambda: departed.turn(self.now),
+            "delayed openings": lambda: delayed_alerts_task.open_due(self.registry, batch.Numbers(), self.now),
+            "departed owners": lambda: deactivated_users.turn(self.now),
             "workflows": lambda: workflows.turn(self.now),
-            "duty notices": lambda: duty_notices.hand_on(self.now),
-            "shifts to remind of": lambda: duty_notices.plan_reminders(self.now),
-            "reminders": lambda: duty_notices.remind(self.now),
+            "duty notices": lambda: shift_reminders.hand_on(self.now),
+            "shifts to remind of": lambda: shift_reminders.plan_reminders(self.now),
+            "reminders": lambda: shift_reminders.remind(self.now),
             "escalation": lambda: keeper.turn(self.now),
             "outbox leases": self._outbox.keep_leases,
             "providers": self._outbox.ask_providers,
@@ -228,7 +231,7 @@ class World:
             claimed = claim(connection, self._gateways, Counter(), node=_ENDING, slots=9, now=self.now, pause=held)
         for job in claimed.jobs:
             if self.rng.random() < 0.5:
-                sending.send(job, lambda: self.now)
+                send.send(job, lambda: self.now)
         self._node = self._outbox.node
         return len(claimed.jobs)
 
@@ -262,9 +265,9 @@ def inhabited(seed: int) -> Iterator[World]:
     log.addHandler(world.troubles)
     try:
         # Pages read the clock themselves, and vendors call back at a public address only.
-        public = replace(config.current(), base_url=BASE_URL)
+        public = replace(environment.current(), base_url=BASE_URL)
         clocks = mock.patch.object(clock, "now", side_effect=lambda: world.now)
-        with clocks, mock.patch.object(config, "current", return_value=public):
+        with clocks, mock.patch.object(environment, "current", return_value=public):
             yield world
     finally:
         log.removeHandler(world.troubles)

@@ -14,12 +14,12 @@ from pytest_django.fixtures import Settings
 
 from tests.postgres import Postgres, Spare, filled, in_use
 from tests.support.company import PASSWORD, Company, load_company, make_company, make_user
-from tocsin.alerts.commands import open_by_hand
-from tocsin.alerts.openings import NewAlert
-from tocsin.alerts.orders import Actor, NewEvent
-from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.commands import Actor, NewEvent
+from tocsin.alerts.new_alert import NewAlert
+from tocsin.alerts.service import open_by_hand
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 from tocsin.people.models import User
 
 __all__ = ["PASSWORD", "Company", "make_user"]
@@ -36,7 +36,7 @@ def quick_passwords(settings: Settings) -> None:
 @pytest.fixture(autouse=True)
 def own_mail(settings: Settings) -> None:
     """Mail goes Tocsin's own way, where pytest-django would keep it in a list."""
-    settings.MAILERS = {"default": {"BACKEND": "tocsin.web.mail.Backend"}}
+    settings.MAILERS = {"default": {"BACKEND": "tocsin.web.account_mail.Backend"}}
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from tests.web.conftest import PASSWORD, Company, mails_leave
 from tocsin.access import setup_link
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
-from tocsin.core import config
-from tocsin.notify.commands import save_provider
+from tocsin.core.config import environment
 from tocsin.notify.models import SandboxMessage
-from tocsin.people import commands
+from tocsin.notify.providers.commands import save_provider
+from tocsin.people.changes import users
 from tocsin.people.models import User
 from tocsin.web.accounts import invitation
 from tocsin.web.accounts.adapter import AccountAdapter
@@ -161,7 +161,7 @@ def test_an_invited_person_chooses_a_password_by_the_link_and_only_once(
     mailed = SandboxMessage.objects.get(address="nora@example.org").content["text"]
     found = re.search(r"http\S+/welcome/\S+", mailed)
     assert found, mailed
-    path = found[0].removeprefix(config.current().public_url)
+    path = found[0].removeprefix(environment.current().public_url)
     nora = Client()
     assert nora.get(path).status_code == 200
     assert nora.post(path, {"password": "short", "time_zone": "UTC"}).status_code == 422
@@ -172,13 +172,13 @@ def test_an_invited_person_chooses_a_password_by_the_link_and_only_once(
         ["secondary"]
     ]
     # The link that the administrator could copy has ended too.
-    for link in (path, shown[1].removeprefix(config.current().public_url)):
+    for link in (path, shown[1].removeprefix(environment.current().public_url)):
         assert Client().get(link).status_code == 410
 
 
 def test_an_invitation_lets_nobody_in_who_has_a_password(company: Company) -> None:
     """A new password comes by "Forgot your password?", after which a second factor is asked."""
-    path = invitation.link(company.responder).removeprefix(config.current().public_url)
+    path = invitation.link(company.responder).removeprefix(environment.current().public_url)
     stranger = Client()
     assert stranger.post(path, {"password": f"{PASSWORD} too", "time_zone": "UTC"}).status_code == 410
     assert not is_in(stranger)
@@ -187,13 +187,13 @@ def test_an_invitation_lets_nobody_in_who_has_a_password(company: Company) -> No
 
 def test_an_invitation_that_was_mailed_to_a_wrong_address_ends_when_the_address_is_put_right(company: Company) -> None:
     spec = {"username": "nora", "name": "Nora New", "email": "nroa@example.org", "role": "admin"}
-    nora = commands.save_user(spec, actor=COMMAND_LINE, now=company.now)
-    astray = invitation.link(nora).removeprefix(config.current().public_url)
-    commands.save_user({**spec, "email": "nora@example.org"}, existing=nora, actor=COMMAND_LINE, now=company.now)
+    nora = users.save_user(spec, actor=COMMAND_LINE, now=company.now)
+    astray = invitation.link(nora).removeprefix(environment.current().public_url)
+    users.save_user({**spec, "email": "nora@example.org"}, existing=nora, actor=COMMAND_LINE, now=company.now)
     stranger = Client()
     assert stranger.post(astray, {"password": PASSWORD, "time_zone": "UTC"}).status_code == 410
     assert not is_in(stranger)
-    right = invitation.link(nora).removeprefix(config.current().public_url)
+    right = invitation.link(nora).removeprefix(environment.current().public_url)
     assert Client().get(right).status_code == 200
 
 
@@ -201,8 +201,8 @@ def test_of_two_who_use_an_invitation_at_once_only_the_first_comes_in(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = {"username": "nora", "name": "Nora New", "email": "nora@example.org", "role": "responder"}
-    nora = commands.save_user(spec, actor=COMMAND_LINE, now=company.now)
-    path = invitation.link(nora).removeprefix(config.current().public_url)
+    nora = users.save_user(spec, actor=COMMAND_LINE, now=company.now)
+    path = invitation.link(nora).removeprefix(environment.current().public_url)
     second = Client()
 
     def meanwhile(password: str, user: User) -> None:
@@ -221,8 +221,8 @@ def test_a_password_that_is_changed_while_an_administrator_takes_the_role_away_g
 ) -> None:
     """What is saved of somebody who changes their own password is that alone."""
     held = User.objects.get(pk=company.manager.pk)
-    spec = {**commands.user_spec(held), "role": "observer", "active": False}
-    commands.save_user(spec, existing=User.objects.get(pk=held.pk), actor=COMMAND_LINE, now=company.now)
+    spec = {**users.user_spec(held), "role": "observer", "active": False}
+    users.save_user(spec, existing=User.objects.get(pk=held.pk), actor=COMMAND_LINE, now=company.now)
     AccountAdapter().set_password(held, "another long word")
     after = User.objects.get(pk=held.pk)
     assert (after.role, after.is_active) == ("observer", False)
@@ -246,8 +246,8 @@ def test_a_forgotten_password_is_chosen_anew_by_mail_on_the_public_address(compa
     assert "evil" not in text
     link = re.search(r"http\S+/account/password/reset/key/\S+", text)
     assert link, text
-    assert link[0].startswith(config.current().public_url)
-    path = link[0].removeprefix(config.current().public_url)
+    assert link[0].startswith(environment.current().public_url)
+    path = link[0].removeprefix(environment.current().public_url)
     form = client.get(path, follow=True)
     client.post(form.request["PATH_INFO"], {"password1": "another long word", "password2": "another long word"})
     after, _status = sign_in("bob", "another long word")

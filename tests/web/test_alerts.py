@@ -16,9 +16,9 @@ from django.utils import timezone
 from tests.web.conftest import Company
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 from tocsin.escalation.models import Run
-from tocsin.escalation.runs import RunStatus
+from tocsin.escalation.run.run_state import RunStatus
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import User
 from tocsin.web.alerts import timeline

@@ -12,17 +12,17 @@ from django.test import Client
 
 from tests.store.ingest import make_integration
 from tests.web.conftest import Company
-from tocsin.alerts import commands
+from tocsin.alerts import service
+from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Acknowledge
 from tocsin.alerts.states import Via
-from tocsin.core import clock
 from tocsin.core.ids import first_uuid7
+from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.people.models import User
-from tocsin.web import counting
-from tocsin.web.alerts import lists
-from tocsin.web.guard import alert_actor
+from tocsin.web.alerts import queries
+from tocsin.web.http.authorization import alert_actor
+from tocsin.web.ui import capped_counts
 
 _numbers = count(1)
 
@@ -42,10 +42,10 @@ def test_messages_are_counted_by_outcome_and_integration_up_to_a_bound(
         (4, other, "Mapped Ignored"), (60 * 25, other, "Mapped Opened"), (60 * 25, silent, "Mapped Opened"),
     ):  # fmt: skip
         message(integration, status, now - timedelta(minutes=minutes))
-    assert counting.outcomes(now) == [("Mapped Opened", 1), ("Mapped Appended", 2), ("Mapped Ignored", 1)]
-    assert counting.outcomes(now, other.pk) == [("Mapped Ignored", 1)]
+    assert capped_counts.outcomes(now) == [("Mapped Opened", 1), ("Mapped Appended", 2), ("Mapped Ignored", 1)]
+    assert capped_counts.outcomes(now, other.pk) == [("Mapped Ignored", 1)]
     numbers = [company.halo.pk, other.pk, silent.pk]
-    assert counting.messages_today(now, numbers) == {
+    assert capped_counts.messages_today(now, numbers) == {
         halo.pk: (3, now - timedelta(minutes=1)),
         other.pk: (1, now - timedelta(minutes=4)),
     }
@@ -53,19 +53,19 @@ def test_messages_are_counted_by_outcome_and_integration_up_to_a_bound(
     # Its neighbours by number have messages, before it and after.
     late = make_integration("Late")
     message(late, "Mapped Opened", now)
-    assert counting.with_messages([silent.pk, never.pk, late.pk]) == {silent.pk, late.pk}
-    assert counting.with_messages([]) == set()
-    monkeypatch.setattr(counting, "MOST", 2)
-    assert counting.outcomes(now, halo.pk) == [("Mapped Opened", 1), ("Mapped Appended", 1)]
+    assert capped_counts.with_messages([silent.pk, never.pk, late.pk]) == {silent.pk, late.pk}
+    assert capped_counts.with_messages([]) == set()
+    monkeypatch.setattr(capped_counts, "MOST", 2)
+    assert capped_counts.outcomes(now, halo.pk) == [("Mapped Opened", 1), ("Mapped Appended", 1)]
     # A flood of others does not hide what could not be read.
     message(halo, "Mapping Failed", now - timedelta(hours=3))
-    assert dict(counting.outcomes(now, halo.pk))["Mapping Failed"] == 1
-    number, newest = counting.messages_today(now, [halo.pk])[halo.pk]
-    assert (counting.counted(number, counting.MOST), newest) == ("2+", now - timedelta(minutes=1))
+    assert dict(capped_counts.outcomes(now, halo.pk))["Mapping Failed"] == 1
+    number, newest = capped_counts.messages_today(now, [halo.pk])[halo.pk]
+    assert (capped_counts.counted(number, capped_counts.MOST), newest) == ("2+", now - timedelta(minutes=1))
 
 
 def test_a_number_has_the_separators_of_its_reader() -> None:
-    assert [counting.counted(number, 10_000) for number in (0, 999, 10_000, 10_001)] == [
+    assert [capped_counts.counted(number, 10_000) for number in (0, 999, 10_000, 10_001)] == [
         "0", "999", "10,000", "10,000+"
     ]  # fmt: skip
 
@@ -77,12 +77,12 @@ def test_tabs_and_the_badge_count_open_alerts_as_far_as_they_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answered, *_rest = (open_alert(f"Disk {number}") for number in range(4))
-    commands.act(answered, Acknowledge(actor=alert_actor(company.responder), via=Via.WEB), now=clock.now())
-    assert {tab.key: tab.count for tab in lists.tabs("open")} == {
+    service.act(answered, Acknowledge(actor=alert_actor(company.responder), via=Via.WEB), now=clock.now())
+    assert {tab.key: tab.count for tab in queries.tabs("open")} == {
         "open": 3, "acknowledged": 1, "assigned": 0, "on_hold": 0, "closed": None,
     }  # fmt: skip
-    assert lists.open_count() == 3
-    monkeypatch.setattr(counting, "MOST_ALERTS", 2)
+    assert queries.open_count() == 3
+    monkeypatch.setattr(capped_counts, "MOST_ALERTS", 2)
     assert "<b>2+</b>" in browser_of(company.admin).get("/alerts/").content.decode()
     assert Alert.objects.count() == 4
 
@@ -96,8 +96,8 @@ def test_home_shows_the_most_urgent_first_and_leaves_out_what_only_watches_and_t
     Alert.objects.filter(pk=newest).update(priority="low")
     Alert.objects.filter(pk__in=watched).update(watch=True, priority="critical")
     Alert.objects.filter(pk=open_alert("Tried out")).update(test=True, priority="critical")
-    assert [alert.pk for alert in lists.most_urgent(8)] == [urgent, newest]
-    assert lists.open_count() == 2
+    assert [alert.pk for alert in queries.most_urgent(8)] == [urgent, newest]
+    assert queries.open_count() == 2
     page = browser_of(company.admin).get("/").content.decode()
     assert page.index("VPN down") < page.index("Printer")
     assert "Watched" not in page

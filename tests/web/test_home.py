@@ -13,20 +13,20 @@ from django.utils import timezone, translation
 
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.alerts import commands
-from tocsin.alerts.orders import Acknowledge
+from tocsin.alerts import service
+from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.states import Via
-from tocsin.core import clock
 from tocsin.core.ids import first_uuid7
+from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
-from tocsin.oncall.commands import save_schedule
+from tocsin.oncall.changes.commands import save_schedule
 from tocsin.oncall.models import CalendarImport
-from tocsin.people import commands as people
+from tocsin.people.changes import users as people
 from tocsin.people.models import User
-from tocsin.web.guard import alert_actor
-from tocsin.web.home import overview, troubles
-from tocsin.web.middleware import zone
+from tocsin.web.home import health_warnings, overview
+from tocsin.web.http.authorization import alert_actor
+from tocsin.web.http.middleware import zone
 
 _numbers = count(1)
 
@@ -56,7 +56,7 @@ def test_the_night_is_told_to_whoever_reads_in_their_own_zone(company: Company, 
         page_at(three, company.responder, unanswered)
         page_at(morning, company.admin, unanswered)
         actor = alert_actor(company.responder)
-        commands.act(answered, Acknowledge(actor=actor, via=Via.WEB), now=clock.now())
+        service.act(answered, Acknowledge(actor=actor, via=Via.WEB), now=clock.now())
         night = overview.last_night(company.responder, morning)
         assert (night.pages, list(night.people), night.mine, night.unanswered) == (2, ["Bob Brown"], 2, 1)
         assert night.answered_in is not None
@@ -71,7 +71,7 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
 
     def wrong() -> list[str]:
         caches["process"].clear()
-        return [trouble.text for trouble in troubles.found(now) if "day by day" in trouble.text]
+        return [trouble.text for trouble in health_warnings.found(now) if "day by day" in trouble.text]
 
     for days in (2, 3, 4):
         at = now - timedelta(days=days)
@@ -95,7 +95,7 @@ def test_hours_that_are_nobodys_are_named(company: Company) -> None:
     caches["process"].clear()
 
     def gaps() -> list[str]:
-        return [trouble.text for trouble in troubles.found(now) if " Night: " in trouble.text]
+        return [trouble.text for trouble in health_warnings.found(now) if " Night: " in trouble.text]
 
     assert gaps() == []
     save_schedule(spec, actor=COMMAND_LINE, now=now)
@@ -123,7 +123,7 @@ def test_who_cannot_be_reached_in_a_shift_and_a_calendar_that_cannot_be_read_are
     )
     CalendarImport.objects.update(error="Its server answers 404.")
     caches["process"].clear()
-    said = {trouble.text: trouble for trouble in troubles.found(now)}
+    said = {trouble.text: trouble for trouble in health_warnings.found(now)}
     (lost,) = (text for text in said if text.startswith("Eve is on call in Night and has no contact method"))
     assert said[lost].is_urgent
     calendar = said["The calendar of shift Elsewhere of Office: Its server answers 404."]

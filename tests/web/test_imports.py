@@ -17,9 +17,10 @@ from tests.doubles import opsgenie
 from tests.store.sending import configured
 from tests.web.conftest import Company
 from tocsin.access.models import AuditEntry
-from tocsin.configure.imports import runs
 from tocsin.configure.models import ImportRun, ImportState
-from tocsin.core import clock, database
+from tocsin.core.db import database
+from tocsin.core.runtime import clock
+from tocsin.importers import import_runs
 from tocsin.people.models import User
 
 
@@ -117,7 +118,7 @@ def test_an_import_whose_server_was_stopped_says_so_and_another_can_begin(
     company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)
-    at = company.now - runs.SILENT * 2
+    at = company.now - import_runs.SILENT * 2
     ImportRun.objects.create(
         product="opsgenie", source="x", started_by="a", started_at=at, beat_at=at, state=ImportState.READING
     )
@@ -135,19 +136,19 @@ def test_an_import_that_takes_long_to_apply_is_not_taken_for_one_whose_server_wa
     admin.post("/import/", {"product": "opsgenie", "file": exported})
     run = done()
     assert run.state == ImportState.READY, run.problem
-    whole, heard = runs.plan.apply, list[bool]()
+    whole, heard = import_runs.plan.apply, list[bool]()
 
     def slowly(*given: Any, **named: Any) -> Any:
         """As long as it takes until the run is heard of twice."""
         end = clock.now() + timedelta(seconds=20)
-        ImportRun.objects.filter(pk=run.pk).update(beat_at=run.started_at - runs.SILENT)
+        ImportRun.objects.filter(pk=run.pk).update(beat_at=run.started_at - import_runs.SILENT)
         while not heard and clock.now() < end:
             if ImportRun.objects.get().beat_at > run.started_at:
                 heard.append(True)
         return whole(*given, **named)
 
-    monkeypatch.setattr(runs, "HEARD_EACH", 0.05)
-    monkeypatch.setattr(runs.plan, "apply", slowly)
+    monkeypatch.setattr(import_runs, "HEARD_EACH", 0.05)
+    monkeypatch.setattr(import_runs.plan, "apply", slowly)
     admin.post(f"/import/{run.pk}/apply")
     assert (done().state, heard) == (ImportState.APPLIED, [True])
 

@@ -15,10 +15,11 @@ from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
-from tocsin.core import configuration, ids
-from tocsin.inbound import commands, secrets
+from tocsin.core import ids
+from tocsin.core.config import config_version
+from tocsin.inbound.admin import commands, secrets
+from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedOpening, Heartbeat, InboundMessage, Integration, IntegrationVersion
-from tocsin.inbound.outcomes import MessageStatus
 from tocsin.people.models import User
 
 type BrowserOf = Callable[[User], Client]
@@ -407,7 +408,7 @@ def test_an_integration_that_cannot_be_used_says_why_on_its_overview_and_on_home
     arrived(company, outcome=MessageStatus.FAILED)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
     IntegrationVersion.objects.update(definition=broken)
-    configuration.changed()
+    config_version.changed()
     client = browser_of(company.admin)
     for path in (f"/integrations/{company.halo.pk}/", "/"):
         assert "unknown operator &#x27;smells&#x27;" in text_of(client, path)

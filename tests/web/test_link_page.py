@@ -9,20 +9,20 @@ import pytest
 from django.test import Client
 
 from tests.web.conftest import Company
-from tocsin.alerts import commands
+from tocsin.alerts import service
+from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.orders import Close
 from tocsin.alerts.states import AlertStatus
-from tocsin.core import clock
-from tocsin.notify import links
+from tocsin.core.runtime import clock
+from tocsin.notify.text import signed_links
 from tocsin.people.models import User
-from tocsin.web.guard import alert_actor
+from tocsin.web.http.authorization import alert_actor
 
 type Opens = Callable[..., int]
 
 
 def link(number: int, user: User, age: timedelta = timedelta()) -> str:
-    return links.path(links.sign(number, user.pk, clock.now() - age))
+    return signed_links.path(signed_links.sign(number, user.pk, clock.now() - age))
 
 
 def test_opening_the_link_shows_the_alert_and_changes_nothing(company: Company, open_alert: Opens) -> None:
@@ -61,7 +61,7 @@ def test_a_link_to_an_alert_that_was_merged_since_leads_to_the_one_it_is_merged_
 ) -> None:
     child, parent = open_alert(), open_alert()
     order = Close(actor=alert_actor(company.admin))
-    commands.act(child, commands.merge_into(parent, order), now=clock.now())
+    service.act(child, service.merge_into(parent, order), now=clock.now())
     client = Client()
     text = client.get(link(child, company.responder)).content.decode()
     assert f"Alert {child}, about which you were paged, is merged into this one." in text

@@ -11,10 +11,10 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 
 from tests.web.conftest import Company
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 from tocsin.people.models import User
-from tocsin.web import live
-from tocsin.web.hub import hub
+from tocsin.web.sse import endpoint
+from tocsin.web.sse.broadcaster import hub
 
 type BrowserOf = Callable[[User], Client]
 
@@ -54,7 +54,7 @@ class Listener:
 
 async def during(listener: Listener, work: Callable[[], Any]) -> Any:
     """Runs `work` while the stream is open; then leaves."""
-    running = asyncio.create_task(live.live(listener.scope, listener.receive, listener.send))
+    running = asyncio.create_task(endpoint.live(listener.scope, listener.receive, listener.send))
     try:
         return await work()
     finally:
@@ -67,7 +67,7 @@ def listening(company: Company) -> Iterator[None]:
     """The hub hears everything from now on."""
     hub.start()
     yield
-    live._open_of.clear()
+    endpoint._open_of.clear()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_since_that_is_none_counts_as_now(cookie: str, since: str) -> None:
 
 def test_a_stranger_gets_no_stream(company: Company, cookie: str) -> None:
     async def status(listener: Listener) -> int:
-        await live.live(listener.scope, listener.receive, listener.send)
+        await endpoint.live(listener.scope, listener.receive, listener.send)
         return await listener.status()
 
     assert asyncio.run(status(Listener("made-up"))) == 401
@@ -148,7 +148,7 @@ def test_a_stranger_gets_no_stream(company: Company, cookie: str) -> None:
 
 
 def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "CHECK_SESSION", 0.0)
+    monkeypatch.setattr(endpoint, "CHECK_SESSION", 0.0)
 
     async def story() -> tuple[str, str]:
         listener = Listener(cookie)
@@ -165,14 +165,14 @@ def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.Mo
 
 
 def test_one_user_has_so_many_streams_at_most(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MOST_PER_USER", 1)
+    monkeypatch.setattr(endpoint, "MOST_PER_USER", 1)
 
     async def story() -> tuple[int, int]:
         first, second = Listener(cookie), Listener(cookie)
 
         async def work() -> tuple[int, int]:
             one = await first.status()
-            await live.live(second.scope, second.receive, second.send)
+            await endpoint.live(second.scope, second.receive, second.send)
             return one, await second.status()
 
         return await during(first, work)

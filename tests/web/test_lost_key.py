@@ -10,14 +10,14 @@ from django.test import Client
 
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import config, named_secrets
+from tocsin.core.config import environment, secret_bundle
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.inbound import commands as integrations
-from tocsin.inbound import secrets
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
-from tocsin.notify import commands as providers
-from tocsin.notify.channels.web_push import keys
+from tocsin.notify.integrations.web_push import keys
 from tocsin.notify.models import Provider
+from tocsin.notify.providers import commands as providers
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import User
@@ -33,11 +33,11 @@ HALO = {"name": "Halo", "kind": "haloitsm", "base_url": "https://acme.haloitsm.c
 def lose_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     def lose() -> None:
         monkeypatch.setenv("TOCSIN_SECRET_KEY", KEY)
-        config.current.cache_clear()
+        environment.current.cache_clear()
 
     yield lose
     monkeypatch.undo()
-    config.current.cache_clear()
+    environment.current.cache_clear()
 
 
 @pytest.fixture
@@ -112,11 +112,11 @@ def test_the_secrets_of_providers_and_outbound_integrations_are_entered_again(
         outbound.save_outbound(HALO, existing=halo, **by)  # type: ignore[arg-type]
     provider, halo = Provider.objects.get(pk=provider.pk), OutboundIntegration.objects.get(pk=halo.pk)
     with pytest.raises(Permanent):
-        named_secrets.opened(provider.secrets)
+        secret_bundle.opened(provider.secrets)
     providers.save_provider({**PROVIDER, "auth_token": "new"}, existing=provider, **by)  # type: ignore[arg-type]
     outbound.save_outbound({**HALO, "client_secret": "new"}, existing=halo, **by)  # type: ignore[arg-type]
-    assert named_secrets.opened(Provider.objects.get(pk=provider.pk).secrets) == {"auth_token": "new"}
-    assert named_secrets.opened(OutboundIntegration.objects.get(pk=halo.pk).secrets) == {"client_secret": "new"}
+    assert secret_bundle.opened(Provider.objects.get(pk=provider.pk).secrets) == {"auth_token": "new"}
+    assert secret_bundle.opened(OutboundIntegration.objects.get(pk=halo.pk).secrets) == {"client_secret": "new"}
 
 
 def test_a_secret_that_is_not_needed_is_left_for_when_the_key_is_back(

@@ -14,10 +14,11 @@ from tests.web.conftest import Company
 from tests.web.test_workbench import Bench
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.ids import uuid7
-from tocsin.inbound import commands, taking
-from tocsin.inbound.loop import element_of
-from tocsin.inbound.messages import Incoming
+from tocsin.inbound.admin import commands
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
+from tocsin.inbound.processing import process_now
+from tocsin.inbound.processing.drain import element_of
+from tocsin.inbound.storage.messages import Incoming
 from tocsin.people.models import User
 from tocsin.web.maintenance.sentence import sentence
 
@@ -38,7 +39,7 @@ def arrive(integration: Integration, company: Company, number: int) -> InboundMe
     raw = json.dumps(payload).encode()
     element = element_of(raw, "application/json", lenient=True)
     incoming = Incoming(uuid7(), integration.pk, company.now, raw, element, "application/json")
-    taking.take_in([incoming], company.now)
+    process_now.take_in([incoming], company.now)
     return InboundMessage.objects.get(pk=incoming.id)
 
 

@@ -11,7 +11,8 @@ from tests.web.conftest import Company, make_user
 from tocsin.access.audit import COMMAND_LINE, Actor
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected
-from tocsin.people import groups, permissions
+from tocsin.people import permissions
+from tocsin.people.changes import groups
 from tocsin.people.models import Group, Membership, User
 
 type BrowserOf = Callable[[User], Client]

@@ -13,19 +13,19 @@ from django.test import Client
 from tests.web.conftest import Company, make_user
 from tests.web.filled_forms import filled
 from tocsin.access.audit import COMMAND_LINE, Actor
-from tocsin.inbound import client_tables
-from tocsin.inbound import commands as integrations
+from tocsin.inbound.admin import client_tables
+from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.maintenance.commands import save_window
 from tocsin.inbound.models import Integration
-from tocsin.notify.commands import provider_spec, save_provider
 from tocsin.notify.models import Provider
-from tocsin.oncall import commands as oncall
+from tocsin.notify.providers.commands import provider_spec, save_provider
+from tocsin.oncall.changes import commands as oncall
+from tocsin.oncall.changes.overrides import save_override
 from tocsin.oncall.models import Schedule
-from tocsin.oncall.overrides import save_override
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import LookUp, OutboundIntegration
-from tocsin.people import absences
-from tocsin.people import commands as people
+from tocsin.people.changes import out_of_office
+from tocsin.people.changes import users as people
 from tocsin.people.models import User
 from tocsin.workflows.commands import save_workflow
 from tocsin.workflows.models import Workflow
@@ -115,7 +115,7 @@ def _shared(kind: str, company: Company) -> Shared:
             return _named(f"/on-call/overrides/{row.pk}/")
         case "absence":
             spec = {"from": company.now.isoformat(), "to": later.isoformat()}
-            row = absences.save_absence(company.admin, spec, **made)
+            row = out_of_office.save_absence(company.admin, spec, **made)
             return Shared(f"/me/absences/{row.pk}/", "note", "At sea", "In the hills")
         case "integration settings":
             return _named(f"{halo}/settings/")

@@ -16,10 +16,12 @@ from tests.web.conftest import Company, make_user
 from tests.web.filled_forms import filled
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
-from tocsin.core import clock, database
-from tocsin.oncall import commands, lookup
+from tocsin.core.db import database
+from tocsin.core.runtime import clock
+from tocsin.oncall import loader
+from tocsin.oncall.changes import commands
 from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule, SupportHours, SwapRequest
-from tocsin.people import absences, groups
+from tocsin.people.changes import groups, out_of_office
 from tocsin.people.models import OutOfOffice, User
 from tocsin.web.oncall import board
 
@@ -88,7 +90,7 @@ def weekly(company: Company) -> Schedule:
 
 def primary(schedule: Schedule, at: datetime) -> str:
     with database.transaction() as connection:
-        found = lookup.on_call(connection, [schedule.group_id], at)[schedule.group_id]
+        found = loader.on_call(connection, [schedule.group_id], at)[schedule.group_id]
     return next((one.name for one in found if one.role == "primary"), "nobody")
 
 
@@ -272,7 +274,7 @@ def test_who_is_away_without_cover_is_shown_in_red_and_an_absence_that_overlaps_
     assert browser_of(company.manager).get(f"/me/absences/{row.pk}/").status_code == 404
     assert browser_of(company.manager).get(f"/me/absences/new/?user={company.responder.pk}").status_code == 403
     browser_of(company.admin).post(f"/me/absences/{row.pk}/delete/")
-    assert not absences.current(company.responder, clock.now())
+    assert not out_of_office.current(company.responder, clock.now())
 
 
 def test_a_calendar_address_is_shown_once_answers_and_ends_when_it_is_given_a_new_one(
@@ -372,7 +374,7 @@ def test_where_the_same_person_goes_on_by_another_shift_the_board_names_the_next
     spec["shifts"] = [{"name": "Always", "fixed": always}, *shifts]  # type: ignore[assignment]
     schedule = commands.save_schedule(spec, actor=COMMAND_LINE, now=now)
     with database.transaction() as connection:
-        plan = lookup.plan(connection, schedule.group_id, now)
+        plan = loader.plan(connection, schedule.group_id, now)
     assert plan is not None
     turn = next(turn for turn in board.turns(plan, now) if turn.role == "primary")
     assert [person.name for person in turn.now] == ["Bob Brown"]

@@ -15,8 +15,9 @@ from tests.doubles.halo import running
 from tests.web.conftest import Company
 from tocsin.access.audit import Actor
 from tocsin.alerts.models import Alert
-from tocsin.core import clock, config
-from tocsin.inbound.commands import save_integration
+from tocsin.core.config import environment
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin.commands import save_integration
 from tocsin.outbound.models import Call, OutboundIntegration, Standing, TicketLink
 from tocsin.people.models import User
 
@@ -31,9 +32,9 @@ def test_halo_is_connected_step_by_step(
     company: Company, browser_of: BrowserOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allowed = replace(
-        config.current(), allow_targets=(ip_network("127.0.0.0/8"),), base_url="https://tocsin.example.org"
+        environment.current(), allow_targets=(ip_network("127.0.0.0/8"),), base_url="https://tocsin.example.org"
     )
-    monkeypatch.setattr(config, "current", lambda: allowed)
+    monkeypatch.setattr(environment, "current", lambda: allowed)
     admin = browser_of(company.admin)
     with running(deliver=lambda hook, body: (200, "{}")) as server:
         form = {"name": "Halo", "base_url": f"{server.url}/tickets?id=1", "client_id": "tocsin", "enabled": "on",

@@ -16,7 +16,7 @@ import tocsin.web
 from tests.web.conftest import Company
 from tests.web.test_integrations import arrived
 from tocsin.people.models import User
-from tocsin.web.assets import STATIC, static_url
+from tocsin.web.http.assets import STATIC, static_url
 
 EVERYBODY = (
     "/",
@@ -245,7 +245,7 @@ def test_a_page_comes_compressed_to_whoever_takes_it_so(company: Company, browse
 
 
 def test_static_files_are_kept_for_ever_and_compressed(database: str) -> None:
-    from tocsin.web.assets import static_url
+    from tocsin.web.http.assets import static_url
 
     response = Client().get(f"{static_url()}tocsin/tocsin.css")
     assert response.status_code == 200

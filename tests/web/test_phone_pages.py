@@ -11,11 +11,13 @@ from tests.doubles.twilio import NUMBER, twilio_double
 from tests.store.sending import allow_loopback
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import clock, database
-from tocsin.notify import health, opt_outs
+from tocsin.core.db import database
+from tocsin.core.runtime import clock
+from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.inbound import opt_outs
 from tocsin.notify.models import Delivery, Provider
-from tocsin.notify.outbox import Outbox
-from tocsin.people import commands as people
+from tocsin.notify.providers import health
+from tocsin.people.changes import users as people
 
 type BrowserOf = Callable[..., Client]
 

@@ -11,9 +11,9 @@ from django.test import Client
 from tests.doubles.push import Browser
 from tests.web.conftest import Company
 from tocsin.alerts.models import AlertEvent
-from tocsin.core import clock
-from tocsin.notify import links
+from tocsin.core.runtime import clock
 from tocsin.notify.models import PushDevice
+from tocsin.notify.text import signed_links
 from tocsin.people.models import User
 
 type SignIn = Callable[[User], Client]
@@ -50,12 +50,12 @@ def test_a_device_is_added_named_and_removed_and_its_keys_are_never_shown(compan
 
 def test_a_button_acts_as_its_person_and_says_what_came_of_it(company: Company, open_alert: Opens) -> None:
     number = open_alert()
-    bob = links.sign(number, company.responder.pk, clock.now())
+    bob = signed_links.sign(number, company.responder.pk, clock.now())
     assert press(bob, "acknowledge") == (200, f"You acknowledged alert {number}.")
     event = AlertEvent.objects.get(kind="acknowledged")
     assert (event.actor_id, event.via) == (company.responder.pk, "push")
     assert press(bob, "close")[0] == 200
-    alice = links.sign(number, company.admin.pk, clock.now())
+    alice = signed_links.sign(number, company.admin.pk, clock.now())
     status, said = press(alice, "assign")
     assert status == 409
     assert f"Alert {number} was already closed by Bob Brown" in said
@@ -64,9 +64,9 @@ def test_a_button_acts_as_its_person_and_says_what_came_of_it(company: Company, 
 def test_a_button_without_its_own_token_does_nothing(company: Company, open_alert: Opens) -> None:
     number = open_alert()
     before = AlertEvent.objects.count()
-    old = links.sign(number, company.responder.pk, clock.now() - timedelta(days=8))
-    watcher = links.sign(number, company.observer.pk, clock.now())
-    good = links.sign(number, company.responder.pk, clock.now())
+    old = signed_links.sign(number, company.responder.pk, clock.now() - timedelta(days=8))
+    watcher = signed_links.sign(number, company.observer.pk, clock.now())
+    good = signed_links.sign(number, company.responder.pk, clock.now())
     assert [press(*one)[0] for one in (("x", "close"), (old, "close"), (watcher, "close"), (good, "merge"))] == [
         410, 410, 409, 422,
     ]  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from tests.web.conftest import Company
-from tocsin.core import csv_text
+from tocsin.core.validation import csv_text
 from tocsin.people.models import User
 from tocsin.web.templatetags.reports import short_span
 

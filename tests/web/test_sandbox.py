@@ -11,12 +11,13 @@ from django.test import Client
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.core import clock, database
-from tocsin.notify import queue
+from tocsin.core.db import database
+from tocsin.core.runtime import clock
+from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.enqueue import queue
 from tocsin.notify.models import OptOut, SandboxMessage
-from tocsin.notify.outbox import Outbox
-from tocsin.notify.plan import Start
-from tocsin.people import commands as people
+from tocsin.notify.rules.page_planner import Start
+from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, User
 
 type SignIn = Callable[[User], Client]

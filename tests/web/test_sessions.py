@@ -12,8 +12,8 @@ from django.test import Client
 from tests.web.conftest import PASSWORD, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import clock
-from tocsin.people import commands
+from tocsin.core.runtime import clock
+from tocsin.people.changes import users
 from tocsin.people.models import User
 
 type BrowserOf = Callable[[User], Client]
@@ -63,23 +63,23 @@ def test_a_session_from_before_somebody_was_switched_off_stays_over(company: Com
     before = browser_of(bob)
     assert is_signed_in(before)
     for active in (False, True):
-        commands.change_own(bob, {"active": active}, actor=COMMAND_LINE, now=clock.now())
+        users.change_own(bob, {"active": active}, actor=COMMAND_LINE, now=clock.now())
     assert not is_signed_in(before)
     assert is_signed_in(signed_in("bob"))
 
 
 def test_who_is_saved_otherwise_stays_signed_in(company: Company, browser_of: BrowserOf) -> None:
     before = browser_of(company.responder)
-    commands.change_own(company.responder, {"name": "Robert"}, actor=COMMAND_LINE, now=clock.now())
+    users.change_own(company.responder, {"name": "Robert"}, actor=COMMAND_LINE, now=clock.now())
     assert is_signed_in(before)
 
 
 def test_what_a_form_read_before_brings_no_session_and_no_password_back(company: Company) -> None:
     """An administrator's form may have been read a moment before somebody changed their password."""
     read_before = User.objects.get(pk=company.responder.pk)
-    commands.change_own(company.responder, {}, actor=COMMAND_LINE, now=clock.now(), password="another long word")
-    spec = commands.user_spec(read_before)
-    commands.save_user(spec, existing=read_before, actor=COMMAND_LINE, now=clock.now())
+    users.change_own(company.responder, {}, actor=COMMAND_LINE, now=clock.now(), password="another long word")
+    spec = users.user_spec(read_before)
+    users.save_user(spec, existing=read_before, actor=COMMAND_LINE, now=clock.now())
     assert User.objects.get(pk=company.responder.pk).check_password("another long word")
 
 

@@ -17,8 +17,10 @@ from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
-from tocsin.core import clock, crypto, ids, settings_store
-from tocsin.escalation.commands import policy_spec, save_policy
+from tocsin.core import ids
+from tocsin.core.config import crypto, settings_store
+from tocsin.core.runtime import clock
+from tocsin.escalation.changes.commands import policy_spec, save_policy
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import ClientTable
 from tocsin.notify.models import Notification, Pause, Provider, SandboxMessage

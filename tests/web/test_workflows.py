@@ -16,11 +16,11 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.outbound.commands import save_outbound
-from tocsin.outbound.outbox import Outbox
+from tocsin.outbound.delivery.dispatcher import Outbox
 from tocsin.people.models import User
-from tocsin.workflows import loop
 from tocsin.workflows.commands import save_workflow
 from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.run import tasks
 
 type BrowserOf = Callable[[User], Client]
 
@@ -160,12 +160,12 @@ def test_the_log_says_of_every_run_why_and_a_stuck_one_is_tried_again(
     row = save_workflow({"name": "Flow", "trigger": "opened", "actions": [{"do": "reply", "text": "Hi"}],
                          "start": {"field": "client", "operator": "equals", "value": "Acme"}},
                         actor=COMMAND_LINE, now=company.now)  # fmt: skip
-    from tocsin.core import clock
+    from tocsin.core.runtime import clock
 
     acts, skips, stuck = open_alert("One", client="Acme"), open_alert("Two", client="Beta"), open_alert("Three")
     run = Run.objects.get(alert=stuck)
     Run.objects.filter(pk=run.pk).update(status="stuck", reason="Stuck: boom", due_at=None)
-    while loop.turn(clock.now()):
+    while tasks.turn(clock.now()):
         pass
     admin = browser_of(company.admin)
     page = said(admin.get(f"/workflows/{row.pk}/log/"))

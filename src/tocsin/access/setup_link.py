@@ -6,7 +6,8 @@ import secrets
 
 from django.db import transaction
 
-from tocsin.core import configuration, ids
+from tocsin.core import ids
+from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
 
@@ -20,7 +21,7 @@ def make() -> str:
     """A new link's token. The caller makes sure that there is no administrator yet."""
     token = ids.token()
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         hashes = [*_hashes(), ids.token_hash(token).hex()]
         Setting.objects.update_or_create(name=_NAME, defaults={"value": hashes[-KEPT:]})
     return token

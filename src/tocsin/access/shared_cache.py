@@ -11,7 +11,7 @@ from typing import Any
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.db import connection
 
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 
 #: Beyond this many entries those that expire first are removed.
 MAX_ENTRIES = 50_000

@@ -12,9 +12,10 @@ from django.db.models import Q
 from tocsin.access import audit
 from tocsin.access.audit import Actor, Named
 from tocsin.access.models import ApiToken
-from tocsin.core import database, ids
+from tocsin.core import ids
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.names import has_control_character
+from tocsin.core.validation.naming_rules import has_control_character
 
 #: How many characters of the secret are kept in the clear, so that people recognise it in a list.
 PREFIX = 6

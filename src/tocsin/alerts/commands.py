@@ -1,298 +1,246 @@
-"""The only way to change an alert: each function is one transaction that decides by `lifecycle`, writes, and reacts.
-
-Ingest, which decides for many keys in a transaction of its own, uses `write` and `open_alerts` on its connection.
-"""
+"""What can be asked of an alert: each command with its actor. Plain data; `alerts.lifecycle` decides on it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from dataclasses import replace as replace_fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from msgspec.structs import replace
-from psycopg.errors import ForeignKeyViolation
+import msgspec
 
-from tocsin.alerts import lifecycle, rows, searching, undo
-from tocsin.alerts.openings import NewAlert, Opening
-from tocsin.alerts.orders import Actor, AlertState, Command, Merge, NewEvent, Order, Reopen, Transition, Undo
-from tocsin.alerts.reactors import AlertChange, Paging, react
-from tocsin.alerts.states import LIVE, OVER, AlertStatus, EventKind, Priority, Via
-from tocsin.core import database
-from tocsin.core.database import Connection
-from tocsin.core.errors import Rejected
-from tocsin.core.ids import lock_number
+from tocsin.alerts.states import ActorKind, AlertStatus, CommandKind, EventKind, Priority, Via
 
-#: So many alerts at most are changed in one transaction of a bulk command.
-CHUNK = 100
 
-GONE = "An account that this is about was deleted in this moment."
+class Actor(msgspec.Struct, frozen=True):
+    """Who acts. `user_id` is set for a user, for a token (it acts as its user), and for nobody else."""
 
-#: So many tags an alert can have: as many as a message can give it.
-MOST_TAGS = 50
+    kind: ActorKind
+    name: str
+    user_id: int | None = None
+
+    def is_same(self, kind: ActorKind, user_id: int | None, name: str) -> bool:
+        """Whether this is that actor; a person is the same whether by token or by hand."""
+        if self.user_id is not None or user_id is not None:
+            return self.user_id == user_id
+        return (self.kind, self.name) == (kind, name)
+
+
+#: Tocsin itself: the end of a hold, an acknowledgement that expires.
+SYSTEM = Actor(ActorKind.SYSTEM, "Tocsin")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a command: the alert now, and a sentence for whoever gave it."""
+class Acknowledged:
+    """That a person acknowledged, and when."""
 
-    alert: AlertState
-    sentence: str
-    is_change: bool
-
-
-def act(alert_id: int, command: Command, *, now: datetime) -> Outcome:
-    """Applies one command to one alert, in a transaction of its own.
-
-    Raises Rejected: `not_found`, or what `lifecycle.apply` raises; its sentence says how the alert stands. Or
-    `not_possible`, where an account that it is about was deleted in that moment.
-    """
-    for _ in range(2):
-        # Where somebody was deleted in this moment whom it would have told, it is done without them.
-        with suppress(ForeignKeyViolation):
-            return database.retry_once(lambda: _act(alert_id, command, now))
-    raise Rejected("not_possible", GONE)
+    at: datetime
+    name: str
 
 
-def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[Outcome | Rejected]:
-    """Applies one command to many alerts, each by itself, in the order given: one that is refused stops no other."""
+@dataclass(frozen=True, slots=True)
+class LastEvent:
+    """The newest event of an alert whose kind is in `states.LIFE`: what `undo` takes back, and who closed it."""
 
-    def each(alert_id: int) -> Outcome | Rejected:
-        try:
-            return act(alert_id, command, now=now)
-        except Rejected as rejected:
-            return rejected
-
-    return [each(alert_id) for alert_id in dict.fromkeys(ids)]
-
-
-def merge_into(parent_id: int, template: Order) -> Merge:
-    """The command that merges into `parent_id`, with the actor, note and way of `template`. `act` fills the parent."""
-    unread = AlertState(parent_id, AlertStatus.OPEN, Priority.LOW, datetime.min)  # noqa: DTZ901 - replaced under the lock
-    return Merge(actor=template.actor, note=template.note, via=template.via, into=unread)
+    kind: EventKind
+    at: datetime
+    actor_kind: ActorKind
+    actor_name: str
+    actor_id: int | None = None
+    #: The event's `data`; its `before` holds what an undo restores.
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
-def state_of(alert_id: int) -> AlertState:
-    """What the lifecycle knows of an alert now, unlocked. Raises Rejected `not_found`."""
-    with database.transaction() as connection:
-        return _found(rows.load(connection, [alert_id]), alert_id)
+@dataclass(frozen=True, slots=True)
+class AlertState:
+    """What the lifecycle knows of an alert: its row, its acknowledgements that stand, and its last event of life."""
+
+    id: int
+    status: AlertStatus
+    priority: Priority
+    opened_at: datetime
+    owner_id: int | None = None
+    #: The owner's name, whether a user's or one outside; empty when nobody has it.
+    owner_name: str = ""
+    #: By user id.
+    acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
+    #: Those among them that were asked "Still on it?" and have not answered yet; filled by whoever knows the run.
+    asked: frozenset[int] = frozenset()
+    hold_until: datetime | None = None
+    closed_at: datetime | None = None
+    merged_into: int | None = None
+    #: Whether the alert it is merged into was closed or cancelled.
+    parent_is_over: bool = False
+    #: Whether it holds its dedup key: live, or merged into an alert that is. Without a key it stays False.
+    holds_key: bool = True
+    #: The alert that holds the key of this one now, if another does.
+    key_taken_by: int | None = None
+    #: The alerts that are merged into this one.
+    children: tuple[int, ...] = ()
+    last: LastEvent | None = None
+    #: Of those whom its last event remembers, whose accounts are deleted. Filled for an undo only.
+    gone: frozenset[int] = frozenset()
+    #: Opened by a sample: it concerns nobody but whoever sent that.
+    is_test: bool = False
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether somebody has it, a user or a name outside."""
+        return self.owner_id is not None or bool(self.owner_name)
 
 
-def open_by_hand(alert: NewAlert, paging: Paging, event: NewEvent, *, now: datetime) -> int:
-    """Opens an alert that no message opened. `alert.id` and the event's are filled here; returns the number."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What every command carries."""
 
-    def work() -> int:
-        with database.transaction() as connection:
-            (number,) = rows.new_ids(connection, 1)
-            opening = Opening(replace(alert, id=number), paging, replace(event, alert_id=number))
-            open_alerts(connection, [opening], now)
-            return number
-
-    return database.retry_once(work)
+    actor: Actor
+    note: str = ""
+    via: Via = Via.WEB
+    #: When what the actor acts upon was shown or sent to them; None: they see it as it stands.
+    seen_at: datetime | None = None
 
 
-def open_alerts(
-    connection: Connection, openings: Sequence[Opening], now: datetime, *, over: frozenset[int] = frozenset()
-) -> None:
-    """Opens alerts inside the caller's transaction, which holds the locks of their keys.
-
-    Those in `over` end later in the same transaction: they never hold their key.
-    """
-    rows.insert(connection, [opening.alert for opening in openings], over)
-    rows.insert_events(connection, [opening.event for opening in openings])
-    react(connection, [opened(opening) for opening in openings], now)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledge(Order):
+    """`actor` has seen it."""
 
 
-def opened(opening: Opening) -> AlertChange:
-    """The change that an opening is."""
-    alert = opening.alert
-    state = AlertState(
-        alert.id, AlertStatus.OPEN, alert.priority, alert.opened_at, holds_key=alert.key_hash is not None
-    )
-    return AlertChange(None, state, (opening.event,), paging=opening.paging, integration_id=alert.integration_id)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unacknowledge(Order):
+    """`actor` takes the acknowledgement back."""
 
 
-def write(
-    connection: Connection,
-    changes: Sequence[AlertChange],
-    now: datetime,
-    *,
-    moves: Sequence[tuple[int, int | None]] = (),
-) -> None:
-    """Writes changes of locked alerts, their events and what follows, inside the caller's transaction.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireAcknowledgement(Order):
+    """The acknowledgement of `user_id` counts no more: asked "Still on it?", no answer, or what `note` says. Given by
+    Tocsin itself only."""
 
-    Several changes of one alert come in their order; the last state is written.
-    """
-    if not changes:
-        return
-    first = {change.alert_id: change.before for change in reversed(changes) if change.before is not None}
-    last = {change.alert_id: change.after for change in changes}
-    rows.update(connection, [state for state in last.values() if state != first.get(state.id)])
-    rows.update_acknowledgements(
-        connection, [(before, last[number]) for number, before in first.items() if before is not None]
-    )
-    rows.move_children(connection, moves)
-    rows.insert_events(connection, [event for change in changes for event in change.events])
-    react(connection, changes, now)
+    user_id: int
 
 
-def _act(alert_id: int, command: Command, now: datetime) -> Outcome:
-    with database.transaction() as connection:
-        return act_within(connection, alert_id, command, now)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assign(Order):
+    """To a user (`user_id` and the display name), or with `name` alone to somebody outside."""
+
+    name: str
+    user_id: int | None = None
 
 
-def act_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> Outcome:
-    """Applies one command to one alert inside the caller's transaction, with what else that writes.
-
-    Raises Rejected as `act` does, before anything is written.
-    """
-    if isinstance(command, Reopen | Undo):
-        _lock_key(connection, alert_id)
-    wanted = [alert_id, command.into.id] if isinstance(command, Merge) else [alert_id]
-    states = rows.load(connection, _locked_family(connection, wanted))
-    state = _found(states, alert_id)
-    if isinstance(command, Merge):
-        command = replace_fields(command, into=_found(states, command.into.id))
-    if isinstance(command, Undo):
-        state = replace_fields(state, gone=rows.gone(connection, undo.remembered(state.last)))
-    done = lifecycle.apply(state, command, now)
-    changes = _changes(state, command, done, states, now)
-    write(connection, changes, now, moves=done.moves)
-    if changes:
-        hint_alerts(connection, [change.alert_id for change in changes])
-    return Outcome(done.state, done.answer, done.is_change)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unassign(Order):
+    """Nobody has it any more."""
 
 
-def _locked_family(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Locks these alerts and all that a command on them may touch. A merge that came before the lock brings others
-    along, which then are locked too: under the lock nothing comes to them any more."""
-    members: list[int] = []
-    while (found := rows.family(connection, ids)) != members:
-        rows.lock(connection, found)
-        members = found
-    return members
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalate(Order):
+    """Notify the next step now."""
 
 
-def free_keys_left_behind(now: datetime) -> list[int]:
-    """Frees the keys of alerts that are over, or merged into one that is not live: what no command leaves behind, and
-    on which messages would count that nobody sees. Returns the numbers of these alerts; one that somebody works on is
-    left for the next time."""
-    with database.transaction() as connection:
-        ids = rows.holding_keys_in_vain(connection, CHUNK)
-        states = rows.load(connection, ids)
-        freed = [(state, lifecycle.key_left_behind(state, now)) for state in states.values()]
-        write(connection, [AlertChange(state, done.state, done.events) for state, done in freed], now)
-        if freed:
-            hint_alerts(connection, ids)
-        return ids
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply(Order):
+    """A text on the alert, in any state."""
+
+    text: str
 
 
-def set_priority_within(
-    connection: Connection, alert_id: int, priority: Priority, actor: Actor, via: Via, now: datetime
-) -> str:
-    """Gives a live alert another priority inside the caller's transaction; one that rises has escalation start again,
-    as a message's would. Returns a sentence. Raises Rejected: `not_found`, or how the alert stands where it is over.
-    """
-    rows.lock(connection, [alert_id])
-    state = _live(connection, alert_id, now)
-    if state.priority is priority:
-        return f"It is {priority} already."
-    reason = f"{actor.name} changed the priority: {state.priority} → {priority}."
-    data = {"changes": {"priority": [str(state.priority), str(priority)]}}
-    event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
-    write(connection, [AlertChange(state, replace_fields(state, priority=priority), (event,))], now)
-    hint_alerts(connection, [alert_id])
-    return f"The priority is {priority}, it was {state.priority}."
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(Order):
+    """Stop the timers until then."""
+
+    until: datetime
 
 
-def set_tags_within(
-    connection: Connection,
-    alert_id: int,
-    tags: Mapping[str, str],
-    remove: Sequence[str],
-    actor: Actor,
-    via: Via,
-    now: datetime,
-) -> str:
-    """Sets and takes away tags of a live alert inside the caller's transaction. Returns a sentence; raises as above."""
-    rows.lock(connection, [alert_id])
-    state = _live(connection, alert_id, now)
-    before = rows.tags_of(connection, alert_id)
-    after = {name: text for name, text in {**before, **tags}.items() if name not in remove and text}
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    if not names:
-        return "The tags are so already."
-    if len(after) > MOST_TAGS:
-        raise Rejected("invalid", f"An alert has at most {MOST_TAGS} tags.", "tags")
-    said = ", ".join(f"{name} = {after[name]}" if name in after else f"no {name}" for name in names)
-    reason = f"{actor.name} set tags: {said}."
-    data = {"changes": {f"tags.{name}": [before.get(name), after.get(name)] for name in names}}
-    event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
-    rows.write_tags(connection, alert_id, after)
-    searching.refresh(connection, [alert_id])
-    write(connection, [AlertChange(state, state, (event,))], now)
-    hint_alerts(connection, [alert_id])
-    return f"Tags: {said}."
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(Order):
+    """The hold ends now."""
 
 
-def _live(connection: Connection, alert_id: int, now: datetime) -> AlertState:
-    state = _found(rows.load(connection, [alert_id]), alert_id)
-    if state.status not in LIVE:
-        raise Rejected(f"already_{state.status}", lifecycle.how_it_stands(state, now))
-    return state
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close(Order):
+    """The problem is over."""
 
 
-def _changes(
-    state: AlertState, command: Command, done: Transition, states: dict[int, AlertState], now: datetime
-) -> list[AlertChange]:
-    """The alert's own change, the line on the one it was merged into, and what follows for those merged into it."""
-    if not done.is_change:
-        return []
-    own = tuple(event for event in done.events if event.alert_id == state.id)
-    changes = [AlertChange(state, done.state, own, command)]
-    changes += [
-        AlertChange(other, other, (event,))
-        for event in done.events
-        if event.alert_id != state.id and (other := states.get(event.alert_id)) is not None
-    ]
-    return changes + follow_family(state, done.state, states, now)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Order):
+    """Nothing was wrong."""
 
 
-def follow_family(
-    before: AlertState, after: AlertState, states: dict[int, AlertState], now: datetime
-) -> list[AlertChange]:
-    """When a parent ends, its merged alerts free their keys; when it lives again, they take them back."""
-    was_over, is_over = before.status in OVER, after.status in OVER
-    if was_over == is_over:
-        return []
-    follow: Callable[[AlertState, datetime], Transition] = (
-        lifecycle.parent_ended if is_over else lifecycle.parent_returned
-    )
-    changes = []
-    for number in before.children:
-        if (child := states.get(number)) is not None:
-            done = follow(child, now)
-            if done.is_change:
-                changes.append(AlertChange(child, done.state, done.events))
-    return changes
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge(Order):
+    """It is the same problem as `into`, whose row is locked too."""
+
+    into: AlertState
 
 
-def hint_alerts(connection: Connection, ids: Sequence[int]) -> None:
-    """Tells the pages that these alerts changed. A long list is told as "some alerts"."""
-    named = [f"alert:{number}" for number in ids] if len(ids) <= CHUNK else []
-    database.hint(connection, "alerts", *named)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reopen(Order):
+    """It was not over."""
 
 
-def _lock_key(connection: Connection, alert_id: int) -> None:
-    """Takes the lock of an alert's key, which comes before alert rows: nobody opens another one meanwhile."""
-    found = connection.execute("SELECT key_hash FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
-    if found is not None and found[0] is not None:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(bytes(found[0])),))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undo(Order):
+    """Take back `actor`'s own last command."""
 
 
-def _found(states: dict[int, AlertState], alert_id: int) -> AlertState:
-    try:
-        return states[alert_id]
-    except KeyError:
-        raise Rejected("not_found", f"There is no alert {alert_id}.") from None
+type Command = (
+    Acknowledge
+    | Unacknowledge
+    | ExpireAcknowledgement
+    | Assign
+    | Unassign
+    | Escalate
+    | Reply
+    | Hold
+    | Resume
+    | Close
+    | Cancel
+    | Merge
+    | Reopen
+    | Undo
+)
+
+#: The class of each command that people give, by its name in the API.
+CLASSES: Mapping[CommandKind, type[Order]] = {
+    CommandKind.ACKNOWLEDGE: Acknowledge,
+    CommandKind.UNACKNOWLEDGE: Unacknowledge,
+    CommandKind.ASSIGN: Assign,
+    CommandKind.UNASSIGN: Unassign,
+    CommandKind.ESCALATE: Escalate,
+    CommandKind.REPLY: Reply,
+    CommandKind.HOLD: Hold,
+    CommandKind.RESUME: Resume,
+    CommandKind.CLOSE: Close,
+    CommandKind.CANCEL: Cancel,
+    CommandKind.MERGE: Merge,
+    CommandKind.REOPEN: Reopen,
+    CommandKind.UNDO: Undo,
+}
+
+
+class NewEvent(msgspec.Struct, frozen=True):
+    """A line to append to the timeline of `alert_id`. `data` is small and JSON as it is (moments as ISO texts)."""
+
+    alert_id: int
+    kind: EventKind
+    at: datetime
+    actor: Actor
+    #: A sentence: who, what, why.
+    reason: str
+    via: Via = Via.WEB
+    data: Mapping[str, object] = msgspec.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What a command does. Without events nothing changed, and `answer` says why."""
+
+    state: AlertState
+    #: A sentence for whoever gave the command.
+    answer: str
+    events: tuple[NewEvent, ...] = ()
+    #: Alerts merged into this one that move along: (alert id, its new parent or None).
+    moves: tuple[tuple[int, int | None], ...] = ()
+
+    @property
+    def is_change(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.events)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from tocsin.alerts import undo
-from tocsin.alerts.orders import (
+from tocsin.alerts.commands import (
     Acknowledge,
     Acknowledged,
     AlertState,
@@ -34,8 +34,8 @@ from tocsin.alerts.orders import (
     Undo,
 )
 from tocsin.alerts.states import LIVE, OVER, AlertStatus, EventKind
-from tocsin.core.durations import say, say_ago
 from tocsin.core.errors import Rejected
+from tocsin.core.validation.durations import say, say_ago
 
 #: A closed alert can be reopened this long; afterwards a new one tells the story better.
 REOPEN_WITHIN = timedelta(hours=24)

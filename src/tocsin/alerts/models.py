@@ -1,4 +1,4 @@
-"""Alerts and their timelines. Rows are changed by `alerts.commands` only.
+"""Alerts and their timelines. Rows are changed by `alerts.service` only.
 
 Where a message makes rows, the foreign keys have no constraint in the database: its check costs a query a row. The one
 way in which those rows are written keeps them right.
@@ -94,7 +94,7 @@ class Alert(models.Model):
 
 
 class AlertText(models.Model):
-    """What is searched of an alert, in upper case. Filled by a loop (`alerts.searching`), so that whatever makes alerts
+    """What is searched of an alert, in upper case. Filled by a loop (`alerts.search_index`), so that whatever makes alerts
     does not wait for it."""
 
     alert = models.OneToOneField(
@@ -108,7 +108,7 @@ class AlertText(models.Model):
 
     class Meta:
         indexes = (
-            # Alerts that are over, by a part of any of them: of a million, the few that fit. See `core.text_index`.
+            # Alerts that are over, by a part of any of them: of a million, the few that fit. See `core.db.trigram_index`.
             GinIndex(
                 fields=("subject", "client", "source_id", "tags"),
                 opclasses=("gin_trgm_ops",) * 4,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tocsin.alerts.orders import Actor, AlertState, NewEvent, Transition
+from tocsin.alerts.commands import Actor, AlertState, NewEvent, Transition
 from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
 
 #: Fields whose text is too long for a sentence: the event says only that they changed.

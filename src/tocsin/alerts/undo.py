@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from tocsin.alerts.orders import SYSTEM, Acknowledged, AlertState, LastEvent, NewEvent, Order, Transition
-from tocsin.alerts.orders import Undo as UndoOrder
+from tocsin.alerts.commands import SYSTEM, Acknowledged, AlertState, LastEvent, NewEvent, Order, Transition
+from tocsin.alerts.commands import Undo as UndoOrder
 from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
 from tocsin.core.errors import Rejected
 

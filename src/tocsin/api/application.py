@@ -12,54 +12,35 @@ from ninja.openapi.schema import OpenAPISchema
 from ninja.parser import Parser
 from ninja.renderers import BaseRenderer
 
-from tocsin.api import (
-    alert_buttons,
-    alert_commands,
-    alert_opening,
-    alerts,
-    audit_log,
-    calendar_feeds,
+from tocsin.api import errors
+from tocsin.api.alerts import alert_commands, alert_creation, alerts, delayed_alerts, manual_workflows, pause
+from tocsin.api.docs import DocsPage
+from tocsin.api.inbound import (
     client_tables,
-    contact_methods,
-    contact_rules,
-    delayed_openings,
-    deliveries,
-    errors,
-    escalation_policies,
-    groups,
     heartbeats,
-    holiday_calendars,
-    imports,
     inbound_messages,
-    integration_trials,
+    integration_preview,
     integration_versions,
     integrations,
-    mail_replies,
     maintenance_windows,
     message_replay,
-    notifications,
+)
+from tocsin.api.notify import deliveries, mail_replies, notifications, providers, sandbox_messages
+from tocsin.api.oncall import (
+    calendar_feeds,
+    holiday_calendars,
     on_call,
     out_of_office,
-    outbound_integrations,
     overrides,
-    pause,
-    preferences,
-    providers,
-    push_devices,
-    reminders,
-    reports,
-    sandbox_messages,
-    schedule_trials,
+    schedule_preview,
     schedules,
-    settings,
+    shift_reminders,
     support_hours,
     swaps,
-    system,
-    tokens,
-    users,
-    workflows,
 )
-from tocsin.api.docs import DocsPage
+from tocsin.api.people import contact_methods, groups, notification_rules, preferences, push_devices, tokens, users
+from tocsin.api.response import escalation_policies, outbound_integrations, workflows
+from tocsin.api.system import audit_log, imports, reports, settings, system
 from tocsin.core.errors import Permanent, Rejected, Temporary
 
 #: In the order of the documentation.
@@ -76,19 +57,19 @@ _NOUNS = (
     heartbeats,
     escalation_policies,
     client_tables,
-    delayed_openings,
+    delayed_alerts,
     maintenance_windows,
     users,
     preferences,
     contact_methods,
-    contact_rules,
+    notification_rules,
     push_devices,
     groups,
     schedules,
     overrides,
     swaps,
     out_of_office,
-    reminders,
+    shift_reminders,
     calendar_feeds,
     holiday_calendars,
     support_hours,
@@ -103,14 +84,14 @@ _NOUNS = (
 )
 #: These add to the routes of a noun above.
 _ALSO = (
-    alert_opening,
+    alert_creation,
     alert_commands,
-    alert_buttons,
-    integration_trials,
+    manual_workflows,
+    integration_preview,
     integration_versions,
     message_replay,
     on_call,
-    schedule_trials,
+    schedule_preview,
 )
 
 _DESCRIPTION = """\

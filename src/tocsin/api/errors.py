@@ -19,7 +19,7 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 
 log = logging.getLogger(__name__)

@@ -25,14 +25,14 @@ def apply(
 
     Prints a plan (create, update, unchanged, delete), then does it in one transaction; a second run changes nothing.
     """
-    from tocsin.configure import documents
+    from tocsin.configure import yaml_loader
 
-    read = [documents.read(file) for file in files]
+    read = [yaml_loader.read(file) for file in files]
     with open_database(data_dir):
-        from tocsin.configure import plan, sources
-        from tocsin.core import clock
+        from tocsin.configure import config_files, plan
+        from tocsin.core.runtime import clock
 
-        wanted = sources.collect(read)
+        wanted = config_files.collect(read)
         if dry_run:
             _print(plan.preview(wanted, prune=prune, now=clock.now()))
             typer.echo("Nothing was changed: this was a dry run.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tocsin.cli.session import DataDir, Opened, configure, open_database
-from tocsin.core import config
+from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def backup(
     configure(data_dir)
     passphrase = None if no_passphrase else _chosen(passphrase_file, confirm=True)
     with open_database(data_dir, migrate=False) as opened:
-        from tocsin.core import clock
+        from tocsin.core.runtime import clock
         from tocsin.operate.backup import writing
 
         _measure(opened)
@@ -75,17 +75,17 @@ def restore(
     Stop Tocsin first. The file is read and checked from beginning to end before anything is touched.
     """
     configure(data_dir)
-    from tocsin.operate.backup import sealing
+    from tocsin.operate.backup import key_encryption
     from tocsin.operate.backup.archive import Reader
 
     with Reader.open(file) as reader:
         reader.verify()
         keys = reader.manifest.keys
-        settings = config.current()
-        known = settings.secret_keys or sealing.stored(settings.data_dir)
-        must_open = bool(keys.sealed) and not without_key and sealing.missing(keys, known)
+        settings = environment.current()
+        known = settings.secret_keys or key_encryption.stored(settings.data_dir)
+        must_open = bool(keys.sealed) and not without_key and key_encryption.missing(keys, known)
         passphrase = _chosen(passphrase_file, confirm=False) if must_open else None
-        new_keys = sealing.choose(keys, settings, passphrase, without_key=without_key)
+        new_keys = key_encryption.choose(keys, settings, passphrase, without_key=without_key)
         with open_database(data_dir, migrate=False) as opened:
             from tocsin.notify import pause
             from tocsin.operate.backup import restoring
@@ -98,7 +98,8 @@ def restore(
 
 def _measure(opened: Opened) -> None:
     """Measures the database's clock; says where PostgreSQL's part lives, should that be elsewhere."""
-    from tocsin.core import clock, database
+    from tocsin.core.db import database
+    from tocsin.core.runtime import clock
 
     with database.connect(name="tocsin backup") as connection:
         clock.measure(connection)
@@ -111,7 +112,7 @@ def _measure(opened: Opened) -> None:
 
 def _pause(opened: Opened) -> None:
     from tocsin.access.audit import COMMAND_LINE
-    from tocsin.core import clock
+    from tocsin.core.runtime import clock
     from tocsin.notify import pause
     from tocsin.operate.backup.restoring import PAUSED
 
@@ -128,7 +129,7 @@ def _tell(file: Path, done: Restored, *, is_paused: bool) -> None:
     if done.migrated:
         _say(f"Brought up to date: {len(done.migrated)} migrations applied.")
     if done.has_written_keys:
-        _say(f"The backup's secret key is in {config.current().data_dir / 'secret.key'} now.")
+        _say(f"The backup's secret key is in {environment.current().data_dir / 'secret.key'} now.")
     if not done.has_keys:
         _say("WARNING: the backup's secret key is missing: enter every password and token of providers anew.")
     if is_paused:
@@ -148,7 +149,7 @@ def _chosen(file: Path | None, *, confirm: bool) -> str | None:
         if not chosen:
             raise Rejected("passphrase_missing", f"{file} has no passphrase on its first line.")
         return chosen
-    if (known := config.current().backup_passphrase) is not None:
+    if (known := environment.current().backup_passphrase) is not None:
         return known
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None

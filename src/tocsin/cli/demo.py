@@ -14,10 +14,11 @@ import typer
 
 from tocsin.cli import serve
 from tocsin.cli.session import DataDir, configure, open_database
-from tocsin.core import config, logs
-from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
+from tocsin.core.config import environment
+from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.errors import Rejected
-from tocsin.demo_halo import demo as small_halo
+from tocsin.core.runtime import logs
+from tocsin.fake_halo import demo as small_halo
 
 #: A demo sends nothing: variables that would let it reach people or another database are left out.
 IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
@@ -80,7 +81,7 @@ def demo(
 
 def own_data_dir() -> Path:
     """Where the demo keeps its data: beside the data directory of the real thing."""
-    usual = config.default_data_dir()
+    usual = environment.default_data_dir()
     return usual.with_name(f"{usual.name}-demo")
 
 
@@ -97,14 +98,14 @@ def _password(data_dir: Path) -> str:
 def _fill(password: str) -> None:
     """Makes the sample team and the integration where they are not there yet."""
     from tocsin.access.audit import COMMAND_LINE
-    from tocsin.configure import documents, plan, sources
-    from tocsin.core import clock
-    from tocsin.oncall import commands as oncall
+    from tocsin.configure import config_files, plan, yaml_loader
+    from tocsin.core.runtime import clock
+    from tocsin.oncall.changes import commands as oncall
     from tocsin.people.models import User
 
     if not User.objects.exists():
         with as_file(files("tocsin.cli") / "demo.yaml") as path:
-            plan.apply(sources.collect([documents.read(path)]), prune=False, now=clock.now())
+            plan.apply(config_files.collect([yaml_loader.read(path)]), prune=False, now=clock.now())
         oncall.save_schedule(schedule(clock.now()), actor=COMMAND_LINE, now=clock.now())
         for user in User.objects.all():
             user.set_password(password)
@@ -138,12 +139,13 @@ def schedule(now: datetime) -> dict[str, Any]:
 
 def _primary() -> str:
     """Whom an alert pages first now: in the demo's second week it is Bob."""
-    from tocsin.core import clock, database
-    from tocsin.oncall import lookup
+    from tocsin.core.db import database
+    from tocsin.core.runtime import clock
+    from tocsin.oncall import loader
     from tocsin.people.models import Group
 
     with database.transaction() as connection:
-        on_call = lookup.on_call(connection, Group.objects.values_list("pk", flat=True), clock.now())
+        on_call = loader.on_call(connection, Group.objects.values_list("pk", flat=True), clock.now())
     return next((person.name for people in on_call.values() for person in people), "nobody")
 
 
@@ -151,8 +153,9 @@ def _connect(url: str) -> str:
     """Connects the HaloITSM integration with the small Halo, which is at another address each time; returns the token
     of its URL. Whoever tries the demo may have renamed either: the first is meant. Without one the token is empty."""
     from tocsin.access.audit import COMMAND_LINE
-    from tocsin.core import clock, crypto
-    from tocsin.inbound import commands as inbound
+    from tocsin.core.config import crypto
+    from tocsin.core.runtime import clock
+    from tocsin.inbound.admin import commands as inbound
     from tocsin.inbound.models import Integration
     from tocsin.outbound import commands as outbound
     from tocsin.outbound.models import OutboundIntegration

@@ -11,7 +11,7 @@ import psycopg
 import typer
 
 from tocsin.cli.session import DataDir, configure, open_database
-from tocsin.core.config import ConfigError
+from tocsin.core.config.environment import ConfigError
 from tocsin.core.errors import TocsinError
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def _examine(data_dir: Path | None) -> list[Finding]:
     try:
         # Its tables are left as they are: a doctor only looks.
         with open_database(data_dir, migrate=False):
-            from tocsin.core import clock, database
+            from tocsin.core.db import database
+            from tocsin.core.runtime import clock
             from tocsin.operate import doctor as examination
 
             # Not the pool, which would only say that it waited in vain.
@@ -59,7 +60,7 @@ def _examine(data_dir: Path | None) -> list[Finding]:
 
 def _without_database(problem: str) -> list[Finding]:
     from tocsin.cli.session import set_up_django
-    from tocsin.core.logs import masked
+    from tocsin.core.runtime.logs import masked
 
     set_up_django()
     from tocsin.operate import doctor as examination

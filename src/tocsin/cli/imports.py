@@ -15,7 +15,7 @@ from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
 
 if TYPE_CHECKING:
-    from tocsin.configure.imports.products import Documents, Product
+    from tocsin.importers.products import Documents, Product
 
 app = typer.Typer(
     help="Moves here from another product: writes YAML for `tocsin apply`, and says what is not as it was.",
@@ -113,20 +113,20 @@ def _import(
     with_keys: bool,
     data_dir: Path | None,
 ) -> None:
-    from tocsin.configure.imports.products import PRODUCTS
+    from tocsin.importers.products import PRODUCTS
 
     product = PRODUCTS[name]
     # Read before anything is started, so that what is missing is said at once.
     key = "" if export is not None else _key(product, key_file)
     with open_database(data_dir):
         from tocsin.configure import export as yaml
-        from tocsin.configure.imports import known
-        from tocsin.configure.imports.report import as_text, said_count
-        from tocsin.core import clock
+        from tocsin.core.runtime import clock
+        from tocsin.importers import existing_users
+        from tocsin.importers.report import as_text, said_count
 
         now = clock.now()
         documents = _documents(product, key, api_base, export, now)
-        found = product.translate(documents, now, known.users(now), with_keys=with_keys)
+        found = product.translate(documents, now, existing_users.users(now), with_keys=with_keys)
     text = yaml.write(dict(found.configuration))
     said = as_text(found)
     if output is None:
@@ -144,7 +144,7 @@ def _import(
 
 
 def _documents(product: Product, key: str, api_base: str, export: Path | None, now: datetime) -> Documents:
-    from tocsin.configure.imports.products import fetch
+    from tocsin.importers.products import fetch
 
     if export is None:
         return fetch(product, key, api_base, now, lambda text: typer.echo(text, err=True))

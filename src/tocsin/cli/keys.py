@@ -31,7 +31,8 @@ def rotate(data_dir: DataDir = None) -> None:
     """
     with open_database(data_dir):
         from tocsin.access import audit
-        from tocsin.core import clock, database
+        from tocsin.core.db import database
+        from tocsin.core.runtime import clock
         from tocsin.operate.encryption import key_file, rotation
 
         if key_file.begin_rotation():
@@ -64,7 +65,7 @@ def retire(data_dir: DataDir = None) -> None:
     Links in pages that were sent under an old key stop working then: they are valid for seven days.
     """
     with open_database(data_dir):
-        from tocsin.core import database
+        from tocsin.core.db import database
         from tocsin.operate.encryption import key_file, rotation
 
         with database.transaction() as connection:
@@ -77,7 +78,7 @@ def retire(data_dir: DataDir = None) -> None:
 
 def _wait_for_nodes() -> None:
     """Returns when every running node knows the newest key. Raises Rejected when one does not learn it."""
-    from tocsin.core import database
+    from tocsin.core.db import database
     from tocsin.operate.encryption import rotation
 
     end = time.monotonic() + _WAIT_FOR_NODES

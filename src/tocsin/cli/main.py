@@ -25,8 +25,8 @@ from tocsin.cli import (
     token,
     user,
 )
-from tocsin.core import database
-from tocsin.core.config import ConfigError
+from tocsin.core.config.environment import ConfigError
+from tocsin.core.db import database
 from tocsin.core.errors import RejectedAll, TocsinError
 
 app = typer.Typer(

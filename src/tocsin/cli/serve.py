@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 
 from tocsin.cli.session import DataDir, Opened, configure, open_database
-from tocsin.core import config, descriptors, logs, start_up
-from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
-from tocsin.core.http_server import listen, make_server
+from tocsin.core.config import environment
+from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
+from tocsin.core.db import start_up
+from tocsin.core.net.http_server import listen, make_server
+from tocsin.core.runtime import descriptors, logs
 
 #: How many seconds requests that are being answered may take after SIGTERM.
 GRACE = 10
@@ -44,7 +46,7 @@ def run(opened: Opened, host: str, port: int, role: str, *, on_ready: Callable[[
     except OSError as error:
         raise typer.BadParameter(f"{host}:{port} cannot be listened at: {error.strerror}.") from error
     url = f"http://{_shown(host)}:{socket.getsockname()[1]}"
-    config.listens_at(url)
+    environment.listens_at(url)
     node = Node(Role(role), opened.embedded)
 
     def ready() -> None:
@@ -80,7 +82,9 @@ def _offer_set_up() -> None:
     from tocsin.people.models import User
 
     if not User.objects.filter(role=Role.ADMIN, is_active=True).exists():
-        sys.stderr.write(f"Make the first administrator: {config.current().public_url}/setup/{setup_link.make()}\n")
+        sys.stderr.write(
+            f"Make the first administrator: {environment.current().public_url}/setup/{setup_link.make()}\n"
+        )
         sys.stderr.flush()
 
 

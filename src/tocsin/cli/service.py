@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from tocsin.cli.session import DataDir, configuration_folder, configure
-from tocsin.core import embedded_account
-from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
+from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
+from tocsin.core.embedded_postgres import system_user
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.operate import service
 from tocsin.operate.service import Place
@@ -53,7 +53,7 @@ def install(
     _refuse(place)
     if not user and settings.database_url is None:
         # The service itself may not change /etc, where accounts are.
-        embedded_account.find_or_make()
+        system_user.find_or_make()
     _write_environment(place)
     place.unit.parent.mkdir(parents=True, exist_ok=True)
     place.unit.write_text(text)

@@ -17,11 +17,12 @@ from typing import Annotated
 import platformdirs
 import typer
 
-from tocsin.core import config, database
-from tocsin.core.config import Config
-from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.config import environment
+from tocsin.core.config.environment import Config
+from tocsin.core.db import database
+from tocsin.core.db.start_up import wait_for_database
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Rejected
-from tocsin.core.start_up import wait_for_database
 from tocsin.operate import service
 
 #: The option that every command has.
@@ -49,8 +50,8 @@ def configure(data_dir: Path | None) -> Config:
     """Reads the configuration, with `data_dir` in the place of `TOCSIN_DATA_DIR`. Raises ConfigError."""
     if data_dir is not None:
         os.environ["TOCSIN_DATA_DIR"] = str(data_dir.expanduser().absolute())
-    config.current.cache_clear()
-    return config.current()
+    environment.current.cache_clear()
+    return environment.current()
 
 
 @contextmanager
@@ -72,7 +73,7 @@ def open_database(
         database.use(url)
         set_up_django()
         if migrate:
-            from tocsin.core import schema
+            from tocsin.core.db import migrate as schema
 
             wait_for_database(schema.migrate, patience)
         yield Opened(settings, url, embedded)

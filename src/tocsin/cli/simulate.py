@@ -39,9 +39,10 @@ def simulate(
     """
     body = _read(payload)
     with open_database(data_dir):
-        from tocsin.core import clock, settings_store
+        from tocsin.core.config import settings_store
+        from tocsin.core.runtime import clock
+        from tocsin.inbound.config.registry import UnknownDoor
         from tocsin.inbound.models import Integration
-        from tocsin.inbound.registry import UnknownDoor
         from tocsin.simulate import chain, report
 
         zone = ZoneInfo(settings_store.get(settings_store.TIME_ZONE))

@@ -27,7 +27,7 @@ def create(
     with open_database(data_dir):
         from tocsin.access import tokens
         from tocsin.access.audit import COMMAND_LINE
-        from tocsin.core import clock
+        from tocsin.core.runtime import clock
         from tocsin.people.models import User
 
         owner = User.objects.filter(username__iexact=user).first()

@@ -39,10 +39,10 @@ def create(
     spec = {"username": username, "email": email, "role": role.value, "name": full_name or None}
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
-        from tocsin.core import clock
-        from tocsin.people import commands
+        from tocsin.core.runtime import clock
+        from tocsin.people.changes import users
 
-        commands.save_user(
+        users.save_user(
             {**spec, "time_zone": time_zone or None}, actor=COMMAND_LINE, now=clock.now(), password=password
         )
     typer.echo(f"{username} is {'an' if role in (Role.ADMIN, Role.OBSERVER) else 'a'} {role.value} now.", err=True)
@@ -56,14 +56,14 @@ def reset_second_factor(
     """Takes away what somebody who lost it signs in with besides the password: app, passkeys and recovery codes."""
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
-        from tocsin.core import clock
-        from tocsin.notify import second_factors
+        from tocsin.core.runtime import clock
+        from tocsin.notify.enqueue import mfa_reset_notice
         from tocsin.people.models import User
 
         user = User.objects.filter(username__iexact=username).first()
         if user is None:
             raise Rejected("not_found", f'There is no user "{username}".')
-        gone = second_factors.take_away(user, actor=COMMAND_LINE, now=clock.now())
+        gone = mfa_reset_notice.take_away(user, actor=COMMAND_LINE, now=clock.now())
     typer.echo(
         f"{user.username} signs in by the password alone now." if gone else f"{user.username} has no second factor.",
         err=True,

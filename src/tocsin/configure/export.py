@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from tocsin.configure.nouns import NOUNS, SETTINGS
-from tocsin.core import configuration, settings_store
+from tocsin.configure.resources import NOUNS, SETTINGS
+from tocsin.core.config import config_version, settings_store
 
 _SHORT = 80
 
@@ -35,7 +35,7 @@ def everything(*, with_secrets: bool) -> dict[str, Any]:
     """Everything by its top key, in the order in which `apply` needs it; keys with nothing in them are left out."""
     with transaction.atomic():
         # Nobody changes it meanwhile, so that what one object refers to is there too.
-        configuration.lock()
+        config_version.lock()
         found: dict[str, Any] = {}
         if settings := settings_store.changed_from_default():
             found[SETTINGS] = settings

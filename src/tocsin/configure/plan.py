@@ -14,13 +14,13 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Model
 
-from tocsin.access import installation
+from tocsin.access import settings_commands
 from tocsin.access.audit import Actor
-from tocsin.configure.nouns import NOUNS, SETTINGS, Noun
-from tocsin.configure.sources import Entry, Sources, each, texts
-from tocsin.core import configuration, settings_store
+from tocsin.configure.config_files import Entry, Sources, each, texts
+from tocsin.configure.resources import NOUNS, SETTINGS, Noun
+from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.specs import raise_all
+from tocsin.core.validation.object_reader import raise_all
 
 #: Who `tocsin apply` is in the audit log.
 ACTOR = Actor(None, "tocsin apply", "yaml")
@@ -99,7 +99,7 @@ def apply(
 
 
 def _run(sources: Sources, *, prune: bool, now: datetime, actor: Actor) -> Plan:
-    configuration.lock()
+    config_version.lock()
     wrong = _Wrong(sources)
     lines = _settings(sources, prune, actor, now, wrong)
     for noun in NOUNS:
@@ -163,7 +163,7 @@ def _settings(sources: Sources, prune: bool, actor: Actor, now: datetime, wrong:
         }
     before = {name: settings_store.get(name) for name in wanted if name in settings_store.SETTINGS}
     try:
-        changed = installation.change_settings(wanted, actor=actor, now=now)
+        changed = settings_commands.change_settings(wanted, actor=actor, now=now)
     except Rejected as problem:
         wrong.problems.extend(sources.locate_setting(problem))
         return []

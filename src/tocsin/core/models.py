@@ -12,7 +12,7 @@ class ConfigVersion(models.Model):
 
 
 class Setting(models.Model):
-    """One setting of the installation, by name. What is not here has its default: see `core.settings_store`."""
+    """One setting of the installation, by name. What is not here has its default: see `core.config.settings_store`."""
 
     name = models.CharField(max_length=100, primary_key=True)
     value = models.JSONField()

@@ -7,8 +7,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.name_field import validate_name
-from tocsin.escalation.runs import RunStatus
+from tocsin.core.validation.name_validator import validate_name
+from tocsin.escalation.run.run_state import RunStatus
 
 
 class Policy(models.Model):
@@ -33,7 +33,7 @@ class PolicyVersion(models.Model):
     #: NULL once the policy was deleted: runs at work keep their version.
     policy = models.ForeignKey(Policy, null=True, on_delete=models.SET_NULL, related_name="versions")
     number = models.PositiveIntegerField()
-    #: As `escalation.policy` parses it; users and groups by id.
+    #: As `escalation.policy.policy` parses it; users and groups by id.
     definition = models.JSONField()
     created_at = models.DateTimeField()
 
@@ -57,14 +57,14 @@ class Run(models.Model):
     )
     #: Its alert's. No foreign key: it only says whose share of the loop's turns the run takes.
     integration_id = models.BigIntegerField(null=True)
-    #: As `escalation.engine` names them; `ended` when the alert's life ended or a newer run replaced this one.
+    #: As `escalation.run.engine` names them; `ended` when the alert's life ended or a newer run replaced this one.
     status = models.TextField()
     #: `page`, `watch` or `record`.
     mode = models.TextField()
     due_at = models.DateTimeField(null=True)
     #: Why there is no timer, or what it waits for: a sentence.
     reason = models.TextField(default="", db_default="")
-    #: What the engine needs to go on: step, pass, who was started and until when. See `escalation.engine`.
+    #: What the engine needs to go on: step, pass, who was started and until when. See `escalation.run.engine`.
     progress = models.JSONField(default=dict, db_default={})
     #: User ids and group ids; the priority it was started for.
     recipient_users = models.JSONField(default=list, db_default=[])

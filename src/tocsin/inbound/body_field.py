@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import models
 
-from tocsin.inbound.bodies import body_of, kept
+from tocsin.inbound.body_compression import body_of, kept
 
 
 class BodyField(models.BinaryField):  # type: ignore[type-arg]  # the stubs know arguments that the class does not take

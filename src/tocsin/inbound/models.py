@@ -9,11 +9,11 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.name_field import validate_name
+from tocsin.core.validation.name_validator import validate_name
 from tocsin.inbound.body_field import BodyField
-from tocsin.inbound.heartbeat import Health
+from tocsin.inbound.enums import IntegrationMode, MessageStatus
+from tocsin.inbound.heartbeats.schedule import Health
 from tocsin.inbound.maintenance.windows import WindowAction
-from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 
 
 class Integration(models.Model):
@@ -167,7 +167,7 @@ class InboundMessage(models.Model):
 
 
 class MessageText(models.Model):
-    """What is searched of a message, in upper case. Filled by a loop (`inbound.searching`), pruned with it."""
+    """What is searched of a message, in upper case. Filled by a loop (`inbound.storage.search_index`), pruned with it."""
 
     message = models.OneToOneField(
         InboundMessage, primary_key=True, on_delete=models.CASCADE, related_name="texts", db_constraint=False
@@ -177,7 +177,7 @@ class MessageText(models.Model):
 
     class Meta:
         indexes = (
-            # The log, by a part of the subject or a ticket's number. See `core.text_index`.
+            # The log, by a part of the subject or a ticket's number. See `core.db.trigram_index`.
             GinIndex(
                 fields=("subject", "source_id"), opclasses=("gin_trgm_ops",) * 2, name="inbound_messagetext_parts"
             ),

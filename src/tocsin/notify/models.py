@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.name_field import validate_name
+from tocsin.core.validation.name_validator import validate_name
 from tocsin.notify.provider_models import (
     AwaitedReceipt,
     Heard,

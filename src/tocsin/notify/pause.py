@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from tocsin.access import audit
-from tocsin.core import database
-from tocsin.core.database import CHANNEL, Connection
+from tocsin.core.db import database
+from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
-from tocsin.notify.due import PAUSED
 from tocsin.notify.models import Pause
+from tocsin.notify.rules.pre_send_check import PAUSED
 
 LONGEST = timedelta(days=7)
 

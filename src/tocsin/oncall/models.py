@@ -8,9 +8,9 @@ from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.name_field import validate_name
+from tocsin.core.validation.name_validator import validate_name
 from tocsin.oncall.states import FeedKind, SwapState
-from tocsin.people.members import MemberRole
+from tocsin.people.member_roles import MemberRole
 
 
 class HolidayCalendar(models.Model):
@@ -40,7 +40,7 @@ class Schedule(models.Model):
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     group = models.ForeignKey("people.Group", on_delete=models.PROTECT, related_name="schedules")
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
-    #: `shifts`, as people write them; users by id. See `oncall.schedules`.
+    #: `shifts`, as people write them; users by id. See `oncall.calculation.schedules`.
     definition = models.JSONField(default=dict)
     #: Ids of the calendars whose days are holidays for its shifts.
     holiday_calendars = ArrayField(models.BigIntegerField(), default=list, db_default=[])
@@ -60,7 +60,7 @@ class SupportHours(models.Model):
     #: The group that owns it.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
-    #: As people write them: days, from, to. See `oncall.windows`.
+    #: As people write them: days, from, to. See `oncall.calculation.weekly_windows`.
     windows = models.JSONField(default=list)
     #: Ids of the calendars on whose days they are closed.
     holiday_calendars = ArrayField(models.BigIntegerField(), default=list, db_default=[])

@@ -9,19 +9,20 @@ from datetime import datetime, timedelta
 
 from psycopg import errors
 
-from tocsin.core import clock, clock_seen, database
-from tocsin.core.clock_seen import Jump, say_jump
-from tocsin.core.database import Connection
-from tocsin.core.loops import Loop
-from tocsin.escalation import set_back as escalation
-from tocsin.inbound import heartbeats
-from tocsin.inbound.shaping import set_back as openings
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import clock, clock_jump
+from tocsin.core.runtime.clock_jump import Jump, say_jump
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.escalation import clock_rollback as escalation
+from tocsin.inbound.heartbeats import monitor
+from tocsin.inbound.storage import clock_rollback as openings
 from tocsin.notify import pause
-from tocsin.notify import set_back as notify
-from tocsin.oncall import imports_loop
-from tocsin.operate import problems
-from tocsin.outbound import set_back as outbound
-from tocsin.workflows import table as workflows
+from tocsin.notify.dispatch import clock_rollback as notify
+from tocsin.oncall.calendars import calendar_import_worker
+from tocsin.operate.self_check import problems
+from tocsin.outbound.delivery import clock_rollback as outbound
+from tocsin.workflows.run import run_store as workflows
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +38,13 @@ type Mend = Callable[[Connection, timedelta, datetime], object]
 # alerts, and those before what hangs on them.
 _MENDS: tuple[tuple[str, Mend], ...] = (
     ("the pause of all paging", pause.set_back),
-    ("heartbeats", heartbeats.set_back),
+    ("heartbeats", monitor.set_back),
     ("openings that wait", openings.set_back),
     ("workflows", workflows.set_back),
     ("escalation", escalation.set_back),
     ("messages to people", notify.set_back),
     ("calls of other systems", outbound.set_back),
-    ("calendars", imports_loop.set_back),
+    ("calendars", calendar_import_worker.set_back),
     ("problems", problems.set_back),
 )
 
@@ -67,7 +68,7 @@ def turn(read: Callable[[Connection], datetime] = clock.of_database) -> bool:
 
 def _look(read: Callable[[Connection], datetime]) -> Jump:
     with database.transaction() as connection:
-        now, jump = clock_seen.look(connection, read)
+        now, jump = clock_jump.look(connection, read)
         if jump.is_back:
             for what, mend in _MENDS:
                 _mend(connection, what, mend, -jump.by, now)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.operate.checks import address, keys, machine, mailboxes, on_call, people, providers, running
 from tocsin.operate.checks import database as postgres
 from tocsin.operate.checks import outbound as outbound_checks

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tocsin.core import database
-from tocsin.core.database import Connection
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from functools import cache
 import psycopg
 from django.db.migrations.loader import MigrationLoader
 
-from tocsin.core import clock, database, metrics
-from tocsin.core.database import Connection
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import clock, metrics
 from tocsin.operate import durability
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def _connection() -> Iterator[Connection]:
 def missing_migrations(connection: Connection) -> list[str]:
     """The migrations that this program knows and the database has not had, as `app.name`.
 
-    What `core.migrating.missing` says, over a connection of the pool, in one small statement.
+    What `core.db.migration_runner.missing` says, over a connection of the pool, in one small statement.
     """
     try:
         applied = {(row[0], row[1]) for row in connection.execute("SELECT app, name FROM django_migrations")}

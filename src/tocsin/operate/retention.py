@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.alerts.states import LIVE
-from tocsin.core import clock_seen, database, settings_store
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.runtime import clock_jump
 
 EVERY = timedelta(minutes=5)
 
@@ -89,7 +91,7 @@ UNAPPLIED_FOR = timedelta(days=7)
 def turn(now: datetime, *, chunk: int = CHUNK) -> bool:
     """Removes one chunk of each kind, unless the clock may be far ahead. True when there may be more."""
     with database.transaction() as connection:
-        if clock_seen.is_doubted(connection, now):
+        if clock_jump.is_doubted(connection, now):
             return False
         settings = settings_store.load(connection)
     sent_before = now - timedelta(days=settings[settings_store.DELIVERY_RETENTION_DAYS.name])

@@ -17,22 +17,25 @@ from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.utils import timezone
 
-from tocsin.access import audit, changes
+from tocsin.access import audit, config_audit
 from tocsin.access.audit import Actor
-from tocsin.core import configuration, database, dependents, named_secrets
-from tocsin.core.egress import HttpClient
+from tocsin.core import object_hooks
+from tocsin.core.config import config_version, secret_bundle
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.origins import is_elsewhere, leads_elsewhere
-from tocsin.core.specs import Spec
-from tocsin.outbound import calls, directory, hidden_settings, pacing, record, tickets
-from tocsin.outbound.connectors.contract import Barred, ConnectorKind, Line
-from tocsin.outbound.connectors.haloitsm import sync
+from tocsin.core.net.egress import HttpClient
+from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.server_origin import is_elsewhere, leads_elsewhere
+from tocsin.outbound import hidden_settings, rate_limit
+from tocsin.outbound.connectors.haloitsm import writeback_settings
+from tocsin.outbound.connectors.interfaces import Barred, ConnectorKind, Line
 from tocsin.outbound.connectors.registry import KINDS
+from tocsin.outbound.delivery import calls, integration_pool, results, ticket_creation
+from tocsin.outbound.delivery.queue import TOPIC
 from tocsin.outbound.models import AgentMatch, Call, OutboundIntegration, Standing
-from tocsin.outbound.queue import TOPIC
 from tocsin.outbound.states import ENDED, CallStatus, Event
 from tocsin.people.models import User
-from tocsin.people.named import free_name, group_of
+from tocsin.people.name_lookup import free_name, group_of
 
 
 def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = False) -> dict[str, Any]:
@@ -45,12 +48,12 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
     spec |= integration.settings
     if agents := {match.user.username: match.number for match in integration.matches.all()}:
         spec["agents"] = agents
-    return spec | _in_clear(integration, named_secrets.opened(integration.secrets)) if with_secrets else spec
+    return spec | _in_clear(integration, secret_bundle.opened(integration.secrets)) if with_secrets else spec
 
 
 def outbound_state(integration: OutboundIntegration) -> dict[str, Any]:
     """The spec with the secrets that can be read: to tell one state of it from another, never to show."""
-    return outbound_spec(integration) | _in_clear(integration, named_secrets.readable(integration.secrets))
+    return outbound_spec(integration) | _in_clear(integration, secret_bundle.readable(integration.secrets))
 
 
 def _in_clear(integration: OutboundIntegration, stored: Mapping[str, str]) -> dict[str, Any]:
@@ -66,7 +69,7 @@ def _hidden(integration: OutboundIntegration | None) -> tuple[str, ...]:
 
 def secrets_set(integration: OutboundIntegration) -> frozenset[str]:
     """The names of the secrets that are stored, for a form that shows only that."""
-    return frozenset(named_secrets.readable(integration.secrets)) - set(_hidden(integration))
+    return frozenset(secret_bundle.readable(integration.secrets)) - set(_hidden(integration))
 
 
 def save_outbound(
@@ -79,8 +82,8 @@ def save_outbound(
     Raises Rejected that names the place of each problem.
     """
     with transaction.atomic():
-        configuration.lock()
-        stored = named_secrets.readable(existing.secrets) if existing else {}
+        config_version.lock()
+        stored = secret_bundle.readable(existing.secrets) if existing else {}
         before_settings, known = hidden_settings.reveal(
             existing.settings if existing else {}, stored, _hidden(existing)
         )
@@ -110,12 +113,12 @@ def save_outbound(
         secrets |= hidden
         changed = sorted(key for key in {*stored, *secrets} if stored.get(key) != secrets.get(key))
         if changed or existing is None:
-            row.secrets = named_secrets.sealed(secrets)
+            row.secrets = secret_bundle.sealed(secrets)
         row.save()
         row.matches.all().delete()
         AgentMatch.objects.bulk_create(AgentMatch(integration=row, user=user, number=to) for user, to in matches)
         Standing.objects.get_or_create(integration=row, defaults={"look_at": now})
-        if changes.record(
+        if config_audit.record(
             "outbound_integration", row, before, outbound_spec(row), actor=actor, now=now, secrets=changed
         ):
             _try_again(row.pk, now)
@@ -126,13 +129,13 @@ def delete_outbound(integration: OutboundIntegration, *, actor: Actor, now: date
     """Deletes an outbound integration with its calls. Raises Rejected ("in_use") while an inbound one, or a
     workflow, names it."""
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         users = list(integration.inbound.order_by("name").values_list("name", flat=True)[:5])
         if users:
             detail = f"{integration.name} cannot be deleted: {', '.join(users)} writes back by it. Take it away there."
             raise Rejected("in_use", detail)
-        dependents.refuse_deletion("outbound", integration.pk, integration.name)
-        changes.record("outbound_integration", integration, outbound_spec(integration), None, actor=actor, now=now)
+        object_hooks.refuse_deletion("outbound", integration.pk, integration.name)
+        config_audit.record("outbound_integration", integration, outbound_spec(integration), None, actor=actor, now=now)
         integration.delete()
 
 
@@ -160,13 +163,13 @@ def call_once(integration: OutboundIntegration, alert_id: int, actor: Actor, now
 
 def with_line[T](
     integration: OutboundIntegration,
-    work: Callable[[directory.Open, Line], T],
+    work: Callable[[integration_pool.Open, Line], T],
     now: datetime,
     client: HttpClient | None = None,
 ) -> tuple[T, Line]:
     """Does something on the other side outside the outbox, and keeps what was said in the log, however it ends."""
     own = client or HttpClient()
-    opened = directory.opened(
+    opened = integration_pool.opened(
         {
             "id": integration.pk,
             "name": integration.name,
@@ -181,7 +184,7 @@ def with_line[T](
         return work(opened, line), line
     except Barred as error:
         Standing.objects.filter(pk=integration.pk).update(
-            problem=line.masked(str(error)), problem_at=now, barred_until=now + pacing.BARRED
+            problem=line.masked(str(error)), problem_at=now, barred_until=now + rate_limit.BARRED
         )
         raise
     finally:
@@ -189,7 +192,7 @@ def with_line[T](
             own.close()
         if line.said:
             with database.transaction() as connection:
-                record.keep_said(connection, [(integration.pk, None, one) for one in line.said])
+                results.keep_said(connection, [(integration.pk, None, one) for one in line.said])
 
 
 def send_again(call: Call, *, actor: Actor, now: datetime) -> None:
@@ -228,7 +231,7 @@ def _make_again(integration_id: int, alerts: Sequence[int | None], now: datetime
     """Has the tickets of these alerts made once more, and what waited for them written; returns how many calls."""
     with database.transaction() as connection:
         numbers = [number for number in alerts if number is not None]
-        return len(tickets.again(connection, integration_id, now, alert_ids=numbers, asked=True))
+        return len(ticket_creation.again(connection, integration_id, now, alert_ids=numbers, asked=True))
 
 
 def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
@@ -250,7 +253,7 @@ def _as_set_now(call: Call) -> dict[str, Any]:
     event = call.content.get("event")
     if call.action != "write" or event not in set(Event):
         return dict(call.content)
-    wanted = sync.write_of(call.integration.settings, Event(event))
+    wanted = writeback_settings.write_of(call.integration.settings, Event(event))
     now = {"status": wanted.status, "team": wanted.team, "priority": wanted.priority}
     kept = {key: value for key, value in call.content.items() if key not in now}
     return kept | {key: text for key, text in now.items() if key in call.content and text}
@@ -294,7 +297,7 @@ def _try_again(number: int, now: datetime) -> None:
 
 def _make_tickets(number: int, now: datetime) -> None:
     with database.transaction() as connection:
-        tickets.again(connection, number, now)
+        ticket_creation.again(connection, number, now)
 
 
 def _wake() -> None:

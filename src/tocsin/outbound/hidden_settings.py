@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tocsin.core import secret_urls
-from tocsin.outbound.masking import MASK
+from tocsin.core.config import secret_urls
+from tocsin.outbound.redaction import MASK
 
 #: Headers whose values are no secrets.
 PLAIN_HEADERS = frozenset({"accept", "accept-language", "content-type", "user-agent"})

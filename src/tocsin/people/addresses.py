@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from tocsin.core.errors import Rejected
-from tocsin.people import sealed
+from tocsin.people import encrypted_addresses
 
 #: Takes an address as typed and returns it as stored. Raises ValueError with a sentence, or Rejected.
 type Check = Callable[[str], str]
@@ -62,8 +62,8 @@ def checked(channel: str, address: str) -> str:
 
 def mask(channel: str, address: str) -> str:
     """The address with its telling part hidden: `+41 79 ••• 01`, `a•••@example.org`, `slack://•••`."""
-    if sealed.is_sealed(address):
-        return sealed.shown(address)
+    if encrypted_addresses.is_sealed(address):
+        return encrypted_addresses.shown(address)
     if _PHONE.fullmatch(address):
         digits = address[1:]
         country = _COUNTRY.match(digits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Role
-from tocsin.core import settings_store
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.people import addresses
 from tocsin.people.models import User

@@ -13,9 +13,9 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.roles import Role
-from tocsin.core.name_field import validate_name
-from tocsin.people import sealed
-from tocsin.people.members import MemberRole
+from tocsin.core.validation.name_validator import validate_name
+from tocsin.people import encrypted_addresses
+from tocsin.people.member_roles import MemberRole
 
 
 class UserManager(BaseUserManager["User"]):
@@ -36,7 +36,7 @@ class User(AbstractBaseUser):
     language = models.CharField(_("language"), max_length=10, blank=True)
     theme = models.CharField(_("theme"), max_length=5, blank=True, choices=[("light", _("light")), ("dark", _("dark"))])
     is_active = models.BooleanField(_("active"), default=True)
-    #: Ways by priority, quiet hours, messages an hour: as `people.contact_rules` writes them.
+    #: Ways by priority, quiet hours, messages an hour: as `people.notification_rules` writes them.
     contact_rules = models.JSONField(default=dict, db_default={})
     #: Before a shift of theirs they are told, as they write it: before (1h), and the label of the contact method.
     reminders = models.JSONField(default=list, db_default=[])
@@ -80,7 +80,7 @@ _BY_CODE = ("email", "sms", "voice")
 def takes_code(channel: str, address: str) -> bool:
     """Whether a code sent there can show that it is the person's own. In a chat that is so where people answer: at a
     provider's, such as `slack:U012AB3CD`. A service's own address is sealed, and nobody answers by it."""
-    return channel in _BY_CODE or (channel == "chat" and not sealed.is_sealed(address))
+    return channel in _BY_CODE or (channel == "chat" and not encrypted_addresses.is_sealed(address))
 
 
 class ContactMethod(models.Model):

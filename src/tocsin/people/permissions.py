@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tocsin.access import roles
 from tocsin.access.roles import Action, Reach, Role
-from tocsin.people import addresses, sealed
+from tocsin.people import addresses, encrypted_addresses
 from tocsin.people.models import Group, Membership, User
 
 
@@ -47,11 +47,17 @@ class Viewer:
 
     def address(self, user_id: int | None, channel: str, address: str) -> str:
         """That user's address as this viewer may see it: whole, or masked. One that is a secret nobody sees."""
-        return sealed.shown(address) if self.sees_addresses_of(user_id) else addresses.mask(channel, address)
+        return (
+            encrypted_addresses.shown(address) if self.sees_addresses_of(user_id) else addresses.mask(channel, address)
+        )
 
     def group_address(self, group: Group | int, channel: str, address: str) -> str:
         """A group contact's address as this viewer may see it."""
-        return sealed.shown(address) if self.may(Action.SEE_ADDRESSES, group) else addresses.mask(channel, address)
+        return (
+            encrypted_addresses.shown(address)
+            if self.may(Action.SEE_ADDRESSES, group)
+            else addresses.mask(channel, address)
+        )
 
 
 def viewer(user: User) -> Viewer:

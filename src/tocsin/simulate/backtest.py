@@ -14,15 +14,16 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tocsin.core import clock, database
+from tocsin.core.db import database
 from tocsin.core.ids import first_uuid7
-from tocsin.inbound import drafts, specs
-from tocsin.inbound.bodies import body_of
-from tocsin.inbound.door import Door
-from tocsin.inbound.loop import element_of
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import drafts, specs
+from tocsin.inbound.body_compression import body_of
+from tocsin.inbound.config.compiled_integration import Door
 from tocsin.inbound.models import Integration
-from tocsin.simulate.differences import Change, Kind, Tally, Words, changes
-from tocsin.simulate.world import Arrived, Came, World
+from tocsin.inbound.processing.drain import element_of
+from tocsin.simulate.backtest_diff import Change, Kind, Tally, Words, changes
+from tocsin.simulate.replay_state import Arrived, Came, World
 
 #: So many messages, unless somebody asks for another number; and at most.
 USUAL, MOST = 1_000, 10_000

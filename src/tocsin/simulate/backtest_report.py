@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.simulate.backtest import Backtest, Difference
-from tocsin.simulate.differences import Tally
-from tocsin.simulate.world import Came
+from tocsin.simulate.backtest_diff import Tally
+from tocsin.simulate.replay_state import Came
 
 
 def as_json(found: Backtest) -> dict[str, Any]:

@@ -13,34 +13,35 @@ from itertools import islice
 
 from msgspec.structs import replace as replace_arrival
 
-from tocsin.alerts.openings import NewAlert, Opening
-from tocsin.alerts.orders import AlertState
-from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import AlertState
+from tocsin.alerts.new_alert import NewAlert, Opening
 from tocsin.alerts.states import AlertStatus
-from tocsin.core import database
-from tocsin.core.database import Connection
-from tocsin.core.durations import say
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash, uuid7
-from tocsin.escalation import plans, rosters
-from tocsin.escalation.follow import follow
-from tocsin.escalation.policy import RECIPIENTS_ONLY
-from tocsin.escalation.runs import RunState
-from tocsin.escalation.standing import begin
-from tocsin.inbound import keys, unreadable
-from tocsin.inbound.decide import decide, failed, switched_off
-from tocsin.inbound.decisions import Arrival, Decision, KeyState
-from tocsin.inbound.decode import Element
-from tocsin.inbound.door import Door
-from tocsin.inbound.elements import elements_of
-from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
-from tocsin.inbound.reading import Reading
-from tocsin.inbound.registry import Registry, UnknownDoor
-from tocsin.inbound.rules import Intent
-from tocsin.inbound.shaping import gate
-from tocsin.inbound.shaping.board import Board
-from tocsin.inbound.shaping.standing import Scopes
-from tocsin.inbound.trace import Trace, explain, with_gate
+from tocsin.core.validation.durations import say
+from tocsin.escalation.policy import policy_cache
+from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
+from tocsin.escalation.run import target_loader
+from tocsin.escalation.run.alert_transitions import follow
+from tocsin.escalation.run.run_state import RunState
+from tocsin.escalation.run.run_status import begin
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.deciding import fail_open, noise_reduction
+from tocsin.inbound.deciding.batch_view import Board
+from tocsin.inbound.deciding.decide import decide, failed, switched_off
+from tocsin.inbound.deciding.noise_state import Scopes
+from tocsin.inbound.deciding.state import Arrival, Decision, KeyState
+from tocsin.inbound.enums import IntegrationMode, MessageStatus
+from tocsin.inbound.inspect.trace import Trace, explain, with_gate
+from tocsin.inbound.parsing.decode import Element
+from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.storage import dedup_key_store
 from tocsin.simulate.escalation import NEW_ALERT, Happening, PlannedPage, Played, play
 
 
@@ -118,11 +119,11 @@ def _off(decision: Decision, trace: Trace | None) -> Outcome:
 
 
 def _unreadable(door: Door, rejected: Rejected, raw: bytes, at: datetime) -> Outcome:
-    hashed = unreadable.key_of(door)
+    hashed = fail_open.key_of(door)
     board = Board()
     _load(board, hashed, None, at)
     key = board.key(hashed)
-    decision = unreadable.fail_open(
+    decision = fail_open.fail_open(
         door, _arrival(at), failed(rejected), rejected, raw, key, hashed, lambda: NEW_ALERT, at
     )
     return _outcome(decision, None, at)
@@ -132,7 +133,7 @@ def _decided(door: Door, reading: Reading, element: Element, trace: Trace, board
     text = door.dedup_key(reading)
     arrival = _arrival(at)
     hashed = key_hash(text if text is not None else f"{door.source}\x1f\x1f{arrival.message_id}")
-    scopes = gate.scopes_of(door, reading, hashed) if reading.intent is Intent.OPEN else None
+    scopes = noise_reduction.scopes_of(door, reading, hashed) if reading.intent is Intent.OPEN else None
     _load(board, hashed, scopes, at)
     key, standing = board.key(hashed), board.standing(scopes)
     decision = decide(door, arrival, reading, key, None, hashed, lambda: NEW_ALERT, at, scopes, standing)
@@ -195,8 +196,8 @@ def _load(board: Board, hashed: bytes, scopes: Scopes | None, at: datetime) -> N
     counted = {hashed: scopes} if scopes is not None else {}
     with database.transaction() as connection:
         with connection.pipeline():
-            asked = keys.ask(connection, [hashed], [], wait=True, scopes=counted)
-        standing = keys.standing(connection, asked, now=at, replaying=True)
+            asked = dedup_key_store.ask(connection, [hashed], [], wait=True, scopes=counted)
+        standing = dedup_key_store.standing(connection, asked, now=at, replaying=True)
     board.states = {**standing.states, **board.states}
     board.states.setdefault(hashed, KeyState())
     board.tallies = {**standing.tallies, **board.tallies}
@@ -227,14 +228,14 @@ def _escalation(connection: Connection, opening: Opening, decision: Decision, at
     """The pages, the timeline and the notes of a new alert, if nobody acts."""
     run, alert = _begin(connection, opening, decision, at)
     agent = str(opening.alert.columns.get("source_agent", ""))
-    facts = rosters.facts_of(connection, opening.alert.tags, agent)
+    facts = target_loader.facts_of(connection, opening.alert.tags, agent)
     return play(connection, run, alert, facts, opening.event.reason)
 
 
 def _begin(connection: Connection, opening: Opening, decision: Decision, at: datetime) -> tuple[RunState, AlertState]:
     """The new run, with whatever the opening message itself does to it: a ticket that has an agent already."""
     paging = opening.paging
-    known = plans.plans(connection, {paging.version_id})
+    known = policy_cache.plans(connection, {paging.version_id})
     run = begin(
         NEW_ALERT,
         known.get(paging.version_id, RECIPIENTS_ONLY),

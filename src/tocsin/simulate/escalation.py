@@ -8,16 +8,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.alerts.orders import AlertState, NewEvent
-from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import AlertState, NewEvent
 from tocsin.alerts.states import EventKind
-from tocsin.core.database import Connection
-from tocsin.escalation import forecast, rosters
-from tocsin.escalation.policy import PolicyPlan
-from tocsin.escalation.runs import Decision, RunState
-from tocsin.escalation.targets import Facts, Roster
-from tocsin.notify import pause, queue
-from tocsin.notify.plan import Start
+from tocsin.core.db.database import Connection
+from tocsin.escalation.actions import forecast
+from tocsin.escalation.policy.policy import PolicyPlan
+from tocsin.escalation.run import target_loader
+from tocsin.escalation.run.run_state import Decision, RunState
+from tocsin.escalation.run.target_resolution import Facts, Roster
+from tocsin.notify import pause
+from tocsin.notify.enqueue import queue
+from tocsin.notify.rules.page_planner import Start
 
 #: A policy with more turns than this is cut short, with a note: nobody reads on.
 MOST_TURNS = 200
@@ -110,12 +112,12 @@ class _Rosters:
         if not run.progress.waiting:
             return self._load(run, moment)
         if self._seen is None or self._seen[0] is not run.plan or moment >= self._seen[1]:
-            same_until = rosters.same_until(self._connection, run, moment, _SEEN_FOR)
+            same_until = target_loader.same_until(self._connection, run, moment, _SEEN_FOR)
             self._seen = (run.plan, same_until, self._load(run, moment))
         return self._seen[2]
 
     def _load(self, run: RunState, moment: datetime) -> Roster:
-        return rosters.roster(self._connection, [run], moment, {NEW_ALERT: self._facts})
+        return target_loader.roster(self._connection, [run], moment, {NEW_ALERT: self._facts})
 
 
 def _stage(event: NewEvent, turn: Decision, pages: dict[tuple[int, int], list[PlannedPage]], at: datetime) -> Stage:

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tocsin.alerts.orders import AlertState
-from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.core import database
-from tocsin.escalation import rosters
-from tocsin.escalation.policy import PolicyPlan
-from tocsin.escalation.standing import begin
+from tocsin.core.db import database
+from tocsin.escalation.policy.policy import PolicyPlan
+from tocsin.escalation.run import target_loader
+from tocsin.escalation.run.run_status import begin
 from tocsin.simulate.escalation import NEW_ALERT, Played, play
 
 
@@ -44,5 +44,5 @@ def simulate(plan: PolicyPlan, supposed: Supposed, at: datetime) -> Played:
     )
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, priority, at)
     with database.transaction() as connection:
-        facts = rosters.facts_of(connection, supposed.tags, supposed.source_agent)
+        facts = target_loader.facts_of(connection, supposed.tags, supposed.source_agent)
         return play(connection, run, alert, facts, f"An alert opens, {priority}.")

@@ -8,21 +8,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from tocsin.alerts.orders import AlertState
-from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.core import database, durations
-from tocsin.core.database import Connection
-from tocsin.escalation import plans
-from tocsin.escalation.policy import RECIPIENTS_ONLY
-from tocsin.escalation.standing import begin
-from tocsin.escalation.targets import Facts
-from tocsin.inbound.by_client import answered_by, table_of
-from tocsin.inbound.door import ClientEntry, Door
-from tocsin.inbound.opening import groups_of, policy_for, users_of
-from tocsin.inbound.outcomes import IntegrationMode
-from tocsin.inbound.registry import Registry
-from tocsin.inbound.routes import Action, Route, RouteChoice
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.validation import durations
+from tocsin.escalation.policy import policy_cache
+from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
+from tocsin.escalation.run.run_status import begin
+from tocsin.escalation.run.target_resolution import Facts
+from tocsin.inbound.config.client_routing import answered_by, table_of
+from tocsin.inbound.config.compiled_integration import ClientEntry, Door
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.routes import Action, Route, RouteChoice
+from tocsin.inbound.deciding.alert_creation import groups_of, policy_for, users_of
+from tocsin.inbound.enums import IntegrationMode
 from tocsin.simulate.escalation import NEW_ALERT, PlannedPage, Played, play
 
 #: That nobody is called for longer than this is said.
@@ -165,7 +166,7 @@ def _played(
     groups: tuple[int, ...],
     at: datetime,
 ) -> Played:
-    plan = plans.plans(connection, {version}).get(version, RECIPIENTS_ONLY)
+    plan = policy_cache.plans(connection, {version}).get(version, RECIPIENTS_ONLY)
     run = begin(NEW_ALERT, plan, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, Priority.CRITICAL, at)
     return play(connection, run, alert, Facts(), "")

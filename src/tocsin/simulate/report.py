@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
-from tocsin.core import durations
+from tocsin.core.validation import durations
 from tocsin.simulate.chain import Outcome, Simulation
 from tocsin.simulate.escalation import Happening, PlannedPage, Played
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
-from tocsin.web import installable
 from tocsin.web.accounts import views as accounts
-from tocsin.web.alerts import detail, link_page, not_called, opening
+from tocsin.web.alerts import create, detail, signed_link, why_not_notified
 from tocsin.web.alerts import views as alerts
 from tocsin.web.audit import views as audit
 from tocsin.web.calendar import views as calendar
@@ -15,17 +14,20 @@ from tocsin.web.client_tables import views as client_tables
 from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
+from tocsin.web.http import pwa
 from tocsin.web.imports import views as imports
 from tocsin.web.inbound import attachments, replay
 from tocsin.web.inbound import views as inbound
-from tocsin.web.integrations import bench, delayed, presets, tabs, trying, versions
+from tocsin.web.integrations import delayed, routing_presets, tabs, test_tab, versions
 from tocsin.web.integrations import views as integrations
+from tocsin.web.integrations.editor import rule_editor
 from tocsin.web.maintenance import views as maintenance
 from tocsin.web.me import absences as my_absences
-from tocsin.web.me import confirming, rules
+from tocsin.web.me import notification_rules, verify_contact
 from tocsin.web.me import shifts as my_shifts
 from tocsin.web.me import views as me
-from tocsin.web.oncall import board, feeds, holidays, overrides, schedules, stand_in, support_hours, swaps, timeline
+from tocsin.web.oncall import board, feeds, overrides, reassign_shift, swaps, timeline
+from tocsin.web.oncall.schedules import holidays, schedules, support_hours
 from tocsin.web.outbound import calls as outbound_calls
 from tocsin.web.outbound import tickets as outbound_tickets
 from tocsin.web.outbound import views as outbound
@@ -44,18 +46,18 @@ from tocsin.web.wall import views as wall
 from tocsin.web.workflows import runs as workflow_runs
 from tocsin.web.workflows import views as workflows
 
-handler400 = "tocsin.web.errors.bad_request"
-handler403 = "tocsin.web.errors.forbidden"
-handler404 = "tocsin.web.errors.not_found"
-handler500 = "tocsin.web.errors.failed"
+handler400 = "tocsin.web.http.errors.bad_request"
+handler403 = "tocsin.web.http.errors.forbidden"
+handler404 = "tocsin.web.http.errors.not_found"
+handler500 = "tocsin.web.http.errors.failed"
 
 _alerts = [
     path("", alerts.alert_list, name="alerts"),
-    path("new/", opening.new_alert, name="new_alert"),
+    path("new/", create.new_alert, name="new_alert"),
     path("bulk", alerts.bulk, name="alerts_bulk"),
     path("open-count", alerts.open_count, name="open_count"),
     path("<int:number>/", detail.alert_page, name="alert"),
-    path("<int:number>/not-called/", not_called.not_called, name="not_called"),
+    path("<int:number>/not-called/", why_not_notified.not_called, name="not_called"),
     path("<int:number>/buttons/<int:workflow_id>", workflow_runs.press, name="press_button"),
     path("<int:number>/ticket", outbound_tickets.make, name="make_ticket"),
     path("<int:number>/<slug:kind>", detail.command, name="alert_command"),
@@ -76,16 +78,16 @@ _integrations = [
     path("<int:number>/", integrations.integration, name="integration"),
     path("<int:number>/status", integrations.set_status, name="integration_status"),
     *(
-        path(f"<int:number>/{tab}/", bench.bench, {"tab": tab}, name=f"integration_{tab}")
+        path(f"<int:number>/{tab}/", rule_editor.bench, {"tab": tab}, name=f"integration_{tab}")
         for tab in ("mapping", "rules", "routing")  # of an integration
     ),
-    path("<int:number>/<slug:tab>/tries", bench.tries, name="integration_tries"),
+    path("<int:number>/<slug:tab>/tries", rule_editor.tries, name="integration_tries"),
     path("<int:number>/versions/", versions.versions, name="integration_versions"),
-    path("<int:number>/which/", presets.which, name="integration_which"),
+    path("<int:number>/which/", routing_presets.which, name="integration_which"),
     path("<int:number>/settings/", tabs.settings, name="integration_settings"),
-    path("<int:number>/test/", trying.test, name="integration_test"),
-    path("<int:number>/send-sample", trying.sample, name="send_sample"),
-    path("<int:number>/test-mailbox", trying.mailbox, name="test_mailbox"),
+    path("<int:number>/test/", test_tab.test, name="integration_test"),
+    path("<int:number>/send-sample", test_tab.sample, name="send_sample"),
+    path("<int:number>/test-mailbox", test_tab.mailbox, name="test_mailbox"),
     path("<int:number>/security/", tabs.security, name="integration_security"),
     path("<int:number>/guide/", tabs.guide, name="integration_guide"),
     path("<int:number>/delete/", tabs.delete, name="integration_delete"),
@@ -127,9 +129,9 @@ _me = [
     path("contact-methods/<int:number>/", me.contact_method, name="contact_method"),
     path("contact-methods/<int:number>/delete", me.delete_contact_method, name="delete_contact_method"),
     path("contact-methods/<int:number>/test", me.send_test, name="send_test"),
-    path("contact-methods/<int:number>/confirm/", confirming.confirm, name="confirm_contact_method"),
+    path("contact-methods/<int:number>/confirm/", verify_contact.confirm, name="confirm_contact_method"),
     path("contact-methods/<int:number>/move", me.move_contact_method, name="move_contact_method"),
-    path("rules/", rules.contact_rules, name="contact_rules"),
+    path("rules/", notification_rules.contact_rules, name="contact_rules"),
     path("shifts/", my_shifts.my_shifts, name="my_shifts"),
     path("absences/new/", my_absences.absence, name="new_absence"),
     path("absences/<int:number>/", my_absences.absence, name="absence"),
@@ -145,7 +147,7 @@ _me = [
 _on_call = [
     path("", board.board, name="on_call"),
     path("groups/<int:number>/", timeline.group_schedule, name="group_schedule"),
-    path("groups/<int:number>/stand-in/", stand_in.stand_in, name="stand_in"),
+    path("groups/<int:number>/stand-in/", reassign_shift.stand_in, name="stand_in"),
     path("swaps/<int:number>/<slug:verb>", swaps.answer, name="answer_swap"),
     path("overrides/<int:number>/", overrides.override, name="override"),
     path("overrides/<int:number>/delete/", overrides.delete, name="delete_override"),
@@ -266,11 +268,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("pause/", pause.pause, name="pause"),
     path("pause/end", pause.end, name="end_pause"),
     path("pause/banners", pause.banners, name="banners"),
-    path("service-worker.js", installable.service_worker, name="service_worker"),
-    path("offline/", installable.offline, name="offline"),
+    path("service-worker.js", pwa.service_worker, name="service_worker"),
+    path("offline/", pwa.offline, name="offline"),
     path("push/act", push.act, name="push_act"),
     path("push/changed", push.changed, name="push_changed"),
-    path("a/<str:token>", link_page.link_page, name="link_page"),
+    path("a/<str:token>", signed_link.link_page, name="link_page"),
     path("calendar/<str:token>.ics", calendar.feed, name="calendar_feed"),
     path("setup/<str:token>", accounts.setup, name="setup"),
     path("welcome/<str:token>", accounts.welcome, name="welcome"),

@@ -13,20 +13,22 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max, QuerySet
 
-from tocsin.access import audit, changes
+from tocsin.access import audit, config_audit
 from tocsin.access.audit import Actor
-from tocsin.core import configuration, database
+from tocsin.core.config import config_version
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.specs import Spec
+from tocsin.core.validation.object_reader import Spec
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
-from tocsin.people.named import free_name, group_of
-from tocsin.workflows import changed, loop, reactor, reading
-from tocsin.workflows import definition as definitions
-from tocsin.workflows.decide import End, Owner, Progress, decide
-from tocsin.workflows.definition import Definition, Names, References
+from tocsin.people.name_lookup import free_name, group_of
+from tocsin.workflows.definition import definition as definitions
+from tocsin.workflows.definition import definition_changes
+from tocsin.workflows.definition.definition import Definition, Names, References
 from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.run import listener, loader, tasks
+from tocsin.workflows.run.engine import End, Owner, Progress, decide
 from tocsin.workflows.states import RunStatus, TriggerKind
 
 type NamesById = Mapping[str, Mapping[int, str]]
@@ -107,7 +109,7 @@ def save_workflow(
     Raises Rejected that names the place of each problem.
     """
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         read = Spec(spec)
         name, group = free_name(read, Workflow, existing, "a workflow"), group_of(read)
         enabled = read.flag("enabled", True)
@@ -123,9 +125,9 @@ def save_workflow(
         row.trigger, row.definition = str(plan.trigger.on), definitions.stored(plan)
         row.save()
         if known is not None:
-            changed.settle(row.pk, known, plan, now)
-        changes.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
-    reactor.look_again()
+            definition_changes.settle(row.pk, known, plan, now)
+        config_audit.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
+    listener.look_again()
     return row
 
 
@@ -143,27 +145,27 @@ def _refuse_calls(read: Spec, plan: Definition, before: frozenset[int], may_call
 def delete_workflow(workflow: Workflow, *, actor: Actor, now: datetime) -> None:
     """Deletes a workflow with its runs. What waits is not done any more."""
     with transaction.atomic():
-        configuration.lock()
-        changes.record("workflow", workflow, workflow_spec(workflow), None, actor=actor, now=now)
+        config_version.lock()
+        config_audit.record("workflow", workflow, workflow_spec(workflow), None, actor=actor, now=now)
         workflow.delete()
-    reactor.look_again()
+    listener.look_again()
 
 
 def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: Actor, now: datetime) -> None:
     """Switches a workflow on or off. What waits while it is off ends when it is due."""
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         before = workflow_spec(workflow)
         workflow.is_enabled = is_enabled
         workflow.save(update_fields=["is_enabled"])
-        changes.record("workflow", workflow, before, workflow_spec(workflow), actor=actor, now=now)
-    reactor.look_again()
+        config_audit.record("workflow", workflow, before, workflow_spec(workflow), actor=actor, now=now)
+    listener.look_again()
 
 
 def move(workflow: Workflow, by: int, *, actor: Actor, now: datetime) -> None:
     """Moves a workflow so many places down (negative: up) among all; the others make room."""
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         rows = list(Workflow.objects.select_related("group"))
         order = [row.pk for row in rows]
         at = order.index(workflow.pk)
@@ -176,8 +178,8 @@ def move(workflow: Workflow, by: int, *, actor: Actor, now: datetime) -> None:
                 before = workflow_spec(row)
                 row.position = place
                 row.save(update_fields=["position"])
-                changes.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
-    reactor.look_again()
+                config_audit.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
+    listener.look_again()
 
 
 def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datetime) -> Run:
@@ -189,7 +191,7 @@ def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datet
     if plan.trigger.on is not TriggerKind.MANUAL:
         raise Rejected("not_possible", f"{workflow.name} is no button: it runs by itself.")
     with database.transaction() as connection:
-        found = reading.facts(connection, [alert_id]).get(alert_id)
+        found = loader.facts(connection, [alert_id]).get(alert_id)
         if found is None:
             raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
         cause = f"{user.display_name} pressed {workflow.name}."
@@ -204,7 +206,7 @@ def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datet
         ).fetchone()
         assert number is not None
         # No hint: it is carried out here and now, and the loop finds it only should this process stop in between.
-    loop.look_at(number[0], now)
+    tasks.look_at(number[0], now)
     return Run.objects.get(pk=number[0])
 
 

@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.name_field import validate_name
+from tocsin.core.validation.name_validator import validate_name
 from tocsin.workflows.states import RunStatus
 
 #: In which order workflows are shown, and go: of two with the same position by their names.
@@ -24,7 +24,7 @@ class Workflow(models.Model):
     position = models.IntegerField(default=0, db_default=0)
     #: Of the definition, so that those of a kind are found.
     trigger = models.TextField()
-    #: As `workflows.definition` writes it; users, groups and whatever else is named, by id.
+    #: As `workflows.definition.definition` writes it; users, groups and whatever else is named, by id.
     definition = models.JSONField()
     created_at = models.DateTimeField()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tocsin.demo_halo.api import Reply
-from tocsin.demo_halo.hooks import CUSTOM, EVENT_ONLY, FULL, FULL_LINKED, SMALL
-from tocsin.demo_halo.server import HaloServer, running
-from tocsin.demo_halo.state import API_AGENT, DESK_AGENT, EVENTS, UNASSIGNED, Halo, Happened
+from tocsin.fake_halo.api import Reply
+from tocsin.fake_halo.hooks import CUSTOM, EVENT_ONLY, FULL, FULL_LINKED, SMALL
+from tocsin.fake_halo.server import HaloServer, running
+from tocsin.fake_halo.state import API_AGENT, DESK_AGENT, EVENTS, UNASSIGNED, Halo, Happened
 
 #: What Halo answers when a query takes too long.
 TIMEOUT = Reply(504, b"<html><body><h1>504 Gateway Time-out</h1></body></html>")

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tocsin.alerts.lifecycle import apply, how_it_stands, parent_ended, parent_returned
-from tocsin.alerts.orders import (
+from tocsin.alerts.commands import (
     SYSTEM,
     Acknowledge,
     Actor,
@@ -30,6 +29,7 @@ from tocsin.alerts.orders import (
     Unassign,
     Undo,
 )
+from tocsin.alerts.lifecycle import apply, how_it_stands, parent_ended, parent_returned
 from tocsin.alerts.states import LIVE, ActorKind, AlertStatus, EventKind, Priority, Via
 from tocsin.core.errors import Rejected
 

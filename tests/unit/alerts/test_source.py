@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tocsin.alerts.orders import Acknowledged, Actor, AlertState
+from tocsin.alerts.commands import Acknowledged, Actor, AlertState
 from tocsin.alerts.source import Agent, agent_changed, refresh
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 

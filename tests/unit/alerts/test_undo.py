@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.alerts.lifecycle import apply
-from tocsin.alerts.orders import (
+from tocsin.alerts.commands import (
     Acknowledge,
     Acknowledged,
     Actor,
@@ -32,6 +31,7 @@ from tocsin.alerts.orders import (
     Unassign,
     Undo,
 )
+from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.errors import Rejected
 

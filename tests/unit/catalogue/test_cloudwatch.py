@@ -13,11 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from tocsin.catalogue.code import Payload
+from tocsin.catalogue.hooks import Payload
 from tocsin.catalogue.kinds import cloudwatch, load_kinds
 from tocsin.core.errors import Permanent
-from tocsin.inbound import greetings
-from tocsin.inbound.reception import Refusal
+from tocsin.inbound.http import sender_verification
+from tocsin.inbound.http.ingest_service import Refusal
 
 AT = datetime(2026, 11, 24, 2, 10, 42, tzinfo=UTC)
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -213,12 +213,12 @@ def test_nothing_else_is_a_question(amazon: Amazon, pem: str, type: str | None) 
 
 
 def test_each_message_of_a_request_must_be_signed(amazon: Amazon, pem: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(greetings, "fetch", amazon.fetch)
+    monkeypatch.setattr(sender_verification, "fetch", amazon.fetch)
     code = load_kinds()["cloudwatch"].code
     right = notification(pem)
-    greetings.require_genuine(code, [right, right], {})
+    sender_verification.require_genuine(code, [right, right], {})
     with pytest.raises(Refusal) as caught:
-        greetings.require_genuine(code, [right, {**right, "Subject": "forged"}], {})
+        sender_verification.require_genuine(code, [right, {**right, "Subject": "forged"}], {})
     assert (caught.value.status, caught.value.code) == (403, "not_the_sender")
 
 
@@ -230,12 +230,12 @@ def test_amazon_that_cannot_be_reached_is_asked_again_later_and_what_is_no_certi
     def away(url: str) -> bytes:
         raise Permanent("It answered 404.")
 
-    monkeypatch.setattr(greetings, "fetch", away)
+    monkeypatch.setattr(sender_verification, "fetch", away)
     with pytest.raises(Refusal, match="404"):
-        greetings.require_genuine(code, [notification(pem)], {})
-    monkeypatch.setattr(greetings, "fetch", Amazon(b"<html>").fetch)
+        sender_verification.require_genuine(code, [notification(pem)], {})
+    monkeypatch.setattr(sender_verification, "fetch", Amazon(b"<html>").fetch)
     with pytest.raises(Refusal, match="cannot be checked"):
-        greetings.require_genuine(code, [notification(pem)], {})
+        sender_verification.require_genuine(code, [notification(pem)], {})
 
 
 def test_the_alarm_inside_is_read_and_what_a_sender_writes_beside_it_counts_for_nothing(pem: str) -> None:

@@ -10,10 +10,10 @@ import pytest
 from django.conf import settings
 
 from tests.unit.catalogue.test_samples import Desk, post
-from tocsin.catalogue import code, scaffold
+from tocsin.catalogue import hooks, scaffold
 from tocsin.catalogue.kinds import Category, Kind, clean_settings, family, kinds_in, load_kinds, table
 from tocsin.core.errors import Rejected
-from tocsin.inbound.reading import Definition, compile_reader
+from tocsin.inbound.config.normalizer import Definition, compile_reader
 
 URL = "https://tocsin.example/in/0123456789abcdef0123456789abcdef"
 HALO = load_kinds()["haloitsm"]
@@ -247,7 +247,7 @@ def test_a_kind_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_code_without_any_of_the_known_functions_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="none of the functions"):
-        code.load("__init__")
+        hooks.load("__init__")
 
 
 def _kind_with(kind: str) -> Kind:

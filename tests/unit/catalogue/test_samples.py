@@ -10,11 +10,11 @@ import pytest
 
 from tocsin.catalogue.kinds import Category, Expectation, Kind, Sample, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.elements import elements_of
-from tocsin.inbound.mapping.mapped import Mapped
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.reading import Definition, Reader, Reading, compile_reader
-from tocsin.inbound.rules import Intent
+from tocsin.inbound.config.normalizer import Definition, Reader, Reading, compile_reader
+from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.parsing.payload_splitting import elements_of
 
 #: A kind that is the same as another has that one's samples, which are tried once.
 ALL = [(kind, sample) for kind in load_kinds().values() if not kind.same_as for sample in kind.samples]

@@ -11,7 +11,7 @@ import typer
 
 import tocsin
 from tocsin.cli.main import app, run
-from tocsin.core import config
+from tocsin.core.config import environment
 
 
 def commands(command: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -46,11 +46,11 @@ def test_a_command_in_a_shell_takes_no_other_database_than_the_service_does(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("TOCSIN_DATABASE_URL", raising=False)
     monkeypatch.delenv("TOCSIN_DATA_DIR", raising=False)
-    monkeypatch.setattr(config, "default_data_dir", lambda: tmp_path / "data")
+    monkeypatch.setattr(environment, "default_data_dir", lambda: tmp_path / "data")
     assert run(["backup", str(tmp_path / "state"), "--no-passphrase"]) == 1
     assert f"set -a; . {file}; set +a" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
-    config.current.cache_clear()
+    environment.current.cache_clear()
 
 
 def test_the_commands_of_this_part_are_there() -> None:

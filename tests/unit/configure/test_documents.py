@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.configure import documents, export
-from tocsin.configure.documents import Document
+from tocsin.configure import export, yaml_loader
+from tocsin.configure.yaml_loader import Document
 from tocsin.core.errors import Rejected
 
 
 def parse(text: bytes | str) -> Document:
-    return documents.parse(text, "f.yaml", Path())
+    return yaml_loader.parse(text, "f.yaml", Path())
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -129,7 +129,7 @@ def test_a_place_has_its_line_or_that_of_what_is_nearest_above_it(base: Any, pla
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(Rejected, match="cannot be read"):
-            documents.read(path)
+            yaml_loader.read(path)
 
 
 @given(st.text(max_size=300) | st.binary(max_size=300))

@@ -1,4 +1,4 @@
-"""An HTTP server of `core.http_server` that really listens, for tests of what clients may do to it."""
+"""An HTTP server of `core.net.http_server` that really listens, for tests of what clients may do to it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tocsin.core.connection_table import ConnectionLimits
-from tocsin.core.http_server import listen, make_server
+from tocsin.core.net.connection_table import ConnectionLimits
+from tocsin.core.net.http_server import listen, make_server
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.core.config import ConfigError, LogFormat, read
+from tocsin.core.config.environment import ConfigError, LogFormat, read
 
 
 def test_without_variables_everything_has_its_default() -> None:

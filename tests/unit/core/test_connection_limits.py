@@ -13,9 +13,11 @@ import pytest
 
 from tests.unit.core.listening import is_closed, limits, read_answer, serving
 from tocsin.asgi import FrontDoor
-from tocsin.core import config, descriptors, http_server
-from tocsin.core.client_limits import ClientLimit
-from tocsin.core.http import Bodies, Busy, Gone, refuse
+from tocsin.core.config import environment
+from tocsin.core.net import http_server
+from tocsin.core.net.asgi import Bodies, Busy, Gone, refuse
+from tocsin.core.net.client_limits import ClientLimit
+from tocsin.core.runtime import descriptors
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -47,10 +49,10 @@ def held(forwarded: bytes = b"") -> bytes:
 @pytest.fixture
 def trusted_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TOCSIN_TRUSTED_PROXIES", "127.0.0.1")
-    config.current.cache_clear()
+    environment.current.cache_clear()
     yield
     monkeypatch.undo()
-    config.current.cache_clear()
+    environment.current.cache_clear()
 
 
 def open_idle(connect: Callable[[], socket.socket], count: int) -> list[socket.socket]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.core import config, crypto
+from tocsin.core.config import crypto, environment
 from tocsin.core.errors import Permanent
 
 
@@ -17,11 +17,11 @@ from tocsin.core.errors import Permanent
 def use_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     def use(keys: str) -> None:
         monkeypatch.setenv("TOCSIN_SECRET_KEY", keys)
-        config.current.cache_clear()
+        environment.current.cache_clear()
 
     yield use
     monkeypatch.undo()
-    config.current.cache_clear()
+    environment.current.cache_clear()
 
 
 def test_a_secret_comes_back_after_the_key_was_rotated(use_keys: Callable[[str], None]) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.core import csv_text
 from tocsin.core.errors import Rejected
+from tocsin.core.validation import csv_text
 
 FORMULAS = [
     "=1+1",

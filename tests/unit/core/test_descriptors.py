@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.unit.core.listening import read_answer
-from tocsin.core import descriptors
+from tocsin.core.runtime import descriptors
 from tocsin.operate.checks import machine
 
 _PROGRAM = """
@@ -45,7 +45,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 from tests.unit.core.listening import read_answer
 from tocsin.core import descriptors
 descriptors.raise_limit()
-from tocsin.core.http_server import listen, make_server
+from tocsin.core.net.http_server import listen, make_server
 
 async def app(scope, receive, send):
     opened = [open("/dev/null") for _ in range(16)]

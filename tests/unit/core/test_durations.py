@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.core.durations import parse, say, say_ago, write
 from tocsin.core.errors import Rejected
+from tocsin.core.validation.durations import parse, say, say_ago, write
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from datetime import timedelta
 import pytest
 
 from tests.doubles.http import Response, http_double
-from tocsin.core import config, egress
+from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net import egress
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
@@ -20,8 +21,8 @@ LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 @pytest.fixture
 def allow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def to(*networks: str) -> None:
-        changed = replace(config.current(), allow_targets=tuple(ipaddress.ip_network(n) for n in networks))
-        monkeypatch.setattr(config, "current", lambda: changed)
+        changed = replace(environment.current(), allow_targets=tuple(ipaddress.ip_network(n) for n in networks))
+        monkeypatch.setattr(environment, "current", lambda: changed)
 
     return to
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tocsin.asgi import FrontDoor, for_django
-from tocsin.core import config, http
-from tocsin.pages import process
+from tocsin.core.config import environment
+from tocsin.core.net import asgi
+from tocsin.web_process import process
 
 
 def scope(headers: Iterable[tuple[bytes, bytes]] = (), peer: str = "127.0.0.1") -> dict[str, Any]:
@@ -22,14 +23,14 @@ def scope(headers: Iterable[tuple[bytes, bytes]] = (), peer: str = "127.0.0.1") 
 def behind_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TOCSIN_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8")
     monkeypatch.setenv("TOCSIN_BASE_URL", "https://tocsin.example.org")
-    config.current.cache_clear()
+    environment.current.cache_clear()
     yield
     monkeypatch.undo()
-    config.current.cache_clear()
+    environment.current.cache_clear()
 
 
-def read(chunks: list[dict[str, Any]], headers: Iterable[tuple[bytes, bytes]] = ()) -> tuple[bytes, http.Bodies]:
-    bodies = http.Bodies()
+def read(chunks: list[dict[str, Any]], headers: Iterable[tuple[bytes, bytes]] = ()) -> tuple[bytes, asgi.Bodies]:
+    bodies = asgi.Bodies()
     left = iter(chunks)
 
     async def receive() -> dict[str, Any]:
@@ -51,30 +52,30 @@ def test_a_body_in_pieces_is_read_whole_and_counted_until_it_is_done_with() -> N
 
 
 def test_a_body_over_the_limit_is_refused_by_what_it_declares_and_by_what_it_is() -> None:
-    with pytest.raises(http.TooLarge):
-        read([], [(b"content-length", str(http.MAX_BODY + 1).encode())])
-    piece = b"x" * (http.MAX_BODY // 2 + 1)
-    with pytest.raises(http.TooLarge):
+    with pytest.raises(asgi.TooLarge):
+        read([], [(b"content-length", str(asgi.MAX_BODY + 1).encode())])
+    piece = b"x" * (asgi.MAX_BODY // 2 + 1)
+    with pytest.raises(asgi.TooLarge):
         read([chunk(piece, more=True), chunk(piece)])
 
 
 def test_a_sender_that_leaves_in_the_middle_leaves_nothing_behind() -> None:
-    bodies = http.Bodies()
+    bodies = asgi.Bodies()
     left = iter([chunk(b"abc", more=True), {"type": "http.disconnect"}])
 
     async def receive() -> dict[str, Any]:
         return next(left)
 
-    with pytest.raises(http.Gone):
+    with pytest.raises(asgi.Gone):
         asyncio.run(bodies.read(scope(), receive))
     assert bodies.in_flight == 0
 
 
 def test_forwarding_headers_are_believed_from_trusted_proxies_only(behind_proxy: None) -> None:
     forwarded = [(b"x-forwarded-for", b"198.51.100.7, 203.0.113.9, 10.1.1.1")]
-    assert http.client_address(scope(forwarded)) == "203.0.113.9"
-    assert http.client_address(scope(forwarded, peer="192.0.2.1")) == "192.0.2.1"
-    assert http.client_address(scope([(b"x-forwarded-for", b"garbage")])) == "127.0.0.1"
+    assert asgi.client_address(scope(forwarded)) == "203.0.113.9"
+    assert asgi.client_address(scope(forwarded, peer="192.0.2.1")) == "192.0.2.1"
+    assert asgi.client_address(scope([(b"x-forwarded-for", b"garbage")])) == "127.0.0.1"
 
 
 def test_a_sender_who_forwards_for_somebody_is_not_believed_where_the_proxy_adds_a_header_of_its_own(
@@ -82,7 +83,7 @@ def test_a_sender_who_forwards_for_somebody_is_not_believed_where_the_proxy_adds
 ) -> None:
     """HAProxy's `option forwardfor` adds a second header behind the one that the sender made up."""
     forwarded = [(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-for", b"203.0.113.9")]
-    assert http.client_address(scope(forwarded)) == "203.0.113.9"
+    assert asgi.client_address(scope(forwarded)) == "203.0.113.9"
     told = for_django(scope([(b"x-forwarded-proto", b"http"), (b"x-forwarded-proto", b"https")]))
     assert [value for key, value in told["headers"] if key == b"x-tocsin-proto"] == [b"https"]
 
@@ -91,21 +92,21 @@ HERE = (b"host", b"localhost:8686")
 
 
 def test_a_request_with_forwarding_headers_is_never_from_this_machine() -> None:
-    assert http.is_loopback(scope([HERE]))
+    assert asgi.is_loopback(scope([HERE]))
     for name in (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"):
-        assert not http.is_loopback(scope([HERE, (name, b"127.0.0.1")]))
-    assert not http.is_loopback(scope([HERE], peer="192.0.2.1"))
+        assert not asgi.is_loopback(scope([HERE, (name, b"127.0.0.1")]))
+    assert not asgi.is_loopback(scope([HERE], peer="192.0.2.1"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8686", "[::1]:8686", "localhost", "127.0.0.9"])
 def test_loopback_request_names_loopback_as_host(host: str) -> None:
-    assert http.is_loopback(scope([(b"host", host.encode())]))
+    assert asgi.is_loopback(scope([(b"host", host.encode())]))
 
 
 @pytest.mark.parametrize("host", ["tocsin.example.org", "192.0.2.1", "", "[", "localhost.example.org"])
 def test_request_for_another_host_is_not_loopback(host: str) -> None:
-    assert not http.is_loopback(scope([(b"host", host.encode())]))
-    assert not http.is_loopback(scope())
+    assert not asgi.is_loopback(scope([(b"host", host.encode())]))
+    assert not asgi.is_loopback(scope())
 
 
 @pytest.mark.parametrize(
@@ -121,12 +122,12 @@ def test_nothing_is_loopback_behind_a_public_address(
 ) -> None:
     """A proxy without forwarding headers calls from loopback, and names loopback as the host."""
     monkeypatch.setenv(name, value)
-    config.current.cache_clear()
+    environment.current.cache_clear()
     try:
-        assert http.is_loopback(scope([HERE])) is is_open
+        assert asgi.is_loopback(scope([HERE])) is is_open
     finally:
         monkeypatch.undo()
-        config.current.cache_clear()
+        environment.current.cache_clear()
 
 
 def test_django_hears_the_public_host_whatever_the_request_says(behind_proxy: None) -> None:
@@ -181,7 +182,7 @@ def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
     assert asyncio.run(story()) == b"a piece" * 100
 
 
-async def _nothing(scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
+async def _nothing(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
     raise AssertionError("This request goes no further")
 
 
@@ -189,7 +190,7 @@ async def _nothing(scope: http.Scope, receive: http.Receive, send: http.Send) ->
 def test_what_the_front_door_refuses_of_the_api_has_the_shape_of_the_apis_errors(
     length: bytes, status: int, code: str
 ) -> None:
-    door = FrontDoor(bodies=http.Bodies(max_in_flight=1000), probes=_nothing, pages=_nothing)
+    door = FrontDoor(bodies=asgi.Bodies(max_in_flight=1000), probes=_nothing, pages=_nothing)
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:

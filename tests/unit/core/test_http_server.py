@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tocsin.core import http_server
-from tocsin.core.http_server import LONGEST_HEADER, listen, make_server
+from tocsin.core.net import http_server
+from tocsin.core.net.http_server import LONGEST_HEADER, listen, make_server
 
 #: More than any socket buffer of a machine holds.
 LARGE = 64 * 1024 * 1024

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tocsin.core import http_server
-from tocsin.core.http import AnswerWhole
-from tocsin.core.http_server import LARGEST_IN_PIECES, MAX_OWED, Server, listen, make_server
+from tocsin.core.net import http_server
+from tocsin.core.net.asgi import AnswerWhole
+from tocsin.core.net.http_server import LARGEST_IN_PIECES, MAX_OWED, Server, listen, make_server
 
 
 @dataclass

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from tests.doubles.imap import imap_double
-from tocsin.core import imap
 from tocsin.core.errors import Temporary
-from tocsin.core.imap import Account, Mailbox, Security
+from tocsin.core.net import imap
+from tocsin.core.net.imap import Account, Mailbox, Security
 
 
 @pytest.mark.parametrize("drips_at", ["GREETING", "SELECT", "NOOP", "SEARCH", "(RFC822.SIZE)", "STORE"])

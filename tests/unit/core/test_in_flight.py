@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from psycopg.errors import DataError, OperationalError
 
-from tocsin.core.in_flight import Deadline, InFlight
+from tocsin.core.runtime.job_pool import Deadline, InFlight
 
 
 class Written:
@@ -186,7 +186,7 @@ def test_a_job_started_again_keeps_its_own_result() -> None:
 def test_a_hanging_thread_keeps_no_process_from_ending() -> None:
     script = (
         "import threading\n"
-        "from tocsin.core.daemon_threads import DaemonThreads\n"
+        "from tocsin.core.runtime.daemon_threads import DaemonThreads\n"
         "begun = threading.Event()\n"
         "pool = DaemonThreads(1, 'hangs')\n"
         "pool.submit(lambda: (begun.set(), threading.Event().wait()))\n"

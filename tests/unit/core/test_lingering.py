@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.unit.core.listening import is_closed, read_answer, serving
-from tocsin.core import lingering
-from tocsin.core.http import MAX_BODY, Bodies, TooLarge, refuse
+from tocsin.core.net import lingering
+from tocsin.core.net.asgi import MAX_BODY, Bodies, TooLarge, refuse
 
 #: More than the sockets' buffers hold.
 LARGE = 16 * 1024 * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.core.logs import masked
+from tocsin.core.runtime.logs import masked
 
 
 @pytest.mark.parametrize(

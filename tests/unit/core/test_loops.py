@@ -8,7 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from tocsin.core.loops import Loop, Worker
+from tocsin.core.runtime.periodic_tasks import Loop, Worker
 
 HOUR = timedelta(hours=1)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tocsin.core import processors
-from tocsin.core.processors import PLACING, STAY, SameProcessor, roam
+from tocsin.core.runtime import cpu_affinity
+from tocsin.core.runtime.cpu_affinity import PLACING, STAY, SameProcessor, roam
 
 ANYWHERE = os.sched_getaffinity(0)
 
@@ -104,7 +104,7 @@ def test_a_leader_that_has_ended_and_a_system_that_forbids_it_are_no_failure(mon
 
 
 def test_where_there_is_only_one_processor_nothing_is_done(leader: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processors, "_ANYWHERE", frozenset({min(ANYWHERE)}))
+    monkeypatch.setattr(cpu_affinity, "_ANYWHERE", frozenset({min(ANYWHERE)}))
     seconds = Seconds()
     together = SameProcessor(leader, seconds)
     together.share()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.core import secret_urls
+from tocsin.core.config import secret_urls
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.specs import Spec
+from tocsin.core.validation.object_reader import Spec
 
 
 def problems(spec: Spec) -> dict[str, str]:

@@ -9,17 +9,17 @@ import pytest
 
 from tests.unit.escalation.world import BOB, DESK, NAMES, World, plan, roster
 from tocsin.alerts.states import EventKind, Priority
-from tocsin.core.specs import Spec
-from tocsin.escalation.conditions import problem, read
-from tocsin.escalation.policy import parse
-from tocsin.escalation.ready_made import ready_made
-from tocsin.escalation.steps import Names
-from tocsin.oncall import windows
-from tocsin.oncall.support_hours import SupportHours
+from tocsin.core.validation.object_reader import Spec
+from tocsin.escalation.policy.conditions import problem, read
+from tocsin.escalation.policy.policy import parse
+from tocsin.escalation.policy.policy_templates import ready_made
+from tocsin.escalation.policy.steps import Names
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.support_hours import SupportHours
 
 #: A Tuesday, 10:15 and 23:15 in Zurich.
 DAY, NIGHT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC), datetime(2026, 11, 24, 22, 15, tzinfo=UTC)
-OFFICE = windows.load([{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}])
+OFFICE = weekly_windows.load([{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}])
 HOURS = {30: SupportHours("Office", ZoneInfo("Europe/Zurich"), OFFICE)}
 BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe/Zurich"}
 

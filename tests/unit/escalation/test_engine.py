@@ -20,10 +20,10 @@ from tests.unit.escalation.world import (
     plan,
     roster,
 )
-from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.states import EventKind
-from tocsin.escalation.forecast import next_step, play
-from tocsin.escalation.runs import Pause, RunStatus, TellWhy
+from tocsin.escalation.actions.forecast import next_step, play
+from tocsin.escalation.run.run_state import Pause, RunStatus, TellWhy
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.support.properties import examples
 from tests.unit.escalation.test_policy_definition import plans
 from tests.unit.escalation.world import ALICE, BOB, CAROL, NAMES, T0, World, actor, minutes, roster
-from tocsin.alerts.orders import (
+from tocsin.alerts.commands import (
     Acknowledge,
     Assign,
     Cancel,
@@ -28,12 +28,12 @@ from tocsin.alerts.orders import (
 )
 from tocsin.alerts.states import LIVE
 from tocsin.core.errors import Rejected
-from tocsin.escalation.engine import advance
-from tocsin.escalation.policy import PolicyPlan
-from tocsin.escalation.runs import Pause, RunStatus
-from tocsin.escalation.steps import Step
-from tocsin.escalation.targets import Roster
-from tocsin.notify.ways import AS_THEY_LIKE
+from tocsin.escalation.policy.policy import PolicyPlan
+from tocsin.escalation.policy.steps import Step
+from tocsin.escalation.run.engine import advance
+from tocsin.escalation.run.run_state import Pause, RunStatus
+from tocsin.escalation.run.target_resolution import Roster
+from tocsin.notify.rules.notification_rules import AS_THEY_LIKE
 
 PEOPLE = st.lists(st.sampled_from(sorted(NAMES)), unique=True, max_size=3).map(tuple)
 ROSTERS: st.SearchStrategy[Roster] = st.builds(

@@ -20,8 +20,8 @@ from tests.unit.escalation.world import (
     plan,
     roster,
 )
-from tocsin.alerts.lifecycle import apply
-from tocsin.alerts.orders import (
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import (
     Acknowledge,
     Acknowledged,
     Actor,
@@ -39,13 +39,13 @@ from tocsin.alerts.orders import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.source import Agent, agent_changed
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.escalation.follow import follow, raise_priority, reroute
-from tocsin.escalation.forecast import next_step
-from tocsin.escalation.runs import Decision, Pause, RunStatus, TellWhy
-from tocsin.escalation.standing import begin
+from tocsin.escalation.actions.forecast import next_step
+from tocsin.escalation.run.alert_transitions import follow, raise_priority, reroute
+from tocsin.escalation.run.run_state import Decision, Pause, RunStatus, TellWhy
+from tocsin.escalation.run.run_status import begin
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
 STOP = {"acknowledge": {"effect": "stop"}}

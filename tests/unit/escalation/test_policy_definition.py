@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.escalation.conditions import Between, Condition
-from tocsin.escalation.policy import AcknowledgeEffect, AtEnd, PolicyPlan, load, parse, references, store, write
-from tocsin.escalation.steps import IfEmpty, Names, Step
-from tocsin.notify.ways import AS_THEY_LIKE, Calling, Rule
-from tocsin.oncall.windows import Window
-from tocsin.people.members import MemberRole
+from tocsin.escalation.policy.conditions import Between, Condition
+from tocsin.escalation.policy.policy import AcknowledgeEffect, AtEnd, PolicyPlan, load, parse, references, store, write
+from tocsin.escalation.policy.steps import IfEmpty, Names, Step
+from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, Calling, Rule
+from tocsin.oncall.calculation.weekly_windows import Window
+from tocsin.people.member_roles import MemberRole
 
 NAMES = Names(
     users={"alice": 1, "bob": 2},

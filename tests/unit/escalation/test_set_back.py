@@ -11,12 +11,12 @@ from tests.support.properties import examples
 from tests.unit.escalation.test_engine_properties import ROSTERS, commands
 from tests.unit.escalation.test_policy_definition import plans
 from tests.unit.escalation.world import ALICE, CAROL, T0, World, actor, minutes, plan
-from tocsin.alerts.orders import Acknowledge, Hold
+from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.core.errors import Rejected
-from tocsin.escalation.policy import PolicyPlan
-from tocsin.escalation.runs import Pause
-from tocsin.escalation.set_back import acknowledged, earlier
-from tocsin.escalation.targets import Roster
+from tocsin.escalation.clock_rollback import acknowledged, earlier
+from tocsin.escalation.policy.policy import PolicyPlan
+from tocsin.escalation.run.run_state import Pause
+from tocsin.escalation.run.target_resolution import Roster
 
 
 def set_back(world: World, by: timedelta) -> World:

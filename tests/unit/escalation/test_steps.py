@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.unit.escalation.world import ALICE, BOB, CAROL, DAVE, DESK, ERIN, NETWORK, World, actor, plan, roster
-from tocsin.alerts.orders import Acknowledge, Assign, Escalate
+from tocsin.alerts.commands import Acknowledge, Assign, Escalate
 from tocsin.alerts.states import EventKind
-from tocsin.escalation import forecast
-from tocsin.escalation.runs import RunStatus, TellWhy
-from tocsin.escalation.targets import Facts, OnSchedule, Roster, Successor
+from tocsin.escalation.actions import forecast
+from tocsin.escalation.run.run_state import RunStatus, TellWhy
+from tocsin.escalation.run.target_resolution import Facts, OnSchedule, Roster, Successor
 
 EVERYBODY = {"everybody": True}
 

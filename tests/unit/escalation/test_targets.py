@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.unit.escalation.world import ALICE, CAROL, DESK, ERIN, T0, plan, roster
-from tocsin.escalation.policy import RECIPIENTS_ONLY
-from tocsin.escalation.targets import Roster, managers, problem_with_reach
+from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
+from tocsin.escalation.run.target_resolution import Roster, managers, problem_with_reach
 
 
 def test_a_policy_that_reaches_somebody_in_any_step_has_no_problem() -> None:

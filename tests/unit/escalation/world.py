@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.commands import Actor, AlertState, Command, LastEvent, NewEvent, Transition
 from tocsin.alerts.lifecycle import apply
-from tocsin.alerts.orders import Actor, AlertState, Command, LastEvent, NewEvent, Transition
-from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.escalation.engine import advance
-from tocsin.escalation.follow import follow
-from tocsin.escalation.policy import PolicyPlan, parse
-from tocsin.escalation.runs import CancelPages, Decision, Pause, RunState, Tell, from_row, to_row
-from tocsin.escalation.standing import begin
-from tocsin.escalation.steps import Names
-from tocsin.escalation.targets import Contact, Duty, Roster
-from tocsin.notify.ways import Method, Person
-from tocsin.people.members import MemberRole
+from tocsin.escalation.policy.policy import PolicyPlan, parse
+from tocsin.escalation.policy.steps import Names
+from tocsin.escalation.run.alert_transitions import follow
+from tocsin.escalation.run.engine import advance
+from tocsin.escalation.run.run_state import CancelPages, Decision, Pause, RunState, Tell, from_row, to_row
+from tocsin.escalation.run.run_status import begin
+from tocsin.escalation.run.target_resolution import Contact, Duty, Roster
+from tocsin.notify.rules.notification_rules import Method, Person
+from tocsin.people.member_roles import MemberRole
 
 T0 = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 PRIMARY, SECONDARY, MANAGER = MemberRole

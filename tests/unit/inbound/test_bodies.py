@@ -6,7 +6,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.inbound.bodies import LARGEST, MARK, PACKED_FROM, PACKED_TO, body_of, kept
+from tocsin.inbound.body_compression import LARGEST, MARK, PACKED_FROM, PACKED_TO, body_of, kept
 
 SAID = b'{"summary": "VPN down", "client": "Acme", "details": "The gateway does not answer."}'
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.comparisons import Operator
-from tocsin.inbound.conditions import compile_condition
-from tocsin.inbound.mapping.compiled import compile_mapping
-from tocsin.inbound.mapping.mapped import Mapped
+from tocsin.inbound.expressions.comparisons import Operator
+from tocsin.inbound.expressions.conditions import compile_condition
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.mapping.mapping import compile_mapping
 
 MAPPING = compile_mapping(
     {

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.decode import MAX_DEPTH, MAX_ELEMENTS, Decoded, decode
+from tocsin.inbound.parsing.decode import MAX_DEPTH, MAX_ELEMENTS, Decoded, decode
 
 MIB = 1024 * 1024
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.properties import examples
-from tocsin.catalogue.code import Code, Headers, Payload
+from tocsin.catalogue.hooks import Code, Headers, Payload
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.decode import decode
-from tocsin.inbound.elements import elements_of
-from tocsin.inbound.formats import xml_text
-from tocsin.inbound.loop import element_of
+from tocsin.inbound.parsing import xml_text
+from tocsin.inbound.parsing.decode import decode
+from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.processing.drain import element_of
 
 KINDS = load_kinds()
 GROUP = b'{"receiver": "r", "alerts": [{"fingerprint": "a", "status": "firing"}, {"fingerprint": "b"}, 7]}'

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.formats.encodings import is_packed, unpacked
+from tocsin.inbound.parsing.encodings import is_packed, unpacked
 
 MOST = 5 * 1024 * 1024
 

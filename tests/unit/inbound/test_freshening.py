@@ -6,10 +6,10 @@ import pytest
 
 from tocsin.catalogue.kinds import Kind, Sample, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.elements import elements_of
-from tocsin.inbound.freshening import freshened
-from tocsin.inbound.passes import Pass
-from tocsin.inbound.reading import Definition, Reader, Reading, compile_reader
+from tocsin.inbound.config.normalizer import Definition, Reader, Reading, compile_reader
+from tocsin.inbound.http.test_token import Pass
+from tocsin.inbound.inspect.sample_ids import freshened
+from tocsin.inbound.parsing.payload_splitting import elements_of
 
 KINDS = list(load_kinds().values())
 ONE, OTHER = Pass(1, 0xABCDEF0123456789), Pass(1, 0x1234567890ABCDEF)

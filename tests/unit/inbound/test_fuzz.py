@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tests.support.properties import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound import elements as kinds_elements
-from tocsin.inbound.decode import Element
-from tocsin.inbound.reading import Definition, Reader, compile_reader
-from tocsin.inbound.trace import explain
+from tocsin.inbound.config.normalizer import Definition, Reader, compile_reader
+from tocsin.inbound.inspect.trace import explain
+from tocsin.inbound.parsing import payload_splitting as kinds_elements
+from tocsin.inbound.parsing.decode import Element
 
 OWN = Definition(
     mapping={

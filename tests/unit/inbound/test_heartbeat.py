@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.properties import examples
-from tocsin.inbound.heartbeat import (
+from tocsin.inbound.heartbeats.schedule import (
     Health,
     Monitor,
     Ping,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.support.properties import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.elements import elements_of
-from tocsin.inbound.mail import message as mail
-from tocsin.inbound.reading import Definition, compile_reader
+from tocsin.inbound.config.normalizer import Definition, compile_reader
+from tocsin.inbound.parsing import mime_parser as mail
+from tocsin.inbound.parsing.payload_splitting import elements_of
 
 EMAIL = load_kinds()["email"]
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.mapping.compiled import compile_mapping
-from tocsin.inbound.mapping.fields import Attachment, Value
-from tocsin.inbound.mapping.mapped import Mapped
+from tocsin.inbound.expressions.fields import Attachment, Value
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.mapping.mapping import compile_mapping
 
 TICKET = {
     "ticket": {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tocsin.inbound.mapping.mapped import Mapped
-from tocsin.inbound.presets import NAME, Answer, Which, answer_of, routes_with
-from tocsin.inbound.routes import Action, choose, compile_routes
+from tocsin.inbound.admin.presets import NAME, Answer, Which, answer_of, routes_with
+from tocsin.inbound.config.routes import Action, choose, compile_routes
+from tocsin.inbound.expressions.mapped import Mapped
 
 OTHER = {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "priority": "critical"}
 

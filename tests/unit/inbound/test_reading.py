@@ -10,9 +10,9 @@ import pytest
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.decode import decode
-from tocsin.inbound.reading import Definition, Reading, compile_reader
-from tocsin.inbound.rules import Intent
+from tocsin.inbound.config.normalizer import Definition, Reading, compile_reader
+from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.parsing.decode import decode
 
 HALO = load_kinds()["haloitsm"]
 API = load_kinds()["api"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.mapping.compiled import compile_mapping
-from tocsin.inbound.routes import Action, Reference, RouteChoice, choose, compile_routes
+from tocsin.inbound.config.routes import Action, Reference, RouteChoice, choose, compile_routes
+from tocsin.inbound.mapping.mapping import compile_mapping
 
 MAPPING = compile_mapping({"client": "client", "priority": "priority"})
 ROUTES = [

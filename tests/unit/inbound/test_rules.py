@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.mapping.compiled import compile_mapping
-from tocsin.inbound.rules import Intent, compile_rules
+from tocsin.inbound.config.rules import Intent, compile_rules
+from tocsin.inbound.mapping.mapping import compile_mapping
 
 MAPPING = compile_mapping({"source_status": "status", "event": "event", "subject": "subject"})
 

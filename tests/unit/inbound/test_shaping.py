@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from tests.support.properties import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.credentials import Credentials
-from tocsin.inbound.decode import Element
-from tocsin.inbound.door import Directory, Door
+from tocsin.inbound.config.compiled_integration import Directory, Door
+from tocsin.inbound.config.credentials import Credentials
+from tocsin.inbound.config.normalizer import Definition, compile_reader
+from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat
 from tocsin.inbound.maintenance.windows import Clock, Window, WindowAction
-from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
-from tocsin.inbound.reading import Definition, compile_reader
-from tocsin.simulate.world import Arrived, Came, World
+from tocsin.inbound.parsing.decode import Element
+from tocsin.simulate.replay_state import Arrived, Came, World
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

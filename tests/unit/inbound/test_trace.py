@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import Kind, Sample, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.decode import Element
-from tocsin.inbound.elements import elements_of
-from tocsin.inbound.mapping.fields import text_of
-from tocsin.inbound.reading import Definition, Reader, Reading, compile_reader
-from tocsin.inbound.trace import FieldTrace, Trace, explain_body
+from tocsin.inbound.config.normalizer import Definition, Reader, Reading, compile_reader
+from tocsin.inbound.expressions.fields import text_of
+from tocsin.inbound.inspect.trace import FieldTrace, Trace, explain_body
+from tocsin.inbound.parsing.decode import Element
+from tocsin.inbound.parsing.payload_splitting import elements_of
 
 HALO = load_kinds()["haloitsm"]
 

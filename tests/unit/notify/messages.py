@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.alerts.states import Priority
-from tocsin.notify.channels.contract import AlertText, Message
+from tocsin.notify.interfaces import AlertText, Message
 from tocsin.notify.states import Purpose
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)

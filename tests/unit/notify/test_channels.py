@@ -18,14 +18,15 @@ from tests.doubles.http import Response
 from tests.unit.notify.benches import BENCHES
 from tests.unit.notify.benches.bench import SECRET, Bench
 from tests.unit.notify.messages import EXTREME, bundle, every_purpose, page
-from tocsin.core import config, egress
-from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.channels.common import settings_of
-from tocsin.notify.channels.contract import Account, Channel, ProviderKind, Rendered, Sender
-from tocsin.notify.channels.http_gateway.kind import HttpGatewayKind
-from tocsin.notify.channels.http_gateway.template import NAMES
-from tocsin.notify.channels.registry import CHANNELS, KINDS
+from tocsin.core.net import egress
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
+from tocsin.notify.integrations.http_gateway.template import NAMES
+from tocsin.notify.interfaces import Account, Channel, ProviderKind, Rendered, Sender
+from tocsin.notify.provider_settings import settings_of
+from tocsin.notify.registry import CHANNELS, KINDS
 
 ICONS = Path(__file__).parents[3] / "scripts"
 
@@ -51,8 +52,8 @@ def kind(request: pytest.FixtureRequest) -> ProviderKind:
 def loopback_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    changed = replace(config.current(), allow_targets=(ip_network("127.0.0.0/8"),))
-    monkeypatch.setattr(config, "current", lambda: changed)
+    changed = replace(environment.current(), allow_targets=(ip_network("127.0.0.0/8"),))
+    monkeypatch.setattr(environment, "current", lambda: changed)
 
 
 @pytest.fixture
@@ -271,8 +272,8 @@ def test_a_private_address_is_refused_unless_the_operator_allows_it(
 ) -> None:
     from dataclasses import replace
 
-    strict = replace(config.current(), allow_targets=())
-    monkeypatch.setattr(config, "current", lambda: strict)
+    strict = replace(environment.current(), allow_targets=())
+    monkeypatch.setattr(environment, "current", lambda: strict)
     sender = kind.open(bench.account)
     for attempt in (
         lambda: sender.send(rendered(bench), bench.channel, bench.address, KEY),

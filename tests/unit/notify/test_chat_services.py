@@ -13,16 +13,18 @@ import pytest
 
 from tests.doubles.http import HttpDouble, Response, http_double
 from tests.unit.notify.messages import EXTREME, every_purpose, page
-from tocsin.core import config, egress, sealing
-from tocsin.core.egress import Answer, HttpClient, OutcomeUnknown
+from tocsin.core.config import deterministic_encryption, environment
 from tocsin.core.errors import Rejected, Temporary
-from tocsin.notify.channels.chat.channel import ChatChannel
-from tocsin.notify.channels.chat_services import sender, services
-from tocsin.notify.channels.chat_services.carriage import carried
-from tocsin.notify.channels.chat_services.sender import ChatServicesSender, words
-from tocsin.notify.channels.contract import AddressRefused
-from tocsin.notify.channels.push.channel import PushChannel
-from tocsin.people import addresses, sealed
+from tocsin.core.net import egress
+from tocsin.core.net.egress import Answer, HttpClient, OutcomeUnknown
+from tocsin.notify.channels import chat_url_policy
+from tocsin.notify.channels.chat import ChatChannel
+from tocsin.notify.channels.push import PushChannel
+from tocsin.notify.integrations.apprise import provider
+from tocsin.notify.integrations.apprise.provider import ChatServicesSender, words
+from tocsin.notify.integrations.apprise.requests_patch import carried
+from tocsin.notify.interfaces import AddressRefused
+from tocsin.people import addresses, encrypted_addresses
 
 TOKEN = "AbcdefghijKLMNO"
 KEY = "0192f0c1-0000-7000-8000-000000000042"
@@ -30,8 +32,8 @@ KEY = "0192f0c1-0000-7000-8000-000000000042"
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpDouble]:
-    changed = replace(config.current(), allow_targets=(ip_network("127.0.0.0/8"),))
-    monkeypatch.setattr(config, "current", lambda: changed)
+    changed = replace(environment.current(), allow_targets=(ip_network("127.0.0.0/8"),))
+    monkeypatch.setattr(environment, "current", lambda: changed)
     with http_double() as double:
         yield double
 
@@ -62,7 +64,7 @@ def send(address: str, **changes: Any) -> None:
     ],
 )
 def test_the_services_people_use_are_known_by_their_address(url: str, label: str) -> None:
-    assert services.service(url).label.startswith(label)
+    assert chat_url_policy.service(url).label.startswith(label)
 
 
 @pytest.mark.parametrize(
@@ -92,14 +94,14 @@ def test_an_address_is_kept_sealed_the_same_each_time_and_shown_by_its_service_o
     address = ChatChannel().address(url)
     assert address == ChatChannel().address(url) == ChatChannel().address(address) == PushChannel().address(url)
     assert TOKEN not in address
-    assert sealed.unseal(address) == url
-    assert addresses.mask("chat", address) == sealed.shown(address) == "gotify://•••"
-    assert sealed.kept("gotify://•••", address) == address
-    assert sealed.kept("telegram:12345", address) == "telegram:12345"
+    assert encrypted_addresses.unseal(address) == url
+    assert addresses.mask("chat", address) == encrypted_addresses.shown(address) == "gotify://•••"
+    assert encrypted_addresses.kept("gotify://•••", address) == address
+    assert encrypted_addresses.kept("telegram:12345", address) == "telegram:12345"
     with pytest.raises(Rejected):
-        sealed.kept("slack://•••", address)
+        encrypted_addresses.kept("slack://•••", address)
     with pytest.raises(Rejected, match="secret keys"):
-        ChatChannel().address(f"sealed:gotify:{sealing.seal('x')[:-4]}AAAA")
+        ChatChannel().address(f"sealed:gotify:{deterministic_encryption.seal('x')[:-4]}AAAA")
 
 
 def test_a_page_leaves_through_tocsins_own_connections_with_its_link(server: HttpDouble) -> None:
@@ -141,7 +143,7 @@ def test_what_a_ticket_says_is_no_markup_and_calls_nobody(url: str) -> None:
             return Answer(200, {}, b"ok")
 
     with carried(Recording(), KEY):
-        sender._notify(services.opened(url), rendered)
+        provider._notify(chat_url_policy.opened(url), rendered)
     text = html.unescape(str(json.loads(sent[-1])))
     for word in ("db01>", "script>", "alert", "everyone", "ann@all.example", "Open the ticket"):
         assert word in text, word
@@ -192,8 +194,8 @@ def test_a_private_address_is_refused_and_other_threads_requests_are_left_alone(
     import requests
 
     address = gotify(server)
-    strict = replace(config.current(), allow_targets=())
-    monkeypatch.setattr(config, "current", lambda: strict)
+    strict = replace(environment.current(), allow_targets=())
+    monkeypatch.setattr(environment, "current", lambda: strict)
     with pytest.raises(egress.Refused):
         send(address)
     assert server.requests == []

@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.notify.messages import page
-from tocsin.core.egress import Answer, HttpClient, OutcomeUnknown
 from tocsin.core.errors import Rejected
-from tocsin.notify.channels.chat.channel import ChatChannel
-from tocsin.notify.channels.chat_services import carriage, sender, services
-from tocsin.notify.channels.chat_services.carriage import Carriage, carried
-from tocsin.notify.channels.chat_services.reviewed import SCHEMAS
+from tocsin.core.net.egress import Answer, HttpClient, OutcomeUnknown
+from tocsin.notify.channels import chat_url_policy
+from tocsin.notify.channels.chat import ChatChannel
+from tocsin.notify.channels.reviewed_chat_services import SCHEMAS
+from tocsin.notify.integrations.apprise import provider, requests_patch
+from tocsin.notify.integrations.apprise.requests_patch import Carriage, carried
 
 SENTINEL = Path(tempfile.mkdtemp(prefix="sentinel")) / "template.json"
 SENTINEL.write_text('{"type": "message", "attachments": [{"content": {}}], "text": "secret"}')
@@ -95,12 +96,12 @@ class Accepting(HttpClient):
 
 def _send(url: str) -> None:
     try:
-        plugin = services.opened(url)
+        plugin = chat_url_policy.opened(url)
     except Rejected:
         return
     plugin.request_rate_per_sec = 0
     with carried(Accepting(), "key"):
-        sender._notify(plugin, ChatChannel().render(page()))
+        provider._notify(plugin, ChatChannel().render(page()))
 
 
 def test_the_sentinel_is_noticed_when_it_is_opened() -> None:
@@ -115,7 +116,7 @@ def test_the_sentinel_is_noticed_when_it_is_opened() -> None:
 def test_an_address_that_names_a_template_is_refused(end: str) -> None:
     _opened.clear()
     with pytest.raises(Rejected, match="files of this machine"):
-        services.opened(f"workflows://host.example/aaaa/bbbb{end.format(SENTINEL)}")
+        chat_url_policy.opened(f"workflows://host.example/aaaa/bbbb{end.format(SENTINEL)}")
     assert _opened == []
 
 
@@ -132,7 +133,7 @@ def test_a_message_ends_at_its_deadline_whatever_a_plugin_does() -> None:
     under_way = Carriage(Accepting(), "key", elapsed=lambda: elapsed[0])
     request = requests.Request("POST", "https://push.example/").prepare()
     under_way.send(request)
-    elapsed[0] = carriage.MESSAGE_DEADLINE
+    elapsed[0] = requests_patch.MESSAGE_DEADLINE
     with pytest.raises(OutcomeUnknown):
         under_way.send(request)
     assert isinstance(under_way.problem, OutcomeUnknown)
@@ -199,7 +200,7 @@ def test_every_reviewed_service_speaks_http_only() -> None:
 
 
 def test_no_icon_of_this_machine_is_sent_along() -> None:
-    plugin = services.opened("tgram://123456789:abcdefg_hijklmnop/12315544/?image=yes")
+    plugin = chat_url_policy.opened("tgram://123456789:abcdefg_hijklmnop/12315544/?image=yes")
     from apprise import NotifyType
 
     assert plugin.image_path(NotifyType.INFO) is None
@@ -219,4 +220,4 @@ def test_no_icon_of_this_machine_is_sent_along() -> None:
     ],
 )
 def test_an_address_tells_whose_host_it_names(url: str, host: str) -> None:
-    assert services.service(url).own_host == host
+    assert chat_url_policy.service(url).own_host == host

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.notify.bundling import WINDOW, Room, arrange
-from tocsin.notify.channels.registry import address_problem
-from tocsin.notify.due import (
+from tocsin.notify.registry import address_problem
+from tocsin.notify.rules.bundling import WINDOW, Room, arrange
+from tocsin.notify.rules.pre_send_check import (
     BUNDLED_LATER,
     CAPPED,
     ON_HOLD,

@@ -17,12 +17,13 @@ import pytest
 from tests.doubles.certificates import Certificate, make_certificate
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.unit.notify.messages import ALERT, bundle, page
-from tocsin.core import config, egress
+from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.channels.contract import Account, AddressRefused, Message, Rendered
-from tocsin.notify.channels.email import smtp
-from tocsin.notify.channels.email.channel import EmailChannel
-from tocsin.notify.channels.email.smtp import SmtpKind, SmtpSender, account_of_url
+from tocsin.core.net import egress
+from tocsin.notify.channels.email import EmailChannel
+from tocsin.notify.integrations import smtp
+from tocsin.notify.integrations.smtp import SmtpKind, SmtpSender, account_of_url
+from tocsin.notify.interfaces import Account, AddressRefused, Message, Rendered
 from tocsin.notify.states import Purpose
 
 CHANNEL = EmailChannel()
@@ -397,4 +398,4 @@ def test_the_kind_needs_no_more_than_a_host() -> None:
     sender = SmtpKind().open(Account("Mail", {"host": "mail.example.org"}))
     assert isinstance(sender, SmtpSender)
     assert re.search(r"port=587", repr(sender._server))
-    assert config.current() is not None
+    assert environment.current() is not None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.notify import html_text
+from tocsin.notify.text import html_sanitizer
 
 
 @pytest.mark.parametrize(
@@ -30,15 +30,15 @@ from tocsin.notify import html_text
     ],
 )
 def test_markup_becomes_lines(source: str, expected: str | None) -> None:
-    assert html_text.plain(source) == (source if expected is None else expected)
+    assert html_sanitizer.plain(source) == (source if expected is None else expected)
 
 
 def test_words_in_angle_brackets_are_no_markup_in_a_mail_either() -> None:
-    made = html_text.safe_html("at Object.<anonymous> (/app/index.js:1)\nat List<String>.run()")
+    made = html_sanitizer.safe_html("at Object.<anonymous> (/app/index.js:1)\nat List<String>.run()")
     assert made == "at Object.&lt;anonymous&gt; (/app/index.js:1)<br>\nat List&lt;String&gt;.run()"
 
 
-@pytest.mark.parametrize("made", [html_text.safe_html, html_text.plain])
+@pytest.mark.parametrize("made", [html_sanitizer.safe_html, html_sanitizer.plain])
 @pytest.mark.parametrize("begin", ["", "<b>x</b>"])
 def test_a_text_that_is_cut_says_so_in_both_parts(made: Callable[[str], str], begin: str) -> None:
     assert made(begin + "word " * 10_000).endswith("…")
@@ -48,14 +48,14 @@ def test_a_text_that_is_cut_says_so_in_both_parts(made: Callable[[str], str], be
 def test_a_hostile_text_takes_no_time(piece: str) -> None:
     """A mail to each person and on each way has it: seconds for one would hold up all of them."""
     begun = time.process_time()
-    html_text.plain("<b>x</b>" + piece * (60_000 // len(piece)))
+    html_sanitizer.plain("<b>x</b>" + piece * (60_000 // len(piece)))
     assert time.process_time() - begun < 0.5
 
 
 @given(st.text())
 def test_no_text_is_too_strange(text: str) -> None:
-    html_text.plain(text)
-    made = html_text.safe_html(text)
+    html_sanitizer.plain(text)
+    made = html_sanitizer.safe_html(text)
     assert "<script" not in made.lower()
 
 
@@ -64,10 +64,10 @@ def test_no_text_is_too_strange(text: str) -> None:
 )
 def test_no_tag_that_does_something_survives(tag: str, text: str) -> None:
     for source in (f"<p>x</p><{tag} {text}>", f"<{tag}/onload={text}>", f"<<{tag}>{text}</{tag}><p>"):
-        made = html_text.safe_html(f"<b>y</b>{source}")
+        made = html_sanitizer.safe_html(f"<b>y</b>{source}")
         assert f"<{tag}" not in made.lower()
 
 
 def test_a_very_long_text_is_cut() -> None:
-    assert len(html_text.plain("word " * 100_000)) <= html_text.LONGEST
-    assert len(html_text.safe_html("<b>" + "word " * 100_000)) < html_text.LONGEST + 100
+    assert len(html_sanitizer.plain("word " * 100_000)) <= html_sanitizer.LONGEST
+    assert len(html_sanitizer.safe_html("<b>" + "word " * 100_000)) < html_sanitizer.LONGEST + 100

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.notify.messages import ALERT, NOW, every_purpose, page
-from tocsin.notify import written_words
-from tocsin.notify.channels.registry import CHANNELS
-from tocsin.notify.written_words import GERMAN, say, say_date
+from tocsin.notify.registry import CHANNELS
+from tocsin.notify.text import phrases
+from tocsin.notify.text.phrases import GERMAN, say, say_date
 
-NOTIFY = Path(written_words.__file__).parent
+NOTIFY = Path(phrases.__file__).parent
 
 
 def test_everything_that_is_said_has_its_german() -> None:

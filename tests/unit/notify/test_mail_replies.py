@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from tests.support.properties import examples
 from tocsin.alerts.states import CommandKind
-from tocsin.notify import links
-from tocsin.notify.mail_replies import asking, quotations, reading, reading_apart, references
-from tocsin.notify.mail_replies.asking import Wanted
+from tocsin.notify.mail_replies import command, parse, parse_subprocess, quotes
+from tocsin.notify.mail_replies.command import Wanted
+from tocsin.notify.text import message_ids, signed_links
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
 ID = UUID("019ab000-0000-7000-8000-000000000042")
-TOKEN = links.sign(42, 7, NOW)
-LINK = f"https://tocsin.example.org{links.path(TOKEN)}"
+TOKEN = signed_links.sign(42, 7, NOW)
+LINK = f"https://tocsin.example.org{signed_links.path(TOKEN)}"
 
 QUOTED = """
 
@@ -48,7 +48,7 @@ PHONE = "\n\nSent from my iPhone" + QUOTED
 
 
 def mail(text: str, **headers: str) -> bytes:
-    reference = references.message_id(ID, LINK, 1, "tocsin.example.org")
+    reference = message_ids.message_id(ID, LINK, 1, "tocsin.example.org")
     known = {"From": "Alice <Alice@example.org>", "To": "alerts@example.org", "Subject": "Re: VPN",
              "Message-ID": "<a@b>", "In-Reply-To": reference, "References": f"<alert-42@x> {reference}"}  # fmt: skip
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in {**known, **headers}.items() if value]
@@ -57,11 +57,11 @@ def mail(text: str, **headers: str) -> bytes:
 
 @pytest.mark.parametrize("tail", ["", QUOTED, OUTLOOK, GERMAN, PHONE], ids=["plain", "gmail", "outlook", "de", "phone"])
 def test_what_is_new_is_told_from_what_is_quoted(tail: str) -> None:
-    found = reading.read(mail(f"ack{tail}"))
+    found = parse.read(mail(f"ack{tail}"))
     assert found.text == "ack"
     assert found.sender == "alice@example.org"
     assert found.automatic == ""
-    assert links.verify_reference(found.references[0].token, NOW) == (42, 7)
+    assert signed_links.verify_reference(found.references[0].token, NOW) == (42, 7)
 
 
 @pytest.mark.parametrize(
@@ -82,22 +82,22 @@ def test_what_is_new_is_told_from_what_is_quoted(tail: str) -> None:
     ],
 )
 def test_automatic_answers_are_known(headers: dict[str, str]) -> None:
-    assert reading.read(mail("ack", **headers)).automatic
+    assert parse.read(mail("ack", **headers)).automatic
 
 
 def test_a_person_who_says_that_nothing_was_automatic_is_believed() -> None:
-    assert reading.read(mail("ack", **{"Auto-Submitted": "no"})).automatic == ""
+    assert parse.read(mail("ack", **{"Auto-Submitted": "no"})).automatic == ""
 
 
 def test_the_reference_survives_servers_that_rewrite_ids_and_change_the_case_of_addresses() -> None:
-    address = references.reply_to("Tocsin <alerts@example.org>", LINK)
+    address = message_ids.reply_to("Tocsin <alerts@example.org>", LINK)
     assert address.startswith("alerts+")
     assert len(address.partition("@")[0]) <= 64
     headers = {"In-Reply-To": "<other@server>", "References": "", "To": address.upper()}
-    found = reading.read(mail("ack", **headers))
-    assert [links.verify_reference(reference.token, NOW) for reference in found.references] == [(42, 7)]
-    assert references.reply_to("alerts@example.org", "https://tocsin.example.org/alerts/42") == "alerts@example.org"
-    assert references.message_id(ID, "https://tocsin.example.org/alerts/42", 1, "x") == f"<{ID}@x>"
+    found = parse.read(mail("ack", **headers))
+    assert [signed_links.verify_reference(reference.token, NOW) for reference in found.references] == [(42, 7)]
+    assert message_ids.reply_to("alerts@example.org", "https://tocsin.example.org/alerts/42") == "alerts@example.org"
+    assert message_ids.message_id(ID, "https://tocsin.example.org/alerts/42", 1, "x") == f"<{ID}@x>"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_reference_survives_servers_that_rewrite_ids_and_change_the_case_of_
 def test_a_mail_that_takes_the_library_minutes_holds_up_nobody(hostile: str) -> None:
     """Two thousand letters were enough for half a minute, in which no other thread of the node did anything."""
     begun = time.process_time()
-    said = quotations.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=0.3)
+    said = quotes.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=0.3)
     assert said.startswith("ack\n")
     assert "close" not in said
     assert time.process_time() - begun < 1
@@ -115,8 +115,8 @@ def test_a_mail_that_takes_the_library_minutes_holds_up_nobody(hostile: str) -> 
 def test_a_mail_is_read_in_a_process_of_its_own_as_it_is_here() -> None:
     raw = mail("I look.\n" + QUOTED + "> \n" * 100, Subject="Re: Zürich")
     assert len(raw) > 500
-    assert reading_apart.read(raw) == reading.read(raw)
-    assert reading_apart.read(raw).text == "I look."
+    assert parse_subprocess.read(raw) == parse.read(raw)
+    assert parse_subprocess.read(raw).text == "I look."
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_mail_is_read_in_a_process_of_its_own_as_it_is_here() -> None:
 def test_a_mail_that_cannot_be_read_is_nobodys_answer_and_does_not_come_again(header: str) -> None:
     raw = f"{header}\nMessage-ID: <x@y>\n\nack".encode()
     begun = time.process_time()
-    found = reading_apart.read(raw, seconds=1)
+    found = parse_subprocess.read(raw, seconds=1)
     assert not found.sender
     assert found.hash
     assert time.process_time() - begun < 1
@@ -135,7 +135,7 @@ def test_of_a_html_mail_the_text_is_read() -> None:
     raw = mail(
         "<div>take&nbsp;</div><br><blockquote>close</blockquote>", **{"Content-Type": "text/html; charset=utf-8"}
     )
-    assert reading.read(raw).text.split("\n")[0].strip() == "take"
+    assert parse.read(raw).text.split("\n")[0].strip() == "take"
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ def test_of_a_html_mail_the_text_is_read() -> None:
     ],
 )
 def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, wanted: Wanted) -> None:
-    assert asking.wanted(text) == wanted
+    assert command.wanted(text) == wanted
 
 
 @pytest.mark.parametrize("filling", [" ", ".", "1 ", "a", " and", "#"])
 def test_a_long_first_line_takes_no_longer_than_it_is_long(filling: str) -> None:
-    text = f"ack 1{filling * (reading.LONGEST_TEXT // len(filling))}x"
+    text = f"ack 1{filling * (parse.LONGEST_TEXT // len(filling))}x"
     begun = time.process_time()
-    assert asking.wanted(text).kind is CommandKind.REPLY
+    assert command.wanted(text).kind is CommandKind.REPLY
     assert time.process_time() - begun < 0.5
 
 
@@ -175,6 +175,6 @@ def test_a_long_first_line_takes_no_longer_than_it_is_long(filling: str) -> None
 @given(st.binary(max_size=300))
 def test_no_bytes_stop_the_reader(raw: bytes) -> None:
     for whole in (raw, mail("x") + raw, b"Content-Type: " + raw + b"\r\n\r\nx", b"From: " + raw + b"\r\n\r\nack"):
-        found = reading.read(whole)
+        found = parse.read(whole)
         assert "\x00" not in f"{found.text}{found.subject}"
         found.text.encode(), found.subject.encode()

@@ -13,9 +13,9 @@ from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.unit.notify.messages import ALERT, page
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.channels.contract import Account, Message
-from tocsin.notify.channels.ntfy.channel import NtfyChannel, split
-from tocsin.notify.channels.ntfy.server import NtfySender
+from tocsin.notify.channels.ntfy import NtfyChannel, split
+from tocsin.notify.integrations.ntfy import NtfySender
+from tocsin.notify.interfaces import Account, Message
 from tocsin.notify.states import Purpose
 
 CHANNEL = NtfyChannel()

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.alerts.states import Priority
-from tocsin.notify.channels.registry import address_problem, quietest
-from tocsin.notify.plan import AllClear, Paged, Start, all_clears, plan
-from tocsin.notify.ways import AS_THEY_LIKE, Method, Person, leaves, with_rules
+from tocsin.notify.registry import address_problem, quietest
+from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, Method, Person, leaves, with_rules
+from tocsin.notify.rules.page_planner import AllClear, Paged, Start, all_clears, plan
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
 MINUTE = timedelta(minutes=1)

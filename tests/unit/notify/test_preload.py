@@ -15,9 +15,9 @@ django.setup()
 from dataclasses import replace
 from tests.unit.notify.messages import every_purpose
 from tocsin.core import egress
-from tocsin.notify.channels.registry import CHANNELS
-from tocsin.notify.preload import preload
-from tocsin.notify.telling import tell
+from tocsin.notify.registry import CHANNELS
+from tocsin.notify.text.preload import preload
+from tocsin.notify.text.localization import tell
 if {is_preloaded}:
     preload(datetime.now(UTC))
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

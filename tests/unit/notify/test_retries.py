@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.notify.retries import DELAYS, JITTER, MOST_TRIES, Again, Failure, GiveUp, Tried, after
+from tocsin.notify.rules.retry_policy import DELAYS, JITTER, MOST_TRIES, Again, Failure, GiveUp, Tried, after
 
 
 def _seconds(*numbers: float) -> list[timedelta]:

@@ -22,27 +22,30 @@ from tests.doubles.twilio import twilio_double
 from tests.support.properties import examples
 from tests.unit.notify.messages import bundle, page
 from tocsin.alerts.states import CommandKind
-from tocsin.core.egress import Answer
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify import circuit, keypad, replies
-from tocsin.notify.channels import common, http_status, phone_numbers
-from tocsin.notify.channels.callbacks import CallStep
-from tocsin.notify.channels.contract import Account, AddressRefused, Rendered
-from tocsin.notify.channels.http_gateway.kind import HttpGatewayKind
-from tocsin.notify.channels.http_gateway.template import Form, at, filled, in_address, unknown
-from tocsin.notify.channels.ntfy.server import NtfySender
-from tocsin.notify.channels.registry import CHANNELS, KINDS
-from tocsin.notify.channels.slack.kind import SlackSender
-from tocsin.notify.channels.telegram.kind import TelegramSender
-from tocsin.notify.channels.telnyx import troubles as telnyx
-from tocsin.notify.channels.telnyx.kind import TelnyxSender
-from tocsin.notify.channels.twilio import troubles as twilio
-from tocsin.notify.channels.twilio import twiml
-from tocsin.notify.channels.twilio.sender import TwilioSender
-from tocsin.notify.circuit import Allowance, Circuit
-from tocsin.notify.disclosure import Content, disclosed
-from tocsin.notify.replies import Asked, Word
+from tocsin.core.net.egress import Answer
+from tocsin.notify import provider_settings
+from tocsin.notify.channels import phone_numbers
+from tocsin.notify.inbound import command_parser, dtmf
+from tocsin.notify.inbound.command_parser import Asked, Word
+from tocsin.notify.integrations import http_status
+from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
+from tocsin.notify.integrations.http_gateway.template import Form, at, filled, in_address, unknown
+from tocsin.notify.integrations.ntfy import NtfySender
+from tocsin.notify.integrations.slack.provider import SlackSender
+from tocsin.notify.integrations.telegram import TelegramSender
+from tocsin.notify.integrations.telnyx import error_codes as telnyx
+from tocsin.notify.integrations.telnyx.provider import TelnyxSender
+from tocsin.notify.integrations.twilio import error_codes as twilio
+from tocsin.notify.integrations.twilio import twiml
+from tocsin.notify.integrations.twilio.sender import TwilioSender
+from tocsin.notify.interfaces import Account, AddressRefused, Rendered
+from tocsin.notify.providers import circuit_breaker
+from tocsin.notify.providers.circuit_breaker import Allowance, Circuit
+from tocsin.notify.registry import CHANNELS, KINDS
 from tocsin.notify.states import Purpose
+from tocsin.notify.text.redaction import Content, disclosed
+from tocsin.notify.webhooks import CallStep
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -268,20 +271,20 @@ def test_a_path_walks_objects_and_lists_and_never_fails() -> None:
     ],
 )
 def test_a_text_means(text: str, means: Asked) -> None:
-    assert replies.asked(text) == means
+    assert command_parser.asked(text) == means
 
 
 @given(st.text(max_size=60))
 @examples(100)
 def test_no_text_is_too_strange(text: str) -> None:
-    replies.asked(text)
+    command_parser.asked(text)
 
 
 def test_no_answer_asks_for_a_word_that_opts_out() -> None:
     texts = [
-        replies.HELP,
-        replies.UNKNOWN,
-        replies.which(CommandKind.CLOSE, [1, 2]),
+        command_parser.HELP,
+        command_parser.UNKNOWN,
+        command_parser.which(CommandKind.CLOSE, [1, 2]),
         CHANNELS["sms"].render(page()).text,
     ]
     for text in texts:
@@ -290,35 +293,35 @@ def test_no_answer_asks_for_a_word_that_opts_out() -> None:
 
 
 def test_keys_mean_what_the_menu_says() -> None:
-    assert keypad.meaning("", "", "16789") == keypad.Hear()
-    assert keypad.meaning("1", "9", "16789") == keypad.Hear()
-    assert keypad.meaning("9", "", "16789") == keypad.Confirm("9")
-    assert keypad.meaning("9", "9", "16789") == keypad.Do(CommandKind.CLOSE)
-    assert keypad.meaning("7", "9", "16789") == keypad.Do(CommandKind.ACKNOWLEDGE)
+    assert dtmf.meaning("", "", "16789") == dtmf.Hear()
+    assert dtmf.meaning("1", "9", "16789") == dtmf.Hear()
+    assert dtmf.meaning("9", "", "16789") == dtmf.Confirm("9")
+    assert dtmf.meaning("9", "9", "16789") == dtmf.Do(CommandKind.CLOSE)
+    assert dtmf.meaning("7", "9", "16789") == dtmf.Do(CommandKind.ACKNOWLEDGE)
     for wrong in ("0", "2", "*", "#", "77"):
-        assert keypad.meaning(wrong, "", "16789") == keypad.Wrong()
-    assert keypad.meaning("6", "", "178") == keypad.Wrong()
+        assert dtmf.meaning(wrong, "", "16789") == dtmf.Wrong()
+    assert dtmf.meaning("6", "", "178") == dtmf.Wrong()
 
 
 def test_a_provider_is_passed_over_after_three_failures_on_end_and_longer_each_time() -> None:
     state = Circuit()
     for _ in range(2):
-        state = circuit.failed(state, NOW)
+        state = circuit_breaker.failed(state, NOW)
     assert not state.is_open
-    state = circuit.failed(state, NOW)
+    state = circuit_breaker.failed(state, NOW)
     assert (state.is_open, state.retry_at) == (True, NOW + timedelta(seconds=30))
-    state = circuit.silent(state, NOW)
+    state = circuit_breaker.silent(state, NOW)
     assert state.retry_at == NOW + timedelta(minutes=1)
-    state = circuit.answered(state)
+    state = circuit_breaker.answered(state)
     assert not state.is_open
-    state = circuit.failed(state, NOW)
+    state = circuit_breaker.failed(state, NOW)
     assert (state.is_open, state.retry_at) == (True, NOW + timedelta(minutes=2))
-    assert circuit.worked(state) == Circuit()
+    assert circuit_breaker.worked(state) == Circuit()
 
 
 def _opened(state: Circuit, *, is_awaited: bool) -> Circuit:
-    for _ in range(circuit.MOST_FAILURES):
-        state = circuit.failed(state, NOW, is_awaited=is_awaited)
+    for _ in range(circuit_breaker.MOST_FAILURES):
+        state = circuit_breaker.failed(state, NOW, is_awaited=is_awaited)
     assert state.is_open
     return state
 
@@ -327,27 +330,27 @@ def test_a_silent_provider_is_probed_every_five_seconds_while_messages_wait() ->
     state = _opened(Circuit(), is_awaited=True)
     for _ in range(10):
         assert state.retry_at == NOW + timedelta(seconds=5)
-        state = circuit.silent(state, NOW, is_awaited=True)
+        state = circuit_breaker.silent(state, NOW, is_awaited=True)
 
 
 def test_a_message_that_begins_to_wait_brings_the_probe_forward() -> None:
-    state = circuit.silent(_opened(Circuit(), is_awaited=False), NOW)
+    state = circuit_breaker.silent(_opened(Circuit(), is_awaited=False), NOW)
     assert state.retry_at == NOW + timedelta(minutes=1)
-    assert circuit.failed(state, NOW, is_awaited=True).retry_at == NOW + timedelta(seconds=5)
+    assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == NOW + timedelta(seconds=5)
 
 
 def test_a_provider_that_only_answers_probes_is_probed_less_and_less() -> None:
     state = _opened(Circuit(), is_awaited=True)
     for minutes in (1, 2, 5, 5):
-        state = circuit.failed(circuit.answered(state), NOW, is_awaited=True)
+        state = circuit_breaker.failed(circuit_breaker.answered(state), NOW, is_awaited=True)
         assert state.retry_at == NOW + timedelta(minutes=minutes)
-        assert circuit.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
+        assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
 
 
 def test_a_probe_that_is_refused_for_good_is_not_repeated_soon() -> None:
-    state = circuit.silent(_opened(Circuit(), is_awaited=True), NOW, is_passing=False, is_awaited=True)
+    state = circuit_breaker.silent(_opened(Circuit(), is_awaited=True), NOW, is_passing=False, is_awaited=True)
     assert state.retry_at == NOW + timedelta(minutes=1)
-    assert circuit.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
+    assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
 
 
 @examples(60)
@@ -371,10 +374,10 @@ def test_no_more_leaves_in_any_minute_than_the_limit_and_ten_seconds_worth(limit
 
 
 def test_country_codes_are_checked() -> None:
-    assert common.prefixes(" +41, +423 +41") == ("+41", "+423")
+    assert provider_settings.prefixes(" +41, +423 +41") == ("+41", "+423")
     for bad in ("41", "+", "+41 x", "+١"):
         with pytest.raises(ValueError):
-            common.prefixes(bad)
+            provider_settings.prefixes(bad)
 
 
 def test_numbers_are_read_by_their_country_and_shown_as_people_write_them() -> None:

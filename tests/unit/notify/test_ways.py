@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.properties import examples
 from tocsin.alerts.states import Priority
-from tocsin.notify.ways import AS_THEY_LIKE, Calling, Method, Person, Rule, last, leaves, with_rules
+from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, Calling, Method, Person, Rule, last, leaves, with_rules
 
 MINUTE = timedelta(minutes=1)
 #: A Tuesday, 22:30 in Zurich.

@@ -13,11 +13,13 @@ from tests.doubles.push import Browser
 from tests.unit.notify.messages import EXTREME, every_purpose, page
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.notify import links, push_alone
-from tocsin.notify.channels.push.channel import PushChannel
-from tocsin.notify.channels.web_push import addresses, encryption, subscription
-from tocsin.notify.channels.web_push.payload import payload
-from tocsin.notify.ways import Method, Person, Rule
+from tocsin.notify.channels import push_addresses
+from tocsin.notify.channels.push import PushChannel
+from tocsin.notify.integrations.web_push import encryption, subscription
+from tocsin.notify.integrations.web_push.payload import payload
+from tocsin.notify.rules import push_only_check
+from tocsin.notify.rules.notification_rules import Method, Person, Rule
+from tocsin.notify.text import signed_links
 from tocsin.web.push.browsers import device_name
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
@@ -26,7 +28,7 @@ HOME = "https://tocsin.example.org"
 
 def message_with_link(user_id: int | None = 7) -> dict[str, object]:
     message = page()
-    link = f"{HOME}/alerts/42" if user_id is None else HOME + links.path(links.sign(42, user_id, NOW))
+    link = f"{HOME}/alerts/42" if user_id is None else HOME + signed_links.path(signed_links.sign(42, user_id, NOW))
     linked = replace(message, alerts=(replace(message.alerts[0], link=link),))
     return dict(json.loads(payload(PushChannel().render(linked), str(message.notification_id))))
 
@@ -34,7 +36,7 @@ def message_with_link(user_id: int | None = 7) -> dict[str, object]:
 def test_a_page_carries_its_token_its_buttons_and_the_page_behind_a_tap() -> None:
     says = message_with_link()
     assert [act["action"] for act in says["acts"]] == ["acknowledge", "assign", "close"]  # type: ignore[attr-defined]
-    assert links.verify(str(says["token"]), NOW) == (42, 7)
+    assert signed_links.verify(str(says["token"]), NOW) == (42, 7)
     assert says["url"] == f"/a/{says['token']}"
     assert says["tag"] == "alert-42"
     assert says["is_urgent"] is True
@@ -78,10 +80,10 @@ def test_a_subscription_that_no_push_could_reach_is_refused(change: dict[str, ob
 
 
 def test_an_address_of_devices_is_known_and_cannot_be_guessed() -> None:
-    made = {addresses.made(bytes([number] * 13)) for number in range(50)}
+    made = {push_addresses.made(bytes([number] * 13)) for number in range(50)}
     assert len(made) == 50
-    assert all(addresses.is_devices(address) for address in made)
-    assert not addresses.is_devices("alice-topic")
+    assert all(push_addresses.is_devices(address) for address in made)
+    assert not push_addresses.is_devices("alice-topic")
 
 
 def test_a_device_begins_with_the_name_of_its_browser() -> None:
@@ -95,11 +97,11 @@ def test_a_device_begins_with_the_name_of_its_browser() -> None:
 
 def test_pushes_alone_at_a_high_priority_are_noticed_by_the_rules_too() -> None:
     push, text = Method("Push", "push", "devices:x"), Method("Text", "sms", "+41790000001")
-    assert push_alone.priorities(Person(1, "Alice")) == ()
-    assert push_alone.priorities(Person(1, "Alice", (push,))) == (Priority.CRITICAL, Priority.HIGH)
-    assert push_alone.priorities(Person(1, "Alice", (push, text))) == ()
-    assert push_alone.priorities(Person(1, "Alice", (push, replace(text, is_enabled=False)))) == (
+    assert push_only_check.priorities(Person(1, "Alice")) == ()
+    assert push_only_check.priorities(Person(1, "Alice", (push,))) == (Priority.CRITICAL, Priority.HIGH)
+    assert push_only_check.priorities(Person(1, "Alice", (push, text))) == ()
+    assert push_only_check.priorities(Person(1, "Alice", (push, replace(text, is_enabled=False)))) == (
         Priority.CRITICAL, Priority.HIGH,
     )  # fmt: skip
     rules = {Priority.HIGH: (Rule("Push"),), Priority.LOW: (Rule("Push"),)}
-    assert push_alone.priorities(Person(1, "Alice", (push, text), rules=rules)) == (Priority.HIGH,)
+    assert push_only_check.priorities(Person(1, "Alice", (push, text), rules=rules)) == (Priority.HIGH,)

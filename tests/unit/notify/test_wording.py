@@ -10,35 +10,35 @@ from hypothesis import strategies as st
 
 from tests.unit.notify.messages import ALERT, EXTREME, bundle, page
 from tocsin.alerts.states import Priority
-from tocsin.notify import speech, text_messages, wording
 from tocsin.notify.states import Purpose
-from tocsin.notify.text_messages import ONE_ALERT, SEVERAL_ALERTS
+from tocsin.notify.text import formatting, sms, voice
+from tocsin.notify.text.sms import ONE_ALERT, SEVERAL_ALERTS
 
 LINK = ALERT.link
 
 
 def test_the_subject_of_a_mail_is_fixed_for_threading() -> None:
     expected = "[Critical] Acme: VPN down (Halo 20817) (Tocsin #42)"
-    assert wording.subject(page()) == expected
-    assert wording.subject(replace(page(news="Taken by Alice."), purpose=Purpose.ALL_CLEAR)) == expected
-    assert wording.subject(replace(page(), purpose=Purpose.STILL_ON_IT)) == expected
+    assert formatting.subject(page()) == expected
+    assert formatting.subject(replace(page(news="Taken by Alice."), purpose=Purpose.ALL_CLEAR)) == expected
+    assert formatting.subject(replace(page(), purpose=Purpose.STILL_ON_IT)) == expected
 
 
 def test_a_subject_without_client_or_number_leaves_them_out() -> None:
-    assert wording.subject(page(client="", source_id="")) == "[Critical] VPN down (Tocsin #42)"
-    assert wording.subject(page(source="Zabbix")) == "[Critical] Acme: VPN down (Zabbix 20817) (Tocsin #42)"
-    assert wording.subject(page(priority=Priority.LOW, source_id="")) == "[Low] Acme: VPN down (Tocsin #42)"
+    assert formatting.subject(page(client="", source_id="")) == "[Critical] VPN down (Tocsin #42)"
+    assert formatting.subject(page(source="Zabbix")) == "[Critical] Acme: VPN down (Zabbix 20817) (Tocsin #42)"
+    assert formatting.subject(page(priority=Priority.LOW, source_id="")) == "[Low] Acme: VPN down (Tocsin #42)"
 
 
 def test_the_subject_of_a_bundle_names_the_worst_priority_and_the_number_of_alerts() -> None:
     alerts = (replace(ALERT, priority=Priority.LOW), replace(ALERT, id=43, priority=Priority.HIGH))
     message = replace(page(), alerts=alerts)
-    assert wording.subject(message) == "[High] 2 alerts: Acme: VPN down (Tocsin #42) and 1 more"
+    assert formatting.subject(message) == "[High] 2 alerts: Acme: VPN down (Tocsin #42) and 1 more"
 
 
 @pytest.mark.parametrize("text", EXTREME.values(), ids=EXTREME)
 def test_a_subject_keeps_its_marker_and_stays_one_line_of_bounded_length(text: str) -> None:
-    made = wording.subject(page(subject=text, client=text, source_id=text))
+    made = formatting.subject(page(subject=text, client=text, source_id=text))
     assert made.startswith("[Critical] ")
     assert made.endswith("(Tocsin #42)")
     assert len(made) < 320
@@ -47,16 +47,16 @@ def test_a_subject_keeps_its_marker_and_stays_one_line_of_bounded_length(text: s
 
 def test_a_text_message_says_what_where_and_how_to_answer() -> None:
     expected = f"CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. {LINK}"
-    assert text_messages.text_message(page()) == expected
+    assert sms.text_message(page()) == expected
 
 
 def test_where_replies_cannot_work_there_is_the_link_only() -> None:
-    made = text_messages.text_message(replace(page(), can_reply=False))
+    made = sms.text_message(replace(page(), can_reply=False))
     assert made == f"CRITICAL Acme: VPN down, 40 users. Halo 20817. {LINK}"
 
 
 def test_a_text_message_without_a_short_text_says_the_subject() -> None:
-    assert text_messages.text_message(page(short_text="")).startswith("CRITICAL Acme: VPN down. Halo 20817.")
+    assert sms.text_message(page(short_text="")).startswith("CRITICAL Acme: VPN down. Halo 20817.")
 
 
 @pytest.mark.parametrize(
@@ -70,22 +70,22 @@ def test_a_text_message_without_a_short_text_says_the_subject() -> None:
 )
 def test_what_changes_only_how_a_letter_or_picture_looks_makes_no_text_message_shorter(text: str, said: str) -> None:
     """One character outside of the 7-bit alphabet leaves a segment 70 of its 160."""
-    assert text_messages.for_phones(text) == said
+    assert sms.for_phones(text) == said
 
 
 def test_a_text_message_has_no_emoji_and_plain_quotes_so_that_a_segment_holds_160_characters() -> None:
-    made = text_messages.text_message(page(short_text="🔥 “Łódź” – server’s café…"))
+    made = sms.text_message(page(short_text="🔥 “Łódź” – server’s café…"))
     assert made.startswith('CRITICAL Acme: "Lodz" - server\'s café... Halo 20817.')
-    assert text_messages.is_gsm(made)
+    assert sms.is_gsm(made)
 
 
 def test_other_alphabets_stay_as_they_are() -> None:
-    made = text_messages.text_message(page(short_text="Сервер не отвечает"))
+    made = sms.text_message(page(short_text="Сервер не отвечает"))
     assert "Сервер не отвечает" in made
 
 
 def test_a_long_text_is_cut_and_number_replies_and_link_stay() -> None:
-    made = text_messages.text_message(page(short_text="very long " * 200))
+    made = sms.text_message(page(short_text="very long " * 200))
     assert made.endswith(f"Halo 20817. Reply ACK 42, TAKE 42. {LINK}")
     assert "very long..." in made
     assert ONE_ALERT.fits(made)
@@ -93,7 +93,7 @@ def test_a_long_text_is_cut_and_number_replies_and_link_stay() -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_a_text_message_always_fits_and_ends_with_its_link(short: str, client: str, number: str) -> None:
-    made = text_messages.text_message(page(short_text=short, subject="", client=client, source_id=number))
+    made = sms.text_message(page(short_text=short, subject="", client=client, source_id=number))
     assert ONE_ALERT.fits(made)
     assert made.endswith(LINK)
     assert "\n" not in made
@@ -101,13 +101,13 @@ def test_a_text_message_always_fits_and_ends_with_its_link(short: str, client: s
 
 @given(st.integers(2, 10), st.text())
 def test_a_bundled_text_message_fits_and_has_every_number(number: int, subject: str) -> None:
-    made = text_messages.text_message(bundle(number, subject=subject, client="Acme"))
+    made = sms.text_message(bundle(number, subject=subject, client="Acme"))
     assert SEVERAL_ALERTS.fits(made)
     assert all(f"#{42 + index}" in made for index in range(number))
 
 
 def test_a_bundled_text_message_says_how_to_answer_all_or_one() -> None:
-    made = text_messages.text_message(bundle(3))
+    made = sms.text_message(bundle(3))
     assert made == (
         "CRITICAL 3 alerts: #42 Acme: VPN down; #43 Acme: VPN down; #44 Acme: VPN down. "
         "Reply ACK ALL, or ACK 42 for one. https://tocsin.example.org/alerts"
@@ -115,7 +115,7 @@ def test_a_bundled_text_message_says_how_to_answer_all_or_one() -> None:
 
 
 def test_the_question_still_on_it_names_person_alert_and_what_follows() -> None:
-    made = text_messages.text_message(replace(page(), purpose=Purpose.STILL_ON_IT))
+    made = sms.text_message(replace(page(), purpose=Purpose.STILL_ON_IT))
     assert made == (
         f"Still on it, Alice? Acme: VPN down (#42). Reply ACK 42 within 5 minutes, or others are paged. {LINK}"
     )
@@ -124,35 +124,35 @@ def test_the_question_still_on_it_names_person_alert_and_what_follows() -> None:
 def test_an_all_clear_is_its_sentence_alone() -> None:
     news = "Taken by Alice: VPN down (#42). Nothing to do."
     made = replace(page(news=news), purpose=Purpose.ALL_CLEAR)
-    assert text_messages.text_message(made) == news
-    assert speech.spoken(made) == "Tocsin. Taken by Alice: VPN down. Nothing to do."
+    assert sms.text_message(made) == news
+    assert voice.spoken(made) == "Tocsin. Taken by Alice: VPN down. Nothing to do."
 
 
 def test_a_call_says_who_is_called_what_is_wrong_and_which_keys_work() -> None:
-    assert speech.spoken(page()) == (
+    assert voice.spoken(page()) == (
         "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Press 7 to acknowledge, 8 to take it, "
         "6 to wake the next person, 9 to close, 1 to hear it again."
     )
 
 
 def test_a_call_about_several_alerts_tells_each() -> None:
-    made = speech.spoken(bundle(2))
+    made = voice.spoken(bundle(2))
     assert made.startswith("Tocsin. 2 alerts for Alice. Critical: Acme: VPN down. Critical: Acme: VPN down. Press 7")
 
 
 def test_a_test_alert_says_that_it_is_one() -> None:
     message = page(is_test=True)
-    assert wording.subject(message).startswith("[TEST] [Critical]")
-    assert text_messages.text_message(message).startswith("TEST CRITICAL")
-    assert "Critical test alert" in speech.spoken(message)
+    assert formatting.subject(message).startswith("[TEST] [Critical]")
+    assert sms.text_message(message).startswith("TEST CRITICAL")
+    assert "Critical test alert" in voice.spoken(message)
 
 
 @given(st.text(), st.integers(1, 300))
 def test_what_is_cut_is_never_longer_than_asked_for(text: str, longest: int) -> None:
-    assert len(wording.cut(text, longest)) <= longest
+    assert len(formatting.cut(text, longest)) <= longest
 
 
 def test_the_line_of_an_alert_in_a_list() -> None:
-    assert wording.named(ALERT) == "#42 Critical Acme: VPN down (Halo 20817)"
-    assert wording.listed(["Alice"]) == "Alice"
-    assert wording.listed(["Alice", "Bob", "Carol"]) == "Alice, Bob and Carol"
+    assert formatting.named(ALERT) == "#42 Critical Acme: VPN down (Halo 20817)"
+    assert formatting.listed(["Alice"]) == "Alice"
+    assert formatting.listed(["Alice", "Bob", "Carol"]) == "Alice, Bob and Carol"

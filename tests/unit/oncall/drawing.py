@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from tocsin.oncall import schedules
-from tocsin.oncall.holiday_days import HolidayDays, OwnDay
-from tocsin.oncall.plans import Absence, GroupPlan, Member, Person
-from tocsin.oncall.schedules import Override, Schedule
-from tocsin.oncall.shifts import Imported
-from tocsin.people.members import MemberRole
+from tocsin.oncall.calculation import schedules
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, Member, Person
+from tocsin.oncall.calculation.holiday_calendars import HolidayDays, OwnDay
+from tocsin.oncall.calculation.schedules import Override, Schedule
+from tocsin.oncall.calculation.shifts import Imported
+from tocsin.people.member_roles import MemberRole
 
 ALICE, BOB, CAROL, DAVE = 1, 2, 3, 4
 NAMES = {ALICE: "Alice", BOB: "Bob", CAROL: "Carol", DAVE: "Dave"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tests.unit.oncall.drawing import ALICE, BOB, CAROL, DAVE, PRIMARY, SECONDARY, fixed, local, plan, rotate, schedule
-from tocsin.oncall import health
-from tocsin.oncall.health import Finding, Kind
-from tocsin.oncall.plans import Absence, GroupPlan, Member
-from tocsin.oncall.schedules import Override
+from tocsin.oncall.calculation import coverage_checks
+from tocsin.oncall.calculation.coverage_checks import Finding, Kind
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, Member
+from tocsin.oncall.calculation.schedules import Override
 
 MONDAY = local("2026-03-02T00:00")
 WEEK = timedelta(days=7)
@@ -17,7 +17,7 @@ EVERYBODY = {ALICE, BOB, CAROL, DAVE}
 
 
 def found(group: GroupPlan, reachable: set[int] = EVERYBODY) -> list[Finding]:
-    return list(health.findings(group, reachable, MONDAY, MONDAY + WEEK))
+    return list(coverage_checks.findings(group, reachable, MONDAY, MONDAY + WEEK))
 
 
 def test_what_covers_all_the_time_has_no_findings() -> None:
@@ -40,7 +40,7 @@ def test_where_the_groups_order_stands_in_there_is_a_note_and_no_gap() -> None:
     (finding,) = found(group)
     assert (finding.kind, finding.kind.is_note) == (Kind.NO_SHIFT, True)
     assert "in the group's own order it is Bob" in finding.text
-    assert health.problems([finding]) == ()
+    assert coverage_checks.problems([finding]) == ()
 
 
 def test_people_who_are_away_unreachable_or_switched_off_are_named() -> None:

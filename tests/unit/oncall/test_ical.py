@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.unit.oncall.drawing import ALICE, BOB, local, plan, rotate, schedule
-from tocsin.oncall import ical, ical_apart, rota
-from tocsin.oncall.ical import GroupTurn, Unreadable
+from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calendars import ical, ical_subprocess
+from tocsin.oncall.calendars.ical import GroupTurn, Unreadable
 
 ZURICH = ZoneInfo("Europe/Zurich")
 PEOPLE = {"alice@example.org": ALICE, "alice": ALICE, "alice andersson": ALICE, "bob": BOB}
@@ -112,16 +113,16 @@ def test_an_event_that_cannot_be_understood_is_named_and_the_others_are_taken() 
 def test_a_calendar_that_repeats_each_second_ends_alone_and_others_are_read_the_same_way_apart() -> None:
     again = "DTSTART:20260101T000000Z\r\nDURATION:PT1S\r\nRRULE:FREQ=SECONDLY\r\nSUMMARY:Bob"
     with pytest.raises(Unreadable, match="too long"):
-        ical_apart.read(calendar(again), PEOPLE, ZURICH, SINCE, UNTIL, seconds=1)
+        ical_subprocess.read(calendar(again), PEOPLE, ZURICH, SINCE, UNTIL, seconds=1)
     with pytest.raises(Unreadable, match="begins with"):
-        ical_apart.read(b"<html>", PEOPLE, ZURICH, SINCE, UNTIL)
+        ical_subprocess.read(b"<html>", PEOPLE, ZURICH, SINCE, UNTIL)
     fine = ("DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob", "DTSTART:20260401T080000Z\r\nSUMMARY:Mallory")
-    assert ical_apart.read(calendar(*fine), PEOPLE, ZURICH, SINCE, UNTIL) == read(*fine)
+    assert ical_subprocess.read(calendar(*fine), PEOPLE, ZURICH, SINCE, UNTIL) == read(*fine)
 
 
 def test_shifts_written_as_a_calendar_can_be_read_again() -> None:
     group = plan(schedule(rotate("Weekly", [ALICE, BOB])))
-    turns = rota.timeline(group, SINCE, UNTIL).segments
+    turns = final_schedule.timeline(group, SINCE, UNTIL).segments
     body = ical.write(
         "On call: Desk", [GroupTurn("Desk", turn) for turn in turns], SINCE, UNTIL, SINCE, names_people=True
     )
@@ -152,7 +153,7 @@ def test_an_event_that_everybody_declined_is_nobodys_and_is_told_with_its_day() 
 @pytest.mark.parametrize(("now", "told"), [("2026-04-01T10:59", True), ("2026-04-01T11:00", False)])
 def test_what_is_over_is_not_told_any_more(now: str, told: bool) -> None:
     body = calendar(f"{HOUR}\r\nATTENDEE;PARTSTAT=DECLINED:mailto:bob\r\nSUMMARY:Early", f"{HOUR}\r\nSUMMARY:Mallory")
-    for reading in (ical.read, ical_apart.read):
+    for reading in (ical.read, ical_subprocess.read):
         found = reading(body, PEOPLE, ZURICH, SINCE, UNTIL, now=local(now))
         assert (bool(found.flaws), bool(found.unknown)) == (told, told)
 

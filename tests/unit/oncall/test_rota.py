@@ -24,12 +24,12 @@ from tests.unit.oncall.drawing import (
     rotate,
     schedule,
 )
-from tocsin.oncall import rota
-from tocsin.oncall.holiday_days import HolidayDays, OwnDay, load
-from tocsin.oncall.plans import Absence, GroupPlan, Member
-from tocsin.oncall.schedules import Override
-from tocsin.oncall.shifts import Imported
-from tocsin.people.members import MemberRole
+from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, Member
+from tocsin.oncall.calculation.holiday_calendars import HolidayDays, OwnDay, load
+from tocsin.oncall.calculation.schedules import Override
+from tocsin.oncall.calculation.shifts import Imported
+from tocsin.people.member_roles import MemberRole
 
 ALL_WEEK = (["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "00:00", "24:00")
 MEMBERS = (
@@ -40,11 +40,11 @@ MEMBERS = (
 
 
 def said(group: GroupPlan, at: str, fold: int = 0) -> list[tuple[str, str, str]]:
-    return [(str(p.role), p.name, p.reason) for p in rota.on_call(group, local(at, fold=fold))]
+    return [(str(p.role), p.name, p.reason) for p in final_schedule.on_call(group, local(at, fold=fold))]
 
 
 def names(group: GroupPlan, at: str, role: MemberRole = PRIMARY, fold: int = 0) -> list[str]:
-    return [person.name for person in rota.on_call(group, local(at, fold=fold)) if person.role is role]
+    return [person.name for person in final_schedule.on_call(group, local(at, fold=fold)) if person.role is role]
 
 
 def test_without_a_schedule_the_role_holders_are_on_call_in_the_groups_order() -> None:
@@ -54,7 +54,7 @@ def test_without_a_schedule_the_role_holders_are_on_call_in_the_groups_order() -
         ("secondary", "Bob", "secondary of Desk; the group has no schedule"),
         ("manager", "Carol", "manager of Desk; the group has no schedule"),
     ]
-    person = rota.on_call(plan(members=MEMBERS), local("2026-03-01T12:00"))[0]
+    person = final_schedule.on_call(plan(members=MEMBERS), local("2026-03-01T12:00"))[0]
     assert (person.since, person.until) == (None, None)
 
 
@@ -66,7 +66,7 @@ def test_the_groups_order_is_used_only_for_roles_and_times_without_a_shift() -> 
         ("manager", "Carol", "manager of Desk; no shift has this role"),
     ]
     assert said(group, "2026-03-02T18:00")[0] == ("primary", "Alice", "primary of Desk; no shift is on")
-    evening = rota.on_call(group, local("2026-03-03T12:00"))[0]
+    evening = final_schedule.on_call(group, local("2026-03-03T12:00"))[0]
     assert (evening.since, evening.until) == (local("2026-03-02T18:00"), local("2026-03-09T08:00"))
 
 
@@ -87,7 +87,7 @@ def test_the_first_of_the_order_is_primary_the_next_secondary_and_both_move_on(
     group = plan(schedule(rotate("Weekly", [ALICE, BOB, CAROL], roles=["primary", "secondary"])))
     assert names(group, at) == [primary]
     assert names(group, at, SECONDARY) == [secondary]
-    assert rota.on_call(group, local("2026-01-05T08:59:59")) == ()
+    assert final_schedule.on_call(group, local("2026-01-05T08:59:59")) == ()
 
 
 def test_the_higher_layer_wins_and_the_lower_one_is_drawn_as_hidden() -> None:
@@ -100,7 +100,7 @@ def test_the_higher_layer_wins_and_the_lower_one_is_drawn_as_hidden() -> None:
     assert names(group, "2026-03-02T21:59") == ["Alice"]
     assert names(group, "2026-03-02T22:00") == ["Bob", "Carol"]
     assert names(group, "2026-03-03T06:00") == ["Alice"]
-    drawn = rota.timeline(group, local("2026-03-02T12:00"), local("2026-03-03T12:00"))
+    drawn = final_schedule.timeline(group, local("2026-03-02T12:00"), local("2026-03-03T12:00"))
     assert [(bar.shift, bar.name, bar.hidden_by) for bar in drawn.bars] == [
         ("Base", "Alice", ""),
         ("Base", "Alice", "shift Nights of Desk 24x7"),
@@ -157,7 +157,7 @@ def test_an_override_counts_on_a_shift_in_a_role_for_a_person_or_for_all(
 
 def test_an_override_says_from_when_to_when_and_how_it_came_to_it() -> None:
     change = override(CAROL, *DAY, name="Xmas swap", instead_of=ALICE)
-    person = rota.on_call(plan(schedule(WEEKLY, overrides=[change])), local("2026-01-06T12:00"))[0]
+    person = final_schedule.on_call(plan(schedule(WEEKLY, overrides=[change])), local("2026-01-06T12:00"))[0]
     assert (person.since, person.until) == (local(DAY[0]), local(DAY[1]))
     assert person.reason == "override Xmas swap"
     assert person.reasons == ("shift Weekly of Desk 24x7: Alice", "override Xmas swap: Carol instead")
@@ -203,7 +203,7 @@ def test_whoever_is_away_is_covered_in_that_group_else_in_all_or_stays_and_is_ma
     absences: tuple[Absence, ...], name: str, is_absent: bool
 ) -> None:
     group = plan(schedule(rotate("Weekly", [ALICE])), absences=absences, gone=DAVE)
-    (person,) = rota.on_call(group, local("2026-01-06T12:00"))
+    (person,) = final_schedule.on_call(group, local("2026-01-06T12:00"))
     assert (person.name, person.is_absent) == (name, is_absent)
     assert names(group, DAY[1]) == ["Alice"]
 
@@ -227,10 +227,10 @@ def test_whoever_covers_can_be_replaced_too_but_not_by_whom_they_cover_for(
     change: Override, absences: tuple[Absence, ...], name: str, is_absent: bool
 ) -> None:
     group = plan(schedule(rotate("Weekly", [ALICE]), overrides=[change]), absences=absences)
-    (person,) = rota.on_call(group, local("2026-01-06T12:00"))
+    (person,) = final_schedule.on_call(group, local("2026-01-06T12:00"))
     assert (person.name, person.is_absent) == (name, is_absent)
     assert (person.since, person.until) == (local(DAY[0]), local(DAY[1]))
-    assert rota.timeline(group, local("2026-01-06T12:00"), local("2026-01-06T13:00")).segments == (person,)
+    assert final_schedule.timeline(group, local("2026-01-06T12:00"), local("2026-01-06T13:00")).segments == (person,)
 
 
 def test_skip_and_only_share_a_holiday_from_midnight_to_midnight() -> None:
@@ -239,7 +239,7 @@ def test_skip_and_only_share_a_holiday_from_midnight_to_midnight() -> None:
     feast = fixed("Feast", [BOB], ALL_WEEK, holidays="only")
     group = plan(schedule(usual, feast, calendars=[days]))
     begin, end = local("2026-12-25T00:00"), local("2026-12-27T00:00")
-    drawn = rota.timeline(group, begin - timedelta(days=3), end + timedelta(days=3))
+    drawn = final_schedule.timeline(group, begin - timedelta(days=3), end + timedelta(days=3))
     assert [(segment.name, segment.until) for segment in drawn.segments[:2]] == [("Alice", begin), ("Bob", end)]
     assert drawn.gaps == ()
     assert names(group, "2027-12-26T12:00") == ["Alice"], "a day with a year comes once"
@@ -255,7 +255,7 @@ def test_the_holidays_of_a_region_are_known() -> None:
 def test_a_hand_off_at_a_skipped_time_is_that_much_later_and_at_a_repeated_time_the_first() -> None:
     group = plan(schedule(rotate("N", [ALICE, BOB], every="1d", at="02:30", on=None, start="2026-03-28")))
     before, after = local("2026-03-29T03:30") - timedelta(seconds=1), local("2026-03-29T03:30")
-    assert [rota.on_call(group, moment)[0].name for moment in (before, after)] == ["Alice", "Bob"]
+    assert [final_schedule.on_call(group, moment)[0].name for moment in (before, after)] == ["Alice", "Bob"]
     group = plan(schedule(rotate("N", [ALICE, BOB], every="1d", at="02:30", on=None, start="2026-10-24")))
     assert names(group, "2026-10-25T02:29:59") == ["Alice"]
     assert names(group, "2026-10-25T02:30") == ["Bob"]
@@ -264,10 +264,10 @@ def test_a_hand_off_at_a_skipped_time_is_that_much_later_and_at_a_repeated_time_
 
 def test_one_unbroken_stretch_and_windows_that_touch_are_one_stretch() -> None:
     group = plan(schedule(fixed("Weekend", [ALICE], ("fri 17:00", "mon 08:00"))))
-    (person,) = rota.on_call(group, local("2026-03-29T12:00"))
+    (person,) = final_schedule.on_call(group, local("2026-03-29T12:00"))
     assert (person.since, person.until) == (local("2026-03-27T17:00"), local("2026-03-30T08:00"))
     both = fixed("All", [ALICE], ("fri 17:00", "mon 08:00"), ("mon 08:00", "fri 17:00"))
-    (person,) = rota.on_call(plan(schedule(both)), local("2026-03-29T12:00"))
+    (person,) = final_schedule.on_call(plan(schedule(both)), local("2026-03-29T12:00"))
     assert (person.since, person.until) == (None, None)
 
 
@@ -296,7 +296,7 @@ def test_a_rotation_leaves_no_gap_hands_over_in_order_and_never_to_two(
     shift = {"name": "R", "rotate": {**turn, "move": move, "roles": ["primary"]}, "start": day}
     group = plan(schedule(shift, zone=zone))
     begin = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=2)
-    drawn = rota.timeline(group, begin, begin + timedelta(days=6))
+    drawn = final_schedule.timeline(group, begin, begin + timedelta(days=6))
     assert drawn.gaps == ()
     assert all(one.until == other.since for one, other in pairwise(drawn.segments))
     assert all((s.since or begin) < (s.until or begin + timedelta(days=9)) for s in drawn.segments)
@@ -307,6 +307,6 @@ def test_a_turn_of_a_calendar_that_lasts_more_than_a_year_ends_in_a_gap_that_is_
     feed = {"name": "Feed", "calendar": {"url": "https://example.org/a.ics", "roles": ["primary"]}}
     read = Imported(((ALICE, since, until), (BOB, local("2026-12-08T00:00"), local("2026-12-09T00:00"))))
     group = plan(schedule(feed, imported={"Feed": read}))
-    drawn = rota.timeline(group, local("2026-11-24T09:00"), local("2026-12-20T09:00"))
+    drawn = final_schedule.timeline(group, local("2026-11-24T09:00"), local("2026-12-20T09:00"))
     assert [(one.name, one.until) for one in drawn.segments] == [("Alice", until), ("Bob", local("2026-12-09T00:00"))]
     assert (drawn.gaps[0].since, drawn.gaps[0].until) == (until, local("2026-12-08T00:00"))

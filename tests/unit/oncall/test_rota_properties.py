@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tests.support.properties import examples
 from tests.unit.oncall.drawing import some_plan
-from tocsin.oncall import rota
-from tocsin.oncall.plans import GroupPlan
-from tocsin.oncall.rota import OnCall, Timeline
-from tocsin.oncall.verdicts import Verdicts
+from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
+from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.oncall.calculation.resolver import Verdicts
 
 #: Days around which clocks change somewhere, one that a zone skipped, the end of a February, and one of no note.
 AROUND = [
@@ -46,11 +46,11 @@ def test_a_range_says_at_each_moment_what_the_moment_says(
 ) -> None:
     day, plan = case
     since, until = at(day, begin), at(day, begin + length)
-    timeline = rota.timeline(plan, since, until)
+    timeline = final_schedule.timeline(plan, since, until)
     edges = [edge for segment in timeline.segments for edge in (segment.since, segment.until) if edge]
     inside = [edge for edge in edges if since <= edge < until][:10]
     for moment in [since, *(since + (until - since) * part / 1000 for part in moments), *inside]:
-        people = rota.on_call(plan, moment)
+        people = final_schedule.on_call(plan, moment)
         assert holding(timeline, moment) == set(people), moment
         held = {person.role for person in people}
         for role in Verdicts(plan).scheduled:
@@ -72,8 +72,8 @@ def test_what_a_range_says_does_not_depend_on_where_it_begins_or_ends(
 ) -> None:
     day, plan = case
     since, until = at(day, begin), at(day, begin + length)
-    short = rota.timeline(plan, since, until)
-    longer = rota.timeline(plan, since - timedelta(minutes=earlier), until + timedelta(minutes=later))
+    short = final_schedule.timeline(plan, since, until)
+    longer = final_schedule.timeline(plan, since - timedelta(minutes=earlier), until + timedelta(minutes=later))
     touching = [
         segment
         for segment in longer.segments

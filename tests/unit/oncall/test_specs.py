@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.oncall import schedules, specs
+from tocsin.oncall.calculation import schedules
+from tocsin.oncall.changes import specs
 
 ROTATE = {"every": "1w", "at": "09:00", "on": "monday", "users": ["alice", "bob"], "roles": ["primary"]}
 WINDOW = {"days": ["mon"], "from": "08:00", "to": "18:00"}

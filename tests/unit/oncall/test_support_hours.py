@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.oncall import specs, windows
-from tocsin.oncall.support_hours import is_open
-from tocsin.oncall.windows import Window
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.support_hours import is_open
+from tocsin.oncall.calculation.weekly_windows import Window
+from tocsin.oncall.changes import specs
 
 ZURICH = ZoneInfo("Europe/Zurich")
 OFFICE = (Window(frozenset(range(5)), 8 * 60, 18 * 60),)
@@ -94,7 +95,7 @@ def test_a_window_and_the_rest_of_its_week_never_overlap_and_leave_no_gap(
         return
     window = Window(frozenset({day}), start, end)
     moment = at.replace(tzinfo=UTC)
-    span = windows.current((window,), ZURICH, moment)
+    span = weekly_windows.current((window,), ZURICH, moment)
     if span is None:
         return
     assert span[0] <= moment < span[1]
@@ -104,4 +105,4 @@ def test_a_window_and_the_rest_of_its_week_never_overlap_and_leave_no_gap(
 
 def test_windows_are_written_as_they_were_read() -> None:
     written = [{"days": ["mon", "sun"], "from": "08:00", "to": "24:00"}]
-    assert windows.write(windows.load(written)) == written
+    assert weekly_windows.write(weekly_windows.load(written)) == written

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.unit.oncall.drawing import ALICE, BOB, CAROL, plan, schedule
-from tocsin.oncall import rota
+from tocsin.oncall.calculation import final_schedule
 
 ZONES = ("Europe/Zurich", "America/Chicago", "Australia/Lord_Howe", "Asia/Kathmandu")
 BEGIN, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ def test_a_daily_rotation_hands_over_once_a_day_at_the_local_time(zone: str, at:
         "rotate": {"every": "1d", "at": at, "users": USERS, "roles": ["primary"]},
         "start": "2025-12-20",
     }
-    segments = rota.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
+    segments = final_schedule.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
     expected = seen(zone, int(at[:2]), int(at[3:]))
     assert [segment.since for segment in segments if segment.since and segment.since >= BEGIN] == expected
     assert 364 <= len(expected) <= 366
@@ -71,7 +71,7 @@ def test_a_weekly_rotation_hands_over_on_its_day_also_after_a_change_of_clocks(z
         "move": 2,
     }
     shift = {"name": "W", "rotate": turn, "start": "2026-01-05"}
-    segments = rota.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
+    segments = final_schedule.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
     days = [
         moment
         for moment, shown in quarters(zone)
@@ -88,7 +88,7 @@ def test_a_weekly_rotation_hands_over_on_its_day_also_after_a_change_of_clocks(z
 def test_a_monthly_rotation_hands_over_on_the_last_day_of_shorter_months(zone: str) -> None:
     turn = {"every": "1 month", "at": "07:00", "on": 31, "users": USERS, "roles": ["primary"]}
     shift = {"name": "M", "rotate": turn, "start": "2025-12-01"}
-    segments = rota.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
+    segments = final_schedule.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
     last: dict[int, datetime] = {}
     for moment, shown in quarters(zone):
         if (shown.hour, shown.minute) == (7, 0) and shown.year == 2026:
@@ -104,7 +104,7 @@ def test_a_monthly_rotation_hands_over_on_the_last_day_of_shorter_months(zone: s
 def test_a_fixed_night_shift_is_on_exactly_while_clocks_show_so(zone: str) -> None:
     window = {"days": ["mon", "fri"], "from": "22:00", "to": "06:00"}
     shift = {"name": "Nights", "fixed": {"windows": [window], "users": [ALICE], "roles": ["primary"]}}
-    segments = rota.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
+    segments = final_schedule.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
     on = {moment for moment, shown in quarters(zone) if _is_night(shown)}
     covered = {
         moment

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from tocsin.core.clock_seen import Jump
-from tocsin.operate.audit import Facts, Found, Several, Waiting, judge
-from tocsin.operate.presence import LoopSeen, NodeSeen
+from tocsin.core.runtime.clock_jump import Jump
+from tocsin.operate.node_heartbeat import LoopSeen, NodeSeen
+from tocsin.operate.self_check.rules import Facts, Found, Several, Waiting, judge
 
 SECOND = timedelta(seconds=1)
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tocsin.operate.audit import Found
-from tocsin.operate.problems import Problem, follow
+from tocsin.operate.self_check.problems import Problem, follow
+from tocsin.operate.self_check.rules import Found
 
 LATE = Found("runs_late", "Escalation is late", "It is late.", "Look.")
 STUCK = Found("runs_stuck", "Escalation is stuck", "It is stuck.", "Look.")

@@ -12,7 +12,7 @@ import pytest
 
 from tocsin.cli import serve, service
 from tocsin.cli.main import run
-from tocsin.core import config
+from tocsin.core.config import environment as config
 from tocsin.node import STOP_TIMEOUT
 from tocsin.operate.service import STOP_TIMEOUT as UNIT_STOP_TIMEOUT
 from tocsin.operate.service import carried, environment, of_machine, of_user, unit

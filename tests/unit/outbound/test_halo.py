@@ -9,13 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from tocsin.core.egress import Answer, HttpClient, OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.outbound.connectors.contract import Account, Barred, Line, Throttled
-from tocsin.outbound.connectors.haloitsm import preparing, problems, reading, sync
+from tocsin.core.net.egress import Answer, HttpClient, OutcomeUnknown
+from tocsin.outbound.connectors.haloitsm import errors, writeback_settings
 from tocsin.outbound.connectors.haloitsm.address import clean_address
 from tocsin.outbound.connectors.haloitsm.client import Client, rows_of, whole
-from tocsin.outbound.connectors.haloitsm.lookups import Entry, Lists
+from tocsin.outbound.connectors.haloitsm.reference_data import Entry, Lists
+from tocsin.outbound.connectors.interfaces import Account, Barred, Line, Throttled
+from tocsin.outbound.halo_sync import job_context, ticket_messages
 from tocsin.outbound.states import Event
 
 
@@ -45,19 +46,19 @@ def test_an_address_keeps_its_folder_its_port_and_names_its_tenant() -> None:
     [
         (400, b'{"ClassName": "System.Exception", "Message": "Boom"}', True, Permanent, "It said: Boom"),
         (400, b'{"[0].outcome_id": ["Could not convert"]}', True, Permanent, "outcome_id: Could not convert"),
-        (400, b'"Please assign this Ticket these before closing it."', True, problems.AssignFirst, "no agent"),
-        (400, b'{"Message": "An Outcome must be entered for this Action"}', True, problems.NoteRefused, "action"),
-        (400, b'"You do not have access to this Action at the moment"', True, problems.NoteRefused, "another"),
+        (400, b'"Please assign this Ticket these before closing it."', True, errors.AssignFirst, "no agent"),
+        (400, b'{"Message": "An Outcome must be entered for this Action"}', True, errors.NoteRefused, "action"),
+        (400, b'"You do not have access to this Action at the moment"', True, errors.NoteRefused, "another"),
         (401, b"", False, Barred, "refuses Tocsin's token"),
-        (401, b'{"Message": "Record not found"}', False, problems.Gone, "shows no ticket 7"),
+        (401, b'{"Message": "Record not found"}', False, errors.Gone, "shows no ticket 7"),
         (401, b'{"Message": "Authorization has been denied for this request."}', True, Barred, "denied for this"),
-        (401, b'{"Message": "Your access to this ticket is restricted."}', True, problems.Gone, "shows no ticket 7"),
-        (401, b'{"Message": "You cannot view this."}', False, problems.Gone, "shows no ticket 7"),
+        (401, b'{"Message": "Your access to this ticket is restricted."}', True, errors.Gone, "shows no ticket 7"),
+        (401, b'{"Message": "You cannot view this."}', False, errors.Gone, "shows no ticket 7"),
         (403, b"", True, Permanent, "It does not say why"),
         (403, b'{"Message": "Your role may not do this."}', True, Permanent, "does not let Tocsin write"),
-        (403, b'"You do not have access to this Action at the moment"', True, problems.NoteRefused, "another"),
-        (403, b'{"Message": "The ticket does not exist."}', True, problems.Gone, "shows no ticket 7"),
-        (404, b"", False, problems.Gone, "shows no ticket 7"),
+        (403, b'"You do not have access to this Action at the moment"', True, errors.NoteRefused, "another"),
+        (403, b'{"Message": "The ticket does not exist."}', True, errors.Gone, "shows no ticket 7"),
+        (404, b"", False, errors.Gone, "shows no ticket 7"),
         (429, b"", True, Throttled, "patience"),
         (503, b"", True, Temporary, "503"),
         (504, b"<html><h1>Gateway Time-out</h1></html>", True, OutcomeUnknown, "did not say in time"),
@@ -69,14 +70,14 @@ def test_an_address_keeps_its_folder_its_port_and_names_its_tenant() -> None:
 def test_every_no_of_halo_is_one_sentence_of_the_right_kind(
     status: int, body: bytes, is_write: bool, kind: type[Exception], said: str
 ) -> None:
-    error = problems.of_answer(Answer(status, {}, body), "write a note", is_write=is_write, ticket="7")
+    error = errors.of_answer(Answer(status, {}, body), "write a note", is_write=is_write, ticket="7")
     assert type(error) is kind
     assert said in str(error)
 
 
 def test_why_no_token_came_names_the_bad_scope_or_the_secret() -> None:
     def of(status: int, body: bytes, scopes: list[str], bad: list[str]) -> str:
-        return str(problems.of_token(Answer(status, {}, body), "https://x", scopes, bad))
+        return str(errors.of_token(Answer(status, {}, body), "https://x", scopes, bad))
 
     assert "client id and secret" in of(400, b'{"error": "invalid_client"}', [], [])
     assert "scope read:teams;" in of(400, b'{"error": "invalid_scope"}', ["read:tickets", "read:teams"], ["read:teams"])
@@ -109,26 +110,26 @@ def test_of_two_agents_of_one_name_or_address_the_one_at_work_is_meant() -> None
     ],
 )
 def test_who_is_no_agent_of_halos_is_said_with_what_to_do(email: str, said: str) -> None:
-    people = {1: preparing.Person("Alice", email, "")}
-    assert preparing.agent_for({"user": 1}, Lists([]), people) == {"remark": said}
+    people = {1: job_context.Person("Alice", email, "")}
+    assert job_context.agent_for({"user": 1}, Lists([]), people) == {"remark": said}
 
 
 def test_halos_dates_without_a_zone_are_compared_with_each_other_only() -> None:
-    assert reading.moment("1900-01-01T00:00:00") is None
-    assert reading.moment("2026-11-24T09:15:02.1234567Z") == datetime(2026, 11, 24, 9, 15, 2, 123456)
+    assert ticket_messages.moment("1900-01-01T00:00:00") is None
+    assert ticket_messages.moment("2026-11-24T09:15:02.1234567Z") == datetime(2026, 11, 24, 9, 15, 2, 123456)
     tickets = [{"last_update": "2026-11-24T09:15:02.1"}, {"last_update": "2026-11-24T09:14:00"}, {"last_update": None}]
     now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
-    assert reading.newest(tickets, "", now) == "2026-11-24T09:15:02.1"
-    assert reading.newest(tickets, "2027-01-01T00:00:00", now) == "2027-01-01T00:00:00"
-    assert reading.newest([], "x", now) == "x"
+    assert ticket_messages.newest(tickets, "", now) == "2026-11-24T09:15:02.1"
+    assert ticket_messages.newest(tickets, "2027-01-01T00:00:00", now) == "2027-01-01T00:00:00"
+    assert ticket_messages.newest([], "x", now) == "x"
     # Fourteen hours before UTC is somebody's clock; next year is a slip, behind which everything else would be hidden.
     ahead = [{"last_update": "2026-11-24T23:15:00"}, {"last_update": "2027-11-24T09:15:00"}]
-    assert reading.newest([*tickets, *ahead], "", now) == "2026-11-24T23:15:00"
-    assert reading.since("2026-11-24T09:15:02.1") == "2026-11-24T09:13:02"
+    assert ticket_messages.newest([*tickets, *ahead], "", now) == "2026-11-24T23:15:00"
+    assert ticket_messages.since("2026-11-24T09:15:02.1") == "2026-11-24T09:13:02"
     # In Zürich 02:00 to 03:00 comes twice on the last Sunday of October; in March it does not come at all.
-    assert reading.since("2026-10-25T02:59:00", "Europe/Zurich") == "2026-10-25T01:57:00"
-    assert reading.since("2026-10-25T03:01:00", "Europe/Zurich") == "2026-10-25T02:59:00"
-    assert reading.since("2026-03-29T02:30:00", "Europe/Zurich") == "2026-03-29T02:28:00"
+    assert ticket_messages.since("2026-10-25T02:59:00", "Europe/Zurich") == "2026-10-25T01:57:00"
+    assert ticket_messages.since("2026-10-25T03:01:00", "Europe/Zurich") == "2026-10-25T02:59:00"
+    assert ticket_messages.since("2026-03-29T02:30:00", "Europe/Zurich") == "2026-03-29T02:28:00"
 
 
 def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
@@ -140,31 +141,37 @@ def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
         {"id": 6, "who": "José", "who_agentid": 0, "note": "the requester's"},
         {"id": 7, "who": "Sam", "who_agentid": 5, "note": ""},
     ]
-    found = reading.notes(actions, "20", "Tocsin", lambda action: action["note"])
+    found = ticket_messages.notes(actions, "20", "Tocsin", lambda action: action["note"])
     assert [note.text for note in found] == ["first", "second"]
-    assert reading.merged_into({"merged_into_id": 9.0}) == "9"
-    assert reading.merged_into({"merged_into_id": 0}) == ""
+    assert ticket_messages.merged_into({"merged_into_id": 9.0}) == "9"
+    assert ticket_messages.merged_into({"merged_into_id": 0}) == ""
 
 
 def test_what_is_written_by_default_is_a_private_note_for_every_event_and_nothing_else() -> None:
     for event in Event:
-        write = sync.write_of({}, event)
+        write = writeback_settings.write_of({}, event)
         assert write.note
         assert (write.is_public, write.status, write.agent, write.team, write.priority) == (False, "", False, "", "")
     some = {"sync": {"close": {"note": "Bye <who>", "status": "Closed"}, "reply": {"note": False}}}
-    assert sync.write_of(some, Event.CLOSE) == sync.Write("Bye <who>", status="Closed")
-    assert not sync.write_of(some, Event.REPLY).does_anything
-    assert not sync.write_of(some, Event.HOLD).does_anything
+    assert writeback_settings.write_of(some, Event.CLOSE) == writeback_settings.Write("Bye <who>", status="Closed")
+    assert not writeback_settings.write_of(some, Event.REPLY).does_anything
+    assert not writeback_settings.write_of(some, Event.HOLD).does_anything
 
 
 def test_a_note_says_when_and_after_how_many_pages() -> None:
     at = datetime(2026, 11, 24, 2, 12, tzinfo=UTC)
-    assert (sync.clock_text(at, "Europe/Zurich"), sync.clock_text(at, "UTC")) == ("03:12", "02:12 UTC")
-    assert sync.after_text({}) == ""
-    assert sync.after_text({"voice": 1}) == " after 1 call"
-    assert sync.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 e-mails and 1 page"
+    assert (writeback_settings.clock_text(at, "Europe/Zurich"), writeback_settings.clock_text(at, "UTC")) == (
+        "03:12",
+        "02:12 UTC",
+    )
+    assert writeback_settings.after_text({}) == ""
+    assert writeback_settings.after_text({"voice": 1}) == " after 1 call"
+    assert writeback_settings.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 e-mails and 1 page"
     values = {"who": "Alice", "time": "03:12", "after": " after 1 call", "note": ""}
-    assert sync.note_text(sync.TEXTS[Event.ASSIGN], values) == "Alice took this at 03:12 after 1 call."
+    assert (
+        writeback_settings.note_text(writeback_settings.TEXTS[Event.ASSIGN], values)
+        == "Alice took this at 03:12 after 1 call."
+    )
 
 
 _PAGE = b"<!DOCTYPE html><html><head><title>Sign in\n to Acme</title></head><body><form>\xff</form></body></html>"

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Temporary
-from tocsin.outbound.connectors.contract import Account, Job, Line, Sender
+from tocsin.core.net.egress import Answer, HttpClient
 from tocsin.outbound.connectors.http.connector import HTTP
+from tocsin.outbound.connectors.interfaces import Account, Job, Line, Sender
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

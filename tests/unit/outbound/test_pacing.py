@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.properties import examples
-from tocsin.outbound import masking, pacing, templates
-from tocsin.outbound.pacing import Rate
+from tocsin.outbound import rate_limit, redaction, templates
+from tocsin.outbound.rate_limit import Rate
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 TWO = Rate(2, 20)
@@ -21,24 +21,24 @@ def test_the_rate_never_lets_more_through_than_burst_and_average(steps: list[tup
     granted, at, total = None, NOW, 0
     for wait, asked in steps:
         at += timedelta(milliseconds=wait)
-        taken = max(0, min(asked, pacing.allowance(TWO, granted, at)))
-        granted = pacing.charged(TWO, granted, taken, at)
+        taken = max(0, min(asked, rate_limit.allowance(TWO, granted, at)))
+        granted = rate_limit.charged(TWO, granted, taken, at)
         total += taken
         assert total <= TWO.burst + TWO.per_second * (at - NOW).total_seconds() + 1
 
 
 def test_waits_grow_to_half_an_hour_and_respect_what_is_asked() -> None:
-    waits = [pacing.retry_in(attempts, 0.0) for attempts in range(1, 15)]
+    waits = [rate_limit.retry_in(attempts, 0.0) for attempts in range(1, 15)]
     assert waits[0] == timedelta(seconds=5)
     assert waits == sorted(waits)
     assert waits[-1] == timedelta(minutes=30)
-    assert pacing.retry_in(1, 0.0, timedelta(minutes=2)) == timedelta(minutes=2)
-    assert [pacing.pause_of(failures) for failures in (0, 4, 5, 99)] == [
+    assert rate_limit.retry_in(1, 0.0, timedelta(minutes=2)) == timedelta(minutes=2)
+    assert [rate_limit.pause_of(failures) for failures in (0, 4, 5, 99)] == [
         None, None, timedelta(seconds=15), timedelta(minutes=5),
     ]  # fmt: skip
-    assert pacing.throttle(1, None) == timedelta(seconds=5)
-    assert pacing.throttle(9, None) == timedelta(seconds=60)
-    assert pacing.throttle(9, timedelta(seconds=7)) == timedelta(seconds=7)
+    assert rate_limit.throttle(1, None) == timedelta(seconds=5)
+    assert rate_limit.throttle(9, None) == timedelta(seconds=60)
+    assert rate_limit.throttle(9, timedelta(seconds=7)) == timedelta(seconds=7)
 
 
 def test_templates_replace_what_is_known_and_leave_the_rest() -> None:
@@ -56,11 +56,11 @@ def test_templates_replace_what_is_known_and_leave_the_rest() -> None:
 
 def test_secrets_are_masked_wherever_they_stand() -> None:
     text = '{"access_token": "abc\\"d", "client_secret":"x"} grant_type=a&client_secret=xyz&scope=all'
-    masked = masking.masked_text(text)
+    masked = redaction.masked_text(text)
     assert "abc" not in masked
     assert "xyz" not in masked
     assert "scope=all" in masked
-    assert "0123456789abcdef0123456789abcdef" not in masking.masked_text(
+    assert "0123456789abcdef0123456789abcdef" not in redaction.masked_text(
         '"url": "https://t/in/0123456789abcdef0123456789abcdef"'
     )
-    assert masking.masked_url("https://user:pw@x.example/a?token=t1&b=2") == "https://x.example/a?token=•••&b=2"
+    assert redaction.masked_url("https://user:pw@x.example/a?token=t1&b=2") == "https://x.example/a?token=•••&b=2"

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tocsin.core.http import Message
-from tocsin.pages.process import door
-from tocsin.pages.way import Pages
+from tocsin.core.net.asgi import Message
+from tocsin.web_process.process import door
+from tocsin.web_process.proxy import Pages
 
 #: As uvicorn has read it, and the front door has described it.
 ASKED = {
@@ -130,7 +130,7 @@ def test_django_is_told_who_asks_and_by_which_scheme() -> None:
 
 
 def test_a_process_whose_parent_ends_before_it_says_anything_ends_quietly() -> None:
-    command = [sys.executable, "-m", "tocsin.pages.process"]
+    command = [sys.executable, "-m", "tocsin.web_process.process"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.core.specs import Spec
-from tocsin.people.contact_rules import ContactRules, load, read, refuse_unknown, renamed, write
+from tocsin.core.validation.object_reader import Spec
+from tocsin.people.notification_rules import ContactRules, load, read, refuse_unknown, renamed, write
 
 WHOLE: dict[str, Any] = {
     "by_priority": {

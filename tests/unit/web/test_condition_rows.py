@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from tests.support.properties import examples
 from tocsin.core.errors import Rejected
-from tocsin.inbound.comparisons import Operator
-from tocsin.inbound.conditions import compile_condition
-from tocsin.inbound.mapping.mapped import Mapped
-from tocsin.web.integrations import condition_rows, field_rows
-from tocsin.web.integrations.condition_rows import Group, Leaf, Places, Written
-from tocsin.web.integrations.field_rows import Entry, How
+from tocsin.inbound.expressions.comparisons import Operator
+from tocsin.inbound.expressions.conditions import compile_condition
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.web.integrations.editor import condition_form, field_form
+from tocsin.web.integrations.editor.condition_form import Group, Leaf, Places, Written
+from tocsin.web.integrations.editor.field_form import Entry, How
 
 WORDS = st.text("abN ", min_size=1, max_size=5).map(str.strip).filter(bool)
 COMPARED = st.one_of(
@@ -70,14 +70,14 @@ def posted(node: Any, prefix: str = "open") -> dict[str, str]:
 def test_rows_that_were_sent_and_read_mean_what_the_condition_meant(
     condition: Any, message: tuple[dict[str, Any], Mapped]
 ) -> None:
-    rows = condition_rows.rows_of(condition)
-    read = condition_rows.read(posted(rows), "open")
+    rows = condition_form.rows_of(condition)
+    read = condition_form.read(posted(rows), "open")
     assert read == rows
-    again = condition_rows.condition_of(read, "rules.open", "open", Places())
+    again = condition_form.condition_of(read, "rules.open", "open", Places())
     fields = ("source_status", "client")
     meant = compile_condition(condition, "c", fields).holds(*message)
     assert compile_condition(again, "c", fields).holds(*message) is meant
-    assert condition_rows.say(condition, {})
+    assert condition_form.say(condition, {})
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_rows_that_were_sent_and_read_mean_what_the_condition_meant(
 )
 def test_an_error_in_a_condition_is_shown_in_its_row(condition: Any, row: str) -> None:
     places = Places()
-    again = condition_rows.condition_of(condition_rows.rows_of(condition), "rules.open", "open", places)
+    again = condition_form.condition_of(condition_form.rows_of(condition), "rules.open", "open", places)
     with pytest.raises(Rejected) as caught:
         compile_condition(again, "rules.open")
     assert places.row(caught.value.field or "") == row
@@ -107,31 +107,31 @@ def test_a_condition_reads_as_a_sentence() -> None:
             ]},
         ]
     }  # fmt: skip
-    said = condition_rows.say(condition, {"source_status": "status"})
+    said = condition_form.say(condition, {"source_status": "status"})
     assert said == "status contains New, and (client is one of Acme, Globex or Initech, or vip has no value)"
-    assert condition_rows.say(None, {}) == "always"
+    assert condition_form.say(None, {}) == "always"
 
 
 def test_buttons_add_and_remove_rows_wherever_they_are() -> None:
-    rows = condition_rows.change(Group(), (), "add")
-    rows = condition_rows.change(rows, (), "group")
-    rows = condition_rows.change(rows, (1,), "add")
+    rows = condition_form.change(Group(), (), "add")
+    rows = condition_form.change(rows, (), "group")
+    rows = condition_form.change(rows, (1,), "add")
     assert rows == Group((Leaf(), Group((Leaf(), Leaf()), "any")))
-    assert condition_rows.change(rows, (1, 0), "remove") == Group((Leaf(), Group((Leaf(),), "any")))
-    assert condition_rows.change(rows, (9, 9), "remove") == rows
+    assert condition_form.change(rows, (1, 0), "remove") == Group((Leaf(), Group((Leaf(),), "any")))
+    assert condition_form.change(rows, (9, 9), "remove") == rows
 
 
 def test_more_rows_than_anybody_writes_are_refused() -> None:
     sent = {f"open.{n}.type": "leaf" for n in range(2_000)}
     with pytest.raises(Rejected, match="write them as YAML"):
-        condition_rows.read(sent, "open")
+        condition_form.read(sent, "open")
     deep = {"open" + ".0" * n + ".type": "group" for n in range(200)}
     with pytest.raises(Rejected):
-        condition_rows.read(deep, "open")
+        condition_form.read(deep, "open")
 
 
 def test_every_operator_can_be_chosen_and_inverted() -> None:
-    assert {(o, n) for o, n, _ in condition_rows.WORDS.values()} == {(o, n) for o in Operator for n in (True, False)}
+    assert {(o, n) for o, n, _ in condition_form.WORDS.values()} == {(o, n) for o in Operator for n in (True, False)}
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_every_operator_can_be_chosen_and_inverted() -> None:
     ],
 )
 def test_a_mapped_field_is_the_same_after_its_row_was_read(definition: Any) -> None:
-    entry = field_rows.entry_of(definition)
-    assert field_rows.definition_of(entry, "mapping.subject") == definition
+    entry = field_form.entry_of(definition)
+    assert field_form.definition_of(entry, "mapping.subject") == definition
     assert (entry.how is How.YAML) is any(word in str(definition) for word in ("only", "else", "'literal': 7"))
 
 
@@ -166,5 +166,5 @@ def test_a_mapped_field_is_the_same_after_its_row_was_read(definition: Any) -> N
 )
 def test_a_row_that_says_nothing_is_an_error_beside_it(entry: Entry, said: str) -> None:
     with pytest.raises(Rejected, match=said) as caught:
-        field_rows.definition_of(entry, "mapping.subject")
+        field_form.definition_of(entry, "mapping.subject")
     assert caught.value.field == "mapping.subject"

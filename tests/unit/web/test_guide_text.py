@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.web.guide_text import as_html
+from tocsin.web.ui.guide_text import as_html
 
 
 def test_what_is_to_be_pasted_has_a_button_that_copies_it_and_is_reached_by_keyboard() -> None:

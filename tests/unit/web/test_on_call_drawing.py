@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.properties import examples
-from tocsin.oncall import rota, schedules
-from tocsin.oncall.plans import GroupPlan, Member, Person
-from tocsin.people.members import MemberRole
-from tocsin.web.oncall import drawing
-from tocsin.web.oncall.drawing import Kind, Span
+from tocsin.oncall.calculation import final_schedule, schedules
+from tocsin.oncall.calculation.group_snapshot import GroupPlan, Member, Person
+from tocsin.people.member_roles import MemberRole
+from tocsin.web.oncall import timeline_layout
+from tocsin.web.oncall.timeline_layout import Kind, Span
 
 PEOPLE = {1: Person("Alice"), 2: Person("Bob"), 3: Person("Carol")}
 #: By turns of a few hours, only in the evenings: with gaps, over midnights and changes of clocks.
@@ -48,9 +48,9 @@ def plan(zone: str) -> GroupPlan:
 def test_the_row_that_counts_is_one_line_without_holes_that_says_what_is_decided(
     day: date, span: Span, zone: str
 ) -> None:
-    shown = drawing.range_of(span, day, ZoneInfo(zone))
+    shown = timeline_layout.range_of(span, day, ZoneInfo(zone))
     held = plan(zone)
-    drawn = drawing.draw(held, rota.timeline(held, shown.since, shown.until), shown, shown.since)
+    drawn = timeline_layout.draw(held, final_schedule.timeline(held, shown.since, shown.until), shown, shown.since)
     winner = next(row for row in drawn.rows if row.kind is Kind.WINNER and row.role == "primary")
     assert winner.lanes == 1, "turns follow one another"
     pieces = sorted(winner.pieces, key=lambda piece: piece.x)
@@ -58,24 +58,26 @@ def test_the_row_that_counts_is_one_line_without_holes_that_says_what_is_decided
     assert sum(piece.width for piece in pieces) == pytest.approx(100, abs=0.01)
     for piece in pieces:
         middle = shown.since + (shown.until - shown.since) * (piece.x + piece.width / 2) / 100
-        names = [one.name for one in rota.on_call(held, middle) if one.role is MemberRole.PRIMARY]
+        names = [one.name for one in final_schedule.on_call(held, middle) if one.role is MemberRole.PRIMARY]
         assert names == ([] if piece.tone == "gap" else [piece.text])
     # The list in words has the same people on the same days.
     for one in drawn.days:
         noon = datetime.combine(one.day, datetime.min.time(), ZoneInfo(zone)) + timedelta(hours=20)
         said = {piece.text for piece in one.pieces if piece.since and piece.until and piece.since <= noon < piece.until}
-        assert said - {""} == {person.name for person in rota.on_call(held, noon.astimezone(UTC))}
+        assert said - {""} == {person.name for person in final_schedule.on_call(held, noon.astimezone(UTC))}
 
 
 @examples(60)
 @given(st.dates(date(2026, 1, 1), date(2027, 12, 31)), st.sampled_from(Span))
 def test_ranges_follow_one_another_and_hold_the_day_they_are_asked_for(day: date, span: Span) -> None:
     zone = ZoneInfo("Europe/Zurich")
-    shown = drawing.range_of(span, day, zone)
+    shown = timeline_layout.range_of(span, day, zone)
     assert shown.first <= day < shown.end
-    assert drawing.range_of(span, shown.end, zone).earlier == shown.first
+    assert timeline_layout.range_of(span, shown.end, zone).earlier == shown.first
     assert len(shown.midnights) == len(shown.days) + 1
-    ticks = drawing.draw(plan("UTC"), rota.timeline(plan("UTC"), shown.since, shown.until), shown, shown.since).ticks
+    ticks = timeline_layout.draw(
+        plan("UTC"), final_schedule.timeline(plan("UTC"), shown.since, shown.until), shown, shown.since
+    ).ticks
     assert sum(tick.width for tick in ticks) == pytest.approx(100, abs=0.01)
 
 
@@ -83,8 +85,10 @@ def test_a_person_has_one_colour_whatever_is_shown() -> None:
     held, zone = plan("UTC"), ZoneInfo("UTC")
     tones: dict[str, set[str]] = {}
     for weeks in range(8):
-        shown = drawing.range_of(Span.WEEK, date(2026, 3, 2) + timedelta(weeks=weeks), zone)
-        for row in drawing.draw(held, rota.timeline(held, shown.since, shown.until), shown, shown.since).rows:
+        shown = timeline_layout.range_of(Span.WEEK, date(2026, 3, 2) + timedelta(weeks=weeks), zone)
+        for row in timeline_layout.draw(
+            held, final_schedule.timeline(held, shown.since, shown.until), shown, shown.since
+        ).rows:
             for piece in row.pieces:
                 tones.setdefault(piece.text, set()).add(piece.tone.removesuffix(" hidden"))
     assert {name: len(several) for name, several in tones.items()} == {"Alice": 1, "Bob": 1, "Carol": 1, "": 1}

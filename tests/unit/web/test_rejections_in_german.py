@@ -17,14 +17,14 @@ ROOT = Path(tocsin.__file__).parent
 
 #: The rooms whose errors a page shows. What the command line, the API's own rules and vendors' doors say stays English.
 ROOMS = (
-    "access", "alerts", "catalogue/kinds", "core/names.py", "core/specs.py", "core/durations.py", "core/dependents.py",
-    "core/settings_store.py", "core/imap.py", "core/egress.py", "escalation", "inbound", "notify", "oncall", "outbound",
+    "access", "alerts", "catalogue/kinds", "core/validation/naming_rules.py", "core/validation/object_reader.py", "core/validation/durations.py", "core/object_hooks.py",
+    "core/config/settings_store.py", "core/net/imap.py", "core/net/egress.py", "escalation", "inbound", "notify", "oncall", "outbound",
     "people", "workflows", "operate/checks", "operate/durability.py", "operate/doctor.py",
-    "configure/imports/reading.py", "configure/imports/runs.py", "web",
+    "importers/api_reader.py", "importers/import_runs.py", "web",
 )  # fmt: skip
 #: What only programs get to read: vendors' calls, the passes between nodes, and what stands for an error of our own.
 FOR_PROGRAMS = ("inbound/doors", "notify/channels/slack", "notify/channels/telegram", "notify/channels/telnyx",
-                "notify/channels/twilio/kind.py", "notify/mail_replies/kind.py")  # fmt: skip
+                "notify/integrations/twilio/provider.py", "notify/integrations/mail_replies.py")  # fmt: skip
 NOT_FOR_PAGES = (
     "tocsin user create NAME",
     "names no kind of its own", "a stored message is one object", "of the escalation policy cannot be read",

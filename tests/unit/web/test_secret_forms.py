@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.notify.channels.registry import KINDS
+from tocsin.notify.registry import KINDS
 from tocsin.web.outbound.forms import CommonForm, HttpForm
 from tocsin.web.providers.forms import ProviderForm
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.reading import Definition, compile_reader
-from tocsin.inbound.status_rules import Does, changed, does
-from tocsin.web.integrations import yaml_text
-from tocsin.web.richtext import is_long, safe_html
-from tocsin.web.templatetags.parts import initials, say_left, say_moment
+from tocsin.inbound.admin.status_rules import Does, changed, does
+from tocsin.inbound.config.normalizer import Definition, compile_reader
+from tocsin.web.integrations.editor import yaml_text
+from tocsin.web.templatetags.ui_tags import initials, say_left, say_moment
+from tocsin.web.ui.richtext import is_long, safe_html
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

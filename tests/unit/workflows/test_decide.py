@@ -9,11 +9,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.alerts.orders import Acknowledged, AlertState
+from tocsin.alerts.commands import Acknowledged, AlertState
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.workflows.decide import MOST_DEPTH, Act, Begin, End, Progress, Wait, decide
-from tocsin.workflows.definition import Action, Definition, Trigger
-from tocsin.workflows.facts import Facts, moment_of
+from tocsin.workflows.definition.definition import Action, Definition, Trigger
+from tocsin.workflows.run.context import Facts, moment_of
+from tocsin.workflows.run.engine import MOST_DEPTH, Act, Begin, End, Progress, Wait, decide
 from tocsin.workflows.states import AT_THE_END, TIMED, ActionKind, Moment, TriggerKind
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)

@@ -21,16 +21,17 @@ from tests.postgres import Postgres, Spare, filled
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.roles import Role
-from tocsin.alerts.commands import open_by_hand
-from tocsin.alerts.openings import NewAlert
-from tocsin.alerts.orders import Actor, NewEvent
-from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.commands import Actor, NewEvent
+from tocsin.alerts.new_alert import NewAlert
+from tocsin.alerts.service import open_by_hand
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.core import clock, config
-from tocsin.core.http import Bodies
-from tocsin.inbound.asgi import Inbound
-from tocsin.inbound.committer import Committer
-from tocsin.inbound.registry import Registry
+from tocsin.core.config import environment
+from tocsin.core.net.asgi import Bodies
+from tocsin.core.runtime import clock
+from tocsin.inbound.app import Inbound
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.processing.committer import Committer
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
 
 
@@ -185,8 +186,8 @@ def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
     """A push server on loopback, which outbound calls may reach; it also answers, as it should not, at Tocsin's own
     public address."""
     with ntfy_double() as double:
-        allowed = replace(config.current(), allow_targets=(ip_network("127.0.0.0/8"),), base_url=double.url)
-        monkeypatch.setattr(config, "current", lambda: allowed)
+        allowed = replace(environment.current(), allow_targets=(ip_network("127.0.0.0/8"),), base_url=double.url)
+        monkeypatch.setattr(environment, "current", lambda: allowed)
         yield double
 
 
@@ -200,8 +201,8 @@ def front_door(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         listening.bind(("127.0.0.1", 0))
         listening.listen()  # whoever comes before the server runs waits for it
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        public = replace(config.current(), base_url=url)
-        monkeypatch.setattr(config, "current", lambda: public)
+        public = replace(environment.current(), base_url=url)
+        monkeypatch.setattr(environment, "current", lambda: public)
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
         committer.start()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

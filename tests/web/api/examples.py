@@ -18,26 +18,27 @@ from tocsin.access.audit import COMMAND_LINE, record
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.configure.models import ImportRun, ImportState
-from tocsin.core import clock, crypto
+from tocsin.core.config import crypto
 from tocsin.core.ids import uuid7
-from tocsin.escalation.commands import save_policy
-from tocsin.inbound.client_tables import save_client_table
-from tocsin.inbound.commands import save_integration
+from tocsin.core.runtime import clock
+from tocsin.escalation.changes.commands import save_policy
+from tocsin.inbound.admin.client_tables import save_client_table
+from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
-from tocsin.notify import verification
-from tocsin.notify.channels.web_push import devices
-from tocsin.notify.commands import save_provider
+from tocsin.notify.inbound import verification
+from tocsin.notify.integrations.web_push import devices
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
-from tocsin.oncall import feeds
-from tocsin.oncall.commands import save_holiday_calendar, save_schedule, save_support_hours
+from tocsin.notify.providers.commands import save_provider
+from tocsin.oncall.calendars import feeds
+from tocsin.oncall.changes.commands import save_holiday_calendar, save_schedule, save_support_hours
+from tocsin.oncall.changes.overrides import save_override
+from tocsin.oncall.changes.swaps import Stretch, ask
 from tocsin.oncall.models import CalendarFeed, Override, Schedule, SwapRequest
-from tocsin.oncall.overrides import save_override
 from tocsin.oncall.states import FeedKind
-from tocsin.oncall.swaps import Stretch, ask
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call
-from tocsin.people.absences import save_absence
+from tocsin.people.changes.out_of_office import save_absence
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, OutOfOffice, User
 from tocsin.workflows.commands import save_workflow
 from tocsin.workflows.models import Run as WorkflowRun
@@ -90,13 +91,13 @@ def _alert(command: str = "", body: Any = None, *before: str) -> Example:
 
 def _undo(world: World) -> Request:
     """Somebody's own last command, given by them a moment ago."""
-    from tocsin.alerts import commands
-    from tocsin.alerts.orders import Acknowledge, Actor
+    from tocsin.alerts import service
+    from tocsin.alerts.commands import Acknowledge, Actor
     from tocsin.alerts.states import ActorKind
 
     number = world.open_alert()
     actor = Actor(ActorKind.USER, world.asker.display_name, world.asker.pk)
-    commands.act(number, Acknowledge(actor=actor), now=clock.now())
+    service.act(number, Acknowledge(actor=actor), now=clock.now())
     return f"alerts/{number}/undo", None
 
 

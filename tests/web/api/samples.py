@@ -10,20 +10,20 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.core.ids import uuid7
-from tocsin.escalation.commands import save_policy
+from tocsin.escalation.changes.commands import save_policy
 from tocsin.escalation.models import Policy, Run
-from tocsin.inbound.client_tables import save_client_table
-from tocsin.inbound.commands import save_integration
+from tocsin.inbound.admin.client_tables import save_client_table
+from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
 from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
-from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
-from tocsin.oncall.commands import save_holiday_calendar, save_schedule, save_support_hours
+from tocsin.notify.providers.commands import save_provider
+from tocsin.oncall.changes.commands import save_holiday_calendar, save_schedule, save_support_hours
+from tocsin.oncall.changes.overrides import save_override
 from tocsin.oncall.models import Schedule, SwapRequest
-from tocsin.oncall.overrides import save_override
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call, OutboundIntegration
-from tocsin.people.absences import save_absence
+from tocsin.people.changes.out_of_office import save_absence
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
 from tocsin.workflows.commands import save_workflow
 from tocsin.workflows.models import Run as WorkflowRun

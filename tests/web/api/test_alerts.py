@@ -11,7 +11,7 @@ import pytest
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.alerts.models import Alert
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 from tocsin.escalation.models import Run
 
 type Open = Callable[..., int]

@@ -16,22 +16,17 @@ from tests.store.people import ACTOR
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.access.models import AuditEntry
-from tocsin.api import (
-    client_tables,
-    escalation_policies,
-    groups,
-    integrations,
-    maintenance_windows,
-    schedules,
-    support_hours,
-    users,
-)
-from tocsin.api import settings as settings_api
-from tocsin.core import clock, configuration
+from tocsin.api.inbound import client_tables, integrations, maintenance_windows
+from tocsin.api.oncall import schedules, support_hours
+from tocsin.api.people import groups, users
+from tocsin.api.response import escalation_policies
+from tocsin.api.system import settings as settings_api
+from tocsin.core.config import config_version
 from tocsin.core.ids import uuid7
 from tocsin.core.models import ConfigVersion
+from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.people import groups as group_commands
+from tocsin.people.changes import groups as group_commands
 from tocsin.people.models import User
 
 NOUNS: dict[str, dict[str, Any]] = {
@@ -192,7 +187,7 @@ def test_of_two_who_change_different_keys_at_once_neither_loses_what_the_other_s
 
     other = threading.Thread(target=change)
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         other.start()
         wait_for_waiters(unless=lambda: bool(answers))
         spec = {**group_commands.group_spec(company.network), "description": "Switches and cables"}

@@ -13,7 +13,7 @@ from tests.postgres import TAKES_NO_WRITES, in_use
 from tests.web.api.conftest import Answer, Api, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 
 
 def refused(answer: Answer, status: int, code: str, *fields: str) -> str:

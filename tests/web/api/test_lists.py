@@ -11,10 +11,10 @@ import pytest
 
 from tests.web.api import samples
 from tests.web.api.conftest import Api, Company
-from tocsin.alerts import commands
-from tocsin.alerts.orders import Acknowledge, Actor
+from tocsin.alerts import service
+from tocsin.alerts.commands import Acknowledge, Actor
 from tocsin.alerts.states import ActorKind
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 
 
 def test_pages_follow_each_other_to_the_end(admin: Api, open_alert: Callable[..., int]) -> None:
@@ -98,7 +98,7 @@ def test_the_list_of_alerts_names_people_and_what_is_next_without_asking_for_eac
 ) -> None:
     number = open_alert(ago=timedelta(minutes=2))
     bob = Actor(ActorKind.USER, "Bob", company.bob.pk)
-    commands.act(number, Acknowledge(actor=bob), now=clock.now())
+    service.act(number, Acknowledge(actor=bob), now=clock.now())
     found: dict[str, Any] = admin.get("alerts").body["items"][0]
     assert found["acknowledged_by"] == ["bob"]
     assert found["acknowledged"] is True

@@ -10,7 +10,7 @@ import pytest
 
 from tests.web.api.conftest import Answer, Api, Company
 from tests.web.api.test_errors import refused
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 from tocsin.people.models import User
 
 CALENDAR = {"url": "https://c.example.org/secret.ics", "roles": ["manager"]}

@@ -12,7 +12,7 @@ from tests.web.api.examples import ALWAYS_OWNED, ANSWERED_ELSEWHERE, EXAMPLES, N
 from tests.web.api.test_errors import refused
 from tocsin.access.roles import Action, Reach, Role, reach
 from tocsin.api.application import api
-from tocsin.api.gate import Gate
+from tocsin.api.framework.auth import Gate
 from tocsin.people.models import Group, Membership, User
 
 

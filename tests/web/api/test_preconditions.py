@@ -16,8 +16,8 @@ from tests.web.api.examples import EXAMPLES, World
 from tests.web.api.test_errors import refused
 from tests.web.api.test_permissions import OPERATIONS
 from tocsin.access.models import AuditEntry
-from tocsin.api.gate import Gate
-from tocsin.core import configuration
+from tocsin.api.framework.auth import Gate
+from tocsin.core.config import config_version
 from tocsin.people.models import User
 
 OTHER = '"00000000000000000000000000000000"'
@@ -144,7 +144,7 @@ def test_of_two_who_send_the_same_tag_at_once_one_wins_and_the_other_hears_it(co
 
     both = [threading.Thread(target=put, args=(name,)) for name in ("the first", "the second")]
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         for one in both:
             one.start()
         wait_for_waiters(2, unless=lambda: bool(answers))

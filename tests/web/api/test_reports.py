@@ -11,7 +11,7 @@ import pytest
 from tests.web.api.conftest import Api
 from tests.web.api.test_errors import refused
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.core import clock
+from tocsin.core.runtime import clock
 
 
 def test_answers_are_told_apart_by_what_is_asked_for(observer: Api, open_alert: Callable[..., int]) -> None:

@@ -11,8 +11,8 @@ from tests.doubles.ntfy import NtfyDouble
 from tests.web.api.conftest import Api, Company
 from tests.web.api.test_errors import refused
 from tocsin.alerts.models import Alert
-from tocsin.core import clock
 from tocsin.core.ids import uuid7
+from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Delivery, Notification
 

@@ -6,7 +6,7 @@ import django.contrib.postgres.indexes
 import django.db.models.deletion
 from django.db import migrations, models
 
-from tocsin.core.text_index import AddTextIndex
+from tocsin.core.db.trigram_index import AddTextIndex
 
 
 class Migration(migrations.Migration):

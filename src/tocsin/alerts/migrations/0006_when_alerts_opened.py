@@ -6,7 +6,7 @@ from __future__ import annotations
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import migrations
 
-from tocsin.core.migration_operations import AddIndexWhileWorking
+from tocsin.core.db.migration_operations import AddIndexWhileWorking
 
 
 class Migration(migrations.Migration):

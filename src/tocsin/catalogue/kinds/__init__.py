@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
-from tocsin.catalogue import code
-from tocsin.catalogue.code import Code
-from tocsin.core import durations
+from tocsin.catalogue import hooks
+from tocsin.catalogue.hooks import Code
 from tocsin.core.errors import Rejected
+from tocsin.core.validation import durations
 
 _KINDS: Final = Path(__file__).parent
 
@@ -107,7 +107,7 @@ class Kind:
     signature_timestamp_header: str = ""
     #: Whether a GET is a message too: its query is read as form fields are.
     takes_get: bool = False
-    code: Code = code.NONE
+    code: Code = hooks.NONE
     #: The name of the kind whose behaviour this is, under a name of its own; "": its own.
     same_as: str = ""
     #: The guide in other languages, by their codes.
@@ -307,7 +307,7 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> Kind:
         signature_header=data.get("signature_header", ""),
         signature_timestamp_header=data.get("signature_timestamp_header", ""),
         takes_get=data.get("takes_get", False),
-        code=code.load(folder.name) if (folder / "__init__.py").is_file() else code.NONE,
+        code=hooks.load(folder.name) if (folder / "__init__.py").is_file() else hooks.NONE,
     )
 
 

@@ -14,18 +14,19 @@ from typing import Any
 from django.db import connection as django_connection
 from django.db import transaction
 
-from tocsin.access import changes
+from tocsin.access import config_audit
 from tocsin.access.audit import Actor
-from tocsin.core import configuration, database
+from tocsin.core.config import config_version
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.specs import Spec, storable
-from tocsin.inbound.conditions import compile_condition
+from tocsin.core.validation.object_reader import Spec, storable
+from tocsin.inbound.expressions.conditions import compile_condition
 from tocsin.inbound.maintenance import times as maintenance_times
 from tocsin.inbound.maintenance.recurrence import Recurrence, Span
 from tocsin.inbound.maintenance.windows import Clock, Window, WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.models import Group
-from tocsin.people.named import free_name, group_of
+from tocsin.people.name_lookup import free_name, group_of
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def save_window(
     Openings that wait for its end wait for the new one.
     """
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         read = Spec(spec)
         window = existing or MaintenanceWindow(created_at=now)
         before = window_spec(existing) if existing else None
@@ -87,22 +88,22 @@ def save_window(
         read.finish()
         window.save()
         _move_waiting(window, now)
-        changes.record("maintenance_window", window, before, window_spec(window), actor=actor, now=now)
+        config_audit.record("maintenance_window", window, before, window_spec(window), actor=actor, now=now)
     return window
 
 
 def delete_window(window: MaintenanceWindow, *, actor: Actor, now: datetime) -> None:
     """Deletes a window. What waits for its end opens now."""
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         _due(window.pk, now)
-        changes.record("maintenance_window", window, window_spec(window), None, actor=actor, now=now)
+        config_audit.record("maintenance_window", window, window_spec(window), None, actor=actor, now=now)
         window.delete()
 
 
 def end_now(window: MaintenanceWindow, *, actor: Actor, now: datetime) -> MaintenanceWindow:
     """Ends a window that is once, and in force: what waits for its end opens now. Raises Rejected ("not_possible")."""
-    with configuration.alone(window):
+    with config_version.alone(window):
         recurrence = recurrence_of(window)
         if window.times.get("repeat", "once") != "once" or recurrence.at(now) is None:
             raise Rejected("not_possible", f"{window.name} can be ended while it is in force, if it is once.")

@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import islice
 from zoneinfo import ZoneInfo
 
-from tocsin.oncall.windows import Day, day, instant
+from tocsin.oncall.calculation.weekly_windows import Day, day, instant
 
 #: A recurring window lasts at most so long, by the clock on the wall.
 LONGEST = timedelta(days=7)

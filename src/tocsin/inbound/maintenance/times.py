@@ -11,10 +11,10 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core import durations
-from tocsin.core.specs import Spec
+from tocsin.core.validation import durations
+from tocsin.core.validation.object_reader import Spec
 from tocsin.inbound.maintenance.recurrence import LONGEST, MonthDay, Recurrence, Repeat, month_day
-from tocsin.oncall.windows import Day, clock, day, minutes
+from tocsin.oncall.calculation.weekly_windows import Day, clock, day, minutes
 
 #: A window that is once lasts at most so long.
 LONGEST_ONCE = timedelta(days=366)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from tocsin.inbound.conditions import CompiledCondition, compile_condition
+from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
+from tocsin.inbound.expressions.mapped import Mapped
 from tocsin.inbound.maintenance.recurrence import Recurrence, Span
-from tocsin.inbound.mapping.mapped import Mapped
 
 
 class WindowAction(StrEnum):

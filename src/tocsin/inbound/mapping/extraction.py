@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-from tocsin.inbound.mapping.paths import MISSING, Path, compile_path, index_of
+from tocsin.inbound.expressions.paths import MISSING, Path, compile_path, index_of
 
 #: Shapes remembered for one object; and the largest one, in keys and characters, that is.
 _SHAPES: Final = 64

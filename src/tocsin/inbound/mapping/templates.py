@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.inbound.expressions.fields import Value, text_of
 from tocsin.inbound.mapping.extraction import Extraction
-from tocsin.inbound.mapping.fields import Value, text_of
 
 MAX_TEMPLATE: Final = 5000
 #: A reference begins and ends next to its brackets, so that "a < b > c" is text.

@@ -2,8 +2,8 @@
 
 import django.db.models.deletion
 import django.db.models.functions.text
-import tocsin.core.name_field
-import tocsin.inbound.outcomes
+import tocsin.core.validation.name_validator
+import tocsin.inbound.enums
 from django.conf import settings
 from django.db import migrations, models
 
@@ -33,10 +33,10 @@ class Migration(migrations.Migration):
             name='Integration',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, validators=[tocsin.core.name_field.validate_name], verbose_name='name')),
+                ('name', models.CharField(max_length=100, validators=[tocsin.core.validation.name_validator.validate_name], verbose_name='name')),
                 ('kind', models.CharField(max_length=40, verbose_name='kind')),
                 ('source', models.CharField(blank=True, max_length=100, verbose_name='source')),
-                ('mode', models.CharField(choices=[('page', 'page'), ('watch', 'watch'), ('disabled', 'disabled')], default=tocsin.inbound.outcomes.IntegrationMode['PAGE'], max_length=10, verbose_name='mode')),
+                ('mode', models.CharField(choices=[('page', 'page'), ('watch', 'watch'), ('disabled', 'disabled')], default=tocsin.inbound.enums.IntegrationMode['PAGE'], max_length=10, verbose_name='mode')),
                 ('settings', models.JSONField(default=dict)),
                 ('created_at', models.DateTimeField()),
                 ('token_hash', models.BinaryField(max_length=32, unique=True)),

@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.db.models.functions.text
-import tocsin.core.name_field
+import tocsin.core.validation.name_validator
 from django.db import migrations, models
 
 
@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
             name='ClientTable',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, validators=[tocsin.core.name_field.validate_name], verbose_name='name')),
+                ('name', models.CharField(max_length=100, validators=[tocsin.core.validation.name_validator.validate_name], verbose_name='name')),
                 ('clients', models.JSONField(default=list)),
                 ('group', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='people.group')),
             ],

@@ -3,7 +3,7 @@
 import django.contrib.postgres.fields
 import django.db.models.deletion
 import django.db.models.functions.text
-import tocsin.core.name_field
+import tocsin.core.validation.name_validator
 import tocsin.inbound.maintenance.windows
 from django.db import migrations, models
 
@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
             name='MaintenanceWindow',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, validators=[tocsin.core.name_field.validate_name], verbose_name='name')),
+                ('name', models.CharField(max_length=100, validators=[tocsin.core.validation.name_validator.validate_name], verbose_name='name')),
                 ('times', models.JSONField(default=dict)),
                 ('action', models.CharField(default=tocsin.inbound.maintenance.windows.WindowAction['SUPPRESS'], max_length=10, verbose_name='what happens')),
                 ('integrations', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), default=list)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import migrations, models
 from django.db.models import Q
 
-from tocsin.core.migration_operations import AddIndexWhileWorking
+from tocsin.core.db.migration_operations import AddIndexWhileWorking
 
 
 class Migration(migrations.Migration):

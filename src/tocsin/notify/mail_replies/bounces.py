@@ -9,8 +9,8 @@ from email.message import EmailMessage, Message
 from typing import Any
 from uuid import UUID
 
-from tocsin.core.storable import without_unstorable
-from tocsin.notify import wording
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.notify.text import formatting
 
 LONGEST_REASON = 200
 
@@ -57,7 +57,7 @@ def _failed(part: Message) -> str:
     for group in groups if isinstance(groups, list) else []:
         if str(group.get("Action", "")).strip().lower() == "failed":
             said = str(group.get("Diagnostic-Code", "")).partition(";")[2] or str(group.get("Status", ""))
-            return wording.one_line(without_unstorable(said), LONGEST_REASON) or "no reason given"
+            return formatting.one_line(without_unstorable(said), LONGEST_REASON) or "no reason given"
     return ""
 
 

@@ -3,7 +3,7 @@
 import django.contrib.postgres.fields
 import django.db.models.deletion
 import django.db.models.functions.text
-import tocsin.core.name_field
+import tocsin.core.validation.name_validator
 from django.conf import settings
 from django.db import migrations, models
 
@@ -124,7 +124,7 @@ class Migration(migrations.Migration):
             name='HolidayCalendar',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, validators=[tocsin.core.name_field.validate_name], verbose_name='name')),
+                ('name', models.CharField(max_length=100, validators=[tocsin.core.validation.name_validator.validate_name], verbose_name='name')),
                 ('country', models.CharField(blank=True, max_length=2, verbose_name='country')),
                 ('region', models.CharField(blank=True, max_length=10, verbose_name='region')),
                 ('days', models.JSONField(default=list)),

@@ -11,12 +11,13 @@ from django.db import connection as django_connection
 from django.db import transaction
 from psycopg import errors, sql
 
-from tocsin.core import config, configuration, migrating, schema
-from tocsin.core.database import Connection
+from tocsin.core.config import config_version, environment
+from tocsin.core.db import migrate, migration_runner
+from tocsin.core.db.database import Connection
+from tocsin.core.db.guarded_connection import GuardedConnection
+from tocsin.core.db.migrate import MIGRATION_LOCK
 from tocsin.core.errors import Rejected
-from tocsin.core.guarded_connection import GuardedConnection
-from tocsin.core.schema import MIGRATION_LOCK
-from tocsin.operate.backup import sealing, tables
+from tocsin.operate.backup import key_encryption, tables
 from tocsin.operate.backup.archive import Manifest, Reader, Table
 
 #: What a database may hold and yet count as empty: what migrations, starts and looking at it leave behind.
@@ -90,21 +91,23 @@ def restore(reader: Reader, new_keys: Sequence[str], *, force: bool, paused_for:
         if paused_for is not None:
             connection.execute(_PAUSE, {"reason": PAUSED, "span": paused_for})
         # Whoever has an older number loads everything again.
-        configuration.changed()
+        config_version.changed()
         if new_keys:
             _keep_keys(new_keys)
-    migrated = schema.migrate()
+    migrated = migrate.migrate()
     session = _connection()
     session.lift_time_limit()
     session.execute("ANALYZE")
     session.restore_time_limit()
-    settings = config.current()
-    known = settings.secret_keys or sealing.stored(settings.data_dir)
-    return Restored(manifest, migrated, bool(new_keys), not sealing.missing(manifest.keys, known), _live_alerts())
+    settings = environment.current()
+    known = settings.secret_keys or key_encryption.stored(settings.data_dir)
+    return Restored(
+        manifest, migrated, bool(new_keys), not key_encryption.missing(manifest.keys, known), _live_alerts()
+    )
 
 
 def _refuse_unknown(manifest: Manifest) -> None:
-    if newer := migrating.unknown(manifest.migrations):
+    if newer := migration_runner.unknown(manifest.migrations):
         app, name = newer[0]
         raise Rejected(
             "newer", f"The backup was made by a newer Tocsin ({manifest.tocsin}, with {app}.{name}): upgrade this one."
@@ -138,7 +141,7 @@ def _refuse_running(connection: Connection) -> None:
 def _present(connection: Connection) -> list[str]:
     """Tocsin's tables that are there now."""
     applied = tables.applied(connection)
-    if newer := migrating.unknown(applied):
+    if newer := migration_runner.unknown(applied):
         app, name = newer[0]
         raise Rejected(
             "newer",
@@ -245,8 +248,8 @@ def _references(connection: Connection) -> list[tuple[str, str, str]]:
 
 
 def _keep_keys(new: Sequence[str]) -> None:
-    data_dir = config.current().data_dir
-    sealing.keep(data_dir, [*new, *(key for key in sealing.stored(data_dir) if key not in new)])
+    data_dir = environment.current().data_dir
+    key_encryption.keep(data_dir, [*new, *(key for key in key_encryption.stored(data_dir) if key not in new)])
 
 
 def _live_alerts() -> int:

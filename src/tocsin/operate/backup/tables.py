@@ -9,10 +9,10 @@ from django.db import connection as django_connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
-from tocsin.core import migrating
-from tocsin.core.database import Connection
+from tocsin.core.db import migration_runner
+from tocsin.core.db.database import Connection
+from tocsin.core.db.migration_runner import Migration
 from tocsin.core.errors import Rejected
-from tocsin.core.migrating import Migration
 
 #: What Django keeps of the migrations themselves. It is made by applying them, and never copied.
 MIGRATIONS = "django_migrations"
@@ -75,4 +75,4 @@ def migrate_to(migrations: Collection[Migration]) -> None:
         if not {parent.key for parent in needed} <= done:
             raise Rejected("damaged", f"The backup is damaged: {migration} lacks what comes before it.")
         done.add((migration.app_label, migration.name))
-    executor.migrate(None, plan=plan, state=migrating.of_nothing(executor))
+    executor.migrate(None, plan=plan, state=migration_runner.of_nothing(executor))

@@ -17,12 +17,13 @@ from typing import IO
 from psycopg import sql
 
 import tocsin
-from tocsin.core import crypto, database, migrating
-from tocsin.core.database import Connection
+from tocsin.core.config import crypto
+from tocsin.core.db import database, migration_runner
+from tocsin.core.db.database import Connection
+from tocsin.core.db.migrate import MIGRATION_LOCK
+from tocsin.core.db.migration_runner import Migration
 from tocsin.core.errors import Rejected
-from tocsin.core.migrating import Migration
-from tocsin.core.schema import MIGRATION_LOCK
-from tocsin.operate.backup import sealing, tables
+from tocsin.operate.backup import key_encryption, tables
 from tocsin.operate.backup.archive import BEGINS, FORMAT, Manifest, Table, Writer
 from tocsin.operate.backup.archive import Sequence as Numbers
 
@@ -46,7 +47,7 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
     The secret keys are sealed under `passphrase`; with None they are in the file as they are. Raises Rejected where
     there is nothing to back up, the tables are a newer Tocsin's, or the file cannot be written.
     """
-    keys = sealing.seal(crypto.keys(), passphrase)
+    keys = key_encryption.seal(crypto.keys(), passphrase)
     with _whole(path) as file, database.connect(name="tocsin backup") as connection:
         connection.execute(_PLAIN_TEXT)
         connection.lift_time_limit()
@@ -76,7 +77,7 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
 def _refuse(migrations: list[Migration]) -> None:
     if not migrations:
         raise Rejected("empty", "There is nothing to back up: the database has no tables of Tocsin's.")
-    if newer := migrating.unknown(migrations):
+    if newer := migration_runner.unknown(migrations):
         app, name = newer[0]
         raise Rejected(
             "newer", f"The database is a newer Tocsin's (it has had {app}.{name}): make the backup with that one."

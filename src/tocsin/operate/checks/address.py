@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tocsin.core import config, egress
+from tocsin.core.config import environment
 from tocsin.core.errors import TocsinError
+from tocsin.core.net import egress
 from tocsin.operate.finding import Finding, note
 
 TIMEOUT = 5.0
@@ -25,7 +26,7 @@ SOON = timedelta(days=14)
 
 def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[Finding]:
     """What is wrong with `TOCSIN_BASE_URL`. `context` takes the place of the system's trusted certificates."""
-    settings = config.current()
+    settings = environment.current()
     if settings.base_url is None:
         yield note(
             "address.none",

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 
 import psycopg
 
-from tocsin.core import clock, config, database, migrating
-from tocsin.core.database import Connection
-from tocsin.core.embedded import EmbeddedPostgres
-from tocsin.operate import durability, presence, readiness
+from tocsin.core.config import environment
+from tocsin.core.db import database, migration_runner
+from tocsin.core.db.database import Connection
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.runtime import clock
+from tocsin.operate import durability, node_heartbeat, readiness
 from tocsin.operate.finding import Finding, note
 
 OLDEST = 15
@@ -49,7 +51,7 @@ def check(connection: Connection) -> Iterator[Finding]:
             f"{len(missing)} migrations are missing, such as {missing[0]}.",
             "Start `tocsin serve`, which brings the tables up to date.",
         )
-    if newer := migrating.of_a_newer_program():
+    if newer := migration_runner.of_a_newer_program():
         yield Finding(
             "database.newer",
             f"The database's tables are a newer Tocsin's, which has made {newer[0]}.",
@@ -101,7 +103,7 @@ def check_connections(connection: Connection) -> Iterator[Finding]:
         " AND (datname <> current_database() OR usename <> current_user)) AS others",
     )
     assert row is not None
-    nodes = max(1, sum(node.is_there for node in presence.nodes(connection)))
+    nodes = max(1, sum(node.is_there for node in node_heartbeat.nodes(connection)))
     needed = nodes * OF_A_NODE + row["others"]
     if needed > row["most"]:
         what = f"{nodes} {'node' if nodes == 1 else 'nodes'} of Tocsin with {OF_A_NODE} connections each"
@@ -175,7 +177,7 @@ def _hears_itself() -> bool:
 
 
 def _place() -> Iterator[Finding]:
-    settings = config.current()
+    settings = environment.current()
     if settings.database_url is not None:
         return
     embedded = EmbeddedPostgres(settings.data_dir)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tocsin.core import crypto
-from tocsin.core.database import Connection
+from tocsin.core.config import crypto
+from tocsin.core.db.database import Connection
 from tocsin.operate.encryption import rotation
 from tocsin.operate.finding import Finding, note
 

@@ -8,9 +8,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from tocsin.core import config, crypto, descriptors
-from tocsin.core.config import Config
-from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.config import crypto, environment
+from tocsin.core.config.environment import Config
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.runtime import descriptors
 from tocsin.operate.finding import Finding
 
 GIB = 1024**3
@@ -22,7 +23,7 @@ PLENTY = 10 * GIB
 
 def check() -> Iterator[Finding]:
     """What is wrong with this machine, as this process is configured."""
-    settings = config.current()
+    settings = environment.current()
     for folder in _folders(settings):
         yield from room(folder)
     yield from open_files(descriptors.attainable())
@@ -45,7 +46,7 @@ def check() -> Iterator[Finding]:
 def room_of_database() -> Iterator[Finding]:
     """What is short on the disks of the built-in database; nothing where it is a server of its own, which may be on
     another machine."""
-    settings = config.current()
+    settings = environment.current()
     if settings.database_url is None:
         for folder in _folders(settings):
             yield from room(folder)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from tocsin.core.errors import TocsinError
-from tocsin.inbound import secrets
-from tocsin.inbound.mail import mailbox_loop
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.email import imap_poller
+from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
-from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.operate.finding import Finding
 
 #: In seconds, for all mailboxes together.
@@ -25,7 +25,7 @@ def check() -> Iterator[Finding]:
     for integration in Integration.objects.exclude(credentials="").exclude(mode=IntegrationMode.DISABLED):
         imap = secrets.known_credentials(integration).get("imap")
         if imap:
-            asked[integration.name] = pool.submit(mailbox_loop.look_into, imap["mailbox"], imap.get("password", ""))
+            asked[integration.name] = pool.submit(imap_poller.look_into, imap["mailbox"], imap.get("password", ""))
     wait(asked.values(), DEADLINE)
     pool.shutdown(wait=False, cancel_futures=True)
     for name, answer in asked.items():

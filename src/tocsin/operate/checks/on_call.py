@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from tocsin.core import database
-from tocsin.core.database import Connection
-from tocsin.oncall.health import Kind
-from tocsin.operate import coverage
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.oncall.calculation.coverage_checks import Kind
+from tocsin.operate.coverage import coverage
 from tocsin.operate.finding import Finding, Level
 
 _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tocsin.core.database import Connection
+from tocsin.core.db.database import Connection
 from tocsin.operate.finding import Finding
-from tocsin.outbound import standings
+from tocsin.outbound import health
 
 REMEDIES: Mapping[str, str] = {
     "needs_you": "Open it under Outbound integrations, do what the sentence says, and press Test.",
@@ -19,5 +19,5 @@ REMEDIES: Mapping[str, str] = {
 
 def check(connection: Connection) -> Iterator[Finding]:
     """What is wrong with them, as they were last found."""
-    for one in standings.wrong(connection):
+    for one in health.wrong(connection):
         yield Finding(f"outbound.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)

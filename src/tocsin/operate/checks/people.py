@@ -6,23 +6,25 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tocsin.access.roles import Role
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.escalation import commands as policies
+from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy import references
-from tocsin.inbound.commands import unreachable
-from tocsin.inbound.explained import reader_of
+from tocsin.escalation.policy.policy import references
+from tocsin.inbound.admin.commands import unreachable
+from tocsin.inbound.admin.specs import ANYWAY
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.inspect.message_explanation import reader_of
 from tocsin.inbound.models import Integration
-from tocsin.inbound.outcomes import IntegrationMode
-from tocsin.inbound.specs import ANYWAY
-from tocsin.notify import opt_outs, push_alone
-from tocsin.notify.channels.registry import address_problem
-from tocsin.notify.ways import Method, Person, with_rules
-from tocsin.oncall import lookup, schedules
+from tocsin.notify.inbound import opt_outs
+from tocsin.notify.registry import address_problem
+from tocsin.notify.rules import push_only_check
+from tocsin.notify.rules.notification_rules import Method, Person, with_rules
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import schedules
 from tocsin.oncall.models import CalendarImport, Override, Schedule
 from tocsin.operate.finding import Finding, Level, note
-from tocsin.people import absences
+from tocsin.people.changes import out_of_office
 from tocsin.people.models import ContactMethod, Membership, User
 
 
@@ -49,7 +51,7 @@ def _unreachable_people(now: datetime) -> Iterator[Finding]:
     for schedule in Schedule.objects.all():
         called |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
     for read in CalendarImport.objects.all():
-        called |= {user for user, _since, until in lookup.imported_spans(read.spans).spans if until > now}
+        called |= {user for user, _since, until in loader.imported_spans(read.spans).spans if until > now}
     called |= set(Override.objects.filter(ends_at__gt=now).values_list("user_id", flat=True))
     called |= _covering(called, now)
     reachable = {
@@ -70,7 +72,7 @@ def _unreachable_people(now: datetime) -> Iterator[Finding]:
 def _covering(called: set[int], now: datetime) -> set[int]:
     """Whoever covers for any of these, now or later, and whoever covers for those in turn."""
     found: set[int] = set()
-    for absence in absences.rows().filter(ends_at__gt=now, user__in=called):
+    for absence in out_of_office.rows().filter(ends_at__gt=now, user__in=called):
         found |= {cover.user_id for cover in absence.covers.all()}
         found |= {absence.cover_id} if absence.cover_id is not None else set()
     return found | _covering(called | found, now) if found - called else found
@@ -86,7 +88,7 @@ def _by_push_alone(called: set[int]) -> Iterator[Finding]:
             if not method.awaits_code
         )
         person = with_rules(Person(user.pk, user.display_name, methods), user.contact_rules)
-        if found := push_alone.priorities(person):
+        if found := push_only_check.priorities(person):
             yield note(
                 "people.push_only",
                 f"Only pushes reach {user.display_name} at priority {' and '.join(found)}: a phone that is off, silent "

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from tocsin.core import crypto, database
-from tocsin.core.database import Connection
+from tocsin.core.config import crypto
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, TocsinError
-from tocsin.notify import health, wording
-from tocsin.notify.channels.registry import CHANNELS
-from tocsin.notify.providers import Carrier, Directory
+from tocsin.notify.providers import health
+from tocsin.notify.providers.pool import Carrier, Directory
+from tocsin.notify.registry import CHANNELS
+from tocsin.notify.text import formatting
 from tocsin.operate.finding import Finding
 
 #: In seconds, for all providers together.
@@ -114,7 +116,7 @@ def _missing(connection: Connection, directory: Directory) -> Iterator[Finding]:
         )
     for channel, names in sorted(not_carried.items()):
         shown = sorted(names)
-        named = wording.listed([*shown[:_MOST_NAMED], f"{len(shown) - _MOST_NAMED} more"][: len(shown)])
+        named = formatting.listed([*shown[:_MOST_NAMED], f"{len(shown) - _MOST_NAMED} more"][: len(shown)])
         yield Finding(
             "provider.not_carried",
             f"No provider carries {_label(channel)} to the address of {named}: their pages by it fail.",

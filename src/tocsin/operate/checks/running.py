@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tocsin.core import config, durations
-from tocsin.core.database import Connection
-from tocsin.operate import presence, standing
+from tocsin.core.config import environment
+from tocsin.core.db.database import Connection
+from tocsin.core.validation import durations
+from tocsin.operate import health_status, node_heartbeat
 from tocsin.operate.finding import Finding, note
 
 
 def check(connection: Connection) -> Iterator[Finding]:
     """What is wrong with what runs now."""
-    nodes = presence.nodes(connection)
+    nodes = node_heartbeat.nodes(connection)
     there = [node for node in nodes if node.is_there]
     if not there:
         yield Finding(
@@ -35,13 +36,13 @@ def check(connection: Connection) -> Iterator[Finding]:
 
 
 def _paging(connection: Connection, is_running: bool) -> Iterator[Finding]:
-    stands = standing.of(connection)
+    stands = health_status.of(connection)
     if is_running and stands.silence is not None:
         remedy = "Start a node with the role worker or all. A node that just started needs half a minute."
         yield Finding("paging.unwatched", stands.silence, remedy)
     for problem in stands.problems if is_running else ():
         yield Finding(f"paging.{problem.id.partition(':')[0]}", problem.detail, problem.remedy, about=problem.id)
-    if config.current().heartbeat_url is None:
+    if environment.current().heartbeat_url is None:
         yield note(
             "heartbeat.none",
             "TOCSIN_HEARTBEAT_URL is not set: if this machine dies, nobody outside notices.",

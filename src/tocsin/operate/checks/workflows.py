@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tocsin.core.database import Connection
+from tocsin.core.db.database import Connection
 from tocsin.operate.finding import Finding
-from tocsin.workflows import standings
+from tocsin.workflows.views import health
 
 REMEDIES: Mapping[str, str] = {
     "unreadable": "Open it under Workflows and save it again, or delete it.",
@@ -17,5 +17,5 @@ REMEDIES: Mapping[str, str] = {
 
 def check(connection: Connection) -> Iterator[Finding]:
     """What is wrong with them."""
-    for one in standings.wrong(connection):
+    for one in health.wrong(connection):
         yield Finding(f"workflow.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)

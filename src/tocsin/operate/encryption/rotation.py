@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from psycopg import errors, sql
 
-from tocsin.core import crypto, database
-from tocsin.core.database import Connection
-from tocsin.core.reencryption import reencrypt
-from tocsin.operate import presence
+from tocsin.core.config import crypto
+from tocsin.core.config.reencryption import reencrypt
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.operate import node_heartbeat
 from tocsin.operate.encryption.columns import COLUMNS, Column
 
 #: So many pages of a table, of 8 KiB each, are looked through in one transaction.
@@ -49,7 +50,7 @@ class Remaining:
 def nodes_without_newest_key(connection: Connection) -> list[str]:
     """The names of the running nodes that could not read what is encrypted under the newest key."""
     newest = crypto.fingerprints()[0]
-    return [node.name for node in presence.nodes(connection) if node.is_there and newest not in node.keys]
+    return [node.name for node in node_heartbeat.nodes(connection) if node.is_there and newest not in node.keys]
 
 
 def rotate() -> Iterator[Progress]:

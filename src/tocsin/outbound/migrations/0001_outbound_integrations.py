@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.db.models.functions.text
-import tocsin.core.name_field
+import tocsin.core.validation.name_validator
 import tocsin.outbound.states
 from django.conf import settings
 from django.db import migrations, models
@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
             name='OutboundIntegration',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, validators=[tocsin.core.name_field.validate_name], verbose_name='name')),
+                ('name', models.CharField(max_length=100, validators=[tocsin.core.validation.name_validator.validate_name], verbose_name='name')),
                 ('kind', models.CharField(max_length=40, verbose_name='kind')),
                 ('is_enabled', models.BooleanField(default=True, verbose_name='in use')),
                 ('settings', models.JSONField(db_default={}, default=dict)),

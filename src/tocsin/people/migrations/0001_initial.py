@@ -5,7 +5,7 @@ import django.contrib.postgres.fields
 import django.db.models.deletion
 import django.db.models.functions.text
 import tocsin.access.roles
-import tocsin.core.name_field
+import tocsin.core.validation.name_validator
 from django.conf import settings
 from django.db import migrations, models
 
@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('password', models.CharField(max_length=128, verbose_name='password')),
                 ('last_login', models.DateTimeField(blank=True, null=True, verbose_name='last login')),
-                ('username', models.CharField(max_length=100, validators=[tocsin.core.name_field.validate_name], verbose_name='username')),
+                ('username', models.CharField(max_length=100, validators=[tocsin.core.validation.name_validator.validate_name], verbose_name='username')),
                 ('name', models.CharField(blank=True, max_length=200, verbose_name='name')),
                 ('email', models.EmailField(max_length=254, verbose_name='e-mail')),
                 ('role', models.CharField(choices=[('observer', 'observer'), ('responder', 'responder'), ('manager', 'manager'), ('admin', 'admin')], default=tocsin.access.roles.Role['RESPONDER'], max_length=12, verbose_name='role')),
@@ -42,7 +42,7 @@ class Migration(migrations.Migration):
             name='Group',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, validators=[tocsin.core.name_field.validate_name], verbose_name='name')),
+                ('name', models.CharField(max_length=100, validators=[tocsin.core.validation.name_validator.validate_name], verbose_name='name')),
                 ('description', models.TextField(blank=True, verbose_name='description')),
                 ('time_zone', models.CharField(default='UTC', max_length=64, verbose_name='time zone')),
             ],

@@ -1,6 +1,6 @@
 from django.db import migrations
 
-#: Sessions stay: `web.session_store` finds them by the same hash.
+#: Sessions stay: `web.accounts.session_store` finds them by the same hash.
 _HASH = "UPDATE django_session SET session_key = left(encode(sha256(convert_to(session_key, 'UTF8')), 'hex'), 40)"
 
 

@@ -23,7 +23,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
-from tocsin.core import config, crypto
+from tocsin.core.config import crypto, environment
 from tocsin.core.errors import TocsinError
 from tocsin.people.models import User
 from tocsin.web.accounts import attempts
@@ -72,7 +72,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """Has the mail written and sent by a thread of its own: how long that takes, and what the mail server says,
         would tell whoever asks for a new password whether somebody has that address."""
-        whole = {**context, "public_url": config.current().public_url}
+        whole = {**context, "public_url": environment.current().public_url}
         work = (self, template_prefix, email, whole, translation.get_language())
         threading.Thread(target=_leave, args=work, name="account mail", daemon=True).start()
 
@@ -152,10 +152,10 @@ class SecondFactorAdapter(DefaultMFAAdapter):
 
     def get_public_key_credential_rp_entity(self) -> dict[str, str]:
         """A passkey belongs to the public address' host."""
-        if config.current().base_url is None:
+        if environment.current().base_url is None:
             entity: dict[str, str] = super().get_public_key_credential_rp_entity()
             return {**entity, "name": "Tocsin"}
-        return {"id": urlsplit(config.current().public_url).hostname or "localhost", "name": "Tocsin"}
+        return {"id": urlsplit(environment.current().public_url).hostname or "localhost", "name": "Tocsin"}
 
 
 def _leave(
@@ -172,7 +172,7 @@ def _leave(
 
 def public_url(path: str) -> str:
     """The full address of a path, as people outside reach it."""
-    return config.current().public_url + path
+    return environment.current().public_url + path
 
 
 def address_of(request: HttpRequest) -> str | None:

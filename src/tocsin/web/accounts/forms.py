@@ -8,8 +8,8 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
-from tocsin.people import commands
-from tocsin.web.forms import ZoneField, each, show_rejection
+from tocsin.people.changes import users
+from tocsin.web.ui.forms import ZoneField, each, show_rejection
 
 _OF_USER = ("name", "email", "username", "time_zone")
 
@@ -49,7 +49,7 @@ class SetupForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """Says everything that is wrong at once: a bad username is not the end of looking at the password."""
         try:
-            commands.checked(self.spec(), password=self.cleaned_data.get("password"))
+            users.checked(self.spec(), password=self.cleaned_data.get("password"))
         except Rejected as rejected:
             for problem in each(rejected):
                 if problem.field in self.fields and problem.field not in self.errors:

@@ -11,9 +11,9 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from tocsin.access.audit import Actor
-from tocsin.core import config, configuration
+from tocsin.core.config import config_version, environment
 from tocsin.core.errors import Rejected
-from tocsin.people import commands
+from tocsin.people.changes import users
 from tocsin.people.models import User
 from tocsin.web.accounts.adapter import AccountAdapter, public_url
 
@@ -50,15 +50,15 @@ def take(token: str, *, password: str, time_zone: str, address: str | None, now:
     Raises Rejected as `user_of` does, or for a bad password or zone.
     """
     with transaction.atomic():
-        configuration.lock()
+        config_version.lock()
         user = user_of(token)
         actor = Actor.of(user, "web", address)
-        return commands.change_own(user, {"time_zone": time_zone}, actor=actor, now=now, password=password)
+        return users.change_own(user, {"time_zone": time_zone}, actor=actor, now=now, password=password)
 
 
 def send(user: User, inviter: User) -> None:
     """Mails the link. Raises the mail server's error."""
-    context = {"user": user, "inviter": inviter, "link": link(user), "public_url": config.current().public_url}
+    context = {"user": user, "inviter": inviter, "link": link(user), "public_url": environment.current().public_url}
     AccountAdapter().render_mail("account/email/invitation", user.email, context).send()
 
 

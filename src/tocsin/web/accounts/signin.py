@@ -18,7 +18,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
-from tocsin.core.names import has_control_character
+from tocsin.core.validation.naming_rules import has_control_character
 from tocsin.people import second_factors
 from tocsin.web.accounts import attempts
 from tocsin.web.accounts.adapter import address_of, moment_of

@@ -12,15 +12,15 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from tocsin.access import setup_link
-from tocsin.core import clock
 from tocsin.core.errors import Rejected
-from tocsin.people import commands
+from tocsin.core.runtime import clock
+from tocsin.people.changes import users
 from tocsin.people.models import User
 from tocsin.web.accounts import invitation
 from tocsin.web.accounts.adapter import AccountAdapter, address_of
 from tocsin.web.accounts.devices import remember
 from tocsin.web.accounts.forms import SetupForm, WelcomeForm
-from tocsin.web.forms import offer_own_zone, show_rejection
+from tocsin.web.ui.forms import offer_own_zone, show_rejection
 
 
 @login_not_required
@@ -29,13 +29,13 @@ from tocsin.web.forms import offer_own_zone, show_rejection
 @require_http_methods(["GET", "HEAD", "POST"])
 def setup(request: HttpRequest, token: str) -> HttpResponse:
     """Makes the first administrator, once."""
-    if commands.has_administrator() or not setup_link.fits(token):
+    if users.has_administrator() or not setup_link.fits(token):
         return render(request, "account/setup_over.html", status=410)
     form = SetupForm(request.POST or None)
     offer_own_zone(form)
     if request.method == "POST" and form.is_valid():
         try:
-            user = commands.create_first_administrator(
+            user = users.create_first_administrator(
                 token,
                 form.spec(),
                 password=form.cleaned_data["password"],

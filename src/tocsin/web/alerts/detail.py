@@ -14,31 +14,23 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.alerts import commands
+from tocsin.alerts import service
+from tocsin.alerts.commands import CLASSES, Actor, Assign, Command, Hold, Order, Reply
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
-from tocsin.alerts.orders import (
-    CLASSES,
-    Actor,
-    Assign,
-    Command,
-    Hold,
-    Order,
-    Reply,
-)
 from tocsin.alerts.states import LIFE, LIVE, AlertStatus, CommandKind, EventKind, Via
 from tocsin.alerts.undo import WITHIN
-from tocsin.core import durations, storable
 from tocsin.core.errors import Rejected
+from tocsin.core.validation import durations, text_sanitizing
 from tocsin.inbound.models import JoinedKey
-from tocsin.outbound import alert_ticket
+from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
-from tocsin.web.alerts import timeline, upcoming
-from tocsin.web.guard import alert_actor, needs
-from tocsin.web.outbound import of_alert
-from tocsin.web.request import Request, page
-from tocsin.web.richtext import is_long, safe_html
+from tocsin.web.alerts import next_action, timeline
+from tocsin.web.http.authorization import alert_actor, needs
+from tocsin.web.http.request import Request, page
+from tocsin.web.outbound import alert_sync_status
 from tocsin.web.told import told
-from tocsin.workflows import buttons
+from tocsin.web.ui.richtext import is_long, safe_html
+from tocsin.workflows.views import buttons
 
 #: Custom fields that the page shows by itself, in this order; the others follow.
 _KNOWN_CUSTOM = ("ticket_type", "category", "respond_by", "fix_by")
@@ -71,7 +63,7 @@ def command(request: Request, number: int, kind: str) -> HttpResponse:
     """Gives one command, and goes back to the alert, which says what became of it."""
     try:
         order = read_command(request, number, CommandKind(kind), alert_actor(request.user), Via.WEB)
-        outcome = commands.act(number, order, now=request.now)
+        outcome = service.act(number, order, now=request.now)
     except ValueError:
         raise Http404(_("There is no such command.")) from None
     except Rejected as rejected:
@@ -101,14 +93,14 @@ def read_command(request: Request, number: int, kind: CommandKind, actor: Actor,
             into = form.get("into", "").strip().removeprefix("#")
             if not (into.isascii() and into.isdigit() and len(into) < 19):
                 raise Rejected("invalid", _("Write the number of the alert that stays."), "into")
-            return commands.merge_into(int(into), Order(**common))
+            return service.merge_into(int(into), Order(**common))
         case _:
             return CLASSES[kind](**common)  # type: ignore[return-value] # the others need nothing else
 
 
 def _typed(request: Request, field: str, most: int) -> str:
     """What was written into a field, as it can be stored."""
-    return storable.without_unstorable(request.POST.get(field, ""))[:most]
+    return text_sanitizing.without_unstorable(request.POST.get(field, ""))[:most]
 
 
 def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assign:
@@ -155,7 +147,7 @@ def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
         "alert": alert,
         "is_live": alert.status in LIVE,
         "joined": list(JoinedKey.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
-        "unsent": of_alert.unsent(alert.pk),
+        "unsent": alert_sync_status.unsent(alert.pk),
         "ticket": alert_ticket.of(alert),
         "buttons": buttons.offered(alert.pk, request.now),
         "stories": buttons.of_alert(alert.pk),
@@ -163,14 +155,14 @@ def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
         "acknowledgements": acknowledgements,
         "is_mine": alert.owner_id == user.pk,
         "i_acknowledged": any(entry.user_id == user.pk for entry in acknowledgements),
-        "is_asked": upcoming.is_asked(alert, user.pk),
+        "is_asked": next_action.is_asked(alert, user.pk),
         "description": safe_html(text) if text.strip() and text.strip() != alert.subject else "",
         "is_long": is_long(text),
         "vip": vip,
         # Whoever may see the alert may call the requester back: the number is the ticket's, no user's.
         "phone": alert.requester_phone,
         "facts": _facts(alert, custom),
-        "next": upcoming.of(alert, request.now),
+        "next": next_action.of(alert, request.now),
         "entries": story.entries,
         "is_cut": story.is_cut,
         "may_show_all": "all" not in request.GET,

@@ -13,11 +13,11 @@ from django.utils.translation import gettext as _
 
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import EventKind, Via
+from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.notify.channels.callbacks import ReceiptState
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.notify.webhooks import ReceiptState
 from tocsin.web.told import told
 
 #: So many of the newest events, pages and messages are shown at first, and so many where all of them are asked for.

@@ -11,17 +11,17 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.alerts.commands import act_on_many
-from tocsin.alerts.orders import Acknowledge, Assign, Close, Command
+from tocsin.alerts.commands import Acknowledge, Assign, Close, Command
+from tocsin.alerts.service import act_on_many
 from tocsin.alerts.states import Via
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
-from tocsin.web import keyset
-from tocsin.web.alerts import lists
+from tocsin.web.alerts import queries
 from tocsin.web.alerts.forms import PRIORITIES, FilterForm
-from tocsin.web.guard import alert_actor, needs
-from tocsin.web.request import Request, page
+from tocsin.web.http.authorization import alert_actor, needs
+from tocsin.web.http.request import Request, page
+from tocsin.web.ui import pagination
 
 MOST_AT_ONCE = 500
 
@@ -33,16 +33,16 @@ LONGEST_NUMBER = 18
 def alert_list(request: Request) -> HttpResponse:
     """One tab of the list, filtered, a page at a time; all of it in the address."""
     tab = request.GET.get("tab", "open")
-    if tab not in dict(lists.TABS):
+    if tab not in dict(queries.TABS):
         tab = "open"
     text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
     form = FilterForm(request.GET)
     form.is_valid()
     chosen = {name: value for name, value in form.cleaned_data.items() if value}
-    rows = lists.filtered(tab, chosen, text)
-    found = keyset.by_number(rows, request.GET.get("cursor", ""), descending=chosen.get("sort") != "oldest")
+    rows = queries.filtered(tab, chosen, text)
+    found = pagination.by_number(rows, request.GET.get("cursor", ""), descending=chosen.get("sort") != "oldest")
     context = {
-        "tabs": lists.tabs(tab),
+        "tabs": queries.tabs(tab),
         "tab": tab,
         "text": text,
         "chosen": chosen,
@@ -50,7 +50,7 @@ def alert_list(request: Request) -> HttpResponse:
         "groups": Group.objects.order_by("name").values_list("pk", "name"),
         "priorities": PRIORITIES,
         "filter_count": len(chosen.keys() - {"sort"}),
-        "rows": lists.rows_of(found.rows, request.now),
+        "rows": queries.rows_of(found.rows, request.now),
         "page": found,
     }
     return page(request, "alerts/list.html", context, parts=("list", "tabs"))
@@ -59,7 +59,7 @@ def alert_list(request: Request) -> HttpResponse:
 @require_safe
 def open_count(request: Request) -> HttpResponse:
     """The number beside "Alerts" in the side bar."""
-    return page(request, "parts/open_count.html", {"open_count": lists.open_count()})
+    return page(request, "parts/open_count.html", {"open_count": queries.open_count()})
 
 
 @require_POST

@@ -12,9 +12,9 @@ from django.views.decorators.http import require_safe
 
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Action
-from tocsin.web import keyset
-from tocsin.web.guard import needs
-from tocsin.web.request import Request, page
+from tocsin.web.http.authorization import needs
+from tocsin.web.http.request import Request, page
+from tocsin.web.ui import pagination
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def audit_log(request: Request) -> HttpResponse:
     text = request.GET.get("q", "").replace("\x00", "").strip()[:100]
     if text:
         rows = rows.filter(Q(actor_name__icontains=text) | Q(object_name__icontains=text) | Q(object_type__iexact=text))
-    found = keyset.by_number(rows, request.GET.get("cursor", ""))
+    found = pagination.by_number(rows, request.GET.get("cursor", ""))
     context = {"rows": [_row(entry) for entry in found.rows], "page": found, "text": text, "chosen": chosen}
     return page(request, "audit/log.html", context)
 

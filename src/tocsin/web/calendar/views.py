@@ -8,12 +8,14 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_safe
 
-from tocsin.core import database
-from tocsin.oncall import feeds, ical, lookup, rota
-from tocsin.oncall.ical import GroupTurn
+from tocsin.core.db import database
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calendars import feeds, ical
+from tocsin.oncall.calendars.ical import GroupTurn
 from tocsin.oncall.models import CalendarFeed
 from tocsin.oncall.states import FeedKind
-from tocsin.web.request import Request
+from tocsin.web.http.request import Request
 
 #: A calendar has what was, and what is to come, so far.
 BACK = timedelta(days=31)
@@ -47,21 +49,21 @@ def _turns(found: CalendarFeed, since: datetime, until: datetime) -> list[GroupT
     with database.transaction() as connection:
         match FeedKind(found.kind):
             case FeedKind.PERSON:
-                groups = lookup.groups_of(connection, [found.owner_id])
+                groups = loader.groups_of(connection, [found.owner_id])
             case FeedKind.GROUP:
                 groups = frozenset({found.group_id} if found.group_id else ())
             case FeedKind.SCHEDULE:
                 groups = frozenset({found.schedule.group_id} if found.schedule else ())
-        plans = lookup.plans(connection, groups, since)
+        plans = loader.plans(connection, groups, since)
     return [
         GroupTurn(plan.name, person)
         for plan in plans.values()
-        for person in rota.timeline(plan, since, until).segments
+        for person in final_schedule.timeline(plan, since, until).segments
         if _belongs(found, person) and (person.schedule or (person.since and person.until))
     ]
 
 
-def _belongs(found: CalendarFeed, person: rota.OnCall) -> bool:
+def _belongs(found: CalendarFeed, person: final_schedule.OnCall) -> bool:
     match FeedKind(found.kind):
         case FeedKind.PERSON:
             return person.user_id == found.owner_id

@@ -14,16 +14,16 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import dependents
+from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
-from tocsin.inbound import client_tables as commands
+from tocsin.inbound.admin import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
-from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import CodeField, beside, each, show_rejection
-from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.meanwhile import Seen
-from tocsin.web.request import Request, page
+from tocsin.web.http.authorization import actor, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.request import Request, page
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import CodeField, beside, each, show_rejection
 
 #: A file larger than this is no table of clients.
 LARGEST = 2_000_000
@@ -97,7 +97,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         else:
             messages.success(request, _("Saved: %(count)s clients.") % {"count": len(saved.clients)})
             return redirect("client_tables")
-    needed_by = dependents.of("client_table", row.pk) if row else []
+    needed_by = object_hooks.of("client_table", row.pk) if row else []
     context = {"table": row, "form": form, "seen": seen, "needed_by": needed_by}
     return page(request, "client_tables/edit.html", context, status=422 if form.errors else 200)
 

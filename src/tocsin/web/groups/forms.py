@@ -8,12 +8,12 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.notify.channels.registry import CHANNELS
-from tocsin.people import addresses, sealed
+from tocsin.notify.registry import CHANNELS
+from tocsin.people import addresses, encrypted_addresses
 from tocsin.people.models import User
-from tocsin.web.forms import ZoneField
 from tocsin.web.policies.forms import ROLES
 from tocsin.web.told import told
+from tocsin.web.ui.forms import ZoneField
 
 MOST = 200
 
@@ -78,7 +78,7 @@ def spec(form: GroupForm, members: Any, contacts: Any) -> dict[str, Any]:
 
 def initial_contacts(written: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the contacts begin with; an address that is a secret is hidden."""
-    return [{**way, "address": sealed.shown(way["address"])} for way in written.get("contacts", [])]
+    return [{**way, "address": encrypted_addresses.shown(way["address"])} for way in written.get("contacts", [])]
 
 
 def initial_members(written: Mapping[str, Any]) -> list[dict[str, Any]]:

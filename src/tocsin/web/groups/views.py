@@ -13,20 +13,20 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import contact_tests
-from tocsin.people import groups as commands
+from tocsin.notify.enqueue import contact_tests
 from tocsin.people import permissions
+from tocsin.people.changes import groups as commands
 from tocsin.people.models import Group, User
 from tocsin.web.alerts.timeline import channel_name
-from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import beside, each, offer_own_zone, show_rejection
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
-from tocsin.web.guard import actor, may, needs, require
 from tocsin.web.home import overview
-from tocsin.web.meanwhile import Seen
-from tocsin.web.request import Request, page
+from tocsin.web.http.authorization import actor, may, needs, require
+from tocsin.web.http.request import Request, page
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import beside, each, offer_own_zone, show_rejection
 
 
 @require_safe

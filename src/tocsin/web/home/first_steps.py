@@ -8,7 +8,8 @@ from typing import Any
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from tocsin.core import config, database
+from tocsin.core.config import environment
+from tocsin.core.db import database
 from tocsin.notify.states import DeliveryStatus
 from tocsin.people.models import User
 
@@ -46,7 +47,7 @@ def left(user: User) -> list[FirstStep]:
             _("A way out for messages"),
             _("Until there is one, everything goes to the sandbox."),
             reverse("providers"),
-            config.current().smtp_url is not None or found["provider"],
+            environment.current().smtp_url is not None or found["provider"],
         ),
         FirstStep(
             _("How to reach you"),
@@ -96,7 +97,7 @@ def left(user: User) -> list[FirstStep]:
             _("An outside heartbeat"),
             _("With TOCSIN_HEARTBEAT_URL somebody else notices when this machine is gone."),
             reverse("system"),
-            config.current().heartbeat_url is not None,
+            environment.current().heartbeat_url is not None,
             is_optional=True,
         ),
     ]

@@ -12,16 +12,16 @@ from django.utils import timezone
 
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind
-from tocsin.core import database
-from tocsin.core.database import Connection
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 from tocsin.core.ids import first_uuid7
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.oncall import lookup
-from tocsin.oncall.rota import OnCall
-from tocsin.people.members import MemberRole
+from tocsin.oncall import loader
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
-from tocsin.web.alerts.lists import all_alerts
+from tocsin.web.alerts.queries import all_alerts
 
 #: What ends the waiting for somebody.
 _ANSWERS = [
@@ -72,14 +72,14 @@ def duties(now: datetime) -> list[Duty]:
     """Every group that has members: by its schedules, and by who holds a role where no shift has it."""
     groups = list(Group.objects.filter(memberships__isnull=False).distinct())
     with database.transaction() as connection:
-        found = lookup.on_call(connection, [group.pk for group in groups], now)
+        found = loader.on_call(connection, [group.pk for group in groups], now)
         return [_duty(connection, group, found.get(group.pk, ())) for group in groups]
 
 
 def on_call_in(group: Group, now: datetime) -> tuple[OnCall, ...]:
     """Everybody on call in one group, in the order in which they would be called."""
     with database.transaction() as connection:
-        return lookup.on_call(connection, [group.pk], now).get(group.pk, ())
+        return loader.on_call(connection, [group.pk], now).get(group.pk, ())
 
 
 def _duty(connection: Connection, group: Group, people: Sequence[OnCall]) -> Duty:
@@ -88,7 +88,7 @@ def _duty(connection: Connection, group: Group, people: Sequence[OnCall]) -> Dut
     until = first[0].until if first else None
     if until is None:
         return Duty(group, first, rest[:3])
-    then = lookup.on_call(connection, [group.pk], until).get(group.pk, ())
+    then = loader.on_call(connection, [group.pk], until).get(group.pk, ())
     after = next((person.name for person in then if person.role is MemberRole.PRIMARY), "")
     return Duty(group, first, rest[:3], until, after)
 

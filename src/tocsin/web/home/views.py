@@ -7,11 +7,11 @@ from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Role
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.web import counting
-from tocsin.web.alerts import lists
-from tocsin.web.home import first_steps, overview, troubles
+from tocsin.web.alerts import queries
+from tocsin.web.home import first_steps, health_warnings, overview
+from tocsin.web.http.request import Request, page
 from tocsin.web.oncall import swaps
-from tocsin.web.request import Request, page
+from tocsin.web.ui import capped_counts
 
 ROWS = 8
 
@@ -20,19 +20,19 @@ ROWS = 8
 def home(request: Request) -> HttpResponse:
     """The page one opens first."""
     own = list(overview.alerts_of(request.user, ROWS))
-    rows = lists.rows_of([*own, *lists.most_urgent(ROWS)], request.now)
+    rows = queries.rows_of([*own, *queries.most_urgent(ROWS)], request.now)
     steps = first_steps.left(request.user) if request.user.role == Role.ADMIN else []
-    outcomes = counting.outcomes(request.now)
+    outcomes = capped_counts.outcomes(request.now)
     context = {
         "mine": rows[: len(own)],
         "open_rows": rows[len(own) :],
         "groups": overview.duties(request.now),
         "outcomes": outcomes,
-        "outcomes_are_cut": counting.is_cut(outcomes),
+        "outcomes_are_cut": capped_counts.is_cut(outcomes),
         "asked_of_me": swaps.asked_of(request.user, request.now),
         "night": overview.last_night(request.user, request.now),
         "in_force": maintenance_windows.in_force(request.now),
-        "troubles": troubles.found(request.now) if request.user.role in (Role.ADMIN, Role.MANAGER) else [],
+        "troubles": health_warnings.found(request.now) if request.user.role in (Role.ADMIN, Role.MANAGER) else [],
         "sees_troubles": request.user.role in (Role.ADMIN, Role.MANAGER),
         "steps": steps,
         "step_count": len(steps),

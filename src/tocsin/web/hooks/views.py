@@ -13,13 +13,15 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from tocsin.access.models import AuditEntry
-from tocsin.core import clock, config, named_secrets
+from tocsin.core.config import environment, secret_bundle
 from tocsin.core.errors import Rejected
-from tocsin.notify import answering, providers
-from tocsin.notify.channels.callbacks import Callback, Listener, NotGenuine
-from tocsin.notify.channels.registry import KINDS
-from tocsin.notify.hearing import Hearing
+from tocsin.core.runtime import clock
+from tocsin.notify.event_receiver import Hearing
+from tocsin.notify.inbound import responder_actions
 from tocsin.notify.models import Provider
+from tocsin.notify.providers import pool
+from tocsin.notify.registry import KINDS
+from tocsin.notify.webhooks import Callback, Listener, NotGenuine
 
 
 @csrf_exempt
@@ -33,12 +35,12 @@ def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
     kind = KINDS.get(row.kind) if row else None
     if row is None or kind is None or not isinstance(kind, Listener):
         return HttpResponse("There is no such provider.\n", status=404, content_type="text/plain")
-    secrets = named_secrets.opened(row.secrets)
-    account = providers.account_of(name, row.pk, kind, row.settings, secrets)
+    secrets = secret_bundle.opened(row.secrets)
+    account = pool.account_of(name, row.pk, kind, row.settings, secrets)
     callback = Callback(
         what=what,
         method=request.method or "POST",
-        url=f"{config.current().public_url}{request.get_full_path()}",
+        url=f"{environment.current().public_url}{request.get_full_path()}",
         headers={name.lower(): value for name, value in request.headers.items()},
         query=request.GET.dict(),
         body=request.body,
@@ -62,10 +64,10 @@ def _find(slug: str, now: datetime) -> tuple[Provider | None, str]:
     """
     rows = {str(row.pk): row for row in Provider.objects.all() if row.is_enabled or row.channels}
     for row in rows.values():
-        if providers.slug(row.name, row.pk) == slug:
+        if pool.slug(row.name, row.pk) == slug:
             return row, row.name
     for number, name in _names_before(rows, now):
-        if providers.slug(name, rows[number].pk) == slug:
+        if pool.slug(name, rows[number].pk) == slug:
             return rows[number], name
     return None, ""
 
@@ -73,7 +75,7 @@ def _find(slug: str, now: datetime) -> tuple[Provider | None, str]:
 def _names_before(rows: Collection[str], now: datetime) -> Iterable[tuple[str, str]]:
     """The names that these providers had lately, by id, newest first."""
     changes = AuditEntry.objects.filter(
-        at__gt=now - answering.RECENT, object_type="provider", object_id__in=rows, action="update"
+        at__gt=now - responder_actions.RECENT, object_type="provider", object_id__in=rows, action="update"
     )
     found = changes.order_by("-at").values_list("object_id", "before__name")
     return [(number, name) for number, name in found if name]

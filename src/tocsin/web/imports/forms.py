@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.configure.imports.products import PRODUCTS
+from tocsin.importers.products import PRODUCTS
 
 _PRIVATE = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none"}
 

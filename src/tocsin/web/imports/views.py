@@ -12,14 +12,14 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.configure.imports import runs
-from tocsin.configure.imports.products import PRODUCTS
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.errors import Rejected
-from tocsin.web.forms import show_rejection
-from tocsin.web.guard import actor, needs
+from tocsin.importers import import_runs
+from tocsin.importers.products import PRODUCTS
+from tocsin.web.http.authorization import actor, needs
+from tocsin.web.http.request import Request, page
 from tocsin.web.imports.forms import ImportForm
-from tocsin.web.request import Request, page
+from tocsin.web.ui.forms import show_rejection
 
 _RUNNING = (ImportState.READING, ImportState.APPLYING)
 
@@ -31,7 +31,7 @@ def imports(request: Request) -> HttpResponse:
     form = ImportForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid() and _started(request, form):
         return redirect("imports")
-    run = runs.latest(request.now)
+    run = import_runs.latest(request.now)
     context = {
         "form": form,
         "run": run,
@@ -47,7 +47,7 @@ def imports(request: Request) -> HttpResponse:
 @needs(Action.ADMINISTER)
 def configuration(request: Request, number: int) -> HttpResponse:
     """The YAML as a file."""
-    text = runs.yaml_of(_find(request, number))
+    text = import_runs.yaml_of(_find(request, number))
     if not text:
         raise Http404
     return _file(text, "tocsin-import.yaml", "application/yaml")
@@ -69,7 +69,7 @@ def report(request: Request, number: int) -> HttpResponse:
 def apply(request: Request, number: int) -> HttpResponse:
     """Applies what was read."""
     try:
-        runs.apply(_find(request, number), actor=actor(request), now=request.now)
+        import_runs.apply(_find(request, number), actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.detail)
     return redirect("imports")
@@ -79,7 +79,7 @@ def apply(request: Request, number: int) -> HttpResponse:
 @needs(Action.ADMINISTER)
 def discard(request: Request, number: int) -> HttpResponse:
     """Throws it away."""
-    runs.discard(_find(request, number))
+    import_runs.discard(_find(request, number))
     messages.success(request, _("The import is thrown away. Nothing was changed by that."))
     return redirect("imports")
 
@@ -101,7 +101,7 @@ def _counts(counts: dict[str, int]) -> list[str]:
 def _started(request: Request, form: ImportForm) -> bool:
     given, file = form.cleaned_data, form.cleaned_data["file"]
     try:
-        runs.start(
+        import_runs.start(
             given["product"],
             key=given["key"],
             base=given["api_base"],
@@ -118,7 +118,7 @@ def _started(request: Request, form: ImportForm) -> bool:
 
 
 def _find(request: Request, number: int) -> ImportRun:
-    run = runs.latest(request.now)
+    run = import_runs.latest(request.now)
     if run is None or run.pk != number:
         raise Http404
     return run

@@ -10,9 +10,9 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.mail import message as mail
 from tocsin.inbound.models import InboundMessage
-from tocsin.web.request import Request
+from tocsin.inbound.parsing import mime_parser as mail
+from tocsin.web.http.request import Request
 
 #: What a browser may be told about; everything else is bytes. None of them can run anything.
 _HARMLESS = frozenset(

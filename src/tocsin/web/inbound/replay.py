@@ -13,14 +13,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from tocsin.access.roles import Action
-from tocsin.core import parts
+from tocsin.core.db import query_union
 from tocsin.core.errors import Rejected
-from tocsin.inbound import replay as replays
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.inspect import replay as replays
 from tocsin.inbound.models import InboundMessage
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.web.guard import actor, needs, require
+from tocsin.web.http.authorization import actor, needs, require
+from tocsin.web.http.request import Request, page
 from tocsin.web.inbound.views import find, fitting
-from tocsin.web.request import Request, page
 
 
 @require_POST
@@ -73,7 +73,7 @@ def _asked(request: Request) -> list[InboundMessage]:
     known = InboundMessage.objects.select_related("integration").defer("raw", "headers", "verdict")
     if "all" in request.POST:
         decided = [rows.exclude(status=MessageStatus.PENDING) for rows in fitting(request.POST)]
-        return parts.first(decided, replays.MOST)
+        return query_union.first(decided, replays.MOST)
     ids = []
     for text in request.POST.getlist("message")[: replays.MOST + 1]:
         try:

@@ -15,18 +15,18 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
+from tocsin.core.db.trigram_index import Kept
 from tocsin.core.ids import first_uuid7
-from tocsin.core.text_index import Kept
-from tocsin.inbound import searching
-from tocsin.inbound.explained import explained
+from tocsin.inbound.admin import delayed_alerts
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.inspect.message_explanation import explained
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.shaping import delayed
-from tocsin.web import keyset
-from tocsin.web.counting import DAY
-from tocsin.web.guard import may, may_somewhere
+from tocsin.inbound.storage import search_index
+from tocsin.web.http.authorization import may, may_somewhere
+from tocsin.web.http.request import Request, page
 from tocsin.web.inbound import body
-from tocsin.web.request import Request, page
+from tocsin.web.ui import pagination
+from tocsin.web.ui.capped_counts import DAY
 
 #: Key in the address, label, status.
 TABS: tuple[tuple[str, Any, MessageStatus | None], ...] = (
@@ -55,7 +55,7 @@ def log(request: Request) -> HttpResponse:
     chosen = request.GET.get("outcome", "")
     form = FilterForm(request.GET)
     form.is_valid()
-    found = keyset.by_uuid(fitting(request.GET), request.GET.get("cursor", ""))
+    found = pagination.by_uuid(fitting(request.GET), request.GET.get("cursor", ""))
     failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid7(request.now - DAY))
     # Most installations delay nothing: then it is no tab.
     some_wait = chosen == "delayed" or DelayedOpening.objects.exists()
@@ -75,7 +75,7 @@ def log(request: Request) -> HttpResponse:
 
 def _with_due(rows: Sequence[InboundMessage]) -> Sequence[InboundMessage]:
     """The rows, each that waits with the moment at which it is due."""
-    due = delayed.due_by_message(rows)
+    due = delayed_alerts.due_by_message(rows)
     for row in rows:
         row.due_at = due.get(row.pk)  # type: ignore[attr-defined]
     return rows
@@ -94,7 +94,7 @@ def message(request: Request, message_id: UUID) -> HttpResponse:
         "body": text[: body.SHOWN],
         "is_cut": len(text) > body.SHOWN,
         "by_current": by_current,
-        "waits": delayed.of_message(row),
+        "waits": delayed_alerts.of_message(row),
         "may_replay": may(request, Action.TRY_OUT, row.integration.group_id),
         "is_old": request.now - row.received_at > DAY / 24,
         "replays": InboundMessage.objects.filter(replay_of=row.pk, pk__gt=row.pk).only("pk", "received_at", "status")
@@ -141,4 +141,4 @@ def _filtered(chosen: dict[str, Any], status: MessageStatus | None) -> list[Quer
     kept = Q(texts__source_id=Kept(number)) | Q(texts__subject__contains=Kept(text))
     named = list(Integration.objects.filter(name__icontains=text).values_list("pk", flat=True))
     of_named = [rows.filter(integration=integration) for integration in named]
-    return [rows.filter(wanted, pk__gt=searching.newest_kept()), rows.filter(kept), *of_named]
+    return [rows.filter(wanted, pk__gt=search_index.newest_kept()), rows.filter(kept), *of_named]

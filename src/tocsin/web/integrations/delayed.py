@@ -10,9 +10,9 @@ from django.views.decorators.http import require_POST
 
 from tocsin.access.roles import Action
 from tocsin.core.errors import Rejected
-from tocsin.inbound.shaping import delayed
-from tocsin.web.guard import actor, needs, require
-from tocsin.web.request import Request
+from tocsin.inbound.admin import delayed_alerts
+from tocsin.web.http.authorization import actor, needs, require
+from tocsin.web.http.request import Request
 
 
 @require_POST
@@ -20,13 +20,13 @@ from tocsin.web.request import Request
 def act(request: Request, key: str, verb: str) -> HttpResponse:
     """Does it, and goes back to the integration."""
     try:
-        row = delayed.find(key)
+        row = delayed_alerts.find(key)
         require(request, Action.TRY_OUT, row.integration.group_id)
         if verb == "open":
-            delayed.open_now(row, actor=actor(request), now=request.now)
+            delayed_alerts.open_now(row, actor=actor(request), now=request.now)
             messages.success(request, _("It opens now."))
         else:
-            delayed.drop(row, actor=actor(request), now=request.now)
+            delayed_alerts.drop(row, actor=actor(request), now=request.now)
             messages.success(request, _("It is let go: no alert opens for it."))
     except Rejected as rejected:
         messages.error(request, rejected.detail)

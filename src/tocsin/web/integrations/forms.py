@@ -11,11 +11,11 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.catalogue.kinds import Kind, Setting, SettingKind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
+from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
-from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.people.models import Group, User
-from tocsin.web.forms import CodeField, DurationField, MomentField
 from tocsin.web.told import told
+from tocsin.web.ui.forms import CodeField, DurationField, MomentField
 
 MODES = [
     (IntegrationMode.PAGE, _("Page people")),

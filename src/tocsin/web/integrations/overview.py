@@ -12,18 +12,18 @@ from django.utils.translation import gettext as _
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Kind, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound import drafts, heartbeats, presets, versions
-from tocsin.inbound.heartbeat import Health as Beat
+from tocsin.inbound.admin import delayed_alerts, drafts, presets, versions
+from tocsin.inbound.admin.presets import Which
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.heartbeats import monitor
+from tocsin.inbound.heartbeats.schedule import Health as Beat
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
-from tocsin.inbound.outcomes import IntegrationMode
-from tocsin.inbound.presets import Which
-from tocsin.inbound.shaping import delayed
 from tocsin.simulate import backtest
+from tocsin.simulate.backtest_diff import Tally, is_night
 from tocsin.simulate.chain import simulate_door
-from tocsin.simulate.differences import Tally, is_night
-from tocsin.web.counting import DAY, MOST, counted
-from tocsin.web.integrations import outcomes
+from tocsin.web.integrations import simulation_view
+from tocsin.web.ui.capped_counts import DAY, MOST, counted
 
 #: So many alerts that wait are shown.
 _MOST_WAITING = 20
@@ -46,7 +46,7 @@ def health(
     integration: Integration,
     today: tuple[int, datetime] | None,
     has_any: bool,
-    beat: heartbeats.Standing | None = None,
+    beat: monitor.Standing | None = None,
 ) -> Health:
     """Its state in a chip; of a heartbeat, whether it beats."""
     if integration.mode == IntegrationMode.DISABLED:
@@ -79,7 +79,7 @@ def would_page(integration: Integration, message: InboundMessage) -> str:
     except Rejected:
         return ""
     found = simulate_door(door, bytes(message.raw), message.content_type, message.received_at, most=1)
-    return outcomes.would_page(found.outcomes[0]) if found.outcomes else ""
+    return simulation_view.would_page(found.outcomes[0]) if found.outcomes else ""
 
 
 def which_page(integration: Integration) -> str:
@@ -116,7 +116,7 @@ def watched(integration: Integration, now: datetime) -> Tally | None:
 def held_back(integration: Integration, now: datetime) -> dict[str, Any]:
     """Its alerts that wait, and the maintenance windows in force that may be about it."""
     rows = DelayedOpening.objects.filter(integration=integration)
-    shown = delayed.waiting(rows, _MOST_WAITING)
+    shown = delayed_alerts.waiting(rows, _MOST_WAITING)
     windows = MaintenanceWindow.objects.filter(Q(integrations=[]) | Q(integrations__contains=[integration.pk]))
     return {
         "waiting": shown,

@@ -13,8 +13,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from tocsin.catalogue.kinds import Kind, Sample
+from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.outcomes import MessageStatus
 from tocsin.web.inbound.body import readable
 
 PASTED = "pasted"

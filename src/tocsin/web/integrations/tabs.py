@@ -13,14 +13,13 @@ from django.views.decorators.http import require_http_methods, require_safe
 from tocsin.access.roles import Action
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import LIVE
-from tocsin.core import durations
 from tocsin.core.errors import Rejected
-from tocsin.inbound import commands, secrets
+from tocsin.core.validation import durations
+from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.models import DelayedOpening
-from tocsin.outbound import halo
-from tocsin.web import guide_text, needed
-from tocsin.web.forms import show_rejection
-from tocsin.web.guard import actor, needs, offer_own_groups, require
+from tocsin.outbound.halo_sync import halo_commands
+from tocsin.web.http.authorization import actor, needs, offer_own_groups, require
+from tocsin.web.http.request import Request, page
 from tocsin.web.integrations.forms import (
     CredentialsForm,
     RotateForm,
@@ -29,8 +28,9 @@ from tocsin.web.integrations.forms import (
     places_of,
 )
 from tocsin.web.integrations.views import HIDDEN_URL, find, frame
-from tocsin.web.meanwhile import Seen
-from tocsin.web.request import Request, page
+from tocsin.web.ui import guide_text, references
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import show_rejection
 
 #: The part of an integration that the Security tab changes.
 CREDENTIALS = "credentials"
@@ -127,7 +127,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         **frame(request, row, kind, ""),
         "problem": problem,
         "seen": seen,
-        "needed_by": needed.of("integration", row.pk),
+        "needed_by": references.of("integration", row.pk),
         "live": Alert.objects.filter(integration_id=row.pk, status__in=sorted(LIVE)).count(),
         "waiting": DelayedOpening.objects.filter(integration_id=row.pk).count(),
     }
@@ -143,7 +143,7 @@ def _rotate(request: Request, row: Any, form: RotateForm) -> bool:
     except Rejected as rejected:
         show_rejection(form, rejected)
         return False
-    if halo.address_changed(row, request.now):
+    if halo_commands.address_changed(row, request.now):
         messages.success(request, _("This is the new URL. The webhook in Halo is given it within a minute."))
     else:
         messages.success(request, _("This is the new URL. Give it to the sender before the one before ends."))

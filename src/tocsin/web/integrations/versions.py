@@ -14,14 +14,14 @@ from django.views.decorators.http import require_http_methods
 
 from tocsin.access.roles import Action
 from tocsin.core.errors import Rejected
-from tocsin.inbound import specs
-from tocsin.inbound import versions as kept
+from tocsin.inbound.admin import specs
+from tocsin.inbound.admin import versions as kept
+from tocsin.inbound.admin.versions import Changed
 from tocsin.inbound.models import IntegrationVersion
-from tocsin.inbound.versions import Changed
-from tocsin.web.guard import actor, require
-from tocsin.web.integrations import yaml_text
+from tocsin.web.http.authorization import actor, require
+from tocsin.web.http.request import Request, page
+from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.integrations.views import find, frame
-from tocsin.web.request import Request, page
 
 _LISTED = 100
 

@@ -15,17 +15,18 @@ from tocsin.access.roles import Action, Role
 from tocsin.catalogue.kinds import Category, Kind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
-from tocsin.inbound import commands, heartbeat, heartbeats, secrets, statuses
+from tocsin.inbound.admin import commands, observed_statuses, secrets
+from tocsin.inbound.admin.status_rules import Does
+from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.status_rules import Does
 from tocsin.people.models import Group
-from tocsin.web import counting, guide_text
-from tocsin.web.forms import show_rejection
-from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.request import PART, Request, page
 from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddForm, places_of
-from tocsin.web.request import PART, Request, page
 from tocsin.web.told import told
+from tocsin.web.ui import capped_counts, guide_text
+from tocsin.web.ui.forms import show_rejection
 
 #: The kinds that stand first in the catalogue; the others follow by title.
 _FIRST = ("haloitsm", "api")
@@ -38,9 +39,9 @@ HIDDEN_URL = "https://…/in/…"
 def integration_list(request: Request) -> HttpResponse:
     """Every integration with how it fares."""
     rows = list(Integration.objects.select_related("policy", "group"))
-    today = counting.messages_today(request.now, [row.pk for row in rows])
-    before = counting.with_messages([row.pk for row in rows if row.pk not in today])
-    beats = heartbeats.standings([row for row in rows if row.kind == heartbeat.KIND])
+    today = capped_counts.messages_today(request.now, [row.pk for row in rows])
+    before = capped_counts.with_messages([row.pk for row in rows if row.pk not in today])
+    beats = monitor.standings([row for row in rows if row.kind == schedule.KIND])
     shown = [
         (
             row,
@@ -104,10 +105,10 @@ def integration(request: Request, number: int) -> HttpResponse:
     latest = list(
         InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10]
     )
-    today = counting.messages_today(request.now, [row.pk]).get(row.pk)
+    today = capped_counts.messages_today(request.now, [row.pk]).get(row.pk)
     may_see = may(request, Action.ROUTING, row.group_id)
     url = secrets.shown_url(row) if may_see else ""
-    beat = heartbeats.standings([row])[row.pk] if row.kind == heartbeat.KIND else None
+    beat = monitor.standings([row])[row.pk] if row.kind == schedule.KIND else None
     context = {
         **frame(request, row, kind, "overview"),
         "url": url,
@@ -115,8 +116,8 @@ def integration(request: Request, number: int) -> HttpResponse:
         "guide": guide_text.of_kind(kind, url or HIDDEN_URL, row.settings) if kind and not latest else "",
         "latest": latest,
         "health": overview.health(row, today, bool(latest), beat),
-        "outcomes": counting.outcomes(request.now, row.pk),
-        "seen": statuses.statuses_seen(row, request.now) if latest else None,
+        "outcomes": capped_counts.outcomes(request.now, row.pk),
+        "seen": observed_statuses.statuses_seen(row, request.now) if latest else None,
         "does": [(does, label) for does, label in _DOES],
         "would": overview.would_page(row, latest[0]) if latest and request.headers.get(PART) == "first" else "",
         "which": overview.which_page(row),
@@ -148,7 +149,7 @@ def set_status(request: Request, number: int) -> HttpResponse:
     except ValueError:
         raise Http404(_("A status opens, updates or closes.")) from None
     try:
-        statuses.set_status(row, status, wanted, actor=actor(request), now=request.now)
+        observed_statuses.set_status(row, status, wanted, actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.detail)
     else:

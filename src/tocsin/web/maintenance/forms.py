@@ -10,15 +10,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.comparisons import Operator
+from tocsin.inbound.expressions.comparisons import Operator
 from tocsin.inbound.maintenance.recurrence import Repeat
 from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
-from tocsin.oncall.windows import Day
+from tocsin.oncall.calculation.weekly_windows import Day
 from tocsin.people.models import Group
-from tocsin.web.forms import CodeField, ZoneField
-from tocsin.web.integrations import condition_rows, yaml_text
+from tocsin.web.integrations.editor import condition_form, yaml_text
 from tocsin.web.told import told
+from tocsin.web.ui.forms import CodeField, ZoneField
 
 #: Whose places are which field's.
 PLACES = {"tags": "tags", "when": "condition", "to": "to_time", "from": "from_time", "lasts": "lasts"}
@@ -26,7 +26,7 @@ PLACES = {"tags": "tags", "when": "condition", "to": "to_time", "from": "from_ti
 
 def _comparisons() -> list[tuple[str, str]]:
     """The comparisons that the line of one condition offers, in words."""
-    return [(str(one), told(said)) for one, is_not, said in condition_rows.WORDS.values() if not is_not]
+    return [(str(one), told(said)) for one, is_not, said in condition_form.WORDS.values() if not is_not]
 
 
 class WindowForm(forms.Form):

@@ -10,10 +10,10 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from tocsin.core import durations
+from tocsin.core.validation import durations
 from tocsin.inbound.maintenance.recurrence import MonthDay, Repeat, month_day
-from tocsin.oncall.windows import day
-from tocsin.web.templatetags.parts import span
+from tocsin.oncall.calculation.weekly_windows import day
+from tocsin.web.templatetags.ui_tags import span
 
 #: A Monday: from it on, the weekdays have their names.
 _MONDAY = date(2024, 1, 1)

@@ -19,14 +19,14 @@ from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance.recurrence import Repeat, Span
 from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
-from tocsin.simulate import caught
-from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import offer_own_zone, show_rejection
-from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
+from tocsin.simulate import maintenance_preview
+from tocsin.web.http.authorization import actor, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.request import Request, page
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
 from tocsin.web.maintenance.sentence import sentence
-from tocsin.web.meanwhile import Seen
-from tocsin.web.request import Request, page
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import offer_own_zone, show_rejection
 
 TABS = (("", gettext_lazy("Now and planned")), ("past", gettext_lazy("Past")))
 
@@ -148,7 +148,7 @@ def _preview(spec: dict[str, Any], now: datetime) -> dict[str, Any]:
     return {
         "sentence": sentence(row.times),
         "spans": maintenance_windows.recurrence_of(row).next(now, 5),
-        "caught": caught.caught(maintenance_windows.compiled(row), now),
+        "caught": maintenance_preview.caught(maintenance_windows.compiled(row), now),
         "holds": row.action == WindowAction.HOLD,
     }
 

@@ -15,17 +15,18 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
 from tocsin.access.roles import Role
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.oncall import covers, lookup
-from tocsin.oncall.specs import write_moment
-from tocsin.people import absences as commands
+from tocsin.oncall import loader
+from tocsin.oncall.changes import cover_notices
+from tocsin.oncall.changes.specs import write_moment
+from tocsin.people.changes import out_of_office as commands
 from tocsin.people.models import Group, OutOfOffice, User
-from tocsin.web.forms import MomentField, reader_zone, show_rejection
-from tocsin.web.guard import actor
+from tocsin.web.http.authorization import actor
+from tocsin.web.http.request import Request, page
 from tocsin.web.me import shifts
-from tocsin.web.meanwhile import Seen
-from tocsin.web.request import Request, page
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import MomentField, reader_zone, show_rejection
 
 
 class AbsenceForm(forms.Form):
@@ -77,7 +78,7 @@ def absence(request: Request, number: int | None = None) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
-                covers.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
+                cover_notices.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected, {"from": "begins", "to": "ends", "covers": "cover"})
         else:
@@ -103,14 +104,14 @@ def delete(request: Request, number: int) -> HttpResponse:
         about = _("%(name)s is on call again as the schedules say; covers end.") % {"name": row.user.display_name}
         context = {"what": _("this absence"), "about": about, "back": ("absence", row.pk)}
         return page(request, "parts/delete.html", context)
-    covers.delete_absence(row, actor=actor(request), now=request.now)
+    cover_notices.delete_absence(row, actor=actor(request), now=request.now)
     messages.success(request, _("The absence is gone: the schedules hold again."))
     return _back(request, row.user)
 
 
 def _form(request: Request, row: OutOfOffice | None, away: User) -> AbsenceForm:
     with database.transaction() as connection:
-        groups = list(Group.objects.filter(pk__in=lookup.groups_of(connection, [away.pk])).order_by("name"))
+        groups = list(Group.objects.filter(pk__in=loader.groups_of(connection, [away.pk])).order_by("name"))
     begin: dict[str, Any]
     if row is not None:
         begin = {"begins": row.starts_at, "ends": row.ends_at, "cover": row.cover_id, "note": row.note}

@@ -8,11 +8,11 @@ from django import forms
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core import durations
-from tocsin.people import sealed
+from tocsin.core.validation import durations
+from tocsin.people import encrypted_addresses
 from tocsin.people.models import ContactMethod
-from tocsin.web.forms import DurationField, ZoneField
 from tocsin.web.groups.forms import channel_choices
+from tocsin.web.ui.forms import DurationField, ZoneField
 
 
 class PreferencesForm(forms.Form):
@@ -75,7 +75,7 @@ def initial_of(method: ContactMethod) -> dict[str, Any]:
     return {
         "label": method.label,
         "channel": method.channel,
-        "address": sealed.shown(method.address),
+        "address": encrypted_addresses.shown(method.address),
         "wait": durations.write(method.wait) if method.wait else "",
         "repeat_times": method.repeat_times,
         "repeat_every": durations.write(method.repeat_every) if method.repeat_times else "",

@@ -17,18 +17,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.oncall import lookup, rota
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.models import CalendarFeed
-from tocsin.oncall.rota import OnCall
 from tocsin.oncall.states import FeedKind
-from tocsin.people import absences, reminders
+from tocsin.people.changes import out_of_office, reminder_rules
 from tocsin.people.models import User
-from tocsin.web.forms import DurationField, beside, each, reader_zone
-from tocsin.web.guard import actor
+from tocsin.web.http.authorization import actor
+from tocsin.web.http.request import Request, page
 from tocsin.web.oncall import swaps
-from tocsin.web.request import Request, page
+from tocsin.web.ui.forms import DurationField, beside, each, reader_zone
 
 AHEAD = timedelta(days=60)
 MOST = 40
@@ -71,7 +72,7 @@ def my_shifts(request: Request) -> HttpResponse:
     feeds = list(CalendarFeed.objects.filter(owner=user).select_related("group", "schedule"))
     context = {
         "shifts": of_user(user, request.now)[:MOST],
-        "absences": absences.current(user, request.now),
+        "absences": out_of_office.current(user, request.now),
         "asked_of_me": swaps.asked_of(user, request.now),
         "asked_by_me": swaps.asked_by(user, request.now),
         "reminders": rows,
@@ -86,11 +87,11 @@ def my_shifts(request: Request) -> HttpResponse:
 def of_user(user: User, now: datetime, ahead: timedelta = AHEAD) -> list[MyShift]:
     """When the user is on call, from now on: by shifts, overrides, cover or a group's own order; the sooner first."""
     with database.transaction() as connection:
-        plans = lookup.plans(connection, lookup.groups_of(connection, [user.pk]), now)
+        plans = loader.plans(connection, loader.groups_of(connection, [user.pk]), now)
     found = [
         MyShift(plan.id, plan.name, turn, _url(plan.id, turn, now), turn.since is None or turn.since <= now)
         for plan in plans.values()
-        for turn in rota.timeline(plan, now, now + ahead).segments
+        for turn in final_schedule.timeline(plan, now, now + ahead).segments
         if turn.user_id == user.pk
     ]
     return sorted(found, key=lambda one: (one.turn.since or now, one.group, one.turn.role))
@@ -112,7 +113,7 @@ def _url(group_id: int, turn: OnCall, now: datetime) -> str:
 def _reminders(request: Request) -> Any:
     labels = list(request.user.contact_methods.values_list("label", flat=True))
     kind = forms.formset_factory(
-        ReminderForm, extra=reminders.MOST, max_num=reminders.MOST, absolute_max=reminders.MOST
+        ReminderForm, extra=reminder_rules.MOST, max_num=reminder_rules.MOST, absolute_max=reminder_rules.MOST
     )
     data = request.POST if request.method == "POST" else None
     return kind(data, initial=request.user.reminders, prefix="reminders", form_kwargs={"labels": labels})
@@ -126,7 +127,7 @@ def _save_reminders(request: Request, rows: Iterable[ReminderForm]) -> list[str]
         for row in kept
     ]
     try:
-        reminders.replace_all(request.user, wanted, actor=actor(request), now=request.now)
+        reminder_rules.replace_all(request.user, wanted, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return [_shown(problem, kept) for problem in each(rejected)]
     return []

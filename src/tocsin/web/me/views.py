@@ -16,24 +16,25 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import contact_tests
+from tocsin.notify.enqueue import contact_tests
 from tocsin.notify.models import Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.people import commands, contact_rules, preferences
+from tocsin.people import notification_rules
+from tocsin.people.changes import preferences, users
 from tocsin.people.models import ContactMethod, User
-from tocsin.web import keyset
 from tocsin.web.alerts.timeline import channel_name
-from tocsin.web.forms import show_rejection
-from tocsin.web.guard import actor
-from tocsin.web.me import confirming, shifts
+from tocsin.web.http.authorization import actor
+from tocsin.web.http.request import Request, page
+from tocsin.web.me import shifts, verify_contact
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
-from tocsin.web.me.rules import reached_now
-from tocsin.web.meanwhile import Seen
+from tocsin.web.me.notification_rules import reached_now
 from tocsin.web.push.views import is_only_way
-from tocsin.web.request import Request, page
-from tocsin.web.templatetags.parts import say_moment
+from tocsin.web.templatetags.ui_tags import say_moment
+from tocsin.web.ui import pagination
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import show_rejection
 
 #: So far ahead one's shifts are shown on one's page.
 _SHIFTS_AHEAD = timedelta(days=21)
@@ -65,7 +66,7 @@ def me(request: Request) -> HttpResponse:
 @require_safe
 def my_pages(request: Request) -> HttpResponse:
     """Was I called last night? Every message that was meant for me."""
-    found = keyset.by_uuid(_pages(request.user), request.GET.get("cursor", ""))
+    found = pagination.by_uuid(_pages(request.user), request.GET.get("cursor", ""))
     return page(request, "me/pages.html", {"rows": found.rows, "page": found})
 
 
@@ -75,19 +76,19 @@ def contact_method(request: Request, number: int | None = None) -> HttpResponse:
     method = _find(request, number) if number is not None else None
     form = ContactMethodForm(request.POST or None, initial=initial_of(method) if method else None)
     # An administrator may change it by the API, or a file. Its user's entries in the audit log are those of their ways.
-    state = partial(commands.contact_method_spec, method) if method else None
+    state = partial(users.contact_method_spec, method) if method else None
     seen = Seen(request, "user", request.user.pk, state, row=method)
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
-                saved = commands.save_contact_method(
+                saved = users.save_contact_method(
                     request.user, form.spec(), existing=method, actor=actor(request), now=request.now
                 )
         except Rejected as rejected:
             show_rejection(form, rejected, {"repeat.every": "repeat_every", "repeat.times": "repeat_times"})
         else:
             if saved.awaits_code:
-                confirming.send(request, saved)
+                verify_contact.send(request, saved)
                 return redirect("confirm_contact_method", saved.pk)
             messages.success(request, _("Saved. Try it out with “Send test”."))
             return redirect("me")
@@ -103,7 +104,7 @@ def delete_contact_method(request: Request, number: int) -> HttpResponse:
         back = ("contact_method", method.pk)
         about = " ".join(_what_goes_with(request.user, method))
         return page(request, "parts/delete.html", {"what": method.label, "about": about, "back": back})
-    commands.delete_contact_method(method, actor=actor(request), now=request.now)
+    users.delete_contact_method(method, actor=actor(request), now=request.now)
     messages.success(request, _("%(label)s is gone.") % {"label": method.label})
     return redirect("me")
 
@@ -116,7 +117,7 @@ def _what_goes_with(user: User, method: ContactMethod) -> Iterator[str]:
             yield _("Only pushes to your devices are left then: a silent phone reaches nobody.")
         else:
             yield _("It is the last way to reach you: nothing pages you then, and others are woken instead.")
-    if method.label.casefold() in contact_rules.labels(contact_rules.load(user.contact_rules)):
+    if method.label.casefold() in notification_rules.labels(notification_rules.load(user.contact_rules)):
         yield _("Your rules name it: those rows and quiet hours go with it.")
     yield _("What is on its way to it already may still arrive.")
 
@@ -125,7 +126,7 @@ def _what_goes_with(user: User, method: ContactMethod) -> Iterator[str]:
 def move_contact_method(request: Request, number: int) -> HttpResponse:
     """Moves one way up or down in the order in which they are listed, and tried where they wait alike."""
     places = 1 if request.POST.get("to") == "down" else -1
-    commands.move_contact_method(_find(request, number), places, actor=actor(request), now=request.now)
+    users.move_contact_method(_find(request, number), places, actor=actor(request), now=request.now)
     return redirect("me")
 
 

@@ -10,17 +10,19 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import database
-from tocsin.oncall import lookup, rota
-from tocsin.oncall.plans import GroupPlan
-from tocsin.oncall.rota import OnCall
-from tocsin.oncall.verdicts import Verdicts
+from tocsin.core.db import database
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.oncall.calculation.resolver import Verdicts
 from tocsin.people import permissions
-from tocsin.people.members import MemberRole
+from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
-from tocsin.web.guard import may_somewhere
-from tocsin.web.oncall import swaps, troubles
-from tocsin.web.request import Request, page
+from tocsin.web.http.authorization import may_somewhere
+from tocsin.web.http.request import Request, page
+from tocsin.web.oncall import swaps
+from tocsin.web.oncall.schedules import coverage_warnings
 
 #: So many troubles of one group are shown; its schedule's page has all.
 MOST_OF_A_GROUP = 3
@@ -71,13 +73,13 @@ def board(request: Request) -> HttpResponse:
     groups = sorted(Group.objects.all(), key=lambda group: (group.pk not in mine, group.name.casefold()))
     now = request.now
     with database.transaction() as connection:
-        plans = lookup.plans(connection, [group.pk for group in groups], now)
-        wrong = troubles.of_plans(connection, plans, now, AHEAD)
+        plans = loader.plans(connection, [group.pk for group in groups], now)
+        wrong = coverage_warnings.of_plans(connection, plans, now, AHEAD)
     shown = [
         GroupNow(
             group,
             turns(plan, now),
-            troubles.sentences(wrong[group.pk][:MOST_OF_A_GROUP], now),
+            coverage_warnings.sentences(wrong[group.pk][:MOST_OF_A_GROUP], now),
             bool(plan.schedules),
             group.pk in mine,
         )
@@ -94,7 +96,7 @@ def board(request: Request) -> HttpResponse:
 
 def turns(plan: GroupPlan, now: datetime) -> list[Turn]:
     """Each role that somebody has now, or that some shift has at some time."""
-    people = rota.by_role(rota.on_call(plan, now))
+    people = final_schedule.by_role(final_schedule.on_call(plan, now))
     scheduled = Verdicts(plan).scheduled
     return [
         _turn(plan, role, people.get(role, ()), now, role in scheduled)
@@ -120,7 +122,7 @@ def _turn(plan: GroupPlan, role: MemberRole, people: Sequence[OnCall], now: date
 
 
 def _at(plan: GroupPlan, role: MemberRole, at: datetime) -> Sequence[OnCall]:
-    return rota.by_role(rota.on_call(plan, at)).get(role, ())
+    return final_schedule.by_role(final_schedule.on_call(plan, at)).get(role, ())
 
 
 def _ends(people: Sequence[OnCall]) -> datetime | None:
@@ -133,6 +135,6 @@ def _ids(people: Sequence[OnCall]) -> list[int]:
 
 def _end_of_gap(plan: GroupPlan, role: MemberRole, now: datetime) -> datetime | None:
     """When the gap that there is now ends, within the days that are looked at."""
-    gaps: Iterable[rota.Gap] = rota.timeline(plan, now, now + AHEAD).gaps
+    gaps: Iterable[final_schedule.Gap] = final_schedule.timeline(plan, now, now + AHEAD).gaps
     end = next((gap.until for gap in gaps if gap.role is role), None)
     return end if end is not None and end < now + AHEAD else None

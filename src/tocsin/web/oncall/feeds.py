@@ -9,14 +9,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from tocsin.core.errors import Rejected
-from tocsin.oncall import feeds as commands
-from tocsin.oncall.feeds import NewFeed
+from tocsin.oncall.calendars import feeds as commands
+from tocsin.oncall.calendars.feeds import NewFeed
 from tocsin.oncall.models import CalendarFeed, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.people.models import Group
-from tocsin.web.guard import actor
-from tocsin.web.request import Request, page
-from tocsin.web.templatetags.parts import say_moment
+from tocsin.web.http.authorization import actor
+from tocsin.web.http.request import Request, page
+from tocsin.web.templatetags.ui_tags import say_moment
 from tocsin.web.told import told
 
 

@@ -14,16 +14,16 @@ from django.views.decorators.http import require_http_methods
 
 from tocsin.access.roles import Action
 from tocsin.core.errors import Rejected
-from tocsin.oncall import overrides as commands
-from tocsin.oncall import swaps
+from tocsin.oncall.changes import overrides as commands
+from tocsin.oncall.changes import swaps
+from tocsin.oncall.changes.specs import write_moment
 from tocsin.oncall.models import Override
-from tocsin.oncall.specs import write_moment
 from tocsin.people.models import User
-from tocsin.web.forms import MomentField, reader_zone, show_rejection
-from tocsin.web.guard import actor, may, require
-from tocsin.web.meanwhile import Seen
+from tocsin.web.http.authorization import actor, may, require
+from tocsin.web.http.request import Request, page
 from tocsin.web.policies.forms import ROLES
-from tocsin.web.request import Request, page
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import MomentField, reader_zone, show_rejection
 
 
 class OverrideForm(forms.Form):

@@ -15,12 +15,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from tocsin.core.errors import Rejected
-from tocsin.oncall import swaps as commands
+from tocsin.oncall.changes import swaps as commands
 from tocsin.oncall.models import SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.models import User
-from tocsin.web.guard import actor
-from tocsin.web.request import Request
+from tocsin.web.http.authorization import actor
+from tocsin.web.http.request import Request
 from tocsin.web.told import told
 
 

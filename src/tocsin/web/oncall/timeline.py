@@ -11,17 +11,20 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import database
-from tocsin.oncall import commands, health, lookup, overrides, rota, windows
+from tocsin.core.db import database
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_windows
+from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import Schedule
-from tocsin.oncall.plans import GroupPlan
 from tocsin.people.models import Group
-from tocsin.web.forms import reader_zone
 from tocsin.web.groups.views import find
-from tocsin.web.guard import may
-from tocsin.web.oncall import drawing, shift_words, swaps, troubles
-from tocsin.web.oncall.drawing import Piece, Range, Span
-from tocsin.web.request import Request, page
+from tocsin.web.http.authorization import may
+from tocsin.web.http.request import Request, page
+from tocsin.web.oncall import swaps, timeline_layout
+from tocsin.web.oncall.schedules import coverage_warnings, describe_shift
+from tocsin.web.oncall.timeline_layout import Piece, Range, Span
+from tocsin.web.ui.forms import reader_zone
 
 #: The days that a calendar knows, with room on both sides.
 _FIRST, _LAST = date(1970, 2, 1), date(2190, 1, 1)
@@ -34,10 +37,10 @@ def group_schedule(request: Request, number: int) -> HttpResponse:
     zone = reader_zone()
     wanted = request.GET.get("show", "")
     span = Span(wanted) if wanted in list(Span) else Span.WEEK
-    today = windows.day_of(request.now, zone)
-    shown = drawing.range_of(span, _day(request.GET.get("day", ""), today), zone)
+    today = weekly_windows.day_of(request.now, zone)
+    shown = timeline_layout.range_of(span, _day(request.GET.get("day", ""), today), zone)
     plan, wrong = _plan(group, shown.since, request.now)
-    drawn = drawing.draw(plan, rota.timeline(plan, shown.since, shown.until), shown, request.now)
+    drawn = timeline_layout.draw(plan, final_schedule.timeline(plan, shown.since, shown.until), shown, request.now)
     schedules = list(Schedule.objects.filter(group=group).prefetch_related("imports", overrides.prefetched()))
     names = commands.display_names(schedules)
     context = {
@@ -48,7 +51,7 @@ def group_schedule(request: Request, number: int) -> HttpResponse:
         "as_list": request.GET.get("view") == "list",
         "troubles": wrong,
         "schedules": [
-            (one, shift_words.lines(one.definition, names), overrides.current(one, request.now)) for one in schedules
+            (one, describe_shift.lines(one.definition, names), overrides.current(one, request.now)) for one in schedules
         ],
         "asked_of_me": swaps.asked_of(request.user, request.now),
         "may_change": may(request, Action.TEAMS, group),
@@ -76,9 +79,9 @@ def _within(at: datetime | None, bound: datetime) -> datetime:
 def _plan(group: Group, since: datetime, now: datetime) -> tuple[GroupPlan, Sequence[str]]:
     """The group's plan from `since` on, and what is wrong with it from now on, in sentences."""
     with database.transaction() as connection:
-        plan = lookup.plan(connection, group.pk, min(since, now)) or GroupPlan(group.pk, group.name)
-        wrong = troubles.of_plans(connection, {group.pk: plan}, now, health.AHEAD)
-    return plan, troubles.sentences(wrong[group.pk], now)
+        plan = loader.plan(connection, group.pk, min(since, now)) or GroupPlan(group.pk, group.name)
+        wrong = coverage_warnings.of_plans(connection, {group.pk: plan}, now, coverage_checks.AHEAD)
+    return plan, coverage_warnings.sentences(wrong[group.pk], now)
 
 
 def _day(text: str, today: date) -> date:

@@ -14,10 +14,10 @@ from tocsin.core.errors import Rejected
 from tocsin.outbound import commands
 from tocsin.outbound.models import Call, Exchange
 from tocsin.outbound.states import WAITING, CallStatus
-from tocsin.web.guard import actor, needs, require
-from tocsin.web.keyset import by_number
+from tocsin.web.http.authorization import actor, needs, require
+from tocsin.web.http.request import Request, page
 from tocsin.web.outbound.views import find, frame
-from tocsin.web.request import Request, page
+from tocsin.web.ui.pagination import by_number
 
 
 @require_safe

@@ -9,10 +9,10 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
-from tocsin.outbound.connectors.haloitsm.sync import TEXTS
+from tocsin.outbound.connectors.haloitsm.writeback_settings import TEXTS
 from tocsin.outbound.states import Event
 from tocsin.people.models import Group
-from tocsin.web.forms import CodeField, zones
+from tocsin.web.ui.forms import CodeField, zones
 
 _URL = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
 

@@ -18,13 +18,14 @@ from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import family
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
-from tocsin.outbound import alert_ticket, commands
+from tocsin.outbound import commands
 from tocsin.outbound.models import LookUp
-from tocsin.web.forms import show_rejection
-from tocsin.web.guard import actor, may, needs, require
-from tocsin.web.meanwhile import Seen
+from tocsin.outbound.writeback import alert_ticket
+from tocsin.web.http.authorization import actor, may, needs, require
+from tocsin.web.http.request import Request, page
 from tocsin.web.outbound.views import TICKETS, find, frame
-from tocsin.web.request import Request, page
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import show_rejection
 
 #: When one is made; the words of `create_ticket.on`.
 WHEN = [

@@ -15,23 +15,24 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Action
 from tocsin.catalogue.kinds import family
-from tocsin.core import configuration
+from tocsin.core.config import config_version
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.inbound import commands as inbound
-from tocsin.inbound import secrets
+from tocsin.inbound.admin import commands as inbound
+from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
-from tocsin.outbound import commands, halo
+from tocsin.outbound import commands
 from tocsin.outbound.connectors.registry import KINDS
+from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.states import WAITING, CallStatus, Event
 from tocsin.people.models import User
-from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import show_rejection
-from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.meanwhile import Seen
+from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.request import Request, page
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
-from tocsin.web.request import Request, page
 from tocsin.web.told import told
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import show_rejection
 
 #: The parts of a spec that have a tab.
 SYNC, AGENTS, TICKETS = "sync", "agents", "create_ticket"
@@ -146,7 +147,9 @@ def test(request: Request, number: int) -> HttpResponse:
     row = _own(request, number)
     try:
         said = commands.verify_outbound(row, request.now)
-        missing = [one for one in halo.rights(row, request.now) if one.problem] if row.kind == "haloitsm" else []
+        missing = (
+            [one for one in halo_commands.rights(row, request.now) if one.problem] if row.kind == "haloitsm" else []
+        )
     except (Temporary, Permanent) as error:
         messages.error(request, f"{row.name}: {error}")
         return redirect("outbound", number)
@@ -163,7 +166,7 @@ def refresh(request: Request, number: int) -> HttpResponse:
     """Reads Halo's lists again."""
     row = _own(request, number)
     try:
-        problems = halo.refresh(row, actor(request), request.now)
+        problems = halo_commands.refresh(row, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
         messages.error(request, f"{row.name}: {error}")
     else:
@@ -182,13 +185,13 @@ def connect(request: Request, number: int) -> HttpResponse:
     door = _door(request)
     wants = request.POST.get("do") != "disconnect"
     try:
-        with configuration.alone(door):
+        with config_version.alone(door):
             spec = {**inbound.integration_spec(door), "outbound": row.name if wants else None}
             inbound.save_integration(spec, existing=door, actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.detail)
     else:
-        halo.look_now(row, request.now)
+        halo_commands.look_now(row, request.now)
         text = _("%(door)s writes back by %(name)s.") if wants else _("%(door)s writes back no more.")
         messages.success(request, text % {"door": door.name, "name": row.name})
     return redirect("outbound_tickets" if request.POST.get("tab") == "tickets" else "outbound", number)
@@ -201,7 +204,7 @@ def set_up_webhook(request: Request, number: int) -> HttpResponse:
     row = _own(request, number)
     door = _door(request)
     try:
-        done = halo.set_up_webhook(row, door, actor(request), request.now)
+        done = halo_commands.set_up_webhook(row, door, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
         messages.error(request, str(error))
         return redirect("outbound", number)
@@ -290,7 +293,7 @@ def people(request: Request, number: int) -> HttpResponse:
 def _import_people(request: Request, row: OutboundIntegration) -> HttpResponse:
     if not may(request, Action.ADMINISTER):
         require(request, Action.ADMINISTER, None)
-    done = halo.import_people(row, request.POST.getlist("agent"), actor(request), request.now)
+    done = halo_commands.import_people(row, request.POST.getlist("agent"), actor(request), request.now)
     text = ngettext("%(count)d user was made.", "%(count)d users were made.", len(done.users))
     messages.success(request, text % {"count": len(done.users)})
     if done.groups:

@@ -18,9 +18,9 @@ from tocsin.access.roles import Action
 from tocsin.core.errors import Rejected
 from tocsin.notify import pause as pauses
 from tocsin.notify.models import Pause
-from tocsin.web.forms import MomentField, show_rejection
-from tocsin.web.guard import actor, needs
-from tocsin.web.request import Request, page
+from tocsin.web.http.authorization import actor, needs
+from tocsin.web.http.request import Request, page
+from tocsin.web.ui.forms import MomentField, show_rejection
 
 
 class PauseForm(forms.Form):

@@ -8,13 +8,13 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core import durations
+from tocsin.core.validation import durations
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy import DEFAULT_END_AFTER, AcknowledgeEffect, AtEnd
-from tocsin.people.members import MemberRole
+from tocsin.escalation.policy.policy import DEFAULT_END_AFTER, AcknowledgeEffect, AtEnd
+from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.forms import DurationField, readable
+from tocsin.web.ui.forms import DurationField, readable
 
 EFFECTS = [
     (AcknowledgeEffect.STOP, _("stop, as PagerDuty and Opsgenie do")),

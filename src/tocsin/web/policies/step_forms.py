@@ -10,17 +10,17 @@ from django import forms
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core import durations
 from tocsin.core.errors import Rejected
-from tocsin.escalation.policy import MOST_STEPS
-from tocsin.escalation.steps import IfEmpty
+from tocsin.core.validation import durations
+from tocsin.escalation.policy.policy import MOST_STEPS
+from tocsin.escalation.policy.steps import IfEmpty
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
 from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.forms import DurationField, ZoneField, in_picker, offer_own_zone, readable, typed
 from tocsin.web.groups.forms import channel_choices
 from tocsin.web.policies.forms import ROLES
-from tocsin.web.ways import Choices, Ways, initial_way, ways
+from tocsin.web.ui.forms import DurationField, ZoneField, in_picker, offer_own_zone, readable, typed
+from tocsin.web.ui.notification_rule_forms import Choices, Ways, initial_way, ways
 
 OTHERS = [
     ("everybody", _("every member of the groups")),

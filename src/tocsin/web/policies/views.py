@@ -15,27 +15,27 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.alerts.states import Priority
-from tocsin.core import settings_store
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
-from tocsin.escalation import commands
+from tocsin.escalation.changes import commands
 from tocsin.escalation.models import Policy
-from tocsin.escalation.ready_made import ready_made
+from tocsin.escalation.policy.policy_templates import ready_made
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.simulate.escalation import Stage
 from tocsin.simulate.policy import Supposed, simulate
-from tocsin.web import needed
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.alerts.timeline import channel_name
-from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import MomentField, beside, each, show_rejection, typed
-from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.meanwhile import Seen
+from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.request import Request, page
 from tocsin.web.policies.forms import PolicyForm, initial_policy
 from tocsin.web.policies.step_forms import Steps, initial_steps, steps_formset
-from tocsin.web.request import Request, page
-from tocsin.web.rows_of_forms import rearranged
 from tocsin.web.told import told
+from tocsin.web.ui import references
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import MomentField, beside, each, show_rejection, typed
+from tocsin.web.ui.formset_actions import rearranged
 
 _PLACES = {
     "acknowledge.effect": "effect",
@@ -86,7 +86,7 @@ def policy(request: Request, number: int) -> HttpResponse:
         "priority": priority,
         "successor": Policy.objects.filter(pk=plan.hand_over_to).first() if plan.hand_over_to else None,
         "needed_by": [
-            one for one in needed.of("policy", row.pk) if one.text not in {f"integration {i.name}" for i in used}
+            one for one in references.of("policy", row.pk) if one.text not in {f"integration {i.name}" for i in used}
         ],
         "may_change": may(request, Action.TEAMS, row.group_id),
     }

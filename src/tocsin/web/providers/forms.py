@@ -9,11 +9,11 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from tocsin.notify.channels.common import settings_of
-from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
-from tocsin.notify.channels.registry import CHANNELS
-from tocsin.web.forms import CodeField
+from tocsin.notify.interfaces import ProviderKind, Setting, SettingKind
+from tocsin.notify.provider_settings import settings_of
+from tocsin.notify.registry import CHANNELS
 from tocsin.web.told import told
+from tocsin.web.ui.forms import CodeField
 
 
 class ProviderForm(forms.Form):

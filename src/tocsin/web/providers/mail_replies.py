@@ -6,11 +6,11 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
-from tocsin.notify.mail_replies.acting import Result
+from tocsin.notify.mail_replies.process import Result
 from tocsin.notify.models import MailReply
-from tocsin.web import keyset
-from tocsin.web.guard import needs
-from tocsin.web.request import Request, page
+from tocsin.web.http.authorization import needs
+from tocsin.web.http.request import Request, page
+from tocsin.web.ui import pagination
 
 
 @require_safe
@@ -21,6 +21,6 @@ def mail_replies(request: Request) -> HttpResponse:
     chosen = request.GET.get("outcome", "")
     if chosen in tuple(Result):
         rows = rows.filter(outcome=chosen)
-    found = keyset.by_number(rows, request.GET.get("cursor", ""), size=50)
+    found = pagination.by_number(rows, request.GET.get("cursor", ""), size=50)
     context = {"rows": found.rows, "page": found, "chosen": chosen}
     return page(request, "providers/mail_replies.html", context, parts=("list",))

@@ -12,21 +12,24 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import config, database, settings_store
-from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.config import environment, settings_store
+from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify import commands, opt_outs, provider_status, provider_tests, refusals
-from tocsin.notify.channels.registry import BUILT_IN, CHANNELS, KINDS
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.notify.enqueue import provider_tests
+from tocsin.notify.inbound import opt_outs
 from tocsin.notify.models import Provider
-from tocsin.notify.provider_status import Status
-from tocsin.notify.providers import ENVIRONMENT
-from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import show_rejection
-from tocsin.web.guard import actor, needs
-from tocsin.web.meanwhile import Seen
+from tocsin.notify.providers import commands, rejections, status
+from tocsin.notify.providers.pool import ENVIRONMENT
+from tocsin.notify.providers.status import Status
+from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
+from tocsin.web.http.authorization import actor, needs
+from tocsin.web.http.request import Request, page
 from tocsin.web.providers.forms import ProviderForm, TestForm, initial_of
-from tocsin.web.request import Request, page
 from tocsin.web.told import told
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import show_rejection
 
 
 @require_safe
@@ -34,10 +37,10 @@ from tocsin.web.told import told
 def provider_list(request: Request) -> HttpResponse:
     """Every provider in the order in which it is tried, and the channels that have none."""
     rows = list(Provider.objects.all())
-    known = provider_status.statuses()
-    refused = refusals.lately(request.now)
+    known = status.statuses()
+    refused = rejections.lately(request.now)
     carried = {channel for row in rows if row.is_enabled for channel in row.channels}
-    by_environment = config.current().smtp_url is not None
+    by_environment = environment.current().smtp_url is not None
     if by_environment:
         carried.add("email")
     # What is built in carries addresses of its own: people's devices, and services' own URLs.
@@ -94,10 +97,10 @@ def edit(request: Request, number: int | None = None, kind_name: str = "") -> Ht
 def _standing(row: Provider, now: datetime) -> dict[str, Any]:
     """How a provider does, what it refused, what to enter at the vendor's, and a message to try it with."""
     return {
-        "refused": refusals.lately(now).get(row.name, ()),
-        "status": provider_status.statuses().get(row.name, Status()),
-        "callbacks": provider_status.callback_addresses(row),
-        "is_deaf": provider_status.is_deaf(row),
+        "refused": rejections.lately(now).get(row.name, ()),
+        "status": status.statuses().get(row.name, Status()),
+        "callbacks": status.callback_addresses(row),
+        "is_deaf": status.is_deaf(row),
         "test_form": TestForm(channels=row.channels),
     }
 
@@ -125,7 +128,7 @@ def send_test(request: Request, number: int) -> HttpResponse:
 def contact_card(request: Request) -> HttpResponse:
     """The numbers that pages come from, as a contact for one's phone."""
     name = settings_store.get(settings_store.ORGANISATION_NAME)
-    card = provider_status.contact_card(f"Tocsin {name}".strip())
+    card = status.contact_card(f"Tocsin {name}".strip())
     response = HttpResponse(card, content_type="text/vcard; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="tocsin.vcf"'
     return response

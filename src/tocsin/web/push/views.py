@@ -19,18 +19,21 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from tocsin.access.audit import Actor as ConfigurationActor
 from tocsin.alerts.states import CommandKind, Via
-from tocsin.core import database
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import answering, links, push_alone, queue
-from tocsin.notify.channels.web_push import devices as rows
-from tocsin.notify.channels.web_push import keys
-from tocsin.notify.channels.web_push.payload import ACTS
+from tocsin.notify.enqueue import queue
+from tocsin.notify.inbound import responder_actions
+from tocsin.notify.integrations.web_push import devices as rows
+from tocsin.notify.integrations.web_push import keys
+from tocsin.notify.integrations.web_push.payload import ACTS
 from tocsin.notify.models import PushDevice
-from tocsin.notify.telling import tell
+from tocsin.notify.rules import push_only_check
+from tocsin.notify.text import signed_links
+from tocsin.notify.text.localization import tell
 from tocsin.people.models import User
-from tocsin.web.guard import actor
+from tocsin.web.http.authorization import actor
+from tocsin.web.http.request import Request, page
 from tocsin.web.push.browsers import device_name
-from tocsin.web.request import Request, page
 from tocsin.web.told import told
 
 _OFFERED = frozenset(kind for kind, _label in ACTS)
@@ -56,7 +59,7 @@ def is_only_way(user: User) -> bool:
     """Whether pushes alone reach this person at a high priority: a phone that is off or silent then reaches nobody."""
     with database.transaction() as connection:
         person = queue.people_of(connection, {user.pk}).get(user.pk)
-    return person is not None and bool(push_alone.priorities(person))
+    return person is not None and bool(push_only_check.priorities(person))
 
 
 @require_POST
@@ -86,17 +89,17 @@ def act(request: Request) -> HttpResponse:
     """A button of a push: `{"token", "command"}`. Answers `{"text"}`, a sentence that the worker shows."""
     said = _json(request)
     try:
-        number, user_id = links.verify(str(said.get("token", "")), request.now)
+        number, user_id = signed_links.verify(str(said.get("token", "")), request.now)
     except Rejected as rejected:
         return _answer(rejected.detail, 410)
     with database.transaction() as connection:
-        who = answering.person(connection, user_id)
+        who = responder_actions.person(connection, user_id)
     if who is None:
         return _answer(_("This push acts for nobody any more: its person is switched off."), 403)
     asked = said.get("command")
     if asked not in _OFFERED:
         return _answer(_("This button is not known here."), 422)
-    answer = answering.act(who, number, CommandKind(str(asked)), Via.PUSH, request.now)
+    answer = responder_actions.act(who, number, CommandKind(str(asked)), Via.PUSH, request.now)
     return _answer(tell(answer.sentence, who.language), 200 if answer.is_done else 409)
 
 

@@ -13,11 +13,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 from django.views.decorators.http import require_safe
 
-from tocsin.core import csv_text, database
-from tocsin.reports import answers, nights
-from tocsin.reports.answers import Answers, By, Times
+from tocsin.core.db import database
+from tocsin.core.validation import csv_text
+from tocsin.reports import night_load, response_times
 from tocsin.reports.period import Period
-from tocsin.web.request import Request, page
+from tocsin.reports.response_times import Answers, By, Times
+from tocsin.web.http.request import Request, page
 
 #: The stretches to choose from, in days, today among them.
 SPANS = (7, 30, 90, 365)
@@ -57,8 +58,8 @@ def reports(request: Request) -> HttpResponse:
     """The figures of some days, as a chart and a table."""
     days, by, period = _asked(request)
     with database.transaction() as connection:
-        report = answers.read(connection, period, by)
-        people = nights.of_everybody(connection, period)
+        report = response_times.read(connection, period, by)
+        people = night_load.of_everybody(connection, period)
     rows = _rows(report.rows, by)
     context = {
         "days": days,
@@ -71,12 +72,12 @@ def reports(request: Request) -> HttpResponse:
         "columns": rows if by in (By.DAY, By.HOUR) else (),
         # The newest day is what one looks for.
         "rows": rows[::-1] if by is By.DAY else rows,
-        "most": answers.MOST_ROWS,
+        "most": response_times.MOST_ROWS,
         "people": people,
         "most_at_night": max((one.at_night for one in people), default=0),
         "time_zone": request.user.time_zone,
-        "begins": nights.BEGINS,
-        "ends": nights.ENDS,
+        "begins": night_load.BEGINS,
+        "ends": night_load.ENDS,
     }
     return page(request, "reports/reports.html", context)
 
@@ -86,7 +87,7 @@ def answers_csv(request: Request) -> HttpResponse:
     """The table as a file: times in seconds."""
     days, by, period = _asked(request)
     with database.transaction() as connection:
-        found = answers.read(connection, period, by).rows
+        found = response_times.read(connection, period, by).rows
     lines = ([row.key, row.alerts, *_numbers((row.acknowledged, row.assigned, row.closed))] for row in found)
     return _file(f"alerts-by-{by}-{days}-days", [by.value, *_ANSWERS_COLUMNS], lines)
 
@@ -96,7 +97,7 @@ def nights_csv(request: Request) -> HttpResponse:
     """Who was called at night, as a file."""
     days, _by, period = _asked(request)
     with database.transaction() as connection:
-        found = nights.of_everybody(connection, period)
+        found = night_load.of_everybody(connection, period)
     lines = ([one.username, one.name, one.alerts, one.at_night, one.nights] for one in found)
     return _file(f"nights-{days}-days", ["user", "name", "alerts", "at_night", "nights"], lines)
 

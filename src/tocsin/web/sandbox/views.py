@@ -20,16 +20,17 @@ from django.views.decorators.http import require_POST, require_safe
 from tocsin.access.roles import Role
 from tocsin.alerts.states import Via
 from tocsin.core.errors import Rejected
-from tocsin.notify import calls, links
-from tocsin.notify.channels.callbacks import CallStep, CallTurn, SaidByText
-from tocsin.notify.hearing import Hearing
+from tocsin.notify.event_receiver import Hearing
+from tocsin.notify.inbound import voice_call
 from tocsin.notify.models import Delivery, SandboxMessage
-from tocsin.notify.providers import SANDBOX
-from tocsin.web import keyset
+from tocsin.notify.providers.pool import SANDBOX
+from tocsin.notify.text import signed_links
+from tocsin.notify.webhooks import CallStep, CallTurn, SaidByText
 from tocsin.web.alerts.timeline import channel_name
-from tocsin.web.request import Request, page
-from tocsin.web.sandbox.drawing import SHAPES, drawn
+from tocsin.web.http.request import Request, page
+from tocsin.web.sandbox.render import SHAPES, drawn
 from tocsin.web.told import told
+from tocsin.web.ui import pagination
 
 CHANNELS = ("email", "sms", "voice", "push", "ntfy", "chat")
 
@@ -53,7 +54,7 @@ def sandbox(request: Request) -> HttpResponse:
     chosen = request.GET.get("channel", "")
     if chosen in CHANNELS:
         rows = rows.filter(channel=chosen)
-    found = keyset.by_number(rows, request.GET.get("cursor", ""), size=20)
+    found = pagination.by_number(rows, request.GET.get("cursor", ""), size=20)
     context = {
         "rows": [drawn(row) for row in found.rows],
         "page": found,
@@ -82,7 +83,7 @@ def act(request: Request, number: int) -> HttpResponse:
     """A button of a push or a chat."""
     row = _find(request, number)
     try:
-        alert_id, user_id = links.verify(links.token_of(str(row.content.get("link", ""))), request.now)
+        alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
     except Rejected as rejected:
         return _answered(request, row, rejected.detail)
     via = _VIA.get(row.channel if row.channel in SHAPES else "push", Via.PUSH)
@@ -111,7 +112,7 @@ def key(request: Request, number: int) -> HttpResponse:
         raise Http404(_("There is no such call."))
     digit, asked = request.POST.get("digit", "")[:1], request.POST.get("asked", "")[:1]
     turn = CallTurn(str(delivery.notification_id), number=row.address, digits=digit, asked=asked)
-    step = calls.go_on(SANDBOX, turn, request.now)
+    step = voice_call.go_on(SANDBOX, turn, request.now)
     if "application/json" in request.headers.get("Accept", ""):
         return JsonResponse(_spoken(step))
     said = " ".join(_spoken(step)["say"])

@@ -6,13 +6,13 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
 from tocsin.people import permissions
-from tocsin.web.request import Request, page
-from tocsin.web.search import finding
+from tocsin.web.http.request import Request, page
+from tocsin.web.search import queries
 
 
 @require_safe
 def search(request: Request) -> HttpResponse:
     """What fits the words in the address; none, and it asks for some."""
     text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
-    found = finding.found(text, permissions.viewer(request.user), request.now) if text else None
+    found = queries.found(text, permissions.viewer(request.user), request.now) if text else None
     return page(request, "search/search.html", {"text": text, "found": found}, parts=("found",))

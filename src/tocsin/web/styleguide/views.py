@@ -11,12 +11,12 @@ from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_http_methods
 
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.escalation.ready_made import ready_made
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.web import guide_text
-from tocsin.web.forms import CodeField, DurationField, ZoneField
-from tocsin.web.request import Request, page
-from tocsin.web.ways import ways
+from tocsin.escalation.policy.policy_templates import ready_made
+from tocsin.inbound.enums import MessageStatus
+from tocsin.web.http.request import Request, page
+from tocsin.web.ui import guide_text
+from tocsin.web.ui.forms import CodeField, DurationField, ZoneField
+from tocsin.web.ui.notification_rule_forms import ways
 
 _SENTENCE = "Paged Alice Andersson: primary of Service Desk until Mon 09:00, by the schedule Weekly primary."
 

@@ -10,10 +10,11 @@ import django
 from django.utils.translation import gettext as _
 
 from tocsin import __version__
-from tocsin.core import config, database
-from tocsin.operate import presence, standing
-from tocsin.operate.presence import NodeSeen
-from tocsin.operate.standing import Standing
+from tocsin.core.config import environment
+from tocsin.core.db import database
+from tocsin.operate import health_status, node_heartbeat
+from tocsin.operate.health_status import Standing
+from tocsin.operate.node_heartbeat import NodeSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,11 @@ def read() -> Health:
         row = connection.execute(
             "SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database()))"
         ).fetchone()
-        found = standing.of(connection), presence.nodes(connection)
+        found = health_status.of(connection), node_heartbeat.nodes(connection)
     assert row is not None
     facts = [
         ("Tocsin", __version__),
-        (_("Public address"), config.current().public_url),
+        (_("Public address"), environment.current().public_url),
         ("PostgreSQL", row[0]),
         (_("Database size"), row[1]),
         ("Python", platform.python_version()),

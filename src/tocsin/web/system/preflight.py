@@ -12,13 +12,13 @@ from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.inbound import registry
-from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.config import registry
+from tocsin.inbound.enums import IntegrationMode
 from tocsin.simulate import preflight
 from tocsin.simulate.escalation import PlannedPage
 from tocsin.web.alerts.timeline import channel_name
-from tocsin.web.forms import MomentField
-from tocsin.web.request import Request
+from tocsin.web.http.request import Request
+from tocsin.web.ui.forms import MomentField
 
 #: The hour that a night's pager is about.
 NIGHT = 3

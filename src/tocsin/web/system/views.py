@@ -12,17 +12,17 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
-from tocsin.access import installation
+from tocsin.access import settings_commands
 from tocsin.access.roles import Action
-from tocsin.core import settings_store
+from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.operate import doctor
-from tocsin.web.forms import ZoneField, show_rejection
-from tocsin.web.guard import actor, needs
-from tocsin.web.meanwhile import Seen
-from tocsin.web.request import Request, page
+from tocsin.web.http.authorization import actor, needs
+from tocsin.web.http.request import Request, page
 from tocsin.web.system import health, preflight
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import ZoneField, show_rejection
 
 _CONTENTS = [
     ("full", gettext_lazy("Everything")),
@@ -123,7 +123,7 @@ def settings(request: Request) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
-                installation.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
+                settings_commands.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:

@@ -11,11 +11,12 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from tocsin.oncall import windows
-from tocsin.web.forms import reader_zone
-from tocsin.web.oncall import shift_words, timeline
-from tocsin.web.oncall.drawing import Drawing, Kind, Piece, Range, Row, Span
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.web.oncall import timeline
+from tocsin.web.oncall.schedules import describe_shift
+from tocsin.web.oncall.timeline_layout import Drawing, Kind, Piece, Range, Row, Span
 from tocsin.web.told import told
+from tocsin.web.ui.forms import reader_zone
 
 register = template.Library()
 
@@ -38,7 +39,7 @@ def lanes(count: int) -> int:
 @register.simple_tag
 def between(since: datetime | None, until: datetime | None) -> str:
     """ "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the reader's zone; a missing end is said."""
-    return shift_words.between(since, until)
+    return describe_shift.between(since, until)
 
 
 @register.simple_tag
@@ -46,11 +47,11 @@ def piece_words(row: Row, piece: Piece) -> str:
     """All that is to be said of a stretch: who, when, why; what goes before it."""
     when = between(piece.since, piece.until)
     if piece.tone == "gap":
-        return _("Nobody is %(role)s, %(when)s") % {"role": shift_words.role_name(piece.role), "when": when}
+        return _("Nobody is %(role)s, %(when)s") % {"role": describe_shift.role_name(piece.role), "when": when}
     match row.kind:
         case Kind.WINNER:
             said = [
-                f"{piece.text}, {shift_words.role_name(piece.role)}",
+                f"{piece.text}, {describe_shift.role_name(piece.role)}",
                 when,
                 *(told(reason) for reason in piece.reasons),
             ]
@@ -70,7 +71,7 @@ def piece_words(row: Row, piece: Piece) -> str:
 def part_of_day(piece: Piece, day: date) -> str:
     """ "09:00 – 17:00"; "all day" where it reaches over the day on both sides."""
     zone = reader_zone()
-    begin, end = windows.midnight(day, zone), windows.midnight(day + timedelta(days=1), zone)
+    begin, end = weekly_windows.midnight(day, zone), weekly_windows.midnight(day + timedelta(days=1), zone)
     since = piece.since if piece.since and piece.since > begin else None
     until = piece.until if piece.until and piece.until < end else None
     if since is None and until is None:
@@ -92,7 +93,7 @@ def link_of(row: Row | None, piece: Piece, group_id: int, drawn: Drawing) -> str
 @register.filter
 def role_name(role: str) -> str:
     """A role as people call it."""
-    return shift_words.role_name(role)
+    return describe_shift.role_name(role)
 
 
 @register.filter
@@ -118,7 +119,7 @@ def range_name(shown: Range) -> str:
 @register.filter
 def on_day(day: date) -> str:
     """ "Mon 30 Nov"."""
-    return shift_words.day(day)
+    return describe_shift.day(day)
 
 
 @register.filter

@@ -9,8 +9,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from tocsin.reports.answers import Times
-from tocsin.web.templatetags.parts import counted
+from tocsin.reports.response_times import Times
+from tocsin.web.templatetags.ui_tags import counted
 
 register = template.Library()
 

@@ -9,8 +9,8 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.roles import Role
 from tocsin.people.models import Group
-from tocsin.web.forms import ZoneField
 from tocsin.web.policies.forms import ROLES
+from tocsin.web.ui.forms import ZoneField
 
 USER_ROLES = [
     (Role.OBSERVER, _("Observer: sees alerts, the log and who is on call")),

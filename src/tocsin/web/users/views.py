@@ -18,23 +18,25 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Action
-from tocsin.core import configuration, csv_text
-from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.config import config_version
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.second_factors import take_away
-from tocsin.people import absences, commands, second_factors
-from tocsin.people import groups as group_commands
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.validation import csv_text
+from tocsin.notify.enqueue.mfa_reset_notice import take_away
+from tocsin.people import second_factors
+from tocsin.people.changes import groups as group_commands
+from tocsin.people.changes import out_of_office, users
 from tocsin.people.models import User
-from tocsin.web import mail
+from tocsin.web import account_mail
 from tocsin.web.accounts import invitation
 from tocsin.web.alerts.timeline import channel_name
-from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import offer_own_zone, show_rejection
-from tocsin.web.guard import actor, needs
-from tocsin.web.meanwhile import Seen
-from tocsin.web.request import Request, page
-from tocsin.web.templatetags.parts import say_moment
+from tocsin.web.http.authorization import actor, needs
+from tocsin.web.http.request import Request, page
+from tocsin.web.templatetags.ui_tags import say_moment
 from tocsin.web.told import told
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import offer_own_zone, show_rejection
 from tocsin.web.users.forms import CsvForm, EditUserForm, InviteForm
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,7 @@ def user(request: Request, number: int) -> HttpResponse:
         try:
             with seen.unchanged():
                 wanted = {**form.spec(), **({"language": row.language} if row.language else {})}
-                commands.save_user(wanted, existing=row, actor=actor(request), now=request.now)
+                users.save_user(wanted, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
@@ -93,19 +95,19 @@ def user(request: Request, number: int) -> HttpResponse:
         "is_invited": is_invited,
         # Without a mail server the link has to be handed over in another way.
         "link": invitation.link(row) if is_invited and row.is_active else "",
-        "mail_leaves": mail.leaves_the_machine(),
+        "mail_leaves": account_mail.leaves_the_machine(),
         "factors": [name for kind, name in _FACTORS.items() if kind in factors],
         "tokens": ApiToken.objects.filter(user=row, revoked_at=None).order_by("-created_at"),
         "methods": [(method, channel_name(method.channel)) for method in row.contact_methods.all()],
         "memberships": row.memberships.select_related("group"),
-        "absences": absences.current(row, request.now),
+        "absences": out_of_office.current(row, request.now),
     }
     return page(request, "users/user.html", context, status=422 if form.errors else 200)
 
 
 def _said_of(row: User) -> dict[str, Any]:
     """What the form begins with, and the rest of the spec."""
-    return {**commands.user_spec(row), "active": row.is_active}
+    return {**users.user_spec(row), "active": row.is_active}
 
 
 _FACTORS = {
@@ -178,7 +180,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     return ask_and_delete(
         request,
         row,
-        commands.delete_user,
+        users.delete_user,
         what=row.display_name,
         back="user",
         then=("users",),
@@ -197,8 +199,8 @@ def find(number: int) -> User:
 
 
 def _create(request: Request, form: InviteForm) -> User:
-    with configuration.alone(form.cleaned_data["group"]):
-        user = commands.save_user(form.spec(), actor=actor(request), now=request.now)
+    with config_version.alone(form.cleaned_data["group"]):
+        user = users.save_user(form.spec(), actor=actor(request), now=request.now)
         group = form.cleaned_data["group"]
         if group is not None:
             spec = group_commands.group_spec(group)
@@ -220,7 +222,7 @@ def _send(request: Request, user: User, *, quietly: bool = False) -> None:
         return
     if quietly:
         return
-    if mail.leaves_the_machine():
+    if account_mail.leaves_the_machine():
         messages.success(request, _("A mail with a link is on its way to %(email)s.") % {"email": user.email})
     else:
         messages.warning(
@@ -241,7 +243,7 @@ def _import(request: Request, form: CsvForm) -> list[User] | None:
             if not row or (number == 1 and row[0].strip().lower() == "username"):
                 continue
             try:
-                made.append(commands.save_user(_spec(row, request), actor=actor(request), now=request.now))
+                made.append(users.save_user(_spec(row, request), actor=actor(request), now=request.now))
             except Rejected as rejected:
                 problems.append(
                     _("Line %(number)s: %(problem)s") % {"number": number, "problem": told(rejected.detail)}

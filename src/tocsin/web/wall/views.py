@@ -8,10 +8,10 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
 from tocsin.alerts.models import Alert
-from tocsin.web import counting
-from tocsin.web.alerts import lists
+from tocsin.web.alerts import queries
 from tocsin.web.home import overview
-from tocsin.web.request import Request, page
+from tocsin.web.http.request import Request, page
+from tocsin.web.ui import capped_counts
 
 #: What fits a screen across the room.
 ROWS = 12
@@ -20,14 +20,14 @@ ROWS = 12
 @require_safe
 def wall(request: Request) -> HttpResponse:
     """The alerts that need somebody first, the most urgent at the top, then the acknowledged, then those taken."""
-    rows: list[Alert] = lists.most_urgent(ROWS)
+    rows: list[Alert] = queries.most_urgent(ROWS)
     for tab in ("acknowledged", "assigned"):
-        rows += lists.of_tab(tab).order_by("-pk")[: max(0, ROWS - len(rows))]
-    needing = counting.up_to(lists.needing_somebody(), counting.MOST_ALERTS + 1)
-    tabs = lists.tabs("")
+        rows += queries.of_tab(tab).order_by("-pk")[: max(0, ROWS - len(rows))]
+    needing = capped_counts.up_to(queries.needing_somebody(), capped_counts.MOST_ALERTS + 1)
+    tabs = queries.tabs("")
     context = {
         "tabs": [replace(tab, count=needing) if tab.key == "open" else tab for tab in tabs if tab.count is not None],
-        "rows": lists.rows_of(rows, request.now),
+        "rows": queries.rows_of(rows, request.now),
         "groups": overview.duties(request.now),
     }
     return page(request, "wall/wall.html", context, parts=("board", "oncall", "paused"))

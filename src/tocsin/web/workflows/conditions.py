@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tocsin.core.errors import Rejected
-from tocsin.web.forms import beside
-from tocsin.web.integrations import condition_rows
-from tocsin.web.integrations.condition_rows import Group, Places
+from tocsin.web.integrations.editor import condition_form
+from tocsin.web.integrations.editor.condition_form import Group, Places
 from tocsin.web.told import told
-from tocsin.workflows.facts import LABELS
+from tocsin.web.ui.forms import beside
+from tocsin.workflows.run.context import LABELS
 
 NAMES = ("start", "stop")
 
@@ -33,12 +33,12 @@ class Conditions:
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> Conditions:
         """Those of a spec."""
-        return cls({name: condition_rows.rows_of(spec.get(name)) for name in NAMES})
+        return cls({name: condition_form.rows_of(spec.get(name)) for name in NAMES})
 
     @classmethod
     def posted(cls, post: Mapping[str, Any]) -> Conditions:
         """Those that a form sends. Raises Rejected for more rows than anybody writes."""
-        return cls({name: condition_rows.read(post, name) for name in NAMES})
+        return cls({name: condition_form.read(post, name) for name in NAMES})
 
     def press(self, button: str) -> bool:
         """Adds or removes a row, where that button was one of theirs: "cond:start.0:remove"."""
@@ -47,12 +47,12 @@ class Conditions:
         name, *path = row.split(".")
         if kind != "cond" or name not in self.rows or not all(part.isdecimal() and len(part) < 4 for part in path):
             return False
-        self.rows[name] = condition_rows.change(self.rows[name], [int(part) for part in path], what)
+        self.rows[name] = condition_form.change(self.rows[name], [int(part) for part in path], what)
         return True
 
     def spec(self) -> dict[str, object]:
         """Their part of a spec. Raises Rejected for a row of YAML that cannot be read."""
-        return {name: condition_rows.condition_of(self.rows[name], name, name, self.places) for name in NAMES}
+        return {name: condition_form.condition_of(self.rows[name], name, name, self.places) for name in NAMES}
 
     def show(self, problem: Rejected) -> bool:
         """Puts a problem beside its row; False where it is none of theirs."""
@@ -70,7 +70,7 @@ class Conditions:
         return {
             "start": self.rows["start"],
             "stop": self.rows["stop"],
-            "words": condition_rows.words(),
+            "words": condition_form.words(),
             "fields": fields(),
             "draft": {"sheet": {"errors": self.errors}, "findings": {"verdicts": {}}},
         }

@@ -13,9 +13,9 @@ from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, Group, User
 from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.forms import DurationField, typed
 from tocsin.web.policies.forms import ROLES
-from tocsin.workflows.definition import HIGHEST_LIMIT, KEYS, LIMIT, MOST_ACTIONS, SPANS
+from tocsin.web.ui.forms import DurationField, typed
+from tocsin.workflows.definition.definition import HIGHEST_LIMIT, KEYS, LIMIT, MOST_ACTIONS, SPANS
 from tocsin.workflows.states import SLA, ActionKind, Moment, TriggerKind
 
 TRIGGERS = [

@@ -11,13 +11,14 @@ from django.views.decorators.http import require_POST, require_safe
 from tocsin.access.roles import Action
 from tocsin.alerts.states import Via
 from tocsin.core.errors import Rejected
-from tocsin.web.guard import actor, may, needs, require
-from tocsin.web.keyset import by_number
-from tocsin.web.request import Request, page
+from tocsin.web.http.authorization import actor, may, needs, require
+from tocsin.web.http.request import Request, page
+from tocsin.web.ui.pagination import by_number
 from tocsin.web.workflows.views import find
-from tocsin.workflows import buttons, commands
+from tocsin.workflows import commands
 from tocsin.workflows.models import Run
 from tocsin.workflows.states import RunStatus
+from tocsin.workflows.views import buttons
 
 #: The tabs of the log: what each shows.
 _SHOWN = {

@@ -13,31 +13,33 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Action
 from tocsin.core.errors import Rejected
-from tocsin.core.specs import Spec
+from tocsin.core.validation.object_reader import Spec
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
-from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import beside, each, show_rejection, typed
-from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.integrations import condition_rows
-from tocsin.web.meanwhile import Seen
-from tocsin.web.request import Request, page
-from tocsin.web.rows_of_forms import rearranged
+from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.request import Request, page
+from tocsin.web.integrations.editor import condition_form
 from tocsin.web.told import told
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import beside, each, show_rejection, typed
+from tocsin.web.ui.formset_actions import rearranged
 from tocsin.web.workflows.conditions import Conditions, fields
 from tocsin.web.workflows.forms import Actions, WorkflowForm, actions_formset, initial_actions, initial_workflow
-from tocsin.workflows import buttons, commands, saying, standings, trial
+from tocsin.workflows import commands
+from tocsin.workflows.definition import descriptions
+from tocsin.workflows.definition.templates import ReadyMade, ready_made
 from tocsin.workflows.models import Run, Workflow
-from tocsin.workflows.ready_made import ReadyMade, ready_made
 from tocsin.workflows.states import RunStatus
-from tocsin.workflows.trial import Trial
+from tocsin.workflows.views import buttons, dry_run, health
+from tocsin.workflows.views.dry_run import Trial
 
 
 @require_safe
 def workflow_list(request: Request) -> HttpResponse:
     """All of them in their order, each as a sentence."""
-    rows = list(standings.with_runs(Workflow.objects.select_related("group")))
+    rows = list(health.with_runs(Workflow.objects.select_related("group")))
     names = commands.names_of(rows, shown=True)
     shown = [
         (row, commands.readable(row), _does(row, names), may(request, Action.ROUTING, row.group_id)) for row in rows
@@ -53,7 +55,7 @@ def _does(row: Workflow, names: commands.NamesById) -> tuple[str, list[str]]:
     if plan is None:
         return "", []
     name_of = _naming(names)
-    return saying.trigger(plan.trigger), [saying.action(action, name_of) for action in plan.actions]
+    return descriptions.trigger(plan.trigger), [descriptions.action(action, name_of) for action in plan.actions]
 
 
 def _naming(names: commands.NamesById) -> Any:
@@ -75,8 +77,8 @@ def workflow(request: Request, number: int) -> HttpResponse:
         "plan": plan,
         "trigger": trigger,
         "actions": actions,
-        "start": condition_rows.say(plan.start, labels) if plan else "",
-        "stop": condition_rows.say(plan.stop, labels) if plan and plan.stop is not None else "",
+        "start": condition_form.say(plan.start, labels) if plan else "",
+        "stop": condition_form.say(plan.stop, labels) if plan and plan.stop is not None else "",
         "stories": buttons.stories(list(runs.order_by("-pk")[:10])),
         "stuck": runs.filter(status=RunStatus.STUCK).count(),
         "asked": asked,
@@ -89,7 +91,7 @@ def workflow(request: Request, number: int) -> HttpResponse:
 
 def _tried(row: Workflow, asked: str, request: Request) -> tuple[Trial | None, str]:
     try:
-        return trial.of(row, _number(asked), request.now), ""
+        return dry_run.of(row, _number(asked), request.now), ""
     except Rejected as rejected:
         return None, told(rejected.detail)
 
@@ -178,7 +180,7 @@ def _tried_draft(wanted: dict[str, Any], request: Request) -> Trial:
     read.finish()
     number = _number(request.POST.get("alert", "").strip().lstrip("#"))
     owner = Group.objects.filter(name=wanted["group"]).first() if wanted["group"] else None
-    return trial.against(plan, wanted["name"], number, request.now, owner=commands.owner_of(owner))
+    return dry_run.against(plan, wanted["name"], number, request.now, owner=commands.owner_of(owner))
 
 
 def _show(rejected: Rejected, form: WorkflowForm, actions: Actions, conditions: Conditions) -> None:

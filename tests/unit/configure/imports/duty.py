@@ -8,10 +8,11 @@ from itertools import count
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.oncall import rota, schedules, specs
-from tocsin.oncall.plans import GroupPlan, Person
-from tocsin.oncall.schedules import Override
-from tocsin.oncall.verdicts import Verdicts
+from tocsin.oncall.calculation import final_schedule, schedules
+from tocsin.oncall.calculation.group_snapshot import GroupPlan, Person
+from tocsin.oncall.calculation.resolver import Verdicts
+from tocsin.oncall.calculation.schedules import Override
+from tocsin.oncall.changes import specs
 
 type Names = frozenset[str]
 
@@ -34,7 +35,7 @@ def on_call(entry: Mapping[str, Any]) -> Callable[[datetime], Names]:
     def at(moment: datetime) -> Names:
         found = frozenset(names[claim.user_id] for held in verdicts.at(moment).values() for claim in held.claims)
         if next(asked) % 40 == 0:  # since when and until when is slow to find, and beside the point
-            assert found == frozenset(names[person.user_id] for person in rota.on_call(plan, moment))
+            assert found == frozenset(names[person.user_id] for person in final_schedule.on_call(plan, moment))
         return found
 
     return at

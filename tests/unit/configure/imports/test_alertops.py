@@ -9,8 +9,8 @@ import pytest
 
 from tests.doubles import alertops as account
 from tests.unit.configure.imports.duty import local, moments, on_call
-from tocsin.configure.imports.alertops.translating import translate
-from tocsin.configure.imports.report import Translation, as_text
+from tocsin.importers.alertops.converter import translate
+from tocsin.importers.report import Translation, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ZONE = "America/Chicago"

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.doubles import grafana_oncall as account
 from tests.support.properties import examples
 from tests.unit.configure.imports.duty import local, moments, on_call, utc
-from tocsin.configure.imports.grafana_oncall import shifts
-from tocsin.configure.imports.grafana_oncall.translating import translate
-from tocsin.configure.imports.report import Translation, as_text
-from tocsin.configure.imports.turns import CannotSay
+from tocsin.importers.grafana_oncall import shifts
+from tocsin.importers.grafana_oncall.converter import translate
+from tocsin.importers.report import Translation, as_text
+from tocsin.importers.rotation_converter import CannotSay
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 DAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]

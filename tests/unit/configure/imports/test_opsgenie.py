@@ -12,11 +12,11 @@ import pytest
 
 from tests.doubles import opsgenie as account
 from tests.unit.configure.imports.duty import local, moments, on_call, utc
-from tocsin.configure.imports.draft import Known
-from tocsin.configure.imports.opsgenie import export
-from tocsin.configure.imports.opsgenie.translating import translate
-from tocsin.configure.imports.report import Translation, Weight, as_text
 from tocsin.core.errors import Rejected
+from tocsin.importers.config_builder import Known
+from tocsin.importers.opsgenie import export
+from tocsin.importers.opsgenie.converter import translate
+from tocsin.importers.report import Translation, Weight, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ZONE = "Europe/Zurich"

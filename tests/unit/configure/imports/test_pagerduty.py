@@ -9,9 +9,9 @@ import pytest
 
 from tests.doubles import pagerduty as account
 from tests.unit.configure.imports.duty import local, moments, on_call, utc
-from tocsin.configure.imports.pagerduty.translating import translate
-from tocsin.configure.imports.people import phone
-from tocsin.configure.imports.report import Translation, as_text
+from tocsin.importers.pagerduty.converter import translate
+from tocsin.importers.people import phone
+from tocsin.importers.report import Translation, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ZONE = "America/New_York"

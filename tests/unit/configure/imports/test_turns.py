@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.support.properties import examples
 from tests.unit.configure.imports.duty import local, moments, on_call
-from tocsin.configure.imports import turns
-from tocsin.configure.imports.turns import CannotSay, Turns
-from tocsin.oncall.windows import Window
+from tocsin.importers import rotation_converter
+from tocsin.importers.rotation_converter import CannotSay, Turns
+from tocsin.oncall.calculation.weekly_windows import Window
 
 NOW = datetime(2026, 11, 24, 9)
 FIRST = datetime(2026, 11, 16, 9)
@@ -39,7 +39,10 @@ EVERY = st.sampled_from(
     [timedelta(hours=8), timedelta(hours=12), timedelta(days=1), timedelta(days=3), timedelta(weeks=1)]
 )
 WINDOW = st.builds(
-    turns.window, st.integers(0, 6), st.integers(0, 47).map(lambda n: n * 30), st.integers(1, 200).map(lambda n: n * 30)
+    rotation_converter.window,
+    st.integers(0, 6),
+    st.integers(0, 47).map(lambda n: n * 30),
+    st.integers(1, 200).map(lambda n: n * 30),
 )
 
 
@@ -58,9 +61,9 @@ def test_whoever_has_a_turn_there_is_on_call_here_at_every_moment_from_now_on(
     begin: datetime | None,
     end: datetime | None,
 ) -> None:
-    wanted = Turns("R", tuple(slots), FIRST, every, turns.together(windows), begin, end)
+    wanted = Turns("R", tuple(slots), FIRST, every, rotation_converter.together(windows), begin, end)
     try:
-        shifts = turns.shifts(wanted, NOW)
+        shifts = rotation_converter.shifts(wanted, NOW)
     except CannotSay:
         assert None in slots or len(set(slots)) < len(slots), "each once can always be said"
         return
@@ -74,7 +77,7 @@ def test_whoever_has_a_turn_there_is_on_call_here_at_every_moment_from_now_on(
 
 def test_hand_offs_stay_at_the_same_time_of_day_over_a_change_of_clocks() -> None:
     wanted = Turns("R", ("alice", "bob", "alice", "carol"), datetime(2026, 10, 19, 9), timedelta(days=7))
-    shifts = turns.shifts(wanted, datetime(2026, 10, 1))
+    shifts = rotation_converter.shifts(wanted, datetime(2026, 10, 1))
     asked = on_call({"name": "S", "group": "G", "time_zone": "Europe/Zurich", "shifts": shifts})
     # Clocks go back on 25 October and forward on 28 March.
     for at in moments(datetime(2026, 10, 19, 7, tzinfo=UTC), 180, 60 * 3):
@@ -84,8 +87,8 @@ def test_hand_offs_stay_at_the_same_time_of_day_over_a_change_of_clocks() -> Non
 
 def test_what_cannot_be_said_exactly_is_refused_with_the_reason() -> None:
     with pytest.raises(CannotSay, match="shorter than an hour"):
-        turns.shifts(Turns("R", ("a", "b"), FIRST, timedelta(minutes=30)), NOW)
+        rotation_converter.shifts(Turns("R", ("a", "b"), FIRST, timedelta(minutes=30)), NOW)
     with pytest.raises(CannotSay, match="fits into no 52 weeks"):
-        turns.shifts(Turns("R", ("a", "b", "a"), FIRST, timedelta(days=53)), NOW)
+        rotation_converter.shifts(Turns("R", ("a", "b", "a"), FIRST, timedelta(days=53)), NOW)
     with pytest.raises(CannotSay, match="stretches in"):
-        turns.shifts(Turns("R", ("a", "b", "a", None, "b"), FIRST, timedelta(hours=1)), NOW)
+        rotation_converter.shifts(Turns("R", ("a", "b", "a", None, "b"), FIRST, timedelta(hours=1)), NOW)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.configure.imports import zones
-from tocsin.core.specs import is_zone
+from tocsin.core.validation.object_reader import is_zone
+from tocsin.importers import zones
 
 
 @pytest.mark.parametrize(

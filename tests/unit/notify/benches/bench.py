@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.doubles.http import Response
-from tocsin.notify.channels.contract import Account
+from tocsin.notify.interfaces import Account
 
 SECRET = "s3cret-Of-The-Provider"
 

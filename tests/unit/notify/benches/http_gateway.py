@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.doubles.http import Request, Response, http_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.channels.contract import Account
+from tocsin.notify.interfaces import Account
 
 
 @contextmanager

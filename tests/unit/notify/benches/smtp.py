@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.doubles.smtp import smtp_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.channels.contract import Account
+from tocsin.notify.interfaces import Account
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tests.doubles.http import Response
 from tests.doubles.telnyx import refusal, telnyx_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.channels.contract import Account
+from tocsin.notify.interfaces import Account
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from tests.doubles.http import Response
 from tests.doubles.twilio import twilio_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.channels.contract import Account
+from tocsin.notify.interfaces import Account
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.catalogue.code import Headers, Payload
+from tocsin.catalogue.hooks import Headers, Payload
 
 #: Alertmanager's way of saying "not over yet".
 _NEVER = "0001-01-01"

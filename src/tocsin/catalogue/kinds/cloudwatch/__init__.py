@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from tocsin.catalogue.code import Fetch, Headers, Payload, Reply, Sender
+from tocsin.catalogue.hooks import Fetch, Headers, Payload, Reply, Sender
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

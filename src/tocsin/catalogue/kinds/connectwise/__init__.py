@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tocsin.catalogue.code import Headers, Payload
+from tocsin.catalogue.hooks import Headers, Payload
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:

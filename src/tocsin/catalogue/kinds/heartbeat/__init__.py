@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.catalogue.code import Headers, Payload
+from tocsin.catalogue.hooks import Headers, Payload
 
 _KNOWN = ("beat", "start", "finish", "fail", "missed", "overrun")
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from tocsin.catalogue.code import Headers, Payload, Reply, Told
+from tocsin.catalogue.hooks import Headers, Payload, Reply, Told
 
 #: Seconds after which a request is somebody's recording.
 _FRESH = 300

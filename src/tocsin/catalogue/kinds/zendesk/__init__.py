@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from datetime import datetime
 
-from tocsin.catalogue.code import Headers
+from tocsin.catalogue.hooks import Headers
 
 
 def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:

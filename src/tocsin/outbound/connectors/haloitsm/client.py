@@ -12,10 +12,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from tocsin.core.egress import Answer
 from tocsin.core.errors import Permanent, TocsinError
-from tocsin.outbound.connectors.contract import Account, Line
-from tocsin.outbound.connectors.haloitsm import problems
+from tocsin.core.net.egress import Answer
+from tocsin.outbound.connectors.haloitsm import errors
+from tocsin.outbound.connectors.interfaces import Account, Line
 
 #: Tickets on a page.
 PAGE = 50
@@ -82,17 +82,17 @@ class Client:
             raise self._problem(line, answer, now, doing, ticket, is_write=True)
         found = _json(answer, doing, is_write=True)
         one = found[-1] if isinstance(found, list) and found else found
-        if path in ("Actions", "Tickets") and problems.is_refusal(one):
-            raise problems.of_refusal(answer, doing)
+        if path in ("Actions", "Tickets") and errors.is_refusal(one):
+            raise errors.of_refusal(answer, doing)
         return one
 
     def delete(self, line: Line, path: str, now: datetime, doing: str) -> None:
         """Removes something. What is gone already is fine."""
         answer = self._request(line, "DELETE", f"{self.base}/api/{path}", b"", now)
         if answer.status not in (200, 201, 202, 204, 404):
-            raise problems.of_answer(answer, doing, is_write=True)
-        if problems.is_page(answer):
-            raise problems.of_page(answer, f"to {doing}", is_write=True)
+            raise errors.of_answer(answer, doing, is_write=True)
+        if errors.is_page(answer):
+            raise errors.of_page(answer, f"to {doing}", is_write=True)
 
     def items(self, line: Line, noun: str, now: datetime) -> list[dict[str, Any]]:
         """One of Halo's lists, whole: bare, or wrapped under a name."""
@@ -159,11 +159,11 @@ class Client:
     ) -> TocsinError:
         """What is wrong. Of a 401 without a word Halo is asked whether it means Tocsin, or this ticket alone: one that
         is not shown must not hold up all others."""
-        if ticket and answer.status == 401 and not problems.words(answer.body):
+        if ticket and answer.status == 401 and not errors.words(answer.body):
             me = self._request(line, "GET", f"{self.base}/api/Agent/me", b"", now)
             if me.status == 200:
-                return problems.gone(answer, ticket)
-        return problems.of_answer(answer, doing, is_write=is_write, ticket=ticket)
+                return errors.gone(answer, ticket)
+        return errors.of_answer(answer, doing, is_write=is_write, ticket=ticket)
 
     def _once(self, line: Line, method: str, url: str, content: bytes, token: str) -> Answer:
         line.hide(token)
@@ -187,12 +187,12 @@ class Client:
                 lasts = int(found.get("expires_in") or 3600)
                 return _Token(str(found["access_token"]), now + timedelta(seconds=max(30, lasts - 60)))
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise problems.of_token(answer, self.base, [], []) from None
+                raise errors.of_token(answer, self.base, [], []) from None
         scopes = scope.split()
         bad: list[str] = []
-        if problems.code_of(answer.body) == "invalid_scope" and len(scopes) > 1:
+        if errors.code_of(answer.body) == "invalid_scope" and len(scopes) > 1:
             bad = [one for one in scopes if self._ask_for_token(line, one).status != 200]
-        raise problems.of_token(answer, self.base, scopes, bad)
+        raise errors.of_token(answer, self.base, scopes, bad)
 
     def _ask_for_token(self, line: Line, scope: str) -> Answer:
         settings = self.account.settings
@@ -233,15 +233,15 @@ def _said(value: object) -> str:
 
 
 def _json(answer: Answer, doing: str, *, is_write: bool) -> Any:
-    if problems.is_page(answer):
-        raise problems.of_page(answer, f"to {doing}", is_write=is_write)
+    if errors.is_page(answer):
+        raise errors.of_page(answer, f"to {doing}", is_write=is_write)
     if not answer.body.strip():
         return {}
     try:
         return json.loads(answer.body)
     except ValueError:
         raise Permanent(
-            f"Halo answered something else than JSON when asked to {doing}: {problems.words(answer.body)[:100]}",
+            f"Halo answered something else than JSON when asked to {doing}: {errors.words(answer.body)[:100]}",
             "Check the address: a sign-in page or a proxy may stand in between.",
         ) from None
 

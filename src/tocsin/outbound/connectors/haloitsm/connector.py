@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tocsin.core.egress import HttpClient, OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.specs import Spec
-from tocsin.notify.html_text import plain
-from tocsin.outbound.connectors.contract import Account, ConnectorKind, Done, Job, Line
-from tocsin.outbound.connectors.haloitsm import sync
+from tocsin.core.net.egress import HttpClient, OutcomeUnknown
+from tocsin.core.validation.object_reader import Spec
+from tocsin.notify.text.html_sanitizer import plain
+from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.connectors.haloitsm.address import clean_address
 from tocsin.outbound.connectors.haloitsm.client import Client, rows_of, whole
-from tocsin.outbound.connectors.haloitsm.problems import AssignFirst, Gone, NoteRefused
-from tocsin.outbound.pacing import Rate
+from tocsin.outbound.connectors.haloitsm.errors import AssignFirst, Gone, NoteRefused
+from tocsin.outbound.connectors.interfaces import Account, ConnectorKind, Done, Job, Line
+from tocsin.outbound.rate_limit import Rate
 
 #: Halo's fair use is 500 requests in 3 minutes.
 _PER_SECOND, _BURST = 2, 20
@@ -68,7 +68,7 @@ class HaloSender:
     def _create(self, job: Job, line: Line, now: datetime) -> Done:
         """Makes a ticket. Before a repeat, and only then, looks whether the first try made one after all."""
         content = job.content
-        mark = sync.marker(int(job.alert_id or 0))
+        mark = writeback_settings.marker(int(job.alert_id or 0))
         if job.is_uncertain or job.progress.get("tried") or content.get("looks_first"):
             found = self._marked(line, now, mark)
             if found:
@@ -266,7 +266,7 @@ def _read(spec: Spec) -> dict[str, Any]:
     else:
         found["agents"] = {str(user)[:150]: whole(number)[:20] for user, number in agents.items()}
     if spec.has("sync"):
-        found["sync"] = sync.read_sync(spec)
+        found["sync"] = writeback_settings.read_sync(spec)
     if (create := spec.spec("create_ticket")) is not None:
         found["create_ticket"] = _read_create(create)
     kept = {"sync"}

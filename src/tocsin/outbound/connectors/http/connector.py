@@ -15,24 +15,17 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from tocsin.core import egress, secret_urls
-from tocsin.core.egress import Answer, HttpClient
+from tocsin.core.config import secret_urls
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.specs import Spec
+from tocsin.core.net import egress
+from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.validation.object_reader import Spec
 from tocsin.outbound import templates
-from tocsin.outbound.connectors.contract import (
-    Account,
-    Barred,
-    ConnectorKind,
-    Done,
-    Job,
-    Line,
-    Throttled,
-)
+from tocsin.outbound.connectors.interfaces import Account, Barred, ConnectorKind, Done, Job, Line, Throttled
 from tocsin.outbound.hidden_settings import PLAIN_HEADERS
-from tocsin.outbound.masking import MASK
-from tocsin.outbound.pacing import Rate
-from tocsin.outbound.paths import value_at
+from tocsin.outbound.json_path import value_at
+from tocsin.outbound.rate_limit import Rate
+from tocsin.outbound.redaction import MASK
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PER_SECOND, _BURST = 5, 10

@@ -1,0 +1,298 @@
+"""The only way to change an alert: each function is one transaction that decides by `lifecycle`, writes, and reacts.
+
+Ingest, which decides for many keys in a transaction of its own, uses `write` and `open_alerts` on its connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
+from datetime import datetime
+
+from msgspec.structs import replace
+from psycopg.errors import ForeignKeyViolation
+
+from tocsin.alerts import lifecycle, search_index, store, undo
+from tocsin.alerts.change_handlers import AlertChange, Paging, react
+from tocsin.alerts.commands import Actor, AlertState, Command, Merge, NewEvent, Order, Reopen, Transition, Undo
+from tocsin.alerts.new_alert import NewAlert, Opening
+from tocsin.alerts.states import LIVE, OVER, AlertStatus, EventKind, Priority, Via
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import lock_number
+
+#: So many alerts at most are changed in one transaction of a bulk command.
+CHUNK = 100
+
+GONE = "An account that this is about was deleted in this moment."
+
+#: So many tags an alert can have: as many as a message can give it.
+MOST_TAGS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a command: the alert now, and a sentence for whoever gave it."""
+
+    alert: AlertState
+    sentence: str
+    is_change: bool
+
+
+def act(alert_id: int, command: Command, *, now: datetime) -> Outcome:
+    """Applies one command to one alert, in a transaction of its own.
+
+    Raises Rejected: `not_found`, or what `lifecycle.apply` raises; its sentence says how the alert stands. Or
+    `not_possible`, where an account that it is about was deleted in that moment.
+    """
+    for _ in range(2):
+        # Where somebody was deleted in this moment whom it would have told, it is done without them.
+        with suppress(ForeignKeyViolation):
+            return database.retry_once(lambda: _act(alert_id, command, now))
+    raise Rejected("not_possible", GONE)
+
+
+def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[Outcome | Rejected]:
+    """Applies one command to many alerts, each by itself, in the order given: one that is refused stops no other."""
+
+    def each(alert_id: int) -> Outcome | Rejected:
+        try:
+            return act(alert_id, command, now=now)
+        except Rejected as rejected:
+            return rejected
+
+    return [each(alert_id) for alert_id in dict.fromkeys(ids)]
+
+
+def merge_into(parent_id: int, template: Order) -> Merge:
+    """The command that merges into `parent_id`, with the actor, note and way of `template`. `act` fills the parent."""
+    unread = AlertState(parent_id, AlertStatus.OPEN, Priority.LOW, datetime.min)  # noqa: DTZ901 - replaced under the lock
+    return Merge(actor=template.actor, note=template.note, via=template.via, into=unread)
+
+
+def state_of(alert_id: int) -> AlertState:
+    """What the lifecycle knows of an alert now, unlocked. Raises Rejected `not_found`."""
+    with database.transaction() as connection:
+        return _found(store.load(connection, [alert_id]), alert_id)
+
+
+def open_by_hand(alert: NewAlert, paging: Paging, event: NewEvent, *, now: datetime) -> int:
+    """Opens an alert that no message opened. `alert.id` and the event's are filled here; returns the number."""
+
+    def work() -> int:
+        with database.transaction() as connection:
+            (number,) = store.new_ids(connection, 1)
+            opening = Opening(replace(alert, id=number), paging, replace(event, alert_id=number))
+            open_alerts(connection, [opening], now)
+            return number
+
+    return database.retry_once(work)
+
+
+def open_alerts(
+    connection: Connection, openings: Sequence[Opening], now: datetime, *, over: frozenset[int] = frozenset()
+) -> None:
+    """Opens alerts inside the caller's transaction, which holds the locks of their keys.
+
+    Those in `over` end later in the same transaction: they never hold their key.
+    """
+    store.insert(connection, [opening.alert for opening in openings], over)
+    store.insert_events(connection, [opening.event for opening in openings])
+    react(connection, [opened(opening) for opening in openings], now)
+
+
+def opened(opening: Opening) -> AlertChange:
+    """The change that an opening is."""
+    alert = opening.alert
+    state = AlertState(
+        alert.id, AlertStatus.OPEN, alert.priority, alert.opened_at, holds_key=alert.key_hash is not None
+    )
+    return AlertChange(None, state, (opening.event,), paging=opening.paging, integration_id=alert.integration_id)
+
+
+def write(
+    connection: Connection,
+    changes: Sequence[AlertChange],
+    now: datetime,
+    *,
+    moves: Sequence[tuple[int, int | None]] = (),
+) -> None:
+    """Writes changes of locked alerts, their events and what follows, inside the caller's transaction.
+
+    Several changes of one alert come in their order; the last state is written.
+    """
+    if not changes:
+        return
+    first = {change.alert_id: change.before for change in reversed(changes) if change.before is not None}
+    last = {change.alert_id: change.after for change in changes}
+    store.update(connection, [state for state in last.values() if state != first.get(state.id)])
+    store.update_acknowledgements(
+        connection, [(before, last[number]) for number, before in first.items() if before is not None]
+    )
+    store.move_children(connection, moves)
+    store.insert_events(connection, [event for change in changes for event in change.events])
+    react(connection, changes, now)
+
+
+def _act(alert_id: int, command: Command, now: datetime) -> Outcome:
+    with database.transaction() as connection:
+        return act_within(connection, alert_id, command, now)
+
+
+def act_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> Outcome:
+    """Applies one command to one alert inside the caller's transaction, with what else that writes.
+
+    Raises Rejected as `act` does, before anything is written.
+    """
+    if isinstance(command, Reopen | Undo):
+        _lock_key(connection, alert_id)
+    wanted = [alert_id, command.into.id] if isinstance(command, Merge) else [alert_id]
+    states = store.load(connection, _locked_family(connection, wanted))
+    state = _found(states, alert_id)
+    if isinstance(command, Merge):
+        command = replace_fields(command, into=_found(states, command.into.id))
+    if isinstance(command, Undo):
+        state = replace_fields(state, gone=store.gone(connection, undo.remembered(state.last)))
+    done = lifecycle.apply(state, command, now)
+    changes = _changes(state, command, done, states, now)
+    write(connection, changes, now, moves=done.moves)
+    if changes:
+        hint_alerts(connection, [change.alert_id for change in changes])
+    return Outcome(done.state, done.answer, done.is_change)
+
+
+def _locked_family(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Locks these alerts and all that a command on them may touch. A merge that came before the lock brings others
+    along, which then are locked too: under the lock nothing comes to them any more."""
+    members: list[int] = []
+    while (found := store.family(connection, ids)) != members:
+        store.lock(connection, found)
+        members = found
+    return members
+
+
+def free_keys_left_behind(now: datetime) -> list[int]:
+    """Frees the keys of alerts that are over, or merged into one that is not live: what no command leaves behind, and
+    on which messages would count that nobody sees. Returns the numbers of these alerts; one that somebody works on is
+    left for the next time."""
+    with database.transaction() as connection:
+        ids = store.holding_keys_in_vain(connection, CHUNK)
+        states = store.load(connection, ids)
+        freed = [(state, lifecycle.key_left_behind(state, now)) for state in states.values()]
+        write(connection, [AlertChange(state, done.state, done.events) for state, done in freed], now)
+        if freed:
+            hint_alerts(connection, ids)
+        return ids
+
+
+def set_priority_within(
+    connection: Connection, alert_id: int, priority: Priority, actor: Actor, via: Via, now: datetime
+) -> str:
+    """Gives a live alert another priority inside the caller's transaction; one that rises has escalation start again,
+    as a message's would. Returns a sentence. Raises Rejected: `not_found`, or how the alert stands where it is over.
+    """
+    store.lock(connection, [alert_id])
+    state = _live(connection, alert_id, now)
+    if state.priority is priority:
+        return f"It is {priority} already."
+    reason = f"{actor.name} changed the priority: {state.priority} → {priority}."
+    data = {"changes": {"priority": [str(state.priority), str(priority)]}}
+    event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
+    write(connection, [AlertChange(state, replace_fields(state, priority=priority), (event,))], now)
+    hint_alerts(connection, [alert_id])
+    return f"The priority is {priority}, it was {state.priority}."
+
+
+def set_tags_within(
+    connection: Connection,
+    alert_id: int,
+    tags: Mapping[str, str],
+    remove: Sequence[str],
+    actor: Actor,
+    via: Via,
+    now: datetime,
+) -> str:
+    """Sets and takes away tags of a live alert inside the caller's transaction. Returns a sentence; raises as above."""
+    store.lock(connection, [alert_id])
+    state = _live(connection, alert_id, now)
+    before = store.tags_of(connection, alert_id)
+    after = {name: text for name, text in {**before, **tags}.items() if name not in remove and text}
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    if not names:
+        return "The tags are so already."
+    if len(after) > MOST_TAGS:
+        raise Rejected("invalid", f"An alert has at most {MOST_TAGS} tags.", "tags")
+    said = ", ".join(f"{name} = {after[name]}" if name in after else f"no {name}" for name in names)
+    reason = f"{actor.name} set tags: {said}."
+    data = {"changes": {f"tags.{name}": [before.get(name), after.get(name)] for name in names}}
+    event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
+    store.write_tags(connection, alert_id, after)
+    search_index.refresh(connection, [alert_id])
+    write(connection, [AlertChange(state, state, (event,))], now)
+    hint_alerts(connection, [alert_id])
+    return f"Tags: {said}."
+
+
+def _live(connection: Connection, alert_id: int, now: datetime) -> AlertState:
+    state = _found(store.load(connection, [alert_id]), alert_id)
+    if state.status not in LIVE:
+        raise Rejected(f"already_{state.status}", lifecycle.how_it_stands(state, now))
+    return state
+
+
+def _changes(
+    state: AlertState, command: Command, done: Transition, states: dict[int, AlertState], now: datetime
+) -> list[AlertChange]:
+    """The alert's own change, the line on the one it was merged into, and what follows for those merged into it."""
+    if not done.is_change:
+        return []
+    own = tuple(event for event in done.events if event.alert_id == state.id)
+    changes = [AlertChange(state, done.state, own, command)]
+    changes += [
+        AlertChange(other, other, (event,))
+        for event in done.events
+        if event.alert_id != state.id and (other := states.get(event.alert_id)) is not None
+    ]
+    return changes + follow_family(state, done.state, states, now)
+
+
+def follow_family(
+    before: AlertState, after: AlertState, states: dict[int, AlertState], now: datetime
+) -> list[AlertChange]:
+    """When a parent ends, its merged alerts free their keys; when it lives again, they take them back."""
+    was_over, is_over = before.status in OVER, after.status in OVER
+    if was_over == is_over:
+        return []
+    follow: Callable[[AlertState, datetime], Transition] = (
+        lifecycle.parent_ended if is_over else lifecycle.parent_returned
+    )
+    changes = []
+    for number in before.children:
+        if (child := states.get(number)) is not None:
+            done = follow(child, now)
+            if done.is_change:
+                changes.append(AlertChange(child, done.state, done.events))
+    return changes
+
+
+def hint_alerts(connection: Connection, ids: Sequence[int]) -> None:
+    """Tells the pages that these alerts changed. A long list is told as "some alerts"."""
+    named = [f"alert:{number}" for number in ids] if len(ids) <= CHUNK else []
+    database.hint(connection, "alerts", *named)
+
+
+def _lock_key(connection: Connection, alert_id: int) -> None:
+    """Takes the lock of an alert's key, which comes before alert rows: nobody opens another one meanwhile."""
+    found = connection.execute("SELECT key_hash FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
+    if found is not None and found[0] is not None:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(bytes(found[0])),))
+
+
+def _found(states: dict[int, AlertState], alert_id: int) -> AlertState:
+    try:
+        return states[alert_id]
+    except KeyError:
+        raise Rejected("not_found", f"There is no alert {alert_id}.") from None

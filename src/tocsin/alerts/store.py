@@ -1,0 +1,340 @@
+"""Alerts as rows: loading what the lifecycle knows of them, and writing what it decided, list-wise and without the ORM.
+
+Every function works on the connection passed in, inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg import Cursor
+
+from tocsin.alerts.commands import Acknowledged, AlertState, LastEvent, NewEvent
+from tocsin.alerts.new_alert import SOURCE_COLUMNS, Counted, NewAlert
+from tocsin.alerts.states import LIFE, LIVE, ActorKind, AlertStatus, EventKind, Priority
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.db.json_text import as_json, bytes_in_json
+
+#: Fills `AlertState.asked`: by alert id, the users who were asked "Still on it?". Set by the room that knows.
+AskedLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
+_asked: list[AskedLookup] = []
+
+
+def register_asked(lookup: AskedLookup) -> None:
+    """Names the function that knows who was asked "Still on it?"."""
+    _asked[:] = [lookup]
+
+
+def ask_for_ids(connection: Connection, number: int) -> Cursor[tuple[int]]:
+    """Asks for the numbers of `number` new alerts: a row each, which a pipeline brings with everything else."""
+    # The sequence is looked up once, in a query of its own, and not for each row.
+    return connection.execute(
+        "SELECT nextval((SELECT pg_get_serial_sequence('alerts_alert', 'id')::regclass)) FROM generate_series(1, %s)",
+        (number,),
+    )
+
+
+def new_ids(connection: Connection, number: int) -> list[int]:
+    """Numbers for `number` new alerts."""
+    return [row[0] for row in ask_for_ids(connection, number)]
+
+
+def family(connection: Connection, ids: Iterable[int]) -> list[int]:
+    """`ids`, the alerts merged into them, and those that they are merged into: what one command may touch."""
+    found = connection.execute(
+        "SELECT id FROM alerts_alert WHERE id = ANY(%(ids)s) OR merged_into_id = ANY(%(ids)s) "
+        "UNION SELECT merged_into_id FROM alerts_alert WHERE id = ANY(%(ids)s) AND merged_into_id IS NOT NULL",
+        {"ids": list(ids)},
+    ).fetchall()
+    return sorted(row[0] for row in found)
+
+
+def lock(connection: Connection, ids: Iterable[int]) -> None:
+    """Locks alert rows in the order of their ids, which is the order everywhere outside ingest."""
+    connection.execute(
+        "SELECT 1 FROM alerts_alert WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (sorted(set(ids)),)
+    )
+
+
+# Those that hold a key first, by the index that guards it: of what is over there is ever more.
+_IN_VAIN = """
+WITH holders AS MATERIALIZED (SELECT id, status, merged_into_id FROM alerts_alert WHERE holds_key)
+SELECT a.id FROM alerts_alert a WHERE a.holds_key AND a.id IN (
+  SELECT h.id FROM holders h WHERE h.status <> ALL(%(live)s) AND NOT (h.status = 'merged' AND EXISTS (
+    SELECT FROM alerts_alert p WHERE p.id = h.merged_into_id AND p.status = ANY(%(live)s))))
+ORDER BY a.id LIMIT %(most)s FOR NO KEY UPDATE OF a SKIP LOCKED
+"""
+
+
+def holding_keys_in_vain(connection: Connection, most: int) -> list[int]:
+    """Locks and returns alerts that hold a dedup key though they are over, or merged into one that is not live; those
+    that somebody else holds are left out."""
+    found = connection.execute(_IN_VAIN, {"live": sorted(LIVE), "most": most})
+    return [row[0] for row in found]
+
+
+_LOAD = """
+SELECT a.id, a.status, a.priority, a.opened_at, a.owner_id,
+       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name, a.hold_until, a.closed_at, a.test,
+       a.merged_into_id, a.holds_key, a.integration_id,
+       (SELECT t.id FROM alerts_alert t WHERE t.key_hash = a.key_hash AND t.holds_key AND t.id <> a.id) AS key_taken_by,
+       (SELECT array_agg(c.id ORDER BY c.id) FROM alerts_alert c WHERE c.merged_into_id = a.id AND c.status = 'merged')
+           AS children,
+       (SELECT p.status FROM alerts_alert p WHERE p.id = a.merged_into_id) AS parent_status
+FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
+WHERE a.id = ANY(%s)
+"""
+
+_ACKNOWLEDGED = """
+SELECT k.alert_id, k.user_id, k.at, coalesce(nullif(u.name, ''), u.username) AS name
+FROM alerts_acknowledgement k JOIN people_user u ON u.id = k.user_id WHERE k.alert_id = ANY(%s) ORDER BY k.at, k.id
+"""
+
+_LAST = """
+SELECT DISTINCT ON (alert_id) alert_id, kind, at, actor_kind, actor_name, actor_id, data
+FROM alerts_alertevent WHERE alert_id = ANY(%s) AND kind = ANY(%s) ORDER BY alert_id, id DESC
+"""
+
+
+def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
+    """What the lifecycle knows of the alerts `ids`, by id. Lock them first where something is decided on it."""
+    wanted = list(ids)
+    found = database.rows(connection, _LOAD, (wanted,))
+    acknowledged: dict[int, dict[int, Acknowledged]] = {}
+    for row in database.rows(connection, _ACKNOWLEDGED, (wanted,)):
+        acknowledged.setdefault(row["alert_id"], {})[row["user_id"]] = Acknowledged(row["at"], row["name"])
+    last = {row["alert_id"]: _last(row) for row in database.rows(connection, _LAST, (wanted, sorted(LIFE)))}
+    asked = _asked[0](connection, wanted) if _asked else {}
+    return {
+        row["id"]: AlertState(
+            id=row["id"],
+            status=AlertStatus(row["status"]),
+            priority=Priority(row["priority"]),
+            opened_at=row["opened_at"],
+            owner_id=row["owner_id"],
+            owner_name=row["owner_name"],
+            acknowledged=acknowledged.get(row["id"], {}),
+            asked=asked.get(row["id"], frozenset()),
+            hold_until=row["hold_until"],
+            closed_at=row["closed_at"],
+            merged_into=row["merged_into_id"],
+            holds_key=row["holds_key"],
+            key_taken_by=row["key_taken_by"],
+            children=tuple(row["children"] or ()),
+            parent_is_over=row["parent_status"] in ("closed", "cancelled"),
+            last=last.get(row["id"]),
+            is_test=row["test"],
+        )
+        for row in found
+    }
+
+
+def set_back(connection: Connection, ids: Iterable[int], by: timedelta, now: datetime) -> None:
+    """Mends when alerts were acknowledged by a clock that was set back since. They are locked."""
+    connection.execute(
+        "UPDATE alerts_acknowledgement SET at = at - %s WHERE alert_id = ANY(%s) AND at > %s",
+        (by, sorted(set(ids)), now),
+    )
+
+
+def gone(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
+    """Those of these users whose accounts are deleted."""
+    found = connection.execute(
+        "SELECT w.id FROM unnest(%s::bigint[]) AS w(id) WHERE NOT EXISTS (SELECT FROM people_user u WHERE u.id = w.id)",
+        (list(user_ids),),
+    ).fetchall()
+    return frozenset(row[0] for row in found)
+
+
+def _last(row: Mapping[str, Any]) -> LastEvent:
+    return LastEvent(
+        EventKind(row["kind"]), row["at"], ActorKind(row["actor_kind"]), row["actor_name"], row["actor_id"], row["data"]
+    )
+
+
+_INSERT = database.literal(
+    "INSERT INTO alerts_alert (id, status, priority, opened_at, last_message_at, key_hash, holds_key, source, "
+    "source_name, source_id, tags, custom, integration_id, previous_id, count, watch, test, "
+    f"{', '.join(SOURCE_COLUMNS)}) "
+    "SELECT id, 'open', priority, opened_at, last_message_at, key_hash, holds_key, source, source_name, source_id, "
+    f"tags, custom, integration_id, previous_id, count, watch, test, "
+    f"{', '.join(f"coalesce({name}, '')" for name in SOURCE_COLUMNS)} "
+    "FROM json_to_recordset(%s) AS n(id bigint, priority text, opened_at timestamptz, last_message_at timestamptz, "
+    "key_hash bytea, holds_key boolean, source text, source_name text, source_id text, tags jsonb, custom jsonb, "
+    "integration_id bigint, previous_id bigint, count int, watch boolean, test boolean, "
+    f"{', '.join(f'{name} text' for name in SOURCE_COLUMNS)})"
+)
+
+
+def insert(connection: Connection, alerts: Sequence[NewAlert], over: frozenset[int] = frozenset()) -> None:
+    """Writes the rows of alerts that open, in one statement; those in `over` do not hold their key.
+
+    JSON is written by msgspec and taken apart by the database: cheaper here than a COPY, and it fits in a pipeline.
+    """
+    if alerts:
+        connection.execute(_INSERT, (as_json([_new_row(alert, alert.id not in over) for alert in alerts]),))
+
+
+def _new_row(alert: NewAlert, may_hold_key: bool) -> dict[str, object]:
+    return {
+        **alert.columns,
+        "id": alert.id,
+        "priority": alert.priority,
+        "subject": alert.subject,
+        "opened_at": alert.opened_at,
+        "last_message_at": alert.last_message_at or alert.opened_at,
+        "key_hash": bytes_in_json(alert.key_hash),
+        "holds_key": may_hold_key and alert.key_hash is not None,
+        "source": alert.source,
+        "source_name": alert.source_name,
+        "source_id": alert.source_id,
+        "tags": alert.tags,
+        "custom": alert.custom,
+        "integration_id": alert.integration_id,
+        "previous_id": alert.previous_id,
+        "count": alert.count,
+        "watch": alert.watch,
+        "test": alert.test,
+    }
+
+
+#: The order of the rows is the order of the list: a timeline is read by id.
+_INSERT_EVENTS = """
+INSERT INTO alerts_alertevent (alert_id, at, kind, actor_kind, actor_id, actor_name, via, reason, data)
+SELECT * FROM json_to_recordset(%s) AS n(alert_id bigint, at timestamptz, kind text, actor_kind text, actor_id bigint,
+     actor_name text, via text, reason text, data jsonb)
+"""
+
+
+def insert_events(connection: Connection, events: Sequence[NewEvent]) -> None:
+    """Appends events to their timelines, in one statement and in this order."""
+    if events:
+        connection.execute(_INSERT_EVENTS, (as_json([_event_row(event) for event in events]),))
+
+
+def _event_row(event: NewEvent) -> dict[str, object]:
+    actor = event.actor
+    return {
+        "alert_id": event.alert_id,
+        "at": event.at,
+        "kind": event.kind,
+        "actor_kind": actor.kind,
+        "actor_id": actor.user_id,
+        "actor_name": actor.name,
+        "via": event.via,
+        "reason": event.reason,
+        "data": event.data,
+    }
+
+
+_UPDATE = """
+UPDATE alerts_alert a SET status = n.status, priority = n.priority, owner_id = n.owner_id, owner_name = n.owner_name,
+       hold_until = n.hold_until, closed_at = n.closed_at, merged_into_id = n.merged_into,
+       holds_key = n.holds_key AND a.key_hash IS NOT NULL
+FROM jsonb_to_recordset(%s) AS n(id bigint, status text, priority text, owner_id bigint, owner_name text,
+     hold_until timestamptz, closed_at timestamptz, merged_into bigint, holds_key boolean)
+WHERE a.id = n.id
+"""
+
+
+def update(connection: Connection, states: Sequence[AlertState]) -> None:
+    """Writes the lifecycle's fields of changed alerts, in one statement."""
+    if not states:
+        return
+    rows = [
+        {
+            "id": state.id,
+            "status": state.status,
+            "priority": state.priority,
+            "owner_id": state.owner_id,
+            # The name of a user is the user's own row's.
+            "owner_name": "" if state.owner_id is not None else state.owner_name,
+            "hold_until": state.hold_until,
+            "closed_at": state.closed_at,
+            "merged_into": state.merged_into,
+            "holds_key": state.holds_key,
+        }
+        for state in states
+    ]
+    connection.execute(_UPDATE, (as_json(rows),))
+
+
+def update_acknowledgements(connection: Connection, pairs: Sequence[tuple[AlertState, AlertState]]) -> None:
+    """Writes the acknowledgements that came or went between (before, after), in two statements at most."""
+    gone = [
+        (after.id, user)
+        for before, after in pairs
+        for user, ack in before.acknowledged.items()
+        if after.acknowledged.get(user) != ack
+    ]
+    new = [
+        (after.id, user, ack.at)
+        for before, after in pairs
+        for user, ack in after.acknowledged.items()
+        if before.acknowledged.get(user) != ack
+    ]
+    if gone:
+        connection.execute(
+            "DELETE FROM alerts_acknowledgement k USING unnest(%s::bigint[], %s::bigint[]) AS g(alert_id, user_id) "
+            "WHERE k.alert_id = g.alert_id AND k.user_id = g.user_id",
+            ([alert for alert, _ in gone], [user for _, user in gone]),
+        )
+    if new:
+        connection.execute(
+            "INSERT INTO alerts_acknowledgement (alert_id, user_id, at) "
+            "SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[])",
+            ([row[0] for row in new], [row[1] for row in new], [row[2] for row in new]),
+        )
+
+
+def move_children(connection: Connection, moves: Sequence[tuple[int, int | None]]) -> None:
+    """Points merged alerts at their new parent."""
+    if moves:
+        connection.execute(
+            "UPDATE alerts_alert a SET merged_into_id = m.parent "
+            "FROM unnest(%s::bigint[], %s::bigint[]) AS m(id, parent) WHERE a.id = m.id",
+            ([child for child, _ in moves], [parent for _, parent in moves]),
+        )
+
+
+def count_messages(connection: Connection, counted: Sequence[Counted]) -> None:
+    """Counts messages on their alerts, and writes the fields that changed: two statements for any number."""
+    if not counted:
+        return
+    connection.execute(
+        "UPDATE alerts_alert a SET count = a.count + n.count, last_message_at = greatest(a.last_message_at, n.at) "
+        "FROM unnest(%s::bigint[], %s::int[], %s::timestamptz[]) AS n(id, count, at) WHERE a.id = n.id",
+        ([c.alert_id for c in counted], [c.count for c in counted], [c.last_message_at for c in counted]),
+    )
+    changed = [{"id": c.alert_id, **c.changes} for c in counted if c.changes]
+    if changed:
+        columns = (*SOURCE_COLUMNS, "tags", "custom")
+        setters = ", ".join(f"{name} = coalesce(n.{name}, a.{name})" for name in columns)
+        kinds = ", ".join(f"{name} {'jsonb' if name in ('tags', 'custom') else 'text'}" for name in columns)
+        connection.execute(
+            database.literal(
+                f"UPDATE alerts_alert a SET {setters} "
+                f"FROM jsonb_to_recordset(%s) AS n(id bigint, {kinds}) WHERE a.id = n.id"
+            ),
+            (as_json(changed),),
+        )
+
+
+def watch_no_more(connection: Connection, ids: Sequence[int]) -> None:
+    """Alerts that were only watched page from now on: they are alerts like any other."""
+    if ids:
+        connection.execute("UPDATE alerts_alert SET watch = false WHERE id = ANY(%s) AND watch", (list(ids),))
+
+
+def tags_of(connection: Connection, alert_id: int) -> dict[str, str]:
+    """The tags of an alert."""
+    found = connection.execute("SELECT tags FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
+    return dict(found[0]) if found is not None and isinstance(found[0], dict) else {}
+
+
+def write_tags(connection: Connection, alert_id: int, tags: Mapping[str, str]) -> None:
+    """Makes them the tags of an alert, whole."""
+    connection.execute("UPDATE alerts_alert SET tags = %s WHERE id = %s", (as_json(tags), alert_id))

@@ -1,0 +1,179 @@
+"""What people do to an alert: one address for each command, all of them `alerts.service.act`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Self
+
+from django.http import HttpRequest
+from ninja import Schema
+from pydantic import AwareDatetime, Field, model_validator
+
+from tocsin.access.roles import Action
+from tocsin.alerts import service
+from tocsin.alerts.commands import (
+    CLASSES,
+    Acknowledge,
+    Assign,
+    Cancel,
+    Close,
+    Command,
+    Escalate,
+    Hold,
+    Order,
+    Reopen,
+    Reply,
+    Resume,
+    Unacknowledge,
+    Unassign,
+    Undo,
+)
+from tocsin.alerts.states import CommandKind
+from tocsin.api.alerts.alerts import AlertWhole, find_alert, routes, show_whole
+from tocsin.api.framework.auth import Caller, actor_of, caller, via_of
+from tocsin.api.framework.lookup import find_named
+from tocsin.api.framework.pagination import Number
+from tocsin.core.errors import Rejected
+from tocsin.core.validation import durations
+from tocsin.people.models import User
+
+
+class CommandBody(Schema):
+    """What every command may carry. An empty body is enough."""
+
+    model_config = {"extra": "forbid", "str_strip_whitespace": True}
+
+    note: str = Field(default="", max_length=2000, description="Why; shown on the timeline.")
+    seen_at: AwareDatetime | None = Field(
+        default=None, description="When the alert was shown to you: if somebody took it since, assigning is refused."
+    )
+
+
+_EMPTY = CommandBody()
+
+
+class AssignBody(CommandBody):
+    """To a user of Tocsin, or by `name` to somebody outside."""
+
+    user: str | None = Field(default=None, description="A user's name or number.")
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.user is None) == (self.name is None):
+            raise ValueError("give either user or name")
+        return self
+
+
+class ReplyBody(CommandBody):
+    text: str = Field(min_length=1, max_length=20_000)
+
+
+class HoldBody(CommandBody):
+    """Until a moment, or for a span such as `30m`."""
+
+    until: AwareDatetime | None = None
+    span: str | None = Field(default=None, alias="for", max_length=20, examples=["30m", "1h30m"])
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.until is None) == (self.span is None):
+            raise ValueError("give either until or for")
+        return self
+
+
+class MergeBody(CommandBody):
+    into: Number = Field(description="The number of the alert that stays.")
+
+
+class CommandAnswer(AlertWhole):
+    """The alert as it is now, and what the command did."""
+
+    answer: str = Field(description="A sentence for whoever gave the command.")
+    changed: bool = Field(description="False when it was so already.")
+
+
+_ABOUT = {
+    CommandKind.ACKNOWLEDGE: "You have seen it. What that does to escalation is the policy's choice",
+    CommandKind.UNACKNOWLEDGE: "Take your acknowledgement back",
+    CommandKind.UNASSIGN: "Nobody has it any more: it is open, and escalation starts again",
+    CommandKind.ESCALATE: "Notify the next step now",
+    CommandKind.RESUME: "End the hold now",
+    CommandKind.CLOSE: "The problem is over",
+    CommandKind.CANCEL: "Nothing was wrong",
+    CommandKind.REOPEN: "It was not over: within 24 hours, if no newer alert has its key",
+    CommandKind.UNDO: "Take back your own last command, within a minute",
+}
+
+type _Plain = type[Acknowledge | Unacknowledge | Unassign | Escalate | Resume | Close | Cancel | Reopen | Undo]
+
+
+def _post(kind: CommandKind, summary: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return routes.post(
+        f"/{{int:id}}/{kind}",
+        Action.ACT,
+        answers=CommandAnswer,
+        summary=summary,
+        operation_id=f"alerts_{kind}",
+    )
+
+
+def _add_plain(kind: CommandKind, order: _Plain) -> None:
+    """The address of a command that needs nothing but its actor."""
+
+    @_post(kind, _ABOUT[kind])
+    def give(request: HttpRequest, id: Number, body: CommandBody = _EMPTY) -> dict[str, Any]:
+        return _act(id, order(**_common(body, caller(request))), caller(request))
+
+
+for _kind, _class in CLASSES.items():
+    if _kind in _ABOUT:
+        _add_plain(_kind, _class)  # type: ignore[arg-type] # the others have fields, and addresses of their own below
+
+
+@_post(CommandKind.ASSIGN, "Give it to a user, or to a name outside; this stops escalation")
+def assign(request: HttpRequest, id: Number, body: AssignBody) -> dict[str, Any]:
+    who = caller(request)
+    if body.name is not None:
+        return _act(id, Assign(**_common(body, who), name=body.name), who)
+    active = User.objects.filter(is_active=True)
+    user = find_named(active, body.user or "", what="active user", field="user", by="username")
+    return _act(id, Assign(**_common(body, who), name=user.display_name, user_id=user.pk), who)
+
+
+@_post(CommandKind.REPLY, "Write a text on its timeline")
+def reply(request: HttpRequest, id: Number, body: ReplyBody) -> dict[str, Any]:
+    return _act(id, Reply(**_common(body, caller(request)), text=body.text), caller(request))
+
+
+@_post(CommandKind.HOLD, "Stop the timers for a while")
+def hold(request: HttpRequest, id: Number, body: HoldBody) -> dict[str, Any]:
+    who = caller(request)
+    until = body.until or who.now + _span(body)
+    return _act(id, Hold(**_common(body, who), until=until), who)
+
+
+@_post(CommandKind.MERGE, "It is the same problem as another alert, which stays")
+def merge(request: HttpRequest, id: Number, body: MergeBody) -> dict[str, Any]:
+    who = caller(request)
+    find_alert(id)
+    try:
+        return _act(id, service.merge_into(body.into, Order(**_common(body, who))), who)
+    except Rejected as error:
+        if error.code == "not_found":
+            raise Rejected("invalid", error.detail, "into") from error
+        raise
+
+
+def _common(body: CommandBody, who: Caller) -> dict[str, Any]:
+    return {"actor": actor_of(who), "via": via_of(who), "note": body.note, "seen_at": body.seen_at}
+
+
+def _act(number: int, command: Command, who: Caller) -> dict[str, Any]:
+    outcome = service.act(number, command, now=who.now)
+    return {**show_whole(find_alert(number), who.now), "answer": outcome.sentence, "changed": outcome.is_change}
+
+
+def _span(body: HoldBody) -> timedelta:
+    return durations.parse(body.span, "for")

@@ -1,0 +1,125 @@
+"""Opening an alert by hand: the body names who is paged, and the alert's first line says who opened it and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Schema
+from pydantic import Field
+
+from tocsin.access.roles import Action
+from tocsin.alerts.states import Priority
+from tocsin.api.alerts.alerts import AlertWhole, find_alert, routes, show_whole
+from tocsin.api.framework.auth import actor_of, caller, via_of
+from tocsin.api.framework.lookup import find_named
+from tocsin.escalation.actions.manual_alerts import ByHand, open_alert
+from tocsin.escalation.models import Policy
+from tocsin.inbound.expressions.fields import CUSTOM_LENGTH, FIELDS, MAX_CUSTOM, MAX_TAGS, TAG_LENGTH
+from tocsin.people.models import Group, User
+from tocsin.simulate import report
+from tocsin.simulate.manual_alert import preview
+
+
+def _longest(field: str) -> int:
+    return FIELDS[field].length
+
+
+class Recipients(Schema):
+    """Users who are paged when the first step fires, and groups in which the policy's roles are looked up."""
+
+    model_config = {"extra": "forbid"}
+
+    users: list[str] = Field(default=[], max_length=50)
+    groups: list[str] = Field(default=[], max_length=50)
+
+
+class NewAlertBody(Schema):
+    """An alert that somebody opens by hand. Without a policy and without recipient users nobody is paged."""
+
+    model_config = {"extra": "forbid", "str_strip_whitespace": True}
+
+    subject: str = Field(min_length=1, max_length=_longest("subject"))
+    priority: Priority | None = Field(default=None, description="Else the policy's default, else high.")
+    short_text: str = Field(default="", max_length=_longest("short_text"), description="For SMS and voice.")
+    long_text: str = Field(default="", max_length=_longest("long_text"), description="For e-mail.")
+    source_url: str = Field(default="", max_length=_longest("source_url"), pattern=r"^(https?://\S+)?$")
+    client: str = Field(default="", max_length=_longest("client"))
+    site: str = Field(default="", max_length=_longest("site"))
+    requester: str = Field(default="", max_length=_longest("requester"))
+    requester_phone: str = Field(default="", max_length=_longest("requester_phone"))
+    tags: dict[str, str] = Field(default={}, max_length=MAX_TAGS)
+    custom: dict[str, str] = Field(default={}, max_length=MAX_CUSTOM)
+    escalation_policy: str | None = Field(default=None, description="A policy's name or number.")
+    recipients: Recipients = Recipients()
+    note: str = Field(default="", max_length=2000)
+
+
+EXAMPLE = {
+    "subject": "VPN down at Acme",
+    "priority": "critical",
+    "escalation_policy": "Standard",
+    "recipients": {"groups": ["Service Desk"]},
+}
+
+
+@routes.post(
+    "",
+    Action.ACT,
+    status=201,
+    answers=AlertWhole,
+    summary="Open an alert by hand",
+    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+)
+def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
+    who = caller(request)
+    number = open_alert(_by_hand(body), actor=actor_of(who), username=who.user.username, via=via_of(who), now=who.now)
+    return show_whole(find_alert(number), who.now)
+
+
+@routes.post(
+    "/preview",
+    Action.ACT,
+    summary="Whom an alert would page that is opened by hand: a dry run",
+    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+)
+def preview_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
+    """Nothing is stored or sent. `pages` has everybody's, with minutes from the opening; `timeline` what the alert's
+    would say; `notes` what else to know.
+    """
+    who = caller(request)
+    return report.played_as_json(preview(_by_hand(body), who.now), who.viewer.address)
+
+
+def _by_hand(body: NewAlertBody) -> ByHand:
+    users = tuple(
+        find_named(
+            User.objects.filter(is_active=True), name, what="active user", field=f"recipients.users[{n}]", by="username"
+        ).pk
+        for n, name in enumerate(body.recipients.users)
+    )
+    groups = tuple(
+        find_named(Group.objects.all(), name, what="group", field=f"recipients.groups[{n}]").pk
+        for n, name in enumerate(body.recipients.groups)
+    )
+    return ByHand(
+        subject=body.subject,
+        priority=body.priority,
+        policy=_policy(body),
+        user_ids=users,
+        group_ids=groups,
+        columns={name: getattr(body, name) for name in _COLUMNS},
+        tags={name: text[:TAG_LENGTH] for name, text in body.tags.items()},
+        custom={name: text[:CUSTOM_LENGTH] for name, text in body.custom.items()},
+        note=body.note,
+    )
+
+
+_COLUMNS = ("short_text", "long_text", "source_url", "client", "site", "requester", "requester_phone")
+
+
+def _policy(body: NewAlertBody) -> Policy | None:
+    if body.escalation_policy is None:
+        return None
+    rows = Policy.objects.select_related("current")
+    return find_named(rows, body.escalation_policy, what="escalation policy", field="escalation_policy")

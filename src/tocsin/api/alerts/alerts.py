@@ -1,0 +1,279 @@
+"""Alerts: the list, one, and its timeline. Opening one is `alert_opening`, what people do to them `alert_commands`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.alerts import search_index
+from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
+from tocsin.alerts.states import LIVE, NOT_LIVE, AlertStatus, Priority
+from tocsin.api.framework.auth import caller
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import Moment, find_named
+from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.core.db import database
+from tocsin.core.db.trigram_index import Kept
+from tocsin.core.errors import Rejected
+from tocsin.escalation.actions import forecast, why_not_paged
+from tocsin.escalation.actions.next_steps import next_steps
+from tocsin.inbound.models import Integration
+from tocsin.people.models import User
+
+routes = Routes("alerts")
+
+#: Kept out of lists: up to a mail's length each.
+_LONG = ("long_text",)
+
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+
+
+class NextStep(BaseModel):
+    """What happens next, and when."""
+
+    at: datetime
+    summary: str
+
+
+class AlertShape(BaseModel):
+    """An alert as lists show it. People, groups and integrations appear by name."""
+
+    id: int
+    status: AlertStatus
+    acknowledged: bool
+    priority: Priority
+    subject: str
+    source: str
+    source_name: str
+    source_id: str
+    source_url: str
+    source_status: str
+    client: str
+    count: int
+    owner: str | None = Field(description="The user's name, or the name outside that has it.")
+    acknowledged_by: list[str]
+    opened_at: datetime
+    last_message_at: datetime
+    closed_at: datetime | None
+    hold_until: datetime | None
+    merged_into: int | None
+    integration: str | None
+    tags: dict[str, str]
+    custom: dict[str, str]
+    next_step: NextStep | None
+    watch: bool
+    test: bool
+
+
+class AlertWhole(AlertShape):
+    """One alert, with its texts and what the source says of it."""
+
+    short_text: str
+    long_text: str
+    source_priority: str
+    source_agent: str
+    site: str
+    team: str
+    requester: str
+    requester_phone: str
+    previous: int | None = Field(description="The closed alert of the same problem that came before this one.")
+
+
+class EventShape(BaseModel):
+    """One line of an alert's timeline."""
+
+    id: int
+    at: datetime
+    kind: str
+    actor: str
+    actor_kind: str
+    via: str
+    reason: str
+    data: dict[str, Any]
+
+
+class AlertFilters(PageQuery):
+    status: list[AlertStatus] = Field(default=[], description="One or several: `status=open&status=assigned`.")
+    acknowledged: bool | None = None
+    priority: list[Priority] = []
+    source: str | None = None
+    source_name: str | None = None
+    source_id: str | None = None
+    source_status: str | None = None
+    client: str | None = None
+    subject: str | None = Field(default=None, description="A part of the subject, ignoring case.")
+    owner: str | None = Field(default=None, description="A user's name, or a name outside.")
+    acknowledged_by: str | None = None
+    integration: str | None = None
+    opened_after: Moment | None = None
+    opened_before: Moment | None = None
+    watch: bool | None = None
+    test: bool | None = None
+
+
+class EventFilters(PageQuery):
+    kind: str | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[AlertShape], summary="Alerts, newest first")
+def list_alerts(request: HttpRequest, query: Query[AlertFilters]) -> dict[str, Any]:
+    rows = filtered(Alert.objects.defer(*_LONG).select_related("owner", "integration"), query)
+    now = caller(request).now
+    return page(rows, query, lambda found: show(found, now), newest_first=True)
+
+
+@routes.get("/{int:id}", Action.SEE, answers=AlertWhole, summary="One alert")
+def get_alert(request: HttpRequest, id: Number) -> dict[str, Any]:
+    return show_whole(find_alert(id), caller(request).now)
+
+
+@routes.get("/{int:id}/events", Action.SEE, answers=Page[EventShape], summary="Its timeline, oldest first")
+def list_events(request: HttpRequest, id: Number, query: Query[EventFilters]) -> dict[str, Any]:
+    rows = AlertEvent.objects.filter(alert=find_alert(id))
+    if query.kind is not None:
+        rows = rows.filter(kind=query.kind)
+    return page(rows, query, _show_events)
+
+
+@routes.get("/{int:id}/not-called", Action.SEE, summary="Who was not called about it, and why")
+def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
+    alert = find_alert(id)
+    with database.transaction() as connection:
+        people = why_not_paged.of_alert(connection, alert.pk)
+    return {"items": [{"user": one.username, "name": one.name, "why": list(one.why)} for one in people]}
+
+
+def find_alert(number: int) -> Alert:
+    """The alert with that number. Raises Rejected ("not_found")."""
+    alert = Alert.objects.select_related("owner", "integration").filter(pk=number).first()
+    if alert is None:
+        raise Rejected("not_found", f"There is no alert {number}.")
+    return alert
+
+
+def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
+    """Alerts as lists show them: the same few statements for any number of them."""
+    numbers = [alert.pk for alert in alerts]
+    acknowledged = _acknowledged(numbers)
+    with database.transaction() as connection:
+        upcoming = next_steps(connection, numbers, now)
+    return [_shape(alert, acknowledged.get(alert.pk, []), upcoming.get(alert.pk)) for alert in alerts]
+
+
+def show_whole(alert: Alert, now: datetime) -> dict[str, Any]:
+    """One alert with all its texts."""
+    names = ("short_text", *_LONG, "source_priority", "source_agent", "site", "team", "requester", "requester_phone")
+    texts = {name: getattr(alert, name) for name in names}
+    return {**show([alert], now)[0], **texts, "previous": alert.previous_id}
+
+
+def _shape(alert: Alert, acknowledged_by: list[str], upcoming: forecast.NextStep | None) -> dict[str, Any]:
+    columns = (
+        "id", "status", "priority", "subject", "source", "source_name", "source_id", "source_url", "source_status",
+        "client", "count", "opened_at", "last_message_at", "closed_at", "hold_until", "tags", "custom", "watch", "test",
+    )  # fmt: skip
+    return {
+        **{name: getattr(alert, name) for name in columns},
+        "acknowledged": bool(acknowledged_by),
+        "acknowledged_by": acknowledged_by,
+        "owner": alert.owner.username if alert.owner else alert.owner_name or None,
+        "integration": alert.integration.name if alert.integration else None,
+        "merged_into": alert.merged_into_id,
+        "next_step": {"at": upcoming.at, "summary": upcoming.summary} if upcoming else None,
+    }
+
+
+def _acknowledged(numbers: Sequence[int]) -> dict[int, list[str]]:
+    names: dict[int, list[str]] = {}
+    rows = Acknowledgement.objects.filter(alert__in=numbers).order_by("at", "id")
+    for alert, name in rows.values_list("alert_id", "user__username"):
+        names.setdefault(alert, []).append(name)
+    return names
+
+
+def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": event.pk,
+            "at": event.at,
+            "kind": event.kind,
+            "actor": event.actor_name,
+            "actor_kind": event.actor_kind,
+            "via": event.via,
+            "reason": event.reason,
+            # What an undo would restore is of no use outside.
+            "data": {name: value for name, value in event.data.items() if name != "before"},
+        }
+        for event in events
+    ]
+
+
+def filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert]]:
+    """The alerts asked for, as the parts of a page."""
+    rows = _filtered_by_people(_filtered_by_columns(rows, query), query)
+    wanted, kept = Q(), Q()
+    for name in ("source_id", "client"):
+        if (text := getattr(query, name)) is not None:
+            wanted &= Q(**{name: text})
+            kept &= Q(**{f"texts__{name}": Kept(text), name: text})
+    if query.subject is not None:
+        wanted &= Q(subject__icontains=query.subject)
+        kept &= Q(texts__subject__contains=Kept(query.subject))
+    if not wanted and not query.priority:
+        return [rows]
+    live, over = rows.filter(status__in=sorted(LIVE)), rows.filter(status__in=sorted(NOT_LIVE))
+    return [search_index.live(live, wanted), *search_index.parts(over, wanted, kept)]
+
+
+def _filtered_by_columns(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
+    for name in ("source", "source_name", "source_status"):
+        if (text := getattr(query, name)) is not None:
+            rows = rows.filter(**{name: text})
+    for name in ("watch", "test"):
+        if (flag := getattr(query, name)) is not None:
+            rows = rows.filter(**{name: flag})
+    if query.status:
+        rows = rows.filter(status__in=query.status)
+    if query.priority:
+        rows = rows.filter(priority__in=query.priority)
+    rows = _filtered_by_time(rows, query)
+    if query.integration is not None:
+        chosen = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
+        rows = rows.filter(integration=chosen)
+    return rows
+
+
+def _filtered_by_time(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
+    after, before = query.opened_after, query.opened_before
+    if after is None and before is None:
+        return rows
+    with database.pool().connection() as connection:
+        if after is not None:
+            rows = rows.filter(opened_at__gte=after, pk__gte=search_index.first_opened(connection, after))
+        if before is not None:
+            # Where the next hour begins, in which one may have overtaken another.
+            later = min(before, _LATEST) + timedelta(hours=2)
+            rows = rows.filter(opened_at__lt=before, pk__lt=search_index.first_opened(connection, later))
+    return rows
+
+
+def _filtered_by_people(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
+    if query.owner is not None:
+        outside = Q(owner__isnull=True, owner_name__iexact=query.owner)
+        rows = rows.filter(Q(owner__username__iexact=query.owner) | outside)
+    if query.acknowledged is not None:
+        anybody = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
+        rows = rows.filter(anybody if query.acknowledged else ~anybody)
+    if query.acknowledged_by is not None:
+        user = find_named(
+            User.objects.all(), query.acknowledged_by, what="user", field="acknowledged_by", by="username"
+        )
+        rows = rows.filter(acknowledgements__user=user)
+    return rows

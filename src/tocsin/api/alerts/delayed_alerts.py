@@ -1,0 +1,84 @@
+"""Alerts that wait to open: by a delay, a maintenance window, or because they flap."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import caller, changer, require
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_named
+from tocsin.inbound.admin import delayed_alerts
+from tocsin.inbound.deciding.noise_state import Wait
+from tocsin.inbound.models import DelayedOpening, Integration
+
+routes = Routes("delayed-openings")
+
+#: So many are listed.
+_MOST = 500
+
+
+class DelayedShape(BaseModel):
+    """An alert that would be open, and waits. `why` is the rest of "it opens …"."""
+
+    id: str
+    integration: str
+    subject: str
+    source_id: str
+    wait: Wait
+    why: str
+    since: datetime
+    due_at: datetime | None = Field(description="None: it opens when others come.")
+    messages: int
+
+
+class DelayedFilters(Schema):
+    model_config = {"extra": "forbid"}
+
+    integration: str | None = None
+    wait: list[Wait] = []
+
+
+@routes.get("", Action.SEE, answers=list[DelayedShape], summary="Alerts that wait to open, the next that is due first")
+def list_delayed(request: HttpRequest, query: Query[DelayedFilters]) -> list[dict[str, Any]]:
+    """At most 500."""
+    rows = DelayedOpening.objects.all()
+    if query.integration is not None:
+        named = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
+        rows = rows.filter(integration=named)
+    if query.wait:
+        rows = rows.filter(wait__in=query.wait)
+    return [_show(one) for one in delayed_alerts.waiting(rows, _MOST)]
+
+
+@routes.post("/{id}/open", Action.TRY_OUT, status=204, answers=None, summary="Have it open now instead")
+def open_now(request: HttpRequest, id: str) -> None:
+    who, row = caller(request), delayed_alerts.find(id)
+    require(who, Action.TRY_OUT, row.integration.group_id)
+    delayed_alerts.open_now(row, actor=changer(who), now=who.now)
+
+
+@routes.delete("/{id}", Action.TRY_OUT, status=204, answers=None, summary="Let it go: no alert opens for what came")
+def drop(request: HttpRequest, id: str) -> None:
+    who, row = caller(request), delayed_alerts.find(id)
+    require(who, Action.TRY_OUT, row.integration.group_id)
+    delayed_alerts.drop(row, actor=changer(who), now=who.now)
+
+
+def _show(one: delayed_alerts.Waiting) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "integration": one.integration,
+        "subject": one.subject,
+        "source_id": one.source_id,
+        "wait": one.wait,
+        "why": one.why,
+        "since": one.since,
+        "due_at": one.due_at,
+        "messages": one.messages,
+    }

@@ -1,0 +1,94 @@
+"""The pause of all paging: everybody sees whether it holds; an administrator begins and ends it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.http import HttpRequest
+from ninja import Schema
+from pydantic import AwareDatetime, BaseModel, Field, model_validator
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.core.db import database
+from tocsin.core.validation import durations
+from tocsin.notify import pause
+from tocsin.people.models import User
+
+routes = Routes("pause")
+
+
+class PauseShape(BaseModel):
+    """Whether all paging is paused; the rest is null while it is not."""
+
+    paused: bool
+    reason: str | None
+    started_at: datetime | None
+    until: datetime | None
+    user: str | None
+
+
+class PauseBody(Schema):
+    """Until a moment, or for a span such as `2h`; seven days at most."""
+
+    model_config = {"extra": "forbid"}
+
+    reason: str = Field(max_length=2000, description="Why; everybody reads it.")
+    until: AwareDatetime | None = None
+    span: str | None = Field(default=None, alias="for", max_length=20, examples=["2h"])
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.until is None) == (self.span is None):
+            raise ValueError("give either until or for")
+        return self
+
+
+EXAMPLE = {"reason": "Moving the data centre", "for": "2h"}
+
+
+@routes.get("", Action.SEE, answers=PauseShape, summary="Whether all paging is paused")
+def get_pause(request: HttpRequest) -> dict[str, Any]:
+    return _shown(caller(request).now)
+
+
+@routes.put(
+    "",
+    Action.ADMINISTER,
+    answers=PauseShape,
+    summary="Pause all paging: alerts open as usual, pages wait until the end",
+    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+)
+def put_pause(request: HttpRequest, body: PauseBody) -> dict[str, Any]:
+    who = caller(request)
+    until = body.until or who.now + _span(body)
+    pause.start(body.reason, until, changer(who), who.now)
+    return _shown(who.now)
+
+
+@routes.delete("", Action.ADMINISTER, answers=PauseShape, summary="End the pause now: what waited leaves")
+def delete_pause(request: HttpRequest) -> dict[str, Any]:
+    who = caller(request)
+    pause.end(changer(who), who.now)
+    return _shown(who.now)
+
+
+def _span(body: PauseBody) -> timedelta:
+    return durations.parse(body.span, "for")
+
+
+def _shown(now: datetime) -> dict[str, Any]:
+    with database.transaction() as connection:
+        held = pause.current(connection, now)
+    if held is None:
+        return {"paused": False, "reason": None, "started_at": None, "until": None, "user": None}
+    user = User.objects.filter(pk=held.user_id).first() if held.user_id else None
+    return {
+        "paused": True,
+        "reason": held.reason,
+        "started_at": held.started_at,
+        "until": held.until,
+        "user": user.username if user else None,
+    }

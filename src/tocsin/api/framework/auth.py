@@ -1,0 +1,159 @@
+"""The gate before every endpoint: who calls, whether their role may take the action, and whether each query parameter
+is known. What a single object's group decides is asked by the endpoint itself, with `require`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, cast
+
+from django.http import HttpRequest
+from ninja.operation import Operation
+from ninja.security.base import AuthBase
+from ninja.utils import check_csrf
+
+from tocsin.access import audit, tokens
+from tocsin.access.roles import Action, Reach, Role, reach
+from tocsin.alerts.commands import Actor
+from tocsin.alerts.states import ActorKind, Via
+from tocsin.core.errors import Rejected
+from tocsin.core.runtime import clock
+from tocsin.people import permissions
+from tocsin.people.models import User
+from tocsin.people.permissions import Viewer
+
+_NEEDS = {
+    Action.ACT: "a responder, manager or administrator",
+    Action.TEAMS: "a manager or administrator",
+    Action.ROUTING: "a manager or administrator",
+    Action.TRY_OUT: "a manager or administrator",
+    Action.ADMINISTER: "an administrator",
+}
+
+
+_READING = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent the request, when, and from where. A token acts as its user."""
+
+    user: User
+    now: datetime
+    by_token: bool
+    address: str | None
+
+    @property
+    def role(self) -> Role:
+        return Role(self.user.role)
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role is Role.ADMIN
+
+    @cached_property
+    def viewer(self) -> Viewer:
+        """What they may do and see, loaded when an endpoint first asks for it, and once."""
+        return permissions.viewer(self.user)
+
+
+class Gate(AuthBase):
+    """Ninja's hook for authentication, one for each operation, holding the action that the operation declares."""
+
+    openapi_type = "http"
+    openapi_scheme = "bearer"
+
+    def __init__(self, action: Action, *, takes_if_match: bool = False) -> None:
+        super().__init__()
+        self.action = action
+        self.takes_if_match = takes_if_match
+        self._known: frozenset[str] = frozenset()
+
+    def guards(self, operation: Operation) -> None:
+        """Learns which query parameters the operation knows."""
+        self._known = frozenset(
+            name
+            for model in operation.models
+            if model.__ninja_param_source__ == "query"
+            for name in getattr(model, "__ninja_flatten_map__", None) or model.model_fields
+        )
+
+    def __call__(self, request: HttpRequest) -> Caller | None:
+        """The caller, or None when nobody is signed in. Raises Rejected: `forbidden`, `csrf`, or a parameter's."""
+        caller = _caller(request)
+        if caller is None:
+            return None
+        if reach(caller.role, self.action) is Reach.NONE:
+            raise forbidden(caller, self.action)
+        self._check_parameters(request)
+        if "If-Match" in request.headers and request.method not in _READING and not self.takes_if_match:
+            # Whoever sends it relies on being refused.
+            raise Rejected("invalid", "If-Match: is not known at this address; send it without.", "If-Match")
+        return caller
+
+    def _check_parameters(self, request: HttpRequest) -> None:
+        if "\x00" in request.path_info:
+            raise Rejected("not_found", "No name has a NUL character in it.")
+        for name, values in request.GET.lists():
+            if name not in self._known:
+                known = f"Known here: {', '.join(sorted(self._known))}." if self._known else "None is known here."
+                raise Rejected("unknown_parameter", f"{name} is not a query parameter of this address. {known}", name)
+            if any("\x00" in value for value in values):
+                raise Rejected("invalid", "A value has no NUL character in it.", name)
+
+
+def caller(request: HttpRequest) -> Caller:
+    """Who sent `request`, which has passed its gate."""
+    return cast(Caller, cast(Any, request).auth)
+
+
+def actor_of(caller: Caller) -> Actor:
+    """The caller as an alert's timeline names them."""
+    kind = ActorKind.TOKEN if caller.by_token else ActorKind.USER
+    return Actor(kind, caller.user.display_name, caller.user.pk)
+
+
+def via_of(caller: Caller) -> Via:
+    """By which way: a script by its token, or a page in the browser."""
+    return Via.API if caller.by_token else Via.WEB
+
+
+def changer(caller: Caller) -> audit.Actor:
+    """The caller as the audit log names them."""
+    return audit.Actor.of(caller.user, "api" if caller.by_token else "web", caller.address)
+
+
+def require(caller: Caller, action: Action, group: int | None) -> None:
+    """Asks whether the caller may take `action` on an object that `group` owns. Raises Rejected ("forbidden")."""
+    if not caller.viewer.may(action, group):
+        raise forbidden(caller, action, whose="of their own groups")
+
+
+def forbidden(caller: Caller, action: Action, whose: str = "") -> Rejected:
+    """The rejection of somebody whose role does not reach, or reaches only as far as `whose` says."""
+    said = f"{caller.user.username} is {_said(caller.role)}"
+    if whose:
+        return Rejected("forbidden", f"{said}, who may {action.value} {whose} only.")
+    return Rejected("forbidden", f"{said}; it takes {_NEEDS.get(action, 'somebody else')} to {action.value}.")
+
+
+def _said(role: Role) -> str:
+    return "an administrator" if role is Role.ADMIN else f"a{'n' if role is Role.OBSERVER else ''} {role.value}"
+
+
+def _caller(request: HttpRequest) -> Caller | None:
+    """By the Authorization header where there is one, and by nothing else then; else by the session, CSRF checked."""
+    now = getattr(request, "now", None) or clock.now()
+    address = request.META.get("REMOTE_ADDR") or None
+    header = request.headers.get("Authorization")
+    if header is not None:
+        scheme, _, secret = header.partition(" ")
+        token = tokens.verify(secret.strip(), now=now) if scheme.lower() == "bearer" else None
+        return Caller(token.user, now, True, address) if token is not None else None
+    if not request.user.is_authenticated:
+        return None
+    if check_csrf(request) is not None:
+        raise Rejected("csrf", "Send the value of the cookie tocsin_csrf as X-CSRFToken, or load the page again.")
+    return Caller(request.user, now, False, address)

@@ -1,0 +1,98 @@
+"""How an endpoint is written down: a ninja router on which no operation exists without the action that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ninja import Router
+
+from tocsin.access.roles import Action, Reach, Role, reach
+from tocsin.api.framework import etags
+from tocsin.api.framework.auth import Gate
+
+#: What changes an object that is there: these ask for its tag.
+_CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
+#: Where a new one is posted to: it has no state yet.
+_NEW = ""
+
+_ERROR = {
+    "description": "What went wrong.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
+
+
+class Routes:
+    """The endpoints of one noun.
+
+    Each of the five methods declares an operation: its path, its action, `status` of success (200), `answers`: the type
+    of the answer (None: no body), whether the object is `tagged` (see `preconditions`), and what ninja knows besides.
+    """
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+        self.router = Router(tags=[noun])
+
+    def get[View: Callable[..., Any]](self, path: str, action: Action, **options: Any) -> Callable[[View], View]:
+        return self._add("GET", path, action, **options)
+
+    def post[View: Callable[..., Any]](self, path: str, action: Action, **options: Any) -> Callable[[View], View]:
+        return self._add("POST", path, action, **options)
+
+    def put[View: Callable[..., Any]](self, path: str, action: Action, **options: Any) -> Callable[[View], View]:
+        return self._add("PUT", path, action, **options)
+
+    def patch[View: Callable[..., Any]](self, path: str, action: Action, **options: Any) -> Callable[[View], View]:
+        return self._add("PATCH", path, action, **options)
+
+    def delete[View: Callable[..., Any]](self, path: str, action: Action, **options: Any) -> Callable[[View], View]:
+        return self._add("DELETE", path, action, **options)
+
+    def _add[View: Callable[..., Any]](
+        self,
+        method: str,
+        path: str,
+        action: Action,
+        *,
+        status: int = 200,
+        answers: Any = dict[str, Any],
+        tagged: bool = False,
+        extra: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Callable[[View], View]:
+        def add(view: View) -> View:
+            takes_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
+            gate = Gate(action, takes_if_match=takes_if_match)
+            responses: dict[int | str, Any] = {"default": _ERROR}
+            if tagged and answers is not None:
+                responses[status] = {"headers": dict(etags.ETAG)}
+            if takes_if_match:
+                responses[412] = {**_ERROR, "description": "Somebody has changed it since."}
+            options.setdefault("operation_id", f"{self.noun.replace('-', '_')}_{view.__name__}")
+            self.router.api_operation(
+                [method],
+                path,
+                auth=gate,
+                response={status: answers},
+                openapi_extra={
+                    **(extra or {}),
+                    "x-needs": _needs(action),
+                    "responses": responses,
+                    **({"parameters": [dict(etags.IF_MATCH)]} if takes_if_match else {}),
+                },
+                **options,
+            )(view)
+            gate.guards(self.router.path_operations[path].operations[-1])
+            return view
+
+        return add
+
+
+def _needs(action: Action) -> str:
+    """Who may, for the documentation: "manager (of own groups), admin"."""
+    reaches = {role: reach(role, action) for role in Role}
+    return ", ".join(
+        f"{role} (of own groups)" if reached is Reach.OWN_GROUPS else str(role)
+        for role, reached in reaches.items()
+        if reached is not Reach.NONE
+    )

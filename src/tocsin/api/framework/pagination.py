@@ -1,0 +1,69 @@
+"""Lists in pages by keyset: `?limit=&cursor=` → `{"items": […], "next": …|null}`. Never OFFSET, never a count."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
+from ninja import Schema
+from pydantic import BaseModel, Field
+
+from tocsin.core.db.query_union import Rows, first, narrowed
+from tocsin.core.errors import Rejected
+
+#: What fits PostgreSQL's bigint.
+Number = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class PageQuery(Schema):
+    """The two parameters of every list. A noun's own query adds its filters."""
+
+    limit: int = Field(default=50, ge=1, le=500, description="How many items at most.")
+    cursor: str | None = Field(default=None, max_length=200, description="The `next` of the page before.")
+
+
+class Page[Item](BaseModel):
+    """One page of a list; `next` is the cursor of the one after it, or null at the end."""
+
+    items: list[Item]
+    next: str | None
+
+
+def page[M: Model, Item](
+    rows: Rows[M],
+    query: PageQuery,
+    show: Callable[[Sequence[M]], list[Item]],
+    *,
+    newest_first: bool = False,
+) -> dict[str, Any]:
+    """One page of `rows` in the order of their primary keys, drawn by `show`, which gets all of the page at once.
+
+    Raises Rejected for a cursor that no list gave.
+    """
+    if query.cursor is not None:
+        key = _key(rows.model if isinstance(rows, QuerySet) else rows[0].model, query.cursor)
+        rows = narrowed(rows, lambda part: part.filter(**{"pk__lt" if newest_first else "pk__gt": key}))
+    found = first(rows, query.limit + 1, descending=newest_first)
+    shown = found[: query.limit]
+    following = _cursor(shown[-1].pk) if len(found) > query.limit else None
+    return {"items": show(shown), "next": following}
+
+
+def _cursor(key: object) -> str:
+    return base64.urlsafe_b64encode(str(key).encode()).decode().rstrip("=")
+
+
+def _key(model: type[Model], cursor: str) -> object:
+    wrong = Rejected("invalid", "This is no cursor of this list: take the `next` of a page as it is.", "cursor")
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        key: object = model._meta.pk.to_python(text)
+    except (binascii.Error, UnicodeError, ValueError, ValidationError) as error:
+        raise wrong from error
+    if isinstance(key, int) and not 0 <= key < 2**63:
+        raise wrong
+    return key

@@ -1,0 +1,153 @@
+"""The endpoints that every configured object has: one, create, replace, change, delete. The shape is that of the YAML.
+
+The rooms' own commands check, write and record; here it is asked whether the caller may, before and after: an object
+may neither be taken from another group nor be given to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from django.db import transaction
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from ninja import Body
+
+from tocsin.access import audit
+from tocsin.access.roles import Action
+from tocsin.api.framework import etags
+from tocsin.api.framework.auth import Caller, caller, changer, require
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find
+from tocsin.core.config import config_version
+
+type Spec = Mapping[str, object]
+
+
+class Save[M](Protocol):
+    """Makes an object, or makes `existing` what the spec says. Raises Rejected that names the place."""
+
+    def __call__(self, spec: Spec, /, *, caller: Caller, existing: M | None) -> M: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigNoun[M: Model]:
+    """What the endpoints need to know of one noun."""
+
+    routes: Routes
+    #: The word for one of them.
+    what: str
+    #: What it takes to change one.
+    action: Action
+    #: With everything that `show` reads.
+    rows: Callable[[], QuerySet[M]]
+    #: The object as the YAML has it.
+    spec_of: Callable[[M], dict[str, Any]]
+    #: The object as this caller may see it.
+    show: Callable[[M, Caller], dict[str, Any]]
+    save: Save[M]
+    delete: Callable[[M, audit.Actor, Caller], None]
+    #: The id of the group that owns it; None: only administrators change it.
+    owner: Callable[[M], int | None]
+    example: Mapping[str, object]
+    #: The column of its name.
+    by: str = "name"
+    #: What is shown beside the spec; a body may bring it back, and it changes nothing.
+    shown_only: frozenset[str] = frozenset({"id"})
+    #: Keys that stay where they are left out, and how each is written to take it away.
+    without: Mapping[str, object] = field(default_factory=dict)
+    #: What it takes to see one.
+    see: Action = Action.SEE
+    #: All that a change may undo, which its tag is of, where that is more than `spec_of` has.
+    state_of: Callable[[M], dict[str, Any]] | None = None
+    #: What the audit log calls one, where that is not `what`.
+    recorded_as: str = ""
+
+    def state(self, row: M) -> dict[str, Any]:
+        """The object's state, for its tag."""
+        return (self.state_of or self.spec_of)(row)
+
+    def find(self, text: str) -> M:
+        """The object with that number or name. Raises Rejected ("not_found")."""
+        return find(self.rows(), text, what=self.what, by=self.by)
+
+    def find_own(self, text: str, who: Caller, action: Action) -> M:
+        """The same, if the caller may take `action` on it. Raises Rejected: `not_found`, `forbidden`."""
+        found = self.find(text)
+        require(who, action, self.owner(found))
+        return found
+
+    def find_meant(self, request: HttpRequest, text: str) -> M:
+        """The same for changing it, if it is in the state that the request means. Raises Rejected also:
+        `changed_meanwhile`."""
+        found = self.find_own(text, caller(request), self.action)
+        noun = self.recorded_as or self.what.replace(" ", "_")
+        etags.check(request, self.state(found), noun, found.pk)
+        return found
+
+
+def register[M: Model](noun: ConfigNoun[M]) -> None:
+    """Adds the endpoints of one noun to its routes."""
+    _register_reading(noun)
+    _register_writing(noun)
+
+
+def _register_reading[M: Model](noun: ConfigNoun[M]) -> None:
+    @noun.routes.get("/{id}", noun.see, summary=f"One {noun.what}", tagged=True)
+    def get(request: HttpRequest, response: HttpResponse, id: str) -> dict[str, Any]:
+        return _shown(noun, noun.find(id), caller(request), response)
+
+
+def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
+    routes, action = noun.routes, noun.action
+    extra = {"requestBody": {"content": {"application/json": {"example": dict(noun.example)}}}}
+
+    @routes.post("", action, status=201, summary=f"Make a new {noun.what}", extra=extra, tagged=True)
+    def create(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
+        who = caller(request)
+        return _shown(noun, _save(noun, body, None, who), who, response)
+
+    @routes.put(
+        "/{id}",
+        action,
+        summary="Make it what the body says: what is left out gets its default",
+        extra=extra,
+        tagged=True,
+    )
+    def replace(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
+        who = caller(request)
+        with config_version.alone():
+            return _shown(noun, _save(noun, body, noun.find_meant(request, id), who), who, response)
+
+    @routes.patch(
+        "/{id}", action, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
+    )
+    def change(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
+        who = caller(request)
+        with config_version.alone():
+            existing = noun.find_meant(request, id)
+            given = {key: noun.without.get(key) if value is None else value for key, value in body.items()}
+            return _shown(noun, _save(noun, {**noun.spec_of(existing), **given}, existing, who), who, response)
+
+    @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it", tagged=True)
+    def delete(request: HttpRequest, id: str) -> None:
+        who = caller(request)
+        with config_version.alone():
+            noun.delete(noun.find_meant(request, id), changer(who), who)
+
+
+def _shown[M: Model](noun: ConfigNoun[M], row: M, who: Caller, response: HttpResponse) -> dict[str, Any]:
+    etags.tag(response, noun.state(row))
+    return noun.show(row, who)
+
+
+def _save[M: Model](noun: ConfigNoun[M], body: Spec, existing: M | None, who: Caller) -> M:
+    # The caller's groups as they were before: putting oneself into a group does not make it one's own in time.
+    _ = who.viewer
+    spec = {name: value for name, value in body.items() if name not in noun.shown_only}
+    with transaction.atomic():
+        saved = noun.save(spec, caller=who, existing=existing)
+        require(who, noun.action, noun.owner(saved))
+    return noun.rows().get(pk=saved.pk)

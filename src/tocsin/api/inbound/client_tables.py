@@ -1,0 +1,96 @@
+"""Client tables: which group, and by which policy, answers for which client; as rows or as CSV."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from ninja import Query, Schema
+from pydantic import Field
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.framework import etags
+from tocsin.api.framework.auth import Caller, caller, changer
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_named
+from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.core.config import config_version
+from tocsin.inbound.admin import client_tables as commands
+from tocsin.inbound.models import ClientTable
+from tocsin.people.models import Group
+
+routes = Routes("client-tables")
+
+EXAMPLE = {
+    "name": "Customers",
+    "clients": [{"client": "Acme", "group": "Service Desk", "escalation_policy": "Standard"}],
+}
+
+
+class ClientTableFilters(PageQuery):
+    name: str | None = None
+    group: str | None = None
+
+
+class CsvBody(Schema):
+    model_config = {"extra": "forbid"}
+
+    csv: str = Field(description="client, group, policy: one client a row.", max_length=2_000_000)
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Client tables")
+def list_client_tables(request: HttpRequest, query: Query[ClientTableFilters]) -> dict[str, Any]:
+    rows = _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.group is not None:
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+    names = commands.names()
+    return page(rows, query, lambda found: [{"id": one.pk, **commands.client_table_spec(one, names)} for one in found])
+
+
+@routes.post(
+    "/{id}/import", Action.ROUTING, summary="Make its clients those of a CSV; nothing changes on an error", tagged=True
+)
+def import_csv(request: HttpRequest, response: HttpResponse, id: str, body: CsvBody) -> dict[str, Any]:
+    who, clients = caller(request), commands.from_csv(body.csv)
+    with config_version.alone():
+        table = CLIENT_TABLES.find_meant(request, id)
+        spec = {**commands.client_table_spec(table), "clients": clients}
+        saved = commands.save_client_table(spec, existing=table, actor=changer(who), now=who.now)
+        etags.tag(response, CLIENT_TABLES.state(saved))
+        return _show(saved)
+
+
+def _rows() -> QuerySet[ClientTable]:
+    return ClientTable.objects.select_related("group")
+
+
+def _show(table: ClientTable, _who: Caller | None = None) -> dict[str, Any]:
+    return {"id": table.pk, **commands.client_table_spec(table)}
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: ClientTable | None) -> ClientTable:
+    return commands.save_client_table(spec, existing=existing, actor=changer(caller), now=caller.now)
+
+
+def _delete(table: ClientTable, actor: Actor, who: Caller) -> None:
+    commands.delete_client_table(table, actor=actor, now=who.now)
+
+
+CLIENT_TABLES = ConfigNoun(
+    routes=routes,
+    what="client table",
+    action=Action.ROUTING,
+    rows=_rows,
+    spec_of=commands.client_table_spec,
+    show=_show,
+    save=_save,
+    delete=_delete,
+    owner=lambda table: table.group_id,
+    example=EXAMPLE,
+)
+register(CLIENT_TABLES)

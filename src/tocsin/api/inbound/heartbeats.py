@@ -1,0 +1,67 @@
+"""Heartbeats: each monitored sender as it stands. They are configured as integrations of the kind `heartbeat`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find
+from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.inbound.heartbeats import monitor, schedule
+from tocsin.inbound.heartbeats.schedule import Health
+from tocsin.inbound.models import Heartbeat, Integration
+
+routes = Routes("heartbeats")
+
+
+class HeartbeatShape(BaseModel):
+    """A monitored sender. `health` is `new` until its first beat."""
+
+    id: int = Field(description="Of the integration.")
+    name: str
+    health: Health
+    expected: str = Field(description="When it is expected, in words.")
+    last_at: datetime | None
+    started_at: datetime | None = Field(description="Since when it runs, between its start and its finish.")
+    due_at: datetime | None = Field(description="When an alert opens unless it pings before.")
+
+
+class HeartbeatFilters(PageQuery):
+    health: list[Health] = []
+    name: str | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[HeartbeatShape], summary="Monitored senders")
+def list_heartbeats(request: HttpRequest, query: Query[HeartbeatFilters]) -> dict[str, Any]:
+    rows = _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.health:
+        named = Heartbeat.objects.filter(health__in=query.health).values("integration_id")
+        other = Heartbeat.objects.exclude(health__in=query.health).values("integration_id")
+        # One that never pinged has no row.
+        rows = rows.exclude(pk__in=other) if Health.NEW in query.health else rows.filter(pk__in=named)
+    return page(rows, query, show)
+
+
+@routes.get("/{id}", Action.SEE, answers=HeartbeatShape, summary="One monitored sender")
+def get_heartbeat(request: HttpRequest, id: str) -> dict[str, Any]:
+    return show([find(_rows(), id, what="heartbeat")])[0]
+
+
+def show(integrations: Sequence[Integration]) -> list[dict[str, Any]]:
+    found = monitor.standings(integrations)
+    return [{"id": one.pk, "name": one.name, **asdict(found[one.pk])} for one in integrations]
+
+
+def _rows() -> QuerySet[Integration]:
+    return Integration.objects.filter(kind=schedule.KIND)

@@ -1,0 +1,156 @@
+"""The Inbound Log: what arrived, what became of it and why; one message with its bytes, mapping and trace."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import Moment, find_by_uuid, find_named
+from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.core.db.trigram_index import Kept
+from tocsin.core.ids import first_uuid7
+from tocsin.core.runtime import clock
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.inspect.message_explanation import explained
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.storage import search_index
+
+routes = Routes("inbound-messages")
+
+#: Kept out of lists.
+_LARGE = ("raw", "headers", "verdict")
+
+#: Moments that an id can say.
+_EARLIEST, _LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+class MessageShape(BaseModel):
+    """A message as the log shows it."""
+
+    id: UUID
+    received_at: datetime
+    integration: str
+    status: MessageStatus
+    reason: str
+    source_id: str
+    source_status: str
+    subject: str
+    alert_id: int | None
+    replay_of: UUID | None
+    test: bool
+
+
+class MessageWhole(MessageShape):
+    """One message, with what arrived and how it was understood."""
+
+    raw: str = Field(description="The body as text; bytes that are not UTF-8 are shown as U+FFFD.")
+    raw_base64: str | None = Field(description="The bytes, where they are not UTF-8.")
+    content_type: str
+    headers: dict[str, Any]
+    mapped: dict[str, Any] | None
+    trace: dict[str, Any] | None
+
+
+class MessageFilters(PageQuery):
+    status: list[MessageStatus] = []
+    integration: str | None = None
+    alert_id: Number | None = None
+    source_id: str | None = None
+    source_status: str | None = None
+    subject: str | None = Field(default=None, description="A part of the subject, ignoring case.")
+    received_after: Moment | None = None
+    received_before: Moment | None = None
+    replay_of: UUID | None = None
+    test: bool | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[MessageShape], summary="The Inbound Log, newest first")
+def list_messages(request: HttpRequest, query: Query[MessageFilters]) -> dict[str, Any]:
+    return page(_filtered(query), query, show, newest_first=True)
+
+
+def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
+    """The messages asked for, as the parts of a page."""
+    rows = InboundMessage.objects.defer(*_LARGE).select_related("integration")
+    for name in ("alert_id", "source_status", "replay_of", "test"):
+        if (value := getattr(query, name)) is not None:
+            rows = rows.filter(**{name: value})
+    if query.status:
+        rows = rows.filter(status__in=query.status)
+    # Ids are in the order of the times, so the primary key leads there.
+    if query.received_after is not None:
+        rows = rows.filter(received_at__gte=query.received_after, pk__gte=_first_id(query.received_after, -_apart()))
+    if query.received_before is not None:
+        rows = rows.filter(received_at__lt=query.received_before, pk__lt=_first_id(query.received_before, _apart()))
+    if query.integration is not None:
+        chosen = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
+        rows = rows.filter(integration=chosen)
+    wanted, kept = Q(), Q()
+    if query.source_id is not None:
+        wanted &= Q(source_id=query.source_id)
+        kept &= Q(source_id=query.source_id, texts__source_id=Kept(query.source_id))
+    if query.subject is not None:
+        wanted &= Q(subject__icontains=query.subject)
+        kept &= Q(texts__subject__contains=Kept(query.subject))
+    return [rows.filter(wanted, pk__gt=search_index.newest_kept()), rows.filter(kept)] if wanted else [rows]
+
+
+def _first_id(at: datetime, later: timedelta) -> UUID:
+    """The smallest id of that much after the moment; of one that no id can say, of the nearest that can be said."""
+    return first_uuid7(min(max(at, _EARLIEST), _LATEST) + later)
+
+
+def _apart() -> timedelta:
+    """How far an id and its message's time may be apart: a node's clock is the one's, the database's the other's."""
+    return abs(clock.now() - datetime.now(UTC)) + timedelta(minutes=5)
+
+
+@routes.get("/{id}", Action.SEE, answers=MessageWhole, summary="One message, with its bytes, mapping and trace")
+def get_message(request: HttpRequest, id: str) -> dict[str, Any]:
+    return show_whole(find_message(id))
+
+
+def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
+    names = (
+        "id", "received_at", "status", "reason", "source_id", "source_status", "subject", "alert_id", "replay_of",
+        "test",
+    )  # fmt: skip
+    return [
+        {**{name: getattr(message, name) for name in names}, "integration": message.integration.name}
+        for message in messages
+    ]
+
+
+def find_message(text: str) -> InboundMessage:
+    """The message with that id. Raises Rejected ("not_found")."""
+    rows = InboundMessage.objects.select_related("integration__current", "version")
+    return find_by_uuid(rows, text, what="inbound message")
+
+
+def show_whole(message: InboundMessage) -> dict[str, Any]:
+    """One message with everything about it; mapping and trace by the rules that decided it."""
+    raw = bytes(message.raw)
+    understood = explained(message)
+    try:
+        text, encoded = raw.decode("utf-8"), None
+    except UnicodeDecodeError:
+        text, encoded = raw.decode("utf-8", "replace"), base64.b64encode(raw).decode()
+    return {
+        **show([message])[0],
+        "raw": text,
+        "raw_base64": encoded,
+        "content_type": message.content_type,
+        "headers": message.headers,
+        "mapped": understood.mapped,
+        "trace": understood.trace.to_json() if understood.trace is not None else None,
+    }

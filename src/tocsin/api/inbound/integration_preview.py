@@ -1,0 +1,142 @@
+"""Trying an integration out: a dry run and a backtest, which store and send nothing, and a sample that is posted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.api.inbound.integrations import INTEGRATIONS, routes
+from tocsin.core.errors import Rejected
+from tocsin.inbound.admin import sample
+from tocsin.inbound.config import registry
+from tocsin.inbound.config.registry import UnknownDoor
+from tocsin.simulate import backtest, backtest_report, chain, report
+
+_PAYLOAD = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"type": "object"}, "example": {"id": "1", "title": "Disk almost full"}},
+        "application/x-www-form-urlencoded": {"schema": {"type": "object"}},
+    },
+}
+
+
+class SampleBody(Schema):
+    model_config = {"extra": "forbid"}
+
+    sample: str | None = Field(default=None, description="The name of one of the kind's samples; else one that opens.")
+
+
+class SentShape(BaseModel):
+    """What the public URL answered, and what became of the sample."""
+
+    sample: str
+    source_id: str
+    message_id: UUID
+    status: str
+    reason: str
+    alert_id: int | None
+    took: int = Field(description="There and back, in milliseconds.")
+
+
+class BacktestBody(Schema):
+    """The edited parts, as an integration has them; what is left out stays as it is, null is the kind's own."""
+
+    model_config = {"extra": "forbid"}
+
+    mapping: dict[str, Any] | None = None
+    rules: dict[str, Any] | None = None
+    filters: Any = None
+    routes: list[Any] | None = None
+    dedup_key: str | None = Field(default=None, max_length=5_000)
+    parent: str | None = Field(default=None, max_length=5_000)
+    grouping: dict[str, Any] | None = None
+    flapping: dict[str, Any] | None = None
+    delay: dict[str, Any] | None = None
+    flood: dict[str, Any] | None = None
+    limit: int = Field(default=backtest.USUAL, ge=1, le=backtest.MOST, description="So many of the newest messages.")
+
+
+class TallyShape(BaseModel):
+    """What all of the messages come to."""
+
+    statuses: dict[str, int]
+    opened: int
+    pages: int = Field(description="Alerts that page somebody, or would if the integration did not only watch.")
+    at_night: int = Field(description="Of those, between 22:00 and 07:00 where the recipients are.")
+
+
+class BacktestShape(BaseModel):
+    """What would differ, newest first, and what both versions come to."""
+
+    looked_at: int
+    from_: datetime | None = Field(alias="from")
+    to: datetime | None
+    milliseconds: int
+    before: TallyShape
+    after: TallyShape
+    differing: int
+    counts: dict[str, int] = Field(description="Messages that differ by `outcome`, `key`, `paging`, `fields`.")
+    differences: list[dict[str, Any]]
+    more: int
+
+
+_EMPTY = SampleBody()
+
+
+@routes.post(
+    "/{id}/test",
+    Action.TRY_OUT,
+    summary="What a payload would do, now or `at` a moment, and who would be paged: the body is the payload",
+    extra={"requestBody": _PAYLOAD},
+)
+def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
+    """Nothing is stored or sent. The answer has one entry in `messages` for each message of the payload: its status
+    and reason, the alert, the pages with their minutes from the opening, and the trace of the mapping and rules.
+    """
+    who = caller(request)
+    integration = INTEGRATIONS.find_own(id, who, Action.TRY_OUT)
+    content_type = request.headers.get("Content-Type", "")
+    try:
+        simulation = chain.simulate(integration.pk, request.body, content_type, at or who.now, registry.shared())
+    except UnknownDoor:
+        detail = f"The configuration of {integration.name} cannot be compiled; save it again."
+        raise Rejected("not_possible", detail) from None
+    return report.as_json(simulation, who.viewer.address)
+
+
+@routes.post(
+    "/{id}/backtest",
+    Action.TRY_OUT,
+    answers=BacktestShape,
+    by_alias=True,
+    summary="What edited mapping, rules or routes would change for the last messages, before they are saved",
+)
+def try_parts(request: HttpRequest, id: str, body: BacktestBody) -> dict[str, Any]:
+    """The messages are decided in order by the live code, against a state in which nothing was open before the first.
+    Nothing is stored or sent.
+    """
+    integration = INTEGRATIONS.find_own(id, caller(request), Action.TRY_OUT)
+    parts = {name: getattr(body, name) for name in body.model_fields_set if name != "limit"}
+    return backtest_report.as_json(backtest.backtest(integration, parts, limit=body.limit))
+
+
+@routes.post(
+    "/{id}/send-sample",
+    Action.TRY_OUT,
+    answers=SentShape,
+    summary="Post the kind's sample through the public URL: a real row, and an alert badged TEST that pages only you",
+)
+def send_sample(request: HttpRequest, id: str, body: SampleBody = _EMPTY) -> dict[str, Any]:
+    """When the public URL does not lead here, the error (502) says in words what answered instead."""
+    who = caller(request)
+    integration = INTEGRATIONS.find_own(id, who, Action.TRY_OUT)
+    return sample.send_sample(integration, changer(who), body.sample, now=who.now).to_json()

@@ -1,0 +1,147 @@
+"""An integration's versions, compared and brought back; and the statuses that it received, with what each does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.inbound.integrations import INTEGRATIONS, routes
+from tocsin.inbound.admin import observed_statuses, specs, versions
+from tocsin.inbound.admin.status_rules import Does
+from tocsin.inbound.models import Integration, IntegrationVersion
+
+
+class VersionShape(BaseModel):
+    """Mapping, rules, filters and routes as they were from one moment on."""
+
+    number: int
+    created_at: datetime
+    created_by: str | None
+    definition: dict[str, Any]
+    current: bool
+
+
+class ChangedShape(BaseModel):
+    """One part that two versions have otherwise; null: as the kind has it."""
+
+    part: str
+    before: Any
+    after: Any
+
+
+class ChangesShape(BaseModel):
+    changes: list[ChangedShape]
+
+
+class ChangesQuery(Schema):
+    model_config = {"extra": "forbid"}
+
+    to: Number | None = Field(default=None, description="The version to compare with; else the one in force.")
+
+
+class StatusShape(BaseModel):
+    """A status that came in the last 30 days."""
+
+    name: str
+    count: int
+    count_week: int
+    last_at: datetime
+    does: Does | None
+    opened_nothing: int = Field(description="Tickets of the last 7 days that came with it first, and opened nothing.")
+
+
+class StatusesShape(BaseModel):
+    statuses: list[StatusShape]
+    warning: str
+
+
+class StatusBody(Schema):
+    model_config = {"extra": "forbid"}
+
+    status: str = Field(max_length=100)
+    does: Does
+
+
+@routes.get("/{id}/versions", Action.SEE, answers=Page[VersionShape], summary="Its versions, newest first")
+def list_versions(request: HttpRequest, id: str, query: Query[PageQuery]) -> dict[str, Any]:
+    integration = INTEGRATIONS.find(id)
+    rows = IntegrationVersion.objects.filter(integration=integration).select_related("created_by")
+    return page(rows, query, lambda found: _show_versions(integration, found), newest_first=True)
+
+
+@routes.get(
+    "/{id}/versions/{int:number}/changes",
+    Action.SEE,
+    answers=ChangesShape,
+    summary="What differs between a version and another",
+)
+def compare_versions(request: HttpRequest, id: str, number: int, query: Query[ChangesQuery]) -> dict[str, Any]:
+    integration, names = INTEGRATIONS.find(id), specs.names()
+    before = versions.shown(versions.find(integration, number), names)
+    other = versions.find(integration, query.to) if query.to is not None else integration.current
+    after = versions.shown(other, names) if other is not None else {}
+    changed = versions.compare(before, after)
+    return {"changes": [{"part": c.part, "before": c.before, "after": c.after} for c in changed]}
+
+
+@routes.post(
+    "/{id}/versions/{int:number}/restore",
+    Action.ROUTING,
+    summary="Bring a version back: its mapping, rules, filters and routes become a new version",
+)
+def restore_version(request: HttpRequest, id: str, number: int) -> dict[str, Any]:
+    who = caller(request)
+    integration = INTEGRATIONS.find_own(id, who, Action.ROUTING)
+    versions.bring_back(integration, number, actor=changer(who), now=who.now)
+    return INTEGRATIONS.show(INTEGRATIONS.find(str(integration.pk)), who)
+
+
+@routes.get(
+    "/{id}/statuses", Action.SEE, answers=StatusesShape, summary="The statuses that came, how often, and what each does"
+)
+def list_statuses(request: HttpRequest, id: str) -> dict[str, Any]:
+    return _statuses(INTEGRATIONS.find(id), caller(request).now)
+
+
+@routes.put(
+    "/{id}/statuses",
+    Action.ROUTING,
+    answers=StatusesShape,
+    summary="Say what a status does: open, update or close. A new version of the rules",
+)
+def set_status(request: HttpRequest, id: str, body: StatusBody) -> dict[str, Any]:
+    who = caller(request)
+    integration = INTEGRATIONS.find_own(id, who, Action.ROUTING)
+    saved = observed_statuses.set_status(integration, body.status, body.does, actor=changer(who), now=who.now)
+    return _statuses(INTEGRATIONS.find(str(saved.pk)), who.now)
+
+
+def _statuses(integration: Integration, now: datetime) -> dict[str, Any]:
+    seen = observed_statuses.statuses_seen(integration, now)
+    names = ("name", "count", "count_week", "last_at", "does", "opened_nothing")
+    return {
+        "statuses": [{name: getattr(status, name) for name in names} for status in seen.statuses],
+        "warning": seen.warning,
+    }
+
+
+def _show_versions(integration: Integration, found: Sequence[IntegrationVersion]) -> list[dict[str, Any]]:
+    names = specs.names()
+    return [
+        {
+            "number": version.number,
+            "created_at": version.created_at,
+            "created_by": version.created_by.username if version.created_by else None,
+            "definition": versions.shown(version, names),
+            "current": version.pk == integration.current_id,
+        }
+        for version in found
+    ]

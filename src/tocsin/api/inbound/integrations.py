@@ -1,0 +1,170 @@
+"""Inbound integrations: their settings and URL. Trying one out is in `integration_trials`, versions in another.
+
+The URL holds the secret of the door: only whoever may change an integration sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import Caller, caller, changer, require
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_named
+from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.core.validation import durations
+from tocsin.inbound.admin import commands, secrets, specs
+from tocsin.inbound.admin.references import Names
+from tocsin.inbound.email import imap_poller
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.models import Integration
+from tocsin.outbound.halo_sync import halo_commands
+from tocsin.outbound.models import OutboundIntegration
+from tocsin.people.models import Group
+
+routes = Routes("integrations")
+
+EXAMPLE = {
+    "name": "HaloITSM",
+    "kind": "haloitsm",
+    "escalation_policy": "Standard",
+    "recipients": {"groups": ["Service Desk"]},
+    "settings": {"halo_address": "https://acme.haloitsm.com"},
+}
+
+#: What an integration shows beside its spec.
+_SHOWN_ONLY = frozenset({"id", "url", "version", "created_at", "old_token_until", "old_token_posts"})
+
+
+class IntegrationFilters(PageQuery):
+    name: str | None = None
+    kind: str | None = None
+    group: str | None = None
+    mode: IntegrationMode | None = None
+
+
+class RotateBody(Schema):
+    model_config = {"extra": "forbid"}
+
+    overlap: str | None = Field(
+        default=None, max_length=20, description="How long the old URL still works, such as `1d`; else one day."
+    )
+    token: str | None = Field(default=None, max_length=300, description="The new token; else one is made.")
+
+
+class RotatedShape(BaseModel):
+    """The new URL, and until when the old one works."""
+
+    token: str
+    url: str
+    old_token_until: datetime | None
+
+
+class TestedShape(BaseModel):
+    """That the other side answers and takes the credentials."""
+
+    ok: bool
+    detail: str
+
+
+_EMPTY = RotateBody()
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Inbound integrations")
+def list_integrations(request: HttpRequest, query: Query[IntegrationFilters]) -> dict[str, Any]:
+    who, rows = caller(request), _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.kind is not None:
+        rows = rows.filter(kind=query.kind)
+    if query.mode is not None:
+        rows = rows.filter(mode=query.mode)
+    if query.group is not None:
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+    return page(rows, query, lambda found: _show_all(found, who))
+
+
+@routes.post("/{id}/rotate-token", Action.ROUTING, answers=RotatedShape, summary="Give it a new URL")
+def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> dict[str, Any]:
+    who = caller(request)
+    integration = INTEGRATIONS.find_own(id, who, Action.ROUTING)
+    overlap = secrets.DEFAULT_OVERLAP if body.overlap is None else durations.parse(body.overlap, "overlap")
+    token = secrets.rotate_token(integration, overlap=overlap, token=body.token, actor=changer(who), now=who.now)
+    halo_commands.address_changed(integration, who.now)
+    return {"token": token, "url": secrets.url_of(integration), "old_token_until": integration.old_token_until}
+
+
+@routes.post(
+    "/{id}/test-mailbox",
+    Action.ROUTING,
+    answers=TestedShape,
+    summary="Sign in to the mailbox it reads; nothing is read",
+)
+def test_mailbox(request: HttpRequest, id: str) -> dict[str, Any]:
+    """What does not work is answered as an error: 400 without a mailbox, 502, or 503 when it is worth trying again."""
+    integration = INTEGRATIONS.find_own(id, caller(request), Action.ROUTING)
+    imap = secrets.credentials_of(integration).get("imap", {})
+    return {"ok": True, "detail": imap_poller.look_into(imap.get("mailbox", ""), imap.get("password", ""))}
+
+
+def _rows() -> QuerySet[Integration]:
+    return Integration.objects.select_related("group", "policy", "current", "outbound").prefetch_related(
+        "recipient_users", "recipient_groups"
+    )
+
+
+def _show_all(integrations: Sequence[Integration], who: Caller) -> list[dict[str, Any]]:
+    names = specs.names()
+    return [_show(integration, who, names) for integration in integrations]
+
+
+def _show(integration: Integration, who: Caller, names: Names | None = None) -> dict[str, Any]:
+    is_own = who.viewer.may(Action.ROUTING, integration.group_id)
+    return {
+        "id": integration.pk,
+        **commands.integration_spec(integration, names),
+        "url": (secrets.shown_url(integration) or None) if is_own else None,
+        "version": integration.current.number if integration.current else None,
+        "created_at": integration.created_at,
+        "old_token_until": integration.old_token_until,
+        "old_token_posts": integration.old_token_posts,
+    }
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: Integration | None) -> Integration:
+    before = existing.outbound_id if existing is not None else None
+    saved = commands.save_integration(spec, existing=existing, actor=changer(caller), now=caller.now)
+    if saved.outbound_id is not None and saved.outbound_id != before:
+        # Whoever it writes back by is written on by everybody who sends to it.
+        require(caller, Action.ROUTING, OutboundIntegration.objects.get(pk=saved.outbound_id).group_id)
+    return saved
+
+
+def _delete(integration: Integration, actor: Actor, who: Caller) -> None:
+    commands.delete_integration(integration, actor=actor, now=who.now)
+
+
+INTEGRATIONS = ConfigNoun(
+    routes=routes,
+    what="integration",
+    action=Action.ROUTING,
+    rows=_rows,
+    spec_of=commands.integration_spec,
+    show=_show,
+    save=_save,
+    delete=_delete,
+    owner=lambda integration: integration.group_id,
+    example=EXAMPLE,
+    shown_only=_SHOWN_ONLY,
+    state_of=commands.integration_state,
+)
+register(INTEGRATIONS)

@@ -1,0 +1,167 @@
+"""Maintenance windows: when alerts do not open, or open only at the end; and what one would have caught."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Body, Query
+from pydantic import BaseModel, Field
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import Caller, caller, changer, require
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_named
+from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.inbound.maintenance import commands as maintenance_windows
+from tocsin.inbound.maintenance import times as maintenance_times
+from tocsin.inbound.models import Integration, MaintenanceWindow
+from tocsin.people.models import Group
+from tocsin.simulate import maintenance_preview
+
+routes = Routes("maintenance-windows")
+
+EXAMPLE = {
+    "name": "Patch night",
+    "repeat": "monthly",
+    "days": ["2nd tue"],
+    "from": "22:00",
+    "to": "02:00",
+    "time_zone": "Europe/Zurich",
+    "tags": {"environment": "production"},
+    "action": "hold",
+}
+
+#: So many occurrences are shown.
+_NEXT = 5
+
+
+class WindowFilters(PageQuery):
+    name: str | None = None
+    group: str | None = None
+    in_force: bool | None = Field(default=None, description="Whether it is in force now.")
+
+
+class OccurrenceShape(BaseModel):
+    """One time that the window is."""
+
+    starts: datetime
+    ends: datetime
+
+
+class CaughtShape(BaseModel):
+    message_id: UUID
+    received_at: datetime
+    integration: str
+    subject: str
+
+
+class PreviewShape(BaseModel):
+    """A window that nobody has saved: when it is, and what of the last day it is about."""
+
+    sentence: str
+    next: list[OccurrenceShape]
+    opened: int = Field(description="Alerts that opened in the last 24 hours, of its integrations.")
+    caught: int = Field(description="Of those, how many the window is about, whatever their hour.")
+    alerts: list[CaughtShape]
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Maintenance windows")
+def list_windows(request: HttpRequest, query: Query[WindowFilters]) -> dict[str, Any]:
+    who, rows = caller(request), _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.group is not None:
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+    if query.in_force is not None:
+        now_on = [one.window.pk for one in maintenance_windows.in_force(who.now, rows)]
+        rows = rows.filter(pk__in=now_on) if query.in_force else rows.exclude(pk__in=now_on)
+    known = maintenance_windows.names()
+    return page(rows, query, lambda found: [_shown(one, who.now, known) for one in found])
+
+
+@routes.post("/preview", Action.SEE, answers=PreviewShape, summary="When a window would be, and what it would catch")
+def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    """Nothing is stored: the body is a window as one is saved; it needs no name."""
+    now = caller(request).now
+    row = maintenance_windows.draft(body)
+    found = maintenance_preview.caught(maintenance_windows.compiled(row), now)
+    return {
+        "sentence": maintenance_times.sentence(row.times),
+        "next": _next(row, now),
+        "opened": found.opened,
+        "caught": found.count,
+        "alerts": [
+            {
+                "message_id": one.message_id,
+                "received_at": one.received_at,
+                "integration": one.integration,
+                "subject": one.subject,
+            }
+            for one in found.alerts
+        ],
+    }
+
+
+@routes.post("/{id}/end", Action.ROUTING, summary="End one that is once and in force: what it holds opens now")
+def end(request: HttpRequest, id: str) -> dict[str, Any]:
+    who = caller(request)
+    row = WINDOWS.find_own(id, who, Action.ROUTING)
+    return _show(maintenance_windows.end_now(row, actor=changer(who), now=who.now), who)
+
+
+def _rows() -> QuerySet[MaintenanceWindow]:
+    return MaintenanceWindow.objects.select_related("group")
+
+
+def _next(row: MaintenanceWindow, now: datetime) -> list[dict[str, datetime]]:
+    spans = maintenance_windows.next_times(row, now, _NEXT)
+    return [{"starts": start, "ends": end} for start, end in spans]
+
+
+def _shown(row: MaintenanceWindow, now: datetime, known: maintenance_windows.Known | None = None) -> dict[str, Any]:
+    coming = _next(row, now)
+    in_force = bool(coming) and coming[0]["starts"] <= now
+    return {"id": row.pk, **maintenance_windows.window_spec(row, known), "in_force": in_force, "next": coming}
+
+
+def _show(row: MaintenanceWindow, who: Caller) -> dict[str, Any]:
+    return _shown(row, who.now)
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: MaintenanceWindow | None) -> MaintenanceWindow:
+    saved = maintenance_windows.save_window(spec, existing=existing, actor=changer(caller), now=caller.now)
+    _require_its_integrations(saved, caller)
+    return saved
+
+
+def _require_its_integrations(row: MaintenanceWindow, who: Caller) -> None:
+    """Whoever may not change an integration may not keep its alerts from opening. Raises Rejected ("forbidden")."""
+    owners = Integration.objects.filter(pk__in=row.integrations).values_list("group_id", flat=True)
+    for owner in set(owners) if row.integrations else {None}:
+        require(who, Action.ROUTING, owner)
+
+
+def _delete(row: MaintenanceWindow, actor: Actor, who: Caller) -> None:
+    maintenance_windows.delete_window(row, actor=actor, now=who.now)
+
+
+WINDOWS = ConfigNoun(
+    routes=routes,
+    what="maintenance window",
+    action=Action.ROUTING,
+    rows=_rows,
+    spec_of=maintenance_windows.window_spec,
+    show=_show,
+    save=_save,
+    delete=_delete,
+    owner=lambda row: row.group_id,
+    example=EXAMPLE,
+    shown_only=frozenset({"id", "in_force", "next"}),
+)
+register(WINDOWS)

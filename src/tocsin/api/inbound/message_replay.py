@@ -1,0 +1,71 @@
+"""Replaying an inbound message: the rules of now decide it again, as a new row."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest
+from ninja import Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import caller, changer, require
+from tocsin.api.inbound.inbound_messages import MessageWhole, find_message, routes, show_whole
+from tocsin.core.errors import Rejected
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.inspect.replay import MOST, replay, replay_many
+from tocsin.inbound.models import InboundMessage
+
+
+class ReplayBody(Schema):
+    """Whether the replay may page. By default it only records when the message is older than an hour."""
+
+    model_config = {"extra": "forbid"}
+
+    page: bool | None = Field(default=None)
+
+
+class ReplayManyBody(ReplayBody):
+    """Several messages by their ids, decided oldest first."""
+
+    ids: list[UUID] = Field(min_length=1, max_length=MOST)
+
+
+class ReplayedShape(BaseModel):
+    """How many were replayed, and what became of them; those that still wait or cannot be decided are left out."""
+
+    replayed: int
+    statuses: dict[MessageStatus, int]
+
+
+_EMPTY = ReplayBody()
+
+
+@routes.post(
+    "/{id}/replay",
+    Action.TRY_OUT,
+    status=201,
+    answers=MessageWhole,
+    summary="Decide it again by the rules of now: a new row whose `replay_of` is this message",
+)
+def replay_message(request: HttpRequest, id: str, body: ReplayBody = _EMPTY) -> dict[str, Any]:
+    who = caller(request)
+    message = find_message(id)
+    require(who, Action.TRY_OUT, message.integration.group_id)
+    made = replay(message.pk, body.page, changer(who), who.now)
+    return show_whole(find_message(str(made.pk)))
+
+
+@routes.post(
+    "/replay/several", Action.TRY_OUT, answers=ReplayedShape, summary="Decide several messages again, oldest first"
+)
+def replay_messages(request: HttpRequest, body: ReplayManyBody) -> dict[str, Any]:
+    who = caller(request)
+    found = InboundMessage.objects.filter(pk__in=body.ids)
+    if found.count() != len(set(body.ids)):
+        raise Rejected("not_found", "There is no inbound message for at least one of these ids.", "ids")
+    for group in set(found.values_list("integration__group", flat=True)):
+        require(who, Action.TRY_OUT, group)
+    counted = replay_many(body.ids, body.page, changer(who), who.now)
+    return {"replayed": counted.total(), "statuses": dict(counted)}

@@ -1,0 +1,102 @@
+"""Deliveries: each try to send a notification, by which provider, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework import address_masking
+from tocsin.api.framework.auth import caller
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_by_uuid, find_named
+from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.notify.models import Delivery
+from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.people.models import User
+
+routes = Routes("deliveries")
+
+_RELATED = ("user", "notification__group_contact")
+
+
+class DeliveryShape(BaseModel):
+    """One try, with its retries, to send a notification through one provider."""
+
+    id: UUID
+    notification_id: UUID
+    alert_id: int | None
+    user: str | None
+    purpose: Purpose
+    channel: str
+    provider: str | None = Field(description="`sandbox` when it was kept there; null when no provider was asked.")
+    address: str = Field(description="Masked for whoever may not see it.")
+    status: DeliveryStatus
+    attempts: int
+    error: str
+    reason: str
+    queued_at: datetime
+    due_at: datetime
+    sent_at: datetime | None
+    delivered_at: datetime | None
+    receipt: str = Field(description="The provider's last word: delivered, answered, not_reached, failed; or empty.")
+
+
+class DeliveryFilters(PageQuery):
+    alert_id: Number | None = None
+    notification_id: UUID | None = None
+    user: str | None = None
+    purpose: Purpose | None = None
+    channel: str | None = None
+    provider: str | None = None
+    status: list[DeliveryStatus] = []
+
+
+@routes.get("", Action.SEE, answers=Page[DeliveryShape], summary="Deliveries, newest first")
+def list_deliveries(request: HttpRequest, query: Query[DeliveryFilters]) -> dict[str, Any]:
+    rows = Delivery.objects.select_related(*_RELATED)
+    for name in ("alert_id", "notification_id", "purpose", "channel"):
+        if (value := getattr(query, name)) is not None:
+            rows = rows.filter(**{name: value})
+    if query.provider is not None:
+        rows = rows.filter(provider_name__iexact=query.provider)
+    if query.status:
+        rows = rows.filter(status__in=query.status)
+    if query.user is not None:
+        rows = rows.filter(user=find_named(User.objects.all(), query.user, what="user", field="user", by="username"))
+    return page(rows, query, _shown_to(request), newest_first=True)
+
+
+@routes.get("/{id}", Action.SEE, answers=DeliveryShape, summary="One delivery")
+def get_delivery(request: HttpRequest, id: str) -> dict[str, Any]:
+    rows = Delivery.objects.select_related(*_RELATED)
+    return _shown_to(request)([find_by_uuid(rows, id, what="delivery")])[0]
+
+
+def _shown_to(request: HttpRequest) -> Callable[[Sequence[Delivery]], list[dict[str, Any]]]:
+    viewer = caller(request).viewer
+    names = (
+        "id", "notification_id", "alert_id", "purpose", "channel", "status", "attempts", "error", "reason", "queued_at",
+        "due_at", "sent_at", "delivered_at", "receipt",
+    )  # fmt: skip
+
+    def show(rows: Sequence[Delivery]) -> list[dict[str, Any]]:
+        return [
+            {
+                **{name: getattr(row, name) for name in names},
+                "user": row.user.username if row.user else None,
+                "provider": row.provider_name or None,
+                "address": address_masking.address(
+                    viewer, row.channel, row.address, row.user_id, row.notification.group_contact
+                ),
+            }
+            for row in rows
+        ]
+
+    return show

@@ -1,0 +1,67 @@
+"""Mails that came as answers, and what became of each. For administrators: senders are people's addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find
+from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.notify.models import MailReply
+
+routes = Routes("mail-replies")
+
+
+class MailReplyShape(BaseModel):
+    """One mail. Its text is the reply on the alert's timeline, and is not kept here."""
+
+    id: int
+    received_at: datetime
+    provider: str
+    sender: str
+    subject: str
+    alert_id: int | None
+    user: str | None
+    outcome: str = Field(description="`acted`, `refused` or `ignored`; empty while it is being worked on.")
+    reason: str
+
+
+class MailReplyFilters(PageQuery):
+    outcome: Literal["acted", "refused", "ignored"] | None = None
+    alert_id: Number | None = None
+    sender: str | None = None
+
+
+@routes.get("", Action.ADMINISTER, answers=Page[MailReplyShape], summary="Answers by mail, newest first")
+def list_mail_replies(request: HttpRequest, query: Query[MailReplyFilters]) -> dict[str, Any]:
+    rows = MailReply.objects.select_related("user")
+    for name in ("outcome", "alert_id"):
+        if (value := getattr(query, name)) is not None:
+            rows = rows.filter(**{name: value})
+    if query.sender is not None:
+        rows = rows.filter(sender__iexact=query.sender)
+    return page(rows, query, _show, newest_first=True)
+
+
+@routes.get("/{int:id}", Action.ADMINISTER, answers=MailReplyShape, summary="One of them")
+def get_mail_reply(request: HttpRequest, id: Number) -> dict[str, Any]:
+    return _show([find(MailReply.objects.select_related("user"), str(id), what="answer by mail")])[0]
+
+
+def _show(rows: Sequence[MailReply]) -> list[dict[str, Any]]:
+    names = ("id", "received_at", "sender", "subject", "alert_id", "outcome", "reason")
+    return [
+        {
+            **{name: getattr(row, name) for name in names},
+            "provider": row.provider_name,
+            "user": row.user.username if row.user else None,
+        }
+        for row in rows
+    ]

@@ -1,0 +1,81 @@
+"""Notifications: who was told what about which alert, by which way, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework import address_masking
+from tocsin.api.framework.auth import caller
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_by_uuid, find_named
+from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.notify.models import Notification
+from tocsin.notify.states import Purpose
+from tocsin.people.models import User
+
+routes = Routes("notifications")
+
+
+class NotificationShape(BaseModel):
+    """One message to one person, or group contact, about one alert. What became of it is its deliveries'."""
+
+    id: UUID
+    alert_id: int | None
+    user: str | None
+    group_contact: str | None
+    purpose: Purpose
+    channel: str
+    label: str
+    address: str = Field(description="Masked for whoever may not see it.")
+    reason: str
+    created_at: datetime
+
+
+class NotificationFilters(PageQuery):
+    alert_id: Number | None = None
+    user: str | None = None
+    purpose: Purpose | None = None
+    channel: str | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[NotificationShape], summary="Notifications, newest first")
+def list_notifications(request: HttpRequest, query: Query[NotificationFilters]) -> dict[str, Any]:
+    rows = Notification.objects.select_related("user", "group_contact")
+    for name in ("alert_id", "purpose", "channel"):
+        if (value := getattr(query, name)) is not None:
+            rows = rows.filter(**{name: value})
+    if query.user is not None:
+        rows = rows.filter(user=find_named(User.objects.all(), query.user, what="user", field="user", by="username"))
+    return page(rows, query, _shown_to(request), newest_first=True)
+
+
+@routes.get("/{id}", Action.SEE, answers=NotificationShape, summary="One notification")
+def get_notification(request: HttpRequest, id: str) -> dict[str, Any]:
+    rows = Notification.objects.select_related("user", "group_contact")
+    return _shown_to(request)([find_by_uuid(rows, id, what="notification")])[0]
+
+
+def _shown_to(request: HttpRequest) -> Callable[[Sequence[Notification]], list[dict[str, Any]]]:
+    viewer = caller(request).viewer
+    names = ("id", "alert_id", "purpose", "channel", "label", "reason", "created_at")
+
+    def show(rows: Sequence[Notification]) -> list[dict[str, Any]]:
+        return [
+            {
+                **{name: getattr(row, name) for name in names},
+                "user": row.user.username if row.user else None,
+                "group_contact": row.group_contact.label if row.group_contact else None,
+                "address": address_masking.address(viewer, row.channel, row.address, row.user_id, row.group_contact),
+            }
+            for row in rows
+        ]
+
+    return show

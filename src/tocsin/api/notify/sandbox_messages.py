@@ -1,0 +1,83 @@
+"""The sandbox: what would have been sent on channels that have no provider. Nothing left the machine.
+
+A message holds the reader's own links, which act for them: only an administrator sees those of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import Caller, caller
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find, find_named
+from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.notify.models import SandboxMessage
+from tocsin.people.models import User
+
+routes = Routes("sandbox-messages")
+
+
+class SandboxShape(BaseModel):
+    """One message, as its channel rendered it."""
+
+    id: int
+    at: datetime
+    delivery_id: UUID
+    alert_id: int | None
+    user: str | None
+    channel: str
+    address: str
+    content: dict[str, Any]
+
+
+class SandboxFilters(PageQuery):
+    alert_id: Number | None = None
+    user: str | None = None
+    channel: str | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[SandboxShape], summary="What would have been sent, newest first")
+def list_messages(request: HttpRequest, query: Query[SandboxFilters]) -> dict[str, Any]:
+    """Your own messages; an administrator sees all."""
+    rows = _visible(caller(request))
+    for name in ("alert_id", "channel"):
+        if (value := getattr(query, name)) is not None:
+            rows = rows.filter(**{name: value})
+    if query.user is not None:
+        rows = rows.filter(user=find_named(User.objects.all(), query.user, what="user", field="user", by="username"))
+    return page(rows, query, _show, newest_first=True)
+
+
+@routes.get("/{int:id}", Action.SEE, answers=SandboxShape, summary="One of them")
+def get_message(request: HttpRequest, id: int) -> dict[str, Any]:
+    return _show([find(_visible(caller(request)), str(id), what="sandbox message")])[0]
+
+
+def _visible(who: Caller) -> QuerySet[SandboxMessage]:
+    rows = SandboxMessage.objects.select_related("user")
+    return rows if who.is_admin else rows.filter(user=who.user)
+
+
+def _show(rows: Sequence[SandboxMessage]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": row.pk,
+            "at": row.at,
+            "delivery_id": row.delivery,
+            "alert_id": row.alert_id,
+            "user": row.user.username if row.user else None,
+            "channel": row.channel,
+            "address": row.address,
+            "content": row.content,
+        }
+        for row in rows
+    ]

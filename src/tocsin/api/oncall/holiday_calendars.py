@@ -1,0 +1,78 @@
+"""Holiday calendars: the holidays of a country or region, and days of one's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import Caller, changer
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_named
+from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.oncall.changes import commands
+from tocsin.oncall.models import HolidayCalendar
+from tocsin.people.models import Group
+
+routes = Routes("holiday-calendars")
+
+EXAMPLE = {
+    "name": "Zurich",
+    "country": "CH",
+    "region": "ZH",
+    "days": [{"date": "12-24", "name": "Christmas Eve"}],
+}
+
+
+class HolidayCalendarFilters(PageQuery):
+    name: str | None = None
+    group: str | None = None
+    country: str | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Holiday calendars")
+def list_holiday_calendars(request: HttpRequest, query: Query[HolidayCalendarFilters]) -> dict[str, Any]:
+    rows = _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.country is not None:
+        rows = rows.filter(country__iexact=query.country)
+    if query.group is not None:
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+    return page(rows, query, lambda found: [_show(calendar) for calendar in found])
+
+
+def _rows() -> QuerySet[HolidayCalendar]:
+    return HolidayCalendar.objects.select_related("group")
+
+
+def _show(calendar: HolidayCalendar, _who: Caller | None = None) -> dict[str, Any]:
+    return {"id": calendar.pk, **commands.holiday_calendar_spec(calendar)}
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: HolidayCalendar | None) -> HolidayCalendar:
+    return commands.save_holiday_calendar(spec, existing=existing, actor=changer(caller), now=caller.now)
+
+
+def _delete(calendar: HolidayCalendar, actor: Actor, who: Caller) -> None:
+    commands.delete_holiday_calendar(calendar, actor=actor, now=who.now)
+
+
+HOLIDAY_CALENDARS = ConfigNoun(
+    routes=routes,
+    what="holiday calendar",
+    action=Action.TEAMS,
+    rows=_rows,
+    spec_of=commands.holiday_calendar_spec,
+    show=_show,
+    save=_save,
+    delete=_delete,
+    owner=lambda calendar: calendar.group_id,
+    example=EXAMPLE,
+)
+register(HOLIDAY_CALENDARS)

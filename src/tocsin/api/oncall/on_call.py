@@ -1,0 +1,232 @@
+"""Who is on call in a group: at a moment, over a range as a timeline, and what is wrong with who will be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import caller
+from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.api.people.groups import GROUPS, routes
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import coverage_checks, final_schedule
+from tocsin.oncall.calculation.coverage_checks import Finding, Kind
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.operate.coverage import coverage
+from tocsin.people.member_roles import MemberRole
+from tocsin.people.models import Group, User
+
+LONGEST = timedelta(days=400)
+_USUAL = timedelta(days=14)
+
+
+class OnCallShape(BaseModel):
+    """One person on call. `since` and `until` are null where no end is known."""
+
+    role: MemberRole
+    user: str
+    since: datetime | None
+    until: datetime | None
+    reason: str
+    reasons: list[str] = Field(description="How it came to that: the shift, the override, who covers for whom.")
+    absent: bool = Field(description="Out of office, and nobody covers: still paged.")
+    schedule: str | None
+    shift: str | None
+    layer: int | None
+    override_id: int | None
+
+
+class OnCallAnswer(BaseModel):
+    """Who is on call: roles in order, users in the order in which they would be called."""
+
+    at: datetime
+    on_call: list[OnCallShape]
+
+
+class ShiftShape(BaseModel):
+    """A stretch of a shift within the range; `hidden_by` says what goes before it, and is null where it counts."""
+
+    schedule: str
+    shift: str
+    layer: int
+    role: MemberRole
+    user: str
+    since: datetime
+    until: datetime
+    hidden_by: str | None
+
+
+class GapShape(BaseModel):
+    """Nobody has the role, within the range."""
+
+    role: MemberRole
+    since: datetime
+    until: datetime
+
+
+class TimelineAnswer(BaseModel):
+    """Who is on call from when to when: what `on-call` answers at each moment. A stretch may reach over the range."""
+
+    since: datetime
+    until: datetime
+    segments: list[OnCallShape]
+    shifts: list[ShiftShape]
+    gaps: list[GapShape]
+
+
+class TroubleShape(BaseModel):
+    """One thing that is wrong, or, as a note, may be meant so; `times` in all, first from `since` to `until`."""
+
+    kind: Kind
+    note: bool
+    text: str
+    since: datetime | None
+    until: datetime | None
+    times: int
+    role: MemberRole | None
+    user: str | None
+    schedule: str | None
+    shift: str | None
+
+
+class CoverageAnswer(BaseModel):
+    """What is wrong with who will be on call, the gravest first."""
+
+    since: datetime
+    until: datetime
+    findings: list[TroubleShape]
+
+
+class RangeQuery(Schema):
+    """From when to when."""
+
+    since: ScheduleMoment | None = Field(default=None, alias="from", description="Now, where it is not given.")
+    until: ScheduleMoment | None = Field(default=None, alias="to")
+
+
+@routes.get("/{id}/on-call", Action.SEE, answers=OnCallAnswer, summary="Who is on call in it, now or `at` a moment")
+def on_call(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
+    group, moment = GROUPS.find(id), at or caller(request).now
+    people = final_schedule.on_call(_plan(group, moment), moment)
+    names = _usernames(person.user_id for person in people)
+    return {"at": moment, "on_call": [_person(person, names) for person in people]}
+
+
+@routes.get(
+    "/{id}/timeline",
+    Action.SEE,
+    answers=TimelineAnswer,
+    summary="Who is on call in it `from` a moment `to` another: the next 14 days, or 400 at most",
+)
+def timeline(request: HttpRequest, id: str, query: Query[RangeQuery]) -> dict[str, Any]:
+    group = GROUPS.find(id)
+    begin, end = span_of(query, caller(request).now)
+    return show_timeline(_plan(group, begin), begin, end)
+
+
+def span_of(query: RangeQuery, now: datetime) -> tuple[datetime, datetime]:
+    """From when to when a timeline is asked for. Raises Rejected."""
+    return _range(query.since, query.until, now, _USUAL)
+
+
+def show_timeline(plan: GroupPlan, begin: datetime, end: datetime) -> dict[str, Any]:
+    """A timeline in the shape of `TimelineAnswer`."""
+    drawn = final_schedule.timeline(plan, begin, end)
+    names = _usernames({person.user_id for person in drawn.segments} | {bar.user_id for bar in drawn.bars})
+    return {
+        "since": begin,
+        "until": end,
+        "segments": [_person(person, names) for person in drawn.segments],
+        "shifts": [
+            {
+                "schedule": bar.schedule,
+                "shift": bar.shift,
+                "layer": bar.layer,
+                "role": bar.role,
+                "user": names.get(bar.user_id, bar.name),
+                "since": bar.since,
+                "until": bar.until,
+                "hidden_by": bar.hidden_by or None,
+            }
+            for bar in drawn.bars
+        ],
+        "gaps": [{"role": gap.role, "since": gap.since, "until": gap.until} for gap in drawn.gaps],
+    }
+
+
+@routes.get(
+    "/{id}/coverage",
+    Action.SEE,
+    answers=CoverageAnswer,
+    summary="What is wrong with who will be on call: gaps, people gone, away or unreachable; 60 days, or up to `to`",
+)
+def group_coverage(request: HttpRequest, id: str, query: Query[RangeQuery]) -> dict[str, Any]:
+    group = GROUPS.find(id)
+    begin, end = _range(query.since, query.until, caller(request).now, coverage_checks.AHEAD)
+    with database.transaction() as connection:
+        found = coverage.of_groups(connection, [group.pk], begin, end - begin)
+    _plan_of_group, findings = found[group.pk]
+    names = _usernames(finding.user_id for finding in findings if finding.user_id)
+    return {"since": begin, "until": end, "findings": [_finding(finding, names) for finding in findings]}
+
+
+def _plan(group: Group, since: datetime) -> GroupPlan:
+    with database.transaction() as connection:
+        plan = loader.plan(connection, group.pk, since)
+    return plan or GroupPlan(group.pk, group.name)
+
+
+def _range(
+    since: datetime | None, until: datetime | None, now: datetime, usual: timedelta
+) -> tuple[datetime, datetime]:
+    begin = since or now
+    end = until or begin + usual
+    if end <= begin:
+        raise Rejected("invalid", "to: is not after from.", "to")
+    if end - begin > LONGEST:
+        raise Rejected("invalid", f"to: is more than {LONGEST.days} days after from.", "to")
+    return begin, end
+
+
+def _usernames(users: Iterable[int]) -> dict[int, str]:
+    return dict(User.objects.filter(pk__in=set(users)).values_list("pk", "username"))
+
+
+def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
+    return {
+        "role": person.role,
+        "user": names[person.user_id],
+        "since": person.since,
+        "until": person.until,
+        "reason": person.reason,
+        "reasons": list(person.reasons),
+        "absent": person.is_absent,
+        "schedule": person.schedule or None,
+        "shift": person.shift or None,
+        "layer": person.layer,
+        "override_id": person.override_id,
+    }
+
+
+def _finding(finding: Finding, names: Mapping[int, str]) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "note": finding.kind.is_note,
+        "text": finding.text,
+        "since": finding.since,
+        "until": finding.until,
+        "times": finding.times,
+        "role": finding.role,
+        "user": names.get(finding.user_id) if finding.user_id else None,
+        "schedule": finding.schedule or None,
+        "shift": finding.shift or None,
+    }

@@ -1,0 +1,139 @@
+"""Out of office: when users are away, and who covers. Everybody changes their own, an administrator everybody's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Body, Query
+
+from tocsin.access.roles import Action
+from tocsin.api.framework import etags
+from tocsin.api.framework.auth import Caller, caller, changer, forbidden
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import Moment, find, find_named
+from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.resources import Spec
+from tocsin.core.config import config_version
+from tocsin.core.errors import Rejected
+from tocsin.oncall.changes import cover_notices
+from tocsin.people.changes import out_of_office
+from tocsin.people.models import OutOfOffice, User
+
+routes = Routes("out-of-office")
+
+EXAMPLE = {
+    "from": "2026-12-24T12:00",
+    "to": "2027-01-04T08:00",
+    "cover": "bob",
+    "covers": {"Network": "carol"},
+    "note": "Holidays",
+}
+_EXTRA = {"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}}
+_SHOWN_ONLY = ("id", "user", "group")
+
+
+class AbsenceFilters(PageQuery):
+    user: str | None = None
+    at: Moment | None = None
+    past: bool = False
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Absences that are not over; with `past=true` all")
+def list_absences(request: HttpRequest, query: Query[AbsenceFilters]) -> dict[str, Any]:
+    rows = out_of_office.rows()
+    if query.user is not None:
+        rows = rows.filter(user=_user(query.user))
+    if query.at is not None:
+        rows = rows.filter(starts_at__lte=query.at, ends_at__gt=query.at)
+    elif not query.past:
+        rows = rows.filter(ends_at__gt=caller(request).now)
+    return page(rows, query, lambda found: [_show(absence) for absence in found])
+
+
+@routes.get("/{int:id}", Action.SEE, summary="One absence", tagged=True)
+def get_absence(request: HttpRequest, response: HttpResponse, id: Number) -> dict[str, Any]:
+    return _tagged(_find(id), response)
+
+
+@routes.post("", Action.OWN, status=201, summary="Be away, or as an administrator `user`", extra=_EXTRA)
+def create_absence(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    who = caller(request)
+    user = who.user if body.get("user") is None else _named(body["user"])
+    return _show(_save(user, body, None, who))
+
+
+@routes.put("/{int:id}", Action.OWN, summary="Make it what the body says", extra=_EXTRA, tagged=True)
+def replace_absence(
+    request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
+) -> dict[str, Any]:
+    with config_version.alone():
+        return _tagged(_save_existing(_find_meant(request, id), body, caller(request)), response)
+
+
+@routes.patch(
+    "/{int:id}", Action.OWN, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
+)
+def change_absence(
+    request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
+) -> dict[str, Any]:
+    with config_version.alone():
+        absence = _find_meant(request, id)
+        body = {**out_of_office.nested_spec(absence), **body}
+        return _tagged(_save_existing(absence, body, caller(request)), response)
+
+
+@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Take it away", tagged=True)
+def delete_absence(request: HttpRequest, id: Number) -> None:
+    who = caller(request)
+    with config_version.alone():
+        cover_notices.delete_absence(_find_meant(request, id), actor=changer(who), now=who.now)
+
+
+def _find_meant(request: HttpRequest, number: int) -> OutOfOffice:
+    """One that the caller may change, in the state that the request means."""
+    absence = _find(number)
+    _require_own(caller(request), absence.user)
+    etags.check(request, out_of_office.absence_spec(absence), "out_of_office", absence.pk)
+    return absence
+
+
+def _tagged(absence: OutOfOffice, response: HttpResponse) -> dict[str, Any]:
+    etags.tag(response, out_of_office.absence_spec(absence))
+    return _show(absence)
+
+
+def _save_existing(absence: OutOfOffice, body: Spec, who: Caller) -> OutOfOffice:
+    if body.get("user") is not None and _named(body["user"]) != absence.user:
+        raise Rejected("invalid", "An absence stays with its user; add one to the other instead.", "user")
+    return _save(absence.user, body, absence, who)
+
+
+def _save(user: User, body: Spec, existing: OutOfOffice | None, who: Caller) -> OutOfOffice:
+    _require_own(who, user)
+    spec = {name: value for name, value in body.items() if name not in _SHOWN_ONLY}
+    saved = cover_notices.save_absence(user, spec, existing=existing, actor=changer(who), now=who.now)
+    return out_of_office.rows().get(pk=saved.pk)
+
+
+def _require_own(who: Caller, user: User) -> None:
+    if user != who.user and not who.is_admin:
+        raise forbidden(who, Action.ADMINISTER)
+
+
+def _find(number: int) -> OutOfOffice:
+    return find(out_of_office.rows(), str(number), what="absence")
+
+
+def _user(name: str) -> User:
+    return find_named(User.objects.all(), name, what="user", field="user", by="username")
+
+
+def _named(name: object) -> User:
+    if not isinstance(name, str):
+        raise Rejected("invalid", "user: must be a user's name.", "user")
+    return _user(name)
+
+
+def _show(absence: OutOfOffice) -> dict[str, Any]:
+    return {"id": absence.pk, **out_of_office.absence_spec(absence)}

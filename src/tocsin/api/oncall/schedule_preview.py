@@ -1,0 +1,39 @@
+"""What a schedule would do before it is saved: its group's timeline, drawn by the code that decides who is paged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Body, Query
+from pydantic import Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import caller
+from tocsin.api.oncall.on_call import RangeQuery, TimelineAnswer, show_timeline, span_of
+from tocsin.api.oncall.schedules import EXAMPLE, SCHEDULES
+from tocsin.api.people.groups import GROUPS, routes
+from tocsin.oncall.changes import schedule_preview
+
+
+class TryQuery(RangeQuery):
+    """Over which range, and instead of which schedule."""
+
+    existing: str | None = Field(default=None, description="The schedule that it would change, by number or name.")
+
+
+@routes.post(
+    "/{id}/timeline",
+    Action.TEAMS,
+    answers=TimelineAnswer,
+    summary="The same with a schedule as the body has it, before it is saved; saves nothing",
+    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+)
+def try_schedule(request: HttpRequest, id: str, body: Body[dict[str, Any]], query: Query[TryQuery]) -> dict[str, Any]:
+    who = caller(request)
+    group = GROUPS.find_own(id, who, Action.TEAMS)
+    begin, end = span_of(query, who.now)
+    existing = SCHEDULES.find_own(query.existing, who, Action.TEAMS) if query.existing is not None else None
+    spec = {name: value for name, value in body.items() if name not in SCHEDULES.shown_only}
+    plan = schedule_preview.plan_with({**spec, "group": group.name}, existing=existing, now=min(begin, who.now))
+    return show_timeline(plan, begin, end)

@@ -1,0 +1,112 @@
+"""Schedules: the shifts of a group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import Caller, changer
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_named
+from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.oncall.changes import commands, overrides
+from tocsin.oncall.models import Schedule
+from tocsin.people.models import Group
+
+routes = Routes("schedules")
+
+EXAMPLE = {
+    "name": "Service Desk 24x7",
+    "group": "Service Desk",
+    "time_zone": "Europe/Zurich",
+    "shifts": [
+        {
+            "name": "Weekly",
+            "rotate": {
+                "every": "1w",
+                "at": "09:00",
+                "on": "monday",
+                "users": ["alice", "bob"],
+                "roles": ["primary", "secondary"],
+            },
+            "start": "2026-01-05",
+        }
+    ],
+}
+
+
+class ScheduleFilters(PageQuery):
+    name: str | None = None
+    group: str | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Schedules")
+def list_schedules(request: HttpRequest, query: Query[ScheduleFilters]) -> dict[str, Any]:
+    rows = _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.group is not None:
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+
+    def show(found: list[Schedule]) -> list[dict[str, Any]]:
+        names, calendars = commands.user_names(found), commands.calendar_names()
+        return [
+            {"id": schedule.pk, **commands.schedule_spec(schedule, names, calendars=calendars)} for schedule in found
+        ]
+
+    return page(rows, query, lambda found: show(list(found)))
+
+
+@routes.get("/{id}/imports", Action.SEE, summary="What was last read of the calendars that its shifts come from")
+def schedule_imports(request: HttpRequest, id: str) -> dict[str, Any]:
+    schedule = SCHEDULES.find(id)
+    return {
+        "items": [
+            {
+                "shift": row.shift,
+                "read_at": row.read_at,
+                "due_at": row.due_at,
+                "error": row.error or None,
+                "unknown": row.unknown,
+                "turns": len(row.spans),
+            }
+            for row in schedule.imports.all()
+        ]
+    }
+
+
+def _rows() -> QuerySet[Schedule]:
+    return Schedule.objects.select_related("group").prefetch_related(overrides.prefetched())
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: Schedule | None) -> Schedule:
+    return commands.save_schedule(spec, existing=existing, actor=changer(caller), now=caller.now)
+
+
+def _delete(schedule: Schedule, actor: Actor, who: Caller) -> None:
+    commands.delete_schedule(schedule, actor=actor, now=who.now)
+
+
+SCHEDULES = ConfigNoun(
+    routes=routes,
+    what="schedule",
+    action=Action.TEAMS,
+    rows=_rows,
+    # Overrides that a change does not name stay.
+    spec_of=commands.spec_without_overrides,
+    show=lambda schedule, _who: {"id": schedule.pk, **commands.schedule_spec(schedule)},
+    save=_save,
+    delete=_delete,
+    owner=lambda schedule: schedule.group_id,
+    example=EXAMPLE,
+    without={"overrides": []},
+    # A body with overrides takes the place of those that there are.
+    state_of=commands.schedule_state,
+)
+register(SCHEDULES)

@@ -1,0 +1,80 @@
+"""Support hours: named sets of weekly windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import Caller, changer
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_named
+from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.oncall.changes import commands
+from tocsin.oncall.models import SupportHours
+from tocsin.people.models import Group
+
+routes = Routes("support-hours")
+
+EXAMPLE = {
+    "name": "Office hours",
+    "time_zone": "Europe/Zurich",
+    "windows": [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}],
+}
+
+
+class SupportHoursFilters(PageQuery):
+    name: str | None = None
+    group: str | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Support hours")
+def list_support_hours(request: HttpRequest, query: Query[SupportHoursFilters]) -> dict[str, Any]:
+    rows = _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.group is not None:
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+
+    def show(found: list[SupportHours]) -> list[dict[str, Any]]:
+        calendars = commands.calendar_names()
+        return [{"id": hours.pk, **commands.support_hours_spec(hours, calendars)} for hours in found]
+
+    return page(rows, query, lambda found: show(list(found)))
+
+
+def _rows() -> QuerySet[SupportHours]:
+    return SupportHours.objects.select_related("group")
+
+
+def _show(hours: SupportHours, _who: Caller | None = None) -> dict[str, Any]:
+    return {"id": hours.pk, **commands.support_hours_spec(hours)}
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: SupportHours | None) -> SupportHours:
+    return commands.save_support_hours(spec, existing=existing, actor=changer(caller), now=caller.now)
+
+
+def _delete(hours: SupportHours, actor: Actor, who: Caller) -> None:
+    commands.delete_support_hours(hours, actor=actor, now=who.now)
+
+
+SUPPORT_HOURS = ConfigNoun(
+    routes=routes,
+    what="set of support hours",
+    recorded_as="support_hours",
+    action=Action.TEAMS,
+    rows=_rows,
+    spec_of=commands.support_hours_spec,
+    show=_show,
+    save=_save,
+    delete=_delete,
+    owner=lambda hours: hours.group_id,
+    example=EXAMPLE,
+)
+register(SUPPORT_HOURS)

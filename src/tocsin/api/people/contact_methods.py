@@ -1,0 +1,209 @@
+"""Contact methods: everybody changes their own, an administrator everybody's; addresses of others may be masked."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from ninja import Body, Query
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework import etags
+from tocsin.api.framework.auth import Caller, caller, changer, forbidden
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find, find_named
+from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.resources import Spec
+from tocsin.core.config import config_version
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.notify.enqueue import contact_tests
+from tocsin.notify.inbound import verification
+from tocsin.people.changes import users
+from tocsin.people.models import ContactMethod, User
+
+routes = Routes("contact-methods")
+
+EXAMPLE = {"label": "Phone-Official-Mobile", "channel": "voice", "address": "+41790000001", "wait": "3m"}
+_EXTRA = {"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}}
+
+
+class ContactMethodFilters(PageQuery):
+    user: str | None = None
+    channel: str | None = None
+    label: str | None = None
+    enabled: bool | None = Field(default=None, description="Whether it is in use.")
+
+
+class CodeShape(BaseModel):
+    """The six digits."""
+
+    code: str
+
+
+class QueuedTestShape(BaseModel):
+    """A test that was queued."""
+
+    notification_id: UUID
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Contact methods")
+def list_contact_methods(request: HttpRequest, query: Query[ContactMethodFilters]) -> dict[str, Any]:
+    who, rows = caller(request), _rows()
+    if query.user is not None:
+        rows = rows.filter(user=_user(query.user))
+    if query.channel is not None:
+        rows = rows.filter(channel=query.channel)
+    if query.label is not None:
+        rows = rows.filter(label__iexact=query.label)
+    if query.enabled is not None:
+        rows = rows.filter(is_enabled=query.enabled)
+    return page(rows, query, lambda found: [_show(method, who) for method in found])
+
+
+@routes.get("/{int:id}", Action.SEE, summary="One contact method", tagged=True)
+def get_contact_method(request: HttpRequest, response: HttpResponse, id: Number) -> dict[str, Any]:
+    return _tagged(_find(id), caller(request), response)
+
+
+@routes.post("", Action.OWN, status=201, summary="Add one of yours, or as an administrator of `user`", extra=_EXTRA)
+def create_contact_method(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    who = caller(request)
+    user = who.user if body.get("user") is None else _named(body["user"])
+    return _show(_save(user, body, None, who), who)
+
+
+@routes.put("/{int:id}", Action.OWN, summary="Make it what the body says", extra=_EXTRA, tagged=True)
+def replace_contact_method(
+    request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
+) -> dict[str, Any]:
+    who = caller(request)
+    with config_version.alone():
+        return _tagged(_save_existing(_find_meant(request, id), body, who), who, response)
+
+
+@routes.patch(
+    "/{int:id}", Action.OWN, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
+)
+def change_contact_method(
+    request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
+) -> dict[str, Any]:
+    who = caller(request)
+    with config_version.alone():
+        method = _find_meant(request, id)
+        return _tagged(_save_existing(method, {**users.contact_method_spec(method), **body}, who), who, response)
+
+
+@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Delete it", tagged=True)
+def delete_contact_method(request: HttpRequest, id: Number) -> None:
+    who = caller(request)
+    with config_version.alone():
+        users.delete_contact_method(_find_meant(request, id), actor=changer(who), now=who.now)
+
+
+@routes.post(
+    "/{int:id}/test",
+    Action.OWN,
+    status=202,
+    answers=QueuedTestShape,
+    summary="Send a test by it, and see in `deliveries?notification_id=` what becomes of it",
+)
+def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
+    who, method = caller(request), _find(id)
+    _require_own(who, method.user)
+    with database.transaction() as connection:
+        sent = contact_tests.queue_test(connection, method.user_id, method.pk, who.now)
+        database.hint(connection, "outbox")
+    return {"notification_id": sent}
+
+
+@routes.post(
+    "/{int:id}/send-code",
+    Action.OWN,
+    status=202,
+    answers=QueuedTestShape,
+    summary="Send a code to one of yours, to confirm it",
+)
+def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:
+    """What you enter yourself is used only after its code came back; what an administrator entered is used at once."""
+    who, method = caller(request), _find(id)
+    _require_same(who, method.user)
+    return {"notification_id": verification.send_code(method, now=who.now)}
+
+
+@routes.post(
+    "/{int:id}/confirm",
+    Action.OWN,
+    summary="Confirm one of yours by the code that was sent to it",
+    extra={"requestBody": {"content": {"application/json": {"example": {"code": "123456"}}}}},
+)
+def confirm_contact_method(request: HttpRequest, id: Number, body: CodeShape) -> dict[str, Any]:
+    who, method = caller(request), _find(id)
+    _require_same(who, method.user)
+    verification.confirm(method, body.code, actor=changer(who), now=who.now)
+    return _show(_find(id), who)
+
+
+def _find_meant(request: HttpRequest, number: int) -> ContactMethod:
+    """One that the caller may change, in the state that the request means."""
+    method = _find(number)
+    _require_own(caller(request), method.user)
+    # Its user's entries are those of their ways too.
+    etags.check(request, users.contact_method_spec(method), "user", method.user_id)
+    return method
+
+
+def _tagged(method: ContactMethod, who: Caller, response: HttpResponse) -> dict[str, Any]:
+    etags.tag(response, users.contact_method_spec(method))
+    return _show(method, who)
+
+
+def _save_existing(method: ContactMethod, body: Spec, who: Caller) -> ContactMethod:
+    if body.get("user") is not None and _named(body["user"]) != method.user:
+        raise Rejected("invalid", "A contact method stays with its user; add one to the other instead.", "user")
+    return _save(method.user, body, method, who)
+
+
+def _save(user: User, body: Spec, existing: ContactMethod | None, who: Caller) -> ContactMethod:
+    _require_own(who, user)
+    spec = {name: value for name, value in body.items() if name not in ("id", "user", "verified_at", "awaits_code")}
+    method = users.save_contact_method(user, spec, existing=existing, actor=changer(who), now=who.now)
+    return _find(method.pk)
+
+
+def _require_same(who: Caller, user: User) -> None:
+    if user != who.user:
+        raise Rejected("not_found", "This is not one of your contact methods.")
+
+
+def _require_own(who: Caller, user: User) -> None:
+    if user != who.user and not who.is_admin:
+        raise forbidden(who, Action.ADMINISTER)
+
+
+def _rows() -> QuerySet[ContactMethod]:
+    return ContactMethod.objects.select_related("user")
+
+
+def _find(number: int) -> ContactMethod:
+    return find(_rows(), str(number), what="contact method")
+
+
+def _user(name: str) -> User:
+    return find_named(User.objects.all(), name, what="user", field="user", by="username")
+
+
+def _named(name: object) -> User:
+    if not isinstance(name, str):
+        raise Rejected("invalid", "user: must be a user's name.", "user")
+    return _user(name)
+
+
+def _show(method: ContactMethod, who: Caller) -> dict[str, Any]:
+    spec = users.contact_method_spec(method)
+    spec["address"] = who.viewer.address(method.user_id, method.channel, method.address)
+    more = {"verified_at": method.verified_at, "awaits_code": method.awaits_code}
+    return {"id": method.pk, "user": method.user.username, **spec, **more}

@@ -1,0 +1,124 @@
+"""Groups. Who is on call in one: `on_call`."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel, Field
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import Caller, caller, changer
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_named
+from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.notify.enqueue import contact_tests
+from tocsin.people.changes import groups as commands
+from tocsin.people.models import Group, User
+
+routes = Routes("groups")
+
+EXAMPLE = {
+    "name": "Night Desk",
+    "time_zone": "Europe/Zurich",
+    "members": [{"user": "alice", "roles": ["primary"]}],
+}
+
+
+class QueuedTestShape(BaseModel):
+    """A test that was queued."""
+
+    notification_id: UUID
+
+
+class GroupFilters(PageQuery):
+    name: str | None = None
+    member: str | None = Field(default=None, description="A user's name: the groups that they are in.")
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Groups")
+def list_groups(request: HttpRequest, query: Query[GroupFilters]) -> dict[str, Any]:
+    who, rows = caller(request), _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.member is not None:
+        user = find_named(User.objects.all(), query.member, what="user", field="member", by="username")
+        rows = rows.filter(memberships__user=user)
+    return page(rows, query, lambda found: [_show(group, who) for group in found])
+
+
+@routes.post(
+    "/{id}/contacts/{label}/test",
+    Action.TEAMS,
+    status=202,
+    answers=QueuedTestShape,
+    summary="Send a test to a contact of the group, and see in `deliveries?notification_id=` what becomes of it",
+)
+def test_group_contact(request: HttpRequest, id: str, label: str) -> dict[str, Any]:
+    who = caller(request)
+    group = GROUPS.find_own(id, who, Action.TEAMS)
+    contact = group.contacts.filter(label__iexact=label).first()
+    if contact is None:
+        raise Rejected("not_found", f'There is no contact "{label}" in {group.name}.')
+    with database.transaction() as connection:
+        sent = contact_tests.queue_group_test(connection, who.user.pk, contact.pk, who.now)
+    return {"notification_id": sent}
+
+
+@routes.post(
+    "/{id}/members/{username}/show-addresses",
+    Action.OWN,
+    status=204,
+    answers=None,
+    summary="Let the group's members see a masked member's addresses: one's own, or as an administrator",
+)
+def show_member_addresses(request: HttpRequest, id: str, username: str) -> None:
+    who = caller(request)
+    group = GROUPS.find(id)
+    user = find_named(User.objects.all(), username, what="user", field="username", by="username")
+    if not who.viewer.sees_addresses_of(user.pk):
+        raise Rejected("forbidden", f"It takes {user.username} or an administrator.")
+    commands.show_addresses(group, user, actor=changer(who), now=who.now)
+
+
+def _rows() -> QuerySet[Group]:
+    return Group.objects.prefetch_related("memberships__user", "contacts")
+
+
+def _show(group: Group, who: Caller) -> dict[str, Any]:
+    spec = commands.group_spec(group)
+    for contact in spec.get("contacts", ()):
+        contact["address"] = who.viewer.group_address(group, contact["channel"], contact["address"])
+    masked = [m.user.username for m in group.memberships.all() if not m.shows_addresses]
+    return {"id": group.pk, **spec, "masked_members": masked}
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: Group | None) -> Group:
+    return commands.save_group(spec, existing=existing, actor=changer(caller), now=caller.now)
+
+
+def _delete(group: Group, actor: Actor, who: Caller) -> None:
+    commands.delete_group(group, actor=actor, now=who.now)
+
+
+GROUPS = ConfigNoun(
+    routes=routes,
+    what="group",
+    action=Action.TEAMS,
+    rows=_rows,
+    spec_of=commands.group_spec,
+    show=_show,
+    save=_save,
+    delete=_delete,
+    owner=lambda group: group.pk,
+    example=EXAMPLE,
+    shown_only=frozenset({"id", "masked_members"}),
+)
+register(GROUPS)

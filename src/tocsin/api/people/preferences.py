@@ -1,0 +1,55 @@
+"""What everybody says of themselves: the name to show, time zone, language and theme; their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.people.changes import preferences
+
+routes = Routes("preferences")
+
+EXAMPLE = {"time_zone": "Europe/Zurich", "language": "de", "theme": "dark"}
+
+
+class PreferencesAnswer(BaseModel):
+    """The caller's own."""
+
+    name: str
+    time_zone: str
+    #: Empty: as the browser asks.
+    language: str
+    #: Empty: as the system has it.
+    theme: str
+
+
+class PreferencesBody(Schema):
+    model_config = {"extra": "forbid"}
+
+    name: str | None = Field(default=None, description="The name to show; empty: the username.")
+    time_zone: str | None = Field(default=None, description="Such as Europe/Zurich.")
+    language: str | None = Field(default=None, description="en or de; empty: as the browser asks.")
+    theme: str | None = Field(default=None, description="light or dark; empty: as the system has it.")
+
+
+@routes.get("", Action.OWN, answers=PreferencesAnswer, summary="Your own name, time zone, language and theme")
+def get_preferences(request: HttpRequest) -> dict[str, Any]:
+    return preferences.spec_of(caller(request).user)
+
+
+@routes.patch(
+    "",
+    Action.OWN,
+    answers=PreferencesAnswer,
+    summary="Change the keys of the body of your own; the others stay, null takes one away",
+    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+)
+def change_preferences(request: HttpRequest, body: PreferencesBody) -> dict[str, Any]:
+    who, wanted = caller(request), body.model_dump(exclude_unset=True)
+    return preferences.spec_of(preferences.change(who.user, wanted, actor=changer(who), now=who.now))

@@ -1,0 +1,112 @@
+"""API tokens: everybody's own, and for an administrator all. A secret is shown once, in the answer that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access import tokens
+from tocsin.access.models import ApiToken
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import Caller, caller, changer, forbidden
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find, find_named
+from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.people.models import User
+
+routes = Routes("tokens")
+
+
+class TokenShape(BaseModel):
+    """A token without its secret; `prefix` is how that begins."""
+
+    id: int
+    user: str
+    name: str
+    prefix: str
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewTokenShape(TokenShape):
+    token: str = Field(description="The secret. It is never shown again.")
+
+
+class TokenFilters(PageQuery):
+    user: str | None = None
+    name: str | None = None
+    revoked: bool | None = None
+
+
+class NewTokenBody(Schema):
+    model_config = {"extra": "forbid"}
+
+    name: str = Field(max_length=1000, description="What it is for.")
+    user: str | None = Field(
+        default=None, description="Whose it is; else yours. Only an administrator makes those of others."
+    )
+
+
+@routes.get("", Action.OWN, answers=Page[TokenShape], summary="Your tokens; an administrator sees all")
+def list_tokens(request: HttpRequest, query: Query[TokenFilters]) -> dict[str, Any]:
+    rows = _visible(caller(request))
+    if query.user is not None:
+        rows = rows.filter(user=find_named(User.objects.all(), query.user, what="user", field="user", by="username"))
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.revoked is not None:
+        rows = rows.filter(revoked_at__isnull=not query.revoked)
+    return page(rows, query, _show)
+
+
+@routes.get("/{int:id}", Action.OWN, answers=TokenShape, summary="One token")
+def get_token(request: HttpRequest, id: Number) -> dict[str, Any]:
+    return _show([_find(caller(request), id)])[0]
+
+
+@routes.post(
+    "",
+    Action.OWN,
+    status=201,
+    answers=NewTokenShape,
+    summary="Make a token",
+    extra={"requestBody": {"content": {"application/json": {"example": {"name": "deploy script"}}}}},
+)
+def create_token(request: HttpRequest, body: NewTokenBody) -> dict[str, Any]:
+    who = caller(request)
+    owner = who.user
+    if body.user is not None:
+        owner = find_named(
+            User.objects.filter(is_active=True), body.user, what="active user", field="user", by="username"
+        )
+    if owner != who.user and not who.is_admin:
+        raise forbidden(who, Action.ADMINISTER)
+    made = tokens.create(owner, body.name, actor=changer(who), now=who.now)
+    return {**_show([made.token])[0], "token": made.secret}
+
+
+@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Revoke a token, at once and for good")
+def revoke_token(request: HttpRequest, id: Number) -> None:
+    who = caller(request)
+    tokens.revoke(_find(who, id), actor=changer(who), now=who.now)
+
+
+def _visible(who: Caller) -> QuerySet[ApiToken]:
+    rows = ApiToken.objects.select_related("user")
+    return rows if who.is_admin else rows.filter(user=who.user)
+
+
+def _find(who: Caller, number: int) -> ApiToken:
+    return find(_visible(who), str(number), what="token")
+
+
+def _show(rows: Sequence[ApiToken]) -> list[dict[str, Any]]:
+    names = ("id", "name", "prefix", "created_at", "last_used_at", "revoked_at")
+    return [{**{name: getattr(row, name) for name in names}, "user": row.user.username} for row in rows]

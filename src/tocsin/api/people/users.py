@@ -1,0 +1,118 @@
+"""Users: everybody sees who there is; addresses are masked for whoever may not see them; administrators change them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action, Role
+from tocsin.api.framework.auth import Caller, caller, changer
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find_named
+from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.core.errors import Rejected
+from tocsin.notify.enqueue import mfa_reset_notice
+from tocsin.people.changes import users
+from tocsin.people.models import Group, User
+
+routes = Routes("users")
+
+EXAMPLE = {
+    "username": "carol",
+    "name": "Carol Clark",
+    "email": "carol@example.org",
+    "role": "responder",
+    "time_zone": "Europe/Zurich",
+    "contact_methods": [{"label": "Email-Official", "channel": "email", "address": "carol@example.org"}],
+}
+
+
+class UserFilters(PageQuery):
+    username: str | None = None
+    email: str | None = None
+    role: Role | None = None
+    active: bool | None = None
+    group: str | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Users")
+def list_users(request: HttpRequest, query: Query[UserFilters]) -> dict[str, Any]:
+    who, rows = caller(request), _rows()
+    if query.username is not None:
+        rows = rows.filter(username__iexact=query.username)
+    if query.email is not None:
+        # Asking for an address must not tell it to whoever may not see it.
+        rows = rows.filter(email__iexact=query.email)
+        rows = rows.filter(pk__in=[user.pk for user in rows if who.viewer.sees_addresses_of(user.pk)])
+    if query.role is not None:
+        rows = rows.filter(role=query.role)
+    if query.active is not None:
+        rows = rows.filter(is_active=query.active)
+    if query.group is not None:
+        group = find_named(Group.objects.all(), query.group, what="group", field="group")
+        rows = rows.filter(memberships__group=group)
+    return page(rows, query, lambda found: [_show(user, who) for user in found])
+
+
+class TakenAwayShape(BaseModel):
+    #: `totp`, `webauthn` (passkeys and security keys), `recovery_codes`.
+    taken_away: list[str]
+
+
+@routes.post(
+    "/{id}/reset-second-factor",
+    Action.ADMINISTER,
+    answers=TakenAwayShape,
+    summary="For somebody who lost theirs: the password alone signs in, until another is set up",
+)
+def reset_second_factor(request: HttpRequest, id: str) -> dict[str, Any]:
+    who, user = caller(request), USERS.find(id)
+    return {"taken_away": mfa_reset_notice.take_away(user, actor=changer(who), now=who.now)}
+
+
+def _rows() -> QuerySet[User]:
+    return User.objects.prefetch_related("contact_methods")
+
+
+def _show(user: User, who: Caller) -> dict[str, Any]:
+    spec = users.user_spec(user)
+    if not who.viewer.sees_addresses_of(user.pk):
+        spec["email"] = who.viewer.address(user.pk, "email", user.email)
+        for method in spec["contact_methods"]:
+            method["address"] = who.viewer.address(user.pk, method["channel"], method["address"])
+    return {"id": user.pk, **spec}
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: User | None) -> User:
+    password = spec.get("password")
+    if password is not None and not isinstance(password, str):
+        raise Rejected("invalid", "password: must be text.", "password")
+    rest = {name: value for name, value in spec.items() if name != "password"}
+    return users.save_user(rest, existing=existing, actor=changer(caller), now=caller.now, password=password)
+
+
+def _delete(user: User, actor: Actor, who: Caller) -> None:
+    users.delete_user(user, actor=actor, now=who.now)
+
+
+USERS = ConfigNoun(
+    routes=routes,
+    what="user",
+    action=Action.ADMINISTER,
+    rows=_rows,
+    spec_of=users.user_spec,
+    show=_show,
+    save=_save,
+    delete=_delete,
+    owner=lambda _user: None,
+    example=EXAMPLE,
+    by="username",
+    without={"language": "", "contact_rules": {}},
+)
+register(USERS)

@@ -1,0 +1,273 @@
+"""Workflows: what they are, their runs with why each did or did not act, and trying one against an alert."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import Caller, caller, changer, require
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import find
+from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.core.errors import Rejected
+from tocsin.core.validation.object_reader import Spec as Reading
+from tocsin.people.models import Group
+from tocsin.workflows import commands
+from tocsin.workflows.definition import descriptions, templates
+from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.views import buttons, dry_run, health
+from tocsin.workflows.views.buttons import Story
+from tocsin.workflows.views.dry_run import Trial
+
+routes = Routes("workflows")
+
+EXAMPLE = {
+    "name": "Not acknowledged in 5 minutes",
+    "trigger": {"on": "unacknowledged", "for": "5m"},
+    "start": {"field": "priority", "operator": "one of", "value": ["critical", "high"]},
+    "actions": [
+        {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"], "subject": "Nobody answers: <subject>"},
+        {"do": "halo", "text": "Nobody has acknowledged this for 5 minutes."},
+    ],
+}
+
+
+class WorkflowFilters(PageQuery):
+    name: str | None = None
+    trigger: str | None = None
+    enabled: bool | None = None
+
+
+class RunFilters(PageQuery):
+    status: str | None = None
+    alert_id: int | None = None
+
+
+class RunShape(BaseModel):
+    """One look at one alert: why it acted or not, and what came of each action."""
+
+    id: int
+    workflow: str
+    alert_id: int
+    status: str
+    cause: str
+    reason: str
+    user: str | None
+    #: What was done: `at`, `said`, `failed`, `calls` as they stand now, `alert` that was opened.
+    steps: list[dict[str, Any]]
+    error: str
+    created_at: datetime
+    begun_at: datetime | None
+    due_at: datetime | None
+    ended_at: datetime | None
+
+
+class ForAlert(BaseModel):
+    alert: int
+
+
+class Draft(BaseModel):
+    """A workflow that need not be saved, and the alert to try it against."""
+
+    alert: int
+    workflow: dict[str, Any]
+
+
+class Moved(BaseModel):
+    #: Places down; negative: up.
+    by: int
+
+
+class TrialShape(BaseModel):
+    """What would happen. Nothing was written or sent."""
+
+    would_act: bool
+    verdict: str
+    #: Whether the alert, which is over, was looked at as it opened.
+    as_opened: bool
+    at: datetime | None
+    actions: list[dict[str, str]]
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Workflows")
+def list_workflows(request: HttpRequest, query: Query[WorkflowFilters]) -> dict[str, Any]:
+    """By number; `order` says in which order they go."""
+    rows = _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.trigger is not None:
+        rows = rows.filter(trigger=query.trigger)
+    if query.enabled is not None:
+        rows = rows.filter(is_enabled=query.enabled)
+    return page(rows, query, _show_many)
+
+
+@routes.get("/ready-made", Action.SEE, answers=list[dict[str, Any]], summary="Workflows that are ready to begin with")
+def list_ready_made(request: HttpRequest) -> list[dict[str, Any]]:
+    """Each `workflow` is a body for POST; name a policy, a call or a group in it where it needs one."""
+    return [
+        {"key": one.key, "about": one.about, "workflow": {"name": one.name, **one.spec}}
+        for one in templates.ready_made(has_halo=True)
+    ]
+
+
+@routes.post("/test", Action.ROUTING, answers=TrialShape, summary="Try a workflow that is not saved against an alert")
+def test_draft(request: HttpRequest, body: Draft) -> dict[str, Any]:
+    who = caller(request)
+    group = body.workflow.get("group")
+    owner = find(Group.objects.all(), str(group), what="group") if group else None
+    require(who, Action.ROUTING, owner.pk if owner else None)
+    wanted = {name: value for name, value in body.workflow.items() if name not in _BESIDE}
+    read = Reading(wanted)
+    plan = commands.read_definition(read)
+    read.finish()
+    name = str(body.workflow.get("name") or "The workflow")
+    return _trial(dry_run.against(plan, name, body.alert, who.now, owner=commands.owner_of(owner)))
+
+
+@routes.post("/{id}/test", Action.SEE, answers=TrialShape, summary="Try it against an alert: a dry run")
+def test_workflow(request: HttpRequest, id: str, body: ForAlert) -> dict[str, Any]:
+    return _trial(dry_run.of(WORKFLOWS.find(id), body.alert, caller(request).now))
+
+
+@routes.post("/{id}/move", Action.ROUTING, status=204, answers=None, summary="Move it in the order")
+def move(request: HttpRequest, id: str, body: Moved) -> None:
+    who = caller(request)
+    commands.move(WORKFLOWS.find_own(id, who, Action.ROUTING), body.by, actor=changer(who), now=who.now)
+
+
+@routes.get("/{id}/runs", Action.SEE, answers=Page[RunShape], summary="Its runs, newest first")
+def list_runs(request: HttpRequest, id: str, query: Query[RunFilters]) -> dict[str, Any]:
+    rows = Run.objects.filter(workflow=WORKFLOWS.find(id)).select_related("workflow")
+    if query.status is not None:
+        rows = rows.filter(status=query.status)
+    if query.alert_id is not None:
+        rows = rows.filter(alert=query.alert_id)
+    return page(rows, query, lambda found: [show_run(one) for one in buttons.stories(found)], newest_first=True)
+
+
+@routes.get("/{id}/runs/{int:run_id}", Action.SEE, answers=RunShape, summary="One run")
+def one_run(request: HttpRequest, id: str, run_id: int) -> dict[str, Any]:
+    return show_run(buttons.stories([_run(WORKFLOWS.find(id), run_id)])[0])
+
+
+@routes.post(
+    "/{id}/runs/{int:run_id}/try-again", Action.ROUTING, status=204, answers=None, summary="Try a stuck run again"
+)
+def try_again(request: HttpRequest, id: str, run_id: int) -> None:
+    who = caller(request)
+    row = WORKFLOWS.find_own(id, who, Action.ROUTING)
+    commands.try_again(_run(row, run_id), actor=changer(who), now=who.now)
+
+
+@routes.post("/{id}/runs/{int:run_id}/end", Action.ROUTING, status=204, answers=None, summary="End a run that waits")
+def end(request: HttpRequest, id: str, run_id: int) -> None:
+    who = caller(request)
+    row = WORKFLOWS.find_own(id, who, Action.ROUTING)
+    commands.give_up(_run(row, run_id), actor=changer(who), now=who.now)
+
+
+def show_run(story: Story) -> dict[str, Any]:
+    """A run as the API shows it."""
+    run = story.run
+    names = ("id", "alert_id", "status", "cause", "reason", "error", "created_at", "begun_at", "due_at", "ended_at")
+    steps = [
+        {
+            "at": step.at,
+            "said": step.said,
+            "failed": step.failed,
+            "calls": [
+                {"id": call.pk, "status": call.status, "result": call.result, "error": call.error}
+                for call in step.calls
+            ],
+            "alert": step.alert,
+        }
+        for step in story.steps
+    ]
+    shown = {name: getattr(run, name) for name in names}
+    return {**shown, "workflow": run.workflow.name, "user": run.user_name or None, "steps": steps}
+
+
+def _run(row: Workflow, number: int) -> Run:
+    found = Run.objects.filter(workflow=row, pk=number).select_related("workflow").first()
+    if found is None:
+        raise Rejected("not_found", f"{row.name} has no run {number}.")
+    return found
+
+
+def _trial(found: Trial) -> dict[str, Any]:
+    actions = [{"does": does, "text": text} for does, text in zip(found.actions, found.texts, strict=True)]
+    return {
+        "would_act": found.would_act,
+        "verdict": found.verdict,
+        "as_opened": found.as_opened,
+        "at": found.at,
+        "actions": actions,
+    }
+
+
+#: Keys of a body that say nothing about what it does.
+_BESIDE = frozenset({"id", "name", "group", "enabled", "order", "sentence", "stuck", "ran_at"})
+
+
+def _rows() -> QuerySet[Workflow]:
+    return health.with_runs(Workflow.objects.select_related("group"))
+
+
+def _show_many(rows: Sequence[Workflow]) -> list[dict[str, Any]]:
+    names = commands.names_of(rows)
+    return [_shown(row, names) for row in rows]
+
+
+def _show(row: Workflow, _who: Caller | None = None) -> dict[str, Any]:
+    return _shown(row, commands.names_of([row]))
+
+
+def _shown(row: Workflow, names: commands.NamesById) -> dict[str, Any]:
+    plan = commands.readable(row)
+    sentence = (
+        "It cannot be read." if plan is None else descriptions.whole(plan, lambda noun, n: names[noun].get(n, f"#{n}"))
+    )
+    return {
+        "id": row.pk,
+        **commands.workflow_spec(row, names),
+        "sentence": sentence,
+        "stuck": getattr(row, "stuck", 0),
+        "ran_at": getattr(row, "ran_at", None),
+    }
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: Workflow | None) -> Workflow:
+    return commands.save_workflow(
+        spec, existing=existing, actor=changer(caller), now=caller.now,
+        may_call=lambda group: caller.viewer.may(Action.ROUTING, group),
+    )  # fmt: skip
+
+
+def _delete(row: Workflow, actor: Actor, who: Caller) -> None:
+    commands.delete_workflow(row, actor=actor, now=who.now)
+
+
+WORKFLOWS = ConfigNoun(
+    routes=routes,
+    what="workflow",
+    action=Action.ROUTING,
+    rows=_rows,
+    spec_of=commands.workflow_spec,
+    show=_show,
+    save=_save,
+    delete=_delete,
+    owner=lambda row: row.group_id,
+    example=EXAMPLE,
+    shown_only=frozenset({"id", "sentence", "stuck", "ran_at"}),
+)
+register(WORKFLOWS)

@@ -1,0 +1,73 @@
+"""The audit log: who changed what, with before and after, and who signed in. Read only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel
+
+from tocsin.access.models import AuditEntry
+from tocsin.access.roles import Action
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import Moment, find
+from tocsin.api.framework.pagination import Page, PageQuery, page
+
+routes = Routes("audit-log")
+
+
+class AuditShape(BaseModel):
+    """One entry. Secrets are masked in `before` and `after`."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    object_type: str
+    object_id: str
+    object_name: str
+    before: Any
+    after: Any
+    via: str
+    address: str | None
+
+
+class AuditFilters(PageQuery):
+    actor: str | None = None
+    action: str | None = None
+    object_type: str | None = None
+    object_id: str | None = None
+    object_name: str | None = None
+    via: str | None = None
+    at_after: Moment | None = None
+    at_before: Moment | None = None
+
+
+@routes.get("", Action.ADMINISTER, answers=Page[AuditShape], summary="The audit log, newest first")
+def list_entries(request: HttpRequest, query: Query[AuditFilters]) -> dict[str, Any]:
+    rows = AuditEntry.objects.all()
+    for name in ("action", "object_type", "object_id", "via"):
+        if (text := getattr(query, name)) is not None:
+            rows = rows.filter(**{name: text})
+    if query.actor is not None:
+        rows = rows.filter(actor_name__iexact=query.actor)
+    if query.object_name is not None:
+        rows = rows.filter(object_name__iexact=query.object_name)
+    if query.at_after is not None:
+        rows = rows.filter(at__gte=query.at_after)
+    if query.at_before is not None:
+        rows = rows.filter(at__lt=query.at_before)
+    return page(rows, query, _show, newest_first=True)
+
+
+@routes.get("/{int:id}", Action.ADMINISTER, answers=AuditShape, summary="One entry")
+def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
+    return _show([find(AuditEntry.objects.all(), str(id), what="audit entry")])[0]
+
+
+def _show(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:
+    names = ("id", "at", "action", "object_type", "object_id", "object_name", "before", "after", "via", "address")
+    return [{**{name: getattr(entry, name) for name in names}, "actor": entry.actor_name} for entry in entries]

@@ -1,0 +1,133 @@
+"""Imports from other products: begin one, see how far it is, its plan and report, apply it or throw it away."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Any, Literal
+
+from django.http import HttpRequest
+from pydantic import BaseModel, ConfigDict
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.configure.models import ImportRun
+from tocsin.core.errors import Rejected
+from tocsin.importers import import_runs
+
+routes = Routes("imports")
+
+
+class ImportOrder(BaseModel):
+    """What to read: an account by its key, or an export (the file in base64). The key is used once and never stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    product: str
+    key: str = ""
+    api_base: str = ""
+    export: str = ""
+    with_keys: bool = False
+
+
+class FindingShape(BaseModel):
+    """One thing that is not as it was."""
+
+    weight: Literal["left out", "changed", "to do"]
+    object: str
+    what: str
+    why: str
+    remedy: str
+
+
+class ImportShape(BaseModel):
+    """An import. `plan` are the lines of `tocsin apply`; `refusals` say why it cannot be applied, if it cannot."""
+
+    id: int
+    product: str
+    source: str
+    state: Literal["reading", "ready", "applying", "applied", "failed"]
+    progress: str
+    problem: str
+    started_by: str
+    started_at: datetime
+    counts: dict[str, int]
+    findings: list[FindingShape]
+    plan: list[str]
+    refusals: list[str]
+
+
+class ImportsShape(BaseModel):
+    """The import that there is; a new one takes the place of an earlier one."""
+
+    items: list[ImportShape]
+    next: None = None
+
+
+class ConfigurationShape(BaseModel):
+    """The YAML. It has numbers of people in it, and keys of senders where those were asked for."""
+
+    yaml: str
+
+
+@routes.get("", Action.ADMINISTER, answers=ImportsShape, summary="The import that there is, if there is one")
+def list_imports(request: HttpRequest) -> dict[str, Any]:
+    run = import_runs.latest(caller(request).now)
+    return {"items": [] if run is None else [_shown(run)], "next": None}
+
+
+@routes.post("", Action.ADMINISTER, status=201, answers=ImportShape, summary="Begin to read an account or an export")
+def create(request: HttpRequest, body: ImportOrder) -> dict[str, Any]:
+    """It takes the place of an earlier import, and goes on by itself: ask for it until its state is `ready`."""
+    who = caller(request)
+    try:
+        exported = base64.b64decode(body.export, validate=True) if body.export else None
+    except (binascii.Error, ValueError):
+        raise Rejected("invalid", "export: is not base64.", "export") from None
+    run = import_runs.start(
+        body.product,
+        key=body.key,
+        base=body.api_base,
+        exported=exported,
+        with_keys=body.with_keys,
+        actor=changer(who),
+        now=who.now,
+    )
+    return _shown(run)
+
+
+@routes.get("/{int:id}", Action.ADMINISTER, answers=ImportShape, summary="How far it is, its plan and its report")
+def get(request: HttpRequest, id: int) -> dict[str, Any]:
+    return _shown(_find(request, id))
+
+
+@routes.get("/{int:id}/configuration", Action.ADMINISTER, answers=ConfigurationShape, summary="What was read, as YAML")
+def configuration(request: HttpRequest, id: int) -> dict[str, Any]:
+    """Empty once it is applied."""
+    return {"yaml": import_runs.yaml_of(_find(request, id))}
+
+
+@routes.post("/{int:id}/apply", Action.ADMINISTER, status=202, answers=ImportShape, summary="Apply it: all, or nothing")
+def apply(request: HttpRequest, id: int) -> dict[str, Any]:
+    """It goes on by itself: ask for it until its state is `applied` or `failed`."""
+    who = caller(request)
+    import_runs.apply(_find(request, id), actor=changer(who), now=who.now)
+    return _shown(_find(request, id))
+
+
+@routes.delete("/{int:id}", Action.ADMINISTER, status=204, answers=None, summary="Throw it away")
+def delete(request: HttpRequest, id: int) -> None:
+    import_runs.discard(_find(request, id))
+
+
+def _find(request: HttpRequest, number: int) -> ImportRun:
+    run = import_runs.latest(caller(request).now)
+    if run is None or run.pk != number:
+        raise Rejected("not_found", f"There is no import {number}.")
+    return run
+
+
+def _shown(run: ImportRun) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in ImportShape.model_fields}

@@ -1,0 +1,137 @@
+"""Reports: how quickly alerts were answered, and who was called at night. The figures of the page of that name."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import caller
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.core.db import database
+from tocsin.reports import night_load, response_times
+from tocsin.reports.period import Period
+from tocsin.reports.response_times import Answers, By, Times
+
+routes = Routes("reports")
+
+#: What a report is about where nobody says it.
+_USUAL = timedelta(days=30)
+
+
+class TimesShape(BaseModel):
+    """How many alerts it happened to, and the seconds after which half and nine tenths of those were through."""
+
+    count: int
+    median_seconds: float | None
+    p90_seconds: float | None
+
+
+class AnswersShape(BaseModel):
+    """The alerts of one key. `key` is a day, an hour (08) of the caller's time zone, or a name; empty without one."""
+
+    key: str
+    alerts: int
+    acknowledged: TimesShape
+    assigned: TimesShape
+    closed: TimesShape
+
+
+class AnswersAnswer(BaseModel):
+    """Without tests, alerts that were only watched, and those merged into another."""
+
+    since: datetime
+    until: datetime
+    all: AnswersShape = Field(description="All of them, each once.")
+    rows: list[AnswersShape] = Field(description="By the key: of names the 200 most frequent.")
+
+
+class NightsShape(BaseModel):
+    """One person's. An alert that called them twice counts once; mails and what stayed in the sandbox do not."""
+
+    user: str
+    alerts: int
+    at_night: int = Field(description="Alerts that called between 22:00 and 06:00 where the person lives.")
+    nights: int = Field(description="In how many different nights.")
+
+
+class NightsAnswer(BaseModel):
+    """Whoever was called at all, whoever was woken most first."""
+
+    since: datetime
+    until: datetime
+    people: list[NightsShape]
+
+
+class PeriodQuery(Schema):
+    """From when to when."""
+
+    since: ScheduleMoment | None = Field(default=None, alias="from", description="30 days before `to`, if not given.")
+    until: ScheduleMoment | None = Field(default=None, alias="to", description="Now, where it is not given.")
+
+
+class AnswersQuery(PeriodQuery):
+    """By what the alerts are told apart, and of when."""
+
+    by: By = By.DAY
+
+
+@routes.get(
+    "/answers",
+    Action.SEE,
+    answers=AnswersAnswer,
+    summary="How many alerts opened `from` a moment `to` another, and how quickly they were answered; the last 30 days",
+)
+def report_answers(request: HttpRequest, query: Query[AnswersQuery]) -> dict[str, Any]:
+    period = _period(request, query)
+    with database.transaction() as connection:
+        report = response_times.read(connection, period, query.by)
+    return {
+        "since": period.since,
+        "until": period.until,
+        "all": _answers(report.together),
+        "rows": [_answers(row) for row in report.rows],
+    }
+
+
+@routes.get(
+    "/nights", Action.SEE, answers=NightsAnswer, summary="Who was called at night, and how often; the last 30 days"
+)
+def report_nights(request: HttpRequest, query: Query[PeriodQuery]) -> dict[str, Any]:
+    period = _period(request, query)
+    with database.transaction() as connection:
+        found = night_load.of_everybody(connection, period)
+    people = [
+        {"user": one.username, "alerts": one.alerts, "at_night": one.at_night, "nights": one.nights} for one in found
+    ]
+    return {"since": period.since, "until": period.until, "people": people}
+
+
+def _period(request: HttpRequest, query: PeriodQuery) -> Period:
+    who = caller(request)
+    until = query.until or who.now
+    return Period.between(query.since or until - _USUAL, until, ZoneInfo(who.user.time_zone))
+
+
+def _answers(row: Answers) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "alerts": row.alerts,
+        "acknowledged": _times(row.acknowledged),
+        "assigned": _times(row.assigned),
+        "closed": _times(row.closed),
+    }
+
+
+def _times(times: Times) -> dict[str, Any]:
+    return {"count": times.count, "median_seconds": _seconds(times.median), "p90_seconds": _seconds(times.ninety)}
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return None if span is None else round(span.total_seconds(), 3)

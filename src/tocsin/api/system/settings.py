@@ -1,0 +1,49 @@
+"""The installation's settings, by name: `core.config.settings_store` knows them, their defaults and limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Body
+
+from tocsin.access.roles import Action
+from tocsin.access.settings_commands import change_settings
+from tocsin.api.framework import etags
+from tocsin.api.framework.auth import caller, changer
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.core.config import config_version, settings_store
+from tocsin.core.models import Setting
+
+routes = Routes("settings")
+
+
+@routes.get("", Action.ADMINISTER, summary="All settings by name", tagged=True)
+def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
+    return _all(response)
+
+
+@routes.patch(
+    "",
+    Action.ADMINISTER,
+    summary="Change the named settings; the others stay",
+    tagged=True,
+    extra={"requestBody": {"content": {"application/json": {"example": {"message_retention_days": 30}}}}},
+)
+def patch_settings(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    who = caller(request)
+    with config_version.alone():
+        etags.check(request, _stored(), "settings", "")
+        change_settings(body, actor=changer(who), now=who.now)
+        return _all(response)
+
+
+def _all(response: HttpResponse) -> dict[str, Any]:
+    found = _stored()
+    etags.tag(response, found)
+    return found
+
+
+def _stored() -> dict[str, Any]:
+    stored = dict(Setting.objects.values_list("name", "value"))
+    return {name: stored.get(name, setting.default) for name, setting in settings_store.SETTINGS.items()}

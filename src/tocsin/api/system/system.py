@@ -1,0 +1,135 @@
+"""How the installation stands: what `tocsin doctor` finds, and whom a critical alert would page at a moment."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel
+
+from tocsin.access.roles import Action
+from tocsin.api.framework.auth import Caller, caller
+from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.core.config import settings_store
+from tocsin.inbound.config import registry
+from tocsin.operate import doctor
+from tocsin.operate.finding import Finding
+from tocsin.simulate import preflight
+from tocsin.simulate.escalation import PlannedPage
+
+routes = Routes("system")
+
+#: The hour that the pre-flight is about when nobody names a moment.
+NIGHT = 3
+
+
+class ProblemShape(BaseModel):
+    """One thing that was found; `about` says of what, where there may be several."""
+
+    id: str
+    detail: str
+    remedy: str
+    about: str
+
+
+class DoctorShape(BaseModel):
+    """What is wrong, and what is worth knowing. `ok`: there is no problem."""
+
+    ok: bool
+    problems: list[ProblemShape]
+    notes: list[ProblemShape]
+
+
+class PageShape(BaseModel):
+    """One page that would leave; `problem` says why it could not."""
+
+    at: datetime
+    to: str
+    label: str
+    channel: str
+    address: str
+    problem: str
+
+
+class WayShape(BaseModel):
+    """One way an alert may take: by a route that holds then, or by none (`route` is null)."""
+
+    route: str | None
+    #: By a route with a client table: those of its clients that go this way; empty: those that are not in it.
+    clients: list[str] | None
+    policy: str | None
+    pages: list[PageShape]
+    notes: list[str]
+
+
+class CheckedShape(BaseModel):
+    """One integration; `fine`: somebody would be reached whichever way the alert took."""
+
+    integration: str
+    mode: str
+    fine: bool
+    ways: list[WayShape]
+
+
+class PreflightShape(BaseModel):
+    """Whom a critical alert would page at `at`, if nobody acted."""
+
+    at: datetime
+    integrations: list[CheckedShape]
+
+
+@routes.get("/doctor", Action.ADMINISTER, answers=DoctorShape, summary="What is wrong, and what to do about it")
+def get_doctor(request: HttpRequest) -> dict[str, Any]:
+    """The checks of `tocsin doctor`: they take seconds, since providers and the public address are called."""
+    found = doctor.examine(caller(request).now)
+    problems = [_finding(finding) for finding in found if finding.is_problem]
+    notes = [_finding(finding) for finding in found if not finding.is_problem]
+    return {"ok": not problems, "problems": problems, "notes": notes}
+
+
+@routes.get(
+    "/preflight",
+    Action.ADMINISTER,
+    answers=PreflightShape,
+    summary="Whom a critical alert would page at a moment, for each integration; sends nothing",
+)
+def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
+    """Without `at`: the next three in the morning, in the installation's time zone."""
+    who = caller(request)
+    moment = at or preflight.next_at(NIGHT, who.now.astimezone(ZoneInfo(settings_store.get(settings_store.TIME_ZONE))))
+    checked = preflight.preflight(moment, registry.shared())
+    return {"at": moment, "integrations": [_checked(one, who) for one in checked]}
+
+
+def _finding(finding: Finding) -> dict[str, str]:
+    return {name: value for name, value in asdict(finding).items() if name != "level"}
+
+
+def _checked(one: preflight.Checked, who: Caller) -> dict[str, Any]:
+    ways = [
+        {
+            "route": way.route or None,
+            "clients": None if way.clients is None else list(way.clients),
+            "policy": way.policy or None,
+            "pages": [_page(page, who) for page in way.pages],
+            "notes": list(way.notes),
+        }
+        for way in one.ways
+    ]
+    return {"integration": one.name, "mode": str(one.mode), "fine": one.is_fine, "ways": ways}
+
+
+def _page(page: PlannedPage, who: Caller) -> dict[str, Any]:
+    return {
+        "at": page.at,
+        "to": page.name,
+        "label": page.label,
+        "channel": page.channel,
+        "address": who.viewer.address(page.user_id, page.channel, page.address),
+        "problem": page.problem,
+    }

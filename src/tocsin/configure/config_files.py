@@ -1,0 +1,216 @@
+"""What the files of one `apply` say together: settings, and the objects of each noun, each with where it stands.
+
+Resolves `{env: NAME}` and `{file: PATH}` where a secret belongs, and knows the renames. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from tocsin.configure.resources import EVERY_KEY, NOUNS, SETTINGS, TOP_KEYS, Noun
+from tocsin.configure.yaml_loader import Document, PathTo
+from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.validation.object_reader import raise_all
+
+_LARGEST_SECRET = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object as a file describes it."""
+
+    noun: Noun
+    name: str
+    #: The name it had before, if the file says so.
+    was: str | None
+    spec: dict[str, Any]
+    document: Document
+    path: PathTo
+
+    def located(self, problem: Rejected) -> list[Rejected]:
+        """The problem, or each of several, with file, line and object in its sentence."""
+        return [_located(self.document, self.path, one, f"{self.noun.word} {self.name}") for one in each(problem)]
+
+
+@dataclass(slots=True)
+class Sources:
+    """Everything that the files say."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    #: The top keys that are there: what --prune may delete from.
+    keys: set[str] = field(default_factory=set)
+    #: What is wrong with the files themselves; told with what is wrong with what they say.
+    problems: list[Rejected] = field(default_factory=list)
+    #: The names, ignoring case, that objects which could not be read may have.
+    unread: set[str] = field(default_factory=set)
+    _settings_from: list[tuple[Document, str]] = field(default_factory=list)
+
+    def leave_out(self, value: object, problem: Rejected) -> None:
+        """Notes what is wrong with a part that is not read; what refers to it is not wrong for that."""
+        self.problems.extend(each(problem))
+        self.unread.update(texts(value))
+
+    def locate_setting(self, problem: Rejected) -> list[Rejected]:
+        """A problem with a setting, with file and line in its sentence."""
+        found = []
+        for one in each(problem):
+            name = one.field or ""
+            document = next((doc for doc, key in self._settings_from if key == name), None)
+            found.append(_located(document, (SETTINGS,), one, "settings") if document else one)
+        return found
+
+
+def collect(documents: Sequence[Document]) -> Sources:
+    """What the documents say together. What cannot be read of them is kept as `problems`, which name file and line: an
+    unknown top key, an object twice, a secret that is not there.
+    """
+    sources = Sources()
+    for document in documents:
+        if document.value is None:
+            continue
+        if not isinstance(document.value, Mapping):
+            problem = _at(document, (), "a configuration begins with keys such as users: or integrations:.")
+            sources.leave_out(document.value, problem)
+            continue
+        for key, value in document.value.items():
+            try:
+                _take(document, key, value, sources)
+            except Rejected as problem:
+                sources.leave_out(value, problem)
+    return sources
+
+
+def _take(document: Document, key: str, value: Any, sources: Sources) -> None:
+    if key == SETTINGS:
+        _take_settings(document, value, sources)
+    elif (noun := next((noun for noun in NOUNS if noun.key == key), None)) is not None:
+        sources.keys.add(key)
+        for number, item in enumerate(_list(document, key, value)):
+            try:
+                _take_entry(document, noun, (key, number), item, sources)
+            except Rejected as problem:
+                sources.leave_out(item, problem)
+    else:
+        near = get_close_matches(key, TOP_KEYS, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(TOP_KEYS)}."
+        raise _at(document, (key,), f'unknown key "{key}"; {hint}')
+
+
+def _take_settings(document: Document, value: Any, sources: Sources) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise _at(document, (SETTINGS,), "settings are named values.")
+    sources.keys.add(SETTINGS)
+    for name, setting in value.items():
+        if name in sources.settings:
+            raise _at(document, (SETTINGS, name), f'the setting "{name}" is there twice.')
+        sources.settings[name] = setting
+        sources._settings_from.append((document, name))
+
+
+def _list(document: Document, key: str, value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _at(document, (key,), f"{key} is a list: each entry begins with a dash.")
+    return value
+
+
+def _take_entry(document: Document, noun: Noun, path: PathTo, item: Any, sources: Sources) -> None:
+    if not isinstance(item, Mapping):
+        raise _at(document, path, f"each of {noun.key} is an object with named values.")
+    spec = {key: value for key, value in item.items() if key != "was"}
+    name = spec.get(noun.name_key)
+    if not isinstance(name, str) or not name.strip():
+        problem = "is needed." if name is None else "must be text; put it in quotes."
+        raise _at(document, (*path, noun.name_key), f"{noun.name_key}: {problem}")
+    was = item.get("was")
+    if was is not None and not isinstance(was, str):
+        raise _at(document, (*path, "was"), "was: must be the name that it had before.")
+    problems: list[Rejected] = []
+    for key in spec.keys() if EVERY_KEY in noun.secret_keys else spec.keys() & noun.secret_keys:
+        spec[key] = _resolved(document, (*path, key), spec[key], problems)
+    raise_all(problems)
+    entry = Entry(noun, name.strip(), was.strip() if was else None, spec, document, path)
+    listed = sources.entries.setdefault(noun.key, [])
+    for other in listed:
+        if other.name.casefold() == entry.name.casefold():
+            at = f"{other.document.name}:{other.document.line(other.path)}"
+            raise _at(document, path, f"there are two of {noun.word} {entry.name}; the other is at {at}.")
+    listed.append(entry)
+
+
+def _resolved(document: Document, path: PathTo, value: Any, problems: list[Rejected]) -> Any:
+    """The value with its secrets; notes each that is not there."""
+    try:
+        if isinstance(value, Mapping):
+            if set(value) == {"env"}:
+                return _from_environment(document, path, value["env"])
+            if set(value) == {"file"}:
+                return _from_file(document, path, value["file"])
+            return {key: _resolved(document, (*path, key), held, problems) for key, held in value.items()}
+        if isinstance(value, list):
+            return [_resolved(document, (*path, number), held, problems) for number, held in enumerate(value)]
+    except Rejected as problem:
+        problems.append(problem)
+    return value
+
+
+def _from_environment(document: Document, path: PathTo, name: Any) -> str:
+    secret = os.environ.get(name) if isinstance(name, str) else None
+    if not secret:
+        raise _at(document, path, f"the environment variable {name} is not set.")
+    return secret
+
+
+def _from_file(document: Document, path: PathTo, name: Any) -> str:
+    """The text of a file, without line breaks at its end; a relative path begins at the document's folder."""
+    if not isinstance(name, str) or "\0" in name:
+        raise _at(document, path, "file: must be a path.")
+    file = document.folder / Path(name).expanduser()
+    try:
+        text = file.read_text(encoding="utf-8") if file.stat().st_size <= _LARGEST_SECRET else ""
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise _at(document, path, f"the file {file} cannot be read: {said}.") from None
+    secret = text.rstrip("\r\n")
+    if not secret:
+        raise _at(document, path, f"the file {file} is empty, or larger than {_LARGEST_SECRET // 1024} KiB.")
+    return secret
+
+
+def texts(value: object) -> Iterator[str]:
+    """Every text in a value, ignoring case: the names that it may refer to."""
+    match value:
+        case str():
+            yield value.strip().casefold()
+        case Mapping():
+            for key, held in value.items():
+                yield from texts(key)
+                yield from texts(held)
+        case list():
+            for held in value:
+                yield from texts(held)
+
+
+def each(problem: Rejected) -> Sequence[Rejected]:
+    """Every problem of a rejection."""
+    return problem.problems if isinstance(problem, RejectedAll) else [problem]
+
+
+def _at(document: Document, path: PathTo, sentence: str) -> Rejected:
+    return Rejected("invalid_yaml", f"{document.name}:{document.line(path)}: {sentence}")
+
+
+def _located(document: Document, path: PathTo, problem: Rejected, what: str) -> Rejected:
+    line = document.line(path, problem.field)
+    place = problem.field
+    detail = problem.detail if not place or problem.detail.startswith(place) else f"{place}: {problem.detail}"
+    return Rejected(problem.code, f"{document.name}:{line}: {what}: {detail}", place)

@@ -1,0 +1,233 @@
+"""The nouns of the configuration, in the order in which they refer to each other, and the commands that change each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from django.db.models import Model, QuerySet
+
+from tocsin.access.audit import Actor
+from tocsin.core.runtime import clock
+from tocsin.escalation.changes import commands as policies
+from tocsin.escalation.models import Policy
+from tocsin.inbound.admin import client_tables
+from tocsin.inbound.admin import commands as integrations
+from tocsin.inbound.maintenance import commands as maintenance_windows
+from tocsin.inbound.models import ClientTable, Integration, MaintenanceWindow
+from tocsin.notify.models import Provider
+from tocsin.notify.providers import commands as providers
+from tocsin.oncall.changes import commands as oncall
+from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
+from tocsin.outbound import commands as outbound
+from tocsin.outbound.models import OutboundIntegration
+from tocsin.people import encrypted_addresses
+from tocsin.people.changes import groups, out_of_office, reminder_rules
+from tocsin.people.changes import users as people
+from tocsin.people.models import Group, User
+from tocsin.workflows import commands as workflows
+from tocsin.workflows.models import Workflow
+
+SETTINGS = "settings"
+
+#: Among the secret keys: each key is one.
+EVERY_KEY = "*"
+
+
+class Save(Protocol):
+    """Makes an object, or makes `existing` what the spec says."""
+
+    def __call__(self, spec: Mapping[str, object], *, existing: Any = None, actor: Actor, now: datetime) -> Any: ...
+
+
+class Delete(Protocol):
+    """Deletes an object, or raises Rejected with what needs it."""
+
+    def __call__(self, row: Any, /, *, actor: Actor, now: datetime) -> None: ...
+
+
+class SaveLate(Protocol):
+    """Makes one key of an object what the files say, once all objects are there. False: nothing differed."""
+
+    def __call__(self, row: Any, value: object, /, *, actor: Actor, now: datetime) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """One top key of the YAML."""
+
+    key: str
+    #: What one of them is called in sentences.
+    word: str
+    rows: Callable[[], QuerySet[Any]]
+    #: The object as YAML, with its secrets if the second argument is true.
+    spec: Callable[[Any, bool], dict[str, Any]]
+    save: Save
+    delete: Delete
+    name_key: str = "name"
+    #: The keys below which a value may be `{env: NAME}` or `{file: PATH}`.
+    secret_keys: frozenset[str] = frozenset()
+    #: Keys that refer to nouns after this one, or to others of it: saved when everything else is. Left out, they stay.
+    late: Mapping[str, SaveLate] = field(default_factory=dict)
+    #: The names of others of its kind that a spec refers to: those are saved before it.
+    refers: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
+
+    def find(self, name: str) -> Model | None:
+        """The object of that name, ignoring case."""
+        found: Model | None = self.rows().filter(**{f"{self.name_key}__iexact": name}).first()
+        return found
+
+    def every(self) -> Iterable[Model]:
+        """All of them, by name."""
+        return self.rows().order_by(self.name_key)
+
+    def name(self, row: Model) -> str:
+        """The name of one."""
+        return str(getattr(row, self.name_key))
+
+
+def _handed_over_to(spec: Mapping[str, Any]) -> Iterable[str]:
+    end = spec.get("end")
+    name = end.get("policy") if isinstance(end, Mapping) else None
+    return (name,) if isinstance(name, str) else ()
+
+
+def _without_secrets(spec: Callable[[Any], dict[str, Any]]) -> Callable[[Any, bool], dict[str, Any]]:
+    return lambda row, with_secrets: spec(row)
+
+
+def _with_addresses(spec: Callable[[Any], dict[str, Any]], key: str) -> Callable[[Any, bool], dict[str, Any]]:
+    """Addresses that are secrets themselves are in clear only where secrets are asked for, else as they are stored."""
+
+    def shown(row: Any, with_secrets: bool) -> dict[str, Any]:
+        found = spec(row)
+        if with_secrets and key in found:
+            found[key] = [{**way, "address": encrypted_addresses.in_clear(way["address"])} for way in found[key]]
+        return found
+
+    return shown
+
+
+def _user_spec(user: User) -> dict[str, Any]:
+    """The user with what `late` saves."""
+    spec = people.user_spec(user)
+    if user.reminders:
+        spec["reminders"] = user.reminders
+    if away := [out_of_office.nested_spec(absence) for absence in out_of_office.current(user, clock.now())]:
+        spec["out_of_office"] = away
+    return spec
+
+
+#: An object refers only to nouns before its own; so they are saved in this order, and deleted in the opposite one.
+NOUNS: tuple[Noun, ...] = (
+    Noun(
+        key="users",
+        word="user",
+        rows=User.objects.all,
+        spec=_with_addresses(_user_spec, "contact_methods"),
+        secret_keys=frozenset({"contact_methods"}),
+        save=people.save_user,
+        delete=people.delete_user,
+        name_key="username",
+        late={"out_of_office": out_of_office.replace_all, "reminders": reminder_rules.replace_all},
+    ),
+    Noun(
+        key="groups",
+        word="group",
+        rows=Group.objects.all,
+        spec=_with_addresses(groups.group_spec, "contacts"),
+        secret_keys=frozenset({"contacts"}),
+        save=groups.save_group,
+        delete=groups.delete_group,
+    ),
+    Noun(
+        key="holiday_calendars",
+        word="holiday calendar",
+        rows=HolidayCalendar.objects.all,
+        spec=_without_secrets(oncall.holiday_calendar_spec),
+        save=oncall.save_holiday_calendar,
+        delete=oncall.delete_holiday_calendar,
+    ),
+    Noun(
+        key="schedules",
+        word="schedule",
+        rows=Schedule.objects.all,
+        spec=lambda row, with_secrets: oncall.schedule_spec(row, with_secrets=with_secrets),
+        save=oncall.save_schedule,
+        delete=oncall.delete_schedule,
+        secret_keys=frozenset({"shifts"}),
+    ),
+    Noun(
+        key="support_hours",
+        word="support hours",
+        rows=SupportHours.objects.all,
+        spec=_without_secrets(oncall.support_hours_spec),
+        save=oncall.save_support_hours,
+        delete=oncall.delete_support_hours,
+    ),
+    Noun(
+        key="escalation_policies",
+        word="escalation policy",
+        rows=Policy.objects.all,
+        spec=_without_secrets(policies.policy_spec),
+        save=policies.save_policy,
+        delete=policies.delete_policy,
+        refers=_handed_over_to,
+    ),
+    Noun(
+        key="client_tables",
+        word="client table",
+        rows=ClientTable.objects.all,
+        spec=_without_secrets(client_tables.client_table_spec),
+        save=client_tables.save_client_table,
+        delete=client_tables.delete_client_table,
+    ),
+    Noun(
+        key="outbound_integrations",
+        word="outbound integration",
+        rows=OutboundIntegration.objects.all,
+        spec=lambda row, with_secrets: outbound.outbound_spec(row, with_secrets=with_secrets),
+        save=outbound.save_outbound,
+        delete=outbound.delete_outbound,
+        secret_keys=frozenset({EVERY_KEY}),
+    ),
+    Noun(
+        key="integrations",
+        word="integration",
+        rows=Integration.objects.all,
+        spec=lambda row, with_secrets: integrations.integration_spec(row, with_secrets=with_secrets),
+        save=integrations.save_integration,
+        delete=integrations.delete_integration,
+        secret_keys=frozenset({"token", "credentials"}),
+    ),
+    Noun(
+        key="maintenance_windows",
+        word="maintenance window",
+        rows=MaintenanceWindow.objects.all,
+        spec=_without_secrets(maintenance_windows.window_spec),
+        save=maintenance_windows.save_window,
+        delete=maintenance_windows.delete_window,
+    ),
+    Noun(
+        key="workflows",
+        word="workflow",
+        rows=Workflow.objects.all,
+        spec=_without_secrets(workflows.workflow_spec),
+        save=workflows.save_workflow,
+        delete=workflows.delete_workflow,
+    ),
+    Noun(
+        key="providers",
+        word="provider",
+        rows=Provider.objects.all,
+        spec=lambda row, with_secrets: providers.provider_spec(row, with_secrets=with_secrets),
+        save=providers.save_provider,
+        delete=providers.delete_provider,
+        secret_keys=frozenset({EVERY_KEY}),
+    ),
+)
+
+#: The top keys in the order in which they are written.
+TOP_KEYS = (SETTINGS, *(noun.key for noun in NOUNS))

@@ -1,0 +1,58 @@
+"""The version of the configuration: raised with every change of it, so that all nodes load it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import connection as django_connection
+from django.db import transaction
+from django.db.models import Model
+
+from tocsin.core.db.database import CHANNEL, Connection
+from tocsin.core.errors import Rejected
+
+_BUMP = (
+    "INSERT INTO core_configversion (id, version) VALUES (1, 1) "
+    "ON CONFLICT (id) DO UPDATE SET version = core_configversion.version + 1"
+)
+
+
+#: Taken by every transaction that changes configuration, so that what one checked still holds when it commits.
+_CHANGE_LOCK = int.from_bytes(b"config")
+
+
+def lock() -> None:
+    """Waits until no other transaction changes configuration; held until the caller's Django transaction ends."""
+    with django_connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_CHANGE_LOCK,))
+
+
+@contextmanager
+def alone(row: Model | None = None) -> Iterator[None]:
+    """A transaction in which nobody else changes configuration: what is read of an object is still so when it is saved.
+
+    `row`, which was read before, is read again first. Raises Rejected ("not_found") where it is gone.
+    """
+    with transaction.atomic():
+        lock()
+        try:
+            if row is not None:
+                row.refresh_from_db()
+        except ObjectDoesNotExist:
+            raise Rejected("not_found", "Somebody has deleted this meanwhile.") from None
+        yield
+
+
+def changed() -> None:
+    """Raises the version, inside the caller's Django transaction, which also changed the configuration."""
+    with django_connection.cursor() as cursor:
+        cursor.execute(_BUMP)
+        cursor.execute("SELECT pg_notify(%s, 'config')", (CHANNEL,))
+
+
+def version(connection: Connection) -> int:
+    """The number of the configuration that `connection`'s transaction sees; 0 before the first change."""
+    row = connection.execute("SELECT version FROM core_configversion WHERE id = 1").fetchone()
+    return row[0] if row else 0

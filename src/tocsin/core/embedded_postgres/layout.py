@@ -1,0 +1,222 @@
+"""Where the embedded PostgreSQL's parts live in a data directory, and with which owner and permissions.
+
+Sets permissions on and inside Tocsin's own folders only, never on a parent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from tocsin.core.embedded_postgres import system_user
+from tocsin.core.embedded_postgres.system_user import Account
+from tocsin.core.errors import Permanent
+
+#: Root's default data directory, and the home of PostgreSQL's part where the chosen one is closed to its account.
+ROOT_DATA_DIR = Path("/var/lib/tocsin")
+
+#: The longest path of a Unix socket on Linux, without the closing NUL (unix(7), sun_path).
+LONGEST_SOCKET_PATH = 107
+SOCKET_NAME = ".s.PGSQL.5432"
+
+_OURS = 0o711
+_CLOSED = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The folders and lock files of one embedded PostgreSQL, and the account it runs under (None: this user)."""
+
+    data_dir: Path
+    location: Path
+    run: Path
+    account: Account | None
+
+    @property
+    def data(self) -> Path:
+        return self.location / "data"
+
+    @property
+    def copies(self) -> Path:
+        return self.location / "bin"
+
+    @property
+    def users_lock(self) -> Path:
+        """Held shared by every process that uses the server."""
+        return self.location / "users.lock"
+
+    @property
+    def change_lock(self) -> Path:
+        """Held by whoever starts or stops the server."""
+        return self.location / "change.lock"
+
+    @property
+    def server_lock(self) -> Path:
+        """Held by the server itself."""
+        return self.location / "server.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.location / "start.log"
+
+
+def locate(data_dir: Path, major: int) -> Path:
+    """The folder of PostgreSQL's part for that data directory. Only looks; makes and changes nothing.
+
+    It is `postgres/<major>` in the data directory. As root it is in /var/lib/tocsin/<hash of the path> where a parent
+    of the data directory is closed to the account, and it stays wherever a database was once made.
+    """
+    data_dir = real(data_dir)
+    inside = data_dir / "postgres" / str(major)
+    if os.geteuid() != 0 or (inside / "data").exists():
+        return inside
+    elsewhere = apart(data_dir) / "postgres" / str(major)
+    if (elsewhere / "data").exists():
+        return elsewhere
+    return inside if system_user.can_enter(system_user.find(), data_dir.parent) else elsewhere
+
+
+def prepare(data_dir: Path, major: int) -> Place:
+    """Makes the folders and sets their owners and permissions. Raises Permanent, naming the path, where it cannot."""
+    data_dir = real(data_dir)
+    try:
+        _refuse_shared_folder(data_dir)
+        account = _account(locate(data_dir, major))
+        _make_ours(data_dir)
+        location = locate(data_dir, major)
+        for folder in reversed([location, *_up_to(location, data_dir)]):
+            _make_ours(folder)
+        if account is not None and not system_user.can_enter(account, location):
+            raise Permanent(
+                f"The account {account.name}, under which root's PostgreSQL runs, cannot enter {location}.",
+                remedy=f"Open the folders above it for passing through (chmod o+x), or move {data_dir} elsewhere.",
+            )
+        run = _socket_folder(data_dir, location, account)
+        _make_closed(run, account)
+        if (location / "data").exists() and account is not None:
+            _make_closed(location / "data", account)
+    except OSError as error:
+        raise Permanent(
+            f"Tocsin cannot use {error.filename or data_dir} as (part of) its data directory: {error.strerror}.",
+            remedy="Choose another with --data-dir or TOCSIN_DATA_DIR, or give it to the user that runs Tocsin.",
+        ) from error
+    return Place(data_dir=data_dir, location=location, run=run, account=account)
+
+
+def apart(data_dir: Path) -> Path:
+    """The folder outside a data directory for what cannot be in it: one for each path, however it is called."""
+    return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(real(data_dir))).hexdigest()[:16]
+
+
+def other_majors(place: Place) -> list[Path]:
+    """The PostgreSQL data directories of other major versions, inside the data directory or apart from it."""
+    homes = (place.data_dir / "postgres", apart(place.data_dir) / "postgres")
+    versions = [file for home in homes for file in home.glob("*/data/PG_VERSION")]
+    return sorted(file.parent for file in versions if file.parent.parent.name != place.location.name)
+
+
+def open_private(path: Path, flags: int = 0) -> int:
+    """A descriptor for writing a file of mode 0600 that belongs to the owner of its folder; made if missing.
+
+    Links are refused: the folder may be an ordinary user's, and this process root's.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, 0o600)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return descriptor
+
+
+def real(path: Path) -> Path:
+    """The path without symbolic links, so that one folder has one hash and one lock by whatever name it is called."""
+    return Path(os.path.realpath(path.expanduser()))
+
+
+def _account(location: Path) -> Account | None:
+    """Who the server runs as. A database that an ordinary user made stays that user's when root comes along."""
+    if os.geteuid() != 0:
+        return None
+    data = location / "data"
+    if data.exists() and (owner := data.stat().st_uid) != 0:
+        return system_user.of_uid(owner)
+    return system_user.find_or_make()
+
+
+def _up_to(location: Path, data_dir: Path) -> list[Path]:
+    """The folders above `location` that are Tocsin's own, from the inside out."""
+    top = data_dir if location.is_relative_to(data_dir) else ROOT_DATA_DIR
+    return [parent for parent in location.parents if parent.is_relative_to(top)]
+
+
+def _refuse_shared_folder(data_dir: Path) -> None:
+    """Folders whose permissions are everybody's business must not become Tocsin's own by a slip of the hand."""
+    if not data_dir.exists():
+        return
+    status = data_dir.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise Permanent(f"The data directory {data_dir} is not a folder.", remedy="Choose another with --data-dir.")
+    if data_dir == Path(data_dir.anchor) or status.st_mode & stat.S_ISVTX:
+        raise Permanent(
+            f"{data_dir} is shared by the whole system and cannot be Tocsin's data directory.",
+            remedy=f"Choose a folder in it, such as {data_dir / 'tocsin'}.",
+        )
+    if os.geteuid() not in (0, status.st_uid):
+        raise Permanent(
+            f"The data directory {data_dir} belongs to {_name(status.st_uid)}.",
+            remedy="Run Tocsin as that user, or choose another with --data-dir.",
+        )
+
+
+def _make_ours(folder: Path) -> None:
+    """The folder with mode 0711: entered by the account, listed by nobody else. Missing parents become 0755."""
+    for parent in reversed(folder.parents):
+        if not parent.exists():
+            parent.mkdir(exist_ok=True)
+            parent.chmod(0o755)
+    folder.mkdir(exist_ok=True)
+    if stat.S_IMODE(folder.stat().st_mode) != _OURS:
+        folder.chmod(_OURS)
+
+
+def _make_closed(folder: Path, account: Account | None) -> None:
+    """The folder with mode 0700, the account's. Raises Permanent if somebody else's is in its place."""
+    owner = os.geteuid() if account is None else account.uid
+    folder.parent.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(mode=_CLOSED)
+    except FileExistsError:
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (owner, 0):
+            raise Permanent(
+                f"{folder} is in the way: it is not a folder of {_name(owner)}.", remedy="Move it away."
+            ) from None
+    folder.chmod(_CLOSED)
+    if account is not None and folder.stat().st_uid != account.uid:
+        os.chown(folder, account.uid, account.gid)
+
+
+def _socket_folder(data_dir: Path, location: Path, account: Account | None) -> Path:
+    """`run` beside the data, or a folder at a short path of its own where a socket there could not be reached: its
+    path would be too long, or has a comma, which in libpq's `host` separates two hosts.
+    """
+    inside = location / "run"
+    if len(os.fsencode(inside / SOCKET_NAME)) <= LONGEST_SOCKET_PATH and "," not in str(inside):
+        return inside
+    elsewhere = apart(data_dir)
+    if os.geteuid() == 0 and account is not None and account.name == system_user.ACCOUNT_NAME:
+        for folder in (ROOT_DATA_DIR, elsewhere):
+            _make_ours(folder)
+        return elsewhere / "run"
+    owner = os.geteuid() if account is None else account.uid
+    return Path(f"/tmp/tocsin-{owner}-{elsewhere.name}")  # noqa: S108  made 0700, and refused if it is another's
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

@@ -1,0 +1,261 @@
+"""The embedded PostgreSQL's life: started by the first process that uses a data directory, stopped by the last.
+
+Users are counted by a shared `flock`, which the kernel frees when a process is killed. Only whoever wins it exclusively
+stops the server; starts and stops take turns under a second lock. A server that Tocsin did not start is never touched.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from tocsin.core.embedded_postgres import layout
+from tocsin.core.embedded_postgres import server as embedded_server
+from tocsin.core.embedded_postgres.binaries import Binaries, bundled, reachable_by, remove_older_copies
+from tocsin.core.embedded_postgres.layout import SOCKET_NAME, Place, open_private, other_majors
+from tocsin.core.embedded_postgres.server import START_LIMIT, Server
+from tocsin.core.embedded_postgres.settings import settings
+from tocsin.core.errors import Permanent, Temporary
+
+DATABASE = "tocsin"
+
+#: How long a running server may refuse connections before it is taken for one whose socket was lost.
+UNREACHABLE_LIMIT = timedelta(seconds=5)
+
+_PAUSE = 0.02
+
+log = logging.getLogger(__name__)
+
+
+class EmbeddedPostgres:
+    """The embedded PostgreSQL of one data directory, as used by this object. Safe to share between threads."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = layout.real(data_dir)
+        self._mutex = threading.Lock()
+        self._server: Server | None = None
+        self._use: _Use | None = None
+
+    @property
+    def location(self) -> Path:
+        """The folder of PostgreSQL's part, found without starting anything: it need not exist yet."""
+        return layout.locate(self._data_dir, bundled().major)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether that folder is outside the data directory, because a parent of it is closed to root's account."""
+        return not self.location.is_relative_to(self._data_dir)
+
+    def start(self) -> str:
+        """Uses the server, starting it if it does not run, and returns the URL of the database `tocsin`.
+
+        May be called again at any time: it then starts anew a server that was killed. Raises Permanent where a person
+        must act, and Temporary when the server needs longer (it may be replaying its log).
+        """
+        with self._mutex:
+            binaries = bundled()
+            place = layout.prepare(self._data_dir, binaries.major)
+            with _alone(place.change_lock):
+                self._server = server = _server(place, reachable_by(place.account, binaries, place.copies))
+                if self._use is None or not self._use.is_mine():
+                    if self._use is not None:
+                        self._use.close()
+                    self._use = _Use(place)
+                    atexit.register(self.release)
+                if not _is_usable(server, self._use):
+                    remove_older_copies(binaries, place.copies)
+                    _start(server, place)
+                return server.url(DATABASE)
+
+    def release(self) -> None:
+        """Ends this object's use of the server, and stops it if nobody else uses it. Does nothing if not started."""
+        with self._mutex:
+            use, server = self._use, self._server
+            if use is None or server is None or not use.is_mine():
+                return
+            atexit.unregister(self.release)
+            self._use = self._server = None
+            try:
+                # Where somebody removed the data directory, the server notices by itself and ends.
+                if use.place.location.exists():
+                    with _alone(use.place.change_lock):
+                        _stop_after_last(server, use)
+            finally:
+                use.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class _Use:
+    """One count of the shared lock, made and ended under the second lock only, so that nobody comes in between."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._process = os.getpid()
+        self._descriptor = open_private(place.users_lock)
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def is_mine(self) -> bool:
+        """False in a forked child: the count is its parent's, and must not end with the child."""
+        return self._process == os.getpid()
+
+    def is_only_one(self) -> bool:
+        """Whether nobody else uses the server."""
+        won = self.win()
+        # Shared again, whether it was won or, as flock(2) warns of a failed conversion, lost.
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        return won
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def win(self) -> bool:
+        """Takes the lock exclusively, for a use that is about to end. False if somebody else uses the server."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _server(place: Place, binaries: Binaries) -> Server:
+    return Server(
+        binaries=binaries,
+        data=place.data,
+        run=place.run,
+        lock=place.server_lock,
+        log=place.log,
+        account=place.account,
+        settings=settings(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+    )
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Holds the second lock. Whoever has it may be making the data directory or replaying a log: worth a wait."""
+    end = time.monotonic() + START_LIMIT.total_seconds()
+    descriptor = open_private(lock)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise Temporary(
+                        f"Another process has been starting or stopping PostgreSQL for too long ({lock} is held).",
+                        retry_after=timedelta(seconds=10),
+                    ) from None
+                time.sleep(_PAUSE)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _start(server: Server, place: Place) -> None:
+    _check_version(server, place)
+    if not server.data.exists():
+        embedded_server.create(server)
+    embedded_server.wait_until_ready(server, embedded_server.start(server))
+    _make_database(server)
+
+
+def _check_version(server: Server, place: Place) -> None:
+    """Raises Permanent if the data is of another major version: PostgreSQL cannot read it, and it is not left aside."""
+    ours = server.binaries.major
+    version = server.data / "PG_VERSION"
+    theirs = version.read_text().strip() if version.exists() else ""
+    others = [] if server.data.exists() else other_majors(place)
+    if others:
+        theirs = (others[-1] / "PG_VERSION").read_text().strip()
+    if server.data.exists() and not theirs:
+        raise Permanent(
+            f"{server.data} is not a PostgreSQL data directory: it has no PG_VERSION.",
+            remedy="Move it away to begin with an empty database, then `tocsin restore FILE` your last backup.",
+        )
+    if theirs and theirs != str(ours):
+        old = others[-1].parent if others else server.data
+        raise Permanent(
+            f"{old} holds a database of PostgreSQL {theirs}, and this Tocsin brings PostgreSQL {ours}.",
+            remedy="With the Tocsin that made it, run `tocsin backup FILE`. Then move that folder away and, with this "
+            "one, run `tocsin restore FILE`.",
+        )
+
+
+def _is_usable(server: Server, use: _Use) -> bool:
+    """Whether a server that runs already answers, waited for while it starts. One that is ending, or whose socket was
+    lost, is stopped if nobody else uses it. Raises Temporary where there is nothing to do but wait.
+    """
+    begin = time.monotonic()
+    while embedded_server.is_running(server):
+        waited = time.monotonic() - begin
+        postmaster = embedded_server.read_postmaster(server)
+        state = postmaster.state if postmaster else "starting"
+        if state == "ready" and _is_listening(server):
+            try:
+                _make_database(server)
+                return True
+            except Temporary:
+                # It may have died between the two questions.
+                if waited > UNREACHABLE_LIMIT.total_seconds():
+                    raise
+        is_lost = state == "stopping" or (state == "ready" and waited > UNREACHABLE_LIMIT.total_seconds())
+        has_ended = is_lost and use.is_only_one() and embedded_server.stop(server)
+        if not has_ended and waited > (UNREACHABLE_LIMIT if is_lost else START_LIMIT).total_seconds():
+            raise Temporary(
+                f"PostgreSQL on {server.data} runs ({state}) and does not answer.", retry_after=timedelta(seconds=10)
+            )
+        time.sleep(_PAUSE)
+    return False
+
+
+def _stop_after_last(server: Server, use: _Use) -> None:
+    # One that still replays its log would have to begin again: it is left to the next user.
+    if use.win() and not _is_recovering(server) and not embedded_server.stop(server):
+        log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
+
+
+def _is_recovering(server: Server) -> bool:
+    postmaster = embedded_server.read_postmaster(server)
+    return embedded_server.is_running(server) and postmaster is not None and postmaster.state == "starting"
+
+
+def _is_listening(server: Server) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(os.fspath(server.run / SOCKET_NAME))
+        except OSError:
+            return False
+    return True
+
+
+def _make_database(server: Server) -> None:
+    """Makes the database `tocsin` if it is missing. Raises Temporary if PostgreSQL does not let us in."""
+    try:
+        with psycopg.connect(server.url("postgres"), autocommit=True, connect_timeout=10) as connection:
+            found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+            if found is None:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+    except psycopg.OperationalError as error:
+        raise Temporary(f"PostgreSQL on {server.data} does not let Tocsin in: {error}") from error

@@ -1,0 +1,347 @@
+"""The HTTP server: uvicorn, with a deadline and a size for a complete request header, a deadline for whoever takes no
+answer, limits of connections, and a short way for requests that came whole.
+
+Eight clients that send one byte and wait cost eight sockets and nothing else; eight thousand are closed, the oldest
+first, as soon as somebody else needs a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from tocsin.core.net.admission import AdmittedProtocol
+from tocsin.core.net.asgi import WholeRequests
+from tocsin.core.net.connection_table import ConnectionLimits, ConnectionTable
+from tocsin.core.runtime import cpu_affinity, descriptors
+
+#: A connection that has not sent a whole request header in this many seconds is closed.
+HEADER_DEADLINE = 10.0
+
+#: A header that is longer than so many bytes, and still not whole, is refused: the parser would keep all of it.
+LONGEST_HEADER = 64 * 1024
+
+#: A client that takes nothing of its answer for so many seconds is cut off.
+STALL_DEADLINE = 30.0
+
+#: An idle kept-alive connection is closed after this many seconds. Longer than a proxy's usual 60, so that a proxy
+#: never sends a request into a connection that is just being closed.
+KEEP_ALIVE = 75
+
+#: A client that sends so many requests without waiting for an answer is read no further until they are answered.
+MAX_OWED = 16
+
+#: A body of at most so many bytes that comes in pieces, as networks deliver it, may go the short way,
+LARGEST_IN_PIECES = 64 * 1024
+
+#: if it is whole within so many seconds. Whoever is slower has the ordinary way's deadlines, and is told of them.
+PATIENCE_FOR_PIECES = 1.0
+
+_HEADER_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class DeadlineProtocol(AdmittedProtocol):
+    """uvicorn's protocol, closed when a request's header does not end in time, or its answer is not taken."""
+
+    #: Whether a header is awaited or being read: then, and never else, its deadline runs.
+    _in_header = False
+    _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+    _header_size = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts the clock for the first header."""
+        super().connection_made(transport)
+        self._in_header = True
+        self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._header_ended()
+        self._goes_on()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feeds the parser; a header that does not end in time, or grows and does not end, is refused."""
+        super().data_received(data)
+        if not self._in_header:
+            return
+        if self._deadline is None:
+            # Most headers are whole by now, and never had a clock.
+            self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
+        self._header_size += len(data)
+        if self._header_size > LONGEST_HEADER and not self.transport.is_closing():
+            self.transport.write(_HEADER_TOO_LONG)
+            self.transport.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a header; not one that comes after the body (RFC 9110, 6.5), which no proxy has looked at."""
+        if self._in_header:
+            super().on_header(name, value)
+
+    def on_message_begin(self) -> None:
+        """A header begins: on a kept-alive connection its clock starts once what has arrived is read."""
+        self._in_header = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._header_ended()
+        super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        """The client takes its answer more slowly than it is made: it must take something in time."""
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(STALL_DEADLINE, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._goes_on()
+        super().resume_writing()
+
+    def _goes_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _header_ended(self) -> None:
+        self._in_header = False
+        self._header_size = 0
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+
+
+class _Owed:
+    """An answer that is to come: written when all before it are."""
+
+    __slots__ = ("answer", "keeps_alive")
+
+    def __init__(self, *, keeps_alive: bool) -> None:
+        self.answer: bytes | None = None
+        self.keeps_alive = keeps_alive
+
+
+class ShortWayProtocol(DeadlineProtocol):
+    """Gives requests that came whole, or are soon, to `whole`, without a task or ASGI's messages for each.
+
+    That halves what a small request costs. Whatever is unusual (a large or slow body in pieces, a request behind one
+    that ASGI answers, one that `whole` does not want) goes the ordinary way. Answers leave in the order of their
+    requests.
+    """
+
+    def __init__(self, table: ConnectionTable, whole: WholeRequests, **given: Any) -> None:
+        super().__init__(table, **given)
+        self._whole = whole
+        self._wanted: object | None = None
+        self._parts: list[bytes] = []
+        #: Runs while the rest of a body is waited for.
+        self._patience: asyncio.TimerHandle | None = None
+        self._owed: deque[_Owed] = deque()
+        #: Set once a request came that cannot be answered in its turn: the connection ends after what is owed.
+        self._is_deaf = False
+        #: Set with it where a request was not read: the client may still be sending it.
+        self._has_unread = False
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._wanted is not None and self._patience is None and not self.transport.is_closing():
+            if 0 < self._declared() <= LARGEST_IN_PIECES:
+                self._patience = self.loop.call_later(PATIENCE_FOR_PIECES, self._lose_patience)
+            else:
+                self._go_ordinarily()
+
+    def on_headers_complete(self) -> None:
+        self._header_ended()
+        if not self.begin_request():
+            return
+        if self._may_be_short() and (wanted := self._whole.wants(self.url)) is not None:
+            self._wanted = wanted
+            return
+        self._begin_ordinarily()
+
+    def on_body(self, body: bytes) -> None:
+        if self._wanted is not None:
+            self._parts.append(body)
+        elif not self._is_deaf:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._wanted is None:
+            if not self._is_deaf:
+                super().on_message_complete()
+            return
+        self._stop_waiting()
+        owed = _Owed(keeps_alive=self.parser.should_keep_alive())
+        self._owed.append(owed)
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        if self._whole.take(self._wanted, self.headers, body, partial(self._answer, owed)):
+            self._wanted = None
+            self._parts = []
+            if len(self._owed) >= MAX_OWED:
+                self.flow.pause_reading()
+            return
+        self._owed.pop()
+        if self._go_ordinarily():
+            super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Ends the connection once everything that is owed was answered."""
+        if self._wanted is not None:
+            self._go_ordinarily()
+        if self._owed:
+            self._is_deaf = True
+        else:
+            super().shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owed.clear()
+        self._wanted = None
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _may_be_short(self) -> bool:
+        return (
+            not self._is_deaf
+            and (self.cycle is None or self.cycle.response_complete)
+            and self.parser.get_method() == b"POST"
+            and not self.parser.should_upgrade()
+            and not self.expect_100_continue
+            and self.parser.get_http_version() == "1.1"
+        )
+
+    def _declared(self) -> int:
+        """The length that the header says the body has; 0 where it says none, or nothing that one could go by."""
+        texts = [value for name, value in self.headers if name == b"content-length"]
+        return int(texts[0]) if len(texts) == 1 and texts[0].isdigit() and len(texts[0]) < 10 else 0
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        if self._wanted is not None and not self.transport.is_closing():
+            self._go_ordinarily()
+
+    def _go_ordinarily(self) -> bool:
+        """Hands the request that was being collected to ASGI; False where that cannot be."""
+        self._stop_waiting()
+        parts, self._parts, self._wanted = self._parts, [], None
+        if not self._begin_ordinarily():
+            return False
+        for part in parts:
+            super().on_body(part)
+        return True
+
+    def _begin_ordinarily(self) -> bool:
+        """ASGI would answer at once, before what is owed: then nothing more is taken, and the sender sends it again
+        over another connection (RFC 9112, 9.3.2 and 9.6)."""
+        if self._owed or self._is_deaf:
+            self._is_deaf = self._has_unread = True
+            return False
+        super().on_headers_complete()
+        return True
+
+    def _answer(self, owed: _Owed, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+        """Writes an answer, and those behind it that waited for it."""
+        more = b"".join([b"%b: %b\r\n" % header for header in headers])
+        owed.answer = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
+            STATUS_LINE[status],
+            len(body),
+            more,
+            b"" if owed.keeps_alive else b"connection: close\r\n",
+            body,
+        )
+        while self._owed and (answer := self._owed[0].answer) is not None:
+            self.transport.write(answer)
+            is_last = not self._owed.popleft().keeps_alive
+            self.server_state.total_requests += 1
+            if is_last or (self._is_deaf and not self._owed):
+                if self._has_unread:
+                    self.end_gently()
+                else:
+                    self.transport.close()
+                return
+        if not self._owed and not self.transport.is_closing():
+            if self._wanted is None:
+                self.end_request()
+            self.flow.resume_reading()
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which says when it can serve, and for which a signal to end is no failure."""
+
+    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None], on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+        self._on_exit = on_exit
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # This thread may be kept on one processor: those that it starts are not.
+        helpers = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=cpu_affinity.roam)
+        asyncio.get_running_loop().set_default_executor(helpers)
+        await super().startup(sockets)
+        self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ends gracefully; a second signal ends at once. The signal is not raised again afterwards."""
+        self._on_exit()
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def make_server(
+    app: Any,
+    *,
+    graceful_timeout: int,
+    on_ready: Callable[[], None],
+    on_exit: Callable[[], None],
+    whole: WholeRequests | None = None,
+    limits: ConnectionLimits | None = None,
+) -> Server:
+    """A server for the ASGI `app`; give `run` the sockets it listens at. SIGTERM and SIGINT end it gracefully.
+
+    `whole` takes the requests that it wants and that came in one piece, before `app` hears of them.
+    """
+    table = ConnectionTable(limits or ConnectionLimits(descriptors.most_connections()))
+    protocol: Any = partial(DeadlineProtocol, table) if whole is None else partial(ShortWayProtocol, table, whole)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=graceful_timeout,
+    )
+    return Server(config, on_ready=on_ready, on_exit=on_exit)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at `host` and `port` (0: a free one). Raises OSError, such as for a port in use."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=descriptors.backlog())

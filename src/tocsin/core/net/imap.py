@@ -1,0 +1,270 @@
+"""Reads a mailbox by IMAP (RFC 9051): mails that nobody has read yet, each whole, and marks them when they are done.
+
+Connects by `egress`, so private servers need an allowance, and certificates are always checked. Never deletes a mail.
+"""
+
+from __future__ import annotations
+
+import imaplib
+import io
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, NoReturn
+
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net import egress
+from tocsin.core.net.deadline_stream import Exchange
+
+if TYPE_CHECKING:
+    from imap_tools import BaseMailBox
+
+#: For each answer of the server, in seconds.
+TIMEOUT = 20.0
+#: Signing in, each look for what is unread, and each mail, however slowly the server talks; a mail has more by its
+#: size, in bytes a second.
+DEADLINE = 60.0
+SLOWEST = 64 * 1024
+#: A larger mail is not read: it is no answer, and would fill the memory.
+MOST_BYTES = 10 * 1024 * 1024
+#: So much a server may say meanwhile.
+MOST_HEARD = 2 * MOST_BYTES
+_LONGEST_LINE = 1_000_000
+#: So many mails of a mailbox are remembered that could not be marked.
+_MOST_UNMARKED = 10_000
+
+#: The mails that are done with, where the server did not let them be marked as read: by mailbox, as long as its numbers
+#: mean the same (UIDVALIDITY). Else each look would take them again, and never come to those behind them.
+_unmarked: dict[tuple[str, int, str, str, str], dict[str, None]] = {}
+
+
+class Security(StrEnum):
+    """How a connection is encrypted: from the first byte, after a greeting, or not."""
+
+    TLS = "tls"
+    STARTTLS = "starttls"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Which mailbox, and how to get into it."""
+
+    host: str
+    username: str
+    password: str = field(repr=False)
+    folder: str = "INBOX"
+    port: int = 0
+    security: Security = Security.TLS
+    is_trusted: bool = False
+
+    @property
+    def port_used(self) -> int:
+        return self.port or (993 if self.security is Security.TLS else 143)
+
+
+class Mailbox:
+    """One mailbox, open. Raises Temporary or Permanent from every method; no text of an error holds the password."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._box, self._client = _opened(account)
+        _status, told = self._client.response("UIDVALIDITY")
+        valid = next((part.decode("ascii", "replace") for part in told if isinstance(part, bytes)), "")
+        place = (account.host, account.port_used, account.username, account.folder, valid)
+        self._unmarked = _unmarked.setdefault(place, {})
+        #: What the server said last where it marked none.
+        self._refusal = ""
+
+    def unread(self, most: int) -> Iterator[tuple[str, bytes]]:
+        """The number and the bytes of mails that are not read, oldest first; at most `most` of them. One that is too
+        large comes with no bytes. Reading does not mark them. At the end it raises Permanent where one that is done
+        with cannot be marked: it does not come again all the same, as long as this process lives."""
+        try:
+            self._client.begin()
+            # The server may not have told yet of what came since.
+            self._client.noop()
+            found = self._box.uids("UNSEEN")
+            wanted = [uid for uid in found if uid not in self._unmarked][:most]
+            self._mark_again(found)
+            for uid in wanted:
+                # Somebody may have deleted it meanwhile.
+                if (whole := self._whole(uid)) is not None:
+                    yield uid, whole
+        except (imaplib.IMAP4.error, OSError, _library_error()) as error:
+            _fail(self._account, error)
+        if self._refusal:
+            raise Permanent(
+                f"The mailbox at {self._account.host} does not let its mails be marked as read: {self._refusal}.",
+                "Let that user change flags in it.",
+            )
+
+    def mark_read(self, uid: str) -> None:
+        """Marks one mail as read. Where the server refuses, `unread` says so at its end."""
+        self._client.begin()
+        try:
+            status, said = self._client.uid("STORE", uid, "+FLAGS", r"(\Seen)")
+        except (imaplib.IMAP4.error, OSError) as error:
+            _fail(self._account, error)
+        if status == "OK":
+            self._unmarked.pop(uid, None)
+            return
+        reasons = (part for part in said if isinstance(part, bytes))
+        self._refusal = _said(self._account, next(reasons, b"no reason given"))
+        self._unmarked[uid] = None
+        if len(self._unmarked) > _MOST_UNMARKED:
+            del self._unmarked[next(iter(self._unmarked))]
+
+    def describe(self) -> str:
+        """A sentence on what was found."""
+        self._client.begin()
+        try:
+            waiting = len(self._box.uids("UNSEEN"))
+        except (imaplib.IMAP4.error, OSError, _library_error()) as error:
+            _fail(self._account, error)
+        mails = "no unread mail" if not waiting else f"{waiting} unread {'mail' if waiting == 1 else 'mails'}"
+        where = f"{self._account.folder} of {self._account.username} at {self._account.host}"
+        return f"Signed in; {where} has {mails}."
+
+    def close(self) -> None:
+        """Signs out, as far as the server still listens."""
+        try:
+            self._client.logout()
+        except (imaplib.IMAP4.error, OSError):
+            self._client.shutdown()
+
+    def _mark_again(self, unread: list[str]) -> None:
+        """What could not be marked before; at the first that still cannot, it would be so with the rest. Those that
+        somebody else has marked, or deleted, are known no longer."""
+        self._refusal = ""
+        for uid in set(self._unmarked).difference(unread):
+            del self._unmarked[uid]
+        for uid in list(self._unmarked):
+            self.mark_read(uid)
+            if self._refusal:
+                return
+
+    def _whole(self, uid: str) -> bytes | None:
+        """No bytes of one that is too large or that the server refuses; None of one that is gone."""
+        self._client.begin()
+        status, answer = self._client.uid("FETCH", uid, "(RFC822.SIZE)")
+        size = _number(answer)
+        if status != "OK" or size > MOST_BYTES:
+            return b""
+        self._client.begin(size)
+        status, found = self._client.uid("FETCH", uid, "(BODY.PEEK[])")
+        if status == "OK" and not any(found):
+            return None
+        return next((part[1] for part in found if isinstance(part, tuple)), b"")
+
+
+def _opened(account: Account) -> tuple[BaseMailBox, _Client]:
+    # Loaded where a mailbox is read, not when Tocsin starts.
+    from imap_tools import BaseMailBox
+
+    class Box(BaseMailBox):
+        def _get_mailbox_client(self) -> imaplib.IMAP4:
+            return client
+
+    try:
+        client = _client(account)
+    except (imaplib.IMAP4.error, OSError) as error:
+        _fail(account, error)
+    try:
+        box = Box()
+        box.login_utf8(account.username, account.password, account.folder)
+    except (imaplib.IMAP4.error, OSError, _library_error()) as error:
+        client.shutdown()
+        _fail(account, error)
+    return box, client
+
+
+class _Client(imaplib.IMAP4):
+    """`imaplib` speaks the protocol; where it connects to is checked first, and how long it listens is bounded."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._exchange = Exchange()
+        self._answers: tuple[socket.socket, io.BufferedReader] | None = None
+        self.begin()
+        super().__init__(account.host, account.port_used, timeout=TIMEOUT)
+
+    def begin(self, size: int = 0) -> None:
+        """An exchange begins, which has its own deadline; `size` is how much is to come, in bytes."""
+        self._exchange.begin(DEADLINE + size / SLOWEST, MOST_HEARD)
+
+    def read(self, size: int) -> bytes:
+        """As `imaplib` has it, and no longer than the exchange may last."""
+        return self._heard().read(size)
+
+    def readline(self) -> bytes:
+        """As `imaplib` has it, and no longer than the exchange may last."""
+        line = self._heard().readline(_LONGEST_LINE + 1)
+        if len(line) > _LONGEST_LINE:
+            raise self.error(f"got more than {_LONGEST_LINE} bytes in a line")
+        return line
+
+    def _heard(self) -> io.BufferedReader:
+        # After STARTTLS it is another socket, and what was heard before it counts no more.
+        if self._answers is None or self._answers[0] is not self.sock:
+            self._answers = self.sock, self._exchange.answers(self.sock)
+        return self._answers[1]
+
+    def _create_socket(self, timeout: float | None) -> socket.socket:
+        connection = egress.connect(self.host, self.port, trusted=self._account.is_trusted)
+        connection.settimeout(timeout)
+        if self._account.security is not Security.TLS:
+            return connection
+        return egress.tls_context().wrap_socket(connection, server_hostname=self.host)
+
+
+def _client(account: Account) -> _Client:
+    client = _Client(account)
+    match account.security:
+        case Security.STARTTLS:
+            client.starttls(egress.tls_context())
+        case Security.NONE if ip_address(str(client.sock.getpeername()[0]).split("%")[0]).is_global:
+            client.shutdown()
+            raise Permanent(
+                f"A password is not sent to {account.host} without encryption.", "Choose tls or starttls for it."
+            )
+    return client
+
+
+def _library_error() -> type[Exception]:
+    from imap_tools import ImapToolsError
+
+    return ImapToolsError
+
+
+def _fail(account: Account, error: Exception) -> NoReturn:
+    """What went wrong, as Temporary: a mailbox that is away comes back."""
+    said = _said(account, str(getattr(error, "strerror", None) or error or type(error).__name__).encode())
+    if (
+        "AUTHENTICATIONFAILED" in said.upper()
+        or "login failed" in said.lower()
+        or "invalid credentials" in said.lower()
+    ):
+        raise Permanent(
+            f"{account.host} does not accept the user name and password.",
+            "Enter them again; many servers want an app password.",
+        ) from None
+    if "NONEXISTENT" in said.upper() or "doesn't exist" in said.lower():
+        raise Permanent(f"{account.host} has no folder {account.folder}.", "Enter the folder's name.") from None
+    raise Temporary(f"The mailbox at {account.host} cannot be read: {said}.") from None
+
+
+def _said(account: Account, text: bytes) -> str:
+    """One line of what was said, without the password."""
+    line = " ".join(text.decode("utf-8", "replace").split())[:200].rstrip(".")
+    return line.replace(account.password, "•••") if account.password else line
+
+
+def _number(size: list[bytes | tuple[bytes, bytes] | None]) -> int:
+    """The size in an answer such as `12 (UID 34 RFC822.SIZE 5678)`."""
+    first = size[0] if size else None
+    text = first.decode("ascii", "replace") if isinstance(first, bytes) else ""
+    digits = text.rpartition("RFC822.SIZE")[2].strip(" )").split(" ")[0]
+    return int(digits) if digits.isdigit() else 0

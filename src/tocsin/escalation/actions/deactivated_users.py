@@ -1,0 +1,80 @@
+"""Gives back what somebody has, or has acknowledged, whose account was switched off: nobody answers for it any more, so
+that its escalation starts again. A loop of a worker, so that it happens whichever way the account was switched off."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.alerts import service, store
+from tocsin.alerts.commands import SYSTEM, Command, ExpireAcknowledgement, Unassign
+from tocsin.alerts.states import LIVE, Via
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+
+log = logging.getLogger(__name__)
+
+#: A change of an account wakes the loop; without a hint it looks this often.
+EVERY = timedelta(minutes=1)
+BATCH = 100
+
+NOTE = "the account was switched off"
+
+# Of live alerts what somebody who is switched off has (`kind` owner), or has acknowledged while nobody has it.
+_THEIRS = """
+SELECT a.id, 'owner' AS kind, u.id AS user_id
+FROM alerts_alert a JOIN people_user u ON u.id = a.owner_id AND NOT u.is_active
+WHERE a.status = ANY(%(live)s) AND (%(only)s::bigint IS NULL OR a.id = %(only)s)
+UNION ALL
+SELECT a.id, 'acknowledged', u.id
+FROM alerts_acknowledgement k JOIN people_user u ON u.id = k.user_id AND NOT u.is_active
+JOIN alerts_alert a ON a.id = k.alert_id AND a.owner_id IS NULL AND a.owner_name = ''
+WHERE a.status = ANY(%(live)s) AND (%(only)s::bigint IS NULL OR a.id = %(only)s)
+ORDER BY 1, 2 DESC, 3 LIMIT %(most)s
+"""
+
+
+def loop() -> Loop:
+    """The loop for a worker."""
+    return Loop("departed owners", lambda: turn(clock.now()), EVERY, frozenset({"config"}))
+
+
+def turn(now: datetime) -> bool:
+    """Gives a batch of alerts back. Returns whether there may be more."""
+    with database.transaction() as connection:
+        found = _theirs(connection)
+    given_back = 0
+    for alert_id in dict.fromkeys(alert_id for alert_id, _ in found):
+        try:
+            given_back += database.retry_once(lambda alert_id=alert_id: _give_back(alert_id, now))  # type: ignore[misc]
+        except Exception as error:  # an alert's edge: the others are given back all the same
+            if database.is_unavailable(error):
+                raise
+            log.exception("Alert %s could not be given back.", alert_id)
+    return len(found) == BATCH and given_back > 0
+
+
+def _give_back(alert_id: int, now: datetime) -> bool:
+    with database.transaction() as connection:
+        store.lock(connection, [alert_id])
+        # Somebody else may have taken it, or closed it, before the lock.
+        held = _theirs(connection, alert_id)
+        for _, order in held:
+            service.act_within(connection, alert_id, order, now)
+        return bool(held)
+
+
+def _theirs(connection: Connection, only: int | None = None) -> list[tuple[int, Command]]:
+    """The live alerts that somebody has, or has acknowledged, who is switched off, each with what ends that."""
+    parameters: dict[str, object] = {"live": sorted(LIVE), "only": only, "most": BATCH}
+    return [(row["id"], _end_of(row)) for row in database.rows(connection, _THEIRS, parameters)]
+
+
+def _end_of(row: dict[str, Any]) -> Command:
+    # Not by way of the policy: the run must follow it as it follows what people do.
+    if row["kind"] == "owner":
+        return Unassign(actor=SYSTEM, via=Via.API, note=NOTE)
+    return ExpireAcknowledgement(actor=SYSTEM, via=Via.API, note=NOTE, user_id=row["user_id"])

@@ -1,0 +1,105 @@
+"""What an alert's run does next, and when, in one sentence. Pure: it asks the engine, and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from tocsin.alerts import lifecycle
+from tocsin.alerts.commands import AlertState
+from tocsin.escalation.run.engine import advance
+from tocsin.escalation.run.run_state import Decision, Pause, RunState, Start, TellWhy
+from tocsin.escalation.run.target_resolution import Roster
+
+#: So often a last step that is kept is shown again, and so often (each minute) a step that waits is looked at.
+_MOST_KEPT = 3
+_MOST_LOOKS = 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """When something happens next, and what: "pages Bob Brown (secondary, Service Desk)".
+
+    `waits`: nothing may happen then either, for a step waits until somebody is on call, and only looks again.
+    """
+
+    at: datetime
+    summary: str
+    waits: bool = False
+
+
+def next_step(
+    run: RunState, alert: AlertState, roster: Roster, now: datetime, pause: Pause | None = None
+) -> NextStep | None:
+    """What comes next if nobody acts, with `roster` as it is for that moment; None when no timer is set."""
+    if run.due_at is None:
+        return None
+    at = max(run.due_at, now)
+    paused = pause is not None and pause.until > at
+    if paused and pause is not None:
+        at = pause.until
+    decision = advance(run, alert, roster, at)
+    if run.progress.waiting and decision.run.progress.waiting and not (decision.asks or decision.tells or paused):
+        step = f"step {run.progress.step + 1} of {len(run.plan.steps)}"
+        return NextStep(at, f"{step} has nobody, and waits until somebody is on call", waits=True)
+    summary = _summary(decision, roster)
+    return NextStep(at, f"paging is paused until then; then {summary}" if paused else summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Everything that a run does if nobody acts, with its moments; `cut` says why there would be more."""
+
+    turns: tuple[tuple[datetime, Decision], ...]
+    cut: str = ""
+
+
+def play(
+    run: RunState, alert: AlertState, roster_at: Callable[[RunState, datetime], Roster], *, most: int = 1000
+) -> Played:
+    """Everything that a run does if nobody acts, up to its end: for the simulator and previews.
+
+    `roster_at` says who is on call at a moment. At most `most` turns; of a last step that is kept, and of a step that
+    waits until somebody is on call, so much that one sees what it does.
+    """
+    turns: list[tuple[datetime, Decision]] = []
+    kept = looked = 0
+    while run.due_at is not None and len(turns) < most:
+        at = run.due_at
+        decision = advance(run, alert, roster_at(run, at), at)
+        if decision.events or decision.commands or decision.starts:
+            turns.append((at, decision))
+        for command in decision.commands:
+            alert = lifecycle.apply(alert, command, at).state
+        run = decision.successor or decision.run
+        kept += run.progress.keeping
+        looked += run.progress.waiting
+        if kept > _MOST_KEPT:
+            return Played(tuple(turns), "The last step goes on like this until somebody answers.")
+        if looked > _MOST_LOOKS:
+            return Played(tuple(turns), "For hours nobody is on call: the step goes on waiting.")
+    cut = f"Only the first {most} turns of the policy are shown." if run.due_at is not None else ""
+    return Played(tuple(turns), cut)
+
+
+def _summary(decision: Decision, roster: Roster) -> str:
+    parts = [f'asks {roster.name(ask.user_id)} "Still on it?"' for ask in decision.asks]
+    if decision.starts or decision.contacts:
+        contacts = [contact.label for contact in decision.contacts]
+        parts.append(f"pages {', '.join([*_people(decision.starts), *contacts])}")
+    if decision.would:
+        parts.append(f"would page {', '.join(_people(decision.would))}")
+    for tell in decision.tells:
+        names = ", ".join(roster.name(user_id) for user_id in tell.user_ids)
+        what = "that nobody can be paged" if tell.why is TellWhy.NOBODY_TO_PAGE else "that nobody answered"
+        parts.append(f"tells {names} {what}")
+    if parts:
+        return " and ".join(parts)
+    # Whatever else happens is told on the timeline in a sentence of its own.
+    reasons = [event.reason for event in decision.events]
+    return reasons[-1] if reasons else decision.run.reason
+
+
+def _people(starts: tuple[Start, ...]) -> list[str]:
+    return [f"{start.pick.name} ({start.pick.label})" for start in starts]

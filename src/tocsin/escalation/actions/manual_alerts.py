@@ -1,0 +1,72 @@
+"""Alerts that somebody opens by hand, over the API or a page: who is paged, and the first line that they get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.commands import Actor, NewEvent
+from tocsin.alerts.new_alert import NewAlert
+from tocsin.alerts.service import open_by_hand
+from tocsin.alerts.states import EventKind, Priority, Via
+from tocsin.escalation.models import Policy
+from tocsin.escalation.policy import policy as policies
+
+#: What an alert opened by hand names as its source.
+SOURCE = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """What somebody says is wrong, and who should hear of it."""
+
+    subject: str
+    #: None: the policy's default, else high.
+    priority: Priority | None = None
+    policy: Policy | None = None
+    user_ids: tuple[int, ...] = ()
+    group_ids: tuple[int, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    custom: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+def open_alert(new: ByHand, *, actor: Actor, username: str, via: Via, now: datetime) -> int:
+    """Opens it, and pages as it says; without a policy and recipient users nobody is. Returns its number."""
+    paging = _paging(new)
+    alert = NewAlert(
+        id=0,
+        priority=new.priority or _default_priority(new.policy),
+        subject=new.subject,
+        opened_at=now,
+        source=SOURCE,
+        source_name=username,
+        columns=new.columns,
+        tags=new.tags,
+        custom=new.custom,
+    )
+    said = f": {new.note.rstrip('.')}." if new.note else "."
+    if paging.mode is PagingMode.RECORD:
+        said += f" {paging.reason}"
+    data = {"note": new.note} if new.note else {}
+    event = NewEvent(0, EventKind.OPENED, now, actor, f"{actor.name} opened it by hand{said}", via, data)
+    return open_by_hand(alert, paging, event, now=now)
+
+
+def _paging(new: ByHand) -> Paging:
+    if new.policy is None and not new.user_ids:
+        reason = "It has neither an escalation policy nor recipient users, so it pages nobody."
+        return Paging(PagingMode.RECORD, None, new.user_ids, new.group_ids, reason)
+    named = f"by the policy {new.policy.name}" if new.policy else "the recipient users"
+    reason = f"It was opened by hand, to page {named}."
+    version = new.policy.current_id if new.policy else None
+    return Paging(PagingMode.PAGE, version, new.user_ids, new.group_ids, reason)
+
+
+def _default_priority(policy: Policy | None) -> Priority:
+    if policy is None or policy.current is None:
+        return Priority.HIGH
+    return policies.load(policy.current.definition).default_priority

@@ -1,0 +1,128 @@
+"""What is asked of an alert's escalation from outside it: another policy from now on, or more people at once. Works in
+the caller's transaction, which holds the alert's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from tocsin.alerts import change_handlers, lifecycle, store
+from tocsin.alerts.change_handlers import AlertChange, Paging, PagingMode
+from tocsin.alerts.commands import Actor, AlertState, NewEvent
+from tocsin.alerts.states import LIVE, EventKind, Via
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
+from tocsin.escalation.policy.policy_cache import plans
+from tocsin.escalation.run import effects, run_store
+from tocsin.escalation.run.run_state import CancelPages, Decision, RunStatus, from_row, with_progress
+from tocsin.escalation.run.run_status import begin, settle
+from tocsin.notify.enqueue import queue
+from tocsin.notify.rules.page_planner import Start
+
+
+def start_policy(
+    connection: Connection, alert: AlertState, policy_id: int, actor: Actor, via: Via, now: datetime
+) -> str:
+    """Has another policy work on a live alert from its first step; the one at work ends. Roles are looked up in the
+    same recipient groups. Returns a sentence.
+
+    Raises Rejected: `not_found`, or how the alert stands where it is over.
+    """
+    _require_live(alert, now)
+    policy = database.row(connection, "SELECT name, current_id FROM escalation_policy WHERE id = %s", (policy_id,))
+    if policy is None:
+        raise Rejected("not_found", "That escalation policy is gone.")
+    held = run_store.current(connection, [alert.id]).get(alert.id)
+    version = policy["current_id"]
+    known = plans(connection, {version, *([held["version_id"]] if held else ())})
+    if version not in known:
+        raise Rejected("not_possible", f"Policy {policy['name']} cannot be read; save it again.")
+    said = f"{actor.name} started policy {policy['name']}."
+    new = begin(
+        alert.id,
+        known[version],
+        PagingMode.PAGE,
+        alert.priority,
+        now,
+        recipient_groups=tuple(held["recipient_groups"]) if held else (),
+        why=said,
+    )
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, actor, said, via)
+    if held is None or held["status"] == RunStatus.ENDED:
+        new = settle(new, alert, now)
+        run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
+        store.insert_events(connection, [event])
+    else:
+        old = from_row(held, known.get(held["version_id"], RECIPIENTS_ONLY))
+        new = with_progress(new, asked=old.progress.asked, heard=old.progress.heard)
+        new = settle(new, alert, now)
+        ended = replace(old, status=RunStatus.ENDED, due_at=None, reason=f"{said} A newer run replaced this one.")
+        run_store.update(connection, {held["id"]: ended})
+        run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
+        store.insert_events(connection, [event])
+        effects.carry_out(connection, [(held["id"], Decision(ended, cancels=(CancelPages(None, said),)))], now)
+    by = Paging(new.mode, version, new.recipient_users, new.recipient_groups, said)
+    change_handlers.react(connection, [AlertChange(alert, alert, (event,), paging=by)], now)
+    database.hint(connection, "runs")
+    rest = "" if new.status is RunStatus.ACTIVE else f" It waits: {new.reason}"
+    return f"Policy {policy['name']} started.{rest}"
+
+
+def add_responders(
+    connection: Connection,
+    alert: AlertState,
+    people: Sequence[int],
+    labels: Mapping[int, str],
+    actor: Actor,
+    via: Via,
+    now: datetime,
+) -> str:
+    """Pages more people about a live alert, at once and by their own contact methods, whoever has it. `labels` says as
+    what each is paged. Whoever has acknowledged or has it is left in peace. Returns a sentence.
+
+    Raises Rejected where the alert is over, or nobody can be paged.
+    """
+    _require_live(alert, now)
+    wanted = [user for user in people if user not in alert.acknowledged and user != alert.owner_id]
+    if people and not wanted:
+        raise Rejected("not_possible", "Everybody named has acknowledged it already.")
+    known = queue.people_of(connection, wanted)
+    active = [user for user in wanted if user in known and known[user].is_active]
+    if not active:
+        raise Rejected("not_possible", "There is nobody to page.")
+    held = run_store.current(connection, [alert.id]).get(alert.id)
+    starts = [
+        Start(
+            alert.id,
+            now,
+            f"{actor.name} asked for you: {labels.get(user, 'named')}.",
+            user_id=user,
+            run_id=held["id"] if held else None,
+            data={"as": labels.get(user, "named"), "wake": True},
+            priority=alert.priority,
+        )
+        for user in active
+    ]
+    queued = queue.queue(connection, starts, now)
+    names = {user: known[user].name for user in active}
+    missed = {one.start.user_id for one in queued.unreachable}
+    reached = [name for user, name in names.items() if user not in missed]
+    events = [
+        NewEvent(alert.id, EventKind.PAGE_FAILED, now, actor, one.reason, via, {"user_id": one.start.user_id})
+        for one in queued.unreachable
+    ]
+    if reached:
+        said = f"{actor.name} had {' and '.join(reached)} paged too."
+        events.append(NewEvent(alert.id, EventKind.STEP_FIRED, now, actor, said, via, {"people": sorted(names)}))
+    store.insert_events(connection, events)
+    if not reached:
+        raise Rejected("not_possible", " ".join(one.reason for one in queued.unreachable))
+    return f"Paged {' and '.join(reached)}."
+
+
+def _require_live(alert: AlertState, now: datetime) -> None:
+    if alert.status not in LIVE:
+        raise Rejected(f"already_{alert.status}", lifecycle.how_it_stands(alert, now))

@@ -1,0 +1,194 @@
+"""Changing escalation policies: checked, versioned, recorded in the audit log, known to every node.
+
+A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max, QuerySet
+
+from tocsin.access import config_audit
+from tocsin.access.audit import Actor
+from tocsin.core import object_hooks
+from tocsin.core.config import config_version
+from tocsin.core.errors import Rejected
+from tocsin.core.validation.object_reader import Spec
+from tocsin.escalation.changes import reachability
+from tocsin.escalation.models import Policy, PolicyVersion, Run
+from tocsin.escalation.policy import policy as definitions
+from tocsin.escalation.policy.policy import PolicyPlan, References
+from tocsin.escalation.policy.steps import Names
+from tocsin.oncall.models import Schedule, SupportHours
+from tocsin.people.models import Group, User
+from tocsin.people.name_lookup import free_name, group_of
+
+type NamesById = Mapping[str, Mapping[int, str]]
+
+
+def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any]:
+    """The policy as YAML and the API write one. `names` is that of `names_of`, for whoever shows many."""
+    known = names if names is not None else names_of([policy])
+    spec: dict[str, Any] = {"name": policy.name}
+    if policy.group is not None:
+        spec["group"] = policy.group.name
+    return spec | definitions.write(plan_of(policy), lambda key, number: known[key].get(number, f"#{number}"))
+
+
+def names_of(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
+    """The names of everything that any of `policies` names, by id: a few statements for any number."""
+    found = [_references(policy) for policy in policies]
+    return {
+        "users": _named(User.objects.all(), {n for names in found for n in names.users}, "username"),
+        "groups": _named(Group.objects.all(), {n for names in found for n in names.groups}),
+        "schedules": _named(Schedule.objects.all(), {n for names in found for n in names.schedules}),
+        "support_hours": _named(SupportHours.objects.all(), {n for names in found for n in names.support_hours}),
+        "policies": _named(Policy.objects.all(), {n for names in found for n in names.policies}),
+    }
+
+
+def _named(rows: QuerySet[Any], wanted: set[int], by: str = "name") -> dict[int, str]:
+    return dict(rows.filter(pk__in=wanted).values_list("pk", by)) if wanted else {}
+
+
+def plan_of(policy: Policy) -> PolicyPlan:
+    """The plan of the policy's current version."""
+    assert policy.current is not None, "a policy has a version from its first moment on"
+    return definitions.load(policy.current.definition)
+
+
+def save_policy(spec: Mapping[str, object], *, existing: Policy | None = None, actor: Actor, now: datetime) -> Policy:
+    """Makes a policy, or makes `existing` what the spec says: a new version where its steps or settings differ.
+
+    Runs at work go on with the version they began with. Raises Rejected that names the place of each problem:
+    "circular" for policies that hand over to each other, "reaches_nobody" for one that could page nobody, unless the
+    spec says `anyway: true`.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        name, group, plan, anyway = _read(spec, existing)
+        if not anyway:
+            _refuse_unreachable(plan, existing, actor, now)
+        before = policy_spec(existing) if existing else None
+        policy = existing or Policy()
+        policy.name, policy.group = name, group
+        policy.save()
+        _write_version(policy, plan, now)
+        config_audit.record("escalation_policy", policy, before, policy_spec(policy), actor=actor, now=now)
+    return policy
+
+
+def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) -> None:
+    """Raises Rejected for what `save_policy` would find wrong with the spec itself, and changes nothing."""
+    _read(spec, existing)
+
+
+def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, PolicyPlan, bool]:
+    """What the spec says: the name, the owning group, the plan, and whether it may reach nobody."""
+    read = Spec(spec)
+    name, group = free_name(read, Policy, existing, "an escalation policy"), group_of(read)
+    plan, anyway = definitions.read(read, _names()), read.flag("anyway", False)
+    read.finish()
+    _refuse_circle(plan, existing)
+    return name, group, plan, anyway
+
+
+def delete_policy(policy: Policy, *, actor: Actor, now: datetime) -> None:
+    """Deletes a policy. Runs at work finish with the version they have.
+
+    Raises Rejected ("in_use") while an integration needs it.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        object_hooks.refuse_deletion("policy", policy.pk, policy.name)
+        config_audit.record("escalation_policy", policy, policy_spec(policy), None, actor=actor, now=now)
+        # An alert that is just opening may begin a run with the last one: that stays, used or not.
+        versions = [number for number in policy.versions.values_list("pk", flat=True) if number != policy.current_id]
+        policy.delete()
+        used = Run.objects.filter(version__in=versions).values("version")
+        PolicyVersion.objects.filter(pk__in=versions).exclude(pk__in=used).delete()
+
+
+def needs_user(user_id: int) -> list[str]:
+    """The policies with a step for that user, for whoever wants to delete the user."""
+    return _needing(lambda policy, names: user_id in names.users)
+
+
+def needs_group(group_id: int) -> list[str]:
+    """The policies with a step for that group, and those it owns, for whoever wants to delete the group."""
+    return _needing(lambda policy, names: policy.group_id == group_id or group_id in names.groups)
+
+
+def needs_schedule(schedule_id: int) -> list[str]:
+    """The policies with a step for that schedule, for whoever wants to delete it."""
+    return _needing(lambda policy, names: schedule_id in names.schedules)
+
+
+def needs_support_hours(hours_id: int) -> list[str]:
+    """The policies with a step during or outside those hours, for whoever wants to delete them."""
+    return _needing(lambda policy, names: hours_id in names.support_hours)
+
+
+def needs_policy(policy_id: int) -> list[str]:
+    """The policies that hand over to that one, for whoever wants to delete it."""
+    return _needing(lambda policy, names: policy_id in names.policies)
+
+
+def _needing(is_needing: Callable[[Policy, References], bool]) -> list[str]:
+    return [
+        f"escalation policy {policy.name}"
+        for policy in Policy.objects.select_related("current")
+        if is_needing(policy, _references(policy))
+    ]
+
+
+def _references(policy: Policy) -> References:
+    return definitions.references(plan_of(policy))
+
+
+def _names() -> Names:
+    def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
+        return {name.lower(): number for number, name in rows.values_list("pk", by)}
+
+    return Names(
+        users=ids(User.objects.all(), "username"),
+        groups=ids(Group.objects.all()),
+        schedules=ids(Schedule.objects.all()),
+        support_hours=ids(SupportHours.objects.all()),
+        policies=ids(Policy.objects.all()),
+    )
+
+
+def _refuse_circle(plan: PolicyPlan, existing: Policy | None) -> None:
+    """Policies that hand over in a circle would never come to an end."""
+    names: list[str] = []
+    following = plan.hand_over_to
+    while following is not None:
+        if existing is not None and following == existing.pk:
+            way = " → ".join([existing.name, *names, existing.name])
+            raise Rejected("circular", f"end.policy: the policies hand over in a circle: {way}.", "end.policy")
+        other = Policy.objects.select_related("current").get(pk=following)
+        names.append(other.name)
+        following = plan_of(other).hand_over_to
+
+
+def _refuse_unreachable(plan: PolicyPlan, existing: Policy | None, actor: Actor, now: datetime) -> None:
+    if actor.via == "yaml" and existing is not None:
+        return  # what uses it may change in the same run, and is asked then
+    found = reachability.problem_in_use(existing.pk if existing else None, plan, now)
+    if found is not None:
+        hint = "Name somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
+        raise Rejected("reaches_nobody", f"steps: {found} {hint}", "steps")
+
+
+def _write_version(policy: Policy, plan: PolicyPlan, now: datetime) -> None:
+    stored = definitions.store(plan)
+    if policy.current is not None and policy.current.definition == stored:
+        return
+    last = policy.versions.aggregate(last=Max("number"))["last"] or 0
+    policy.current = PolicyVersion.objects.create(policy=policy, number=last + 1, definition=stored, created_at=now)
+    policy.save(update_fields=["current"])

@@ -1,0 +1,38 @@
+"""Which alerts are being paged by a group or schedule at this moment, for whoever wants to delete one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.db.models import Q
+
+from tocsin.alerts.change_handlers import PagingMode
+from tocsin.core.db import database
+from tocsin.escalation.models import Run
+from tocsin.escalation.policy.policy import References, references
+from tocsin.escalation.policy.policy_cache import plans
+from tocsin.escalation.run.run_state import RunStatus
+
+_AT_WORK = (RunStatus.ACTIVE, RunStatus.PAUSED)
+_SHOWN = 10
+
+
+def needs_group(group_id: int) -> list[str]:
+    """The alerts whose escalation still looks up roles or people in that group, oldest first, as words."""
+    return _alerts(lambda names: group_id in names.groups, Q(recipient_groups__contains=[group_id]))
+
+
+def needs_schedule(schedule_id: int) -> list[str]:
+    """The alerts whose escalation still has a step for that schedule, oldest first, as words."""
+    return _alerts(lambda names: schedule_id in names.schedules, Q())
+
+
+def _alerts(is_named: Callable[[References], bool], recipients: Q) -> list[str]:
+    at_work = Run.objects.filter(status__in=_AT_WORK, mode=PagingMode.PAGE, due_at__isnull=False)
+    with database.transaction() as connection:
+        known = plans(connection, at_work.exclude(version=None).values_list("version_id", flat=True).distinct())
+    named = [version for version, plan in known.items() if is_named(references(plan))]
+    if not named and not recipients:
+        return []
+    found = at_work.filter(recipients | Q(version__in=named) if recipients else Q(version__in=named))
+    return [f"alert #{number}" for number in found.order_by("alert_id").values_list("alert_id", flat=True)[:_SHOWN]]

@@ -1,0 +1,106 @@
+"""Whether a policy with its recipients can reach anybody at all, at whatever time, by what is configured now.
+
+Asked while configuration is saved, over Django's connection, so that it sees what the same transaction made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from tocsin.escalation.policy.policy import PolicyPlan, references
+from tocsin.escalation.policy.steps import Step
+from tocsin.escalation.run.target_resolution import Contact, Duty, OnSchedule, Roster, problem_with_reach
+from tocsin.notify.rules.notification_rules import Method, Person
+from tocsin.oncall.changes import commands as oncall
+from tocsin.oncall.models import Schedule
+from tocsin.people.member_roles import MemberRole
+from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Where a policy is used: by what, and for which recipients."""
+
+    name: str
+    users: tuple[int, ...]
+    groups: tuple[int, ...]
+
+
+#: Says where a policy is used, by its id. Higher rooms hang theirs here.
+type Uses = Callable[[int], Iterable[Use]]
+
+_uses: list[Uses] = []
+
+
+def register(uses: Uses) -> None:
+    """Has `uses` asked when a policy changes."""
+    if uses not in _uses:
+        _uses.append(uses)
+
+
+def problem_in_use(policy_id: int | None, plan: PolicyPlan, at: datetime) -> str | None:
+    """Why a policy would reach nobody: wherever it is used, or by itself where recipients do not matter to it."""
+    if all(step.group_ids or not (step.roles or _needs_groups(step)) for step in plan.steps):
+        return problem(plan, (), (), at)
+    for ask in _uses if policy_id is not None else ():
+        for use in ask(policy_id or 0):
+            if (found := problem(plan, use.users, use.groups, at)) is not None:
+                return f"For {use.name}: {found}"
+    return None
+
+
+def _needs_groups(step: Step) -> bool:
+    return step.everybody or step.previous_on_call or bool(step.group_contacts)
+
+
+def problem(
+    plan: PolicyPlan, recipient_users: Iterable[int], recipient_groups: Iterable[int], at: datetime
+) -> str | None:
+    """Why nobody could ever be reached, as a sentence; None when somebody could.
+
+    Whoever has a role by a schedule at some time counts, whether or not it is their turn at `at`.
+    """
+    users, groups = tuple(recipient_users), tuple(recipient_groups)
+    if any(step.assignee for step in plan.steps):
+        return None  # whom a ticket is with, the ticket says
+    named = references(plan)
+    return problem_with_reach(plan, _roster(named.groups | set(groups), named.schedules), users, groups, at)
+
+
+def _roster(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> Roster:
+    methods: dict[int, list[Method]] = {}
+    for method in ContactMethod.objects.filter(is_enabled=True, awaits_code=False, user__is_active=True):
+        methods.setdefault(method.user_id, []).append(Method(method.label, method.channel, method.address))
+    people = {
+        user.pk: Person(user.pk, user.display_name, tuple(methods.get(user.pk, ())))
+        for user in User.objects.filter(is_active=True)
+    }
+    gone = {user.pk: user.display_name for user in User.objects.filter(is_active=False)}
+    duties = {group.pk: _duty(group) for group in Group.objects.filter(pk__in=group_ids)}
+    planned = {schedule.pk: _on_schedule(schedule) for schedule in Schedule.objects.filter(pk__in=schedule_ids)}
+    return Roster(duties=duties, people=people, schedules=planned, gone=gone)
+
+
+def _on_schedule(schedule: Schedule) -> OnSchedule:
+    users = dict.fromkeys(user for shift in oncall.shifts_of(schedule) for user in shift.users)
+    return OnSchedule(schedule.name, tuple(users))
+
+
+def _duty(group: Group) -> Duty:
+    holders: dict[MemberRole, list[int]] = {role: [] for role in MemberRole}
+    for schedule in Schedule.objects.filter(group=group):
+        for shift in oncall.shifts_of(schedule):
+            # Without roles of its own, a shift gives those that its users have in the group, else primary.
+            for role in shift.roles or (MemberRole.PRIMARY,):
+                holders[role].extend(shift.users)
+    # Where no shift is on, whoever has the role in the group stands in.
+    for membership in Membership.objects.filter(group=group):
+        for role in map(MemberRole, membership.roles):
+            holders[role].append(membership.user_id)
+    contacts = tuple(Contact(contact.pk, contact.label) for contact in GroupContact.objects.filter(group=group))
+    roles = {role: tuple(users) for role, users in holders.items()}
+    members = tuple(Membership.objects.filter(group=group).values_list("user_id", flat=True))
+    # Whoever may have a role may have had it before.
+    return Duty(group.pk, group.name, roles, contacts, members, roles)

@@ -1,0 +1,139 @@
+"""Runs after the database's clock was set back: what they wait for comes so much earlier. The decision is pure.
+
+A step that waits ten minutes is due by the clock at which it began to wait. Real moments stay: the end of a hold, the
+end of a pause of all paging.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from tocsin.alerts import service, store
+from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
+from tocsin.alerts.states import EventKind, Via
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime.clock_jump import TOLD_FROM, say_jump
+from tocsin.escalation.policy.policy_cache import plans
+from tocsin.escalation.run import run_store
+from tocsin.escalation.run.run_state import Pause, RunState, with_progress
+from tocsin.escalation.run.run_status import settle
+from tocsin.notify import pause as pauses
+
+log = logging.getLogger(__name__)
+
+#: So many are read and written at a time.
+CHUNK = 500
+
+
+def earlier(run: RunState, alert: AlertState, by: timedelta, now: datetime, pause: Pause | None = None) -> RunState:
+    """`run` after the clock was set back by `by`, to `now`. No timer of it is later than before.
+
+    `alert` is as it was before; what was acknowledged in the future counts as `acknowledged` says. `pause` is the pause
+    of all paging in force at `now`.
+    """
+    progress = run.progress
+    after = acknowledged(alert, by, now)
+    heard = {user: _happened(at, by, now) for user, at in progress.heard.items()}
+    asked = {}
+    for user, at in progress.asked.items():
+        moved_to = _happened(at, by, now)
+        since = _heard_of(user, after, heard)
+        # Who was asked and has not answered is so still, and whoever has answered, has.
+        if since is None or at >= (_heard_of(user, alert, progress.heard) or at):
+            asked[user] = moved_to if since is None else max(moved_to, since)
+        elif moved_to < since:
+            asked[user] = moved_to
+    moved = with_progress(
+        run,
+        step_due_at=progress.step_due_at - by if progress.step_due_at is not None else None,
+        busy={user: until - by for user, until in progress.busy.items()},
+        asked=asked,
+        heard=heard,
+        **{
+            name: _happened(at, by, now)
+            for name in ("last_step_at", "finished_at", "still_since", "wake_at")
+            if (at := getattr(progress, name)) is not None
+        },
+    )
+    return settle(moved, after, now, pause if progress.pause_until is not None else None)
+
+
+def acknowledged(alert: AlertState, by: timedelta, now: datetime) -> AlertState:
+    """The alert, with what was acknowledged in the future acknowledged when that really was."""
+    entries = {user: replace(one, at=_happened(one.at, by, now)) for user, one in alert.acknowledged.items()}
+    return replace(alert, acknowledged=entries)
+
+
+def _heard_of(user: int, alert: AlertState, heard: Mapping[int, datetime]) -> datetime | None:
+    """When somebody last acknowledged or said that they are on it; None: it counts no more."""
+    entry = alert.acknowledged.get(user)
+    return None if entry is None else max(entry.at, heard.get(user, entry.at))
+
+
+def _happened(at: datetime, by: timedelta, now: datetime) -> datetime:
+    """When it really was: nothing has happened in the future."""
+    return at - by if at > now else at
+
+
+_WAITING = """
+SELECT a.id FROM alerts_alert a WHERE EXISTS (
+  SELECT FROM escalation_run r WHERE r.alert_id = a.id AND r.status <> 'ended' AND r.mode <> 'record')
+AND a.status IN ('open', 'assigned', 'on_hold') ORDER BY a.id FOR NO KEY UPDATE
+"""
+
+_READ = database.literal(
+    f"SELECT {run_store.COLUMNS} FROM escalation_run r WHERE r.alert_id = ANY(%s) AND r.status <> 'ended' ORDER BY r.id"
+)
+
+#: Of runs that cannot be read, or are tried again.
+_ALONE = "UPDATE escalation_run SET due_at = due_at - %s WHERE id = ANY(%s) AND due_at > %s"
+
+
+def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+    """Moves the timers of every live alert, which is locked for that, and says so on its timeline where it is a minute
+    or more. Returns of how many runs."""
+    ids = [row[0] for row in connection.execute(_WAITING).fetchall()]
+    held = pauses.current(connection, now)
+    pause = Pause(held.until, held.reason) if held else None
+    moved = sum(_chunk(connection, ids[first : first + CHUNK], by, now, pause) for first in range(0, len(ids), CHUNK))
+    if moved:
+        database.hint(connection, "runs")
+    return moved
+
+
+def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime, pause: Pause | None) -> int:
+    found = database.rows(connection, _READ, (ids,))
+    known = plans(connection, {row["version_id"] for row in found})
+    states = store.load(connection, ids)
+    runs: dict[int, RunState] = {}
+    alone: list[int] = []
+    told: list[int] = []
+    for row in found:
+        try:
+            before = run_store.as_run(row, known)
+            run = earlier(before, states[row["alert_id"]], by, now, pause)
+        except Exception:  # one bad row must not stop the others
+            log.exception("Run %s cannot be read after the clock was set back.", row["id"])
+            alone.append(row["id"])
+            continue
+        if row["failures"]:
+            # When it is tried again says only its row.
+            alone.append(row["id"])
+        elif run != before:
+            runs[row["id"]] = run
+        if before.due_at is not None and run.due_at != before.due_at:
+            told.append(row["alert_id"])
+    run_store.update(connection, runs)
+    connection.execute(_ALONE, (by, alone, now))
+    store.set_back(connection, ids, by, now)
+    if told and by >= TOLD_FROM:
+        reason = f"The database's clock was set back by {say_jump(by)}: what waits comes so much earlier."
+        events = [NewEvent(alert, EventKind.ESCALATION_GOES_ON, now, SYSTEM, reason, Via.POLICY, {}) for alert in told]
+        store.insert_events(connection, events)
+    if told:
+        service.hint_alerts(connection, told)
+    return len(told)

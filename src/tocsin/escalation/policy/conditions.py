@@ -1,0 +1,173 @@
+"""When a step fires at all: conditions on priority, time of day, support hours and tags, and why one does not hold.
+Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tocsin.alerts.states import Priority
+from tocsin.core.validation.object_reader import Spec
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.support_hours import SupportHours
+from tocsin.oncall.calculation.weekly_windows import Day, Window
+
+MOST_TAGS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A daily window in a time zone, on some days."""
+
+    window: Window
+    zone: str
+    #: Whether it means the rest of the time.
+    is_outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """All of it must hold; what is empty holds always."""
+
+    priorities: tuple[Priority, ...] = ()
+    #: Support hours by id, and whether outside of them.
+    hours: int | None = None
+    is_outside: bool = False
+    between: Between | None = None
+    #: Names with the value that the alert's tag must have, ignoring case.
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+def problem(
+    condition: Condition,
+    priority: Priority,
+    tags: Mapping[str, str],
+    hours: Mapping[int, SupportHours],
+    at: datetime,
+) -> str:
+    """Why a condition does not hold at `at`, for a sentence; empty when it does.
+
+    Support hours that are gone hold: rather one page too many than silence.
+    """
+    if condition.priorities and priority not in condition.priorities:
+        return f"only for {' and '.join(condition.priorities)} alerts, and this one is {priority}"
+    held = hours.get(condition.hours) if condition.hours is not None else None
+    if held is not None and held.is_open(at) is condition.is_outside:
+        return f"only {'outside' if condition.is_outside else 'during'} {held.name}"
+    between = condition.between
+    if between is not None:
+        is_in = weekly_windows.current((between.window,), ZoneInfo(between.zone), at) is not None
+        if is_in is between.is_outside:
+            return f"only {'outside of ' if between.is_outside else ''}{said(between)}"
+    for name, value in condition.tags:
+        has = tags.get(name, "")
+        if has.casefold() != value.casefold():
+            return f"only where {name} is {value}" + (f", and it is {has}" if has else "")
+    return ""
+
+
+def said(between: Between) -> str:
+    """ "mon, tue 08:00 to 18:00 (Europe/Zurich)"."""
+    days = [day.short for day in Day if day.number in between.window.days]
+    shown = f"{', '.join(days)} " if len(days) < len(Day) else ""
+    return f"{shown}{weekly_windows.clock(between.window.start)} to {weekly_windows.clock(between.window.end)} ({between.zone})"
+
+
+def read(spec: Spec, hours: Mapping[str, int]) -> Condition:
+    """The condition of a step's `when`; problems are noted in `spec`. `hours`: support hours by name in lower case."""
+    number, is_outside = _during(spec, hours)
+    condition = Condition(_priorities(spec), number, is_outside, _between(spec), _tags(spec))
+    spec.done()
+    if condition == Condition() and not spec.has("during"):
+        spec.refuse("priority", "a condition says something of priority, during, between or tags.", "missing")
+    return condition
+
+
+def write(condition: Condition, hours_name: Callable[[int], str]) -> dict[str, Any]:
+    """What `read` reads as `condition`."""
+    written: dict[str, Any] = {}
+    if condition.priorities:
+        written["priority"] = [str(priority) for priority in condition.priorities]
+    if condition.hours is not None:
+        name = hours_name(condition.hours)
+        written["during"] = {"not": name} if condition.is_outside else name
+    if condition.between is not None:
+        (window,) = weekly_windows.write([condition.between.window])
+        if len(condition.between.window.days) == len(Day):
+            del window["days"]
+        outside = {"outside": True} if condition.between.is_outside else {}
+        written["between"] = {**window, "time_zone": condition.between.zone, **outside}
+    if condition.tags:
+        written["tags"] = dict(condition.tags)
+    return written
+
+
+def _priorities(spec: Spec) -> tuple[Priority, ...]:
+    found = []
+    for number, text in enumerate(spec.texts("priority")):
+        if text in list(Priority):
+            found.append(Priority(text))
+        else:
+            spec.refuse(f"priority[{number}]", f'"{text}" is not one of {", ".join(Priority)}.')
+    return tuple(priority for priority in Priority if priority in found)
+
+
+def _during(spec: Spec, known: Mapping[str, int]) -> tuple[int | None, bool]:
+    if not spec.has("during"):
+        return None, False
+    raw = spec.raw("during")
+    is_outside = isinstance(raw, Mapping)
+    name = raw.get("not") if isinstance(raw, Mapping) and set(raw) == {"not"} else raw
+    if not isinstance(name, str) or not name.strip():
+        spec.refuse("during", "must be the name of support hours, or {not: NAME}.")
+        return None, False
+    try:
+        return known[name.strip().lower()], is_outside
+    except KeyError:
+        spec.refuse("during", f'there are no support hours "{name}".', "not_found")
+        return None, False
+
+
+def _between(spec: Spec) -> Between | None:
+    held = spec.spec("between")
+    if held is None:
+        return None
+    days: set[int] = set()
+    for number, text in enumerate(held.texts("days")):
+        try:
+            days.add(weekly_windows.day(text).number)
+        except ValueError as error:
+            held.refuse(f"days[{number}]", str(error))
+    found = Between(
+        Window(frozenset(days or range(len(Day))), _time(held, "from"), _time(held, "to")),
+        held.zone(default="UTC"),
+        held.flag("outside", False),
+    )
+    held.done()
+    return found
+
+
+def _time(spec: Spec, key: str) -> int:
+    text = spec.text(key, required=True, longest=10)
+    try:
+        return weekly_windows.minutes(text) if text else 0
+    except ValueError as error:
+        spec.refuse(key, str(error))
+        return 0
+
+
+def _tags(spec: Spec) -> tuple[tuple[str, str], ...]:
+    raw = spec.raw("tags", {})
+    if not isinstance(raw, Mapping) or len(raw) > MOST_TAGS:
+        spec.refuse("tags", f"must be at most {MOST_TAGS} names with a value each.")
+        return ()
+    found = []
+    for name, value in raw.items():
+        if not isinstance(value, str) or not value.strip() or len(value) > 200 or len(str(name)) > 100:
+            spec.refuse(f"tags.{str(name)[:100]}", "must be text of 1 to 200 characters.")
+        else:
+            found.append((str(name), value.strip()))
+    return tuple(found)

@@ -1,0 +1,59 @@
+"""The plans of policy versions, loaded once: a version never changes, so a process keeps what it has read."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, PolicyPlan, load
+
+log = logging.getLogger(__name__)
+
+#: So many versions are kept; the least recently used go.
+MOST = 5_000
+
+_known: OrderedDict[tuple[str, int], PolicyPlan] = OrderedDict()
+_lock = threading.Lock()
+
+
+def plans(connection: Connection, version_ids: Iterable[int | None]) -> dict[int | None, PolicyPlan]:
+    """The plans by version id, in one statement at most; None stands for "the recipient users alone".
+
+    A version that cannot be read is absent: whoever asks handles that row by itself.
+    """
+    wanted = set(version_ids)
+    # Tests and restores use several databases in one process; a version's number is its own in each.
+    place = database.url()
+    found: dict[int | None, PolicyPlan] = {None: RECIPIENTS_ONLY} if None in wanted else {}
+    with _lock:
+        for number in wanted:
+            if number is not None and (place, number) in _known:
+                found[number] = _known[place, number]
+                _known.move_to_end((place, number))
+    missing = [number for number in wanted if number not in found]
+    if missing:
+        found.update(_load(connection, place, missing))
+    return found
+
+
+def _load(connection: Connection, place: str, missing: list[int | None]) -> dict[int | None, PolicyPlan]:
+    query = "SELECT id, definition FROM escalation_policyversion WHERE id = ANY(%s)"
+    found: dict[int | None, PolicyPlan] = {}
+    for row in database.rows(connection, query, (missing,)):
+        try:
+            found[row["id"]] = load(row["definition"])
+        except Rejected as problem:
+            # One unreadable version must not stop the runs of the others.
+            log.error("Policy version %s cannot be read: %s", row["id"], problem.detail)
+    with _lock:
+        for number, plan in found.items():
+            if number is not None:
+                _known[place, number] = plan
+        while len(_known) > MOST:
+            _known.popitem(last=False)
+    return found

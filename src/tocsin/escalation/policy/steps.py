@@ -1,0 +1,212 @@
+"""One step of a policy: whom it notifies, when, how, and under which conditions. Read from what people write, and
+written again. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from tocsin.core.validation import durations
+from tocsin.core.validation.object_reader import Spec
+from tocsin.escalation.policy import conditions
+from tocsin.escalation.policy.conditions import Condition
+from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, Calling, Rule
+from tocsin.people import notification_rules
+from tocsin.people.member_roles import MemberRole
+
+MOST_RETRIES = 50
+MOST_WAYS = 20
+
+#: The name of an object: the key under which `Names` knows it, and its id.
+type NameOf = Callable[[str, int], str]
+
+
+class IfEmpty(StrEnum):
+    """What a step does that finds nobody."""
+
+    SKIP = "skip"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Whom one step notifies. `after` counts from the moment the step before it began (the first: from the opening)."""
+
+    after: timedelta
+    #: Looked up in `group_ids`, or where that is empty in the recipient groups.
+    roles: tuple[MemberRole, ...] = ()
+    user_ids: tuple[int, ...] = ()
+    group_ids: tuple[int, ...] = ()
+    #: Labels of group contacts of those same groups.
+    group_contacts: tuple[str, ...] = ()
+    name: str = ""
+    #: Every member of those groups.
+    everybody: bool = False
+    #: Whoever is on call by these schedules, whatever the role.
+    schedule_ids: tuple[int, ...] = ()
+    #: Whoever the source's ticket is with, or had it last.
+    assignee: bool = False
+    #: Whoever had the roles (none named: primary) before those who have them.
+    previous_on_call: bool = False
+    #: One after the other, so far apart; None: all at once.
+    one_by_one: timedelta | None = None
+    calling: Calling = AS_THEY_LIKE
+    when: Condition | None = None
+    #: Not fired, and its pages withdrawn, once anybody has acknowledged.
+    only_until_acknowledged: bool = False
+    if_empty: IfEmpty = IfEmpty.SKIP
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The ids of what policies name, by name in lower case."""
+
+    users: Mapping[str, int]
+    groups: Mapping[str, int]
+    schedules: Mapping[str, int] = field(default_factory=dict)
+    support_hours: Mapping[str, int] = field(default_factory=dict)
+    policies: Mapping[str, int] = field(default_factory=dict)
+
+
+def read(spec: Spec, number: int, names: Names) -> Step:
+    """The step of an entry of `steps`; problems are noted in `spec`."""
+    if number > 0 and not spec.has("after"):
+        spec.refuse("after", "say how long after the step before it this one fires.", "missing")
+    after, name = spec.span("after", timedelta()), spec.line("name", longest=100)
+    when = spec.spec("when")
+    condition = conditions.read(when, names.support_hours) if when is not None else None
+    one_by_one = spec.span("one_by_one", timedelta()) if spec.has("one_by_one") else None
+    if one_by_one is not None and not one_by_one and not spec.has("retries"):
+        spec.refuse("one_by_one", "say how far apart, such as 5m; leave it out to page all at once.")
+    calling, until = _calling(spec), spec.flag("only_until_acknowledged", False)
+    if_empty = spec.one_of("if_empty", IfEmpty, IfEmpty.SKIP)
+    notify = spec.spec("notify")
+    spec.done()
+    if notify is None:
+        spec.refuse("notify", "say whom this step notifies.", "missing")
+        return Step(after=after, name=name)
+    return _notified(spec, notify, names)(
+        after=after,
+        name=name,
+        one_by_one=one_by_one,
+        calling=calling,
+        when=condition,
+        only_until_acknowledged=until,
+        if_empty=if_empty,
+    )
+
+
+def write(step: Step, name_of: NameOf) -> dict[str, Any]:
+    """What `read` reads as `step`; defaults are left out."""
+    written: dict[str, Any] = {"notify": _written_notify(step, name_of), "after": durations.write(step.after)}
+    if step.name:
+        written["name"] = step.name
+    if step.one_by_one is not None:
+        written["one_by_one"] = durations.write(step.one_by_one)
+    if step.calling.retries:
+        written["retries"] = {"times": step.calling.retries, "every": durations.write(step.calling.retry_every)}
+    if step.calling.by:
+        written["by"] = [_written_way(rule) for rule in step.calling.by]
+    if step.when is not None:
+        written["when"] = conditions.write(step.when, lambda number: name_of("support_hours", number))
+    if step.only_until_acknowledged:
+        written["only_until_acknowledged"] = True
+    if step.if_empty is not IfEmpty.SKIP:
+        written["if_empty"] = str(step.if_empty)
+    return written
+
+
+def ids(spec: Spec, key: str, known: Mapping[str, int], what: str) -> tuple[int, ...]:
+    """The ids of the names under `key`."""
+    found = []
+    for number, name in enumerate(spec.texts(key)):
+        try:
+            found.append(known[name.lower()])
+        except KeyError:
+            spec.refuse(f"{key}[{number}]", f'there is no {what} "{name}".', "not_found")
+    return tuple(dict.fromkeys(found))
+
+
+def _notified(spec: Spec, notify: Spec, names: Names) -> Callable[..., Step]:
+    """A step with its targets; the rest is filled in by whoever has read it."""
+    targets: dict[str, Any] = {
+        "roles": _roles(notify),
+        "user_ids": ids(notify, "users", names.users, "user"),
+        "group_ids": ids(notify, "groups", names.groups, "group"),
+        "group_contacts": notify.texts("group_contacts"),
+        "everybody": notify.flag("everybody", False),
+        "schedule_ids": ids(notify, "schedules", names.schedules, "schedule"),
+        "assignee": notify.flag("assignee", False),
+        "previous_on_call": notify.flag("previous_on_call", False),
+    }
+    notify.done()
+    given = ("roles", "users", "group_contacts", "everybody", "schedules", "assignee", "previous_on_call")
+    if not any(notify.has(key) and notify.raw(key) for key in given):
+        says = "say which of the groups' roles" if targets["group_ids"] else "name roles, users or group contacts"
+        spec.refuse("notify", f"this step notifies nobody; {says}.")
+    return lambda **rest: Step(**targets, **rest)
+
+
+def _roles(notify: Spec) -> tuple[MemberRole, ...]:
+    found = []
+    for number, written in enumerate(notify.texts("roles")):
+        try:
+            found.append(MemberRole(written))
+        except ValueError:
+            notify.refuse(f"roles[{number}]", f'"{written}" is not one of {", ".join(MemberRole)}.')
+    return tuple(found)
+
+
+def _calling(spec: Spec) -> Calling:
+    times, every = 0, timedelta()
+    retries = spec.spec("retries")
+    if retries is not None:
+        times = retries.whole("times", 0, most=MOST_RETRIES)
+        every = retries.span("every", timedelta())
+        if times and not every:
+            retries.refuse("every", "say how far apart the tries are.", "missing")
+        retries.done()
+    by = tuple(_way(entry) for entry in spec.specs("by"))
+    if len(by) > MOST_WAYS:
+        spec.refuse("by", f"has at most {MOST_WAYS} entries; this one has {len(by)}.")
+    return Calling(by, times, every if times else timedelta())
+
+
+def _way(entry: Spec) -> Rule:
+    label, channel = entry.line("label", longest=100), entry.text("channel", longest=20)
+    if bool(label) == bool(channel):
+        entry.refuse("label", "name either the label of a contact method, or a channel.", "missing")
+    times, every = notification_rules.repeat(entry)
+    rule = Rule(label, channel, entry.span("wait", timedelta(), longest=notification_rules.LONGEST_WAIT), times, every)
+    entry.done()
+    return rule
+
+
+def _written_way(rule: Rule) -> dict[str, Any]:
+    written: dict[str, Any] = {"label": rule.label} if rule.label else {"channel": rule.channel}
+    if rule.wait:
+        written["wait"] = durations.write(rule.wait)
+    return written | notification_rules.written_repeat(rule.repeat_times, rule.repeat_every)
+
+
+def _written_notify(step: Step, name_of: NameOf) -> dict[str, Any]:
+    notify: dict[str, Any] = {}
+    if step.roles:
+        notify["roles"] = [str(role) for role in step.roles]
+    for key, numbers in (("users", step.user_ids), ("groups", step.group_ids), ("schedules", step.schedule_ids)):
+        if numbers:
+            notify[key] = [name_of(key, number) for number in numbers]
+    if step.group_contacts:
+        notify["group_contacts"] = list(step.group_contacts)
+    for key, is_given in (
+        ("everybody", step.everybody),
+        ("assignee", step.assignee),
+        ("previous_on_call", step.previous_on_call),
+    ):
+        if is_given:
+            notify[key] = True
+    return notify

@@ -1,0 +1,250 @@
+"""What acts on an alert do to its run: who has it, who acknowledged, hold, escalate, a raised priority. Pure.
+
+It compares the alert before and after a command, so that an undo is followed like any other change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from tocsin.alerts.change_handlers import PagingMode, Waking
+from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
+from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
+from tocsin.core.validation.durations import say
+from tocsin.escalation.policy.policy import AcknowledgeEffect, PolicyPlan
+from tocsin.escalation.run.run_state import CancelPages, Decision, RunState, RunStatus, Tell, TellWhy, with_progress
+from tocsin.escalation.run.run_status import begin, go_on, has_enough, restart, settle
+
+
+@dataclass(slots=True)
+class _Following:
+    """A run while the parts of one change are followed."""
+
+    run: RunState
+    alert: AlertState
+    now: datetime
+    cancels: list[CancelPages] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
+
+    def cancel(self, reason: str, users: frozenset[int] | None = None) -> None:
+        """Cancels unsent pages; whoever loses theirs is busy no more."""
+        self.cancels.append(CancelPages(users, reason))
+        kept = {} if users is None else {u: until for u, until in self.run.progress.busy.items() if u not in users}
+        self.run = with_progress(self.run, busy=kept)
+
+    def say(self, kind: EventKind, reason: str) -> None:
+        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, Via.POLICY))
+
+
+def follow(run: RunState, before: AlertState, after: AlertState, events: Iterable[NewEvent], now: datetime) -> Decision:
+    """The run after a command turned `before` into `after` with `events`. Needs nobody's on-call data: what must
+    page somebody makes the run due now.
+    """
+    happened = {event.kind: event for event in events if event.alert_id == after.id}
+    work = _Following(run, after, now)
+    reason = next((event.reason for event in happened.values()), "")
+    if after.status not in LIVE:
+        if before.status in LIVE:
+            work.cancel(reason)
+        return Decision(settle(work.run, after, now), cancels=tuple(work.cancels))
+    if before.status not in LIVE:
+        _returned(work, happened)
+    elif before.is_owned != after.is_owned:
+        _owner_changed(work, happened, reason)
+    elif (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name):
+        # What a taking from somebody cancelled comes back when it is undone.
+        if EventKind.UNDONE not in happened:
+            work.cancel(reason)
+    elif before.acknowledged != after.acknowledged:
+        _acknowledgements_changed(work, before, happened, reason)
+    _hold_changed(work, before)
+    _heard(work, happened)
+    return Decision(settle(work.run, after, now), cancels=tuple(work.cancels), events=tuple(work.events))
+
+
+def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now: datetime) -> Decision:
+    """What a priority does that rose above what `run` was started for; anything else leaves the run alone.
+
+    `fresh` is what the routes say now, as `begin` makes it; None keeps policy and recipients. So does one that pages
+    nobody, where people are paged: they are never silently dropped. The new run replaces the old. If nobody has the
+    alert, escalation starts again, once; if somebody has, or acknowledged, they are told.
+    """
+    if alert.status not in LIVE or not alert.priority.is_above(run.priority):
+        return Decision(run)
+    is_dropped = fresh is not None and run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE
+    new = replace(_anew(run, now) if fresh is None or is_dropped else fresh, priority=alert.priority)
+    if new.mode is PagingMode.RECORD and run.mode is PagingMode.RECORD:
+        return Decision(replace(run, priority=alert.priority))
+    rose = f"The priority rose from {run.priority} to {alert.priority}"
+    return _replaced(run, new, alert, rose, TellWhy.PRIORITY_ROSE, now)
+
+
+def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: datetime) -> Decision:
+    """What becomes of a run whose alert moved to where the routes name others: `fresh` takes its place.
+
+    The same policy for the same people leaves the run alone, and so does what only records or watches: who is being
+    paged is never silently dropped. If somebody has the alert, they are told, and nobody else is paged.
+    """
+    is_same = fresh.plan == run.plan and _recipients(fresh) == _recipients(run)
+    is_dropped = fresh.mode is PagingMode.RECORD or (run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE)
+    if alert.status not in LIVE or is_dropped or (is_same and fresh.mode is run.mode):
+        return Decision(run)
+    return _replaced(run, fresh, alert, f"{moved}, and the routes name others for it", TellWhy.MOVED, now)
+
+
+def wake(run: RunState, alert: AlertState, fresh: RunState, waking: Waking, now: datetime) -> Decision:
+    """What becomes of a run that was only recorded or watched, when a message would open its alert and page: `fresh`
+    takes its place. Whoever has the alert, or acknowledged it, knows of it: they are not told, and it pages once that
+    stands no more. A run that pages already is left alone.
+    """
+    if alert.status not in LIVE or run.mode is PagingMode.PAGE or fresh.mode is not PagingMode.PAGE:
+        return Decision(run)
+    reason = f"{waking.why}; a newer run replaced this one."
+    old = replace(run, status=RunStatus.ENDED, due_at=None, reason=reason)
+    new = settle(with_progress(fresh, asked=run.progress.asked, heard=run.progress.heard), alert, now)
+    said = f"Escalation starts at step 1{f' {waking.when}' if waking.when else ''}."
+    if alert.is_owned or has_enough(fresh.plan, alert):
+        said = f"Nobody is paged now: {new.reason}"
+    elif alert.status is AlertStatus.ON_HOLD:
+        said = "Escalation starts at step 1 at the end of the hold."
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, f"{waking.why}. {said}", Via.POLICY)
+    return Decision(old, events=(event,), successor=new)
+
+
+def _recipients(run: RunState) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return run.recipient_users, run.recipient_groups
+
+
+def _replaced(run: RunState, new: RunState, alert: AlertState, why: str, told: TellWhy, now: datetime) -> Decision:
+    """A newer run in the place of the old, which starts again unless somebody has the alert: then they are told."""
+    old = replace(run, status=RunStatus.ENDED, due_at=None, reason=f"{why}; a newer run replaced this one.")
+    if alert.is_owned or has_enough(run.plan, alert):
+        new = with_progress(new, asked=run.progress.asked, heard=run.progress.heard)
+        return _tell_who_has_it(old, settle(new, alert, now), alert, why, told, now)
+    reason = f"{why}: escalation starts again at step 1."
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, Via.POLICY)
+    return Decision(old, cancels=(CancelPages(None, reason),), events=(event,), successor=settle(new, alert, now))
+
+
+def _anew(run: RunState, now: datetime) -> RunState:
+    return begin(
+        run.alert_id,
+        run.plan,
+        run.mode,
+        run.priority,
+        now,
+        recipient_users=run.recipient_users,
+        recipient_groups=run.recipient_groups,
+        why=run.progress.why,
+    )
+
+
+def _tell_who_has_it(
+    old: RunState, new: RunState, alert: AlertState, why: str, told_why: TellWhy, now: datetime
+) -> Decision:
+    names = alert.owner_name or " and ".join(entry.name for entry in alert.acknowledged.values())
+    people = tuple(alert.acknowledged)
+    if alert.is_owned:
+        people = (alert.owner_id,) if alert.owner_id is not None else ()
+    watch = new.mode is PagingMode.WATCH
+    does = "would be" if watch else "is" if len(people) == 1 else "are"
+    told = f"{names} {does} told" if people else f"{names} has it and cannot be told"
+    event = NewEvent(alert.id, EventKind.TOLD, now, SYSTEM, f"{why}. {told}.", Via.POLICY, {"people": list(people)})
+    tells = (Tell(people, told_why, f"{why}."),) if people and not watch else ()
+    return Decision(old, tells=tells, events=(event,), successor=new)
+
+
+def _returned(work: _Following, happened: dict[EventKind, NewEvent]) -> None:
+    """A closed, cancelled or merged alert lives again: reopened starts again, undone goes on where it was."""
+    if EventKind.REOPENED in happened:
+        work.run = with_progress(work.run, busy={})
+        _start_again(work)
+    else:
+        work.run = go_on(work.run, work.alert, work.now)
+
+
+def _owner_changed(work: _Following, happened: dict[EventKind, NewEvent], reason: str) -> None:
+    if work.alert.is_owned:
+        work.cancel(reason)
+        work.run = with_progress(work.run, asked={}, heard={})
+    elif EventKind.UNASSIGNED in happened:
+        _start_again(work)
+    else:
+        work.run = go_on(work.run, work.alert, work.now)
+
+
+def _start_again(work: _Following) -> None:
+    work.run = restart(work.run, work.now)
+    if work.run.mode is not PagingMode.RECORD:
+        work.say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+
+
+def _acknowledgements_changed(
+    work: _Following, before: AlertState, happened: dict[EventKind, NewEvent], reason: str
+) -> None:
+    then, now = before.acknowledged, work.alert.acknowledged
+    changed = frozenset(user for user in {*then, *now} if then.get(user) != now.get(user))
+    progress = work.run.progress
+    work.run = with_progress(
+        work.run,
+        asked={user: at for user, at in progress.asked.items() if user not in changed},
+        heard={user: at for user, at in progress.heard.items() if user not in changed},
+    )
+    added = frozenset(user for user in changed if user in now)
+    had, has = len(then) >= work.run.plan.people, has_enough(work.run.plan, work.alert)
+    if added:
+        stops = has and work.run.plan.effect is not AcknowledgeEffect.CONTINUE
+        work.cancel(reason, None if stops else added | frozenset(progress.soft))
+        work.run = with_progress(work.run, soft=())
+        is_news = not then or (has and not had)
+        if is_news and work.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
+            said = _effect(work.run.plan) if has else _too_few(work.run.plan, len(now))
+            work.say(EventKind.ESCALATION_STOPPED if has else EventKind.ESCALATION_GOES_ON, said)
+    elif not now and EventKind.ACKNOWLEDGEMENT_EXPIRED in happened:
+        _start_again(work)
+    elif not now or (had and not has):
+        work.run = go_on(work.run, work.alert, work.now)
+        if settle(work.run, work.alert, work.now).status is RunStatus.ACTIVE:
+            work.say(EventKind.ESCALATION_GOES_ON, "Escalation goes on: the step then due fires.")
+
+
+def _effect(plan: PolicyPlan) -> str:
+    match plan.effect:
+        case AcknowledgeEffect.STOP:
+            does = "Escalation stops"
+        case AcknowledgeEffect.PAUSE:
+            does = f"Escalation pauses for {say(plan.pause)}"
+        case AcknowledgeEffect.CONTINUE:
+            does = "Escalation goes on until somebody takes it"
+    return f'{does}; "Still on it?" is asked in {say(plan.acknowledge_timeout)} if it is neither taken nor closed.'
+
+
+def _too_few(plan: PolicyPlan, have: int) -> str:
+    return f"{have} of {plan.people} people have acknowledged it; escalation goes on until {plan.people} have."
+
+
+def _hold_changed(work: _Following, before: AlertState) -> None:
+    was, held = before.status is AlertStatus.ON_HOLD, work.alert.status is AlertStatus.ON_HOLD
+    if held and not was:
+        # Whoever was asked is asked again when the hold is over: the answer cannot be awaited meanwhile.
+        work.run = with_progress(work.run, still_since=work.run.progress.still_since or work.now, asked={})
+    elif was and not held:
+        work.run = go_on(work.run, work.alert, work.now)
+
+
+def _heard(work: _Following, happened: dict[EventKind, NewEvent]) -> None:
+    """Escalate makes the run due now; any act of somebody who was asked "Still on it?" is an answer."""
+    escalated = happened.get(EventKind.ESCALATED)
+    if escalated is not None:
+        work.run = with_progress(work.run, wake_at=work.now, wake_by=escalated.actor.user_id)
+    for event in happened.values():
+        user = event.actor.user_id
+        if user is not None and user in work.run.progress.asked:
+            progress = work.run.progress
+            work.run = with_progress(
+                work.run,
+                heard={**progress.heard, user: work.now},
+                asked={other: at for other, at in progress.asked.items() if other != user},
+            )

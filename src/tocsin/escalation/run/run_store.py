@@ -1,0 +1,109 @@
+"""Runs as rows: reading and writing them list-wise, on the connection passed in, inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.db.json_text import as_json
+from tocsin.core.errors import Permanent
+from tocsin.escalation.policy.policy import PolicyPlan
+from tocsin.escalation.run.run_state import RunState, from_row, to_row
+
+#: The columns that `runs.from_row` needs, with the row's id, version and count of failures.
+COLUMNS = (
+    "r.id, r.alert_id, r.version_id, r.status, r.mode, r.due_at, r.reason, r.progress, r.recipient_users, "
+    "r.recipient_groups, r.priority, r.started_at, r.failures"
+)
+
+_CURRENT = database.literal(
+    f"SELECT DISTINCT ON (r.alert_id) {COLUMNS} FROM escalation_run r WHERE r.alert_id = ANY(%s) "
+    "ORDER BY r.alert_id, r.id DESC"
+)
+
+_UPDATE = """
+UPDATE escalation_run r SET status = n.status, mode = n.mode, due_at = n.due_at, reason = n.reason,
+       priority = n.priority, started_at = n.started_at, progress = n.progress, failures = 0, error = ''
+FROM jsonb_to_recordset(%s) AS n(id bigint, status text, mode text, due_at timestamptz, reason text, priority text,
+     started_at timestamptz, progress jsonb)
+WHERE r.id = n.id
+"""
+
+_INSERT = """
+INSERT INTO escalation_run (alert_id, integration_id, version_id, recipient_users, recipient_groups, status, mode,
+       due_at, reason, priority, started_at, progress, failures, error)
+SELECT u.id, a.integration_id, n.version_id, n.recipient_users, n.recipient_groups, n.status, n.mode, n.due_at,
+       n.reason, n.priority, n.started_at, n.progress, 0, ''
+FROM json_to_recordset(%s) AS n(alert_ids bigint[], version_id bigint, recipient_users jsonb, recipient_groups jsonb,
+     status text, mode text, due_at timestamptz, reason text, priority text, started_at timestamptz, progress jsonb)
+CROSS JOIN LATERAL unnest(n.alert_ids) AS u(id) LEFT JOIN alerts_alert a ON a.id = u.id
+"""
+
+
+def current(connection: Connection, alert_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """The newest run's row of each alert, by alert id; an alert without one is absent."""
+    wanted = sorted(set(alert_ids))
+    return {row["alert_id"]: row for row in database.rows(connection, _CURRENT, (wanted,))} if wanted else {}
+
+
+def as_run(row: Mapping[str, Any], plans: Mapping[int | None, PolicyPlan]) -> RunState:
+    """The run of a row. Raises Permanent for a version, msgspec.ValidationError for a progress that cannot be read."""
+    plan = plans.get(row["version_id"])
+    if plan is None:
+        raise Permanent(
+            f"Version {row['version_id']} of the escalation policy cannot be read.", "Save the policy again."
+        )
+    return from_row(row, plan)
+
+
+def update(connection: Connection, runs: Mapping[int, RunState]) -> None:
+    """Writes changed runs by their row's id, in one statement. Whatever failed before is forgotten."""
+    if runs:
+        written = [{"id": number, **to_row(run)} for number, run in runs.items()]
+        connection.execute(_UPDATE, (as_json(written),))
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to insert. The alerts of a batch that open alike share one `run`; `alert_id` says whose row it is."""
+
+    alert_id: int
+    run: RunState
+    version_id: int | None
+
+
+def insert(connection: Connection, runs: Sequence[NewRun]) -> None:
+    """Writes new runs in one statement, in which each shared run is said once."""
+    if not runs:
+        return
+    alike: dict[tuple[int, int | None], dict[str, Any]] = {}
+    alerts: dict[tuple[int, int | None], list[int]] = {}
+    for new in runs:
+        same = (id(new.run), new.version_id)
+        if same not in alike:
+            alerts[same] = []
+            alike[same] = {"alert_ids": alerts[same], **_columns(new.run, new.version_id)}
+        alerts[same].append(new.alert_id)
+    connection.execute(_INSERT, (as_json(list(alike.values())),))
+
+
+def _columns(run: RunState, version_id: int | None) -> dict[str, Any]:
+    """Everything but whose run it is."""
+    return {
+        "version_id": version_id,
+        "recipient_users": run.recipient_users,
+        "recipient_groups": run.recipient_groups,
+        **to_row(run),
+    }
+
+
+def fail(connection: Connection, row_id: int, failures: int, error: str, reason: str, due_at: datetime) -> None:
+    """Pushes a run that could not be decided to `due_at`, with the count of its failures in a row."""
+    connection.execute(
+        "UPDATE escalation_run SET failures = %s, error = %s, reason = %s, due_at = %s WHERE id = %s",
+        (min(failures, 32_000), error[:2000], reason, due_at, row_id),
+    )

@@ -1,0 +1,285 @@
+"""The escalation loop: claims runs that are due, decides each, and writes everything of the batch in one transaction.
+
+One bad row never stops the others: it is tried alone, pushed later with a count, and after five failures in a row it
+is stuck, which administrators are told; it is still tried, each hour.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.alerts import change_handlers, lifecycle, service, store
+from tocsin.alerts.change_handlers import AlertChange, Paging
+from tocsin.alerts.commands import AlertState
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.escalation.policy.policy_cache import plans
+from tocsin.escalation.run import effects, pending_pages, run_store, target_loader
+from tocsin.escalation.run.engine import advance
+from tocsin.escalation.run.run_state import Decision, Pause, RunState
+from tocsin.escalation.run.run_store import NewRun
+from tocsin.notify import pause as pauses
+
+log = logging.getLogger(__name__)
+
+#: So many runs are decided in one transaction: their alerts are locked for as long as it takes.
+BATCH = 100
+#: So many, when the turn before was full. What a turn asks once, of groups and people mostly, counts for more of them.
+FLOOD = 500
+
+#: A run that failed this often in a row is stuck.
+STUCK_AFTER = 5
+RETRY_STUCK = timedelta(hours=1)
+
+#: How often the loop looks without a hint: the longest that a timer is late.
+EVERY = timedelta(milliseconds=500)
+
+
+def loop() -> Loop:
+    """The loop for a worker."""
+    keeper = Escalation()
+    return Loop("escalation", lambda: keeper.turn(clock.now()), EVERY, frozenset({"runs", "clock"}))
+
+
+@dataclass(slots=True)
+class Escalation:
+    """One worker's loop. It remembers whether paging was paused, to notice when a pause ends before its time, and
+    whether more runs are due than one turn takes."""
+
+    was_paused: bool = True
+    is_flood: bool = False
+
+    def turn(self, now: datetime) -> bool:
+        """Decides one batch. Returns whether there may be more to do at once."""
+        try:
+            self.is_flood = database.retry_once(lambda: self._batch(now, None))
+            return self.is_flood
+        except Exception as error:  # a loop's edge: the batch is taken apart until the bad row is alone
+            if database.is_unavailable(error):
+                raise
+            log.exception("A batch of runs could not be decided; each is tried by itself.")
+        self.is_flood = False
+        for row_id in _due(now):
+            try:
+                database.retry_once(lambda row_id=row_id: self._batch(now, row_id))  # type: ignore[misc]
+            except Exception as error:  # a loop's edge: this run alone is at fault, and the next has its turn
+                log.exception("Run %s could not be decided.", row_id)
+                with database.transaction() as connection:
+                    _fail(connection, row_id, error, now)
+        return False
+
+    def _batch(self, now: datetime, only: int | None) -> bool:
+        """One transaction. Returns whether some integration has used up its share, so that more may be due."""
+        with database.transaction() as connection:
+            pause = _pause(connection, now)
+            if pause is None and self.was_paused:
+                _release(connection, now)
+            self.was_paused = pause is not None
+            ids, is_full = (
+                _claim(connection, now, FLOOD if self.is_flood else BATCH)
+                if only is None
+                else (_claim_one(connection, now, only), False)
+            )
+            claimed = _read(connection, ids, now)
+            if claimed:
+                _decide(connection, claimed, pause, now, alone=only is not None)
+            return is_full
+
+
+def asked(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
+    """Who was asked "Still on it?" and has not answered, by alert id: what `alerts.store.register_asked` wants."""
+    query = (
+        "SELECT alert_id, progress -> 'asked' AS asked FROM escalation_run "
+        "WHERE alert_id = ANY(%s) AND status <> 'ended' AND progress ? 'asked'"
+    )
+    found = database.rows(connection, query, (list(alert_ids),))
+    return {row["alert_id"]: frozenset(int(user) for user in row["asked"]) for row in found}
+
+
+# As the outbox picks its rows (`notify.dispatch.delivery_queries`): every integration that has a timer (a loose index scan), of those
+# the ones with something due, then of each its share, so that nobody's first page waits behind another's thousandth.
+# Without an integration is a lane of its own, and NULL has its own arm, because no index serves a test that means both.
+_CLAIM = """
+WITH RECURSIVE lanes(integration_id) AS (
+  (SELECT integration_id FROM escalation_run WHERE due_at IS NOT NULL ORDER BY integration_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT r.integration_id FROM escalation_run r
+          WHERE r.due_at IS NOT NULL AND r.integration_id > l.integration_id ORDER BY r.integration_id LIMIT 1)
+  FROM lanes l WHERE l.integration_id IS NOT NULL
+), due AS (
+  SELECT l.integration_id FROM lanes l CROSS JOIN LATERAL (
+    (SELECT FROM escalation_run r WHERE r.integration_id = l.integration_id AND r.due_at <= %(now)s LIMIT 1)
+    UNION ALL
+    (SELECT FROM escalation_run r
+     WHERE l.integration_id IS NULL AND r.integration_id IS NULL AND r.due_at <= %(now)s LIMIT 1)
+  ) AS found
+), share AS (
+  SELECT ceil(%(limit)s::numeric / greatest(1, count(*)))::int AS most FROM due
+)
+SELECT p.id, d.integration_id, s.most FROM share s CROSS JOIN due d CROSS JOIN LATERAL (
+  SELECT * FROM (
+    SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+    WHERE r.integration_id = d.integration_id AND r.due_at <= %(now)s
+    ORDER BY r.due_at LIMIT s.most FOR NO KEY UPDATE OF a SKIP LOCKED) one
+  UNION ALL
+  SELECT * FROM (
+    SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+    WHERE d.integration_id IS NULL AND r.integration_id IS NULL AND r.due_at <= %(now)s
+    ORDER BY r.due_at LIMIT s.most FOR NO KEY UPDATE OF a SKIP LOCKED) other
+) p
+"""
+
+_CLAIM_ONE = """
+SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+WHERE r.due_at <= %s AND r.id = %s FOR NO KEY UPDATE OF a SKIP LOCKED
+"""
+
+# What the claim saw of the run may be older than its lock: another worker may have been just before us.
+_READ = database.literal(
+    f"SELECT {run_store.COLUMNS} FROM escalation_run r WHERE r.id = ANY(%s) AND r.due_at <= %s ORDER BY r.due_at, r.id"
+)
+
+
+def _claim(connection: Connection, now: datetime, most: int) -> tuple[list[int], bool]:
+    """The ids of runs that are due, their alerts locked; and whether an integration has used up its share."""
+    found = connection.execute(_CLAIM, {"now": now, "limit": most}).fetchall()
+    counts = Counter(lane for _, lane, _ in found)
+    return [row[0] for row in found], any(counts[lane] >= most for _, lane, most in found)
+
+
+def _claim_one(connection: Connection, now: datetime, only: int) -> list[int]:
+    return [row[0] for row in connection.execute(_CLAIM_ONE, (now, only)).fetchall()]
+
+
+def _read(connection: Connection, ids: list[int], now: datetime) -> list[dict[str, Any]]:
+    return database.rows(connection, _READ, (ids, now)) if ids else []
+
+
+def _due(now: datetime) -> list[int]:
+    with database.transaction() as connection:
+        found = connection.execute(
+            "SELECT id FROM escalation_run WHERE due_at <= %s ORDER BY due_at LIMIT %s", (now, BATCH)
+        ).fetchall()
+    return [row[0] for row in found]
+
+
+def _decide(
+    connection: Connection, claimed: list[dict[str, Any]], pause: Pause | None, now: datetime, *, alone: bool
+) -> None:
+    known = plans(connection, {row["version_id"] for row in claimed})
+    runs: dict[int, RunState] = {}
+    failed: list[tuple[int, Exception]] = []
+    for row in claimed:
+        try:
+            runs[row["id"]] = run_store.as_run(row, known)
+        except Exception as problem:  # noqa: BLE001 - one unreadable row must not stop the others
+            failed.append((row["id"], problem))
+    runs = pending_pages.only_those(connection, runs, now)
+    states = store.load(connection, [run.alert_id for run in runs.values()])
+    people = target_loader.roster(connection, runs.values(), now)
+    decisions: list[tuple[int, Decision]] = []
+    for row_id, run in runs.items():
+        try:
+            decisions.append((row_id, advance(run, states[run.alert_id], people, now, pause)))
+        except Exception as problem:  # noqa: BLE001 - one bad row must not stop the others
+            failed.append((row_id, problem))
+    _write(connection, decisions, states, now)
+    for row_id, error in failed:
+        if alone:
+            raise error
+        log.error("Run %s could not be decided.", row_id, exc_info=error)
+        _fail(connection, row_id, error, now)
+
+
+def _write(
+    connection: Connection, decisions: list[tuple[int, Decision]], states: Mapping[int, AlertState], now: datetime
+) -> None:
+    service.write(connection, _changes(decisions, states, now), now)
+    store.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
+    run_store.update(connection, {row_id: decision.run for row_id, decision in decisions})
+    successors = [decision for _row, decision in decisions if decision.successor is not None]
+    run_store.insert(
+        connection,
+        [NewRun(one.run.alert_id, one.successor, one.successor_version) for one in successors if one.successor],
+    )
+    if successors:
+        database.hint(connection, "runs")
+    effects.carry_out(connection, decisions, now)
+    _tell(connection, decisions, states, now)
+    changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
+    if changed:
+        service.hint_alerts(connection, changed)
+
+
+def _tell(
+    connection: Connection, decisions: list[tuple[int, Decision]], states: Mapping[int, AlertState], now: datetime
+) -> None:
+    """Hands what the escalation did (a step that fired, its end) to whatever else follows an alert's events."""
+    told = [(states[decision.run.alert_id], decision) for _row, decision in decisions if decision.events]
+    changes = [AlertChange(state, state, one.events, paging=_handed_over(one)) for state, one in told]
+    change_handlers.react(connection, changes, now)
+
+
+def _handed_over(decision: Decision) -> Paging | None:
+    """By what the alert pages from now on, where its policy handed over to another."""
+    new = decision.successor
+    if new is None:
+        return None
+    why = new.progress.why
+    return Paging(new.mode, decision.successor_version, new.recipient_users, new.recipient_groups, why)
+
+
+def _changes(
+    decisions: list[tuple[int, Decision]], states: Mapping[int, AlertState], now: datetime
+) -> list[AlertChange]:
+    """What the engine does to alerts: a hold that ends, an acknowledgement that expires."""
+    changes = []
+    for _row, decision in decisions:
+        before = states[decision.run.alert_id]
+        for command in decision.commands:
+            done = lifecycle.apply(before, command, now)
+            if done.is_change:
+                changes.append(AlertChange(before, done.state, done.events, command))
+            before = done.state
+    return changes
+
+
+def _pause(connection: Connection, now: datetime) -> Pause | None:
+    held = pauses.current(connection, now)
+    return Pause(held.until, held.reason) if held else None
+
+
+def _release(connection: Connection, now: datetime) -> None:
+    """A pause ended before its time: what waits for its end is due now."""
+    connection.execute(
+        "UPDATE escalation_run r SET due_at = %(now)s FROM alerts_alert a "
+        "WHERE a.id = r.alert_id AND a.status = 'open' AND r.status = 'paused' AND r.due_at > %(now)s "
+        "AND r.progress ? 'pause_until' AND (r.progress ->> 'pause_until')::timestamptz = r.due_at",
+        {"now": now},
+    )
+
+
+def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) -> None:
+    """Pushes the run later and counts; the fifth time in a row administrators are told."""
+    found = database.row(connection, "SELECT alert_id, failures FROM escalation_run WHERE id = %s", (row_id,))
+    if found is None:
+        return
+    failures = found["failures"] + 1
+    is_stuck = failures >= STUCK_AFTER
+    delay = RETRY_STUCK if is_stuck else timedelta(seconds=5 * 2 ** (failures - 1))
+    said = f"{type(error).__name__}: {error}"
+    reason = (
+        f"Stuck: deciding whom to page has failed {failures} times; it is tried again each hour."
+        if is_stuck
+        else f"Deciding whom to page failed ({failures} of {STUCK_AFTER}); it is tried again."
+    )
+    run_store.fail(connection, row_id, failures, said, reason, now + delay)
+    if failures == STUCK_AFTER:
+        effects.tell_administrators(connection, found["alert_id"], f"{reason} The error: {said}", now)

@@ -1,0 +1,149 @@
+"""The small Halo's webhooks: which event goes where, in which payload, alone or batched; the log of what was sent, and
+sending it again. How a body leaves is a function that may be replaced."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tocsin.fake_halo.state import EVENTS, Halo, Happened
+
+#: (the webhook, the body) → status and text of the answer. Raises OSError when nobody answers.
+type Deliver = Callable[[Mapping[str, Any], bytes], tuple[int, str]]
+
+#: Payloads: full with linked objects (Halo's number), full, small, the event only, a template.
+FULL_LINKED, FULL, SMALL, EVENT_ONLY, CUSTOM = 1, 0, 2, 3, 4
+
+_SMALL = ("id", "summary", "client_name", "site_name", "user_name", "team", "agent_id", "priority_id")
+
+
+@dataclass
+class Hooks:
+    """Sends what happens in one Halo. `run` delivers what waits; the server calls it from a thread of its own."""
+
+    halo: Halo
+    deliver: Deliver | None = None
+    #: Whether an event gets lost on its way.
+    loses: Callable[[Happened], bool] = lambda happened: False
+    #: How many in a batch where the webhook batches; 1: alone.
+    waiting: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.halo.listeners.append(self._take)
+
+    def _take(self, happened: Happened) -> None:
+        if self.loses(happened):
+            return
+        for webhook_id, webhook in self.halo.webhooks.items():
+            if not webhook.get("active"):
+                continue
+            number = EVENTS[happened.event]
+            subscribed = next((n for n in self.halo.notifications.values()
+                               if n["webhook_id"] == webhook_id and n["eventno"] == number), None)  # fmt: skip
+            if subscribed is not None:
+                self.waiting.append((webhook_id, self.payload(webhook, happened, subscribed["id"])))
+
+    def payload(self, webhook: Mapping[str, Any], happened: Happened, notification: int) -> dict[str, Any]:
+        """One message, in the webhook's form."""
+        ticket = self.halo.tickets[happened.ticket]
+        envelope: dict[str, Any] = {
+            "id": str(uuid.uuid4()), "webhook_id": webhook["id"], "notification_id": notification,
+            "escmsg_id": str(uuid.uuid4()), "event": happened.event,
+            "message": f"{happened.event.capitalize()}. Ticket ID: {happened.ticket:07d}.",
+            "object_id": happened.ticket, "agent_id": happened.by,
+            "timestamp": happened.at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z",
+        }  # fmt: skip
+        match webhook.get("payload_type", FULL_LINKED):
+            case 3:
+                return envelope
+            case 2:
+                return {**envelope, "ticket": {key: ticket[key] for key in _SMALL}}
+            case 0:
+                return {**envelope, "ticket": dict(ticket)}
+            case 4:
+                return self._custom(webhook, ticket)
+            case _:
+                return {**envelope, "ticket": self.halo.linked(ticket)}
+
+    def _custom(self, webhook: Mapping[str, Any], ticket: Mapping[str, Any]) -> dict[str, Any]:
+        linked = self.halo.linked(ticket)
+
+        def value(found: re.Match[str]) -> str:
+            at: Any = linked
+            for key in found.group(1).split("^")[1:]:
+                at = at.get(key, "") if isinstance(at, Mapping) else ""
+            return json.dumps(at)
+
+        rendered: dict[str, Any] = json.loads(re.sub(r"<<(ticket[\w^]*)>>", value, webhook["custom_payload"]))
+        return rendered
+
+    def run(self) -> int:
+        """Delivers what waits now; returns how many bodies left."""
+        with self.halo.lock:
+            waiting, self.waiting = self.waiting, []
+        batches: list[tuple[str, list[dict[str, Any]]]] = []
+        for webhook_id, body in waiting:
+            batched = self.halo.webhooks.get(webhook_id, {}).get("batch_method")
+            last = next((b for w, b in reversed(batches) if w == webhook_id), None)
+            if batched and last is not None and (batched == 3 or last[0].get("event") == body.get("event")):
+                last.append(body)
+            else:
+                batches.append((webhook_id, [body]))
+        for webhook_id, bodies in batches:
+            webhook = self.halo.webhooks.get(webhook_id)
+            if webhook is not None and webhook.get("active"):
+                self.send(webhook, bodies if webhook.get("batch_method") else bodies[0])
+        return len(batches)
+
+    def send(self, webhook: Mapping[str, Any], body: object) -> None:
+        """One delivery, and its row in the log. A webhook that fails too often is switched off, where it says so."""
+        content = json.dumps(body, ensure_ascii=False).encode()
+        begun = time.monotonic()
+        status, text, error = 0, "", ""
+        try:
+            status, text = (self.deliver or post)(webhook, content)
+        except OSError as problem:
+            error = str(problem)
+        with self.halo.lock:
+            first = body[0] if isinstance(body, list) else body
+            self.halo.deliveries.append(
+                {
+                    "id": str(uuid.uuid4()), "webhook_id": webhook["id"], "timestamp": self.halo.local(),
+                    "status": 1 if 200 <= status < 300 else 2, "duration": int((time.monotonic() - begun) * 1000),
+                    "requestbody": content.decode(), "responsestatus": status, "responsebody": text, "error": error,
+                    "entity_id": first.get("object_id") if isinstance(first, Mapping) else None,
+                }
+            )  # fmt: skip
+            stored = self.halo.webhooks.get(str(webhook["id"]))
+            if stored is not None:
+                failed = 0 if 200 <= status < 300 else stored.get("failed", 0) + 1
+                limit = stored.get("auto_disable_attempts") or 0
+                stored |= {"failed": failed, "last_status": status}
+                if limit and failed >= limit:
+                    stored["active"] = False
+
+    def send_again(self, delivery_id: str) -> None:
+        """As from the log: the same body, with the same delivery id."""
+        row = next(one for one in self.halo.deliveries if one["id"] == delivery_id)
+        self.send(self.halo.webhooks[row["webhook_id"]], json.loads(row["requestbody"]))
+
+
+def post(webhook: Mapping[str, Any], content: bytes) -> tuple[int, str]:
+    """Posts a body to the webhook's address."""
+    request = urllib.request.Request(str(webhook["url"]), content, {"Content-Type": "application/json"})  # noqa: S310
+    if webhook.get("basic_username"):
+        pair = f"{webhook['basic_username']}:{webhook.get('basic_password', '')}".encode()
+        request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return answer.status, answer.read(2000).decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(2000).decode("utf-8", "replace")

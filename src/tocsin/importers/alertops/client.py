@@ -1,0 +1,67 @@
+"""Reads an AlertOps account by its API v2: the documents as the API has them, shifts with their group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from urllib.parse import quote
+
+from tocsin.importers.api_reader import MOST_PAGES, NotShown, Progress, Reader, checked_base, checked_key
+from tocsin.importers.json_access import Document, object_of, objects_of, text_of
+
+BASE = "https://api.alertops.com"
+_API = "/api/v2"
+_PAGE = 100
+
+
+def reader(key: str, base: str, progress: Progress) -> Reader:
+    """What reads the account of that key. Raises Permanent for an address or a key that can be none."""
+    address = checked_base(base, BASE)
+    return Reader(
+        "AlertOps",
+        address if address.endswith(_API) else f"{address}{_API}",
+        {"api-key": checked_key(key), "Accept": "application/json"},
+        key_help="Make one in AlertOps under Administration → Subscription Settings, or in your profile.",
+        progress=progress,
+    )
+
+
+def fetch(source: Reader, now: datetime) -> dict[str, list[Document]]:
+    """Everything that is translated. Users and groups must be readable."""
+    del now  # shifts are read whole
+    not_shown: list[Document] = []
+
+    def optional(path: str) -> list[Document]:
+        try:
+            return list(_all(source, path))
+        except NotShown as problem:
+            not_shown.append({"path": path, "why": problem.detail})
+            return []
+
+    groups = list(_all(source, "groups"))
+    return {
+        "users": list(_all(source, "users")),
+        "groups": [{**group, "schedules": optional(f"schedules/{_id(group)}")} for group in groups],
+        "escalation_policies": optional("escalation_policies"),
+        "integrations": optional("integrations/inbound"),
+        "workflows": optional("workflows"),
+        "not_shown": not_shown,
+    }
+
+
+def _all(source: Reader, path: str) -> Iterator[Document]:
+    """Every object of a list, page by page. Some lists come bare, and whole."""
+    offset = 0
+    for _ in range(MOST_PAGES):
+        answer = source.get(path, limit=_PAGE, offset=offset)
+        held = object_of(answer).values()
+        found = objects_of(answer) or next((objects_of(one) for one in held if isinstance(one, list)), [])
+        yield from found
+        offset += len(found)
+        source.progress(f"Read {offset} {path.split('/')[0].replace('_', ' ')}")
+        if isinstance(answer, list) or len(found) < _PAGE:
+            return
+
+
+def _id(group: Document) -> str:
+    return quote(text_of(group, "group_id", "id", "group_name"), safe="")

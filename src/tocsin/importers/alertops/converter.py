@@ -1,0 +1,38 @@
+"""An AlertOps account's documents as a configuration and a report. Pure: `now` decides what is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from tocsin.importers.alertops import integrations, people, policies, schedules
+from tocsin.importers.config_builder import Draft, Known
+from tocsin.importers.json_access import Document
+from tocsin.importers.report import Translation
+
+
+def translate(
+    documents: Mapping[str, list[Document]],
+    now: datetime,
+    known: Mapping[str, Known] | None = None,
+    *,
+    with_keys: bool = False,
+) -> Translation:
+    """What `apply` takes, and what is not as it was. One key serves all integrations there, so none is a token here."""
+    del with_keys
+    draft = Draft("AlertOps", now, known)
+
+    def of(kind: str) -> list[Document]:
+        return list(documents.get(kind, []))
+
+    users = people.users(draft, of("users"))
+    groups = people.groups(draft, of("groups"), users)
+    schedules.schedules(draft, of("groups"), groups, users)
+    named = policies.policies(draft, of("escalation_policies"))
+    integrations.integrations(draft, of("integrations"), groups, users, named)
+    draft.not_carried("workflows", of("workflows"), "Workflows are not carried over.", "Make them here.")
+    draft.to_do(
+        "out of office", "is not read", "Its form in the API is not documented.", "Enter who is away, and who covers."
+    )
+    draft.not_read(of("not_shown"))
+    return draft.translation()

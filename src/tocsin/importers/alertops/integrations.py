@@ -1,0 +1,233 @@
+"""AlertOps' inbound integrations. Its paths are written as ours are, so mappings, rules and filters are carried over.
+Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.importers.config_builder import Draft
+from tocsin.importers.json_access import Document, object_of, objects_of, text_of, whole_of
+from tocsin.importers.report import Weight
+from tocsin.inbound.config.normalizer import Definition, compile_reader
+from tocsin.inbound.expressions.comparisons import Operator
+
+_KINDS = {"email": "email", "heartbeat": "heartbeat", "chat": "api", "api": "api"}
+_FIELDS = {
+    "source_id": "source_id",
+    "source_status": "source_status",
+    "source_url": "source_url",
+    "source_severity": "severity",
+    "severity": "severity",
+    "assignee": "assignee",
+    "subject": "subject",
+    "short_text": "short_text",
+    "long_text": "long_text",
+}
+#: What a mapping there has beside these.
+_NOT_MAPPED = ("recipient_user", "recipient_group", "topic", "custom_alert_fields", "alert_tags", "attachments")
+#: Where the kinds there have their settings.
+_SETTINGS = ("api_settings", "email_settings", "heartbeat_settings", "chat_settings")
+#: Advanced settings that have no form here: their keys, what is told, why, and what to do.
+_ADVANCED = (
+    (
+        ("delaying_rule",),
+        "opens alerts at once",
+        "It waits there for more alerts, or for support hours.",
+        "Delay them on the Routing tab, or make a route for support hours there.",
+    ),
+    (
+        ("grouping_rule",),
+        "puts no alerts together",
+        "It groups alerts there.",
+        "Group them on the Routing tab.",
+    ),
+    (
+        ("escalation_policy_override", "escalation_policy_overrides", "based_on_time_of_day", "based_on_source_data"),
+        "has one policy for all",
+        "It takes another there by time of day or by what a message says.",
+        "Add routes on the Routing tab.",
+    ),
+    (
+        ("dynamic_recipient_groups",),
+        "has the same recipients for all",
+        "It takes groups there by what a message says.",
+        "Add routes on the Routing tab.",
+    ),
+)
+#: Where Halo's status stands: the field of the kind here knows its other places too.
+_HALO_STATUS = "ticket^status^name"
+#: In minutes.
+_LONGEST_INTERVAL = 60 * 24 * 365
+_OPERATORS = {str(operator): str(operator) for operator in Operator} | {"regex": "matches", "is": "equals"}
+
+
+def integrations(
+    draft: Draft, documents: list[Document], groups: dict[str, str], users: dict[str, str], policies: dict[str, str]
+) -> None:
+    """Adds every inbound integration."""
+    for document in documents:
+        there = text_of(document, "inbound_integration_name", "integration_name", "name")
+        name = draft.name("integrations", there)
+        type_there = text_of(document, "type").lower() or "api"
+        is_halo = type_there == "api" and "halo" in there.lower()
+        kind = "haloitsm" if is_halo else _KINDS.get(type_there, "api")
+        entry: dict[str, Any] = {"name": name, "kind": kind}
+        if document.get("enabled") is False:
+            entry["mode"] = "disabled"
+        recipients = {
+            "groups": _known(draft, document.get("recipient_groups"), groups, f"integration {name}"),
+            "users": _known(draft, document.get("recipient_users"), users, f"integration {name}"),
+        }
+        entry["recipients"] = {key: found for key, found in recipients.items() if found}
+        policy = policies.get(text_of(document, "escalation_policy", "escalation_policy_name").casefold())
+        # A policy of roles reaches nobody without a group.
+        entry |= {"escalation_policy": policy} if policy else {}
+        if policy is None or not recipients["groups"]:
+            entry["anyway"] = True
+            draft.together(
+                Weight.TO_DO,
+                "integrations",
+                name,
+                "have no policy, or no group that its roles are looked up in",
+                "Their policy or recipients could not be carried over.",
+                "Choose them on the Settings tab.",
+            )
+        entry |= _of_its_kind(draft, kind, document, f"integration {name}")
+        draft.add("integrations", entry)
+        draft.together(
+            Weight.TO_DO,
+            "integrations",
+            name,
+            "wait for their senders",
+            "Those still send to AlertOps.",
+            "Change the address that they send to to the one on the integration's Overview tab.",
+        )
+
+
+def _of_its_kind(draft: Draft, kind: str, document: Document, subject: str) -> dict[str, Any]:
+    """What the integration does with its messages; of what it does there only, the report says so."""
+    settings = {key: object_of(document.get(key)) for key in _SETTINGS}
+    for keys, what, why, remedy in _ADVANCED:
+        if any(_is_used(one.get(key)) for one in (document, *settings.values()) for key in keys):
+            draft.leave_out(subject, what, why, remedy)
+    match kind:
+        case "heartbeat":
+            every = whole_of(settings["heartbeat_settings"], "heartbeat_interval_in_min")
+            return {"settings": {"interval": f"{every}m"}} if 0 < every <= _LONGEST_INTERVAL else {}
+        case "email":
+            email = settings["email_settings"]
+            if any(_is_used(one.get("open_alert_when")) for one in (email, object_of(email.get("url_mapping")))):
+                draft.leave_out(
+                    subject,
+                    "opens an alert for every mail",
+                    "Its rules there take texts from between two markers.",
+                    "Set them on the Rules tab.",
+                )
+            return {}
+        case _:
+            return _definition(draft, kind, settings["api_settings"], subject)
+
+
+def _is_used(value: object) -> bool:
+    """Whether a part of the advanced settings does anything: a list with entries, an object that is switched on."""
+    if isinstance(value, dict):
+        switched = [value[key] for key in ("delay", "group") if key in value]
+        return any(switched) if switched else any(_is_used(one) for one in value.values())
+    return bool(value)
+
+
+def _definition(draft: Draft, kind: str, settings: Document, subject: str) -> dict[str, Any]:
+    """Mapping, rules and filters of one's own; left to the kind where they cannot be used here."""
+    mapping = object_of(settings.get("url_mapping"))
+    found: dict[str, Any] = {}
+    # The kind reads Halo's tickets better than a mapping by hand does.
+    fields = {ours: _value(text) for theirs, ours in _FIELDS.items() if (text := text_of(mapping, theirs))}
+    if fields and kind == "api":
+        found["mapping"] = fields
+    for name in (name for name in _NOT_MAPPED if _is_used(mapping.get(name))):
+        draft.leave_out(subject, f"has no {name}", "It is not carried over.", "Map it on the Mapping tab.")
+    usual = load_kinds()[kind].rules
+    if rules := {name: rule for name, rule in _rules(draft, mapping, subject).items() if rule != usual.get(name)}:
+        found["rules"] = rules
+    both = (_filter(draft, settings, how, subject) for how in ("all", "any"))
+    filters = [one for one in both if one]
+    if filters:
+        found["filters"] = {"all": filters}
+    if not found:
+        return {}
+    try:
+        compile_reader(load_kinds()[kind], Definition(**{"settings": {}, **found}))
+    except (Rejected, TypeError, ValueError, KeyError) as problem:
+        draft.leave_out(
+            subject,
+            "has no mapping and rules of its own",
+            f"They cannot be used here: {str(problem)[:200]}",
+            "Map the first message in the workbench.",
+        )
+        return {}
+    return found
+
+
+def _rules(draft: Draft, mapping: Document, subject: str) -> dict[str, Any]:
+    """When it opens and closes. Only the rule that opens names its field: the one that closes asks the same."""
+    field = text_of(object_of(mapping.get("open_alert_when")), "field_name")
+    asked = f"^{field}" if field and field.casefold() != _HALO_STATUS else "source_status"
+    found: dict[str, Any] = {}
+    for name in ("open", "close"):
+        rule = object_of(mapping.get(f"{name}_alert_when"))
+        given = rule.get("values")
+        values = [str(value) for value in given if str(value).strip()] if isinstance(given, list) else []
+        operator = _OPERATORS.get(text_of(rule, "type").lower().replace("_", " "))
+        if values and operator and (name == "open" or "open" in found):
+            several = [{"field": asked, "operator": operator, "value": value} for value in values]
+            found[name] = several[0] if len(several) == 1 else {"any": several}
+        elif values:
+            draft.leave_out(
+                subject,
+                f"does not {name} by its own rule ({text_of(rule, 'type')} {', '.join(values)[:100]})",
+                "There is no such comparison here, or no rule that opens beside it.",
+                "Set it on the Rules tab.",
+            )
+    return found
+
+
+def _value(text: str) -> dict[str, str]:
+    """A path, or a text with values in angle brackets."""
+    return {"template": text} if "<" in text else {"path": text}
+
+
+def _filter(draft: Draft, settings: Document, how: str, subject: str) -> dict[str, Any]:
+    found = []
+    for one in objects_of(object_of(settings.get(f"add_{how}_filter")).get("filters")):
+        condition = object_of(one.get("condition"))
+        there, field = text_of(condition, "type"), text_of(condition, "field_name")
+        operator = _OPERATORS.get(there.lower().replace("_", " "))
+        if operator and field:
+            leaf: dict[str, Any] = {"field": f"^{field}", "operator": operator}
+            if operator != Operator.EXISTS:
+                leaf["value"] = text_of(condition, "value")
+            found.append(leaf | ({"not": True} if one.get("not") is True else {}))
+        elif field or there:
+            draft.leave_out(
+                subject,
+                f"does not filter by {field or 'nothing'} ({f'{there} {text_of(condition, "value")}'.strip()[:100]})",
+                "There is no such comparison here.",
+                "Add a filter on the Rules tab.",
+            )
+    return {how: found} if found else {}
+
+
+def _known(draft: Draft, given: object, names: dict[str, str], subject: str) -> list[str]:
+    """The recipients that are here, each once, by their names here."""
+    several = given if isinstance(given, list) else []
+    said = [text_of(one, "group_name", "user_name", "name") if isinstance(one, dict) else str(one) for one in several]
+    for gone in (one for one in said if one.casefold() not in names):
+        draft.leave_out(
+            subject,
+            f"does not notify {gone[:100] or 'somebody'}",
+            "There is no such one here.",
+            "Choose whoever it is to be on the Settings tab.",
+        )
+    return list(dict.fromkeys(names[one.casefold()] for one in said if one.casefold() in names))

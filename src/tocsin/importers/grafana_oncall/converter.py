@@ -1,0 +1,37 @@
+"""A Grafana OnCall's documents as a configuration and a report. Pure: `now` decides what is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from tocsin.importers.config_builder import Draft, Known
+from tocsin.importers.grafana_oncall import integrations, people, policies, schedules
+from tocsin.importers.grafana_oncall.id_map import World
+from tocsin.importers.json_access import Document, each_once
+from tocsin.importers.report import Translation
+
+
+def translate(
+    documents: Mapping[str, list[Document]],
+    now: datetime,
+    known: Mapping[str, Known] | None = None,
+    *,
+    with_keys: bool = False,
+) -> Translation:
+    """What `apply` takes, and what is not as it was. Keys of senders are too short to be tokens here."""
+    del with_keys
+    draft = Draft("Grafana OnCall", now, known)
+    world = World(draft)
+
+    def of(kind: str) -> list[Document]:
+        return each_once(documents.get(kind, []))
+
+    people.users(world, of("users"), of("personal_notification_rules"))
+    people.groups(world, of("teams"), of("users"))
+    schedules.schedules(world, of("schedules"), of("on_call_shifts"))
+    policies.policies(world, of("escalation_chains"), of("escalation_policies"))
+    integrations.integrations(world, of("integrations"), of("routes"))
+    draft.not_carried("webhooks", of("webhooks"), "They call other systems.", "Make outbound integrations.")
+    draft.not_read(of("not_shown"))
+    return draft.translation()

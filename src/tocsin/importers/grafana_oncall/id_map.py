@@ -1,0 +1,33 @@
+"""What the parts of a Grafana OnCall are called here, by their ids there. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tocsin.importers.config_builder import Draft
+from tocsin.importers.json_access import Document
+
+
+@dataclass(slots=True)
+class World:
+    """Names here, by id there."""
+
+    draft: Draft
+    users: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    schedules: dict[str, str] = field(default_factory=dict)
+    policies: dict[str, str] = field(default_factory=dict)
+
+    def known(self, numbers: object) -> list[str]:
+        """The usernames of a list of ids, each once; whoever is no user here is not among them."""
+        several = numbers if isinstance(numbers, list) else []
+        return list(dict.fromkeys(self.users[one] for one in several if isinstance(one, str) and one in self.users))
+
+    def group(self, document: Document) -> str | None:
+        """The group of an object's team."""
+        return self.groups.get(str(document.get("team_id") or ""))
+
+
+def number_of(document: Document) -> str:
+    """The id of a document."""
+    return str(document.get("id") or "")

@@ -1,0 +1,127 @@
+"""Reads what Opsgenie's configuration backup tool wrote: a ZIP of its folder `OpsGenieBackups`, or one JSON file.
+
+https://github.com/opsgenie/opsgenie-configuration-backup. The tool writes each object to a file of its own, in
+folders by kind. One JSON file has the same by kind: `{"users": […], "teams": […], "schedules": […], …}`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from tocsin.core.errors import Rejected
+from tocsin.importers.json_access import object_of, objects_of
+
+#: Unpacked, all files together; and so many of them.
+MOST_BYTES = 64 * 1024 * 1024
+MOST_FILES = 20_000
+
+#: Folders of the backup and keys of one file, by the kind of document.
+_KINDS = {
+    "users": "users",
+    "teams": "teams",
+    "schedules": "schedules",
+    "escalations": "escalations",
+    "integrations": "integrations",
+    "forwardings": "forwardings",
+    "forwarding-rules": "forwardings",
+    "heartbeats": "heartbeats",
+    "maintenance": "maintenances",
+    "maintenances": "maintenances",
+    "policies": "alert_policies",
+    "policiesv2": "alert_policies",
+    "services": "services",
+}
+
+
+def read(content: bytes) -> dict[str, list[dict[str, Any]]]:
+    """The documents of an export. Raises Rejected ("invalid_export") that names the file in it."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for kind, document in _in_zip(content) if content[:2] == b"PK" else _in_json(content):
+        found.setdefault(kind, []).append(_flat(kind, document))
+    if not found.get("users") and not found.get("teams") and not found.get("schedules"):
+        raise _refused(
+            "there are no users, teams or schedules in it. "
+            "Give a ZIP of the folder OpsGenieBackups, or JSON such as {users: […], teams: […]}."
+        )
+    return found
+
+
+def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        raise _refused("it is a ZIP that cannot be opened.") from None
+    entries = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".json")]
+    if len(entries) > MOST_FILES:
+        raise _refused(f"there are more than {MOST_FILES} files in it.")
+    left = MOST_BYTES
+    for entry in entries:
+        path = PurePosixPath(entry.filename)
+        kind = next((_KINDS[part.lower()] for part in reversed(path.parts[:-1]) if part.lower() in _KINDS), None)
+        if kind is None or "__MACOSX" in path.parts:
+            continue
+        try:
+            with archive.open(entry) as file:
+                # What it says of its size may be a lie, so that is not asked.
+                text = file.read(left + 1)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError, zlib.error):
+            raise _refused(f"{path.name}: cannot be unpacked.") from None
+        left -= len(text)
+        if left < 0:
+            raise _refused(f"it has more than {MOST_BYTES // 1024 // 1024} MiB in it.")
+        value = _parsed(text, path.name)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict):
+                yield kind, one
+
+
+def _in_json(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    value = _parsed(content, "the file")
+    if not isinstance(value, dict):
+        raise _refused("it is JSON, but no object with users, teams and schedules.")
+    for key, held in value.items():
+        kind = _KINDS.get(str(key).lower())
+        if kind is not None:
+            entries = held.get("data", list(held.values())) if isinstance(held, dict) else held
+            yield from ((kind, one) for one in objects_of(entries))
+
+
+def _flat(kind: str, document: dict[str, Any]) -> dict[str, Any]:
+    """The document as the API would have it: the tool wraps an object together with what belongs to it."""
+    match kind:
+        case "users" if "user" in document:
+            user = object_of(document["user"])
+            contacts = user.get("userContacts") or user.get("contacts")
+            rules = document.get("notificationRuleList")
+            return {**user, "contacts": objects_of(contacts), "notification_rules": objects_of(rules)}
+        case "users" if "userContacts" in document:
+            return {**document, "contacts": objects_of(document["userContacts"])}
+        case "teams" if "team" in document:
+            return {**object_of(document["team"]), "routing_rules": objects_of(document.get("teamRoutingRules"))}
+        case "schedules" if "schedule" in document:
+            overrides = objects_of(document.get("scheduleOverrideList"))
+            return {**object_of(document["schedule"]), "overrides": overrides}
+        case "integrations" if isinstance(document.get("integration"), dict):
+            return object_of(document["integration"])
+    return document
+
+
+def _parsed(text: bytes, name: str) -> Any:
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _refused(f"{name}: is not UTF-8.") from None
+    except RecursionError:
+        raise _refused(f"{name}: is nested too deeply.") from None
+    except ValueError as error:
+        raise _refused(f"{name}: is not JSON: {error}.") from None
+
+
+def _refused(problem: str) -> Rejected:
+    return Rejected("invalid_export", f"This export cannot be read: {problem}", "file")

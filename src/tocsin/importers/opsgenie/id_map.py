@@ -1,0 +1,131 @@
+"""What the parts of an Opsgenie account are called here, so that one can refer to the other; and its ways to write
+spans and restrictions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from tocsin.importers import rotation_converter
+from tocsin.importers.config_builder import Draft
+from tocsin.importers.json_access import Document, object_of, objects_of
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.weekly_windows import Window
+
+_UNITS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
+
+
+@dataclass(slots=True)
+class World:
+    """Names here, by id and by name there."""
+
+    draft: Draft
+    users: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    #: None: it is not there, because it says nothing.
+    schedules: dict[str, str | None] = field(default_factory=dict)
+    policies: dict[str, str] = field(default_factory=dict)
+    #: Policies that page by one schedule, made for routes that name it.
+    by_schedule: dict[str, str] = field(default_factory=dict)
+    teams: dict[str, Document] = field(default_factory=dict)
+    #: The group of a schedule, by the schedule's name here.
+    group_of: dict[str, str] = field(default_factory=dict)
+    #: Schedules that are switched off there.
+    off: set[str] = field(default_factory=set)
+    escalations: dict[str, Document] = field(default_factory=dict)
+    integrations: dict[str, str] = field(default_factory=dict)
+    #: Support hours made for routing rules.
+    hours: dict[str, str] = field(default_factory=dict)
+
+    def user(self, reference: object) -> str | None:
+        """The username of whoever a document refers to."""
+        held = object_of(reference)
+        return _found(self.users, held.get("id"), held.get("username"), held.get("name"))
+
+    def group(self, reference: object) -> str | None:
+        """The group of a team."""
+        held = object_of(reference)
+        return _found(self.groups, held.get("id"), held.get("name"))
+
+
+def keys(document: Document, *names: str) -> Iterable[str]:
+    """What a document is referred to by."""
+    return [str(document[name]).casefold() for name in ("id", *names) if document.get(name)]
+
+
+def in_order(several: Iterable[Document]) -> list[Document]:
+    """By their `order`."""
+
+    def order(document: Document) -> int:
+        held = document.get("order")
+        return held if isinstance(held, int) else 0
+
+    return sorted(several, key=order)
+
+
+def found[T](known: dict[str, T], reference: object) -> T | None:
+    """What a reference with an id or a name leads to."""
+    held = object_of(reference)
+    return _found(known, held.get("id"), held.get("name"))
+
+
+def span(value: object) -> timedelta:
+    """`{"timeAmount": 5, "timeUnit": "minutes"}`; minutes where no unit is named."""
+    held = object_of(value)
+    amount = held.get("timeAmount", 0)
+    if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < 1_000_000:
+        return timedelta()
+    return timedelta(seconds=round(amount * _UNITS.get(str(held.get("timeUnit", "minutes")).lower(), 60)))
+
+
+def open_windows(restriction: object) -> tuple[Window, ...]:
+    """The windows of a `timeRestriction`; none where it is open always. Raises ValueError for one that cannot be read.
+
+    `time-of-day` is each day; `weekday-and-time-of-day` is one stretch from the start day's time to the end day's.
+    """
+    held = object_of(restriction)
+    several = objects_of(held.get("restrictions")) or [object_of(held.get("restriction"))]
+    several = [one for one in several if one]
+    if not several:
+        return ()
+    if str(held.get("type")) == "time-of-day":
+        opened: list[Window] = []
+        for one in several:
+            start, end = _minute(one, "start"), _minute(one, "end")
+            each = rotation_converter.daily(
+                start % weekly_windows.MINUTES_A_DAY,
+                (end - start) % weekly_windows.MINUTES_A_DAY or weekly_windows.MINUTES_A_DAY,
+            )
+            if not each:
+                return ()
+            opened += each
+        return rotation_converter.together(opened)
+    return rotation_converter.together([_across(one) for one in several])
+
+
+def _across(one: Document) -> Window:
+    start_day, end_day = (
+        weekly_windows.day(str(one.get("startDay"))).number,
+        weekly_windows.day(str(one.get("endDay"))).number,
+    )
+    start, end = _minute(one, "start"), _minute(one, "end")
+    length = ((end_day - start_day) * weekly_windows.MINUTES_A_DAY + end - start) % weekly_windows.MINUTES_A_WEEK
+    return rotation_converter.window(start_day, start, length or weekly_windows.MINUTES_A_WEEK)
+
+
+def _minute(one: Document, which: str) -> int:
+    try:
+        hour, minute = int(one.get(f"{which}Hour") or 0), int(one.get(f"{which}Min") or 0)
+    except (TypeError, OverflowError):
+        raise ValueError("has a time that is none") from None
+    if not (0 <= hour <= 24 and 0 <= minute < 60):
+        raise ValueError("has a time that is none")
+    return hour * 60 + minute
+
+
+def _found[T](known: dict[str, T], *wanted: object) -> T | None:
+    for one in wanted:
+        if one and str(one).casefold() in known:
+            return known[str(one).casefold()]
+    return None

@@ -1,0 +1,101 @@
+"""Reads a PagerDuty account by its REST API v2: the documents as the API has them, those of one object in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from tocsin.importers.api_reader import MOST_PAGES, NotShown, Progress, Reader, checked_base, checked_key
+from tocsin.importers.json_access import Document, object_of, objects_of
+
+BASE = "https://api.pagerduty.com"
+_PAGE = 100
+#: Overrides are asked for so far ahead, in ranges that the API answers whole.
+_AHEAD = timedelta(days=360)
+_RANGE = timedelta(days=90)
+
+#: What is read and cannot be carried over, so that the report can say so: its path, and the key in the answer.
+_ONLY_COUNTED = {
+    "orchestrations": "event_orchestrations",
+    "rulesets": "rulesets",
+    "business_services": "business_services",
+}
+
+
+def reader(key: str, base: str, progress: Progress) -> Reader:
+    """What reads the account of that key. Raises Permanent for an address or a key that can be none."""
+    return Reader(
+        "PagerDuty",
+        checked_base(base, BASE),
+        {
+            "Authorization": f"Token token={checked_key(key)}",
+            "Accept": "application/vnd.pagerduty+json;version=2",
+        },
+        key_help=(
+            "Make one under Integrations → API Access Keys, read-only. "
+            "An account in the EU is at https://api.eu.pagerduty.com."
+        ),
+        progress=progress,
+    )
+
+
+def fetch(source: Reader, now: datetime) -> dict[str, list[Document]]:
+    """Everything that is translated. Users, schedules and policies must be readable."""
+    people = list(_all(source, "users", [("include[]", "contact_methods"), ("include[]", "notification_rules")]))
+    not_shown: list[Document] = []
+
+    def optional(path: str, query: list[tuple[str, str]] | None = None) -> list[Document]:
+        try:
+            return list(_all(source, path, query))
+        except NotShown as problem:
+            not_shown.append({"path": path, "why": problem.detail})
+            return []
+
+    documents: dict[str, list[Document]] = {
+        "users": people,
+        "teams": [{**team, "members": optional(f"teams/{_id(team)}/members")} for team in optional("teams")],
+        "schedules": [_schedule(source, one, now) for one in _all(source, "schedules")],
+        "escalation_policies": list(_all(source, "escalation_policies")),
+        "services": optional("services", [("include[]", "integrations")]),
+        # In force, or still to come.
+        "maintenance_windows": optional("maintenance_windows", [("filter", "open")]),
+    }
+    for name, path in _ONLY_COUNTED.items():
+        answer = object_of(source.get_or_none(path))
+        documents[name] = next((objects_of(held) for held in answer.values() if isinstance(held, list)), [])
+    return documents | {"not_shown": not_shown}
+
+
+def _schedule(source: Reader, schedule: Document, now: datetime) -> Document:
+    source.progress(f"Read schedule {schedule.get('name')}")
+    whole = object_of(object_of(source.get(f"schedules/{_id(schedule)}")).get("schedule"))
+    overrides: dict[Any, Document] = {}
+    since = now
+    while since < now + _AHEAD:
+        query = {"since": since.isoformat(timespec="seconds"), "until": (since + _RANGE).isoformat(timespec="seconds")}
+        answer = object_of(source.get_or_none(f"schedules/{_id(schedule)}/overrides", **query))
+        for one in objects_of(answer.get("overrides")):
+            overrides.setdefault(one.get("id") or str(one), one)
+        since += _RANGE
+    return {**schedule, **whole, "overrides": list(overrides.values())}
+
+
+def _all(source: Reader, path: str, query: list[tuple[str, str]] | None = None) -> Iterator[Document]:
+    """Every object of a list, page by page: `more` says whether there is one after."""
+    key = path.rsplit("/", 1)[-1]
+    offset = 0
+    for _ in range(MOST_PAGES):
+        asked = urlencode([*(query or []), ("limit", str(_PAGE)), ("offset", str(offset))])
+        answer = object_of(source.get(f"{path}?{asked}"))
+        found = objects_of(answer.get(key))
+        yield from found
+        offset += len(found)
+        source.progress(f"Read {offset} {key.replace('_', ' ')}")
+        if not answer.get("more") or not found:
+            return
+
+
+def _id(one: Document) -> str:
+    return quote(str(one.get("id", "")), safe="")

@@ -1,0 +1,44 @@
+"""What the parts of a PagerDuty account are called here, by their ids there. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tocsin.importers.config_builder import Draft
+from tocsin.importers.json_access import Document, object_of, objects_of
+
+
+@dataclass(slots=True)
+class World:
+    """Names here, by id there."""
+
+    draft: Draft
+    users: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    schedules: dict[str, str] = field(default_factory=dict)
+    policies: dict[str, str] = field(default_factory=dict)
+    #: The integrations of a service.
+    services: dict[str, list[str]] = field(default_factory=dict)
+
+
+def found(known: dict[str, str], reference: object) -> str | None:
+    """What a reference leads to."""
+    number = object_of(reference).get("id")
+    return known.get(number) if isinstance(number, str) else None
+
+
+def said(reference: object) -> str:
+    """What a reference is called there, for the report."""
+    held = object_of(reference)
+    return str(held.get("summary") or held.get("name") or held.get("id") or "somebody")[:100]
+
+
+def number_of(document: Document) -> str:
+    """The id of a document."""
+    return str(document.get("id") or "")
+
+
+def owner(world: World, document: Document) -> str | None:
+    """The group of the first team that has an object."""
+    teams = objects_of(document.get("teams"))
+    return next((name for team in teams if (name := found(world.groups, team))), None)

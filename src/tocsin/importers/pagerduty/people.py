@@ -1,0 +1,95 @@
+"""PagerDuty's users with their contact methods and notification rules, and its teams as groups. Pure."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from tocsin.importers import people
+from tocsin.importers.json_access import Document, object_of, objects_of
+from tocsin.importers.pagerduty.id_map import World, found, number_of
+from tocsin.importers.people import Person, Way
+from tocsin.importers.report import Weight
+
+_ROLES = {
+    "owner": "admin",
+    "admin": "admin",
+    "user": "manager",
+    "limited_user": "responder",
+    "restricted_access": "responder",
+    "observer": "observer",
+    "read_only_user": "observer",
+    "read_only_limited_user": "observer",
+}
+_CHANNELS = {"email_contact_method": "email", "phone_contact_method": "voice", "sms_contact_method": "sms"}
+_PUSH = "push_notification_contact_method"
+
+
+def users(world: World, documents: list[Document]) -> None:
+    """Adds everybody with an e-mail address."""
+    for user in documents:
+        email = str(user.get("email") or "").strip()
+        if "@" in email:
+            world.users[number_of(user)] = world.draft.username(email)
+        else:
+            world.draft.leave_out(f"user {user.get('name')}", "is not here", "There is no e-mail address.")
+    for user in documents:
+        username = found(world.users, user)
+        if username is not None:
+            people.add(world.draft, _person(world, user, username), username)
+
+
+def groups(world: World, documents: list[Document]) -> None:
+    """Adds the teams; observers of a team are no members here, since nobody is to page them."""
+    for team in documents:
+        world.groups[number_of(team)] = world.draft.name("groups", team.get("name"))
+    for team in documents:
+        members: list[dict[str, Any]] = []
+        for member in objects_of(team.get("members")):
+            username, role = found(world.users, member.get("user")), str(member.get("role") or "")
+            if username and role != "observer" and username not in [one["user"] for one in members]:
+                members.append({"user": username, "roles": ["manager"] if role == "manager" else []})
+        description = str(team.get("description") or "")[:2000].replace("\0", "")
+        world.draft.add(
+            "groups", {"name": world.groups[number_of(team)], "description": description, "members": members}
+        )
+
+
+def _person(world: World, user: Document, username: str) -> Person:
+    role = str(user.get("role") or "")
+    ways: dict[str, Way] = {}
+    for method in objects_of(user.get("contact_methods")):
+        kind = str(method.get("type") or "").removesuffix("_reference")
+        address = str(method.get("address") or "")
+        if kind in _CHANNELS:
+            country = "" if "email" in kind or address.startswith("+") else str(method.get("country_code") or "")
+            # A blacklisted one is one that PagerDuty had to give up.
+            is_enabled = not method.get("blacklisted") and method.get("enabled") is not False
+            ways[number_of(method)] = Way(_CHANNELS[kind], f"{country}{address}", is_enabled=is_enabled)
+        elif kind == _PUSH:
+            world.draft.together(
+                Weight.TO_DO,
+                "users",
+                username,
+                "are not reached by PagerDuty's app any more",
+                "Pushes go to a browser or an app that its owner has registered here.",
+                "Each switches pushes on under Me → Devices.",
+            )
+    has_rules = False
+    for rule in objects_of(user.get("notification_rules")):
+        if rule.get("type") not in (None, "assignment_notification_rule", "assignment_notification_rule_reference"):
+            continue
+        way = ways.get(number_of(object_of(rule.get("contact_method"))))
+        has_rules = True
+        if way is not None:
+            minutes = rule.get("start_delay_in_minutes")
+            wait = timedelta(minutes=minutes if isinstance(minutes, int) and 0 <= minutes < 100_000 else 0)
+            (way.low_times if rule.get("urgency") == "low" else way.times).append(wait)
+    return Person(
+        email=str(user["email"]).strip(),
+        name=str(user.get("name") or ""),
+        role=_ROLES.get(role, "responder"),
+        time_zone=str(user.get("time_zone") or ""),
+        ways=list(ways.values()),
+        has_rules=has_rules,
+    )

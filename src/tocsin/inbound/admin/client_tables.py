@@ -1,0 +1,156 @@
+"""Changing client tables: checked, recorded in the audit log, known to every node; and reading them from CSV.
+
+A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from tocsin.access import config_audit
+from tocsin.access.audit import Actor
+from tocsin.core import object_hooks
+from tocsin.core.config import config_version
+from tocsin.core.errors import Rejected
+from tocsin.core.validation import csv_text
+from tocsin.core.validation.object_reader import Spec, raise_all
+from tocsin.escalation.models import Policy
+from tocsin.inbound.models import ClientTable
+from tocsin.people.models import Group
+from tocsin.people.name_lookup import free_name, group_of
+
+MOST_CLIENTS = 5_000
+
+
+#: The names of groups and of policies, by id.
+type Known = tuple[Mapping[int, str], Mapping[int, str]]
+
+
+def names() -> Known:
+    """Of all of them: for whoever shows many tables."""
+    return dict(Group.objects.values_list("pk", "name")), dict(Policy.objects.values_list("pk", "name"))
+
+
+def client_table_spec(table: ClientTable, known: Known | None = None) -> dict[str, Any]:
+    """The table as YAML and the API write one."""
+    groups, policies = known or names()
+    spec: dict[str, Any] = {"name": table.name}
+    if table.group is not None:
+        spec["group"] = table.group.name
+    clients = []
+    for row in table.clients:
+        shown = {"client": row["client"]}
+        if row.get("group") in groups:
+            shown["group"] = groups[row["group"]]
+        if row.get("policy") in policies:
+            shown["escalation_policy"] = policies[row["policy"]]
+        clients.append(shown)
+    return {**spec, "clients": clients}
+
+
+def save_client_table(
+    spec: Mapping[str, object], *, existing: ClientTable | None = None, actor: Actor, now: datetime
+) -> ClientTable:
+    """Makes a table, or makes `existing` what the spec says. Raises Rejected that names the place of each problem."""
+    with transaction.atomic():
+        config_version.lock()
+        read = Spec(spec)
+        name, group, clients = free_name(read, ClientTable, existing, "a client table"), group_of(read), _clients(read)
+        read.finish()
+        before = client_table_spec(existing) if existing else None
+        table = existing or ClientTable()
+        table.name, table.group, table.clients = name, group, clients
+        table.save()
+        config_audit.record("client_table", table, before, client_table_spec(table), actor=actor, now=now)
+    return table
+
+
+def delete_client_table(table: ClientTable, *, actor: Actor, now: datetime) -> None:
+    """Deletes a table. Raises Rejected ("in_use") while a route names it."""
+    with transaction.atomic():
+        config_version.lock()
+        object_hooks.refuse_deletion("client_table", table.pk, table.name)
+        config_audit.record("client_table", table, client_table_spec(table), None, actor=actor, now=now)
+        table.delete()
+
+
+def needs_group(group_id: int) -> list[str]:
+    """The tables that name or belong to the group, for whoever wants to delete it."""
+    return [
+        f"client table {table.name}"
+        for table in ClientTable.objects.all()
+        if table.group_id == group_id or any(row.get("group") == group_id for row in table.clients)
+    ]
+
+
+def needs_policy(policy_id: int) -> list[str]:
+    """The tables that name the policy, for whoever wants to delete it."""
+    return [
+        f"client table {table.name}"
+        for table in ClientTable.objects.all()
+        if any(row.get("policy") == policy_id for row in table.clients)
+    ]
+
+
+def from_csv(text: str) -> list[dict[str, str]]:
+    """The clients of a CSV: client, group, policy, with commas, semicolons or tabs; a row of headings is left out.
+
+    Raises Rejected that names the row.
+    """
+    found: list[dict[str, str]] = []
+    problems: list[Rejected] = []
+    for number, cells in enumerate(csv_text.read(text), start=1):
+        if not any(cells) or (number == 1 and cells[0].casefold() in ("client", "client name", "client_id", "name")):
+            continue
+        if len(cells) > 3 and any(cells[3:]):
+            problems.append(Rejected("invalid", f"Row {number} has more than client, group and policy.", "clients"))
+            continue
+        entry = dict(zip(("client", "group", "escalation_policy"), cells, strict=False))
+        found.append({key: value for key, value in entry.items() if value})
+    raise_all(problems)
+    return found
+
+
+def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
+    """The CSV that `from_csv` reads."""
+    rows = [[one["client"], one.get("group", ""), one.get("escalation_policy", "")] for one in clients]
+    return csv_text.write([["client", "group", "policy"], *rows])
+
+
+def _clients(read: Spec) -> list[dict[str, Any]]:
+    raw = read.raw("clients", [])
+    if not isinstance(raw, list | tuple) or len(raw) > MOST_CLIENTS:
+        read.refuse("clients", f"must be a list of at most {MOST_CLIENTS} clients.")
+        return []
+    groups = {name.lower(): number for number, name in Group.objects.values_list("pk", "name")}
+    policies = {name.lower(): number for number, name in Policy.objects.values_list("pk", "name")}
+    found: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for number, value in enumerate(raw):
+        problems: list[Rejected] = []
+        row = Spec(value, f"clients[{number}]", problems)
+        client = row.text("client", required=True)
+        if client.casefold() in seen:
+            row.refuse("client", f'"{client}" is there twice.', "name_taken")
+        seen.add(client.casefold())
+        entry: dict[str, Any] = {"client": client}
+        for key, stored, known, what in (
+            ("group", "group", groups, "group"),
+            ("escalation_policy", "policy", policies, "escalation policy"),
+        ):
+            name = row.text(key)
+            if name and name.lower() not in known:
+                row.refuse(key, f'there is no {what} "{name}".', "not_found")
+            elif name:
+                entry[stored] = known[name.lower()]
+        row.done()
+        if len(entry) == 1 and not problems:
+            row.refuse("group", "name a group or a policy for this client.", "missing")
+        for problem in problems:
+            read.note(problem)
+        found.append(entry)
+    return found

@@ -1,0 +1,316 @@
+"""Changing inbound integrations: checked by compiling them, recorded in the audit log, known to every node.
+
+What decides about messages is versioned: a version never changes after it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from tocsin.access import config_audit
+from tocsin.access.audit import Actor
+from tocsin.alerts.models import Alert
+from tocsin.alerts.states import LIVE
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core import ids, object_hooks
+from tocsin.core.config import config_version, crypto
+from tocsin.core.errors import Rejected
+from tocsin.escalation.changes import commands as policies
+from tocsin.escalation.changes import reachability
+from tocsin.escalation.models import Policy
+from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, PolicyPlan
+from tocsin.inbound.admin import references, secrets, source_conflicts, specs
+from tocsin.inbound.admin.references import GROUP, HOURS, POLICY, TABLE, USER, Names
+from tocsin.inbound.admin.specs import IntegrationSpec
+from tocsin.inbound.config.routes import Action
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.heartbeats import monitor, schedule
+from tocsin.inbound.models import ClientTable, DelayedOpening, Integration, IntegrationVersion
+
+
+def integration_spec(
+    integration: Integration, names: Names | None = None, *, with_secrets: bool = False
+) -> dict[str, Any]:
+    """The integration as YAML and the API write one; with its token and credentials only where asked for.
+
+    `names` is what `specs.names()` gives, for whoever shows many.
+    """
+    spec: dict[str, Any] = {"name": integration.name, "kind": integration.kind}
+    if integration.source:
+        spec["source"] = integration.source
+    if integration.group:
+        spec["group"] = integration.group.name
+    if integration.mode != IntegrationMode.PAGE:
+        spec["mode"] = integration.mode
+    if integration.policy:
+        spec["escalation_policy"] = integration.policy.name
+    if integration.outbound:
+        spec["outbound"] = integration.outbound.name
+    spec |= _recipients_spec(integration)
+    settings = {key: value for key, value in integration.settings.items() if key != specs.ANYWAY}
+    if settings:
+        spec["settings"] = settings
+    if integration.settings.get(specs.ANYWAY):
+        spec["anyway"] = True
+    definition = dict(integration.current.definition) if integration.current else {}
+    if "mapping" in definition:
+        definition["mapping"] = specs.with_custom_apart(definition["mapping"])
+    if references.has_names(definition):
+        definition = references.definition_with_names(definition, names or specs.names())
+    spec |= {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
+    # An export with secrets must have all of them; without, one that cannot be read stops nothing.
+    credentials = secrets.credentials_of(integration) if with_secrets else secrets.known_credentials(integration)
+    if with_secrets:
+        spec["token"] = secrets.token_of(integration)
+    if credentials:
+        spec["credentials"] = credentials if with_secrets else secrets.shown_credentials(credentials)
+    return spec
+
+
+def integration_state(integration: Integration) -> dict[str, Any]:
+    """The spec with those secrets that can be read: to tell, and to record, what changes; never to show."""
+    spec = integration_spec(integration)
+    if (token := crypto.readable(integration.token)) is not None:
+        spec["token"] = token
+    if credentials := secrets.known_credentials(integration):
+        spec["credentials"] = credentials
+    return spec
+
+
+def save_integration(
+    spec: Mapping[str, object], *, existing: Integration | None = None, actor: Actor, now: datetime
+) -> Integration:
+    """Makes an integration, or makes `existing` what the spec says. Token and credentials that the spec leaves out
+    stay; a new one gets a token.
+
+    Raises Rejected that names the place: a path, a regular expression, an operator or a name that cannot be used; and
+    "reaches_nobody" for one that pages but could never reach anybody, unless the spec says `anyway: true`; and
+    "shared_source" where it would share alerts with another installation of a ticket system, or with an integration
+    that the user who saves it may not change.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        read = specs.read(spec)
+        others = Integration.objects.exclude(pk=existing.pk) if existing else Integration.objects.all()
+        if others.filter(name__iexact=read.name).exists():
+            raise Rejected("name_taken", f'There is an integration "{read.name}" already.', "name")
+        if existing and existing.kind != read.kind.name:
+            raise Rejected("invalid", "kind: stays what it was; make a new integration for another kind.", "kind")
+        before = integration_state(existing) if existing else None
+        key_source = source_conflicts.key_source_of(existing) if existing else None
+        integration = existing or Integration(created_at=now)
+        _write(integration, read, now)
+        source_conflicts.refuse_two_systems(integration)
+        _write_version(integration, read.definition, actor, now)
+        after = integration_state(Integration.objects.get(pk=integration.pk))
+        source_conflicts.refuse_without_rights(integration, before, after, key_source_before=key_source, actor=actor)
+        if before != after:
+            _refuse_unreachable(read, now)
+        config_audit.record("integration", integration, before, after, actor=actor, now=now)
+    return integration
+
+
+def delete_integration(integration: Integration, *, actor: Actor, now: datetime) -> None:
+    """Deletes an integration with its messages; its alerts stay.
+
+    Raises Rejected ("in_use") while alerts of it are live, since nothing else could close them, or wait to open, which
+    they never would.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        object_hooks.refuse_deletion("integration", integration.pk, integration.name)
+        live = Alert.objects.filter(integration_id=integration.pk, status__in=sorted(LIVE)).count()
+        if live:
+            what = "an alert of it is" if live == 1 else f"{live} alerts of it are"
+            raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
+        if waiting := DelayedOpening.objects.filter(integration_id=integration.pk).count():
+            what = "an alert of it waits" if waiting == 1 else f"{waiting} alerts of it wait"
+            do = "Open it now, or let it go, first." if waiting == 1 else "Open them now, or let them go, first."
+            raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} to open. {do}")
+        before = integration_state(integration)
+        Integration.objects.filter(pk=integration.pk).update(current=None)
+        config_audit.record("integration", integration, before, None, actor=actor, now=now)
+        Integration.objects.get(pk=integration.pk).delete()
+
+
+def needs_user(user_id: int) -> list[str]:
+    """The integrations whose recipient that user is, for whoever wants to delete the user."""
+    own = Integration.objects.filter(recipient_users=user_id)
+    return [*_named(own), *_routed(USER, user_id)]
+
+
+def needs_group(group_id: int) -> list[str]:
+    """The integrations that the group owns, or whose recipient it is."""
+    own = Integration.objects.filter(recipient_groups=group_id) | Integration.objects.filter(group=group_id)
+    return [*_named(own), *_routed(GROUP, group_id)]
+
+
+def needs_policy(policy_id: int) -> list[str]:
+    """The integrations that use the policy."""
+    return [*_named(Integration.objects.filter(policy=policy_id)), *_routed(POLICY, policy_id)]
+
+
+def uses_of_policy(policy_id: int) -> Iterator[reachability.Use]:
+    """For whom integrations that page use the policy, by themselves."""
+    for integration in Integration.objects.filter(policy=policy_id, mode=IntegrationMode.PAGE):
+        if not integration.settings.get(specs.ANYWAY):
+            yield reachability.Use(
+                f"integration {integration.name}",
+                tuple(integration.recipient_users.values_list("pk", flat=True)),
+                tuple(integration.recipient_groups.values_list("pk", flat=True)),
+            )
+
+
+def needs_client_table(table_id: int) -> list[str]:
+    """The integrations with a route that asks that client table."""
+    return _routed(TABLE, table_id)
+
+
+def needs_support_hours(hours_id: int) -> list[str]:
+    """The integrations with a route that asks for those support hours."""
+    return _routed(HOURS, hours_id)
+
+
+def _named(found: Any) -> list[str]:
+    return [f"integration {name}" for name in dict.fromkeys(found.values_list("name", flat=True))]
+
+
+def _routed(noun: str, number: int) -> list[str]:
+    return [
+        f"integration {integration.name}"
+        for integration in Integration.objects.select_related("current")
+        if integration.current is not None
+        and (noun, number) in set(references.ids_in_definition(integration.current.definition))
+    ]
+
+
+def _recipients_spec(integration: Integration) -> dict[str, Any]:
+    # Read whole and sorted here, so that what a list has prefetched is used.
+    users = sorted(user.username for user in integration.recipient_users.all())
+    groups = sorted(group.name for group in integration.recipient_groups.all())
+    recipients = {key: names for key, names in (("users", users), ("groups", groups)) if names}
+    return {"recipients": recipients} if recipients else {}
+
+
+def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
+    integration.keyed_as = _keyed_as(integration, read)
+    integration.name, integration.kind, integration.source = read.name, read.kind.name, read.source
+    begins_to_page = integration.mode == IntegrationMode.WATCH and read.mode is IntegrationMode.PAGE
+    integration.mode = read.mode
+    integration.settings = read.settings
+    integration.group_id, integration.policy_id = read.group_id, read.policy_id
+    integration.outbound_id = read.outbound_id
+    _write_secrets(integration, read, now)
+    integration.save()
+    integration.recipient_users.set(read.user_ids)
+    integration.recipient_groups.set(read.group_ids)
+    if read.kind.name == schedule.KIND:
+        monitor.replan(integration.pk, {**read.kind.default_settings, **read.settings}, now)
+        if begins_to_page:
+            monitor.tell_again(integration.pk, now)
+
+
+def _keyed_as(integration: Integration, read: IntegrationSpec) -> str:
+    """By which name its dedup keys are made, where that is neither its Source nor its name from now on."""
+    if read.source or read.kind.source:
+        return ""
+    if not integration._state.adding and not integration.source:
+        known = integration.keyed_as or integration.name
+    else:
+        known = read.name
+    others = Integration.objects.exclude(pk=integration.pk) if integration.pk else Integration.objects.all()
+    if known == read.name and others.filter(keyed_as=known).exists():
+        # Another one had that name, and its alerts are its own.
+        return f"{known} {ids.token()}"
+    return "" if known == read.name else known
+
+
+def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
+    is_new = integration._state.adding
+    if read.token is not None:
+        if is_new or not secrets.keep_token(integration, read.token):
+            token = secrets.checked_token(read.token, None if is_new else integration)
+            secrets.put_token(integration, token, overlap=secrets.DEFAULT_OVERLAP, now=now)
+    elif is_new:
+        secrets.put_token(integration, ids.token(), overlap=secrets.DEFAULT_OVERLAP, now=now)
+    if read.credentials is not None:
+        known_credentials = secrets.known_credentials(integration)
+        kind = load_kinds().get(integration.kind)
+        headers = (kind.signature_header, kind.signature_timestamp_header) if kind is not None else ("", "")
+        wanted = secrets.read_credentials(read.credentials, known_credentials, *headers)
+        if wanted != known_credentials:
+            secrets.put_credentials(integration, wanted)
+
+
+def _write_version(integration: Integration, definition: dict[str, Any], actor: Actor, now: datetime) -> None:
+    if integration.current is not None and integration.current.definition == definition:
+        return
+    last = integration.versions.order_by("number").last()
+    integration.current = IntegrationVersion.objects.create(
+        integration=integration,
+        number=last.number + 1 if last else 1,
+        definition=definition,
+        created_at=now,
+        created_by_id=actor.user_id,
+    )
+    integration.save(update_fields=["current"])
+
+
+def _refuse_unreachable(read: IntegrationSpec, now: datetime) -> None:
+    """Asks for the integration's own policy, and for each route that pages, whether anybody could ever be reached."""
+    if read.anyway or read.mode is not IntegrationMode.PAGE:
+        return
+    for place, problem in _unreachable(read.definition, read.policy_id, read.user_ids, read.group_ids, now):
+        hint = "Give it somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
+        raise Rejected("reaches_nobody", f"{place}: {problem} {hint}", place)
+
+
+def unreachable(integration: Integration, now: datetime) -> list[tuple[str, str]]:
+    """Where an integration that pages could reach nobody, as it is configured now: the place, and why, in words."""
+    if integration.mode != IntegrationMode.PAGE:
+        return []
+    definition = integration.current.definition if integration.current else {}
+    users = tuple(integration.recipient_users.values_list("pk", flat=True))
+    groups = tuple(integration.recipient_groups.values_list("pk", flat=True))
+    return list(_unreachable(definition, integration.policy_id, users, groups, now))
+
+
+def _unreachable(
+    definition: Mapping[str, Any],
+    policy_id: int | None,
+    user_ids: Sequence[int],
+    group_ids: Sequence[int],
+    now: datetime,
+) -> Iterator[tuple[str, str]]:
+    ways = [("escalation_policy", policy_id, tuple(user_ids), tuple(group_ids))]
+    for number, route in enumerate(definition.get("routes", [])):
+        if route.get("action") == Action.RECORD:
+            continue
+        recipients = route.get("recipients") or {}
+        ways.append(
+            (
+                f"routes[{number}]",
+                route.get("escalation_policy", policy_id),
+                tuple(recipients.get("users", user_ids)),
+                (*recipients.get("groups", group_ids), *_groups_of_table(route.get("client_table"))),
+            )
+        )
+    for place, policy, users, groups in ways:
+        if problem := reachability.problem(_plan(policy), users, groups, now):
+            yield place, problem
+
+
+def _groups_of_table(table_id: object) -> list[int]:
+    """The groups that a route's client table names: whoever it is for is one of them."""
+    table = ClientTable.objects.filter(pk=table_id).first() if isinstance(table_id, int) else None
+    return [row["group"] for row in table.clients if row.get("group")] if table else []
+
+
+def _plan(policy_id: int | None) -> PolicyPlan:
+    if policy_id is None:
+        return RECIPIENTS_ONLY
+    return policies.plan_of(Policy.objects.select_related("current").get(pk=policy_id))

@@ -1,0 +1,144 @@
+"""Openings that wait, for people: which there are, why and until when; and opening or dropping one now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import lock_number
+from tocsin.inbound.deciding.noise_state import Settled, Wait
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.models import DelayedOpening, InboundMessage
+from tocsin.inbound.storage import noise_store as shaped_rows
+
+#: What people call each reason to wait.
+WORDS: Mapping[str, str | Promise] = {
+    Wait.WAIT: _("Delayed"),
+    Wait.COUNT: _("Waits for more"),
+    Wait.EVERY: _("At most once in a while"),
+    Wait.HOURS: _("Waits for support hours"),
+    Wait.MAINTENANCE: _("Maintenance"),
+    Wait.FLAPPING: _("Flapping"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One opening that waits. `count` and `of` where it waits for more of its kind."""
+
+    id: str
+    integration_id: int
+    integration: str
+    subject: str
+    source_id: str
+    wait: str
+    why: str
+    since: datetime
+    due_at: datetime | None
+    messages: int
+
+    @property
+    def word(self) -> str | Promise:
+        return WORDS.get(self.wait, self.wait)
+
+
+def waiting(rows: QuerySet[DelayedOpening] | None = None, most: int = 50) -> list[Waiting]:
+    """What waits, the next that is due first; what waits for others comes last."""
+    from django.db.models import F
+
+    found = DelayedOpening.objects.all() if rows is None else rows
+    listed = found.select_related("integration").order_by(F("due_at").asc(nulls_last=True), "since")[:most]
+    return [shown(row) for row in listed]
+
+
+def shown(row: DelayedOpening) -> Waiting:
+    """One row as people see it."""
+    return Waiting(
+        bytes(row.key_hash).hex(),
+        row.integration_id,
+        row.integration.name,
+        row.subject or row.source_id,
+        row.source_id,
+        row.wait,
+        row.why,
+        row.since,
+        row.due_at,
+        row.messages,
+    )
+
+
+def of_message(message: InboundMessage) -> Waiting | None:
+    """What the message waits with; None: it does not wait."""
+    if message.status != MessageStatus.DELAYED or message.key_hash is None:
+        return None
+    row = DelayedOpening.objects.select_related("integration").filter(pk=bytes(message.key_hash)).first()
+    return shown(row) if row is not None else None
+
+
+def due_by_message(messages: Iterable[InboundMessage]) -> dict[UUID, datetime]:
+    """When those of the messages that wait are due, by their ids; one statement, and none where none waits."""
+    keys = {m.pk: bytes(m.key_hash) for m in messages if m.status == MessageStatus.DELAYED and m.key_hash}
+    if not keys:
+        return {}
+    rows = DelayedOpening.objects.filter(pk__in=list(keys.values()), due_at__isnull=False)
+    due = {bytes(key): at for key, at in rows.values_list("pk", "due_at") if at is not None}
+    return {number: due[key] for number, key in keys.items() if key in due}
+
+
+def find(text: str) -> DelayedOpening:
+    """The opening of that id. Raises Rejected ("not_found")."""
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    row = DelayedOpening.objects.select_related("integration").filter(pk=key).first() if len(key) == 32 else None
+    if row is None:
+        raise Rejected("not_found", "This alert waits no more: it opened, closed, or was let go.")
+    return row
+
+
+def open_now(row: DelayedOpening, *, actor: Actor, now: datetime) -> None:
+    """Has it open at the loop's next turn. A maintenance window that is in force still decides."""
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE inbound_delayedopening SET due_at = %s, released = true WHERE key_hash = %s",
+            (now, bytes(row.key_hash)),
+        )
+        database.hint(connection, "delayed")
+    _record(row, "open now", actor, now)
+
+
+def drop(row: DelayedOpening, *, actor: Actor, now: datetime) -> None:
+    """Lets it go: no alert opens for what came. Raises Rejected ("not_found") when it is too late."""
+    key = bytes(row.key_hash)
+    with database.transaction() as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
+        gone = connection.execute("DELETE FROM inbound_delayedopening WHERE key_hash = %s", (key,)).rowcount
+        if not gone:
+            raise Rejected("not_found", "It is too late: its alert opened or closed meanwhile.")
+        reason = f"{actor.name} let it go while its alert waited"
+        shaped_rows.settle(connection, {key: Settled(MessageStatus.IGNORED, reason)})
+        database.hint(connection, "messages")
+    _record(row, "dropped", actor, now)
+
+
+def _record(row: DelayedOpening, what: str, actor: Actor, now: datetime) -> None:
+    audit.record(
+        actor,
+        "change",
+        now=now,
+        object_type="delayed_opening",
+        object_id=row.integration_id,
+        object_name=row.subject or row.source_id,
+        after={"delayed opening": what, "integration": row.integration.name},
+    )

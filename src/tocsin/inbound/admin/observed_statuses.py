@@ -1,0 +1,190 @@
+"""The statuses that an integration has received: how often, what each does now, and which of them came first for a
+ticket and opened nothing; and changing with one click what a status does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tocsin.access.audit import Actor
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.config import config_version
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import first_uuid7
+from tocsin.inbound.admin import commands, specs
+from tocsin.inbound.admin.status_rules import Does, changed, does
+from tocsin.inbound.body_compression import body_of
+from tocsin.inbound.config.normalizer import Reader, Reading
+from tocsin.inbound.deciding.echo_suppression import is_of_new
+from tocsin.inbound.inspect.message_explanation import reader_of
+from tocsin.inbound.models import Integration
+from tocsin.inbound.parsing.decode import decode
+
+MONTH = timedelta(days=30)
+WEEK = timedelta(days=7)
+
+#: So many of the newest messages are looked at, and so many statuses are shown.
+_LOOKED_AT = 20_000
+_MOST = 40
+
+#: Of so many tickets that opened nothing, the newest, the first message is read again.
+_TICKETS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SeenStatus:
+    """One status that has come, in the last 30 days."""
+
+    name: str
+    count: int
+    #: Of the last 7 days.
+    count_week: int
+    last_at: datetime
+    #: None where the rules do not compile.
+    does: Does | None
+    #: How many tickets of the last 7 days came with it first, and opened nothing.
+    opened_nothing: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All of them, the most frequent first, and what is to be told about them: a sentence, or nothing."""
+
+    statuses: tuple[SeenStatus, ...]
+    warning: str = ""
+
+
+def statuses_seen(integration: Integration, now: datetime) -> Seen:
+    """What the integration received; samples and replays do not count."""
+    try:
+        reader = reader_of(integration, integration.current)
+    except Rejected:
+        reader = None
+    with database.transaction() as connection:
+        rows = _counted(connection, integration.pk, now)
+        unopened = _unopened(connection, integration.pk, reader, now) if reader is not None else {}
+    found = tuple(
+        SeenStatus(
+            name,
+            count,
+            week,
+            last_at,
+            does(reader.rules, name) if reader is not None else None,
+            unopened.get(name, 0),
+        )
+        for name, count, week, last_at in rows
+    )
+    return Seen(found, _warning(found, unopened))
+
+
+def set_status(integration: Integration, status: str, wanted: Does, *, actor: Actor, now: datetime) -> Integration:
+    """Makes messages with that status open, close or update, in a new version of the integration.
+
+    Raises Rejected: `invalid` for a status that is none, `not_possible` where other rules decide on it.
+    """
+    if not status.strip() or len(status) > 100:
+        raise Rejected("invalid", "status: is the name of a status, of 1 to 100 characters.", "status")
+    kind = load_kinds().get(integration.kind)
+    if kind is None:
+        raise Rejected("not_possible", f"This version of Tocsin does not know the kind {integration.kind}.")
+    with config_version.alone(integration):
+        spec = commands.integration_spec(integration)
+        spec["rules"] = changed(spec.get("rules") or {}, kind.rules, status, wanted)
+        if does(_compiled(integration, spec).rules, status) is not wanted:
+            detail = f'The rules decide on "{status}" by more than its name: change them as a whole.'
+            raise Rejected("not_possible", detail, "status")
+        return commands.save_integration(spec, existing=integration, actor=actor, now=now)
+
+
+def _compiled(integration: Integration, spec: dict[str, object]) -> Reader:
+    """The integration as it would be by that spec."""
+    version = integration.current
+    definition = dict(version.definition) if version is not None else {}
+    return specs.compiled(load_kinds()[integration.kind], {**definition, "rules": spec["rules"]}, integration.settings)
+
+
+_RECENT = """
+WITH recent AS MATERIALIZED (
+    SELECT id, received_at, status, source_id, source_status, alert_id, verdict ->> 'rule' AS rule
+    FROM inbound_inboundmessage
+    WHERE integration_id = %(integration)s AND id >= %(since)s AND NOT test AND replay_of IS NULL
+    ORDER BY id DESC LIMIT %(limit)s)
+"""
+
+_COUNTED = database.literal(
+    _RECENT
+    + """
+SELECT source_status, count(*), count(*) FILTER (WHERE received_at >= %(week)s), max(received_at)
+FROM recent WHERE source_status <> '' GROUP BY source_status ORDER BY count(*) DESC, source_status LIMIT %(most)s
+"""
+)
+
+# A ticket's first message, if it is of the last week; nothing that came later for that ticket reached an alert either.
+_FIRST = database.literal(
+    _RECENT
+    + """,
+first AS (
+    SELECT DISTINCT ON (source_id) id, received_at, status, source_status, rule,
+           bool_or(alert_id IS NOT NULL) OVER (PARTITION BY source_id) AS reached
+    FROM recent WHERE source_id <> '' ORDER BY source_id, id)
+SELECT m.source_status, m.raw, m.content_type
+FROM (SELECT id FROM first WHERE NOT reached AND status = 'Mapped Ignored' AND rule IN ('update', 'none')
+      AND received_at >= %(week)s ORDER BY id DESC LIMIT %(tickets)s) AS f
+JOIN inbound_inboundmessage m ON m.id = f.id
+"""
+)
+
+
+def _counted(connection: Connection, integration_id: int, now: datetime) -> list[tuple[str, int, int, datetime]]:
+    return connection.execute(_COUNTED, {**_window(integration_id, now), "most": _MOST}).fetchall()
+
+
+def _unopened(connection: Connection, integration_id: int, reader: Reader, now: datetime) -> dict[str, int]:
+    """By status, how many new tickets came with it and opened nothing, of those that would open nothing now either."""
+    found: dict[str, int] = {}
+    for status, raw, content_type in connection.execute(
+        _FIRST, {**_window(integration_id, now), "tickets": _TICKETS}
+    ).fetchall():
+        opens_nothing = not status or does(reader.rules, status) is Does.UPDATE
+        if opens_nothing and tells_of_new(reader, body_of(raw), content_type):
+            found[status] = found.get(status, 0) + 1
+    return found
+
+
+def _window(integration_id: int, now: datetime) -> dict[str, object]:
+    return {
+        "integration": integration_id,
+        "since": first_uuid7(now - MONTH),
+        "week": now - WEEK,
+        "limit": _LOOKED_AT,
+    }
+
+
+def tells_of_new(reader: Reader, raw: bytes, content_type: str) -> bool:
+    """Whether a message tells of a new ticket. A first message with another event is of a ticket that is older than its
+    integration, and says nothing about the rules."""
+    try:
+        elements = decode(raw, content_type, lenient=reader.kind.lenient).elements
+    except Rejected:
+        return False
+    reading = reader.read(elements[0]) if elements else None
+    return isinstance(reading, Reading) and is_of_new(reading)
+
+
+def _warning(found: tuple[SeenStatus, ...], unopened: dict[str, int]) -> str:
+    number = sum(unopened.values())
+    if not number:
+        return ""
+    names = [f'"{name}"' if name else "no status" for name in sorted(unopened, key=lambda one: -unopened[one])[:3]]
+    tickets = "1 new ticket" if number == 1 else f"{number} new tickets"
+    if any(status.does is Does.OPEN and status.count_week for status in found):
+        cure = "Let it open if somebody should be paged."
+    else:
+        cure = "No status of the last 7 days opens: choose the one that should page somebody."
+    return f"In the last 7 days {tickets} came first with {_or(names)}, and opened nothing. {cure}"
+
+
+def _or(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,0 +1,196 @@
+"""The names in routes: policies, users, groups and support hours are stored as ids, and shown as names again. Pure.
+
+Ids are stored so that renaming something leaves its routes as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tocsin.core.errors import Rejected
+from tocsin.core.validation.object_reader import raise_all
+
+POLICY, USER, GROUP, HOURS = "escalation policy", "user", "group", "support hours"
+OUTBOUND = "outbound integration"
+TABLE = "client table"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """For each noun the name of each id."""
+
+    policies: Mapping[int, str] = field(default_factory=dict)
+    users: Mapping[int, str] = field(default_factory=dict)
+    groups: Mapping[int, str] = field(default_factory=dict)
+    hours: Mapping[int, str] = field(default_factory=dict)
+    outbound: Mapping[int, str] = field(default_factory=dict)
+    tables: Mapping[int, str] = field(default_factory=dict)
+
+    def of(self, noun: str) -> Mapping[int, str]:
+        """The names of one noun, by id."""
+        named = {
+            POLICY: self.policies,
+            USER: self.users,
+            GROUP: self.groups,
+            HOURS: self.hours,
+            OUTBOUND: self.outbound,
+            TABLE: self.tables,
+        }
+        return named[noun]
+
+
+class Resolver:
+    """Finds ids by name, ignoring case, and collects what is not there."""
+
+    def __init__(self, names: Names) -> None:
+        nouns = (POLICY, USER, GROUP, HOURS, OUTBOUND, TABLE)
+        self._ids = {noun: {name.lower(): number for number, name in names.of(noun).items()} for noun in nouns}
+        self._problems: list[Rejected] = []
+
+    def find(self, noun: str, name: object, place: str) -> int | None:
+        """The id of what `name` names, or None, with the problem noted under `place`."""
+        found = self._ids[noun].get(name.lower()) if isinstance(name, str) else None
+        if found is None:
+            article = "are no" if noun == HOURS else "is no"
+            self._problems.append(Rejected("not_found", f'{place}: there {article} {noun} "{name}".', place))
+        return found
+
+    def find_all(self, noun: str, names: object, place: str) -> list[int]:
+        """The ids of a list of names; None is an empty list."""
+        listed = names if isinstance(names, list | tuple) else []
+        found = [self.find(noun, name, f"{place}[{number}]") for number, name in enumerate(listed)]
+        return list(dict.fromkeys(number for number in found if number is not None))
+
+    def check(self) -> None:
+        """Raises Rejected, or RejectedAll, for everything that was not found."""
+        raise_all(self._problems)
+
+
+def definition_with_ids(definition: Mapping[str, Any], resolver: Resolver) -> dict[str, Any]:
+    """A definition as it is stored: its routes, and the support hours of its delay. It has been compiled."""
+    stored = dict(definition)
+    if "routes" in stored:
+        stored["routes"] = with_ids(stored["routes"], resolver)
+    if isinstance(stored.get("delay"), Mapping):
+        stored["delay"] = _delay_with_ids(stored["delay"], "delay", resolver)
+    return stored
+
+
+def definition_with_names(definition: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """A definition as people write it."""
+    shown = dict(definition)
+    if "routes" in shown:
+        shown["routes"] = with_names(shown["routes"], names)
+    if "delay" in shown:
+        shown["delay"] = _delay_with_names(shown["delay"], names)
+    return shown
+
+
+def has_names(definition: Mapping[str, Any]) -> bool:
+    """Whether anything in it is named."""
+    return "routes" in definition or "delay" in definition
+
+
+def ids_in_definition(definition: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Every noun and id that a stored definition refers to."""
+    yield from ids_in(definition.get("routes") or [])
+    yield from _hours_in(definition.get("delay"))
+
+
+def _hours_in(delay: object) -> Iterator[tuple[str, int]]:
+    if isinstance(delay, Mapping) and isinstance(hours := delay.get("until"), int):
+        yield HOURS, hours
+
+
+def _delay_with_ids(delay: Mapping[str, Any], place: str, resolver: Resolver) -> dict[str, Any]:
+    stored = {key: value for key, value in delay.items() if value is not None}
+    if "until" in stored:
+        stored["until"] = resolver.find(HOURS, stored["until"], f"{place}.until")
+    return stored
+
+
+def _delay_with_names(delay: object, names: Names) -> object:
+    if isinstance(delay, Mapping) and "until" in delay:
+        return {**delay, "until": _name(delay["until"], names.hours)}
+    return delay
+
+
+def with_ids(routes: list[Mapping[str, Any]], resolver: Resolver) -> list[dict[str, Any]]:
+    """Routes as they are stored. They have been compiled, so their shape is right; unknown names go to `resolver`."""
+    return [_route_with_ids(route, f"routes[{number}]", resolver) for number, route in enumerate(routes)]
+
+
+def with_names(routes: list[Mapping[str, Any]], names: Names) -> list[dict[str, Any]]:
+    """Routes as people write them. Whatever is gone is left out, or its number stays where a name is needed."""
+    return [_route_with_names(route, names) for route in routes]
+
+
+def ids_in(routes: list[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
+    """Every noun and id that stored routes refer to."""
+    for route in routes:
+        if isinstance(policy := route.get("escalation_policy"), int):
+            yield POLICY, policy
+        recipients = route.get("recipients") or {}
+        yield from ((USER, user) for user in recipients.get("users") or ())
+        yield from ((GROUP, group) for group in recipients.get("groups") or ())
+        if isinstance(table := route.get("client_table"), int):
+            yield TABLE, table
+        yield from _hours_in(route.get("delay"))
+        hours = route.get("during")
+        if isinstance(hours, Mapping):
+            hours = hours.get("not")
+        if isinstance(hours, int):
+            yield HOURS, hours
+
+
+def _route_with_ids(route: Mapping[str, Any], place: str, resolver: Resolver) -> dict[str, Any]:
+    stored = {key: value for key, value in route.items() if value is not None and key != "policy"}
+    policy_key = "policy" if route.get("policy") is not None else "escalation_policy"
+    if route.get(policy_key) not in (None, ""):
+        stored["escalation_policy"] = resolver.find(POLICY, route[policy_key], f"{place}.{policy_key}")
+    recipients = route.get("recipients")
+    if recipients:
+        stored["recipients"] = {
+            key: resolver.find_all(noun, recipients[key], f"{place}.recipients.{key}")
+            for key, noun in (("users", USER), ("groups", GROUP))
+            if recipients.get(key) is not None
+        }
+    if route.get("client_table") not in (None, ""):
+        stored["client_table"] = resolver.find(TABLE, route["client_table"], f"{place}.client_table")
+    if isinstance(delay := route.get("delay"), Mapping):
+        stored["delay"] = _delay_with_ids(delay, f"{place}.delay", resolver)
+    during = route.get("during")
+    if isinstance(during, Mapping):
+        if during.get("not") is not None:
+            stored["during"] = {"not": resolver.find(HOURS, during["not"], f"{place}.during.not")}
+    elif during not in (None, ""):
+        stored["during"] = resolver.find(HOURS, during, f"{place}.during")
+    return stored
+
+
+def _route_with_names(route: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    shown = dict(route)
+    if "escalation_policy" in route:
+        shown["escalation_policy"] = _name(route["escalation_policy"], names.policies)
+    if recipients := route.get("recipients"):
+        known = {"users": names.users, "groups": names.groups}
+        shown["recipients"] = {
+            key: [known[key][number] for number in numbers if number in known[key]]
+            for key, numbers in recipients.items()
+        }
+    if "client_table" in route:
+        shown["client_table"] = _name(route["client_table"], names.tables)
+    if "delay" in route:
+        shown["delay"] = _delay_with_names(route["delay"], names)
+    during = route.get("during")
+    if isinstance(during, Mapping):
+        shown["during"] = {"not": _name(during["not"], names.hours)}
+    elif during is not None:
+        shown["during"] = _name(during, names.hours)
+    return shown
+
+
+def _name(number: object, names: Mapping[int, str]) -> object:
+    return names.get(number, number) if isinstance(number, int) else number

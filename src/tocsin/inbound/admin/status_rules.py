@@ -1,0 +1,105 @@
+"""What a status does by an integration's rules, and the rules after somebody changed that. Pure.
+
+A status is changed by an entry of its own, `source_status equals X`, so that the rules still read like sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from tocsin.inbound.config.rules import CompiledRules, Intent
+from tocsin.inbound.expressions.mapped import Mapped
+
+
+class Does(StrEnum):
+    """What a status does: the words on the buttons."""
+
+    OPEN = "open"
+    CLOSE = "close"
+    UPDATE = "update"
+
+
+def does(rules: CompiledRules, status: str) -> Does:
+    """What a message does that says nothing but this status."""
+    intent, _verdict = rules.classify({}, Mapped({"source_status": status}, {}, {}))
+    match intent:
+        case Intent.OPEN:
+            return Does.OPEN
+        case Intent.CLOSE | Intent.CANCEL:
+            return Does.CLOSE
+        case Intent.UPDATE | Intent.NONE:
+            return Does.UPDATE
+
+
+def changed(rules: Mapping[str, Any], defaults: Mapping[str, Any], status: str, wanted: Does) -> dict[str, Any]:
+    """The integration's own `rules` so that `status` does what is wanted; `defaults` are the kind's."""
+    whole = {**defaults, **rules}
+    opens, closes = _without(whole.get("open"), status), _without(whole.get("close"), status)
+    match wanted:
+        case Does.OPEN:
+            opens, closes = _or(opens, status), _but_not(closes, status)
+        case Does.CLOSE:
+            # Close is tried before open: it needs no exception there.
+            closes = _or(closes, status)
+        case Does.UPDATE:
+            opens, closes = _but_not(opens, status), _but_not(closes, status)
+    found = dict(rules)
+    for name, rule in (("open", opens), ("close", closes)):
+        if rule == defaults.get(name):
+            found.pop(name, None)
+        else:
+            found[name] = rule
+    return found
+
+
+def _is(status: str) -> dict[str, Any]:
+    return {"field": "source_status", "operator": "equals", "value": status}
+
+
+def _same(condition: object, status: str) -> bool:
+    if not isinstance(condition, Mapping):
+        return False
+    value = condition.get("value")
+    return (
+        condition.get("field") == "source_status"
+        and condition.get("operator") == "equals"
+        and isinstance(value, str)
+        and value.casefold() == status.casefold()
+    )
+
+
+def _without(rule: Any, status: str) -> Any:
+    """The rule without entries of its own for that status."""
+    if _same(rule, status):
+        return None
+    if isinstance(rule, Mapping) and set(rule) == {"any"}:
+        kept = [part for part in rule["any"] if not _same(part, status)]
+        return kept[0] if len(kept) == 1 else {"any": kept} if kept else None
+    if isinstance(rule, Mapping) and set(rule) == {"all"}:
+        kept = [part for part in rule["all"] if not (set(part) == {"not"} and _same(part["not"], status))]
+        # The entries of their own may stand inside, beside an exception.
+        kept = [_without(part, status) if index == 0 else part for index, part in enumerate(kept)]
+        kept = [part for part in kept if part is not None]
+        return kept[0] if len(kept) == 1 else {"all": kept} if kept else None
+    return rule
+
+
+def _or(rule: Any, status: str) -> Any:
+    if rule is None or rule is False:
+        return _is(status)
+    if rule is True:
+        return rule
+    if isinstance(rule, Mapping) and set(rule) == {"any"}:
+        return {"any": [*rule["any"], _is(status)]}
+    return {"any": [rule, _is(status)]}
+
+
+def _but_not(rule: Any, status: str) -> Any:
+    if rule is None or rule is False:
+        return rule
+    exception = {"not": _is(status)}
+    if isinstance(rule, Mapping) and set(rule) == {"all"}:
+        return {"all": [*rule["all"], exception]}
+    return {"all": [rule, exception]}

@@ -1,0 +1,63 @@
+"""The saved versions of what an integration does: comparing two, and bringing one back as a new version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tocsin.access.audit import Actor
+from tocsin.core.config import config_version
+from tocsin.core.errors import Rejected
+from tocsin.inbound.admin import commands, references, specs
+from tocsin.inbound.admin.references import Names
+from tocsin.inbound.models import Integration, IntegrationVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One part of a definition that two versions have otherwise; None: as the kind has it."""
+
+    part: str
+    before: Any
+    after: Any
+
+
+def find(integration: Integration, number: int) -> IntegrationVersion:
+    """The integration's version of that number. Raises Rejected ("not_found")."""
+    found = integration.versions.filter(number=number).first() if number < 2**31 else None
+    if found is None:
+        raise Rejected("not_found", f"{integration.name} has no version {number}.")
+    return found
+
+
+def shown(version: IntegrationVersion, names: Names | None = None) -> dict[str, Any]:
+    """A version's parts as people write them."""
+    definition: dict[str, Any] = dict(version.definition)
+    if "mapping" in definition:
+        definition["mapping"] = specs.with_custom_apart(definition["mapping"])
+    if references.has_names(definition):
+        definition = references.definition_with_names(definition, names or specs.names())
+    return {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Changed, ...]:
+    """The parts in which two definitions, as `shown` gives them, differ."""
+    return tuple(
+        Changed(key, before.get(key), after.get(key))
+        for key in specs.DEFINITION_KEYS
+        if before.get(key) != after.get(key)
+    )
+
+
+def bring_back(integration: Integration, number: int, *, actor: Actor, now: datetime) -> Integration:
+    """Makes an old version's parts the integration's again, as a new version.
+
+    Raises Rejected: `not_found`; whatever saving refuses, such as a policy of that version that is gone.
+    """
+    old = shown(find(integration, number))
+    with config_version.alone(integration):
+        now_set = commands.integration_spec(integration)
+        spec = {key: part for key, part in now_set.items() if key not in specs.DEFINITION_KEYS}
+        return commands.save_integration({**spec, **old}, existing=integration, actor=actor, now=now)

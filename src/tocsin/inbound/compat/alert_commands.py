@@ -1,0 +1,92 @@
+"""What a sender orders about an alert that is no message of its source: acknowledge, assign, snooze, note, escalate.
+
+The actor is the user whom the sender names, if Tocsin knows them, else the sending system. An order that changes
+nothing (any more) is no error: senders order blindly. One about a merged alert is for the alert that people look at.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from tocsin.alerts import service
+from tocsin.alerts.commands import Acknowledge, Actor, Assign, Command, Escalate, Hold, Reply, Unacknowledge, Unassign
+from tocsin.alerts.states import ActorKind, AlertStatus, Via
+from tocsin.core.errors import Rejected
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.deciding.decide import actor_of
+
+log = logging.getLogger(__name__)
+
+
+def user_of(door: Door, name: str) -> Actor | None:
+    """The user of that e-mail address, username or name."""
+    found = door.directory.users.get(name.strip().casefold()) if name else None
+    return Actor(ActorKind.USER, found[1], found[0]) if found is not None else None
+
+
+def acknowledge(door: Door, alert_id: int, by: str, note: str, now: datetime) -> None:
+    """Somebody over there is on it. A user of ours acknowledges; anybody else has it from now on, by name, unless
+    somebody has it already: nobody else is woken either way."""
+    user = user_of(door, by)
+    if user is not None:
+        _act(alert_id, Acknowledge(actor=user, note=_note(door, note), via=Via.INBOUND), now)
+    elif not service.state_of(_meant(alert_id)).is_owned:
+        name = by.strip() or door.shown_source
+        said = _note(door, note or "acknowledged there")
+        _act(alert_id, Assign(actor=actor_of(door), name=name[:100], note=said, via=Via.INBOUND), now)
+
+
+def unacknowledge(door: Door, alert_id: int, by: str, note: str, now: datetime) -> None:
+    """Takes back what `acknowledge` did."""
+    user = user_of(door, by)
+    if user is not None:
+        _act(alert_id, Unacknowledge(actor=user, note=_note(door, note), via=Via.INBOUND), now)
+        return
+    state = service.state_of(_meant(alert_id))
+    if state.owner_id is None and state.is_owned:
+        _act(alert_id, Unassign(actor=actor_of(door), note=_note(door, note), via=Via.INBOUND), now)
+
+
+def assign(door: Door, alert_id: int, to: str, by: str, note: str, now: datetime) -> None:
+    """Gives it to a user, or to a name outside."""
+    owner = user_of(door, to)
+    name, user_id = (owner.name, owner.user_id) if owner is not None else (to.strip()[:100], None)
+    actor = user_of(door, by) or actor_of(door)
+    _act(alert_id, Assign(actor=actor, name=name, user_id=user_id, note=_note(door, note), via=Via.INBOUND), now)
+
+
+def snooze(door: Door, alert_id: int, until: datetime, by: str, note: str, now: datetime) -> None:
+    """Stops the timers until then."""
+    actor = user_of(door, by) or actor_of(door)
+    _act(alert_id, Hold(actor=actor, until=until, note=_note(door, note), via=Via.INBOUND), now)
+
+
+def escalate(door: Door, alert_id: int, by: str, note: str, now: datetime) -> None:
+    """Notifies the next step now."""
+    actor = user_of(door, by) or actor_of(door)
+    _act(alert_id, Escalate(actor=actor, note=_note(door, note), via=Via.INBOUND), now)
+
+
+def add_note(door: Door, alert_id: int, text: str, by: str, now: datetime) -> None:
+    """Puts a text on the timeline."""
+    actor = user_of(door, by) or actor_of(door)
+    if text.strip():
+        _act(alert_id, Reply(actor=actor, text=text[:4000], via=Via.INBOUND), now)
+
+
+def _act(alert_id: int, command: Command, now: datetime) -> None:
+    try:
+        service.act(_meant(alert_id), command, now=now)
+    except Rejected as rejected:
+        log.info("An order about alert %s changes nothing: %s", alert_id, rejected.detail)
+
+
+def _meant(alert_id: int) -> int:
+    """The alert that this one is merged into, else itself."""
+    state = service.state_of(alert_id)
+    return state.merged_into if state.status is AlertStatus.MERGED and state.merged_into is not None else alert_id
+
+
+def _note(door: Door, note: str) -> str:
+    return f"{door.shown_source}: {note.strip()[:1000]}" if note.strip() else f"by {door.shown_source}"

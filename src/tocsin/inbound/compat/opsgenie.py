@@ -1,0 +1,263 @@
+"""Opsgenie's Alert API v2 and heartbeat pings: `Authorization: GenieKey TOKEN`, where the token is that of an
+integration of the kind `opsgenie`. Answers and errors have that API's form; a request's id is the message's.
+
+https://docs.opsgenie.com/docs/alert-api
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+
+from tocsin.core.errors import Rejected
+from tocsin.core.net.asgi import Receive, Scope, Send, answer
+from tocsin.core.runtime import clock
+from tocsin.inbound.compat import opsgenie_commands, opsgenie_queries
+from tocsin.inbound.compat.opsgenie_commands import Verb
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.credentials import kept_headers
+from tocsin.inbound.expressions.fields import text_of
+from tocsin.inbound.heartbeats import schedule
+from tocsin.inbound.heartbeats.schedule import Ping
+from tocsin.inbound.http import heartbeat_endpoint
+from tocsin.inbound.http.ingest_service import RETRY, Reception, Refusal, headers_of
+from tocsin.inbound.parsing.decode import LARGE, Element, decode
+from tocsin.inbound.processing.committer import is_pending
+
+KIND: Final = "opsgenie"
+
+_ALERTS: Final = "/v2/alerts"
+_HEARTBEATS: Final = "/v2/heartbeats"
+PREFIXES: Final = (_ALERTS, _HEARTBEATS)
+
+_SCHEME: Final = "geniekey"
+_MAX_ALIAS: Final = 512
+
+_NOT_PROCESSABLE: Final = "Request body is not processable. Please check the errors."
+
+
+@dataclass(slots=True)
+class Request:
+    """One request: its door, its path below `/v2/alerts`, its query, and when it came."""
+
+    scope: Scope
+    door: Door
+    parts: list[str]
+    query: dict[str, str]
+    headers: dict[str, str]
+    begun: float = field(default_factory=time.monotonic)
+    #: What the vendor calls the request's id: here that of its message.
+    number: uuid.UUID = field(default_factory=uuid.uuid4)
+
+    @property
+    def method(self) -> str:
+        """The request's method."""
+        return str(self.scope["method"])
+
+
+async def handle(reception: Reception, scope: Scope, receive: Receive, send: Send) -> None:
+    """Takes one request. Raises Refusal in Tocsin's words, which `refused` says in Opsgenie's."""
+    headers = headers_of(scope)
+    door = await _door(reception, headers)
+    raw_path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+    found = [unquote(part) for part in raw_path.strip("/").split("/")][1:]
+    query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
+    request = Request(scope, door, found[1:], query, headers)
+    if found[0] == "heartbeats":
+        await _beat(reception, request, send)
+        return
+    if door.reader.kind.name != KIND:
+        raise Refusal(401, "unauthenticated", "Could not authenticate")
+    body = await reception.body(scope, receive)
+    try:
+        if request.method == "GET":
+            await _read(request, send)
+        else:
+            await _order(reception, request, body, send)
+    finally:
+        reception.bodies.done(len(body))
+
+
+async def refused(send: Send, refusal: Refusal) -> None:
+    """Tells a sender why. 5xx and 429 are tried again by all of them."""
+    said: dict[str, object] = {"message": refusal.detail, "took": 0.0, "requestId": str(uuid.uuid4())}
+    await answer(send, refusal.status, msgspec.json.encode(said), headers=refusal.headers)
+
+
+async def _door(reception: Reception, headers: dict[str, str]) -> Door:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != _SCHEME or not token.strip():
+        raise Refusal(401, "unauthenticated", "Could not authenticate")
+    try:
+        return await reception.door(token.strip())
+    except Refusal as refusal:
+        if refusal.status == 404:
+            raise Refusal(401, "unauthenticated", "Could not authenticate") from None
+        raise
+
+
+# --- Reading
+
+
+async def _read(request: Request, send: Send) -> None:
+    match request.parts:
+        case []:
+            data: object = await asyncio.to_thread(opsgenie_queries.alerts, request.door, request.query)
+        case ["count"]:
+            data = await asyncio.to_thread(opsgenie_queries.count, request.door, request.query)
+        case ["requests", number]:
+            data = await asyncio.to_thread(opsgenie_queries.request_status, request.door, number)
+        case [identifier]:
+            found = await asyncio.to_thread(opsgenie_queries.find, request.door, identifier, _type(request))
+            data = None if found is None else opsgenie_queries.whole(request.door, found)
+        case [identifier, ("notes" | "logs" | "recipients") as what]:
+            data = await asyncio.to_thread(opsgenie_queries.below, request.door, identifier, _type(request), what)
+        case _:
+            raise _no_such_path()
+    if data is None:
+        raise Refusal(404, "not_found", "Alert does not exist")
+    await _say(request, send, 200, {"data": data})
+
+
+# --- Changing
+
+
+async def _order(reception: Reception, request: Request, body: bytes, send: Send) -> None:
+    proofs = reception.proofs(request.door, request.scope, request.headers, body)
+    try:
+        body = await reception.unpacked(request.headers, body)
+    except Rejected as rejected:
+        raise _not_processable(rejected) from None
+    verb, identifier, more = _verb(request)
+    try:
+        given = await asyncio.to_thread(_payload, body) if len(body) > LARGE else _payload(body)
+    except Rejected as rejected:
+        # Kept all the same, and opens an alert that says so: whoever sends it does not come again.
+        await reception.take(request.door, rejected, body, kept_headers(request.headers, proofs))
+        raise _not_processable(rejected) from None
+    problems: dict[str, str] = {}
+    try:
+        payload = opsgenie_commands.message(verb, {**given, **more})
+    except Rejected as rejected:
+        payload, problems = {**given, **more, "action": verb.value}, {rejected.field or "body": rejected.detail}
+    if verb in opsgenie_commands.TO_WHAT_THERE_IS and identifier is not None and not problems:
+        now = await asyncio.to_thread(opsgenie_queries.find, request.door, identifier, _type(request))
+        if now is not None:
+            is_removal = request.method == "DELETE"
+            has = (opsgenie_queries.labels(now), opsgenie_queries.details(now))
+            payload = opsgenie_commands.with_what_there_is(payload, *has, is_removal=is_removal)
+    alias = payload.get("alias") if identifier is None else await _alias(request, identifier)
+    if alias is None and identifier is not None:
+        # Taken and found wanting afterwards, as over there.
+        alias = ""
+    said = (text_of(alias) or "").strip()[:_MAX_ALIAS]
+    payload["alias"] = said or f"{'' if identifier is None else 'unknown '}{uuid.uuid4()}"
+    raw = msgspec.json.encode(payload)
+    problem = Rejected("invalid_request", "; ".join(problems.values())) if problems else None
+    element = Element(None if problem else payload, raw, problem=problem)
+    taken = await reception.take(request.door, [element], raw, kept_headers(request.headers, proofs))
+    request.number = taken.incoming[0].id
+    if problems:
+        # It is kept all the same, and opens an alert that says so.
+        await _say(request, send, 422, {"message": _NOT_PROCESSABLE, "errors": problems})
+        return
+    if is_pending(taken.stored) and verb in opsgenie_commands.AFTERWARDS:
+        raise Refusal(503, "not_stored", "Somebody is changing this alert. Send it again.", RETRY)
+    alert_id = taken.stored[0].alert_id
+    if alert_id is not None:
+        await asyncio.to_thread(opsgenie_commands.carry_out, request.door, verb, alert_id, payload, clock.now())
+    await _say(request, send, 202, {"result": "Request will be processed"})
+
+
+def _verb(request: Request) -> tuple[Verb, str | None, dict[str, object]]:
+    """What is asked, of which alert (None: a new one), and what the path and the query say besides the body."""
+    more: dict[str, object] = {
+        name: request.query[name] for name in ("user", "source", "note", "tags", "keys") if name in request.query
+    }
+    match request.method, request.parts:
+        case "POST", []:
+            return Verb.CREATE, None, {}
+        case "DELETE", [identifier]:
+            return Verb.DELETE, identifier, more
+        case "POST", [identifier, "actions", action]:
+            return Verb.ACTION, identifier, {"name": action}
+        case (("POST" | "PUT" | "DELETE"), [identifier, word]):
+            verb = opsgenie_commands.WORDS.get((request.method, word))
+            if verb is not None:
+                return verb, identifier, more if request.method == "DELETE" else {}
+    raise _no_such_path()
+
+
+async def _alias(request: Request, identifier: str) -> str | None:
+    if _type(request) == "alias":
+        return identifier
+    found = await asyncio.to_thread(opsgenie_queries.find, request.door, identifier, _type(request))
+    return None if found is None else str(found["source_id"])
+
+
+def _payload(body: bytes) -> dict[str, object]:
+    """The request's object: JSON, whatever the request calls it. Raises Rejected."""
+    if not body.strip():
+        return {}
+    elements = decode(body, None, lenient=False).elements
+    if len(elements) != 1 or elements[0].payload is None:
+        raise Rejected("invalid_json", "send one object.")
+    return dict(elements[0].payload)
+
+
+def _not_processable(rejected: Rejected) -> Refusal:
+    return Refusal(422, "invalid_request", f"Request body is not processable: {rejected.detail}")
+
+
+# --- Heartbeats
+
+
+async def _beat(reception: Reception, request: Request, send: Send) -> None:
+    if len(request.parts) != 2 or request.parts[1] != "ping" or request.method not in ("GET", "POST", "PUT", "PATCH"):
+        raise _no_such_path()
+    pinged = _heartbeat(reception, request.door, request.parts[0])
+    if pinged is not None:
+        taken = await heartbeat_endpoint.take(reception, pinged, Ping.BEAT, None, {})
+        request.number = taken.incoming[0].id
+    # The same answer for a name that nobody has, as over there.
+    await _say(request, send, 202, {"result": "PONG - Heartbeat received"})
+
+
+def _heartbeat(reception: Reception, door: Door, name: str) -> Door | None:
+    """The heartbeat of that name, or the token's own."""
+    if door.reader.kind.name == schedule.KIND:
+        return door
+    if door.reader.kind.name != KIND:
+        raise Refusal(401, "unauthenticated", "Could not authenticate")
+    every = reception.registry.doors().values()
+    named = (one for one in every if one.reader.kind.name == schedule.KIND and one.name.casefold() == name.casefold())
+    return next(named, None) if door.settings.get("pings", True) else None
+
+
+# --- Answering
+
+
+def _type(request: Request) -> str:
+    return request.query.get("identifierType", "id").lower()
+
+
+def _no_such_path() -> Refusal:
+    return Refusal(404, "not_found", "No such path: Tocsin speaks the Alert API v2 and heartbeat pings.")
+
+
+async def _say(request: Request, send: Send, status: int, said: dict[str, object]) -> None:
+    took = round(time.monotonic() - request.begun, 3)
+    number = str(request.number)
+    body = msgspec.json.encode({**said, "took": took, "requestId": number})
+    headers = (
+        (b"x-request-id", number.encode()),
+        (b"x-response-time", str(took).encode()),
+        (b"x-ratelimit-state", b"OK"),
+    )
+    await answer(send, status, body, headers=headers)

@@ -1,0 +1,265 @@
+"""What Opsgenie's Alert API says of alerts and requests: those of the asking integration only. Writes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from tocsin.alerts.states import LIVE, AlertStatus
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.ids import uuid7
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.inbound.body_compression import body_of
+from tocsin.inbound.compat.opsgenie_commands import DONE, Verb
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.deciding.preprocessing import prepare
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.expressions.fields import text_of
+from tocsin.inbound.http.ingest_service import Refusal
+from tocsin.inbound.parsing.decode import Element
+
+type Row = Mapping[str, Any]
+
+_MOST: Final = 100
+
+# How often it was created: verbs are no more of it. The messages of one that is over are pruned at last.
+_COLUMNS: Final = """
+(SELECT greatest(1, count(*)) FROM inbound_inboundmessage m
+ WHERE m.alert_id = a.id AND m.status IN ('Mapped Opened', 'Mapped Appended')) AS count,
+a.id, a.status, a.priority, a.subject, a.long_text, a.source_id, a.opened_at, a.last_message_at, a.closed_at,
+a.hold_until, a.owner_name, a.custom, a.tags, u.username AS owner,
+EXISTS (SELECT 1 FROM alerts_acknowledgement k WHERE k.alert_id = a.id) AS acknowledged
+"""
+_FROM: Final = "FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id"
+
+_PRIORITIES: Final = {"critical": "P1", "high": "P2", "medium": "P3", "low": "P5"}
+
+_OPEN: Final = sorted(LIVE | {AlertStatus.MERGED})
+
+
+class _Said(msgspec.Struct):
+    action: str = ""
+
+
+def find(door: Door, identifier: str, identifier_type: str) -> Row | None:
+    """The alert of that id (or tiny id, which is the same), or alias: the live one, else the last."""
+    with database.transaction() as connection:
+        if identifier_type == "alias":
+            return _by_alias(connection, door, identifier)
+        if not identifier.isdecimal() or len(identifier) > 18:
+            return None
+        sql = f"SELECT {_COLUMNS} {_FROM} WHERE a.id = %s AND a.integration_id = %s"
+        return database.row(connection, sql, (int(identifier), door.id))
+
+
+def _by_alias(connection: Connection, door: Door, alias: str) -> Row | None:
+    """By the key that a message of that alias has: an alias is unbounded in time, and an index finds it."""
+    prepared = prepare(door, Element({"action": "get", "alias": alias}, b"{}"), uuid7())
+    sql = f"""
+    SELECT {_COLUMNS} {_FROM} WHERE a.integration_id = %s AND a.id = COALESCE(
+      (SELECT id FROM alerts_alert WHERE key_hash = %s AND holds_key),
+      (SELECT last_alert FROM inbound_keyclock WHERE key_hash = %s))
+    """
+    return database.row(connection, sql, (door.id, prepared.key, prepared.key))
+
+
+def alerts(door: Door, query: Mapping[str, str]) -> list[dict[str, object]]:
+    """A page of the integration's alerts, newest first."""
+    where, values = _where(query)
+    limit, offset = _number(query, "limit", 20, _MOST), _number(query, "offset", 0, 20_000)
+    order = "ASC" if query.get("order", "").lower() == "asc" else "DESC"
+    sql = f"SELECT {_COLUMNS} {_FROM} WHERE a.integration_id = %s {where} ORDER BY a.id {order} LIMIT %s OFFSET %s"
+    with database.transaction() as connection:
+        found = database.rows(connection, sql, (door.id, *values, limit, offset))
+    return [base(door, row) for row in found]
+
+
+def count(door: Door, query: Mapping[str, str]) -> dict[str, object]:
+    """How many alerts of the integration a query finds."""
+    where, values = _where(query)
+    with database.transaction() as connection:
+        sql = f"SELECT count(*) AS n FROM alerts_alert a WHERE a.integration_id = %s {where}"
+        found = database.row(connection, sql, (door.id, *values))
+    return {"count": found["n"] if found else 0}
+
+
+def request_status(door: Door, number: str) -> dict[str, object] | None:
+    """What became of a request; None for one that there was not."""
+    try:
+        wanted = UUID(number)
+    except ValueError:
+        return None
+    with database.transaction() as connection:
+        found = database.row(
+            connection,
+            "SELECT status, alert_id, source_id, received_at, reason, raw FROM inbound_inboundmessage "
+            "WHERE id = %s AND integration_id = %s AND status <> 'Mapping Failed'",
+            (wanted, door.id),
+        )
+    if found is None or found["status"] == MessageStatus.PENDING:
+        return None
+    verb = _verb(body_of(found["raw"]))
+    action, done = DONE[verb]
+    is_done = found["alert_id"] is not None
+    missing = found["reason"] if verb is Verb.CREATE else "Alert does not exist"
+    return {
+        "success": is_done,
+        "isSuccess": is_done,
+        "action": action,
+        "processedAt": _moment(found["received_at"]),
+        "integrationId": str(door.id),
+        "status": done if is_done else missing,
+        "alertId": str(found["alert_id"]) if is_done else "",
+        "alias": found["source_id"] if is_done else "",
+    }
+
+
+def _verb(raw: bytes) -> Verb:
+    """What a message asks for; a message that came by another way than this API may be anything."""
+    try:
+        return Verb(msgspec.json.decode(raw, type=_Said).action)
+    except (msgspec.MsgspecError, ValueError):
+        return Verb.UPDATE
+
+
+def below(door: Door, identifier: str, identifier_type: str, what: str) -> list[dict[str, object]] | None:
+    """The notes or the log of an alert, newest first; recipients are not told. None for an alert that there is not."""
+    found = find(door, identifier, identifier_type)
+    if found is None:
+        return None
+    if what == "recipients":
+        return []
+    kind = "AND kind = 'replied'" if what == "notes" else ""
+    with database.transaction() as connection:
+        events = database.rows(
+            connection,
+            f"SELECT id, at, kind, actor_name, reason, data FROM alerts_alertevent WHERE alert_id = %s {kind} "
+            "ORDER BY id DESC LIMIT %s",
+            (found["id"], _MOST),
+        )
+    key = "note" if what == "notes" else "log"
+    return [
+        {
+            key: event["data"].get("text", "") if what == "notes" else event["reason"],
+            "owner": event["actor_name"],
+            "createdAt": _moment(event["at"]),
+            "offset": str(event["id"]),
+            **({} if what == "notes" else {"type": event["kind"]}),
+        }
+        for event in events
+    ]
+
+
+def base(door: Door, row: Row) -> dict[str, object]:
+    """An alert as lists show it."""
+    held = row["hold_until"] if row["status"] == AlertStatus.ON_HOLD else None
+    owner = row["owner"] or row["owner_name"]
+    return {
+        "id": str(row["id"]),
+        "tinyId": str(row["id"]),
+        "alias": row["source_id"],
+        "message": row["subject"],
+        "status": "open" if row["status"] in _OPEN else "closed",
+        "acknowledged": bool(row["acknowledged"] or owner),
+        "isSeen": bool(row["acknowledged"] or owner),
+        "tags": labels(row),
+        "snoozed": held is not None,
+        **({"snoozedUntil": _moment(held)} if held is not None else {}),
+        "count": row["count"],
+        "lastOccurredAt": _moment(row["last_message_at"]),
+        "createdAt": _moment(row["opened_at"]),
+        "updatedAt": _moment(row["closed_at"] or row["last_message_at"]),
+        "source": row["custom"].get("sent_by", ""),
+        "owner": owner,
+        "priority": _PRIORITIES[row["priority"]],
+        "responders": [],
+        "integration": {"id": str(door.id), "name": door.name, "type": "API"},
+    }
+
+
+def whole(door: Door, row: Row) -> dict[str, object]:
+    """An alert as it is shown by itself."""
+    return {
+        **base(door, row),
+        "actions": [],
+        "entity": row["tags"].get("component_name", ""),
+        "description": row["long_text"],
+        "details": details(row),
+    }
+
+
+def labels(row: Row) -> list[str]:
+    """The alert's tags as their sender wrote them: words, where Tocsin's own have names."""
+    return [one for one in row["custom"].get("labels", "").split(", ") if one]
+
+
+def details(row: Row) -> dict[str, str]:
+    """The alert's details, by name."""
+    custom = row["custom"]
+    text = custom.get("properties") or custom.get("details", "")
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.MsgspecError:
+        # As a mapping of somebody's own left them, or none.
+        return {"details": text} if text else {}
+    return {name: text_of(value) or "" for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+#: One term of a query: `status:open`, `alias:"web 1"`.
+_TERM: Final = re.compile(r'\s*(\w+)\s*[:=]\s*(?:"([^"]*)"|(\S+))\s*(?:and\b)?', re.IGNORECASE)
+
+
+def _where(query: Mapping[str, str]) -> tuple[str, list[object]]:
+    """The terms of a query as SQL. Raises Refusal for what is not understood: a wrong list would be worse than none."""
+    text, at = without_unstorable(query.get("query", "")).strip(), 0
+    where, values = "", list[object]()
+    while at < len(text):
+        found = _TERM.match(text, at)
+        if found is None:
+            raise _not_understood(text[at:])
+        at = found.end()
+        name, value = found.group(1).lower(), found.group(2) if found.group(2) is not None else found.group(3)
+        match name, value.lower():
+            case "status", "open":
+                where += " AND a.status = ANY(%s)"
+                values.append(_OPEN)
+            case "status", "closed":
+                where += " AND NOT a.status = ANY(%s)"
+                values.append(_OPEN)
+            case "alias", _:
+                where += " AND a.source_id = %s"
+                values.append(value)
+            case (("tinyid" | "id" | "alertid"), number) if number.isdecimal() and len(number) < 19:
+                where += " AND a.id = %s"
+                values.append(int(number))
+            case "priority", level if level.upper() in _PRIORITIES.values():
+                where += " AND a.priority = ANY(%s)"
+                values.append([one for one, named in _PRIORITIES.items() if named == level.upper()])
+            case _:
+                raise _not_understood(f"{name}:{value}")
+    return where, values
+
+
+def _not_understood(term: str) -> Refusal:
+    known = "status, alias, id, tinyId and priority, each with a colon"
+    return Refusal(422, "invalid_query", f"The query “{term[:80]}” is not understood; known: {known}.")
+
+
+def _number(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not text.isdecimal() or len(text) > 9:
+        raise Refusal(422, "invalid_query", f"{name} must be a whole number.")
+    return min(int(text), most)
+
+
+def _moment(at: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds."""
+    return f"{at.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"

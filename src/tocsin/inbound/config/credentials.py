@@ -1,0 +1,187 @@
+"""What an integration may ask of its senders beside the secret URL: Basic, a header, a signature, an address. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from tocsin.core.config.environment import Network
+
+#: Headers whose values are credentials: of them the log keeps only whether they were there and right.
+SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+
+#: The headers of a message that are kept.
+KEPT_HEADERS = frozenset(
+    {
+        "content-type",
+        "content-length",
+        "user-agent",
+        "x-request-id",
+        "x-forwarded-for",
+        "x-halo-event",
+        "x-github-event",
+        "x-gitlab-event",
+        "date",
+    }
+)
+
+MAX_HEADER = 300
+
+#: A signed time further from now than this belongs to a request that somebody recorded, and replays.
+MAX_AGE = timedelta(minutes=5)
+
+#: How the log calls the proof that a request came from an address that may send.
+ADDRESS = "sender's address"
+
+#: A sender's own scheme of signature: (body, headers, secret, now) → whether it is right.
+type Signed = Callable[[bytes, Mapping[str, str], str, datetime], bool]
+
+
+class Proof(StrEnum):
+    """How a credential was found."""
+
+    VALID = "present, valid"
+    INVALID = "present, not valid"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What must be right, each only when set. Secrets are kept out of `repr`."""
+
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    header: str = ""
+    header_value: str = field(default="", repr=False)
+    signature_header: str = ""
+    signature_secret: str = field(default="", repr=False)
+    #: The header of the time that the signature covers; "" where it covers the body alone, and may be replayed.
+    timestamp_header: str = ""
+    #: No credential of a sender's: the mailbox that is read for the integration, and its password.
+    mailbox: str = ""
+    mailbox_password: str = field(default="", repr=False)
+    #: From where requests may come; () anywhere.
+    networks: tuple[Network, ...] = ()
+
+    @property
+    def are_asked(self) -> bool:
+        """Whether anything beside the URL is asked."""
+        return bool(self.password or self.username or self.header or self.signature_header or self.networks)
+
+    def check(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        address: str | None = None,
+        is_signed: Signed | None = None,
+        now: datetime | None = None,
+    ) -> dict[str, Proof]:
+        """How each asked credential was found, by lower-case header name. All must be VALID.
+
+        `address` is the sender's; `is_signed` (with `now`) takes the place of HMAC-SHA256 over the body. Where the
+        signature covers the time, that is not further than MAX_AGE from `now`.
+        """
+        found: dict[str, Proof] = {}
+        if self.username or self.password:
+            found["authorization"] = self._basic(headers.get("authorization"))
+        if self.header:
+            name = self.header.lower()
+            found[name] = _compare(headers.get(name), self.header_value)
+        if self.signature_header:
+            name = self.signature_header.lower()
+            if is_signed is not None and now is not None and name in headers:
+                right = is_signed(body, headers, self.signature_secret, now)
+                found[name] = Proof.VALID if right else Proof.INVALID
+            else:
+                found[name] = self._signature(headers.get(name), body, headers)
+            if self.timestamp_header:
+                name = self.timestamp_header.lower()
+                found[name] = _freshness(headers.get(name), now)
+        if self.networks:
+            found[ADDRESS] = Proof.VALID if _is_in(address, self.networks) else Proof.INVALID
+        return found
+
+    def _basic(self, value: str | None) -> Proof:
+        """RFC 7617: "Basic " and base64 of user:password, UTF-8."""
+        if value is None:
+            return Proof.MISSING
+        scheme, _, encoded = value.partition(" ")
+        try:
+            given = base64.b64decode(encoded.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            return Proof.INVALID
+        wanted = f"{self.username}:{self.password}".encode()
+        is_right = scheme.lower() == "basic" and hmac.compare_digest(given, wanted)
+        return Proof.VALID if is_right else Proof.INVALID
+
+    def _signature(self, value: str | None, body: bytes, headers: Mapping[str, str]) -> Proof:
+        """HMAC-SHA256 of the body, in hex or base64, with or without `sha256=` before it.
+
+        With a header of the time, of `TIME:BODY`, as Grafana signs, or `TIME.BODY`, as Stripe and Standard Webhooks do:
+        https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/
+        """
+        if value is None:
+            return Proof.MISSING
+        signed = [body]
+        if self.timestamp_header:
+            time = headers.get(self.timestamp_header.lower(), "").encode("latin-1", "replace")
+            signed = [time + mark + body for mark in (b":", b".")]
+        given = value.strip().removeprefix("sha256=")
+        digests = [hmac.new(self.signature_secret.encode(), text, hashlib.sha256).digest() for text in signed]
+        is_right = any(
+            _same(given.lower(), digest.hex()) or _same(given, base64.b64encode(digest).decode()) for digest in digests
+        )
+        return Proof.VALID if is_right else Proof.INVALID
+
+
+def kept_headers(headers: Mapping[str, str], proofs: Mapping[str, Proof]) -> dict[str, str]:
+    """Of a message's headers what may be kept: an allow-list, and of credentials how they were found."""
+    kept = {name: value[:MAX_HEADER] for name, value in headers.items() if name in KEPT_HEADERS and name not in proofs}
+    return {**kept, **{name: proof.value for name, proof in proofs.items()}}
+
+
+def _freshness(value: str | None, now: datetime | None) -> Proof:
+    """Whether a time (Unix seconds or milliseconds, or ISO 8601 with its zone) is close enough to `now`."""
+    if value is None:
+        return Proof.MISSING
+    at = _moment(value.strip())
+    is_fresh = at is not None and now is not None and abs(now - at) <= MAX_AGE
+    return Proof.VALID if is_fresh else Proof.INVALID
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        if text.isascii() and text.isdecimal() and len(text) <= 13:
+            return datetime.fromtimestamp(int(text) / (1000 if len(text) == 13 else 1), UTC)
+        at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return at if at.tzinfo is not None else None
+
+
+def _is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed.version == network.version and parsed in network for network in networks)
+
+
+def _compare(given: str | None, wanted: str) -> Proof:
+    if given is None:
+        return Proof.MISSING
+    return Proof.VALID if _same(given.strip(), wanted) else Proof.INVALID
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())

@@ -1,0 +1,270 @@
+"""What an integration does to the alerts that would open: join, delay or limit them. Compiled once a version. Pure.
+
+`parent` and `grouping` join another alert, `flapping` and `delay` let it wait, `flood` turns too many into one alert.
+What they come to for a message is decided in `inbound.gate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import key_hash
+from tocsin.core.validation import durations
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.mapping.extraction import Extraction
+from tocsin.inbound.mapping.templates import Template, compile_template
+
+#: The keys of a definition that this module reads.
+KEYS: Final = ("parent", "grouping", "flapping", "delay", "flood")
+
+#: What a route says instead of a delay, when its alerts open at once.
+NO_DELAY: Final = "none"
+
+MOST_ALERTS: Final = 100
+LONGEST: Final = timedelta(days=7)
+
+#: Support hours: their name, or their id.
+type Hours = str | int
+
+
+class DelayKind(StrEnum):
+    """How an alert waits before it opens."""
+
+    WAIT = "wait"  # so long, and it is dropped if it closes meanwhile
+    COUNT = "alerts"  # until it came so often, perhaps within a span
+    EVERY = "every"  # at most one in each so many minutes
+    HOURS = "until"  # until support hours
+
+
+class Per(StrEnum):
+    """What is counted together."""
+
+    ALERT = "alert"  # messages of one dedup key
+    INTEGRATION = "integration"  # alerts of the whole integration
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    kind: DelayKind
+    span: timedelta = timedelta()
+    alerts: int = 0
+    hours: Hours | None = None
+    hours_name: str = ""
+    per: Per = Per.ALERT
+
+    def said(self) -> str:
+        """The rest of "an alert opens …"."""
+        of = " of the integration" if self.per is Per.INTEGRATION else ""
+        match self.kind:
+            case DelayKind.WAIT:
+                return f"after {durations.say(self.span)}, unless it closes before"
+            case DelayKind.COUNT if self.span:
+                return f"when {self.alerts} alerts{of} came within {durations.say(self.span)}"
+            case DelayKind.COUNT:
+                return f"with every {self.alerts} alerts{of}"
+            case DelayKind.EVERY:
+                return f"at most once every {durations.say(self.span)}{of and ' for the whole integration'}"
+            case DelayKind.HOURS:
+                return f"when the support hours {self.hours_name} begin"
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    key: KeyTemplate
+    within: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Flapping:
+    """An alert that opens `alerts` times within `within` flaps: then it opens only after it was there for `stable`."""
+
+    alerts: int
+    within: timedelta
+    stable: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many alerts at once, and one more each `every`; what comes beyond is one alert."""
+
+    burst: int
+    every: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTemplate:
+    """A template over a message: None where none of its references has a value."""
+
+    template: Template
+    extraction: Extraction
+
+    def render(self, payload: object, mapped: Mapped) -> str | None:
+        found = self.template.render(self.extraction.read(payload), mapped.values)
+        return found[:500] if found is not None and found.strip() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    """Everything of one integration."""
+
+    parent: KeyTemplate | None = None
+    grouping: Grouping | None = None
+    flapping: Flapping | None = None
+    delay: Delay | None = None
+    limit: Limit | None = None
+    #: Whether alerts of the whole integration are counted together, by a delay of its own or of a route.
+    counts_integration: bool = False
+    #: Whether a delay lets an alert open once in a while.
+    counts_alerts: bool = False
+
+    def group_of(self, payload: object, mapped: Mapped) -> str | None:
+        """What makes different alerts one; None: this one stands alone."""
+        return self.grouping.key.render(payload, mapped) if self.grouping is not None else None
+
+    def parent_of(self, payload: object, mapped: Mapped) -> str | None:
+        """The source id of the alert that this one belongs to."""
+        return self.parent.render(payload, mapped) if self.parent is not None else None
+
+
+class Scope(StrEnum):
+    """What a tally counts: each is a lock and a row of its own."""
+
+    GROUP = "group"
+    LIMIT = "limit"
+    FLAPPING = "flapping"
+    DELAY = "delay"
+
+
+def scope_hash(scope: Scope, integration_id: int, text: str = "") -> bytes:
+    """The key of a tally, which is locked like a dedup key."""
+    return key_hash(f"\x1f{scope}\x1f{integration_id}\x1f{text}")
+
+
+# --- Compiling ---------------------------------------------------------------------------------------------------
+
+
+def compile_shaping(
+    definition: Mapping[str, object],
+    fields: frozenset[str],
+    settings: Mapping[str, object],
+    route_delays: tuple[Delay | None, ...] = (),
+    hours_names: Mapping[Hours, str] | None = None,
+) -> Shaping | None:
+    """None where nothing is set. Raises Rejected that names the place."""
+    given = {key: definition[key] for key in KEYS if definition.get(key) not in (None, {}, "")}
+    delays = [delay for delay in route_delays if delay is not None]
+    if not given and not delays:
+        return None
+    own = compile_delay(given.get("delay"), "delay", hours_names)
+    delays += [own] if own else []
+    return Shaping(
+        parent=_template(given["parent"], "parent", fields, settings) if "parent" in given else None,
+        grouping=_grouping(given["grouping"], fields, settings) if "grouping" in given else None,
+        flapping=_flapping(given["flapping"]) if "flapping" in given else None,
+        delay=own,
+        limit=_limit(given["flood"]) if "flood" in given else None,
+        counts_integration=any(one.per is Per.INTEGRATION for one in delays),
+        counts_alerts=any(one.kind is DelayKind.EVERY and one.per is Per.ALERT for one in delays),
+    )
+
+
+def compile_delay(value: object, place: str, hours_names: Mapping[Hours, str] | None = None) -> Delay | None:
+    """A delay as people write it: `{wait: 5m}`, `{alerts: 3}`, `{alerts: 3, within: 10m}`, `{every: 30m}`,
+    `{until: Business hours}`; with `per: integration` for those that count. Raises Rejected that names the place."""
+    if value is None or value in ({}, "", NO_DELAY):
+        return None
+    one_of = "{wait: 5m}, {alerts: 3, within: 10m}, {every: 30m} or {until: Business hours}"
+    given = _mapping(value, place, ("wait", "alerts", "within", "every", "until", "per"), one_of)
+    kinds = [kind for kind in DelayKind if given.get(kind.value) is not None]
+    if len(kinds) != 1:
+        raise _refused(place, f"give exactly one of {', '.join(DelayKind)}: {one_of}")
+    (kind,) = kinds
+    if "within" in given and kind is not DelayKind.COUNT:
+        raise _refused(f"{place}.within", "belongs to alerts: {alerts: 3, within: 10m}")
+    per = _per(given.get("per"), kind, f"{place}.per")
+    match kind:
+        case DelayKind.WAIT | DelayKind.EVERY:
+            return Delay(kind, _span(given[kind.value], f"{place}.{kind}"), per=per)
+        case DelayKind.COUNT:
+            alerts = _whole(given["alerts"], f"{place}.alerts", 2, MOST_ALERTS)
+            within = _span(given["within"], f"{place}.within") if "within" in given else timedelta()
+            return Delay(kind, within, alerts, per=per)
+        case DelayKind.HOURS:
+            hours = given["until"]
+            if isinstance(hours, bool) or not isinstance(hours, str | int):
+                raise _refused(f"{place}.until", "must be the name of support hours")
+            return Delay(kind, hours=hours, hours_name=(hours_names or {}).get(hours, str(hours)))
+
+
+def _per(value: object, kind: DelayKind, place: str) -> Per:
+    try:
+        found = Per(str(value)) if value not in (None, "") else Per.ALERT
+    except ValueError:
+        raise _refused(place, f"unknown '{str(value)[:40]}'; alert or integration") from None
+    if found is Per.INTEGRATION and kind not in (DelayKind.COUNT, DelayKind.EVERY):
+        raise _refused(place, "belongs to alerts and every")
+    return found
+
+
+def _grouping(value: object, fields: frozenset[str], settings: Mapping[str, object]) -> Grouping:
+    given = _mapping(value, "grouping", ("by", "within"), '{by: "<client>", within: 30m}')
+    return Grouping(
+        _template(given.get("by"), "grouping.by", fields, settings), _span(given.get("within"), "grouping.within")
+    )
+
+
+def _flapping(value: object) -> Flapping:
+    given = _mapping(value, "flapping", ("alerts", "within", "stable"), "{alerts: 4, within: 30m, stable: 10m}")
+    return Flapping(
+        _whole(given.get("alerts"), "flapping.alerts", 2, MOST_ALERTS),
+        _span(given.get("within"), "flapping.within"),
+        _span(given.get("stable"), "flapping.stable"),
+    )
+
+
+def _limit(value: object) -> Limit:
+    given = _mapping(value, "flood", ("burst", "every"), "{burst: 20, every: 1m}")
+    return Limit(_whole(given.get("burst"), "flood.burst", 1, 10_000), _span(given.get("every"), "flood.every"))
+
+
+def _template(value: object, place: str, fields: frozenset[str], settings: Mapping[str, object]) -> KeyTemplate:
+    extraction = Extraction()
+    template = compile_template(value, extraction, settings, place, fields)
+    extraction.freeze()
+    if "<" not in template.text:
+        raise _refused(place, f'refers to nothing of a message: write it like "<field:client>", not "{template.text}"')
+    return KeyTemplate(template, extraction)
+
+
+def _mapping(value: object, place: str, keys: tuple[str, ...], like: str) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise _refused(place, f"is written like {like}")
+    for key in value:
+        if key not in keys:
+            raise _refused(f"{place}.{str(key)[:40]}", f"unknown key; one of {', '.join(keys)}")
+    return {key: held for key, held in value.items() if held is not None}
+
+
+def _span(value: object, place: str) -> timedelta:
+    try:
+        found = durations.parse(value, place)
+    except Rejected as problem:
+        raise Rejected(problem.code, f"{place}: {problem.detail}", place) from None
+    if not timedelta() < found <= LONGEST:
+        raise _refused(place, "must be more than nothing, and at most 7 days")
+    return found
+
+
+def _whole(value: object, place: str, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise _refused(place, f"must be a whole number from {least} to {most:,}")
+    return value
+
+
+def _refused(place: str, problem: str) -> Rejected:
+    return Rejected("invalid_shaping", f"{place}: {problem}", place)

@@ -1,0 +1,172 @@
+"""One entry point for the hot path: a decoded element becomes what it says and what it asks for. Pure.
+
+reader = compile_reader(kind, definition)          # once per configuration version
+for element in decode(body, content_type, lenient=kind.lenient).elements:
+    reading = reader.read(element)                 # Reading, or Rejected (returned, not raised)
+    …                                              # only when an alert would open:
+    reading.filter_verdict(); reading.route(in_hours)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from tocsin.catalogue.kinds import Kind
+from tocsin.core.errors import Rejected
+from tocsin.inbound.config.noise_settings import KEYS as SHAPING_KEYS
+from tocsin.inbound.config.noise_settings import Shaping, compile_shaping
+from tocsin.inbound.config.routes import Reference, Route, RouteChoice, choose, compile_routes
+from tocsin.inbound.config.rules import CompiledRules, Intent, compile_rules
+from tocsin.inbound.expressions.conditions import Verdict
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
+from tocsin.inbound.parsing.decode import Element
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What one integration sets for itself; the kind's defaults fill the rest.
+
+    `mapping` and `rules` override field by field and rule by rule (None leaves one out); `filters`, `routes` and
+    `dedup_key` (a template) replace the kind's.
+    """
+
+    mapping: Mapping[str, object] = field(default_factory=dict)
+    rules: Mapping[str, object] = field(default_factory=dict)
+    filters: object = None
+    routes: object = None
+    dedup_key: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    #: Whether and when alerts open by themselves; `inbound.deciding` says how each is written.
+    parent: object = None
+    grouping: object = None
+    flapping: object = None
+    delay: object = None
+    flood: object = None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any], settings: Mapping[str, object]) -> Definition:
+        """A definition as versions keep it."""
+        return cls(
+            mapping=stored.get("mapping") or {},
+            rules=stored.get("rules") or {},
+            filters=stored.get("filters"),
+            routes=stored.get("routes"),
+            dedup_key=stored.get("dedup_key"),
+            settings=settings,
+            **{name: stored.get(name) for name in SHAPING_KEYS},
+        )
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What one message says. `source_id` is None where there is none and the kind does not need one; `dedup_key` is
+    the text of the integration's key template, None where it has no template."""
+
+    mapped: Mapped
+    intent: Intent
+    verdict: Verdict  # which values decided the intent
+    source_id: str | None
+    source_name: str
+    delivery_id: str | None
+    source_time: datetime | None
+    dedup_key: str | None
+    notes: tuple[str, ...]
+    payload: object
+    _reader: Reader
+
+    def __repr__(self) -> str:
+        return f"Reading({self.intent}: {self.verdict.reason}; {self.mapped})"
+
+    def filter_verdict(self) -> Verdict:
+        """Whether the kind's vetoes and the integration's filters let an alert open."""
+        return self._reader.rules.may_open(self.payload, self.mapped)
+
+    def route(self, in_hours: Callable[[Reference], bool]) -> RouteChoice:
+        """The route that a new alert takes. `in_hours(name)` says whether support hours are now."""
+        return choose(self._reader.routes, self.payload, self.mapped, in_hours)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One configuration version, compiled."""
+
+    kind: Kind
+    mapping: CompiledMapping
+    rules: CompiledRules
+    routes: tuple[Route, ...]
+    id_required: bool
+    has_key_template: bool
+    #: None where alerts open by themselves and at once.
+    shaping: Shaping | None = None
+
+    def read(self, element: Element) -> Reading | Rejected:
+        """The reading of one element, or the reason why it cannot be one (unreadable, or without a needed id)."""
+        if element.problem is not None:
+            return element.problem
+        payload = element.payload
+        mapped = self.mapping.apply(payload)
+        values = mapped.values
+        source_id = values.get("source_id")
+        dedup_key = values.get("dedup_key") if self.has_key_template else None
+        if self.id_required and source_id is None and dedup_key is None:
+            return self._without_id()
+        intent, verdict = self.rules.classify(payload, mapped)
+        return Reading(
+            mapped,
+            intent,
+            verdict,
+            source_id,  # type: ignore[arg-type]
+            values.get("source_name") or "",  # type: ignore[arg-type]
+            values.get("delivery_id"),  # type: ignore[arg-type]
+            values.get("source_time"),  # type: ignore[arg-type]
+            dedup_key,  # type: ignore[arg-type]
+            element.notes + mapped.notes if element.notes else mapped.notes,
+            payload,
+            self,
+        )
+
+    def _without_id(self) -> Rejected:
+        tried = next((f.alternatives for f in self.mapping.fields if f.name == "source_id"), ())
+        said = ", ".join([a.said for a in tried][:8])
+        return Rejected("no_id", f"no {self.kind.id_name} in the message; looked at {said}", "source_id")
+
+
+def _named(kinds: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
+    """Tags and custom fields, which override one by one, as the fields beside them do."""
+    found: dict[str, object] = {}
+    for group in ("tags", "custom"):
+        brought, set_here = kinds.get(group), own.get(group)
+        if isinstance(brought, Mapping) and isinstance(set_here, Mapping):
+            found[group] = {**brought, **set_here}
+    return found
+
+
+def compile_reader(kind: Kind, definition: Definition, hours_names: Mapping[Reference, str] | None = None) -> Reader:
+    """`hours_names`: what people call the support hours that routes refer to by id; reasons then say the name.
+
+    Raises Rejected that names the place, such as "rules.open.all[1].operator: unknown operator …"."""
+    settings = {**kind.default_settings, **definition.settings}
+    merged = {**kind.mapping, **definition.mapping, **_named(kind.mapping, definition.mapping)}
+    key = definition.dedup_key
+    if key:
+        merged["dedup_key"] = {"template": key}
+    mapping = compile_mapping(merged, settings)
+    filters = definition.filters if definition.filters is not None else kind.filters
+    given = definition.routes if definition.routes is not None else kind.routes
+    routes = compile_routes(given, mapping.names, hours_names=hours_names)
+    shapes = {name: getattr(definition, name) for name in SHAPING_KEYS}
+    delays = tuple(route.delay for route in routes)
+    return Reader(
+        kind=kind,
+        mapping=mapping,
+        rules=compile_rules({**kind.rules, **definition.rules}, filters, mapping.names),
+        routes=routes,
+        id_required=kind.id_required,
+        has_key_template=merged.get("dedup_key") is not None,
+        shaping=compile_shaping(shapes, frozenset(mapping.names), settings, delays, hours_names),
+    )

@@ -1,0 +1,287 @@
+"""All integrations of a configuration version, compiled; loaded whole when the configuration's version has risen."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from tocsin.alerts.states import Priority
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.config import config_version, crypto
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.inbound.config.compiled_integration import ClientEntry, Clients, Directory, Door, PolicyEntry
+from tocsin.inbound.config.credentials import Credentials
+from tocsin.inbound.config.normalizer import Definition, Reader, compile_reader
+from tocsin.inbound.config.routes import Reference
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.maintenance import commands as maintenance_windows
+from tocsin.oncall import loader
+
+log = logging.getLogger(__name__)
+
+
+#: A configuration that is saved while it is loaded is loaded once more, so often at most.
+_TRIES = 5
+
+
+class UnknownDoor(LookupError):
+    """The integration is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The door behind a token; `expired` when the token is an old one that works no more."""
+
+    door: Door
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    version: int = -1
+    doors: Mapping[int, Door] = field(default_factory=dict)
+    tokens: Mapping[bytes, int] = field(default_factory=dict)
+    #: Old tokens: the door, and until when they work.
+    old_tokens: Mapping[bytes, tuple[int, datetime]] = field(default_factory=dict)
+
+
+class Registry:
+    """The doors that this process knows. Reading is free of locks: a snapshot is replaced as a whole."""
+
+    def __init__(self) -> None:
+        self._snapshot = _Snapshot()
+        self._loading = threading.Lock()
+        self._expired: Counter[int] = Counter()
+        self._counting = threading.Lock()
+
+    @property
+    def version(self) -> int:
+        """The number of the configuration that is loaded; -1 before the first."""
+        return self._snapshot.version
+
+    def is_older_than(self, version: int) -> bool:
+        """Whether a newer configuration than the loaded one exists."""
+        return self._snapshot.version < version
+
+    def door(self, integration_id: int) -> Door:
+        """The door of an integration. Raises UnknownDoor when there is none (any more)."""
+        try:
+            return self._snapshot.doors[integration_id]
+        except KeyError:
+            raise UnknownDoor(integration_id) from None
+
+    def doors(self) -> Mapping[int, Door]:
+        """All doors by the integration's id."""
+        return self._snapshot.doors
+
+    def find(self, token_hash: bytes, now: datetime) -> Found | None:
+        """The door that a token opens, or once opened; None for a token that never was."""
+        snapshot = self._snapshot
+        number = snapshot.tokens.get(token_hash)
+        if number is not None:
+            return Found(snapshot.doors[number])
+        old = snapshot.old_tokens.get(token_hash)
+        return Found(snapshot.doors[old[0]], expired=now >= old[1]) if old is not None else None
+
+    def count_expired(self, integration_id: int, posts: int = 1) -> None:
+        """Counts posts to a token that was rotated away, until the loop writes them."""
+        with self._counting:
+            self._expired[integration_id] += posts
+
+    def take_expired(self) -> dict[int, int]:
+        """The posts to rotated tokens since the last call, by integration; none is counted twice."""
+        with self._counting:
+            taken, self._expired = self._expired, Counter()
+        return dict(taken)
+
+    def refresh(self) -> None:
+        """Loads the configuration if it is newer than what is known, on a connection of the pool."""
+        with database.transaction() as connection:
+            if self.is_older_than(config_version.version(connection)):
+                self.load(connection)
+
+    def load(self, connection: Connection) -> None:
+        """Loads the whole configuration that the connection's transaction sees."""
+        with self._loading:
+            version = config_version.version(connection)
+            if not self.is_older_than(version):
+                return
+            for _ in range(_TRIES):
+                snapshot, before = _load(connection, version), version
+                # Each statement sees what was saved before it: nothing may have been in between.
+                if (version := config_version.version(connection)) == before:
+                    break
+            self._snapshot = snapshot
+            log.info("Configuration %s is loaded: %s integrations.", version, len(self._snapshot.doors))
+
+
+_shared: tuple[str, Registry] | None = None
+_sharing = threading.Lock()
+
+
+def shared() -> Registry:
+    """The registry of this process's pages and commands, for the database in use. `refresh` it before reading."""
+    global _shared
+    with _sharing:
+        if _shared is None or _shared[0] != database.url():
+            _shared = (database.url(), Registry())
+        return _shared[1]
+
+
+_INTEGRATIONS = """
+SELECT i.id, i.name, i.kind, i.source, i.keyed_as, i.mode, i.settings, i.policy_id, i.outbound_id, i.token_hash,
+       i.old_token_hash, i.old_token_until, i.credentials, i.current_id, v.definition,
+       ARRAY(SELECT user_id FROM inbound_integration_recipient_users r WHERE r.integration_id = i.id ORDER BY r.id)
+           AS users,
+       ARRAY(SELECT group_id FROM inbound_integration_recipient_groups r WHERE r.integration_id = i.id ORDER BY r.id)
+           AS groups
+FROM inbound_integration i LEFT JOIN inbound_integrationversion v ON v.id = i.current_id
+"""
+
+_POLICIES = """
+SELECT p.id, p.name, v.id AS version_id, v.definition ->> 'default_priority' AS default_priority
+FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_id
+"""
+
+
+def _load(connection: Connection, version: int) -> _Snapshot:
+    directory = load_directory(connection)
+    hours: dict[Reference, str] = {number: one.name for number, one in loader.support_hours(connection).items()}
+    doors: dict[int, Door] = {}
+    tokens: dict[bytes, int] = {}
+    old_tokens: dict[bytes, tuple[int, datetime]] = {}
+    windows = maintenance_windows.load(connection)
+    for row in database.rows(connection, _INTEGRATIONS):
+        door = _door(row, directory, hours)
+        about = (window.for_door(door.id, door.reader.mapping.names) for window in windows)
+        door = replace(door, windows=tuple(one for one in about if one is not None))
+        doors[door.id] = door
+        tokens[bytes(row["token_hash"])] = door.id
+        if row["old_token_hash"] is not None and row["old_token_until"] is not None:
+            old_tokens[bytes(row["old_token_hash"])] = (door.id, row["old_token_until"])
+    return _Snapshot(version, doors, tokens, old_tokens)
+
+
+def load_directory(connection: Connection) -> Directory:
+    """The names that messages and routes may refer to."""
+    policies = database.rows(connection, _POLICIES)
+    users = database.rows(
+        connection, "SELECT id, username, name, email FROM people_user WHERE is_active ORDER BY id DESC"
+    )
+    named: dict[str, tuple[int, str]] = {}
+    # E-mail wins over username, username over name: of two people of one name, the address tells them apart.
+    for column in ("name", "username", "email"):
+        for user in users:
+            if user[column]:
+                named[user[column].casefold()] = (user["id"], user["name"] or user["username"])
+    hours = loader.support_hours(connection)
+    return Directory(
+        policies={
+            row["id"]: PolicyEntry(row["name"], row["version_id"], Priority(row["default_priority"] or Priority.HIGH))
+            for row in policies
+        },
+        users=named,
+        groups={
+            row["name"].casefold(): row["id"] for row in database.rows(connection, "SELECT id, name FROM people_group")
+        },
+        policy_ids={row["name"].casefold(): row["id"] for row in policies},
+        hours={
+            **{number: one.is_open for number, one in hours.items()},
+            **{one.name.casefold(): one.is_open for one in hours.values()},
+        },
+        next_hours={
+            **{number: one.opens_at for number, one in hours.items()},
+            **{one.name.casefold(): one.opens_at for one in hours.values()},
+        },
+        client_tables=_client_tables(connection),
+    )
+
+
+def _client_tables(connection: Connection) -> dict[Reference, Clients]:
+    found: dict[Reference, Clients] = {}
+    for row in database.rows(connection, "SELECT id, name, clients FROM inbound_clienttable"):
+        entries = {
+            one["client"].casefold(): ClientEntry(one.get("group"), one.get("policy"), one["client"])
+            for one in row["clients"]
+        }
+        found[row["id"]] = found[row["name"].casefold()] = Clients(row["name"], entries)
+    return found
+
+
+def _reader(row: Mapping[str, Any], hours: Mapping[Reference, str]) -> tuple[Reader, Rejected | None]:
+    """The compiled rules of a row; of one that cannot be compiled its kind's, and why its own cannot be used."""
+    kind = load_kinds().get(row["kind"])
+    try:
+        if kind is None:
+            raise Rejected("not_compiled", f"This version of Tocsin does not know the kind {row['kind']}.")
+        stored: Mapping[str, Any] = row["definition"] or {}
+        definition = Definition.of(stored, row["settings"])
+        return compile_reader(kind, definition, hours), None
+    except Exception as error:  # one integration's edge: such as a row that a newer version wrote
+        said = error.detail if isinstance(error, Rejected) else type(error).__name__
+        log.error("Integration %s cannot be used: %s", row["name"], said, exc_info=not isinstance(error, Rejected))
+        detail = f"The integration's own configuration cannot be used: {said}"
+        return compile_reader(kind or load_kinds()[_STAND_IN], Definition()), Rejected("not_compiled", detail)
+
+
+#: Stands for a kind that is not known: nothing is read by it.
+_STAND_IN = "api"
+
+
+def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference, str]) -> Door:
+    """The door of a row. One that cannot be compiled keeps what it gets, undecided; the others go on."""
+    reader, problem = _reader(row, hours)
+    kind = reader.kind
+    return Door(
+        id=row["id"],
+        name=row["name"],
+        source=row["source"] or kind.source or row["name"],
+        mode=IntegrationMode(row["mode"]),
+        reader=reader,
+        version_id=row["current_id"],
+        settings={**kind.default_settings, **row["settings"]},
+        policy_id=row["policy_id"],
+        recipient_users=tuple(row["users"]),
+        recipient_groups=tuple(row["groups"]),
+        credentials=_credentials(row["name"], row["credentials"]),
+        directory=directory,
+        outbound_id=row["outbound_id"],
+        problem=problem,
+        keyed_as="" if row["source"] or kind.source else row["keyed_as"],
+    )
+
+
+#: What nobody can send: the door stays shut when its credentials cannot be read, instead of standing open.
+_SHUT = Credentials(header="x-tocsin-shut", header_value="\x00")
+
+
+def _credentials(name: str, encrypted: str) -> Credentials:
+    if not encrypted:
+        return Credentials()
+    try:
+        stored = json.loads(crypto.decrypt(encrypted))
+    except Permanent as error:
+        log.error("The credentials of integration %s cannot be read: %s", name, error)
+        return _SHUT
+    basic, header, hmac = stored.get("basic") or {}, stored.get("header") or {}, stored.get("hmac") or {}
+    return Credentials(
+        username=basic.get("username", ""),
+        password=basic.get("password", ""),
+        header=header.get("name", ""),
+        header_value=header.get("value", ""),
+        signature_header=hmac.get("header", ""),
+        signature_secret=hmac.get("secret", ""),
+        timestamp_header=hmac.get("timestamp_header", ""),
+        mailbox=(stored.get("imap") or {}).get("mailbox", ""),
+        mailbox_password=(stored.get("imap") or {}).get("password", ""),
+        networks=tuple(ipaddress.ip_network(text) for text in stored.get("addresses") or ()),
+    )

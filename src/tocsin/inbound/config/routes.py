@@ -1,0 +1,238 @@
+"""Routes: the ordered rows of an integration that say which policy, recipients and priority a new alert gets. Pure.
+
+References (policies, users, groups, support hours) are kept as given; whoever calls resolves them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.config.noise_settings import NO_DELAY, Delay, compile_delay
+from tocsin.inbound.expressions.conditions import MAX_REASON, CompiledCondition, compile_condition
+from tocsin.inbound.expressions.fields import PRIORITIES
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.text_format import cut_bytes
+
+MAX_ROUTES: Final = 200
+
+#: How a route without a name is called.
+_UNNAMED: Final = re.compile(r"route \d+")
+
+#: A policy, user, group or set of support hours: its name, or its id.
+type Reference = str | int
+
+
+class Action(StrEnum):
+    PAGE = "page"
+    RECORD = "record"  # an alert that pages nobody
+
+
+@dataclass(frozen=True, slots=True)
+class During:
+    """Inside support hours, or outside them (`{not: NAME}`)."""
+
+    hours: Reference
+    is_outside: bool
+    name: str  # of the hours, for people
+
+    def said(self) -> str:
+        return f"{'outside' if self.is_outside else 'during'} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    place: str
+    name: str
+    when: CompiledCondition
+    during: During | None
+    policy: Reference | None
+    users: tuple[Reference, ...] | None  # None: the integration's own
+    groups: tuple[Reference, ...] | None
+    priority: str | None
+    action: Action
+    #: The client table that says who answers for the message's client.
+    table: Reference | None = None
+    delay: Delay | None = None
+    #: Whether its own word on delays counts, `none` too; else the integration's does.
+    has_delay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChoice:
+    """The route that was taken (`index` from 0), or none: then everything is the integration's own."""
+
+    index: int | None
+    name: str
+    reason: str
+    policy: Reference | None = None
+    users: tuple[Reference, ...] | None = None
+    groups: tuple[Reference, ...] | None = None
+    priority: str | None = None
+    action: Action = Action.PAGE
+    table: Reference | None = None
+    delay: Delay | None = None
+    has_delay: bool = False
+
+
+_NO_ROUTES: Final = RouteChoice(None, "", "no routes: the integration's own policy and recipients")
+_NONE_MATCHED: Final = RouteChoice(None, "", "no route matches: the integration's own policy and recipients")
+
+
+def choose(
+    routes: Sequence[Route], payload: object, mapped: Mapped, in_hours: Callable[[Reference], bool]
+) -> RouteChoice:
+    """The first route whose condition and hours are true. `in_hours(name)` says whether support hours are now."""
+    if not routes:
+        return _NO_ROUTES
+    for index, route in enumerate(routes):
+        if is_taken(route, payload, mapped, in_hours):
+            return RouteChoice(
+                index=index,
+                name=route.name,
+                reason=cut_bytes(f"{_said(route.name)}: {_why(route, payload, mapped)}", MAX_REASON),
+                policy=route.policy,
+                users=route.users,
+                groups=route.groups,
+                priority=route.priority,
+                action=route.action,
+                table=route.table,
+                delay=route.delay,
+                has_delay=route.has_delay,
+            )
+    return _NONE_MATCHED
+
+
+def is_taken(route: Route, payload: object, mapped: Mapped, in_hours: Callable[[Reference], bool]) -> bool:
+    if not route.when.holds(payload, mapped):
+        return False
+    return route.during is None or in_hours(route.during.hours) is not route.during.is_outside
+
+
+def _said(name: str) -> str:
+    return name if _UNNAMED.fullmatch(name) else f"route {name}"
+
+
+def _why(route: Route, payload: object, mapped: Mapped) -> str:
+    said = route.when.reason(payload, mapped)
+    return said if route.during is None else f"{said}, {route.during.said()}"
+
+
+# --- Compiling ---------------------------------------------------------------------------------------------------
+
+_KEYS: Final = (
+    "name", "when", "during", "policy", "escalation_policy", "recipients", "client_table", "priority", "action",
+    "delay",
+)  # fmt: skip
+
+
+def compile_routes(
+    definition: object,
+    fields: Iterable[str] = (),
+    where: str = "routes",
+    hours_names: Mapping[Reference, str] | None = None,
+) -> tuple[Route, ...]:
+    """`hours_names`: what people call the support hours that routes refer to by id, for reasons.
+
+    Raises Rejected("invalid_route" or "invalid_condition") that names the place.
+    """
+    if definition is None:
+        return ()
+    if not isinstance(definition, list | tuple):
+        raise _refused(where, "must be a list of routes")
+    if len(definition) > MAX_ROUTES:
+        raise _refused(where, f"at most {MAX_ROUTES} routes")
+    known = frozenset(fields)
+    names = hours_names or {}
+    return tuple(_route(one, i, f"{where}[{i}]", known, names) for i, one in enumerate(definition))
+
+
+def _route(
+    definition: object, index: int, place: str, fields: frozenset[str], hours_names: Mapping[Reference, str]
+) -> Route:
+    if not isinstance(definition, Mapping):
+        raise _refused(place, "a route is {when, during, escalation_policy, recipients, priority, action}")
+    for key in definition:
+        if key not in _KEYS:
+            raise _refused(f"{place}.{str(key)[:40]}", f"unknown key; one of {', '.join(_KEYS)}")
+    if "policy" in definition and "escalation_policy" in definition:
+        raise _refused(f"{place}.policy", "is the same as escalation_policy; give one of them")
+    recipients = definition.get("recipients")
+    if recipients is not None and (not isinstance(recipients, Mapping) or not set(recipients) <= {"users", "groups"}):
+        raise _refused(f"{place}.recipients", "must be {users: […], groups: […]}")
+    policy_key = "policy" if "policy" in definition else "escalation_policy"
+    return Route(
+        place=place,
+        name=_name(definition.get("name"), index, f"{place}.name"),
+        when=compile_condition(definition.get("when"), f"{place}.when", fields),
+        during=_during(definition.get("during"), f"{place}.during", hours_names),
+        policy=_reference(definition.get(policy_key), f"{place}.{policy_key}"),
+        users=_references(recipients, "users", place),
+        groups=_references(recipients, "groups", place),
+        priority=_priority(definition.get("priority"), f"{place}.priority"),
+        action=_action(definition.get("action"), f"{place}.action"),
+        table=_reference(definition.get("client_table"), f"{place}.client_table"),
+        delay=compile_delay(definition.get("delay"), f"{place}.delay", hours_names),
+        has_delay=definition.get("delay") == NO_DELAY or definition.get("delay") not in (None, "", {}),
+    )
+
+
+def _name(value: object, index: int, place: str) -> str:
+    if value is None or value == "":
+        return f"route {index + 1}"
+    if not isinstance(value, str) or len(value) > 100:
+        raise _refused(place, "a name is text of at most 100 characters")
+    return value
+
+
+def _during(value: object, place: str, names: Mapping[Reference, str]) -> During | None:
+    if value is None or value == {}:
+        return None
+    if isinstance(value, Mapping):
+        if set(value) != {"not"}:
+            raise _refused(place, "must be the name of support hours, or {not: NAME}")
+        outside = _reference(value["not"], f"{place}.not")
+        return None if outside is None else During(outside, True, names.get(outside, str(outside)))
+    inside = _reference(value, place)
+    return None if inside is None else During(inside, False, names.get(inside, str(inside)))
+
+
+def _reference(value: object, place: str) -> Reference | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _refused(place, "must be a name")
+    return value
+
+
+def _references(recipients: object, key: str, place: str) -> tuple[Reference, ...] | None:
+    value = recipients.get(key) if isinstance(recipients, Mapping) else None
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise _refused(f"{place}.recipients.{key}", "must be a list of names")
+    found = (_reference(one, f"{place}.recipients.{key}[{i}]") for i, one in enumerate(value))
+    return tuple(one for one in found if one is not None)
+
+
+def _priority(value: object, place: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if value not in PRIORITIES:
+        raise _refused(place, f"unknown priority '{str(value)[:40]}'; one of {', '.join(PRIORITIES)}")
+    return str(value)
+
+
+def _action(value: object, place: str) -> Action:
+    try:
+        return Action.PAGE if value is None else Action(str(value))
+    except ValueError:
+        raise _refused(place, f"unknown action '{str(value)[:40]}'; page or record") from None
+
+
+def _refused(place: str, problem: str) -> Rejected:
+    return Rejected("invalid_route", f"{place}: {problem}", place)

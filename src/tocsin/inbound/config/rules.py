@@ -1,0 +1,140 @@
+"""What a message means: close, open, update, cancel, or nothing; and whether an alert may open. Pure.
+
+Order: cancel, close, open, the kind's `ignore` sentences, update. Filters and vetoes are asked only when an alert
+would open, so they are apart from `classify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.expressions.conditions import CompiledCondition, Verdict, compile_condition
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.text_format import quoted
+
+
+class Intent(StrEnum):
+    """What a message asks for, before anybody looks whether an alert is live."""
+
+    OPEN = "open"
+    CLOSE = "close"
+    UPDATE = "update"
+    CANCEL = "cancel"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A condition that ends a message with a reason of its own."""
+
+    when: CompiledCondition
+    reason: str
+
+
+#: The rules in the order in which they are asked.
+ORDER: Final = ("cancel", "close", "open", "ignore", "update")
+_RULES: Final = ("open", "close", "update", "cancel", "ignore", "veto")
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRules:
+    """The rules and filters of one configuration version."""
+
+    cancel: CompiledCondition | None
+    close: CompiledCondition | None
+    open: CompiledCondition | None
+    update: CompiledCondition | None
+    ignore: tuple[Sentence, ...]
+    veto: tuple[Sentence, ...]
+    filters: CompiledCondition | None
+
+    def classify(self, payload: object, mapped: Mapped) -> tuple[Intent, Verdict]:
+        """What the message asks for, with the values that decided."""
+        if self.cancel is not None and self.cancel.holds(payload, mapped):
+            return Intent.CANCEL, Verdict(True, self.cancel.reason(payload, mapped))
+        if self.close is not None and self.close.holds(payload, mapped):
+            return Intent.CLOSE, Verdict(True, self.close.reason(payload, mapped))
+        if self.open is not None and self.open.holds(payload, mapped):
+            return Intent.OPEN, Verdict(True, self.open.reason(payload, mapped))
+        for sentence in self.ignore:
+            if sentence.when.holds(payload, mapped):
+                return Intent.NONE, Verdict(False, sentence.reason)
+        if self.update is not None and self.update.holds(payload, mapped):
+            return Intent.UPDATE, Verdict(True, self._update_reason(payload, mapped))
+        return Intent.NONE, Verdict(False, f"{_status(mapped)}: no rule matches")
+
+    def may_open(self, payload: object, mapped: Mapped) -> Verdict:
+        """Whether the vetoes and the filters let an alert open; the reason is the one that said no."""
+        for sentence in self.veto:
+            if sentence.when.holds(payload, mapped):
+                return Verdict(False, sentence.reason)
+        if self.filters is None:
+            return Verdict(True, "no filters")
+        return self.filters.test(payload, mapped)
+
+    def _update_reason(self, payload: object, mapped: Mapped) -> str:
+        said = self.update.reason(payload, mapped) if self.update is not None else ""
+        return f"{_status(mapped)}: neither opens nor closes" if said == "always" else said
+
+
+def _status(mapped: Mapped) -> str:
+    status = mapped.values.get("source_status")
+    if type(status) is str:
+        return f"status {quoted(status)}"
+    event = mapped.values.get("event")
+    return f"no status, event {quoted(event)}" if type(event) is str else "no status"
+
+
+def compile_rules(
+    rules: object, filters: object = None, fields: Iterable[str] = (), where: str = "rules"
+) -> CompiledRules:
+    """The rules that `rules` states, each a condition; `ignore` and `veto` are lists of {when, reason}.
+
+    A rule that is not given never matches. Raises Rejected("invalid_condition") that names the place.
+    """
+    known = frozenset(fields)
+    if rules is None:
+        rules = {}
+    if not isinstance(rules, Mapping):
+        raise Rejected("invalid_condition", f"{where}: rules are {{open, close, update}}", where)
+    for name in rules:
+        if name not in _RULES:
+            place = f"{where}.{str(name)[:40]}"
+            raise Rejected("invalid_condition", f"{place}: unknown rule; one of {', '.join(_RULES)}", place)
+
+    def rule(name: str) -> CompiledCondition | None:
+        definition = rules.get(name)
+        return (
+            None
+            if definition is None or definition is False
+            else compile_condition(definition, f"{where}.{name}", known)
+        )
+
+    return CompiledRules(
+        cancel=rule("cancel"),
+        close=rule("close"),
+        open=rule("open"),
+        update=rule("update"),
+        ignore=_sentences(rules.get("ignore"), f"{where}.ignore", known),
+        veto=_sentences(rules.get("veto"), f"{where}.veto", known),
+        filters=None if filters is True or filters in (None, {}) else compile_condition(filters, "filters", known),
+    )
+
+
+def _sentences(definition: object, where: str, fields: frozenset[str]) -> tuple[Sentence, ...]:
+    if definition is None:
+        return ()
+    if not isinstance(definition, list | tuple):
+        raise Rejected("invalid_condition", f"{where}: must be a list of {{when, reason}}", where)
+    found: list[Sentence] = []
+    for i, one in enumerate(definition):
+        place = f"{where}[{i}]"
+        reason = one.get("reason") if isinstance(one, Mapping) else None
+        if not isinstance(one, Mapping) or set(one) != {"when", "reason"} or not isinstance(reason, str) or not reason:
+            raise Rejected("invalid_condition", f"{place}: must be {{when, reason}}", place)
+        found.append(Sentence(compile_condition(one["when"], f"{place}.when", fields), reason[:200]))
+    return tuple(found)

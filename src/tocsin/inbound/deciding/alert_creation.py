@@ -1,0 +1,231 @@
+"""The alert that a message opens: its columns, its priority, by what it pages, and the first line it gets. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.commands import Actor, NewEvent
+from tocsin.alerts.new_alert import NewAlert, Opening
+from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
+from tocsin.inbound.config.client_routing import by_client
+from tocsin.inbound.config.compiled_integration import Door, PolicyEntry
+from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.config.routes import Action, Reference, RouteChoice
+from tocsin.inbound.deciding.state import Arrival
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.expressions.fields import FIELDS, text_of
+
+#: Which mapped field fills which column of an alert.
+COLUMNS: Mapping[str, str] = {
+    "source_status": "source_status",
+    "subject": "subject",
+    "priority": "source_priority",
+    "agent": "source_agent",
+    "source_url": "source_url",
+    "client": "client",
+    "site": "site",
+    "team": "team",
+    "requester": "requester",
+    "requester_phone": "requester_phone",
+    "short_text": "short_text",
+    "long_text": "long_text",
+}
+
+#: Mapped fields that have a place of their own, or serve only to decide.
+_NOT_CUSTOM = frozenset(COLUMNS) | {
+    "source_id",
+    "source_name",
+    "source_time",
+    "delivery_id",
+    "dedup_key",
+    "event",
+    "recipient_users",
+    "recipient_groups",
+    "assignee",
+    "attachments",
+}
+
+_CUSTOM = tuple(name for name in FIELDS if name not in _NOT_CUSTOM)
+
+
+def columns_of(door: Door, reading: Reading) -> dict[str, str]:
+    """The alert's columns that a message speaks of, by column name."""
+    values = reading.mapped.values
+    columns = {column: value for name, column in COLUMNS.items() if type(value := values.get(name)) is str and value}
+    if "source_agent" in columns and door.reader.kind.follows_agent:
+        # A user's own name, so that it is known whose the ticket was when it is taken away.
+        columns["source_agent"] = door.agent(reading).text
+    if "long_text" not in columns and type(details := values.get("details")) is str:
+        columns["long_text"] = details
+    return columns
+
+
+def custom_of(reading: Reading) -> dict[str, str]:
+    """What a message says that has no column: the kind's further fields and the integration's custom ones."""
+    values = reading.mapped.values
+    custom: dict[str, str] = {}
+    for name in _CUSTOM:
+        value = values.get(name)
+        if value is None or (name == "details" and _says_the_same(value, values.get("long_text"))):
+            continue
+        text = value if type(value) is str else text_of(value)
+        if text:
+            custom[name] = text
+    if reading.mapped.custom:
+        custom.update(reading.mapped.custom)
+    if files := reading.mapped.attachments():
+        custom["attachments"] = "\n".join(file.url for file in files)
+    return custom
+
+
+def _says_the_same(details: object, long_text: object) -> bool:
+    """Whether the details are the alert's long text already, whole or cut."""
+    if type(long_text) is not str:
+        return True  # then the details became the long text
+    return type(details) is str and details.startswith(long_text.removesuffix("…"))
+
+
+def priority_of(reading: Reading) -> Priority | None:
+    """The payload's own priority, when it is one of the four."""
+    text = reading.mapped.values.get("priority")
+    return _PRIORITIES.get(text) if type(text) is str else None
+
+
+_PRIORITIES = {priority.value: priority for priority in Priority}
+
+
+def default_priority(door: Door, route: RouteChoice) -> Priority:
+    """The priority of an alert of which neither its message nor its route says one."""
+    policy = policy_for(door, route)
+    return policy.default_priority if policy is not None else Priority.HIGH
+
+
+def why_it_pages(door: Door, arrival: Arrival, reading: Reading, now: datetime) -> tuple[Paging, RouteChoice]:
+    """By what a new alert pages (or why nobody is paged), and the route that it took."""
+    route = by_client(door, reading.route(lambda reference: door.in_hours(reference, now)), reading)
+    if arrival.test_user_id is not None:
+        return for_test(arrival.test_user_id), route
+    policy = policy_for(door, route)
+    users = _users(door, route, reading)
+    groups = _groups(door, route, reading)
+    mode, reason = _mode(door, arrival, route, policy)
+    version = policy.version_id if policy is not None else None
+    return Paging(mode, version, users, groups, reason), route
+
+
+def for_test(user_id: int) -> Paging:
+    """How the alert of a sample pages: only whoever sent the sample."""
+    return Paging(PagingMode.PAGE, None, (user_id,), (), "a test: it pages only who sent it")
+
+
+def policy_for(door: Door, route: RouteChoice) -> PolicyEntry | None:
+    """The policy of the route, else the integration's own."""
+    directory = door.directory
+    named = route.policy
+    if named is None:
+        found = door.policy_id
+    else:
+        found = named if isinstance(named, int) else directory.policy_ids.get(named.casefold())
+    return directory.policies.get(found) if found is not None else None
+
+
+def _mode(door: Door, arrival: Arrival, route: RouteChoice, policy: PolicyEntry | None) -> tuple[PagingMode, str]:
+    by = f"policy {policy.name}" if policy is not None else "no policy"
+    if not arrival.may_page:
+        return PagingMode.RECORD, "a replay that only records: nobody is paged"
+    if route.action is Action.RECORD:
+        return PagingMode.RECORD, f"{route.reason}: only recorded, nobody is paged"
+    if door.mode is IntegrationMode.WATCH:
+        return PagingMode.WATCH, f"{door.name} only watches; {by}, {route.reason}"
+    return PagingMode.PAGE, f"{by}, {route.reason}"
+
+
+def users_of(door: Door, route: RouteChoice) -> tuple[int, ...]:
+    """The users that the route pages, else the integration's own."""
+    if route.users is None:
+        return door.recipient_users
+    return tuple(_ids(route.users, {name: found[0] for name, found in door.directory.users.items()}))
+
+
+def groups_of(door: Door, route: RouteChoice) -> tuple[int, ...]:
+    """The groups in which the route has roles looked up, else the integration's own."""
+    return door.recipient_groups if route.groups is None else tuple(_ids(route.groups, door.directory.groups))
+
+
+def _users(door: Door, route: RouteChoice, reading: Reading) -> tuple[int, ...]:
+    own = users_of(door, route)
+    users = door.directory.users
+    named = reading.mapped.names("recipient_users")
+    found = [users[name.casefold()][0] for name in named if name.casefold() in users] if named else []
+    return tuple(dict.fromkeys((*own, *found))) if found else own
+
+
+def _groups(door: Door, route: RouteChoice, reading: Reading) -> tuple[int, ...]:
+    own = groups_of(door, route)
+    groups = door.directory.groups
+    named = reading.mapped.names("recipient_groups")
+    found = [groups[name.casefold()] for name in named if name.casefold() in groups] if named else []
+    return tuple(dict.fromkeys((*own, *found))) if found else own
+
+
+def _ids(references: tuple[Reference, ...], names: Mapping[str, int]) -> list[int]:
+    found = [one if isinstance(one, int) else names.get(one.casefold()) for one in references]
+    return [number for number in found if number is not None]
+
+
+def open_alert(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    number: int,
+    key_hash: bytes,
+    previous_id: int | None,
+    paging: Paging,
+    route: RouteChoice,
+    now: datetime,
+) -> Opening:
+    """The row, the paging and the first event of a new alert."""
+    priority = priority_of(reading) or _PRIORITIES.get(route.priority or "") or default_priority(door, route)
+    columns = columns_of(door, reading)
+    subject = columns.get("subject") or _subject(door, reading)
+    alert = NewAlert(
+        id=number,
+        priority=priority,
+        subject=subject,
+        opened_at=now,
+        key_hash=key_hash,
+        source=door.source,
+        source_name=reading.source_name,
+        source_id=reading.source_id or "",
+        columns=columns,
+        tags=reading.mapped.tags,
+        custom=custom_of(reading),
+        integration_id=door.id,
+        previous_id=previous_id,
+        last_message_at=arrival.received_at,
+        watch=paging.mode is PagingMode.WATCH,
+        test=arrival.test_user_id is not None,
+    )
+    reason = f"Opened by {door.shown_source}: {reading.verdict.reason}; {paging.reason}."
+    data: dict[str, object] = {"message_id": str(arrival.message_id)}
+    if previous_id is not None:
+        data["previous"] = previous_id
+    event = NewEvent(
+        number,
+        EventKind.OPENED,
+        now,
+        Actor(ActorKind.INTEGRATION, door.shown_source),
+        reason,
+        Via.INBOUND,
+        data,
+    )
+    return Opening(alert, paging, event)
+
+
+def _subject(door: Door, reading: Reading) -> str:
+    """What an alert is called whose message has no subject."""
+    if reading.source_id:
+        return f"{door.reader.kind.label} {reading.source_id}"
+    return f"A message from {door.shown_source}"

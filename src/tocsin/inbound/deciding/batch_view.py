@@ -1,0 +1,90 @@
+"""Keys as they stand while messages are decided one after the other, with the alerts that several of them share. Pure.
+
+The committer's batches, tests and backtests fold their messages through the same one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from tocsin.inbound.deciding.noise_state import ALONE, Scopes, Standing, Tally
+from tocsin.inbound.deciding.state import Decision, KeyState, LiveAlert
+
+_NEW = KeyState()
+
+
+@dataclass(slots=True)
+class Board:
+    """What is known by key. `lives`: shared alerts by id, which are the same for all of their keys."""
+
+    states: dict[bytes, KeyState] = field(default_factory=dict)
+    tallies: dict[bytes, Tally] = field(default_factory=dict)
+    lives: dict[int, LiveAlert] = field(default_factory=dict)
+    #: Merged alerts whose parent ended meanwhile: their keys are free.
+    freed: set[int] = field(default_factory=set)
+
+    def key(self, hashed: bytes) -> KeyState:
+        """A key, after everything that was put before."""
+        state = self.states.get(hashed, _NEW)
+        if state.live is not None and state.live.parent_id is not None:
+            if state.live.state.id in self.freed:
+                return replace(state, live=None, shared=None, role=None, parent=None)
+            state = replace(state, parent=self.lives.get(state.live.parent_id))
+        if state.shared is None:
+            return state
+        live = self.lives.get(state.shared)
+        if live is None or live.state.id in self.freed:
+            return replace(state, live=None, shared=None, role=None, parent=None)
+        parent = self.lives.get(live.parent_id) if live.parent_id is not None else None
+        return replace(state, live=live, parent=parent)
+
+    def standing(self, scopes: Scopes | None) -> Standing:
+        """What a message with these scopes may ask."""
+        if scopes is None:
+            return ALONE
+        tallies = {scope: tally for scope in scopes.tallies if (tally := self.tallies.get(scope)) is not None}
+        named = {tally.alert_id for tally in tallies.values()} - self.freed
+        lives = {number: live for number in named if number is not None and (live := self.lives.get(number))}
+        parent = self._parent(scopes.parent)
+        above = {live.parent_id for live in (*lives.values(), parent) if live is not None}
+        lives |= {number: live for number in above if number is not None and (live := self.lives.get(number))}
+        return Standing(tallies, lives, parent)
+
+    def _parent(self, hashed: bytes | None) -> LiveAlert | None:
+        """The live alert of a parent's key, which its own messages and those of its children share from now on."""
+        if hashed is None:
+            return None
+        state = self.key(hashed)
+        if state.live is not None and state.shared is None:
+            number = state.live.state.id
+            self.lives.setdefault(number, state.live)
+            self.states[hashed] = replace(state, shared=number)
+        return state.live
+
+    def put(self, hashed: bytes, before: KeyState, decision: Decision) -> None:
+        """The key after a decision; `before` is what `key` gave."""
+        after = decision.key
+        self.states[hashed] = after
+        if before.shared is not None and after.live is None:
+            self.lives.pop(before.shared, None)
+        if after.shared is not None and after.live is not None:
+            self.lives[after.shared] = after.live
+        if (shaped := decision.shaped) is not None:
+            self.lives.update(shaped.lives)
+            self.tallies.update(shaped.tallies)
+            self._count_out(before, decision)
+            for scope in shaped.released:
+                # Those that waited in it join one by one; nobody waits to be counted any more.
+                self.tallies[scope] = replace(self.tallies[scope], waiting=0)
+        elif before.delayed is not None and after.delayed is None:
+            self._count_out(before, decision)
+
+    def _count_out(self, before: KeyState, decision: Decision) -> None:
+        """A key that waits no more is not counted among those that do."""
+        if before.delayed is None or decision.key.delayed is not None or before.delayed.scope is None:
+            return
+        tally = self.tallies.get(before.delayed.scope)
+        if tally is not None and tally.waiting:
+            self.tallies[before.delayed.scope] = replace(tally, waiting=tally.waiting - 1)

@@ -1,0 +1,462 @@
+"""What one message does to its key: (door, message, the key as it stands, now) → outcome and changes. Pure.
+
+The order is fixed: same delivery, arrived late, then cancel, close, open, update. Every outcome has its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace as replace_state
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tocsin.alerts import lifecycle, source
+from tocsin.alerts.change_handlers import AlertChange, PagingMode
+from tocsin.alerts.commands import Actor, AlertState, Cancel, Close
+from tocsin.alerts.new_alert import Counted
+from tocsin.alerts.states import ActorKind, AlertStatus, Priority, Via
+from tocsin.core.errors import Rejected
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.deciding import grouping, merge_propagation, noise_reduction, start_paging
+from tocsin.inbound.deciding.alert_creation import columns_of, custom_of, open_alert, priority_of, why_it_pages
+from tocsin.inbound.deciding.noise_state import ALONE, UNCOUNTED, Delayed, Role, Scopes, Shaped, Standing
+from tocsin.inbound.deciding.noise_trace import GATE, verdicts
+from tocsin.inbound.deciding.start_paging import Woken
+from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, LiveAlert, Seen
+from tocsin.inbound.enums import MessageStatus
+
+MAX_REASON = 300
+
+#: A source time further in the future than this is a wrong clock, and does not count.
+MAX_AHEAD = timedelta(days=1)
+
+
+#: Gives the number of a new alert; asked at most once a decision, and only when one opens.
+type NextId = Callable[[], int]
+
+
+def decide(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    key: KeyState,
+    seen: Seen | None,
+    key_hash: bytes,
+    next_id: NextId,
+    now: datetime,
+    scopes: Scopes | None = None,
+    standing: Standing = ALONE,
+) -> Decision:
+    """What the message does. `seen` is the decided message with the same delivery id, if there is one; `scopes` and
+    `standing` are what shaping counts, and how it stands."""
+    if arrival.replay_of is None and arrival.waited is None:
+        if seen is not None:
+            return Decision(
+                MessageStatus.IGNORED, f"same delivery as message {seen.message_id}", key, alert_id=seen.alert_id
+            )
+        if is_late(reading, key):
+            assert reading.source_time is not None
+            assert key.newest is not None
+            reason = (
+                f"arrived late: it is of {_clock(reading.source_time)}, and one of {_clock(key.newest)} came before it"
+            )
+            return Decision(MessageStatus.IGNORED, reason, key, alert_id=key.live.state.id if key.live else None)
+    decision = _by_intent(door, arrival, reading, key, _Opening(key_hash, next_id, scopes or UNCOUNTED, standing), now)
+    verdict = {"rule": reading.intent.value, "why": reading.verdict.reason, **decision.verdict}
+    if reading.notes:
+        verdict["notes"] = [note[:120] for note in reading.notes[:3]]
+    reason = f"{decision.reason}; {arrival.unasked}" if arrival.unasked else decision.reason
+    return replace(decision, verdict=verdict, reason=_cut(reason))
+
+
+def is_late(reading: Reading, key: KeyState) -> bool:
+    """Whether a newer message of the key has counted. Equal is not late."""
+    return reading.source_time is not None and key.newest is not None and reading.source_time < key.newest
+
+
+class _Opening(Struct, frozen=True):
+    """What is needed where an alert opens."""
+
+    key_hash: bytes
+    next_id: NextId
+    scopes: Scopes
+    standing: Standing
+
+
+def _by_intent(
+    door: Door, arrival: Arrival, reading: Reading, key: KeyState, opening: _Opening, now: datetime
+) -> Decision:
+    if arrival.waited is not None and key.live is None and grouping.is_too_few(arrival.waited):
+        return grouping.too_few(arrival, key, arrival.waited, now)
+    if (echo := _own_status(arrival, reading)) is not None:
+        # Tocsin wrote that status itself: it is nobody's act, and only the fields are refreshed.
+        if key.live is None:
+            return replace(_ignored("Tocsin itself set this status; no alert is open", key), came_back=echo)
+        done = _refresh(door, arrival, reading, key, key.live, MessageStatus.UPDATED, now)
+        return replace(done, came_back=(*done.came_back, *echo))
+    match reading.intent:
+        case Intent.CANCEL | Intent.CLOSE:
+            return _end(door, arrival, reading, key, now)
+        case Intent.OPEN:
+            if key.live is None:
+                if key.last_alert is not None and arrival.own is not None and not arrival.own.reopens(reading):
+                    return _ignored(f"Tocsin itself wrote on {_what(reading)}: that opens nothing again", key)
+                return _open(door, arrival, reading, key, opening, now)
+            return _refresh(door, arrival, reading, key, key.live, MessageStatus.APPENDED, now)
+        case Intent.UPDATE:
+            if key.live is None and key.delayed is not None:
+                delayed = noise_reduction.waits_on(key, arrival, reading, now)
+                return _waits(arrival, reading, replace(key, delayed=delayed), delayed)
+            if key.live is None:
+                return _ignored(f"{reading.verdict.reason}; no alert is open for {_what(reading)}", key)
+            return _refresh(door, arrival, reading, key, key.live, MessageStatus.UPDATED, now)
+        case Intent.NONE:
+            alert = key.live.state.id if key.live else None
+            return replace(_ignored(reading.verdict.reason, key), alert_id=alert)
+
+
+def _own_status(arrival: Arrival, reading: Reading) -> tuple[int, ...] | None:
+    """The writes that this message's status is the echo of; None: it is somebody's act."""
+    if arrival.own is None or reading.intent not in (Intent.OPEN, Intent.CLOSE):
+        return None
+    found = arrival.own.echo_of_status(reading)
+    return None if found is None else (found,) if found else ()
+
+
+def _end(door: Door, arrival: Arrival, reading: Reading, key: KeyState, now: datetime) -> Decision:
+    """Closes or cancels the alert that holds the key. With nothing open, a close still says how new the source is."""
+    is_cancel = reading.intent is Intent.CANCEL
+    if key.live is None:
+        settled = grouping.over_before_it_opened(key, now)
+        said = "it was over before its alert opened" if settled else f"nothing was open for {_what(reading)}"
+        ended = _ignored(f"{reading.verdict.reason}; {said}", replace(_moved(key, arrival, reading), delayed=None))
+        return replace(ended, counts=arrival.replay_of is None or settled is not None, shaped=settled)
+    live = key.live
+    if key.role is not None and (left := grouping.leave(door, arrival, reading, key, live, now)) is not None:
+        return replace(left, key=_moved(left.key, arrival, reading))
+    note = _end_note(door, reading)
+    order = Cancel if is_cancel else Close
+    command = order(actor=actor_of(door), note=note, via=Via.INBOUND)
+    changes = _apply(live, command, now)
+    freed = _moved(replace(key, live=None, shared=None, role=None), arrival, reading)
+    counted = Counted(live.state.id, 1, arrival.received_at, _differing(door, live, reading))
+    reason = f"{reading.verdict.reason}; alert {live.state.id} {'cancelled' if is_cancel else 'closed'}"
+    return Decision(MessageStatus.CLOSED, reason, freed, live.state.id, changes=changes, counted=counted, counts=True)
+
+
+def _end_note(door: Door, reading: Reading) -> str:
+    if reading.intent is Intent.CANCEL:
+        return f"deleted in {door.shown_source}"
+    return reading.verdict.reason
+
+
+def _apply(live: LiveAlert, command: Close | Cancel, now: datetime) -> tuple[AlertChange, ...]:
+    """The end of an alert, and what follows for those merged into it."""
+    state = live.state
+    if state.status is AlertStatus.MERGED:
+        # A close of its source ends the merged one only; the parent lives on.
+        state = replace_state(state, status=AlertStatus.OPEN)
+    done = lifecycle.apply(state, command, now)
+    changes = [AlertChange(live.state, done.state, done.events, command)]
+    for child in live.children.values():
+        freed = lifecycle.parent_ended(child, now)
+        if freed.is_change:
+            changes.append(AlertChange(child, freed.state, freed.events))
+    return tuple(changes)
+
+
+def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed: _Opening, now: datetime) -> Decision:
+    allowed = reading.filter_verdict()
+    if not allowed.is_true:
+        decision = _ignored(f"filter: {allowed.reason}", key)
+        return replace(decision, verdict={"filter": allowed.reason}, is_refused=True)
+    paging, route = why_it_pages(door, arrival, reading, now)
+    answer = noise_reduction.OPENS
+    if door.is_shaped and arrival.test_user_id is None:
+        groups = paging.recipient_groups
+        answer = noise_reduction.ask(door, arrival, reading, key, route, groups, needed.scopes, needed.standing, now)
+    verdict: dict[str, object] = {"filter": allowed.reason, "route": route.reason}
+    if door.is_shaped and arrival.test_user_id is None:
+        verdict[GATE] = verdicts(answer, arrival.waited, now)
+    if answer.suppressed:
+        return replace(_ignored(answer.suppressed, key), verdict=verdict, is_refused=True)
+    if answer.waits is not None:
+        waits = _waits(arrival, reading, replace(key, delayed=answer.waits), answer.waits)
+        shaped = Shaped(tallies=answer.tallies) if answer.tallies else None
+        return replace(waits, verdict=verdict, shaped=shaped)
+    if answer.joins is not None:
+        above = needed.standing.lives.get(answer.joins.parent_id or 0)
+        found = grouping.join(door, arrival, reading, key, needed.key_hash, answer, above, paging, now)
+        return replace(found, key=_moved(found.key, arrival, reading), verdict=verdict)
+    number = needed.next_id()
+    opening = open_alert(door, arrival, reading, number, needed.key_hash, key.last_alert, paging, route, now)
+    if answer is not noise_reduction.OPENS or arrival.waited is not None or key.delayed is not None:
+        opening = grouping.shaped_opening(opening, answer, arrival.waited or key.delayed, arrival, now)
+    alert = opening.alert
+    state = AlertState(number, AlertStatus.OPEN, alert.priority, alert.opened_at)
+    fields: dict[str, object] = {**alert.columns, "tags": alert.tags, "custom": alert.custom}
+    changes: tuple[AlertChange, ...] = ()
+    if door.settings.get("owned_ticket_stops") and (agent := door.agent(reading)).text and answer.flood is None:
+        given = source.agent_changed(state, source.Agent(), agent, actor_of(door), now)
+        changes = (AlertChange(state, given.state, given.events),) if given.is_change else ()
+        state = given.state
+    pages = paging.mode is PagingMode.PAGE
+    live = LiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages, watch=alert.watch)
+    after = replace(_moved(key, arrival, reading), live=live, last_alert=number, delayed=None)
+    shaped = None
+    if answer.gathers or answer.tallies or key.delayed is not None:
+        after, shaped = grouping.opened(after, key, answer, opening, reading)
+    return Decision(
+        MessageStatus.OPENED,
+        reading.verdict.reason,
+        after,
+        number,
+        opening=opening,
+        changes=changes,
+        counts=True,
+        verdict=verdict,
+        shaped=shaped,
+    )
+
+
+def _waits(arrival: Arrival, reading: Reading, key: KeyState, delayed: Delayed) -> Decision:
+    reason = f"{reading.verdict.reason}; its alert opens {delayed.why}"
+    return Decision(MessageStatus.DELAYED, reason, _moved(key, arrival, reading), counts=arrival.replay_of is None)
+
+
+def _refresh(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    key: KeyState,
+    live: LiveAlert,
+    status: MessageStatus,
+    now: datetime,
+) -> Decision:
+    """Counts the message on the live alert; what it says differently is written, and told on the timeline."""
+    if key.role in (Role.MEMBER, Role.CHILD):
+        said = grouping.count(door, arrival, reading, key, live, status, now)
+        return replace(said, key=_moved(said.key, arrival, reading))
+    actor = actor_of(door)
+    mapped = _mapped(door, reading, live)
+    if not arrival.may_page:
+        mapped = _without_what_pages(mapped)
+    echo = arrival.own.echo_of_agent(reading) if arrival.own is not None and "agent" in reading.mapped.values else None
+    if echo == 0:
+        # It knows less than Tocsin about who has the ticket: what it says of that is left for the next reading.
+        mapped = _without_agent(mapped)
+    own = arrival.own.written(reading) if arrival.own is not None else {}
+    if echo:
+        own["source_agent"] = echo
+    found = source.refresh(live.state.id, live.fields, mapped, actor, now, own)
+    changes: list[AlertChange] = []
+    state = live.state
+    news = _news_of_priority(reading, live) if arrival.may_page else None
+    after = replace_state(state, priority=news) if news is not None and news is not state.priority else state
+    events = [found.event] if found.event is not None else []
+    moved = _moved_team(live, mapped) if arrival.may_page and "team" not in own else ""
+    is_own = "source_priority" in own
+    rises = after.priority.is_above(state.priority) and not is_own
+    woken = start_paging.wake(door, arrival, reading, live, now) if status is MessageStatus.APPENDED else None
+    wakes = woken.waking if woken is not None else None
+    if (moved or rises or wakes) and state.status is not AlertStatus.MERGED:
+        paging, _ = why_it_pages(door, arrival, reading, now)
+        change = AlertChange(
+            state,
+            after,
+            tuple(events),
+            paging=paging,
+            moved=moved,
+            is_own_priority=is_own,
+            waking=wakes,
+            was_watched=live.is_watched,
+        )
+        changes.append(change)
+        live = replace(live, pages=live.pages or paging.mode is PagingMode.PAGE)
+    elif events or after != state:
+        changes.append(AlertChange(state, after, tuple(events), is_own_priority=is_own))
+    state = after
+    # An agent that Tocsin itself wrote is nobody's act.
+    given = _agent(door, live, state, reading, actor, now) if arrival.may_page and echo is None else None
+    if given is not None:
+        changes.append(given)
+        state = given.after
+    shaped = None
+    if key.parent is not None:
+        told = merge_propagation.tell(
+            door, arrival, reading, key.parent, live, status, after.priority if rises else None, now
+        )
+        changes.extend(told.changes)
+        woken, shaped = told.woken, Shaped(lives={key.parent.state.id: told.parent})
+    # An open of a merged alert's key counts on the alert that people look at.
+    counted_on = live.parent_id if status is MessageStatus.APPENDED and live.parent_id is not None else live.state.id
+    written = found.changes if counted_on == live.state.id else None
+    after_key = replace(_moved(key, arrival, reading), live=_refreshed(live, state, found.changes))
+    return Decision(
+        status,
+        _refresh_reason(reading, status, found, counted_on, woken),
+        after_key,
+        counted_on,
+        changes=tuple(changes),
+        counted=Counted(counted_on, 1, arrival.received_at, written or None),
+        counts=True,
+        came_back=_no_longer_awaited(arrival, echo, given, own),
+        shaped=shaped,
+    )
+
+
+def _news_of_priority(reading: Reading, live: LiveAlert) -> Priority | None:
+    """The priority that the message says, unless its source has said it before: a merged alert, a workflow or a person
+    may have changed it since, which a repetition does not take back."""
+    said = priority_of(reading)
+    return None if said is not None and live.fields.get("source_priority") == said else said
+
+
+def _no_longer_awaited(
+    arrival: Arrival, echo: int | None, given: AlertChange | None, own: Mapping[str, int]
+) -> tuple[int, ...]:
+    """The writes that will not come back: of an agent the one that this message is the echo of, likewise of a priority
+    and a team; and where somebody gave the ticket to another since, all of them: that agent once more is then an
+    act."""
+    if echo:
+        return (echo,)
+    if fields := tuple({own[name] for name in ("source_priority", "team") if name in own}):
+        return fields
+    return arrival.own.overtaken() if given is not None and arrival.own is not None else ()
+
+
+def _moved_team(live: LiveAlert, mapped: Mapping[str, object]) -> str:
+    """That the source gave it to another team, as the beginning of a sentence; empty where it did not."""
+    before, after = live.fields.get("team"), mapped.get("team")
+    return f"It moved from {before} to {after}" if before and after and before != after else ""
+
+
+def _agent(
+    door: Door, live: LiveAlert, state: AlertState, reading: Reading, actor: Actor, now: datetime
+) -> AlertChange | None:
+    """What a changed agent does. A message that does not speak of the agent changes nothing."""
+    if not door.reader.kind.follows_agent or "agent" not in reading.mapped.values:
+        return None
+    if not reading.mapped.says_nobody("agent") and _is_same_agent(live, reading):
+        return None
+    known = live.fields.get("custom")
+    number = str(known.get("agent_id") or "") if isinstance(known, Mapping) else ""
+    before = door.agent_named(str(live.fields.get("source_agent") or ""), number=number)
+    done = source.agent_changed(state, before, door.agent(reading), actor, now)
+    return AlertChange(state, done.state, done.events) if done.is_change else None
+
+
+def _refreshed(live: LiveAlert, state: AlertState, changes: Mapping[str, object]) -> LiveAlert:
+    return replace(live, state=state, fields={**live.fields, **changes} if changes else live.fields)
+
+
+def _refresh_reason(
+    reading: Reading, status: MessageStatus, found: source.Refresh, alert_id: int, woken: Woken | None
+) -> str:
+    if status is MessageStatus.APPENDED:
+        said = woken.said if woken is not None else "counted, nobody is paged"
+        return f"{reading.verdict.reason}, and alert {alert_id} is open for {_what(reading)}: {said}"
+    if found.event is not None:
+        return f"{reading.verdict.reason}; {found.event.reason}"
+    return f"{reading.verdict.reason}; nothing new"
+
+
+def _mapped(door: Door, reading: Reading, live: LiveAlert) -> dict[str, object]:
+    """What a message says, in the alert's own columns; a field it does not speak of is left out."""
+    fields: dict[str, object] = dict(columns_of(door, reading))
+    custom = custom_of(reading)
+    if reading.mapped.says_nobody("agent"):
+        fields["source_agent"] = ""
+        known = live.fields.get("custom")
+        if isinstance(known, Mapping) and known.get("agent_id"):
+            custom["agent_id"] = ""
+    elif _is_same_agent(live, reading):
+        # A shorter message has the agent's number only, which must not overwrite the name.
+        fields.pop("source_agent", None)
+    if reading.mapped.tags:
+        fields["tags"] = dict(reading.mapped.tags)
+    if custom:
+        fields["custom"] = custom
+    return fields
+
+
+def _without_what_pages(mapped: Mapping[str, object]) -> dict[str, object]:
+    """For a replay that only records: who has the alert, and how urgent it is, stay, because they decide on pages."""
+    return {name: value for name, value in _without_agent(mapped).items() if name != "source_priority"}
+
+
+def _without_agent(mapped: Mapping[str, object]) -> dict[str, object]:
+    """Without what a message says of the ticket's agent."""
+    kept = {name: value for name, value in mapped.items() if name != "source_agent"}
+    custom = kept.get("custom")
+    if isinstance(custom, Mapping):
+        kept["custom"] = {name: value for name, value in custom.items() if name != "agent_id"}
+    return kept
+
+
+def _is_same_agent(live: LiveAlert, reading: Reading) -> bool:
+    """Whether the message's agent has the number of the alert's agent, whose name is known already."""
+    number = reading.mapped.text("agent_id")
+    known = live.fields.get("custom")
+    is_same = bool(number) and isinstance(known, Mapping) and known.get("agent_id") == number
+    return is_same and live.fields.get("source_agent") != f"Agent {number}"
+
+
+def _differing(door: Door, live: LiveAlert, reading: Reading) -> Mapping[str, object] | None:
+    """The fields that a closing message changes: the alert then shows the source's last word."""
+    changes = source.refresh(
+        live.state.id, live.fields, _mapped(door, reading, live), actor_of(door), live.state.opened_at
+    )
+    return changes.changes or None
+
+
+def actor_of(door: Door) -> Actor:
+    """The integration as the one who acts."""
+    return Actor(ActorKind.INTEGRATION, door.shown_source)
+
+
+def _moved(key: KeyState, arrival: Arrival, reading: Reading) -> KeyState:
+    """The key with its newest time moved on; a replay does not move it."""
+    at = reading.source_time
+    if at is None or arrival.replay_of is not None or (key.newest is not None and at <= key.newest):
+        return key
+    if at - arrival.received_at > MAX_AHEAD:
+        # A clock that is days wrong would make everything after it late.
+        return key
+    return replace(key, newest=at)
+
+
+def _ignored(reason: str, key: KeyState) -> Decision:
+    return Decision(MessageStatus.IGNORED, reason, key)
+
+
+def switched_off() -> Decision:
+    """The decision on everything that arrives while the integration is switched off."""
+    return _ignored("switched off", KeyState())
+
+
+def about_no_ticket() -> Decision:
+    """The decision of a webhook that tells of no ticket at all: whoever set it up had it tried."""
+    reason = "it is about no ticket, as the test that is sent when a webhook is set up: there is nothing to do"
+    return Decision(MessageStatus.IGNORED, reason, KeyState())
+
+
+def failed(rejected: Rejected) -> Decision:
+    """The decision on a message that cannot be read, or has no id where one is needed."""
+    return Decision(MessageStatus.FAILED, _cut(rejected.detail), KeyState(), verdict={"error": rejected.code})
+
+
+def _what(reading: Reading) -> str:
+    return f"id {reading.source_id}" if reading.source_id else "it"
+
+
+def _clock(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"

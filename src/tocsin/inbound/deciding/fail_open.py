@@ -1,0 +1,128 @@
+"""Fail open: a message that nobody can read opens an alert with its text in it, at most one per ten minutes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from tocsin.alerts.change_handlers import AlertChange, Paging, PagingMode, Waking
+from tocsin.alerts.commands import Actor, AlertState, NewEvent
+from tocsin.alerts.new_alert import Counted, NewAlert, Opening
+from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority, Via
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import key_hash
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.inbound.config.compiled_integration import Door, PolicyEntry
+from tocsin.inbound.deciding.alert_creation import for_test
+from tocsin.inbound.deciding.noise_state import Shaped
+from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, LiveAlert
+from tocsin.inbound.enums import IntegrationMode
+
+#: At most one alert per integration and this span.
+EVERY = timedelta(minutes=10)
+
+#: So much of the message's text stands in the alert.
+SHOWN = 4_000
+
+
+def key_of(door: Door, test_id: str = "") -> bytes:
+    """The key of an integration's alert about unreadable messages; one of its own for each test."""
+    return key_hash(f"\x1funreadable\x1f{door.id}" + (f"\x1ftest\x1f{test_id}" if test_id else ""))
+
+
+def fail_open(
+    door: Door,
+    arrival: Arrival,
+    decision: Decision,
+    rejected: Rejected,
+    raw: bytes,
+    key: KeyState,
+    hashed: bytes,
+    next_id: Callable[[], int],
+    now: datetime,
+) -> Decision:
+    """The failed message's decision, with the alert that it opens or is counted on, if the setting is on."""
+    if door.settings.get("fail_open", True) is False:
+        return replace(decision, key=key)
+    if key.live is not None:
+        return _count(door, arrival, decision, key, key.live)
+    if key.newest is not None and abs(now - key.newest) < EVERY:
+        return replace(decision, key=key)
+    number = next_id()
+    opening = _opening(door, arrival, rejected, raw, number, hashed, key.last_alert, now)
+    state = AlertState(number, AlertStatus.OPEN, opening.alert.priority, now)
+    return replace(
+        decision,
+        key=KeyState(LiveAlert(state, {}, pages=opening.paging.mode is PagingMode.PAGE), now, number),
+        alert_id=number,
+        opening=opening,
+        counts=True,
+    )
+
+
+def _count(door: Door, arrival: Arrival, decision: Decision, key: KeyState, live: LiveAlert) -> Decision:
+    """One more on the live alert, or on that which it is merged into; that one pages from now on if it has paged
+    nobody."""
+    number = live.state.id if live.parent_id is None else live.parent_id
+    counted = Counted(number, 1, arrival.received_at)
+    said = replace(decision, key=key, counted=counted, alert_id=number)
+    on = live if live.parent_id is None else key.parent
+    paging = _paging(door, arrival, _policy(door))
+    if on is None or on.pages or paging.mode is not PagingMode.PAGE:
+        return said
+    waking = Waking(f"{door.name} sent more that Tocsin cannot read, and so far nobody was paged about it")
+    change = AlertChange(on.state, on.state, (), paging=paging, waking=waking, was_watched=on.is_watched)
+    awake = replace(on, pages=True)
+    if on is live:
+        return replace(said, key=replace(key, live=awake), changes=(change,))
+    return replace(said, shaped=Shaped(lives={number: awake}), changes=(change,))
+
+
+def _opening(
+    door: Door,
+    arrival: Arrival,
+    rejected: Rejected,
+    raw: bytes,
+    number: int,
+    hashed: bytes,
+    previous: int | None,
+    now: datetime,
+) -> Opening:
+    policy = _policy(door)
+    paging = _paging(door, arrival, policy)
+    shown = without_unstorable(raw[:SHOWN].decode("utf-8", "replace"))
+    alert = NewAlert(
+        id=number,
+        priority=policy.default_priority if policy is not None else Priority.HIGH,
+        subject=f"{door.name} sent something Tocsin cannot read",
+        opened_at=now,
+        key_hash=hashed,
+        source=door.source,
+        columns={"long_text": f"{rejected.detail}\n\n{shown}"},
+        integration_id=door.id,
+        previous_id=previous,
+        last_message_at=arrival.received_at,
+        watch=paging.mode is PagingMode.WATCH,
+        test=arrival.test_user_id is not None,
+    )
+    actor = Actor(ActorKind.INTEGRATION, door.shown_source)
+    reason = f"{door.name} sent something Tocsin cannot read: {rejected.detail}; {paging.reason}."
+    data: dict[str, object] = {"message_id": str(arrival.message_id)}
+    event = NewEvent(number, EventKind.OPENED, now, actor, reason, Via.INBOUND, data)
+    return Opening(alert, paging, event)
+
+
+def _policy(door: Door) -> PolicyEntry | None:
+    return door.directory.policies.get(door.policy_id) if door.policy_id is not None else None
+
+
+def _paging(door: Door, arrival: Arrival, policy: PolicyEntry | None) -> Paging:
+    if arrival.test_user_id is not None:
+        return for_test(arrival.test_user_id)
+    mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
+    if not arrival.may_page:
+        mode = PagingMode.RECORD
+    by = f"policy {policy.name}" if policy is not None else "no policy"
+    return Paging(mode, policy.version_id if policy else None, door.recipient_users, door.recipient_groups, by)

@@ -1,0 +1,286 @@
+"""Alerts that several dedup keys share, and openings that waited: what their messages do. Pure.
+
+A key joins a live alert instead of opening its own; from then on its messages count there. The alert of a group closes
+when the last of its keys is over. A child of another alert comes and goes, and never closes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace as dataclass_replace
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from tocsin.alerts.change_handlers import AlertChange, Paging
+from tocsin.alerts.commands import Actor, AlertState, NewEvent
+from tocsin.alerts.new_alert import Counted, Opening
+from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority, Via
+from tocsin.core.ids import key_hash
+from tocsin.core.validation.durations import say
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.deciding.alert_creation import priority_of, why_it_pages
+from tocsin.inbound.deciding.merge_propagation import tell
+from tocsin.inbound.deciding.noise_reduction import Answer
+from tocsin.inbound.deciding.noise_state import Delayed, Join, Role, Settled, Shaped, Wait
+from tocsin.inbound.deciding.start_paging import Woken, wake
+from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, LiveAlert
+from tocsin.inbound.enums import MessageStatus
+
+
+def join(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    key: KeyState,
+    hashed: bytes,
+    answer: Answer,
+    parent: LiveAlert | None,
+    paging: Paging,
+    now: datetime,
+) -> Decision:
+    """The message counts on the alert that it joins, or on the `parent` that this one is merged into. One more urgent
+    than that alert raises its priority."""
+    live = answer.joins
+    assert live is not None
+    number, what = live.state.id, what_is(reading)
+    actor = Actor(ActorKind.INTEGRATION, door.shown_source)
+    event = NewEvent(
+        number,
+        EventKind.JOINED,
+        now,
+        actor,
+        f"{what} joined: {answer.why}.",
+        Via.INBOUND,
+        {"message_id": str(arrival.message_id), "source_id": reading.source_id or ""},
+    )
+    risen = priority_of(reading) if arrival.may_page else None
+    change, state = _risen(live, risen, paging, event)
+    woken = wake(door, arrival, reading, live, now)
+    change = _woken(change, live, woken)
+    # A new ticket is news to the parent, also where the merged alert was as urgent before.
+    told = (
+        tell(door, arrival, reading, parent, live, MessageStatus.APPENDED, risen, now) if parent is not None else None
+    )
+    woken = told.woken if told is not None else woken
+    counted_on = told.parent.state.id if told is not None else number
+    members = live.members + (answer.role is not Role.CHILD)
+    after = replace(live, state=state, members=members, pages=live.pages or change.waking is not None)
+    waited = _settled(key, MessageStatus.APPENDED, f"it waited, and joined alert {number} then", number)
+    return Decision(
+        MessageStatus.APPENDED,
+        f"{reading.verdict.reason}; it joins alert {number}: {answer.why}{_merged(counted_on, number)}{_said(woken)}",
+        replace(key, live=after, shared=number, role=answer.role, last_alert=number, delayed=None),
+        counted_on,
+        changes=(change, *(told.changes if told is not None else ())),
+        counted=Counted(counted_on, 1 + _waiting(key), arrival.received_at),
+        counts=True,
+        shaped=Shaped(
+            tallies=answer.tallies,
+            settled=waited,
+            join=Join(number, answer.role, _subject(reading), reading.source_id or ""),
+            lives={number: after} if told is None else {number: after, counted_on: told.parent},
+            released=answer.released,
+        ),
+    )
+
+
+def opened(
+    after: KeyState, before: KeyState, answer: Answer, opening: Opening, reading: Reading
+) -> tuple[KeyState, Shaped]:
+    """The key after its alert opened, and what else changes: others may join, and what waited goes on."""
+    number, live = opening.alert.id, after.live
+    assert live is not None
+    tallies = dict(answer.tallies)
+    for scope in answer.naming:
+        tallies[scope] = replace(tallies[scope], alert_id=number)
+    settled = _settled(before, MessageStatus.APPENDED, f"it waited, and counts on alert {number}", number)
+    made = None
+    if answer.gathers:
+        # The alert about a flood says what none of its members says.
+        role = Role.FIRST if answer.flood is None else Role.MEMBER
+        after = replace(after, shared=number, role=role)
+        made = Join(number, role, _subject(reading), reading.source_id or "")
+    lives = {number: live} if answer.gathers else {}
+    return after, Shaped(tallies=tallies, settled=settled, join=made, lives=lives, released=answer.released)
+
+
+def shaped_opening(
+    opening: Opening, answer: Answer, waited: Delayed | None, arrival: Arrival, now: datetime
+) -> Opening:
+    """The opening with what its timeline says of the gate; one that others may join has a key of its own."""
+    alert, event = opening.alert, opening.event
+    said = [event.reason.removesuffix(".")]
+    if waited is not None:
+        said.append(f"it waited for {say(now - waited.since)}, and opens {waited.why}")
+        if arrival.waited is None:
+            alert = replace(alert, count=alert.count + waited.messages)
+    if answer.why:
+        said.append(answer.why)
+    if answer.gathers:
+        alert = replace(alert, key_hash=key_hash(f"\x1fshared\x1f{arrival.message_id}"))
+    if answer.flood is not None:
+        limit = answer.flood
+        text = f"more than {limit.burst} alerts at once, and more than one each {say(limit.every)}"
+        said.append(f"{text}: this alert stands for all of them")
+        columns = {
+            "subject": f"Flood of alerts: {alert.subject}",
+            "long_text": f"There are {text}. This alert stands for those beyond; it closes when the last of them does.",
+        }
+        # It is nobody's ticket: what is done on it is not written back to the first one's.
+        alert = replace(alert, subject=columns["subject"], columns=columns, source_id="", custom={})
+    return Opening(alert, opening.paging, replace(event, reason=f"{'; '.join(said)}."))
+
+
+def count(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    key: KeyState,
+    live: LiveAlert,
+    status: MessageStatus,
+    now: datetime,
+) -> Decision:
+    """Another message of a key that joined: it is counted, on the parent where the alert is merged and the message
+    opens, and the alert goes on saying what its first one says."""
+    number = live.state.id
+    changes: tuple[AlertChange, ...] = ()
+    state = live.state
+    woken = wake(door, arrival, reading, live, now) if status is MessageStatus.APPENDED else None
+    risen = priority_of(reading) if arrival.may_page else None
+    if risen is not None and risen.is_above(state.priority):
+        paging, _route = why_it_pages(door, arrival, reading, now)
+        actor = Actor(ActorKind.INTEGRATION, door.shown_source)
+        said = f"{what_is(reading)}, which joined it, is {risen} now."
+        event = NewEvent(number, EventKind.UPDATED, now, actor, said, Via.INBOUND)
+        change, state = _risen(live, risen, paging, event)
+        changes = (_woken(change, live, woken),)
+    elif woken is not None and woken.waking is not None:
+        changes = (_woken(AlertChange(state, state, ()), live, woken),)
+    pages = live.pages or any(change.waking is not None for change in changes)
+    news = state.priority if state.priority.is_above(live.state.priority) else None
+    above = key.parent
+    told = tell(door, arrival, reading, above, live, status, news, now) if above is not None else None
+    woken = told.woken if told is not None else woken
+    counted_on = told.parent.state.id if told is not None and status is MessageStatus.APPENDED else number
+    said = f"counted on alert {number}, which it joined{_merged(counted_on, number)}"
+    return Decision(
+        status,
+        f"{reading.verdict.reason}; {said}{_said(woken)}",
+        replace(key, live=replace(live, state=state, pages=pages)),
+        counted_on,
+        changes=(*changes, *(told.changes if told is not None else ())),
+        counted=Counted(counted_on, 1, arrival.received_at),
+        counts=True,
+        shaped=Shaped(lives={told.parent.state.id: told.parent}) if told is not None else None,
+    )
+
+
+def _merged(counted_on: int, number: int) -> str:
+    return f", and which is merged into alert {counted_on}" if counted_on != number else ""
+
+
+def leave(
+    door: Door, arrival: Arrival, reading: Reading, key: KeyState, live: LiveAlert, now: datetime
+) -> Decision | None:
+    """The end of a key that shares its alert; None where it is the last, and closes it."""
+    is_child = key.role is Role.CHILD
+    others = live.members - (not is_child)
+    if others <= 0 and not is_child:
+        return None
+    number = live.state.id
+    goes_on = "is not closed by its children" if is_child else f"goes on for {others} other{'s' if others > 1 else ''}"
+    event = NewEvent(
+        number,
+        EventKind.PART_OVER,
+        now,
+        Actor(ActorKind.INTEGRATION, door.shown_source),
+        f"{what_is(reading)} is over: {reading.verdict.reason}; the alert {goes_on}.",
+        Via.INBOUND,
+        {"source_id": reading.source_id or ""},
+    )
+    after = replace(live, members=others)
+    return Decision(
+        MessageStatus.UPDATED,
+        f"{reading.verdict.reason}; its part is over, alert {number} {goes_on}",
+        replace(key, live=None, shared=None, role=None),
+        number,
+        changes=(AlertChange(live.state, live.state, (event,)),),
+        counted=Counted(number, 1, arrival.received_at),
+        counts=True,
+        shaped=Shaped(join=Join(number, None), lives={number: after}),
+    )
+
+
+# --- What waited ---------------------------------------------------------------------------------------------------
+
+
+def over_before_it_opened(key: KeyState, now: datetime) -> Shaped | None:
+    """What becomes of an opening that waits when its close comes; None: nothing waits."""
+    delayed = key.delayed
+    if delayed is None:
+        return None
+    reason = f"over after {say(now - delayed.since)}, before its alert opened ({delayed.why}); nobody was paged"
+    return Shaped(settled=Settled(MessageStatus.IGNORED, reason))
+
+
+def is_too_few(waited: Delayed) -> bool:
+    """Whether what is due waited to be enough, and is not."""
+    return waited.wait is Wait.COUNT and not waited.is_released
+
+
+def too_few(arrival: Arrival, key: KeyState, waited: Delayed, now: datetime) -> Decision:
+    """The end of the wait of a message that was one of too few; a newer one of the key waits on."""
+    oldest = waited.opens[0] if waited.opens else arrival.received_at
+    span = (waited.due_at or now) - oldest
+    if waited.scope is None and arrival.received_at > oldest:
+        left = tuple(at for at in waited.opens if at > oldest)
+        if left:
+            on = replace(waited, opens=left, since=left[0], due_at=left[0] + span, messages=max(1, waited.messages - 1))
+            return Decision(MessageStatus.DELAYED, f"its alert opens {waited.why}", replace(key, delayed=on))
+    reason = f"too few came within {say(span)}: an alert opens {waited.why}"
+    return Decision(MessageStatus.IGNORED, reason, key)
+
+
+def _settled(key: KeyState, status: MessageStatus, reason: str, alert_id: int) -> Settled | None:
+    return Settled(status, reason, alert_id) if key.delayed is not None else None
+
+
+def _waiting(key: KeyState) -> int:
+    return key.delayed.messages if key.delayed is not None else 0
+
+
+def _risen(
+    live: LiveAlert, priority: Priority | None, paging: Paging, event: NewEvent
+) -> tuple[AlertChange, AlertState]:
+    state = live.state
+    if priority is None or not priority.is_above(state.priority):
+        return AlertChange(state, state, (event,)), state
+    risen = dataclass_replace(state, priority=priority)
+    if state.status is AlertStatus.MERGED:
+        # It pages nobody: its parent does.
+        return AlertChange(state, risen, (event,)), risen
+    return AlertChange(state, risen, (event,), paging=paging, was_watched=live.is_watched), risen
+
+
+def _woken(change: AlertChange, live: LiveAlert, woken: Woken | None) -> AlertChange:
+    """The change, with which the alert pages from now on, if it has paged nobody."""
+    if woken is None or woken.waking is None:
+        return change
+    return replace(change, paging=woken.paging, waking=woken.waking, was_watched=live.is_watched)
+
+
+def _said(woken: Woken | None) -> str:
+    return f"; {woken.said}" if woken is not None else ""
+
+
+def what_is(reading: Reading) -> str:
+    """What a message is about, for a sentence that begins with it."""
+    subject, number = _subject(reading), reading.source_id
+    if subject and number:
+        return f"{subject} (id {number})"
+    return subject or (f"Id {number}" if number else "A message")
+
+
+def _subject(reading: Reading) -> str:
+    return (reading.mapped.text("subject") or "")[:120]

@@ -1,0 +1,59 @@
+"""What a message of a merged alert does to the alert that it is merged into, beside being counted there. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace as replace_state
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tocsin.alerts.change_handlers import AlertChange
+from tocsin.alerts.commands import Actor, NewEvent
+from tocsin.alerts.states import LIVE, ActorKind, EventKind, Priority, Via
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.deciding.start_paging import Woken, wake
+from tocsin.inbound.deciding.state import Arrival, LiveAlert
+from tocsin.inbound.enums import MessageStatus
+
+
+class Told(Struct, frozen=True):
+    """The parent after the message, and what changes on it."""
+
+    parent: LiveAlert
+    changes: tuple[AlertChange, ...] = ()
+    #: What an opening message has to say of a parent that has paged nobody.
+    woken: Woken | None = None
+
+
+def tell(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    parent: LiveAlert,
+    child: LiveAlert,
+    status: MessageStatus,
+    risen: Priority | None,
+    now: datetime,
+) -> Told:
+    """A priority that rises on the child above the parent's raises that too, by whose policy people are paged; and an
+    opening message has a parent page that has paged nobody. `risen` is the child's new priority, if it rose."""
+    state = parent.state
+    if state.status not in LIVE:
+        return Told(parent)
+    woken = wake(door, arrival, reading, parent, now) if status is MessageStatus.APPENDED else None
+    waking = woken.waking if woken is not None else None
+    events: tuple[NewEvent, ...] = ()
+    after = state
+    if risen is not None and risen.is_above(state.priority):
+        after = replace_state(state, priority=risen)
+        said = f"Alert {child.state.id}, which is merged into this one, is {risen} now; it was {state.priority}."
+        data = {"changes": {"priority": [str(state.priority), str(risen)]}}
+        actor = Actor(ActorKind.INTEGRATION, door.shown_source)
+        events = (NewEvent(state.id, EventKind.UPDATED, now, actor, said, Via.INBOUND, data),)
+    if not events and waking is None:
+        return Told(parent, woken=woken)
+    paging = woken.paging if woken is not None else None
+    change = AlertChange(state, after, events, paging=paging, waking=waking, was_watched=parent.is_watched)
+    return Told(replace(parent, state=after, pages=parent.pages or paging is not None), (change,), woken)

@@ -1,0 +1,47 @@
+"""What the gate said of an opening, part by part, as a message keeps it for its trace. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from tocsin.core.validation.durations import say
+from tocsin.inbound.deciding.noise_reduction import Answer
+from tocsin.inbound.deciding.noise_state import Delayed, Wait
+
+#: In a message's verdict: the list of what the gate said.
+GATE = "gate"
+
+_PARTS = {Wait.MAINTENANCE: "maintenance", Wait.FLAPPING: "flapping"}
+
+_NOTHING = "no maintenance, parent, group, delay or limit holds it back"
+
+
+def verdicts(answer: Answer, waited: Delayed | None, now: datetime) -> list[Mapping[str, object]]:
+    """In the order in which they came: each with `name`, `opens` (the alert by itself, now) and `reason`."""
+    found: list[Mapping[str, object]] = []
+    if waited is not None:
+        span = say(now - waited.since)
+        found.append(_said(_part(waited), True, f"it waited for {span}, and opens {waited.why}"))
+    if answer.suppressed:
+        found.append(_said("maintenance", False, answer.suppressed.removeprefix("maintenance: ")))
+    elif answer.waits is not None:
+        found.append(_said(_part(answer.waits), False, f"its alert opens {answer.waits.why}"))
+    elif answer.joins is not None:
+        found.append(_said(answer.part, False, f"it joins alert {answer.joins.state.id}: {answer.why}"))
+    elif answer.flood is not None:
+        more = f"more than {answer.flood.burst} alerts at once"
+        found.append(_said("flood", True, f"{more}: this alert stands for all of them"))
+    elif answer.why:
+        found.append(_said("flapping", True, answer.why))
+    elif waited is None:
+        found.append(_said(GATE, True, _NOTHING))
+    return found
+
+
+def _part(delayed: Delayed) -> str:
+    return _PARTS.get(delayed.wait, "delay")
+
+
+def _said(name: str, opens: bool, reason: str) -> Mapping[str, object]:
+    return {"name": name, "opens": opens, "reason": reason}

@@ -1,0 +1,142 @@
+"""Reads the mailboxes of integrations: each mail that nobody has read becomes a message, and is then marked as read."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from tocsin.core.db import database
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.ids import uuid7
+from tocsin.core.net import imap, mailbox_errors
+from tocsin.core.net.imap import Account, Mailbox, Security
+from tocsin.core.net.mailbox_errors import Reads
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.inbound.config import imap_url
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.email import messages as mail_taking
+from tocsin.inbound.parsing import mime_parser as mail
+from tocsin.inbound.processing import process_now
+from tocsin.inbound.storage import messages
+from tocsin.inbound.storage.messages import Incoming
+
+log = logging.getLogger(__name__)
+
+#: How often each mailbox is looked at.
+EVERY = timedelta(minutes=1)
+
+#: So many mails of one mailbox at a time: one that is flooded does not keep the others waiting.
+_MOST = 50
+
+#: Among the numbers of advisory locks: that one node at a time reads a mailbox.
+_LOCK = 0x6D61_696C
+
+
+def loop(registry: Registry) -> Loop:
+    """The loop of a worker."""
+
+    def turn() -> bool:
+        return read_all(registry)
+
+    return Loop("inbound mailboxes", turn, EVERY)
+
+
+def read_all(registry: Registry) -> bool:
+    """Reads each mailbox; what is wrong with one stops no other. True when there may be more."""
+    registry.refresh()
+    more = False
+    for door in list(registry.doors().values()):
+        if door.credentials.mailbox and door.reader.kind.name == mail_taking.KIND:
+            try:
+                more = read(door, clock.now()) >= _MOST or more
+            except (Temporary, Permanent, ValueError) as error:
+                log.warning("The mailbox of %s cannot be read: %s", door.name, error)
+                _failed(door, str(error))
+            except Exception:  # one mailbox's edge: the others are read all the same
+                log.exception("The mailbox of %s cannot be read.", door.name)
+                _failed(door, "Something in it could not be understood; the log says what.")
+    return more
+
+
+def _failed(door: Door, said: str) -> None:
+    with database.transaction() as connection:
+        mailbox_errors.failed(connection, Reads.INBOUND, door.id, said, clock.now())
+
+
+def read(door: Door, now: datetime) -> int:
+    """Takes what is unread in an integration's mailbox; how many mails that was. Raises Temporary, Permanent."""
+    with database.pool().connection() as connection:
+        connection.autocommit = True
+        locked = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK, door.id)).fetchone()
+        if locked is None or not locked[0]:
+            return 0
+        try:
+            number = _read(door, now)
+            mailbox_errors.works(connection, Reads.INBOUND, door.id)
+            return number
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK, door.id))
+            connection.autocommit = False
+
+
+def look_into(address: str, password: str) -> str:
+    """Signs in to a mailbox, and says in a sentence what waits there; nothing is read or marked. Raises Rejected,
+    Temporary, Permanent."""
+    if not address:
+        raise Rejected("no_mailbox", "There is no mailbox to sign in to: write its address first.", "imap.mailbox")
+    if problem := imap_url.problem_with(address):
+        raise Rejected("invalid_mailbox", f"The mailbox {problem}", "imap.mailbox")
+    box = Mailbox(_account(imap_url.read(address), password))
+    try:
+        return box.describe()
+    finally:
+        box.close()
+
+
+def _account(place: imap_url.Mailbox, password: str) -> Account:
+    security = Security.TLS if place.is_tls else Security.STARTTLS if place.is_starttls else Security.NONE
+    return Account(place.host, place.user, password, place.folder, place.port, security)
+
+
+def _read(door: Door, now: datetime) -> int:
+    place = imap_url.read(door.credentials.mailbox)
+    box = Mailbox(_account(place, door.credentials.mailbox_password))
+    number = 0
+    try:
+        for uid, raw in box.unread(_MOST):
+            number += 1
+            _take(_incoming(door, raw, place.host, now), now)
+            # Only now: a mail that is not stored stays unread, and comes again.
+            box.mark_read(uid)
+    finally:
+        box.close()
+    return number
+
+
+def _take(incoming: Incoming, now: datetime) -> None:
+    """Has a mail decided; one that cannot be is kept as Mapping Failed, as it would come again and again."""
+    try:
+        process_now.take_in([incoming], now)
+    except (UnknownDoor, *process_now.CONFLICTS):
+        raise
+    except Exception as error:  # one mail's edge: those behind it are taken all the same
+        if database.is_unavailable(error):
+            raise
+        log.exception("The mail %s cannot be decided and is kept as Mapping Failed.", incoming.id)
+        process_now.take_in([messages.undecidable(incoming, error)], now)
+
+
+def _incoming(door: Door, raw: bytes, host: str, now: datetime) -> Incoming:
+    number = uuid7()
+    try:
+        kept = mail_taking.stamped(raw, number, f"from the mailbox at {host}", now) if raw else b""
+    except Rejected:
+        kept = raw[: mail.MAX_KEPT]
+    if not kept:
+        problem = Rejected(
+            "invalid_mail", f"The mail is over {imap.MOST_BYTES // 1024**2} MiB: read it in the mailbox."
+        )
+        return Incoming(number, door.id, now, b"", problem, mail.MEDIA_TYPE)
+    return mail_taking.incoming(door, kept, number, {}, now)

@@ -1,0 +1,248 @@
+"""Conditions: `{field, operator, value, match_case, not}`, nested in `{all: […]}`, `{any: […]}`, `{not: …}`.
+
+Compiled once. `holds` is the quick answer, `test` the answer with its reason: a sentence with the deciding values.
+A field without a value makes every operator false, `exists` too; `not` inverts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from tocsin.inbound.expressions.comparisons import Comparison, compile_comparison, operator_of, refused, texts_of
+from tocsin.inbound.expressions.fields import FIELDS
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.paths import compile_path
+from tocsin.inbound.expressions.text_format import cut_bytes, quoted
+
+MAX_DEPTH: Final = 20
+MAX_LEAVES: Final = 500
+MAX_REASON: Final = 260  # bytes of UTF-8, so that a stored verdict stays under 300
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether a condition was true, and the sentence that says which values decided."""
+
+    is_true: bool
+    reason: str
+
+
+class _Node(Protocol):
+    def holds(self, payload: object, mapped: Mapped) -> bool: ...
+
+    def reason(self, payload: object, mapped: Mapped) -> str: ...
+
+
+class CompiledCondition:
+    """A condition ready to be asked."""
+
+    __slots__ = ("_node", "definition", "holds")
+
+    def __init__(self, definition: object, node: _Node) -> None:
+        self.definition = definition
+        self._node = node
+        #: (payload, mapped) → bool, without the reason.
+        self.holds: Callable[[object, Mapped], bool] = node.holds
+
+    def test(self, payload: object, mapped: Mapped) -> Verdict:
+        return Verdict(self.holds(payload, mapped), self.reason(payload, mapped))
+
+    def reason(self, payload: object, mapped: Mapped) -> str:
+        """The facts that decided, such as `status "New" contains New`; at most 260 bytes."""
+        return cut_bytes(self._node.reason(payload, mapped), MAX_REASON)
+
+
+def compile_condition(definition: object, where: str = "condition", fields: Iterable[str] = ()) -> CompiledCondition:
+    """The condition that `definition` states; None, {} and true are always true, false never is.
+
+    `fields` are the mapped, tag and custom fields of the integration: such a name means the mapped value, any
+    other name is a path, and `^name` forces a path. Raises Rejected("invalid_condition") that names the place.
+    """
+    return CompiledCondition(definition, _Compiler(frozenset(fields)).node(definition, where, 0))
+
+
+class _Compiler:
+    def __init__(self, fields: frozenset[str]) -> None:
+        self.fields = fields
+        self.leaves = 0
+
+    def node(self, definition: object, where: str, depth: int) -> _Node:
+        if definition is None or definition is True or definition == {}:
+            return _Constant(True)
+        if definition is False:
+            return _Constant(False)
+        if not isinstance(definition, Mapping):
+            raise refused(where, "a condition is {field, operator, value}, {all: […]}, {any: […]} or {not: …}")
+        if depth > MAX_DEPTH:
+            raise refused(where, f"conditions nest at most {MAX_DEPTH} deep")
+        if "field" in definition:
+            return self.leaf(definition, where)
+        keys = list(definition)
+        match keys:
+            case ["all"]:
+                return _All(self.group(definition["all"], f"{where}.all", depth))
+            case ["any"]:
+                nodes = self.group(definition["any"], f"{where}.any", depth)
+                if not nodes:
+                    raise refused(f"{where}.any", "give at least one condition")
+                return _Any(nodes)
+            case ["not"]:
+                return _Not(self.node(definition["not"], f"{where}.not", depth + 1))
+        unknown = [str(key) for key in keys if key not in ("all", "any", "not")]
+        if unknown:
+            raise refused(
+                f"{where}.{unknown[0]}", "unknown key; a condition has field, operator, value, match_case, not"
+            )
+        raise refused(where, f"{' and '.join(map(str, keys))} do not stand beside each other; nest one in the other")
+
+    def group(self, definition: object, where: str, depth: int) -> tuple[_Node, ...]:
+        if not isinstance(definition, Sequence) or isinstance(definition, str | bytes):
+            raise refused(where, "must be a list of conditions")
+        return tuple(self.node(one, f"{where}[{i}]", depth + 1) for i, one in enumerate(definition))
+
+    def leaf(self, definition: Mapping[str, object], where: str) -> _Node:
+        self.leaves += 1
+        if self.leaves > MAX_LEAVES:
+            raise refused(where, f"a condition has at most {MAX_LEAVES} comparisons")
+        for key in definition:
+            if key not in ("field", "operator", "value", "match_case", "not"):
+                raise refused(f"{where}.{key}", "unknown key; a condition has field, operator, value, match_case, not")
+        match_case = _flag(definition, "match_case", where)
+        inverted = _flag(definition, "not", where)
+        label, field, read = self.reader(definition["field"], f"{where}.field")
+        operator = operator_of(definition.get("operator"), f"{where}.operator")
+        comparison = compile_comparison(operator, definition, where, match_case)
+        return _Leaf(label, field, read, comparison, inverted)
+
+    def reader(self, field: object, where: str) -> tuple[str, str | None, Callable[[object, Mapped], object]]:
+        """The field's label, its name if it is a known one, and what reads it."""
+        if not isinstance(field, str) or not field.strip():
+            raise refused(where, "give the name of a mapped field, or a path such as ticket^status^name")
+        if field in self.fields:
+            known = FIELDS.get(field)
+            return (known.label, field, _known_reader(field)) if known else (field, None, _free_reader(field))
+        path = compile_path(field[1:] if _is_forced(field) else field, where)
+        read = path.read
+        return path.text, None, lambda payload, mapped: read(payload)
+
+
+def _is_forced(field: str) -> bool:
+    """Whether `^x` forces a path; `^^x` is the path of a key that begins with ^."""
+    return (len(field) - len(field.lstrip("^"))) % 2 == 1
+
+
+def _known_reader(field: str) -> Callable[[object, Mapped], object]:
+    return lambda payload, mapped: mapped.values.get(field)
+
+
+def _free_reader(field: str) -> Callable[[object, Mapped], object]:
+    return lambda payload, mapped: mapped.custom.get(field) or mapped.tags.get(field)
+
+
+def _flag(definition: Mapping[str, object], key: str, where: str) -> bool:
+    value = definition.get(key, False)
+    if not isinstance(value, bool):
+        raise refused(f"{where}.{key}", "must be true or false")
+    return value
+
+
+class _Leaf:
+    __slots__ = ("comparison", "holds", "label", "read")
+
+    def __init__(
+        self,
+        label: str,
+        field: str | None,
+        read: Callable[[object, Mapped], object],
+        comparison: Comparison,
+        inverted: bool,
+    ) -> None:
+        self.label = label
+        self.read = read
+        self.comparison = comparison
+        self.holds = _holds(field, read, comparison.matches, inverted)
+
+    def reason(self, payload: object, mapped: Mapped) -> str:
+        texts = texts_of(self.read(payload, mapped))
+        if not texts:
+            return f"no value at {self.label}"
+        deciding = next((text for text in texts if self.comparison.matches(text)), None)
+        if deciding is not None:
+            return f"{self.label} {quoted(deciding)} {self.comparison.said(deciding)}"
+        return f"{self.label} {quoted(', '.join(texts[:10]))} {self.comparison.denied}"
+
+
+def _holds(
+    field: str | None, read: Callable[[object, Mapped], object], matches: Callable[[str], bool], inverted: bool
+) -> Callable[[object, Mapped], bool]:
+    """The quick answer of a leaf. A known field's text is clean already, and every message asks for some."""
+
+    def holds(payload: object, mapped: Mapped) -> bool:
+        return any(map(matches, texts_of(read(payload, mapped)))) is not inverted
+
+    def holds_field(payload: object, mapped: Mapped) -> bool:
+        value = mapped.values.get(field)  # type: ignore[arg-type]
+        if type(value) is str:
+            return matches(value) is not inverted
+        return any(map(matches, texts_of(value))) is not inverted
+
+    return holds if field is None else holds_field
+
+
+class _Constant:
+    def __init__(self, answer: bool) -> None:
+        self.answer = answer
+
+    def holds(self, payload: object, mapped: Mapped) -> bool:
+        return self.answer
+
+    def reason(self, payload: object, mapped: Mapped) -> str:
+        return "always" if self.answer else "never"
+
+
+class _All:
+    def __init__(self, nodes: tuple[_Node, ...]) -> None:
+        self.nodes = nodes
+
+    def holds(self, payload: object, mapped: Mapped) -> bool:
+        return all(node.holds(payload, mapped) for node in self.nodes)
+
+    def reason(self, payload: object, mapped: Mapped) -> str:
+        failing = next((node for node in self.nodes if not node.holds(payload, mapped)), None)
+        return failing.reason(payload, mapped) if failing is not None else _joined(self.nodes, payload, mapped)
+
+
+class _Any:
+    def __init__(self, nodes: tuple[_Node, ...]) -> None:
+        self.nodes = nodes
+
+    def holds(self, payload: object, mapped: Mapped) -> bool:
+        return any(node.holds(payload, mapped) for node in self.nodes)
+
+    def reason(self, payload: object, mapped: Mapped) -> str:
+        deciding = next((node for node in self.nodes if node.holds(payload, mapped)), None)
+        return deciding.reason(payload, mapped) if deciding is not None else _joined(self.nodes, payload, mapped)
+
+
+class _Not:
+    def __init__(self, node: _Node) -> None:
+        self.node = node
+
+    def holds(self, payload: object, mapped: Mapped) -> bool:
+        return not self.node.holds(payload, mapped)
+
+    def reason(self, payload: object, mapped: Mapped) -> str:
+        return self.node.reason(payload, mapped)
+
+
+def _joined(nodes: tuple[_Node, ...], payload: object, mapped: Mapped) -> str:
+    if not nodes:
+        return "always"
+    said: list[str] = []
+    for node in nodes:
+        said.append(node.reason(payload, mapped))
+        if sum(map(len, said)) > MAX_REASON:
+            break
+    return " and ".join(dict.fromkeys(said))

@@ -1,0 +1,337 @@
+"""The fields an inbound message can be mapped to: names, kinds, stated lengths, and how a value is cleaned for each.
+
+Pure: a payload value goes in, a clean value or None ("no value") comes out; never an error, whatever the value is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from tocsin.core.validation.text_sanitizing import without_unstorable
+
+#: What a mapped field may hold. None stands for "the message says: nobody" (see `Mapped`).
+type Value = str | bool | datetime | tuple[str, ...] | tuple[Attachment, ...] | None
+
+
+class FieldKind(StrEnum):
+    LINE = "line"  # one line of text
+    TEXT = "text"  # text with line breaks
+    ID = "id"  # one line; too long ones keep their difference (see `identity`)
+    URL = "url"  # http or https only
+    DATE = "date"  # text of a date as the sender wrote it; "not set" dates are no value
+    MOMENT = "moment"  # an aware datetime in UTC
+    FLAG = "flag"  # true or false
+    PRIORITY = "priority"  # critical, high, medium or low
+    NAMES = "names"  # a list of names, e-mail addresses or ids
+    ATTACHMENTS = "attachments"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    url: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    name: str
+    kind: FieldKind
+    length: int  # characters (of each entry, where a field holds several)
+    label: str  # as reasons and pages name it
+
+
+PRIORITIES: Final = ("critical", "high", "medium", "low")
+
+MAX_NAMES: Final = 50
+MAX_ATTACHMENTS: Final = 20
+MAX_TAGS: Final = 50
+MAX_CUSTOM: Final = 100
+TAG_LENGTH: Final = 200
+CUSTOM_LENGTH: Final = 2000
+
+#: The tags that Tocsin offers by name; any other name is allowed too.
+TAGS: Final = ("business_service", "component_type", "component_name", "data_center", "environment", "problem_type")
+
+
+def _fields(*rows: tuple[str, FieldKind, int, str]) -> dict[str, Field]:
+    return {name: Field(name, kind, length, label) for name, kind, length, label in rows}
+
+
+FIELDS: Final[Mapping[str, Field]] = _fields(
+    ("source_name", FieldKind.ID, 200, "source name"),
+    ("source_id", FieldKind.ID, 200, "source id"),
+    ("dedup_key", FieldKind.ID, 500, "dedup key"),
+    ("source_url", FieldKind.URL, 2000, "source URL"),
+    ("source_status", FieldKind.LINE, 100, "status"),
+    ("source_time", FieldKind.MOMENT, 40, "source time"),
+    ("delivery_id", FieldKind.ID, 200, "delivery id"),
+    ("event", FieldKind.LINE, 100, "event"),
+    ("severity", FieldKind.LINE, 100, "severity"),
+    ("priority", FieldKind.PRIORITY, 100, "priority"),
+    ("assignee", FieldKind.LINE, 254, "assignee"),
+    ("agent", FieldKind.LINE, 200, "agent"),
+    ("agent_id", FieldKind.ID, 100, "agent id"),
+    ("subject", FieldKind.LINE, 300, "subject"),
+    ("short_text", FieldKind.LINE, 500, "short text"),
+    ("long_text", FieldKind.TEXT, 20_000, "long text"),
+    ("details", FieldKind.TEXT, 50_000, "details"),
+    ("recipient_users", FieldKind.NAMES, 254, "recipient users"),
+    ("recipient_groups", FieldKind.NAMES, 100, "recipient groups"),
+    ("client", FieldKind.LINE, 200, "client"),
+    ("site", FieldKind.LINE, 200, "site"),
+    ("team", FieldKind.LINE, 200, "team"),
+    ("ticket_type", FieldKind.LINE, 100, "ticket type"),
+    ("category", FieldKind.LINE, 200, "category"),
+    ("requester", FieldKind.LINE, 200, "requester"),
+    ("requester_phone", FieldKind.LINE, 50, "requester phone"),
+    ("vip", FieldKind.FLAG, 5, "VIP"),
+    ("respond_by", FieldKind.DATE, 40, "respond by"),
+    ("fix_by", FieldKind.DATE, 40, "fix by"),
+    ("attachments", FieldKind.ATTACHMENTS, 2000, "attachments"),
+)
+
+_ID_MARK: Final = 16
+
+
+def text_of(value: object) -> str | None:
+    """A payload value as text: 34.0 is "34", true is "true"; a list of plain values is joined with ", ".
+
+    Objects and nested lists become compact JSON. None, "", [] and {} are no value.
+    """
+    kind = type(value)
+    if kind is str:
+        return value or None  # type: ignore[return-value]
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is int:
+        try:
+            return str(value)
+        except ValueError:  # over the 4,300 digits that Python turns into text
+            return f"{value:x}"
+    if kind is float:
+        return _text_of_float(value)  # type: ignore[arg-type]
+    if kind is datetime:
+        return value.isoformat()  # type: ignore[attr-defined, no-any-return]
+    if not value:
+        return None
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, str | int | float) or item is None for item in value):
+            return ", ".join(text for item in value if (text := text_of(item))) or None
+        if all(isinstance(item, Attachment) for item in value):
+            return ", ".join(item.name for item in value)
+    return _as_json(value)
+
+
+def _text_of_float(value: float) -> str | None:
+    if value != value or value in (float("inf"), float("-inf")):
+        return None
+    if value.is_integer() and abs(value) < 1e16:
+        return str(int(value))
+    return repr(value)
+
+
+def _as_json(value: object) -> str:
+    try:
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, TypeError, ValueError):
+        return f"({type(value).__name__})"  # only for what no JSON body can hold
+
+
+def line(value: object, limit: int) -> str | None:
+    """One clean line of at most `limit` characters: white space, line breaks included, becomes single spaces."""
+    text = value if type(value) is str else text_of(value)
+    if text is None:
+        return None
+    if len(text) <= limit and text.isprintable():  # no control characters, no surrogates, no line breaks
+        return text.strip() or None
+    text = " ".join(without_unstorable(text[: limit * 8]).split())
+    return _cut(text, limit) or None
+
+
+def text(value: object, limit: int) -> str | None:
+    """Clean text of at most `limit` characters; its line breaks stay."""
+    found = value if type(value) is str else text_of(value)
+    if found is None:
+        return None
+    if len(found) > limit:
+        found = _cut(found.strip(), limit)
+    found = without_unstorable(found)
+    return None if found.isspace() or not found else found
+
+
+def identity(value: object, limit: int) -> str | None:
+    """An id as one clean line. A longer one is cut and marked with a hash of the whole, so that two long ids differ."""
+    found = value if type(value) is str else text_of(value)
+    if found is None:
+        return None
+    if len(found) <= limit:
+        return line(found, limit)
+    mark = hashlib.sha256(found.encode("utf-8", "surrogatepass")).hexdigest()[:_ID_MARK]
+    return f"{line(found[: limit - _ID_MARK - 1], limit - _ID_MARK - 1) or ''}…{mark}"
+
+
+def url(value: object, limit: int) -> str | None:
+    """A link that is safe to show: http or https only, not cut (a longer one is no value)."""
+    found = line(value, limit + 1)
+    if found is None or len(found) > limit or not found[:8].lower().startswith(("http://", "https://")):
+        return None
+    return found
+
+
+def flag(value: object, limit: int = 5) -> bool | None:
+    return value if type(value) is bool else _FLAGS.get((line(value, limit) or "").casefold())
+
+
+_FLAGS: Final = {
+    "true": True,
+    "yes": True,
+    "1": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "0": False,
+    "off": False,
+}
+
+
+def date(value: object, limit: int) -> str | None:
+    """A date as its sender wrote it (Halo's ticket dates carry no zone). "Not set" (year 1 or 1900) is no value."""
+    found = line(value, limit)
+    if found is None or is_unset_date(found):
+        return None
+    return found
+
+
+def is_unset_date(text: str) -> bool:
+    """Whether a date means "not set": HaloITSM writes 1900-01-01, .NET's empty date is 0001-01-01."""
+    return text.startswith(("1900-01-01", "0001-01-01", "01/01/1900", "01/01/0001", "1/1/1900", "1/1/0001"))
+
+
+def moment(value: object, limit: int = 40) -> datetime | None:
+    """A point in time in UTC: ISO 8601 (any number of fraction digits; without a zone it is UTC), or a Unix time in
+    seconds, or milliseconds where the number is too large for seconds. Anything else is no value."""
+    if type(value) is str and len(value) <= limit:
+        try:
+            at = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return _unix_time(value)
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
+        try:
+            at = at.astimezone(UTC)
+        except OverflowError:
+            return None
+        return None if at.year <= 1900 else at
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _unix_time(value)
+    return value if isinstance(value, datetime) and value.tzinfo is not None else None
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_SECOND: Final = 100_000_000_000  # the year 5138; larger numbers are milliseconds
+
+
+def _unix_time(value: str | float) -> datetime | None:
+    seconds = number_of(value)
+    if seconds is None or not 0 < seconds < _LAST_SECOND * 1000:
+        return None
+    return _EPOCH + timedelta(seconds=seconds if seconds < _LAST_SECOND else seconds / 1000)
+
+
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,6})?", re.ASCII)
+
+
+def number_of(value: object) -> float | None:
+    """The number that a value is or spells ("1", "1.0", 1), else None. Too large for a float: infinity."""
+    if type(value) is bool:
+        return None
+    if isinstance(value, int | float):
+        try:
+            number = float(value)
+        except OverflowError:
+            return float("inf") if value > 0 else float("-inf")
+        return None if number != number else number
+    if isinstance(value, str) and len(value) <= 100 and _NUMBER.fullmatch(stripped := value.strip()):
+        return float(stripped)
+    return None
+
+
+def names(value: object, limit: int) -> tuple[str, ...] | None:
+    """Names from a list, or from text with commas or semicolons between them."""
+    items: list[object]
+    if isinstance(value, str):
+        items = [*re.split("[,;]", value[: (limit + 2) * MAX_NAMES], maxsplit=MAX_NAMES)][:MAX_NAMES]
+    elif isinstance(value, list | tuple):
+        items = list(value[:MAX_NAMES])
+    else:
+        items = [value]
+    found = tuple(dict.fromkeys(name for item in items if (name := line(item, limit))))
+    return found or None
+
+
+def attachments(value: object, limit: int) -> tuple[Attachment, ...] | None:
+    """Links from a list of addresses, or of objects with `url` (or `link`, `href`) and `name` (or `file_name`)."""
+    found: list[Attachment] = []
+    for item in value[:MAX_ATTACHMENTS] if isinstance(value, list) else [value]:
+        parts = item if isinstance(item, dict) else {"url": item}
+        address = next((a for key in ("url", "link", "href") if (a := url(parts.get(key), limit))), None)
+        if address is not None:
+            name = next((n for key in ("name", "file_name", "filename") if (n := line(parts.get(key), 200))), None)
+            found.append(Attachment(address, name or address.rsplit("/", 1)[-1] or address))
+    return tuple(found) or None
+
+
+def priority(value: object, limit: int) -> str | None:
+    """The priority that a word means, or None. Bare numbers mean nothing by themselves: senders count both ways."""
+    found = line(value, limit)
+    return None if found is None else priority_of(found)
+
+
+def priority_of(word: str) -> str | None:
+    """critical, high, medium or low for the usual names ("P1", "1 - Critical", "sev2", "Warning"), else None.
+
+    A name is looked at word by word; where its words disagree ("Low to High") it means nothing.
+    """
+    folded = word.casefold()
+    if folded in _PRIORITY_WORDS:
+        return _PRIORITY_WORDS[folded]
+    found = {_PRIORITY_WORDS[part] for part in re.findall(r"[^\W_]+", folded[:200]) if part in _PRIORITY_WORDS}
+    return found.pop() if len(found) == 1 else None
+
+
+_PRIORITY_WORDS: Final[Mapping[str, str]] = {
+    word: level
+    for level, words in {
+        "critical": "critical crit emergency emerg fatal disaster urgent blocker highest p1 sev1 s1 severity1",
+        "high": "high major error err severe p2 sev2 s2 severity2",
+        "medium": "medium moderate normal average warning warn p3 sev3 s3 severity3",
+        "low": "low minor info information informational notice lowest trivial debug p4 p5 sev4 sev5 s4 s5",
+    }.items()
+    for word in words.split()
+}
+
+#: How a value of each kind is cleaned: (value, stated length) → clean value, or None for no value.
+CLEANERS: Final[Mapping[FieldKind, Callable[[object, int], Value]]] = {
+    FieldKind.LINE: line,
+    FieldKind.TEXT: text,
+    FieldKind.ID: identity,
+    FieldKind.URL: url,
+    FieldKind.DATE: date,
+    FieldKind.MOMENT: moment,
+    FieldKind.FLAG: flag,
+    FieldKind.PRIORITY: priority,
+    FieldKind.NAMES: names,
+    FieldKind.ATTACHMENTS: attachments,
+}
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

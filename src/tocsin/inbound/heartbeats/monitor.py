@@ -1,0 +1,253 @@
+"""Heartbeats as rows: each ping is written before its message is decided, and a loop says what did not come.
+
+A ping and the loop lock the row first and the message's key after it, so that an alarm never overtakes a beat.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import uuid7
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.enums import IntegrationMode, MessageStatus
+from tocsin.inbound.heartbeats import schedule
+from tocsin.inbound.heartbeats.schedule import Health, Monitor, Ping
+from tocsin.inbound.parsing.decode import Element
+from tocsin.inbound.processing import process_now
+from tocsin.inbound.storage.messages import Incoming
+
+if TYPE_CHECKING:
+    from tocsin.inbound.models import Integration
+
+log = logging.getLogger(__name__)
+
+#: So many silent senders at most are told of in one turn.
+_MOST = 100
+
+#: What fell due longer ago than this when a node starts fell due while nobody listened: it gets its grace anew.
+_UNHEARD = timedelta(seconds=30)
+
+#: A silence that could not be told is told this much later: others are not to wait behind it.
+_LATER = timedelta(seconds=10)
+
+#: One that is due while its integration is switched off is looked at again this much later.
+_SWITCHED_OFF = timedelta(minutes=1)
+
+_COLUMNS = "health, last_at, started_at, due_at"
+_TAKE = f"SELECT {_COLUMNS} FROM inbound_heartbeat WHERE integration_id = %s FOR UPDATE"
+_DUE = """
+SELECT integration_id FROM inbound_heartbeat WHERE due_at <= %s ORDER BY due_at, integration_id LIMIT %s
+"""
+
+
+def record(door: Door, ping: Ping, said: object, now: datetime) -> dict[str, object]:
+    """Writes a ping down; returns the message that it is."""
+    plan = schedule.plan_of(door.settings)
+    with database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO inbound_heartbeat (integration_id, health) VALUES (%s, 'new') ON CONFLICT DO NOTHING",
+            (door.id,),
+        )
+        before = _monitor(connection, door.id)
+        assert before is not None
+        _write(connection, door.id, schedule.pinged(before, plan, ping, now))
+    return schedule.message(door.id, door.name, ping, plan, before, said)
+
+
+def loop(registry: Registry, read: Callable[[], datetime] = clock.now) -> Loop:
+    """The loop that notices who is silent. `read` reads the clock."""
+    is_anew = True
+    listened_to: datetime | None = None
+
+    def turn() -> bool:
+        nonlocal is_anew, listened_to
+        now = read()
+        # Between two turns is a second. More is a machine that was halted, or a clock that was set ahead: nobody has
+        # listened since. A test clock is moved so that time has passed.
+        away = now - clock.jump() - listened_to if listened_to is not None else timedelta()
+        if is_anew or away > _UNHEARD:
+            wait_anew(now, away if away > _UNHEARD else timedelta())
+            is_anew = False
+        try:
+            return notice(registry, now)
+        except Exception as error:
+            # Without the database nobody listens: what pinged meanwhile was turned away.
+            is_anew = database.is_unavailable(error)
+            raise
+        finally:
+            # At its end: a turn that is slow is no halt.
+            listened_to = read() - clock.jump()
+
+    return Loop("inbound heartbeats", turn, timedelta(seconds=1))
+
+
+def wait_anew(now: datetime, away: timedelta = timedelta()) -> int:
+    """Gives senders that fell due while no node listened a minute from now, or as long as this one was `away`: their
+    pings may have been lost."""
+    # Whoever was away knows what fell due meanwhile; whoever starts, only what is due for long.
+    until = now if away else now - _UNHEARD
+    with database.transaction() as connection:
+        return connection.execute(
+            "UPDATE inbound_heartbeat SET due_at = greatest(due_at + %s, %s) WHERE due_at < %s",
+            (away, now + timedelta(minutes=1), until),
+        ).rowcount
+
+
+def notice(registry: Registry, now: datetime) -> bool:
+    """Opens an alert for each sender that is due. True when there may be more."""
+    with database.transaction() as connection:
+        due = [row["integration_id"] for row in database.rows(connection, _DUE, (now, _MOST))]
+    if due:
+        registry.refresh()
+    for integration_id in due:
+        try:
+            _look_at(registry.doors().get(integration_id), integration_id, now)
+        except Exception as error:  # one sender's edge: the silence of the others is told all the same
+            if database.is_unavailable(error):
+                raise
+            log.exception("The silence of integration %s cannot be told; it is tried again.", integration_id)
+            _postpone(integration_id, now + _LATER)
+    return len(due) == _MOST
+
+
+def _look_at(door: Door | None, integration_id: int, now: datetime) -> None:
+    if door is None:
+        # Its integration is not to be used now; it is asked about again when it pings.
+        _postpone(integration_id, None)
+    elif door.mode is IntegrationMode.DISABLED:
+        # Nothing is said while it is switched off; whether it is silent is asked again when it is on.
+        _postpone(integration_id, now + _SWITCHED_OFF)
+    else:
+        _say_silent(door, now)
+
+
+def _say_silent(door: Door, now: datetime) -> None:
+    try:
+        plan = schedule.plan_of(door.settings)
+    except (Rejected, ValueError, KeyError):
+        log.exception("The heartbeat of %s has no plan that can be used.", door.name)
+        _postpone(door.id, None)
+        return
+    with database.transaction() as connection:
+        monitor = _monitor(connection, door.id)
+        found = schedule.silent(monitor, plan, now) if monitor is not None else None
+        if monitor is None or found is None:
+            return
+        silence, after = found
+        payload = schedule.message(door.id, door.name, silence, plan, monitor, None)
+        # The same silence is the same delivery, should this transaction fail after the message is stored.
+        payload["delivery"] = f"{silence} {monitor.due_at.isoformat() if monitor.due_at else ''}"
+        raw = msgspec.json.encode(payload)
+        incoming = Incoming(uuid7(), door.id, now, raw, Element(payload, raw), "application/json")
+        (stored,) = process_now.take_in([incoming], now)
+        if stored.status is MessageStatus.IGNORED and stored.alert_id is None:
+            # It opened nothing. The silence may outlast the reason why.
+            after = schedule.untold(monitor, silence, now)
+        _write(connection, door.id, after)
+
+
+def _postpone(integration_id: int, until: datetime | None) -> None:
+    """Has it looked at again then; None: when it pings."""
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE inbound_heartbeat SET due_at = %s WHERE integration_id = %s", (until, integration_id)
+        )
+
+
+def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -> None:
+    """Moves what is awaited when an integration's settings have changed. Within the caller's Django transaction."""
+    from tocsin.inbound.models import Heartbeat
+
+    row = Heartbeat.objects.select_for_update().filter(integration_id=integration_id).first()
+    if row is None:
+        return
+    monitor = Monitor(Health(row.health), row.last_at, row.started_at, row.due_at)
+    row.due_at = schedule.replanned(monitor, schedule.plan_of(settings), now).due_at
+    row.save(update_fields=["due_at"])
+
+
+def tell_again(integration_id: int, now: datetime) -> None:
+    """Has a silence told once more that was only watched so far: nothing else comes while its sender is silent. Within
+    the caller's Django transaction."""
+    from tocsin.inbound.models import Heartbeat
+
+    Heartbeat.objects.filter(integration_id=integration_id, health=Health.LATE, due_at=None).update(due_at=now)
+
+
+_AHEAD = """
+SELECT h.integration_id, h.health, h.last_at, h.started_at, h.due_at, i.settings
+FROM inbound_heartbeat h JOIN inbound_integration i ON i.id = h.integration_id
+WHERE h.last_at > %(now)s OR h.started_at > %(now)s ORDER BY h.integration_id FOR UPDATE OF h
+"""
+
+
+def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+    """Mends what is expected of senders that were heard by a clock that was set back since. Returns of how many."""
+    defaults = load_kinds()[schedule.KIND].default_settings
+    found = database.rows(connection, _AHEAD, {"now": now})
+    for row in found:
+        monitor = Monitor(Health(row["health"]), row["last_at"], row["started_at"], row["due_at"])
+        try:
+            plan = schedule.plan_of({**defaults, **row["settings"]})
+        except (Rejected, ValueError, KeyError):
+            # Without a plan nothing is expected of it; its other rows must not wait for that.
+            log.exception("The heartbeat of integration %s has no plan that can be used.", row["integration_id"])
+            continue
+        _write(connection, row["integration_id"], schedule.set_back(monitor, plan, by, now))
+    return len(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A monitored sender as people are shown it; `expected` says when it should ping, in words."""
+
+    health: Health
+    expected: str
+    last_at: datetime | None = None
+    started_at: datetime | None = None
+    due_at: datetime | None = None
+
+
+def standings(integrations: Collection[Integration]) -> dict[int, Standing]:
+    """How heartbeats stand, by integration; one that never pinged is new. Over Django's connection."""
+    from tocsin.inbound.models import Heartbeat
+
+    rows = {row.pk: row for row in Heartbeat.objects.filter(integration__in=[one.pk for one in integrations])}
+    defaults = load_kinds()[schedule.KIND].default_settings
+    found: dict[int, Standing] = {}
+    for one in integrations:
+        said, row = schedule.plan_of({**defaults, **one.settings}).said, rows.get(one.pk)
+        if row is None:
+            found[one.pk] = Standing(Health.NEW, said)
+        else:
+            found[one.pk] = Standing(Health(row.health), said, row.last_at, row.started_at, row.due_at)
+    return found
+
+
+def _monitor(connection: Connection, integration_id: int) -> Monitor | None:
+    """The row, locked until the transaction's end."""
+    row: Mapping[str, Any] | None = database.row(connection, _TAKE, (integration_id,))
+    if row is None:
+        return None
+    return Monitor(Health(row["health"]), row["last_at"], row["started_at"], row["due_at"])
+
+
+def _write(connection: Connection, integration_id: int, monitor: Monitor) -> None:
+    connection.execute(
+        "UPDATE inbound_heartbeat SET health = %s, last_at = %s, started_at = %s, due_at = %s "
+        "WHERE integration_id = %s",
+        (monitor.health.value, monitor.last_at, monitor.started_at, monitor.due_at, integration_id),
+    )

@@ -1,0 +1,107 @@
+"""The short way of a message: a POST to `/in/{token}` that came in one piece, taken without ASGI and answered when the
+commit is known. What it does not take goes the ordinary way, which does the same with all its checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+
+from tocsin.catalogue import hooks
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import token_hash, uuid7
+from tocsin.core.net.asgi import AnswerWhole, Bodies
+from tocsin.core.runtime import clock
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.credentials import kept_headers
+from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.deciding.preprocessing import prepare
+from tocsin.inbound.http.ingest_service import NOT_STORED, RETRY
+from tocsin.inbound.http.responses import answer_of
+from tocsin.inbound.parsing.decode import LARGE, decode, is_costly
+from tocsin.inbound.processing.committer import Committer, Ticket
+from tocsin.inbound.storage.messages import Incoming, Stored
+
+log = logging.getLogger(__name__)
+
+#: Other targets are somebody's test, have a query, or are written in an unusual way.
+_TARGET = re.compile(rb"/in/([^/?%]{1,200})")
+
+_NOT_STORED = msgspec.json.encode({"error": "not_stored", "detail": NOT_STORED})
+_GONE = msgspec.json.encode({"error": "unknown_token", "detail": "The integration was removed."})
+
+
+class ShortWay:
+    """Takes whole requests for doors that ask for nothing but their token."""
+
+    def __init__(self, registry: Registry, committer: Committer, bodies: Bodies) -> None:
+        self._registry = registry
+        self._committer = committer
+        self._bodies = bodies
+
+    def wants(self, target: bytes) -> Door | None:
+        """The door of a target, if it is known and current, asks for no credentials, and its kind has no code."""
+        usual = _TARGET.fullmatch(target)
+        if usual is None:
+            return None
+        found = self._registry.find(token_hash(usual[1].decode("latin-1")), clock.now())
+        if found is None or found.expired:
+            return None
+        door = found.door
+        return None if door.credentials.are_asked or door.reader.kind.code is not hooks.NONE else door
+
+    def take(self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: AnswerWhole) -> bool:
+        """Hands one message to the committer. Arrays, and bodies that are packed or cannot be read, are not taken."""
+        assert isinstance(wanted, Door)
+        try:
+            incoming = None if len(body) > LARGE else _incoming(wanted, headers, body)
+        except Exception:  # the edge of a request: the ordinary way meets it again, and says what is wrong
+            log.exception("A message to %s cannot be taken the short way.", wanted.name)
+            return False
+        if incoming is None or not self._bodies.hold(len(body)):
+            return False
+        tell = partial(self._tell, wanted, incoming, answer)
+        if self._committer.put(Ticket((incoming,), len(body), tell, asyncio.get_running_loop())):
+            return True
+        self._bodies.done(len(body))
+        return False
+
+    def _tell(self, door: Door, incoming: Incoming, answer: AnswerWhole, result: list[Stored] | Exception) -> None:
+        self._bodies.done(len(incoming.raw))
+        if isinstance(result, UnknownDoor):
+            answer(404, _GONE)
+        elif isinstance(result, Exception):
+            answer(503, _NOT_STORED, *RETRY)
+        else:
+            answer(*answer_of(door, [incoming], result, is_array=False))
+
+
+def _incoming(door: Door, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Incoming | None:
+    """The one message of a request; None where it is not one that can be read."""
+    named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    content_type = named.get("content-type", "")
+    if "content-encoding" in named or is_costly(body, content_type):
+        return None
+    try:
+        decoded = decode(body, content_type, lenient=door.reader.kind.lenient)
+    except Rejected:
+        return None
+    if decoded.is_array:
+        return None
+    (element,) = decoded.elements
+    number = uuid7()
+    return Incoming(
+        number,
+        door.id,
+        clock.now(),
+        element.raw,
+        element,
+        content_type,
+        kept_headers(named, {}),
+        prepared=prepare(door, element, number),
+    )

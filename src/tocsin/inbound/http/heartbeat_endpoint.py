@@ -1,0 +1,90 @@
+"""Pings of monitored senders: any request to `/in/{token}` is a beat, and `/start`, `/finish` and `/fail` after it say
+more. GET and HEAD count too, because `curl` and `wget` alone must do; a beat by itself opens nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from tocsin.core.errors import Rejected
+from tocsin.core.net.asgi import Receive, Scope, Send, answer
+from tocsin.core.runtime import clock
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.credentials import kept_headers
+from tocsin.inbound.heartbeats import monitor
+from tocsin.inbound.heartbeats.schedule import Ping
+from tocsin.inbound.http.ingest_service import Reception, Refusal, Taken, headers_of
+from tocsin.inbound.parsing.decode import Element, decode
+from tocsin.inbound.processing.committer import is_pending
+
+#: Of what a sender says with a ping so many characters are kept.
+_SAID = 10_000
+
+_QUERY_FIELDS = 50
+
+
+async def handle(reception: Reception, door: Door, word: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Takes one ping. Raises Refusal."""
+    try:
+        ping = Ping(word.strip("/") or "beat")
+    except ValueError:
+        known = ", ".join(f"/{one}" for one in Ping if one is not Ping.BEAT)
+        raise Refusal(
+            404, "unknown_ping", f"A heartbeat has the address of its integration, or {known} after it."
+        ) from None
+    body = await reception.body(scope, receive)
+    try:
+        headers = headers_of(scope)
+        proofs = reception.proofs(door, scope, headers, body)
+        content_type = headers.get("content-type", "")
+        said = _said(scope, body, content_type)
+        if len(body) > _SAID and b"heartbeat" in body:
+            # More than is kept: what it says may stand in the rest, or be cut in the middle.
+            ping = _ping_in(await asyncio.to_thread(_object, body, content_type)) or ping
+        else:
+            ping = _ping_in(said) or ping
+        taken = await take(reception, door, ping, said, kept_headers(headers, proofs))
+    finally:
+        reception.bodies.done(len(body))
+    (one,), (what,) = taken.incoming, taken.stored
+    told = {"status": what.status.value, "message_id": str(one.id), "reason": what.reason}
+    if what.alert_id is not None:
+        told["alert_id"] = what.alert_id  # type: ignore[assignment]
+    await answer(send, 202 if is_pending(taken.stored) else 200, msgspec.json.encode(told))
+
+
+async def take(reception: Reception, door: Door, ping: Ping, said: object, headers: Mapping[str, str]) -> Taken:
+    """Writes a ping down, then has its message decided. Raises Refusal."""
+    payload = await asyncio.to_thread(monitor.record, door, ping, said, clock.now())
+    raw = msgspec.json.encode(payload)
+    return await reception.take(door, [Element(payload, raw)], raw, headers)
+
+
+def _ping_in(said: object) -> Ping | None:
+    """The ping that a body names itself: `{"heartbeat": "fail"}`."""
+    word = said.get("heartbeat") if isinstance(said, dict) else None
+    return Ping(word) if word in tuple(Ping) else None
+
+
+def _said(scope: Scope, body: bytes, content_type: str) -> object:
+    """What the sender posted, as an object or as text; None for nothing."""
+    if body.strip():
+        found = _object(body[:_SAID], content_type)
+        if found is not None:
+            return found
+        return without_unstorable(body[:_SAID].decode("utf-8", "replace"))
+    query = scope["query_string"].decode("latin-1")[:_SAID]
+    return dict(parse_qsl(query)[:_QUERY_FIELDS]) or None
+
+
+def _object(body: bytes, content_type: str) -> object:
+    """The one object that a body is; None where it is none, or several."""
+    try:
+        elements = decode(body, content_type, lenient=True).elements
+    except Rejected:
+        return None
+    return elements[0].payload if len(elements) == 1 else None

@@ -1,0 +1,245 @@
+"""What all doors of a node share: the integration behind a token, whole bodies, the sender's credentials, and the way
+of messages to the committer. How a sender is answered is each door's own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+import psycopg
+
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import token_hash, uuid7
+from tocsin.core.net.asgi import MAX_BODY, Bodies, Busy, Receive, Scope, TooLarge, TooSlow, client_address
+from tocsin.core.runtime import clock
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.credentials import ADDRESS, Proof
+from tocsin.inbound.config.registry import Found, Registry, UnknownDoor
+from tocsin.inbound.deciding.preprocessing import prepare
+from tocsin.inbound.http.test_token import Pass
+from tocsin.inbound.parsing import encodings
+from tocsin.inbound.parsing.decode import LARGE, Decoded, Element, is_costly
+from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.processing.committer import Committer, NotStored, Ticket
+from tocsin.inbound.storage.messages import Incoming, Stored
+
+log = logging.getLogger(__name__)
+
+#: A token that is not known makes the node look for a newer configuration, at most once in so many seconds.
+LOOK_EVERY = 0.2
+
+RETRY = ((b"retry-after", b"5"),)
+NOT_STORED = "It is not known to be stored. Send it again; with the same delivery id that does no harm."
+_CLOSE = ((b"connection", b"close"),)
+
+JSON = "application/json"
+
+
+@dataclass(slots=True)
+class Refusal(Exception):
+    """Why a request is not taken: the status, a code, a sentence, and headers that go with it."""
+
+    status: int
+    code: str
+    detail: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The messages of one request, and what became of each."""
+
+    incoming: Sequence[Incoming]
+    stored: Sequence[Stored]
+
+
+class Reception:
+    """The inbound side of a node, as its doors use it."""
+
+    def __init__(self, registry: Registry, committer: Committer, bodies: Bodies) -> None:
+        self.registry = registry
+        self.bodies = bodies
+        self._committer = committer
+        self._looked_at = 0.0
+        self._looking: asyncio.Future[None] | None = None
+
+    async def door(self, token: str) -> Door:
+        """The integration whose token this is. Raises Refusal: 404, or 503 where the database does not say."""
+        try:
+            found = await self._find(token)
+        except psycopg.Error as error:
+            log.warning("The database does not say whose token it is: %s", error)
+            raise Refusal(503, "not_stored", "It is not stored. Send it again.", RETRY) from None
+        if found is not None and found.expired:
+            self.registry.count_expired(found.door.id)
+        if found is None or found.expired:
+            raise Refusal(404, "unknown_token", "No integration has this address. It may have been rotated.")
+        return found.door
+
+    async def body(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body. Call `bodies.done` with its length when it is no longer held.
+
+        Raises Refusal: 413, 503 or 408; Gone when the sender left.
+        """
+        try:
+            return await self.bodies.read(scope, receive)
+        except TooLarge:
+            raise Refusal(413, "too_large", "A body has at most 5 MiB.", _CLOSE) from None
+        except Busy:
+            raise _busy() from None
+        except TooSlow:
+            detail = "The body did not come whole in time. Send it again."
+            raise Refusal(408, "too_slow", detail, _CLOSE) from None
+
+    async def unpacked(self, headers: Mapping[str, str], body: bytes) -> bytes:
+        """The body without the compression that its headers name; a signature is of the bytes that were sent.
+
+        Raises Rejected for what cannot be unpacked; Refusal: 413 for what would be too large, 503.
+        """
+        encoding = headers.get("content-encoding", "")
+        if not encodings.is_packed(encoding):
+            return body
+        # As much as may come out: what a few bytes become is not known before.
+        if not self.bodies.hold(MAX_BODY):
+            raise _busy()
+        try:
+            return await asyncio.to_thread(encodings.unpacked, body, encoding, MAX_BODY)
+        except Rejected as rejected:
+            if rejected.code == "too_large":
+                raise Refusal(413, "too_large", rejected.detail) from None
+            raise
+        finally:
+            self.bodies.done(MAX_BODY)
+
+    def proofs(self, door: Door, scope: Scope, headers: Mapping[str, str], body: bytes) -> dict[str, Proof]:
+        """How each credential that the integration asks for was found, all valid. Raises Refusal (401)."""
+        if not door.credentials.are_asked:
+            return {}
+        signed = door.reader.kind.code.is_signed
+        address = client_address(scope)
+        proofs = door.credentials.check(headers, body, address=address, is_signed=signed, now=clock.now())
+        if any(proof is not Proof.VALID for proof in proofs.values()):
+            said = "; ".join(_of_proof(name, proof, address) for name, proof in proofs.items())
+            raise Refusal(401, "bad_credentials", said)
+        return proofs
+
+    async def decoded(self, door: Door, body: bytes, content_type: str, headers: Mapping[str, str]) -> Decoded:
+        """The elements of a body. Raises Rejected as `decode` does; Refusal (413) for too many of them."""
+        try:
+            if is_costly(body, content_type):
+                return await asyncio.to_thread(elements_of, door.reader.kind, body, content_type, headers)
+            return elements_of(door.reader.kind, body, content_type, headers)
+        except Rejected as rejected:
+            if rejected.code == "too_many":
+                raise Refusal(413, "too_many", rejected.detail) from None
+            raise
+
+    async def take(
+        self,
+        door: Door,
+        elements: Sequence[Element] | Rejected,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        content_type: str = JSON,
+        test: Pass | None = None,
+        ids: Sequence[UUID] = (),
+    ) -> Taken:
+        """Has the messages of a request decided and stored; `headers` are those that are kept, `ids` the messages' own
+        if they have them already. Raises Refusal: 404 for an integration that is gone, 503 for what is not known to be
+        stored."""
+        make = partial(
+            Incoming, integration_id=door.id, received_at=clock.now(), content_type=content_type, headers=headers
+        )
+        if test is not None:
+            make = partial(make, test_user_id=test.user_id, test_id=test.id)
+        if isinstance(elements, Rejected):
+            incoming = [make(id=ids[0] if ids else uuid7(), raw=body, element=elements)]
+        else:
+            numbers = ids or [uuid7() for _ in elements]
+            read = partial(_incoming, door, make, elements, numbers, test.id if test is not None else "")
+            incoming = await asyncio.to_thread(read) if len(body) > LARGE else read()
+        # What a kind makes of a body may be far more than that: each message repeats what they share.
+        size = max(len(body), sum([len(one.raw) for one in incoming])) if len(incoming) > 1 else len(body)
+        return Taken(incoming, await self._committed(incoming, size))
+
+    async def _committed(self, incoming: Sequence[Incoming], size: int) -> list[Stored]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Stored] | Exception] = loop.create_future()
+
+        if not self._committer.put(Ticket(incoming, size, partial(_settle, future), loop)):
+            stored: list[Stored] | Exception = NotStored("too much is waiting")
+        else:
+            stored = await future
+        if isinstance(stored, UnknownDoor):
+            raise Refusal(404, "unknown_token", "The integration was removed.")
+        if isinstance(stored, Exception):
+            raise Refusal(503, "not_stored", NOT_STORED, RETRY)
+        return stored
+
+    async def _find(self, token: str) -> Found | None:
+        if not token or len(token) > 200 or not token.isascii():
+            return None
+        hashed = token_hash(token)
+        found = self.registry.find(hashed, clock.now())
+        if found is None:
+            # It may have been made a moment ago, by another node too.
+            await self._look()
+            found = self.registry.find(hashed, clock.now())
+        return found
+
+    async def _look(self) -> None:
+        """A look at the configuration that begins after this call; all who wait meanwhile share it."""
+        if self._looking is None:
+            self._looking = asyncio.ensure_future(self._look_in_turn())
+        await asyncio.shield(self._looking)
+
+    async def _look_in_turn(self) -> None:
+        try:
+            await asyncio.sleep(max(0.0, self._looked_at + LOOK_EVERY - time.monotonic()))
+        finally:
+            # Whoever comes from now on needs the next look.
+            self._looking = None
+        self._looked_at = time.monotonic()
+        await asyncio.to_thread(self.registry.refresh)
+
+
+def _of_proof(name: str, proof: Proof, address: str | None) -> str:
+    if name != ADDRESS:
+        return f"{name}: {proof.value}"
+    where = address or "an unknown address"
+    return f"{where} may send here" if proof is Proof.VALID else f"{where} is no address that may send here"
+
+
+def _busy() -> Refusal:
+    return Refusal(503, "busy", "Too much is being received. Send it again.", RETRY)
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """A request's headers by lower-case name."""
+    return {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+
+
+def _incoming(
+    door: Door, make: Callable[..., Incoming], elements: Sequence[Element], numbers: Sequence[UUID], test_id: str
+) -> list[Incoming]:
+    """The messages of a request, read while the batch before them is being committed."""
+    found = []
+    for number, element in zip(numbers, elements, strict=True):
+        try:
+            prepared = prepare(door, element, number, test_id=test_id)
+        except Exception:  # the committer meets it again, and keeps the message
+            log.exception("Message %s cannot be read where it arrives.", number)
+            prepared = None
+        found.append(make(id=number, raw=element.raw, element=element, prepared=prepared))
+    return found
+
+
+def _settle(future: asyncio.Future[list[Stored] | Exception], result: list[Stored] | Exception) -> None:
+    if not future.done():
+        future.set_result(result)

@@ -1,0 +1,82 @@
+"""The pass that makes a POST a person's test: signed here, for one integration and one user, valid for a minute.
+
+It stands in the path, behind the integration's token: no proxy leaves out a part of the path, so a sample never
+arrives as a message that pages everybody. base64url (RFC 4648, 5) of the integration's and the user's number, the
+second it expires, 8 random bytes, and the first 16 bytes of an HMAC-SHA256 over those.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import struct
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tocsin.core.config import crypto
+from tocsin.core.errors import Rejected
+
+VALID_FOR = timedelta(minutes=1)
+
+#: The part of the path between an integration's token and the pass.
+SEGMENT = "test"
+
+_LAYOUT = struct.Struct(">QQQ8s")
+_MAC = 16
+_LENGTH = len(base64.urlsafe_b64encode(bytes(_LAYOUT.size + _MAC)))
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Whose test it is, and a number that no other test has."""
+
+    user_id: int
+    number: int
+
+    @property
+    def id(self) -> str:
+        """The number as 16 hexadecimal characters."""
+        return f"{self.number:016x}"
+
+
+def issue(integration_id: int, user_id: int, now: datetime) -> tuple[str, Pass]:
+    """The text of a new pass, URL-safe, and the pass."""
+    random = os.urandom(8)
+    payload = _LAYOUT.pack(integration_id, user_id, int((now + VALID_FOR).timestamp()), random)
+    text = base64.urlsafe_b64encode(payload + _mac(crypto.keys()[0], payload)).decode()
+    return text, Pass(user_id, int.from_bytes(random))
+
+
+def check(text: str, integration_id: int, now: datetime) -> Pass:
+    """The pass that `issue` made under any of the known keys. Raises Rejected ("bad_pass") for any other."""
+    raw = _decoded(text)
+    payload, mac = raw[: _LAYOUT.size], raw[_LAYOUT.size :]
+    known = crypto.keys()
+    # All keys are tried, so that the time taken tells nothing.
+    fits = [hmac.compare_digest(mac, _mac(key, payload)) for key in known]
+    if len(raw) != _LAYOUT.size + _MAC or not any(fits):
+        raise Rejected("bad_pass", "This is not a pass for a test that this Tocsin gave.")
+    issued_for, user_id, until, random = _LAYOUT.unpack(payload)
+    if issued_for != integration_id:
+        raise Rejected("bad_pass", "This pass is for a test of another integration.")
+    if now.timestamp() >= until:
+        raise Rejected("bad_pass", "This pass for a test was valid for a minute, which is over. Send the sample again.")
+    return Pass(user_id, int.from_bytes(random))
+
+
+def _decoded(text: str) -> bytes:
+    if len(text) != _LENGTH or not text.isascii():
+        return b""
+    try:
+        return base64.b64decode(text, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _mac(key: str, payload: bytes) -> bytes:
+    # A key of its own, so that nothing else that is signed or encrypted here can stand in for a pass.
+    own = hashlib.sha256(f"test:{key}".encode()).digest()
+    return hmac.digest(own, payload, "sha256")[:_MAC]

@@ -1,0 +1,125 @@
+"""Replaying a message: the rules of now decide its bytes again, as a new row. The old row stays as it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import uuid7
+from tocsin.inbound.config import registry
+from tocsin.inbound.config.registry import UnknownDoor
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.models import InboundMessage
+from tocsin.inbound.processing.drain import element_of
+from tocsin.inbound.processing.process_now import take_in
+from tocsin.inbound.storage.messages import Incoming
+
+#: A message older than this pages nobody when it is replayed, unless whoever replays it says so.
+RECORD_AFTER = timedelta(hours=1)
+
+
+def replay(message_id: UUID, page: bool | None, actor: Actor, now: datetime) -> InboundMessage:
+    """Decides the message again and returns the new row, whose `replay_of` is the message.
+
+    It is not the same delivery as anything and never late. `page` says whether an alert that it opens pages; None:
+    only when the message is not older than an hour. A sample that is replayed only records. Raises Rejected:
+    `not_found`; `not_possible` for a message that still waits, or whose integration cannot decide.
+    """
+    message = InboundMessage.objects.filter(pk=message_id).first()
+    if message is None:
+        raise Rejected("not_found", f"There is no inbound message {message_id}.")
+    if message.status == MessageStatus.PENDING:
+        raise Rejected("not_possible", "This message still waits for its turn, which comes within seconds.")
+    pages = message.received_at >= now - RECORD_AFTER if page is None else page
+    incoming = _incoming(message, pages and not message.test, now)
+    try:
+        (stored,) = take_in([incoming], now)
+    except UnknownDoor:
+        raise _cannot_decide() from None
+    _record(message, incoming, stored.status, actor, now)
+    return InboundMessage.objects.select_related("integration").get(pk=incoming.id)
+
+
+#: So many messages are replayed with one press.
+MOST = 500
+
+#: So many are decided in one transaction.
+_TOGETHER = 50
+
+
+def replay_many(message_ids: Sequence[UUID], page: bool | None, actor: Actor, now: datetime) -> Counter[MessageStatus]:
+    """Replays each of the messages as `replay` does, oldest first; counts what became of them.
+
+    What cannot be replayed is left out. Raises Rejected ("too_many") for more than 500.
+    """
+    if len(message_ids) > MOST:
+        raise Rejected("too_many", f"At most {MOST} messages are replayed at once; these are {len(message_ids):,}.")
+    counted: Counter[MessageStatus] = Counter()
+    ids = sorted(set(message_ids))
+    for start in range(0, len(ids), _TOGETHER):
+        rows = InboundMessage.objects.filter(pk__in=ids[start : start + _TOGETHER]).order_by("pk")
+        found = [(row, _replayed(row, page, now)) for row in rows.exclude(status=MessageStatus.PENDING)]
+        able = [(row, incoming) for row, incoming in found if incoming is not None]
+        try:
+            stored = take_in([incoming for _, incoming in able], now) if able else []
+        except UnknownDoor:
+            continue
+        for (row, incoming), became in zip(able, stored, strict=True):
+            counted[became.status] += 1
+            _record(row, incoming, became.status, actor, now)
+    return counted
+
+
+def _replayed(message: InboundMessage, page: bool | None, now: datetime) -> Incoming | None:
+    """The message as it comes in again; None where its integration cannot decide."""
+    pages = message.received_at >= now - RECORD_AFTER if page is None else page
+    try:
+        return _incoming(message, pages and not message.test, now)
+    except Rejected:
+        return None
+
+
+def _record(message: InboundMessage, incoming: Incoming, status: MessageStatus, actor: Actor, now: datetime) -> None:
+    after = {"message": str(incoming.id), "page": incoming.may_page, "status": status.value}
+    audit.record(
+        actor,
+        "replay",
+        now=now,
+        object_type="inbound_message",
+        object_id=message.pk,
+        object_name=message.subject,
+        after=after,
+    )
+
+
+def _incoming(message: InboundMessage, pages: bool, now: datetime) -> Incoming:
+    doors = registry.shared()
+    doors.refresh()
+    try:
+        door = doors.door(message.integration_id)
+    except UnknownDoor:
+        raise _cannot_decide() from None
+    if door.problem is not None:
+        raise _cannot_decide()
+    raw = bytes(message.raw)
+    return Incoming(
+        id=uuid7(),
+        integration_id=message.integration_id,
+        received_at=now,
+        raw=raw,
+        element=element_of(raw, message.content_type, lenient=door.reader.kind.lenient),
+        content_type=message.content_type,
+        headers=message.headers,
+        replay_of=message.pk,
+        may_page=pages,
+    )
+
+
+def _cannot_decide() -> Rejected:
+    detail = "Its integration cannot decide now: its configuration does not compile, or it was deleted. Save it again."
+    return Rejected("not_possible", detail)

@@ -1,0 +1,146 @@
+"""A sample's body with ids that no message had before, so that it is nobody's delivery and nobody's alert. Pure.
+
+An id may stand in the body as it is, or be put together from several of its values: then one of those is renewed.
+Every try is read again, and counts only if the message still asks for the same.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote_plus
+
+from tocsin.catalogue.kinds import Sample
+from tocsin.core.errors import Rejected
+from tocsin.inbound.config.normalizer import Reader, Reading
+from tocsin.inbound.http.test_token import Pass
+from tocsin.inbound.parsing.payload_splitting import elements_of
+
+#: HaloITSM numbers tickets in 32 bits; the ids of samples are above, so that no ticket ever has one.
+_FIRST_NUMBER = 9_000_000_000
+_NUMBERS = 1_000_000_000
+
+#: What a value has to look like to be renewed before others: a name that only this thing has.
+_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.I)
+_HEX = re.compile(r"(?=.*[0-9])[0-9a-f]{12,}", re.I)
+
+#: So many tries are made for one id.
+_TRIES = 24
+
+
+def freshened(reader: Reader, sample: Sample, test: Pass) -> tuple[str, bytes]:
+    """The first message's new id, and the sample's body with new ids and delivery ids in the place of its own.
+
+    A number stays one, a GUID and a hexadecimal id too; another becomes `TEST-…`. What cannot be read, has no id, or
+    has one that does not come from the body, is sent as it is.
+    """
+    body = sample.body
+    readings = _readings(reader, sample, body)
+    for place, before in enumerate(readings):
+        if before is not None:
+            renewal = _Renewal(reader, sample, place, test.number + place)
+            body = renewal.renewed(body, "source_id")
+            body = renewal.renewed(body, "delivery_id")
+    now = _readings(reader, sample, body) if body is not sample.body else readings
+    first = now[0] if now else None
+    return (first.source_id or "" if first is not None else ""), body
+
+
+@dataclass(frozen=True, slots=True)
+class _Renewal:
+    """Of the ids of one message of a body."""
+
+    reader: Reader
+    sample: Sample
+    place: int
+    number: int
+
+    def renewed(self, body: bytes, name: str) -> bytes:
+        """`body` with another value of the field `name`; as it was where none is found or it is new already."""
+        before = self._reading(body)
+        old = _id(before, name)
+        original = self._reading(self.sample.body)
+        if before is None or old is None or old != _id(original, name):
+            return body
+        for part in _parts(old, before.payload):
+            for fresh in self._alike(part):
+                tried = _replaced(body, part, fresh, self.sample.content_type)
+                if tried != body and self._says_the_same(before, tried, name):
+                    return tried
+        return body
+
+    def _says_the_same(self, before: Reading, body: bytes, name: str) -> bool:
+        after = self._reading(body)
+        if after is None or _id(after, name) == _id(before, name):
+            return False
+        kept = ("priority", "source_status", "event", "source_time")
+        return after.intent is before.intent and all(
+            after.mapped.values.get(one) == before.mapped.values.get(one) for one in kept
+        )
+
+    def _reading(self, body: bytes) -> Reading | None:
+        found = _readings(self.reader, self.sample, body)
+        return found[self.place] if self.place < len(found) else None
+
+    def _alike(self, text: str) -> Iterator[str]:
+        number = str(_FIRST_NUMBER + self.number % _NUMBERS)
+        if text.isdecimal():
+            yield number
+        elif _GUID.fullmatch(text):
+            # As the sender writes it: some tell a GUID from a name by nothing else.
+            yield str(uuid.UUID(int=uuid.UUID(text).int ^ self.number << 32))
+        elif _HEX.fullmatch(text):
+            yield f"{self.number:016x}".rjust(len(text), "0")[-len(text) :]
+        yield f"TEST-{self.number % 2**64:016x}"[:13]
+        yield number
+
+
+def _id(reading: Reading | None, name: str) -> str | None:
+    if reading is None:
+        return None
+    return reading.source_id if name == "source_id" else reading.delivery_id
+
+
+def _readings(reader: Reader, sample: Sample, body: bytes) -> list[Reading | None]:
+    """How each message in a body is read; none where it cannot be."""
+    try:
+        elements = elements_of(reader.kind, body, sample.content_type).elements
+    except Rejected:
+        return []
+    found = [reader.read(element) for element in elements]
+    return [one if isinstance(one, Reading) else None for one in found]
+
+
+def _parts(whole: str, payload: object) -> list[str]:
+    """What may be renewed to have another id: all of it, or values that it is put together from, likeliest first."""
+    among = {text for text in _texts(payload) if text and text != whole and _holds(whole, text)}
+    ranked = sorted(among, key=lambda text: (not (_GUID.fullmatch(text) or _HEX.fullmatch(text)), -len(text), text))
+    return [whole, *ranked][:_TRIES]
+
+
+def _texts(payload: object) -> Iterator[str]:
+    if isinstance(payload, Mapping):
+        for value in payload.values():
+            yield from _texts(value)
+    elif isinstance(payload, list | tuple):
+        for value in payload:
+            yield from _texts(value)
+    elif isinstance(payload, str):
+        yield payload.strip()
+    elif isinstance(payload, int | float) and not isinstance(payload, bool):
+        yield str(payload)
+
+
+def _holds(whole: str, text: str) -> bool:
+    return re.search(rf"(?<![0-9A-Za-z]){re.escape(text)}(?![0-9A-Za-z])", whole) is not None
+
+
+def _replaced(body: bytes, old: str, new: str, content_type: str) -> bytes:
+    """`body` with each whole `old` replaced, in capitals or not, where it is no part of a longer word or number."""
+    is_form = content_type.startswith("application/x-www-form-urlencoded")
+    # In a form a word may begin behind an escape, as in %23vpn.
+    begins = rb"(?:(?<![0-9A-Za-z])|(?<=%[0-9A-Fa-f]{2}))" if is_form else rb"(?<![0-9A-Za-z])"
+    written = (quote_plus(old) if is_form else old).encode()
+    return re.sub(begins + re.escape(written) + rb"(?![0-9A-Za-z])", new.encode(), body, flags=re.I)

@@ -1,0 +1,262 @@
+"""Mapping: which payload value becomes which field. Compiled once per configuration version.
+
+A field is given as a path, a list of alternatives (the first that has a value wins), or an object with one of
+`path`, `paths`, `template`, `literal`, and any of `only`, `nobody`, `map`, `else`, `when` (see `entries.py`).
+A name that is no field of Tocsin's is a custom field; `tags` and `custom` hold named ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.expressions.fields import (
+    CLEANERS,
+    CUSTOM_LENGTH,
+    FIELDS,
+    MAX_CUSTOM,
+    MAX_TAGS,
+    PRIORITIES,
+    TAG_LENGTH,
+    FieldKind,
+    Value,
+    line,
+    text,
+)
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.text_format import quoted
+from tocsin.inbound.mapping.extraction import Extraction
+from tocsin.inbound.mapping.value_source import NOBODY, Alternative, EntryCompiler, Found, refused
+
+type Cleaner = Callable[[object, int], Value]
+type Pick = Callable[[list[object], object, dict[str, Value]], object]
+
+#: Plans remembered, one for each way in which a sender's messages are shaped.
+_PLANS: Final = 256
+
+#: Kinds whose values must be understood: one that is not gets a note.
+_UNDERSTOOD: Final = {FieldKind.PRIORITY: "is not mapped to", FieldKind.MOMENT: "is not a time that Tocsin can read"}
+
+
+@dataclass(frozen=True, slots=True)
+class MappedField:
+    """One field and its alternatives; `pick` gives the value, NOBODY, or None."""
+
+    name: str
+    alternatives: tuple[Alternative, ...]
+    cleaner: Cleaner
+    length: int
+    pick: Pick
+
+
+class _Plan:
+    """The fields that payloads of one trail can fill. `direct` ones come from one plain path each."""
+
+    __slots__ = ("direct", "picked")
+
+    def __init__(self, direct: tuple[tuple[str, int, Cleaner, int], ...], picked: tuple[tuple[str, Pick], ...]) -> None:
+        self.direct = direct
+        self.picked = picked
+
+
+class CompiledMapping:
+    """`apply(payload)` gives what the mapping finds; `names` are the fields, tags and custom fields it may give."""
+
+    def __init__(
+        self,
+        extraction: Extraction,
+        fields: tuple[MappedField, ...],
+        tags: tuple[MappedField, ...],
+        custom: tuple[MappedField, ...],
+    ) -> None:
+        self.extraction = extraction
+        self.fields = fields
+        self.tags = tags
+        self.custom = custom
+        self.names = frozenset(field.name for group in (fields, tags, custom) for field in group)
+        self._full = _Plan((), tuple((field.name, field.pick) for field in fields))
+        self._plans: dict[tuple[int, ...], _Plan] = {}
+        self._tag_plan = tuple((field.name, field.pick) for field in tags)
+        self._custom_plan = tuple((field.name, field.pick) for field in custom)
+        self._understood = tuple(f for f in fields if FIELDS[f.name].kind in _UNDERSTOOD)
+
+    def apply(self, payload: object) -> Mapped:
+        """What the message says. Never raises, whatever the payload is."""
+        slots, trail = self.extraction.read_with_trail(payload)
+        plan = self._full if trail is None else self._plans.get(trail) or self._planned(trail, payload)
+        values: dict[str, Value] = {}
+        for name, slot, clean, length in plan.direct:
+            found = slots[slot]
+            if found is not None and (value := clean(found, length)) is not None:
+                values[name] = value
+        for name, pick in plan.picked:
+            found = pick(slots, payload, values)
+            if found is not None:
+                values[name] = None if found is NOBODY else found  # type: ignore[assignment]
+        notes: tuple[str, ...] = ()
+        for one in self._understood:
+            if one.name not in values and (note := _note(one, slots, payload, values)):
+                notes += (note,)
+        tags = _texts(self._tag_plan, slots, payload, values) if self._tag_plan else {}
+        custom = _texts(self._custom_plan, slots, payload, values) if self._custom_plan else {}
+        return Mapped(values, tags, custom, notes)
+
+    def _planned(self, trail: tuple[int, ...], payload: object) -> _Plan:
+        """The plan for a trail: without the alternatives whose path is in no payload of that trail."""
+        filled = self.extraction.filled(payload)
+        direct: list[tuple[str, int, Cleaner, int]] = []
+        picked: list[tuple[str, Pick]] = []
+        for field in self.fields:
+            left = tuple(a for a in field.alternatives if a.slot < 0 or a.slot in filled)
+            if len(left) == 1 and left[0].is_plain:
+                direct.append((field.name, left[0].slot, field.cleaner, field.length))
+            elif left:
+                picked.append((field.name, _picker(left, field.cleaner, field.length)))
+        if len(self._plans) >= _PLANS:
+            self._plans.clear()
+        plan = self._plans[trail] = _Plan(tuple(direct), tuple(picked))
+        return plan
+
+
+def _texts(
+    plan: tuple[tuple[str, Pick], ...],
+    slots: list[object],
+    payload: object,
+    values: dict[str, Value],
+) -> dict[str, str]:
+    found = {name: pick(slots, payload, values) for name, pick in plan}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _note(field: MappedField, slots: list[object], payload: object, values: dict[str, Value]) -> str | None:
+    """The sentence for a value that is there and not understood."""
+    kind = FIELDS[field.name].kind
+    for alternative in field.alternatives:
+        found = alternative.find(slots, payload, values)
+        said = None if found is None or found is NOBODY else line(found, 100)
+        if said is not None:
+            ending = f" {', '.join(PRIORITIES[:-1])} or {PRIORITIES[-1]}" if kind is FieldKind.PRIORITY else ""
+            return f"{FIELDS[field.name].label} {quoted(said)} {_UNDERSTOOD[kind]}{ending}"
+    return None
+
+
+def compile_mapping(
+    definition: object, settings: Mapping[str, object] | None = None, where: str = "mapping"
+) -> CompiledMapping:
+    """Raises Rejected("invalid_mapping" or "invalid_path" or "invalid_condition") that names the place."""
+    if not isinstance(definition, Mapping):
+        raise refused(where, "a mapping names fields and where their values come from")
+    groups = _grouped(definition, where)
+    names = frozenset(name for group in groups for name in group)
+    compiler = EntryCompiler(Extraction(), settings or {}, names & FIELDS.keys())
+    known, tags, custom = groups
+    fields = tuple(_known(compiler, name, known[name], f"{where}.{name}") for name in FIELDS if name in known)
+    mapping = CompiledMapping(
+        compiler.extraction,
+        _in_order(fields, where),
+        tuple(_free(compiler, n, d, f"{where}.tags.{n}", line, TAG_LENGTH) for n, d in tags.items()),
+        tuple(_free(compiler, n, d, f"{where}.{n}", text, CUSTOM_LENGTH) for n, d in custom.items()),
+    )
+    compiler.extraction.freeze()
+    return mapping
+
+
+type _Group = dict[str, object]
+
+
+def _grouped(definition: Mapping[object, object], where: str) -> tuple[_Group, _Group, _Group]:
+    """Known fields, tags and custom fields, each by name; null leaves one out."""
+    known: _Group = {}
+    custom: _Group = {}
+    tags: _Group = {}
+    for name, entry in definition.items():
+        if entry is None:
+            continue
+        if name in ("tags", "custom"):
+            if not isinstance(entry, Mapping):
+                raise refused(f"{where}.{name}", "names and where their values come from")
+            (tags if name == "tags" else custom).update(
+                {_checked(n, f"{where}.{name}", inside=True): d for n, d in entry.items() if d is not None}
+            )
+        elif name in FIELDS:
+            known[str(name)] = entry
+        else:
+            custom[_checked(name, where)] = entry
+    for limit, group, label in ((MAX_TAGS, tags, "tags"), (MAX_CUSTOM, custom, "custom fields")):
+        if len(group) > limit:
+            raise refused(where, f"at most {limit} {label}; these are {len(group)}")
+    if doubled := tags.keys() & custom.keys():
+        raise refused(f"{where}.{min(doubled)}", "is a tag and a custom field; names are unique")
+    return known, tags, custom
+
+
+def _checked(name: object, where: str, *, inside: bool = False) -> str:
+    if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
+        raise refused(where, f"a field's name is text of 1 to 100 characters; this is {str(name)[:40]!r}")
+    if inside and name in FIELDS:
+        raise refused(f"{where}.{name}", "is the name of a field of Tocsin's; map it beside, not inside")
+    return name
+
+
+def _known(compiler: EntryCompiler, name: str, definition: object, place: str) -> MappedField:
+    field = FIELDS[name]
+    return _field(compiler, name, definition, place, CLEANERS[field.kind], field.length)
+
+
+def _free(
+    compiler: EntryCompiler, name: str, definition: object, place: str, cleaner: Cleaner, length: int
+) -> MappedField:
+    return _field(compiler, name, definition, place, cleaner, length)
+
+
+def _field(
+    compiler: EntryCompiler, name: str, definition: object, place: str, cleaner: Cleaner, length: int
+) -> MappedField:
+    alternatives = tuple(compiler.alternatives(definition, place))
+    return MappedField(name, alternatives, cleaner, length, _picker(alternatives, cleaner, length))
+
+
+def _picker(alternatives: tuple[Alternative, ...], cleaner: Cleaner, length: int) -> Pick:
+    """The first alternative that has a value, cleaned. A plain path needs no call of its own."""
+    steps = tuple((a.slot if a.is_plain else -1, a.slot, a.find) for a in alternatives)
+
+    def pick(slots: list[object], payload: object, values: dict[str, Value]) -> object:
+        for plain, slot, find in steps:
+            found: Found
+            if plain >= 0:
+                found = slots[plain]
+                if found is None:
+                    continue
+            else:
+                if slot >= 0 and slots[slot] is None:
+                    continue
+                found = find(slots, payload, values)
+                if found is None:
+                    continue
+                if found is NOBODY:
+                    return NOBODY
+            value = cleaner(found, length)
+            if value is not None:
+                return value
+        return None
+
+    return pick
+
+
+def _in_order(fields: tuple[MappedField, ...], where: str) -> tuple[MappedField, ...]:
+    """Fields whose templates refer to others come after those. Raises Rejected where they refer in a circle."""
+    waiting = {f.name: f for f in fields}
+    ordered: list[MappedField] = []
+    while waiting:
+        ready = [f for f in waiting.values() if not (set().union(*(a.fields for a in f.alternatives)) & waiting.keys())]
+        if not ready:
+            name = next(iter(waiting))
+            raise Rejected(
+                "invalid_mapping", f"{where}.{name}: its template refers to itself in a circle", f"{where}.{name}"
+            )
+        for field in ready:
+            ordered.append(field)
+            del waiting[field.name]
+    return tuple(ordered)

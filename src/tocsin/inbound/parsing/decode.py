@@ -1,0 +1,232 @@
+"""Bytes of a request become elements: one for an object or a form, one for each entry of an array. Pure.
+
+Whatever the bytes are, the end is a value or a declared `Rejected`: never another error, never an unbounded time.
+What is read leniently is said in the element's notes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from email.message import Message
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.parsing import form_fields, lenient_json, xml_text
+from tocsin.inbound.parsing import mime_parser as mail
+from tocsin.inbound.parsing.json_text import invalid, parse, split_array
+
+MAX_ELEMENTS: Final = 1000
+MAX_DEPTH: Final = 512
+#: So many brackets are looked for one by one.
+_FEW: Final = 32
+#: Bodies over this many bytes are read in a thread, so that they do not hold up the others; XML and mails over the
+#: second.
+LARGE: Final = 256 * 1024
+_SOME: Final = 16 * 1024
+#: An array with more commas than this is counted before its elements are made.
+_MANY_COMMAS: Final = 100_000
+
+_DECODER: Final = msgspec.json.Decoder()
+_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+#: XML says by them in which encoding it is.
+_BYTE_ORDER_MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_SPACES: Final = (b" ", b"\t", b"\r", b"\n")
+#: Python also has codecs that are no charsets (hex, zip, idna); those are not what a sender means.
+_TEXT_CHARSET: Final = re.compile(r"utf-(16|32)|iso8859|cp\d|koi8|gb|big5|shift_jis|euc")
+
+#: What msgspec raises for bodies that it does not take; some of those are JSON all the same.
+_REFUSALS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Element(msgspec.Struct, frozen=True):
+    """One message: its payload (an object), its own bytes, and what a reader should know about how it was read.
+
+    The bytes of an array's element are UTF-8 JSON, whatever charset the whole body had.
+    `problem` is set, and `payload` None, where this element cannot be used while others of its array can.
+    """
+
+    payload: dict[str, object] | None
+    raw: bytes
+    notes: tuple[str, ...] = ()
+    problem: Rejected | None = None
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    elements: tuple[Element, ...]
+    is_array: bool
+
+
+def is_costly(body: bytes, content_type: str | None) -> bool:
+    """Whether a body takes so long to read that a thread should do it: a large one, or XML or a mail of some size."""
+    if len(body) > _SOME:
+        kind = (content_type or "").lower()
+        return len(body) > LARGE or "xml" in kind or mail.MEDIA_TYPE in kind or body.lstrip()[:5] == b"<?xml"
+    return False
+
+
+def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
+    """The elements of a body: JSON (whatever the content type says, if it begins like it), form fields, XML, or a mail.
+
+    `lenient` reads what HaloITSM's templates break: raw line breaks in strings, trailing commas, bad bytes.
+    Raises Rejected: `invalid_json` with line and column, `invalid_form`, `invalid_xml`, `invalid_mail`,
+    `too_deep`, `too_many` (over 1,000 elements).
+    """
+    media, charset, boundary = _media_type(content_type)
+    if media == mail.MEDIA_TYPE:
+        return Decoded((Element(mail.read(body), body),), False)
+    start = body[:1]
+    if start in _SPACES:
+        start = body.lstrip()[:1]
+    if start == b"{" and charset == "utf-8":
+        try:
+            payload = _DECODER.decode(body)
+        except _REFUSALS:
+            return _slowly(body, charset, lenient)
+        _refuse_depth(payload, body)
+        return Decoded((Element(payload, body),), False)
+    if start == b"[" and charset == "utf-8":
+        return _array(body, charset, lenient)
+    if media in form_fields.MEDIA_TYPES and start not in (b"{", b"["):
+        return Decoded((Element(form_fields.read(body, media, charset, boundary), body),), False)
+    if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and xml_text.is_xml(media, body.lstrip()[:5]):
+        return Decoded((Element(xml_text.read(body.lstrip()), body),), False)
+    return _slowly(body, charset, lenient)
+
+
+@lru_cache(maxsize=256)
+def _media_type(content_type: str | None) -> tuple[str, str, str | None]:
+    """Media type, charset (as Python names it; utf-8 where it is not given or not known), multipart boundary."""
+    if not content_type:
+        return "", "utf-8", None
+    header = Message()
+    header["content-type"] = "".join(c for c in content_type[:500] if c.isprintable() and c.isascii())
+    try:
+        charset = codecs.lookup(header.get_content_charset() or "utf-8").name
+    except LookupError:
+        charset = "utf-8"
+    return header.get_content_type(), charset if _TEXT_CHARSET.match(charset) else "utf-8", header.get_boundary()
+
+
+def _array(body: bytes, charset: str, lenient: bool) -> Decoded:
+    if body.count(b",") > _MANY_COMMAS:
+        count = len(split_array(body.decode("utf-8", "replace"), MAX_ELEMENTS + 1) or ())
+        _refuse_count(count)
+    try:
+        raws = _ARRAY.decode(body)
+    except _REFUSALS:
+        return _slowly(body, charset, lenient)
+    _refuse_count(len(raws))
+    if not raws:
+        raise invalid("The array is empty: there is no message in it", 1, 1)
+    return Decoded(tuple(_element(bytes(raw), lenient) for raw in raws), True)
+
+
+def _refuse_count(count: int) -> None:
+    if count > MAX_ELEMENTS:
+        raise Rejected("too_many", f"An array may have at most {MAX_ELEMENTS:,} elements; this one has more.")
+
+
+def _element(raw: bytes, lenient: bool) -> Element:
+    """One element of an array; what is wrong with it is its own."""
+    try:
+        try:
+            payload = _DECODER.decode(raw)
+        except _REFUSALS:
+            (element,) = _slowly(raw, "utf-8", lenient, is_element=True).elements
+            return element
+        _refuse_depth(payload, raw)
+    except Rejected as problem:
+        return Element(None, raw, problem=problem)
+    if type(payload) is not dict:
+        return Element(None, raw, problem=_not_an_object(payload, is_element=True))
+    return Element(payload, raw)
+
+
+def _slowly(body: bytes, charset: str, lenient: bool, *, is_element: bool = False) -> Decoded:
+    """The thorough way, for whatever the quick one refused."""
+    text, notes = lenient_json.to_text(body, charset, lenient)
+    if not text.strip(" \t\r\n\x00"):
+        raise invalid("The body is empty", 1, 1)
+    try:
+        payload, more = parse(text)
+    except Rejected as problem:
+        if not lenient or problem.code != "invalid_json":
+            raise
+        if not is_element and text.lstrip()[:1] == "[" and (slices := split_array(text, MAX_ELEMENTS + 1)):
+            return _slices(slices, notes, lenient)
+        payload, more = lenient_json.read(text)
+    notes += more
+    _refuse_depth(payload, body)
+    if type(payload) is list and not is_element:
+        if not payload:
+            raise invalid("The array is empty: there is no message in it", 1, 1)
+        _refuse_count(len(payload))
+        if slices := split_array(text, MAX_ELEMENTS + 1):
+            return _slices(slices, notes, lenient)
+        return Decoded(tuple(_mended(one, notes) for one in payload), True)
+    if type(payload) is not dict:
+        raise _not_an_object(payload, is_element=is_element)
+    return Decoded((Element(payload, body, notes),), False)
+
+
+def _slices(slices: list[str], notes: tuple[str, ...], lenient: bool) -> Decoded:
+    _refuse_count(len(slices))
+    elements = (_element(piece.encode("utf-8", "replace"), lenient) for piece in slices)
+    return Decoded(tuple(_noted(element, notes) for element in elements), True)
+
+
+def _noted(element: Element, notes: tuple[str, ...]) -> Element:
+    return Element(element.payload, element.raw, notes + element.notes, element.problem) if notes else element
+
+
+def _mended(payload: object, notes: tuple[str, ...]) -> Element:
+    """An element of an array whose own bytes cannot be told from the others': it is written anew."""
+    raw = msgspec.json.encode(payload)
+    if type(payload) is not dict:
+        return Element(None, raw, notes, _not_an_object(payload, is_element=True))
+    return Element(payload, raw, notes)
+
+
+_JSON_NAMES: Final = {str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
+
+
+def _not_an_object(payload: object, *, is_element: bool) -> Rejected:
+    what = _JSON_NAMES.get(type(payload), "an array")
+    if is_element:
+        return Rejected("invalid_json", f"This element of the array is {what}; each must be an object ({{…}}).")
+    return Rejected(
+        "invalid_json", f"The body is {what}, at line 1 column 1; send an object ({{…}}) or an array of them."
+    )
+
+
+def _may_be_deep(body: bytes) -> bool:
+    """Whether a body has brackets enough. Most have a few, and finding those is much quicker than counting."""
+    opened = 0
+    for bracket in (b"{", b"["):
+        at = body.find(bracket)
+        while at >= 0:
+            opened += 1
+            if opened > _FEW:
+                return body.count(b"{") + body.count(b"[") > MAX_DEPTH
+            at = body.find(bracket, at + 1)
+    return False
+
+
+def _refuse_depth(payload: object, body: bytes) -> None:
+    if not _may_be_deep(body):
+        return
+    level = [payload]
+    for _ in range(MAX_DEPTH):
+        level = [
+            below
+            for value in level
+            for below in (value.values() if type(value) is dict else value)  # type: ignore[attr-defined]
+            if type(below) is dict or type(below) is list
+        ]
+        if not level:
+            return
+    raise Rejected("too_deep", f"The body is nested more than {MAX_DEPTH} levels deep.")

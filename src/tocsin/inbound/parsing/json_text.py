@@ -1,0 +1,147 @@
+"""JSON as text, for bodies that the quick decoder refuses: exact positions of errors, and values it cannot hold.
+
+Reads all that JSON's grammar allows: numbers beyond a float or 4,300 digits stay text, lone surrogates become U+FFFD,
+of doubled keys the last counts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.expressions.text_format import quoted
+
+_MAX_DIGITS: Final = 4300  # what Python turns into an int
+_ESCAPE: Final = re.compile(
+    r"\\(?:u([dD][89aAbB][0-9a-fA-F]{2})(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|u([dD][c-fC-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+#: A string (to the end of the text where it does not end), or a mark that structures an array.
+_TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
+
+
+def invalid(problem: str, line: int, column: int) -> Rejected:
+    return Rejected("invalid_json", f"{problem}, at line {line} column {column}")
+
+
+def position(text: str, at: int) -> tuple[int, int]:
+    """Line and column (both from 1) of a character."""
+    before = text.count("\n", 0, at)
+    return before + 1, at - text.rfind("\n", 0, at)
+
+
+def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[str, ...]]:
+    """The value of a JSON text, and notes. `strict=False` takes raw control characters in strings, and NaN as null.
+
+    Raises Rejected("invalid_json") with line and column, or Rejected("too_deep").
+    """
+    doubled: list[str] = []
+
+    def pairs(found: list[tuple[str, object]]) -> dict[str, object]:
+        value = dict(found)
+        if len(value) != len(found) and not doubled:
+            seen: set[str] = set()
+            doubled.append(next(key for key, _ in found if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+        return value
+
+    mended, notes = _without_lone_surrogates(text)
+    try:
+        value = json.loads(
+            mended,
+            strict=strict,
+            object_pairs_hook=pairs,
+            parse_int=_integer,
+            parse_float=_number,
+            parse_constant=_refuse_constant if strict else _nothing,
+        )
+    except json.JSONDecodeError as error:
+        raise invalid(f"Not JSON: {_said(error.msg)}", error.lineno, error.colno) from None
+    except _ConstantError as error:
+        at = re.search(rf"(?<![\w\"]){re.escape(str(error))}", text)
+        raise invalid(f"Not JSON: {error} is not a JSON value", *position(text, at.start() if at else 0)) from None
+    except RecursionError:
+        raise Rejected("too_deep", "The body is nested too deep to be read.") from None
+    if doubled:
+        notes += (f"the key {quoted(doubled[0])} comes twice in one object; the last one counts",)
+    return value, notes
+
+
+class _ConstantError(Exception):
+    pass
+
+
+def _refuse_constant(name: str) -> object:
+    raise _ConstantError(name)
+
+
+def _nothing(name: str) -> None:
+    return None
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits
+
+
+def _number(digits: str) -> float | str:
+    number = float(digits)
+    return digits if number in (float("inf"), float("-inf")) else number
+
+
+#: Python's words, where they do not read well before "at line …".
+_WORDS: Final = {
+    "Invalid control character at": "a raw control character in a string",
+    "Unterminated string starting at": "a string that does not end",
+    "Extra data": "more text after its end",
+    "Expecting value": "expecting a value",
+    "Invalid \\escape: ": "a backslash that escapes nothing",
+}
+
+
+def _said(message: str) -> str:
+    return _WORDS.get(message, message[:1].lower() + message[1:].rstrip(" :"))
+
+
+def _without_lone_surrogates(text: str) -> tuple[str, tuple[str, ...]]:
+    """Escaped half characters become U+FFFD; the length stays, so that positions do."""
+    if "\\u" not in text:
+        return text, ()
+    found = False
+
+    def mend(match: re.Match[str]) -> str:
+        nonlocal found
+        if (match.group(1) and not match.group(2)) or match.group(3):
+            found = True
+            return "\\ufffd"
+        return match.group()
+
+    mended = _ESCAPE.sub(mend, text)
+    return mended, ("half of a character (a lone surrogate) is shown as \ufffd",) if found else ()
+
+
+def split_array(text: str, limit: int) -> list[str] | None:
+    """The texts of an array's elements, at most `limit` of them; None where the text is no whole array."""
+    start = len(text) - len(text.lstrip(" \t\r\n"))
+    if text[start : start + 1] != "[":
+        return None
+    pieces: list[str] = []
+    depth = 0
+    begin = start + 1
+    for match in _TOKEN.finditer(text, start):
+        mark = match.group()
+        if mark in ("[", "{"):
+            depth += 1
+        elif mark == "," and depth == 1:
+            pieces.append(text[begin : match.start()].strip())
+            begin = match.end()
+            if len(pieces) >= limit:
+                return pieces
+        elif mark in ("]", "}"):
+            depth -= 1
+            if depth == 0:
+                if text[match.end() :].strip(" \t\r\n\x00") or mark != "]":
+                    return None
+                if last := text[begin : match.start()].strip():  # none after a trailing comma
+                    pieces.append(last)
+                return pieces
+    return None

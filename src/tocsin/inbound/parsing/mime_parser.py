@@ -1,0 +1,292 @@
+"""A mail (RFC 5322, MIME) as an object: subject, addresses, text, headers, and its attachments as links. Pure.
+
+Bounded in time and memory: parts, nesting, lines and texts have limits, and nothing that is packed is unpacked. Says of
+mails that would go round in circles why they are ignored.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes
+from email.errors import MessageError
+from email.header import decode_header
+from email.message import Message
+from email.utils import getaddresses, parsedate_to_datetime
+from itertools import islice
+from typing import Final, NamedTuple
+
+from tocsin.core.errors import Rejected
+from tocsin.notify.text import html_sanitizer
+
+MEDIA_TYPE: Final = "message/rfc822"
+
+#: A mail over this many bytes is kept without its attachments; one over the second is refused.
+MAX_KEPT: Final = 5 * 1024 * 1024
+MAX_BYTES: Final = 25 * 1024 * 1024
+
+MAX_BOUNDARIES: Final = 20
+MAX_PARTS: Final = 200
+MAX_LINES: Final = 200_000
+MAX_TEXT: Final = 200_000
+MAX_ATTACHMENTS: Final = 50
+#: More Received lines than this are a mail that goes round in circles; real ways have five to ten.
+MAX_HOPS: Final = 25
+
+#: Tocsin's own lines above the mail: where its attachments will be.
+PLACE: Final = "X-Tocsin-Attachments"
+
+#: What Tocsin's own mails carry, in the header and in the subject.
+_OWN: Final = "x-tocsin-alert"
+_OWN_SUBJECT: Final = re.compile(r"\(Tocsin #\d+\)")
+
+#: Whom mail servers send as; a bounce may name nobody.
+_SERVERS: Final = frozenset({"", "mailer-daemon", "postmaster"})
+
+#: Headers that a mapping may want, beside those with a field of their own.
+_HEADERS: Final = (
+    "auto-submitted", "cc", "in-reply-to", "importance", "list-id", "message-id", "precedence", "priority",
+    "references", "reply-to", "return-path", "sender", "to", "x-priority", "x-mailer", "x-spam-flag",
+)  # fmt: skip
+_HEADER_LENGTH: Final = 1000
+
+#: Codecs of Python's that are no charset of a text, of which some take minutes for a long one; and ASCII, which many
+#: programs name whatever they write.
+_NO_CHARSETS: Final = frozenset({"ascii", "idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
+
+#: What Python's parser raises for bytes that are no mail as it should be; a header error of its is no ValueError.
+_FAULTS: Final = (
+    MessageError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RecursionError,
+)  # fmt: skip
+
+
+class Attachment(NamedTuple):
+    """A part that is no text of the mail: its name, media type and bytes."""
+
+    name: str
+    media: str
+    content: bytes
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """What Python's parser trips over is a mail that cannot be read, and never another error: a mail that cannot be
+    taken would come again and again, with everything behind it."""
+    try:
+        yield
+    except _FAULTS as error:
+        raise _refused(f"cannot be read ({type(error).__name__})") from None
+
+
+@_faults()
+def read(raw: bytes) -> dict[str, object]:
+    """What a mail says. Raises Rejected ("invalid_mail") for one that is none, or is beyond the limits."""
+    mail = _parsed(raw)
+    subject = _header(mail, "subject")
+    senders = _addresses(mail, "from")
+    body, attached = _contents(mail)
+    place = str(mail.get(PLACE) or "").strip()
+    found: dict[str, object] = {
+        "subject": subject or "(no subject)",
+        "from": senders[0][1] if senders else "",
+        "from_name": senders[0][0] if senders else "",
+        "to": [address for _, address in _addresses(mail, "to")],
+        "body": body,
+        "message_id": _header(mail, "message-id"),
+        "headers": {name: value for name in _HEADERS if (value := _header(mail, name))},
+    }
+    if (sent_at := _date(mail)) is not None:
+        found["date"] = sent_at
+    if attached:
+        found["attachments"] = [
+            {
+                "name": one.name,
+                "type": one.media,
+                "size": len(one.content),
+                **({"url": f"{place}{number}"} if place.startswith(("http://", "https://")) else {}),
+            }
+            for number, one in enumerate(attached)
+        ]
+    if (reason := _loop(mail, subject)) is not None:
+        found["loop"] = reason
+    return found
+
+
+@_faults()
+def attachments(raw: bytes) -> list[Attachment]:
+    """The parts that are no text of the mail, in order. Raises Rejected as `read` does."""
+    return _contents(_parsed(raw))[1]
+
+
+@_faults()
+def without_attachments(raw: bytes) -> bytes:
+    """The mail with each attachment's contents left out and said so. Raises Rejected as `read` does."""
+    mail = _parsed(raw)
+    for part in _parts(mail):
+        if not part.is_multipart() and not _is_text(part):
+            size = len(part.get_payload() or "")
+            del part["content-transfer-encoding"]
+            part.set_payload(f"Left out by Tocsin: the whole mail was too large ({size} characters of this part).")
+    return mail.as_bytes()
+
+
+def _parsed(raw: bytes) -> Message:
+    if len(raw) > MAX_BYTES:
+        raise _refused("is too large")
+    lowered = raw.lower()
+    # What nests makes every line be looked at once more for each level.
+    if lowered.count(b"boundary") > MAX_BOUNDARIES or lowered.count(b"message/") > MAX_BOUNDARIES:
+        raise _refused(f"has more than {MAX_BOUNDARIES} levels or groups of parts")
+    if len(raw) <= MAX_KEPT and raw.count(b"\n") > MAX_LINES:
+        raise _refused(f"has more than {MAX_LINES:,} lines")
+    mail = message_from_bytes(raw)
+    if not mail.keys():
+        raise _refused("has no header lines")
+    return mail
+
+
+def _refused(problem: str) -> Rejected:
+    return Rejected("invalid_mail", f"The mail {problem}.")
+
+
+def _parts(mail: Message) -> Iterator[Message]:
+    for number, part in enumerate(mail.walk()):
+        if number >= MAX_PARTS:
+            raise _refused(f"has more than {MAX_PARTS} parts")
+        yield part
+
+
+def _contents(mail: Message) -> tuple[str, list[Attachment]]:
+    """The mail's text (of HTML, what a reader sees), and everything else."""
+    plain = html = ""
+    attached: list[Attachment] = []
+    for part in _parts(mail):
+        if part.is_multipart():
+            continue
+        if _is_text(part):
+            text = _text(part)
+            if part.get_content_subtype() == "html":
+                html = html or text
+            else:
+                plain = f"{plain}\n{text}" if plain and text else plain or text
+        elif len(attached) < MAX_ATTACHMENTS:
+            attached.append(_attachment(part, len(attached)))
+    if not plain.strip() and html:
+        plain = html_sanitizer.plain(html_sanitizer.without(html, "script", "style", "title"), MAX_TEXT)
+    return plain.replace("\r\n", "\n").strip()[:MAX_TEXT], attached
+
+
+def _is_text(part: Message) -> bool:
+    return part.get_content_type() in ("text/plain", "text/html") and part.get_content_disposition() != "attachment"
+
+
+def _text(part: Message) -> str:
+    content = _bytes(part)[: 4 * MAX_TEXT]
+    try:
+        charset = part.get_content_charset()
+    except _FAULTS:
+        charset = None
+    return _characters(content, charset).replace("\x00", "\ufffd")
+
+
+def _characters(content: bytes, charset: str | None) -> str:
+    """The text of bytes in a charset. Where none is named, none that there is, or one that many name without meaning
+    it, they are UTF-8, else Latin."""
+    try:
+        name = codecs.lookup(charset or "ascii").name
+        if name not in _NO_CHARSETS:
+            return content.decode(name, "replace")
+    except _FAULTS:
+        pass
+    try:
+        # What is cut off may end within a character.
+        return codecs.getincrementaldecoder("utf-8")().decode(content)
+    except UnicodeDecodeError:
+        return content.decode("windows-1252", "replace")
+
+
+def _bytes(part: Message) -> bytes:
+    try:
+        content = part.get_payload(decode=True)
+    except _FAULTS:
+        content = None
+    return content if isinstance(content, bytes) else b""
+
+
+def _attachment(part: Message, number: int) -> Attachment:
+    try:
+        name = _decoded(part.get_filename() or "")
+    except _FAULTS:
+        name = ""
+    # Of a path only its end, and nothing that a header or a shell would take for more than a name.
+    clean = re.sub(r'[\x00-\x1f\x7f"\\/<>|:*?]+', "_", re.split(r"[\\/]", name)[-1]).strip(" .")[:150]
+    return Attachment(clean or f"attachment-{number + 1}", part.get_content_type(), _bytes(part))
+
+
+def _header(mail: Message, name: str) -> str:
+    return next((_decoded(value)[:_HEADER_LENGTH] for value in _values(mail, name)), "")
+
+
+def _values(mail: Message, name: str) -> Iterator[str]:
+    """A header's values. Bytes beyond ASCII, which RFC 5322 forbids and many programs write, are UTF-8, else Latin."""
+    for key, value in mail.raw_items():
+        if key.lower() == name:
+            yield _characters(str(value).encode("utf-8", "surrogateescape"), None)
+
+
+def _decoded(value: str) -> str:
+    """A header's text: encoded words (RFC 2047) as what they stand for, one line."""
+    try:
+        pieces = [
+            _characters(piece, charset) if isinstance(piece, bytes) else piece
+            for piece, charset in decode_header(value[: 4 * _HEADER_LENGTH])
+        ]
+        text = "".join(pieces)
+    except _FAULTS:
+        text = value
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
+def _addresses(mail: Message, name: str) -> list[tuple[str, str]]:
+    values = [one[: 10 * _HEADER_LENGTH] for one in islice(_values(mail, name), 20)]
+    try:
+        found = getaddresses(values)
+    except _FAULTS:
+        return []
+    return [(_decoded(shown)[:200], address.strip()[:320]) for shown, address in found if "@" in address][:100]
+
+
+def _date(mail: Message) -> str | None:
+    try:
+        at = parsedate_to_datetime(str(mail.get("date") or ""))
+    except _FAULTS:
+        return None
+    return at.isoformat() if at.tzinfo is not None else f"{at.isoformat()}+00:00"
+
+
+def _is_by_a_server(mail: Message) -> bool:
+    """Whether a mail that wants no answer (an empty Return-Path) is a mail server's, or a program's answer. Alone it
+    says little: there are monitors that send their alarms so."""
+    sender = next((address for _, address in _addresses(mail, "from")), "").partition("@")[0].lower()
+    return sender in _SERVERS or _header(mail, "auto-submitted").lower() not in ("", "no")
+
+
+def _loop(mail: Message, subject: str) -> str | None:
+    """Why a mail must not open an alert: an automatic answer, a bounce, our own, or one that goes round."""
+    submitted = _header(mail, "auto-submitted").lower().partition(";")[0].strip()
+    if _OWN in mail or _OWN_SUBJECT.search(subject):
+        return "it is Tocsin's own mail, or an answer to one, which never opens an alert"
+    # RFC 3834: what a monitor sends is auto-generated, and is what one waits for.
+    if submitted == "auto-replied" or mail.get("x-autoreply") or mail.get("x-autorespond"):
+        return "it is an automatic answer"
+    if _header(mail, "precedence").lower() in ("auto_reply", "junk"):
+        return "it is an automatic answer"
+    if mail.get_content_type() == "multipart/report" or (
+        _header(mail, "return-path") == "<>" and _is_by_a_server(mail)
+    ):
+        return "it says that another mail could not be delivered"
+    if len(mail.get_all("received", [])) > MAX_HOPS:
+        return f"it has gone round in circles: over {MAX_HOPS} servers"
+    return None

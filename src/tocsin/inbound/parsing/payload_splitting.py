@@ -1,0 +1,60 @@
+"""The messages in a request's body, as its integration's kind sees them: decoded, and split where one body is several.
+
+A stored message needs this no more: what is kept is one message each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from itertools import islice
+
+import msgspec
+
+from tocsin.catalogue.kinds import Kind
+from tocsin.core.errors import Rejected
+from tocsin.inbound.parsing.decode import MAX_ELEMENTS, Decoded, Element, decode
+
+log = logging.getLogger(__name__)
+
+#: The messages of one body together are at most so many bytes: what each repeats of the whole could grow without end.
+MAX_SPLIT = 16 * 1024 * 1024
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+def elements_of(kind: Kind, body: bytes, content_type: str | None, headers: Mapping[str, str] = _NO_HEADERS) -> Decoded:
+    """The elements of a body. `headers` by lower-case name. Raises Rejected as `decode` does."""
+    decoded = decode(body, content_type, lenient=kind.lenient)
+    if kind.code.messages is None:
+        return decoded
+    found: list[Element] = []
+    for element in decoded.elements:
+        found += _messages(kind, element, headers)
+        if len(found) > MAX_ELEMENTS:
+            raise Rejected("too_many", f"One request may have at most {MAX_ELEMENTS:,} messages; this one has more.")
+    return Decoded(tuple(found), decoded.is_array or len(found) > 1)
+
+
+def _messages(kind: Kind, element: Element, headers: Mapping[str, str]) -> list[Element]:
+    """The messages of one element; itself where the kind finds one only, or cannot make anything of it."""
+    if element.payload is None or kind.code.messages is None:
+        return [element]
+    try:
+        payloads = list(islice(kind.code.messages(element.payload, headers), MAX_ELEMENTS + 1))
+    except Exception as error:  # a kind's edge: whatever a sender wrote must not cost other messages
+        log.exception("The code of the kind %s cannot read a message.", kind.name)
+        detail = f"{kind.title}'s reader failed: {type(error).__name__}. It can be replayed."
+        return [Element(element.payload, element.raw, problem=Rejected("cannot_be_read", detail))]
+    if not payloads or (len(payloads) == 1 and payloads[0] is element.payload):
+        return [element]
+    found: list[Element] = []
+    size = 0
+    for payload in payloads:
+        raw = msgspec.json.encode(payload)
+        size += len(raw)
+        if size > MAX_SPLIT:
+            problem = Rejected("too_large", "The messages in this body repeat too much of it: over 16 MiB together.")
+            return [Element(element.payload, element.raw, element.notes, problem)]
+        found.append(Element(payload, raw, element.notes))
+    return found

@@ -1,0 +1,110 @@
+"""The committer: takes what the doors put in, within limits, and answers each when its batch has committed.
+
+Messages are decided in the order in which they came, by one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tocsin.core.runtime import metrics
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.processing.committer_thread import CommitterThread, NotStored, Ticket
+from tocsin.inbound.storage.messages import Stored
+
+__all__ = ["MAX_WAIT", "MAX_WAITING", "MAX_WAITING_BYTES", "Committer", "NotStored", "Ticket", "is_pending"]
+
+#: Limits of what waits: messages, bytes, and seconds of waiting. Beyond them senders are told to come again.
+MAX_WAITING = 5_000
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+MAX_WAIT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits to be decided: messages, their bytes, and for how many seconds the first of them has."""
+
+    messages: int
+    size: int
+    seconds: float
+
+
+class Committer:
+    """Takes tickets from the event loop and answers each when its transaction has committed."""
+
+    def __init__(self, registry: Registry, max_wait: float = MAX_WAIT) -> None:
+        """`max_wait` is how many seconds a message may wait, and a database may not answer."""
+        self._max_wait = max_wait
+        self._lock = threading.Lock()
+        self._thread = CommitterThread(registry, self._lock, max_wait)
+        self._stopping = False
+        #: Whether an event loop is about to wake the thread.
+        self._is_waking = False
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Finishes what waits, for `timeout` seconds at most, and takes nothing more."""
+        with self._lock:
+            self._stopping = True
+            self._thread.end()
+        self._thread.join(timeout)
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def waiting(self) -> Waiting:
+        """What waits now."""
+        with self._lock:
+            return self._standing(time.monotonic())
+
+    def put(self, ticket: Ticket) -> bool:
+        """Has a ticket decided; False when there is no room, or its turn would come too late.
+
+        A ticket with a loop is put in on that loop's thread.
+        """
+        with self._lock:
+            now = time.monotonic()
+            waiting = self._standing(now)
+            is_too_many = waiting.messages + len(ticket.incoming) > MAX_WAITING
+            is_too_much = waiting.size + ticket.size > MAX_WAITING_BYTES
+            # One is always taken, however large it is.
+            is_full = (is_too_many or is_too_much) and bool(waiting.messages or waiting.size)
+            if self._stopping or is_full or waiting.seconds > self._max_wait:
+                metrics.count_refused(len(ticket.incoming))
+                return False
+            ticket.put_at = now
+            self._thread.add(ticket)
+            self._wake_soon(ticket.loop)
+            return True
+
+    def _wake_soon(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Wakes the thread when the event loop has read whatever has arrived: that costs nobody a wait, and what came
+        at once is one batch. Woken by the first, it would pay a whole transaction for that one alone."""
+        if loop is None:
+            self._thread.wake()
+        elif not self._is_waking:
+            self._is_waking = True
+            loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        with self._lock:
+            self._is_waking = False
+            self._thread.wake()
+
+    def _standing(self, now: float) -> Waiting:
+        began = self._thread.oldest()
+        return Waiting(self._thread.count, self._thread.size, 0.0 if began is None else now - began)
+
+
+def is_pending(stored: Sequence[Stored]) -> bool:
+    """Whether any of a request's messages waits to be decided."""
+    return any(one.status is MessageStatus.PENDING for one in stored)

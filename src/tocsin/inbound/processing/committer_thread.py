@@ -1,0 +1,278 @@
+"""The committer's thread: with a connection of its own it takes what waits, has it decided in one transaction, and
+answers.
+
+Nothing waits on purpose: while a batch commits, the next one gathers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import errors
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.db.pipelined_connection import EagerConnection
+from tocsin.core.errors import Rejected
+from tocsin.core.runtime import clock, metrics
+from tocsin.core.runtime.cpu_affinity import SameProcessor
+from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.processing import batch
+from tocsin.inbound.storage import messages
+from tocsin.inbound.storage.messages import Incoming, Stored
+
+log = logging.getLogger(__name__)
+
+#: A batch has at most so many messages: advisory locks share PostgreSQL's lock table.
+MAX_BATCH = 1_000
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+
+#: From so many requests in a batch on, the thread that reads them and this one are both busy.
+MANY = 8
+
+_RETRY_AFTER = 0.2
+
+
+class NotStored(Exception):
+    """The messages are not known to be stored: the sender must send them again."""
+
+
+@dataclass(slots=True)
+class Ticket:
+    """The messages of one request, and whom to tell: `answer` is called once, on the thread of `loop` if given."""
+
+    incoming: Sequence[Incoming]
+    size: int
+    answer: Callable[[list[Stored] | Exception], None]
+    loop: asyncio.AbstractEventLoop | None = None
+    put_at: float = 0.0
+
+
+class CommitterThread:
+    """Decides and answers the tickets that are put into it, in their order."""
+
+    def __init__(self, registry: Registry, lock: threading.Lock, max_wait: float) -> None:
+        """`lock` guards what waits; `max_wait` is for how many seconds a database may not answer."""
+        self._registry = registry
+        self._max_wait = max_wait
+        self._numbers = batch.Numbers()
+        self._waiting: deque[Ticket] = deque()
+        self._ready = threading.Condition(lock)
+        self._stopping = False
+        self._connection: EagerConnection | None = None
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        #: The messages that wait, and their bytes. Read and changed under the lock, as is everything that waits.
+        self.count = 0
+        self.size = 0
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Has the thread end once nothing waits. Call it under the lock."""
+        self._stopping = True
+        self._ready.notify()
+
+    def join(self, timeout: float) -> None:
+        """Waits for the thread's end, for `timeout` seconds at most."""
+        self._thread.join(timeout)
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def add(self, ticket: Ticket) -> None:
+        """Has a ticket decided after those that wait already. Call it under the lock, and `wake` afterwards."""
+        self._waiting.append(ticket)
+        self.count += len(ticket.incoming)
+        self.size += ticket.size
+
+    def wake(self) -> None:
+        """Has the thread look at what waits. Call it under the lock."""
+        if self._waiting:
+            self._ready.notify()
+
+    def oldest(self) -> float | None:
+        """When the first of what waits was put in, by the monotonic clock. Call it under the lock."""
+        return self._waiting[0].put_at if self._waiting else None
+
+    def _run(self) -> None:
+        together = SameProcessor(threading.main_thread().native_id or 0)
+        while (tickets := self._take()) is not None:
+            if len(tickets) >= MANY:
+                together.share()
+            elif not tickets:
+                together.part()
+            try:
+                self._process(tickets)
+            except Exception as error:
+                # The edge of the loop: whatever happened, everybody who waits is told, and the next batch goes on.
+                log.exception("A batch of inbound messages failed.")
+                _tell([(ticket, NotStored(str(error))) for ticket in tickets])
+        together.part()
+        self._disconnect()
+
+    def _take(self) -> list[Ticket] | None:
+        """What waits, up to a batch's size; None at the end."""
+        with self._ready:
+            while not self._waiting and not self._stopping:
+                self._ready.wait(1.0)
+            if not self._waiting:
+                return None if self._stopping else []
+            taken = [self._waiting.popleft()]
+            count, size = len(taken[0].incoming), taken[0].size
+            while self._waiting:
+                ticket = self._waiting[0]
+                if count + len(ticket.incoming) > MAX_BATCH or size + ticket.size > MAX_BATCH_BYTES:
+                    break
+                taken.append(self._waiting.popleft())
+                count, size = count + len(ticket.incoming), size + ticket.size
+            self.count -= count
+            self.size -= size
+            return taken
+
+    def _process(self, tickets: list[Ticket]) -> None:
+        if not tickets:
+            return
+        incoming = [one for ticket in tickets for one in ticket.incoming]
+        began = time.monotonic()
+        results = self._decide(incoming)
+        metrics.count_refused(sum(isinstance(one, NotStored) for one in results))
+        statuses = (one.status for one in results if isinstance(one, Stored))
+        metrics.count_batch(statuses, time.monotonic() - began)
+        start = 0
+        answers: list[tuple[Ticket, list[Stored] | Exception]] = []
+        for ticket in tickets:
+            end = start + len(ticket.incoming)
+            found = results[start:end]
+            refused = next((one for one in found if isinstance(one, Exception)), None)
+            answers.append((ticket, refused or [one for one in found if isinstance(one, Stored)]))
+            start = end
+        _tell(answers)
+
+    def _decide(self, incoming: list[Incoming]) -> list[Stored | Exception]:
+        """What became of each message: UnknownDoor where its integration is gone, NotStored where the database does
+        not answer in time."""
+        known = self._registry.doors()
+        rest = [one for one in incoming if one.integration_id in known]
+        decided = dict(zip((one.id for one in rest), self._decide_known(rest), strict=True)) if rest else {}
+        return [decided[one.id] if one.id in decided else UnknownDoor(one.integration_id) for one in incoming]
+
+    def _decide_known(self, incoming: list[Incoming], *, again: bool = False) -> Sequence[Stored | Exception]:
+        try:
+            return self._try(incoming)
+        except UnknownDoor:
+            # The batch found a newer configuration, in which an integration is missing.
+            return self._decide(incoming)
+        except NotStored as error:
+            return [error] * len(incoming)
+        except Exception as error:
+            # The edge for one message: whatever is wrong with it must not cost the others.
+            log.exception("A batch of %s messages cannot be decided.", len(incoming))
+            self._numbers.discard()
+            if isinstance(error, psycopg.Error):
+                self._disconnect()
+            if len(incoming) > 1:
+                # Halved until the poison is alone.
+                half = len(incoming) // 2
+                return self._decide(incoming[:half]) + self._decide(incoming[half:])
+            if again:
+                return self._keep(incoming[0], error)
+            # What an earlier failure left on the connection is no fault of a message: poison fails on a new one too.
+            self._disconnect()
+            return self._decide_known(incoming, again=True)
+
+    def _keep(self, poison: Incoming, error: Exception) -> list[Stored | Exception]:
+        """Keeps a message that cannot be decided as Mapping Failed."""
+        if isinstance(poison.element, Rejected) and poison.element.code == messages.UNDECIDABLE:
+            return [NotStored(f"message {poison.id} can be neither decided nor kept: {error}")]
+        log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error)
+        return self._decide([messages.undecidable(poison, error)])
+
+    def _try(self, incoming: list[Incoming]) -> list[Stored]:
+        """One transaction, tried again while the connection or a conflict fails it, for `max_wait` seconds at most."""
+        give_up_at = time.monotonic() + self._max_wait
+        wait, is_doubtful, has_clashed = True, False, False
+        while True:
+            try:
+                connection = self._connect()
+                if is_doubtful:
+                    # A try before this one may have committed: then the answers stand already.
+                    known = messages.stored_already(connection, [one.id for one in incoming])
+                    if (found := batch.answer_from(known, incoming)) is not None:
+                        return found
+                return batch.process(connection, self._registry, self._numbers, incoming, clock.now(), wait=wait)
+            except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure) as error:
+                # Somebody else was in between: once more, and without waiting for anybody.
+                if time.monotonic() > give_up_at:
+                    raise NotStored(f"somebody else is always in between: {error}") from error
+                wait = False
+            except (errors.UniqueViolation, errors.ForeignKeyViolation):
+                if has_clashed:
+                    raise
+                # Another node was quicker with a delivery, or the database ended what a lost connection left it; or
+                # somebody was deleted in this moment whom it would have told.
+                wait, is_doubtful, has_clashed = False, True, True
+            except errors.ProgramLimitExceeded:
+                # A limit that this very batch exceeds: no later try is better.
+                raise
+            except (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction) as error:
+                if isinstance(error, errors.OutOfMemory) and len(incoming) > 1:
+                    # The table of locks is full: half as many messages need half as many.
+                    raise
+                self._disconnect()
+                # Nobody knows whether the numbers of this try were used.
+                self._numbers.discard()
+                is_doubtful = True
+                if time.monotonic() > give_up_at or self._stopping:
+                    raise NotStored(f"the database cannot be used: {error}") from error
+                time.sleep(_RETRY_AFTER)
+
+    def _connect(self) -> Connection:
+        if self._connection is not None and self._connection.is_outdated:
+            self._disconnect()
+        if self._connection is None or self._connection.closed:
+            connection = database.connect(name="tocsin committer", autocommit=True)
+            connection.execute(f"SET lock_timeout = '{messages.LOCK_TIMEOUT}'".encode())
+            # Everything here is looked up by key. A plan that was kept from when a table was empty would read it whole,
+            # and so would a hash or merge join: nested loops over an index are right at any size.
+            for way in ("seqscan", "hashjoin", "mergejoin"):
+                connection.execute(f"SET enable_{way} = off".encode())
+            # The statements are always the same: planning them anew each time took longer than running them.
+            connection.execute("SET plan_cache_mode = force_generic_plan")
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _tell(answers: Sequence[tuple[Ticket, list[Stored] | Exception]]) -> None:
+    """Gives each ticket its answer. An event loop is woken once for all of its own: a wake-up for each would have its
+    thread and this one fight for the interpreter."""
+    waiting: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, list[Stored] | Exception]]] = {}
+    for ticket, result in answers:
+        if ticket.loop is None:
+            ticket.answer(result)
+        else:
+            waiting.setdefault(ticket.loop, []).append((ticket, result))
+    for loop, mine in waiting.items():
+        loop.call_soon_threadsafe(_answer_each, mine)
+
+
+def _answer_each(answers: Sequence[tuple[Ticket, list[Stored] | Exception]]) -> None:
+    for ticket, result in answers:
+        try:
+            ticket.answer(result)
+        except Exception:  # one sender's edge: the others are answered all the same
+            log.exception("A sender cannot be answered.")

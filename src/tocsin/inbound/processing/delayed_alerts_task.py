@@ -1,0 +1,129 @@
+"""Openings that waited and are due: the loop decides their messages again, in order and under their keys' locks.
+
+Nothing is kept in memory: what is due is an indexed row, and any node may take it. What cannot be decided now stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from psycopg import errors
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.ids import lock_number
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.processing import batch
+from tocsin.inbound.storage import messages
+from tocsin.inbound.storage.messages import Incoming
+
+log = logging.getLogger(__name__)
+
+#: So many openings at most are taken in one turn, and of each the first message and so many of the newest; those in
+#: between follow them as they are.
+MOST = 100
+_MESSAGES = 200
+
+#: One that cannot be decided is tried again so much later.
+_LATER = timedelta(seconds=30)
+
+_DUE = """
+SELECT key_hash, integration_id FROM inbound_delayedopening WHERE due_at <= %s ORDER BY due_at, key_hash LIMIT %s
+"""
+
+_MESSAGES_OF = """
+SELECT m.id, m.integration_id, m.received_at, m.raw, m.content_type, m.headers, m.replay_of, m.verdict
+FROM unnest(%s::bytea[]) AS k(key_hash) CROSS JOIN LATERAL (
+    (SELECT w.id FROM inbound_inboundmessage w WHERE w.status = 'Mapped Delayed' AND w.key_hash = k.key_hash
+     ORDER BY w.id LIMIT 1)
+    UNION
+    (SELECT w.id FROM inbound_inboundmessage w WHERE w.status = 'Mapped Delayed' AND w.key_hash = k.key_hash
+     ORDER BY w.id DESC LIMIT %s)) AS w JOIN inbound_inboundmessage m ON m.id = w.id
+ORDER BY m.id
+"""
+
+#: Rows whose messages are decided, or gone: under another configuration they may have got another key.
+_CLEAR = """
+DELETE FROM inbound_delayedopening d WHERE d.key_hash = ANY(%s) AND d.due_at <= %s AND NOT EXISTS (
+    SELECT 1 FROM inbound_inboundmessage m WHERE m.status = 'Mapped Delayed' AND m.key_hash = d.key_hash)
+"""
+
+_FOLLOW = """
+UPDATE inbound_inboundmessage m SET status = 'Mapped Ignored', key_hash = NULL,
+       reason = 'one of very many that waited together: the first and the newest of them say what came of it'
+WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
+      AND NOT EXISTS (SELECT 1 FROM inbound_delayedopening d WHERE d.key_hash = m.key_hash)
+"""
+
+
+def loop(registry: Registry) -> Loop:
+    """The loop that opens what is due."""
+    return Loop(
+        "inbound delayed openings",
+        # Numbers for each turn: one that was kept for long would be older than those whose words are kept already.
+        lambda: open_due(registry, batch.Numbers(), clock.now()),
+        timedelta(seconds=1),
+        frozenset({"delayed"}),
+    )
+
+
+def open_due(registry: Registry, numbers: batch.Numbers, now: datetime) -> bool:
+    """Decides the messages of what is due. True when there may be more."""
+    with database.pool().connection() as connection:
+        found = connection.execute(_DUE, (now, MOST)).fetchall()
+        if not found:
+            return False
+        registry.refresh()
+        with messages.ready(connection):
+            _open(connection, registry, numbers, [bytes(row[0]) for row in found], now)
+    return len(found) == MOST
+
+
+def _open(connection: Connection, registry: Registry, numbers: batch.Numbers, keys: list[bytes], now: datetime) -> None:
+    """Opens these; where they fail together, each by itself, and one that fails is tried again later."""
+    try:
+        incoming = _incoming(connection, registry, keys, now)
+        if incoming:
+            batch.process(connection, registry, numbers, incoming, now, wait=False, draining=True)
+        _clear(connection, keys, now)
+    except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.UniqueViolation):
+        # Somebody else has one of them: its next turn comes in a second.
+        return
+    except Exception as error:  # one opening's edge: the others open all the same
+        if isinstance(error, UnknownDoor):
+            raise
+        if len(keys) > 1:
+            half = len(keys) // 2
+            _open(connection, registry, numbers, keys[:half], now)
+            _open(connection, registry, numbers, keys[half:], now)
+            return
+        if database.is_unavailable(error):
+            raise
+        log.exception("A delayed opening cannot be decided; it is tried again in %s.", _LATER)
+        connection.execute(
+            "UPDATE inbound_delayedopening SET due_at = %s WHERE key_hash = ANY(%s)", (now + _LATER, keys)
+        )
+
+
+def _incoming(connection: Connection, registry: Registry, keys: list[bytes], now: datetime) -> list[Incoming]:
+    from tocsin.inbound.processing.drain import incoming_of
+
+    rows = database.rows(connection, _MESSAGES_OF, (keys, _MESSAGES))
+    known = registry.doors()
+    found = (incoming_of(row, registry, now) for row in rows if row["integration_id"] in known)
+    return [messages.due(one) for one in found]
+
+
+def _clear(connection: Connection, keys: Collection[bytes], now: datetime) -> None:
+    with connection.transaction():
+        locked = connection.execute(
+            "SELECT k FROM unnest(%s::bytea[], %s::bigint[]) AS w(k, n) WHERE pg_try_advisory_xact_lock(n)",
+            (list(keys), [lock_number(key) for key in keys]),
+        ).fetchall()
+        mine = [bytes(row[0]) for row in locked]
+        connection.execute(_FOLLOW, (mine,))
+        connection.execute(_CLEAR, (mine, now))

@@ -1,0 +1,49 @@
+"""Openings that wait, and what is counted, after the database's clock was set back: both come so much earlier."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.ids import lock_number
+from tocsin.inbound.deciding.noise_state import Wait
+
+#: Waits that are counted from when they began. Support hours and maintenance windows end at real moments; and one that
+#: waits to be enough must not be over sooner.
+_COUNTED = (Wait.WAIT, Wait.EVERY, Wait.FLAPPING)
+
+#: So many keys are locked; advisory locks share PostgreSQL's lock table.
+_MOST_LOCKS = 1000
+
+_KEYS = """
+SELECT key_hash FROM inbound_delayedopening WHERE due_at > %(now)s AND wait = ANY(%(waits)s)
+UNION ALL SELECT hash FROM inbound_tally WHERE until > %(now)s OR at > %(now)s
+"""
+
+_OPENINGS = """
+UPDATE inbound_delayedopening SET due_at = due_at - %(by)s, since = CASE WHEN since > %(now)s THEN since - %(by)s
+ELSE since END WHERE due_at > %(now)s AND wait = ANY(%(waits)s)
+"""
+
+_TALLIES = """
+UPDATE inbound_tally SET until = CASE WHEN until > %(now)s THEN until - %(by)s ELSE until END,
+       at = CASE WHEN at > %(now)s THEN at - %(by)s ELSE at END,
+       times = ARRAY(SELECT CASE WHEN t > %(now)s THEN t - %(by)s ELSE t END
+                     FROM unnest(times) WITH ORDINALITY AS n(t, place) ORDER BY place)
+WHERE until > %(now)s OR at > %(now)s
+"""
+
+
+def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+    """Moves them, under their keys' locks. Returns how many openings wait less long."""
+    parameters = {"by": by, "now": now, "waits": [str(wait) for wait in _COUNTED]}
+    found = connection.execute(_KEYS, parameters).fetchall()
+    if not found:
+        return 0
+    numbers = sorted({lock_number(bytes(row[0])) for row in found})[:_MOST_LOCKS]
+    connection.execute("SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n", (numbers,))
+    moved = connection.execute(_OPENINGS, parameters).rowcount
+    connection.execute(_TALLIES, parameters)
+    database.hint(connection, "delayed")
+    return moved

@@ -1,0 +1,346 @@
+"""The dedup keys of a batch: locked, then read as they stand. Set-based, on the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+from psycopg import Cursor
+from psycopg.rows import DictRow, dict_row
+
+from tocsin.alerts import store as alert_rows
+from tocsin.alerts.commands import Acknowledged, AlertState
+from tocsin.alerts.new_alert import SOURCE_COLUMNS
+from tocsin.alerts.states import LIVE, AlertStatus, Priority
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.db.json_text import as_json, bytes_in_json
+from tocsin.core.ids import lock_number
+from tocsin.inbound.deciding.noise_state import Role, Scopes, Tally
+from tocsin.inbound.deciding.preprocessing import DeliveryKey
+from tocsin.inbound.deciding.state import KeyState, LiveAlert, Seen
+from tocsin.inbound.storage import noise_store as shaped_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a batch stands on."""
+
+    states: dict[bytes, KeyState]
+    seen: dict[DeliveryKey, Seen]
+    #: Keys that cannot be decided now: somebody holds their alert, or an undecided message is before them.
+    held: frozenset[bytes]
+    #: Keys that have a row of their own in the table of clocks.
+    clocked: frozenset[bytes]
+    config_version: int
+    #: What is counted, by scope, and alerts that several keys share, by id.
+    tallies: dict[bytes, Tally] = field(default_factory=dict)
+    lives: dict[int, LiveAlert] = field(default_factory=dict)
+
+
+#: A list of hashes travels as one string of bytes, which costs nothing to write, and is taken apart by the database.
+_HASHES = "ARRAY(SELECT substring(%(hashes)s::bytea FROM i FOR 32) FROM generate_series(1, %(length)s::int, 32) AS i)"
+
+_LIVE = database.literal(f"""
+SELECT a.id, a.key_hash, a.status, a.priority, a.opened_at, a.owner_id,
+       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name,
+       a.hold_until, a.merged_into_id, a.watch, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
+       {shaped_rows.PAGES} AS pages
+FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
+WHERE a.key_hash = ANY({_HASHES}) AND a.holds_key ORDER BY a.key_hash FOR NO KEY UPDATE OF a
+""")
+
+_ACKNOWLEDGED = """
+SELECT k.alert_id, k.user_id, k.at, coalesce(nullif(u.name, ''), u.username) AS name
+FROM alerts_acknowledgement k JOIN people_user u ON u.id = k.user_id WHERE k.alert_id = ANY(%s)
+"""
+
+_MERGED = """
+SELECT id, merged_into_id FROM alerts_alert WHERE merged_into_id = ANY(%s) AND status = 'merged'
+ORDER BY id FOR NO KEY UPDATE
+"""
+
+_LIVE_NOW = database.literal(_LIVE.rstrip() + " SKIP LOCKED")
+
+#: Locks in the order of the numbers; a row at least, which says how new the configuration is.
+_LOCK = """
+SELECT (SELECT version FROM core_configversion WHERE id = 1), n, {how}(n)
+FROM (VALUES (1)) AS once LEFT JOIN unnest(%s::bigint[]) AS n ON true
+"""
+_WAIT_FOR = database.literal(_LOCK.format(how="pg_advisory_xact_lock"))
+_TRY = database.literal(_LOCK.format(how="pg_try_advisory_xact_lock"))
+
+_CLOCKS = database.literal(f"SELECT key_hash, newest, last_alert FROM inbound_keyclock WHERE key_hash = ANY({_HASHES})")
+
+_SHAPED = database.literal(shaped_rows.STANDING.format(hashes=_HASHES))
+
+_SEEN = """
+SELECT s.integration_id, s.hash, s.message, m.alert_id
+FROM (SELECT i, substring(%(hashes)s::bytea FROM i * 32 - 31 FOR 32) AS hash, (%(ids)s::bigint[])[i] AS integration_id
+      FROM generate_series(1, %(number)s::int) AS i) AS w
+JOIN inbound_seendelivery s ON s.integration_id = w.integration_id AND s.hash = w.hash
+LEFT JOIN inbound_inboundmessage m ON m.id = s.message
+"""
+
+
+_NO_SCOPES: Mapping[bytes, Scopes] = {}
+
+
+class Asked(NamedTuple):
+    """What was asked of the database about the keys of a batch, and is not read yet."""
+
+    locked: Cursor[Any]
+    live: Cursor[DictRow]
+    clocks: Cursor[Any]
+    seen: Cursor[Any]
+    shaped: Cursor[DictRow]
+    #: The keys, and what else is locked and counted with them.
+    wanted: Sequence[bytes]
+    scopes: Mapping[bytes, Scopes]
+    counted: set[bytes]
+    wait: bool
+
+
+def ask(
+    connection: Connection,
+    hashes: Iterable[bytes],
+    deliveries: Sequence[DeliveryKey],
+    *,
+    wait: bool,
+    scopes: Mapping[bytes, Scopes] = _NO_SCOPES,
+) -> Asked:
+    """Locks the keys and asks how they stand: inside a pipeline, which is over before `standing` reads the answers.
+
+    With `wait`, whoever holds one of them is waited for, up to the connection's `lock_timeout` (LockNotAvailable);
+    without, such keys come back as `held`. `scopes` are what keys count on.
+    """
+    wanted = sorted({*hashes, *(one.parent for one in scopes.values() if one.parent is not None)})
+    counted = {scope for one in scopes.values() for scope in one.tallies}
+    numbers = _array(sorted({lock_number(one) for one in (*wanted, *counted)}))
+    packed = {"hashes": b"".join(wanted), "length": 32 * len(wanted)}
+    deliveries_packed = {
+        "hashes": b"".join([hashed for _, hashed in deliveries]),
+        "ids": _array([number for number, _ in deliveries]),
+        "number": len(deliveries),
+    }
+    return Asked(
+        locked=connection.execute(_WAIT_FOR if wait else _TRY, (numbers,), binary=True),
+        live=_dicts(connection, _LIVE if wait else _LIVE_NOW, packed),
+        clocks=connection.execute(_CLOCKS, packed, binary=True),
+        seen=connection.execute(_SEEN, deliveries_packed, binary=True),
+        shaped=_dicts(connection, _SHAPED, packed),
+        wanted=wanted,
+        scopes=scopes,
+        counted=counted,
+        wait=wait,
+    )
+
+
+def standing(connection: Connection, asked: Asked, *, now: datetime, replaying: bool = False) -> Keys:
+    """How the keys stand; scopes cost two more exchanges with the database. A drain of undecided messages is
+    `replaying`: they are not behind themselves."""
+    wait, scopes = asked.wait, asked.scopes
+    held: set[bytes] = set()
+    live_rows = asked.live.fetchall()
+    locked = asked.locked.fetchall()
+    if not wait:
+        free = {number for _, number, is_free in locked if is_free}
+        held = _not_locked(connection, free, live_rows, asked.wanted)
+        held |= {key for key, one in scopes.items() if any(lock_number(scope) not in free for scope in one.all)}
+    shaped_found = asked.shaped.fetchall()
+    if shaped_found:
+        if not replaying:
+            held |= {bytes(row["key_hash"]) for row in shaped_found if row["role"] == shaped_rows.PENDING}
+        shaped_found = [row for row in shaped_found if row["role"] != shaped_rows.PENDING]
+    clock_rows = asked.clocks.fetchall()
+    states = _states(connection, live_rows, clock_rows)
+    tallies: dict[bytes, Tally] = {}
+    lives: dict[int, LiveAlert] = {}
+    parents = {live.parent_id for state in states.values() if (live := state.live) is not None and live.parent_id}
+    if shaped_found or asked.counted or parents:
+        tallies = shaped_rows.tallies(connection, asked.counted, now) if asked.counted else {}
+        lives = _shared(connection, states, shaped_found, tallies, parents, held, scopes, wait=wait)
+    return Keys(
+        states,
+        {(row[0], bytes(row[1])): Seen(row[2], row[3]) for row in asked.seen},
+        frozenset(held),
+        frozenset(row[0] for row in clock_rows),
+        locked[0][0] or 0,
+        tallies,
+        lives,
+    )
+
+
+def _shared(
+    connection: Connection,
+    states: dict[bytes, KeyState],
+    shaped: Sequence[DictRow],
+    tallies: Mapping[bytes, Tally],
+    parents: Collection[int],
+    held: set[bytes],
+    scopes: Mapping[bytes, Scopes],
+    *,
+    wait: bool,
+) -> dict[int, LiveAlert]:
+    """Adds what waits and what joined to the keys; locks and returns the alerts that keys share, and the `parents` of
+    merged ones. A key for whose shared alert or parent somebody else holds the lock is added to `held`."""
+    joined: dict[bytes, DictRow] = {}
+    for row in shaped:
+        key = bytes(row["key_hash"])
+        if row["alert_id"] is not None:
+            joined[key] = row
+        else:
+            states[key] = replace(states.get(key, KeyState()), delayed=shaped_rows.delayed_of(row))
+    named = {tally.alert_id for tally in tallies.values() if tally.alert_id is not None}
+    named |= {row["alert_id"] for row in joined.values()}
+    named |= set(parents)
+    found = shaped_rows.lives(connection, named, wait=wait)
+    # An alert that keys share may be merged too.
+    above = {live.parent_id for _, live in found.values() if live.parent_id is not None} - found.keys()
+    found |= shaped_rows.lives(connection, above, wait=wait)
+    if not wait:
+        missing = _alive(connection, (named | above) - found.keys())
+        missing |= {number for number, (_, live) in found.items() if live.parent_id in missing}
+        held |= {key for key, row in joined.items() if row["alert_id"] in missing}
+        held |= {key for key, state in states.items() if state.live is not None and state.live.parent_id in missing}
+        held |= {
+            key
+            for key, one in scopes.items()
+            if any(scope in tallies and tallies[scope].alert_id in missing for scope in one.tallies)
+        }
+    for key, row in joined.items():
+        # A key whose alert was closed by somebody is free.
+        if (live := found.get(row["alert_id"])) is not None and (known := states.get(key, KeyState())).live is None:
+            states[key] = replace(known, live=live[1], shared=row["alert_id"], role=Role(row["role"]))
+    for number, (own, _) in found.items():
+        if (state := states.get(own)) is not None and state.live is not None and state.live.state.id == number:
+            states[own] = replace(state, shared=number)
+    return {number: live for number, (_, live) in found.items()}
+
+
+def _alive(connection: Connection, ids: set[int]) -> set[int]:
+    if not ids:
+        return set()
+    rows = connection.execute(
+        "SELECT id FROM alerts_alert WHERE id = ANY(%s) AND (holds_key OR status = ANY(%s))", (list(ids), sorted(LIVE))
+    )
+    return {row[0] for row in rows}
+
+
+def _array(numbers: Sequence[int]) -> str:
+    """A bigint[] as text: far cheaper to write than a list of parameters."""
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _dicts(connection: Connection, query: Any, parameters: Mapping[str, object]) -> Cursor[DictRow]:
+    return Cursor(connection, row_factory=dict_row).execute(query, parameters)
+
+
+def _not_locked(connection: Connection, free: set[int], live: Sequence[DictRow], wanted: Sequence[bytes]) -> set[bytes]:
+    """The keys whose own lock, or whose alert's row, somebody else holds."""
+    held = {one for one in wanted if lock_number(one) not in free}
+    mine = {bytes(row["key_hash"]) for row in live}
+    alive = connection.execute("SELECT key_hash FROM alerts_alert WHERE key_hash = ANY(%s) AND holds_key", (wanted,))
+    return held | {bytes(row[0]) for row in alive if bytes(row[0]) not in mine}
+
+
+def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[Any]) -> dict[bytes, KeyState]:
+    states = {bytes(key): KeyState(None, newest, last) for key, newest, last in clocks}
+    if not live:
+        return states
+    ids = [row["id"] for row in live]
+    # What only live alerts have is asked for in one more exchange, and not at all by messages that open new ones.
+    with connection.pipeline():
+        acknowledged = Cursor(connection, row_factory=dict_row).execute(_ACKNOWLEDGED, (ids,))
+        merged = connection.execute(_MERGED, (ids,))
+    acks: dict[int, dict[int, Acknowledged]] = {}
+    for row in acknowledged:
+        acks.setdefault(row["alert_id"], {})[row["user_id"]] = Acknowledged(row["at"], row["name"])
+    children = _children(connection, merged.fetchall())
+    for row in live:
+        own = children.get(row["id"], {})
+        state = _state(row, acks.get(row["id"], {}), tuple(own))
+        fields: dict[str, object] = {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")}
+        alert = LiveAlert(state, fields, row["merged_into_id"], own, pages=row["pages"], watch=row["watch"])
+        key = bytes(row["key_hash"])
+        states[key] = replace(states.get(key, KeyState()), live=alert, last_alert=row["id"])
+    return states
+
+
+def _state(row: Mapping[str, Any], acknowledged: Mapping[int, Acknowledged], children: tuple[int, ...]) -> AlertState:
+    return AlertState(
+        row["id"],
+        AlertStatus(row["status"]),
+        Priority(row["priority"]),
+        row["opened_at"],
+        owner_id=row["owner_id"],
+        owner_name=row["owner_name"] or "",
+        acknowledged=acknowledged,
+        hold_until=row["hold_until"],
+        merged_into=row["merged_into_id"],
+        children=children,
+    )
+
+
+def _children(connection: Connection, merged: Sequence[Any]) -> dict[int, dict[int, AlertState]]:
+    """The alerts that are merged into others, by parent. They come after their parents in the order of locks."""
+    if not merged:
+        return {}
+    states = alert_rows.load(connection, [row[0] for row in merged])
+    children: dict[int, dict[int, AlertState]] = {}
+    for number, parent in merged:
+        children.setdefault(parent, {})[number] = states[number]
+    return children
+
+
+_NEW_CLOCKS = """
+INSERT INTO inbound_keyclock (key_hash, newest, last_alert, touched_at) SELECT key_hash, newest, last_alert, %s
+FROM json_to_recordset(%s) AS n(key_hash bytea, newest timestamptz, last_alert bigint)
+"""
+
+_NEW_SEEN = """
+INSERT INTO inbound_seendelivery (integration_id, hash, message)
+SELECT * FROM json_to_recordset(%s) AS n(integration_id bigint, hash bytea, message uuid)
+"""
+
+
+def write_clocks(
+    connection: Connection, states: Mapping[bytes, KeyState], known: frozenset[bytes], now: datetime
+) -> None:
+    """Writes the newest source time and the last alert of keys.
+
+    `known` are those that were read under the same locks: the others have no row yet, and nobody else can make one.
+    """
+    new = [
+        {"key_hash": bytes_in_json(key), "newest": state.newest, "last_alert": state.last_alert}
+        for key, state in states.items()
+        if key not in known
+    ]
+    if new:
+        connection.execute(_NEW_CLOCKS, (now, as_json(new)))
+    old = [(key, state) for key, state in states.items() if key in known]
+    if old:
+        connection.execute(
+            "UPDATE inbound_keyclock k SET newest = n.newest, last_alert = n.last_alert, touched_at = %s "
+            "FROM unnest(%s::bytea[], %s::timestamptz[], %s::bigint[]) AS n(key_hash, newest, last_alert) "
+            "WHERE k.key_hash = n.key_hash",
+            (
+                now,
+                [key for key, _ in old],
+                [state.newest for _, state in old],
+                [state.last_alert for _, state in old],
+            ),
+        )
+
+
+def write_seen(connection: Connection, seen: Mapping[DeliveryKey, Seen]) -> None:
+    """Remembers deliveries that were decided. Another node that decides the same one now fails, and tries again."""
+    if seen:
+        rows = [
+            {"integration_id": integration_id, "hash": bytes_in_json(hashed), "message": one.message_id}
+            for (integration_id, hashed), one in seen.items()
+        ]
+        connection.execute(_NEW_SEEN, (as_json(rows),))

@@ -1,0 +1,246 @@
+"""Openings that wait, joined keys and tallies as rows: read under the locks of their keys, written list-wise.
+
+Works on the connection passed in, inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from tocsin.alerts import store
+from tocsin.alerts.new_alert import SOURCE_COLUMNS
+from tocsin.alerts.states import LIVE, Priority
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.db.json_text import as_json, bytes_in_json
+from tocsin.inbound.deciding.noise_state import Delayed, Join, Settled, Tally, Wait
+from tocsin.inbound.deciding.state import LiveAlert
+
+#: The undecided messages, openings that wait and joined keys among some keys: one statement, as most batches have none.
+#: What waits is locked: who lets it go without its key, such as the end of a maintenance window, comes before or after.
+STANDING = """
+SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.wait, d.since, d.due_at, d.why, d.opens, d.messages,
+       d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
+FROM (SELECT * FROM inbound_delayedopening w WHERE w.key_hash = ANY({hashes})
+      FOR NO KEY UPDATE) AS d
+UNION ALL
+SELECT j.key_hash, j.alert_id, j.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM inbound_joinedkey j WHERE j.key_hash = ANY({hashes}) AND j.over_at IS NULL
+UNION ALL
+SELECT m.key_hash, NULL, 'pending', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM inbound_inboundmessage m WHERE m.status = 'Pending' AND m.key_hash = ANY({hashes})
+"""
+
+#: The role of a key that an undecided message is of.
+PENDING = "pending"
+
+_TALLIES = """
+SELECT w.hash, t.alert_id, t.until, t.tokens, t.at, t.times,
+       (SELECT count(*) FROM inbound_delayedopening d
+        WHERE d.scope = w.hash AND NOT d.released AND (d.due_at IS NULL OR d.due_at > %(now)s)) AS waiting
+FROM unnest(%(scopes)s::bytea[]) AS w(hash) LEFT JOIN inbound_tally t ON t.hash = w.hash
+"""
+
+#: Whether the escalation of the alert `a` pages; an alert that has none counts as paging, for none can begin to.
+PAGES = """coalesce((SELECT r.mode = 'page' FROM escalation_run r WHERE r.alert_id = a.id ORDER BY r.id DESC LIMIT 1),
+                    true)"""
+
+_LIVES = database.literal(f"""
+SELECT a.id, a.key_hash, a.merged_into_id, a.watch, a.tags, a.custom,
+       {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
+       (SELECT count(*) FROM inbound_joinedkey j WHERE j.alert_id = a.id AND j.over_at IS NULL AND j.role <> 'child')
+           AS members, {PAGES} AS pages
+FROM alerts_alert a WHERE a.id = ANY(%s) AND (a.holds_key OR a.status = ANY(%s)) ORDER BY a.id FOR NO KEY UPDATE OF a
+""")
+_LIVES_NOW = database.literal(_LIVES.rstrip() + " SKIP LOCKED")
+
+
+def tallies(connection: Connection, scopes: Iterable[bytes], now: datetime) -> dict[bytes, Tally]:
+    """The tallies of some scopes, whose locks are held."""
+    found = database.rows(connection, _TALLIES, {"scopes": sorted(scopes), "now": now})
+    return {
+        bytes(row["hash"]): Tally(
+            row["alert_id"], row["until"], row["tokens"], row["at"], tuple(row["times"] or ()), row["waiting"]
+        )
+        for row in found
+    }
+
+
+def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int, tuple[bytes, LiveAlert]]:
+    """The live alerts among `ids` with their own keys and the alerts merged into them, locked. Without `wait`, those
+    that somebody holds are left out.
+
+    They come after the alerts of the batch's own keys: somebody who takes them the other way round is waited for no
+    longer than the connection's `lock_timeout`.
+    """
+    wanted = sorted(set(ids))
+    if not wanted:
+        return {}
+    found = database.rows(connection, _LIVES if wait else _LIVES_NOW, (wanted, sorted(LIVE)))
+    states = store.load(connection, [row["id"] for row in found])
+    merged = [child for state in states.values() for child in state.children]
+    if merged:
+        store.lock(connection, merged)
+    children = store.load(connection, merged) if merged else {}
+    return {
+        row["id"]: (
+            bytes(row["key_hash"] or b""),
+            LiveAlert(
+                states[row["id"]],
+                {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")},
+                row["merged_into_id"],
+                {number: children[number] for number in states[row["id"]].children},
+                row["members"],
+                row["pages"],
+                row["watch"],
+            ),
+        )
+        for row in found
+    }
+
+
+def delayed_of(row: Mapping[str, Any]) -> Delayed:
+    """The opening that waits, from its row."""
+    return Delayed(
+        Wait(row["wait"]),
+        row["since"],
+        row["due_at"],
+        row["why"],
+        tuple(row["opens"]),
+        row["messages"],
+        Priority(row["priority"]) if row["priority"] else None,
+        bytes(row["scope"]) if row["scope"] is not None else None,
+        row["released"],
+        row["window_id"],
+        row["subject"],
+        row["source_id"],
+    )
+
+
+_DELAY = """
+INSERT INTO inbound_delayedopening (key_hash, integration_id, wait, since, due_at, why, opens, messages, priority,
+       scope, released, window_id, subject, source_id)
+SELECT key_hash, integration_id, wait, since, due_at, why, opens, messages, priority, scope, released,
+       (SELECT w.id FROM inbound_maintenancewindow w WHERE w.id = n.window_id), subject, source_id
+FROM json_to_recordset(%s) AS n(key_hash bytea, integration_id bigint, wait text, since timestamptz, due_at timestamptz,
+     why text, opens timestamptz[], messages int, priority text, scope bytea, released boolean, window_id bigint,
+     subject text, source_id text)
+ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, wait = excluded.wait,
+   since = excluded.since, due_at = excluded.due_at, why = excluded.why, opens = excluded.opens,
+   messages = excluded.messages, priority = excluded.priority, scope = excluded.scope, released = excluded.released,
+   window_id = excluded.window_id, subject = excluded.subject, source_id = excluded.source_id
+"""
+
+
+def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, Delayed | None]]) -> None:
+    """Writes the openings that wait, by key with their integration; None: it waits no more."""
+    gone = [key for key, (_, delayed) in changed.items() if delayed is None]
+    if gone:
+        connection.execute("DELETE FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (gone,))
+    kept = [
+        {
+            "key_hash": bytes_in_json(key),
+            "integration_id": integration_id,
+            "wait": one.wait,
+            "since": one.since,
+            "due_at": one.due_at,
+            "why": one.why,
+            "opens": one.opens,
+            "messages": one.messages,
+            "priority": one.priority,
+            "scope": bytes_in_json(one.scope),
+            "released": one.is_released,
+            "window_id": one.window_id,
+            "subject": one.subject,
+            "source_id": one.source_id,
+        }
+        for key, (integration_id, one) in changed.items()
+        if one is not None
+    ]
+    if kept:
+        connection.execute(_DELAY, (as_json(kept),))
+
+
+def settle(connection: Connection, settled: Mapping[bytes, Settled]) -> None:
+    """Says what became of the stored messages that waited, by key."""
+    if settled:
+        changed = [
+            {"key": bytes_in_json(key), "status": one.status, "reason": one.reason, "alert_id": one.alert_id}
+            for key, one in settled.items()
+        ]
+        connection.execute(
+            "UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, "
+            "key_hash = NULL FROM json_to_recordset(%s) AS n(key bytea, status text, reason text, alert_id bigint) "
+            "WHERE m.status = 'Mapped Delayed' AND m.key_hash = n.key",
+            (as_json(changed),),
+        )
+
+
+_JOIN = """
+INSERT INTO inbound_joinedkey (key_hash, alert_id, role, subject, source_id, joined_at)
+SELECT key_hash, alert_id, role, subject, source_id, joined_at FROM json_to_recordset(%s)
+       AS n(key_hash bytea, alert_id bigint, role text, subject text, source_id text, joined_at timestamptz)
+ON CONFLICT (key_hash) DO UPDATE SET alert_id = excluded.alert_id, role = excluded.role, subject = excluded.subject,
+   source_id = excluded.source_id, joined_at = excluded.joined_at, over_at = NULL
+"""
+
+
+def write_joins(connection: Connection, joins: Mapping[bytes, Join], now: datetime) -> None:
+    """Writes which keys joined an alert, and which are over."""
+    over = [key for key, one in joins.items() if one.role is None]
+    if over:
+        connection.execute(
+            "UPDATE inbound_joinedkey SET over_at = %s WHERE key_hash = ANY(%s) AND over_at IS NULL", (now, over)
+        )
+    made = [
+        {
+            "key_hash": bytes_in_json(key),
+            "alert_id": one.alert_id,
+            "role": one.role,
+            "subject": one.subject,
+            "source_id": one.source_id,
+            "joined_at": now,
+        }
+        for key, one in joins.items()
+        if one.role is not None
+    ]
+    if made:
+        connection.execute(_JOIN, (as_json(made),))
+
+
+_TALLY = """
+INSERT INTO inbound_tally (hash, alert_id, until, tokens, at, times, touched_at)
+SELECT hash, alert_id, until, tokens, at, times, %s FROM json_to_recordset(%s)
+       AS n(hash bytea, alert_id bigint, until timestamptz, tokens float8, at timestamptz, times timestamptz[])
+ON CONFLICT (hash) DO UPDATE SET alert_id = excluded.alert_id, until = excluded.until, tokens = excluded.tokens,
+   at = excluded.at, times = excluded.times, touched_at = excluded.touched_at
+"""
+
+
+def write_tallies(connection: Connection, changed: Mapping[bytes, Tally], now: datetime) -> None:
+    """Writes tallies; what waits in them is counted where it is."""
+    if changed:
+        made = [
+            {
+                "hash": bytes_in_json(scope),
+                "alert_id": one.alert_id,
+                "until": one.until,
+                "tokens": one.tokens,
+                "at": one.at,
+                "times": one.times,
+            }
+            for scope, one in changed.items()
+        ]
+        connection.execute(_TALLY, (now, as_json(made)))
+
+
+def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> None:
+    """Has what waits in these tallies open now: each under its own key's lock, by the loop."""
+    if scopes:
+        connection.execute(
+            "UPDATE inbound_delayedopening SET due_at = %s, released = true WHERE scope = ANY(%s)",
+            (now, list(scopes)),
+        )
+        database.hint(connection, "delayed")

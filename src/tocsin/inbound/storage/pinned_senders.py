@@ -1,0 +1,65 @@
+"""The sender that an integration is pinned to, where a kind knows it by more than the URL: an Amazon SNS topic. The
+first genuine message pins it; the URL's rotation frees it; the kind's own setting takes its place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tocsin.catalogue.hooks import Payload, Sender
+from tocsin.core.db import database
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.http.ingest_service import Refusal
+
+log = logging.getLogger(__name__)
+
+_PIN = """
+INSERT INTO inbound_pinnedsender (integration_id, sender, pinned_at)
+SELECT id, %(sender)s, clock_timestamp() FROM inbound_integration WHERE id = %(integration)s
+ON CONFLICT (integration_id) DO NOTHING
+"""
+
+
+def require(door: Door, payloads: Sequence[Payload]) -> bool:
+    """Checks the sender of payloads that are proved to be genuine. True where the integration is to be pinned to it.
+
+    Raises Refusal (403, "other_sender") for a sender that the integration is not pinned to.
+    """
+    read = door.reader.kind.code.sender
+    if read is None:
+        return False
+    senders = [read(payload, door.settings) for payload in payloads]
+    pinned = "" if any(sender.expected for sender in senders) else _pinned(door.id)
+    first = senders[0].name
+    for sender in senders:
+        expected = sender.expected or pinned or first
+        if sender.name != expected:
+            _refuse(door, sender, expected)
+    return not pinned and not senders[0].expected
+
+
+def pin(door: Door, payload: Payload) -> None:
+    """Pins the integration to the payload's sender, unless it is pinned already."""
+    read = door.reader.kind.code.sender
+    if read is None:
+        return
+    with database.transaction() as connection:
+        connection.execute(_PIN, {"integration": door.id, "sender": read(payload, door.settings).name})
+
+
+def _pinned(integration_id: int) -> str:
+    with database.transaction() as connection:
+        row = database.row(
+            connection, "SELECT sender FROM inbound_pinnedsender WHERE integration_id = %s", (integration_id,)
+        )
+    return row["sender"] if row else ""
+
+
+def _refuse(door: Door, sender: Sender, expected: str) -> NoReturn:
+    log.warning("A message of %s to %s is refused: it takes those of %s only.", sender.name, door.name, expected)
+    raise Refusal(
+        403,
+        "other_sender",
+        f"This integration takes messages of {expected} only, not of {sender.name}. To change that, {sender.remedy}",
+    )

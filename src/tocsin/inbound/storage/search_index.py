@@ -1,0 +1,70 @@
+"""The loop that keeps the words of messages and alerts for searching, beside ingest and never in its way.
+
+In the order of the messages' ids, which is that of their times. What is not in it yet is searched where it is.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tocsin.alerts import search_index
+from tocsin.core.db import database
+from tocsin.core.db.trigram_index import kept
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.inbound.models import MessageText
+
+#: So many messages, and alerts, a turn. A flood is followed at leisure: sending and paging come first.
+MOST = 500
+
+EVERY = timedelta(seconds=1)
+
+#: A message that waits longer to be decided holds the others up no more: what it is about is then not searched.
+WAITS = timedelta(minutes=10)
+
+#: Among the numbers of advisory locks: one node at a time does this.
+_LOCK = 0x746F635F776F7264
+
+_FILL = f"""
+WITH next AS (
+  SELECT m.id, m.subject, m.source_id, m.alert_id, m.received_at, m.status FROM inbound_inboundmessage m
+  WHERE m.id > coalesce((SELECT message_id FROM inbound_messagetext ORDER BY message_id DESC LIMIT 1), %(first)s)
+  ORDER BY m.id LIMIT %(most)s
+), unsettled AS (
+  SELECT id FROM next WHERE received_at >= %(settled)s OR (status = 'Pending' AND received_at >= %(waits)s)
+  ORDER BY id LIMIT 1
+), done AS (
+  INSERT INTO inbound_messagetext (message_id, subject, source_id)
+  SELECT n.id, {kept("n.subject", "n.source_id")} FROM next n
+  WHERE n.id < coalesce((SELECT id FROM unsettled), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  ON CONFLICT DO NOTHING RETURNING message_id
+)
+SELECT n.alert_id FROM next n JOIN done d ON d.message_id = n.id
+"""
+
+_FIRST = UUID(int=0)
+
+
+def loop() -> Loop:
+    """The loop for a worker."""
+    return Loop("inbound search", lambda: turn(clock.now()), EVERY)
+
+
+def turn(now: datetime, *, most: int = MOST) -> bool:
+    """Keeps the words of the next alerts and messages. Never at once again: see MOST."""
+    with database.transaction() as connection:
+        won = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone()
+        if won is None or not won[0]:
+            return False
+        search_index.fill(connection, now, most)
+        found = connection.execute(
+            _FILL, {"first": _FIRST, "most": most, "settled": now - search_index.SETTLES, "waits": now - WAITS}
+        ).fetchall()
+        search_index.refresh(connection, [row[0] for row in found if row[0] is not None])
+    return False
+
+
+def newest_kept() -> UUID:
+    """The id of the newest message whose words are kept; every older one's are, too."""
+    return MessageText.objects.order_by("-pk").values_list("pk", flat=True).first() or _FIRST

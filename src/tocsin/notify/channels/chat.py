@@ -1,0 +1,39 @@
+"""The chat channel: a title, a few lines and buttons, for a person's or a group's room."""
+
+from __future__ import annotations
+
+import re
+
+from tocsin.core.errors import Rejected
+from tocsin.notify.channels import chat_addresses as services
+from tocsin.notify.channels import compact_text
+from tocsin.notify.interfaces import Message, Rendered
+
+#: A member or a room of a Slack workspace, by its id; a person or a room of Telegram, by its number.
+_OF_PROVIDERS = re.compile(r"slack:[UWCGD][A-Z0-9]{5,20}|telegram:-?[0-9]{3,20}")
+
+_FORMS = (
+    "A chat address is slack:U012AB3CD, telegram:123456789, or the address that a chat service gives for its messages."
+)
+
+
+class ChatChannel:
+    name = "chat"
+    label = "Chat"
+    quietness = 2
+    bundle_limit = 30
+    counts_rest = True
+
+    def render(self, message: Message) -> Rendered:
+        return compact_text.render(message, longest=3500, details=1000)
+
+    def address(self, text: str) -> str:
+        """A member or room of a provider, or a service's own address, which is a secret and comes back sealed."""
+        written = text.strip()
+        if "://" in written or written.startswith("sealed:"):
+            return services.checked(written)
+        scheme, colon, rest = written.partition(":")
+        normal = f"{scheme.lower()}{colon}{rest.strip().upper()}"
+        if not _OF_PROVIDERS.fullmatch(normal):
+            raise Rejected("invalid_address", _FORMS)
+        return normal

@@ -1,0 +1,40 @@
+"""The addresses of chat and push services as they are stored: sealed, since whoever has one can write there."""
+
+from __future__ import annotations
+
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.people import encrypted_addresses
+
+
+def checked(text: str) -> str:
+    """The sealed form of a service's address; one that is sealed, or hidden as it is shown, stays as it is.
+
+    Raises Rejected("invalid_address"), without repeating the address.
+    """
+    if encrypted_addresses.is_shown(text):
+        return text
+    if encrypted_addresses.is_sealed(text):
+        return _readable(text)
+    if len(text.encode()) > encrypted_addresses.LONGEST:
+        raise Rejected("invalid_address", f"The address has at most {encrypted_addresses.LONGEST} characters.")
+    # Not where a sealed address is looked at, which happens with every page: apprise is large.
+    from tocsin.notify.channels import chat_url_policy
+
+    return encrypted_addresses.seal(chat_url_policy.service(text).scheme, text)
+
+
+def own_server(address: str) -> str:
+    """The host of a sealed address, where no well-known service runs it; empty for any other. Raises Rejected."""
+    if not encrypted_addresses.is_sealed(address):
+        return ""
+    from tocsin.notify.channels import chat_url_policy
+
+    return chat_url_policy.service(encrypted_addresses.unseal(address)).own_host
+
+
+def _readable(text: str) -> str:
+    try:
+        encrypted_addresses.unseal(text)
+    except Permanent as problem:
+        raise Rejected("invalid_address", str(problem)) from None
+    return text

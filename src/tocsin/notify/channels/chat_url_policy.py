@@ -1,0 +1,169 @@
+"""Which addresses name a chat or push service that Tocsin speaks to through apprise, and which of those it refuses.
+
+An address is apprise's URL (`gotify://host/token`) or what the service itself gives (`https://hooks.slack.com/…`). Only
+reviewed services over HTTP are taken. What an address asks for is judged by apprise's own parse of it and by the plugin
+object that apprise makes of it: a second parser could read the same text differently.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tocsin.core.errors import Rejected
+from tocsin.notify.channels.reviewed_chat_services import PUBLIC_HOSTS, SCHEMAS, VENDOR_HOST
+
+if TYPE_CHECKING:
+    import apprise
+
+#: How arguments begin that name a file, or something to be fetched and sent along.
+_FILES = ("template", "keyfile", "subfile", "keystore", "attach", "include", "path", "cert", "file")
+#: The same in a plugin's tables of arguments. `attach-as` names a form's field, and `path` there is part of a URL.
+_DECLARED_FILES = ("template", "keyfile", "subfile", "keystore", "attach", "cert", "file")
+_NO_FILE = frozenset({"attach-as"})
+
+_NOT_KNOWN = "is not the address of a chat or push service that is known here; see the documentation for examples."
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that an address leads to."""
+
+    scheme: str
+    label: str
+    #: The host in the address, where anybody may run one; empty for a vendor's own service.
+    own_host: str = ""
+
+
+def service(url: str) -> Service:
+    """The service that `url` leads to. Raises Rejected("invalid_address") without repeating the URL, a secret."""
+    plugin = opened(url)
+    own = sorted(plugin.schemas(), key=lambda name: (len(name), name))
+    return Service(own[0], str(plugin.service_name).strip() or own[0], _own_host(plugin))
+
+
+def opened(url: str) -> Any:
+    """apprise's own object for `url`, ready to send. Raises Rejected as `service` does."""
+    if not url.isprintable() or " " in url:
+        raise _refused(f"This {_NOT_KNOWN}")
+    parsed = _parsed(url)
+    if parsed is None:
+        raise _refused(f"This {_NOT_KNOWN}")
+    scheme = str(parsed["schema"])
+    if scheme not in SCHEMAS:
+        raise _refused(f"{scheme}:// cannot be used here: it is not a reviewed service that needs nothing but HTTP.")
+    for name in _argument_names(parsed):
+        if name.startswith(_FILES):
+            raise _refused(f'An address with "{name[:30]}" cannot be used here: it would read files of this machine.')
+    plugin = _instance(parsed)
+    if plugin is None:
+        raise _refused(f"This {_NOT_KNOWN}")
+    if not _is_over_http(plugin):
+        raise _refused(f"{scheme}:// cannot be used here: it needs more than HTTP.")
+    if next(_file_attributes(plugin), None) is not None:
+        raise _refused("This address cannot be used here: it would read files of this machine.")
+    return plugin
+
+
+def _parsed(url: str) -> dict[str, Any] | None:
+    """The arguments that apprise reads from the URL; None where it knows no such service."""
+    # Loaded where somebody uses it: 20 MB and a second that most installations never need.
+    from apprise.plugins import url_to_dict
+
+    _asset()
+    try:
+        found: dict[str, Any] | None = url_to_dict(url, secure_logging=True)  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError):
+        # A plug-in that trips over what it was given; the address is no good either way.
+        return None
+    return found if found and found.get("schema") else None
+
+
+def _argument_names(parsed: Mapping[str, Any]) -> Iterator[str]:
+    """The names of the URL's arguments, in lower case, without the prefixes by which apprise groups them."""
+    for group, found in parsed.items():
+        if group.startswith("qsd") and isinstance(found, Mapping):
+            yield from (str(name).strip().lower() for name in found)
+
+
+def _instance(parsed: dict[str, Any]) -> Any:
+    import apprise
+
+    try:
+        return apprise.Apprise.instantiate(parsed, asset=_asset(), suppress_exceptions=True)
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError):
+        return None
+
+
+@cache
+def _asset() -> apprise.AppriseAsset:
+    import logging
+
+    import apprise
+
+    # apprise writes to its own log what servers answer; what matters comes back as an error here.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)
+    return apprise.AppriseAsset(
+        app_id="Tocsin",
+        app_desc="Tocsin",
+        app_url="",
+        # No pictures from elsewhere, no redirect, nothing on disk, and no plug-ins but its own.
+        image_url_mask="",
+        image_url_logo="",
+        image_path_mask="",
+        http_redirects=False,
+        storage_mode="memory",
+        secure_logging=True,
+    )
+
+
+def _is_over_http(plugin: Any) -> bool:
+    """Whether every request it makes is the `requests` library's, which `carriage` takes over."""
+    import requests
+
+    modules = [sys.modules[kind.__module__] for kind in type(plugin).__mro__ if kind.__module__ in sys.modules]
+    return any(getattr(module, "requests", None) is requests for module in modules)
+
+
+def _file_attributes(plugin: Any) -> Iterator[str]:
+    """The attributes of a plugin object that hold a file: one that its tables declare so, or an attachment."""
+    from apprise import AppriseAttachment, AppriseConfig
+    from apprise.attachment.base import AttachBase
+
+    declared = {**plugin.template_tokens, **plugin.template_args, **plugin.template_kwargs}
+    for name, about in declared.items():
+        if name.startswith(_DECLARED_FILES) and name not in _NO_FILE:
+            for attribute in (name, str(about.get("map_to") or name)):
+                if getattr(plugin, attribute, None):
+                    yield attribute
+    for attribute, value in vars(plugin).items():
+        many = value if isinstance(value, list | tuple | set) else [value]
+        if any(isinstance(one, AttachBase | AppriseConfig) for one in many):
+            yield attribute
+        if any(isinstance(one, AppriseAttachment) and len(one) for one in many):
+            yield attribute
+
+
+def _own_host(plugin: Any) -> str:
+    """The host that the address names, unless a public service runs it."""
+    tokens = plugin.template_tokens
+    if not plugin.schemas().isdisjoint(VENDOR_HOST) or str(getattr(plugin, "mode", "")) == "cloud":
+        return ""
+    if "organization" in tokens and hasattr(plugin, "hostname"):
+        host = f"{plugin.organization}.{plugin.hostname}"
+    elif "endpoint" in tokens:
+        host = str(plugin.endpoint)
+    elif "host" in tokens:
+        host = str(plugin.host or "")
+    else:
+        return ""
+    host = host.lower().rstrip(".")
+    is_public = any(host == public or host.endswith(f".{public}") for public in PUBLIC_HOSTS)
+    return "" if is_public else host
+
+
+def _refused(sentence: str) -> Rejected:
+    return Rejected("invalid_address", sentence)

@@ -1,0 +1,259 @@
+"""The e-mail channel: subject, plain and HTML part, and the headers that thread, mark and quieten a mail."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+from zoneinfo import ZoneInfo
+
+from django.template import Context, Engine, Template
+from django.utils.safestring import SafeString, mark_safe
+
+from tocsin.alerts.states import Priority
+from tocsin.core.errors import Rejected
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.notify.interfaces import AlertText, Button, Message, Rendered
+from tocsin.notify.states import Purpose
+from tocsin.notify.text import formatting, html_sanitizer, message_ids
+from tocsin.notify.text.phrases import say, say_date, spoken
+
+_COLOURS = {
+    Priority.CRITICAL: "#b81414",
+    Priority.HIGH: "#b35900",
+    Priority.MEDIUM: "#066fd1",
+    Priority.LOW: "#667382",
+}
+
+#: RFC 5321, 4.1.2, without quoted local parts and without address literals, which no mailbox of a person has.
+_ADDRESS = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
+
+
+class EmailChannel:
+    name = "email"
+    label = "E-mail"
+    quietness = 0
+    bundle_limit = 300
+    counts_rest = False
+
+    def render(self, message: Message) -> Rendered:
+        subject = without_unstorable(formatting.subject(message))
+        first = message.alerts[0] if message.alerts else None
+        return Rendered(
+            subject=subject,
+            text=_plain(message),
+            html=_html(message, subject),
+            headers=headers(message),
+            buttons=tuple(Button(_button(message), alert.link) for alert in message.alerts if alert.link),
+            link=first.link if first else message.home,
+            priority=first.priority if first else None,
+        )
+
+    def address(self, text: str) -> str:
+        written = text.strip()
+        local, at, domain = written.rpartition("@")
+        if at and not domain.isascii():
+            try:
+                written = f"{local}@{domain.encode('idna').decode()}"
+            except UnicodeError:
+                written = ""
+        if len(written) > 254 or len(local) > 64 or not _ADDRESS.fullmatch(written):
+            raise Rejected(
+                "invalid_address", f'"{text[:100]}" is not an e-mail address; write one like ann@example.org.'
+            )
+        return written
+
+
+def headers(message: Message) -> dict[str, str]:
+    """The headers that do not depend on the provider.
+
+    All mails about an alert answer one message that was never sent, so that every mail program makes them one thread
+    (RFC 5322, 3.6.4). The id carries the signed reference by which an answer finds its person and alert.
+    `Auto-Submitted` (RFC 3834) and Exchange's own header keep automatic answers away.
+    """
+    host = urlsplit(message.home).hostname or "localhost"
+    link = message.alerts[0].link if message.alerts else ""
+    found = {
+        "Message-ID": message_ids.message_id(message.notification_id, link, len(message.alerts), host),
+        "Auto-Submitted": "auto-generated",
+        "X-Auto-Response-Suppress": "All",
+        "X-Tocsin-Purpose": str(message.purpose),
+    }
+    if message.alerts:
+        root = f"<alert-{message.alerts[0].id}@{host}>"
+        found |= {"In-Reply-To": root, "References": root}
+        found["X-Tocsin-Alert"] = ", ".join(str(alert.id) for alert in message.alerts)
+    if message.purpose is Purpose.PAGE and message.alerts[0].priority in (Priority.CRITICAL, Priority.HIGH):
+        found |= {"Importance": "high", "X-Priority": "1"}
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A sentence of the HTML part; with a `url` all of it is a link."""
+
+    text: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    label: str
+    text: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One alert in the HTML part."""
+
+    priority: str
+    colour: str
+    is_test: bool
+    is_vip: bool
+    headline: str
+    facts: list[_Fact]
+    link: str
+    button: str
+    details: SafeString
+
+
+def _plain(message: Message) -> str:
+    parts = ["\n".join(_lead(message))]
+    parts += [_plain_alert(message, alert) for alert in message.alerts]
+    parts.append("\n".join(_foot(message)))
+    return "\n\n".join(part for part in parts if part.strip()) + "\n"
+
+
+def _plain_alert(message: Message, alert: AlertText) -> str:
+    lines = [formatting.named(alert, language=message.language)]
+    lines += [
+        f"{fact.label}: {fact.text}{f' {fact.url}' if _is_web(fact.url) else ''}" for fact in _facts(message, alert)
+    ]
+    if alert.link:
+        lines += ["", f"{_button(message)}: {alert.link}"]
+    if details := _details(message, alert):
+        lines += ["", html_sanitizer.plain(details)]
+    return "\n".join(lines)
+
+
+def _html(message: Message, subject: str) -> str:
+    blocks = [
+        _Block(
+            priority=say(message.language, formatting.priority(alert)),
+            colour=_COLOURS[alert.priority],
+            is_test=alert.is_test,
+            is_vip=alert.is_vip,
+            headline=f"#{alert.id} {formatting.headline(alert)}"
+            if len(message.alerts) > 1
+            else formatting.headline(alert),
+            facts=_facts(message, alert),
+            link=alert.link,
+            button=_button(message),
+            # Cleaned by `safe_html`: the one place where a text is not escaped.
+            details=mark_safe(html_sanitizer.safe_html(_details(message, alert))),  # noqa: S308
+        )
+        for alert in message.alerts
+    ]
+    context = {
+        "subject": subject,
+        "language": spoken(message.language),
+        "lead": [_line(message, line) for line in _lead(message)],
+        "alerts": blocks,
+        "foot": _foot(message),
+    }
+    return _template().render(Context(context))
+
+
+def _line(message: Message, line: str) -> _Line:
+    """What a mail says first; the rest of its alerts, and an address on a line of its own, are links."""
+    if message.more and line == formatting.and_more(message) and _is_web(message.home):
+        return _Line(formatting.how_many_more(message), message.home)
+    return _Line(line, line if _is_web(line) and " " not in line else "")
+
+
+@cache
+def _template() -> Template:
+    return Engine(dirs=[str(Path(__file__).parent)]).get_template("mail.html")
+
+
+def _lead(message: Message) -> list[str]:
+    """What a mail says before it shows alerts."""
+    match message.purpose:
+        case Purpose.PAGE if len(message.alerts) > 1:
+            count = len(message.alerts) + message.more
+            lead = say(message.language, "{count} alerts need an answer.", count=count)
+            return [lead, *([formatting.and_more(message)] if message.more else [])]
+        case Purpose.PAGE:
+            return []
+        case Purpose.NOTICE | Purpose.TEST:
+            return [line for line in formatting.notice(message).splitlines() if line.strip()]
+        case Purpose.ALL_CLEAR | Purpose.STILL_ON_IT:
+            return formatting.sentences(message)
+
+
+def _foot(message: Message) -> list[str]:
+    lines = [formatting.one_line(message.reason)] if message.reason else []
+    # Whatever asks for an answer has links of its person's own; the others lead to the page behind the sign-in.
+    asks = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT)
+    if asks and any(alert.link for alert in message.alerts):
+        links = "The links are for you alone and are valid for seven days. Opening one changes nothing."
+        lines.append(say(message.language, links))
+    if asks and message.can_reply:
+        one = "Or answer this mail: ack, take, close or escalate alone on the first line."
+        many = (
+            "Or answer this mail: ack, take, close or escalate and the number (ack {number}) alone on the first line."
+        )
+        how = say(message.language, many if len(message.alerts) > 1 else one, number=message.alerts[0].id)
+        lines.append(f"{how} {say(message.language, 'Anything else you write is noted on the alert.')}")
+    return lines
+
+
+def _button(message: Message) -> str:
+    if message.purpose is Purpose.PAGE and message.recipient:
+        return say(message.language, "Acknowledge, take or close")
+    asks = message.purpose is Purpose.STILL_ON_IT
+    return say(message.language, "Acknowledge again, take or close" if asks else "Open the alert")
+
+
+def _details(message: Message, alert: AlertText) -> str:
+    return alert.long_text if message.purpose is Purpose.PAGE and len(message.alerts) == 1 else ""
+
+
+def _facts(message: Message, alert: AlertText) -> list[_Fact]:
+    line = formatting.one_line
+    ticket = formatting.mark(alert)
+    phone = line(alert.requester_phone, 50)
+    number = re.sub(r"[^0-9+]", "", phone)
+    facts = [
+        _Fact("Summary", line(alert.short_text, 500) if alert.short_text != alert.subject else ""),
+        _Fact("Ticket", ticket, line(alert.source_url) if _is_web(alert.source_url) else ""),
+        _Fact("Client", line(alert.client, 200)),
+        _Fact("Site", line(alert.site, 200)),
+        _Fact("Team", line(alert.team, 200)),
+        _Fact("Requester", line(alert.requester, 200)),
+        _Fact("Phone", phone, f"tel:{quote(number)}" if number else ""),
+        _Fact("Opened", _moment(alert.opened_at, message.time_zone, message.language)),
+        _Fact("Messages", str(alert.count) if alert.count > 1 else ""),
+    ]
+    return [replace(fact, label=say(message.language, fact.label)) for fact in facts if fact.text]
+
+
+def _moment(at: datetime | None, zone: str, language: str) -> str:
+    if at is None:
+        return ""
+    try:
+        local = at.astimezone(ZoneInfo(zone))
+    except (KeyError, ValueError, OSError):
+        local = at
+    return say_date(language, local)
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))

@@ -1,0 +1,51 @@
+"""The ntfy channel: a push to a topic of an ntfy server, so that a phone rings with no account anywhere."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.net import egress
+from tocsin.notify.channels import compact_text
+from tocsin.notify.interfaces import Message, Rendered
+
+#: The server's own rule for topics.
+TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}")
+
+
+class NtfyChannel:
+    name = "ntfy"
+    label = "ntfy"
+    quietness = 1
+    bundle_limit = 20
+    counts_rest = True
+
+    def render(self, message: Message) -> Rendered:
+        return compact_text.render(message, longest=1000, details=400)
+
+    def address(self, text: str) -> str:
+        """A topic, or the whole address of one on a server of the person's own."""
+        written = text.strip().rstrip("/")
+        if not TOPIC.fullmatch(written):
+            split(written)
+        return written
+
+
+def split(address: str) -> tuple[str, str]:
+    """The server and the topic of a whole address; the server is empty for a topic alone.
+
+    Raises Rejected("invalid_address").
+    """
+    if TOPIC.fullmatch(address):
+        return "", address
+    problem = f'"{address[:100]}" is not a topic: use letters, digits, - and _, or its whole address.'
+    try:
+        egress.check_url(address)
+    except Permanent as error:
+        raise Rejected("invalid_address", problem if "://" not in address else str(error)) from None
+    parts = urlsplit(address)
+    path, _, topic = parts.path.rstrip("/").rpartition("/")
+    if not TOPIC.fullmatch(topic) or parts.query or parts.fragment:
+        raise Rejected("invalid_address", problem)
+    return f"{parts.scheme}://{parts.netloc}{path}", topic

@@ -1,0 +1,28 @@
+"""The SMS channel: one text of a few segments, in the words that product texts and replies share."""
+
+from __future__ import annotations
+
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.notify.channels.phone_numbers import phone_number
+from tocsin.notify.interfaces import Message, Rendered
+from tocsin.notify.text import sms
+
+
+class SmsChannel:
+    name = "sms"
+    label = "SMS"
+    quietness = 3
+    bundle_limit = 10
+    counts_rest = True
+
+    def render(self, message: Message) -> Rendered:
+        first = message.alerts[0] if message.alerts else None
+        return Rendered(
+            subject="",
+            text=without_unstorable(sms.text_message(message)),
+            link=first.link if first else "",
+            priority=first.priority if first else None,
+        )
+
+    def address(self, text: str) -> str:
+        return phone_number(text)

@@ -1,0 +1,39 @@
+"""The voice channel: what a call says, and the keys it then listens for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.notify.channels.phone_numbers import phone_number
+from tocsin.notify.interfaces import CallScript, Message, Rendered
+from tocsin.notify.text import voice
+
+
+class VoiceChannel:
+    name = "voice"
+    label = "Phone call"
+    quietness = 4
+    bundle_limit = 5
+    counts_rest = True
+
+    def render(self, message: Message) -> Rendered:
+        first = message.alerts[0] if message.alerts else None
+        return Rendered(
+            subject="",
+            text=without_unstorable(voice.spoken(message)),
+            script=_storable(voice.script(message)),
+            priority=first.priority if first else None,
+        )
+
+    def address(self, text: str) -> str:
+        return phone_number(text)
+
+
+def _storable(script: CallScript) -> CallScript:
+    return replace(
+        script,
+        greeting=without_unstorable(script.greeting),
+        said=without_unstorable(script.said),
+        menu=without_unstorable(script.menu),
+    )

@@ -1,0 +1,368 @@
+"""The outbox in SQL: what is due, what is known of it, and marking rows as waiting, cancelled or being sent.
+
+Every function works inside the transaction of the connection it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.notify.dispatch import fallback
+from tocsin.notify.pause import CurrentPause
+from tocsin.notify.registry import address_problem
+from tocsin.notify.rules.bundling import WINDOW, Key, Room, has_waited, most_together
+from tocsin.notify.rules.bundling import key as key_of
+from tocsin.notify.rules.notification_rules import quiet_hours
+from tocsin.notify.rules.pre_send_check import (
+    NOT_AGAIN,
+    AlertFacts,
+    Cancel,
+    Due,
+    Fail,
+    Send,
+    Wait,
+    needs_another_way,
+    verdict,
+)
+from tocsin.notify.states import Purpose
+
+#: By the database's clock. Renewed while sending; when it runs out, another worker takes the row.
+LEASE_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """What cannot be given out now: providers by name, and channels whose first provider is among them."""
+
+    names: list[str]
+    channels: list[str]
+
+
+# First every integration that has something queued (a loose index scan), of those the ones with something due, then of
+# each its share, first pages first; a row that another node holds is passed over. All of it walks the one partial index
+# `notify_delivery_outbox`. Without an integration is a lane of its own, and NULL has its own arm, because an index is
+# used for `=` and for `IS NULL`, and for no test that means both.
+_PICK = """
+WITH RECURSIVE lanes(integration_id) AS (
+  (SELECT integration_id FROM notify_delivery WHERE status = 'queued' ORDER BY integration_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT d.integration_id FROM notify_delivery d
+          WHERE d.status = 'queued' AND d.integration_id > l.integration_id ORDER BY d.integration_id LIMIT 1)
+  FROM lanes l WHERE l.integration_id IS NOT NULL
+), due AS (
+  SELECT l.integration_id, f.is_first FROM lanes l CROSS JOIN (VALUES (true), (false)) AS f(is_first)
+  CROSS JOIN LATERAL (
+    (SELECT FROM notify_delivery d WHERE d.status = 'queued' AND d.integration_id = l.integration_id
+     AND d.is_first = f.is_first AND d.due_at <= %(now)s {rest} LIMIT 1)
+    UNION ALL
+    (SELECT FROM notify_delivery d WHERE d.status = 'queued' AND l.integration_id IS NULL AND d.integration_id IS NULL
+     AND d.is_first = f.is_first AND d.due_at <= %(now)s {rest} LIMIT 1)
+  ) AS found
+), share AS (
+  SELECT ceil(%(free)s::numeric / greatest(1, count(*)))::int AS most
+  FROM (SELECT DISTINCT coalesce(integration_id, 0) FROM due) AS different
+), picked AS (
+  SELECT p.id, s.is_first, p.due_at, h.most,
+         row_number() OVER (PARTITION BY s.integration_id ORDER BY s.is_first DESC, p.due_at) AS place
+  FROM share h CROSS JOIN due s CROSS JOIN LATERAL (
+    SELECT * FROM (
+      SELECT d.id, d.due_at FROM notify_delivery d
+      WHERE d.status = 'queued' AND d.integration_id = s.integration_id AND d.is_first = s.is_first
+        AND d.due_at <= %(now)s {rest} ORDER BY d.due_at LIMIT h.most FOR NO KEY UPDATE SKIP LOCKED) a
+    UNION ALL
+    SELECT * FROM (
+      SELECT d.id, d.due_at FROM notify_delivery d
+      WHERE d.status = 'queued' AND s.integration_id IS NULL AND d.integration_id IS NULL AND d.is_first = s.is_first
+        AND d.due_at <= %(now)s {rest} ORDER BY d.due_at LIMIT h.most FOR NO KEY UPDATE SKIP LOCKED) b
+  ) p
+)
+SELECT id FROM picked WHERE place <= most ORDER BY is_first DESC, due_at LIMIT %(free)s
+"""
+
+_NOT_FULL = (
+    "AND NOT (d.provider_name = '' AND d.channel = ANY(%(channels)s::text[])) "
+    "AND NOT d.provider_name = ANY(%(names)s::text[])"
+)
+_NOT_PAUSED = "AND d.purpose <> 'page'"
+
+
+def pick(connection: Connection, full: Full, free: int, now: datetime, *, is_paused: bool) -> list[UUID]:
+    """The ids of what is due, locked until the transaction ends: at most `free`, fairly across integrations."""
+    if free <= 0:
+        return []
+    rest = " ".join(part for part in (_NOT_FULL if full.names else "", _NOT_PAUSED if is_paused else "") if part)
+    query = database.literal(_PICK.replace("{rest}", rest))
+    parameters = {"now": now, "free": free, "names": full.names, "channels": full.channels}
+    return [row[0] for row in connection.execute(query, parameters).fetchall()]
+
+
+_COMPANIONS = """
+SELECT d.id FROM unnest(%(recipients)s::bigint[], %(channels)s::text[], %(addresses)s::text[], %(purposes)s::text[],
+                        %(limits)s::int[]) AS k(recipient, channel, address, purpose, most)
+CROSS JOIN LATERAL (
+  SELECT d.id FROM notify_delivery d
+  WHERE d.status = 'queued' AND d.address = k.address AND d.channel = k.channel AND d.purpose = k.purpose
+    AND coalesce(d.user_id, 0) = k.recipient AND d.due_at <= %(now)s AND d.id <> ALL(%(known)s::uuid[])
+  ORDER BY d.due_at LIMIT k.most FOR NO KEY UPDATE SKIP LOCKED
+) d
+"""
+
+
+def companions(connection: Connection, ready: Sequence[Due], now: datetime, room: Callable[[str], Room]) -> list[Due]:
+    """What is due for the same people at the same addresses as what has waited for company."""
+    limits: dict[Key, int] = {}
+    for due in ready:
+        if has_waited(due) and (key := key_of(due)) is not None:
+            limits[key] = max(limits.get(key, 0), most_together(due, room))
+    keys = sorted(limits)
+    if not keys:
+        return []
+    found = connection.execute(
+        _COMPANIONS,
+        {
+            "recipients": [key.recipient for key in keys],
+            "channels": [key.channel for key in keys],
+            "addresses": [key.address for key in keys],
+            "purposes": [key.purpose for key in keys],
+            "limits": [limits[key] for key in keys],
+            "known": [due.id for due in ready],
+            "now": now,
+        },
+    ).fetchall()
+    return checked(connection, [row[0] for row in found], now)
+
+
+_GATE = """
+INSERT INTO notify_lastsent (recipient, channel, address, purpose, left_at)
+SELECT k.recipient, k.channel, k.address, k.purpose, %(now)s
+FROM unnest(%(recipients)s::bigint[], %(channels)s::text[], %(addresses)s::text[], %(purposes)s::text[])
+     AS k(recipient, channel, address, purpose)
+ON CONFLICT (recipient, channel, address, purpose) DO UPDATE SET left_at = excluded.left_at
+WHERE notify_lastsent.left_at <= excluded.left_at - make_interval(secs => %(window)s)
+RETURNING recipient, channel, address, purpose
+"""
+
+
+def through_the_gate(connection: Connection, firsts: Iterable[Key], others: Iterable[Key], now: datetime) -> set[Key]:
+    """Notes that something leaves for these keys now. Returns those of `firsts` for which nothing has left within the
+    window: another node may have sent a first message in this very moment.
+    """
+    _gate(connection, others, now, 0.0)
+    return _gate(connection, firsts, now, WINDOW.total_seconds())
+
+
+def _gate(connection: Connection, keys: Iterable[Key], now: datetime, window: float) -> set[Key]:
+    # In one order everywhere, so that two nodes never wait for each other.
+    wanted = sorted(keys)
+    if not wanted:
+        return set()
+    found = connection.execute(
+        _GATE,
+        {
+            "recipients": [key.recipient for key in wanted],
+            "channels": [key.channel for key in wanted],
+            "addresses": [key.address for key in wanted],
+            "purposes": [key.purpose for key in wanted],
+            "now": now,
+            "window": window,
+        },
+    ).fetchall()
+    return {Key(*row) for row in found}
+
+
+_OWN = "a.id = d.alert_id"
+
+#: The alert that people look at: of a merged one, the one that it is merged into.
+_MEANT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id ELSE m.id END
+                   FROM alerts_alert m WHERE m.id = d.alert_id)"""
+
+_FACTS = """
+SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
+       d.provider_name, d.is_first, d.reason AS waited, n.label, n.reason AS why, n.data,
+       d.unknown_at IS NOT NULL AS may_have_left, d.late_since, d.is_exhausted, d.own_failures,
+       CASE WHEN n.data ? 'held_from' THEN u.contact_rules END AS quiet,
+       coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
+       coalesce(u.language, '') AS language,
+       coalesce((SELECT m.address FROM people_contactmethod m WHERE m.user_id = d.user_id AND m.channel = d.channel
+           AND m.is_enabled AND NOT m.awaits_code AND (m.address = d.address OR lower(m.label) = lower(n.label))
+           ORDER BY m.address = d.address DESC, m.position LIMIT 1),
+           (SELECT c.address FROM people_groupcontact c WHERE d.user_id IS NULL AND c.channel = d.channel
+           AND (c.address = d.address OR c.id = n.group_contact_id) ORDER BY c.address = d.address DESC LIMIT 1),
+           '') AS address_now,
+       EXISTS (SELECT FROM notify_optout o WHERE o.channel = d.channel AND o.address = d.address) AS has_opted_out,
+       coalesce(u.is_active, true) AS is_active,
+       EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = d.alert_id AND k.user_id = d.user_id)
+           AS has_acknowledged,
+       (SELECT l.left_at FROM notify_lastsent l WHERE l.recipient = coalesce(d.user_id, 0) AND l.channel = d.channel
+           AND l.address = d.address AND l.purpose = d.purpose) AS left_at,
+       CASE WHEN d.purpose = 'page' THEN coalesce((u.contact_rules ->> 'most_per_hour')::int, 0) ELSE 0 END
+           AS most_per_hour,
+       -- Only for whoever wants a limit: by the index on a notification's user.
+       CASE WHEN d.purpose = 'page' AND u.contact_rules ? 'most_per_hour' THEN ARRAY(
+           SELECT DISTINCT s.sent_at FROM notify_notification m JOIN notify_delivery s ON s.notification_id = m.id
+           WHERE m.user_id = d.user_id AND s.purpose = 'page' AND s.channel = d.channel AND s.address = d.address
+             AND s.sent_at IS NOT NULL AND m.created_at > d.due_at - interval '2 days'
+           ORDER BY s.sent_at DESC LIMIT (u.contact_rules ->> 'most_per_hour')::int)
+       ELSE ARRAY[]::timestamptz[] END AS left_before,
+       d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
+           AND p.user_id = d.user_id AND p.purpose = 'page'
+           AND (p.status IN ('sent', 'delivered') OR p.unknown_at IS NOT NULL)) AS has_been_paged,
+       d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
+           AND p.user_id = d.user_id AND p.purpose = 'page' AND p.status = 'sending') AS is_being_paged,
+       a.id AS a_id, a.status AS a_status, a.priority AS a_priority, a.subject AS a_subject,
+       a.short_text AS a_short_text, a.long_text AS a_long_text, a.client AS a_client, a.site AS a_site,
+       a.team AS a_team, a.source AS a_source, a.source_id AS a_source_id, a.source_url AS a_source_url,
+       a.requester AS a_requester, a.requester_phone AS a_requester_phone, a.custom AS a_custom, a.count AS a_count,
+       a.opened_at AS a_opened_at, a.owner_id AS a_owner_id, a.hold_until AS a_hold_until,
+       a.merged_into_id AS a_merged_into, a.test AS a_is_test
+FROM notify_delivery d
+JOIN notify_notification n ON n.id = d.notification_id
+LEFT JOIN alerts_alert a ON {alert}
+LEFT JOIN people_user u ON u.id = d.user_id
+WHERE d.id = ANY(%s)
+"""
+
+
+def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[Due]:
+    """Reads, in a snapshot newer than the pick's, what is known of `ids`, and writes down what is not to be sent now.
+    Returns what is to be sent."""
+    if not ids:
+        return []
+    known = {due.id: due for due in facts(connection, ids)}
+    if moved := [due for due in known.values() if due.has_moved]:
+        _readdress(connection, moved)
+        known |= {due.id: due for due in facts(connection, [due.id for due in moved])}
+    stuck = [due for due in known.values() if needs_another_way(due, now, address_problem)]
+    if turned := fallback.take(connection, stuck, now):
+        known |= {due.id: due for due in facts(connection, [due.id for due in turned])}
+    ready: list[Due] = []
+    cancelled: list[tuple[Due, str]] = []
+    waiting: list[tuple[Due, str, datetime]] = []
+    for due in (known[id_] for id_ in ids if id_ in known):
+        match verdict(due, now, address_problem):
+            case Send():
+                ready.append(due)
+            case Fail(reason):
+                ready.append(replace(due, problem=reason))
+            case Cancel(reason):
+                cancelled.append((due, reason))
+            case Wait(reason, until):
+                waiting.append((due, reason, until))
+    _cancel(connection, cancelled, now)
+    wait(connection, waiting)
+    return ready
+
+
+def facts(connection: Connection, ids: Sequence[UUID], *, meant: bool = False) -> list[Due]:
+    """What is known of these deliveries now; with `meant`, the alert of a merged one is the one it was merged into."""
+    query = database.literal(_FACTS.format(alert=_MEANT if meant else _OWN))
+    return [_due(row) for row in database.rows(connection, query, (list(ids),))]
+
+
+def _due(row: dict[str, Any]) -> Due:
+    alert = {name[2:]: row.pop(name) for name in list(row) if name.startswith("a_")}
+    facts = None
+    if alert["id"] is not None:
+        status, priority = AlertStatus(alert["status"]), Priority(alert["priority"])
+        facts = AlertFacts(**{**alert, "status": status, "priority": priority, "custom": _mapping(alert["custom"])})
+    row["left_before"] = tuple(row["left_before"])
+    row["quiet"] = quiet_hours(row["quiet"])
+    return Due(**{**row, "purpose": Purpose(row["purpose"]), "data": _mapping(row["data"]), "alert": facts})
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """JSON that ought to be an object: another must not stop the rows beside it."""
+    return value if isinstance(value, dict) else {}
+
+
+def _readdress(connection: Connection, moved: Sequence[Due]) -> None:
+    """Has them go where the people's contact methods lead now."""
+    addresses = {due.id: due.address_now for due in moved}
+    connection.execute(
+        "WITH moved AS (SELECT * FROM unnest(%s::uuid[], %s::text[]) AS m(id, address)), "
+        "told AS (UPDATE notify_delivery d SET address = m.address FROM moved m WHERE d.id = m.id "
+        "         RETURNING d.notification_id, d.address) "
+        "UPDATE notify_notification n SET address = t.address FROM told t WHERE n.id = t.notification_id",
+        (list(addresses), list(addresses.values())),
+    )
+
+
+def _cancel(connection: Connection, cancelled: Sequence[tuple[Due, str]], now: datetime) -> None:
+    if cancelled:
+        connection.execute(
+            "UPDATE notify_delivery d SET status = 'cancelled', reason = c.reason, ended_at = %s "
+            "FROM unnest(%s::uuid[], %s::text[]) AS c(id, reason) WHERE d.id = c.id",
+            (now, [due.id for due, _ in cancelled], [_why_not(due, reason) for due, reason in cancelled]),
+        )
+
+
+def _why_not(due: Due, reason: str) -> str:
+    return f"{NOT_AGAIN}: {reason}" if due.may_have_left else reason
+
+
+def wait(connection: Connection, waiting: Sequence[tuple[Due, str, datetime]]) -> None:
+    if waiting:
+        connection.execute(
+            "UPDATE notify_delivery d SET due_at = w.until, reason = w.reason "
+            "FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[]) AS w(id, reason, until) WHERE d.id = w.id",
+            ([due.id for due, _, _ in waiting], [why for _, why, _ in waiting], [until for _, _, until in waiting]),
+        )
+
+
+def explain(connection: Connection, pause: CurrentPause, now: datetime) -> None:
+    """Writes on each page that would leave now why it waits."""
+    connection.execute(
+        "UPDATE notify_delivery SET reason = %(reason)s WHERE id IN ("
+        "SELECT id FROM notify_delivery WHERE status = 'queued' AND purpose = 'page' AND due_at <= %(now)s "
+        "AND reason <> %(reason)s LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)",
+        {"reason": pause.sentence, "now": now},
+    )
+
+
+def note_bundles(connection: Connection, together: Mapping[UUID, Sequence[UUID]], now: datetime) -> None:
+    """Notes which deliveries leave as one message, so that what a vendor tells of it reaches all of them."""
+    for notification, deliveries in together.items():
+        connection.execute(
+            "INSERT INTO notify_senttogether (notification, deliveries, at) VALUES (%s, %s, %s) "
+            "ON CONFLICT (notification) DO UPDATE SET deliveries = excluded.deliveries, at = excluded.at",
+            (notification, list(deliveries), now),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A row to mark as being sent: through which provider, and what is to be said of it."""
+
+    id: UUID
+    provider_id: int | None
+    provider_name: str
+    note: str
+
+
+def lease(connection: Connection, rows: Sequence[Leased], node: str) -> None:
+    """Marks rows as being sent by `node`. A try counts from here, so that one which takes the whole process with it is
+    counted too."""
+    if not rows:
+        return
+    connection.execute(
+        "UPDATE notify_delivery d SET status = 'sending', attempts = d.attempts + 1, provider_id = j.provider, "
+        "provider_name = j.name, leased_by = %s, "
+        "lease_until = clock_timestamp() + make_interval(secs => %s), reason = j.note "
+        "FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[]) AS j(id, provider, name, note) "
+        "WHERE d.id = j.id",
+        (
+            node,
+            LEASE_SECONDS,
+            [row.id for row in rows],
+            [row.provider_id for row in rows],
+            [row.provider_name for row in rows],
+            [row.note for row in rows],
+        ),
+    )

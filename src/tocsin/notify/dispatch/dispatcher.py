@@ -1,0 +1,173 @@
+"""The outbox of one process: claims what is due, sends it from threads, writes down what came of it, keeps its leases.
+
+Sends with no database connection held. What was accepted is written down at once, many in one transaction where many
+come together. A process that is killed leaves leases behind, which run out; another takes those rows up.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.job_pool import Deadline, InFlight
+from tocsin.notify import pause
+from tocsin.notify.dispatch import leases, receipt_timeouts, recovery, stuck_senders
+from tocsin.notify.dispatch.claim import Claimed, Job, claim
+from tocsin.notify.dispatch.results import mark_sent, record
+from tocsin.notify.dispatch.send import Accepted, Result, send
+from tocsin.notify.providers import health
+from tocsin.notify.providers.pool import Directory
+
+#: So many messages are on their way at a time. They wait for servers, not for the processor.
+SLOTS = 96
+#: In a storm a turn waits for so many slots, or so many seconds, before it claims again.
+ENOUGH = 8
+PATIENCE = 0.02
+
+
+class Outbox:
+    """Made once a process; `turn` and `keep_leases` are its loops."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = SLOTS,
+        directory: Directory | None = None,
+        now: Callable[[], datetime] = clock.now,
+        jitter: Callable[[], float] = random.random,
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
+        self.directory = directory or Directory()
+        self._slots = slots
+        self._now = now
+        self._jitter = jitter
+        self.in_flight = InFlight[UUID, Job, Result](
+            "outbox",
+            slots,
+            key=lambda job: job.bundle.lead.id,
+            work=self._send,
+            write=self._record,
+            salvage=_mark_sent,
+            deadline=Deadline(stuck_senders.SEND_DEADLINE, self._lost, elapsed),
+        )
+        self._silences = receipt_timeouts.Silences()
+        #: When each provider recovered whose messages this process has released.
+        self._released: dict[str, datetime] = {}
+
+    def turn(self) -> bool:
+        """Claims and begins to send what is due; True when there may be more at once. Never waits for a send."""
+        # What a failed write left behind comes first: a sent message that looks unsent is the worst.
+        self.in_flight.end_overdue()
+        self.in_flight.write_down()
+        if self.in_flight.free() <= 0:
+            self._wait_for_slots()
+            return True
+        claimed = database.retry_once(self._claim)
+        self.in_flight.begin(claimed.jobs)
+        if claimed.is_full:
+            self._wait_for_slots()
+        return claimed.is_full or claimed.found > 0
+
+    def keep_leases(self) -> bool:
+        """Renews the leases of what is on its way here, and takes up rows whose lease ran out elsewhere."""
+        ours = [row_id for job in self.in_flight.jobs() for row_id in job.ids]
+        with database.transaction() as connection:
+            self.directory.refresh(connection)
+            leases.renew(connection, ours, self.node)
+        database.retry_once(lambda: self._take_up(ours))
+        database.retry_once(self._look_for_receipts)
+        return False
+
+    def ask_providers(self) -> bool:
+        """Asks providers that failed on end whether they work again, and forgets what is too old to matter."""
+        self.directory.ask_again(self._now)
+        return False
+
+    def settle(self) -> None:
+        """Returns when nothing is on its way any more, and all of it is written down."""
+        self.in_flight.settle()
+
+    def close(self, timeout: float = 20.0) -> None:
+        """Lets what is on its way end, for `timeout` seconds at most, writes it down, and closes every connection."""
+        self.in_flight.close(timeout)
+        self.directory.close()
+
+    def stuck_senders(self) -> Mapping[str, int]:
+        """How many sends hang past their deadline, by provider."""
+        return stuck_senders.by_provider(self.in_flight.stuck())
+
+    def _send(self, job: Job) -> Result:
+        refused = stuck_senders.refusal(job, self.in_flight.stuck())
+        return send(job, self._now) if refused is None else Result(job, refused, self._now())
+
+    def _lost(self, job: Job) -> Result:
+        return Result(job, stuck_senders.lost(), self._now())
+
+    def _wait_for_slots(self) -> None:
+        """Waits a moment, so that one claim takes several rows where many are sent."""
+        few = max(0, len(self.in_flight.jobs()) - ENOUGH)
+        self.in_flight.wait_until(lambda jobs: len(jobs) <= few, PATIENCE)
+
+    def _claim(self) -> Claimed:
+        now = self._now()
+        busy = Counter(job.provider for job in self.in_flight.jobs())
+        with database.transaction() as connection:
+            self.directory.refresh(connection)
+            released = self._release(connection, now)
+            claimed = claim(
+                connection,
+                self.directory,
+                busy,
+                node=self.node,
+                slots=self._slots,
+                now=now,
+                pause=pause.current(connection, now),
+            )
+        self._released = released
+        return claimed
+
+    def _release(self, connection: Connection, now: datetime) -> dict[str, datetime]:
+        """Releases what waits for providers that have recovered. Returns when each did that has released everything."""
+        released = health.recovered(connection)
+        for name, at in list(released.items()):
+            carrier = self.directory.get(name)
+            if carrier is None or self._released.get(name) == at:
+                continue
+            if recovery.release(connection, carrier, now) >= recovery.MAX_RELEASED:
+                del released[name]
+        return released
+
+    def _record(self, results: Sequence[Result]) -> None:
+        with database.transaction() as connection:
+            record(connection, self.directory, results, self.node, self._jitter)
+
+    def _look_for_receipts(self) -> None:
+        now = self._now()
+        with database.transaction() as connection:
+            late = receipt_timeouts.overdue(connection, now)
+            notes = [
+                health.Note(one.provider, now, f"It did not report a message as delivered within {one.waited} seconds.")
+                for one in self._silences.counted(late, now)
+            ]
+            self.directory.note(connection, notes)
+
+    def _take_up(self, ours: list[UUID]) -> None:
+        with database.transaction() as connection:
+            leases.take_up(connection, self.directory, ours, self.node, self._now(), self._jitter)
+
+
+def _mark_sent(result: Result) -> None:
+    """Keeps at least that a message was sent: unsent, it would be sent again."""
+    if isinstance(result.outcome, Accepted):
+        with database.transaction() as connection:
+            mark_sent(connection, result)

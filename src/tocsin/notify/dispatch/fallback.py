@@ -1,0 +1,82 @@
+"""Has an all-clear go by another way of its person's where its own cannot be used any more, and so a page that no other
+way of theirs is to follow. Works inside the transaction it is given, and sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.notify.enqueue import queue
+from tocsin.notify.registry import address_problem, quietest
+from tocsin.notify.rules import page_planner
+from tocsin.notify.rules.notification_rules import Method, Person, is_quiet
+from tocsin.notify.rules.page_planner import OtherWay
+from tocsin.notify.rules.pre_send_check import Due
+from tocsin.notify.states import Purpose
+
+_THEIRS = """
+SELECT w.id, m.label, m.channel, m.address,
+       EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id AND p.user_id = d.user_id
+               AND p.purpose = 'page' AND p.channel = m.channel
+               AND (p.status IN ('sending', 'sent', 'delivered') OR p.unknown_at IS NOT NULL))
+         AS was_used
+FROM unnest(%s::uuid[]) AS w(id) JOIN notify_delivery d ON d.id = w.id
+JOIN people_contactmethod m ON m.user_id = d.user_id AND m.is_enabled AND NOT m.awaits_code
+WHERE NOT EXISTS (SELECT FROM notify_optout o WHERE o.channel = m.channel AND o.address = m.address)
+  -- Of a page whose person has another way to come, or had one, that way begins instead.
+  AND (d.purpose <> 'page' OR NOT EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
+       AND p.user_id = d.user_id AND p.purpose = 'page' AND p.queued_at = d.queued_at
+       AND (p.channel, p.address) <> (d.channel, d.address) AND p.status IN ('queued', 'sending', 'sent', 'delivered')))
+ORDER BY w.id, m.position, m.id
+"""
+_TURN = """
+WITH found AS (
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[])
+    AS f(id, label, channel, address, because)
+), turned AS (
+  UPDATE notify_delivery d SET channel = f.channel, address = f.address FROM found f WHERE d.id = f.id
+  RETURNING d.notification_id, f.label, f.channel, f.address, f.because
+)
+UPDATE notify_notification n
+SET label = t.label, channel = t.channel, address = t.address, reason = concat_ws(' ', nullif(n.reason, ''), t.because)
+FROM turned t WHERE n.id = t.notification_id
+"""
+
+
+def take(connection: Connection, stuck: Sequence[Due], now: datetime) -> list[Due]:
+    """Turns each all-clear to the way that `plan.other_way` says, each page to the first that its person's quiet hours
+    do not hold, and notes why; returns those that now go by another. Whoever has no other way is left as they are."""
+    if not stuck:
+        return []
+    ways: dict[object, list[OtherWay]] = {}
+    for row in database.rows(connection, _THEIRS, ([due.id for due in stuck],)):
+        if address_problem(row["channel"], row["address"]) is None:
+            ways.setdefault(row.pop("id"), []).append(OtherWay(**row))
+    pages = {due.user_id for due in stuck if due.purpose is Purpose.PAGE and due.user_id is not None}
+    people = queue.people_of(connection, pages)
+    turned = [(due, way) for due in stuck if (way := _chosen(due, ways.get(due.id, ()), people, now)) is not None]
+    connection.execute(
+        _TURN,
+        (
+            [due.id for due, _ in turned],
+            [way.label for _, way in turned],
+            [way.channel for _, way in turned],
+            [way.address for _, way in turned],
+            [f"It comes by {way.label}, because {due.label} cannot be used any more." for due, way in turned],
+        ),
+    )
+    return [due for due, _ in turned]
+
+
+def _chosen(due: Due, theirs: Sequence[OtherWay], people: Mapping[int, Person], now: datetime) -> OtherWay | None:
+    if due.purpose is not Purpose.PAGE:
+        return page_planner.other_way(theirs, quietest)
+    person = people.get(due.user_id or 0)
+    if person is None or due.alert is None:
+        return None
+    for way in theirs:
+        if not is_quiet(person, Method(way.label, way.channel, way.address), due.alert.priority, now):
+            return way
+    return None

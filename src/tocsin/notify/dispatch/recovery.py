@@ -1,0 +1,104 @@
+"""Messages that wait for a provider's return: which channels have any, and their release as soon as it works again.
+
+A message waits once a try of it has failed (`late_since`); only those rows are in the index that every statement here
+uses. Works inside the transaction it is given, and sends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from tocsin.core.db.database import Connection
+
+
+class Provider(Protocol):
+    """What is asked of a provider here."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def channels(self) -> Sequence[str]: ...
+    def carries(self, channel: str, address: str) -> bool: ...
+
+
+#: At most this many are released in one statement.
+MAX_RELEASED = 10_000
+
+_CHANNELS = """
+SELECT c.channel FROM unnest(%s::text[]) AS c(channel)
+WHERE EXISTS (SELECT FROM notify_delivery d
+              WHERE d.status = 'queued' AND d.late_since IS NOT NULL AND d.channel = c.channel AND d.due_at > %s)
+"""
+
+
+def awaited_channels(connection: Connection, channels: Collection[str], now: datetime) -> frozenset[str]:
+    """Those of `channels` on which messages wait for a provider's return. What another provider takes over at once
+    does not wait."""
+    if not channels:
+        return frozenset()
+    return frozenset(row[0] for row in connection.execute(_CHANNELS, (sorted(channels), now)).fetchall())
+
+
+_ADDRESSES = """
+SELECT DISTINCT channel, address FROM notify_delivery
+WHERE status = 'queued' AND late_since IS NOT NULL AND channel = ANY(%s)
+"""
+# A provider that has refused a message for good is not asked again. A row that another transaction has locked is being
+# recorded there, and released by `release_stale` if it was tried before the provider's return.
+_RELEASE = """
+UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id IN (
+  SELECT d.id FROM unnest(%(channels)s::text[], %(addresses)s::text[]) AS k(channel, address)
+  JOIN notify_delivery d ON d.channel = k.channel AND d.address = k.address
+    AND d.status = 'queued' AND d.late_since IS NOT NULL
+  WHERE (d.due_at > %(now)s OR d.provider_name <> %(name)s)
+    AND (%(ids)s::uuid[] IS NULL OR d.id = ANY(%(ids)s))
+    AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.notification_id = d.notification_id
+                    AND o.provider_name = %(name)s AND o.is_permanent)
+  ORDER BY d.id LIMIT %(most)s FOR NO KEY UPDATE OF d SKIP LOCKED)
+"""
+
+
+def release(connection: Connection, provider: Provider, now: datetime, ids: Sequence[UUID] | None = None) -> int:
+    """Makes everything due now that waits and that `provider`, which works again, can carry; of `ids` only, if given.
+    Returns how many: where `MAX_RELEASED`, there may be more. They leave bundled, as everything that was tried before.
+    """
+    waiting = connection.execute(_ADDRESSES, (list(provider.channels),)).fetchall()
+    carried = [(channel, address) for channel, address in waiting if provider.carries(channel, address)]
+    if not carried:
+        return 0
+    return connection.execute(
+        _RELEASE,
+        {
+            "now": now,
+            "name": provider.name,
+            "channels": [channel for channel, _ in carried],
+            "addresses": [address for _, address in carried],
+            "ids": None if ids is None else list(ids),
+            "most": MAX_RELEASED,
+        },
+    ).rowcount
+
+
+# The oldest stays.
+_DROP_REPEATS = """
+WITH repeated AS (
+  SELECT d.id FROM notify_delivery d
+  WHERE d.id = ANY(%(ids)s) AND d.status = 'queued' AND d.purpose = 'page'
+    AND EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.id < d.id AND o.purpose = 'page'
+                AND o.status = 'queued' AND o.late_since IS NOT NULL AND o.channel = d.channel
+                AND o.address = d.address AND o.user_id IS NOT DISTINCT FROM d.user_id)
+)
+UPDATE notify_delivery d SET status = 'cancelled', ended_at = %(now)s, reason = %(reason)s
+FROM repeated r WHERE d.id = r.id
+"""
+REPEATED = "An earlier page about this alert still waits to leave for the same address."
+
+
+def drop_repeats(connection: Connection, ids: Collection[UUID], now: datetime) -> None:
+    """Cancels those of these failed pages before which a page about the same alert waits for the same address: a long
+    outage would pile up as many as the policy repeats."""
+    if ids:
+        connection.execute(_DROP_REPEATS, {"ids": list(ids), "now": now, "reason": REPEATED})

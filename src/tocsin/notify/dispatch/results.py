@@ -1,0 +1,388 @@
+"""Writes down what came of sends, in one transaction for many: sent, tried again, handed to the next provider, or given
+up, which is told. Known to be sent is written first of all and never sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import metrics
+from tocsin.notify.dispatch import failure_notices, receipt_timeouts, recovery, sandbox
+from tocsin.notify.dispatch.send import Accepted, Failed, Result
+from tocsin.notify.providers import health
+from tocsin.notify.providers.pool import SANDBOX, Directory
+from tocsin.notify.rules.pre_send_check import NOT_AGAIN, Due
+from tocsin.notify.rules.retry_policy import FAULTS, FINAL, OWN, UNCERTAIN, Again, Failure, GiveUp, Tried, after
+from tocsin.notify.states import Purpose
+
+#: Of the alerts whose timelines changed, so many are named in a hint; the lists are told in any case.
+_MOST_NAMED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One delivery whose try failed."""
+
+    due: Due
+    provider: str
+    failed: Failed
+    at: datetime
+
+
+def record(
+    connection: Connection,
+    directory: Directory,
+    results: Sequence[Result],
+    node: str,
+    jitter: Callable[[], float],
+) -> None:
+    """Writes the results of jobs that `node` has leased."""
+    _sent(connection, [result for result in results if isinstance(result.outcome, Accepted)])
+    troubles = [
+        Trouble(due, result.job.provider, result.outcome, result.at)
+        for result in results
+        if isinstance(result.outcome, Failed)
+        for due in result.job.bundle.members
+    ]
+    record_troubles(connection, directory, troubles, node, jitter)
+    for result in results:
+        came_of_it = "sent" if isinstance(result.outcome, Accepted) else "failed"
+        metrics.count_delivery(result.job.bundle.lead.channel, came_of_it, len(result.job.ids))
+    failed = [result for result in results if isinstance(result.outcome, Failed)]
+    recovered = health.recovered(connection) if failed else {}
+    _note_health(connection, directory, [result for result in results if not _is_stale(result, recovered)])
+    _release_stale(connection, directory, failed)
+    alert_ids = {due.alert.id for result in results for due in result.job.bundle.members if due.alert is not None}
+    if alert_ids:
+        database.hint(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MOST_NAMED]))
+
+
+_SENT = """
+WITH told AS (
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[]) AS t(id, external_id, note, at)
+), held AS (
+  SELECT d.id FROM notify_delivery d JOIN told USING (id)
+  WHERE d.status NOT IN ('sent', 'delivered') AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE notify_delivery d
+SET status = 'sent', sent_at = t.at, external_id = t.external_id, error = '', lease_until = NULL, leased_by = '',
+    ended_at = NULL, withdrawn = '',
+    reason = concat_ws(' ', CASE WHEN d.status = 'sending' THEN nullif(d.reason, '') END, nullif(t.note, ''),
+                       CASE WHEN d.withdrawn <> '' THEN 'It was leaving already when this came: ' || d.withdrawn END)
+FROM told t JOIN held USING (id) WHERE d.id = t.id
+"""
+
+
+def _sent(connection: Connection, results: Sequence[Result]) -> None:
+    """A message that is known to have been accepted is marked so, whatever else became of its row: only that keeps it
+    from being sent again."""
+    if not results:
+        return
+    told = [(due, result, _note(due, result)) for result in results for due in result.job.bundle.members]
+    connection.execute(
+        _SENT,
+        (
+            [due.id for due, _, _ in told],
+            [_external_id(result) for _, result, _ in told],
+            [note for _, _, note in told],
+            [result.at for _, result, _ in told],
+        ),
+    )
+    receipt_timeouts.begin(connection, results)
+    kept = [
+        sandbox.Kept(
+            lead.id,
+            lead.alert.id if lead.alert else None,
+            lead.user_id,
+            lead.channel,
+            lead.address,
+            result.outcome.content,
+            result.at,
+        )
+        for result in results
+        if isinstance(result.outcome, Accepted) and result.outcome.content is not None
+        for lead in (result.job.bundle.lead,)
+    ]
+    sandbox.keep(connection, kept)
+
+
+def _external_id(result: Result) -> str:
+    return result.outcome.external_id if isinstance(result.outcome, Accepted) else ""
+
+
+def _note(due: Due, result: Result) -> str:
+    """What a sent delivery says of itself: what it left together with, and that nothing left at all."""
+    notes = []
+    numbers = dict.fromkeys(other.alert.id for other in result.job.bundle.members if other.alert)
+    others = [f"#{number}" for number in numbers if due.alert is None or number != due.alert.id]
+    if others:
+        more = f" and {len(others) - 10} more" if len(others) > 10 else ""
+        notes.append(f"It left bundled with {', '.join(others[:10])}{more}.")
+    if result.job.provider == SANDBOX:
+        notes.append(sandbox.NOTE)
+    return " ".join(notes)
+
+
+def _note_health(connection: Connection, directory: Directory, results: Sequence[Result]) -> None:
+    """Last in the transaction: those rows are every node's."""
+    if not results:
+        return
+    notes = []
+    failed = {result.job.bundle.lead.channel for result in results if isinstance(result.outcome, Failed)}
+    awaited_channels = recovery.awaited_channels(connection, failed, max(result.at for result in results))
+    for result in results:
+        if result.job.carrier is None:
+            continue
+        if isinstance(result.outcome, Failed):
+            if result.outcome.failure in FAULTS and not result.job.carrier.kind.has_many_servers:
+                is_awaited = not awaited_channels.isdisjoint(result.job.carrier.channels)
+                notes.append(health.Note(result.job.provider, result.at, result.outcome.error, is_awaited))
+        elif result.job.bundle.lead.channel not in result.job.carrier.receipts:
+            # Of one that reports, only a message that has arrived says that it works.
+            notes.append(health.Note(result.job.provider, result.at))
+    directory.note(connection, notes)
+
+
+def _is_stale(result: Result, recovered: Mapping[str, datetime]) -> bool:
+    """Whether a try failed that began before its provider recovered: it says nothing of how the provider does now."""
+    began_at = result.began_at or result.at
+    is_failed = isinstance(result.outcome, Failed)
+    # A moment to come is one of a clock that was set back.
+    return is_failed and began_at < recovered.get(result.job.provider, began_at) <= result.at
+
+
+def _release_stale(connection: Connection, directory: Directory, failed: Sequence[Result]) -> None:
+    """Has what failed leave at once where a provider has recovered since the try began: the release that came with the
+    recovery did not see it. `_note_health` has locked the providers' rows: a recovery is either seen here, or sees
+    these rows."""
+    if not failed:
+        return
+    recovered = health.recovered(connection)
+    for result in failed:
+        began_at, lead = result.began_at or result.at, result.job.bundle.lead
+        for carrier in directory.carriers(lead.channel, lead.address):
+            if began_at < recovered.get(carrier.name, began_at) <= result.at:
+                recovery.release(connection, carrier, result.at, result.job.ids)
+                break
+
+
+def mark_sent(connection: Connection, result: Result) -> None:
+    """Marks as sent and nothing else: for a result of which `record` cannot write the rest."""
+    connection.execute(
+        "UPDATE notify_delivery SET status = 'sent', sent_at = %s, lease_until = NULL, leased_by = '', ended_at = NULL "
+        "WHERE id = ANY(%s) AND status NOT IN ('sent', 'delivered') AND receipt = ''",
+        (result.at, result.job.ids),
+    )
+
+
+_LOCK = """
+SELECT d.id, d.withdrawn FROM notify_delivery d
+WHERE d.id = ANY(%s) AND d.status = 'sending' AND d.leased_by = %s ORDER BY d.id FOR NO KEY UPDATE
+"""
+_TRIED = """
+SELECT notification_id, provider_name, sum(attempts)::int AS tries, bool_or(is_permanent) AS is_permanent
+FROM notify_delivery WHERE notification_id = ANY(%s) AND provider_name <> '' GROUP BY notification_id, provider_name
+"""
+_UPDATE = """
+UPDATE notify_delivery d
+SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error = t.error, reason = t.reason,
+    is_permanent = t.is_permanent, ended_at = t.ended_at, unknown_at = coalesce(t.unknown_at, d.unknown_at),
+    late_since = coalesce(d.late_since, least(d.due_at, t.at)), is_exhausted = d.is_exhausted OR t.is_exhausted,
+    own_failures = CASE WHEN t.is_own THEN d.own_failures + 1 ELSE 0 END, provider_name = t.provider,
+    lease_until = NULL, leased_by = ''
+FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::boolean[], %s::timestamptz[],
+            %s::timestamptz[], %s::timestamptz[], %s::boolean[], %s::boolean[], %s::text[])
+     AS t(id, status, due_at, error, reason, is_permanent, ended_at, unknown_at, at, is_exhausted, is_own, provider)
+WHERE d.id = t.id
+"""
+_NEXT = """
+INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
+                             is_first, status, provider_name, reason, queued_at, due_at, late_since, is_exhausted,
+                             own_failures)
+SELECT t.id, d.notification_id, d.alert_id, d.user_id, d.integration_id, d.channel, d.address, d.purpose, d.is_first,
+       'queued', t.provider, t.reason, t.at, t.due_at, d.late_since, d.is_exhausted, d.own_failures
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+     AS t(id, previous, provider, reason, at, due_at)
+JOIN notify_delivery d ON d.id = t.previous
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What becomes of one delivery, and which one follows it."""
+
+    trouble: Trouble
+    status: str
+    reason: str
+    due_at: datetime | None = None
+    #: The provider of the delivery that follows it.
+    next_provider: str = ""
+    #: The provider of its own next try, where that is another.
+    turned_to: str = ""
+    #: No provider is left.
+    is_over: bool = False
+    #: The quick retries are used up.
+    is_exhausted: bool = False
+
+
+def record_troubles(
+    connection: Connection,
+    directory: Directory,
+    troubles: Sequence[Trouble],
+    node: str,
+    jitter: Callable[[], float],
+) -> None:
+    """Writes what follows failed tries of rows that `node` holds; a row that another node has taken since is its."""
+    if not troubles:
+        return
+    held = {row[0]: row[1] for row in connection.execute(_LOCK, ([t.due.id for t in troubles], node)).fetchall()}
+    troubles = [trouble for trouble in troubles if trouble.due.id in held]
+    tried = tried_of(connection, {trouble.due.notification_id for trouble in troubles})
+    # What failed together is retried together, and so leaves bundled again.
+    shared: dict[tuple[int | None, str, str], float] = {}
+    steps = []
+    for trouble in troubles:
+        key = (trouble.due.user_id, trouble.due.channel, trouble.due.address)
+        if key not in shared:
+            shared[key] = jitter()
+        steps.append(
+            step(
+                trouble,
+                held[trouble.due.id],
+                tried.get(trouble.due.notification_id, {}),
+                [carrier.name for carrier in directory.carriers(trouble.due.channel, trouble.due.address)],
+                shared[key],
+            )
+        )
+    follow(connection, steps)
+
+
+def follow(connection: Connection, steps: Sequence[Step]) -> None:
+    """Writes what becomes of failed deliveries, tells of those that were given up or failed for minutes, and lets the
+    person's next way begin."""
+    _write(connection, steps)
+    told = [step.trouble for step in steps if step.is_over or (step.is_exhausted and not step.trouble.due.is_exhausted)]
+    failure_notices.tell(connection, told)
+    for trouble in told:
+        receipt_timeouts.move_on(connection, [trouble.due.id], receipt_timeouts.FAILED, trouble.at)
+    waiting = {step.trouble.due.id: step.trouble.at for step in steps if step.status == "queued"}
+    if waiting:
+        recovery.drop_repeats(connection, waiting.keys(), max(waiting.values()))
+    if any(step.next_provider or step.due_at is not None for step in steps):
+        database.hint(connection, "outbox")
+
+
+def tried_of(connection: Connection, notification_ids: set[UUID]) -> dict[UUID, dict[str, Tried]]:
+    """What each provider has been asked so far, by notification."""
+    found: dict[UUID, dict[str, Tried]] = {}
+    for row in connection.execute(_TRIED, (list(notification_ids),)).fetchall():
+        found.setdefault(row[0], {})[row[1]] = Tried(row[2], row[3])
+    return found
+
+
+def step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], providers: Sequence[str], jitter: float) -> Step:
+    """What follows a failed try; `providers` are those that can carry it, in order."""
+    due, failed = trouble.due, trouble.failed
+    if withdrawn:
+        how = NOT_AGAIN if failed.failure in UNCERTAIN else "It had not left when this came"
+        return Step(trouble, "cancelled", f"{how}: {withdrawn}")
+    names = list(providers) or [trouble.provider]
+    if due.problem:
+        # No provider can mend what is wrong with the address.
+        return Step(trouble, "failed", _given_up(trouble, 1, names), is_over=True)
+    if due.data.get("provider"):
+        # Whoever tests one provider does not want to hear of another.
+        names = [trouble.provider]
+    current = tried.get(trouble.provider, Tried(1))
+    known = {**tried, trouble.provider: Tried(current.tries, failed.failure in FINAL)}
+    following = after(
+        failed.failure,
+        trouble.provider,
+        known,
+        names,
+        jitter=jitter,
+        retry_after=failed.retry_after,
+        is_lasting=due.is_lasting(trouble.at),
+        is_exhausted=due.is_exhausted,
+        own_failures=due.own_failures + 1 if failed.failure in OWN else 0,
+    )
+    # Whoever tests a contact method is looking at the page, and wants to know now.
+    if isinstance(following, Again) and following.delay and due.purpose is Purpose.TEST:
+        following = GiveUp()
+    match following:
+        case GiveUp():
+            return Step(trouble, "failed", _given_up(trouble, current.tries, names), is_over=True)
+        case Again(provider, delay, is_exhausted) if provider == trouble.provider or (
+            # In hours of an outage each try would else leave a row behind. What a provider refused for good stays.
+            is_exhausted and delay and failed.failure not in FINAL
+        ):
+            reason = _again(due, failed, current.tries, is_exhausted=is_exhausted)
+            return Step(trouble, "queued", reason, trouble.at + delay, turned_to=provider, is_exhausted=is_exhausted)
+        case Again(provider, delay, is_exhausted):
+            reason = f"{trouble.provider or 'Tocsin'} could not send it; {provider} takes over."
+            return Step(
+                trouble, "failed", reason, trouble.at + delay, next_provider=provider, is_exhausted=is_exhausted
+            )
+
+
+def _again(due: Due, failed: Failed, tries: int, *, is_exhausted: bool) -> str:
+    times = f"{tries} {'try' if tries == 1 else 'tries'} failed"
+    match failed.failure:
+        case Failure.LOST:
+            return "The process that was sending it stopped, and whether it left is not known: it is sent again."
+        case Failure.UNKNOWN:
+            return f"{times}; whether it left is not known: it is sent again."
+        case _ if is_exhausted and due.purpose is Purpose.PAGE:
+            return f"{times}; it is retried until somebody answers."
+        case _:
+            return f"{times}; it is tried again."
+
+
+def _given_up(trouble: Trouble, tries: int, names: Sequence[str]) -> str:
+    told = "" if trouble.due.purpose in failure_notices.NOT_TOLD else " Administrators were told."
+    if failure_notices.is_stuck(trouble.failed.failure):
+        return f"Stuck: Tocsin itself failed {tries} times to send it.{told}"
+    if trouble.due.problem:
+        return f"It cannot be sent at all.{told}"
+    others = "it could not be sent" if len(names) < 2 else f"none of {len(names)} providers could send it"
+    return f"Given up after {tries} {'try' if tries == 1 else 'tries'}: {others}.{told}"
+
+
+def _write(connection: Connection, steps: Sequence[Step]) -> None:
+    if not steps:
+        return
+    connection.execute(
+        _UPDATE,
+        (
+            [step.trouble.due.id for step in steps],
+            [step.status for step in steps],
+            [step.due_at if step.status == "queued" else None for step in steps],
+            [step.trouble.failed.error for step in steps],
+            [step.reason for step in steps],
+            [step.trouble.failed.failure in FINAL for step in steps],
+            [None if step.status == "queued" else step.trouble.at for step in steps],
+            [step.trouble.at if step.trouble.failed.failure in UNCERTAIN else None for step in steps],
+            [step.trouble.at for step in steps],
+            [step.is_exhausted for step in steps],
+            [step.trouble.failed.failure in OWN for step in steps],
+            [step.turned_to or step.trouble.provider for step in steps],
+        ),
+    )
+    following = [step for step in steps if step.next_provider]
+    if following:
+        connection.execute(
+            _NEXT,
+            (
+                [ids.uuid7() for _ in following],
+                [step.trouble.due.id for step in following],
+                [step.next_provider for step in following],
+                [f"{step.trouble.provider or 'Tocsin'} could not send it." for step in following],
+                [step.trouble.at for step in following],
+                [step.due_at for step in following],
+            ),
+        )

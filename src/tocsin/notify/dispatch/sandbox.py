@@ -1,0 +1,70 @@
+"""Keeps what would have been sent, for channels that have no provider. Nothing leaves the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from tocsin.core.db.database import Connection
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.notify.interfaces import Rendered
+
+NOTE = "This channel has no provider: the message is in the sandbox, and nothing left the machine."
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One rendered message, as it is kept."""
+
+    delivery_id: UUID
+    alert_id: int | None
+    user_id: int | None
+    channel: str
+    address: str
+    content: Mapping[str, Any]
+    at: datetime
+
+
+def content(rendered: Rendered) -> dict[str, Any]:
+    """What is kept of a rendered message: as its channel shows it, without what a database cannot hold."""
+    return dict(_storable(rendered.content()))
+
+
+def keep(connection: Connection, messages: Sequence[Kept]) -> None:
+    """Writes them. One that is kept already (its first write was not known to have succeeded) stays as it is."""
+    if not messages:
+        return
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO notify_sandboxmessage (delivery, alert_id, user_id, channel, address, content, at) "
+            "SELECT %s, %s, %s, %s, %s, %s, %s WHERE EXISTS (SELECT FROM notify_delivery WHERE id = %s) "
+            "ON CONFLICT (delivery) DO NOTHING",
+            [
+                (
+                    m.delivery_id,
+                    m.alert_id,
+                    m.user_id,
+                    m.channel,
+                    m.address,
+                    Jsonb(dict(m.content)),
+                    m.at,
+                    m.delivery_id,
+                )
+                for m in messages
+            ],
+        )
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_unstorable(value)
+    if isinstance(value, Mapping):
+        return {key: _storable(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_storable(held) for held in value]
+    return value

@@ -1,0 +1,125 @@
+"""Sends one message: renders it, hands it to its provider, and says what came of it. Runs in a thread of its own, and
+holds no database connection."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.notify.dispatch import sandbox
+from tocsin.notify.dispatch.claim import Job
+from tocsin.notify.interfaces import AddressRefused, Rendered
+from tocsin.notify.registry import channel
+from tocsin.notify.rules.retry_policy import Failure
+from tocsin.notify.text.render import compose
+from tocsin.people import addresses
+
+log = logging.getLogger(__name__)
+
+LONGEST_ERROR = 500
+
+#: A shorter one, such as the topic "a", would be found in the middle of words.
+_SHORTEST_ADDRESS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider has the message, or the sandbox keeps it (then `content` is what it keeps)."""
+
+    external_id: str = ""
+    content: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The try failed. `error` is a sentence that people read; no secret is in it."""
+
+    failure: Failure
+    error: str
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a job, and when."""
+
+    job: Job
+    outcome: Accepted | Failed
+    at: datetime
+    #: When the try began; None where nobody knows.
+    began_at: datetime | None = None
+
+
+def send(job: Job, now: Callable[[], datetime]) -> Result:
+    """Never raises: whatever goes wrong is a result. `now` is asked before the message is made and when it has gone."""
+    began_at = now()
+    return Result(job, _outcome(job, began_at), now(), began_at)
+
+
+def _outcome(job: Job, now: datetime) -> Accepted | Failed:
+    try:
+        return _send(job, now)
+    except OutcomeUnknown as error:
+        return _failed(job, Failure.UNKNOWN, error.detail, error.retry_after)
+    except Temporary as error:
+        return _failed(job, Failure.TEMPORARY, error.detail, error.retry_after)
+    except AddressRefused as error:
+        return _failed(job, Failure.REFUSED, str(error))
+    except Permanent as error:
+        return _failed(job, Failure.PERMANENT, str(error))
+    except Rejected as error:
+        return _failed(job, Failure.PERMANENT, error.detail)
+    except Exception as error:  # a delivery's edge: one that breaks stops no other
+        log.exception("The delivery %s broke.", job.bundle.lead.id)
+        return _failed(job, Failure.BROKEN, f"{type(error).__name__}: {error}")
+
+
+def _send(job: Job, now: datetime) -> Accepted:
+    if job.problem:
+        raise Permanent(job.problem)
+    lead = job.bundle.lead
+    way = channel(lead.channel)
+    can_reply = job.answers_to is not None if lead.channel == "email" else _can_reply(job)
+    # What is rendered in the sandbox looks as it would with a provider that takes answers.
+    rendered = compose(
+        job.bundle, way, now, can_reply=can_reply, content=job.content, has_reply_codes=job.has_reply_codes
+    )
+    if job.answers_to is not None:
+        rendered = replace(rendered, headers={**rendered.headers, **job.answers_to.headers(rendered.link)})
+    if job.carrier is None:
+        return Accepted(content=sandbox.content(rendered))
+    return _hand_over(job, rendered)
+
+
+def _can_reply(job: Job) -> bool:
+    return job.bundle.lead.channel in job.carrier.replies if job.carrier else True
+
+
+def _hand_over(job: Job, rendered: Rendered) -> Accepted:
+    assert job.carrier is not None
+    lead = job.bundle.lead
+    sent = job.carrier.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
+    return Accepted(without_unstorable(sent.external_id)[:200])
+
+
+def _failed(job: Job, failure: Failure, error: str, retry_after: timedelta | None = None) -> Failed:
+    text = job.carrier.masked(error) if job.carrier else error
+    text = without_address(text, job.bundle.lead.channel, job.bundle.lead.address)
+    return Failed(failure, " ".join(without_unstorable(text).split())[:LONGEST_ERROR], retry_after)
+
+
+def without_address(text: str, channel: str, address: str) -> str:
+    """Servers repeat the address that they refuse, and everybody who sees the alert reads what they said."""
+    if len(address) < _SHORTEST_ADDRESS:
+        return text
+    shown = addresses.mask(channel, address)
+    # A gateway may repeat a phone number without its plus.
+    pattern = rf"\+?{re.escape(address[1:])}" if address.startswith("+") else re.escape(address)
+    return re.sub(pattern, lambda _: shown, text, flags=re.IGNORECASE)

@@ -1,0 +1,35 @@
+"""Takes somebody's second factors away, and has them mailed that it was done: whoever did not ask for it must hear."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from tocsin.access.audit import Actor
+from tocsin.oncall.changes import notices
+from tocsin.people import second_factors
+from tocsin.people.models import User
+
+
+def take_away(user: User, *, actor: Actor, now: datetime) -> list[str]:
+    """Takes all of them away, and returns which there were. Where there was one, the person gets a mail."""
+    with transaction.atomic():
+        gone = second_factors.take_away(user, actor=actor, now=now)
+        if gone:
+            notices.write(
+                [user],
+                title="Your second factors were taken away",
+                text=(
+                    f"{_who(actor)} took away what you sign in with besides the password.\n\n"
+                    "Until you set up others, the password alone signs you in.\n\n"
+                    "You did not ask for it? Change your password, and tell an administrator."
+                ),
+                reason="It is about your account.",
+                now=now,
+            )
+    return gone
+
+
+def _who(actor: Actor) -> str:
+    return actor.name if actor.user_id is not None else "Somebody on Tocsin's own machine"

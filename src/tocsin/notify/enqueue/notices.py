@@ -1,0 +1,102 @@
+"""Queues a notice to several people and group contacts at once, by the contact method that somebody chose for it; in
+the caller's transaction. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.notify.enqueue.queue import Notice, notice_data
+from tocsin.notify.enqueue.store import Row, write
+from tocsin.notify.registry import address_problem
+from tocsin.notify.states import Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Whom a notice goes to, by name, and who cannot be told, each with the reason."""
+
+    names: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+
+
+# Without a label: the address that they sign in with.
+_USERS = """
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active,
+       CASE WHEN %(label)s = '' THEN 'E-mail' ELSE m.label END AS label,
+       CASE WHEN %(label)s = '' THEN 'email' ELSE m.channel END AS channel,
+       CASE WHEN %(label)s = '' THEN u.email ELSE m.address END AS address
+FROM people_user u
+LEFT JOIN people_contactmethod m ON m.user_id = u.id AND lower(m.label) = lower(%(label)s) AND m.is_enabled
+     AND NOT m.awaits_code
+WHERE u.id = ANY(%(users)s) ORDER BY array_position(%(users)s::bigint[], u.id)
+"""
+
+_CONTACTS = """
+SELECT c.id, g.name || ': ' || c.label AS name, c.label, c.channel, c.address
+FROM people_groupcontact c JOIN people_group g ON g.id = c.group_id
+WHERE c.group_id = ANY(%s) ORDER BY g.name, c.position, c.id
+"""
+
+
+def tell(
+    connection: Connection,
+    notice: Notice,
+    now: datetime,
+    *,
+    user_ids: Sequence[int] = (),
+    label: str = "",
+    contacts_of: Collection[int] = (),
+) -> Told:
+    """Sends a notice to users by their contact method `label` ("": by e-mail, where they sign in), and to every contact
+    of the groups `contacts_of`. Three statements, however many people."""
+    rows: list[Row] = []
+    missed: list[str] = []
+    names: list[str] = []
+    users = list(dict.fromkeys(user_ids))
+    found = database.rows(connection, _USERS, {"users": users, "label": label}) if users else []
+    for row in found:
+        if not row["is_active"]:
+            missed.append(f"{row['name']} is switched off")
+        elif not row["address"]:
+            missed.append(f"{row['name']} has no {label or 'e-mail address'}")
+        elif problem := address_problem(row["channel"], row["address"]):
+            missed.append(f"{row['name']}: {problem.rstrip('.')}")
+        else:
+            rows.append(_row(notice, row, now, user_id=row["id"]))
+            names.append(row["name"])
+    contacts = database.rows(connection, _CONTACTS, (sorted(contacts_of),)) if contacts_of else []
+    for row in contacts:
+        if problem := address_problem(row["channel"], row["address"]):
+            missed.append(f"{row['name']}: {problem.rstrip('.')}")
+        else:
+            rows.append(_row(notice, row, now, group_contact_id=row["id"]))
+            names.append(row["name"])
+    write(connection, rows, now)
+    return Told(tuple(names), tuple(missed))
+
+
+def _row(
+    notice: Notice,
+    found: dict[str, Any],
+    now: datetime,
+    *,
+    user_id: int | None = None,
+    group_contact_id: int | None = None,
+) -> Row:
+    return Row(
+        purpose=Purpose.NOTICE,
+        channel=found["channel"],
+        address=found["address"],
+        label=found["label"],
+        reason=notice.reason,
+        due_at=now,
+        alert_id=notice.alert_id,
+        data=notice_data(notice),
+        user_id=user_id,
+        group_contact_id=group_contact_id,
+    )

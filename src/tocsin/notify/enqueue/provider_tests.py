@@ -1,0 +1,62 @@
+"""A test message through one provider, to an address that an administrator enters: no other provider stands in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.notify.models import Provider
+from tocsin.notify.providers.pool import carries_country
+from tocsin.notify.registry import CHANNELS, KINDS, channel
+from tocsin.notify.states import Purpose
+
+_NOTIFICATION = """
+INSERT INTO notify_notification (id, user_id, purpose, channel, label, address, reason, data, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_DELIVERY = """
+INSERT INTO notify_delivery (id, notification_id, user_id, channel, address, purpose, status, provider_id,
+                             provider_name, queued_at, due_at)
+VALUES (%s, %s, %s, %s, %s, %s, 'queued', %s, %s, %s, %s)
+"""
+
+
+def send_test(provider: Provider, way: str, text: str, *, user_id: int, now: datetime) -> UUID:
+    """Queues a test by `way` to the address `text`; returns the notification's id, to look at later.
+
+    Raises Rejected that names `channel` or `address`: not carried, no such address, not in use.
+    """
+    kind = KINDS.get(provider.kind)
+    if not provider.is_enabled or kind is None:
+        raise Rejected("not_in_use", f"{provider.name} is not in use.")
+    if way not in provider.channels:
+        raise Rejected("invalid", f'{provider.name} does not carry "{way}".', "channel")
+    try:
+        address = channel(way).address(text)
+    except Rejected as problem:
+        raise Rejected(problem.code, problem.detail, "address") from None
+    if not kind.accepts(way, address) or not carries_country(provider.settings, way, address):
+        raise Rejected("invalid_address", f"{provider.name} does not carry to this address.", "address")
+    label = f"{provider.name}, {CHANNELS[way].label}"
+    notification, purpose = ids.uuid7(), str(Purpose.TEST)
+    data = {
+        "title": f"Tocsin test: {provider.name} works",
+        "text": f"This is a test by Tocsin. {provider.name} works; there is nothing to do.",
+        "provider": provider.name,
+    }
+    with database.transaction() as connection:
+        connection.execute(
+            _NOTIFICATION,
+            (notification, user_id, purpose, way, label, address, "A test of the provider.", Jsonb(data), now),
+        )
+        connection.execute(
+            _DELIVERY,
+            (ids.uuid7(), notification, user_id, way, address, purpose, provider.pk, provider.name, now, now),
+        )
+        database.hint(connection, "outbox")
+    return notification

@@ -1,0 +1,472 @@
+"""Writes into the outbox, inside the caller's transaction: pages, all-clears, questions and notices, list-wise; and
+takes out what is not to be sent any more, with the reason. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.notify.enqueue.store import Row, write
+from tocsin.notify.registry import address_problem, quietest
+from tocsin.notify.rules import page_planner as planning
+from tocsin.notify.rules.notification_rules import Method, Person, with_rules
+from tocsin.notify.rules.page_planner import AllClear, Page, Paged, Plan, Start, Unreachable
+from tocsin.notify.rules.pre_send_check import NOT_AGAIN, ON_HOLD
+from tocsin.notify.states import DeliveryStatus, Purpose
+
+#: What is cancelled when an alert needs somebody no more.
+ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """What came of starts: how many pages wait, until when the last of each start is due, and who cannot be reached."""
+
+    pages: tuple[Page, ...]
+    #: For the alert's timeline: nobody is passed over in silence.
+    unreachable: tuple[Unreachable, ...]
+
+
+def queue(connection: Connection, starts: Sequence[Start], now: datetime) -> Queued:
+    """Plans and writes the pages of `starts`: one notification and one delivery for each method and repetition.
+
+    A page whose address cannot be used is written as failed, with the reason. The caller puts each `unreachable` on its
+    alert's timeline.
+    """
+    if not starts:
+        return Queued((), ())
+    planned = plan_of(connection, starts)
+    alert_ids = sorted({start.alert_id for start in starts})
+    firsts = _first_pages(connection, alert_ids, planned.pages)
+    rows = [
+        Row(
+            purpose=Purpose.PAGE,
+            channel=page.channel,
+            address=page.address,
+            label=page.label,
+            reason=page.reason,
+            due_at=page.due_at,
+            alert_id=page.start.alert_id,
+            run_id=page.start.run_id,
+            user_id=page.start.user_id,
+            group_contact_id=page.start.group_contact_id,
+            data=page.data,
+            is_first=number in firsts,
+            problem=page.problem,
+        )
+        for number, page in enumerate(planned.pages)
+    ]
+    write(connection, rows, now)
+    return Queued(planned.pages, planned.unreachable)
+
+
+def plan_of(connection: Connection, starts: Sequence[Start]) -> Plan:
+    """What `queue` would write for `starts`, with the contact methods as they are now. Writes nothing."""
+    people = people_of(connection, {start.user_id for start in starts if start.user_id is not None})
+    contacts = _contacts(connection, {s.group_contact_id for s in starts if s.group_contact_id is not None})
+    return planning.plan(starts, people, contacts, address_problem)
+
+
+_PEOPLE = """
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, u.time_zone, u.contact_rules,
+       m.label, m.channel, m.address, m.wait, m.repeat_times, m.repeat_every,
+       m.is_enabled AND NOT m.awaits_code AS is_enabled
+FROM people_user u LEFT JOIN people_contactmethod m ON m.user_id = u.id
+WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
+"""
+
+
+def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Person]:
+    """The users with their contact methods and rules, by id: for `plan.plan` and `ways.leaves`."""
+    if not user_ids:
+        return {}
+    found: dict[int, tuple[dict[str, Any], list[Method]]] = {}
+    for row in database.rows(connection, _PEOPLE, (list(user_ids),)):
+        methods = found.setdefault(row["id"], (row, []))[1]
+        if row["label"] is not None:
+            methods.append(
+                Method(
+                    row["label"], row["channel"], row["address"], row["wait"], row["repeat_times"], row["repeat_every"],
+                    row["is_enabled"],
+                )
+            )  # fmt: skip
+    return {user_id: _person(row, methods) for user_id, (row, methods) in found.items()}
+
+
+def _person(row: Mapping[str, Any], methods: Sequence[Method]) -> Person:
+    person = Person(row["id"], row["name"], tuple(methods), row["is_active"], row["time_zone"])
+    return with_rules(person, row["contact_rules"]) if row["contact_rules"] else person
+
+
+def _contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, Method]:
+    if not contact_ids:
+        return {}
+    found = database.rows(
+        connection,
+        "SELECT c.id, c.label, c.channel, c.address FROM people_groupcontact c WHERE c.id = ANY(%s)",
+        (list(contact_ids),),
+    )
+    return {row["id"]: Method(row["label"], row["channel"], row["address"]) for row in found}
+
+
+def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[Page]) -> frozenset[int]:
+    """The places in `pages` of those that are the first of their alert: they leave before all others."""
+    paged = connection.execute(
+        "SELECT DISTINCT alert_id FROM notify_notification WHERE alert_id = ANY(%s) AND purpose = 'page'", (alert_ids,)
+    ).fetchall()
+    known = {row[0] for row in paged}
+    earliest: dict[int, datetime] = {}
+    for page in pages:
+        alert_id = page.start.alert_id
+        if alert_id not in known and not page.problem:
+            earliest[alert_id] = min(page.due_at, earliest.get(alert_id, page.due_at))
+    return frozenset(number for number, page in enumerate(pages) if page.due_at == earliest.get(page.start.alert_id))
+
+
+# What was sent, and not reported as arrived, may still be reported as failed, which brings the next provider's turn.
+_WANTED = """
+SELECT id FROM notify_delivery
+WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
+  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND withdrawn = ''))
+  AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
+ORDER BY id FOR NO KEY UPDATE
+"""
+_CANCEL = f"""
+WITH wanted AS ({_WANTED})
+UPDATE notify_delivery d
+SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
+    reason = CASE WHEN d.status <> 'queued' THEN d.reason
+                  WHEN d.unknown_at IS NOT NULL THEN %(not_again)s ELSE %(reason)s END,
+    withdrawn = CASE WHEN d.status = 'queued' THEN d.withdrawn ELSE %(reason)s END,
+    ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
+FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending', 'sent')
+RETURNING d.alert_id, d.user_id, d.status
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """How many pages were cancelled, by alert and user (None: group contacts)."""
+
+    counts: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+def cancel(
+    connection: Connection,
+    alert_ids: Iterable[int],
+    user_ids: Iterable[int] | None,
+    reason: str,
+    now: datetime,
+    *,
+    purposes: Collection[Purpose] = ABOUT_LIVE,
+) -> Cancelled:
+    """Cancels what is queued for these alerts: of everybody, or of `user_ids` only. The rows stay, with the reason.
+
+    What is just being sent, or has left, cannot be called back; should that fail, it is not tried again, for the same
+    reason.
+    """
+    parameters = {
+        "alerts": sorted(set(alert_ids)),
+        "users": None if user_ids is None else sorted(set(user_ids)),
+        "purposes": [str(purpose) for purpose in purposes],
+        "reason": reason,
+        "not_again": f"{NOT_AGAIN}: {reason}",
+        "now": now,
+    }
+    # Locked by a statement of its own: where a failed try has just made the next provider's row, the next one sees it.
+    connection.execute(_WANTED, parameters)
+    found = connection.execute(database.literal(_CANCEL), parameters).fetchall()
+    counts: dict[tuple[int, int | None], int] = {}
+    for alert_id, user_id, status in found:
+        if status == DeliveryStatus.CANCELLED:
+            counts[alert_id, user_id] = counts.get((alert_id, user_id), 0) + 1
+    return Cancelled(counts)
+
+
+# What was leaving at the act, and failed afterwards, was cancelled when that came out.
+_RESTORE = """
+WITH undone AS (
+  SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(reasons)s::text[], %(after)s::timestamptz[])
+    AS u(alert_id, at, reason, due_after)
+), wanted AS (
+  SELECT d.id, u.reason FROM notify_delivery d JOIN undone u ON u.alert_id = d.alert_id
+  WHERE d.purpose = 'page' AND (
+    (d.status = 'cancelled' AND (d.ended_at = u.at OR (d.withdrawn <> '' AND d.ended_at > u.at))
+     AND (u.due_after IS NULL OR d.due_at > u.due_after))
+    OR (d.status IN ('sending', 'sent') AND d.withdrawn <> ''))
+  ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE notify_delivery d
+SET status = CASE WHEN d.status = 'cancelled' THEN 'queued' ELSE d.status END,
+    reason = CASE WHEN d.status = 'cancelled' THEN w.reason ELSE d.reason END,
+    ended_at = CASE WHEN d.status = 'cancelled' THEN NULL ELSE d.ended_at END, withdrawn = ''
+FROM wanted w WHERE d.id = w.id
+RETURNING d.alert_id, d.user_id, d.due_at, d.status
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """That an act counts no more which cancelled pages: when it was done, and why they are back."""
+
+    at: datetime
+    reason: str
+    #: Only those are back that are due after this; None: all.
+    due_after: datetime | None = None
+
+
+def restore(connection: Connection, undone: Mapping[int, Undone]) -> dict[int, dict[int, datetime]]:
+    """Puts pages back that an act cancelled, by alert; they leave when they were due.
+
+    Returns by alert until when each user has pages to come.
+    """
+    if not undone:
+        return {}
+    parameters = {
+        "alerts": list(undone),
+        "moments": [act.at for act in undone.values()],
+        "reasons": [act.reason for act in undone.values()],
+        "after": [act.due_after for act in undone.values()],
+    }
+    found: dict[int, dict[int, datetime]] = {}
+    for alert_id, user_id, due_at, status in connection.execute(_RESTORE, parameters).fetchall():
+        if status == DeliveryStatus.QUEUED:
+            users = found.setdefault(alert_id, {})
+            if user_id is not None:
+                users[user_id] = max(due_at, users.get(user_id, due_at))
+    if found:
+        database.hint(connection, "outbox")
+    return found
+
+
+def release(connection: Connection, alert_ids: Iterable[int], now: datetime) -> int:
+    """Lets pages leave that waited for the end of their alert's hold; returns how many."""
+    found = connection.execute(
+        "UPDATE notify_delivery SET due_at = %s WHERE id IN (SELECT id FROM notify_delivery "
+        "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason = %s ORDER BY id FOR NO KEY UPDATE)",
+        (now, sorted(set(alert_ids)), ON_HOLD),
+    ).rowcount
+    if found:
+        database.hint(connection, "outbox")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """That an alert needs nobody any more: the sentence for those who were paged, and who has answered already."""
+
+    alert_id: int
+    #: "Taken by Alice: VPN down (#42). Nothing to do."
+    sentence: str
+    #: Users besides those who have acknowledged or taken it: whoever closed it, for instance.
+    answered: frozenset[int] = frozenset()
+    #: The alert that it is merged into, which is told of too: whoever was paged about both hears of that one alone.
+    merged_into: int | None = None
+
+
+_PAGED = """
+SELECT d.alert_id, d.user_id, d.channel, d.address, n.label, coalesce(d.sent_at, d.unknown_at) AS sent_at
+FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
+JOIN people_user u ON u.id = d.user_id AND u.is_active
+WHERE d.alert_id = ANY(%(alerts)s) AND d.purpose = 'page'
+  AND (d.status IN ('sending', 'sent', 'delivered') OR d.unknown_at IS NOT NULL)
+ORDER BY d.id
+"""
+_ANSWERED = """
+SELECT alert_id, user_id FROM alerts_acknowledgement WHERE alert_id = ANY(%(alerts)s)
+UNION SELECT id, owner_id FROM alerts_alert WHERE id = ANY(%(alerts)s) AND owner_id IS NOT NULL
+"""
+_TOLD = """
+SELECT alert_id, user_id, max(created_at) FROM notify_notification
+WHERE alert_id = ANY(%(alerts)s) AND purpose = 'all_clear' GROUP BY alert_id, user_id
+"""
+
+
+def queue_all_clear(connection: Connection, over: Sequence[Over], now: datetime) -> list[AllClear]:
+    """Tells, once, each person who was paged about these alerts and has not answered, on the quietest channel used.
+
+    A page that is on its way counts: its all-clear follows it, or is dropped if the page never leaves. So does one that
+    may have left: whoever was woken by it must hear.
+    """
+    if not over:
+        return []
+    by_alert = {entry.alert_id: entry for entry in over}
+    wanted: dict[str, object] = {"alerts": list(by_alert)}
+    paged = [Paged(**row) for row in database.rows(connection, _PAGED, wanted)]
+    if not paged:
+        return []
+    answered = {alert_id: set(entry.answered) for alert_id, entry in by_alert.items()}
+    for alert_id, user_id in connection.execute(_ANSWERED, wanted).fetchall():
+        answered[alert_id].add(user_id)
+    for entry in over:
+        if entry.merged_into is not None:
+            answered[entry.alert_id] |= answered[entry.merged_into]
+            answered[entry.alert_id] |= {page.user_id for page in paged if page.alert_id == entry.merged_into}
+    told = {(row[0], row[1]): row[2] for row in connection.execute(_TOLD, wanted).fetchall()}
+    clears = planning.all_clears(paged, {key: frozenset(users) for key, users in answered.items()}, told, quietest)
+    rows = [
+        Row(
+            purpose=Purpose.ALL_CLEAR,
+            channel=clear.channel,
+            address=clear.address,
+            label=clear.label,
+            reason="You were paged about this alert and need to do nothing.",
+            due_at=now,
+            alert_id=clear.alert_id,
+            user_id=clear.user_id,
+            data={"news": by_alert[clear.alert_id].sentence},
+        )
+        for clear in clears
+    ]
+    write(connection, rows, now)
+    return clears
+
+
+def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], now: datetime) -> list[Unreachable]:
+    """Asks each (alert id, user id) "Still on it?", by every method that does not wait, else by the first.
+
+    Returns those who cannot be asked.
+    """
+    people = people_of(connection, {user_id for _, user_id in asked})
+    rows: list[Row] = []
+    unreachable: list[Unreachable] = []
+    for alert_id, user_id in asked:
+        person = people.get(user_id)
+        name = person.name if person else "Somebody"
+        usable = [
+            method
+            for method in (person.methods if person and person.is_active else ())
+            if method.is_enabled and address_problem(method.channel, method.address) is None
+        ]
+        if not usable:
+            is_off = person is not None and not person.is_active
+            why = "the account is switched off" if is_off else "no contact method can be used"
+            reason = f"{name} acknowledged the alert and cannot be asked about it: {why}."
+            unreachable.append(Unreachable(Start(alert_id, now, reason, user_id), name, reason))
+        rows += [
+            Row(
+                purpose=Purpose.STILL_ON_IT,
+                channel=method.channel,
+                address=method.address,
+                label=method.label,
+                reason="You acknowledged this alert a while ago.",
+                due_at=now,
+                alert_id=alert_id,
+                user_id=user_id,
+            )
+            for method in ([m for m in usable if not m.wait] or usable[:1])
+        ]
+    write(connection, rows, now)
+    return unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A mail that tells people of something other than an alert to answer."""
+
+    title: str
+    text: str
+    #: By which later notices about the same thing are recognised.
+    about: str = ""
+    #: Why they get it: a sentence.
+    reason: str = ""
+    alert_id: int | None = None
+    #: Under what it may stand with others of its kind: "Nobody answered". With one it leaves bundled, as floods do.
+    heading: str = ""
+
+
+def queue_notice(
+    connection: Connection,
+    notice: Notice,
+    now: datetime,
+    *,
+    user_ids: Collection[int] = (),
+    addresses: Collection[str] = (),
+) -> int:
+    """Mails a notice to users, at the address they sign in with, and to bare addresses; returns to how many."""
+    people = connection.execute(
+        "SELECT id, email FROM people_user WHERE id = ANY(%s) AND is_active AND email <> '' ORDER BY id",
+        (sorted(user_ids),),
+    ).fetchall()
+    targets: list[tuple[int | None, str]] = [(row[0], row[1]) for row in people]
+    known = {address.lower() for _, address in targets}
+    targets += [(None, address) for address in dict.fromkeys(addresses) if address.lower() not in known]
+    data = notice_data(notice)
+    rows = [
+        Row(
+            purpose=Purpose.NOTICE,
+            channel="email",
+            address=address,
+            label="E-mail",
+            reason=notice.reason,
+            due_at=now,
+            alert_id=notice.alert_id,
+            user_id=user_id,
+            data=data,
+        )
+        for user_id, address in targets
+    ]
+    write(connection, rows, now)
+    return len(rows)
+
+
+def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, user_id: int, label: str) -> bool:
+    """Sends a notice by the user's contact method of that label; False where there is none that can be used."""
+    found = database.row(
+        connection,
+        "SELECT m.label, m.channel, m.address FROM people_contactmethod m JOIN people_user u ON u.id = m.user_id "
+        "WHERE m.user_id = %s AND lower(m.label) = lower(%s) AND m.is_enabled AND NOT m.awaits_code AND u.is_active",
+        (user_id, label),
+    )
+    if found is None or address_problem(found["channel"], found["address"]):
+        return False
+    row = Row(
+        purpose=Purpose.NOTICE,
+        channel=found["channel"],
+        address=found["address"],
+        label=found["label"],
+        reason=notice.reason,
+        due_at=now,
+        alert_id=notice.alert_id,
+        user_id=user_id,
+        data=notice_data(notice),
+    )
+    write(connection, [row], now)
+    return True
+
+
+def notice_data(notice: Notice) -> dict[str, str]:
+    """What the notification of a notice keeps."""
+    more = {"about": notice.about, "heading": notice.heading}
+    return {"title": notice.title, "text": notice.text, **{name: text for name, text in more.items() if text}}
+
+
+#: The clocks of two nodes differ by less.
+_APART = timedelta(seconds=5)
+
+
+def administrators(connection: Connection) -> list[int]:
+    """The ids of the users who administer the installation and can sign in."""
+    found = connection.execute("SELECT id FROM people_user WHERE role = 'admin' AND is_active ORDER BY id").fetchall()
+    return [row[0] for row in found]
+
+
+def was_noticed(
+    connection: Connection, user_ids: Collection[int], about: str, now: datetime, within: timedelta
+) -> bool:
+    """Whether one of these users was sent a notice about the same thing so lately. One that was sent in the future was
+    sent before the clock was set back, who knows when."""
+    found = connection.execute(
+        "SELECT 1 FROM notify_notification WHERE user_id = ANY(%s) AND purpose = 'notice' AND data->>'about' = %s "
+        "AND created_at BETWEEN %s AND %s LIMIT 1",
+        (sorted(user_ids), about, now - within, now + _APART),
+    ).fetchone()
+    return found is not None

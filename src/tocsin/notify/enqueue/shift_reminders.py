@@ -1,0 +1,186 @@
+"""Tells people about their duty: what `oncall.changes.notices` wrote, and reminders before a shift. Two loops of a worker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.validation import durations
+from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.queue import Notice
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.people.changes.reminder_rules import ReminderRule, rules_of
+from tocsin.people.member_roles import MemberRole
+
+log = logging.getLogger(__name__)
+
+#: What was written is mailed so soon.
+EVERY = timedelta(seconds=5)
+#: Shifts to come are looked at again so often; reminders that are due leave at most a minute late.
+PLANNED_EVERY = timedelta(minutes=5)
+#: Reminders are planned so long before they are due: after an outage up to as long, they still come, late.
+AHEAD = timedelta(days=1)
+REMINDED_EVERY = timedelta(seconds=20)
+BATCH = 100
+#: A reminder that could not leave in time is dropped when the shift began so long ago.
+TOO_LATE = timedelta(minutes=5)
+
+_TAKE = """
+UPDATE oncall_dutynotice SET sent_at = %(now)s
+WHERE id IN (SELECT id FROM oncall_dutynotice WHERE sent_at IS NULL ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+RETURNING id, user_id, title, text, reason
+"""
+
+_FORGET_NOTICES = "DELETE FROM oncall_dutynotice WHERE sent_at < %s"
+_FORGET_REMINDERS = "DELETE FROM oncall_reminder WHERE shift_at < %s"
+
+_REMINDED = """
+SELECT id, reminders FROM people_user WHERE is_active AND reminders <> '[]'::jsonb
+"""
+
+_PLAN = """
+INSERT INTO oncall_reminder (user_id, group_id, role, shift_at, before, due_at)
+SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[], %s::interval[], %s::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+_DUE = """
+UPDATE oncall_reminder SET done_at = %(now)s
+WHERE id IN (
+    SELECT id FROM oncall_reminder WHERE done_at IS NULL AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING user_id, group_id, role, shift_at, before, ARRAY(
+    SELECT n.before FROM oncall_reminder n WHERE n.user_id = oncall_reminder.user_id
+      AND n.group_id = oncall_reminder.group_id AND n.role = oncall_reminder.role
+      AND n.shift_at = oncall_reminder.shift_at AND n.due_at <= %(now)s AND n.due_at > oncall_reminder.due_at
+) AS later
+"""
+
+_USER = "SELECT username, time_zone, reminders FROM people_user WHERE id = %s AND is_active"
+
+
+def loops() -> tuple[Loop, ...]:
+    """The loops of a worker."""
+    return (
+        Loop("duty notices", lambda: hand_on(clock.now()), EVERY),
+        Loop("shifts to remind of", lambda: plan_reminders(clock.now()), PLANNED_EVERY, frozenset({"config"})),
+        Loop("reminders", lambda: remind(clock.now()), REMINDED_EVERY),
+    )
+
+
+def hand_on(now: datetime) -> bool:
+    """Has what waits mailed. True when there may be more."""
+    with database.transaction() as connection:
+        waiting = database.rows(connection, _TAKE, {"now": now, "most": BATCH})
+        for row in sorted(waiting, key=lambda row: row["id"]):
+            notice = Notice(title=row["title"], text=row["text"], reason=row["reason"])
+            queue.queue_notice(connection, notice, now, user_ids=[row["user_id"]])
+        if waiting:
+            database.hint(connection, "outbox")
+        else:
+            connection.execute(_FORGET_NOTICES, (now - timedelta(days=30),))
+    return len(waiting) == BATCH
+
+
+def plan_reminders(now: datetime) -> bool:
+    """Notes when to remind whom of which shift to come. One that is known already is left as it is."""
+    with database.transaction() as connection:
+        rules = {row["id"]: rules_of(row["reminders"]) for row in database.rows(connection, _REMINDED)}
+        longest = max((rule.before for several in rules.values() for rule in several), default=timedelta())
+        groups = loader.groups_of(connection, rules) if rules else frozenset()
+        plans = loader.plans(connection, groups, now)
+    planned: list[tuple[int, int, str, datetime, timedelta, datetime]] = []
+    for group_id, plan in plans.items():
+        for person in final_schedule.timeline(plan, now, now + longest + AHEAD).segments:
+            begin = person.since
+            if begin is not None and begin > now and person.schedule:
+                planned += [
+                    (person.user_id, group_id, str(person.role), begin, rule.before, begin - rule.before)
+                    for rule in rules.get(person.user_id, ())
+                    if begin - rule.before > now - TOO_LATE
+                ]
+    with database.transaction() as connection:
+        if planned:
+            connection.execute(_PLAN, [list(column) for column in zip(*planned, strict=True)])
+        connection.execute(_FORGET_REMINDERS, (now - timedelta(days=30),))
+    return False
+
+
+def remind(now: datetime) -> bool:
+    """Sends the reminders that are due, of shifts that are still theirs. After an outage the last of a shift is enough.
+    True when there may be more."""
+    with database.transaction() as connection:
+        due = database.rows(connection, _DUE, {"now": now, "most": BATCH})
+        plans = loader.plans(connection, {row["group_id"] for row in due}, now)
+        for row in due:
+            plan = plans.get(row["group_id"])
+            if plan is None or row["shift_at"] < now - TOO_LATE:
+                continue
+            person = next(
+                (
+                    one
+                    for one in final_schedule.on_call(plan, row["shift_at"])
+                    if one.user_id == row["user_id"] and one.role == row["role"] and one.since == row["shift_at"]
+                ),
+                None,
+            )
+            if person is not None:
+                _remind_alone(connection, plan.name, person, row["before"], row["later"], now)
+        if due:
+            database.hint(connection, "outbox")
+    return len(due) == BATCH
+
+
+def _remind_alone(
+    connection: Connection, group: str, person: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
+) -> None:
+    try:
+        with connection.transaction():
+            _remind(connection, group, person, before, later, now)
+    except Exception as error:  # one reminder's edge: it is lost, and the others leave
+        if database.is_unavailable(error):
+            raise
+        log.exception("User %s cannot be reminded of a shift.", person.user_id)
+
+
+def _remind(
+    connection: Connection, group: str, person: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
+) -> None:
+    """`later` are those of the same shift that are due too: both would say how it stands now."""
+    user = database.row(connection, _USER, (person.user_id,))
+    if user is None or person.since is None:
+        return
+    rules = rules_of(user["reminders"])
+    if any(rule.before in later for rule in rules):
+        return
+    for rule in rules:
+        if rule.before == before:
+            _send(connection, _notice(group, person, ZoneInfo(user["time_zone"]), now), person.user_id, rule, now)
+
+
+def _notice(group: str, person: OnCall, zone: ZoneInfo, now: datetime) -> Notice:
+    assert person.since is not None
+    begin = person.since.astimezone(zone)
+    until = f" until {person.until.astimezone(zone):%a %d %b %H:%M}" if person.until else ""
+    role = MemberRole(person.role)
+    # To the minute: the loop is a few seconds late, and nobody counts those.
+    left = timedelta(minutes=round((person.since - now) / timedelta(minutes=1)))
+    when = f"in {durations.say(left)}" if left > timedelta() else "now"
+    title = f"On call {when}: {role} of {group}"
+    text = f"You are {role} of {group} from {begin:%a %d %b %H:%M}{until} ({zone.key}): {person.reason}."
+    return Notice(title=title, text=text, reason="A reminder that you asked for under Me.")
+
+
+def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderRule, now: datetime) -> None:
+    """By the method of the rule; by mail where it has none, or has one no more."""
+    if not rule.by or not queue.queue_notice_by(connection, notice, now, user_id=user_id, label=rule.by):
+        queue.queue_notice(connection, notice, now, user_ids=[user_id])

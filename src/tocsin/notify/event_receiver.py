@@ -1,0 +1,239 @@
+"""The ears of a provider: what its vendor told becomes receipts, opt-outs and commands on alerts. Knows no vendor."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.alerts.states import CommandKind, Via
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.notify.inbound import command_parser, delivery_receipts, opt_outs, responder_actions, voice_call
+from tocsin.notify.inbound.command_parser import Asked, Word
+from tocsin.notify.inbound.responder_actions import Person
+from tocsin.notify.provider_settings import PHONES
+from tocsin.notify.text import reply_codes
+from tocsin.notify.text.localization import tell
+from tocsin.notify.text.phrases import say
+from tocsin.notify.text.sms import for_phones
+from tocsin.notify.webhooks import CallStep, CallTurn, Pressed, Receipt, SaidByText
+
+#: By which way an answer came, by channel.
+_VIA = {"sms": Via.SMS, "voice": Via.VOICE, "email": Via.EMAIL, "push": Via.PUSH, "ntfy": Via.PUSH, "chat": Via.CHAT}
+
+#: A phone that takes texts also calls, and the other way round.
+_SAME = {"sms": ("sms", "voice"), "voice": ("voice", "sms")}
+
+#: What was heard is known for so long: vendors repeat themselves for hours at most.
+_KEPT = timedelta(days=2)
+
+#: Who has not ended with a message after so long has stopped.
+_PATIENCE = timedelta(seconds=30)
+
+_BEGIN = """
+INSERT INTO notify_heard (key, answer, at) VALUES (%(key)s, '', %(now)s)
+ON CONFLICT (key) DO UPDATE SET at = excluded.at
+WHERE notify_heard.answer = '' AND notify_heard.at < %(stopped)s RETURNING key
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What one provider tells at one moment."""
+
+    provider: str
+    now: datetime
+    #: Whose words alone are taken, where it is known who speaks; None: whoever has the sender's address.
+    speaker: int | None = None
+
+    def receipt(self, receipt: Receipt) -> None:
+        receipt = _storable(receipt)
+        database.retry_once(lambda: self._receipt(receipt))
+
+    def text(self, said: SaidByText) -> str:
+        said = _storable(said)
+        wants = command_parser.asked(said.text)
+        if (is_out := _opting(said, wants)) is not None and (answer := self._opt(said, is_out)) is not None:
+            return answer
+        with database.transaction() as connection:
+            user_id = self._whose(connection, said)
+            who = responder_actions.person(connection, user_id) if user_id is not None else None
+            # Who is not known is told nothing, not even that.
+            if who is None:
+                return ""
+            before = self._begin(connection, said)
+            asks_code = said.channel == "sms" and settings_store.load(connection)[settings_store.SMS_REPLY_CODES.name]
+        if before is not None:
+            return before
+        try:
+            via = _VIA.get(said.channel, Via.CHAT)
+            heard = self._answer_coded(who, said.text, via) if asks_code else self._answer(who, wants, via)
+            answer = _worded(heard, said)
+        except Exception:
+            # It did not act: the vendor says it again, and then it does.
+            with database.transaction() as connection:
+                self._forget(connection, said)
+            raise
+        with database.transaction() as connection:
+            self._keep(connection, said, answer)
+        return answer
+
+    def call(self, turn: CallTurn) -> CallStep:
+        return voice_call.go_on(self.provider, _storable(turn), self.now)
+
+    def button(self, user_id: int, alert_id: int, command: str, via: str) -> Pressed:
+        with database.transaction() as connection:
+            who = responder_actions.person(connection, user_id)
+        if who is None:
+            sentence = "This account is switched off."
+            return Pressed(sentence, sentence)
+        if command not in {str(kind) for kind in responder_actions.OFFERED}:
+            sentence = "That cannot be asked for here. Open the alert."
+        else:
+            sentence = responder_actions.act(who, alert_id, CommandKind(command), Via(via), self.now).sentence
+        return Pressed(sentence, tell(sentence, who.language), who.language)
+
+    def user_of(self, channel: str, address: str) -> int | None:
+        with database.transaction() as connection:
+            return responder_actions.whose(connection, (channel,), without_unstorable(address), self.now)
+
+    def _receipt(self, receipt: Receipt) -> None:
+        with database.transaction() as connection:
+            delivery_receipts.apply(connection, self.provider, receipt, self.now)
+
+    def _opt(self, said: SaidByText, is_out: bool) -> str | None:
+        """The vendor itself confirms a STOP; a START is answered here where the vendor has not understood it. None
+        where nothing was stopped: "yes" is a word like another then."""
+        with database.transaction() as connection:
+            user_id = self._whose(connection, said)
+            if user_id is None:
+                return ""
+            if is_out:
+                opt_outs.opt_out(connection, said.channel, said.sender, self.provider, self.now)
+                return ""
+            came_back = opt_outs.opt_in(connection, said.channel, said.sender)
+            who = responder_actions.person(connection, user_id)
+        if said.opt_out is not None:
+            return ""
+        return tell(opt_outs.START_ANSWER, who.language if who else "") if came_back else None
+
+    def _whose(self, connection: Connection, said: SaidByText) -> int | None:
+        user_id = responder_actions.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now)
+        return user_id if self.speaker in (None, user_id) else None
+
+    def _answer(self, who: Person, wants: Asked, via: Via) -> str:
+        match wants.what:
+            case Word.HELP:
+                return tell(command_parser.HELP, who.language)
+            case CommandKind():
+                return tell(self._act(who, wants, wants.what, via), who.language)
+            case Word.HEAR_AGAIN:
+                return self._list(who)
+            case _:
+                return tell(command_parser.UNKNOWN, who.language)
+
+    def _answer_coded(self, who: Person, text: str, via: Via) -> str:
+        """The same where a command on an alert must end with a code of it, or of another that is open for the user:
+        the message that names several has the code of the first."""
+        before, code = reply_codes.split(text)
+        wants = command_parser.asked(before)
+        if not isinstance(wants.what, CommandKind):
+            return self._answer(who, command_parser.asked(text), via)
+        with database.transaction() as connection:
+            numbers = responder_actions.open_for(connection, who.id, self.now)
+            if wants.number is not None and responder_actions.is_theirs(connection, who.id, wants.number):
+                numbers = [wants.number, *(number for number in numbers if number != wants.number)]
+        if numbers and (refused := reply_codes.refuse(who.id, numbers, code, wants.what)):
+            return tell(refused, who.language)
+        return self._answer(who, wants, via)
+
+    def _act(self, who: Person, wants: Asked, kind: CommandKind, via: Via) -> str:
+        if wants.others and wants.number is not None:
+            each = (replace(wants, number=number, others=()) for number in (wants.number, *wants.others))
+            return " ".join(self._act(who, one, kind, via) for one in each)
+        with database.transaction() as connection:
+            numbers = responder_actions.open_for(connection, who.id, self.now)
+            if wants.number is not None and not responder_actions.is_theirs(connection, who.id, wants.number):
+                if kind is CommandKind.REPLY and len(numbers) == 1:
+                    # "Reply 5 minutes" is about the one that is open.
+                    wants = replace(wants, number=None, text=f"{wants.number} {wants.text}")
+                else:
+                    return f"You were not paged about alert {wants.number}. Open it in Tocsin to act on it."
+        if wants.number is not None:
+            return responder_actions.act(who, wants.number, kind, via, self.now, wants.text).sentence
+        if not numbers:
+            return command_parser.NONE_OPEN
+        if len(numbers) == 1:
+            return responder_actions.act(who, numbers[0], kind, via, self.now, wants.text).sentence
+        if not wants.is_all:
+            return command_parser.which(kind, numbers)
+        answers = [responder_actions.act(who, number, kind, via, self.now, wants.text) for number in numbers]
+        done = sum(answer.is_done for answer in answers)
+        return command_parser.of_many(kind, done, len(answers) - done)
+
+    def _list(self, who: Person) -> str:
+        with database.transaction() as connection:
+            numbers = responder_actions.open_for(connection, who.id, self.now)
+            rows = connection.execute(
+                "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s) ORDER BY id LIMIT 5", (numbers,)
+            ).fetchall()
+        if not rows:
+            return tell(command_parser.NONE_OPEN, who.language)
+        left = len(numbers) - len(rows)
+        more = f" {say(who.language, 'And {more} more', more=left)}." if left else ""
+        # What the sources wrote stays as it is.
+        return "; ".join(f"#{number} {subject[:60]}" for number, subject in rows) + f".{more}"
+
+    def _begin(self, connection: Connection, said: SaidByText) -> str | None:
+        """What was answered to the very same message before, empty while that is being done; None where it is new, or
+        whoever began with it did not end."""
+        if not said.external_id:
+            return None
+        connection.execute(
+            "DELETE FROM notify_heard WHERE key IN (SELECT key FROM notify_heard WHERE at < %s LIMIT 100)",
+            (self.now - _KEPT,),
+        )
+        wanted = {"key": self._key(said), "now": self.now, "stopped": self.now - _PATIENCE}
+        if connection.execute(_BEGIN, wanted).fetchone() is not None:
+            return None
+        found = connection.execute("SELECT answer FROM notify_heard WHERE key = %s", (wanted["key"],)).fetchone()
+        return found[0] if found else ""
+
+    def _keep(self, connection: Connection, said: SaidByText, answer: str) -> None:
+        if said.external_id:
+            connection.execute("UPDATE notify_heard SET answer = %s WHERE key = %s", (answer, self._key(said)))
+
+    def _forget(self, connection: Connection, said: SaidByText) -> None:
+        connection.execute("DELETE FROM notify_heard WHERE key = %s AND answer = ''", (self._key(said),))
+
+    def _key(self, said: SaidByText) -> str:
+        return hashlib.sha256(f"{self.provider}\0{said.external_id}".encode()).hexdigest()
+
+
+def _storable[T: (SaidByText, Receipt, CallTurn)](said: T) -> T:
+    """What a vendor told, as the database can hold it. A gateway that takes the 7-bit alphabet for ASCII makes a NUL of
+    each @."""
+    found = {field.name: getattr(said, field.name) for field in fields(said)}
+    texts: dict[str, Any] = {
+        name: without_unstorable(str(value)) for name, value in found.items() if type(value) is str
+    }
+    return replace(said, **texts)
+
+
+def _worded(answer: str, said: SaidByText) -> str:
+    """A text message keeps to the letters of phones: others cost more than twice as much."""
+    return for_phones(answer) if said.channel == "sms" else answer
+
+
+def _opting(said: SaidByText, wants: Asked) -> bool | None:
+    """Whether that opts out (True) or in: as the vendor says, else by the words that carriers know. In a chat there is
+    no carrier that would confirm a STOP, and whoever writes "cancel" there means something else."""
+    if said.opt_out is not None:
+        return said.opt_out
+    if wants.what is Word.START:
+        return False
+    return True if wants.what is Word.STOP and said.channel in PHONES else None

@@ -1,0 +1,261 @@
+"""What becomes of messages after a provider accepted them, as it tells: delivered, answered, failed (the next provider
+takes over at once) or nobody reached (the person's next contact method begins). Works inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, results
+from tocsin.notify.dispatch.send import Failed, without_address
+from tocsin.notify.providers import health, pool
+from tocsin.notify.rules.retry_policy import Failure
+from tocsin.notify.states import DeliveryStatus
+from tocsin.notify.webhooks import Receipt, ReceiptState
+
+#: By the vendor's id alone, messages of so long ago are found.
+LATEST = timedelta(days=2)
+
+CUT_OFF = "The call ended before anybody was told anything."
+
+
+def apply(
+    connection: Connection, provider: str, receipt: Receipt, now: datetime, *, is_final: bool = False
+) -> list[UUID]:
+    """Writes down what `provider` tells, and what follows from it; returns the deliveries concerned. What failed for
+    good (`is_final`) is not handed to another provider."""
+    found = deliveries(connection, provider, receipt.key, receipt.external_id, now)
+    if not found:
+        return []
+    match receipt.state:
+        case ReceiptState.ON_ITS_WAY:
+            return found
+        case ReceiptState.DELIVERED | ReceiptState.ANSWERED:
+            _delivered(connection, found, provider, receipt, now)
+        case ReceiptState.FAILED:
+            _failed(connection, found, provider, receipt, now, is_final=is_final)
+        case ReceiptState.NOT_REACHED:
+            _not_reached(connection, found, provider, receipt, now)
+        case ReceiptState.ENDED:
+            _ended(connection, found, provider, receipt, now)
+    alert_ids = connection.execute(
+        "SELECT DISTINCT alert_id FROM notify_delivery WHERE id = ANY(%s) AND alert_id IS NOT NULL", (found,)
+    ).fetchall()
+    if alert_ids:
+        database.hint(connection, "alerts", *(f"alert:{row[0]}" for row in alert_ids))
+    else:
+        # Whoever tests a way is looking at the page.
+        database.hint(connection, "outbox")
+    return found
+
+
+def deliveries(connection: Connection, provider: str, key: str, external_id: str, now: datetime) -> list[UUID]:
+    """The deliveries that left as the message of that key, else of that id of the vendor's."""
+    notification = _uuid(key)
+    if notification is not None:
+        together = connection.execute(
+            "SELECT d.id FROM notify_senttogether t CROSS JOIN LATERAL unnest(t.deliveries) AS d(id) "
+            "WHERE t.notification = %s",
+            (notification,),
+        ).fetchall()
+        members = [row[0] for row in together]
+        rows = connection.execute(
+            "SELECT id FROM notify_delivery WHERE (id = ANY(%s) OR notification_id = %s) AND provider_name = %s "
+            "ORDER BY id",
+            (members, notification, provider),
+        ).fetchall()
+        return [row[0] for row in rows]
+    if not external_id:
+        return []
+    # Ids are UUIDv7s: the primary key leads to the newest rows, and no other index is needed.
+    rows = connection.execute(
+        "SELECT id FROM notify_delivery WHERE id >= %s AND external_id = %s AND provider_name = %s ORDER BY id",
+        (ids.first_uuid7(now - LATEST), external_id, provider),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+# Also what was tried and is to be sent again, or was stopped, since its answer was lost: what came of it is known now.
+_LEFT = """(status IN ('sending', 'sent', 'delivered') OR (status = 'queued' AND attempts > 0)
+            OR (status = 'cancelled' AND unknown_at IS NOT NULL))"""
+
+# Where nothing else of the provider's has left, it speaks of a try whose answer was lost, and which was handed on.
+_DELIVERED = f"""
+WITH lost AS (
+  SELECT DISTINCT ON (notification_id) id FROM notify_delivery d WHERE id = ANY(%(ids)s)
+    AND status = 'failed' AND attempts > 0 AND NOT is_permanent AND receipt = ''
+    AND NOT EXISTS (SELECT FROM notify_delivery o
+                    WHERE o.id = ANY(%(ids)s) AND o.notification_id = d.notification_id AND {_LEFT})
+  ORDER BY notification_id, unknown_at IS NULL, id DESC
+), held AS (
+  SELECT id, status FROM notify_delivery WHERE id = ANY(%(ids)s) AND ({_LEFT} OR id IN (SELECT id FROM lost))
+    AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE notify_delivery d
+SET status = 'delivered', receipt = %(receipt)s, delivered_at = coalesce(d.delivered_at, %(now)s),
+    sent_at = coalesce(d.sent_at, d.unknown_at, %(now)s), error = '', lease_until = NULL, leased_by = '',
+    ended_at = NULL,
+    reason = CASE WHEN held.status IN ('queued', 'failed', 'cancelled') THEN %(after_all)s ELSE d.reason END,
+    external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
+FROM held WHERE d.id = held.id
+"""
+# Known to have arrived, it does not leave by another provider too.
+_NOT_AGAIN = """
+WITH other AS (
+  SELECT o.id FROM notify_delivery d JOIN notify_delivery o ON o.notification_id = d.notification_id
+  WHERE d.id = ANY(%(ids)s) AND d.status = 'delivered' AND o.status IN ('queued', 'sending')
+  ORDER BY o.id FOR NO KEY UPDATE OF o
+)
+UPDATE notify_delivery d
+SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
+    reason = CASE WHEN d.status = 'queued' THEN %(after_all)s ELSE d.reason END,
+    withdrawn = CASE WHEN d.status = 'queued' THEN d.withdrawn ELSE %(after_all)s END,
+    ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
+FROM other WHERE d.id = other.id AND d.status IN ('queued', 'sending')
+"""
+
+
+def _delivered(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
+    wanted = {
+        "ids": found,
+        "receipt": str(receipt.state),
+        "now": now,
+        "external_id": receipt.external_id[:200],
+        "after_all": f"{provider} reported it as delivered after all.",
+    }
+    connection.execute(_DELIVERED, wanted)
+    connection.execute(_NOT_AGAIN, wanted)
+    receipt_timeouts.end(connection, found)
+    health.note(connection, [health.Note(provider, now)])
+
+
+_NOT_REACHED = f"""
+WITH held AS (
+  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND {_LEFT}
+    AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE notify_delivery d
+SET status = 'sent', receipt = 'not_reached', delivered_at = NULL, sent_at = coalesce(d.sent_at, d.unknown_at, %(now)s),
+    lease_until = NULL, leased_by = '', ended_at = NULL, error = '',
+    reason = concat_ws(' ', nullif(d.reason, ''), %(why)s::text),
+    external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
+FROM held WHERE d.id = held.id RETURNING d.id
+"""
+
+
+def _ended(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
+    """A call that was picked up and put down before it said anything (or while the vendor was still listening for a
+    machine) has told nobody."""
+    untold = connection.execute(
+        "SELECT id FROM notify_delivery WHERE id = ANY(%s) AND receipt = ''", (found,)
+    ).fetchall()
+    if untold:
+        why = Receipt(ReceiptState.NOT_REACHED, receipt.key, receipt.external_id, CUT_OFF)
+        _not_reached(connection, [row[0] for row in untold], provider, why, now)
+
+
+def _not_reached(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
+    """The provider did what it should, and nobody heard it."""
+    why = receipt.reason or "Nobody was reached."
+    wanted = {"ids": found, "now": now, "why": why, "external_id": receipt.external_id[:200]}
+    changed = [row[0] for row in connection.execute(_NOT_REACHED, wanted).fetchall()]
+    receipt_timeouts.end(connection, found)
+    receipt_timeouts.move_on(connection, changed, receipt_timeouts.NOT_REACHED, now)
+    health.note(connection, [health.Note(provider, now)])
+
+
+# What was sent again has another id of the vendor's: what is said of the first is not about it.
+_FAILED = """
+WITH held AS (
+  SELECT id, status, withdrawn FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
+    AND receipt = '' AND (external_id = '' OR %(external_id)s::text IN ('', external_id))
+  ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE notify_delivery d SET receipt = 'failed', external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
+FROM held WHERE d.id = held.id RETURNING d.id, held.status, held.withdrawn
+"""
+
+
+def _failed(
+    connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime, *, is_final: bool
+) -> None:
+    changed: dict[UUID, str] = {}
+    over: set[UUID] = set()
+    wanted = {"ids": found, "external_id": receipt.external_id[:200]}
+    for row_id, status, withdrawn in connection.execute(_FAILED, wanted).fetchall():
+        changed[row_id] = withdrawn if status == DeliveryStatus.SENDING else ""
+        if is_final or (withdrawn and status == DeliveryStatus.SENT):
+            # Nobody is paged by another provider about what somebody has answered since.
+            over.add(row_id)
+    if not changed:
+        return
+    receipt_timeouts.end(connection, found)
+    failure = Failure.REFUSED if receipt.is_address else Failure.PERMANENT
+    if receipt.is_passing:
+        failure = Failure.TEMPORARY
+    failed = Failed(failure, receipt.reason or f"{provider} reported it as not delivered.")
+    known = [
+        replace(due, problem=failed.error) if due.id in over else due
+        for due in delivery_queries.facts(connection, sorted(changed))
+    ]
+    tried = results.tried_of(connection, {due.notification_id for due in known})
+    steps = [
+        results.step(
+            results.Trouble(due, provider, failed, now),
+            changed[due.id],
+            tried.get(due.notification_id, {}),
+            pool.in_order(connection, due.channel, due.address),
+            0.0,
+        )
+        for due in known
+    ]
+    results.follow(connection, steps)
+    _again(connection, [step.trouble.due.id for step in steps if step.status == DeliveryStatus.QUEUED], now)
+    if not receipt.is_address:
+        health.note(connection, [health.Note(provider, now, failed.error)])
+
+
+def _again(connection: Connection, tried: list[UUID], now: datetime) -> None:
+    """Their next try is a message of its own, of which nothing is known; the person's next way does not wait for it."""
+    if tried:
+        connection.execute("UPDATE notify_delivery SET receipt = '', external_id = '' WHERE id = ANY(%s)", (tried,))
+        receipt_timeouts.move_on(connection, tried, receipt_timeouts.FAILED, now)
+
+
+def came_back(connection: Connection, notification: UUID, user_id: int, said: str, now: datetime) -> str | None:
+    """A mail to a user that its server could not deliver in the end: no other provider can mend that. Returns what is
+    said of it, or None where nothing of that notification had left by mail for that user."""
+    row = database.row(
+        connection,
+        "SELECT provider_name, address FROM notify_delivery WHERE notification_id = %s AND user_id = %s "
+        "AND channel = 'email' AND status IN ('sending', 'sent') ORDER BY id DESC LIMIT 1",
+        (notification, user_id),
+    )
+    if row is None:
+        return None
+    reason = f"The mail came back: {without_address(said, 'email', row['address']).rstrip('.')}."
+    receipt = Receipt(ReceiptState.FAILED, str(notification), "", reason, is_address=True)
+    apply(connection, row["provider_name"], receipt, now, is_final=True)
+    return reason
+
+
+def mark(connection: Connection, found: Sequence[UUID], sentence: str) -> None:
+    """Adds a sentence to what these deliveries say of themselves."""
+    connection.execute(
+        "UPDATE notify_delivery SET reason = concat_ws(' ', nullif(reason, ''), %s::text) WHERE id IN "
+        "(SELECT id FROM notify_delivery WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)",
+        (sentence, list(found)),
+    )
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,143 @@
+"""What a person asks of an alert from outside the pages (a text, a key, a button, a mail): who it is, whether they may,
+and the one command that every way leads to. The answer is always a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tocsin.access import roles
+from tocsin.access.roles import Action, Reach, Role
+from tocsin.alerts import service
+from tocsin.alerts.commands import CLASSES, Actor, Assign, Command, Reply
+from tocsin.alerts.states import LIVE, ActorKind, CommandKind, Via
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+
+#: What is asked for from outside the pages.
+OFFERED = frozenset(
+    {CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.REPLY}
+)
+
+#: An alert that somebody was paged about longer ago is not meant by a word without its number.
+RECENT = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who answers."""
+
+    id: int
+    name: str
+    language: str
+    may_act: bool
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(ActorKind.USER, self.name, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of it: whether anything was done, and a sentence for the person."""
+
+    is_done: bool
+    sentence: str
+
+
+_PERSON = """
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.language, u.role FROM people_user u
+WHERE u.id = %s AND u.is_active
+"""
+
+
+def person(connection: Connection, user_id: int) -> Person | None:
+    """The active user of that id."""
+    row = database.row(connection, _PERSON, (user_id,))
+    if row is None:
+        return None
+    may_act = roles.reach(Role(row["role"]), Action.ACT) is not Reach.NONE
+    return Person(row["id"], row["name"], row["language"], may_act)
+
+
+_WHOSE = """
+SELECT m.user_id FROM people_contactmethod m JOIN people_user u ON u.id = m.user_id AND u.is_active
+WHERE m.channel = ANY(%(channels)s) AND lower(m.address) = lower(%(address)s) AND NOT m.awaits_code
+ORDER BY (SELECT n.id FROM notify_notification n WHERE n.user_id = m.user_id AND n.address = m.address
+          AND n.purpose IN ('page', 'still_on_it') AND n.id >= %(since)s
+          ORDER BY n.id DESC LIMIT 1) DESC NULLS LAST, m.user_id LIMIT 1
+"""
+
+
+def whose(connection: Connection, channels: Sequence[str], address: str, now: datetime) -> int | None:
+    """The id of the active user with that address; of several, whoever was last paged there. Tests do not count:
+    anybody may send one, and a chat that is another's would answer in their place."""
+    wanted = {"channels": list(channels), "address": address, "since": ids.first_uuid7(now - RECENT)}
+    row = connection.execute(_WHOSE, wanted).fetchone()
+    return None if row is None else row[0]
+
+
+# What was tried, and is not known to have left, may have arrived all the same.
+_OPEN = """
+SELECT DISTINCT a.id FROM notify_notification n JOIN alerts_alert p ON p.id = n.alert_id
+JOIN alerts_alert a ON a.id = CASE WHEN p.status = 'merged' THEN p.merged_into_id ELSE p.id END
+WHERE n.user_id = %(user)s AND n.id >= %(since)s AND n.purpose IN ('page', 'still_on_it') AND a.status = ANY(%(live)s)
+  AND EXISTS (SELECT FROM notify_delivery d WHERE d.notification_id = n.id
+              AND (d.status IN ('sending', 'sent', 'delivered') OR (d.attempts > 0 AND NOT d.is_permanent)))
+ORDER BY a.id
+"""
+
+
+def open_for(connection: Connection, user_id: int, now: datetime) -> list[int]:
+    """The live alerts that this person was paged about, by number; of a merged one, the one it was merged into."""
+    wanted = {"user": user_id, "since": ids.first_uuid7(now - RECENT), "live": sorted(LIVE)}
+    return [row[0] for row in connection.execute(_OPEN, wanted).fetchall()]
+
+
+def is_theirs(connection: Connection, user_id: int, alert_id: int) -> bool:
+    """Whether this person was ever paged about that alert, or one that is merged into it, or has it."""
+    found = connection.execute(
+        "SELECT 1 FROM notify_notification n JOIN alerts_alert a ON a.id = n.alert_id WHERE n.user_id = %(user)s "
+        "AND (a.id = %(alert)s OR (a.merged_into_id = %(alert)s AND a.status = 'merged')) UNION ALL "
+        "SELECT 1 FROM alerts_alert WHERE id = %(alert)s AND owner_id = %(user)s LIMIT 1",
+        {"alert": alert_id, "user": user_id},
+    ).fetchone()
+    return found is not None
+
+
+def meant(alert_id: int) -> int:
+    """The alert that people look at: the one that it is merged into, else itself."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT merged_into_id FROM alerts_alert WHERE id = %s AND status = 'merged'", (alert_id,)
+        ).fetchone()
+    return alert_id if row is None or row[0] is None else row[0]
+
+
+def act(who: Person, alert_id: int, kind: CommandKind, via: Via, now: datetime, text: str = "") -> Answer:
+    """Gives the command: for a merged alert to the one that it is merged into, which the answer says. Never raises for
+    what the alert's state, or a person's role, does not allow."""
+    if not who.may_act:
+        return Answer(False, "Your role may look at alerts, and not act on them. Ask an administrator.")
+    if kind not in OFFERED:
+        return Answer(False, "That cannot be asked for here. Open the alert.")
+    number = meant(alert_id)
+    merged = f"Alert {alert_id} is merged into {number}. " if number != alert_id else ""
+    try:
+        outcome = service.act(number, _command(who, kind, via, text), now=now)
+    except Rejected as rejected:
+        return Answer(False, f"{merged}{rejected.detail}")
+    return Answer(True, f"{merged}{outcome.sentence}")
+
+
+def _command(who: Person, kind: CommandKind, via: Via, text: str) -> Command:
+    match kind:
+        case CommandKind.ASSIGN:
+            return Assign(actor=who.actor, via=via, name=who.name, user_id=who.id)
+        case CommandKind.REPLY:
+            return Reply(actor=who.actor, via=via, text=text)
+        case _:
+            return CLASSES[kind](actor=who.actor, via=via)  # type: ignore[return-value] # the others need nothing else

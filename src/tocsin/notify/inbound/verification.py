@@ -1,0 +1,167 @@
+"""Codes that confirm an address: sent to it, and entered by whoever reads it there. Six digits, for ten minutes, five
+guesses; only an HMAC of one is kept."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from psycopg.types.json import Jsonb
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core import ids
+from tocsin.core.config import config_version, crypto
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.notify.models import Notification, VerificationCode
+from tocsin.notify.registry import address_problem
+from tocsin.notify.states import Purpose
+from tocsin.people.models import ContactMethod, User
+
+VALID_FOR = timedelta(minutes=10)
+MOST_TRIES = 5
+#: Codes to one contact method, and by one person to all of theirs, within the hour.
+MOST_SENDS, MOST_OF_ONE_PERSON = 4, 10
+#: By one person within a day.
+MOST_A_DAY = 20
+_WINDOW = timedelta(hours=1)
+_BETWEEN = timedelta(seconds=30)
+
+WHY = "A code to confirm this address was asked for."
+
+
+def send_code(method: ContactMethod, *, now: datetime) -> UUID:
+    """Sends a new code to the method's address; the notification's id. An older code counts no more.
+
+    Raises Rejected: `invalid_address`, or `too_many` with the time to wait.
+    """
+    if problem := address_problem(method.channel, method.address):
+        raise Rejected("invalid_address", problem)
+    code = f"{secrets.randbelow(1_000_000):06d}"
+    with transaction.atomic():
+        # The person's row first, so that codes asked for at one moment are counted one by one.
+        User.objects.select_for_update(no_key=True).get(pk=method.user_id)
+        ContactMethod.objects.select_for_update(no_key=True).get(pk=method.pk)
+        _require_few(method.user_id, now)
+        _store(method, code, now)
+    notification = ids.uuid7()
+    with database.transaction() as connection:
+        _queue(connection, notification, method, code, now)
+    return notification
+
+
+def confirm(method: ContactMethod, text: str, *, actor: Actor, now: datetime) -> None:
+    """Takes the code that was read at the address: from now on the method is used, and known to be right.
+
+    Raises Rejected: `no_code`, `expired_code`, `too_many`, or `wrong_code`.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        # Read anew: the address that is confirmed is the one that stands there now.
+        method = ContactMethod.objects.select_related("user").get(pk=method.pk)
+        held = VerificationCode.objects.select_for_update().filter(method=method).first()
+        problem = _problem(held, method, text, now)
+        if problem is None:
+            ContactMethod.objects.filter(pk=method.pk).update(verified_at=now, awaits_code=False)
+            VerificationCode.objects.filter(method=method).delete()
+            audit.record(
+                actor,
+                "verify",
+                now=now,
+                object_type="user",
+                object_id=method.user_id,
+                object_name=method.user.username,
+                after={"contact_method": method.label},
+            )
+            config_version.changed()
+    # Outside, so that the guess stays counted.
+    if problem is not None:
+        raise problem
+
+
+def is_waiting(method: ContactMethod, now: datetime) -> bool:
+    """Whether a code that still counts was sent to the method's address."""
+    return VerificationCode.objects.filter(
+        method=method, address=method.address, expires_at__gt=now, tries__lt=MOST_TRIES
+    ).exists()
+
+
+def _store(method: ContactMethod, code: str, now: datetime) -> None:
+    held = VerificationCode.objects.filter(method=method).first() or VerificationCode(method=method, sends=0)
+    if held.sends and now - held.counted_from < _WINDOW:
+        if now - held.sent_at < _BETWEEN:
+            raise Rejected("too_many", "A code was sent a moment ago. Wait half a minute before the next.")
+        if held.sends >= MOST_SENDS:
+            raise Rejected("too_many", f"{MOST_SENDS} codes were sent within the hour. Try again later.")
+    else:
+        held.sends, held.counted_from = 0, now
+    held.sends += 1
+    held.address, held.code_hash, held.tries = method.address, _hashes(method, code)[0], 0
+    held.sent_at, held.expires_at = now, now + VALID_FOR
+    held.save()
+
+
+def _problem(held: VerificationCode | None, method: ContactMethod, text: str, now: datetime) -> Rejected | None:
+    if held is None or held.address != method.address:
+        return Rejected("no_code", "Ask for a code first: none was sent to this address.", "code")
+    if now >= held.expires_at:
+        return Rejected("expired_code", "This code is older than ten minutes. Ask for a new one.", "code")
+    if held.tries >= MOST_TRIES:
+        return Rejected("too_many", "That was wrong five times. Ask for a new code.", "code")
+    given = "".join(text.split())
+    if not any(hmac.compare_digest(held.code_hash, known) for known in _hashes(method, given)):
+        held.tries += 1
+        held.save(update_fields=["tries"])
+        return Rejected("wrong_code", "This is not the code that was sent last.", "code")
+    return None
+
+
+def _hashes(method: ContactMethod, code: str) -> list[str]:
+    """By every known key, the current one first."""
+    said = f"code:{method.pk}:{method.address}:{code}".encode()
+    known = crypto.keys()
+    return [hmac.digest(key.encode(), said, "sha256").hex() for key in known]
+
+
+def _require_few(user_id: int, now: datetime) -> None:
+    """Raises Rejected("too_many") before anything is written: the code that was sent last still counts then."""
+    # The ids, which carry the machine's time, lead to the newest rows; the rows' own time decides.
+    newest = ids.first_uuid7(now - timedelta(days=2))
+    sent = Notification.objects.filter(user=user_id, pk__gte=newest, purpose=Purpose.TEST, data__has_key="sealed")
+    for most, within, named in ((MOST_OF_ONE_PERSON, _WINDOW, "the hour"), (MOST_A_DAY, timedelta(days=1), "a day")):
+        if sent.filter(created_at__gt=now - within).count() >= most:
+            raise Rejected("too_many", f"{most} codes were sent within {named}. Try again later.")
+
+
+_NOTIFICATION = """
+INSERT INTO notify_notification (id, user_id, purpose, channel, label, address, reason, data, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_DELIVERY = """
+INSERT INTO notify_delivery (id, notification_id, user_id, channel, address, purpose, status, queued_at, due_at)
+VALUES (%s, %s, %s, %s, %s, %s, 'queued', %s, %s)
+"""
+
+
+def _queue(
+    connection: database.Connection, notification: UUID, method: ContactMethod, code: str, now: datetime
+) -> None:
+    data = {
+        "title": "Your Tocsin code",
+        "text": "Your Tocsin code is {code}. It is valid for ten minutes.",
+        # Readable only where it is put into the message: not in the database, and on no page.
+        "sealed": crypto.encrypt(code),
+    }
+    purpose = str(Purpose.TEST)
+    connection.execute(
+        _NOTIFICATION,
+        (notification, method.user_id, purpose, method.channel, method.label, method.address, WHY, Jsonb(data), now),
+    )
+    connection.execute(
+        _DELIVERY, (ids.uuid7(), notification, method.user_id, method.channel, method.address, purpose, now, now)
+    )
+    database.hint(connection, "outbox")

@@ -1,0 +1,167 @@
+"""The built-in provider of chat and push services: an address is a service's own URL, so no account is needed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tocsin.alerts.states import Priority
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net.egress import HttpClient
+from tocsin.notify.channels import chat_url_policy
+from tocsin.notify.integrations import http_status
+from tocsin.notify.integrations.apprise.requests_patch import Carriage, carried
+from tocsin.notify.interfaces import (
+    Account,
+    AddressRefused,
+    OutcomeUnknown,
+    ProviderKind,
+    Rendered,
+    Sender,
+    Sent,
+    Setting,
+)
+from tocsin.notify.text import formatting
+from tocsin.people import encrypted_addresses
+
+#: `<db01>`, `<!channel>`, `<@4711>`; `@everyone`, and Zulip's `@**all**`, but no e-mail address.
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?@#&])|(?<![\w.+-])@(?=(?:everyone|here|channel|all)\b|[*_])")
+
+#: A shorter part of a URL is a word, and no secret.
+_SHORTEST_SECRET = 6
+
+
+class ChatServicesKind(ProviderKind):
+    name = "chat_services"
+    label = "Chat and push services"
+    about = "Gotify, Pushover, Teams, Discord, Mattermost, Matrix, Google Chat and a hundred more, by their own URL."
+    icon = "messages"
+    channels: tuple[str, ...] = ("chat", "push")
+    parallel = 20
+    has_many_servers = True
+    settings: tuple[Setting, ...] = ()
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return encrypted_addresses.is_sealed(address)
+
+    def open(self, account: Account) -> Sender:
+        return ChatServicesSender()
+
+
+class ChatServicesSender:
+    """Makes each message's own apprise object: it keeps nothing, and threads share none."""
+
+    def __init__(self) -> None:
+        self._client = HttpClient()
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+        url = encrypted_addresses.unseal(address)
+        try:
+            plugin = chat_url_policy.opened(url)
+        except Rejected as rejected:
+            raise AddressRefused(rejected.detail, "Enter the address again.") from None
+        with carried(self._client, idempotency_key) as carriage:
+            is_sent = _notify(plugin, rendered)
+        _judge(carriage, is_sent, str(plugin.service_name), secrets_in(url))
+        return Sent()
+
+    def verify(self) -> str:
+        return "Each person's and group's own address is tried by “Send test”."
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _notify(plugin: Any, rendered: Rendered) -> bool:
+    from apprise import NotifyFormat
+
+    title, body = words(rendered, int(plugin.title_maxlen), int(plugin.body_maxlen))
+    try:
+        sent = plugin.notify(
+            title=title, body=body, notify_type=_kind(rendered), body_format=NotifyFormat.TEXT, overflow="truncate"
+        )
+    except (Temporary, Permanent):
+        # The carriage has it, whether a plug-in lets it through or not.
+        return False
+    return bool(sent)
+
+
+def words(rendered: Rendered, longest_title: int, longest_body: int) -> tuple[str, str]:
+    """Title and text within a service's limits; the text is cut, the title and the links stay."""
+    links = "\n".join(f"{button.label}: {button.url}" for button in rendered.buttons)
+    if not links and rendered.link:
+        links = rendered.link
+    title = formatting.cut(_as_words(rendered.subject), longest_title or 200)
+    # Without a title of its own the service puts it before the text.
+    room = longest_body - len(links) - (0 if longest_title else len(title)) - 10
+    return title, "\n".join(part for part in (formatting.cut(_as_words(rendered.text), max(0, room)), links) if part)
+
+
+def _as_words(text: str) -> str:
+    """The text with an unseen space where a service would take it for a tag, which it strips with its words, or for a
+    call to everybody: whoever writes a ticket rings nobody's phone."""
+    return _MARKUP.sub("\\g<0>\u200b", text)
+
+
+def _kind(rendered: Rendered) -> Any:
+    from apprise import NotifyType
+
+    if not rendered.buttons:
+        return NotifyType.INFO
+    return NotifyType.FAILURE if rendered.priority in (Priority.CRITICAL, Priority.HIGH) else NotifyType.WARNING
+
+
+def _judge(carriage: Carriage, is_sent: bool, service: str, secrets: list[str]) -> None:
+    """Raises what came of the message, if it was not accepted: Temporary, Permanent or OutcomeUnknown."""
+    if (problem := carriage.problem) is not None:
+        said = _without(problem.detail, secrets)
+        if isinstance(problem, OutcomeUnknown):
+            raise OutcomeUnknown(said)
+        if isinstance(problem, Temporary):
+            raise Temporary(said, problem.retry_after)
+        raise type(problem)(said, problem.remedy)
+    if is_sent:
+        return
+    # Each address has an account of its own: what is wrong with one says nothing against the others.
+    if not carriage.answers:
+        raise AddressRefused(
+            f"{service} cannot be asked with this address.", "Enter it again, as the service gives it."
+        )
+    answer = carriage.answers[-1]
+    said = _without(http_status.line(_said(http_status.body(answer))), secrets)
+    if 200 <= answer.status < 300:
+        raise AddressRefused(f"{service} took the request and refused the message{f': {said}' if said else ''}.")
+    try:
+        http_status.fail(answer, service, said)
+    except Permanent as refused:
+        raise AddressRefused(refused.detail, refused.remedy) from None
+
+
+def _said(body: dict[str, Any]) -> str:
+    """What services call the sentence that says what is wrong."""
+    for key in ("error_description", "errorDescription", "description", "message", "error", "detail", "errors"):
+        found = body.get(key)
+        if isinstance(found, list) and found:
+            found = found[0]
+        if isinstance(found, dict):
+            found = found.get("message") or found.get("error")
+        if isinstance(found, str) and found.strip():
+            return found
+    return ""
+
+
+def secrets_in(url: str) -> list[str]:
+    """Everything in a URL that could be a secret, longest first, as it is written and decoded."""
+    parts = urlsplit(url)
+    pieces = re.split(r"[/&=@:?#]", url[len(parts.scheme) :])
+    known = {piece for piece in [*pieces, *(unquote(piece) for piece in pieces)] if len(piece) >= _SHORTEST_SECRET}
+    host = parts.hostname or ""
+    # A host with a dot in it is told, so that people see who does not answer.
+    return sorted((piece for piece in known if not ("." in piece and piece.lower() == host)), key=len, reverse=True)
+
+
+def _without(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        text = re.sub(re.escape(secret), encrypted_addresses.HIDDEN, text, flags=re.IGNORECASE)
+    return text

@@ -1,0 +1,125 @@
+"""Carries what apprise sends by Tocsin's own connections: to checked addresses, with a deadline, following no redirect.
+
+apprise calls the `requests` library itself. While a carriage is under way in a thread, whatever that library would send
+from this thread goes through `egress` instead; other threads notice nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net.egress import DEADLINE, Answer, HttpClient, OutcomeUnknown
+
+#: In seconds: every request that one message leads to. An address may name hundreds of receivers.
+MESSAGE_DEADLINE = 60.0
+
+_under_way = threading.local()
+_installed = threading.Lock()
+_is_installed = False
+
+
+@dataclass(slots=True)
+class Carriage:
+    """What one message led to: the answers of servers, and what went wrong on the way."""
+
+    client: HttpClient
+    key: str
+    answers: list[Answer] = field(default_factory=list)
+    problem: Temporary | Permanent | None = None
+    elapsed: Callable[[], float] = time.monotonic
+    ends_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ends_at = self.elapsed() + MESSAGE_DEADLINE
+
+    def send(self, request: Any) -> Any:
+        """The answer to a prepared request, as `requests` wants it. Raises Temporary, Permanent or OutcomeUnknown."""
+        headers = {str(name): _text(value) for name, value in request.headers.items()}
+        for name in [name for name in headers if name.lower() in ("host", "content-length", "transfer-encoding")]:
+            del headers[name]
+        headers.setdefault("Idempotency-Key", self.key)
+        # What cannot be unpacked here would come back unreadable.
+        headers["Accept-Encoding"] = "identity"
+        try:
+            answer = self.client.request(
+                request.method, request.url, headers=headers, content=_body(request.body), deadline=self._left()
+            )
+        except (Temporary, Permanent) as error:
+            # A plug-in may swallow it; the caller must not.
+            self.problem = error
+            raise
+        self.answers.append(answer)
+        return _response(request, answer)
+
+    def _left(self) -> float:
+        """The seconds that the next request may take. Raises OutcomeUnknown where none are left."""
+        left = self.ends_at - self.elapsed()
+        if left <= 0:
+            raise OutcomeUnknown(f"The message did not leave within {MESSAGE_DEADLINE:.0f} seconds.")
+        return min(left, DEADLINE)
+
+
+@contextmanager
+def carried(client: HttpClient, key: str) -> Iterator[Carriage]:
+    """While open, this thread's `requests` go through `client`."""
+    _install()
+    carriage = Carriage(client, key)
+    _under_way.carriage = carriage
+    try:
+        yield carriage
+    finally:
+        _under_way.carriage = None
+
+
+def _install() -> None:
+    global _is_installed
+    with _installed:
+        if _is_installed:
+            return
+        from requests.adapters import HTTPAdapter
+
+        original = HTTPAdapter.send
+
+        def send(adapter: Any, request: Any, *args: Any, **options: Any) -> Any:
+            carriage: Carriage | None = getattr(_under_way, "carriage", None)
+            return original(adapter, request, *args, **options) if carriage is None else carriage.send(request)
+
+        HTTPAdapter.send = send  # type: ignore[method-assign, assignment]
+        _is_installed = True
+
+
+def _response(request: Any, answer: Answer) -> Any:
+    import requests
+    from requests.structures import CaseInsensitiveDict
+
+    response = requests.Response()
+    response.status_code = answer.status
+    response.headers = CaseInsensitiveDict(answer.headers)
+    response.url, response.request = request.url, request
+    response.raw = io.BytesIO(answer.body)
+    response.encoding = requests.utils.get_encoding_from_headers(response.headers)
+    _ = response.content
+    return response
+
+
+def _body(body: Any) -> bytes:
+    match body:
+        case None:
+            return b""
+        case bytes():
+            return body
+        case str():
+            return body.encode()
+        case _:
+            return b"".join(bytes(part) for part in body)
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

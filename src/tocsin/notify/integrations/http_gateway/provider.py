@@ -1,0 +1,156 @@
+"""The `http_gateway` kind of provider: texts by any gateway that takes an HTTP request. It calls nothing back, so texts
+work without a public address; answers are given by the link."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import NoReturn
+
+from tocsin.core.errors import Permanent
+from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.notify.channels.phone_numbers import is_phone_number
+from tocsin.notify.integrations import http_status
+from tocsin.notify.integrations.http_gateway.template import NAMES, Form, at, filled, in_address, unknown
+from tocsin.notify.interfaces import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+
+_FILLED = ", ".join(f"<{name}>" for name in NAMES)
+
+
+class HttpGatewayKind(ProviderKind):
+    name = "http_gateway"
+    label = "HTTP gateway"
+    about = "Text messages by any national or company gateway that takes an HTTP request."
+    icon = "api"
+    channels: tuple[str, ...] = ("sms",)
+    parallel = 20
+    settings: tuple[Setting, ...] = (
+        Setting("api_base", "Address", SettingKind.URL, is_required=True, help="What is called, without its query."),
+        Setting(
+            "method", "Method", SettingKind.CHOICE, default="POST", choices=("POST", "PUT", "GET"), help="Usual: POST."
+        ),
+        Setting(
+            "query",
+            "Query",
+            help="Added to the address, such as to=<to>&msg=<text>. Filled in as the body is.",
+        ),
+        Setting(
+            "body_format",
+            "Body is",
+            SettingKind.CHOICE,
+            default="json",
+            choices=tuple(Form),
+            help="How the body is written, and what is filled in is made to fit.",
+        ),
+        Setting(
+            "body",
+            "Body",
+            SettingKind.LONG_TEXT,
+            default='{"to": "<to>", "from": "<from>", "text": "<text>"}',
+            # Written out, so that it can be translated; a test compares it with NAMES.
+            help=(
+                "Filled in: <to>, <to_digits>, <text>, <from>, <key>, <secret>. "
+                "<key> is the same when a message is sent again."
+            ),
+        ),
+        Setting("from_number", "From", help="What <from> stands for: a number or a sender name."),
+        Setting("username", "User name", help="Only where the gateway asks for one (HTTP Basic)."),
+        Setting("secret", "Password or token", is_secret=True, help="For the user name, the header, or as <secret>."),
+        Setting("secret_header", "Header of the token", help="Such as Authorization, where it stands in one."),
+        Setting("secret_prefix", "Before the token", help="Such as Bearer. Stands before it in the header."),
+        Setting(
+            "ok_path",
+            "Success is at",
+            help="A path into the JSON answer, such as messages^0^status. Empty: any 2xx is one.",
+        ),
+        Setting("ok_value", "Success reads", help="What stands there when it was accepted, such as 0 or queued."),
+        Setting("id_path", "Message id is at", help="A path such as messages^0^id."),
+        Setting("error_path", "Error text is at", help="A path such as error^message; shown to administrators."),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return is_phone_number(address)
+
+    def open(self, account: Account) -> Sender:
+        return HttpGatewaySender(account)
+
+
+class HttpGatewaySender:
+    """One gateway."""
+
+    def __init__(self, account: Account) -> None:
+        self._settings = {name: str(value) for name, value in account.settings.items()}
+        self._secret = account.secrets.get("secret", "")
+        self._form = Form(self._settings.get("body_format") or Form.JSON)
+        self._url = self._settings.get("api_base", "")
+        self._client = HttpClient(trusted=account.is_trusted)
+        strange = [*unknown(self._settings.get("query", ""), Form.FORM), *unknown(self._body, self._form)]
+        self._problem = f"<{strange[0]}> in the request stands for nothing; there are {_FILLED}." if strange else ""
+
+    @property
+    def _body(self) -> str:
+        return self._settings.get("body", "")
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+        values = {
+            "to": address,
+            "to_digits": address.lstrip("+"),
+            "text": rendered.text,
+            "from": self._settings.get("from_number", ""),
+            "key": idempotency_key,
+            "secret": self._secret,
+        }
+        method = self._settings.get("method") or "POST"
+        query = in_address(self._settings.get("query", ""), values)
+        content = b"" if method == "GET" else filled(self._body, values, self._form).encode()
+        answer = self._ask(method, f"{self._url}?{query}" if query else self._url, content, idempotency_key)
+        said = http_status.content(answer)
+        if not 200 <= answer.status < 300:
+            self._fail(answer, said)
+        if self._settings.get("ok_path") and not said:
+            raise http_status.no_answer(self._name)
+        path, wanted = self._settings.get("ok_path", ""), self._settings.get("ok_value", "")
+        if (path and (found := at(said, path)) != (wanted or found)) or (path and found is None):
+            self._fail(answer, said, f"{path} reads {http_status.line(found, 60)!r}" if found else f"no {path}")
+        return Sent((at(said, self._settings["id_path"]) or "")[:100] if self._settings.get("id_path") else "")
+
+    def verify(self) -> str:
+        # There is no request that every gateway knows and that sends nothing: that it answers at all is what is asked.
+        self._check()
+        answer = self._client.request("HEAD", self._url, headers=self._headers(""))
+        if answer.status in (401, 403):
+            http_status.fail(answer, self._name)
+        if answer.status in http_status.AGAIN or (answer.status >= 500 and answer.status != 501):
+            http_status.fail(answer, self._name)
+        return f"{self._name} answers. Send a test to see whether it takes messages."
+
+    def close(self) -> None:
+        self._client.close()
+
+    @property
+    def _name(self) -> str:
+        return self._url.partition("://")[2].partition("/")[0] or "The gateway"
+
+    def _ask(self, method: str, url: str, content: bytes, key: str) -> Answer:
+        self._check()
+        return self._client.request(method, url, headers=self._headers(key), content=content)
+
+    def _check(self) -> None:
+        if self._problem:
+            raise Permanent(self._problem, "Open the provider and correct it.")
+
+    def _headers(self, key: str) -> dict[str, str]:
+        headers = {"Content-Type": self._form.content_type, "Accept": "application/json, */*"}
+        if key:
+            headers["Idempotency-Key"] = key
+        if name := self._settings.get("secret_header", ""):
+            headers[name] = f"{self._settings.get('secret_prefix', '')} {self._secret}".strip()
+        elif user := self._settings.get("username", ""):
+            headers["Authorization"] = f"Basic {b64encode(f'{user}:{self._secret}'.encode()).decode()}"
+        return headers
+
+    def _fail(self, answer: Answer, said: object, instead: str = "") -> NoReturn:
+        path = self._settings.get("error_path", "")
+        text = http_status.line((at(said, path) if path else "") or instead)
+        if 200 <= answer.status < 300:
+            raise Permanent(f"{self._name} did not accept the message: {text}.")
+        http_status.fail(answer, self._name, text)

@@ -1,0 +1,180 @@
+"""The `mail_replies` kind of provider: it sends nothing, and hears: a mailbox that is read, or mails posted to Tocsin.
+
+Posted mails come to `/hooks/{provider}/mail`, whole (RFC 5322) or in a field of a form, with a secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from email import message_from_bytes, policy
+from email.utils import parseaddr
+
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.net import imap
+from tocsin.notify.interfaces import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.text.message_ids import AnswersTo
+from tocsin.notify.webhooks import Callback, CallbackAnswer, CallbackPoint, Ears, Listener, NotGenuine
+
+#: The fields in which mail services post a whole mail: SendGrid, Mailgun and Postmark's relays, and our own.
+_FIELDS = ("email", "body-mime", "raw", "message", "mail")
+
+
+class MailRepliesKind(ProviderKind, Listener):
+    name = "mail_replies"
+    label = "Mailbox for answers"
+    about = "Reads a mailbox by IMAP, or takes mails that are forwarded here, so that people answer a page by mail."
+    icon = "mail-opened"
+    channels: tuple[str, ...] = ()
+    parallel = 1
+    settings: tuple[Setting, ...] = (
+        Setting("address", "Address for answers", is_required=True, help="Mails ask for answers there: Reply-To."),
+        Setting(
+            "tagged",
+            "Answers carry the alert in the address",
+            SettingKind.FLAG,
+            default=False,
+            help="As in alerts+…@example.org. Only where the mail server delivers such addresses to the mailbox.",
+        ),
+        Setting(
+            "host",
+            "IMAP server",
+            SettingKind.HOST,
+            help="Such as imap.example.org. Empty where mails are forwarded here instead.",
+        ),
+        Setting("port", "Port", SettingKind.NUMBER, help="Default 993, or 143 without TLS from the start."),
+        Setting(
+            "security",
+            "Encryption",
+            SettingKind.CHOICE,
+            default="tls",
+            choices=tuple(imap.Security),
+            help="Certificates are always checked.",
+        ),
+        Setting("username", "User name", help="Often the whole address."),
+        Setting("password", "Password", is_secret=True, help="Many servers want an app password."),
+        Setting("folder", "Folder", default="INBOX", help="Unread mails in it are read, and marked as read."),
+        Setting("post_secret", "Secret for forwarded mails", is_secret=True, help="As the password or bearer token."),
+    )
+    points: tuple[CallbackPoint, ...] = (
+        CallbackPoint("mail", "Forward mails to", "By POST, whole, with the secret as password or bearer token."),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return False
+
+    def open(self, account: Account) -> Sender:
+        return _Hearer(account)
+
+    def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
+        _check(account.secrets.get("post_secret", ""), callback.headers.get("authorization", ""))
+        if callback.method != "POST":
+            raise Rejected("invalid", "Send the mail by POST.")
+        # What acts knows the registry of kinds, and this kind is in it.
+        from tocsin.notify.mail_replies import process
+
+        try:
+            outcome = process.take(account.name, whole_mail(callback), callback.at)
+        except process.UnderWay:
+            return CallbackAnswer(503, "It is being worked on: send it again in two minutes.\n")
+        return CallbackAnswer(200, f"{outcome.reason if outcome else 'It was taken before.'}\n")
+
+
+class _Hearer:
+    """A mailbox, as far as providers are tried and closed."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+        raise Permanent("A mailbox for answers sends nothing.", "Add an SMTP server.")
+
+    def verify(self) -> str:
+        if "@" not in parseaddr(str(self._account.settings.get("address", "")))[1]:
+            raise Permanent("The address for answers is not an e-mail address.", "Enter one like alerts@example.org.")
+        wanted = mailbox_of(self._account)
+        if wanted is None:
+            if not self._account.secrets.get("post_secret"):
+                raise Permanent("Nothing can come in.", "Enter an IMAP server, or a secret for forwarded mails.")
+            return "It waits for mails that are forwarded here."
+        box = imap.Mailbox(wanted)
+        try:
+            return box.describe()
+        finally:
+            box.close()
+
+    def close(self) -> None:
+        """Nothing is open: the loop has its own connection."""
+
+
+def answers_to(kind: str, account: Account) -> AnswersTo | None:
+    """Where a provider of that kind has people answer mails to; None for any other kind."""
+    address = parseaddr(str(account.settings.get("address", "")))[1]
+    if kind != MailRepliesKind.name or "@" not in address:
+        return None
+    return AnswersTo(address, bool(account.settings.get("tagged")))
+
+
+def mailbox_of(account: Account) -> imap.Account | None:
+    """The mailbox that is to be read; None where mails are forwarded."""
+    settings = account.settings
+    if not settings.get("host"):
+        return None
+    return imap.Account(
+        host=str(settings["host"]),
+        username=str(settings.get("username") or settings.get("address") or ""),
+        password=account.secrets.get("password", ""),
+        folder=str(settings.get("folder") or "INBOX"),
+        port=int(settings.get("port") or 0),
+        security=imap.Security(str(settings.get("security") or imap.Security.TLS)),
+        is_trusted=account.is_trusted,
+    )
+
+
+def whole_mail(callback: Callback) -> bytes:
+    """The mail in a request: the body itself, or a field of a form. Raises Rejected("invalid") where it has none."""
+    kind = callback.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/x-www-form-urlencoded":
+        from urllib.parse import parse_qs
+
+        fields = {
+            name: values[0].encode() for name, values in parse_qs(callback.body.decode("utf-8", "replace")).items()
+        }
+    elif kind == "multipart/form-data":
+        fields = _parts(callback)
+    else:
+        fields = {"mail": callback.body}
+    found = next((fields[name] for name in _FIELDS if fields.get(name)), b"")
+    if not found.strip():
+        raise Rejected("invalid", f"There is no mail in it: send it whole, or in a field {', '.join(_FIELDS)}.")
+    return found
+
+
+def _parts(callback: Callback) -> dict[str, bytes]:
+    head = f"Content-Type: {callback.headers['content-type']}\r\nMIME-Version: 1.0\r\n\r\n".encode()
+    form = message_from_bytes(head + callback.body, policy=policy.HTTP)
+    found: dict[str, bytes] = {}
+    for part in form.iter_parts() if form.is_multipart() else ():
+        name = part.get_param("name", header="content-disposition")
+        content = part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(content, bytes):
+            found[name] = content
+    return found
+
+
+def _check(secret: str, authorization: str) -> None:
+    """Raises NotGenuine unless the secret is the bearer token, or the password of Basic authentication."""
+    scheme, _, given = authorization.partition(" ")
+    match scheme.lower():
+        case "basic":
+            try:
+                given = base64.b64decode(given.strip(), validate=True).decode().partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError):
+                given = ""
+        case "bearer":
+            given = given.strip()
+        case _:
+            given = ""
+    if not secret or not hmac.compare_digest(secret.encode(), given.encode("utf-8", "replace")):
+        raise NotGenuine

@@ -1,0 +1,85 @@
+"""A message as Slack lays it out (Block Kit, https://api.slack.com/reference/block-kit). Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tocsin.alerts.states import CommandKind
+from tocsin.notify.channels import chat_buttons
+from tocsin.notify.channels.json_object import child, items, text
+from tocsin.notify.interfaces import Rendered
+from tocsin.notify.text import formatting
+from tocsin.notify.text.phrases import say
+
+#: Of a section's text.
+LONGEST = 3000
+#: Of a header, and of the fallback that notifications show.
+_LONGEST_HEADER = 150
+
+ACTION = "tocsin_"
+
+
+def message(rendered: Rendered, *, answers: bool = True) -> dict[str, Any]:
+    """Text for notifications, and blocks; with buttons where the message asks for an answer about one alert and what
+    they say reaches Tocsin: one that does nothing would be taken for an answer."""
+    blocks: list[dict[str, Any]] = [
+        {"type": "header", "text": {"type": "plain_text", "text": formatting.cut(rendered.subject, _LONGEST_HEADER)}}
+    ]
+    blocks.append(_section(rendered.text))
+    if (number := chat_buttons.alert_of(rendered)) is not None:
+        blocks += [_actions(number, rendered.language)] if answers else []
+    if rendered.link:
+        label = say(rendered.language, "Open the alert" if number is not None else "Open Tocsin")
+        blocks.append(_context(f"<{rendered.link}|{label}>"))
+    return {"text": formatting.cut(rendered.subject, _LONGEST_HEADER), "blocks": blocks}
+
+
+def answered(blocks: list[Any], pressed: str, said: str) -> list[Any]:
+    """The blocks of a message after a button was pressed: what came of it, and the buttons that still make sense, in
+    the language that they have."""
+    kept = [block for block in blocks if isinstance(block, dict) and block.get("type") in ("header", "section")]
+    links = [block for block in blocks if isinstance(block, dict) and block.get("type") == "context"][:1]
+    names = {f"{ACTION}{kind}" for kind in chat_buttons.left_after(pressed)}
+    rows = (block.get("elements") for block in blocks if isinstance(block, dict) and block.get("type") == "actions")
+    stay = [one for row in rows for one in items(row) if text(child(one).get("action_id")) in names]
+    return [*kept, _context(said), *([{"type": "actions", "elements": stay}] if stay else []), *links]
+
+
+def _actions(number: int, language: str) -> dict[str, Any]:
+    return {"type": "actions", "elements": [_button(kind, number, language) for kind in chat_buttons.LABELS]}
+
+
+def escaped(text: str) -> str:
+    """Text that is not to be read as Slack's markup (https://api.slack.com/reference/surfaces/formatting#escaping)."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "type": "button",
+        "action_id": f"{ACTION}{kind}",
+        "text": {"type": "plain_text", "text": say(language, chat_buttons.LABELS[kind])},
+        "value": chat_buttons.written(kind, number),
+    }
+    if kind is CommandKind.ACKNOWLEDGE:
+        made["style"] = "primary"
+    if kind is CommandKind.CLOSE:
+        made["style"] = "danger"
+        made["confirm"] = {
+            "title": {"type": "plain_text", "text": say(language, "Close alert {number}?", number=number)},
+            "text": {"type": "plain_text", "text": say(language, "Nobody is paged about it any more.")},
+            "confirm": {"type": "plain_text", "text": say(language, "Close")},
+            "deny": {"type": "plain_text", "text": say(language, "Keep it open")},
+        }
+    return made
+
+
+def _section(text: str) -> dict[str, Any]:
+    said = text
+    while len(escaped(said)) > LONGEST:
+        said = formatting.cut(said, len(said) * 9 // 10)
+    return {"type": "section", "text": {"type": "mrkdwn", "text": escaped(said), "verbatim": True}}
+
+
+def _context(text: str) -> dict[str, Any]:
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": text, "verbatim": True}]}

@@ -1,0 +1,212 @@
+"""The `slack` kind of provider: an app of your own in a Slack workspace, with buttons that answer.
+
+Sending: https://api.slack.com/methods/chat.postMessage; buttons: https://api.slack.com/interactivity/handling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Any, NoReturn
+from urllib.parse import parse_qs, urlsplit
+
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net.egress import HttpClient
+from tocsin.notify.channels import chat_buttons, json_object
+from tocsin.notify.channels.json_object import child, items, text
+from tocsin.notify.integrations import background_post, http_status
+from tocsin.notify.integrations.slack import blocks
+from tocsin.notify.interfaces import Account, AddressRefused, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.text.phrases import say
+from tocsin.notify.webhooks import Callback, CallbackAnswer, CallbackPoint, Ears, Listener, NotGenuine
+
+API = "https://slack.com/api"
+PREFIX = "slack:"
+
+#: A request signed longer ago is a replay (https://api.slack.com/authentication/verifying-requests-from-slack).
+_FRESH = 300
+
+_CREDENTIALS = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
+_ADDRESS = {
+    "channel_not_found": "Slack knows no such member or room, or the app may not see it",
+    "not_in_channel": "The app is not in that room: invite it there",
+    "is_archived": "That room is archived",
+    "user_not_found": "Slack knows no such member",
+    "cannot_dm_bot": "That member is a bot",
+    "messages_tab_disabled": "The app takes no direct messages: switch on its Messages Tab",
+    "restricted_action": "The workspace does not let the app write there",
+}
+#: Of what passes by itself, `rate_limited` is about posting, and `team_added_to_org` about a workspace that moves.
+_AGAIN = frozenset(
+    {"ratelimited", "rate_limited", "message_limit_exceeded", "internal_error", "fatal_error", "service_unavailable",
+     "request_timeout", "team_added_to_org"}
+)  # fmt: skip
+
+
+class SlackKind(ProviderKind, Listener):
+    name = "slack"
+    label = "Slack"
+    about = "Messages to members and rooms of a Slack workspace, with buttons that acknowledge, take and close."
+    icon = "brand-slack"
+    channels: tuple[str, ...] = ("chat",)
+    replies: frozenset[str] = frozenset({"chat"})
+    parallel = 20
+    settings: tuple[Setting, ...] = (
+        Setting("bot_token", "Bot token", is_required=True, is_secret=True, help="Of your app; begins with xoxb-."),
+        Setting("signing_secret", "Signing secret", is_secret=True, help="Under Basic Information. For the buttons."),
+        Setting("api_base", "API address", SettingKind.URL, default=API, help="Another one for GovSlack."),
+    )
+    points: tuple[CallbackPoint, ...] = (
+        CallbackPoint(
+            "interact", "Interactivity request URL", "In your app at api.slack.com: Interactivity & Shortcuts, on."
+        ),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return address.startswith(PREFIX)
+
+    def open(self, account: Account) -> Sender:
+        return SlackSender(account)
+
+    def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
+        _check(account.secrets.get("signing_secret", ""), callback)
+        said = _payload(callback.body)
+        if said.get("type") == "block_actions":
+            _pressed(account, said, ears)
+        return CallbackAnswer(200)
+
+
+class SlackSender:
+    """Posts to one workspace."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._api = str(account.settings.get("api_base") or API).rstrip("/")
+        self._token = account.secrets.get("bot_token", "")
+        self._client = HttpClient(trusted=account.is_trusted)
+        self._answers = bool(account.callbacks and account.secrets.get("signing_secret"))
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+        body = {
+            "channel": address.removeprefix(PREFIX),
+            **blocks.message(rendered, answers=self._answers),
+            "unfurl_links": False,
+            "unfurl_media": False,
+        }
+        said = self._call("chat.postMessage", body, {"Idempotency-Key": idempotency_key})
+        return Sent(f"{said.get('channel', '')}:{said.get('ts', '')}")
+
+    def verify(self) -> str:
+        said = self._call("auth.test", {}, {})
+        who = f"{http_status.line(said.get('team'))} as {http_status.line(said.get('user'))}"
+        if self._answers:
+            return f"Connected to the workspace {who}."
+        missing = "the signing secret" if self._account.callbacks else "a public address (TOCSIN_BASE_URL)"
+        return f"Connected to the workspace {who}. Messages have no buttons without {missing}."
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _call(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+        answer = self._client.request(
+            "POST",
+            f"{self._api}/{method}",
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Content-Type": "application/json; charset=utf-8",
+                **headers,
+            },
+            content=json.dumps(body).encode(),
+        )
+        said = http_status.body(answer)
+        if answer.status != 200:
+            http_status.fail(answer, "Slack", http_status.line(said.get("error", "")))
+        if "ok" not in said:
+            raise http_status.no_answer("Slack")
+        if said["ok"] is not True:
+            _refused(http_status.line(said.get("error", "no reason given")))
+        return said
+
+
+def _refused(error: str) -> NoReturn:
+    """Slack answers 200 and says in the body what is wrong."""
+    if error in _CREDENTIALS:
+        raise Permanent(f"Slack refuses the bot token ({error}).", "Install the app again, and enter its new token.")
+    if error in _ADDRESS:
+        raise AddressRefused(f"{_ADDRESS[error]} ({error}).")
+    if error in _AGAIN:
+        raise Temporary(f"Slack has trouble of its own ({error}).")
+    raise Permanent(f"Slack refuses the message ({error}).")
+
+
+def _check(secret: str, callback: Callback) -> None:
+    """Raises NotGenuine unless Slack signed the request within five minutes."""
+    stamp = callback.headers.get("x-slack-request-timestamp", "")
+    given = callback.headers.get("x-slack-signature", "")
+    if not secret or not (stamp.isascii() and stamp.isdigit() and len(stamp) < 12):
+        raise NotGenuine
+    if abs(callback.at.timestamp() - int(stamp)) > _FRESH:
+        raise NotGenuine
+    signed = hmac.new(secret.encode(), f"v0:{stamp}:".encode() + callback.body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(f"v0={signed}", given.encode("ascii", "replace").decode()):
+        raise NotGenuine
+
+
+def _payload(body: bytes) -> dict[str, Any]:
+    """Raises Rejected("invalid") for what is no interaction."""
+    try:
+        return json_object.parsed(parse_qs(body.decode())["payload"][0])
+    except (ValueError, KeyError):
+        raise Rejected("invalid", "This is no interaction of Slack's.") from None
+
+
+def _pressed(account: Account, said: dict[str, Any], ears: Ears) -> None:
+    """Does what the button says, tells its presser, and redraws the message."""
+    member = text(child(said, "user").get("id"))
+    given: object = next(iter(items(said.get("actions"))), None)
+    asked = chat_buttons.read(text(child(given).get("value")))
+    if asked is None:
+        return
+    command, number = asked
+    address = f"{PREFIX}{member.upper()}"
+    user_id = ears.user_of("chat", address)
+    if user_id is None:
+        _respond(account, said, {"response_type": "ephemeral", "replace_original": False,
+                                 "text": blocks.escaped(chat_buttons.unknown(address))})  # fmt: skip
+        return
+    pressed = ears.button(user_id, number, command, "chat")
+    shown = items(child(said, "message").get("blocks"))
+    # A room has readers of several languages; what only its reader sees is in theirs.
+    language, sentence = (pressed.language, pressed.told) if _is_direct(said) else ("", pressed.sentence)
+    who = say(
+        language,
+        "{who} pressed {button}: {said}",
+        who=f"<@{blocks.escaped(member)}>",
+        button=f"*{say(language, chat_buttons.LABELS[_kind(command)])}*",
+        said=blocks.escaped(sentence),
+    )
+    before = text(child(said, "message").get("text"))
+    body = {"replace_original": True, "text": before, "blocks": blocks.answered(shown, command, who)}
+    _respond(account, said, body)
+
+
+def _is_direct(said: dict[str, Any]) -> bool:
+    """Whether the message stands in a conversation with one member (https://api.slack.com/docs/conversations-api)."""
+    return text(child(said, "channel").get("id")).startswith("D")
+
+
+def _kind(command: str) -> Any:
+    return next(kind for kind in chat_buttons.LABELS if kind == command)
+
+
+def _respond(account: Account, said: dict[str, Any], body: dict[str, Any]) -> None:
+    """Through the address that the signed request names, which is always Slack's own."""
+    url = text(said.get("response_url"))
+    own = urlsplit(str(account.settings.get("api_base") or API)).hostname or ""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return
+    if host == own or host.endswith((".slack.com", ".slack-gov.com")):
+        background_post.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)

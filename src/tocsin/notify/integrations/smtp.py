@@ -1,0 +1,432 @@
+"""The `smtp` kind of provider: hands mails to an SMTP server (RFC 5321) over connections that are kept for a while."""
+
+from __future__ import annotations
+
+import re
+import smtplib
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from email.charset import QP, Charset
+from email.header import Header
+from email.mime.multipart import MIMEMultipart
+from email.mime.nonmultipart import MIMENonMultipart
+from email.policy import compat32
+from email.utils import format_datetime, formataddr, parseaddr
+from ipaddress import ip_address
+from typing import NoReturn
+from urllib.parse import unquote, urlsplit
+
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net import egress
+from tocsin.core.net.deadline_stream import Exchange
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.runtime import clock
+from tocsin.notify.channels.email import EmailChannel
+from tocsin.notify.interfaces import Account, AddressRefused, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+
+#: For each answer of the server; after the data it may look for viruses first.
+TIMEOUT = 15.0
+TIMEOUT_AFTER_DATA = 60.0
+#: Signing in, and each mail, however slowly the server talks; and so much it may say meanwhile, in bytes.
+DEADLINE = 120.0
+MOST_SAID = 64 * 1024
+#: A connection that was idle for longer, or carried so many mails, is not used again.
+MOST_IDLE = 60.0
+MOST_MAILS = 100
+
+LONGEST_LINE = 990
+_POLICY = compat32.clone(linesep="\r\n")
+_AS_IT_IS, _QUOTED = Charset("utf-8"), Charset("utf-8")
+_AS_IT_IS.body_encoding = None  # type: ignore[assignment]  # what the documentation says for "not encoded"
+_QUOTED.body_encoding = QP
+
+#: RFC 5321, 4.2.3: no such mailbox, not local, full, or no name that is allowed.
+_NO_MAILBOX = frozenset({550, 551, 552, 553})
+
+_IMPLICIT_TLS_PORT, _SUBMISSION_PORT = 465, 587
+
+
+class SmtpKind(ProviderKind):
+    name = "smtp"
+    label = "SMTP server"
+    about = "Mails through any mail server: your own, Microsoft 365, Google or a mail service."
+    icon = "mail"
+    channels: tuple[str, ...] = ("email",)
+    parallel = 20
+    settings: tuple[Setting, ...] = (
+        Setting("host", "Server", SettingKind.HOST, is_required=True, help="Its name, such as smtp.example.org."),
+        Setting("port", "Port", SettingKind.NUMBER, help="Default 587, or 465 with TLS from the start."),
+        Setting(
+            "security",
+            "Encryption",
+            SettingKind.CHOICE,
+            default="auto",
+            choices=("auto", "starttls", "tls", "none"),
+            help="auto: STARTTLS where the server offers it. Certificates are always checked.",
+        ),
+        Setting("username", "User name", help="Only where the server asks for one."),
+        Setting("password", "Password", is_secret=True, help="Of that user."),
+        Setting("sender", "From", SettingKind.MAILBOX, help="Such as Tocsin <tocsin@example.org>."),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        try:
+            EmailChannel().address(address)
+        except Rejected:
+            return False
+        return True
+
+    def open(self, account: Account) -> Sender:
+        return SmtpSender(account)
+
+
+def account_of_url(name: str, url: str, sender: str) -> Account:
+    """The account that `smtp[s]://user:password@host:port` names; `smtps` means TLS from the start."""
+    parts = urlsplit(url)
+    settings = {
+        "host": parts.hostname or "localhost",
+        "port": parts.port or "",
+        "security": "tls" if parts.scheme == "smtps" else "auto",
+        "username": unquote(parts.username or ""),
+        "sender": sender,
+    }
+    return Account(name, settings, {"password": unquote(parts.password or "")}, is_trusted=True)
+
+
+class SmtpSender:
+    """Sends over as many connections as are needed at a time, and keeps them for the next mails."""
+
+    def __init__(self, account: Account) -> None:
+        self._server = _Server.of(account)
+        self._idle: list[_Connection] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+        connection = self._take()
+        while True:
+            data = _data(rendered, self._server, address, idempotency_key, connection.takes_8bit)
+            try:
+                said = connection.carry(self._server.envelope, address, data)
+            except _Stale:
+                # The server closed it while it was idle. Nothing was accepted; another one will do.
+                connection.close()
+                connection = self._take(fresh=True)
+            except (Temporary, Permanent):
+                self._give_back(connection)
+                raise
+            else:
+                self._give_back(connection)
+                return Sent(_queue_id(said))
+
+    def verify(self) -> str:
+        connection = self._take(fresh=True)
+        try:
+            connection.noop()
+        except (smtplib.SMTPException, OSError) as error:
+            _fail(self._server, error)
+        finally:
+            connection.close()
+        secured = f"with {connection.tls_version}" if connection.tls_version else "without encryption"
+        signed_in = f" and signed in as {self._server.username}" if self._server.username else ""
+        return f"Connected to {self._server.host} port {self._server.port} {secured}{signed_in}."
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self, fresh: bool = False) -> _Connection:
+        while not fresh:
+            with self._lock:
+                if not self._idle:
+                    break
+                connection = self._idle.pop()
+            if connection.is_usable():
+                return connection
+            connection.close()
+        return _Connection.open(self._server)
+
+    def _give_back(self, connection: _Connection) -> None:
+        connection.was_kept = True
+        connection.used_at = time.monotonic()
+        with self._lock:
+            if not self._is_closed and connection.is_usable():
+                self._idle.append(connection)
+                return
+        connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Where and how to connect, and as whom."""
+
+    host: str
+    port: int
+    security: str
+    username: str
+    sender: str
+    is_trusted: bool
+    password: str = field(repr=False, default="")
+
+    @classmethod
+    def of(cls, account: Account) -> _Server:
+        settings = account.settings
+        security = str(settings.get("security") or "auto")
+        default = _IMPLICIT_TLS_PORT if security == "tls" else _SUBMISSION_PORT
+        username = str(settings.get("username") or "")
+        host = str(settings.get("host") or "localhost")
+        sender = str(settings.get("sender") or "") or (username if "@" in username else f"tocsin@{host}")
+        return cls(
+            host=host,
+            port=int(settings.get("port") or default),
+            security=security,
+            username=username,
+            sender=sender if parseaddr(sender)[0] else f"Tocsin <{parseaddr(sender)[1] or sender}>",
+            is_trusted=account.is_trusted,
+            password=account.secrets.get("password", ""),
+        )
+
+    @property
+    def envelope(self) -> str:
+        """The bare address of the sender."""
+        return parseaddr(self.sender)[1]
+
+
+class _Stale(Exception):
+    """A connection that was kept turned out to be closed, before anything was accepted."""
+
+
+class _Connection(smtplib.SMTP):
+    """One signed-in connection. `smtplib` speaks the protocol; where it connects to is checked first."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+        self.used_at = time.monotonic()
+        self.mails = 0
+        self.was_kept = False
+        self.tls_version = ""
+        self._exchange = Exchange()
+        self._begin()
+        # A name of our own for EHLO: looking up the machine's can take seconds.
+        super().__init__(local_hostname=server.envelope.rpartition("@")[2] or "localhost", timeout=TIMEOUT)
+        # What the certificate must name; `smtplib` sets it only where it connects by itself.
+        self._host = server.host
+
+    def _begin(self) -> None:
+        """An exchange begins, which has its own deadline."""
+        self._exchange.begin(DEADLINE, MOST_SAID)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """As `smtplib` has it, and no longer than the exchange may last."""
+        if self.file is None and self.sock is not None:
+            self.file = self._exchange.answers(self.sock)
+        return super().getreply()
+
+    @classmethod
+    def open(cls, server: _Server) -> _Connection:
+        """Connects, encrypts and signs in. Raises Temporary or Permanent: nothing was sent yet."""
+        connection = cls(server)
+        try:
+            code, said = connection.connect(server.host, server.port)
+            if code != 220:
+                raise smtplib.SMTPConnectError(code, said)
+            connection.ehlo_or_helo_if_needed()
+            connection._encrypt()
+            if server.username:
+                connection._require_privacy()
+                connection.login(server.username, server.password)
+        except (smtplib.SMTPException, OSError) as error:
+            connection.close()
+            _fail(server, error)
+        except UnicodeEncodeError:
+            connection.close()
+            raise Permanent(
+                "User name and password must be ASCII, as `smtplib` sends them.", "Choose others."
+            ) from None
+        except (Temporary, Permanent):
+            connection.close()
+            raise
+        return connection
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connection = egress.connect(host, port, trusted=self._server.is_trusted)
+        connection.settimeout(timeout)
+        if self._server.security != "tls":
+            return connection
+        wrapped = egress.tls_context().wrap_socket(connection, server_hostname=host)
+        self.tls_version = wrapped.version() or "TLS"
+        return wrapped
+
+    def _encrypt(self) -> None:
+        security = self._server.security
+        if security == "starttls" and not self.has_extn("starttls"):
+            raise Permanent(f"{self._server.host} offers no STARTTLS.", "Choose another port or kind of encryption.")
+        if security in ("auto", "starttls") and self.has_extn("starttls"):
+            self.starttls(context=egress.tls_context())
+            self.ehlo()
+            assert isinstance(self.sock, ssl.SSLSocket)
+            self.tls_version = self.sock.version() or "TLS"
+
+    def _require_privacy(self) -> None:
+        """A password crosses the open internet only encrypted."""
+        assert self.sock is not None
+        if not self.tls_version and ip_address(str(self.sock.getpeername()[0]).split("%")[0]).is_global:
+            raise Permanent(
+                f"{self._server.host} offers no encryption, so the password was not sent.", "Use a port with TLS."
+            )
+
+    def carry(self, sender: str, address: str, data: bytes) -> str:
+        """Sends one mail and returns what the server said. Raises Temporary, Permanent, OutcomeUnknown, or _Stale."""
+        self.mails += 1
+        self._begin()
+        try:
+            self._step(*self._ready(*self.mail(sender, self._options())))
+            self._step(*self._ready(*self.rcpt(address)), is_recipient=True)
+            code, said = self._ready(*self.docmd("DATA"))
+            if code != 354:
+                self._step(code, said)
+        except (smtplib.SMTPServerDisconnected, OSError) as error:
+            self.close()
+            if self.was_kept:
+                raise _Stale from error
+            _fail(self._server, error)
+        return self._data(data)
+
+    def _ready(self, code: int, said: bytes) -> tuple[int, bytes]:
+        """An answer before the mail was handed over. A server that was idle for too long says 421 and closes (RFC 5321,
+        3.8), which a kept connection hears only now."""
+        if code == 421 and self.was_kept:
+            raise _Stale
+        return code, said
+
+    def _data(self, data: bytes) -> str:
+        """Everything after the server said it is ready for the mail: from here on it may have it."""
+        assert self.sock is not None
+        try:
+            self.sock.settimeout(TIMEOUT_AFTER_DATA)
+            self.send(data)
+            code, said = self.getreply()
+            if self.sock is not None:
+                self.sock.settimeout(TIMEOUT)
+        except (smtplib.SMTPException, OSError) as error:
+            self.close()
+            raise OutcomeUnknown(f"{self._server.host} took the mail and did not answer: {_text(error)}.") from None
+        self._step(code, said)
+        return said.decode("utf-8", "replace")
+
+    @property
+    def takes_8bit(self) -> bool:
+        return self.has_extn("8bitmime")
+
+    def _options(self) -> list[str]:
+        return ["BODY=8BITMIME"] if self.takes_8bit else []
+
+    def _step(self, code: int, said: bytes, *, is_recipient: bool = False) -> None:
+        """Raises what a refusal means, and readies the connection for the next mail."""
+        if 200 <= code < 300:
+            return
+        if code != 421 and self.sock is not None:
+            try:
+                self.rset()
+            except (smtplib.SMTPException, OSError):
+                self.close()
+        else:
+            self.close()
+        _refused(self._server, code, said, is_recipient=is_recipient)
+
+    def is_usable(self) -> bool:
+        """Whether it can carry another mail."""
+        return self.sock is not None and self.mails < MOST_MAILS and time.monotonic() - self.used_at < MOST_IDLE
+
+
+def _data(rendered: Rendered, server: _Server, address: str, key: str, takes_8bit: bool) -> bytes:
+    """The mail as it goes on the wire: CRLF, dots doubled (RFC 5321, 4.5.2), and the line that ends it.
+
+    Built with the older half of `email`: the newer one parses every header again, which takes five times as long.
+    """
+    mail = MIMEMultipart("alternative")
+    mail["Subject"] = _encoded(rendered.subject, "Subject")
+    mail["From"] = formataddr(parseaddr(server.sender))
+    mail["To"] = address
+    mail["Date"] = format_datetime(clock.now())
+    own = {"Message-ID": f"<{key}@{server.envelope.rpartition('@')[2] or 'localhost'}>"}
+    for header, value in {**own, **rendered.headers}.items():
+        mail[header] = _encoded(value, header)
+    mail.attach(_part(rendered.text, "plain", takes_8bit))
+    if rendered.html:
+        mail.attach(_part(rendered.html, "html", takes_8bit))
+    return re.sub(rb"(?m)^\.", b"..", mail.as_bytes(policy=_POLICY)) + b"\r\n.\r\n"
+
+
+def _encoded(value: str, header: str) -> str:
+    """A header's value, folded, and as RFC 2047 says where it is not ASCII."""
+    return value if value.isascii() and len(value) < 60 else Header(value, header_name=header).encode()
+
+
+def _part(text: str, kind: str, takes_8bit: bool) -> MIMENonMultipart:
+    """Readable as it is where that is allowed: every line under 998 bytes (RFC 5321, 4.5.3.1.6)."""
+    part = MIMENonMultipart("text", kind)
+    data = text.encode("utf-8", "replace")
+    is_plain = (takes_8bit or data.isascii()) and max(map(len, data.splitlines()), default=0) < LONGEST_LINE
+    part.set_payload(data.decode(), _AS_IT_IS if is_plain else _QUOTED)
+    return part
+
+
+def _refused(server: _Server, code: int, said: bytes, *, is_recipient: bool = False) -> NoReturn:
+    shown = _clean(said.decode("utf-8", "replace"), server)
+    text = f"{server.host} said {code} {shown}"
+    if 400 <= code < 500:
+        raise Temporary(f"{text}.")
+    # Of a recipient the server knows no such mailbox, unless its enhanced code (RFC 3463) names something else: of 5.7,
+    # most is about whoever sends.
+    enhanced = re.match(r"5\.(\d+)\.\d+\b", shown)
+    if is_recipient and code in _NO_MAILBOX and (enhanced is None or enhanced[1] in ("1", "2")):
+        raise AddressRefused(f"{text}.")
+    raise Permanent(f"{text}.")
+
+
+def _fail(server: _Server, error: Exception) -> NoReturn:
+    """Turns what went wrong before a mail was handed over into Temporary or Permanent."""
+    match error:
+        case smtplib.SMTPAuthenticationError() if error.smtp_code >= 500:
+            raise Permanent(
+                f"{server.host} does not accept the user name and password ({error.smtp_code}).", "Enter them again."
+            ) from None
+        case smtplib.SMTPNotSupportedError():
+            raise Permanent(f"{server.host} offers no way to sign in.", "Leave user name and password empty.") from None
+        case smtplib.SMTPConnectError() | smtplib.SMTPHeloError():
+            # Turned away at the door, whatever the code: nothing is said yet of this mail.
+            said = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
+            why = f"{error.smtp_code} {_clean(said.decode('utf-8', 'replace'), server)}"
+            raise Temporary(f"{server.host} takes no connection now: {why}.") from None
+        case smtplib.SMTPResponseException():
+            said = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
+            _refused(server, error.smtp_code, said)
+        case ssl.SSLCertVerificationError():
+            # Temporary, because a page must not be lost to a certificate that is renewed within minutes.
+            raise Temporary(f"The certificate of {server.host} is not valid: {error.verify_message}.") from None
+        case _:
+            raise Temporary(
+                f"{server.host} port {server.port} does not answer: {_clean(_text(error), server)}."
+            ) from None
+
+
+def _text(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+
+
+def _clean(text: str, server: _Server) -> str:
+    line = " ".join(text.split())[:200].rstrip(".")
+    return line.replace(server.password, "•••") if server.password else line
+
+
+def _queue_id(said: str) -> str:
+    """What the server calls the mail, from answers like "2.0.0 Ok: queued as 4XyZ"."""
+    found = re.search(r"queued as ([\w.-]+)", said, re.IGNORECASE)
+    return found[1][:100] if found else ""

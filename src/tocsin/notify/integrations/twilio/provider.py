@@ -1,0 +1,177 @@
+"""The `twilio` kind of provider: texts and calls, receipts, replies and keys."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, urlencode
+
+from tocsin.core.errors import Rejected
+from tocsin.notify.channels.phone_numbers import is_phone_number
+from tocsin.notify.integrations.twilio import twiml
+from tocsin.notify.integrations.twilio.error_codes import trouble
+from tocsin.notify.integrations.twilio.sender import API, TwilioSender
+from tocsin.notify.interfaces import Account, ProviderKind, Sender, Setting, SettingKind
+from tocsin.notify.webhooks import (
+    Callback,
+    CallbackAnswer,
+    CallbackPoint,
+    CallTurn,
+    Ears,
+    Listener,
+    NotGenuine,
+    Receipt,
+    ReceiptState,
+    SaidByText,
+)
+
+_XML = "text/xml; charset=utf-8"
+
+_OPT_OUT = {"STOP": True, "START": False}
+
+_SMS = {
+    "delivered": ReceiptState.DELIVERED,
+    "read": ReceiptState.DELIVERED,
+    "undelivered": ReceiptState.FAILED,
+    "failed": ReceiptState.FAILED,
+    "canceled": ReceiptState.FAILED,
+}
+_CALL = {
+    # That somebody was told is known from the call itself.
+    "completed": ReceiptState.ENDED,
+    "busy": ReceiptState.NOT_REACHED,
+    "no-answer": ReceiptState.NOT_REACHED,
+    "canceled": ReceiptState.NOT_REACHED,
+}
+_NOBODY = {"busy": "The phone was busy.", "no-answer": "Nobody picked up.", "canceled": "The call was cancelled."}
+MACHINE = "A machine answered the call."
+OFF = "The phone was off or out of reach."
+#: Of a failed call what the network said of the number (RFC 3261, 21): not there now, and not there at all. With
+#: anything else it is Twilio that could not make the call.
+_OFF, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
+
+
+class TwilioKind(ProviderKind, Listener):
+    name = "twilio"
+    label = "Twilio"
+    about = "Text messages and phone calls to every country, with replies, keys and receipts."
+    icon = "phone-call"
+    channels: tuple[str, ...] = ("sms", "voice")
+    replies: frozenset[str] = frozenset({"sms", "voice"})
+    receipts: frozenset[str] = frozenset({"sms", "voice"})
+    parallel = 40
+    settings: tuple[Setting, ...] = (
+        Setting("account_sid", "Account SID", is_required=True, help="On the first page of Twilio's console; AC…"),
+        Setting("auth_token", "Auth token", is_required=True, is_secret=True, help="Below the account SID."),
+        Setting(
+            "from_number",
+            "From number",
+            is_required=True,
+            help="A number you have at Twilio, such as +41 44 000 00 00. For texts alone a sender name works too.",
+        ),
+        Setting("messaging_service_sid", "Messaging service SID", help="Only where texts go by one; MG…"),
+        Setting(
+            "machine_detection",
+            "Notice voicemail",
+            SettingKind.FLAG,
+            default=True,
+            help="A call that a machine answers counts as not reached. Twilio charges a little for it.",
+        ),
+        Setting("api_base", "API address", SettingKind.URL, default=API, help="Another one for a region of Twilio's."),
+    )
+    points: tuple[CallbackPoint, ...] = (
+        CallbackPoint(
+            "sms", "A message comes in", "At Twilio: your number (or messaging service), Messaging, Webhook, HTTP POST."
+        ),
+        CallbackPoint(
+            "voice",
+            "A call comes in",
+            "At Twilio: your number, Voice, Webhook, HTTP POST. Whoever missed a call hears it again by calling back.",
+        ),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return is_phone_number(address)
+
+    def open(self, account: Account) -> Sender:
+        return TwilioSender(account)
+
+    def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
+        fields = dict(parse_qsl(callback.body.decode("utf-8", "replace"), keep_blank_values=True))
+        _require_genuine(account, callback, fields)
+        match callback.what:
+            case "sms":
+                return _text(fields, ears)
+            case "voice":
+                return _call(account, callback, fields, ears)
+            case "status":
+                ears.receipt(_receipt(callback.query.get("n", ""), fields))
+                return CallbackAnswer(204)
+            case _:
+                raise Rejected("not_found", "Twilio calls sms, voice and status.")
+
+
+def _require_genuine(account: Account, callback: Callback, fields: dict[str, str]) -> None:
+    """Twilio signs the address it calls and the fields it posts (https://www.twilio.com/docs/usage/security)."""
+    # Takes a while to load and some memory, and is needed where Twilio calls back only.
+    from twilio.request_validator import RequestValidator
+
+    token = account.secrets.get("auth_token", "")
+    signature = callback.headers.get("x-twilio-signature", "")
+    if not token or not signature or not RequestValidator(token).validate(callback.url, fields, signature):
+        raise NotGenuine
+
+
+def _text(fields: dict[str, str], ears: Ears) -> CallbackAnswer:
+    said = SaidByText(
+        "sms",
+        fields.get("From", ""),
+        fields.get("Body", ""),
+        fields.get("MessageSid", ""),
+        _OPT_OUT.get(fields.get("OptOutType", "").upper()),
+    )
+    return CallbackAnswer(200, twiml.text_answer(ears.text(said)), _XML)
+
+
+def _call(account: Account, callback: Callback, fields: dict[str, str], ears: Ears) -> CallbackAnswer:
+    key = callback.query.get("n", "")
+    is_inbound = fields.get("Direction", "") == "inbound"
+    turn = CallTurn(
+        key=key,
+        external_id=fields.get("CallSid", ""),
+        number=fields.get("From" if is_inbound else "To", ""),
+        digits=fields.get("Digits", ""),
+        asked=callback.query.get("asked", ""),
+        is_machine=bool(re.match(r"machine|fax", fields.get("AnsweredBy", ""))),
+    )
+    made = ears.call(turn)
+    again = {name: value for name, value in (("n", key), ("asked", made.asked)) if value}
+    action = f"{account.callbacks}/voice{f'?{urlencode(again)}' if again else ''}"
+    return CallbackAnswer(200, twiml.step(made, action), _XML)
+
+
+def _receipt(key: str, fields: dict[str, str]) -> Receipt:
+    if "CallSid" in fields:
+        said = fields.get("CallStatus", "")
+        if said == "completed" and re.match(r"machine|fax", fields.get("AnsweredBy", "")):
+            return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], MACHINE)
+        if said == "failed":
+            return _failed_call(key, fields)
+        return Receipt(_CALL.get(said, ReceiptState.ON_ITS_WAY), key, fields["CallSid"], _NOBODY.get(said, ""))
+    state = _SMS.get(fields.get("MessageStatus", fields.get("SmsStatus", "")), ReceiptState.ON_ITS_WAY)
+    if state is not ReceiptState.FAILED:
+        return Receipt(state, key, fields.get("MessageSid", ""))
+    code = fields.get("ErrorCode", "")
+    known = trouble(code)
+    sentence = known.sentence.rstrip(".") if known else "The text was not delivered"
+    reason = f"{sentence}{f' (Twilio {code[:10]})' if code else ''}."
+    is_address, is_passing = (known.is_address, known.is_passing) if known else (False, False)
+    return Receipt(state, key, fields.get("MessageSid", ""), reason, is_address, is_passing)
+
+
+def _failed_call(key: str, fields: dict[str, str]) -> Receipt:
+    said = fields.get("SipResponseCode", "")
+    if said == _OFF:
+        return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], OFF)
+    is_address = said in _NO_SUCH_NUMBER
+    reason = "The number is not in service." if is_address else "Twilio could not make the call."
+    return Receipt(ReceiptState.FAILED, key, fields["CallSid"], reason, is_address)

@@ -1,0 +1,102 @@
+"""Sends texts and starts calls by Twilio's REST API (https://www.twilio.com/docs/usage/api). What comes back is in
+`listening`."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import NoReturn
+from urllib.parse import quote, urlencode
+
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.notify.channels.phone_numbers import sender
+from tocsin.notify.integrations import http_status
+from tocsin.notify.integrations.twilio import twiml
+from tocsin.notify.integrations.twilio.error_codes import trouble
+from tocsin.notify.interfaces import Account, AddressRefused, Rendered, Sent
+
+API = "https://api.twilio.com"
+#: A phone that rings for longer is answered by a machine.
+RINGS = 30
+
+
+class TwilioSender:
+    """One account."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._sid = str(account.settings.get("account_sid") or "")
+        self._from = sender(str(account.settings.get("from_number") or ""))
+        self._service = str(account.settings.get("messaging_service_sid") or "")
+        self._base = str(account.settings.get("api_base") or API).rstrip("/")
+        pair = f"{self._sid}:{account.secrets.get('auth_token', '')}"
+        self._authorization = f"Basic {b64encode(pair.encode()).decode()}"
+        self._client = HttpClient(trusted=account.is_trusted)
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+        fields = self._call(rendered, address, idempotency_key) if channel == "voice" else self._text(rendered, address)
+        if self._account.callbacks:
+            # Twilio has no idempotency key; with ours in it, what it tells later finds its message before it has an id.
+            fields["StatusCallback"] = self._address("status", idempotency_key)
+        answer = self._post("Calls.json" if channel == "voice" else "Messages.json", fields)
+        sid = http_status.body(answer).get("sid")
+        if not sid:
+            raise http_status.no_answer("Twilio")
+        return Sent(str(sid)[:100])
+
+    def verify(self) -> str:
+        answer = self._client.request("GET", self._url(".json"), headers={"Authorization": self._authorization})
+        if answer.status != 200:
+            _fail(answer)
+        account = http_status.body(answer)
+        name = http_status.line(account.get("friendly_name", self._sid), 60)
+        status = http_status.line(account.get("status", "active"), 20)
+        if status != "active":
+            raise Permanent(f"The Twilio account {name} is {status}.", "Look at Twilio's console.")
+        trial = " It is a trial account, which reaches verified numbers only." if account.get("type") == "Trial" else ""
+        deaf = "" if self._account.callbacks else " Set TOCSIN_BASE_URL, so that replies, keys and receipts come back."
+        return f"Signed in to Twilio as {name}.{trial}{deaf}"
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _text(self, rendered: Rendered, address: str) -> dict[str, str]:
+        by = {"MessagingServiceSid": self._service} if self._service else {"From": self._from}
+        return {"To": address, **by, "Body": rendered.text}
+
+    def _call(self, rendered: Rendered, address: str, key: str) -> dict[str, str]:
+        fields = {"To": address, "From": self._from, "Timeout": str(RINGS)}
+        if not self._account.callbacks:
+            # Nobody can be asked what to say, so it is sent along; keys do nothing then.
+            return {**fields, "Twiml": twiml.spoken_once(rendered)}
+        if self._account.settings.get("machine_detection", True):
+            fields["MachineDetection"] = "Enable"
+        return {**fields, "Url": self._address("voice", key)}
+
+    def _address(self, what: str, key: str) -> str:
+        return f"{self._account.callbacks}/{what}?{urlencode({'n': key})}"
+
+    def _url(self, rest: str) -> str:
+        return f"{self._base}/2010-04-01/Accounts/{quote(self._sid, safe='')}{rest}"
+
+    def _post(self, what: str, fields: dict[str, str]) -> Answer:
+        answer = self._client.request(
+            "POST",
+            self._url(f"/{what}"),
+            headers={"Authorization": self._authorization, "Content-Type": "application/x-www-form-urlencoded"},
+            content=urlencode(fields).encode(),
+        )
+        if answer.status not in (200, 201):
+            _fail(answer)
+        return answer
+
+
+def _fail(answer: Answer) -> NoReturn:
+    said = http_status.body(answer)
+    known = trouble(said.get("code"))
+    if known is not None and 400 <= answer.status < 500 and answer.status not in http_status.AGAIN:
+        sentence = f"{known.sentence.rstrip('.')} (Twilio {said['code']})."
+        if known.is_passing:
+            raise Temporary(sentence, answer.retry_after)
+        raise AddressRefused(sentence) if known.is_address else Permanent(sentence)
+    http_status.fail(answer, "Twilio", http_status.line(said.get("message", "")))

@@ -1,0 +1,45 @@
+"""A push as it goes on the wire: encrypted for one browser (RFC 8291), signed for its push service (RFC 8292).
+
+Both are pywebpush's; of it only its two halves are loaded, since the whole brings an asynchronous HTTP client along:
+18 MB that nothing here uses.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tocsin.notify.integrations.web_push.keys import KeyPair
+from tocsin.notify.integrations.web_push.subscription import Subscription
+
+#: RFC 8030, 7.2: a push service must take 4096 bytes of body; header, tag and padding take 103 of them.
+MOST_BYTES = 3_900
+
+#: RFC 8292, 2: at most 24 hours.
+_SIGNED_FOR = timedelta(hours=12)
+
+
+def encrypted(data: bytes, subscription: Subscription) -> bytes:
+    """`data` in the content coding aes128gcm, readable by that browser only."""
+    # Loaded where a push leaves, not when Tocsin starts.
+    import http_ece
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    sealed: bytes = http_ece.encrypt(
+        data,
+        private_key=ec.generate_private_key(ec.SECP256R1()),
+        dh=subscription.point(),
+        auth_secret=subscription.secret(),
+        version="aes128gcm",
+    )
+    return sealed
+
+
+def authorization(pair: KeyPair, subscription: Subscription, contact: str, now: datetime) -> str:
+    """The value of the Authorization header. `contact` is a mailto: or https: address of whoever runs this."""
+    from py_vapid import Vapid02
+
+    claims = {"aud": subscription.origin, "sub": contact, "exp": int((now + _SIGNED_FOR).timestamp())}
+    signer = Vapid02.from_raw(pair.private.encode())
+    # Its own check of `sub` refuses addresses that RFC 8292 allows, such as https://host:port.
+    signer.conf["no-strict"] = True
+    return str(signer.sign(claims)["Authorization"])

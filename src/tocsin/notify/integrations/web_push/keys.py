@@ -1,0 +1,69 @@
+"""The key pair by which push services know this installation (VAPID, RFC 8292): made once, kept encrypted.
+
+Browsers bind a subscription to the public key, so it is never replaced: all devices would have to subscribe again.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tocsin.core.config import crypto
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """Both base64url without padding: the uncompressed point, and the private number."""
+
+    public: str
+    private: str = field(repr=False)
+
+
+def pair(now: datetime) -> KeyPair:
+    """The installation's key pair; made by the first who asks, whoever else asks at the same time. Raises Permanent
+    when no known secret key opens it."""
+    row = _row(now)
+    return KeyPair(row["public"], crypto.decrypt(row["private"]))
+
+
+def public(now: datetime) -> str:
+    """Its public half, which browsers subscribe with and is no secret: whatever became of the secret key."""
+    return str(_row(now)["public"])
+
+
+def _row(now: datetime) -> dict[str, Any]:
+    with database.transaction() as connection:
+        found = _stored(connection)
+        if found is None:
+            _store(connection, _made(), now)
+            found = _stored(connection)
+    assert found is not None
+    return found
+
+
+def _stored(connection: Connection) -> dict[str, Any] | None:
+    return database.row(connection, "SELECT public, private FROM notify_pushkey WHERE id = 1")
+
+
+def _store(connection: Connection, made: KeyPair, now: datetime) -> None:
+    connection.execute(
+        "INSERT INTO notify_pushkey (id, public, private, created_at) VALUES (1, %s, %s, %s) ON CONFLICT DO NOTHING",
+        (made.public, crypto.encrypt(made.private), now),
+    )
+
+
+def _made() -> KeyPair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return KeyPair(_text(point), _text(key.private_numbers().private_value.to_bytes(32)))
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,168 @@
+"""The built-in provider of pushes to people's own devices: no account, no vendor's SDK, no app.
+
+Each browser names its own push service (RFC 8030) when it subscribes; the message is encrypted for that browser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from email.utils import parseaddr
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from tocsin.core.config import environment
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.runtime import clock
+from tocsin.notify.channels import push_addresses
+from tocsin.notify.integrations.web_push import devices, encryption, keys
+from tocsin.notify.integrations.web_push.devices import Device, Told
+from tocsin.notify.integrations.web_push.keys import KeyPair
+from tocsin.notify.integrations.web_push.payload import payload
+from tocsin.notify.interfaces import (
+    Account,
+    AddressRefused,
+    OutcomeUnknown,
+    ProviderKind,
+    Rendered,
+    Sender,
+    Sent,
+    Setting,
+)
+
+#: How long a push service keeps a message for a device that is off, in seconds. Later, others have been paged.
+_KEPT = 3600
+
+#: So many devices of one person are pushed to at a time.
+_AT_ONCE = 8
+
+GONE = "Its browser takes pushes no more: it was uninstalled, or permission was taken away."
+
+
+class WebPushKind(ProviderKind):
+    name = "web_push"
+    label = "Web Push"
+    about = "Pushes to people's own browsers and phones, with no account anywhere."
+    icon = "device-mobile"
+    channels: tuple[str, ...] = ("push",)
+    replies: frozenset[str] = frozenset({"push"})
+    parallel = 40
+    settings: tuple[Setting, ...] = ()
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return push_addresses.is_devices(address)
+
+    def open(self, account: Account) -> Sender:
+        return WebPushSender()
+
+
+class WebPushSender:
+    """Sends to every device behind an address; one that takes it is enough."""
+
+    def __init__(self) -> None:
+        self._client = HttpClient()
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+        found = devices.require_devices(address)
+        data = payload(rendered, idempotency_key)
+        signing = keys.pair(clock.now())
+
+        def push(device: Device) -> _Tried:
+            return self._push(device, data, rendered, idempotency_key, signing)
+
+        # A push service that hangs must not keep the phone beside it waiting.
+        with ThreadPoolExecutor(min(len(found), _AT_ONCE)) as pool:
+            tries = list(pool.map(push, found)) if len(found) > 1 else [push(found[0])]
+        devices.told([tried.told for tried in tries], clock.now())
+        return _outcome(tries)
+
+    def verify(self) -> str:
+        keys.pair(clock.now())
+        return "Pushes are signed with this installation's own key; each browser names its own push service."
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _push(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> _Tried:
+        try:
+            return _judged(device, self._post(device, data, rendered, key, signing))
+        except (Temporary, Permanent) as error:
+            return _Tried(Told(device.id, error=error.detail), error)
+
+    def _post(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> Answer:
+        now = clock.now()
+        where = device.subscription
+        return self._client.request(
+            "POST",
+            where.endpoint,
+            headers={
+                "Authorization": encryption.authorization(signing, where, contact(), now),
+                "Content-Encoding": "aes128gcm",
+                "Content-Type": "application/octet-stream",
+                "TTL": str(_KEPT),
+                "Urgency": "high" if rendered.buttons else "normal",
+                # What is sent twice replaces itself while the device is off (RFC 8030, 5.4).
+                "Topic": UUID(key).hex,
+            },
+            content=encryption.encrypted(data, where),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What came of a push to one device."""
+
+    told: Told
+    error: Temporary | Permanent | None = None
+    external_id: str = ""
+
+
+def contact() -> str:
+    """Whom a push service may write to when something is wrong with what it gets from here (RFC 8292, 2.1)."""
+    settings = environment.current()
+    mail = parseaddr(settings.email_from or "")[1]
+    if mail:
+        return f"mailto:{mail}"
+    if settings.public_url.startswith("https://"):
+        return settings.public_url
+    return f"mailto:tocsin@{urlsplit(settings.public_url).hostname}"
+
+
+def _judged(device: Device, answer: Answer) -> _Tried:
+    service = device.subscription.service
+    match answer.status:
+        case 200 | 201 | 202 | 204:
+            return _Tried(Told(device.id), external_id=answer.headers.get("location", ""))
+        case 404 | 410:
+            # RFC 8030, 7.3: the subscription is no more.
+            gone = f"{device.name}: {GONE}"
+            problem: Temporary | Permanent = AddressRefused(gone, "Press “Push on this device” there.")
+            return _Tried(Told(device.id, error=GONE, is_gone=True), problem)
+        case 408 | 425 | 429:
+            problem = Temporary(f"{service} takes no more for now ({answer.status}).", answer.retry_after)
+        case status if status >= 500:
+            problem = Temporary(f"{service} has trouble of its own ({status}).", answer.retry_after)
+        case 413:
+            problem = Permanent(f"{service} finds the message too long (413).")
+        case status if status in range(300, 400):
+            problem = Permanent(f"{service} points elsewhere ({status}).", "Press “Push on this device” there again.")
+        case status:
+            problem = Permanent(f"{service} refuses the push ({status}).", "Press “Push on this device” there again.")
+    return _Tried(Told(device.id, error=problem.detail), problem)
+
+
+def _outcome(tries: Sequence[_Tried]) -> Sent:
+    """Accepted where one device's service accepted; else the error that leaves most hope."""
+    for tried in tries:
+        if tried.error is None:
+            return Sent(tried.external_id)
+    errors = [tried.error for tried in tries if tried.error is not None]
+    raise min(errors, key=_hope)
+
+
+def _hope(error: Exception) -> int:
+    if isinstance(error, OutcomeUnknown):
+        return 0
+    return 1 if isinstance(error, Temporary) else 2

@@ -1,0 +1,108 @@
+"""A browser's subscription (W3C Push API, PushSubscription.toJSON), checked. Pure: no database, nothing is sent."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.net import egress
+
+LONGEST_ENDPOINT = 2000
+
+#: RFC 8291, 3.2: an uncompressed point of P-256, and 16 bytes that only browser and sender know.
+_POINT = 65
+_AUTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Where a browser takes pushes, and the keys that encrypt them for it. Whoever knows it all could push."""
+
+    endpoint: str = field(repr=False)
+    p256dh: str = field(repr=False)
+    auth: str = field(repr=False)
+
+    @property
+    def hash(self) -> str:
+        """By which a browser is known again."""
+        return hash_of(self.endpoint)
+
+    @property
+    def service(self) -> str:
+        """The push service's name."""
+        return urlsplit(self.endpoint).hostname or ""
+
+    @property
+    def origin(self) -> str:
+        """What a signed push is made out to (RFC 8292, 2: `aud`)."""
+        parts = urlsplit(self.endpoint)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def point(self) -> bytes:
+        return _bytes(self.p256dh)
+
+    def secret(self) -> bytes:
+        return _bytes(self.auth)
+
+    def text(self) -> str:
+        """As it is stored, encrypted by the caller."""
+        return json.dumps({"endpoint": self.endpoint, "p256dh": self.p256dh, "auth": self.auth})
+
+
+def hash_of(endpoint: str) -> str:
+    """By which a browser's address at its push service is known again: SHA-256, hexadecimal."""
+    return hashlib.sha256(endpoint.encode("utf-8", "replace")).hexdigest()
+
+
+def of_text(text: str) -> Subscription:
+    """The subscription that `text()` wrote."""
+    return Subscription(**json.loads(text))
+
+
+def read(value: object) -> Subscription:
+    """What a browser sent, checked. Raises Rejected ("invalid") that names the part."""
+    given = value if isinstance(value, dict) else {}
+    keys = given.get("keys") if isinstance(given.get("keys"), dict) else {}
+    assert isinstance(keys, dict)
+    endpoint, p256dh, auth = given.get("endpoint"), keys.get("p256dh"), keys.get("auth")
+    if not isinstance(endpoint, str) or len(endpoint) > LONGEST_ENDPOINT:
+        raise Rejected("invalid", "The browser's subscription has no address of a push service.", "endpoint")
+    try:
+        egress.check_url(endpoint)
+    except Permanent:
+        raise Rejected("invalid", "The push service's address cannot be called.", "endpoint") from None
+    if not _is_point(p256dh):
+        raise Rejected("invalid", "The browser's public key is not a point of P-256.", "keys.p256dh")
+    if not isinstance(auth, str) or len(_decoded(auth)) != _AUTH:
+        raise Rejected("invalid", "The browser's secret is not 16 bytes.", "keys.auth")
+    assert isinstance(p256dh, str)
+    return Subscription(endpoint, p256dh.rstrip("="), auth.rstrip("="))
+
+
+def _is_point(value: object) -> bool:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    if not isinstance(value, str) or len(point := _decoded(value)) != _POINT:
+        return False
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    except ValueError:
+        return False
+    return True
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return _bytes(text)
+    except (ValueError, binascii.Error):
+        return b""
+
+
+def _bytes(text: str) -> bytes:
+    plain = text.rstrip("=")
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), altchars=b"-_", validate=True)

@@ -1,0 +1,85 @@
+"""Follows changes of alerts in their transaction: when one is taken, closed or cancelled, whoever was paged and has not
+answered is told, once. Stops no page: escalation does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from tocsin.alerts.change_handlers import AlertChange
+from tocsin.alerts.commands import AlertState
+from tocsin.alerts.states import OVER, AlertStatus
+from tocsin.core.db.database import Connection
+from tocsin.notify.enqueue.queue import Over, queue_all_clear
+from tocsin.notify.text import formatting
+
+LONGEST_SUBJECT = 120
+
+
+def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
+    """The reactor."""
+    ended = [(change, lead) for change in changes if (lead := _lead(change)) is not None]
+    if not ended:
+        return
+    found = connection.execute(
+        "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s)",
+        ([n for change, _ in ended for n in _all_of(change)],),
+    ).fetchall()
+    subjects = {row[0]: formatting.one_line(row[1], LONGEST_SUBJECT) for row in found}
+    # The last change of an alert says how it stands.
+    over = {
+        number: Over(
+            number,
+            f"{lead}: {subjects.get(number, 'alert')} (#{number}). Nothing to do.",
+            _answered(change),
+            merged_into=None if number == change.alert_id else change.alert_id,
+        )
+        for change, lead in ended
+        for number in _all_of(change)
+    }
+    queue_all_clear(connection, list(over.values()), now)
+
+
+def _all_of(change: AlertChange) -> tuple[int, ...]:
+    """The alert, and those that are merged into it: they need nobody any more either."""
+    assert change.before is not None
+    return (*change.before.children, change.alert_id)
+
+
+def _lead(change: AlertChange) -> str | None:
+    """ "Taken by Alice", when this change means that nobody else is needed."""
+    before, after = change.before, change.after
+    if before is None or before.status in OVER or (before.status is AlertStatus.MERGED and after.status not in OVER):
+        return None
+    by = _actor(change)
+    match after.status:
+        case AlertStatus.CLOSED:
+            return f"Closed{by and f' by {by}'}"
+        case AlertStatus.CANCELLED:
+            return f"Cancelled{by and f' by {by}'}"
+        case AlertStatus.MERGED:
+            return None
+        case _ if after.is_owned and _owner(before) != _owner(after):
+            owner = formatting.one_line(after.owner_name, 60)
+            return f"Taken by {owner}" if by in ("", owner) else f"Assigned to {owner} by {by}"
+        case _:
+            return None
+
+
+def _owner(state: AlertState) -> tuple[int | None, str]:
+    return state.owner_id, "" if state.owner_id is not None else state.owner_name
+
+
+def _actor(change: AlertChange) -> str:
+    """Who did it: the actor of the change's last event."""
+    return formatting.one_line(change.events[-1].actor.name, 60) if change.events else ""
+
+
+def _answered(change: AlertChange) -> frozenset[int]:
+    """Whoever had answered before or acts now: they know."""
+    assert change.before is not None
+    states = (change.before, change.after)
+    people = {user for state in states for user in state.acknowledged}
+    people |= {state.owner_id for state in states if state.owner_id is not None}
+    people |= {event.actor.user_id for event in change.events if event.actor.user_id is not None}
+    return frozenset(people)

@@ -1,0 +1,49 @@
+"""The settings that every kind of provider has beside its own, by the channels it carries. Pure."""
+
+from __future__ import annotations
+
+from tocsin.notify.interfaces import ProviderKind, Setting, SettingKind
+
+#: The channels whose addresses are phone numbers.
+PHONES = frozenset({"sms", "voice"})
+
+RATE = Setting(
+    "rate",
+    "Messages a minute",
+    SettingKind.NUMBER,
+    help="At most; what is more goes by the next provider, or waits. Empty: no limit.",
+    most=100_000,
+)
+PREFIXES = Setting(
+    "prefixes",
+    "Only these countries",
+    help="Country codes such as +41 +423. Empty: every number. What it does not carry goes by the next provider.",
+)
+RECEIPT_TIMEOUT = Setting(
+    "receipt_timeout",
+    "Seconds until it must have arrived",
+    SettingKind.NUMBER,
+    help="Not delivered by then: the person's next contact method starts at once. Empty: 60.",
+    least=5,
+    most=3600,
+)
+
+
+def settings_of(kind: ProviderKind) -> tuple[Setting, ...]:
+    """All that a provider of this kind is asked for, its own settings first."""
+    more = [RATE]
+    if PHONES & set(kind.channels):
+        more.append(PREFIXES)
+    if kind.receipts:
+        more.append(RECEIPT_TIMEOUT)
+    own = {setting.name for setting in kind.settings}
+    return (*kind.settings, *(setting for setting in more if setting.name not in own))
+
+
+def prefixes(text: str) -> tuple[str, ...]:
+    """The country codes in `text`, such as ("+41", "+423"). Raises ValueError with the rest of a sentence."""
+    found = text.replace(",", " ").split()
+    for one in found:
+        if not (one.startswith("+") and one[1:].isascii() and one[1:].isdigit() and len(one) <= 8):
+            raise ValueError(f'"{one[:20]}" is not a country code such as +41.')
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,271 @@
+"""Changing providers: checked by their kind's own settings, recorded in the audit log, known to every node.
+
+A spec is the shape of YAML and the API: `{name, kind, channels, order, enabled}` and the kind's settings beside them.
+Secrets are written and never read back. Who may do it is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parseaddr
+from ipaddress import ip_address
+from typing import Any
+
+from django.db import transaction
+
+from tocsin.access import config_audit
+from tocsin.access.audit import Actor
+from tocsin.core.config import config_version, secret_bundle
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.net import egress
+from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.server_origin import leads_elsewhere
+from tocsin.notify import provider_settings, reschedule
+from tocsin.notify.interfaces import ProviderKind, Setting, SettingKind
+from tocsin.notify.models import Provider, ProviderHealth
+from tocsin.notify.provider_settings import settings_of
+from tocsin.notify.providers.pool import ENVIRONMENT, SANDBOX, account_of, environment_account, slug
+from tocsin.notify.registry import BUILT_IN, KINDS
+from tocsin.people import addresses
+
+#: Secrets by which others prove themselves to Tocsin; they never leave it.
+_NEVER_SENT = frozenset({"signing_secret", "post_secret"})
+
+#: A part of a server's name. Letters of any script: they are encoded when it is called.
+_LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
+
+_RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
+
+
+def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str, Any]:
+    """The provider as YAML and the API write one; its secrets only where they are asked for."""
+    spec: dict[str, Any] = {
+        "name": provider.name,
+        "kind": provider.kind,
+        "channels": list(provider.channels),
+        "order": provider.order,
+    }
+    if not provider.is_enabled:
+        spec["enabled"] = False
+    spec |= {name: value for name, value in provider.settings.items() if value != ""}
+    return spec | secret_bundle.opened(provider.secrets) if with_secrets else spec
+
+
+def provider_state(provider: Provider) -> dict[str, Any]:
+    """The spec with the secrets that can be read: to tell one state of a provider from another, never to show."""
+    return provider_spec(provider) | secret_bundle.readable(provider.secrets)
+
+
+def secrets_set(provider: Provider) -> frozenset[str]:
+    """The names of the secrets that are stored, for a form that shows only that."""
+    return frozenset(secret_bundle.readable(provider.secrets))
+
+
+def save_provider(
+    spec: Mapping[str, object], *, existing: Provider | None = None, actor: Actor, now: datetime
+) -> Provider:
+    """Makes a provider, or makes `existing` what the spec says. A secret that the spec does not have stays as it is; an
+    empty one is forgotten, or refused where the kind cannot do without it.
+
+    Raises Rejected that names the place of each problem.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        read = _read(Spec(spec), existing)
+        before = provider_spec(existing) if existing else None
+        is_same_kind = existing is not None and existing.kind == read.kind.name
+        known = secret_bundle.readable(existing.secrets) if existing is not None and is_same_kind else {}
+        secrets = {name: text for name, text in {**known, **read.secrets}.items() if text}
+        provider = existing or Provider()
+        provider.name, provider.kind, provider.channels = read.name, read.kind.name, list(read.channels)
+        provider.order, provider.is_enabled, provider.settings = read.order, read.is_enabled, dict(read.settings)
+        changed = sorted(name for name in {*known, *secrets} if known.get(name) != secrets.get(name))
+        if changed or not is_same_kind:
+            provider.secrets = secret_bundle.sealed(secrets)
+        provider.save()
+        name_before = "" if before is None else str(before["name"])
+        is_change = config_audit.record(
+            "provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed
+        )
+        if is_change and name_before:
+            # What was known of it is known of another one: it is used in its turn, and shows how it does.
+            ProviderHealth.objects.filter(name__in=(name_before, provider.name)).delete()
+        if is_change:
+            reschedule.of_providers(now)
+    return provider
+
+
+def delete_provider(provider: Provider, *, actor: Actor, now: datetime) -> None:
+    """Deletes a provider. What waits goes by the next one, or into the sandbox if there is none."""
+    with transaction.atomic():
+        config_version.lock()
+        config_audit.record("provider", provider, provider_spec(provider), None, actor=actor, now=now)
+        ProviderHealth.objects.filter(name=provider.name).delete()
+        provider.delete()
+        reschedule.of_providers(now)
+
+
+def test_provider(provider: Provider) -> str:
+    """Tries address and credentials without sending anything; a sentence that says what worked.
+
+    Raises Temporary or Permanent with one that says what did not. Holds no transaction.
+    """
+    kind = KINDS.get(provider.kind)
+    if kind is None:
+        raise Permanent(f"There is no kind of provider {provider.kind!r}.")
+    secrets = secret_bundle.opened(provider.secrets)
+    sender = kind.open(account_of(provider.name, provider.pk, kind, provider.settings, secrets))
+    try:
+        return sender.verify()
+    finally:
+        sender.close()
+
+
+def test_environment() -> str:
+    """The same for the SMTP server that the environment names. Raises Rejected ("not_found") when it names none."""
+    account = environment_account()
+    if account is None:
+        raise Rejected("not_found", "TOCSIN_SMTP_URL is not set.")
+    sender = KINDS["smtp"].open(account)
+    try:
+        return sender.verify()
+    finally:
+        sender.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A spec that was found good."""
+
+    name: str
+    kind: ProviderKind
+    channels: tuple[str, ...]
+    order: int
+    is_enabled: bool
+    settings: Mapping[str, Any]
+    secrets: Mapping[str, str]
+
+
+def _read(spec: Spec, existing: Provider | None) -> _Read:
+    name = _name(spec, existing)
+    kind = KINDS.get(spec.text("kind", required=True))
+    if kind is None:
+        if spec.has("kind"):
+            spec.refuse("kind", f"there is no such kind of provider; there are {', '.join(KINDS)}.")
+        spec.check()
+        raise AssertionError("an unknown kind is refused")
+    channels = _channels(spec, kind)
+    order = spec.whole("order", 1, least=1, most=1000)
+    is_enabled = spec.flag("enabled", True)
+    secrets = {s.name: spec.text(s.name, longest=4000) for s in settings_of(kind) if s.is_secret and spec.has(s.name)}
+    settings = {s.name: _setting(spec, s) for s in settings_of(kind) if not s.is_secret}
+    if existing and existing.kind == kind.name and leads_elsewhere(existing.settings, settings):
+        # What was entered for one server is not sent to another.
+        for name_of in sorted(secrets_set(existing) - secrets.keys() - _NEVER_SENT):
+            spec.refuse(name_of, "enter the secret again: the address has changed.", "missing")
+    stored = secrets_set(existing) if existing and existing.kind == kind.name else frozenset()
+    for setting in settings_of(kind):
+        if setting.is_secret and setting.is_required and not secrets.get(setting.name, setting.name in stored):
+            # Without it nothing can be sent.
+            _need(spec, setting)
+    spec.finish()
+    return _Read(name, kind, channels, order, is_enabled, {k: v for k, v in settings.items() if v != ""}, secrets)
+
+
+def _name(spec: Spec, existing: Provider | None) -> str:
+    name = spec.name()
+    others = Provider.objects.exclude(pk=existing.pk) if existing else Provider.objects.all()
+    if name.lower() in _RESERVED:
+        spec.refuse("name", f'"{name}" is a name that Tocsin uses itself.', "name_taken")
+    elif name and others.filter(name__iexact=name).exists():
+        spec.refuse("name", f'there is a provider "{name}" already.', "name_taken")
+    elif name and (like := next((row.name for row in others if slug(row.name, row.pk) == slug(name, None)), None)):
+        # What vendors call back is told apart by it.
+        spec.refuse("name", f'is too like "{like}": both would be called at the same address.', "name_taken")
+    return name
+
+
+def _channels(spec: Spec, kind: ProviderKind) -> tuple[str, ...]:
+    """Without any, those that the kind is named for: all that it carries."""
+    channels = spec.texts("channels") or kind.channels
+    for number, channel in enumerate(channels):
+        if channel not in kind.channels:
+            known = ", ".join(kind.channels)
+            spec.refuse(f"channels[{number}]", f'{kind.label} does not carry "{channel}"; it carries {known}.')
+    return tuple(channels)
+
+
+def _setting(spec: Spec, setting: Setting) -> str | int | bool:
+    match setting.kind:
+        case SettingKind.NUMBER:
+            if not spec.has(setting.name):
+                _need(spec, setting)
+                return setting.default
+            return spec.whole(setting.name, setting.least, least=setting.least, most=setting.most)
+        case SettingKind.FLAG:
+            return spec.flag(setting.name, bool(setting.default))
+        case SettingKind.CHOICE:
+            chosen = spec.text(setting.name, str(setting.default))
+            if chosen not in setting.choices:
+                spec.refuse(setting.name, f'"{chosen}" is not one of {", ".join(setting.choices)}.')
+            return chosen
+        case SettingKind.URL:
+            url = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=2000)
+            _check_url(spec, setting.name, url)
+            return url.rstrip("/")
+        case SettingKind.TEXT | SettingKind.HOST | SettingKind.MAILBOX:
+            text = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=500)
+            if not text.isprintable():
+                spec.refuse(setting.name, "has a line break or control character in it.")
+            elif text:
+                _check_text(spec, setting, text)
+            return text
+        case SettingKind.LONG_TEXT:
+            return spec.text(setting.name, str(setting.default), required=setting.is_required, longest=20_000)
+
+
+def _need(spec: Spec, setting: Setting) -> None:
+    if setting.is_required:
+        spec.refuse(setting.name, "is needed.", "missing")
+
+
+def _check_text(spec: Spec, setting: Setting, text: str) -> None:
+    if setting is provider_settings.PREFIXES:
+        _check_prefixes(spec, setting.name, text)
+    elif setting.kind is SettingKind.HOST and not _is_host(text):
+        spec.refuse(setting.name, f'"{text[:100]}" is not the name of a server; write one like mail.example.org.')
+    elif setting.kind is SettingKind.MAILBOX:
+        try:
+            addresses.email(parseaddr(text)[1])
+        except ValueError:
+            said = f'"{text[:100]}" is not an e-mail address; write one like Tocsin <tocsin@example.org>.'
+            spec.refuse(setting.name, said)
+
+
+def _is_host(text: str) -> bool:
+    """A name, also one with letters beyond ASCII, or an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        labels = text.removesuffix(".").split(".")
+        return len(text) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
+    return True
+
+
+def _check_prefixes(spec: Spec, name: str, text: str) -> None:
+    try:
+        provider_settings.prefixes(text)
+    except ValueError as problem:
+        spec.refuse(name, str(problem))
+
+
+def _check_url(spec: Spec, name: str, url: str) -> None:
+    if not url:
+        return
+    try:
+        egress.check_url(url)
+    except Permanent as problem:
+        spec.refuse(name, problem.detail)

@@ -1,0 +1,161 @@
+"""Health of providers as rows, shared by all nodes: notes what came of messages, asks a failing provider again whether
+it works, and counts what one with a limit was given. Every function works inside the transaction it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.notify.providers import circuit_breaker
+from tocsin.notify.providers.circuit_breaker import Allowance, Circuit
+
+#: What went wrong is kept so long.
+LONGEST_ERROR = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """That a provider worked, or failed with a sentence that names neither secret nor address."""
+
+    name: str
+    at: datetime
+    error: str | None = None
+    #: Whether messages wait for the provider's return.
+    is_awaited: bool = False
+
+
+_READ = (
+    "SELECT name, failures, is_open, opened_at, retry_at, openings, is_silent FROM notify_providerhealth "
+    "WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE"
+)
+_WRITE = """
+UPDATE notify_providerhealth SET failures = %(failures)s, is_open = %(is_open)s, opened_at = %(opened_at)s,
+       retry_at = %(retry_at)s, openings = %(openings)s, is_silent = %(is_silent)s,
+       recovered_at = CASE WHEN is_open AND NOT %(is_open)s THEN %(now)s ELSE recovered_at END,
+       worked_at = coalesce(%(worked_at)s, worked_at),
+       failed_at = coalesce(%(failed_at)s, failed_at), error = coalesce(%(error)s, error)
+WHERE name = %(name)s
+"""
+
+
+def note(connection: Connection, notes: Sequence[Note]) -> list[str]:
+    """Counts what came of messages, in their order. Returns the providers that are passed over from now on, or no
+    longer."""
+    by_name: dict[str, list[Note]] = {}
+    for one in notes:
+        by_name.setdefault(one.name, []).append(one)
+    before = _locked(connection, sorted(by_name))
+    changed = []
+    for name, found in by_name.items():
+        state = before[name]
+        for one in found:
+            if one.error is None:
+                state = circuit_breaker.worked(state)
+            else:
+                state = circuit_breaker.failed(state, one.at, is_awaited=one.is_awaited)
+        _write(connection, name, state, found, found[-1].at)
+        if state.is_open != before[name].is_open:
+            changed.append(name)
+    if any(before[name].is_open for name in changed):
+        database.hint(connection, "outbox")
+    return changed
+
+
+def _locked(connection: Connection, names: list[str]) -> dict[str, Circuit]:
+    """In one order everywhere, so that two nodes never wait for each other."""
+    if not names:
+        return {}
+    connection.execute(
+        "INSERT INTO notify_providerhealth (name) SELECT unnest(%s::text[]) ON CONFLICT (name) DO NOTHING", (names,)
+    )
+    found = database.rows(connection, _READ, (names,))
+    return {row.pop("name"): Circuit(**row) for row in found}
+
+
+def _write(connection: Connection, name: str, state: Circuit, notes: Sequence[Note], now: datetime) -> None:
+    good = [one.at for one in notes if one.error is None]
+    bad = [one for one in notes if one.error is not None]
+    connection.execute(
+        _WRITE,
+        {
+            "name": name,
+            "failures": state.failures,
+            "is_open": state.is_open,
+            "opened_at": state.opened_at,
+            "retry_at": state.retry_at,
+            "openings": state.openings,
+            "is_silent": state.is_silent,
+            "now": now,
+            "worked_at": max(good, default=None),
+            "failed_at": max((one.at for one in bad), default=None),
+            "error": (bad[-1].error or "")[:LONGEST_ERROR] if bad else None,
+        },
+    )
+
+
+def passed_over(connection: Connection) -> frozenset[str]:
+    """The providers that are not used in their turn now."""
+    return frozenset(
+        row[0] for row in connection.execute("SELECT name FROM notify_providerhealth WHERE is_open").fetchall()
+    )
+
+
+def recovered(connection: Connection) -> dict[str, datetime]:
+    """When the circuit of each provider last closed."""
+    found = connection.execute(
+        "SELECT name, recovered_at FROM notify_providerhealth WHERE recovered_at IS NOT NULL"
+    ).fetchall()
+    return {row[0]: row[1] for row in found}
+
+
+def to_ask(connection: Connection, now: datetime) -> list[str]:
+    """Takes, for this node, the providers that are to be asked again whether they work: another finds them later."""
+    found = connection.execute(
+        "UPDATE notify_providerhealth SET retry_at = %s + interval '1 minute' WHERE name IN (SELECT name "
+        "FROM notify_providerhealth WHERE is_open AND retry_at <= %s ORDER BY name FOR NO KEY UPDATE SKIP LOCKED) "
+        "RETURNING name",
+        (now, now),
+    ).fetchall()
+    return sorted(row[0] for row in found)
+
+
+def note_asked(
+    connection: Connection,
+    name: str,
+    error: str | None,
+    now: datetime,
+    *,
+    is_passing: bool = True,
+    is_awaited: bool = False,
+) -> None:
+    """Notes what a provider said when it was asked whether it works. `is_passing`: its trouble may pass by itself;
+    `is_awaited`: messages wait for it."""
+    before = _locked(connection, [name])[name]
+    if not before.is_open:
+        return
+    if error is None:
+        _write(connection, name, circuit_breaker.answered(before), [], now)
+        database.hint(connection, "outbox")
+    else:
+        state = circuit_breaker.silent(before, now, is_passing=is_passing, is_awaited=is_awaited)
+        _write(connection, name, state, [Note(name, now, error)], now)
+
+
+def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, Allowance]:
+    """What providers with a limit may be given, locked until the transaction ends."""
+    if not limits:
+        return {}
+    _locked(connection, sorted(limits))
+    found = connection.execute(
+        "SELECT name, free_at FROM notify_providerhealth WHERE name = ANY(%s)", (sorted(limits),)
+    ).fetchall()
+    return {name: Allowance(limits[name], free_at) for name, free_at in found}
+
+
+def use_up(connection: Connection, free_at: Mapping[str, datetime]) -> None:
+    """Writes to which moment what was given is used up."""
+    for name, moment in sorted(free_at.items()):
+        connection.execute("UPDATE notify_providerhealth SET free_at = %s WHERE name = %s", (moment, name))

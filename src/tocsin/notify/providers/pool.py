@@ -1,0 +1,340 @@
+"""The providers in use, in their order, each open for sending; loaded again when the configuration changes.
+
+Besides the rows there are the SMTP server that the environment names, and what is built in: they come last, after what
+people configured.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from django.utils.text import slugify
+
+from tocsin.core.config import config_version, environment, secret_bundle, settings_store
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Permanent, Temporary, TocsinError
+from tocsin.notify import provider_settings
+from tocsin.notify.dispatch import recovery
+from tocsin.notify.integrations.mail_replies import answers_to
+from tocsin.notify.integrations.smtp import account_of_url
+from tocsin.notify.interfaces import Account, ProviderKind, Sender
+from tocsin.notify.providers import health
+from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
+from tocsin.notify.text.message_ids import AnswersTo
+from tocsin.notify.text.redaction import Content
+from tocsin.notify.webhooks import Listener
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT = "SMTP (environment)"
+#: Stands for a provider where a channel has none: what it gets is kept, and leaves nowhere.
+SANDBOX = "sandbox"
+
+#: In seconds: that a provider works is written so often at most.
+_NOTED = 10.0
+
+#: In seconds, where a provider does not say otherwise.
+RECEIPT_TIMEOUT = 60
+
+#: A sender that was replaced is closed so much later, in seconds, when nothing is on its way with it any more.
+_GRACE = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """One provider, open."""
+
+    name: str
+    #: The row's id; None for the environment's.
+    id: int | None
+    kind: ProviderKind
+    channels: tuple[str, ...]
+    sender: Sender
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    account: Account = field(default=Account(""), repr=False)
+
+    def masked(self, text: str) -> str:
+        """`text` with this provider's secrets replaced, should a server have repeated one."""
+        for secret in self.secrets:
+            text = text.replace(secret, "•••")
+        return text
+
+    @property
+    def replies(self) -> frozenset[str]:
+        """The channels on which answers reach Tocsin by it."""
+        # Who is called back needs an address to call; the others look for answers themselves.
+        is_deaf = isinstance(self.kind, Listener) and not self.account.callbacks
+        return frozenset() if is_deaf else self.kind.replies
+
+    @property
+    def receipts(self) -> frozenset[str]:
+        """The channels on which it tells whether a message arrived."""
+        return self.kind.receipts if self.account.callbacks else frozenset()
+
+    @property
+    def receipt_timeout(self) -> int:
+        """In seconds."""
+        return int(self.account.settings.get(provider_settings.RECEIPT_TIMEOUT.name) or RECEIPT_TIMEOUT)
+
+    @property
+    def per_minute(self) -> int:
+        """So many messages a minute at most; 0: no limit."""
+        return int(self.account.settings.get(provider_settings.RATE.name) or 0)
+
+    def carries(self, channel: str, address: str) -> bool:
+        """Whether it takes messages to `address`."""
+        if channel not in self.channels or not self.kind.accepts(channel, address):
+            return False
+        return carries_country(self.account.settings, channel, address)
+
+
+def carries_country(settings: Mapping[str, Any], channel: str, address: str) -> bool:
+    """Whether a provider with these settings carries to the country of a phone number; to other addresses always."""
+    wanted = str(settings.get(provider_settings.PREFIXES.name) or "")
+    return (
+        channel not in provider_settings.PHONES or not wanted or address.startswith(provider_settings.prefixes(wanted))
+    )
+
+
+class Directory:
+    """What is configured, as of the version that `refresh` saw last. One a process; read by many threads."""
+
+    def __init__(self) -> None:
+        self._version = -1
+        self._carriers: tuple[Carrier, ...] = ()
+        self._opened: dict[str, tuple[str, Carrier]] = {}
+        self._retired: list[tuple[float, Sender]] = []
+        self._lock = threading.Lock()
+        #: Those that failed on end: they come last.
+        self._passed_over: frozenset[str] = frozenset()
+        #: When this process last noted that a provider works, and those that have failed here since.
+        self._noted: dict[str, float] = {}
+        self._troubled: set[str] = set()
+        self.is_bundling = True
+        #: Whether text messages say a code with which people answer.
+        self.asks_reply_codes = False
+        #: Where people answer mails to, if anywhere.
+        self.answers_to: AnswersTo | None = None
+        self._contents: Mapping[str, Content] = {}
+        #: Why a provider cannot be used at all, by name; and the channels of those.
+        self.problems: Mapping[str, str] = {}
+        self._unusable: Mapping[str, Sequence[str]] = {}
+
+    def refresh(self, connection: Connection) -> None:
+        """Loads again if the configuration has changed since."""
+        with self._lock:
+            version = config_version.version(connection)
+            if version != self._version:
+                self._load(connection)
+                self._version = version
+            self._passed_over = health.passed_over(connection)
+            self._close_retired()
+
+    def carriers(self, channel: str, address: str) -> tuple[Carrier, ...]:
+        """The providers that can carry to `address`, in order, those that fail on end last; none: the sandbox."""
+        return tuple(carrier for carrier in self.all() if carrier.carries(channel, address))
+
+    def has_provider(self, channel: str) -> bool:
+        """Whether anything carries the channel's addresses; otherwise its messages stay in the sandbox. What is built
+        in takes only addresses of its own, and does not count."""
+        return any(channel in carrier.channels and carrier.kind not in BUILT_IN for carrier in self._carriers)
+
+    def nobody(self, channel: str) -> str:
+        """Why nobody carries to an address of the channel that none of its providers takes: a sentence. Empty where it
+        has no provider: such messages stay in the sandbox."""
+        unusable = sorted(name for name, channels in self._unusable.items() if channel in channels)
+        if not unusable and not self.has_provider(channel):
+            return ""
+        label = CHANNELS[channel].label if channel in CHANNELS else channel
+        why = f": {', '.join(unusable)} cannot be used" if unusable else ""
+        return f"No provider carries {label} to this address{why}."
+
+    def all(self) -> Sequence[Carrier]:
+        """All providers in use, in order, those that fail on end last."""
+        # sorted() keeps the order of equals.
+        return sorted(self._carriers, key=lambda carrier: carrier.name in self._passed_over)
+
+    def content(self, channel: str) -> Content:
+        """What the channel's messages may say of an alert."""
+        return self._contents.get(channel, Content.FULL)
+
+    def get(self, name: str) -> Carrier | None:
+        """The provider of that name, if it is in use."""
+        return next((carrier for carrier in self._carriers if carrier.name == name), None)
+
+    def note(self, connection: Connection, notes: Sequence[health.Note]) -> None:
+        """Notes what came of messages. That one which works goes on working is written every few seconds only."""
+        with self._lock:
+            new = [note for note in notes if self._is_news(note)]
+            if new and health.note(connection, new):
+                self._passed_over = health.passed_over(connection)
+
+    def ask_again(self, now: Callable[[], datetime]) -> None:
+        """Asks the providers that failed on end whether they work, where their time has come; sends nothing."""
+        with database.transaction() as connection:
+            names = health.to_ask(connection, now())
+        for name in names:
+            carrier = self.get(name)
+            error: str | None = None
+            is_passing = True
+            if carrier is not None:
+                try:
+                    carrier.sender.verify()
+                except TocsinError as trouble:
+                    error, is_passing = carrier.masked(str(trouble)), isinstance(trouble, Temporary)
+            # One that is in use no more keeps nobody waiting, and nothing is known of it.
+            with database.transaction() as connection:
+                asked_at = now()
+                awaited = recovery.awaited_channels(connection, carrier.channels if carrier else (), asked_at)
+                health.note_asked(connection, name, error, asked_at, is_passing=is_passing, is_awaited=bool(awaited))
+                self._passed_over = health.passed_over(connection)
+
+    def _is_news(self, note: health.Note) -> bool:
+        if note.error is not None:
+            self._troubled.add(note.name)
+            return True
+        moment = time.monotonic()
+        is_known = note.name not in self._troubled and note.name not in self._passed_over
+        if is_known and moment - self._noted.get(note.name, -_NOTED) < _NOTED:
+            return False
+        self._troubled.discard(note.name)
+        self._noted[note.name] = moment
+        return True
+
+    def close(self) -> None:
+        """Closes every sender."""
+        with self._lock:
+            for _, carrier in self._opened.values():
+                carrier.sender.close()
+            for _, sender in self._retired:
+                sender.close()
+            self._opened, self._retired, self._carriers, self._version = {}, [], (), -1
+
+    def _load(self, connection: Connection) -> None:
+        found = database.rows(
+            connection,
+            "SELECT id, name, kind, channels, settings, secrets FROM notify_provider WHERE is_enabled "
+            'ORDER BY "order", name',
+        )
+        problems: dict[str, str] = {}
+        opened: dict[str, tuple[str, Carrier]] = {}
+        for row in found:
+            try:
+                opened[row["name"]] = self._open(row)
+            except Permanent as error:
+                # It is left out, and others take its place: one bad row stops no other.
+                problems[row["name"]] = error.detail
+                log.error("The provider %s cannot be used: %s", row["name"], error.detail)
+        if (account := environment_account()) is not None:
+            opened[ENVIRONMENT] = self._opened_once(account, KINDS["smtp"], None, ("email",))
+        for built_in in BUILT_IN:
+            account = Account(built_in.label)
+            opened[built_in.label] = self._opened_once(account, built_in, None, built_in.channels)
+        for name, (fingerprint, carrier) in self._opened.items():
+            if opened.get(name, ("", carrier))[0] != fingerprint:
+                self._retired.append((time.monotonic() + _GRACE, carrier.sender))
+        self._opened = opened
+        self._carriers = tuple(carrier for _, carrier in opened.values())
+        self.answers_to = next((place for c in self._carriers if (place := answers_to(c.kind.name, c.account))), None)
+        self.problems = problems
+        self._unusable = {row["name"]: row["channels"] for row in found if row["name"] in problems}
+        settings = settings_store.load(connection)
+        self.is_bundling = bool(settings[settings_store.BUNDLE_PAGES.name])
+        self.asks_reply_codes = bool(settings[settings_store.SMS_REPLY_CODES.name])
+        self._contents = {name: Content(settings[settings_store.content_name(name)]) for name in CHANNELS}
+
+    def _open(self, row: Mapping[str, Any]) -> tuple[str, Carrier]:
+        kind = KINDS.get(row["kind"])
+        if kind is None:
+            raise Permanent(f"There is no kind of provider {row['kind']!r}.")
+        account = account_of(row["name"], row["id"], kind, row["settings"], secret_bundle.opened(row["secrets"]))
+        channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
+        return self._opened_once(account, kind, row["id"], channels)
+
+    def _opened_once(
+        self, account: Account, kind: ProviderKind, row_id: int | None, channels: tuple[str, ...]
+    ) -> tuple[str, Carrier]:
+        """The sender that is open already, if nothing about it has changed: its connections stay."""
+        fingerprint = json.dumps(
+            [row_id, kind.name, channels, dict(account.settings), dict(account.secrets), account.callbacks],
+            sort_keys=True,
+            default=str,
+        )
+        kept = self._opened.get(account.name)
+        if kept is not None and kept[0] == fingerprint:
+            return kept
+        known = {text for secret in account.secrets.values() for text in (secret, quote(secret, safe=""))}
+        secrets = tuple(sorted((text for text in known if len(text) >= 4), key=len, reverse=True))
+        return fingerprint, Carrier(account.name, row_id, kind, channels, kind.open(account), secrets, account)
+
+    def _close_retired(self) -> None:
+        now = time.monotonic()
+        for _, sender in [pair for pair in self._retired if pair[0] <= now]:
+            sender.close()
+        self._retired = [pair for pair in self._retired if pair[0] > now]
+
+
+def in_order(connection: Connection, channel: str, address: str) -> list[str]:
+    """The names of the providers that can carry to `address`, in order, without opening any: what
+    `Directory.carriers` has, for a process that sends nothing itself."""
+    late = health.passed_over(connection)
+    found = [
+        row["name"]
+        for row in database.rows(
+            connection,
+            "SELECT name, kind, settings FROM notify_provider WHERE is_enabled AND %s = ANY(channels) "
+            'ORDER BY "order", name',
+            (channel,),
+        )
+        if (kind := KINDS.get(row["kind"])) is not None
+        and channel in kind.channels
+        and kind.accepts(channel, address)
+        and carries_country(row["settings"], channel, address)
+    ]
+    if channel == "email" and environment.current().smtp_url is not None:
+        found.append(ENVIRONMENT)
+    return sorted(found, key=lambda name: name in late)
+
+
+def account_of(
+    name: str, row_id: int | None, kind: ProviderKind, settings: Mapping[str, Any], secrets: Mapping[str, str]
+) -> Account:
+    """A configured provider's account; the installation's own sender address fills in for mails."""
+    known = dict(settings)
+    if not known.get("sender"):
+        known["sender"] = environment.current().email_from or ""
+    return Account(name, known, secrets, callbacks=_callbacks(name, row_id, kind, settings))
+
+
+def slug(name: str, row_id: int | None) -> str:
+    """The part of `/hooks/{provider}/…` that stands for a provider."""
+    return slugify(name) or str(row_id or "")
+
+
+def _callbacks(name: str, row_id: int | None, kind: ProviderKind, settings: Mapping[str, Any]) -> str:
+    if not isinstance(kind, Listener):
+        return ""
+    # Without a public address only a server beside this one could call back, and a vendor refuses such an address.
+    vendors = next((setting.default for setting in kind.settings if setting.name == "api_base"), "")
+    if environment.current().base_url is None and settings.get("api_base", vendors) == vendors:
+        return ""
+    return f"{environment.current().public_url}/hooks/{slug(name, row_id)}"
+
+
+def environment_account() -> Account | None:
+    """The account of the SMTP server that the environment names, if it names one."""
+    settings = environment.current()
+    if settings.smtp_url is None:
+        return None
+    user = urlsplit(settings.smtp_url).username or ""
+    default = "" if "@" in user or "%40" in user else f"tocsin@{urlsplit(settings.public_url).hostname}"
+    return account_of_url(ENVIRONMENT, settings.smtp_url, settings.email_from or default)

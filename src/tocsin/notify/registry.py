@@ -1,0 +1,66 @@
+"""Every channel and every kind of provider there is. A new one is a folder under `channels/` and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tocsin.core.errors import Rejected
+from tocsin.notify.channels.chat import ChatChannel
+from tocsin.notify.channels.email import EmailChannel
+from tocsin.notify.channels.ntfy import NtfyChannel
+from tocsin.notify.channels.push import PushChannel
+from tocsin.notify.channels.sms import SmsChannel
+from tocsin.notify.channels.voice import VoiceChannel
+from tocsin.notify.integrations.apprise.provider import ChatServicesKind
+from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
+from tocsin.notify.integrations.mail_replies import MailRepliesKind
+from tocsin.notify.integrations.ntfy import NtfyKind
+from tocsin.notify.integrations.slack.provider import SlackKind
+from tocsin.notify.integrations.smtp import SmtpKind
+from tocsin.notify.integrations.telegram import TelegramKind
+from tocsin.notify.integrations.telnyx.provider import TelnyxKind
+from tocsin.notify.integrations.twilio.provider import TwilioKind
+from tocsin.notify.integrations.web_push.provider import WebPushKind
+from tocsin.notify.interfaces import Channel, ProviderKind
+
+_ALL: tuple[Channel, ...] = (EmailChannel(), PushChannel(), NtfyChannel(), ChatChannel(), SmsChannel(), VoiceChannel())
+_KINDS: tuple[ProviderKind, ...] = (
+    SmtpKind(),
+    NtfyKind(),
+    SlackKind(),
+    TelegramKind(),
+    TwilioKind(),
+    TelnyxKind(),
+    HttpGatewayKind(),
+    MailRepliesKind(),
+)
+
+#: There without being configured: what they carry needs no account. Each takes only addresses that are its own.
+BUILT_IN: tuple[ProviderKind, ...] = (WebPushKind(), ChatServicesKind())
+
+#: By name, from the quietest on.
+CHANNELS: Mapping[str, Channel] = {channel.name: channel for channel in _ALL}
+KINDS: Mapping[str, ProviderKind] = {kind.name: kind for kind in _KINDS}
+
+
+def channel(name: str) -> Channel:
+    """The channel of that name. Raises Rejected("unknown_channel")."""
+    try:
+        return CHANNELS[name]
+    except KeyError:
+        known = ", ".join(CHANNELS)
+        raise Rejected("unknown_channel", f'"{name}" is not a channel; there are {known}.', "channel") from None
+
+
+def address_problem(name: str, address: str) -> str | None:
+    """The sentence that says why nobody can be reached at `address` on that channel; None where it can be used."""
+    try:
+        channel(name).address(address)
+    except Rejected as problem:
+        return problem.detail
+    return None
+
+
+def quietest(names: set[str]) -> str:
+    """The quietest of the channels named; one that is not known counts as the loudest."""
+    return min(names, key=lambda name: (CHANNELS[name].quietness if name in CHANNELS else 99, name))

@@ -1,0 +1,51 @@
+"""Has pages that wait looked at again when what they wait for has changed: what their person wants, or how much a
+provider may take. What still holds them is found again just before they leave. Inside the caller's Django transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from tocsin.core.db.database import CHANNEL
+from tocsin.notify.rules.page_planner import HELD_FROM
+from tocsin.notify.rules.pre_send_check import BROUGHT_FORWARD, CAPPED, NO_TURN_YET, PAUSED
+
+_OF_PERSON = """
+WITH waiting AS (
+  SELECT d.id, CASE WHEN n.data ? %(held)s THEN greatest(%(now)s, (n.data ->> %(held)s)::timestamptz) ELSE %(now)s END
+    AS due_at
+  FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
+  WHERE d.status = 'queued' AND d.user_id = %(user)s AND d.purpose = 'page' AND d.due_at > %(now)s
+    AND (d.reason = %(capped)s OR (n.data ? %(held)s AND d.attempts = 0))
+  ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE notify_delivery d SET due_at = least(d.due_at, w.due_at) FROM waiting w WHERE d.id = w.id
+"""
+# What waited for something else before says so for as long as it waits for its turn.
+_OF_PROVIDERS = """
+UPDATE notify_delivery SET due_at = %(now)s WHERE id IN (
+  SELECT id FROM notify_delivery WHERE status = 'queued' AND due_at > %(now)s
+    AND (late_since IS NOT NULL OR reason = ANY(%(reasons)s) OR starts_with(reason, %(paused)s)
+         OR starts_with(reason, %(forward)s))
+  ORDER BY id FOR NO KEY UPDATE)
+"""
+
+
+def of_person(user_id: int, now: datetime) -> None:
+    """Pages to this person that wait for the end of quiet hours, or of an hour in which enough had left."""
+    _look(_OF_PERSON, {"user": user_id, "now": now, "held": HELD_FROM, "capped": CAPPED})
+
+
+def of_providers(now: datetime) -> None:
+    """Messages that wait until a provider takes more, or until one is back."""
+    reasons = [NO_TURN_YET, CAPPED]
+    _look(_OF_PROVIDERS, {"now": now, "reasons": reasons, "paused": PAUSED, "forward": BROUGHT_FORWARD})
+
+
+def _look(statement: str, wanted: dict[str, object]) -> None:
+    with transaction.get_connection().cursor() as cursor:
+        cursor.execute(statement, wanted)
+        if cursor.rowcount > 0:
+            cursor.execute("SELECT pg_notify(%s, 'outbox')", (CHANNEL,))

@@ -1,0 +1,112 @@
+"""Which deliveries leave now, alone or together, and which wait a moment to leave together. Pure.
+
+The first message to a person at an address leaves at once. What follows within ten seconds waits until ten seconds
+after it, and then leaves as one message: never later than ten seconds after it was due. Where a channel is short, that
+message names the first and counts the rest, however many they are; so does what waited because a person wants no more
+messages an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, CAPPED, Due
+from tocsin.notify.states import Purpose
+
+WINDOW = timedelta(seconds=10)
+
+BUNDLED = frozenset({Purpose.PAGE, Purpose.ALL_CLEAR})
+
+#: So many at most are one message.
+MOST_TOGETHER = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many alerts one message of a channel names, and for how many it may stand: those that it does not name, it
+    counts."""
+
+    named: int
+    together: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Whom and where: what has the same key can leave as one message."""
+
+    recipient: int
+    channel: str
+    address: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One message: usually about one alert."""
+
+    members: tuple[Due, ...]
+    #: Whether it is a first message: another node may have sent one in this very moment, which the database tells.
+    is_first: bool = False
+    #: How many of them the message names; the others it counts. 0: all.
+    named: int = 0
+
+    @property
+    def lead(self) -> Due:
+        return self.members[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """What leaves, and what waits until when. Deliveries in neither wait for the next turn."""
+
+    bundles: tuple[Bundle, ...]
+    waiting: tuple[tuple[Due, datetime], ...]
+
+
+def key(due: Due) -> Key | None:
+    """What `due` can be bundled by; None for what always leaves alone."""
+    # Of notices those that say under which heading they may stand together.
+    is_bundled = due.purpose in BUNDLED or (due.purpose is Purpose.NOTICE and bool(due.data.get("heading")))
+    if not is_bundled or due.alert is None or due.problem:
+        return None
+    return Key(due.user_id or 0, due.channel, due.address, due.purpose)
+
+
+def has_waited(due: Due) -> bool:
+    """Whether it has waited for others already, or was tried before: it does not wait for others again."""
+    return due.waited in (BUNDLED_LATER, CAPPED) or due.provider_name != ""
+
+
+def most_together(due: Due, room: Callable[[str], Room]) -> int:
+    """How many deliveries may leave together with `due`."""
+    return MOST_TOGETHER if due.waited == CAPPED else room(due.channel).together
+
+
+def arrange(ready: Iterable[Due], now: datetime, room: Callable[[str], Room]) -> Arrangement:
+    """Sorts what may be sent into messages. `room` says what fits into one message of a channel."""
+    alone: list[Bundle] = []
+    groups: dict[Key, list[Due]] = {}
+    for due in ready:
+        found = key(due)
+        if found is None:
+            alone.append(Bundle((due,)))
+        else:
+            groups.setdefault(found, []).append(due)
+    bundles, waiting = alone, list[tuple[Due, datetime]]()
+    for group in groups.values():
+        group.sort(key=lambda due: (due.due_at, due.id))
+        left_at = max((due.left_at for due in group if due.left_at is not None), default=None)
+        if any(has_waited(due) for due in group):
+            most = room(group[0].channel).named
+            members = tuple(group[: max(most_together(due, room) for due in group)])
+            bundles.append(Bundle(members, named=most if len(members) > most else 0))
+        elif left_at is None or left_at + WINDOW <= now:
+            first, *others = group
+            bundles.append(Bundle((first,), is_first=True))
+            waiting += [(due, now + WINDOW) for due in others]
+        else:
+            # By a clock that was ahead it left later than now.
+            waiting += [(due, min(left_at, now) + WINDOW) for due in group]
+    return Arrangement(tuple(bundles), tuple(waiting))

@@ -1,0 +1,283 @@
+"""A delivery that is due, with all that is known of its alert and person at this moment, and whether it is to be sent.
+Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from tocsin.alerts.states import LIVE, AlertStatus, Priority
+from tocsin.notify.rules.notification_rules import Method, Person, Quiet, quiet_until
+from tocsin.notify.rules.page_planner import Problem
+from tocsin.notify.states import Purpose
+
+#: Reasons of rows that wait. What is done with such a row depends on which of them it has.
+ON_HOLD = "The alert is on hold; this waits for the end of that."
+BUNDLED_LATER = "A message left for this address a moment ago; this leaves bundled, within 10 seconds."
+PAUSED = "All paging is paused"
+CAPPED = "So many messages an hour as the person wants have left for this address; this leaves with the others later."
+NO_TURN_YET = "Its provider takes no more messages at this moment; this waits for its turn."
+IN_QUIET_HOURS = "The person's quiet hours hold it; this waits for their end."
+PAGE_LEAVING = "The page is still on its way; this follows it."
+#: Begins what is said of one that is stopped after a try of which it is not known whether it left.
+NOT_AGAIN = "Whether it left is not known, and it is not sent again"
+#: Begins what is said of a page that leaves before its wait is over.
+BROUGHT_FORWARD = "Brought forward"
+
+#: Why nothing is sent to an address from which somebody wrote STOP.
+OPTED_OUT = "STOP was sent from this number, so it gets no text messages until START is sent from it."
+
+#: An all-clear or a notice that cannot be sent is retried for this long.
+NOTICES_LAST = timedelta(days=1)
+
+#: What is sent by a contact method of a person's, or a group's contact, wherever that leads now.
+_BY_METHOD = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT, Purpose.ALL_CLEAR})
+
+#: What is told to people, and so is not sent for an alert that is over.
+_ABOUT_LIVE = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT})
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFacts:
+    """An alert's row, as far as messages need it."""
+
+    id: int
+    status: AlertStatus
+    priority: Priority
+    subject: str
+    short_text: str = ""
+    long_text: str = ""
+    client: str = ""
+    site: str = ""
+    team: str = ""
+    source: str = ""
+    source_id: str = ""
+    source_url: str = ""
+    requester: str = ""
+    requester_phone: str = ""
+    custom: Mapping[str, Any] = field(default_factory=dict)
+    count: int = 1
+    opened_at: datetime | None = None
+    owner_id: int | None = None
+    hold_until: datetime | None = None
+    merged_into: int | None = None
+    is_test: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One delivery."""
+
+    id: UUID
+    notification_id: UUID
+    channel: str
+    address: str
+    purpose: Purpose
+    queued_at: datetime
+    due_at: datetime
+    alert: AlertFacts | None = None
+    user_id: int | None = None
+    user_name: str = ""
+    time_zone: str = "UTC"
+    language: str = ""
+    is_active: bool = True
+    #: Where the contact method leads now; empty where it is used no more.
+    address_now: str | None = None
+    #: Somebody wrote STOP from this address.
+    has_opted_out: bool = False
+    #: Whether the person's acknowledgement of this alert stands.
+    has_acknowledged: bool = False
+    label: str = ""
+    #: The notification's reason, and what else it keeps.
+    why: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    #: The delivery's reason: what it waited for.
+    waited: str = ""
+    provider_name: str = ""
+    attempts: int = 0
+    is_first: bool = False
+    #: When something last left for this person at this address, for this purpose.
+    left_at: datetime | None = None
+    #: Whether a try of it ended of which it is not known whether it left.
+    may_have_left: bool = False
+    #: When it was due, once a try has failed.
+    late_since: datetime | None = None
+    #: Its quick retries are used up.
+    is_exhausted: bool = False
+    #: Failures of Tocsin's own since a provider last failed.
+    own_failures: int = 0
+    #: For an all-clear: whether this person's page about the alert left, or may have; and whether one is on its way.
+    has_been_paged: bool = False
+    is_being_paged: bool = False
+    #: Messages an hour that the person wants at this address (0: any number), and when the last so many left.
+    most_per_hour: int = 0
+    left_before: tuple[datetime, ...] = ()
+    #: The person's quiet hours, of a page that they hold back.
+    quiet: tuple[Quiet, ...] = ()
+    #: Why nobody can send it.
+    problem: str = ""
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the contact method has another address since."""
+        return self.purpose in _BY_METHOD and bool(self.address_now) and self.address_now != self.address
+
+    @property
+    def is_by_unused(self) -> bool:
+        """Whether that contact method is used no more."""
+        return self.purpose in _BY_METHOD and self.address_now == ""
+
+    @property
+    def is_escalation_notice(self) -> bool:
+        """Whether it tells of an alert's escalation: "Nobody answered"."""
+        return self.purpose is Purpose.NOTICE and bool(self.data.get("heading"))
+
+    def is_lasting(self, now: datetime) -> bool:
+        """Whether it is retried for as long as it matters: a page until its alert ends or somebody answers, an
+        all-clear and a mailed notice for a day. A notice by another channel is mailed instead."""
+        match self.purpose:
+            case Purpose.PAGE:
+                return self.alert is not None
+            case Purpose.ALL_CLEAR:
+                return self.late_since is None or now - self.late_since < NOTICES_LAST
+            case Purpose.NOTICE:
+                is_mail = self.channel == "email"
+                return is_mail and (self.late_since is None or now - self.late_since < NOTICES_LAST)
+            case Purpose.STILL_ON_IT | Purpose.TEST:
+                return False
+
+    @property
+    def name(self) -> str:
+        """Who gets it, in a sentence."""
+        return self.user_name or self.label or self.address
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """It is to be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """It is not to be sent any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """It is not to be sent before `until`."""
+
+    reason: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """It cannot be sent by anybody."""
+
+    reason: str
+
+
+type Verdict = Send | Cancel | Wait | Fail
+
+
+def needs_another_way(due: Due, now: datetime, problem: Problem) -> bool:
+    """Whether it is to reach a person, and cannot by the way that it was written for: an all-clear, whatever is wrong
+    with that; a page whose way is used no more."""
+    if due.user_id is None or not isinstance(verdict(due, now, problem), Fail):
+        return False
+    if due.purpose is not Purpose.PAGE:
+        return due.purpose is Purpose.ALL_CLEAR
+    return due.is_by_unused and not due.has_opted_out and problem(due.channel, due.address) is None
+
+
+def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
+    """What to do with a due delivery, just before it is sent. `problem` says why an address cannot be used."""
+    alert = due.alert
+    if alert is not None and due.purpose in _ABOUT_LIVE:
+        if alert.status not in LIVE:
+            return Cancel(_over(alert))
+        if due.purpose is Purpose.PAGE and (stopped := _stopped(due, alert, now)) is not None:
+            return stopped
+    if alert is not None and due.is_escalation_notice and due.late_since is not None and alert.status not in LIVE:
+        return Cancel(_over(alert))
+    if due.purpose is Purpose.ALL_CLEAR:
+        if due.is_being_paged:
+            return Wait(PAGE_LEAVING, now + timedelta(seconds=2))
+        if not due.has_been_paged:
+            return Cancel("The page itself is not known to have left, so there is nothing to take back.")
+    if due.user_id is None and not due.address:
+        return Cancel("Whoever this was for has no account any more.")
+    if due.has_opted_out:
+        return Fail(OPTED_OUT)
+    if (found := problem(due.channel, due.address)) is not None:
+        return Fail(found)
+    if due.is_by_unused:
+        what = due.label or due.channel
+        gone = f"{due.user_name} uses {what} no more." if due.user_id else f"{what} is a contact of its group no more."
+        return Fail(gone)
+    return Send()
+
+
+def _stopped(due: Due, alert: AlertFacts, now: datetime) -> Verdict | None:
+    if due.has_acknowledged:
+        return Cancel(f"{due.user_name} has acknowledged the alert.")
+    if due.user_id is not None and alert.owner_id == due.user_id:
+        return Cancel(f"{due.user_name} has taken the alert.")
+    if not due.is_active:
+        return Cancel(f"The account of {due.user_name} was switched off.")
+    # A person who asked for the next one to be woken means it, hold or not.
+    if alert.status is AlertStatus.ON_HOLD and not due.data.get("wake"):
+        until = alert.hold_until or now
+        return Wait(ON_HOLD, max(until, now + timedelta(seconds=2)))
+    if (until := _quiet_until(due, alert, now)) > now:
+        return Wait(IN_QUIET_HOURS, until)
+    if (free_at := _free_at(due, alert, now)) is not None and free_at > now:
+        return Wait(CAPPED, free_at)
+    return None
+
+
+def _quiet_until(due: Due, alert: AlertFacts, now: datetime) -> datetime:
+    """When the person's quiet hours, as they are now, end of a page that waits for that and was not tried yet."""
+    if not due.quiet or due.attempts:
+        return now
+    person = Person(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)
+    return quiet_until(person, Method(due.label, due.channel, due.address), alert.priority, now)
+
+
+def _free_at(due: Due, alert: AlertFacts, now: datetime) -> datetime | None:
+    """When the person's hour has room for another message; None where it always has. Critical alerts always leave."""
+    # What left in the future left by a clock that was set back since: how long ago that was is not known.
+    left = sorted(at for at in due.left_before if at <= now)
+    if not due.most_per_hour or len(left) < due.most_per_hour or alert.priority is Priority.CRITICAL:
+        return None
+    return left[-due.most_per_hour] + timedelta(hours=1)
+
+
+def _over(alert: AlertFacts) -> str:
+    match alert.status:
+        case AlertStatus.CLOSED:
+            return "The alert was closed before this left."
+        case AlertStatus.CANCELLED:
+            return "The alert was cancelled before this left."
+        case AlertStatus.MERGED:
+            return f"The alert was merged into #{alert.merged_into} before this left."
+        case _:
+            return "The alert needs nobody any more."
+
+
+def after_waiting(reason: str) -> str:
+    """What a delivery says of the wait that is over, once it leaves."""
+    if reason.startswith(PAUSED):
+        return "It waited for the end of a pause of all paging."
+    if reason == CAPPED:
+        return "It waited because the person wants no more messages an hour; those that waited left together."
+    if reason == IN_QUIET_HOURS:
+        return "It waited for the end of quiet hours."
+    if reason.startswith(BROUGHT_FORWARD):
+        return reason
+    return "It waited for the end of a hold." if reason == ON_HOLD else ""

@@ -1,0 +1,169 @@
+"""How Tocsin speaks: subjects, text messages, spoken texts and sentences, the same on every channel. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.notify.interfaces import AlertText, Message
+from tocsin.notify.states import Purpose
+from tocsin.notify.text.phrases import say
+
+#: Of a subject that a source wrote, so much is kept in a headline.
+LONGEST_HEADLINE = 200
+
+#: What people call a source, where its own name is longer.
+_CALLED = {"haloitsm": "Halo", "halopsa": "Halo", "haloservicedesk": "Halo"}
+
+#: Explicit directions of text could turn what follows them around: numbers and names would lie.
+_DIRECTIONS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
+
+
+def one_line(text: str, longest: int | None = None) -> str:
+    """`text` without line breaks, control characters and direction marks, cut at a word to `longest` characters."""
+    line = " ".join(_CONTROLS.sub(" ", _DIRECTIONS.sub("", text)).split())
+    return line if longest is None else cut(line, longest)
+
+
+def cut(text: str, longest: int) -> str:
+    """`text`, or its beginning with "…" at the end: at most `longest` characters, at a word where one is near."""
+    if len(text) <= longest:
+        return text
+    if longest < 2:
+        return text[:longest]
+    kept = text[: longest - 1]
+    at = kept.rfind(" ")
+    return (kept[:at] if at > longest * 0.6 else kept).rstrip(" ,;:.-–") + "…"
+
+
+def headline(alert: AlertText, longest: int = LONGEST_HEADLINE) -> str:
+    """ "Acme: VPN down". The client gives way before the subject does."""
+    subject = one_line(alert.subject) or "Alert without a subject"
+    client = one_line(alert.client, 60)
+    return cut(f"{client}: {subject}" if client else subject, longest)
+
+
+def mark(alert: AlertText) -> str:
+    """ "Halo 20817": the source's own number, as people say it; empty without one."""
+    number = one_line(alert.source_id, 40)
+    return f"{source(alert)} {number}".strip() if number else ""
+
+
+def source(alert: AlertText) -> str:
+    """What people call the source: "Halo" for HaloITSM."""
+    name = one_line(alert.source, 30)
+    return _CALLED.get(name.lower(), name)
+
+
+def subject(message: Message) -> str:
+    """The subject of a mail, fixed per alert so that mails about it make one thread:
+    "[Critical] Acme: VPN down (Halo 20817) (Tocsin #42)".
+    """
+    if not message.alerts:
+        title = one_line(message.title, LONGEST_HEADLINE) or "Tocsin"
+        return f"[Tocsin] {title}" if message.purpose is Purpose.NOTICE else title
+    first = message.alerts[0]
+    if len(message.alerts) > 1:
+        return _bundle_subject(message)
+    if message.purpose is Purpose.NOTICE:
+        return f"[Tocsin] {one_line(message.title, LONGEST_HEADLINE)} (Tocsin #{first.id})"
+    parts = [f"[{priority(first)}]", headline(first)]
+    if first.is_test:
+        parts.insert(0, "[TEST]")
+    if said := mark(first):
+        parts.append(f"({said})")
+    return " ".join([*parts, f"(Tocsin #{first.id})"])
+
+
+def _bundle_subject(message: Message) -> str:
+    first, *others = message.alerts
+    count = len(message.alerts) + message.more
+    if message.purpose is Purpose.NOTICE:
+        return f"[Tocsin] {one_line(message.title, LONGEST_HEADLINE)} (Tocsin #{first.id})"
+    if message.purpose is Purpose.ALL_CLEAR:
+        return f"All clear for {count} alerts (Tocsin #{first.id})"
+    worst = min(message.alerts, key=lambda alert: alert.priority.rank)
+    more = f"{headline(first, 100)} (Tocsin #{first.id}) and {len(others) + message.more} more"
+    return f"[{priority(worst)}] {count} alerts: {more}"
+
+
+def priority(alert: AlertText) -> str:
+    """ "Critical"."""
+    return alert.priority.capitalize()
+
+
+def short(alert: AlertText) -> str:
+    """What is wrong, for a text message or a call: the short text, else the subject."""
+    return one_line(alert.short_text) or one_line(alert.subject) or "Alert without a subject"
+
+
+def first_name(name: str) -> str:
+    """The name by which a call greets."""
+    return one_line(name, 60).split(" ")[0]
+
+
+def named(alert: AlertText, longest: int = LONGEST_HEADLINE, language: str = "") -> str:
+    """ "#42 Critical Acme: VPN down (Halo 20817)": an alert in a list of several."""
+    said = mark(alert)
+    return f"#{alert.id} {say(language, priority(alert))} {headline(alert, longest)}{f' ({said})' if said else ''}"
+
+
+def still_on_it(message: Message, alert: AlertText) -> str:
+    """The question to whoever acknowledged and has been quiet since."""
+    who = first_name(message.recipient)
+    asked = say(message.language, "Still on it, {who}?", who=who) if who else say(message.language, "Still on it?")
+    return f"{asked} {headline(alert)} (#{alert.id})."
+
+
+STILL_ON_IT = "Acknowledge again within 5 minutes, or others are paged."
+
+
+def sentences(message: Message) -> list[str]:
+    """What a message says in plain sentences, one an alert: for pushes, chats and the plain part of mails."""
+    match message.purpose:
+        case Purpose.ALL_CLEAR:
+            return [
+                *(news(alert, message.language) for alert in message.alerts),
+                *([and_more(message)] if message.more else []),
+            ]
+        case Purpose.STILL_ON_IT:
+            return [f"{still_on_it(message, alert)} {say(message.language, STILL_ON_IT)}" for alert in message.alerts]
+        case Purpose.PAGE if len(message.alerts) > 1:
+            return [
+                *(named(alert, language=message.language) for alert in message.alerts),
+                *([and_more(message)] if message.more else []),
+            ]
+        case Purpose.PAGE:
+            return [short(alert) for alert in message.alerts]
+        case _:
+            return [notice(message)]
+
+
+def and_more(message: Message) -> str:
+    """ "And 12 more: https://…": the alerts that a message stands for and does not name."""
+    return f"{how_many_more(message)}: {message.home}" if message.home else f"{how_many_more(message)}."
+
+
+def how_many_more(message: Message) -> str:
+    """ "And 12 more", for where the words themselves are the link."""
+    return say(message.language, "And {more} more", more=message.more)
+
+
+def news(alert: AlertText, language: str = "") -> str:
+    """What an all-clear says: "Taken by Alice: VPN down (#42). Nothing to do."."""
+    return one_line(alert.news) or say(
+        language, "Alert #{number} needs nobody any more. Nothing to do.", number=alert.id
+    )
+
+
+def notice(message: Message) -> str:
+    """What a notice or a test says, with its line breaks."""
+    return without_unstorable(message.text).strip() or one_line(message.title) or "Tocsin has nothing more to say."
+
+
+def listed(names: Iterable[str]) -> str:
+    """ "Alice", "Alice and Bob", "Alice, Bob and Carol"."""
+    *others, last = [*names] or [""]
+    return f"{', '.join(others)} and {last}" if others else last

@@ -1,0 +1,72 @@
+"""Texts that a source wrote, for mails: as HTML that can do no harm, and as plain text. Pure."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import nh3
+
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.notify.text.formatting import cut
+
+#: Of a long text so much goes into a mail; the alert's page has all of it.
+LONGEST = 20_000
+
+_TAGS = {
+    "a", "b", "blockquote", "br", "code", "dd", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "hr", "i", "li", "ol",
+    "p", "pre", "s", "span", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul",
+}  # fmt: skip
+_ATTRIBUTES = {"a": {"href"}, "td": {"colspan", "rowspan"}, "th": {"colspan", "rowspan"}}
+_SCHEMES = {"http", "https", "mailto", "tel"}
+
+#: Tags that a text is HTML by. Others in angle brackets, `Object.<anonymous>` or `List<String>`, are words of a log.
+_KNOWN = _TAGS | {
+    "!doctype", "article", "base", "big", "body", "button", "center", "font", "footer", "form", "h5", "h6", "head",
+    "header", "html", "iframe", "img", "input", "label", "link", "main", "meta", "nav", "o:p", "object", "script",
+    "section", "small", "style", "svg", "tfoot", "title", "tt",
+}  # fmt: skip
+_MARKUP = re.compile(rf"</?(?:{'|'.join(sorted(_KNOWN))})(\s[^<>]*)?/?>", re.IGNORECASE)
+_ENDS = re.compile(r"<(?:br|hr)\b[^<>]*>|</(?:p|div|li|tr|h[1-6]|blockquote|pre|table|dd|dt)\s*>", re.IGNORECASE)
+_CELLS = re.compile(r"</t[dh]\s*>", re.IGNORECASE)
+_EMPTY_LINES = re.compile(r"\n\s*\n\s*(\n\s*)+")
+
+
+def is_html(text: str) -> bool:
+    """Whether `text` has tags of HTML in it."""
+    return _MARKUP.search(text) is not None
+
+
+def safe_html(text: str) -> str:
+    """`text`, plain or HTML, as HTML without scripts, styles, pictures, forms or strange addresses."""
+    kept = without_unstorable(text)
+    if not is_html(kept):
+        return "<br>\n".join(html.escape(line) for line in cut(kept, LONGEST).splitlines())
+    rel = "noopener noreferrer"
+    cleaned = nh3.clean(kept[:LONGEST], tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel=rel)
+    return f"{cleaned}…" if len(kept) > LONGEST else cleaned
+
+
+def plain(text: str, longest: int = LONGEST) -> str:
+    """`text`, plain or HTML, as plain text with its line breaks."""
+    kept = without_unstorable(text)[: LONGEST * 3]
+    if is_html(kept):
+        kept = without(kept, "script", "style", "head", "title")
+        # In HTML a line break is only a space.
+        kept = re.sub(r"[ \t\r\n]+", " ", kept)
+        kept = _CELLS.sub(" ", _ENDS.sub("\n", kept))
+        kept = html.unescape(nh3.clean(kept, tags=set()))
+    lines = "\n".join(line.strip() for line in kept.replace("\xa0", " ").splitlines())
+    return cut(_EMPTY_LINES.sub("\n\n", lines).strip(), longest)
+
+
+def without(text: str, *tags: str) -> str:
+    """HTML without these elements, in one pass for each sort; of one that never ends the rest stays."""
+    for tag in tags:
+        begins, ends = (re.compile(rf"<{slash}{tag}\b", re.IGNORECASE) for slash in ("", "/"))
+        pieces, at = list[str](), 0
+        while (begin := begins.search(text, at)) is not None and (end := ends.search(text, begin.end())) is not None:
+            pieces.append(text[at : begin.start()])
+            at = text.find(">", end.end()) + 1 or len(text)
+        text = "".join((*pieces, text[at:]))
+    return text

@@ -1,0 +1,36 @@
+"""Loads at the start what messages are made with: templates, translations, time zones and certificates.
+
+A delivery then opens no file, and works while the process has no file descriptor left for one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from tocsin.alerts.states import Priority
+from tocsin.core.net import egress
+from tocsin.notify.interfaces import AlertText, Message
+from tocsin.notify.registry import CHANNELS
+from tocsin.notify.states import Purpose
+from tocsin.notify.text.localization import tell
+from tocsin.notify.text.phrases import SPOKEN
+
+
+def preload(now: datetime) -> None:
+    """Renders one message for each channel, purpose and language, and drops it."""
+    egress.tls_context()
+    alert = AlertText(
+        id=1,
+        subject="Preload",
+        long_text="<p>Preload</p>",
+        priority=Priority.CRITICAL,
+        opened_at=now,
+        link="https://tocsin.invalid/",
+    )
+    for language in SPOKEN:
+        tell("Preload.", language)
+        for purpose in Purpose:
+            message = Message(UUID(int=0), purpose, now, alerts=(alert,), text="Preload", language=language)
+            for channel in CHANNELS.values():
+                channel.render(message)

@@ -1,0 +1,58 @@
+"""How much of an alert a channel's messages say: everything, client and subject, or its number only. Pure.
+
+What leaves the house by text message, call or chat is read by operators and vendors on its way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+
+from tocsin.notify.interfaces import AlertText, Message
+from tocsin.notify.text import formatting
+
+#: A shorter client or subject, such as "a", would be found in the middle of words.
+_SHORTEST = 3
+
+
+class Content(StrEnum):
+    """What messages may say of an alert."""
+
+    FULL = "full"
+    SUBJECT = "subject"
+    NUMBER = "number"
+
+
+def disclosed(message: Message, content: Content) -> Message:
+    """The message with no more in it than may leave."""
+    if content is Content.FULL:
+        return message
+    told = replace(message, alerts=tuple(_alert(alert, content) for alert in message.alerts))
+    if content is Content.SUBJECT:
+        return told
+    # What a notice says of an alert was written with its subject in it.
+    return replace(
+        told,
+        title=_hidden(message.title, message),
+        text=_hidden(message.text, message),
+        reason=_hidden(message.reason, message),
+    )
+
+
+def _hidden(text: str, message: Message) -> str:
+    for alert in message.alerts:
+        number = f"alert {alert.id}"
+        names = [f"{alert.client}: {alert.subject}", alert.subject, formatting.one_line(alert.subject), alert.client]
+        for name in names:
+            if len(name) >= _SHORTEST:
+                text = text.replace(name, number)
+    return text
+
+
+def _alert(alert: AlertText, content: Content) -> AlertText:
+    told = replace(alert, short_text="", long_text="", site="", team="", requester="", requester_phone="", is_vip=False)
+    if content is Content.SUBJECT:
+        return told
+    # The link leads to the rest, for those who may see it.
+    subject = formatting.mark(alert) or f"Alert {alert.id}"
+    return replace(told, subject=subject, client="", source_id="", source_url="", news="")

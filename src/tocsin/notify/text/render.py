@@ -1,0 +1,78 @@
+"""From deliveries that leave together to the message as its channel shows it: links signed, codes unsealed, and no more
+said than the channel may say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from tocsin.core.config import crypto, environment, settings_store
+from tocsin.core.db.database import Connection
+from tocsin.notify.interfaces import Channel, Message, Rendered
+from tocsin.notify.rules.bundling import Bundle
+from tocsin.notify.rules.pre_send_check import Due
+from tocsin.notify.text import reply_codes, signed_links
+from tocsin.notify.text.localization import tell
+from tocsin.notify.text.message import LinkTo, message
+from tocsin.notify.text.redaction import Content, disclosed
+
+#: What waited longer gets links that are valid for their whole time.
+_SAME_FOR = timedelta(days=1)
+
+
+def compose(
+    bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, content: Content, has_reply_codes: bool = False
+) -> Rendered:
+    """The message that `bundle` is. Raises Permanent where a sealed code cannot be opened."""
+    public = environment.current().public_url
+    opened = Bundle((_unsealed(bundle, way), *bundle.members[1:])) if bundle.lead.data.get("sealed") else bundle
+    # Signed as of when it was queued, a message that is sent again is the same one, down to its Message-ID.
+    signed_at = max(bundle.lead.queued_at, now - _SAME_FOR)
+    made = message(opened, link_to(public, signed_at), public, now, can_reply=can_reply)
+    # First what may not leave is taken out: it is looked for in the words as they are stored.
+    told = _in_language(disclosed(made, content))
+    return way.render(_with_reply_codes(told, bundle.lead.user_id) if has_reply_codes else told)
+
+
+def _with_reply_codes(made: Message, user_id: int | None) -> Message:
+    """A group's contact belongs to nobody who could answer."""
+    if user_id is None:
+        return made
+    alerts = tuple(replace(alert, reply_code=reply_codes.code_of(user_id, alert.id)) for alert in made.alerts)
+    return replace(made, alerts=alerts)
+
+
+def _in_language(made: Message) -> Message:
+    return replace(
+        made,
+        title=tell(made.title, made.language),
+        text=tell(made.text, made.language),
+        reason=tell(made.reason, made.language),
+        alerts=tuple(replace(alert, news=tell(alert.news, made.language)) for alert in made.alerts),
+    )
+
+
+def content_of(connection: Connection, channel: str) -> Content:
+    """What the channel's messages may say of an alert, as the installation's settings have it."""
+    return Content(settings_store.load(connection).get(settings_store.content_name(channel), Content.FULL))
+
+
+def link_to(public: str, now: datetime) -> LinkTo:
+    """Makes the links of messages that leave at `now`."""
+
+    def address(alert_id: int, user_id: int | None) -> str:
+        # To a group contact nobody in particular is known: whoever opens it signs in.
+        return public + (
+            f"/alerts/{alert_id}" if user_id is None else signed_links.path(signed_links.sign(alert_id, user_id, now))
+        )
+
+    return address
+
+
+def _unsealed(bundle: Bundle, way: Channel) -> Due:
+    lead = bundle.lead
+    code = crypto.decrypt(str(lead.data["sealed"]))
+    # A voice that reads a number reads a large one; digits it reads one by one.
+    said = ", ".join(code) if way.name == "voice" else code
+    filled = {name: str(lead.data.get(name, "")).replace("{code}", said) for name in ("title", "text")}
+    return replace(lead, data={**lead.data, **filled})

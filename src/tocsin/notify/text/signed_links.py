@@ -1,0 +1,142 @@
+"""The signed links of mails and pushes: for one person and one alert, valid for seven days. Acts on nothing.
+
+A token is short, because text messages carry it: base64url (RFC 4648, 5) of the alert's and the user's numbers, the
+minute it expires, and the first 16 bytes of an HMAC-SHA256 over those.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from datetime import UTC, datetime, timedelta
+
+from tocsin.core.config import crypto
+from tocsin.core.errors import Rejected
+
+VALID_FOR = timedelta(days=7)
+
+_MAC = 16
+_LINK, _REFERENCE = "link", "reference"
+_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
+_MINUTE = timedelta(minutes=1)
+#: No token of ours is longer; what is longer is not decoded.
+_LONGEST = 80
+_OF_ALERT = re.compile(r"//[^/]+(?:/a/(?P<token>[\w-]{20,80})|/alerts/(?P<number>\d{1,18}))/?$", re.ASCII)
+
+
+def sign(alert_id: int, user_id: int, now: datetime) -> str:
+    """The token with which `user_id` may act on `alert_id` for seven days from `now`: some 34 URL-safe characters."""
+    minute = -((_EPOCH - now - VALID_FOR) // _MINUTE)
+    payload = _number(alert_id) + _number(user_id) + minute.to_bytes(4)
+    return _sealed(payload, _LINK)
+
+
+def verify(token: str, now: datetime) -> tuple[int, int]:
+    """The alert's and the user's number of a token made by `sign` under any of the known keys.
+
+    Raises Rejected: `invalid_link` or `expired_link`.
+    """
+    return _verified(token, now, _LINK)
+
+
+def reference_of(link: str) -> str:
+    """What stands for a personal link where others read along, such as in the id of a mail: it names the same person
+    and alert for as long, and opens no page. Empty for any other link."""
+    try:
+        return _sealed(_payload(token_of(link), _LINK), _REFERENCE)
+    except Rejected:
+        return ""
+
+
+def verify_reference(token: str, now: datetime) -> tuple[int, int]:
+    """The alert's and the user's number of a `reference_of`. Raises Rejected as `verify` does."""
+    return _verified(token, now, _REFERENCE)
+
+
+def _verified(token: str, now: datetime, purpose: str) -> tuple[int, int]:
+    payload = _payload(token, purpose)
+    try:
+        alert_id, rest = _read_number(payload)
+        user_id, rest = _read_number(rest)
+    except IndexError:
+        raise _invalid() from None
+    if now >= _EPOCH + int.from_bytes(rest) * _MINUTE:
+        raise Rejected("expired_link", "This link was valid for seven days, which are over. Sign in to open the alert.")
+    return alert_id, user_id
+
+
+def path(token: str) -> str:
+    """The path of the page that a token opens."""
+    return f"/a/{token}"
+
+
+def alert_of(link: str) -> int | None:
+    """The number of the one alert that a link made here leads to, personal or not; None for any other.
+
+    Reads, and verifies nothing: for messages that Tocsin itself has made.
+    """
+    found = _OF_ALERT.search(link)
+    if found is None:
+        return None
+    if found["number"]:
+        return int(found["number"])
+    try:
+        return _read_number(base64.urlsafe_b64decode(found["token"] + "=" * (-len(found["token"]) % 4)))[0]
+    except (binascii.Error, ValueError, IndexError):
+        return None
+
+
+def token_of(link: str) -> str:
+    """The signed, personal token in a link; empty where it has none."""
+    found = _OF_ALERT.search(link)
+    return found["token"] or "" if found else ""
+
+
+def _sealed(payload: bytes, purpose: str) -> str:
+    return base64.urlsafe_b64encode(payload + _mac(crypto.keys()[0], payload, purpose)).rstrip(b"=").decode()
+
+
+def _payload(token: str, purpose: str) -> bytes:
+    if len(token) > _LONGEST or not token.isascii():
+        raise _invalid()
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise _invalid() from None
+    payload, mac = raw[:-_MAC], raw[-_MAC:]
+    known = crypto.keys()
+    if not payload or not any(hmac.compare_digest(mac, _mac(key, payload, purpose)) for key in known):
+        raise _invalid()
+    return payload
+
+
+def _invalid() -> Rejected:
+    return Rejected("invalid_link", "This link is not whole, or was not made here. Sign in to open the alert.")
+
+
+def _mac(key: str, payload: bytes, purpose: str) -> bytes:
+    # A key of its own, so that nothing else that is signed or encrypted here can stand in for a link.
+    own = hashlib.sha256(f"{purpose}:{key}".encode()).digest()
+    return hmac.digest(own, payload, "sha256")[:_MAC]
+
+
+def _number(value: int) -> bytes:
+    """`value` in groups of 7 bits, least first; all but the last have the high bit set."""
+    if value < 0:
+        raise ValueError("numbers of rows are not negative")
+    groups = []
+    while value > 127:
+        groups.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*groups, value])
+
+
+def _read_number(data: bytes) -> tuple[int, bytes]:
+    value, shift, index = 0, 0, 0
+    while data[index] & 128:
+        value |= (data[index] & 127) << shift
+        shift, index = shift + 7, index + 1
+    return value | data[index] << shift, data[index + 1 :]

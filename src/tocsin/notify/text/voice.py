@@ -1,0 +1,71 @@
+"""The words of a phone call: the greeting, what is wrong (which is said twice), and the keys. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from tocsin.notify.interfaces import CallScript, Message
+from tocsin.notify.states import Purpose
+from tocsin.notify.text.formatting import first_name, headline, news, notice, one_line, short
+from tocsin.notify.text.voice_phrases import Words, words
+
+LONGEST_SPOKEN = 300
+
+#: The keys of an alert, of several, of a question, and where there is only something to hear.
+PAGE_KEYS, SEVERAL_KEYS, STILL_KEYS, HEAR_KEYS = "16789", "178", "17", "1"
+
+
+def spoken(message: Message) -> str:
+    """What a call says: "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Press 7 to acknowledge, …"."""
+    made = script(message)
+    return " ".join(part for part in (made.greeting, made.said, made.menu) if part)
+
+
+def script(message: Message) -> CallScript:
+    """The call in its parts, in the recipient's language; what a source wrote stays in its own."""
+    speaks = words(message.language)
+    who = first_name(message.recipient)
+    match message.purpose:
+        case Purpose.PAGE if message.alerts:
+            return _page(message, speaks, who)
+        case Purpose.STILL_ON_IT if message.alerts:
+            asked = speaks.still_on_it_for.format(who=who) if who else speaks.still_on_it
+            said = _told(headline(message.alerts[0]))
+            return CallScript(f"Tocsin. {asked}", said, speaks.menu_still, speaks.code, STILL_KEYS)
+        case Purpose.ALL_CLEAR:
+            clears = [_told(re.sub(r" ?\(#\d+\)", "", news(alert))) for alert in message.alerts]
+            said = " ".join([*clears, *_more(message, speaks)])
+            return CallScript("Tocsin.", said, "", speaks.code)
+        case _:
+            parts = dict.fromkeys(_told(part) for part in (message.title, notice(message)) if part.strip())
+            return CallScript("Tocsin.", " ".join(parts), speaks.menu_again, speaks.code, HEAR_KEYS)
+
+
+def _page(message: Message, speaks: Words, who: str) -> CallScript:
+    if len(message.alerts) == 1:
+        alert = message.alerts[0]
+        client = one_line(alert.client, 60)
+        if alert.is_test:
+            greeting = speaks.test_alert_for if who else speaks.test_alert
+        else:
+            greeting = speaks.alert_for if who else speaks.alert
+        filled = greeting.format(priority=speaks.priorities[alert.priority], who=who)
+        said = _told(f"{client}: {short(alert)}" if client else short(alert))
+        return CallScript(f"Tocsin. {filled}", said, speaks.menu, speaks.code, PAGE_KEYS)
+    greeting = (speaks.several_for if who else speaks.several).format(
+        number=len(message.alerts) + message.more, who=who
+    )
+    told = [
+        _told(f"{speaks.priorities[alert.priority].capitalize()}: {headline(alert, 100)}") for alert in message.alerts
+    ]
+    said = " ".join([*told, *_more(message, speaks)])
+    return CallScript(f"Tocsin. {greeting}", said, speaks.menu_several, speaks.code, SEVERAL_KEYS)
+
+
+def _more(message: Message, speaks: Words) -> list[str]:
+    return [speaks.and_more.format(number=message.more)] if message.more else []
+
+
+def _told(text: str) -> str:
+    line = one_line(text, LONGEST_SPOKEN)
+    return line if line.endswith((".", "!", "?")) else f"{line.rstrip('…,;:')}."

@@ -1,0 +1,227 @@
+"""What is wrong with who will be on call in a group: gaps, people who are gone, away or cannot be reached, and shifts
+that never count. Pure; used by doctor, the API, Home, the schedule's page and the weekly mail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import combinations
+
+from tocsin.oncall.calculation import final_schedule
+from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
+from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.oncall.calculation.resolver import Verdicts
+from tocsin.people.member_roles import MemberRole
+
+#: So far ahead is looked.
+AHEAD = timedelta(days=60)
+
+
+class Kind(StrEnum):
+    """What is wrong."""
+
+    #: Nobody has a role that some shift has.
+    GAP = "gap"
+    #: Somebody on call is away, and nobody covers.
+    ABSENT = "absent"
+    #: Somebody on call has no way to be paged.
+    UNREACHABLE = "unreachable"
+    #: A shift or an override names somebody who is switched off or gone.
+    DEPARTED = "departed"
+    #: A shift that is on all the while counts for nothing: others go before it.
+    HIDDEN = "hidden"
+    #: One person in two roles at once: if they do not answer, the next step calls them again.
+    TWICE = "twice"
+    #: No shift is on, and the group's own order stands in.
+    NO_SHIFT = "no_shift"
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it may well be meant so."""
+        return self in (Kind.NO_SHIFT, Kind.TWICE)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, first met from `since` until `until` (None: no end known), `times` in all."""
+
+    kind: Kind
+    #: A sentence without its times.
+    text: str
+    since: datetime | None = None
+    until: datetime | None = None
+    times: int = 1
+    role: MemberRole | None = None
+    user_id: int | None = None
+    schedule: str = ""
+    shift: str = ""
+
+
+def findings(
+    plan: GroupPlan,
+    reachable: Collection[int],
+    since: datetime,
+    until: datetime,
+    timeline: Timeline | None = None,
+) -> tuple[Finding, ...]:
+    """What is wrong from `since` until `until`, the gravest first. `reachable` has everybody with a usable way to be
+    paged. `timeline` is of that range, where one is at hand already. A group without a schedule has no findings.
+    """
+    if not plan.schedules:
+        return ()
+    drawn = timeline or final_schedule.timeline(plan, since, until)
+    found = [
+        *_gaps(plan, drawn),
+        *_people(plan, drawn, reachable),
+        *_departed(plan, since),
+        *_without_stand_in(plan, since, until),
+        *_hidden(drawn),
+        *_twice(plan, drawn),
+        *_no_shift(plan, drawn),
+    ]
+    order = list(Kind)
+    return tuple(sorted(found, key=lambda finding: order.index(finding.kind)))
+
+
+def _gaps(plan: GroupPlan, drawn: Timeline) -> Iterator[Finding]:
+    for role in MemberRole:
+        gaps = [gap for gap in drawn.gaps if gap.role is role]
+        for gap in gaps:
+            yield Finding(Kind.GAP, f"Nobody is {role} of {plan.name}.", gap.since, gap.until, len(gaps), role)
+
+
+def _people(plan: GroupPlan, drawn: Timeline, reachable: Collection[int]) -> Iterator[Finding]:
+    absent = [segment for segment in drawn.segments if segment.is_absent]
+    for user_id, role in dict.fromkeys((segment.user_id, segment.role) for segment in absent):
+        theirs = [segment for segment in absent if (segment.user_id, segment.role) == (user_id, role)]
+        text = f"{theirs[0].name} is {role} of {plan.name} while out of office, and nobody covers."
+        yield from (replace(_about(Kind.ABSENT, text, [segment]), times=len(theirs)) for segment in theirs)
+    for user_id in dict.fromkeys(segment.user_id for segment in drawn.segments):
+        if user_id not in reachable:
+            theirs = [segment for segment in drawn.segments if segment.user_id == user_id]
+            text = f"{theirs[0].name} is on call in {plan.name} and has no contact method that can be used."
+            yield _about(Kind.UNREACHABLE, text, theirs)
+
+
+def _departed(plan: GroupPlan, since: datetime) -> Iterator[Finding]:
+    for schedule in plan.schedules:
+        for shift in schedule.shifts:
+            if shift.end is not None and shift.end <= since:
+                continue
+            for user_id in shift.users:
+                if not plan.is_callable(user_id):
+                    yield Finding(
+                        Kind.DEPARTED,
+                        f"Shift {shift.name} of {schedule.name} names {plan.name_of(user_id)}, who is switched off: "
+                        "nobody calls them.",
+                        user_id=user_id,
+                        schedule=schedule.name,
+                        shift=shift.name,
+                    )
+
+
+def _without_stand_in(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[Finding]:
+    """Overrides in the range that count for nothing, because whoever is to stand in was switched off meanwhile."""
+    for schedule in plan.schedules:
+        for override in schedule.overrides:
+            if override.ends_at > since and override.starts_at < until and not plan.is_callable(override.user_id):
+                who = plan.name_of(override.user_id)
+                text = f"An override of {schedule.name} has {who} stand in, who is switched off: it does not count."
+                if override.name:
+                    text = text.replace("An override", f"Override {override.name}", 1)
+                yield Finding(
+                    Kind.DEPARTED,
+                    text,
+                    override.starts_at,
+                    override.ends_at,
+                    role=override.role,
+                    user_id=override.user_id,
+                    schedule=schedule.name,
+                    shift=override.shift,
+                )
+
+
+def _hidden(drawn: Timeline) -> Iterator[Finding]:
+    for key in dict.fromkeys((bar.schedule, bar.shift) for bar in drawn.bars):
+        bars = [bar for bar in drawn.bars if (bar.schedule, bar.shift) == key]
+        if all(bar.hidden_by.startswith("shift ") for bar in bars):
+            schedule, shift = key
+            text = f"Shift {shift} of {schedule} never counts: {bars[0].hidden_by} goes before it."
+            yield Finding(
+                Kind.HIDDEN,
+                text,
+                bars[0].since,
+                bars[-1].until,
+                len(bars),
+                bars[0].role,
+                schedule=schedule,
+                shift=shift,
+            )
+
+
+def _twice(plan: GroupPlan, drawn: Timeline) -> Iterator[Finding]:
+    for first, second in combinations(MemberRole, 2):
+        both = list(_overlaps(drawn, first, second))
+        if both:
+            name, since, until = both[0]
+            text = f"{name} is {first} and {second} of {plan.name} at once."
+            yield Finding(Kind.TWICE, text, since, until, len(both), second)
+
+
+def _overlaps(
+    drawn: Timeline, first: MemberRole, second: MemberRole
+) -> Iterator[tuple[str, datetime | None, datetime | None]]:
+    """Where one person has both roles by shifts or overrides."""
+    for one in drawn.segments:
+        for other in drawn.segments:
+            if (
+                one.role is first
+                and other.role is second
+                and one.user_id == other.user_id
+                and (one.schedule and other.schedule)
+                and _is_before(one.since, other.until)
+                and _is_before(other.since, one.until)
+            ):
+                yield one.name, _latest(one.since, other.since), other.until
+
+
+def _no_shift(plan: GroupPlan, drawn: Timeline) -> Iterator[Finding]:
+    scheduled = Verdicts(plan).scheduled
+    for role in MemberRole:
+        stretches = [s for s in drawn.segments if s.role is role and not s.schedule and role in scheduled]
+        if stretches:
+            names = ", ".join(dict.fromkeys(stretch.name for stretch in stretches))
+            text = f"No shift is on for {role} of {plan.name}; in the group's own order it is {names}."
+            yield _about(Kind.NO_SHIFT, text, stretches)
+
+
+def _about(kind: Kind, text: str, segments: Sequence[OnCall]) -> Finding:
+    first = segments[0]
+    user = first.user_id if kind is not Kind.NO_SHIFT else None
+    return Finding(kind, text, first.since, first.until, len(segments), first.role, user, first.schedule, first.shift)
+
+
+def _is_before(one: datetime | None, other: datetime | None) -> bool:
+    return one is None or other is None or one < other
+
+
+def _latest(*moments: datetime | None) -> datetime | None:
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def problems(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Those that are not likely to be meant."""
+    return tuple(finding for finding in found if not finding.kind.is_note)
+
+
+def firsts(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Of what comes again and again only the first: each says how often it comes."""
+    kept: dict[object, Finding] = {}
+    for finding in found:
+        # Whoever is away is away from one shift as from the next.
+        shift = () if finding.kind is Kind.ABSENT else (finding.schedule, finding.shift)
+        kept.setdefault((finding.kind, finding.role, finding.user_id, shift), finding)
+    return tuple(kept.values())

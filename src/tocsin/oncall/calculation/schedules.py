@@ -1,0 +1,166 @@
+"""Schedules: a group's shifts and the overrides on them, as they are stored. Pure.
+
+`rota` decides from them who is on call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tocsin.core.validation import durations
+from tocsin.oncall.calculation import shifts, weekly_windows
+from tocsin.oncall.calculation.holiday_calendars import HolidayDays
+from tocsin.oncall.calculation.shifts import Imported, Months, OnHolidays, Pattern, Rotation, Shift, Span, Turn, Weekly
+from tocsin.people.member_roles import MemberRole
+
+#: What stands in a shift's roles for those that its users have in the group.
+OWN = "own"
+KINDS = ("rotate", "fixed", "calendar")
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A user from `starts_at` to `ends_at`: on one shift, in one role, or, with neither, in every role of the schedule.
+
+    With `instead_of` only that person is replaced; without, whoever has it, and nobody is too.
+    """
+
+    id: int
+    name: str
+    user_id: int
+    starts_at: datetime
+    ends_at: datetime
+    shift: str = ""
+    role: MemberRole | None = None
+    instead_of: int | None = None
+
+    def holds(self, at: datetime) -> bool:
+        """Whether `at` is within it; its end is no longer."""
+        return self.starts_at <= at < self.ends_at
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A group's shifts. In each role the shifts of the highest layer win; within it, earlier ones are called first."""
+
+    name: str
+    zone: ZoneInfo
+    shifts: tuple[Shift, ...]
+    id: int = 0
+    #: In the order in which they were made: a later one goes before an earlier one.
+    overrides: tuple[Override, ...] = ()
+
+    @property
+    def roles(self) -> frozenset[MemberRole]:
+        """The roles that its shifts name; what users have in the group by themselves aside."""
+        return frozenset(role for shift in self.shifts for role in shift.roles)
+
+    @property
+    def users(self) -> frozenset[int]:
+        """Everybody whom a shift or an override names, at whatever time."""
+        return frozenset(user for shift in self.shifts for user in shift.users) | {o.user_id for o in self.overrides}
+
+    def turns(self, at: datetime) -> list[Turn]:
+        """Who has which shift at `at`, before layers and overrides."""
+        return [turn for shift in self.shifts for turn in shift.turns(at)]
+
+
+def load(
+    name: str,
+    time_zone: str,
+    definition: Mapping[str, Any],
+    *,
+    number: int = 0,
+    calendars: Sequence[HolidayDays] = (),
+    imported: Mapping[str, Imported] | None = None,
+    overrides: Sequence[Override] = (),
+) -> Schedule:
+    """The schedule from its stored form; `imported` has what was read of calendars, by shift."""
+    zone = ZoneInfo(time_zone)
+    read = tuple(_shift(stored, zone, tuple(calendars), imported or {}) for stored in definition["shifts"])
+    return Schedule(name, zone, read, number, tuple(overrides))
+
+
+def kind_of(stored: Mapping[str, Any]) -> str:
+    """Which kind a stored shift is of."""
+    return next(kind for kind in KINDS if kind in stored)
+
+
+def users_of(stored: Mapping[str, Any]) -> list[int]:
+    """The ids of the users whom a stored shift names."""
+    return list(stored[kind_of(stored)].get("users", ()))
+
+
+def _shift(
+    stored: Mapping[str, Any], zone: ZoneInfo, calendars: tuple[HolidayDays, ...], imported: Mapping[str, Imported]
+) -> Shift:
+    zone = ZoneInfo(stored["time_zone"]) if "time_zone" in stored else zone
+    kind = kind_of(stored)
+    pattern: Pattern
+    if kind == "rotate":
+        pattern = _rotation(stored["rotate"], date.fromisoformat(stored["start"]))
+    elif kind == "fixed":
+        pattern = _fixed(stored["fixed"], stored.get("start"))
+    else:
+        pattern = imported.get(stored["name"], Imported())
+    return Shift(
+        name=stored["name"],
+        zone=zone,
+        roles=tuple(MemberRole(role) for role in stored[kind]["roles"] if role != OWN),
+        pattern=pattern,
+        layer=stored.get("layer", 1),
+        start=weekly_windows.instant(datetime.fromisoformat(stored["start"]), zone) if "start" in stored else None,
+        end=_end(stored["end"], zone) if "end" in stored else None,
+        on_holidays=OnHolidays(stored.get("holidays", OnHolidays.RUN)),
+        calendars=calendars,
+    )
+
+
+def _rotation(stored: Mapping[str, Any], start: date) -> Rotation:
+    every, at = step(stored["every"]), weekly_windows.minutes(stored["at"])
+    on = stored.get("on")
+    if isinstance(every, Months):
+        if isinstance(on, str):
+            every = Months(every.count, weekday=weekly_windows.day(on).number)
+        else:
+            every = Months(every.count, day=on or start.day)
+        first = shifts.first_of_months(start, at, every)
+    else:
+        first = shifts.first_hand_off(start, at, weekly_windows.day(on).number if on else None)
+    return Rotation(
+        users=tuple(stored["users"]),
+        first=first,
+        every=every,
+        move=stored.get("move", 1),
+        week=weekly_windows.week(weekly_windows.load(stored["windows"])) if "windows" in stored else None,
+    )
+
+
+def _fixed(stored: Mapping[str, Any], start: str | None) -> Weekly | Span:
+    users = tuple(stored["users"])
+    every = durations.parse(stored["every"]) if "every" in stored else None
+    if "windows" not in stored:
+        begin, end = datetime.fromisoformat(stored["from"]), datetime.fromisoformat(stored["to"])
+        return Span(users, begin, end, every)
+    weeks = every // timedelta(weeks=1) if every else 1
+    first = datetime.fromisoformat(start).date() if start else None
+    return Weekly(users, weekly_windows.week(weekly_windows.load(stored["windows"]), weeks, first))
+
+
+def step(text: str) -> timedelta | Months:
+    """How far apart hand-offs are: a duration, or whole months written `1 month`, `3 months`. Raises Rejected."""
+    count, _, unit = text.partition(" ")
+    if unit in ("month", "months") and count.isascii() and count.isdigit() and len(count) < 4:
+        return Months(int(count))
+    return durations.parse(text)
+
+
+def _end(text: str, zone: ZoneInfo) -> datetime:
+    """The moment at which a shift ends: that local time, or the end of that day."""
+    if len(text) == len("2026-01-05"):
+        return weekly_windows.midnight(date.fromisoformat(text) + timedelta(days=1), zone)
+    return weekly_windows.instant(datetime.fromisoformat(text), zone)

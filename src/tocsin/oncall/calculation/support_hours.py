@@ -1,0 +1,56 @@
+"""Support hours: whether an instant is within them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.holiday_calendars import HolidayDays
+from tocsin.oncall.calculation.weekly_windows import Window
+
+#: So many days are looked ahead.
+_FAR = 183
+
+
+@dataclass(frozen=True, slots=True)
+class SupportHours:
+    """A named set of weekly windows in its time zone, closed on the days of its holiday calendars."""
+
+    name: str
+    zone: ZoneInfo
+    windows: tuple[Window, ...]
+    calendars: tuple[HolidayDays, ...] = ()
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether `now` is within them, and no holiday."""
+        return is_open(self.windows, self.zone, now) and self.holiday(now) is None
+
+    def opens_at(self, now: datetime) -> datetime | None:
+        """The first moment from `now` on that is within them; None if there is none for half a year."""
+        if self.is_open(now):
+            return now
+        today = now.astimezone(self.zone).date()
+        for ahead in range(-1, _FAR):
+            when = today + timedelta(days=ahead)
+            # They begin with a window, or with the midnight after a holiday.
+            moments = [weekly_windows.midnight(when, self.zone)]
+            moments += [span[0] for one in self.windows if (span := one.on(when, self.zone)) is not None]
+            found = min((one for one in moments if one > now and self.is_open(one)), default=None)
+            if found is not None:
+                return found
+        return None
+
+    def holiday(self, now: datetime) -> str | None:
+        """The name of the holiday that `now` falls on, or None."""
+        if not self.calendars:
+            return None
+        today = weekly_windows.day_of(now, self.zone)
+        return next((name for days in self.calendars if (name := days.on(today)) is not None), None)
+
+
+def is_open(among: Iterable[Window], zone: ZoneInfo, now: datetime) -> bool:
+    """Whether any of the windows, in local time of `zone`, is open at `now`; its end is no longer in it."""
+    return weekly_windows.current(among, zone, now) is not None

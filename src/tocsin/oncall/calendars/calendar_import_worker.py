@@ -1,0 +1,172 @@
+"""Reads the iCal calendars that shifts take their turns from: one each turn, each again after a while.
+
+What was read last stays in force while a calendar cannot be read; what went wrong stands beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urljoin
+from zoneinfo import ZoneInfo
+
+from psycopg.types.json import Jsonb
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net.egress import HttpClient
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.oncall.calendars import ical_subprocess
+from tocsin.oncall.calendars.ical import Read, Unreadable
+from tocsin.oncall.changes.specs import write_moment
+from tocsin.people import encrypted_addresses
+
+log = logging.getLogger(__name__)
+
+EVERY = timedelta(minutes=1)
+#: A calendar is read again so long after it was read, or could not be.
+AGAIN = timedelta(minutes=15)
+AFTER_FAILURE = timedelta(minutes=5)
+#: Events are taken from so long ago until so far ahead.
+BACK = timedelta(days=32)
+AHEAD = timedelta(days=400)
+#: One is read for so long, in seconds, with all redirects; and one a turn, so that slow servers do not stop the loop.
+FETCH = 20.0
+#: So many events that cannot be understood are named.
+MOST_FLAWS = 5
+#: A calendar may be so big.
+MOST_BYTES = 5 * 1024 * 1024
+MOST_REDIRECTS = 3
+_ACCEPT = {"Accept": "text/calendar, */*;q=0.1"}
+
+_CLAIM = """
+UPDATE oncall_calendarimport SET due_at = %(later)s
+WHERE id = (
+    SELECT id FROM oncall_calendarimport WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+RETURNING id, url, schedule_id, shift
+"""
+
+_ZONE = "SELECT time_zone, definition FROM oncall_schedule WHERE id = %s"
+
+_PEOPLE = "SELECT id, lower(email) AS email, lower(username) AS username, lower(name) AS name FROM people_user"
+
+# A calendar whose address was changed meanwhile is another one.
+_DONE = """
+UPDATE oncall_calendarimport
+SET read_at = %(now)s, due_at = %(due)s, error = %(error)s, unknown = %(unknown)s, spans = %(spans)s
+WHERE id = %(id)s AND url = %(url)s
+"""
+
+_FAILED = "UPDATE oncall_calendarimport SET due_at = %(due)s, error = %(error)s WHERE id = %(id)s AND url = %(url)s"
+
+
+def loop() -> Loop:
+    """The loop of a worker."""
+    client = HttpClient()
+    return Loop("calendar imports", lambda: turn(client, clock.now()), EVERY, frozenset({"config"}))
+
+
+def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
+    """Has calendars read so much earlier after the clock was set back by that much."""
+    connection.execute(
+        "UPDATE oncall_calendarimport SET due_at = due_at - %s WHERE id IN ("
+        "SELECT id FROM oncall_calendarimport WHERE due_at > %s ORDER BY id FOR UPDATE)",
+        (by, now),
+    )
+
+
+def turn(client: HttpClient, now: datetime) -> bool:
+    """Reads the calendar that is due first. True when there may be more."""
+    with database.transaction() as connection:
+        # Claimed by being due later: another node leaves it alone, and a node that dies leaves it to the next.
+        row = database.row(connection, _CLAIM, {"now": now, "later": now + AFTER_FAILURE})
+        if row is None:
+            return False
+        people = _people(list(database.rows(connection, _PEOPLE)))
+        zone = _zone(connection, row["schedule_id"], row["shift"])
+    if zone is None:
+        return True
+    try:
+        read = ical_subprocess.read(
+            _fetch(client, encrypted_addresses.unseal(row["url"])), people, zone, now - BACK, now + AHEAD, now=now
+        )
+        _keep(row, read, now)
+    except (Temporary, Permanent, Unreadable) as error:
+        _fail(row, str(error), now)
+    except Exception as error:  # one calendar's edge: the others are read all the same
+        if database.is_unavailable(error):
+            raise
+        log.exception("The calendar import %s failed.", row["id"])
+        _fail(row, "Something in it could not be understood; the log says what.", now)
+    return True
+
+
+def _fetch(client: HttpClient, url: str) -> bytes:
+    end = time.monotonic() + FETCH
+    for _ in range(MOST_REDIRECTS + 1):
+        left = max(0.1, end - time.monotonic())
+        answer = client.request("GET", url, headers=_ACCEPT, most_bytes=MOST_BYTES, deadline=left)
+        if answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
+            url = urljoin(url, answer.headers["location"])
+            continue
+        if answer.status != 200:
+            raise Temporary(f"Its server answers {answer.status}.")
+        if len(answer.body) >= MOST_BYTES:
+            raise Permanent(f"It is bigger than {MOST_BYTES // 1024 // 1024} MB.")
+        return answer.body
+    raise Permanent("Its address leads from one to the next without end.")
+
+
+def _zone(connection: database.Connection, schedule_id: int, shift: str) -> ZoneInfo | None:
+    """The time zone of the shift; None when it is gone."""
+    row = database.row(connection, _ZONE, (schedule_id,))
+    if row is None:
+        return None
+    stored = [held for held in row["definition"]["shifts"] if held["name"] == shift and "time_zone" in held]
+    return ZoneInfo(stored[0]["time_zone"] if stored else row["time_zone"])
+
+
+def _people(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Users by e-mail, username and name. A name that two have is nobody's."""
+    found: dict[str, int] = {}
+    names = [row["name"] for row in rows if row["name"]]
+    for row in rows:
+        if row["name"] and names.count(row["name"]) == 1:
+            found[row["name"]] = row["id"]
+    found |= {row["username"]: row["id"] for row in rows}
+    return found | {row["email"]: row["id"] for row in rows if row["email"]}
+
+
+def _keep(row: dict[str, Any], read: Read, now: datetime) -> None:
+    spans = [[user, write_moment(since), write_moment(until)] for user, since, until in read.spans]
+    given = {
+        "id": row["id"],
+        "url": row["url"],
+        "now": now,
+        "due": now + AGAIN,
+        "error": _said(read.flaws),
+        "unknown": Jsonb(list(read.unknown)[:50]),
+        "spans": Jsonb(spans),
+    }
+    with database.transaction() as connection:
+        connection.execute(_DONE, given)
+
+
+def _said(flaws: tuple[str, ...]) -> str:
+    """What is told of events that are left out, or taken in part."""
+    if not flaws:
+        return ""
+    more = f"; and {len(flaws) - MOST_FLAWS} more" if len(flaws) > MOST_FLAWS else ""
+    return f"Left out, or not taken as meant: {'; '.join(flaws[:MOST_FLAWS])}{more}."[:500]
+
+
+def _fail(row: dict[str, Any], problem: str, now: datetime) -> None:
+    with database.transaction() as connection:
+        connection.execute(
+            _FAILED, {"id": row["id"], "url": row["url"], "due": now + AFTER_FAILURE, "error": problem[:500]}
+        )

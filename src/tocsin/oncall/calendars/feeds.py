@@ -1,0 +1,121 @@
+"""Calendar feeds: secret addresses at which calendar programs read the shifts of a person, a group or a schedule.
+
+The token stands in the address, is shown once, and can be rotated. `web.calendar` answers at `/calendar/TOKEN.ics`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core import ids
+from tocsin.core.config import environment
+from tocsin.core.errors import Rejected
+from tocsin.oncall.models import CalendarFeed, Schedule
+from tocsin.oncall.states import FeedKind
+from tocsin.people.models import Group, User
+
+
+@dataclass(frozen=True, slots=True)
+class NewFeed:
+    """A feed with its address, which is not to be had again."""
+
+    feed: CalendarFeed
+    url: str
+
+
+def make(
+    owner: User,
+    kind: FeedKind,
+    *,
+    group: Group | None = None,
+    schedule: Schedule | None = None,
+    actor: Actor,
+    now: datetime,
+) -> NewFeed:
+    """A feed for `owner`. Raises Rejected ("name_taken") when they have that one already: rotate it."""
+    with transaction.atomic():
+        if CalendarFeed.objects.filter(owner=owner, kind=kind, group=group, schedule=schedule).exists():
+            raise Rejected("name_taken", "There is such a calendar address already; give it a new one.", "kind")
+        secret = ids.token()
+        feed = CalendarFeed.objects.create(
+            owner=owner,
+            kind=str(kind),
+            group=group,
+            schedule=schedule,
+            token_hash=ids.token_hash(secret),
+            created_at=now,
+        )
+        _record(feed, "create", actor, now)
+    return NewFeed(feed, _url(secret))
+
+
+def rotate(feed: CalendarFeed, *, actor: Actor, now: datetime) -> NewFeed:
+    """Gives it a new address; the old one ends at once."""
+    secret = ids.token()
+    with transaction.atomic():
+        feed.token_hash, feed.created_at, feed.used_at = ids.token_hash(secret), now, None
+        feed.save(update_fields=["token_hash", "created_at", "used_at"])
+        _record(feed, "rotate", actor, now)
+    return NewFeed(feed, _url(secret))
+
+
+def delete(feed: CalendarFeed, *, actor: Actor, now: datetime) -> None:
+    """Ends it: its address answers no more."""
+    with transaction.atomic():
+        _record(feed, "delete", actor, now)
+        feed.delete()
+
+
+def verify(secret: str, now: datetime) -> CalendarFeed | None:
+    """The feed of that token, while its owner's account is in use; notes that it was read."""
+    if not secret.isascii() or len(secret) != 32:
+        return None
+    found = CalendarFeed.objects.select_related("owner", "group", "schedule__group")
+    feed = found.filter(token_hash=ids.token_hash(secret), owner__is_active=True).first()
+    if feed is not None:
+        CalendarFeed.objects.filter(pk=feed.pk).update(used_at=now)
+    return feed
+
+
+def name_of(feed: CalendarFeed) -> str:
+    """What a calendar program shows as its name."""
+    match FeedKind(feed.kind):
+        case FeedKind.PERSON:
+            return f"On call: {feed.owner.display_name}"
+        case FeedKind.GROUP:
+            return f"On call: {feed.group.name}" if feed.group else "On call"
+        case FeedKind.SCHEDULE:
+            return f"On call: {feed.schedule.name}" if feed.schedule else "On call"
+
+
+def feed_spec(feed: CalendarFeed) -> dict[str, Any]:
+    """The feed as the API shows it, without its address."""
+    return {
+        "user": feed.owner.username,
+        "kind": feed.kind,
+        "group": feed.group.name if feed.group else None,
+        "schedule": feed.schedule.name if feed.schedule else None,
+        "created_at": feed.created_at,
+        "used_at": feed.used_at,
+    }
+
+
+def _url(secret: str) -> str:
+    return f"{environment.current().public_url}/calendar/{secret}.ics"
+
+
+def _record(feed: CalendarFeed, action: str, actor: Actor, now: datetime) -> None:
+    audit.record(
+        actor,
+        action,
+        now=now,
+        object_type="calendar_feed",
+        object_id=feed.pk,
+        object_name=name_of(feed),
+    )

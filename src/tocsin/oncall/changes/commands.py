@@ -1,0 +1,332 @@
+"""Changing schedules, support hours and holiday calendars: checked, recorded in the audit log, known to every node.
+
+Overrides are changed by `overrides`, or, where a schedule's spec names them, with the schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from tocsin.access import config_audit
+from tocsin.access.audit import Actor
+from tocsin.core import object_hooks
+from tocsin.core.config import config_version, settings_store
+from tocsin.core.errors import Rejected
+from tocsin.core.runtime import clock
+from tocsin.core.validation.object_reader import raise_all
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import schedules, weekly_windows
+from tocsin.oncall.calculation.shifts import Shift
+from tocsin.oncall.changes import calendar_imports, calendar_urls, overrides, specs
+from tocsin.oncall.changes.specs import ScheduleSpec
+from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
+from tocsin.people import encrypted_addresses
+from tocsin.people.changes import out_of_office
+from tocsin.people.models import Group, User
+
+
+def schedule_spec(
+    schedule: Schedule,
+    names: Mapping[int, str] | None = None,
+    *,
+    calendars: Mapping[int, str] | None = None,
+    now: datetime | None = None,
+    with_secrets: bool = False,
+) -> dict[str, Any]:
+    """The schedule as YAML and the API write one, with the overrides that are not over.
+
+    `names` and `calendars` have the users' and the holiday calendars' names by id, for whoever shows many. `now` is the
+    clock's, where it is not given. The whole addresses of calendars are in it only `with_secrets`.
+    """
+    spec = spec_without_overrides(schedule, names, calendars, with_secrets=with_secrets)
+    current = overrides.current(schedule, now or clock.now())
+    if current:
+        # In the order in which they were made, which says which of two wins.
+        spec["overrides"] = [overrides.nested_spec(override) for override in sorted(current, key=lambda one: one.pk)]
+    return spec
+
+
+def schedule_state(schedule: Schedule) -> dict[str, Any]:
+    """The spec with the addresses of calendars: to tell one state of it from another, never to show."""
+    return schedule_spec(schedule, with_secrets=True)
+
+
+def state_without_overrides(schedule: Schedule) -> dict[str, Any]:
+    """The same without its overrides."""
+    return spec_without_overrides(schedule, with_secrets=True)
+
+
+def spec_without_overrides(
+    schedule: Schedule,
+    names: Mapping[int, str] | None = None,
+    calendars: Mapping[int, str] | None = None,
+    *,
+    with_secrets: bool = False,
+) -> dict[str, Any]:
+    """The same without its overrides, which are objects of their own."""
+    if names is None:
+        names = user_names([schedule])
+    spec: dict[str, Any] = {
+        "name": schedule.name,
+        "group": schedule.group.name,
+        "time_zone": schedule.time_zone,
+    }
+    if schedule.holiday_calendars:
+        spec["holiday_calendars"] = _named(schedule.holiday_calendars, calendars)
+    return spec | {"shifts": [_written_shift(shift, names, with_secrets) for shift in schedule.definition["shifts"]]}
+
+
+def user_names(several: Iterable[Schedule]) -> dict[int, str]:
+    """The names of all users who have shifts in any of the schedules, by id, in one statement."""
+    users = frozenset[int]().union(*(_users_of(schedule) for schedule in several))
+    return dict(User.objects.filter(pk__in=users).values_list("pk", "username"))
+
+
+def display_names(several: Iterable[Schedule]) -> dict[int, str]:
+    """The names to show of all users who have shifts in any of the schedules, by id, in one statement."""
+    users = frozenset[int]().union(*(_users_of(schedule) for schedule in several))
+    return {user.pk: user.display_name for user in User.objects.filter(pk__in=users)}
+
+
+def calendar_names() -> dict[int, str]:
+    """The names of all holiday calendars, by id."""
+    return dict(HolidayCalendar.objects.values_list("pk", "name"))
+
+
+def save_schedule(
+    spec: Mapping[str, object], *, existing: Schedule | None = None, actor: Actor, now: datetime
+) -> Schedule:
+    """Makes a schedule, or makes `existing` what the spec says; without `overrides` they stay.
+
+    Raises Rejected that names the place.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        before = spec_without_overrides(existing) if existing else None
+        addresses = calendar_urls.in_definition(existing.definition) if existing else {}
+        read, wanted = _checked(spec, existing)
+        schedule = existing or Schedule()
+        schedule.name, schedule.group, schedule.definition = wanted.name, wanted.group, wanted.definition
+        schedule.time_zone, schedule.holiday_calendars = wanted.time_zone, wanted.holiday_calendars
+        schedule.save()
+        calendar_imports.follow(schedule, now)
+        if read.overrides is not None:
+            overrides.replace_all(schedule, read.overrides, is_new=existing is None, actor=actor, now=now)
+        overrides.drop_orphans(schedule, actor=actor, now=now)
+        changed = ["calendar"] if calendar_urls.in_definition(schedule.definition) != addresses else []
+        after = spec_without_overrides(schedule)
+        config_audit.record("schedule", schedule, before, after, actor=actor, now=now, secrets=changed)
+    return schedule
+
+
+def check_schedule(spec: Mapping[str, object], *, existing: Schedule | None = None) -> Schedule:
+    """The schedule that the spec would make, unsaved. Raises Rejected that names the place, as `save_schedule` does."""
+    return _checked(spec, existing)[1]
+
+
+def _checked(spec: Mapping[str, object], existing: Schedule | None) -> tuple[ScheduleSpec, Schedule]:
+    if existing:
+        spec = calendar_urls.kept(spec, existing.definition)
+    read = specs.read_schedule(spec, zone_of=lambda name: existing.time_zone if existing else _zone_of(name))
+    others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
+    if others.filter(name__iexact=read.name).exists():
+        raise Rejected("name_taken", f'There is a schedule "{read.name}" already.', "name")
+    group = _group(read.group)
+    assert group is not None
+    return read, Schedule(
+        name=read.name,
+        group=group,
+        time_zone=read.time_zone or group.time_zone,
+        definition={"shifts": _shifts_with_ids(read)},
+        holiday_calendars=_calendar_ids(read.holiday_calendars),
+    )
+
+
+def delete_schedule(schedule: Schedule, *, actor: Actor, now: datetime) -> None:
+    """Deletes a schedule: its group's role holders are on call again."""
+    with transaction.atomic():
+        config_version.lock()
+        object_hooks.refuse_deletion("schedule", schedule.pk, schedule.name)
+        config_audit.record("schedule", schedule, schedule_spec(schedule, now=now), None, actor=actor, now=now)
+        schedule.delete()
+
+
+def support_hours_spec(hours: SupportHours, calendars: Mapping[int, str] | None = None) -> dict[str, Any]:
+    """The support hours as YAML and the API write them; `calendars` as for a schedule."""
+    spec: dict[str, Any] = {"name": hours.name, "time_zone": hours.time_zone, "windows": hours.windows}
+    if hours.holiday_calendars:
+        spec["holiday_calendars"] = _named(hours.holiday_calendars, calendars)
+    if hours.group:
+        spec["group"] = hours.group.name
+    return spec
+
+
+def save_support_hours(
+    spec: Mapping[str, object], *, existing: SupportHours | None = None, actor: Actor, now: datetime
+) -> SupportHours:
+    """Makes support hours, or makes `existing` what the spec says. Raises Rejected that names the place."""
+    with transaction.atomic():
+        config_version.lock()
+        read = specs.read_support_hours(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        others = SupportHours.objects.exclude(pk=existing.pk) if existing else SupportHours.objects.all()
+        if others.filter(name__iexact=read.name).exists():
+            raise Rejected("name_taken", f'There are support hours "{read.name}" already.', "name")
+        before = support_hours_spec(existing) if existing else None
+        hours = existing or SupportHours()
+        hours.name, hours.group, hours.time_zone = read.name, _group(read.group), read.time_zone
+        hours.windows = weekly_windows.write(read.windows)
+        hours.holiday_calendars = _calendar_ids(read.holiday_calendars)
+        hours.save()
+        config_audit.record("support_hours", hours, before, support_hours_spec(hours), actor=actor, now=now)
+    return hours
+
+
+def delete_support_hours(hours: SupportHours, *, actor: Actor, now: datetime) -> None:
+    """Deletes support hours. Raises Rejected ("in_use") while a route needs them."""
+    with transaction.atomic():
+        config_version.lock()
+        object_hooks.refuse_deletion("support_hours", hours.pk, hours.name)
+        config_audit.record("support_hours", hours, support_hours_spec(hours), None, actor=actor, now=now)
+        hours.delete()
+
+
+def holiday_calendar_spec(calendar: HolidayCalendar) -> dict[str, Any]:
+    """The holiday calendar as YAML and the API write one."""
+    spec: dict[str, Any] = {"name": calendar.name}
+    if calendar.country:
+        spec["country"] = calendar.country
+    if calendar.region:
+        spec["region"] = calendar.region
+    if calendar.days:
+        spec["days"] = [{"date": day["date"], "name": day["name"]} for day in calendar.days]
+    if calendar.group:
+        spec["group"] = calendar.group.name
+    return spec
+
+
+def save_holiday_calendar(
+    spec: Mapping[str, object], *, existing: HolidayCalendar | None = None, actor: Actor, now: datetime
+) -> HolidayCalendar:
+    """Makes a holiday calendar, or makes `existing` what the spec says. Raises Rejected that names the place."""
+    with transaction.atomic():
+        config_version.lock()
+        read = specs.read_holiday_calendar(spec)
+        others = HolidayCalendar.objects.exclude(pk=existing.pk) if existing else HolidayCalendar.objects.all()
+        if others.filter(name__iexact=read.name).exists():
+            raise Rejected("name_taken", f'There is a holiday calendar "{read.name}" already.', "name")
+        before = holiday_calendar_spec(existing) if existing else None
+        calendar = existing or HolidayCalendar()
+        calendar.name, calendar.group = read.name, _group(read.group)
+        calendar.country, calendar.region, calendar.days = read.country, read.region, list(read.days)
+        calendar.save()
+        config_audit.record("holiday_calendar", calendar, before, holiday_calendar_spec(calendar), actor=actor, now=now)
+    return calendar
+
+
+def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: Actor, now: datetime) -> None:
+    """Deletes a holiday calendar. Raises Rejected ("in_use") while a schedule or support hours need it."""
+    with transaction.atomic():
+        config_version.lock()
+        object_hooks.refuse_deletion("holiday_calendar", calendar.pk, calendar.name)
+        config_audit.record("holiday_calendar", calendar, holiday_calendar_spec(calendar), None, actor=actor, now=now)
+        calendar.delete()
+
+
+def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
+    """The schedule's shifts, with what was read of calendars: for whoever asks who may ever have one."""
+    read = {row.shift: loader.imported_spans(row.spans) for row in schedule.imports.all()}
+    return schedules.load(schedule.name, schedule.time_zone, schedule.definition, imported=read).shifts
+
+
+def needs_user(user_id: int) -> list[str]:
+    """The schedules in which that user has shifts, is to stand in, or covers, for whoever wants to delete the user."""
+    return [
+        *(f"schedule {schedule.name}" for schedule in Schedule.objects.all() if user_id in _users_of(schedule)),
+        *overrides.needs_user(user_id, clock.now()),
+        *out_of_office.needs_user(user_id, clock.now()),
+    ]
+
+
+def needs_group(group_id: int) -> list[str]:
+    """The schedules of that group and what else it owns here, for whoever wants to delete the group."""
+    owned = (("schedule", Schedule), ("support hours", SupportHours), ("holiday calendar", HolidayCalendar))
+    return [
+        f"{word} {name}"
+        for word, model in owned
+        for name in model._default_manager.filter(group=group_id).values_list("name", flat=True)
+    ]
+
+
+def needs_holiday_calendar(calendar_id: int) -> list[str]:
+    """The schedules and support hours that mind that calendar, for whoever wants to delete it."""
+    return [
+        f"{word} {name}"
+        for word, model in (("schedule", Schedule), ("support hours", SupportHours))
+        for name in model._default_manager.filter(holiday_calendars__contains=[calendar_id]).values_list(
+            "name", flat=True
+        )
+    ]
+
+
+def _users_of(schedule: Schedule) -> frozenset[int]:
+    return frozenset(user for shift in schedule.definition["shifts"] for user in schedules.users_of(shift))
+
+
+def _named(ids: Iterable[int], calendars: Mapping[int, str] | None) -> list[str]:
+    known = calendar_names() if calendars is None else calendars
+    return [known[number] for number in ids if number in known]
+
+
+def _calendar_ids(names: Iterable[str]) -> list[int]:
+    known = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
+    wanted = list(names)
+    raise_all(
+        Rejected("not_found", f'{place}: there is no holiday calendar "{name}".', place)
+        for place, name in ((f"holiday_calendars[{number}]", name) for number, name in enumerate(wanted))
+        if name.casefold() not in known
+    )
+    return [known[name.casefold()] for name in wanted]
+
+
+def _zone_of(group: str) -> str:
+    found = Group.objects.filter(name__iexact=group).first()
+    return found.time_zone if found else "UTC"
+
+
+def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str], with_secrets: bool) -> dict[str, Any]:
+    """A shift as people write it, its keys in the order in which they do: the database's JSON has one of its own."""
+    kind = schedules.kind_of(stored)
+    turn = dict(stored[kind])
+    if "users" in turn:
+        turn["users"] = [names[user] for user in turn["users"] if user in names]
+    if "url" in turn:
+        turn["url"] = encrypted_addresses.in_clear(turn["url"]) if with_secrets else calendar_urls.shown(turn["url"])
+    order = ("every", "at", "on", "move", "windows", "from", "to", "url", "users", "roles")
+    shift: dict[str, Any] = {"name": stored["name"]}
+    shift |= {key: stored[key] for key in ("layer", "time_zone") if key in stored}
+    shift[kind] = {key: turn[key] for key in order if key in turn}
+    return shift | {key: stored[key] for key in ("start", "end", "holidays") if key in stored}
+
+
+def _group(name: str | None) -> Group | None:
+    if name is None:
+        return None
+    group = Group.objects.filter(name__iexact=name).first()
+    if group is None:
+        raise Rejected("not_found", f'group: there is no group "{name}".', "group")
+    return group
+
+
+def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
+    ids = {username.lower(): number for number, username in User.objects.values_list("pk", "username")}
+    raise_all(
+        Rejected("not_found", f'{shift.place}[{number}]: there is no user "{user}".', f"{shift.place}[{number}]")
+        for shift in read.shifts
+        for number, user in enumerate(shift.users)
+        if user.lower() not in ids
+    )
+    return [shift.with_users([ids[user.lower()] for user in shift.users]) for shift in read.shifts]

@@ -1,0 +1,83 @@
+"""Out of office as whoever covers hears of it: that they stand in for somebody, and that they do no more.
+
+What an absence is, and how it is checked and kept, stands in `people.changes.out_of_office`; who may enter one is asked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from tocsin.access.audit import Actor
+from tocsin.oncall.changes import notices
+from tocsin.people.changes import out_of_office
+from tocsin.people.models import OutOfOffice, User
+
+
+@dataclass(frozen=True, slots=True)
+class _Covering:
+    """What somebody covers: from when to when, and where, as words."""
+
+    starts_at: datetime
+    ends_at: datetime
+    where: str
+
+
+def save_absence(
+    user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: Actor, now: datetime
+) -> OutOfOffice:
+    """As `people.changes.out_of_office.save_absence`; whoever covers from now on, otherwise or no more is told."""
+    with transaction.atomic():
+        before = _covering(existing) if existing else {}
+        saved = out_of_office.save_absence(user, spec, existing=existing, actor=actor, now=now)
+        after = _covering(out_of_office.rows().get(pk=saved.pk))
+        for cover, covering in after.items():
+            if before.get(cover) != covering:
+                _tell(cover, user, covering, actor, now)
+        for cover in before.keys() - after.keys():
+            _tell_over(cover, user, before[cover], actor, now)
+    return saved
+
+
+def delete_absence(absence: OutOfOffice, *, actor: Actor, now: datetime) -> None:
+    """As `people.changes.out_of_office.delete_absence`; whoever was to cover is told."""
+    with transaction.atomic():
+        before = _covering(absence) if absence.ends_at > now else {}
+        out_of_office.delete_absence(absence, actor=actor, now=now)
+        for cover, covering in before.items():
+            _tell_over(cover, absence.user, covering, actor, now)
+
+
+def _covering(absence: OutOfOffice) -> dict[User, _Covering]:
+    single: dict[User, list[str]] = {}
+    for one in absence.covers.all():
+        single.setdefault(one.user, []).append(one.group.name)
+    where = {user: f"in {', '.join(sorted(groups))}" for user, groups in single.items()}
+    if absence.cover is not None:
+        others = single.keys() - {absence.cover}
+        where[absence.cover] = "in every other group" if others else "in every group"
+    return {user: _Covering(absence.starts_at, absence.ends_at, words) for user, words in where.items()}
+
+
+def _tell(cover: User, away: User, covering: _Covering, actor: Actor, now: datetime) -> None:
+    span = notices.span(covering.starts_at, covering.ends_at, cover.time_zone)
+    title = f"{cover.display_name} covers for {away.display_name}, {span}"
+    text = f"{cover.display_name} covers for {away.display_name} from {span}, {covering.where}."
+    _write(cover, title, text, actor, now)
+
+
+def _tell_over(cover: User, away: User, covering: _Covering, actor: Actor, now: datetime) -> None:
+    span = notices.span(covering.starts_at, covering.ends_at, cover.time_zone)
+    title = f"{cover.display_name} no longer covers for {away.display_name}, {span}"
+    text = f"{cover.display_name} was to cover for {away.display_name} from {span}, and is not any more."
+    _write(cover, title, text, actor, now)
+
+
+def _write(cover: User, title: str, text: str, actor: Actor, now: datetime) -> None:
+    if cover.pk == actor.user_id:
+        return
+    arranged = f"{text}\n\n{actor.name} arranged it."
+    notices.write([cover], title=title, text=arranged, reason="You cover for somebody, or were to.", now=now)

@@ -1,0 +1,486 @@
+"""Schedules, overrides, holiday calendars and support hours as people write them, checked. Names are resolved by the
+commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tocsin.core.config import secret_urls
+from tocsin.core.errors import Permanent
+from tocsin.core.net import egress
+from tocsin.core.validation import durations
+from tocsin.core.validation.object_reader import Spec
+from tocsin.oncall.calculation import holiday_calendars, schedules, weekly_windows
+from tocsin.oncall.calculation.shifts import Months, OnHolidays
+from tocsin.oncall.calculation.weekly_windows import Window
+from tocsin.oncall.changes import calendar_urls
+from tocsin.people.member_roles import MemberRole
+
+#: A rotation hands over at most so often, and at least so often.
+SHORTEST_TURN = timedelta(hours=1)
+LONGEST_TURN = timedelta(days=366)
+MOST_LAYERS = 100
+MOST_MONTHS = 24
+MOST_WEEKS = 52
+_WEEK = timedelta(weeks=1)
+_LOCAL = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftSpec:
+    """A shift in its stored form, but with users by name, and the place where those were named."""
+
+    stored: dict[str, Any]
+    users: tuple[str, ...]
+    place: str
+
+    def with_users(self, ids: list[int]) -> dict[str, Any]:
+        """The stored form, with users by id."""
+        kind = schedules.kind_of(self.stored)
+        if kind == "calendar":
+            return self.stored
+        return {**self.stored, kind: {**self.stored[kind], "users": ids}}
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideSpec:
+    """An override, people by username; `place` is what comes before its keys where a place is named."""
+
+    name: str
+    user: str
+    starts_at: datetime
+    ends_at: datetime
+    shift: str
+    role: MemberRole | None
+    instead_of: str | None
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSpec:
+    """A schedule. `time_zone` is None where the group's is meant; `overrides` None where they are to stay."""
+
+    name: str
+    group: str
+    time_zone: str | None
+    shifts: tuple[ShiftSpec, ...]
+    holiday_calendars: tuple[str, ...] = ()
+    overrides: tuple[OverrideSpec, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SupportHoursSpec:
+    """Support hours; `group` is the owner's name, or None."""
+
+    name: str
+    group: str | None
+    time_zone: str
+    windows: tuple[Window, ...]
+    holiday_calendars: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HolidayCalendarSpec:
+    """A holiday calendar; `group` is the owner's name, or None. `days` are in their stored form."""
+
+    name: str
+    group: str | None
+    country: str
+    region: str
+    days: tuple[dict[str, str], ...]
+
+
+def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: "UTC") -> ScheduleSpec:
+    """Raises Rejected, or RejectedAll, naming each place. `zone_of` knows a group's time zone, for overrides."""
+    spec = Spec(value)
+    group = spec.text("group", required=True)
+    zone = spec.zone() if spec.has("time_zone") else None
+    shifts = tuple(_shift(shift) for shift in spec.specs("shifts"))
+    schedule = ScheduleSpec(
+        name=spec.name(),
+        group=group,
+        time_zone=zone,
+        shifts=shifts,
+        holiday_calendars=spec.texts("holiday_calendars"),
+        overrides=_overrides(spec, zone or zone_of(group), shifts) if spec.has("overrides") else None,
+    )
+    if not schedule.shifts:
+        spec.refuse("shifts", "at least one shift is needed.", "missing")
+    refuse_doubles(spec, "shifts", [shift.stored["name"] for shift in shifts], ".name")
+    if not schedule.holiday_calendars and any("holidays" in shift.stored for shift in shifts):
+        spec.refuse("holiday_calendars", "at least one is needed where a shift minds holidays.", "missing")
+    spec.finish()
+    return schedule
+
+
+def read_override(value: object, zone: str, shifts: Iterable[str]) -> OverrideSpec:
+    """One override, without its schedule. Times without a zone are local in `zone`. Raises Rejected as above."""
+    spec = Spec(value)
+    override = _override(spec, zone, tuple(shifts))
+    spec.check()
+    return override
+
+
+def read_holiday_calendar(value: object) -> HolidayCalendarSpec:
+    """Raises Rejected, or RejectedAll, naming each place."""
+    spec = Spec(value)
+    country, region = spec.text("country", longest=2).upper(), spec.text("region", longest=10)
+    if country and (problem := holiday_calendars.problem(country, region)):
+        spec.refuse(*problem)
+    if region and not country:
+        spec.refuse("country", "is needed for a region.", "missing")
+    days = tuple(_own_day(day) for day in spec.specs("days"))
+    refuse_doubles(spec, "days", [day["date"] for day in days], ".date")
+    if not country and not days:
+        spec.refuse("country", "give a country, or days, or both.", "missing")
+    read = HolidayCalendarSpec(
+        name=spec.name(), group=spec.text("group") or None, country=country, region=region, days=days
+    )
+    spec.finish()
+    return read
+
+
+def read_support_hours(value: object, default_zone: str) -> SupportHoursSpec:
+    """Raises Rejected, or RejectedAll, naming each place."""
+    spec = Spec(value)
+    hours = SupportHoursSpec(
+        name=spec.name(),
+        group=spec.text("group") or None,
+        time_zone=spec.zone(default=default_zone),
+        windows=_windows(spec),
+        holiday_calendars=spec.texts("holiday_calendars"),
+    )
+    spec.finish()
+    return hours
+
+
+def refuse_doubles(spec: Spec, key: str, names: Iterable[str], field: str = "") -> None:
+    """Refuses what stands twice in a list, ignoring case."""
+    seen: set[str] = set()
+    for number, name in enumerate(names):
+        if name and name.casefold() in seen:
+            spec.refuse(f"{key}[{number}]{field}", f'"{name}" is there twice.', "name_taken")
+        seen.add(name.casefold())
+
+
+def moment(spec: Spec, key: str, zone: str) -> datetime:
+    """A moment, needed: with an offset or Z, or local in `zone`. In UTC."""
+    text = spec.text(key, required=True, longest=40)
+    if text:
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError:
+            found = None
+        if found is None or len(text) < len("2026-01-05T09:00"):
+            spec.refuse(key, f'"{text}" is not a moment; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.')
+        elif not 1970 < found.year < 2200:
+            spec.refuse(key, f'"{text}" is too far away.')
+        elif found.tzinfo is None:
+            return weekly_windows.instant(found, ZoneInfo(zone))
+        else:
+            return found.astimezone(UTC)
+    return datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def write_moment(at: datetime) -> str:
+    """A moment as `moment` reads it."""
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _overrides(spec: Spec, zone: str, shifts: Iterable[ShiftSpec]) -> tuple[OverrideSpec, ...]:
+    names = tuple(shift.stored["name"] for shift in shifts)
+    return tuple(_override(override, zone, names) for override in spec.specs("overrides"))
+
+
+def _override(spec: Spec, zone: str, shifts: tuple[str, ...]) -> OverrideSpec:
+    role = spec.text("role")
+    if role and role not in list(MemberRole):
+        spec.refuse("role", f'"{role}" is not one of {", ".join(MemberRole)}.')
+        role = ""
+    shift = spec.text("shift")
+    known = {name.casefold(): name for name in shifts}
+    if shift and shift.casefold() not in known:
+        spec.refuse("shift", f'there is no shift "{shift}" in this schedule.', "not_found")
+    starts_at, ends_at = moment(spec, "from", zone), moment(spec, "to", zone)
+    if spec.has("from") and spec.has("to") and ends_at <= starts_at:
+        spec.refuse("to", "is not after from.")
+    override = OverrideSpec(
+        name=spec.line("name", longest=100),
+        user=spec.text("user", required=True),
+        starts_at=starts_at,
+        ends_at=ends_at,
+        shift=known.get(shift.casefold(), ""),
+        role=MemberRole(role) if role else None,
+        instead_of=spec.text("instead_of") or None,
+        place=spec.place("user").removesuffix("user"),
+    )
+    if override.instead_of and override.instead_of.casefold() == override.user.casefold():
+        spec.refuse("instead_of", "is the same person as user.")
+    spec.done()
+    return override
+
+
+def _own_day(spec: Spec) -> dict[str, str]:
+    text, name = spec.text("date", required=True), spec.line("name", required=True, longest=100)
+    if text:
+        try:
+            holiday_calendars.own_day(text, name)
+        except ValueError:
+            spec.refuse("date", f'"{text}" is not a date; write it like 2026-12-24, or 12-24 for each year.')
+    spec.done()
+    return {"date": text, "name": name}
+
+
+def _windows(spec: Spec) -> tuple[Window, ...]:
+    found = tuple(_window(window) for window in spec.specs("windows"))
+    if not found:
+        spec.refuse("windows", "at least one window is needed.", "missing")
+    return found
+
+
+def _window(spec: Spec) -> Window:
+    if not spec.has("days") and any(character.isalpha() for character in f"{spec.raw('from')}{spec.raw('to')}"):
+        return _window_across(spec)
+    days = set()
+    for number, text in enumerate(spec.texts("days")):
+        try:
+            days.add(weekly_windows.day(text).number)
+        except ValueError as error:
+            spec.refuse(f"days[{number}]", str(error))
+    if not days and not spec.raw("days"):
+        spec.refuse("days", "at least one day is needed, such as [mon, tue].", "missing")
+    window = Window(frozenset(days), _time(spec, "from"), _time(spec, "to"))
+    if window.start == weekly_windows.MINUTES_A_DAY:
+        spec.refuse("from", "begins before 24:00; write 00:00 on the next day.")
+    elif window.start == window.end and spec.has("from") and spec.has("to"):
+        spec.refuse("to", "is the same as from; a whole day is 00:00 to 24:00.")
+    spec.done()
+    return window
+
+
+def _window_across(spec: Spec) -> Window:
+    """One unbroken stretch over several days: from `fri 17:00` to `mon 08:00`."""
+    begins, ends = spec.text("from", required=True), spec.text("to", required=True)
+    found = Window(frozenset({0}), 0, weekly_windows.MINUTES_A_DAY)
+    for key, text in (("from", begins), ("to", ends)):
+        try:
+            weekly_windows.across(text, text)
+        except ValueError as error:
+            spec.refuse(key, str(error))
+            break
+    else:
+        found = weekly_windows.across(begins, ends)
+    spec.done()
+    return found
+
+
+def _time(spec: Spec, key: str) -> int:
+    text = spec.text(key, required=True)
+    if text:
+        try:
+            return weekly_windows.minutes(text)
+        except ValueError as error:
+            spec.refuse(key, str(error))
+    return 0
+
+
+def _shift(spec: Spec) -> ShiftSpec:
+    stored: dict[str, Any] = {"name": spec.line("name", required=True, longest=100)}
+    layer = spec.whole("layer", 1, least=1, most=MOST_LAYERS)
+    if layer != 1:
+        stored["layer"] = layer
+    if spec.has("time_zone"):
+        stored["time_zone"] = spec.zone()
+    on_holidays = spec.one_of("holidays", OnHolidays, OnHolidays.RUN)
+    if on_holidays is not OnHolidays.RUN:
+        stored["holidays"] = str(on_holidays)
+    start, end = _day_or_local(spec, "start"), _day_or_local(spec, "end")
+    kinds = {kind: held for kind in schedules.KINDS if (held := spec.spec(kind)) is not None}
+    users: tuple[str, ...] = ()
+    if len(kinds) != 1:
+        code = "invalid" if kinds else "missing"
+        spec.refuse(list(kinds)[-1] if kinds else "rotate", "give one of rotate, fixed and calendar.", code)
+        return ShiftSpec(stored | {"rotate": {}}, (), spec.place("users"))
+    kind, held = kinds.popitem()
+    match kind:
+        case "rotate":
+            if start is None or len(start) != len("2026-01-05"):
+                problem = "is needed: the day from which hand-offs are counted, such as 2026-01-05."
+                if start is not None or not spec.has("start"):
+                    spec.refuse("start", problem, "missing")
+            users, stored[kind] = _rotation(held, start)
+        case "fixed":
+            users, stored[kind] = _fixed(held, start)
+        case _:
+            stored[kind] = _calendar(held)
+    if start is not None and end is not None and _last_moment(end) <= datetime.fromisoformat(start):
+        spec.refuse("end", "is before start.")
+    spec.done()
+    stored |= {key: text for key, text in (("start", start), ("end", end)) if text is not None}
+    return ShiftSpec(stored, users, held.place("users"))
+
+
+def _rotation(spec: Spec, start: str | None) -> tuple[tuple[str, ...], dict[str, Any]]:
+    every = _step(spec)
+    stored: dict[str, Any] = {
+        "every": durations.write(every) if isinstance(every, timedelta) else _months(every),
+        "at": weekly_windows.clock(_time(spec, "at")),
+    }
+    if spec.has("on") and (on := _hand_off_day(spec, every)) is not None:
+        stored["on"] = on
+    move = spec.whole("move", 1, least=1, most=1000)
+    if move != 1:
+        stored["move"] = move
+    if spec.has("windows"):
+        stored["windows"] = weekly_windows.write(_windows(spec))
+    users, roles = _users_and_roles(spec)
+    if len(roles) > len(users) > 0:
+        spec.refuse("roles", f"{len(roles)} roles need at least as many users; there are {len(users)}.")
+    spec.done()
+    return users, stored | {"roles": roles}
+
+
+def _step(spec: Spec) -> timedelta | Months:
+    """How far apart hand-offs are."""
+    text = spec.raw("every")
+    if isinstance(text, str) and re.fullmatch(r"\s*\d{1,3}\s+months?\s*", text):
+        found = schedules.step(" ".join(text.split()))
+        if isinstance(found, Months) and 1 <= found.count <= MOST_MONTHS:
+            return found
+        spec.refuse("every", f"must be 1 to {MOST_MONTHS} months.")
+        return Months(1)
+    every = spec.span("every", _WEEK, longest=LONGEST_TURN)
+    if every < SHORTEST_TURN:
+        spec.refuse("every", "must be at least 1h.")
+        return _WEEK
+    return every
+
+
+def _months(every: Months) -> str:
+    return f"{every.count} month{'s' if every.count > 1 else ''}"
+
+
+def _hand_off_day(spec: Spec, every: timedelta | Months) -> str | int | None:
+    """The day of the week on which whole weeks hand over; of months, the day of the month or its first such weekday."""
+    value = spec.raw("on")
+    if isinstance(every, Months) and isinstance(value, int) and not isinstance(value, bool):
+        if 1 <= value <= 31:
+            return value
+        spec.refuse("on", "must be a day of the month from 1 to 31.")
+        return None
+    try:
+        found = str(weekly_windows.day(spec.text("on")))
+    except ValueError as error:
+        spec.refuse("on", str(error))
+        return None
+    if isinstance(every, timedelta) and every % _WEEK:
+        spec.refuse("on", "fits only where every is whole weeks or months.")
+    return found
+
+
+def _fixed(spec: Spec, start: str | None) -> tuple[tuple[str, ...], dict[str, Any]]:
+    users, roles = _users_and_roles(spec)
+    stored: dict[str, Any] = {}
+    every = None
+    if spec.has("every"):
+        every = spec.span("every", _WEEK, longest=MOST_WEEKS * _WEEK)
+        if not every or every % _WEEK:
+            spec.refuse("every", "must be whole weeks, such as 2w.")
+            every = None
+        else:
+            stored["every"] = durations.write(every)
+    if spec.has("from") or spec.has("to"):
+        stored |= _span(spec, every)
+    else:
+        stored["windows"] = weekly_windows.write(_windows(spec))
+        if every is not None and every > _WEEK and start is None:
+            spec.refuse("every", "needs the shift's start: the weeks are counted from it.", "missing")
+    spec.done()
+    return users, stored | {"roles": roles}
+
+
+def _span(spec: Spec, every: timedelta | None) -> dict[str, str]:
+    """One stretch between two local times."""
+    if spec.has("windows"):
+        spec.refuse("windows", "give either windows, or from and to.")
+    begin, end = _local(spec, "from"), _local(spec, "to")
+    if begin is None or end is None:
+        return {"from": "2026-01-01T00:00", "to": "2026-01-01T01:00"}
+    if end <= begin:
+        spec.refuse("to", "is not after from.")
+    elif every is not None and end - begin > every:
+        spec.refuse("every", "comes again before the stretch has ended.")
+    return {"from": begin.isoformat(timespec="minutes"), "to": end.isoformat(timespec="minutes")}
+
+
+def _calendar(spec: Spec) -> dict[str, Any]:
+    url = spec.text("url", required=True, longest=2000)
+    if url:
+        url = re.sub(r"^webcals?://", "https://", url, flags=re.IGNORECASE)
+        try:
+            egress.check_url(url)
+        except Permanent as error:
+            spec.refuse("url", str(error))
+        if secret_urls.is_shown(url):
+            spec.refuse("url", "is hidden here; enter the whole of it.")
+    stored = {"url": calendar_urls.seal(url) if url else "", "roles": _roles(spec)}
+    spec.done()
+    return stored
+
+
+def _users_and_roles(spec: Spec) -> tuple[tuple[str, ...], list[str]]:
+    users = spec.texts("users")
+    if not users and not spec.raw("users"):
+        spec.refuse("users", "at least one user is needed.", "missing")
+    return users, _roles(spec)
+
+
+def _roles(spec: Spec) -> list[str]:
+    roles = []
+    given = spec.texts("roles")
+    for number, role in enumerate(given):
+        if role in list(MemberRole) or (role == schedules.OWN and len(given) == 1):
+            roles.append(role)
+        elif role == schedules.OWN:
+            spec.refuse(f"roles[{number}]", "own stands alone: each user then has the roles they have in the group.")
+        else:
+            spec.refuse(f"roles[{number}]", f'"{role}" is not one of {", ".join(MemberRole)}, {schedules.OWN}.')
+    return roles or [str(MemberRole.PRIMARY)]
+
+
+def _day_or_local(spec: Spec, key: str) -> str | None:
+    """A date, or a local time, as it is stored."""
+    if not spec.has(key):
+        return None
+    text = spec.text(key, longest=40)
+    try:
+        if _LOCAL.fullmatch(text):
+            return datetime.fromisoformat(text).isoformat(timespec="minutes")
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        if text or isinstance(spec.raw(key), str):
+            spec.refuse(key, f'"{text}" is not a date; write it like 2026-01-05, or 2026-01-05T09:00.')
+        return None
+
+
+def _last_moment(end: str) -> datetime:
+    found = datetime.fromisoformat(end)
+    return found + timedelta(days=1) if len(end) == len("2026-01-05") else found
+
+
+def _local(spec: Spec, key: str) -> datetime | None:
+    """A local time, needed."""
+    text = spec.text(key, required=True, longest=40)
+    try:
+        if _LOCAL.fullmatch(text):
+            return datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    if text:
+        spec.refuse(key, f'"{text}" is not a local time; write it like 2026-12-24T17:00.')
+    return None

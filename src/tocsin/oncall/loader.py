@@ -1,0 +1,280 @@
+"""Who is on call in many groups at once: loads what decides over one of the pool's connections.
+
+`on_call` answers for a moment. For a timeline: `rota.timeline(plan(connection, group_id, since), since, until)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.oncall.calculation import final_schedule, schedules, shifts, weekly_windows
+from tocsin.oncall.calculation import holiday_calendars as holiday_days
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, Member, Person
+from tocsin.oncall.calculation.holiday_calendars import HolidayDays
+from tocsin.oncall.calculation.schedules import Override, Schedule
+from tocsin.oncall.calculation.shifts import Imported
+from tocsin.oncall.calculation.support_hours import SupportHours
+from tocsin.people.member_roles import MemberRole
+
+_GROUPS = "SELECT id, name FROM people_group WHERE id = ANY(%s)"
+
+_MEMBERS = """
+SELECT m.group_id, m.user_id, COALESCE(NULLIF(u.name, ''), u.username) AS name, m.roles, m.position, u.is_active
+FROM people_membership m JOIN people_user u ON u.id = m.user_id
+WHERE m.group_id = ANY(%s) ORDER BY m.group_id, m.position, m.id
+"""
+
+_SCHEDULES = """
+SELECT id, group_id, name, time_zone, definition, holiday_calendars FROM oncall_schedule WHERE group_id = ANY(%s)
+ORDER BY name
+"""
+
+_OVERRIDES = """
+SELECT id, schedule_id, name, user_id, instead_of_id, shift, role, starts_at, ends_at FROM oncall_override
+WHERE schedule_id = ANY(%s) AND ends_at > %s ORDER BY id
+"""
+
+_IMPORTS = "SELECT schedule_id, shift, spans FROM oncall_calendarimport WHERE schedule_id = ANY(%s)"
+
+_CALENDARS = "SELECT id, name, country, region, days FROM oncall_holidaycalendar WHERE id = ANY(%s) ORDER BY name"
+
+_GROUPS_OF = """
+WITH RECURSIVE covers AS (
+    SELECT user_id, cover_id FROM people_outofoffice WHERE cover_id IS NOT NULL
+    UNION SELECT a.user_id, c.user_id FROM people_outofoffice a JOIN people_outofofficecover c ON c.absence_id = a.id
+), concerned AS (
+    SELECT unnest(%(users)s::bigint[]) AS id
+    UNION SELECT covers.user_id FROM covers JOIN concerned ON concerned.id = covers.cover_id
+)
+SELECT m.group_id FROM people_membership m JOIN concerned c ON c.id = m.user_id
+UNION SELECT s.group_id FROM oncall_schedule s, concerned c
+    WHERE jsonb_path_exists(s.definition, '$.shifts[*].*.users[*] ? (@ == $id)', jsonb_build_object('id', c.id))
+UNION SELECT s.group_id FROM oncall_override o JOIN concerned c ON c.id = o.user_id
+    JOIN oncall_schedule s ON s.id = o.schedule_id
+UNION SELECT s.group_id FROM oncall_calendarimport i JOIN oncall_schedule s ON s.id = i.schedule_id, concerned c
+    WHERE jsonb_path_exists(i.spans, '$[*][0] ? (@ == $id)', jsonb_build_object('id', c.id))
+"""
+
+_ABSENCES = """
+SELECT a.user_id, a.starts_at, a.ends_at, a.cover_id, c.covers
+FROM people_outofoffice a LEFT JOIN LATERAL (
+    SELECT jsonb_object_agg(group_id, user_id) AS covers FROM people_outofofficecover WHERE absence_id = a.id
+) c ON true
+WHERE a.user_id = ANY(%s) AND a.ends_at > %s ORDER BY a.starts_at, a.id
+"""
+
+_PEOPLE = """
+SELECT id, COALESCE(NULLIF(name, ''), username) AS name, is_active FROM people_user WHERE id = ANY(%s)
+"""
+
+
+def on_call(connection: Connection, group_ids: Iterable[int], at: datetime) -> dict[int, tuple[OnCall, ...]]:
+    """Who is on call in each of the groups at `at`: by group id; a group that is gone is absent.
+
+    Eight statements at most, however many groups.
+    """
+    return {group_id: final_schedule.on_call(plan, at) for group_id, plan in plans(connection, group_ids, at).items()}
+
+
+def plan(connection: Connection, group_id: int, since: datetime) -> GroupPlan | None:
+    """All that decides who is on call in one group, from `since` on, for `rota.timeline`; None: there is no group."""
+    return plans(connection, [group_id], since).get(group_id)
+
+
+def plans(connection: Connection, group_ids: Iterable[int], since: datetime) -> dict[int, GroupPlan]:
+    """The same for many groups, by id. Overrides and absences are those that end at most 400 days before `since`."""
+    wanted = sorted(set(group_ids))
+    if not wanted:
+        return {}
+    earliest = since - final_schedule.HORIZONS[-1]
+    names = {row["id"]: row["name"] for row in database.rows(connection, _GROUPS, (wanted,))}
+    members = _members(connection, wanted)
+    planned = _schedules(connection, wanted, earliest)
+    named = {member.user_id for several in members.values() for member in several}
+    named |= {user for several in planned.values() for schedule in several for user in schedule.users}
+    absences = _absences(connection, named, earliest)
+    people = _people(connection, members, named.union(*(_named_by(absence) for absence in absences)))
+    return {
+        group_id: _plan(group_id, name, members.get(group_id, ()), planned.get(group_id, ()), absences, people)
+        for group_id, name in names.items()
+    }
+
+
+def with_schedule(
+    connection: Connection, held: GroupPlan, schedule: Schedule, replaced: int | None, since: datetime
+) -> GroupPlan:
+    """The plan as it would be with that schedule, instead of the one of the id `replaced` where there is one."""
+    others = [one for one in held.schedules if one.id != replaced]
+    planned = sorted([*others, schedule], key=lambda one: one.name)
+    named = {member.user_id for member in held.members}.union(*(one.users for one in planned))
+    absences = _absences(connection, named, since - final_schedule.HORIZONS[-1])
+    people = _people(connection, {held.id: held.members}, named.union(*(_named_by(absence) for absence in absences)))
+    return _plan(held.id, held.name, held.members, planned, absences, people)
+
+
+def on_schedules(
+    connection: Connection, schedule_ids: Iterable[int], at: datetime
+) -> dict[int, tuple[str, tuple[OnCall, ...]]]:
+    """The name of each schedule and who is on call at `at` by it alone, by its id; one that is gone is absent."""
+    wanted = sorted(set(schedule_ids))
+    if not wanted:
+        return {}
+    rows = database.rows(connection, "SELECT id, name, group_id FROM oncall_schedule WHERE id = ANY(%s)", (wanted,))
+    people = on_call(connection, (row["group_id"] for row in rows), at)
+    return {
+        row["id"]: (row["name"], tuple(one for one in people[row["group_id"]] if one.schedule == row["name"]))
+        for row in rows
+    }
+
+
+def groups_of(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
+    """The groups in which any of the users may be on call: by a role, a shift, an override, or as cover."""
+    rows = database.rows(connection, _GROUPS_OF, {"users": sorted(set(user_ids))})
+    return frozenset(row["group_id"] for row in rows)
+
+
+def holiday_calendars(connection: Connection, wanted: Iterable[int]) -> dict[int, HolidayDays]:
+    """The holiday calendars of those ids, by id."""
+    numbers = sorted(set(wanted))
+    if not numbers:
+        return {}
+    found = {
+        row["id"]: holiday_days.load(row["name"], row["country"], row["region"], row["days"])
+        for row in database.rows(connection, _CALENDARS, (numbers,))
+    }
+    for days in found.values():
+        # The first look takes a second: better here than where a message waits.
+        days.on(datetime.now(UTC).date())
+    return found
+
+
+def support_hours(connection: Connection) -> dict[int, SupportHours]:
+    """All support hours by id, for routes' `during`."""
+    query = "SELECT id, name, time_zone, windows, holiday_calendars FROM oncall_supporthours"
+    rows = list(database.rows(connection, query))
+    calendars = holiday_calendars(connection, (number for row in rows for number in row["holiday_calendars"]))
+    return {
+        row["id"]: SupportHours(
+            row["name"],
+            ZoneInfo(row["time_zone"]),
+            weekly_windows.load(row["windows"]),
+            tuple(calendars[number] for number in row["holiday_calendars"] if number in calendars),
+        )
+        for row in rows
+    }
+
+
+def _plan(
+    group_id: int,
+    name: str,
+    members: Sequence[Member],
+    planned: Sequence[Schedule],
+    absences: Sequence[Absence],
+    people: Mapping[int, Person],
+) -> GroupPlan:
+    """The group's plan with those absences only that can touch it: of its people, and of whoever covers for them."""
+    concerned = {member.user_id for member in members}.union(*(schedule.users for schedule in planned))
+    touching = [absence for absence in absences if absence.user_id in concerned]
+    while covers := {cover for absence in touching for cover in absence.covers_in(group_id)} - concerned:
+        concerned |= covers
+        touching += [absence for absence in absences if absence.user_id in covers]
+    return GroupPlan(
+        group_id,
+        name,
+        tuple(members),
+        tuple(planned),
+        {user: people[user] for user in concerned if user in people},
+        tuple(touching),
+    )
+
+
+def _members(connection: Connection, group_ids: list[int]) -> dict[int, list[Member]]:
+    found: dict[int, list[Member]] = {}
+    for row in database.rows(connection, _MEMBERS, (group_ids,)):
+        roles = frozenset(MemberRole(role) for role in row["roles"])
+        member = Member(row["user_id"], row["name"], roles, row["position"], row["is_active"])
+        found.setdefault(row["group_id"], []).append(member)
+    return found
+
+
+def _schedules(connection: Connection, group_ids: list[int], earliest: datetime) -> dict[int, list[Schedule]]:
+    rows = list(database.rows(connection, _SCHEDULES, (group_ids,)))
+    if not rows:
+        return {}
+    numbers = [row["id"] for row in rows]
+    calendars = holiday_calendars(connection, (number for row in rows for number in row["holiday_calendars"]))
+    overrides: dict[int, list[Override]] = {}
+    for row in database.rows(connection, _OVERRIDES, (numbers, earliest)):
+        overrides.setdefault(row["schedule_id"], []).append(_override(row))
+    imported: dict[int, dict[str, Imported]] = {}
+    for row in database.rows(connection, _IMPORTS, (numbers,)):
+        imported.setdefault(row["schedule_id"], {})[row["shift"]] = imported_spans(row["spans"])
+    found: dict[int, list[Schedule]] = {}
+    for row in rows:
+        loaded = schedules.load(
+            row["name"],
+            row["time_zone"],
+            row["definition"],
+            number=row["id"],
+            calendars=[calendars[number] for number in row["holiday_calendars"] if number in calendars],
+            imported=imported.get(row["id"]),
+            overrides=overrides.get(row["id"], ()),
+        )
+        found.setdefault(row["group_id"], []).append(loaded)
+    return found
+
+
+def imported_spans(stored: Iterable[Sequence[Any]]) -> Imported:
+    """What was read of a calendar, from its stored form."""
+    return Imported(tuple((user, shifts.utc(since), shifts.utc(until)) for user, since, until in stored))
+
+
+def _override(row: Mapping[str, Any]) -> Override:
+    return Override(
+        row["id"],
+        row["name"],
+        row["user_id"],
+        row["starts_at"],
+        row["ends_at"],
+        row["shift"],
+        MemberRole(row["role"]) if row["role"] else None,
+        row["instead_of_id"],
+    )
+
+
+def _absences(connection: Connection, users: Iterable[int], earliest: datetime) -> list[Absence]:
+    """Those of the users, and of whoever covers for them, and so on."""
+    found: list[Absence] = []
+    asked: set[int] = set()
+    wanted = set(users)
+    while wanted:
+        rows = [_absence(row) for row in database.rows(connection, _ABSENCES, (sorted(wanted), earliest))]
+        found += rows
+        asked |= wanted
+        wanted = {user for absence in rows for user in _named_by(absence)} - asked
+    return found
+
+
+def _absence(row: Mapping[str, Any]) -> Absence:
+    covers = {int(group): user for group, user in (row["covers"] or {}).items()}
+    return Absence(row["user_id"], row["starts_at"], row["ends_at"], row["cover_id"], covers)
+
+
+def _named_by(absence: Absence) -> set[int]:
+    return {*absence.covers.values(), *(() if absence.cover is None else (absence.cover,))}
+
+
+def _people(connection: Connection, members: Mapping[int, Sequence[Member]], wanted: set[int]) -> dict[int, Person]:
+    """The users of those ids, by id."""
+    found = {m.user_id: Person(m.name, m.is_active) for several in members.values() for m in several}
+    missing = sorted(wanted - found.keys())
+    if missing:
+        for row in database.rows(connection, _PEOPLE, (missing,)):
+            found[row["id"]] = Person(row["name"], row["is_active"])
+    return found

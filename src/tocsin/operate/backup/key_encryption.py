@@ -1,0 +1,108 @@
+"""The secret keys in a backup: sealed under a passphrase (scrypt, RFC 7914, and Fernet), and put back in their place.
+
+Stored secrets cannot be read without them. No key is ever shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from tocsin.core.config import crypto
+from tocsin.core.config.environment import Config
+from tocsin.core.errors import Rejected
+from tocsin.operate.backup.archive import Keys
+
+#: scrypt's N, with r = 8 and p = 1: 64 MiB of memory and some tenths of a second a guess.
+COST = 1 << 16
+_MOST_COST = 1 << 20
+
+
+def seal(keys: Sequence[str], passphrase: str | None, *, cost: int = COST) -> Keys:
+    """The keys as a backup holds them: in the clear only where there is no passphrase."""
+    known = [crypto.fingerprint(key) for key in keys]
+    if passphrase is None:
+        return Keys(known, plain=list(keys))
+    salt = secrets.token_bytes(16)
+    sealed = _box(passphrase, salt, cost).encrypt(json.dumps(list(keys)).encode())
+    return Keys(known, sealed.decode(), base64.b64encode(salt).decode(), cost)
+
+
+def unseal(keys: Keys, passphrase: str | None) -> tuple[str, ...]:
+    """The keys in a backup. Raises Rejected without the right passphrase."""
+    if not keys.sealed:
+        return tuple(keys.plain)
+    if passphrase is None:
+        raise Rejected(
+            "passphrase_missing",
+            "The secret key in this backup is under a passphrase: give it with --passphrase-file, or restore "
+            "--without-key and enter every secret anew.",
+        )
+    if not 2 <= keys.cost <= _MOST_COST:
+        raise Rejected("damaged", "The backup is damaged: its secret key cannot be read.")
+    try:
+        opened = _box(passphrase, base64.b64decode(keys.salt), keys.cost).decrypt(keys.sealed.encode())
+    except (InvalidToken, ValueError):
+        raise Rejected("passphrase_wrong", "That is not the passphrase of this backup.") from None
+    return tuple(str(key) for key in json.loads(opened))
+
+
+def missing(keys: Keys, known: Sequence[str]) -> bool:
+    """Whether a secret in the backup may need a key that is not among those known."""
+    return not set(keys.fingerprints) <= {crypto.fingerprint(key) for key in known}
+
+
+def choose(keys: Keys, settings: Config, passphrase: str | None, *, without_key: bool) -> tuple[str, ...]:
+    """The keys to put into the data directory, new first; none where nothing is to be changed.
+
+    Raises Rejected where secrets in the backup could not be read afterwards, unless `without_key` accepts that.
+    """
+    known = settings.secret_keys or stored(settings.data_dir)
+    if without_key or not missing(keys, known):
+        return ()
+    opened = unseal(keys, passphrase)
+    if settings.secret_keys:
+        raise Rejected(
+            "key_differs",
+            "TOCSIN_SECRET_KEY is not the key of this backup. Take the variable away, so that the backup's key is put "
+            "into the data directory; or add that key to it; or restore --without-key and enter every secret anew.",
+        )
+    return opened
+
+
+def stored(data_dir: Path) -> tuple[str, ...]:
+    """The keys kept in the data directory, new first; none is made."""
+    try:
+        return crypto.keys_in((data_dir / crypto.KEY_FILE).read_text())
+    except OSError:
+        return ()
+
+
+def keep(data_dir: Path, keys: Sequence[str]) -> None:
+    """Makes these, new first, the keys of the data directory, at once or not at all."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    path = data_dir / crypto.KEY_FILE
+    draft = path.with_name(f".{crypto.KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("".join(f"{key}\n" for key in keys))
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        # Root may run the command, and the server under an account of its own must read the key.
+        with contextlib.suppress(PermissionError):
+            os.chown(draft, path.stat().st_uid, path.stat().st_gid)
+    draft.replace(path)
+
+
+def _box(passphrase: str, salt: bytes, cost: int) -> Fernet:
+    derived = Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive(passphrase.encode())
+    return Fernet(base64.urlsafe_b64encode(derived))

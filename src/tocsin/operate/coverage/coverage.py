@@ -1,0 +1,99 @@
+"""What is wrong with who will be on call, by group: `oncall.calculation.coverage_checks` on what the database has. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.validation import durations
+from tocsin.notify.registry import address_problem
+from tocsin.notify.text.formatting import one_line
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import coverage_checks
+from tocsin.oncall.calculation.coverage_checks import Finding, Kind
+from tocsin.oncall.calculation.group_snapshot import GroupPlan
+
+_METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled AND NOT awaits_code"
+
+#: Of the names that are nobody's, so many are said, each so long at most.
+_MOST_NAMES = 5
+_LONGEST_NAME = 60
+
+_UNREAD = """
+SELECT g.id AS group_id, g.name AS "group", s.id AS schedule_id, s.name AS schedule, i.shift, i.error, i.unknown,
+       i.read_at
+FROM oncall_calendarimport i
+JOIN oncall_schedule s ON s.id = i.schedule_id
+JOIN people_group g ON g.id = s.group_id
+WHERE i.error <> '' OR i.unknown <> '[]'::jsonb
+ORDER BY s.name, i.shift
+"""
+
+
+def of_groups(
+    connection: Connection, group_ids: Iterable[int], since: datetime, ahead: timedelta = coverage_checks.AHEAD
+) -> dict[int, tuple[GroupPlan, tuple[Finding, ...]]]:
+    """Each group's plan and what is wrong with it from `since` on, so far ahead, the gravest first; by group id."""
+    can_be_paged = reachable(connection)
+    return {
+        group_id: (plan, coverage_checks.findings(plan, can_be_paged, since, since + ahead))
+        for group_id, plan in loader.plans(connection, group_ids, since).items()
+    }
+
+
+def reachable(connection: Connection) -> frozenset[int]:
+    """The users who have a contact method that can be used."""
+    return frozenset(
+        row["user_id"]
+        for row in database.rows(connection, _METHODS)
+        if address_problem(row["channel"], row["address"]) is None
+    )
+
+
+def sentence(plan: GroupPlan, finding: Finding, since: datetime) -> str:
+    """The finding with its times, in the zone of the group's first schedule."""
+    if not has_times(finding):
+        return finding.text
+    zone = plan.schedules[0].zone if plan.schedules else ZoneInfo("UTC")
+    begin = max(finding.since or since, since).astimezone(zone)
+    lasts = f" for {durations.say(finding.until - begin)}" if finding.until else " on"
+    again = f" ({finding.times} times in all)" if finding.times > 1 else ""
+    return f"{finding.text.removesuffix('.')}: from {begin:%a %d %b %H:%M} ({zone.key}){lasts}{again}."
+
+
+def has_times(finding: Finding) -> bool:
+    """Whether it matters when it is: what never counts, never does."""
+    return finding.kind is not Kind.HIDDEN and not (finding.since is None and finding.until is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A shift whose calendar elsewhere could not be read, or not as it is meant: `error` is a sentence, or empty, and
+    `unknown` are the names that are nobody's here."""
+
+    group_id: int
+    group: str
+    schedule_id: int
+    schedule: str
+    shift: str
+    error: str
+    unknown: list[str]
+    read_at: datetime | None
+
+    @property
+    def text(self) -> str:
+        """What is wrong, as a sentence."""
+        names = [one_line(name, _LONGEST_NAME) for name in self.unknown[:_MOST_NAMES]]
+        more = f" and {len(self.unknown) - _MOST_NAMES} more" if len(self.unknown) > _MOST_NAMES else ""
+        unknown = f"Nobody here is called {', '.join(names)}{more}: those turns are nobody's." if names else ""
+        said = " ".join(part for part in (self.error, unknown) if part)
+        return f"The calendar of shift {self.shift} of {self.schedule}: {said}"
+
+
+def unread(connection: Connection) -> list[Unread]:
+    """The calendars elsewhere with which something is wrong, by schedule."""
+    return [Unread(**row) for row in database.rows(connection, _UNREAD)]

@@ -1,0 +1,87 @@
+"""The weekly mail to managers: what is wrong with who will be on call in their groups. Only where the setting is on.
+
+That a mail went is known by the notice itself, so a restart or a second node sends none again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from tocsin.core.config import environment, settings_store
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.queue import Notice
+from tocsin.oncall.calculation import coverage_checks
+from tocsin.oncall.calculation.coverage_checks import Finding
+from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.operate.coverage import coverage
+from tocsin.people.member_roles import MemberRole
+
+EVERY = timedelta(minutes=10)
+#: Mondays, in the installation's time zone.
+AT = time(8)
+#: A mail says so many things; the rest is counted.
+SHOWN = 20
+
+_GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule ORDER BY group_id"
+
+#: One node at a time.
+_LOCK = int.from_bytes(b"coverage")
+
+
+def loop() -> Loop:
+    """The loop of a worker."""
+    return Loop("weekly coverage mail", lambda: turn(clock.now()), EVERY)
+
+
+def turn(now: datetime) -> bool:
+    """Sends what is due at `now`; on other days than Monday, and where the setting is off, nothing."""
+    with database.transaction() as connection:
+        settings = settings_store.load(connection)
+        if not settings[settings_store.WEEKLY_COVERAGE_MAIL.name]:
+            return False
+        local = now.astimezone(ZoneInfo(settings[settings_store.TIME_ZONE.name]))
+        if local.weekday() != 0 or local.time() < AT:
+            return False
+        if not database.rows(connection, "SELECT 1 WHERE pg_try_advisory_xact_lock(%s)", (_LOCK,)):
+            return False
+        groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
+        sent = 0
+        for plan, found in coverage.of_groups(connection, groups, now).values():
+            problems = coverage_checks.firsts(coverage_checks.problems(found))
+            if problems:
+                sent += _send(connection, plan, problems, local.date().isoformat(), now)
+        if sent:
+            database.hint(connection, "outbox")
+    return False
+
+
+def _send(connection: Connection, plan: GroupPlan, problems: tuple[Finding, ...], week: str, now: datetime) -> int:
+    managers = [m.user_id for m in plan.members if m.is_active and MemberRole.MANAGER in m.roles]
+    told = managers or queue.administrators(connection)
+    about = f"coverage:{plan.id}:{week}"
+    if not told or queue.was_noticed(connection, told, about, now, timedelta(days=6)):
+        return 0
+    lines = [f"- {coverage.sentence(plan, finding, now)}" for finding in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        lines.append(f"- and {len(problems) - SHOWN} more")
+    text = "\n".join(
+        [
+            f"What is wrong with who is on call in {plan.name} in the next {coverage_checks.AHEAD.days} days:",
+            "",
+            *lines,
+            "",
+            f"The group: {environment.current().public_url}/groups/{plan.id}/",
+        ]
+    )
+    notice = Notice(
+        title=f"On call in {plan.name}: {len(problems)} thing{'s' if len(problems) > 1 else ''} to look at",
+        text=text,
+        about=about,
+        reason=f"You are a manager of {plan.name}." if managers else f"{plan.name} has no manager.",
+    )
+    return queue.queue_notice(connection, notice, now, user_ids=told)

@@ -1,0 +1,148 @@
+"""The gauges that are read when somebody asks: from the database by a few statements on indexes, and from this process.
+
+Those of the database are the same whichever node is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from tocsin.alerts.states import LIVE
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.escalation.tasks import STUCK_AFTER
+from tocsin.inbound.processing.committer import Waiting
+from tocsin.operate import health_status, node_heartbeat
+from tocsin.operate.self_check import inputs
+
+
+def of_database(connection: Connection, now: datetime) -> list[Metric]:
+    """What the database knows at `now`."""
+    return [
+        *_alerts(connection, now),
+        *_runs(connection, now),
+        *_outbox(connection, now),
+        *_messages(connection, now),
+        *_nodes(connection),
+        *_audit(connection),
+    ]
+
+
+def of_pool(stats: Mapping[str, int]) -> Iterator[Metric]:
+    """This process's pool of connections, from psycopg_pool's `get_stats`."""
+    for name, key, what in (
+        ("connections", "pool_size", "Connections that this process's pool has."),
+        ("idle", "pool_available", "Those that are not in use."),
+        ("waiting", "requests_waiting", "Threads that wait for one."),
+    ):
+        yield _gauge(f"tocsin_pool_{name}", what, stats.get(key, 0))
+    yield _gauge("tocsin_pool_connections_max", "Connections that the pool may have.", stats.get("pool_max", 0))
+
+
+def of_queue(waiting: Waiting) -> Iterator[Metric]:
+    """What waits for this node's committer."""
+    yield _gauge("tocsin_queue_messages", "Messages that wait for this node's committer.", waiting.messages)
+    yield _gauge("tocsin_queue_bytes", "Their bytes.", waiting.size)
+    yield _gauge("tocsin_queue_oldest_seconds", "How long the first of them has waited.", waiting.seconds)
+
+
+def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
+    found = connection.execute(
+        "SELECT status, count(*) FROM alerts_alert WHERE status = ANY(%s) GROUP BY status", (sorted(LIVE),)
+    ).fetchall()
+    counts = {str(status): 0 for status in sorted(LIVE)} | dict(found)
+    yield _labelled("tocsin_alerts", "Live alerts by status.", "status", counts.items())
+    unreached = inputs.unreached(connection, now).count
+    yield _gauge("tocsin_alerts_unreached", "Open alerts about which no page has left although one was due.", unreached)
+
+
+def _runs(connection: Connection, now: datetime) -> Iterator[Metric]:
+    row = database.row(
+        connection,
+        "SELECT count(*) FILTER (WHERE due_at <= %(now)s) AS due, count(*) AS waiting, "
+        "count(*) FILTER (WHERE failures >= %(stuck)s) AS stuck, min(due_at) AS oldest "
+        "FROM escalation_run WHERE due_at IS NOT NULL",
+        {"now": now, "stuck": STUCK_AFTER},
+    )
+    assert row is not None
+    yield _gauge("tocsin_runs_waiting", "Escalation runs that have a timer.", row["waiting"])
+    yield _gauge("tocsin_runs_due", "Those whose timer has come.", row["due"])
+    yield _gauge("tocsin_runs_stuck", "Those that failed five times in a row.", row["stuck"])
+    yield _gauge("tocsin_runs_late_seconds", "How late the oldest of the due ones is.", _age(row["oldest"], now))
+
+
+def _outbox(connection: Connection, now: datetime) -> Iterator[Metric]:
+    # One arm for each partial index.
+    found = database.rows(
+        connection,
+        "SELECT channel, status, count(*) AS number, min(due_at) AS oldest FROM notify_delivery "
+        "WHERE status = 'queued' GROUP BY channel, status "
+        "UNION ALL SELECT channel, status, count(*), NULL FROM notify_delivery WHERE status = 'sending' "
+        "GROUP BY channel, status",
+    )
+    outbox = GaugeMetricFamily("tocsin_outbox", "Deliveries that have not ended.", labels=["channel", "status"])
+    for row in found:
+        outbox.add_metric([row["channel"], row["status"]], row["number"])
+    yield outbox
+    oldest = min((row["oldest"] for row in found if row["oldest"] is not None), default=None)
+    yield _gauge("tocsin_outbox_late_seconds", "How late the oldest queued delivery is.", _age(oldest, now))
+
+
+def _messages(connection: Connection, now: datetime) -> Iterator[Metric]:
+    row = database.row(
+        connection,
+        "SELECT count(*) AS number, min(received_at) AS oldest FROM inbound_inboundmessage WHERE status = 'Pending'",
+    )
+    assert row is not None
+    yield _gauge("tocsin_messages_pending", "Messages that are stored and not decided.", row["number"])
+    yield _gauge("tocsin_messages_pending_seconds", "How old the oldest of them is.", _age(row["oldest"], now))
+
+
+def _nodes(connection: Connection) -> Iterator[Metric]:
+    ages = GaugeMetricFamily("tocsin_node_age_seconds", "How long ago a node was heard of.", labels=["node", "role"])
+    loops = GaugeMetricFamily("tocsin_loop_age_seconds", "How long ago a loop last turned.", labels=["node", "loop"])
+    seen: set[str] = set()
+    for node in sorted(node_heartbeat.nodes(connection), key=lambda one: one.age):
+        # Two processes on one machine have one name: the number tells them apart.
+        name = node.name if node.name not in seen else f"{node.name}/{node.id}"
+        seen.add(name)
+        ages.add_metric([name, node.role], node.age.total_seconds())
+        for loop in node.loops:
+            loops.add_metric([name, loop.name], loop.age.total_seconds())
+    yield ages
+    yield loops
+
+
+def _audit(connection: Connection) -> Iterator[Metric]:
+    stands = health_status.of(connection)
+    if stands.age is not None:
+        yield _gauge("tocsin_audit_age_seconds", "How long ago an auditor last looked.", stands.age.total_seconds())
+    if stands.heartbeat_age is not None:
+        age = stands.heartbeat_age.total_seconds()
+        yield _gauge("tocsin_heartbeat_age_seconds", "How long ago the outside last took a heartbeat.", age)
+    yield _gauge(
+        "tocsin_paging_ok",
+        "1 while the auditor finds nothing wrong with paging.",
+        int(stands.is_recent and not stands.problems),
+    )
+    problems = ((problem.id, 1) for problem in stands.problems)
+    yield _labelled("tocsin_problem", "1 for each problem that the auditor found.", "problem", problems)
+
+
+def _gauge(name: str, what: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, what, value=value)
+
+
+def _labelled(name: str, what: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
+    family = GaugeMetricFamily(name, what, labels=[label])
+    for value, number in values:
+        family.add_metric([value], number)
+    return family
+
+
+def _age(at: datetime | None, now: datetime) -> float:
+    """Seconds since `at`; 0 for none, and for a moment to come."""
+    return max(0.0, (now - at).total_seconds()) if at is not None else 0.0

@@ -1,0 +1,113 @@
+"""`/metrics` in Prometheus' text format: what this process counted and what the database knows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+import psycopg
+from django.db import DatabaseError, connections
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from psycopg_pool import PoolTimeout
+
+import tocsin
+from tocsin.access import tokens
+from tocsin.core.db import database
+from tocsin.core.net.asgi import Receive, Scope, Send, answer, header, is_loopback, refuse
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.metrics import REGISTRY
+from tocsin.inbound.processing.committer import Committer
+from tocsin.operate.http import gauges
+from tocsin.operate.single_flight import Inquiry
+
+log = logging.getLogger(__name__)
+
+#: In seconds: without the database's part by then, the process's own is given alone.
+DEADLINE = 4.0
+
+_CHALLENGE = ((b"www-authenticate", b"Bearer"),)
+
+
+class Exposition:
+    """Answers `/metrics` of one node."""
+
+    def __init__(self, committer: Committer | None) -> None:
+        self._committer = committer
+        self._gauges = Inquiry("metrics", _from_database)
+        #: Each check takes a connection of the database's: one at a time, however many ask.
+        self._checking = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The metrics, or 401: open to this machine itself where Tocsin has no public address and no trusted proxy,
+        and always with an API token."""
+        if not is_loopback(scope):
+            try:
+                may = await self._may_read(scope)
+            except (TimeoutError, DatabaseError, psycopg.Error):
+                await refuse(send, 503, "unavailable", "The token cannot be checked now: the database does not answer.")
+                return
+            if not may:
+                detail = (
+                    "/metrics needs an API token: Authorization: Bearer TOKEN. Without one it is open only to this "
+                    "machine, at http://localhost, while TOCSIN_BASE_URL and TOCSIN_TRUSTED_PROXIES are not set."
+                )
+                await refuse(send, 401, "unauthorized", detail, headers=_CHALLENGE)
+                return
+        await answer(send, 200, await self._text(), content_type=CONTENT_TYPE_LATEST.encode())
+
+    async def _may_read(self, scope: Scope) -> bool:
+        scheme, _, secret = (header(scope, b"authorization") or "").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            return False
+        async with asyncio.timeout(DEADLINE), self._checking:
+            return await Inquiry("metrics token", lambda: _is_token(secret.strip())).answer(DEADLINE)
+
+    async def _text(self) -> bytes:
+        """Both parts; the database's is left out, and `tocsin_database_up` 0, while it does not answer."""
+        try:
+            known = await self._gauges.answer(DEADLINE)
+        except (TimeoutError, psycopg.Error, PoolTimeout) as error:
+            log.warning("The database does not answer /metrics: %s", error)
+            known = [GaugeMetricFamily("tocsin_database_up", _UP, value=0)]
+        registry = CollectorRegistry()
+        registry.register(_Given([*self._own(), *known]))
+        return generate_latest(REGISTRY) + generate_latest(registry)
+
+    def _own(self) -> Iterable[Metric]:
+        info = GaugeMetricFamily("tocsin_build_info", "The version that runs.", labels=["version"])
+        info.add_metric([tocsin.__version__], 1)
+        yield info
+        yield from gauges.of_pool(database.pool().get_stats())
+        if self._committer is not None:
+            yield from gauges.of_queue(self._committer.waiting())
+
+
+_UP = "1 while the database answers."
+
+
+def _from_database() -> list[Metric]:
+    with database.pool().connection(timeout=3) as connection, connection.transaction():
+        known = gauges.of_database(connection, clock.now())
+    return [GaugeMetricFamily("tocsin_database_up", _UP, value=1), *known]
+
+
+def _is_token(secret: str) -> bool:
+    # This thread's connection of Django's ends with it.
+    try:
+        return tokens.verify(secret, now=clock.now()) is not None
+    finally:
+        connections.close_all()
+
+
+class _Given(Collector):
+    """Metrics that were made already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = list(metrics)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics

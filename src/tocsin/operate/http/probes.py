@@ -1,0 +1,93 @@
+"""`/healthz`, `/readyz` and `/metrics`, on raw ASGI: answered while Django's threads are busy, in bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from tocsin.core.net.asgi import Receive, Scope, Send, answer, refuse
+from tocsin.core.runtime import metrics
+from tocsin.core.runtime.periodic_tasks import Worker
+from tocsin.inbound.processing.committer import MAX_WAIT, Committer
+from tocsin.operate import readiness
+from tocsin.operate.http.metrics import Exposition
+from tocsin.operate.single_flight import Inquiry
+from tocsin.operate.tasks import PRESENCE
+
+_TEXT = b"text/plain; charset=utf-8"
+_NOT_KEPT = ((b"cache-control", b"no-store"),)
+
+#: In seconds: a probe that hears nothing by then is told so.
+DEADLINE = 4.0
+
+#: Each node writes its own row every few seconds. When that has not worked for so long, no message can be stored.
+NO_WRITES = timedelta(seconds=30)
+
+
+class Probes:
+    """What this node answers about itself. `listens` says whether the thread lives that starts dead loops again, and
+    `pages` why there are none where there should be."""
+
+    def __init__(
+        self,
+        *,
+        worker: Worker,
+        committer: Committer | None,
+        listens: Callable[[], bool],
+        pages: Callable[[], str | None] | None = None,
+    ) -> None:
+        self._worker = worker
+        self._committer = committer
+        self._listens = listens
+        self._pages = pages
+        self._readiness = Inquiry("readiness", readiness.problem)
+        self._metrics = Exposition(committer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one probe."""
+        if scope["method"] not in ("GET", "HEAD"):
+            await refuse(send, 405, "method_not_allowed", "Ask with GET.", headers=((b"allow", b"GET, HEAD"),))
+            return
+        match scope["path"]:
+            case "/healthz":
+                await _say(send, self.problem_with_health())
+            case "/readyz":
+                await _say(send, self.problem_with_health() or await self.problem_with_readiness())
+            case "/metrics":
+                await self._metrics(scope, receive, send)
+            case _:
+                await refuse(send, 404, "not_found", "There is no such probe.")
+
+    def problem_with_health(self) -> str | None:
+        """Why this process should be started again, as a sentence; None while it and its loops live. Asks nobody."""
+        if self._committer is not None and not self._committer.is_alive():
+            return "The committer has ended."
+        if not self._listens():
+            return "The listener has ended."
+        if not self._worker.is_healthy():
+            return "Loops died twice within a minute."
+        return self._pages() if self._pages is not None else None
+
+    async def problem_with_readiness(self) -> str | None:
+        """Why this node should get no messages now, as a sentence; None when it can take them."""
+        try:
+            problem = await self._readiness.answer(DEADLINE)
+        except TimeoutError:
+            return f"The database gave no answer within {DEADLINE:.0f} seconds."
+        return problem or self._problem_with_writing()
+
+    def _problem_with_writing(self) -> str | None:
+        if self._committer is not None and self._committer.waiting().seconds > MAX_WAIT:
+            return "Messages have waited too long to be stored."
+        wrote = self._worker.turned_at.get(PRESENCE)
+        has_stored = metrics.seconds_since_commit() < NO_WRITES.total_seconds()
+        if wrote is not None and datetime.now(UTC) - wrote > NO_WRITES and not has_stored:
+            return "The database has taken no write of this node for a while."
+        return None
+
+
+async def _say(send: Send, problem: str | None) -> None:
+    if problem is None:
+        await answer(send, 200, b"ok", content_type=_TEXT, headers=_NOT_KEPT)
+    else:
+        await answer(send, 503, problem.encode(), content_type=_TEXT, headers=_NOT_KEPT)

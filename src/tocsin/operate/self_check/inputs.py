@@ -1,0 +1,146 @@
+"""Reads what an audit looks at: a few cheap statements, each on an index, in the caller's transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from tocsin.alerts.states import LIVE
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import clock_jump
+from tocsin.escalation.tasks import STUCK_AFTER
+from tocsin.notify import pause
+from tocsin.operate import node_heartbeat
+from tocsin.operate.self_check.rules import LATE, Facts, Several, Waiting
+
+#: So many alerts are named in a problem.
+NAMED = 5
+
+_LIVE = sorted(LIVE)
+
+
+def gather(connection: Connection, now: datetime) -> Facts:
+    """The facts as of `now`."""
+    return Facts(
+        now=now,
+        nodes=node_heartbeat.nodes(connection),
+        run=_waiting(connection, _RUN, {"now": now}),
+        page=None if pause.current(connection, now) else _page(connection, now),
+        unreached=unreached(connection, now),
+        message=_waiting(connection, _MESSAGE, {"now": now}),
+        forgotten=_several(connection, _FORGOTTEN, {}),
+        stuck=_several(connection, _STUCK, {"live": _LIVE, "stuck": STUCK_AFTER}),
+        lost=_lost(connection),
+        jump=clock_jump.last_jump(connection),
+    )
+
+
+_RUN = """
+SELECT alert_id, due_at AS since, '' AS why FROM escalation_run WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1
+"""
+
+# A page that was tried is due again later, and late since it was first due. One that is being sent has not left either.
+# What a pause held up counts from the pause's end. An alert about which another page has left is not waiting for its
+# first. One arm for each partial index.
+_PAGE = """
+SELECT alert_id, since, why FROM (
+  SELECT d.alert_id, CASE WHEN d.late_since IS NULL THEN '' ELSE d.error END AS why, greatest(
+           coalesce(d.late_since, d.due_at),
+           (SELECT max(least(coalesce(p.ended_at, p.until), %(now)s)) FROM notify_pause p WHERE p.started_at <= %(now)s)
+         ) AS since
+  FROM (
+    SELECT alert_id, error, due_at, late_since FROM notify_delivery
+    WHERE status = 'queued' AND is_first AND purpose = 'page'
+    UNION ALL
+    SELECT alert_id, error, due_at, late_since FROM notify_delivery
+    WHERE status = 'sending' AND is_first AND purpose = 'page'
+  ) AS d
+  WHERE NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page'
+                    AND o.status IN ('sent', 'delivered'))
+) AS waiting WHERE since <= %(now)s ORDER BY since LIMIT 1
+"""
+
+# From the few pages that are late or have failed to their alerts, one arm for each partial index: in a quiet hour next
+# to nothing is read, however many alerts are open. What waits for its time, for the end of quiet hours or for room in
+# the person's hour is due later. What a pause held up is late a minute after the pause's end.
+_UNREACHED = (
+    """
+WITH late AS MATERIALIZED (
+  SELECT alert_id FROM notify_delivery WHERE status = 'queued' AND purpose = 'page' AND due_at <= %(before)s
+  UNION SELECT alert_id FROM notify_delivery
+    WHERE status = 'queued' AND purpose = 'page' AND late_since IS NOT NULL AND late_since <= %(before)s
+  UNION SELECT alert_id FROM notify_delivery
+    WHERE status = 'sending' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
+  UNION SELECT alert_id FROM notify_delivery
+    WHERE status = 'failed' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
+), unreached AS (
+  SELECT a.id FROM late l JOIN alerts_alert a ON a.id = l.alert_id
+  WHERE a.status = 'open' AND NOT a.watch AND NOT a.test
+    AND NOT EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id)
+    AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = a.id AND o.purpose = 'page'
+                    AND o.status IN ('sent', 'delivered'))
+    AND NOT EXISTS (SELECT FROM notify_pause p
+                    WHERE p.started_at <= %(now)s AND coalesce(p.ended_at, p.until) > %(before)s)
+)
+SELECT count(*) AS number, coalesce((array_agg(id ORDER BY id))[1:"""
+    + str(NAMED)
+    + """], '{}') AS some FROM unreached
+"""
+)
+
+# An undecided message, or an opening that waited and is due.
+_MESSAGE = """
+SELECT NULL::bigint AS alert_id, since, '' AS why FROM (
+  (SELECT received_at AS since FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT 1)
+  UNION ALL
+  (SELECT due_at FROM inbound_delayedopening WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1)
+) AS waiting ORDER BY since LIMIT 1
+"""
+
+# The live ones first, by their own index, which knows them by these words only: in the order of their numbers all
+# alerts that there ever were would be read.
+_FORGOTTEN = f"""
+WITH live AS MATERIALIZED (SELECT id FROM alerts_alert WHERE status IN ({", ".join(f"'{one}'" for one in _LIVE)}))
+SELECT a.id FROM live a WHERE NOT EXISTS (
+  SELECT FROM escalation_run r WHERE r.alert_id = a.id AND r.status <> 'ended'
+  AND (r.due_at IS NOT NULL OR (r.reason <> '' AND r.status NOT IN ('active', 'paused'))))
+ORDER BY a.id LIMIT 1000
+"""
+
+_STUCK = """
+SELECT a.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+WHERE r.due_at IS NOT NULL AND r.failures >= %(stuck)s AND a.status = ANY(%(live)s) ORDER BY a.id LIMIT 1000
+"""
+
+
+def _waiting(connection: Connection, query: str, parameters: dict[str, Any]) -> Waiting | None:
+    row = database.row(connection, database.literal(query), parameters)
+    return None if row is None else Waiting(row["alert_id"], row["since"], row["why"])
+
+
+def _page(connection: Connection, now: datetime) -> Waiting | None:
+    return _waiting(connection, _PAGE, {"now": now})
+
+
+def unreached(connection: Connection, now: datetime) -> Several:
+    """Open alerts about which no page has ever left, although one was due a minute ago or more; all of them failed, or
+    wait to be retried. Nobody has acknowledged them, and neither a pause nor a dry run nor a test explains it."""
+    row = database.row(connection, _UNREACHED, {"now": now, "before": now - LATE})
+    return Several(row["number"], tuple(row["some"])) if row else Several()
+
+
+def _several(connection: Connection, query: str, parameters: dict[str, Any]) -> Several:
+    ids = [row["id"] for row in database.rows(connection, database.literal(query), parameters)]
+    return Several(len(ids), tuple(ids[:NAMED]))
+
+
+def _lost(connection: Connection) -> int:
+    # A lease is set and compared by the database's clock.
+    row = database.row(
+        connection,
+        "SELECT count(*) AS number FROM notify_delivery WHERE status = 'sending' "
+        "AND lease_until < clock_timestamp() - %s",
+        (LATE,),
+    )
+    return row["number"] if row else 0

@@ -1,0 +1,140 @@
+"""What audits found, followed over time: since when, and whom to tell what. Told once when a problem is certain, and
+once when a told one is over; the same problem not again within the hour. Pure, but for `load` and `keep`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.validation import durations
+from tocsin.notify.enqueue.queue import Notice
+from tocsin.operate.self_check.rules import Found
+
+#: A problem is told when it is still there after this: the next audit. A restart or a storm passes by itself.
+CERTAIN = timedelta(seconds=20)
+
+#: The same problem is told at most once in so long, however often it comes and goes.
+QUIET = timedelta(hours=1)
+
+#: The rows of problems that are over go after this.
+KEPT = timedelta(days=7)
+
+_REASON = "You are told because you administer Tocsin."
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem with its history."""
+
+    id: str
+    title: str
+    detail: str
+    remedy: str
+    since: datetime
+    seen_at: datetime
+    ended_at: datetime | None = None
+    told_at: datetime | None = None
+    last_told_at: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.ended_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What to write, and what to tell."""
+
+    changed: tuple[Problem, ...]
+    notices: tuple[Notice, ...]
+
+
+def follow(known: Mapping[str, Problem], found: Sequence[Found], now: datetime) -> Followed:
+    """What becomes of the problems known by id, when an audit at `now` found these."""
+    changed: list[Problem] = []
+    notices: list[Notice] = []
+    for one in found:
+        problem = _seen(known.get(one.id), one, now)
+        if _is_to_be_told(problem, now):
+            problem = replace(problem, told_at=now, last_told_at=now)
+            notices.append(_begun(problem, now))
+        changed.append(problem)
+    there = {one.id for one in found}
+    for problem in known.values():
+        if problem.is_open and problem.id not in there:
+            changed.append(replace(problem, ended_at=now))
+            if problem.told_at is not None:
+                notices.append(_over(problem, now))
+    return Followed(tuple(changed), tuple(notices))
+
+
+def _seen(before: Problem | None, found: Found, now: datetime) -> Problem:
+    if before is None or not before.is_open:
+        last = before.last_told_at if before else None
+        return Problem(found.id, found.title, found.detail, found.remedy, now, now, last_told_at=last)
+    return replace(before, title=found.title, detail=found.detail, remedy=found.remedy, seen_at=now)
+
+
+def _is_to_be_told(problem: Problem, now: datetime) -> bool:
+    is_quiet = problem.last_told_at is not None and now - problem.last_told_at < QUIET
+    return problem.told_at is None and now - problem.since >= CERTAIN and not is_quiet
+
+
+def _begun(problem: Problem, now: datetime) -> Notice:
+    began = durations.say_ago(problem.since, now)
+    text = f"{problem.detail}\n\nIt began {began}.\n\nWhat to do: {problem.remedy}\n\nYou are told when it is over."
+    return Notice(f"Tocsin: {problem.title}", text, f"operate:{problem.id}", _REASON)
+
+
+def _over(problem: Problem, now: datetime) -> Notice:
+    lasted = durations.say(now - problem.since)
+    text = f"It is over; it lasted {lasted}. It was: {problem.detail}"
+    return Notice(f"Tocsin: over: {problem.title}", text, f"operate:{problem.id}:over", _REASON)
+
+
+_COLUMNS = "id, title, detail, remedy, since, seen_at, ended_at, told_at, last_told_at"
+
+
+def load(connection: Connection, *, only_open: bool = False) -> dict[str, Problem]:
+    """The stored problems by id, oldest first."""
+    which = " WHERE ended_at IS NULL" if only_open else ""
+    query = database.literal(f"SELECT {_COLUMNS} FROM operate_problem{which} ORDER BY since, id")
+    return {row["id"]: Problem(**row) for row in database.rows(connection, query)}
+
+
+_KEEP = """
+INSERT INTO operate_problem (id, title, detail, remedy, since, seen_at, ended_at, told_at, last_told_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (id) DO UPDATE SET title = excluded.title, detail = excluded.detail, remedy = excluded.remedy,
+  since = excluded.since, seen_at = excluded.seen_at, ended_at = excluded.ended_at, told_at = excluded.told_at,
+  last_told_at = excluded.last_told_at
+"""
+
+
+def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
+    """Mends what is known of problems after the clock was set back by that much: or none would be certain, or told,
+    until it is there again. And forgets nodes that were heard of in the future: those that live say so again."""
+    for column in ("since", "seen_at", "ended_at", "told_at", "last_told_at"):
+        connection.execute(
+            database.literal(f"UPDATE operate_problem SET {column} = {column} - %(by)s WHERE {column} > %(now)s"),
+            {"by": by, "now": now},
+        )
+    connection.execute("DELETE FROM operate_node WHERE seen_at > clock_timestamp()")
+
+
+def keep(connection: Connection, changed: Sequence[Problem], now: datetime) -> None:
+    """Writes what changed, and removes what has long been over."""
+    if changed:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                _KEEP,
+                [
+                    (p.id, p.title, p.detail, p.remedy, p.since, p.seen_at, p.ended_at, p.told_at, p.last_told_at)
+                    for p in changed
+                ],
+            )
+    connection.execute("DELETE FROM operate_problem WHERE ended_at < %s", (now - KEPT,))

@@ -1,0 +1,246 @@
+"""What is wrong with paging, judged from facts. Pure: `facts` reads them, `auditor` acts on what is found here.
+
+Only while nothing is wrong, warnings aside, is the outside told that Tocsin lives.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tocsin.core.runtime.clock_jump import TOLD_FROM, Jump, say_jump
+from tocsin.core.validation import durations
+from tocsin.operate.finding import Finding
+from tocsin.operate.node_heartbeat import NodeSeen
+
+#: Whatever is due is done within this, or something is wrong.
+LATE = timedelta(seconds=60)
+
+#: That the clock was set back is told for so long.
+TOLD_OF_CLOCK = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The alert that has waited longest for something, since when that was due, and why, where that is known."""
+
+    alert_id: int | None
+    since: datetime
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """How many there are, and the numbers of the first few."""
+
+    count: int = 0
+    some: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything an audit looks at, as of one moment."""
+
+    now: datetime
+    nodes: Sequence[NodeSeen] = ()
+    #: The oldest run that is due and was not decided.
+    run: Waiting | None = None
+    #: The oldest first page that has not left, while none about its alert has.
+    page: Waiting | None = None
+    #: Open alerts about which no page has left although one was due a minute ago.
+    unreached: Several = Several()
+    #: The oldest message that is not decided.
+    message: Waiting | None = None
+    #: Live alerts that no timer will bring up again, and that do not say why.
+    forgotten: Several = Several()
+    #: Alerts whose run could not be decided five times in a row.
+    stuck: Several = Several()
+    #: Deliveries whose sender ended in mid-send a minute ago or more, and that nobody took up.
+    lost: int = 0
+    #: The last time that the clock jumped.
+    jump: Jump | None = None
+    #: What is short on the disks that Tocsin writes to.
+    room: Sequence[Finding] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One problem: its id, under which it is told once; a title; sentences that say what is wrong and what to do."""
+
+    id: str
+    title: str
+    detail: str
+    remedy: str
+    #: Paging works still: the outside goes on hearing so.
+    is_warning: bool = False
+
+
+def judge(facts: Facts) -> tuple[Found, ...]:
+    """Every problem that these facts show. Empty: paging works."""
+    return (
+        *_loops(facts),
+        *_stuck_senders(facts),
+        *_run(facts),
+        *_page(facts),
+        *_unreached(facts),
+        *_message(facts),
+        *_forgotten(facts),
+        *_stuck(facts),
+        *_lost(facts),
+        *_clock(facts),
+        *_room(facts),
+    )
+
+
+def _loops(facts: Facts) -> Iterator[Found]:
+    """Loops that have not turned. Of a node that is gone nothing is said: others have taken over its work."""
+    stopped: dict[str, list[str]] = {}
+    for node in facts.nodes:
+        for loop in node.loops if node.is_there else ():
+            if loop.age >= LATE + 2 * loop.every:
+                stopped.setdefault(loop.name, []).append(f"{node.name} ({durations.say(loop.age)} ago)")
+    for name, where in sorted(stopped.items()):
+        yield Found(
+            f"loop_stopped:{name}",
+            f"The loop “{name}” does not turn",
+            f"The loop “{name}” last finished a turn without an error on {', '.join(where)}.",
+            "Look into that node's log for what fails, and restart it if it hangs.",
+        )
+
+
+def _stuck_senders(facts: Facts) -> Iterator[Found]:
+    """Providers with sends that hang past their deadline."""
+    where: dict[str, list[str]] = {}
+    number: Counter[str] = Counter()
+    for node in facts.nodes:
+        for provider, count in node.stuck_senders.items() if node.is_there else ():
+            where.setdefault(provider, []).append(node.name)
+            number[provider] += count
+    for provider, nodes in sorted(where.items()):
+        sends = f"{number[provider]} {'send hangs' if number[provider] == 1 else 'sends hang'}"
+        yield Found(
+            f"stuck_sender:{provider}",
+            f"The provider “{provider}” hangs",
+            f"{sends} in the provider “{provider}” on {', '.join(nodes)}. They count as failed, and other providers "
+            "take over; with several of them the provider is not used.",
+            "Look at what the provider connects to. Restart that node to end what hangs; if it comes back, report it.",
+        )
+
+
+def _run(facts: Facts) -> Iterator[Found]:
+    if facts.run is not None and (late := facts.now - facts.run.since) >= LATE:
+        yield Found(
+            "runs_late",
+            "Escalation is late",
+            f"What was due for alert #{facts.run.alert_id} has not been decided for {durations.say(late)}.",
+            "Look whether a node with the role worker runs and what its log says; page people by hand meanwhile.",
+        )
+
+
+def _page(facts: Facts) -> Iterator[Found]:
+    if facts.page is not None and (late := facts.now - facts.page.since) >= LATE:
+        why = f" {facts.page.why}" if facts.page.why else ""
+        yield Found(
+            "pages_late",
+            "Pages are late",
+            f"The first page about alert #{facts.page.alert_id} should have left {durations.say(late)} ago.{why}",
+            "Look at the providers, and call whoever is on call by hand meanwhile.",
+        )
+
+
+def _unreached(facts: Facts) -> Iterator[Found]:
+    if facts.unreached.count:
+        what, are = _alerts(facts.unreached)
+        about = "it" if facts.unreached.count == 1 else "them"
+        yield Found(
+            "alerts_unreached",
+            "Alerts have reached nobody",
+            f"{what} {are} open, and no page about {about} has left although one was due.",
+            "Call whoever is on call by hand. Look at the providers, and at those people's contact methods.",
+        )
+
+
+def _message(facts: Facts) -> Iterator[Found]:
+    if facts.message is not None and (late := facts.now - facts.message.since) >= LATE:
+        yield Found(
+            "messages_late",
+            "Messages wait to be decided",
+            f"A message that is stored has not been decided for {durations.say(late)}; it may open an alert.",
+            "Look at the Inbound Log for what is Pending, and into the log of a node with the role worker.",
+        )
+
+
+def _forgotten(facts: Facts) -> Iterator[Found]:
+    if facts.forgotten.count:
+        what, are = _alerts(facts.forgotten)
+        yield Found(
+            "alerts_forgotten",
+            "Alerts are forgotten",
+            f"{what} {are} open, with no timer that brings it up again and no reason why not.",
+            "Press Escalate on it to page somebody. This is a fault of Tocsin's: please report it.",
+        )
+
+
+def _stuck(facts: Facts) -> Iterator[Found]:
+    if facts.stuck.count:
+        what, _ = _alerts(facts.stuck)
+        yield Found(
+            "runs_stuck",
+            "Escalation is stuck",
+            f"Whom to page about {what[0].lower()}{what[1:]} could not be decided five times in a row.",
+            "Page somebody by hand. The alert's page and the log say what fails; saving its policy again may mend it.",
+        )
+
+
+def _lost(facts: Facts) -> Iterator[Found]:
+    if facts.lost:
+        many = facts.lost != 1
+        yield Found(
+            "deliveries_lost",
+            "Messages were left in mid-send",
+            f"{facts.lost} {'messages were' if many else 'message was'} being sent by a process that ended, and no "
+            f"other has taken {'them' if many else 'it'} up.",
+            "Look whether a node with the role worker runs, and what its log says.",
+        )
+
+
+def _clock(facts: Facts) -> Iterator[Found]:
+    jump = facts.jump
+    if jump is None:
+        return
+    if jump.is_back and timedelta() <= facts.now - jump.at < TOLD_OF_CLOCK:
+        said = ", and each alert says so" if -jump.by >= TOLD_FROM else ""
+        yield Found(
+            "clock_set_back",
+            "The clock was set back",
+            f"The clock of the database's machine was set back by {say_jump(jump.by)}. What waited was brought "
+            f"forward by that{said}; what came before has times that are too late by it.",
+            "Have that machine follow NTP (`timedatectl set-ntp true`), with its hardware clock in UTC "
+            "(`timedatectl set-local-rtc 0`).",
+            is_warning=True,
+        )
+    elif jump.is_doubted(facts.now):
+        yield Found(
+            "clock_ahead",
+            "The clock is far ahead of where it was",
+            f"The clock of the database's machine is {say_jump(jump.by)} further than when it was last looked at. "
+            "Nothing is removed by its age for a day.",
+            "If Tocsin was not switched off for so long, set that machine's clock right before the day is over.",
+            is_warning=True,
+        )
+
+
+def _room(facts: Facts) -> Iterator[Found]:
+    for short in facts.room:
+        why = "When it is full nothing can be stored, and nobody is paged."
+        yield Found(short.id, "The disk is nearly full", f"{short.detail} {why}", short.remedy, is_warning=True)
+
+
+def _alerts(several: Several) -> tuple[str, str]:
+    """("Alert #4", "is") or ("Alerts #4, #7 and 12 more", "are")."""
+    named = [f"#{number}" for number in several.some]
+    more = several.count - len(named)
+    listed = ", ".join(named) + (f" and {more} more" if more > 0 else "")
+    return (f"Alert {listed}", "is") if several.count == 1 else (f"Alerts {listed}", "are")

@@ -1,0 +1,106 @@
+"""The auditor: on whichever node comes first, each 30 seconds, checks that paging works, stores and tells what does
+not, and only when all is well tells the outside that Tocsin lives."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from tocsin.alerts import service
+from tocsin.core.config import environment
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.runtime import clock
+from tocsin.notify.enqueue import queue
+from tocsin.operate.checks import machine
+from tocsin.operate.finding import Finding
+from tocsin.operate.self_check import inputs, problems
+from tocsin.operate.self_check.heartbeat import ping
+from tocsin.operate.self_check.rules import Found, judge
+
+log = logging.getLogger(__name__)
+
+EVERY = timedelta(seconds=30)
+
+#: An audit that another node did within this is not done again.
+RECENT = timedelta(seconds=20)
+
+
+class Auditor:
+    """One worker's part in it. `turn` is a loop's."""
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime] = clock.now,
+        heartbeat_url: Callable[[], str | None] = lambda: environment.current().heartbeat_url,
+        room: Callable[[], Iterable[Finding]] = machine.room_of_database,
+        name: str = "",
+    ) -> None:
+        self._now = now
+        self._heartbeat_url = heartbeat_url
+        self._room = room
+        self._name = name or socket.gethostname()
+
+    def turn(self) -> bool:
+        """Audits, unless another node just has, and pings after the commit if nothing is wrong. Then it frees keys that
+        were left behind: a fault that mends itself is no problem to tell of."""
+        with database.transaction() as connection:
+            if not _claim(connection, self._name):
+                return False
+            found = audit(connection, self._now(), tuple(self._room()))
+        # The transaction has committed: a write works.
+        if all(one.is_warning for one in found) and (url := self._heartbeat_url()) is not None:
+            self._ping(url)
+        for number in service.free_keys_left_behind(self._now()):
+            log.warning("Alert #%s held its key though nobody acts on it any more; it is free now.", number)
+        return False
+
+    def _ping(self, url: str) -> None:
+        problem = ping(url)
+        if problem:
+            log.warning("The heartbeat was not taken: %s.", problem)
+        with database.transaction() as connection:
+            connection.execute(
+                "UPDATE operate_audit SET heartbeat_problem = %(problem)s, "
+                "heartbeat_at = CASE WHEN %(problem)s = '' THEN clock_timestamp() ELSE heartbeat_at END WHERE id = 1",
+                {"problem": problem},
+            )
+
+
+def audit(connection: Connection, now: datetime, room: Sequence[Finding] = ()) -> tuple[Found, ...]:
+    """Finds what is wrong at `now`, with what is short on the disks (`room`), stores it, and queues what administrators
+    are told, in the caller's transaction."""
+    found = judge(replace(inputs.gather(connection, now), room=room))
+    followed = problems.follow(problems.load(connection), found, now)
+    problems.keep(connection, followed.changed, now)
+    if followed.notices:
+        administrators = queue.administrators(connection)
+        for notice in followed.notices:
+            queue.queue_notice(connection, notice, now, user_ids=administrators)
+    if followed.changed:
+        # Home shows the same.
+        database.hint(connection, "alerts")
+    for one in found:
+        log.error("%s: %s %s", one.title, one.detail, one.remedy)
+    return found
+
+
+# One that was done in the future was done before the clock was set back.
+_CLAIM = """
+UPDATE operate_audit SET checked_at = clock_timestamp(), node = %(node)s
+WHERE id IN (SELECT id FROM operate_audit WHERE id = 1
+             AND checked_at NOT BETWEEN clock_timestamp() - %(recent)s AND clock_timestamp() + %(recent)s
+             FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+
+def _claim(connection: Connection, node: str) -> bool:
+    """Whether this node does the audit that is due now; the others pass, also while it is at it."""
+    connection.execute(
+        "INSERT INTO operate_audit (id, checked_at) VALUES (1, 'epoch') ON CONFLICT (id) DO NOTHING",
+    )
+    return connection.execute(_CLAIM, {"node": node, "recent": RECENT}).rowcount == 1

@@ -1,0 +1,49 @@
+"""The values of alerts that templates can name, read set-based."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tocsin.core.config import environment
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+
+_ALERTS = """
+SELECT a.id, a.status, a.priority, a.subject, a.short_text, a.long_text, a.source, a.source_name, a.source_id,
+       a.source_url, a.source_status, a.source_priority, a.source_agent, a.client, a.site, a.team, a.requester,
+       a.requester_phone, a.tags, a.custom, a.count, a.opened_at, a.closed_at, a.watch, a.test, a.integration_id,
+       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner, a.owner_id,
+       coalesce(i.name, '') AS integration
+FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id LEFT JOIN inbound_integration i
+     ON i.id = a.integration_id
+WHERE a.id = ANY(%s)
+"""
+
+#: What a template may name, beside `<tag.NAME>` and `<custom.NAME>`.
+NAMES = (
+    "alert", "url", "status", "priority", "subject", "short_text", "long_text", "source", "source_name", "source_id",
+    "source_url", "source_status", "source_priority", "source_agent", "client", "site", "team", "requester",
+    "requester_phone", "count", "opened_at", "closed_at", "owner", "integration",
+)  # fmt: skip
+
+
+def of_alerts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """By alert id, its values by name."""
+    public = environment.current().public_url
+    return {row["id"]: _values(row, public) for row in database.rows(connection, _ALERTS, (list(ids),))}
+
+
+def _values(row: Mapping[str, Any], public: str) -> dict[str, Any]:
+    plain = {name: row[name] for name in NAMES if name in row}
+    moments = {
+        name: row[name].strftime("%Y-%m-%dT%H:%M:%SZ") if row[name] else "" for name in ("opened_at", "closed_at")
+    }
+    return {
+        **plain,
+        **moments,
+        "alert": row["id"],
+        "url": f"{public}/alerts/{row['id']}",
+        **{f"tag.{name}": value for name, value in row["tags"].items()},
+        **{f"custom.{name}": value for name, value in row["custom"].items()},
+    }

@@ -1,0 +1,223 @@
+"""Every shape in which Halo says no, as one clear sentence with what to do about it. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from html import unescape
+
+from tocsin.core.errors import Permanent, Temporary, TocsinError
+from tocsin.core.net.egress import Answer, OutcomeUnknown
+from tocsin.outbound.connectors.interfaces import Barred, Throttled
+
+_LONGEST = 300
+
+#: What Halo says when a ticket without an agent is to be closed (a bare JSON string, with this grammar).
+_ASSIGN_FIRST = re.compile(r"please assign this ticket|must be assigned|assign.{0,40}before clos", re.IGNORECASE)
+_NO_ACCESS = re.compile(r"do(es)? not have access to this action", re.IGNORECASE)
+#: What Halo says of a ticket that it does not have, or does not show; the wording varies.
+_NO_RECORD = re.compile(
+    r"restricted|deleted|(record|ticket)s? .{0,20}not (found|exist)|no (such|longer|record|ticket)", re.IGNORECASE
+)
+#: What it says of whoever asks, not of the ticket.
+_NO_ENTRY = re.compile(r"authori[sz]|token|log ?in|sign ?in|application", re.IGNORECASE)
+_NO_OUTCOME = re.compile(r"outcome must be entered", re.IGNORECASE)
+
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+
+
+class AssignFirst(Permanent):
+    """Halo wants the ticket to have an agent before it is closed."""
+
+
+class NoteRefused(Permanent):
+    """The role of Tocsin's agent may not use the action that notes are written with."""
+
+
+class Gone(Permanent):
+    """There is no such ticket, or Tocsin's agent may not see it."""
+
+
+def words(body: bytes) -> str:
+    """What a body says, whatever its shape: one line, without markup; "" for nothing."""
+    text = body.decode("utf-8", "replace").strip()
+    if not text:
+        return ""
+    try:
+        return _line(_of(json.loads(text)))
+    except ValueError:
+        return _line(re.sub(r"<[^>]*>", " ", text))
+
+
+def _of(payload: object) -> str:
+    match payload:
+        case str():
+            return payload
+        case list():
+            return "; ".join(filter(None, (_of(item) for item in payload[:5])))
+        case Mapping():
+            named = {str(key).casefold(): value for key, value in payload.items()}
+            if "error" in named and isinstance(named["error"], str):
+                described = _of(named.get("error_description") or "")
+                return f"{named['error']}: {described}" if described and described != "..." else named["error"]
+            for key in ("message", "error_description", "detail", "title"):
+                if isinstance(named.get(key), str) and named[key]:
+                    return str(named[key])
+            # {"[0].outcome_id": ["Could not convert …"]}: by field.
+            return "; ".join(
+                f"{re.sub(r'^\[\d+\]\.', '', str(key))}: {_of(value)}" for key, value in list(payload.items())[:5]
+            )
+        case None:
+            return ""
+        case _:
+            return str(payload)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:_LONGEST]
+
+
+def code_of(body: bytes) -> str:
+    """The OAuth error code of a token answer, or ""."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return ""
+    return str(found.get("error", "")) if isinstance(found, Mapping) else ""
+
+
+def of_token(answer: Answer, base: str, scopes: list[str], bad: list[str]) -> TocsinError:
+    """Why no token came. `bad` are the scopes that were found to be refused one by one."""
+    code, said = code_of(answer.body), words(answer.body)
+    if answer.status == 429:
+        return Throttled("Halo asks for patience (429).", answer.retry_after)
+    if answer.status >= 500 or answer.status == 408:
+        return Temporary(f"Halo answers {answer.status} when asked for a token.", answer.retry_after)
+    if is_page(answer):
+        return of_page(answer, "for a token", is_write=False)
+    match code:
+        case "invalid_client" | "unauthorized_client":
+            return Barred(
+                "Halo does not accept the client id and secret.",
+                "Copy both again from the application in Halo (Configuration, Integrations, Halo API): the secret is "
+                "shown only once, so make a new one if it is lost or has expired.",
+            )
+        case "invalid_scope":
+            named = ", ".join(bad or scopes)
+            return Barred(
+                f"Halo does not know or grant the scope {named}; one that it does not know fails the whole request.",
+                "Take it out, or use the scope all, and give the application that permission in Halo.",
+            )
+        case "invalid_grant":
+            return Barred(
+                "Halo does not let this application sign in.",
+                "The application needs the method Client ID and Secret (Services), and an agent to log in as who is "
+                "active.",
+            )
+    if answer.status == 404:
+        return Barred(
+            f"There is no Halo at {base}: it answers 404 to a request for a token.",
+            "Check the address; on shared hosting, the tenant too.",
+        )
+    text = f" It said: {said}" if said else ""
+    return Barred(
+        f"Halo refuses to give a token ({answer.status}).{text}", "Check address, tenant, client id and secret."
+    )
+
+
+def of_answer(answer: Answer, doing: str, *, is_write: bool, ticket: str = "") -> TocsinError:
+    """Why a request did not work. `doing` ends a sentence: "write a note"."""
+    said = words(answer.body)
+    quoted = f" Halo said: {_ended(said)}" if said else ""
+    match answer.status:
+        case 429:
+            return Throttled("Halo asks for patience: too many requests (429).", answer.retry_after)
+        case 502 | 504 if is_write:
+            return OutcomeUnknown(f"Halo did not say in time whether it could {doing} ({answer.status}).")
+        case status if status >= 500 or status == 408:
+            return Temporary(f"Halo could not {doing} now ({status}).{quoted}", answer.retry_after)
+        case 404 if ticket:
+            return gone(answer, ticket, quoted)
+        case 401 | 403 if ticket and _NO_RECORD.search(said):
+            return gone(answer, ticket, quoted)
+        case 401 if ticket and said and not _NO_ENTRY.search(said) and not _NO_ACCESS.search(said):
+            # One ticket that is not shown must not hold up all others.
+            return gone(answer, ticket, quoted)
+        case 401 | 403 if _NO_ACCESS.search(said):
+            return _of_text(answer, said, doing)
+        case 401:
+            return Barred(
+                f"Halo refuses Tocsin's token when asked to {doing} (401).{quoted}",
+                "Look whether the application in Halo is active, and whether its agent may log in.",
+            )
+        case 403:
+            return Permanent(
+                f"Halo does not let Tocsin {doing} ({answer.status}).{quoted or ' It does not say why.'}",
+                "The application's permissions or its agent's role lack the right; after a change, press Test.",
+            )
+        case 404:
+            return Permanent(f"Halo knows nothing there when asked to {doing} (404).{quoted}")
+    return _of_text(answer, said, doing)
+
+
+def is_page(answer: Answer) -> bool:
+    """Whether a web page came with a status of success: a proxy's that signs people in, or says that Halo is closed."""
+    said = answer.headers.get("content-type", "").lower().startswith("text/html")
+    return 200 <= answer.status < 300 and (said or answer.body.lstrip()[:1] == b"<")
+
+
+def of_page(answer: Answer, doing: str, *, is_write: bool) -> TocsinError:
+    """Why a request that a page answered is to be tried again. `doing` ends a sentence: "to write a note"."""
+    named = _TITLE.search(answer.body.decode("utf-8", "replace"))
+    title = _line(unescape(named[1]))[:100] if named is not None else ""
+    detail = (
+        f"Halo answered with a web page when asked {doing} ({answer.status}){_ended(f': {title}' if title else '')} "
+        "A sign-in page or a proxy may stand in between; check the address if it stays so."
+    )
+    return (OutcomeUnknown if is_write else Temporary)(detail, answer.retry_after)
+
+
+def is_refusal(found: object) -> bool:
+    """Whether what came with a status of success is a text, or an error, instead of what was written."""
+    if isinstance(found, str):
+        return bool(found.strip())
+    if not isinstance(found, Mapping) or "id" in found:
+        return False
+    return any(str(key).casefold() in ("error", "errors", "message") and value for key, value in found.items())
+
+
+def of_refusal(answer: Answer, doing: str) -> TocsinError:
+    """Why a request did not work although its status says so."""
+    return _of_text(answer, words(answer.body), doing)
+
+
+def gone(answer: Answer, ticket: str, quoted: str = "") -> Gone:
+    """That there is no such ticket for Tocsin; `quoted` is what Halo says of that."""
+    return Gone(
+        f"Halo shows no ticket {ticket} to Tocsin ({answer.status}): it was deleted, or Tocsin's agent may not see "
+        f"it.{quoted}",
+        "If it is there, let the agent see tickets of its team and others'.",
+    )
+
+
+def _of_text(answer: Answer, said: str, doing: str) -> TocsinError:
+    if _ASSIGN_FIRST.search(said):
+        return AssignFirst("Halo closes no ticket that has no agent.", "Give it one, or let Tocsin assign it.")
+    if _NO_ACCESS.search(said):
+        return NoteRefused(
+            f"Halo does not let Tocsin's agent use the action of its notes. Halo said: {_ended(said)}",
+            "Choose another note action, or allow this one in the agent's role.",
+        )
+    if _NO_OUTCOME.search(said):
+        return NoteRefused(
+            "Halo wants an action for the note, and does not know the one that is set.", "Choose another note action."
+        )
+    text = said or "nothing"
+    return Permanent(f"Halo refused to {doing} ({answer.status}). It said: {text}")
+
+
+def _ended(said: str) -> str:
+    """What Halo said, ended as a sentence: others come behind it."""
+    return said if said.endswith((".", "!", "?", "…")) else f"{said}."

@@ -1,0 +1,202 @@
+"""Halo's lists (statuses, teams, agents, priorities, types, outcomes), kept as rows, and what inbound integrations
+learn from them: which status a number is, and whose number an agent is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tocsin.access.audit import Actor
+from tocsin.catalogue.kinds import family
+from tocsin.core.config import config_version
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.db.json_text import as_json
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.inbound.admin import commands as inbound
+from tocsin.outbound.connectors.haloitsm.client import LISTS, Client, whole
+from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
+from tocsin.outbound.connectors.interfaces import Line
+from tocsin.outbound.models import AgentMatch, LookUp, OutboundIntegration
+from tocsin.people.models import User
+
+#: Whoever changes an integration because Halo's lists changed.
+READER = Actor(None, "Halo's lists", "outbound")
+
+_WORDS = {"critical": "critical", "urgent": "critical", "high": "high", "medium": "medium", "normal": "medium",
+          "low": "low"}  # fmt: skip
+
+#: More agents than this do not fit into an integration's settings.
+_MOST = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a list."""
+
+    noun: str
+    number: str
+    name: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """All lists of one Halo."""
+
+    entries: Sequence[Entry]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether they have been read at all."""
+        return bool(self.entries)
+
+    def has(self, noun: str) -> bool:
+        """Whether the list of these could be read."""
+        return any(entry.noun == noun for entry in self.entries)
+
+    def named(self, noun: str, name: str) -> Entry | None:
+        """The entry of that name, ignoring case, or of that number."""
+        folded = name.strip().casefold()
+        found = [entry for entry in self.entries if entry.noun == noun and entry.name.casefold() == folded]
+        return _at_work(found) or self.numbered(noun, name.strip())
+
+    def numbered(self, noun: str, number: str) -> Entry | None:
+        return next((e for e in self.entries if e.noun == noun and number and e.number == number), None)
+
+    def agent_with(self, email: str) -> Entry | None:
+        """The agent with that address."""
+        folded = email.strip().casefold()
+        return _at_work([e for e in self.entries if e.noun == "agent" and folded and e.data.get("email") == folded])
+
+
+def _at_work(found: Sequence[Entry]) -> Entry | None:
+    """The first of them, or the first whom Halo has not switched off."""
+    return min(found, key=lambda entry: bool(entry.data.get("inactive")), default=None)
+
+
+def load(connection: Connection, integration_id: int) -> Lists:
+    """The lists as they were read last."""
+    found = database.rows(
+        connection,
+        "SELECT noun, number, name, data FROM outbound_lookup WHERE integration_id = %s ORDER BY noun, id",
+        (integration_id,),
+    )
+    return Lists([Entry(row["noun"], row["number"], row["name"], row["data"]) for row in found])
+
+
+def read(client: Client, line: Line, now: datetime) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+    """Every list that Halo lets Tocsin read, and why it does not for the others. Raises when none works at all."""
+    found: dict[str, list[Entry]] = {}
+    problems: dict[str, str] = {}
+    for noun in LISTS:
+        try:
+            rows = client.items(line, noun, now)
+        except Permanent as error:
+            if type(error) is not Permanent:
+                raise
+            problems[noun] = str(error)
+        else:
+            found[noun] = [entry for row in rows if (entry := _entry(noun, row)) is not None]
+    return found, problems
+
+
+def _entry(noun: str, row: Mapping[str, Any]) -> Entry | None:
+    number = whole(row.get("priorityid") if noun == "priority" else row.get("id"))
+    name = str(row.get("name") or row.get("outcome") or row.get("buttonname") or "").strip()
+    if not number or not name:
+        return None
+    data: dict[str, Any] = {}
+    if noun == "agent":
+        email = str(row.get("email") or row.get("emailaddress") or row.get("smtp_address") or "").strip().casefold()
+        data = {"email": email, **({"inactive": True} if row.get("isdisabled") or row.get("inactive") else {})}
+        if isinstance(row.get("teams"), list):
+            names = [str(t.get("name") or t.get("team_name") or "") for t in row["teams"] if isinstance(t, Mapping)]
+            data["teams"] = [team for team in names if team]
+    elif noun == "priority":
+        data = {"sla": whole(row.get("slaid"))}
+    return Entry(noun, number, name[:200], data)
+
+
+def store(connection: Connection, integration_id: int, found: Mapping[str, Sequence[Entry]], now: datetime) -> bool:
+    """Keeps the lists that were read; one that could not be read stays as it was. Returns whether names changed."""
+    before = _names(connection, integration_id)
+    for noun, entries in found.items():
+        connection.execute(
+            "DELETE FROM outbound_lookup WHERE integration_id = %s AND noun = %s", (integration_id, noun)
+        )
+        unique = {entry.number: {"number": entry.number, "name": entry.name, "data": entry.data} for entry in entries}
+        rows = _by_number(entries) if noun == "priority" else list(unique.values())
+        connection.execute(
+            "INSERT INTO outbound_lookup (integration_id, noun, number, name, data, refreshed_at) "
+            "SELECT %s, %s, n.number, n.name, n.data, %s "
+            "FROM jsonb_to_recordset(%s) AS n(number text, name text, data jsonb)",
+            (integration_id, noun, now, as_json(rows)),
+        )
+    return _names(connection, integration_id) != before
+
+
+def _names(connection: Connection, integration_id: int) -> set[tuple[str, str, str]]:
+    return {(entry.noun, entry.number, entry.name) for entry in load(connection, integration_id).entries}
+
+
+def _by_number(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Priorities by number; a number that means something else under each SLA says so."""
+    names: dict[str, list[str]] = {}
+    for entry in entries:
+        known = names.setdefault(entry.number, [])
+        if entry.name not in known:
+            known.append(entry.name)
+    return [{"number": number, "name": said[0], "data": {"names": said}} for number, said in names.items()]
+
+
+def teach_inbound(integration: OutboundIntegration, now: datetime) -> None:
+    """Fills the settings of the inbound integrations that write back by this one: which status a number is, the name of
+    each agent (the user's own, where it is one), and priorities whose number means the same everywhere. What people
+    entered for numbers that Halo does not have stays.
+    """
+    rows = list(LookUp.objects.filter(integration=integration))
+    statuses = {row.number: row.name for row in rows if row.noun == "status"}
+    agents = _agent_names(integration, [row for row in rows if row.noun == "agent"])
+    priorities = {}
+    for row in rows:
+        words = {_word(name) for name in row.data.get("names", [])} if row.noun == "priority" else set()
+        if len(words) == 1 and (word := words.pop()):
+            priorities[row.number] = word
+
+    def taught(settings: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = {
+            **settings,
+            "halo_address": settings.get("halo_address") or integration.settings.get("base_url", ""),
+            "statuses": {**settings.get("statuses", {}), **statuses},
+            "agents": {**settings.get("agents", {}), **agents},
+            "priorities": {**priorities, **settings.get("priorities", {})},
+        }
+        return {name: value for name, value in wanted.items() if value not in ({}, "")}
+
+    for door in integration.inbound.filter(kind__in=family(KIND)):
+        if taught(door.settings) == door.settings:
+            continue
+        try:
+            with config_version.alone(door):
+                spec = inbound.integration_spec(door)
+                wanted = {**spec, "settings": taught(spec.get("settings") or {})}
+                inbound.save_integration(wanted, existing=door, actor=READER, now=now)
+        except Rejected:
+            # Something else is wrong with it, which its own page says.
+            continue
+
+
+def _word(name: str) -> str:
+    folded = name.casefold()
+    return next((word for text, word in _WORDS.items() if text in folded), "")
+
+
+def _agent_names(integration: OutboundIntegration, rows: Sequence[LookUp]) -> dict[str, str]:
+    users = {user.email.casefold(): user.display_name for user in User.objects.filter(is_active=True) if user.email}
+    matches = AgentMatch.objects.filter(integration=integration).select_related("user")
+    chosen = {match.number: match.user.display_name for match in matches}
+    found = {row.number: chosen.get(row.number) or users.get(row.data.get("email", "")) or row.name for row in rows}
+    return dict(list(found.items())[:_MOST])

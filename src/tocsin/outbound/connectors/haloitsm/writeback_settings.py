@@ -1,0 +1,137 @@
+"""What is written to a Halo ticket when something happens on its alert: the settings for each event, the texts by
+default, and the note as it is written. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tocsin.core.validation.object_reader import Spec
+from tocsin.outbound import templates
+from tocsin.outbound.states import Event
+
+#: The kind of the inbound integrations whose tickets are Halo's; others are the same under another name.
+KIND = "haloitsm"
+
+#: What a note says unless the integration has its own words. `<after>` is "after 1 call", `<note>` what they
+#: added to it; or nothing.
+TEXTS: Mapping[Event, str] = {
+    Event.ACKNOWLEDGE: "<who> acknowledged this at <time><after>.<note>",
+    Event.ASSIGN: "<who> took this at <time><after>.<note>",
+    Event.ESCALATE: "<what>",
+    Event.REPLY: "<who>: <said>",
+    Event.HOLD: "<who> put this on hold at <time>, until <until>.<note>",
+    Event.CLOSE: "<who> closed the alert at <time><after>.<note>",
+    Event.EXHAUSTED: "<what>",
+}
+
+_LONGEST_NOTE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What one event writes. A change of status can mail the customer, so only notes are written by default."""
+
+    #: The note's template; "" for none.
+    note: str = ""
+    #: Whether the requester sees the note.
+    is_public: bool = False
+    #: A status by its name; "" leaves it.
+    status: str = ""
+    #: Whether the ticket goes to the agent who acts, or whom the alert is assigned to.
+    agent: bool = False
+    team: str = ""
+    priority: str = ""
+
+    @property
+    def does_anything(self) -> bool:
+        return bool(self.note or self.status or self.agent or self.team or self.priority)
+
+
+def write_of(settings: Mapping[str, Any], event: Event) -> Write:
+    """What the integration's settings say about an event."""
+    sync: Mapping[str, Any] = settings.get("sync", {})
+    entry = sync.get(event.value, {"note": True} if "sync" not in settings else {})
+    note = entry.get("note", False)
+    text = TEXTS[event] if note is True else note if isinstance(note, str) else ""
+    return Write(
+        text,
+        bool(entry.get("public")),
+        entry.get("status", ""),
+        bool(entry.get("agent")),
+        entry.get("team", ""),
+        entry.get("priority", ""),
+    )
+
+
+def read_sync(spec: Spec) -> dict[str, Any]:
+    """The `sync` part of a spec, as it is stored."""
+    sync = spec.spec("sync")
+    if sync is None:
+        return {}
+    found: dict[str, Any] = {}
+    for event in Event:
+        entry = sync.spec(event.value)
+        if entry is None:
+            continue
+        stored: dict[str, Any] = {}
+        note = entry.raw("note", False)
+        if isinstance(note, str):
+            stored["note"] = entry.text("note", longest=2000)
+        elif isinstance(note, bool):
+            stored["note"] = note
+        else:
+            entry.refuse("note", "is true, false, or the note's text with values such as <who> and <time>.")
+        if entry.flag("public", False):
+            stored["public"] = True
+        if entry.flag("agent", False):
+            stored["agent"] = True
+        for key in ("status", "team", "priority"):
+            if text := entry.text(key, longest=100):
+                stored[key] = text
+        entry.done()
+        found[event.value] = stored
+    sync.done()
+    return found
+
+
+def note_text(template: str, values: Mapping[str, object]) -> str:
+    """The note with its values in it."""
+    return templates.render(template, values).strip()[:_LONGEST_NOTE]
+
+
+def clock_text(at: datetime, zone: str) -> str:
+    """A moment as a note says it: 03:12, with the zone where that is UTC."""
+    local = at.astimezone(ZoneInfo(zone))
+    return f"{local:%H:%M}{' UTC' if zone == 'UTC' else ''}"
+
+
+#: One page by a channel, and several.
+_WAYS = {
+    "voice": ("call", "calls"),
+    "sms": ("SMS", "SMS"),
+    "email": ("e-mail", "e-mails"),
+    "push": ("push message", "push messages"),
+    "chat": ("chat message", "chat messages"),
+}
+
+
+def after_text(pages: Mapping[str, int]) -> str:
+    """ " after 1 call and 2 SMS", by channel; "" when nobody was paged."""
+    said = []
+    for channel, number in sorted(
+        pages.items(), key=lambda pair: list(_WAYS).index(pair[0]) if pair[0] in _WAYS else 9
+    ):
+        one, many = _WAYS.get(channel, ("page", "pages"))
+        said.append(f"{number} {one if number == 1 else many}")
+    if not said:
+        return ""
+    return f" after {said[0]}" if len(said) == 1 else f" after {', '.join(said[:-1])} and {said[-1]}"
+
+
+def marker(alert_id: int) -> str:
+    """What stands in the subject of a ticket that was made for an alert, by which it is found again."""
+    return f"(Tocsin #{alert_id})"

@@ -1,0 +1,105 @@
+"""Queues an outbound integration's call for alerts, or a write on their tickets: what workflows, buttons and tests ask
+for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from tocsin.catalogue.kinds import family
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.outbound import alert_values
+from tocsin.outbound.delivery.queue import NewCall, queue
+
+
+def call_for_alerts(
+    connection: Connection,
+    integration_id: int,
+    alert_ids: Sequence[int],
+    now: datetime,
+    *,
+    reason: str = "",
+    more: Mapping[str, Any] | None = None,
+) -> list[int]:
+    """Queues the templated call of an `http` integration once for each alert, with the alert's values as they are now
+    and `more` beside them. Set-based; for the transaction of what it is made for. Returns the calls' numbers.
+
+    Test alerts make no calls. Raises Rejected `not_found` for an integration that is gone or is no HTTP call.
+    """
+    found = database.row(
+        connection, "SELECT name, kind FROM outbound_outboundintegration WHERE id = %s", (integration_id,)
+    )
+    if found is None or found["kind"] != "http":
+        raise Rejected("not_found", "There is no such HTTP call among the outbound integrations.")
+    known = alert_values.of_alerts(connection, alert_ids)
+    tests = _tests(connection, alert_ids)
+    calls = [
+        NewCall(
+            integration_id,
+            f"alert:{number}",
+            "call",
+            reason or f"{found['name']} for alert {number}",
+            alert_id=number,
+            content={"values": {**known[number], **(more or {})}},
+        )
+        for number in alert_ids
+        if number in known and number not in tests
+    ]
+    return queue(connection, calls, now)
+
+
+_TICKET = """
+SELECT a.source_id, a.test, i.kind AS inbound_kind, o.id AS outbound_id, o.name, l.ticket AS linked
+FROM alerts_alert a
+LEFT JOIN inbound_integration i ON i.id = a.integration_id
+LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
+LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
+WHERE a.id = %s
+"""
+
+
+def write_on_ticket(
+    connection: Connection,
+    alert_id: int,
+    now: datetime,
+    *,
+    note: str = "",
+    status: str = "",
+    is_public: bool = False,
+    who_id: int | None = None,
+) -> int:
+    """Queues a note, a status or both for the alert's ticket in Halo, behind whatever else waits for that ticket; for
+    the transaction of what it is made for. Returns the call's number.
+
+    Raises Rejected `not_possible` for an alert that has no ticket there.
+    """
+    row = database.row(connection, _TICKET, (alert_id,))
+    if row is None or row["outbound_id"] is None or row["test"]:
+        raise Rejected("not_possible", "Its integration is not connected with a HaloITSM.")
+    is_own = row["inbound_kind"] in family("haloitsm")
+    if not (row["source_id"] if is_own else row["linked"] is not None):
+        raise Rejected("not_possible", f"The alert has no ticket in {row['name']}.")
+    ticket = row["source_id"] if is_own else row["linked"]
+    content: dict[str, object] = {"event": "workflow", "who_user": who_id}
+    if note:
+        content |= {"note": note, "public": is_public}
+    if status:
+        content["status"] = status
+    call = NewCall(
+        row["outbound_id"],
+        f"ticket:{ticket}" if is_own else f"alert:{alert_id}",
+        "write",
+        note or f"Status {status}",
+        alert_id=alert_id,
+        ticket=ticket,
+        content=content,
+    )
+    return queue(connection, [call], now)[0]
+
+
+def _tests(connection: Connection, ids: Sequence[int]) -> set[int]:
+    found = connection.execute("SELECT id FROM alerts_alert WHERE id = ANY(%s) AND test", (list(ids),)).fetchall()
+    return {row[0] for row in found}

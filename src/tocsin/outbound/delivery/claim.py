@@ -1,0 +1,112 @@
+"""Which calls leave now: those that are due, the first of each order key, as far as rate, circuit and bars allow.
+
+Works inside the transaction of the connection it is given. A claim is a lease by the database's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.outbound import rate_limit
+from tocsin.outbound.connectors.interfaces import Job
+from tocsin.outbound.delivery.integration_pool import Directory
+
+LEASE_SECONDS = 10
+
+_STANDINGS = """
+SELECT s.integration_id, s.failures, s.open_until, s.barred_until, s.granted_to, s.not_before
+FROM outbound_standing s
+WHERE s.integration_id = ANY(%(ids)s) AND EXISTS (
+  SELECT FROM outbound_call c WHERE c.integration_id = s.integration_id AND c.status = 'queued'
+  AND (c.due_at <= %(now)s OR s.failures >= %(opens)s))
+ORDER BY s.integration_id FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+_PICK = """
+SELECT c.id, c.integration_id, c.alert_id, c.order_key, c.action, c.ticket, c.content, c.progress, c.attempts,
+       c.is_uncertain, c.queued_at
+FROM outbound_call c
+WHERE c.integration_id = %(integration)s AND c.status = 'queued' AND (c.due_at <= %(now)s OR %(probes)s)
+  AND NOT EXISTS (
+    SELECT FROM outbound_call e WHERE e.integration_id = c.integration_id AND e.order_key = c.order_key
+    AND e.status IN ('queued', 'sending') AND e.id < c.id)
+ORDER BY c.due_at, c.id LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+_TAKE = """
+UPDATE outbound_call SET status = 'sending', leased_by = %(node)s, error = '',
+       lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE id = ANY(%(ids)s)
+"""
+
+
+def claim(connection: Connection, directory: Directory, free: int, node: str, now: datetime) -> list[Job]:
+    """Leases at most `free` calls to `node`."""
+    ids = list(directory.all())
+    if free <= 0 or not ids:
+        return []
+    jobs: list[Job] = []
+    for standing in database.rows(connection, _STANDINGS, {"ids": ids, "now": now, "opens": rate_limit.OPENS_AFTER}):
+        most = min(free - len(jobs), _allowance(directory, standing, now))
+        if most <= 0:
+            continue
+        found = database.rows(
+            connection,
+            _PICK,
+            {"integration": standing["integration_id"], "now": now, "most": most, "probes": _is_probing(standing)},
+        )
+        if found:
+            jobs += [_job(row) for row in found]
+            _grant(connection, directory, standing, len(found), now)
+    if jobs:
+        parameters = {"node": node, "seconds": LEASE_SECONDS, "ids": [job.id for job in jobs]}
+        connection.execute(_TAKE, parameters)
+    return jobs
+
+
+def _allowance(directory: Directory, standing: Mapping[str, Any], now: datetime) -> int:
+    """How many calls of one integration may leave."""
+    opened = directory.get(standing["integration_id"])
+    if opened is None:
+        return 0
+    for until in (standing["open_until"], standing["barred_until"], standing["not_before"]):
+        if until is not None and until > now:
+            return 0
+    most = rate_limit.allowance(opened.sender.rate, standing["granted_to"], now)
+    return min(most, 1) if _is_probing(standing) else most
+
+
+def _is_probing(standing: Mapping[str, Any]) -> bool:
+    """Whether, after trouble, one call tries if the other side is back: the oldest, whenever its own next try is."""
+    return bool(standing["failures"] >= rate_limit.OPENS_AFTER or standing["barred_until"] is not None)
+
+
+def _grant(
+    connection: Connection, directory: Directory, standing: Mapping[str, Any], calls: int, now: datetime
+) -> None:
+    opened = directory.get(standing["integration_id"])
+    assert opened is not None
+    granted = rate_limit.charged(opened.sender.rate, standing["granted_to"], calls, now)
+    connection.execute(
+        "UPDATE outbound_standing SET granted_to = %s WHERE integration_id = %s", (granted, standing["integration_id"])
+    )
+
+
+def _job(row: Mapping[str, Any]) -> Job:
+    return Job(
+        id=row["id"],
+        integration_id=row["integration_id"],
+        alert_id=row["alert_id"],
+        order_key=row["order_key"],
+        action=row["action"],
+        ticket=row["ticket"],
+        content=row["content"],
+        attempts=row["attempts"],
+        is_uncertain=row["is_uncertain"],
+        queued_at=row["queued_at"],
+        progress=dict(row["progress"]),
+    )

@@ -1,0 +1,35 @@
+"""What waits for another system after the database's clock was set back: it is tried so much earlier."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.outbound.delivery.queue import TOPIC
+
+_CALLS = """
+UPDATE outbound_call SET due_at = due_at - %(by)s WHERE id IN (
+  SELECT id FROM outbound_call WHERE status = 'queued' AND due_at > %(now)s ORDER BY id FOR NO KEY UPDATE)
+"""
+
+# The rate and the next look mend themselves.
+_STANDINGS = """
+UPDATE outbound_standing SET
+  open_until = CASE WHEN open_until > %(now)s THEN open_until - %(by)s ELSE open_until END,
+  barred_until = CASE WHEN barred_until > %(now)s THEN barred_until - %(by)s ELSE barred_until END,
+  not_before = CASE WHEN not_before > %(now)s THEN not_before - %(by)s ELSE not_before END
+WHERE integration_id IN (
+  SELECT integration_id FROM outbound_standing
+  WHERE open_until > %(now)s OR barred_until > %(now)s OR not_before > %(now)s
+  ORDER BY integration_id FOR NO KEY UPDATE)
+"""
+
+
+def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+    """Moves it. Returns how many calls wait less long."""
+    parameters = {"by": by, "now": now}
+    moved = connection.execute(_CALLS, parameters).rowcount
+    connection.execute(_STANDINGS, parameters)
+    database.hint(connection, TOPIC)
+    return moved

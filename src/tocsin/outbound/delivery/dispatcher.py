@@ -1,0 +1,209 @@
+"""The outbox of one process: claims calls that are due, makes them from threads, writes down what came of each.
+
+Makes calls with no database connection held. A process that is killed leaves leases behind, which run out.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.job_pool import InFlight
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.outbound.connectors.interfaces import Barred, Done, Job, Line, Throttled
+from tocsin.outbound.delivery import job_hooks
+from tocsin.outbound.delivery.claim import LEASE_SECONDS, claim
+from tocsin.outbound.delivery.integration_pool import Directory
+from tocsin.outbound.delivery.queue import TOPIC
+from tocsin.outbound.delivery.results import Failed, Failure, Result, mark, record
+
+log = logging.getLogger(__name__)
+
+#: So many calls are on their way at a time.
+SLOTS = 8
+
+
+class Outbox:
+    """Made once a process; `turn` and `keep_leases` are its loops."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = SLOTS,
+        directory: Directory | None = None,
+        now: Callable[[], datetime] = clock.now,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
+        self.directory = directory or Directory()
+        self._now = now
+        self._jitter = jitter
+        self.in_flight = InFlight[int, Job, Result](
+            "outbound",
+            slots,
+            key=lambda job: job.id,
+            work=lambda job: make(self.directory, job, self._now),
+            write=self._record,
+            salvage=_mark,
+        )
+
+    def turn(self) -> bool:
+        """Claims what is due and begins to send it; True when there may be more at once. Never waits for a send."""
+        self.in_flight.write_down()
+        free = self.in_flight.free()
+        if free > 0:
+            self.in_flight.begin(database.retry_once(lambda: self._claim(free)))
+        return False
+
+    def keep_leases(self) -> bool:
+        """Renews the leases of what is on its way here, and puts back what another process left."""
+        ours = [job.id for job in self.in_flight.jobs()]
+        with database.transaction() as connection:
+            self.directory.refresh(connection)
+            connection.execute(
+                "UPDATE outbound_call SET lease_until = clock_timestamp() + make_interval(secs => %s) "
+                "WHERE id = ANY(%s) AND status = 'sending' AND leased_by = %s",
+                (LEASE_SECONDS, ours, self.node),
+            )
+        database.retry_once(lambda: self._take_up(ours))
+        return False
+
+    def settle(self) -> None:
+        """Returns when nothing is on its way any more, and all of it is written down."""
+        self.in_flight.settle()
+
+    def close(self, timeout: float = 20.0) -> None:
+        """Lets what is on its way end, for `timeout` seconds at most, and writes it down."""
+        self.in_flight.close(timeout)
+        self.directory.close()
+
+    def _claim(self, free: int) -> list[Job]:
+        now = self._now()
+        with database.transaction() as connection:
+            self.directory.refresh(connection)
+            jobs = claim(connection, self.directory, free, self.node, now)
+            return job_hooks.prepare(connection, self.directory, jobs)
+
+    def _record(self, results: Sequence[Result]) -> None:
+        with database.transaction() as connection:
+            # It may lock alerts, which come before calls.
+            job_hooks.conclude(connection, self.directory, results)
+            record(connection, self.directory, results, self.node, self._jitter())
+
+    def _take_up(self, ours: list[int]) -> None:
+        with database.transaction() as connection:
+            _take_up(connection, ours, self._now())
+
+
+def _mark(result: Result) -> None:
+    with database.transaction() as connection:
+        mark(connection, result)
+
+
+def make(directory: Directory, job: Job, now: Callable[[], datetime]) -> Result:
+    """Makes one call. Never raises: whatever goes wrong is a result."""
+    opened = directory.get(job.integration_id)
+    if opened is None:
+        return Result(job, Failed(Failure.BARRED, "This integration is not in use."), now())
+    line = Line(directory.client, now, opened.secrets)
+    outcome = _outcome(job, lambda: opened.sender.send(job, line, now()))
+    return Result(job, _storable(outcome, line), now(), tuple(line.said))
+
+
+def _outcome(job: Job, work: Callable[[], Done]) -> Done | Failed:
+    try:
+        return work()
+    except Throttled as error:
+        return Failed(Failure.THROTTLED, error.detail, error.retry_after)
+    except OutcomeUnknown as error:
+        return Failed(Failure.UNKNOWN, error.detail, error.retry_after)
+    except Temporary as error:
+        return Failed(Failure.TEMPORARY, error.detail, error.retry_after)
+    except Barred as error:
+        return Failed(Failure.BARRED, str(error))
+    except Permanent as error:
+        return Failed(Failure.PERMANENT, str(error))
+    except Exception as error:  # a call's edge: one that breaks stops no other
+        log.exception("The outbound call %s broke.", job.id)
+        return Failed(Failure.PERMANENT, f"Tocsin itself failed: {type(error).__name__}.")
+
+
+def _storable(outcome: Done | Failed, line: Line) -> Done | Failed:
+    """The outcome without secrets, and without what a database does not take; the other side may have said anything."""
+    if isinstance(outcome, Failed):
+        return replace(outcome, error=without_unstorable(line.masked(outcome.error)))
+    captured = {name: without_unstorable(value) for name, value in outcome.captured.items()}
+    return replace(
+        outcome,
+        result=without_unstorable(line.masked(outcome.result)),
+        captured=captured,
+        ticket=without_unstorable(outcome.ticket),
+    )
+
+
+# A lease that lasts for minutes yet was given before the clock went back: its holder, if it lives, renews it at once.
+_LOST = """
+UPDATE outbound_call SET attempts = attempts + 1, is_uncertain = true, lease_until = NULL, due_at = %(now)s,
+       error = 'The process that was sending it stopped.',
+       status = CASE WHEN attempts >= 4 THEN 'dead' ELSE 'queued' END,
+       ended_at = CASE WHEN attempts >= 4 THEN %(now)s END
+WHERE id IN (SELECT id FROM outbound_call WHERE status = 'sending'
+             AND (lease_until < clock_timestamp() OR lease_until > clock_timestamp() + interval '1 minute')
+             AND id <> ALL(%(ours)s::bigint[]) ORDER BY id LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+
+def _take_up(connection: Connection, ours: list[int], now: datetime) -> None:
+    """Puts calls back whose sender stopped in the middle: whether they were made is not known. Those that were queued
+    before the clock went back wait no longer for it."""
+    connection.execute(_LOST, {"ours": ours, "now": now})
+    connection.execute(_FROM_AHEAD, {"now": now, "ahead": now + _NOT_YET})
+
+
+_FROM_AHEAD = """
+UPDATE outbound_call SET queued_at = %(now)s, due_at = %(now)s + greatest(due_at - queued_at, interval '0')
+WHERE id IN (SELECT id FROM outbound_call WHERE status = 'queued' AND due_at > %(ahead)s AND queued_at > %(ahead)s
+             ORDER BY id LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+#: Nodes whose clocks differ by more are not ready.
+_NOT_YET = timedelta(minutes=1)
+
+
+_shared: Outbox | None = None
+
+
+def shared() -> Outbox:
+    """The process's outbox, made when it is first asked for."""
+    global _shared
+    if _shared is None:
+        _shared = Outbox()
+    return _shared
+
+
+def close(timeout: float = 20.0) -> None:
+    """Lets what is on its way end, and writes it down."""
+    global _shared
+    if _shared is not None:
+        _shared.close(timeout)
+        _shared = None
+
+
+def loops() -> tuple[Loop, ...]:
+    """The outbox's loops in a worker."""
+    box = shared()
+    return (
+        Loop("outbound", box.turn, timedelta(milliseconds=500), frozenset({TOPIC, "clock", "config"})),
+        Loop("outbound leases", box.keep_leases, timedelta(seconds=2)),
+    )

@@ -1,0 +1,98 @@
+"""The outbound integrations in use, open: loaded again when the configuration has changed. One a process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tocsin.core.config import config_version, secret_bundle
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Permanent
+from tocsin.core.net.egress import HttpClient
+from tocsin.outbound import hidden_settings
+from tocsin.outbound.connectors.interfaces import Account, ConnectorKind, Sender
+from tocsin.outbound.connectors.registry import KINDS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """One integration, open."""
+
+    account: Account
+    kind: ConnectorKind
+    sender: Sender
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return tuple(self.account.secrets.values())
+
+
+@dataclass(slots=True)
+class Directory:
+    """Read by many threads; a snapshot is replaced as a whole."""
+
+    client: HttpClient = field(default_factory=HttpClient)
+    #: Why an integration cannot be used at all, by its id.
+    problems: Mapping[int, str] = field(default_factory=dict)
+    _open: Mapping[int, Open] = field(default_factory=dict)
+    _fingerprints: dict[int, str] = field(default_factory=dict)
+    _version: int = -1
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def refresh(self, connection: Connection) -> None:
+        """Loads again if the configuration has changed since."""
+        with self._lock:
+            version = config_version.version(connection)
+            if version != self._version:
+                self._load(connection)
+                self._version = version
+
+    def get(self, integration_id: int) -> Open | None:
+        """The integration of that id, if it is in use."""
+        return self._open.get(integration_id)
+
+    def all(self) -> Mapping[int, Open]:
+        """All of them, by id."""
+        return self._open
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self.client.close()
+
+    def _load(self, connection: Connection) -> None:
+        found: dict[int, Open] = {}
+        problems: dict[int, str] = {}
+        fingerprints: dict[int, str] = {}
+        for row in database.rows(
+            connection, "SELECT id, name, kind, settings, secrets FROM outbound_outboundintegration WHERE is_enabled"
+        ):
+            number = row["id"]
+            mark = json.dumps([row["name"], row["kind"], row["settings"], row["secrets"]], sort_keys=True, default=str)
+            fingerprints[number] = mark
+            if self._fingerprints.get(number) == mark and number in self._open:
+                # Nothing about it has changed: it keeps its token.
+                found[number] = self._open[number]
+                continue
+            try:
+                found[number] = opened(row, self.client)
+            except Permanent as error:
+                problems[number] = str(error)
+                log.error("The outbound integration %s cannot be used: %s", row["name"], error)
+        self._open, self.problems, self._fingerprints = found, problems, fingerprints
+
+
+def opened(row: Mapping[str, Any], client: HttpClient) -> Open:
+    """A row of the table, open. Raises Permanent for one that cannot be used."""
+    kind = KINDS.get(row["kind"])
+    if kind is None:
+        raise Permanent(f"There is no kind of outbound integration {row['kind']!r}.")
+    settings, secrets = hidden_settings.reveal(row["settings"], secret_bundle.opened(row["secrets"]), kind.hidden)
+    account = Account(row["id"], row["name"], settings, secrets)
+    return Open(account, kind, kind.open(account, client))

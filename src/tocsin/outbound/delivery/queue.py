@@ -1,0 +1,73 @@
+"""Queues calls to other systems, inside the transaction of what they are made for. Looks nothing up and sends nothing.
+
+with database.transaction() as connection:
+    queue(connection, [NewCall(integration_id, "alert:42", "call", "Told Pager about alert 42", alert_id=42)], now)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.db.json_text import as_storable_json
+
+#: What wakes the outbox.
+TOPIC = "outbound"
+
+
+@dataclass(frozen=True, slots=True)
+class NewCall:
+    """One thing to do on the other side."""
+
+    integration_id: int
+    #: Calls of the same key leave one after another, in the order of their queueing: `ticket:20817`, `alert:42`.
+    order_key: str
+    #: What is done, for the connector.
+    action: str
+    #: The same in words, for people.
+    said: str
+    alert_id: int | None = None
+    #: The ticket on the other side, where it is known.
+    ticket: str = ""
+    #: What the connector needs. Plain JSON.
+    content: Mapping[str, object] = field(default_factory=dict)
+    #: What it writes, so that it is known again when it comes back.
+    wrote: Mapping[str, object] = field(default_factory=dict)
+
+
+_INSERT = """
+INSERT INTO outbound_call (integration_id, alert_id, order_key, action, said, ticket, content, wrote, queued_at, due_at)
+SELECT n.integration_id, n.alert_id, n.order_key, n.action, n.said, n.ticket, n.content, n.wrote, %(now)s, %(now)s
+FROM ROWS FROM (jsonb_to_recordset(%(calls)s) AS (integration_id bigint, alert_id bigint, order_key text, action text,
+                said text, ticket text, content jsonb, wrote jsonb)) WITH ORDINALITY AS n(integration_id, alert_id,
+                order_key, action, said, ticket, content, wrote, place)
+ORDER BY n.place RETURNING id
+"""
+
+
+def queue(connection: Connection, calls: Sequence[NewCall], now: datetime) -> list[int]:
+    """Queues calls in their order, in one statement, and wakes the outbox at the commit. Returns their numbers.
+
+    Call it where the alert's row is locked (a reactor is): that keeps the order of one alert's calls.
+    """
+    if not calls:
+        return []
+    rows = [
+        {
+            "integration_id": call.integration_id,
+            "alert_id": call.alert_id,
+            "order_key": call.order_key,
+            "action": call.action,
+            "said": call.said.replace("\0", "\ufffd")[:500],
+            "ticket": call.ticket,
+            "content": call.content,
+            "wrote": call.wrote,
+        }
+        for call in calls
+    ]
+    found = connection.execute(_INSERT, {"calls": as_storable_json(rows), "now": now}).fetchall()
+    database.hint(connection, TOPIC)
+    return [row[0] for row in found]

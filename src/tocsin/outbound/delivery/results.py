@@ -1,0 +1,269 @@
+"""Writes down what came of calls, and what that says about the other side: its circuit, its bars, its rate.
+
+Works inside the transaction of the connection it is given.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from tocsin.alerts import service, store
+from tocsin.alerts.commands import SYSTEM, NewEvent
+from tocsin.alerts.new_alert import Counted
+from tocsin.alerts.states import EventKind, Via
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.db.json_text import as_json
+from tocsin.outbound import rate_limit
+from tocsin.outbound.connectors.interfaces import Done, Job, Said
+from tocsin.outbound.delivery import ticket_creation
+from tocsin.outbound.delivery.integration_pool import Directory
+
+log = logging.getLogger(__name__)
+
+LONGEST_ERROR = 500
+#: A call whose senders stopped so often in the middle of it is not tried again.
+MOST_LOST = 5
+
+
+class Failure(StrEnum):
+    #: Nothing was done; it may work later.
+    TEMPORARY = "temporary"
+    #: It may have been done.
+    UNKNOWN = "unknown"
+    #: The other side asks for patience.
+    THROTTLED = "throttled"
+    #: This call can never work.
+    PERMANENT = "permanent"
+    #: Nothing works until a person acts.
+    BARRED = "barred"
+    #: The process that was sending it stopped.
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The try failed; `error` is a sentence that people read, without secrets."""
+
+    failure: Failure
+    error: str
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a job, when, and what was said on the wire."""
+
+    job: Job
+    outcome: Done | Failed
+    at: datetime
+    said: Sequence[Said] = ()
+
+
+_SENT = """
+UPDATE outbound_call SET status = 'sent', ended_at = %(at)s, attempts = attempts + 1, result = %(result)s, error = '',
+       progress = %(progress)s, ticket = CASE WHEN %(ticket)s = '' THEN ticket ELSE %(ticket)s END, lease_until = NULL
+WHERE id = %(id)s AND status = 'sending' AND leased_by = %(node)s
+"""
+
+_FAILED = """
+UPDATE outbound_call SET status = %(status)s, due_at = %(due)s, attempts = attempts + %(counts)s, error = %(error)s,
+       progress = %(progress)s, is_uncertain = is_uncertain OR %(uncertain)s, lease_until = NULL,
+       ended_at = CASE WHEN %(status)s = 'dead' THEN %(at)s END
+WHERE id = %(id)s AND status = 'sending' AND leased_by = %(node)s
+"""
+
+
+def record(connection: Connection, directory: Directory, results: Sequence[Result], node: str, jitter: float) -> None:
+    """Writes all results, their requests, and how each other side stands."""
+    # The alerts first, in the one order of locks.
+    _write_captured(connection, results)
+    for result in results:
+        match result.outcome:
+            case Done():
+                _write_sent(connection, result, result.outcome, node)
+            case Failed():
+                _write_failed(connection, result, result.outcome, node, jitter)
+    keep_said(connection, [(r.job.integration_id, r.job.id, said) for r in results for said in r.said])
+    for number in sorted({result.job.integration_id for result in results}):
+        own = [result for result in results if result.job.integration_id == number]
+        extra = sum(max(0, len(result.said) - 1) for result in own)
+        _write_standing(connection, directory, number, [(one.outcome, one.at) for one in own], extra)
+    alerts = sorted({r.job.alert_id for r in results if r.job.alert_id is not None})
+    if alerts:
+        service.hint_alerts(connection, alerts)
+    # What was behind one of these in its order may go now.
+    database.hint(connection, "outbound", "outbound-log")
+
+
+def mark(connection: Connection, result: Result) -> None:
+    """Ends the call and writes nothing else: for a result of which `record` cannot write the rest. What was made is not
+    made again; what failed waits for a person."""
+    is_made = isinstance(result.outcome, Done)
+    connection.execute(
+        "UPDATE outbound_call SET status = %s, ended_at = %s, lease_until = NULL, attempts = attempts + 1, error = %s "
+        "WHERE id = %s AND status = 'sending'",
+        ("sent" if is_made else "dead", result.at, "What came of it could not be written down.", result.job.id),
+    )
+
+
+def note(
+    connection: Connection,
+    directory: Directory,
+    integration_id: int,
+    outcome: Done | Failed,
+    requests: int,
+    at: datetime,
+) -> None:
+    """Writes what something beside the outbox learnt of the other side, and charges its requests to the rate."""
+    _write_standing(connection, directory, integration_id, [(outcome, at)], requests)
+
+
+def keep_said(connection: Connection, said: Sequence[tuple[int, int | None, Said]]) -> None:
+    """Writes requests and answers: (integration, call or none, what was said)."""
+    for integration_id, call_id, one in said:
+        connection.execute(
+            "INSERT INTO outbound_exchange (integration_id, call_id, at, took, method, url, request, status, response, "
+            "error) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (integration_id, call_id, one.at, one.took, one.method, one.url, one.request, one.status, one.response,
+             one.error),
+        )  # fmt: skip
+
+
+def _write_sent(connection: Connection, result: Result, done: Done, node: str) -> None:
+    parameters = {
+        "at": result.at,
+        "result": done.result[:LONGEST_ERROR],
+        "progress": as_json(result.job.progress),
+        "ticket": done.ticket,
+        "id": result.job.id,
+        "node": node,
+    }
+    connection.execute(_SENT, parameters)
+
+
+def _write_failed(connection: Connection, result: Result, failed: Failed, node: str, jitter: float) -> None:
+    job = result.job
+    counts = failed.failure not in (Failure.THROTTLED, Failure.BARRED)
+    attempts = job.attempts + (1 if counts else 0)
+    is_over = failed.failure is Failure.PERMANENT or (
+        result.at - job.queued_at >= rate_limit.GIVE_UP and failed.failure is not Failure.THROTTLED
+    ) or (failed.failure is Failure.LOST and attempts >= MOST_LOST)  # fmt: skip
+    wait = timedelta() if not counts or failed.failure is Failure.LOST else rate_limit.retry_in(
+        attempts, jitter, failed.retry_after
+    )  # fmt: skip
+    parameters = {
+        "status": "dead" if is_over else "queued",
+        "due": result.at + wait,
+        "counts": 1 if counts else 0,
+        "error": failed.error[:LONGEST_ERROR],
+        "progress": as_json(job.progress),
+        "uncertain": failed.failure in (Failure.UNKNOWN, Failure.LOST),
+        "at": result.at,
+        "id": job.id,
+        "node": node,
+    }
+    connection.execute(_FAILED, parameters)
+
+
+def _write_standing(
+    connection: Connection,
+    directory: Directory,
+    integration_id: int,
+    outcomes: Sequence[tuple[Done | Failed, datetime]],
+    requests: int,
+) -> None:
+    """The circuit, the bar and the rate of one integration, after these outcomes in their order. `requests`: those that
+    were not granted before."""
+    standing = database.row(
+        connection, "SELECT * FROM outbound_standing WHERE integration_id = %s FOR NO KEY UPDATE", (integration_id,)
+    )
+    if standing is None:
+        return
+    had_trouble = standing["open_until"] is not None or standing["barred_until"] is not None
+    for outcome, at in outcomes:
+        standing |= _after(standing, outcome, at)
+    opened = directory.get(integration_id)
+    last = outcomes[-1][1]
+    if opened is not None and requests:
+        standing["granted_to"] = rate_limit.charged(opened.sender.rate, standing["granted_to"], requests, last)
+    connection.execute(
+        "UPDATE outbound_standing SET failures = %(failures)s, open_until = %(open_until)s, problem = %(problem)s, "
+        "problem_at = %(problem_at)s, barred_until = %(barred_until)s, trouble = %(trouble)s, "
+        "trouble_at = %(trouble_at)s, granted_to = %(granted_to)s, throttled = %(throttled)s, "
+        "not_before = %(not_before)s, succeeded_at = %(succeeded_at)s WHERE integration_id = %(integration_id)s",
+        standing,
+    )
+    if had_trouble and standing["failures"] == 0 and standing["barred_until"] is None:
+        # It is back: what waited for its next try goes now, and what was missed meanwhile is looked for.
+        connection.execute(
+            "UPDATE outbound_call SET due_at = %s WHERE integration_id = %s AND status = 'queued' AND due_at > %s",
+            (last, integration_id, last),
+        )
+        connection.execute(
+            "UPDATE outbound_standing SET look_at = %s WHERE integration_id = %s AND look_at > %s",
+            (last, integration_id, last),
+        )
+        ticket_creation.again(connection, integration_id, last)
+    if standing["barred_until"] is not None:
+        connection.execute(
+            "UPDATE outbound_call SET status = 'dead', ended_at = %s, error = %s "
+            "WHERE integration_id = %s AND status = 'queued' AND queued_at < %s",
+            (last, standing["problem"], integration_id, last - rate_limit.GIVE_UP),
+        )
+
+
+def _after(standing: dict[str, object], outcome: Done | Failed, at: datetime) -> dict[str, object]:
+    """What one outcome changes about an integration's standing."""
+    healthy: dict[str, object] = {
+        "failures": 0, "open_until": None, "problem": "", "problem_at": None, "barred_until": None, "trouble": "",
+        "trouble_at": None, "throttled": 0, "not_before": None,
+    }  # fmt: skip
+    if isinstance(outcome, Done):
+        return {**healthy, "succeeded_at": at}
+    match outcome.failure:
+        case Failure.PERMANENT:
+            # The other side answered: only this call is wrong.
+            return healthy
+        case Failure.THROTTLED:
+            times = int(str(standing["throttled"])) + 1
+            return {
+                "throttled": times, "not_before": at + rate_limit.throttle(times, outcome.retry_after),
+                "trouble": outcome.error, "trouble_at": standing["trouble_at"] or at,
+            }  # fmt: skip
+        case Failure.BARRED:
+            since = standing["problem_at"] if standing["problem"] == outcome.error else at
+            return {"problem": outcome.error, "problem_at": since, "barred_until": at + rate_limit.BARRED}
+        case Failure.LOST:
+            return {}
+        case Failure.TEMPORARY | Failure.UNKNOWN:
+            failures = int(str(standing["failures"])) + 1
+            pause = rate_limit.pause_of(failures)
+            since = standing["trouble_at"] or at
+            return {
+                "failures": failures, "open_until": at + pause if pause else None, "trouble": outcome.error,
+                "trouble_at": since,
+            }  # fmt: skip
+
+
+def _write_captured(connection: Connection, results: Sequence[Result]) -> None:
+    """Captured values become custom fields of their alerts, with a line on the timeline."""
+    for result in sorted(results, key=lambda one: one.job.alert_id or 0):
+        done, alert_id = result.outcome, result.job.alert_id
+        if not isinstance(done, Done) or not done.captured or alert_id is None:
+            continue
+        found = database.row(
+            connection, "SELECT custom, last_message_at FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (alert_id,)
+        )
+        if found is None:
+            continue
+        said = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in done.captured.items())
+        reason = f"The answer to an outbound call set {said}."
+        event = NewEvent(alert_id, EventKind.UPDATED, result.at, SYSTEM, reason, Via.POLICY, {"call": result.job.id})
+        changes = {"custom": {**found["custom"], **done.captured}}
+        store.count_messages(connection, [Counted(alert_id, 0, found["last_message_at"], changes)])
+        store.insert_events(connection, [event])

@@ -1,0 +1,156 @@
+"""Asks Halo how a ticket stands before a message about it is decided that does not say so itself. While Halo is away,
+refuses Tocsin or asks for patience it is not asked, and the message is decided as it is, with the reason."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.db.json_text import as_storable_json
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.inbound.config import registry
+from tocsin.inbound.config.registry import UnknownDoor
+from tocsin.inbound.deciding import echo_suppression
+from tocsin.outbound.connectors.haloitsm.connector import HaloSender
+from tocsin.outbound.connectors.interfaces import Barred, Done, Line, Throttled
+from tocsin.outbound.delivery import results
+from tocsin.outbound.delivery.integration_pool import Directory, Open
+from tocsin.outbound.delivery.results import Failed, Failure
+
+log = logging.getLogger(__name__)
+
+#: So many messages are completed in a turn.
+_MOST = 5
+#: Longer texts of a ticket add nothing to a decision.
+_LONGEST = 100_000
+
+#: Why a message is decided without Halo, as the end of its reason.
+BARRED = "decided without asking Halo, which refuses Tocsin until somebody acts"
+AWAY = "decided without asking Halo, which does not answer"
+PATIENCE = "decided without asking Halo, which asks for patience"
+REFUSED = "decided as it is, because Halo does not show the ticket"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The ticket as Halo has it, or why it is not known."""
+
+    ticket: Mapping[str, Any] = field(default_factory=dict)
+    unasked: str = ""
+    #: Halo asks for patience until then.
+    later: datetime | None = None
+
+
+def loop(directory: Directory) -> Loop:
+    """The loop of a worker."""
+    topics = frozenset({echo_suppression.REREAD})
+    return Loop("outbound ask", lambda: ask_about(directory, clock.now), timedelta(seconds=1), topics)
+
+
+def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
+    """Completes messages that wait for it, a few at a time, by asking Halo how their tickets stand."""
+    with database.transaction() as connection:
+        directory.refresh(connection)
+        waiting = database.rows(
+            connection,
+            "SELECT id, integration_id, source_id, received_at FROM inbound_inboundmessage "
+            "WHERE status = 'Pending' AND verdict ->> 'reread' = 'wanted' ORDER BY id LIMIT %s",
+            (_MOST,),
+        )
+    if not waiting:
+        return False
+    doors = registry.shared()
+    doors.refresh()
+    found: dict[tuple[int, str], Found] = {}
+    is_any = False
+    for row in waiting:
+        key = (row["integration_id"], row["source_id"])
+        if key not in found:
+            found[key] = _ticket(directory, doors, key, now)
+        one = found[key]
+        if one.later is not None and one.later < row["received_at"] + echo_suppression.PATIENCE:
+            # It may be asked about in time.
+            continue
+        is_any = True
+        kept = {echo_suppression.REREAD: one.ticket, **({echo_suppression.UNASKED: one.unasked} if one.unasked else {})}
+        with database.transaction() as connection:
+            connection.execute(
+                "UPDATE inbound_inboundmessage SET verdict = verdict || %s WHERE id = %s AND status = 'Pending'",
+                (as_storable_json(kept), row["id"]),
+            )
+            database.hint(connection, "pending")
+    return is_any
+
+
+def _ticket(directory: Directory, doors: registry.Registry, key: tuple[int, str], now: Callable[[], datetime]) -> Found:
+    """The ticket as Halo has it now; without one where Halo is not to be asked, or does not say."""
+    try:
+        door = doors.door(key[0])
+    except UnknownDoor:
+        return Found()
+    opened = directory.get(door.outbound_id or 0)
+    if opened is None or not isinstance(opened.sender, HaloSender) or not opened.account.settings.get("reread", True):
+        return Found()
+    at = now()
+    if (unasked := _why_not(opened, at)) is not None:
+        return unasked
+    line = Line(directory.client, now, opened.secrets)
+    try:
+        ticket, _at = opened.sender.client.ticket(line, key[1], at)
+    except (Temporary, Permanent) as error:
+        log.info("Ticket %s could not be read before deciding: %s", key[1], error)
+        failed, why = _failure(error)
+        _note(directory, opened, line, failed, now())
+        if isinstance(error, Throttled):
+            return _why_not(opened, now()) or Found(unasked=why)
+        return Found(unasked=why)
+    _note(directory, opened, line, Done(), now())
+    return Found(
+        {key: value for key, value in ticket.items() if not (isinstance(value, str) and len(value) > _LONGEST)}
+    )
+
+
+def _why_not(opened: Open, now: datetime) -> Found | None:
+    """Why Halo is left alone now; None when it may be asked."""
+    with database.transaction() as connection:
+        standing = database.row(
+            connection,
+            "SELECT open_until, barred_until, not_before FROM outbound_standing WHERE integration_id = %s",
+            (opened.account.id,),
+        )
+    if standing is None:
+        return None
+    until: Mapping[str, datetime | None] = standing
+    for name, why in (("barred_until", BARRED), ("open_until", AWAY), ("not_before", PATIENCE)):
+        moment = until[name]
+        if moment is not None and moment > now:
+            return Found(unasked=why, later=moment if why == PATIENCE else None)
+    return None
+
+
+def _failure(error: Temporary | Permanent) -> tuple[Failed, str]:
+    match error:
+        case Throttled():
+            return Failed(Failure.THROTTLED, error.detail, error.retry_after), PATIENCE
+        case Temporary():
+            return Failed(Failure.TEMPORARY, error.detail), AWAY
+        case Barred():
+            return Failed(Failure.BARRED, str(error)), BARRED
+        case _:
+            return Failed(Failure.PERMANENT, str(error)), REFUSED
+
+
+def _note(directory: Directory, opened: Open, line: Line, outcome: Done | Failed, now: datetime) -> None:
+    """What that says of how Halo fares, as a call's outcome does."""
+    if isinstance(outcome, Failed):
+        outcome = replace(outcome, error=line.masked(outcome.error))
+    with database.transaction() as connection:
+        results.note(connection, directory, opened.account.id, outcome, line.requests, now)
+        if isinstance(outcome, Failed):
+            results.keep_said(connection, [(opened.account.id, None, one) for one in line.said])

@@ -1,0 +1,142 @@
+"""Tickets that were created since the last look. One that has moved on since may have been, for a moment that nobody
+saw, what opens an alert: it is taken in as it was created, then as it is. One that is as it was created is decided by
+its own status, as its webhook would have been."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.ids import first_uuid7
+from tocsin.inbound.admin.observed_statuses import tells_of_new
+from tocsin.inbound.admin.status_rules import Does, does
+from tocsin.inbound.body_compression import body_of
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.deciding.echo_suppression import without_status
+from tocsin.inbound.parsing.decode import Element
+from tocsin.outbound.connectors.haloitsm.client import whole
+from tocsin.outbound.halo_sync import ticket_messages
+
+#: What a webhook says of a new ticket.
+_EVENT = "new ticket logged"
+
+#: Said in the Inbound Log.
+MOVED_ON = "created since the last look, and moved on before this one: it is taken in as it was created"
+
+#: Halo writes the two dates of a new ticket one after the other.
+_AT_ONCE = timedelta(seconds=1)
+
+#: A webhook may have come so long before the look at which its ticket was not there yet.
+_BEFORE = timedelta(hours=1)
+#: Where Tocsin has not looked yet, webhooks of so long are asked for.
+_AT_MOST = timedelta(days=1)
+
+#: What the looks remember: the highest number of a ticket seen; that of looks which did not see all pages yet; and the
+#: new tickets that those have taken in.
+HIGHEST, _HIGHER, _MET = "highest", "higher", "met"
+
+
+def is_new(ticket: Mapping[str, Any], memory: Mapping[str, Any], looked_to: str) -> bool:
+    """Whether a ticket was created since the last look: Halo counts them up, and a person can set a ticket's date back.
+    While no ticket's number is known its date tells."""
+    number = whole(ticket.get("id"))
+    if number in memory.get(_MET, ()):
+        return False
+    if highest := memory.get(HIGHEST):
+        return int(number) > int(highest)
+    created, before = ticket_messages.moment(ticket.get("dateoccurred")), ticket_messages.moment(looked_to)
+    return created is not None and before is not None and created >= before
+
+
+def remember(memory: dict[str, Any], tickets: Sequence[Mapping[str, Any]], *, is_all: bool) -> None:
+    """Keeps which tickets these were; `is_all`: every page was read, so that what has a higher number is newer."""
+    numbers = [int(number) for ticket in tickets if (number := whole(ticket.get("id"))).isdecimal()]
+    highest = max([int(memory.pop(_HIGHER, 0)), int(memory.get(HIGHEST) or 0), *numbers])
+    if not is_all:
+        memory[_HIGHER] = highest
+        return
+    memory.pop(_MET, None)
+    if highest:
+        memory[HIGHEST] = highest
+
+
+def met(memory: dict[str, Any], tickets: Sequence[str]) -> None:
+    """Keeps that these new tickets were taken in, until the look has seen all pages."""
+    if tickets:
+        memory[_MET] = [*memory.get(_MET, ()), *(number for number in tickets if number not in memory.get(_MET, ()))]
+
+
+def messages(
+    ticket: Mapping[str, Any], at: datetime, ways: Sequence[tuple[Door, Reading]], *, is_pulled: bool
+) -> Iterator[tuple[Element, Door]]:
+    """What is taken in of a new ticket that opens nothing as it is, and whose key has no alert. `ways`: the doors that
+    would have got it, and how each reads it now. Where no webhook tells, one that is as it was created is kept, so that
+    people see which status opened nothing."""
+    open_to = [door for door, now in ways if now.intent in (Intent.UPDATE, Intent.NONE)]
+    if not _has_moved_on(ticket):
+        if is_pulled and open_to:
+            yield ticket_messages.message(ticket, at, _EVENT), open_to[0]
+        return
+    for door in open_to:
+        if (first := _as_created(door, ticket, at)) is not None:
+            yield first, door
+            yield ticket_messages.message(ticket, at), door
+            return
+
+
+def _has_moved_on(ticket: Mapping[str, Any]) -> bool:
+    """Whether anything happened to a ticket since it was created, as far as its dates tell."""
+    created, changed = (
+        ticket_messages.moment(ticket.get("dateoccurred")),
+        ticket_messages.moment(ticket.get("last_update")),
+    )
+    return created is None or changed is None or abs(changed - created) > _AT_ONCE
+
+
+def _as_created(door: Door, ticket: Mapping[str, Any], at: datetime) -> Element | None:
+    """The message of the new ticket, if there is a status with which it would have opened an alert."""
+    rest = without_status(ticket)
+    for status in ({}, *({"status_id": int(number)} for number in _opening(door))):
+        said = ticket_messages.message({**rest, **status}, at, _EVENT, MOVED_ON)
+        found = door.reader.read(said)
+        if isinstance(found, Reading) and found.intent is Intent.OPEN and found.filter_verdict().is_true:
+            return Element(said.payload, said.raw, (MOVED_ON,))
+    return None
+
+
+def _opening(door: Door) -> list[str]:
+    """The numbers of the statuses that open, where New has another name."""
+    known = door.settings.get("statuses")
+    names = known.items() if isinstance(known, Mapping) else ()
+    rules = door.reader.rules
+    return [number for number, name in names if str(number).isdecimal() and does(rules, str(name)) is Does.OPEN]
+
+
+_HEARD = """
+SELECT integration_id, source_id, raw, content_type FROM inbound_inboundmessage
+WHERE integration_id = ANY(%(doors)s) AND id >= %(since)s AND source_id = ANY(%(tickets)s)
+  AND NOT test AND replay_of IS NULL AND NOT headers ? %(found_by)s ORDER BY id LIMIT 500
+"""
+
+
+def told(doors: Sequence[Door], tickets: Sequence[str], looked_at: datetime | None, now: datetime) -> set[str]:
+    """Those of these tickets of whose creation a webhook told: the rules have decided on them."""
+    since = max(looked_at or now - _AT_MOST, now - _AT_MOST) - _BEFORE
+    wanted = {
+        "doors": [door.id for door in doors],
+        "since": first_uuid7(since),
+        "tickets": list(tickets),
+        "found_by": next(iter(ticket_messages.HEADERS)),
+    }
+    by_id = {door.id: door for door in doors}
+    with database.transaction() as connection:
+        rows = database.rows(connection, _HEARD, wanted)
+    return {
+        row["source_id"]
+        for row in rows
+        if tells_of_new(by_id[row["integration_id"]].reader, body_of(row["raw"]), row["content_type"])
+    }

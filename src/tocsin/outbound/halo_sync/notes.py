@@ -1,0 +1,104 @@
+"""What agents wrote on tickets becomes a reply on their alerts: each note once, and none of Tocsin's own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from tocsin.alerts import service as alerts
+from tocsin.alerts.commands import Actor, Reply
+from tocsin.alerts.states import ActorKind, Via
+from tocsin.core.db import database
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.outbound.connectors.haloitsm.client import Client
+from tocsin.outbound.connectors.haloitsm.connector import text_of_note
+from tocsin.outbound.connectors.haloitsm.errors import Gone
+from tocsin.outbound.connectors.interfaces import Barred, Line
+from tocsin.outbound.halo_sync import ticket_messages
+
+log = logging.getLogger(__name__)
+
+#: So many tickets' notes are read in one look.
+MOST_TICKETS = 20
+#: Of a ticket that is new to Tocsin so many notes at most become replies.
+_FIRST_NOTES = 10
+#: Of so many tickets it is remembered up to where their notes were read.
+_REMEMBERED = 2000
+
+
+class Looking(Protocol):
+    """The look in which notes are read."""
+
+    integration_id: int
+    client: Client
+    line: Line
+    settings: Mapping[str, Any]
+    memory: dict[str, Any]
+    now: datetime
+    remarks: list[str]
+
+
+def become_replies(look: Looking, live: Mapping[str, int]) -> None:
+    """Reads the notes of these tickets, whose alerts are live; those that are too many are left for the next look."""
+    # Should Halo answer no more, none of them is forgotten.
+    look.memory["unread"] = list(live)
+    seen: dict[str, int] = look.memory.setdefault("notes", {})
+    refused = ""
+    for ticket, alert_id in list(live.items())[:MOST_TICKETS]:
+        try:
+            actions = look.client.actions(look.line, ticket, look.now)
+        except Barred:
+            raise
+        except Gone:
+            continue
+        except Permanent as error:
+            # Notes that Halo does not show must not keep the look from what else it has to see.
+            refused = refused or str(error)
+            continue
+        me, application = look.memory.get("me", ""), str(look.settings.get("application", ""))
+        found = ticket_messages.notes(actions, me, application, text_of_note)
+        fresh = [note for note in found if note.id > seen[ticket]] if ticket in seen else found[-_FIRST_NOTES:]
+        written = _written(look.integration_id, ticket) if fresh else set()
+        for note in fresh:
+            if " ".join(note.text.split()) not in written:
+                _reply(look, alert_id, note)
+        seen[ticket] = max([note.id for note in found] + [seen.get(ticket, 0)])
+    look.remarks += [refused] if refused else []
+    look.memory["unread"] = list(live)[MOST_TICKETS:]
+    # What is over is forgotten.
+    look.memory["notes"] = dict(list(seen.items())[-_REMEMBERED:])
+
+
+def _reply(look: Looking, alert_id: int, note: ticket_messages.Note) -> None:
+    user = _user_of(look.integration_id, note.agent)
+    actor = Actor(ActorKind.USER, user[1], user[0]) if user else Actor(ActorKind.CONTACT, note.agent_name)
+    try:
+        alerts.act(alert_id, Reply(actor=actor, via=Via.HALO, text=note.text[:20_000]), now=look.now)
+    except Rejected as rejected:
+        log.info("A note from Halo does not fit on alert %s: %s", alert_id, rejected.detail)
+
+
+def _written(integration_id: int, ticket: str) -> set[str]:
+    """The notes that Tocsin itself wrote on a ticket, each as one line."""
+    with database.transaction() as connection:
+        found = connection.execute(
+            "SELECT content ->> 'note' FROM outbound_call WHERE integration_id = %s AND ticket = %s AND ticket <> '' "
+            "ORDER BY id DESC LIMIT 100",
+            (integration_id, ticket),
+        ).fetchall()
+    return {" ".join(row[0].split()) for row in found if row[0]}
+
+
+def _user_of(integration_id: int, agent: str) -> tuple[int, str] | None:
+    """The user that an agent is: chosen by hand, or by e-mail."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT u.id, coalesce(nullif(u.name, ''), u.username) FROM people_user u WHERE u.is_active AND (u.id = ("
+            "SELECT user_id FROM outbound_agentmatch WHERE integration_id = %(i)s AND number = %(a)s LIMIT 1) "
+            "OR (u.email <> '' AND lower(u.email) = (SELECT data ->> 'email' FROM outbound_lookup "
+            "WHERE integration_id = %(i)s AND noun = 'agent' AND number = %(a)s LIMIT 1))) ORDER BY u.id LIMIT 1",
+            {"i": integration_id, "a": agent},
+        ).fetchone()
+    return (row[0], row[1]) if row else None

@@ -1,0 +1,462 @@
+"""Reading back: every few minutes (in pull mode every half minute, and at once after an outage) the tickets that
+changed since the last look are read, page by page, and what is news is taken in like any message. Also here: tickets
+that are gone or merged are noticed, and a webhook that is silent or switched off."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tocsin.alerts import service as alerts
+from tocsin.alerts.commands import Actor, Cancel, Order
+from tocsin.alerts.states import LIVE, ActorKind, Via
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.db.json_text import as_json
+from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
+from tocsin.core.ids import key_hash, uuid7
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.validation.text_sanitizing import without_unstorable
+from tocsin.inbound.config import registry
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.parsing.decode import Element
+from tocsin.inbound.processing.process_now import take_in
+from tocsin.inbound.storage.messages import Incoming
+from tocsin.outbound import rate_limit
+from tocsin.outbound.connectors.haloitsm import reference_data
+from tocsin.outbound.connectors.haloitsm.client import MOST_PAGES, PAGE, Client, whole
+from tocsin.outbound.connectors.haloitsm.connector import HaloSender
+from tocsin.outbound.connectors.haloitsm.errors import Gone
+from tocsin.outbound.connectors.interfaces import Barred, Done, Line, Throttled
+from tocsin.outbound.delivery import results, ticket_creation
+from tocsin.outbound.delivery.integration_pool import Directory
+from tocsin.outbound.halo_sync import (
+    lookup_before_decide,
+    new_tickets,
+    notes,
+    poll_lease,
+    ticket_messages,
+    webhook_monitor,
+)
+from tocsin.outbound.halo_sync.ticket_messages import Known
+from tocsin.outbound.models import OutboundIntegration
+
+log = logging.getLogger(__name__)
+
+EVERY = timedelta(minutes=3)
+EVERY_WHEN_PULLING = timedelta(seconds=30)
+#: In pull mode nothing else brings tickets: a Halo that refuses everything may have done so for a minute only.
+EVERY_WHEN_REFUSED = timedelta(minutes=5)
+#: Halo's lists are read again after so long.
+LISTS_LAST = timedelta(hours=12)
+#: The first look only finds out where to begin: Halo's dates may be so much behind UTC.
+_BEHIND = timedelta(hours=15)
+
+#: So many messages are taken in at a time, and so many live tickets looked at singly.
+_CHUNK, _SINGLY = 50, 10
+
+
+@dataclass(slots=True)
+class Look:
+    """One look at one Halo."""
+
+    integration_id: int
+    client: Client
+    line: Line
+    settings: Mapping[str, Any]
+    looked_to: str
+    memory: dict[str, Any]
+    doors: Sequence[Door]
+    now: datetime
+    looked_at: datetime | None = None
+    found: int = 0
+    #: The same by inbound integration.
+    found_by: dict[int, int] = field(default_factory=dict)
+    webhook_problem: str = ""
+    next_page: int = 0
+    #: Tickets that were created since the last look, and are taken in as such.
+    begun: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def carry_out(self) -> None:
+        """Everything, in order. Raises Temporary or Permanent; what was done until then stays done."""
+        self._read_lists()
+        if not self.looked_to:
+            self._begin()
+            return
+        changed = self._changed()
+        if changed:
+            into = {
+                whole(ticket["id"]): parent
+                for ticket, _at in changed
+                if (parent := ticket_messages.merged_into(ticket))
+            }
+            self._bring_in([(ticket, at) for ticket, at in changed if whole(ticket["id"]) not in into])
+            # One that became part of another: that may have been heard of just now.
+            for ticket, alert_id in (self._live(list(into)) if into else {}).items():
+                self._merge(alert_id, ticket, into[ticket])
+        if self.settings.get("read_notes", True):
+            # Those that could not be read yet, first.
+            wanted = [*self.memory.get("unread", ()), *(whole(ticket["id"]) for ticket, _at in changed)]
+            notes.become_replies(self, self._live(wanted))
+        self._move_on([ticket for ticket, _at in changed])
+        self._look_singly({whole(ticket["id"]) for ticket, _at in changed})
+        if not self.settings.get("pull"):
+            self.webhook_problem = webhook_monitor.problems(self)
+
+    def _read_lists(self) -> None:
+        at = self.memory.get("lists_at")
+        if at and datetime.fromisoformat(at) > self.now - LISTS_LAST:
+            return
+        refresh_lists(self.integration_id, self.client, self.line, self.memory, self.now)
+
+    def _begin(self) -> None:
+        """Tickets are read from here on; what was before stays Halo's own."""
+        seen = ""
+        first = (self.now - _BEHIND).replace(tzinfo=None).isoformat(timespec="seconds")
+        for rows, _at in self.client.pages(self.line, self.now, {"lastupdatefromdate": first, "order": "id"}):
+            seen = ticket_messages.newest(rows, seen, self.now)
+            new_tickets.remember(self.memory, rows, is_all=len(rows) < PAGE)
+        self.looked_to = seen or first
+
+    def _changed(self) -> list[tuple[dict[str, Any], datetime]]:
+        """The tickets that changed since the last look, each with Halo's own time when it gave them."""
+        begin = ticket_messages.since(self.looked_to, self._zone())
+        earliest = ticket_messages.moment(begin)
+        found = []
+        first = int(self.memory.get("page", 1))
+        pages, full = 0, False
+        asked = {"lastupdatefromdate": begin, "order": "id"}
+        for rows, at in self.client.pages(self.line, self.now, asked, first):
+            pages, full = pages + 1, len(rows) == PAGE
+            if first == pages == 1:
+                self.memory["begun"] = at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+            for ticket in rows:
+                changed = ticket_messages.moment(ticket.get("last_update"))
+                # A filter that this Halo does not know, it ignores.
+                if whole(ticket.get("id")).isdecimal() and not (changed and earliest and changed < earliest):
+                    found.append((ticket, at))
+        # So much changed that one look does not see all of it: the next one goes on from there.
+        self.next_page = first + pages if pages == MOST_PAGES and full else 0
+        return found
+
+    def _zone(self) -> str:
+        """The zone of Halo's dates, which do not say it."""
+        return str(self.settings.get("time_zone") or settings_store.get(settings_store.TIME_ZONE))
+
+    def _move_on(self, changed: Sequence[dict[str, Any]]) -> None:
+        """From when the next look reads: from the newest change, once all pages were seen; where that took several
+        looks from no later than the first of them began, because what changed since may be on a page seen before."""
+        newest = ticket_messages.newest(changed, self.memory.get("newest") or self.looked_to, self.now)
+        new_tickets.remember(self.memory, changed, is_all=not self.next_page)
+        if self.next_page:
+            self.memory |= {"page": self.next_page, "newest": newest}
+            return
+        begun, last = ticket_messages.moment(self.memory.pop("begun", None)), ticket_messages.moment(newest)
+        if self.memory.pop("page", None) and begun and last and begun < last:
+            newest = begun.isoformat(timespec="seconds")
+        self.looked_to = newest
+        self.memory.pop("newest", None)
+
+    def _bring_in(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> None:
+        """Takes in what is news, through the door that would have got it."""
+        wanted: list[Incoming] = []
+        for element, door in self._news(tickets):
+            wanted.append(self._incoming(door, element))
+            self.found_by[door.id] = self.found_by.get(door.id, 0) + 1
+        for start in range(0, len(wanted), _CHUNK):
+            take_in(wanted[start : start + _CHUNK], self.now)
+        self.found += len(wanted)
+        new_tickets.met(self.memory, self.begun)
+
+    def _incoming(self, door: Door, element: Element) -> Incoming:
+        return Incoming(
+            uuid7(), door.id, self.now, element.raw, element, "application/json", ticket_messages.HEADERS
+        )  # fmt: skip
+
+    def _news(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> Iterable[tuple[Element, Door]]:
+        read: list[tuple[Element, list[tuple[Door, Reading]]]] = []
+        for ticket, at in tickets:
+            element = ticket_messages.message(ticket, at)
+            ways = [(door, one) for door in self.doors if isinstance(one := door.reader.read(element), Reading)]
+            read.append((element, ways))
+        keys = {_key(door, one) for _element, ways in read for door, one in ways}
+        known, waiting = known_alerts(keys), waiting_keys(keys)
+        new: list[tuple[dict[str, Any], datetime, list[tuple[Door, Reading]]]] = []
+        for (ticket, at), (element, ways) in zip(tickets, read, strict=True):
+            door = _whose_news(ways, known, waiting)
+            if door is not None:
+                yield element, door
+            elif not any(_key(*way) in known or _key(*way) in waiting for way in ways):
+                new += [(ticket, at, ways)] if new_tickets.is_new(ticket, self.memory, self.looked_to) else []
+        yield from self._new(new)
+
+    def _new(
+        self, tickets: Sequence[tuple[dict[str, Any], datetime, list[tuple[Door, Reading]]]]
+    ) -> Iterable[tuple[Element, Door]]:
+        """What is taken in of tickets that were created since the last look, and open nothing as they are now."""
+        is_pulled = bool(self.settings.get("pull"))
+        numbers = [whole(ticket["id"]) for ticket, _at, _ways in tickets]
+        told = new_tickets.told(self.doors, numbers, self.looked_at, self.now) if numbers and not is_pulled else set()
+        for ticket, at, ways in tickets:
+            if whole(ticket["id"]) not in told:
+                yield from new_tickets.messages(ticket, at, ways, is_pulled=is_pulled)
+        self.begun = numbers
+
+    def _live(self, tickets: Sequence[str] | None = None, above: int = 0, most: int = 1000) -> dict[str, int]:
+        """Live alerts of these doors by ticket, oldest first."""
+        with database.transaction() as connection:
+            found = database.rows(
+                connection,
+                "SELECT id, source_id FROM alerts_alert WHERE integration_id = ANY(%s) AND status = ANY(%s) "
+                "AND id > %s AND source_id <> '' AND NOT test AND (%s OR source_id = ANY(%s)) ORDER BY id LIMIT %s",
+                ([door.id for door in self.doors], sorted(LIVE), above, tickets is None, list(tickets or ()), most),
+            )
+        return {row["source_id"]: row["id"] for row in found}
+
+    def _look_singly(self, changed: set[str]) -> None:
+        """Some live alerts' tickets in turn: a ticket that was deleted or merged does not show as changed."""
+        above = int(self.memory.get("looked_singly_to", 0))
+        live = self._live(above=above, most=_SINGLY)
+        self.memory["looked_singly_to"] = max(live.values(), default=0) if len(live) == _SINGLY else 0
+        gone: dict[str, int] = self.memory.setdefault("gone", {})
+        again: list[tuple[dict[str, Any], datetime]] = []
+        waiting = self._live(list(gone)) if gone else {}
+        for ticket, alert_id in {**live, **waiting}.items():
+            if ticket in changed or not ticket.isdecimal():
+                continue
+            try:
+                whole_ticket, at = self.client.ticket(self.line, ticket, self.now)
+            except Gone as error:
+                self._is_gone(ticket, alert_id, error, gone)
+                continue
+            except Barred:
+                raise
+            except Permanent as error:
+                self.remarks.append(str(error))
+                continue
+            gone.pop(ticket, None)
+            if parent := ticket_messages.merged_into(whole_ticket):
+                self._merge(alert_id, ticket, parent)
+            else:
+                again.append((whole_ticket, at))
+        self._bring_in(again)
+        self.memory["gone"] = {ticket: times for ticket, times in gone.items() if ticket in {**live, **waiting}}
+
+    def _is_gone(self, ticket: str, alert_id: int, error: Gone, gone: dict[str, int]) -> None:
+        """A ticket that Halo knows nothing of at two looks, while it shows others, was deleted. One that it does not
+        show may still need somebody: its alert stays."""
+        if "(404)" not in error.detail:
+            self.remarks.append(error.detail)
+            return
+        gone[ticket] = gone.get(ticket, 0) + 1
+        if gone[ticket] < 2:
+            return
+        gone.pop(ticket)
+        door = self.doors[0]
+        self._act(alert_id, Cancel(actor=_actor(door), via=Via.HALO, note=f"ticket {ticket} was deleted in Halo"))
+
+    def _merge(self, alert_id: int, ticket: str, parent: str) -> None:
+        door = self.doors[0]
+        note = f"ticket {ticket} was merged into {parent} in Halo"
+        order = Order(actor=_actor(door), via=Via.HALO, note=note)
+        other = self._live([parent]).get(parent)
+        if other is not None and other != alert_id:
+            self._act(alert_id, alerts.merge_into(other, order))
+        else:
+            self._act(alert_id, Cancel(actor=order.actor, via=order.via, note=note))
+
+    def _act(self, alert_id: int, command: Any) -> None:
+        try:
+            alerts.act(alert_id, command, now=self.now)
+        except Rejected as rejected:
+            log.info("What Halo says of alert %s does not fit: %s", alert_id, rejected.detail)
+
+
+def _actor(door: Door) -> Actor:
+    return Actor(ActorKind.INTEGRATION, door.shown_source)
+
+
+def _whose_news(ways: Sequence[tuple[Door, Reading]], known: Mapping[bytes, Known], waiting: set[bytes]) -> Door | None:
+    """The door that would have got a ticket and to which it says something new; None: to nobody."""
+    for door, one in ways:
+        last = known.get(_key(door, one))
+        if last is not None and last.integration_id not in (None, door.id) and len(ways) > 1:
+            continue
+        if one.intent is Intent.OPEN and _key(door, one) in waiting:
+            # Its alert waits to open: to hear of it again would count it twice.
+            return None
+        if ticket_messages.is_news(door, one, last):
+            return door
+    return None
+
+
+def _key(door: Door, one: Reading) -> bytes:
+    text = door.dedup_key(one)
+    return key_hash(text) if text is not None else b""
+
+
+_KNOWN = """
+SELECT k.key_hash, a.id, a.integration_id, a.status, a.source_status, a.subject, a.client, a.team, a.source_priority,
+       coalesce(a.custom ->> 'agent_id', '') AS agent_id
+FROM inbound_keyclock k JOIN alerts_alert a ON a.id = k.last_alert WHERE k.key_hash = ANY(%s)
+"""
+
+
+def known_alerts(keys: set[bytes]) -> dict[bytes, Known]:
+    """The last alert of each dedup key."""
+    with database.transaction() as connection:
+        found = database.rows(connection, _KNOWN, (sorted(keys),))
+    return {
+        bytes(row["key_hash"]): Known(row["id"], row["integration_id"], row["status"] in LIVE, row, row["agent_id"])
+        for row in found
+    }
+
+
+def waiting_keys(keys: set[bytes]) -> set[bytes]:
+    """The dedup keys whose alert waits to open."""
+    with database.transaction() as connection:
+        found = connection.execute(
+            "SELECT key_hash FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (sorted(keys),)
+        )
+        return {bytes(row[0]) for row in found}
+
+
+def refresh_lists(integration_id: int, client: Client, line: Line, memory: dict[str, Any], now: datetime) -> list[str]:
+    """Reads Halo's lists and who Tocsin is there, keeps them, and teaches the inbound integrations. Returns why some
+    could not be read."""
+    me = client.me(line, now)
+    found, problems = reference_data.read(client, line, now)
+    with database.transaction() as connection:
+        if reference_data.store(connection, integration_id, found, now):
+            # A type or priority that was missing may be there now.
+            ticket_creation.again(connection, integration_id, now)
+        memory["me"], memory["lists_at"] = whole(me.get("id")), now.isoformat()
+        connection.execute(
+            "UPDATE outbound_standing SET memory = memory || %s WHERE integration_id = %s",
+            (as_json({"me": memory["me"], "lists_at": memory["lists_at"]}), integration_id),
+        )
+    reference_data.teach_inbound(OutboundIntegration.objects.get(pk=integration_id), now)
+    return list(problems.values())
+
+
+_WRITE = """
+UPDATE outbound_standing SET look_at = %(next)s,
+       looked_at = coalesce(%(looked_at)s, looked_at), looked_to = %(looked_to)s, memory = %(memory)s,
+       look_problem = %(problem)s, found = found + %(found)s, webhook_problem = %(webhook)s, granted_to = %(granted)s
+WHERE integration_id = %(id)s
+"""
+
+_BAR = """
+UPDATE outbound_standing SET problem = %(problem)s, barred_until = %(until)s,
+       problem_at = CASE WHEN problem = %(problem)s THEN problem_at ELSE %(now)s END
+WHERE integration_id = %(id)s
+"""
+
+
+_PATIENCE = """
+UPDATE outbound_standing SET not_before = greatest(not_before, %(until)s), look_at = greatest(look_at, %(until)s)
+WHERE integration_id = %(id)s
+"""
+
+
+def look(directory: Directory, now: Callable[[], datetime]) -> bool:
+    """One look at the Halo whose turn it is; True when there was one."""
+    at = now()
+    with database.transaction() as connection:
+        directory.refresh(connection)
+        turn = poll_lease.claim(connection, at)
+    if turn is None:
+        return False
+    standing = turn.standing
+    opened = directory.get(turn.integration_id)
+    if opened is None or not isinstance(opened.sender, HaloSender):
+        return False
+    line = Line(directory.client, now, opened.secrets, before=turn.renew)
+    one = Look(
+        standing["integration_id"], opened.sender.client, line, opened.account.settings, standing["looked_to"],
+        dict(standing["memory"]), _doors(standing["integration_id"]), at, standing["looked_at"],
+    )  # fmt: skip
+    problem: TocsinError | None = None
+    try:
+        one.carry_out()
+    except poll_lease.Overtaken:
+        log.warning("The look at outbound integration %s took too long: another process goes on.", one.integration_id)
+        return True
+    except (Temporary, Permanent) as error:
+        problem = error
+    except Exception as error:  # one Halo's edge: it is said where people look, and the next look comes in its time
+        if database.is_unavailable(error):
+            raise
+        log.exception("The tickets of outbound integration %s cannot be read.", one.integration_id)
+        problem = Permanent("Something in it could not be understood; the log says what.")
+    try:
+        _write(one, directory, opened.sender.rate, turn, problem)
+    except poll_lease.Overtaken:
+        log.warning("The look at outbound integration %s took too long: another process goes on.", one.integration_id)
+    return True
+
+
+def _doors(integration_id: int) -> list[Door]:
+    doors = registry.shared()
+    doors.refresh()
+    own = [door for door in doors.doors().values() if door.outbound_id == integration_id]
+    usable = [door for door in own if door.mode is not IntegrationMode.DISABLED and door.reader.kind.follows_agent]
+    return sorted(usable, key=lambda door: door.id)
+
+
+def _write(
+    one: Look, directory: Directory, rate: rate_limit.Rate, turn: poll_lease.Turn, problem: TocsinError | None
+) -> None:
+    every = EVERY_WHEN_PULLING if one.settings.get("pull") else EVERY
+    if isinstance(problem, Barred):
+        every = EVERY_WHEN_REFUSED
+    text = one.line.masked(str(problem) if problem is not None else " ".join(one.remarks))
+    times = int(one.memory.pop("throttled", 0)) + 1
+    if isinstance(problem, Throttled):
+        one.memory["throttled"] = times
+    with database.transaction() as connection:
+        turn.end(connection)
+        if problem is None and turn.was_barred:
+            # What this side found it takes back; its requests are charged below.
+            results.note(connection, directory, one.integration_id, Done(), 0, one.now)
+        connection.execute(
+            _WRITE,
+            {
+                "next": one.now + every,
+                "looked_at": one.now if problem is None else None,
+                "looked_to": one.looked_to,
+                "memory": as_json(one.memory),
+                "problem": without_unstorable(text)[:500],
+                "found": one.found,
+                "webhook": one.webhook_problem,
+                "granted": rate_limit.charged(rate, turn.standing["granted_to"], one.line.requests, one.now),
+                "id": one.integration_id,
+            },
+        )
+        if isinstance(problem, Barred):
+            until = one.now + rate_limit.BARRED
+            connection.execute(_BAR, {"problem": text, "until": until, "now": one.now, "id": one.integration_id})
+        if isinstance(problem, Throttled):
+            until = one.now + rate_limit.throttle(times, problem.retry_after)
+            connection.execute(_PATIENCE, {"until": until, "id": one.integration_id})
+        # Of looks that found nothing wrong only what changed something is worth a line.
+        if problem is not None or one.found:
+            said = [(one.integration_id, None, said) for said in one.line.said[-20:]]
+            results.keep_said(connection, said)
+        database.hint(connection, "outbound-log")
+
+
+def loops(directory: Directory) -> tuple[Loop, ...]:
+    """The loops that read back."""
+    return (
+        Loop("outbound look", lambda: look(directory, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})),
+        lookup_before_decide.loop(directory),
+    )

@@ -1,0 +1,129 @@
+"""Looks after the webhooks that bring a Halo's messages: one that is gone, switched off or silent is said, and one that
+still has an address from before its integration got another is given the new one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from tocsin.core.db import database
+from tocsin.core.errors import Permanent
+from tocsin.core.ids import token_hash
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.models import Integration
+from tocsin.outbound.connectors.haloitsm.client import Client, whole
+from tocsin.outbound.connectors.interfaces import Barred, Line
+from tocsin.outbound.halo_sync import ticket_messages, webhook_setup
+from tocsin.outbound.models import Webhook
+
+#: After so many looks that found what no webhook had told, and no message by webhook in between, it is silent.
+_MISSED = 2
+#: So many of an integration's last messages are looked at for one that came by webhook.
+_LAST = 50
+
+_SILENT = (
+    "Changes are found by reconciliation that no webhook told of: look at its deliveries, events and "
+    "conditions in Halo."
+)
+
+
+class Looking(Protocol):
+    """The look in which webhooks are looked after."""
+
+    integration_id: int
+    client: Client
+    line: Line
+    memory: dict[str, Any]
+    doors: Sequence[Door]
+    now: datetime
+    found_by: dict[int, int]
+
+
+def url_hash(url: str) -> bytes:
+    """What is kept of an address, which is secret."""
+    return hashlib.sha256(url.encode()).digest()
+
+
+def was_of(door: Integration, url: str) -> bool:
+    """Whether an address has the token that the inbound integration had before its present one."""
+    token = url.rpartition("/")[2]
+    return bool(door.old_token_hash and token and bytes(door.old_token_hash) == token_hash(token))
+
+
+def problems(look: Looking) -> str:
+    """Why webhooks bring nothing: sentences, or "". With several integrations each names its own."""
+    rows = Webhook.objects.filter(integration=look.integration_id).select_related("door").order_by("pk")
+    known = {row.door_id: row for row in rows}
+    before: Mapping[str, Any] = look.memory.get("missed") or {}
+    missed: dict[str, Any] = {}
+    said = []
+    for door in look.doors:
+        state = _missed(look, door, before.get(str(door.id)) or {})
+        if state:
+            missed[str(door.id)] = state
+        row = known.get(door.id)
+        text = _of(look, row) if row is not None else ""
+        if not text and state.get("times", 0) >= _MISSED:
+            text = _SILENT
+        if text:
+            said.append(f"{door.name}: {text}" if len(look.doors) > 1 else text)
+    look.memory["missed"] = missed
+    return " ".join(said)
+
+
+def _missed(look: Looking, door: Door, before: Mapping[str, Any]) -> dict[str, Any]:
+    """How often in a row a look found what no webhook had told, and since when; what comes by webhook ends that."""
+    times, since = int(before.get("times", 0)), before.get("since")
+    if times and _has_come(door.id, datetime.fromisoformat(str(since))):
+        times = 0
+    if look.found_by.get(door.id):
+        return {"times": times + 1, "since": since if times else look.now.isoformat()}
+    return {"times": times, "since": since} if times else {}
+
+
+def _has_come(door_id: int, since: datetime) -> bool:
+    """Whether something came by webhook since then."""
+    with database.transaction() as connection:
+        found = connection.execute(
+            "SELECT bool_or(m.received_at > %s AND NOT m.headers ? %s) FROM (SELECT received_at, headers "
+            "FROM inbound_inboundmessage WHERE integration_id = %s ORDER BY id DESC LIMIT %s) AS m",
+            (since, next(iter(ticket_messages.HEADERS)), door_id, _LAST),
+        ).fetchone()
+    return bool(found and found[0])
+
+
+def _of(look: Looking, row: Webhook) -> str:
+    """What is wrong with one webhook, after giving it its new address."""
+    try:
+        hook = look.client.get(look.line, f"Webhook/{row.number}", look.now, "see whether its webhook is on")
+    except Barred:
+        raise
+    except Permanent as error:
+        # Without the right to see it, what it brings still tells whether it works.
+        return "The webhook is not in Halo any more: set it up again." if "(404)" in str(error) else ""
+    if not isinstance(hook, Mapping):
+        return ""
+    url, there = secrets.url_of(row.door), str(hook.get("url") or "")
+    if there == url:
+        _keep(row, url)
+    elif bytes(row.url_hash) == url_hash(there) or was_of(row.door, there):
+        try:
+            webhook_setup.change_address(look.client, look.line, look.now, row.number, url)
+        except Barred:
+            raise
+        except Permanent as error:
+            return f"The webhook in Halo still has the old address, and cannot be given the new one: {error}"
+        _keep(row, url)
+    if not hook.get("active", True):
+        last = whole(hook.get("last_status"))
+        said = f" Its last delivery was answered {last}." if last and last != "200" else ""
+        return f"Halo has switched the webhook off.{said} Set it up again, or switch it on in Halo."
+    return ""
+
+
+def _keep(row: Webhook, url: str) -> None:
+    if bytes(row.url_hash) != url_hash(url):
+        Webhook.objects.filter(pk=row.pk).update(url_hash=url_hash(url))

@@ -1,0 +1,53 @@
+"""What is wrong with outbound integrations, as sentences, for Home, `tocsin doctor` and the API. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+
+#: Whoever answers nothing for so long is worth a line.
+_LONG = "interval '5 minutes'"
+
+_WRONG = database.literal(f"""
+SELECT o.id, o.name, s.problem, s.trouble, s.look_problem, s.webhook_problem,
+       s.trouble_at < clock_timestamp() - {_LONG} AS is_long,
+       (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead') AS dead,
+       (SELECT c.error FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead'
+        ORDER BY c.id DESC LIMIT 1) AS why,
+       (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'queued') AS waiting
+FROM outbound_outboundintegration o JOIN outbound_standing s ON s.integration_id = o.id
+WHERE o.is_enabled ORDER BY o.name
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """One thing: its kind, a sentence, and of which integration."""
+
+    kind: str
+    integration_id: int
+    name: str
+    text: str
+    is_urgent: bool = False
+
+
+def wrong(connection: Connection) -> Iterator[Wrong]:
+    """Everything, integration by integration."""
+    for row in database.rows(connection, _WRONG):
+        number, name = row["id"], row["name"]
+        is_away = bool(row["trouble"] and row["is_long"])
+        if row["problem"]:
+            yield Wrong("needs_you", number, name, f"{name}: {row['problem']}", is_urgent=True)
+        elif is_away:
+            waits = f" {row['waiting']} wait." if row["waiting"] else ""
+            yield Wrong("away", number, name, f"{name}: {row['trouble']}{waits}")
+        if row["dead"]:
+            things = "1 thing" if row["dead"] == 1 else f"{row['dead']} things"
+            yield Wrong("dead", number, name, f"{name} could not do {things}: look, and send again. Last: {row['why']}")
+        if row["webhook_problem"]:
+            yield Wrong("webhook", number, name, f"{name}: {row['webhook_problem']}")
+        if row["look_problem"] and not row["problem"] and not is_away:
+            yield Wrong("look", number, name, f"{name}: {row['look_problem']}")

@@ -1,0 +1,58 @@
+"""The ticket in Halo of an alert that came from elsewhere: how it stands, and having one made at a person's wish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tocsin.access.audit import Actor
+from tocsin.alerts.models import Alert
+from tocsin.catalogue.kinds import family
+from tocsin.core.errors import Rejected
+from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
+from tocsin.outbound.halo_sync import halo_commands
+from tocsin.outbound.models import Call, OutboundIntegration, TicketLink
+from tocsin.outbound.states import ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class AlertTicket:
+    """A Halo by which the alert's integration writes back, and the ticket there."""
+
+    integration: OutboundIntegration
+    #: Its number, or "".
+    number: str
+    #: Where it opens, or "".
+    url: str
+    #: Whether it is being made.
+    is_coming: bool = False
+
+    @property
+    def can_be_made(self) -> bool:
+        return not self.number and not self.is_coming
+
+
+def of(alert: Alert) -> AlertTicket | None:
+    """How it stands; None for an alert that is a ticket itself, is a test, or whose integration writes back nowhere."""
+    door = alert.integration
+    if door is None or door.outbound is None or door.kind in family(KIND) or alert.test or alert.watch:
+        return None
+    owner = door.outbound
+    if owner.kind != "haloitsm" or not owner.is_enabled:
+        return None
+    link = TicketLink.objects.filter(integration=owner, alert=alert).first()
+    if link is None:
+        return AlertTicket(owner, "", "")
+    if link.ticket:
+        return AlertTicket(owner, link.ticket, f"{owner.settings.get('base_url', '')}/ticket?id={link.ticket}")
+    last = Call.objects.filter(integration=owner, alert=alert, action="create").order_by("-pk").first()
+    return AlertTicket(owner, "", "", is_coming=last is not None and last.status not in ENDED)
+
+
+def make(alert: Alert, actor: Actor, now: datetime) -> int:
+    """Has its ticket made; returns the call's number. Raises Rejected ("not_possible") where none can be."""
+    found = of(alert)
+    if found is None:
+        detail = "Its inbound integration writes back to no HaloITSM, or the alert is a ticket of it already."
+        raise Rejected("not_possible", detail, "alert")
+    return halo_commands.make_ticket(found.integration, alert.pk, actor, now)

@@ -1,0 +1,161 @@
+"""What of an alert's changes other systems are told: which event it is, who did it, and what a note can say. Pure.
+
+What the other system itself brought about is never told back to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from tocsin.alerts.change_handlers import AlertChange
+from tocsin.alerts.commands import (
+    Acknowledge,
+    Assign,
+    Cancel,
+    Close,
+    Command,
+    Escalate,
+    ExpireAcknowledgement,
+    Hold,
+    Merge,
+    NewEvent,
+    Reopen,
+    Reply,
+    Resume,
+    Unacknowledge,
+    Unassign,
+    Undo,
+)
+from tocsin.alerts.states import ActorKind, EventKind, Via
+from tocsin.outbound.states import Event
+
+#: By these ways a change comes from the other side.
+_FROM_OUTSIDE = frozenset({Via.INBOUND, Via.HALO})
+
+#: A step that somebody asked for is told as that person's act already.
+_ASKED_FOR = "(asked for)"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One thing to tell."""
+
+    alert_id: int
+    event: Event
+    who: str
+    at: datetime
+    #: The user who did it, if it was one.
+    who_id: int | None = None
+    #: In place of the integration's own text, where the event is a variation of it, such as giving an alert back.
+    text: str = ""
+    #: Whether status, team and priority are set too: not for a variation.
+    is_whole: bool = True
+    #: Whether the ticket's agent follows: to this user, to this name, or with neither to nobody.
+    sets_agent: bool = False
+    agent_id: int | None = None
+    agent_name: str = ""
+    #: Values for the note.
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+def told_of(change: AlertChange) -> Iterator[Told]:
+    """What one change tells."""
+    if change.before is None or change.after.is_test:
+        return
+    if change.command is None:
+        yield from _of_engine(change)
+    elif change.command.via not in _FROM_OUTSIDE and change.command.actor.kind is not ActorKind.INTEGRATION:
+        found = _of_command(change, change.command)
+        if found is not None:
+            yield found
+
+
+def _of_engine(change: AlertChange) -> Iterator[Told]:
+    """The escalation's own lines: a further step, and the end without an answer."""
+    for event in change.events:
+        if event.via is not Via.POLICY:
+            continue
+        if event.kind is EventKind.ESCALATION_FINISHED:
+            yield _plain(Event.EXHAUSTED, event)
+        elif event.kind is EventKind.STEP_FIRED and _ASKED_FOR not in event.reason and _is_further(event):
+            yield _plain(Event.ESCALATE, event)
+
+
+def _is_further(event: NewEvent) -> bool:
+    """Whether it is not the step with which the paging began."""
+    return (event.data.get("step"), event.data.get("pass")) != (1, 1)
+
+
+def _plain(kind: Event, event: NewEvent) -> Told:
+    return Told(event.alert_id, kind, "Tocsin", event.at, values={"what": event.reason})
+
+
+def _of_command(change: AlertChange, command: Command) -> Told | None:
+    after, actor = change.after, command.actor
+    at = change.events[-1].at if change.events else None
+    if at is None:
+        return None
+    what = change.events[0].reason
+    note = _sentence(command.note)
+
+    def told(event: Event, text: str = "", *, sets_agent: bool = False, **values: object) -> Told:
+        return Told(
+            change.alert_id, event, actor.name, at, actor.user_id, text, not text, sets_agent,
+            values={"what": what, "note": note, "owner": after.owner_name, **values},
+        )  # fmt: skip
+
+    match command:
+        case Acknowledge():
+            return _with_agent(told(Event.ACKNOWLEDGE, sets_agent=not after.is_owned), actor.user_id, actor.name)
+        case Unacknowledge():
+            return told(Event.ACKNOWLEDGE, "<who> took the acknowledgement back at <time>.<note>")
+        case ExpireAcknowledgement():
+            return told(Event.ACKNOWLEDGE, "<what>")
+        case Assign():
+            own = command.user_id is not None and command.user_id == actor.user_id
+            text = "" if own else "<who> assigned this to <owner> at <time>.<note>"
+            found = told(Event.ASSIGN, text, sets_agent=True)
+            return _whole(_with_agent(found, after.owner_id, after.owner_name))
+        case Unassign():
+            return told(Event.ASSIGN, "<who> gave this back at <time>: nobody has it.<note>", sets_agent=True)
+        case Escalate():
+            return _whole(told(Event.ESCALATE, "<who> asked at <time> to wake the next person.<note>"))
+        case Reply():
+            return told(Event.REPLY, said=command.text)
+        case Hold():
+            return told(Event.HOLD, until=command.until)
+        case Resume():
+            return told(Event.HOLD, "<who> ended the hold at <time>.<note>")
+        case Close():
+            return told(Event.CLOSE)
+        case Cancel():
+            return _whole(told(Event.CLOSE, "<who> cancelled the alert at <time>: nothing was wrong.<note>"))
+        case Merge():
+            return told(Event.CLOSE, f"<who> merged this into alert {command.into.id} at <time>.<note>")
+        case Reopen() | Undo():
+            return _back(change, told)
+
+
+def _sentence(note: str) -> str:
+    """What somebody added, behind a sentence: " Router restarted." for "router restarted"."""
+    said = note.strip()
+    return f" {said[0].upper()}{said[1:]}{'.' if said[-1].isalnum() else ''}" if said else ""
+
+
+def _back(change: AlertChange, told: Callable[..., Told]) -> Told:
+    """A person took something back: who has the ticket follows, the rest is only noted."""
+    before, after = change.before, change.after
+    assert before is not None
+    moved = (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name)
+    found = told(Event.ASSIGN if moved else Event.CLOSE, "<who>: <what>", sets_agent=moved)
+    return _with_agent(found, after.owner_id, after.owner_name)
+
+
+def _with_agent(found: Told, user_id: int | None, name: str) -> Told:
+    return replace(found, agent_id=user_id, agent_name=name)
+
+
+def _whole(found: Told) -> Told:
+    return replace(found, is_whole=True)

@@ -1,0 +1,117 @@
+"""What Tocsin wrote on tickets lately, or is about to write, for whoever decides on messages about them: so that what
+comes back is never taken for somebody's act. Works inside the transaction of the connection it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.inbound.deciding.echo_suppression import OwnWrites
+
+#: What did not come back by then will not.
+REMEMBERED = timedelta(minutes=15)
+
+_WRITES = """
+SELECT c.integration_id, c.ticket, c.id, c.status, c.queued_at, c.wrote, c.is_echoed, c.content ? 'agent' AS has_agent,
+       c.content ? 'status' AS has_status, c.progress ? 'fields' AS has_fields, c.is_uncertain,
+       c.progress ? 'status' AS was_status_set,
+       coalesce(s.memory ->> 'me', '') AS me
+FROM unnest(%(integrations)s::bigint[], %(tickets)s::text[]) AS w(integration_id, ticket)
+JOIN outbound_call c ON c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> ''
+LEFT JOIN outbound_standing s ON s.integration_id = c.integration_id
+WHERE c.status IN ('queued', 'sending') OR (c.ended_at > %(since)s AND (c.status = 'sent'
+      OR (c.status IN ('dead', 'dropped') AND c.progress ?| ARRAY['note', 'fields', 'status'])))
+ORDER BY c.id
+"""
+
+
+@dataclass(slots=True)
+class _Gathered:
+    me: str = ""
+    agents: dict[str, int] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
+    priorities: dict[str, int] = field(default_factory=dict)
+    teams: dict[str, int] = field(default_factory=dict)
+    lately: set[str] = field(default_factory=set)
+    under_way: set[int] = field(default_factory=set)
+    agent_is_coming: bool = False
+    status_is_coming: bool = False
+    agent_at: datetime | None = None
+    status_at: datetime | None = None
+
+
+def ask(
+    connection: Connection, tickets: Sequence[tuple[int, str]], now: datetime
+) -> Mapping[tuple[int, str], OwnWrites]:
+    """By (integration, ticket); a ticket on which nothing was written has no entry."""
+    parameters = {
+        "integrations": [number for number, _ in tickets],
+        "tickets": [ticket for _, ticket in tickets],
+        "since": now - REMEMBERED,
+    }
+    gathered: dict[tuple[int, str], _Gathered] = {}
+    for row in database.rows(connection, _WRITES, parameters):
+        _add(gathered.setdefault((row["integration_id"], row["ticket"]), _Gathered()), row)
+    return {
+        key: OwnWrites(
+            one.agents,
+            one.statuses,
+            one.agent_is_coming,
+            one.status_is_coming,
+            one.agent_at,
+            one.status_at,
+            one.priorities,
+            one.teams,
+            frozenset(one.under_way),
+            frozenset(one.lately),
+            one.me,
+        )
+        for key, one in gathered.items()
+    }
+
+
+def _add(found: _Gathered, row: Mapping[str, Any]) -> None:
+    found.me = row["me"]
+    is_over = row["status"] in ("dead", "dropped")
+    # What failed has set only what was done until then.
+    no_fields, no_status = is_over and not row["has_fields"], is_over and not row["was_status_set"]
+    wrote = {name: value for name, value in row["wrote"].items() if not (no_status if name == "status" else no_fields)}
+    if row["has_agent"] and not no_fields:
+        found.agent_at = row["queued_at"]
+    if row["has_status"] and not no_status:
+        found.status_at = row["queued_at"]
+    if row["status"] in ("queued", "sending"):
+        if not row["has_fields"]:
+            found.under_way.add(row["id"])
+        found.agent_is_coming |= row["has_agent"]
+        found.status_is_coming |= row["has_status"]
+    if "status" in wrote:
+        found.lately.add(wrote["status"].casefold())
+    if row["is_echoed"]:
+        return
+    # Of two writes of the same value the later is the one that will be known again.
+    if "agent" in wrote:
+        found.agents[wrote["agent"]] = row["id"]
+    if "status" in wrote:
+        found.statuses[wrote["status"].casefold()] = row["id"]
+    if row["status"] == "queued" and not row["has_fields"] and not row["is_uncertain"]:
+        # It was tried, and what it sets was not set.
+        return
+    # A message has a priority's name, or its number only.
+    found.priorities |= {text.casefold(): row["id"] for text in wrote.get("priority", ())}
+    if "team" in wrote:
+        found.teams[wrote["team"].casefold()] = row["id"]
+
+
+def keep(connection: Connection, writes: Sequence[int]) -> None:
+    """These came back: so will nothing that was written on those tickets before them."""
+    connection.execute(
+        "UPDATE outbound_call c SET is_echoed = true FROM outbound_call w WHERE w.id = ANY(%s) "
+        "AND c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> '' AND c.id <= w.id "
+        "AND c.status IN ('sending', 'sent', 'dead', 'dropped') AND NOT c.is_echoed",
+        (list(writes),),
+    )

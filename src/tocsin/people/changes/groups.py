@@ -1,0 +1,148 @@
+"""Changing groups, their members and their contacts: checked, recorded in the audit log, known to every node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Lower
+
+from tocsin.access import audit, config_audit
+from tocsin.access.audit import Actor
+from tocsin.core import object_hooks
+from tocsin.core.config import config_version, settings_store
+from tocsin.core.errors import Rejected
+from tocsin.core.validation.object_reader import raise_all
+from tocsin.people import chat_servers, encrypted_addresses, permissions
+from tocsin.people.changes import specs
+from tocsin.people.changes.specs import GroupSpec
+from tocsin.people.models import Group, GroupContact, Membership, User
+from tocsin.people.permissions import Viewer
+
+
+def group_spec(group: Group) -> dict[str, Any]:
+    """The group as YAML and the API write one, its members in the order in which they are called."""
+    spec: dict[str, Any] = {"name": group.name}
+    if group.description:
+        spec["description"] = group.description
+    spec["time_zone"] = group.time_zone
+    # What a list has prefetched is taken as it is: one statement for all groups, not one for each.
+    is_prefetched = "memberships" in getattr(group, "_prefetched_objects_cache", {})
+    memberships = group.memberships.all() if is_prefetched else group.memberships.select_related("user")
+    spec["members"] = [{"user": m.user.username, "roles": list(m.roles)} for m in memberships]
+    contacts = [{"label": c.label, "channel": c.channel, "address": c.address} for c in group.contacts.all()]
+    return spec | ({"contacts": contacts} if contacts else {})
+
+
+def save_group(spec: Mapping[str, object], *, existing: Group | None = None, actor: Actor, now: datetime) -> Group:
+    """Makes a group, or makes `existing` what the spec says. Raises Rejected that names the place.
+
+    A new member whose addresses the actor does not see shows them in the group only after `show_addresses`: else
+    managers would unmask anybody by adding them.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        read = specs.read_group(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        others = Group.objects.exclude(pk=existing.pk) if existing else Group.objects.all()
+        if others.filter(name__iexact=read.name).exists():
+            raise Rejected("name_taken", f'There is a group "{read.name}" already.', "name")
+        users = _users(read)
+        # What they see is asked before the members are written, which would change it.
+        adder = permissions.viewer(User.objects.get(pk=actor.user_id)) if actor.user_id is not None else None
+        before = group_spec(existing) if existing else None
+        group = existing or Group()
+        group.name, group.description, group.time_zone = read.name, read.description, read.time_zone
+        group.save()
+        _write_members(group, read, users, adder)
+        _write_contacts(group, read, actor)
+        after = group_spec(Group.objects.get(pk=group.pk))
+        config_audit.record("group", group, before, after, actor=actor, now=now)
+    return group
+
+
+def show_addresses(group: Group, user: User, *, actor: Actor, now: datetime) -> None:
+    """Lets the other members of `group` see the addresses of `user`, a member. Ask before whether the actor sees them.
+
+    Raises Rejected ("not_found") for somebody who is no member.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        membership = Membership.objects.filter(group=group, user=user).first()
+        if membership is None:
+            raise Rejected("not_found", f"{user.username} is not a member of {group.name}.")
+        if membership.shows_addresses:
+            return
+        membership.shows_addresses = True
+        membership.save(update_fields=["shows_addresses"])
+        audit.record(
+            actor,
+            "show_addresses",
+            now=now,
+            object_type="group",
+            object_id=group.pk,
+            object_name=group.name,
+            after={"user": user.username},
+        )
+
+
+def delete_group(group: Group, *, actor: Actor, now: datetime) -> None:
+    """Deletes a group; its members stay. Raises Rejected ("in_use") while something needs it."""
+    with transaction.atomic():
+        config_version.lock()
+        object_hooks.refuse_deletion("group", group.pk, group.name)
+        config_audit.record("group", group, group_spec(group), None, actor=actor, now=now)
+        group.delete()
+
+
+def _users(read: GroupSpec) -> dict[str, User]:
+    """The members' users by lower-case username."""
+    wanted = {member.user.lower() for member in read.members}
+    # By both: the database's own lower case may differ in letters beyond ASCII.
+    folded = User.objects.annotate(folded=Lower("username"))
+    known = folded.filter(Q(folded__in=wanted) | Q(username__in=[member.user for member in read.members]))
+    found: dict[str, User] = {user.username.lower(): user for user in known if user.username.lower() in wanted}
+    raise_all(
+        Rejected("not_found", f'{member.place}: there is no user "{member.user}".', member.place)
+        for member in read.members
+        if member.user.lower() not in found
+    )
+    return found
+
+
+def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User], adder: Viewer | None) -> None:
+    """A few statements for any number of them. `adder` is the user who saves the group; None: the command line."""
+    known = {membership.user_id: membership for membership in Membership.objects.filter(group=group)}
+    fresh, changed = [], []
+    for position, member in enumerate(read.members):
+        user, roles = users[member.user.lower()], [str(role) for role in member.roles]
+        membership = known.pop(user.pk, None)
+        if membership is None:
+            shows = adder is None or adder.sees_addresses_of(user.pk)
+            fresh.append(Membership(group=group, user=user, roles=roles, position=position, shows_addresses=shows))
+        elif (membership.roles, membership.position) != (roles, position):
+            membership.roles, membership.position = roles, position
+            changed.append(membership)
+    if known:
+        group.memberships.filter(user__in=list(known)).delete()
+    Membership.objects.bulk_create(fresh)
+    Membership.objects.bulk_update(changed, ["roles", "position"])
+
+
+def _write_contacts(group: Group, read: GroupSpec, actor: Actor) -> None:
+    """A contact is the same while its label is."""
+    known = {contact.label.lower(): contact for contact in group.contacts.all()}
+    kept = {wanted.label.lower() for wanted in read.contacts}
+    for label, contact in known.items():
+        if label not in kept:
+            contact.delete()
+    for position, wanted in enumerate(read.contacts):
+        contact = known.get(wanted.label.lower()) or GroupContact(group=group)
+        address = encrypted_addresses.kept(wanted.address, contact.address)
+        if (contact.channel, contact.address) != (wanted.channel, address):
+            chat_servers.require_allowed(wanted.channel, address, actor, is_group=True)
+        contact.label, contact.channel, contact.address = wanted.label, wanted.channel, address
+        contact.position = position
+        contact.save()

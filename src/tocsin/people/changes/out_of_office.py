@@ -1,0 +1,260 @@
+"""Out of office: when a user is away, and who covers; made, changed and taken away, checked, recorded in the audit log.
+
+A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core.config import config_version
+from tocsin.core.errors import Rejected
+from tocsin.core.validation.object_reader import Spec
+from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
+
+#: So many that are not over may a user have.
+MOST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class AbsenceSpec:
+    """An absence, people and groups by name; `place` is what comes before its keys where a place is named."""
+
+    starts_at: datetime
+    ends_at: datetime
+    cover: str | None
+    covers: Mapping[str, str]
+    note: str
+    place: str
+
+
+def current(user: User, now: datetime) -> list[OutOfOffice]:
+    """The user's absences that are not over, by their beginning."""
+    return list(rows().filter(user=user, ends_at__gt=now))
+
+
+def rows() -> QuerySet[OutOfOffice]:
+    """All absences, with everything that a spec reads."""
+    return OutOfOffice.objects.select_related("user", "cover").prefetch_related("covers__user", "covers__group")
+
+
+def absence_spec(absence: OutOfOffice) -> dict[str, Any]:
+    """The absence as the API writes one."""
+    return {"user": absence.user.username, **nested_spec(absence)}
+
+
+def nested_spec(absence: OutOfOffice) -> dict[str, Any]:
+    """The absence as YAML writes one under its user."""
+    spec: dict[str, Any] = {"from": _written(absence.starts_at), "to": _written(absence.ends_at)}
+    if absence.cover:
+        spec["cover"] = absence.cover.username
+    covers = {cover.group.name: cover.user.username for cover in absence.covers.all()}
+    if covers:
+        spec["covers"] = dict(sorted(covers.items()))
+    if absence.note:
+        spec["note"] = absence.note
+    return spec
+
+
+def save_absence(
+    user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: Actor, now: datetime
+) -> OutOfOffice:
+    """Adds one of the user's absences, or makes `existing` what the spec says.
+
+    Raises Rejected that names the place: one that is over, or overlaps another of theirs, is refused.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        outer = Spec(spec)
+        read = _read(outer, user.time_zone)
+        outer.check()
+        if read.ends_at <= now:
+            raise Rejected("invalid", "to: is over already.", "to")
+        others = [one for one in current(user, now) if existing is None or one.pk != existing.pk]
+        _refuse_overlaps(user, [(one.starts_at, one.ends_at, "") for one in others], read)
+        before = absence_spec(existing) if existing else None
+        absence = existing or OutOfOffice(user=user)
+        _refuse_switched_off(read)
+        _write(absence, read)
+        _record(absence, before, absence_spec(rows().get(pk=absence.pk)), actor, now)
+    return absence
+
+
+def delete_absence(absence: OutOfOffice, *, actor: Actor, now: datetime) -> None:
+    """Takes an absence away: the user is on call again as the schedules say."""
+    with transaction.atomic():
+        config_version.lock()
+        _record(absence, absence_spec(absence), None, actor, now)
+        absence.delete()
+
+
+def replace_all(user: User, wanted: object, *, actor: Actor, now: datetime) -> bool:
+    """Makes the user's absences what a list of specs says; what is over is left as it is. False: nothing differed.
+
+    Raises Rejected that names the place, from `out_of_office` on.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        outer = Spec({"out_of_office": wanted})
+        found = [_read(one, user.time_zone) for one in outer.specs("out_of_office")]
+        outer.check()
+        coming = [read for read in found if read.ends_at > now]
+        if len(coming) > MOST:
+            raise Rejected("invalid", f"out_of_office: a user has at most {MOST}.", "out_of_office")
+        for number, read in enumerate(coming):
+            earlier = [(one.starts_at, one.ends_at, one.place) for one in coming[:number]]
+            _refuse_overlaps(user, earlier, read)
+        held = current(user, now)
+        before = [nested_spec(one) for one in held]
+        for gone in held:
+            gone.delete()
+        for read in coming:
+            _write(OutOfOffice(user=user), read)
+        after = [nested_spec(one) for one in current(user, now)]
+        # Written anew and compared, so that what did not change leaves no entry.
+        if before == after:
+            return False
+        audit.record_change(
+            actor,
+            now=now,
+            object_type="out_of_office",
+            object_id=user.pk,
+            object_name=user.username,
+            before={"out_of_office": before},
+            after={"out_of_office": after},
+        )
+        config_version.changed()
+    return True
+
+
+def needs_user(user_id: int, now: datetime) -> list[str]:
+    """The absences still to come in which that user covers, for whoever wants to delete them."""
+    coming = OutOfOffice.objects.filter(ends_at__gt=now).select_related("user")
+    covering = coming.filter(cover=user_id) | coming.filter(covers__user=user_id)
+    return [f"the absence of {absence.user.username}" for absence in covering.distinct()]
+
+
+def _read(spec: Spec, zone: str) -> AbsenceSpec:
+    starts_at, ends_at = _moment(spec, "from", zone), _moment(spec, "to", zone)
+    if spec.has("from") and spec.has("to") and ends_at <= starts_at:
+        spec.refuse("to", "is not after from.")
+    covers: dict[str, str] = {}
+    given = spec.raw("covers", {})
+    if not isinstance(given, Mapping):
+        spec.refuse("covers", "must be groups with a user each, such as {Service Desk: bob}.")
+    else:
+        folded = [str(group).casefold() for group in given]
+        for group, user in given.items():
+            if folded.count(str(group).casefold()) > 1:
+                spec.refuse("covers", f'"{group}" is there twice.')
+            elif isinstance(user, str) and user.strip():
+                covers[str(group)] = user.strip()
+            else:
+                spec.refuse("covers", f'"{group}" needs a user\'s name.')
+    read = AbsenceSpec(
+        starts_at,
+        ends_at,
+        spec.text("cover") or None,
+        covers,
+        spec.text("note"),
+        spec.place("from").removesuffix("from"),
+    )
+    spec.done()
+    return read
+
+
+def _moment(spec: Spec, key: str, zone: str) -> datetime:
+    """A moment, needed: with an offset or Z, or local in `zone`. In UTC."""
+    text = spec.text(key, required=True, longest=40)
+    if text:
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError:
+            found = None
+        # A day alone says nothing of whether it is the last one away, or the first one back.
+        if found is not None and len(text) >= len("2026-12-24T17:00") and 1970 < found.year < 2200:
+            return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+        spec.refuse(key, f'"{text}" is not a moment; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.')
+    return datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _refuse_overlaps(user: User, others: Iterable[tuple[datetime, datetime, str]], read: AbsenceSpec) -> None:
+    for starts_at, ends_at, _place in others:
+        if starts_at < read.ends_at and read.starts_at < ends_at:
+            zone = ZoneInfo(user.time_zone)
+            since, until = starts_at.astimezone(zone), ends_at.astimezone(zone)
+            raise Rejected(
+                "overlap",
+                f"{read.place}from: {user.display_name} is away already from {since:%a %d %b %Y %H:%M} to "
+                f"{until:%a %d %b %Y %H:%M} ({zone.key}); two absences may not overlap.",
+                f"{read.place}from",
+            )
+
+
+def _write(absence: OutOfOffice, read: AbsenceSpec) -> None:
+    cover = _user(read.cover, f"{read.place}cover", absence.user) if read.cover else None
+    covers = [
+        (_group(group, f"{read.place}covers"), _user(user, f"{read.place}covers", absence.user))
+        for group, user in read.covers.items()
+    ]
+    absence.starts_at, absence.ends_at = read.starts_at, read.ends_at
+    absence.cover, absence.note = cover, read.note
+    absence.save()
+    absence.covers.all().delete()
+    OutOfOfficeCover.objects.bulk_create(
+        OutOfOfficeCover(absence=absence, group=group, user=user) for group, user in covers
+    )
+
+
+def _user(name: str, place: str, away: User) -> User:
+    found = User.objects.filter(username__iexact=name).first()
+    if found is None:
+        raise Rejected("not_found", f'{place}: there is no user "{name}".', place)
+    if found.pk == away.pk:
+        raise Rejected("invalid", f"{place}: {found.display_name} cannot cover for themselves.", place)
+    return found
+
+
+def _refuse_switched_off(read: AbsenceSpec) -> None:
+    """Nobody is chosen who is switched off already. A file may still name who was switched off since: it is told where
+    gaps are."""
+    for name, key in ((read.cover, "cover"), *((user, "covers") for user in read.covers.values())):
+        found = User.objects.filter(username__iexact=name, is_active=False).first() if name else None
+        if found is not None:
+            place = f"{read.place}{key}"
+            raise Rejected("invalid", f"{place}: {found.display_name} is switched off.", place)
+
+
+def _group(name: str, place: str) -> Group:
+    found = Group.objects.filter(name__iexact=name).first()
+    if found is None:
+        raise Rejected("not_found", f'{place}: there is no group "{name}".', place)
+    return found
+
+
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _record(
+    absence: OutOfOffice, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
+) -> None:
+    if audit.record_change(
+        actor,
+        now=now,
+        object_type="out_of_office",
+        object_id=absence.pk,
+        object_name=absence.user.username,
+        before=before,
+        after=after,
+    ):
+        config_version.changed()

@@ -1,0 +1,204 @@
+"""Users, contact methods and groups as people write them, checked. Names are resolved by the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tocsin.access.roles import Role
+from tocsin.core.errors import Rejected
+from tocsin.core.validation.object_reader import Spec
+from tocsin.people import addresses, notification_rules
+from tocsin.people.member_roles import MemberRole
+from tocsin.people.notification_rules import ContactRules
+
+LANGUAGES = ("en", "de")
+
+
+@dataclass(frozen=True, slots=True)
+class ContactSpec:
+    """One contact method."""
+
+    label: str
+    channel: str
+    address: str
+    wait: timedelta = timedelta()
+    repeat_times: int = 0
+    repeat_every: timedelta = timedelta()
+    is_enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UserSpec:
+    """A user. `contact_methods`, `contact_rules` and `language` are None where they are not given, and then stay as
+    they are; `rules_spec` notes problems of the rules that only show once all labels are known.
+    """
+
+    username: str
+    name: str
+    email: str
+    role: Role
+    time_zone: str
+    is_active: bool
+    language: str | None
+    contact_methods: tuple[ContactSpec, ...] | None
+    contact_rules: ContactRules | None = None
+    rules_spec: Spec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSpec:
+    """A member of a group, by username, with the place where it was named."""
+
+    user: str
+    roles: tuple[MemberRole, ...]
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupContactSpec:
+    """A way to reach a whole group."""
+
+    label: str
+    channel: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """A group."""
+
+    name: str
+    description: str
+    time_zone: str
+    members: tuple[MemberSpec, ...]
+    contacts: tuple[GroupContactSpec, ...]
+
+
+def read_user(value: object, default_zone: str) -> UserSpec:
+    """Raises Rejected, or RejectedAll, naming each place."""
+    spec = Spec(value)
+    rules = spec.spec("contact_rules")
+    user = UserSpec(
+        username=spec.name("username"),
+        name=spec.line("name"),
+        email=_email(spec),
+        role=spec.one_of("role", Role, Role.RESPONDER),
+        time_zone=spec.zone(default=default_zone),
+        is_active=spec.flag("active", True),
+        language=_language(spec),
+        contact_methods=_contact_methods(spec) if spec.has("contact_methods") else None,
+        contact_rules=notification_rules.read(rules) if rules is not None else None,
+        rules_spec=rules,
+    )
+    spec.finish()
+    return user
+
+
+def read_contact_method(value: object) -> ContactSpec:
+    """Raises Rejected, or RejectedAll, naming each place."""
+    spec = Spec(value)
+    method = _contact_method(spec)
+    spec.check()
+    return method
+
+
+def read_group(value: object, default_zone: str) -> GroupSpec:
+    """Raises Rejected, or RejectedAll, naming each place."""
+    spec = Spec(value)
+    group = GroupSpec(
+        name=spec.name(),
+        description=spec.text("description", longest=2000),
+        time_zone=spec.zone(default=default_zone),
+        members=_members(spec),
+        contacts=tuple(_group_contact(contact) for contact in spec.specs("contacts")),
+    )
+    _refuse_doubles(spec, "contacts", [contact.label for contact in group.contacts])
+    spec.finish()
+    return group
+
+
+def _email(spec: Spec) -> str:
+    email = spec.text("email", required=True, longest=254)
+    if email:
+        try:
+            # In lower case, as the account library keeps and looks up addresses.
+            return addresses.email(email).lower()
+        except ValueError as error:
+            spec.refuse("email", str(error), "invalid_address")
+    return email
+
+
+def _language(spec: Spec) -> str | None:
+    if not spec.has("language"):
+        return None
+    language = spec.text("language", longest=10)
+    if language and language not in LANGUAGES:
+        spec.refuse("language", f'"{language}" is not one of {", ".join(LANGUAGES)}.')
+    return language
+
+
+def _contact_methods(spec: Spec) -> tuple[ContactSpec, ...]:
+    methods = tuple(_contact_method(method) for method in spec.specs("contact_methods"))
+    _refuse_doubles(spec, "contact_methods", [method.label for method in methods])
+    return methods
+
+
+def _contact_method(spec: Spec) -> ContactSpec:
+    label = spec.line("label", required=True, longest=100)
+    channel, address = _address(spec)
+    times, every = notification_rules.repeat(spec)
+    method = ContactSpec(
+        label=label,
+        channel=channel,
+        address=address,
+        wait=spec.span("wait", timedelta(), longest=notification_rules.LONGEST_WAIT),
+        repeat_times=times,
+        repeat_every=every,
+        is_enabled=spec.flag("enabled", True),
+    )
+    spec.done()
+    return method
+
+
+def _group_contact(spec: Spec) -> GroupContactSpec:
+    label = spec.line("label", required=True, longest=100)
+    channel, address = _address(spec)
+    spec.done()
+    return GroupContactSpec(label, channel, address)
+
+
+def _address(spec: Spec) -> tuple[str, str]:
+    channel = spec.text("channel", required=True, longest=20)
+    address = spec.text("address", required=True, longest=addresses.LONGEST)
+    if channel and address:
+        try:
+            address = addresses.checked(channel, address)
+        except Rejected as problem:
+            spec.refuse("channel" if problem.code == "unknown_channel" else "address", problem.detail, problem.code)
+    return channel, address
+
+
+def _members(spec: Spec) -> tuple[MemberSpec, ...]:
+    members = []
+    for entry in spec.specs("members"):
+        user = entry.text("user", required=True)
+        roles = []
+        for number, role in enumerate(entry.texts("roles")):
+            if role in list(MemberRole):
+                roles.append(MemberRole(role))
+            else:
+                entry.refuse(f"roles[{number}]", f'"{role}" is not one of {", ".join(MemberRole)}.')
+        entry.done()
+        members.append(MemberSpec(user, tuple(role for role in MemberRole if role in roles), entry.place("user")))
+    _refuse_doubles(spec, "members", [member.user for member in members])
+    return tuple(members)
+
+
+def _refuse_doubles(spec: Spec, key: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for number, name in enumerate(names):
+        if name and name.casefold() in seen:
+            spec.refuse(f"{key}[{number}]", f'"{name}" is there twice.', "name_taken")
+        seen.add(name.casefold())

@@ -1,0 +1,382 @@
+"""Changing users and their contact methods: checked, recorded in the audit log, known to every node. See `groups` too.
+
+A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Lower
+
+from tocsin.access import audit, setup_link
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Role
+from tocsin.core import object_hooks
+from tocsin.core.config import config_version, settings_store
+from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.validation import durations
+from tocsin.core.validation.object_reader import raise_all
+from tocsin.people import chat_servers, encrypted_addresses, notification_rules, sessions
+from tocsin.people.changes import reminder_rules, specs
+from tocsin.people.changes.specs import ContactSpec, UserSpec
+from tocsin.people.models import ContactMethod, User, takes_code
+
+#: The contact method of a user who was made without any.
+FIRST_LABEL = "Email-Official"
+
+#: What a spec says of a user who is there already.
+_WRITTEN = ("username", "name", "email", "role", "time_zone", "is_active", "language")
+
+#: Whoever has the machine's shell vouches for an e-mail address.
+_TRUSTED = ("cli", "yaml")
+
+
+def user_spec(user: User) -> dict[str, Any]:
+    """The user as YAML and the API write one."""
+    spec: dict[str, Any] = {"username": user.username}
+    if user.name:
+        spec["name"] = user.name
+    spec |= {"email": user.email, "role": user.role, "time_zone": user.time_zone}
+    if user.language:
+        spec["language"] = user.language
+    if not user.is_active:
+        spec["active"] = False
+    spec["contact_methods"] = [contact_method_spec(method) for method in user.contact_methods.all()]
+    if user.contact_rules:
+        spec["contact_rules"] = user.contact_rules
+    return spec
+
+
+def contact_method_spec(method: ContactMethod) -> dict[str, Any]:
+    """The contact method as YAML and the API write one."""
+    spec: dict[str, Any] = {"label": method.label, "channel": method.channel, "address": method.address}
+    if method.wait:
+        spec["wait"] = durations.write(method.wait)
+    if method.repeat_times:
+        spec["repeat"] = {"times": method.repeat_times, "every": durations.write(method.repeat_every)}
+    if not method.is_enabled:
+        spec["enabled"] = False
+    return spec
+
+
+def save_user(
+    spec: Mapping[str, object],
+    *,
+    existing: User | None = None,
+    actor: Actor,
+    now: datetime,
+    password: str | None = None,
+) -> User:
+    """Makes a user, or makes `existing` what the spec says; without `contact_methods` theirs stay, and a new user
+    gets one by e-mail. A password is set where one is given.
+
+    Raises Rejected that names the place: bad values, a username or e-mail in use, the last administrator.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        read = checked(spec, existing=existing, password=password)
+        before = user_spec(existing) if existing else None
+        user = existing or User()
+        if before and not (read.is_active and read.role is Role.ADMIN):
+            _refuse_last_administrator(user)
+        _write_user(user, read, password)
+        methods = read.contact_methods
+        if methods is None and not existing:
+            methods = (ContactSpec(FIRST_LABEL, "email", read.email),)
+        if methods is not None:
+            _write_contact_methods(user, methods)
+        _write_contact_rules(user, read)
+        _write_email(user, is_verified=actor.via in _TRUSTED)
+        if read.role is Role.ADMIN and read.is_active:
+            setup_link.revoke_all()
+        _record(user, before, actor, now)
+        if password is not None and existing:
+            audit.record(
+                actor, "set_password", now=now, object_type="user", object_id=user.pk, object_name=user.username
+            )
+    return user
+
+
+def save_contact_rules(user: User, rules: object, *, actor: Actor, now: datetime) -> User:
+    """Makes a user's contact rules what `rules` says, and leaves the rest. Raises Rejected that names the place, from
+    `contact_rules` on."""
+    return change_own(user, {"contact_rules": rules}, actor=actor, now=now)
+
+
+def change_own(
+    user: User, changes: Mapping[str, object], *, actor: Actor, now: datetime, password: str | None = None
+) -> User:
+    """Changes what somebody may change of themselves, and nothing else: what was taken from them since their request
+    began, such as a role, stays taken. Raises Rejected as `save_user` does, or "not_found" for who is gone."""
+    with transaction.atomic():
+        config_version.lock()
+        held = User.objects.filter(pk=user.pk).first()
+        if held is None:
+            raise Rejected("not_found", "This user is gone.")
+        spec = {key: value for key, value in user_spec(held).items() if key != "contact_methods"}
+        return save_user({**spec, **changes}, existing=held, actor=actor, now=now, password=password)
+
+
+def checked(spec: Mapping[str, object], *, existing: User | None = None, password: str | None = None) -> UserSpec:
+    """The spec, read. Raises Rejected, or RejectedAll, for everything that is wrong with it and with the password."""
+    problems: list[Rejected] = []
+    read = None
+    try:
+        read = specs.read_user(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        _refuse_taken(read, existing)
+    except RejectedAll as rejected:
+        problems.extend(rejected.problems)
+    except Rejected as rejected:
+        problems.append(rejected)
+    if password is not None:
+        # What a bad spec says of the person counts too: a password is not their name.
+        named = {key: value for key in ("username", "name", "email") if isinstance(value := spec.get(key), str)}
+        try:
+            validate_password(password, User(**named))
+        except ValidationError as error:
+            problems.append(Rejected("invalid_password", " ".join(error.messages), "password"))
+    raise_all(problems)
+    assert read is not None
+    return read
+
+
+def create_first_administrator(
+    token: str, spec: Mapping[str, object], *, password: str, now: datetime, address: str | None = None
+) -> User:
+    """Makes the first administrator through the set-up link's `token`, which works once.
+
+    Raises Rejected when there is an administrator already, the token is not that of a link, or the spec is bad.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        if has_administrator():
+            raise Rejected("setup_done", "There is an administrator already. Sign in, or ask them for an account.")
+        setup_link.use_up(token)
+        actor = Actor(None, "set-up link", "web", address)
+        return save_user({**spec, "role": Role.ADMIN, "active": True}, actor=actor, now=now, password=password)
+
+
+def has_administrator() -> bool:
+    """Whether anybody can administer this installation."""
+    return User.objects.filter(role=Role.ADMIN, is_active=True).exists()
+
+
+def delete_user(user: User, *, actor: Actor, now: datetime) -> None:
+    """Deletes a user with their contact methods and tokens, and every address that messages went to; what they did
+    stays on record under their name.
+
+    Raises Rejected ("in_use") while configuration or a live alert needs them, and for the last administrator.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        _refuse_last_administrator(user)
+        before, number, email = user_spec(user), user.pk, user.email
+        object_hooks.forget("user", number)
+        # The last of the locks. Whoever gives them an alert from here on waits for the end of this, and is refused: it
+        # would be nobody's, and page nobody.
+        list(User.objects.select_for_update().filter(pk=number))
+        object_hooks.refuse_deletion("user", number, user.username)
+        user.delete()
+        audit.record_change(
+            actor, now=now, object_type="user", object_id=number, object_name=user.username, before=before, after=None
+        )
+        audit.erase("user", number, known_as=email, instead=user.username)
+        config_version.changed()
+
+
+def save_contact_method(
+    user: User, spec: Mapping[str, object], *, existing: ContactMethod | None = None, actor: Actor, now: datetime
+) -> ContactMethod:
+    """Adds one of the user's contact methods at the end, or makes `existing` what the spec says.
+
+    Raises Rejected that names the place.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        read = specs.read_contact_method(spec)
+        others = user.contact_methods.exclude(pk=existing.pk) if existing else user.contact_methods.all()
+        if others.filter(label__iexact=read.label).exists():
+            raise Rejected("name_taken", f'There is a contact method "{read.label}" already.', "label")
+        before = user_spec(user)
+        last = others.order_by("position").last()
+        method = existing or ContactMethod(user=user, position=last.position + 1 if last else 0)
+        old, known = method.label, (method.channel, method.address)
+        _write_contact_method(method, read, is_own=_is_self_entered(user, actor))
+        if (method.channel, method.address) != known:
+            chat_servers.require_allowed(method.channel, method.address, actor, is_group=False)
+        if existing:
+            _relabel(user, old, method.label)
+        _record(user, before, actor, now)
+    return method
+
+
+def delete_contact_method(method: ContactMethod, *, actor: Actor, now: datetime) -> None:
+    """Deletes one contact method."""
+    with transaction.atomic():
+        config_version.lock()
+        user = method.user
+        before = user_spec(user)
+        method.delete()
+        _relabel(user, method.label, None)
+        _record(user, before, actor, now)
+
+
+def _refuse_taken(read: UserSpec, existing: User | None) -> None:
+    """Sign-in takes a username or an e-mail, so neither may be another user's username or e-mail."""
+    problems = []
+    others = User.objects.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
+    if existing:
+        others = others.exclude(pk=existing.pk)
+    wanted = (read.username.lower(), read.email.lower())
+    alike = others.filter(Q(folded_name__in=wanted) | Q(folded_email__in=wanted))
+    taken = {text for names in alike.values_list("folded_name", "folded_email") for text in names}
+    for field, value in (("username", read.username), ("email", read.email)):
+        if value.lower() in taken:
+            what = "username" if field == "username" else "e-mail address"
+            problems.append(Rejected("name_taken", f'The {what} "{value}" is in use already.', field))
+    raise_all(problems)
+
+
+def _refuse_last_administrator(user: User) -> None:
+    others = User.objects.filter(role=Role.ADMIN, is_active=True).exclude(pk=user.pk)
+    if user.role == Role.ADMIN and user.is_active and not others.exists():
+        raise Rejected(
+            "last_administrator",
+            f"{user.username} is the last administrator and must stay one: make somebody else an administrator first.",
+            "role",
+        )
+
+
+def _write_user(user: User, read: UserSpec, password: str | None) -> None:
+    user.username, user.name, user.email = read.username, read.name, read.email
+    user.role, user.time_zone, user.is_active = read.role, read.time_zone, read.is_active
+    if read.language is not None:
+        user.language = read.language
+    if password is not None:
+        user.set_password(password)
+    if user._state.adding:
+        if password is None:
+            user.set_unusable_password()
+        user.save()
+        return
+    # Nothing else: a password that was changed since the user was read stays changed.
+    user.save(update_fields=[*_WRITTEN, *(["password"] if password is not None else [])])
+    if not user.is_active:
+        sessions.end_all(user)
+
+
+def _write_contact_methods(user: User, wanted: Sequence[ContactSpec]) -> None:
+    """Makes the user's methods the wanted ones, in that order. A method is the same while its label is."""
+    known = {method.label.lower(): method for method in user.contact_methods.all()}
+    kept = {read.label.lower() for read in wanted}
+    for label, method in known.items():
+        if label not in kept:
+            method.delete()
+            user.reminders = reminder_rules.renamed(user.reminders, label, None)
+            user.save(update_fields=["reminders"])
+    for position, read in enumerate(wanted):
+        method = known.get(read.label.lower()) or ContactMethod(user=user)
+        method.position = position
+        _write_contact_method(method, read)
+
+
+def _is_self_entered(user: User, actor: Actor) -> bool:
+    """Whether somebody enters their own address. An administrator, a file and an import are believed."""
+    return actor.user_id == user.pk and user.role != Role.ADMIN and actor.via not in _TRUSTED
+
+
+def _is_known(method: ContactMethod, channel: str, address: str) -> bool:
+    """Whether the person's address is known to be right: they sign in with it, or another way of theirs has it."""
+    if channel == "email" and address.lower() == method.user.email.lower():
+        return True
+    ways = ("sms", "voice") if channel in ("sms", "voice") else (channel,)
+    others = ContactMethod.objects.filter(user=method.user, channel__in=ways, address__iexact=address)
+    return others.filter(awaits_code=False).exclude(pk=method.pk).exists()
+
+
+def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: bool = False) -> None:
+    address = encrypted_addresses.kept(read.address, method.address)
+    if (method.channel, method.address) != (read.channel, address):
+        method.verified_at = None
+        asks_for_code = is_own and takes_code(read.channel, address)
+        method.awaits_code = asks_for_code and not _is_known(method, read.channel, read.address)
+    elif not is_own:
+        method.awaits_code = False
+    method.label, method.channel, method.address = read.label, read.channel, address
+    method.wait, method.repeat_times, method.repeat_every = read.wait, read.repeat_times, read.repeat_every
+    method.is_enabled = read.is_enabled
+    method.save()
+
+
+def _write_contact_rules(user: User, read: UserSpec) -> None:
+    """Makes the rules what the spec says; a spec without them leaves them, but for methods that are gone."""
+    before = user.contact_rules
+    labels = list(ContactMethod.objects.filter(user=user).values_list("label", flat=True))
+    if read.contact_rules is not None and read.rules_spec is not None:
+        notification_rules.refuse_unknown(read.rules_spec, read.contact_rules, labels)
+        read.rules_spec.check()
+        user.contact_rules = notification_rules.write(read.contact_rules)
+    else:
+        rules = notification_rules.load(user.contact_rules)
+        for gone in notification_rules.labels(rules) - {label.casefold() for label in labels}:
+            rules = notification_rules.renamed(rules, gone, None)
+        user.contact_rules = notification_rules.write(rules)
+    if user.contact_rules != before:
+        user.save(update_fields=["contact_rules"])
+
+
+def _relabel(user: User, old: str, new: str | None) -> None:
+    """Rules and reminders speak of methods by label: they follow a label that changed, or a method that went."""
+    held = User.objects.get(pk=user.pk)
+    held.contact_rules = notification_rules.write(
+        notification_rules.renamed(notification_rules.load(held.contact_rules), old, new)
+    )
+    held.reminders = reminder_rules.renamed(held.reminders, old, new)
+    held.save(update_fields=["contact_rules", "reminders"])
+
+
+def move_contact_method(method: ContactMethod, places: int, *, actor: Actor, now: datetime) -> None:
+    """Moves one of a user's methods up (negative) or down in their order."""
+    with transaction.atomic():
+        config_version.lock()
+        user = method.user
+        before = user_spec(user)
+        order = list(ContactMethod.objects.filter(user=user))
+        at = order.index(method)
+        order.insert(max(0, min(len(order) - 1, at + places)), order.pop(at))
+        for position, one in enumerate(order):
+            ContactMethod.objects.filter(pk=one.pk).update(position=position)
+        _record(user, before, actor, now)
+
+
+def _write_email(user: User, *, is_verified: bool) -> None:
+    """Keeps the account library's record of the user's one address in step."""
+    held = None
+    for address in EmailAddress.objects.filter(user=user):
+        if address.email.lower() == user.email.lower():
+            held = address
+        else:
+            address.delete()
+    if held is None:
+        EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=is_verified)
+    elif held.email != user.email or (is_verified and not held.verified):
+        held.email, held.verified = user.email, is_verified or held.verified
+        held.save(update_fields=["email", "verified"])
+
+
+def _record(user: User, before: dict[str, Any] | None, actor: Actor, now: datetime) -> None:
+    # Read again: what was prefetched on this object may be from before.
+    after = user_spec(User.objects.get(pk=user.pk))
+    if audit.record_change(
+        actor, now=now, object_type="user", object_id=user.pk, object_name=user.username, before=before, after=after
+    ):
+        config_version.changed()
+        object_hooks.changed("user", user.pk, now)

@@ -1,0 +1,229 @@
+"""What a person wants of their pages beside the ways themselves: which ways at which priority, quiet hours, and how
+many messages an hour at most. Read, checked and written here; `notify.rules.page_planner` follows them. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from tocsin.core.errors import Rejected
+from tocsin.core.validation import durations
+from tocsin.core.validation.object_reader import Spec
+
+#: As `alerts.states.Priority` has them; people stand below alerts.
+PRIORITIES = ("critical", "high", "medium", "low")
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+LONGEST_WAIT = timedelta(days=1)
+MOST_REPEATS = 100
+MOST_RULES = 50
+MOST_QUIET = 20
+MOST_AN_HOUR = 1000
+
+_TIME = re.compile(r"([01]?\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One way of a rule: which method, by its label, how long after the step, and how often again."""
+
+    method: str
+    wait: timedelta = timedelta()
+    repeat_times: int = 0
+    repeat_every: timedelta = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """When pages wait: on which days from when to when, in the person's zone, and below which priority.
+
+    An end at or before the beginning is on the next day.
+    """
+
+    days: tuple[str, ...]
+    start: str
+    end: str
+    #: Labels; empty: every method.
+    methods: tuple[str, ...] = ()
+    #: This priority, and those above it, come at any time.
+    let_through: str = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class ContactRules:
+    """All of it. Where a priority has no rules, the methods' own waits and repeats hold."""
+
+    by_priority: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    quiet_hours: tuple[QuietHours, ...] = ()
+    #: Messages an hour at one address; 0: as many as there are.
+    most_per_hour: int = 0
+
+
+def read(spec: Spec) -> ContactRules:
+    """The rules of a `contact_rules` object; problems are noted in `spec`."""
+    found: dict[str, tuple[Rule, ...]] = {}
+    by_priority = spec.spec("by_priority")
+    if by_priority is not None:
+        for priority in PRIORITIES:
+            if by_priority.has(priority):
+                found[priority] = _rules(by_priority, priority)
+        by_priority.done()
+    quiet = tuple(_quiet(entry) for entry in spec.specs("quiet_hours"))
+    if len(quiet) > MOST_QUIET:
+        spec.refuse("quiet_hours", f"has at most {MOST_QUIET} entries; this one has {len(quiet)}.")
+    rules = ContactRules(found, quiet, spec.whole("most_per_hour", 0, most=MOST_AN_HOUR))
+    spec.done()
+    return rules
+
+
+def load(stored: object) -> ContactRules:
+    """The rules of what `write` made; none for anything that cannot be read."""
+    problems: list[Rejected] = []
+    spec = Spec(stored or {}, problems=problems)
+    rules = read(spec)
+    return ContactRules() if problems else rules
+
+
+def write(rules: ContactRules) -> dict[str, Any]:
+    """The form in which people write rules, and in which they are stored; empty where there are none."""
+    written: dict[str, Any] = {}
+    if rules.by_priority:
+        written["by_priority"] = {
+            priority: [_written_rule(rule) for rule in rules.by_priority[priority]]
+            for priority in PRIORITIES
+            if priority in rules.by_priority
+        }
+    if rules.quiet_hours:
+        written["quiet_hours"] = [_written_quiet(quiet) for quiet in rules.quiet_hours]
+    if rules.most_per_hour:
+        written["most_per_hour"] = rules.most_per_hour
+    return written
+
+
+def refuse_unknown(spec: Spec, rules: ContactRules, labels: Iterable[str]) -> None:
+    """Notes each label in `rules` that none of the person's methods has."""
+    known = {label.casefold() for label in labels}
+    held = spec.spec("by_priority")
+    for priority, entries in rules.by_priority.items():
+        for number, rule in enumerate(entries):
+            if held is not None and rule.method and rule.method.casefold() not in known:
+                held.refuse(f"{priority}[{number}].method", f'there is no contact method "{rule.method}".', "not_found")
+    for number, quiet in enumerate(rules.quiet_hours):
+        for place, label in enumerate(quiet.methods):
+            if label.casefold() not in known:
+                spec.refuse(
+                    f"quiet_hours[{number}].methods[{place}]", f'there is no contact method "{label}".', "not_found"
+                )
+
+
+def labels(rules: ContactRules) -> set[str]:
+    """The labels that the rules speak of, in lower case."""
+    found = {rule.method.casefold() for entries in rules.by_priority.values() for rule in entries}
+    return found | {label.casefold() for quiet in rules.quiet_hours for label in quiet.methods}
+
+
+def renamed(rules: ContactRules, old: str, new: str | None) -> ContactRules:
+    """The rules after a method's label changed; None: after the method went. Rules that lose their last way go too."""
+
+    def label(text: str) -> str | None:
+        return new if text.casefold() == old.casefold() else text
+
+    by_priority = {
+        priority: tuple(replace(rule, method=name) for rule in entries if (name := label(rule.method)) is not None)
+        for priority, entries in rules.by_priority.items()
+    }
+    quiet = [
+        (one, tuple(name for text in one.methods if (name := label(text)) is not None)) for one in rules.quiet_hours
+    ]
+    return ContactRules(
+        {priority: entries for priority, entries in by_priority.items() if entries},
+        # Hours that were for this method alone must not become hours for all.
+        tuple(replace(one, methods=methods) for one, methods in quiet if methods or not one.methods),
+        rules.most_per_hour,
+    )
+
+
+def _rules(by_priority: Spec, priority: str) -> tuple[Rule, ...]:
+    entries = by_priority.specs(priority)
+    if len(entries) > MOST_RULES:
+        by_priority.refuse(priority, f"has at most {MOST_RULES} entries; this one has {len(entries)}.")
+    if not entries:
+        by_priority.refuse(priority, "names no way: leave the priority out to use the methods as they are.")
+    return tuple(_rule(entry) for entry in entries)
+
+
+def _rule(entry: Spec) -> Rule:
+    times, every = repeat(entry)
+    rule = Rule(
+        entry.text("method", required=True, longest=100),
+        entry.span("wait", timedelta(), longest=LONGEST_WAIT),
+        times,
+        every,
+    )
+    entry.done()
+    return rule
+
+
+def repeat(entry: Spec) -> tuple[int, timedelta]:
+    """`repeat: {times, every}` of a way: how often again, and how far apart."""
+    held = entry.spec("repeat")
+    if held is None:
+        return 0, timedelta()
+    times = held.whole("times", 0, most=MOST_REPEATS)
+    every = held.span("every", timedelta(), longest=LONGEST_WAIT)
+    if times and not every:
+        held.refuse("every", "is needed, and more than nothing, where there are repeats.", "missing")
+    held.done()
+    return times, every if times else timedelta()
+
+
+def _quiet(entry: Spec) -> QuietHours:
+    days = []
+    for number, text in enumerate(entry.texts("days")):
+        if text.lower()[:3] in DAYS and text.isalpha():
+            days.append(text.lower()[:3])
+        else:
+            entry.refuse(f"days[{number}]", f'"{text}" is not a day; write {", ".join(DAYS)}.')
+    let_through = entry.text("let_through", "high")
+    if let_through not in PRIORITIES:
+        entry.refuse("let_through", f'"{let_through}" is not one of {", ".join(PRIORITIES)}.')
+        let_through = "high"
+    quiet = QuietHours(
+        days=tuple(day for day in DAYS if day in days) or DAYS,
+        start=_time(entry, "from"),
+        end=_time(entry, "to"),
+        methods=entry.texts("methods"),
+        let_through=let_through,
+    )
+    entry.done()
+    return quiet
+
+
+def _time(entry: Spec, key: str) -> str:
+    text = entry.text(key, required=True, longest=10)
+    if text and not _TIME.fullmatch(text):
+        entry.refuse(key, f'"{text}" is not a time of day; write it like "22:00".')
+        return "00:00"
+    return text.rjust(5, "0")
+
+
+def written_repeat(times: int, every: timedelta) -> dict[str, Any]:
+    """`{repeat: …}`, or nothing."""
+    return {"repeat": {"times": times, "every": durations.write(every)}} if times else {}
+
+
+def _written_rule(rule: Rule) -> dict[str, Any]:
+    wait = {"wait": durations.write(rule.wait)} if rule.wait else {}
+    return {"method": rule.method, **wait, **written_repeat(rule.repeat_times, rule.repeat_every)}
+
+
+def _written_quiet(quiet: QuietHours) -> dict[str, Any]:
+    written: dict[str, Any] = {} if quiet.days == DAYS else {"days": list(quiet.days)}
+    written |= {"from": quiet.start, "to": quiet.end}
+    if quiet.methods:
+        written["methods"] = list(quiet.methods)
+    return written | {"let_through": quiet.let_through}

@@ -1,0 +1,62 @@
+"""Who was called at night, and how often: so that it is seen when one person bears it all.
+
+A night is from 22:00 to 06:00 where the person lives. What wakes nobody does not count: mails, and what stayed in the
+sandbox.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.notify.providers.pool import SANDBOX
+from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.reports.period import Period
+
+BEGINS, ENDS = "22:00", "06:00"
+
+#: A page leaves no later than this after it was planned, but for quiet hours and repeats, which are days at most.
+_PLANNED_BEFORE = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Nights:
+    """One person's. Alerts that called them twice count once."""
+
+    username: str
+    name: str
+    #: How many alerts called them, by day or by night.
+    alerts: int
+    #: How many of them at night, and in how many nights.
+    at_night: int
+    nights: int
+
+
+_NIGHTS = f"""
+WITH called AS (
+  SELECT d.user_id, d.alert_id, d.sent_at AT TIME ZONE u.time_zone AS local
+  FROM notify_delivery d JOIN people_user u ON u.id = d.user_id
+  WHERE d.id >= %(first)s AND d.sent_at >= %(since)s AND d.sent_at < %(until)s AND d.purpose = '{Purpose.PAGE}'
+    AND d.status IN ('{DeliveryStatus.SENT}', '{DeliveryStatus.DELIVERED}')
+    AND d.channel <> 'email' AND d.provider_name <> '{SANDBOX}' AND d.alert_id IS NOT NULL
+), timed AS (
+  SELECT user_id, alert_id, (local - interval '12 hours')::date AS night,
+         local::time >= '{BEGINS}' OR local::time < '{ENDS}' AS is_night
+  FROM called
+)
+SELECT u.username, coalesce(nullif(u.name, ''), u.username) AS name, count(DISTINCT t.alert_id)::int AS alerts,
+       count(DISTINCT t.alert_id) FILTER (WHERE t.is_night)::int AS at_night,
+       count(DISTINCT t.night) FILTER (WHERE t.is_night)::int AS nights
+FROM timed t JOIN people_user u ON u.id = t.user_id
+GROUP BY u.id ORDER BY at_night DESC, alerts DESC, u.username
+"""
+
+
+def of_everybody(connection: Connection, period: Period) -> list[Nights]:
+    """Everybody who was called in the period, whoever was woken most first."""
+    first = ids.first_uuid7(period.since - _PLANNED_BEFORE)
+    wanted = {"first": first, "since": period.since, "until": period.until}
+    return [Nights(**row) for row in database.rows(connection, _NIGHTS, wanted)]

@@ -1,0 +1,155 @@
+"""How many alerts there were, and how quickly they were acknowledged, assigned and closed.
+
+What people do not have to answer does not count: tests, alerts that were only watched, and those merged into another,
+which stands for them. A time is that from the opening until it happened first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from tocsin.alerts.states import AlertStatus, EventKind, Priority
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.reports.period import Period
+
+#: So many rows at most, the most frequent; a sender may have thousands of clients.
+MOST_ROWS = 200
+
+
+class By(StrEnum):
+    """By what alerts are told apart."""
+
+    DAY = "day"
+    HOUR = "hour"
+    SOURCE = "source"
+    INTEGRATION = "integration"
+    GROUP = "group"
+    CLIENT = "client"
+    PRIORITY = "priority"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Of those that it happened to: how many, and after how long half and nine tenths of them were through."""
+
+    count: int
+    median: timedelta | None
+    ninety: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The alerts of one `key`: a day (2026-11-28), an hour of the day (08), a name; empty for those without one."""
+
+    key: str
+    alerts: int
+    acknowledged: Times
+    assigned: Times
+    closed: Times
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All alerts of some days together, and the same ones by what they are told apart."""
+
+    together: Answers
+    rows: Sequence[Answers]
+
+
+# Each is one column by the name `key`, of the alerts `a`.
+_KEYS = {
+    By.DAY: "to_char(a.opened_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD')",
+    By.HOUR: "to_char(a.opened_at AT TIME ZONE %(zone)s, 'HH24')",
+    By.SOURCE: "a.source",
+    By.INTEGRATION: "coalesce(i.name, '')",
+    By.GROUP: "coalesce(g.name, '')",
+    By.CLIENT: "a.client",
+    By.PRIORITY: "a.priority",
+}
+_JOINS = {
+    By.INTEGRATION: "LEFT JOIN inbound_integration i ON i.id = a.integration_id",
+    # Where the roles of its first steps were looked up. An alert of two groups is both groups'.
+    By.GROUP: """
+    LEFT JOIN LATERAL (
+      SELECT recipient_groups FROM escalation_run WHERE alert_id = a.id ORDER BY id LIMIT 1
+    ) r ON true
+    LEFT JOIN LATERAL jsonb_array_elements_text(r.recipient_groups) n(id) ON true
+    LEFT JOIN people_group g ON g.id = n.id::bigint""",
+}
+
+
+_STATISTICS = ", ".join(
+    f"count({name})::int AS {name}_count,"
+    f" percentile_cont(0.5) WITHIN GROUP (ORDER BY {name}) AS {name}_median,"
+    f" percentile_cont(0.9) WITHIN GROUP (ORDER BY {name}) AS {name}_ninety"
+    for name in ("acknowledged", "assigned", "closed")
+)
+
+# All alerts are read once: whatever they are told apart by, the row of all of them is about the same ones.
+_ANSWERS = f"""
+WITH counted AS MATERIALIZED (
+  SELECT a.id, a.source, a.client, a.priority, a.integration_id, a.opened_at,
+         e.acknowledged_at - a.opened_at AS acknowledged, e.assigned_at - a.opened_at AS assigned,
+         CASE WHEN a.status = '{AlertStatus.CLOSED}' THEN a.closed_at END - a.opened_at AS closed
+  FROM alerts_alert a
+  LEFT JOIN LATERAL (
+    SELECT min(at) FILTER (WHERE kind = '{EventKind.ACKNOWLEDGED}') AS acknowledged_at,
+           min(at) FILTER (WHERE kind = '{EventKind.ASSIGNED}') AS assigned_at
+    FROM alerts_alertevent WHERE alert_id = a.id
+  ) e ON true
+  WHERE a.opened_at >= %(since)s AND a.opened_at < %(until)s
+    AND NOT a.test AND NOT a.watch AND a.merged_into_id IS NULL
+), keyed AS (
+  SELECT {{key}} AS key, a.acknowledged, a.assigned, a.closed FROM counted a {{joins}}
+)
+(SELECT true AS is_all, '' AS key, count(*)::int AS alerts, {_STATISTICS} FROM counted)
+UNION ALL
+(SELECT false, key, count(*)::int AS alerts, {_STATISTICS} FROM keyed GROUP BY key ORDER BY alerts DESC, key
+ LIMIT {MOST_ROWS})
+"""
+
+
+def read(connection: Connection, period: Period, by: By) -> Report:
+    """All alerts of the period, each once, and a row for each key: days and hours in their order, also those without
+    any; priorities from critical on; others the most frequent first, MOST_ROWS of them at most."""
+    wanted = {"since": period.since, "until": period.until, "zone": period.zone.key}
+    found = database.rows(connection, _ANSWERS.format(key=_KEYS[by], joins=_JOINS.get(by, "")), wanted)
+    (together,) = (_row(row) for row in found if row["is_all"])
+    return Report(together, _in_order([_row(row) for row in found if not row["is_all"]], period, by))
+
+
+def _in_order(found: Sequence[Answers], period: Period, by: By) -> Sequence[Answers]:
+    match by:
+        case By.DAY:
+            keys: Sequence[str] = _days(period)
+        case By.HOUR:
+            keys = [f"{hour:02}" for hour in range(24)]
+        case By.PRIORITY:
+            keys = [str(priority) for priority in Priority]
+        case _:
+            return found
+    rows = {row.key: row for row in found}
+    return [rows.get(key) or _none(key) for key in keys]
+
+
+def _row(row: dict[str, Any]) -> Answers:
+    def times(name: str) -> Times:
+        return Times(row[f"{name}_count"], row[f"{name}_median"], row[f"{name}_ninety"])
+
+    return Answers(row["key"], row["alerts"], times("acknowledged"), times("assigned"), times("closed"))
+
+
+def _none(key: str) -> Answers:
+    never = Times(0, None, None)
+    return Answers(key, 0, never, never, never)
+
+
+def _days(period: Period) -> list[str]:
+    first = period.since.astimezone(period.zone).date()
+    last = (period.until - timedelta(microseconds=1)).astimezone(period.zone).date()
+    return [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]

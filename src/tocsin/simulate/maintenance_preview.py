@@ -1,0 +1,78 @@
+"""What a maintenance window is about: the alerts of the last day that it would have kept from opening.
+
+By the live code, on the bytes that were kept, whatever the hour of the window: its integrations, groups, tags and
+condition are what is tried. Stores and sends nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.admin import drafts
+from tocsin.inbound.maintenance.windows import Window
+from tocsin.inbound.models import Integration
+from tocsin.simulate import backtest
+from tocsin.simulate.replay_state import World
+
+DAY = timedelta(days=1)
+
+#: So many messages of each integration are looked at, so many integrations, and so many alerts are listed.
+MOST = 1_000
+_INTEGRATIONS = 20
+SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtAlert:
+    """One alert that the window is about."""
+
+    message_id: UUID
+    received_at: datetime
+    integration: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """`opened`: how many alerts opened in that time; `count`: of those, how many the window is about."""
+
+    opened: int
+    count: int
+    alerts: tuple[CaughtAlert, ...]
+    #: How many integrations were not looked at.
+    left_out: int = 0
+
+
+def caught(window: Window, now: datetime) -> Caught:
+    """The alerts of the day before `now`, the newest first."""
+    rows = Integration.objects.exclude(mode="disabled").order_by("pk")
+    if window.integrations:
+        rows = rows.filter(pk__in=window.integrations)
+    integrations = list(rows)
+    opened, found = 0, []
+    for integration in integrations[:_INTEGRATIONS]:
+        of_it, alerts = _of(integration, window, now)
+        opened += of_it
+        found += alerts
+    found.sort(key=lambda one: one.received_at, reverse=True)
+    return Caught(opened, len(found), tuple(found[:SHOWN]), max(0, len(integrations) - _INTEGRATIONS))
+
+
+def _of(integration: Integration, window: Window, now: datetime) -> tuple[int, list[CaughtAlert]]:
+    door = drafts.door_of(integration)
+    about = window.for_door(door.id, door.reader.mapping.names)
+    if about is None or door.problem is not None:
+        return 0, []
+    world, opened, found = World(replace(door, windows=())), 0, []
+    for arrived in backtest.messages(integration, door, now - DAY, limit=MOST):
+        came = world.take(arrived)
+        if came.opening is None or came.mapped is None or isinstance(arrived.element, Rejected):
+            continue
+        opened += 1
+        if about.catches(arrived.element.payload, came.mapped, came.opening.paging.recipient_groups):
+            subject = came.opening.alert.subject
+            found.append(CaughtAlert(arrived.id, arrived.received_at, integration.name, subject))
+    return opened, found

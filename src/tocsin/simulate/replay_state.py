@@ -1,0 +1,155 @@
+"""Messages decided in order against a state that is only imagined: nothing was open when it begins. Pure.
+
+By the same `prepare`, `decide` and `fail_open` as the live path; two worlds side by side tell what an edit changes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import count
+from uuid import UUID
+
+from msgspec.structs import replace as replace_state
+
+from tocsin.alerts.change_handlers import Paging
+from tocsin.alerts.new_alert import Opening
+from tocsin.core.errors import Rejected
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.deciding import fail_open
+from tocsin.inbound.deciding.batch_view import Board
+from tocsin.inbound.deciding.decide import decide, failed
+from tocsin.inbound.deciding.noise_state import Delayed
+from tocsin.inbound.deciding.preprocessing import DeliveryKey, Prepared, prepare
+from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, Seen
+from tocsin.inbound.enums import IntegrationMode, MessageStatus
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.parsing.decode import Element
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A stored message, decoded: a message of its own, whatever body it came in."""
+
+    id: UUID
+    received_at: datetime
+    raw: bytes
+    element: Element | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What one message came to. `alert` is the number of an alert in this world; `key` the text of its dedup key."""
+
+    status: MessageStatus
+    reason: str
+    alert: int | None = None
+    key: str | None = None
+    opening: Opening | None = None
+    #: The sentence of the route that it took.
+    route: str = ""
+    mapped: Mapped | None = None
+
+    @property
+    def paging(self) -> Paging | None:
+        """How the alert that it opened pages."""
+        return self.opening.paging if self.opening is not None else None
+
+
+class World:
+    """One door, and what its messages have left so far. A door that is switched off is tried as if it watched."""
+
+    def __init__(self, door: Door) -> None:
+        is_off = door.mode is IntegrationMode.DISABLED
+        self.door = replace(door, mode=IntegrationMode.WATCH) if is_off else door
+        self._board = Board()
+        #: What waits: the messages by key, and the keys in the order in which they are due.
+        self._waiting: dict[bytes, list[tuple[Arrived, Prepared]]] = {}
+        self._due: list[tuple[datetime, bytes]] = []
+        self._seen: dict[DeliveryKey, Seen] = {}
+        self._numbers = count(1)
+
+    def take(self, arrived: Arrived) -> Came:
+        """Decides the next message, as of its arrival."""
+        prepared = prepare(self.door, arrived.element, arrived.id)
+        assert prepared.key is not None
+        return self._take(arrived, prepared, Arrival(arrived.id, arrived.received_at), arrived.received_at)
+
+    def due(self, until: datetime) -> list[tuple[datetime, Came]]:
+        """What openings that waited came to, up to that moment, with when: by the same code as the live loop's."""
+        found: list[tuple[datetime, Came]] = []
+        while self._due and self._due[0][0] <= until:
+            at, key = heapq.heappop(self._due)
+            state = self._board.key(key)
+            waited = state.delayed
+            if waited is None or waited.due_at != at:
+                continue
+            self._board.states[key] = replace_state(state, delayed=None)
+            for arrived, prepared in self._waiting.pop(key, ()):
+                arrival = Arrival(arrived.id, arrived.received_at, waited=waited)
+                found.append((at, self._take(arrived, prepared, arrival, at)))
+        return found
+
+    def waiting(self) -> list[Delayed]:
+        """What waits now."""
+        return [state.delayed for state in self._board.states.values() if state.delayed is not None]
+
+    def _take(self, arrived: Arrived, prepared: Prepared, arrival: Arrival, now: datetime) -> Came:
+        assert prepared.key is not None
+        key = self._board.key(prepared.key)
+        if isinstance(prepared.outcome, Reading):
+            decision = self._decide(arrival, prepared, prepared.outcome, key, now)
+            mapped: Mapped | None = prepared.outcome.mapped
+            text = self.door.dedup_key(prepared.outcome)
+        else:
+            assert prepared.outcome is not None
+            decision = self._failed(arrival, prepared.key, prepared.outcome, arrived.raw, key)
+            mapped = text = None
+        self._board.put(prepared.key, key, decision)
+        self._follow(arrived, prepared, prepared.key, key, decision, now)
+        return Came(
+            decision.status,
+            decision.reason,
+            decision.alert_id,
+            text.replace("\x1f", " / ") if text is not None else None,
+            decision.opening,
+            str(decision.verdict.get("route", "")),
+            mapped,
+        )
+
+    def _follow(
+        self, arrived: Arrived, prepared: Prepared, key: bytes, before: KeyState, decision: Decision, now: datetime
+    ) -> None:
+        """Keeps what waits, and has what was released be due."""
+        delayed = decision.key.delayed
+        if delayed is None:
+            self._waiting.pop(key, None)
+        elif decision.status is MessageStatus.DELAYED:
+            self._waiting.setdefault(key, []).append((arrived, prepared))
+            if delayed.due_at is not None and (before.delayed is None or before.delayed.due_at != delayed.due_at):
+                heapq.heappush(self._due, (delayed.due_at, key))
+        for scope in decision.shaped.released if decision.shaped is not None else ():
+            for other in self._waiting:
+                state = self._board.states[other]
+                if state.delayed is not None and state.delayed.scope == scope:
+                    waits = replace_state(state.delayed, due_at=now, is_released=True)
+                    self._board.states[other] = replace_state(state, delayed=waits)
+                    heapq.heappush(self._due, (now, other))
+
+    def _decide(self, arrival: Arrival, prepared: Prepared, reading: Reading, key: KeyState, now: datetime) -> Decision:
+        assert prepared.key is not None
+        seen = self._seen.get(prepared.delivery) if prepared.delivery is not None else None
+        scopes, standing = prepared.scopes, self._board.standing(prepared.scopes)
+        decision = decide(self.door, arrival, reading, key, seen, prepared.key, self._number, now, scopes, standing)
+        if prepared.delivery is not None and seen is None and not decision.may_come_again:
+            self._seen[prepared.delivery] = Seen(arrival.message_id, decision.alert_id)
+        return decision
+
+    def _failed(self, arrival: Arrival, hashed: bytes, problem: Rejected, raw: bytes, key: KeyState) -> Decision:
+        at = arrival.received_at
+        return fail_open.fail_open(self.door, arrival, failed(problem), problem, raw, key, hashed, self._number, at)
+
+    def _number(self) -> int:
+        return next(self._numbers)

@@ -1,0 +1,74 @@
+"""Mail to people about their accounts: by the first e-mail provider that takes it, else into the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.core.mail import EmailMessage, EmailMultiAlternatives
+from django.core.mail.backends.base import BaseEmailBackend
+
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.errors import Temporary
+from tocsin.core.runtime import clock
+from tocsin.notify.interfaces import OutcomeUnknown, Permanent, Rendered
+from tocsin.notify.models import SandboxMessage
+from tocsin.notify.providers.pool import Carrier, Directory
+
+CHANNEL = "email"
+
+_providers = Directory()
+
+
+def leaves_the_machine() -> bool:
+    """Whether mail goes to a real server."""
+    _refresh()
+    return _providers.has_provider(CHANNEL)
+
+
+class Backend(BaseEmailBackend):
+    """Django's way out for mail."""
+
+    def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
+        """Sends each; returns how many went. Raises Temporary, Permanent or OutcomeUnknown of the last provider."""
+        _refresh()
+        for message in email_messages:
+            for address in message.recipients():
+                _send(message, address)
+        return len(email_messages)
+
+
+def _send(message: EmailMessage, address: str) -> None:
+    rendered = Rendered(str(message.subject), str(message.body), _html(message))
+    carriers = _providers.carriers(CHANNEL, address)
+    if not carriers:
+        SandboxMessage.objects.create(
+            delivery=ids.uuid7(), channel=CHANNEL, address=address, content=rendered.content(), at=clock.now()
+        )
+        return
+    _carry(rendered, address, carriers)
+
+
+def _carry(rendered: Rendered, address: str, carriers: Sequence[Carrier]) -> None:
+    key = str(ids.uuid7())
+    failure: Exception | None = None
+    for carrier in carriers:
+        try:
+            carrier.sender.send(rendered, CHANNEL, address, key)
+        except (Temporary, Permanent, OutcomeUnknown) as error:
+            failure = error
+        else:
+            return
+    assert failure is not None
+    raise failure
+
+
+def _html(message: EmailMessage) -> str:
+    if not isinstance(message, EmailMultiAlternatives):
+        return ""
+    return next((str(content) for content, kind in message.alternatives if kind == "text/html"), "")
+
+
+def _refresh() -> None:
+    with database.transaction() as connection:
+        _providers.refresh(connection)

@@ -1,0 +1,70 @@
+"""Opening an alert by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_http_methods
+
+from tocsin.access.roles import Action
+from tocsin.alerts.states import Priority, Via
+from tocsin.escalation.actions.manual_alerts import ByHand, open_alert
+from tocsin.escalation.models import Policy
+from tocsin.people.models import Group
+from tocsin.simulate.manual_alert import preview
+from tocsin.web.alerts.forms import NewAlertForm
+from tocsin.web.http.authorization import alert_actor, needs
+from tocsin.web.http.request import Request, page
+from tocsin.web.integrations import simulation_view
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ACT)
+def new_alert(request: Request) -> HttpResponse:
+    """Asks what is wrong and who should hear of it; then pages at once."""
+    form = NewAlertForm(request.POST or None, initial=_initial())
+    context: dict[str, Any] = {"form": form}
+    status = 422 if form.errors else 200
+    if request.method == "POST" and form.is_valid():
+        new = _by_hand(form.cleaned_data)
+        if "anyway" in request.POST:
+            return redirect("alert", _open(request, new))
+        played = preview(new, request.now)
+        if "preview" not in request.POST:
+            if played.pages:
+                return redirect("alert", _open(request, new))
+            # Whoever opens an alert thinks that somebody hears of it.
+            context["asks_anyway"], status = True, 422
+        paged = simulation_view.paged(played.pages)
+        context |= {
+            "played": played,
+            "paged": paged[: simulation_view.MOST],
+            "has_more": len(paged) > simulation_view.MOST,
+            "problems": dict.fromkeys(page.problem for page in played.pages if page.problem),
+        }
+    return page(request, "alerts/new.html", context, status=status)
+
+
+def _initial() -> dict[str, Any]:
+    """The first policy, and the group whose roles it looks up, where there is only one."""
+    groups = list(Group.objects.all()[:2])
+    return {"policy": Policy.objects.first(), "groups": groups if len(groups) == 1 else []}
+
+
+def _open(request: Request, new: ByHand) -> int:
+    return open_alert(
+        new, actor=alert_actor(request.user), username=request.user.username, via=Via.WEB, now=request.now
+    )
+
+
+def _by_hand(data: dict[str, Any]) -> ByHand:
+    return ByHand(
+        subject=data["subject"],
+        priority=Priority(data["priority"]),
+        policy=data["policy"],
+        user_ids=tuple(user.pk for user in data["users"]),
+        group_ids=tuple(group.pk for group in data["groups"]),
+        columns={name: data[name] for name in ("client", "long_text") if data[name]},
+    )

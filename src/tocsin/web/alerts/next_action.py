@@ -1,0 +1,96 @@
+"""What happens next to one alert, in a sentence, with its moment. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+
+from tocsin.alerts.models import Alert
+from tocsin.alerts.states import AlertStatus
+from tocsin.core.db import database
+from tocsin.escalation.actions import next_steps
+from tocsin.escalation.actions.forecast import NextStep
+from tocsin.escalation.models import Run
+from tocsin.escalation.policy.policy import AcknowledgeEffect
+from tocsin.escalation.run.run_state import RunStatus
+from tocsin.web.told import told
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """When (None: no timer), what, and what else to know."""
+
+    at: datetime | None
+    text: str
+    detail: str = ""
+    #: `now` while nobody has answered, `wait` while a timer runs, else empty.
+    tone: str = ""
+
+
+def of(alert: Alert, now: datetime) -> Next:
+    """What comes next if nobody acts."""
+    match AlertStatus(alert.status):
+        case AlertStatus.ON_HOLD:
+            return Next(alert.hold_until, _("Comes back from hold"), tone="wait")
+        case AlertStatus.ASSIGNED:
+            owner = alert.owner.display_name if alert.owner else alert.owner_name
+            return Next(None, _("Nothing: %(name)s has it.") % {"name": owner})
+        case AlertStatus.OPEN:
+            return _of_open(alert, now)
+        case AlertStatus.MERGED:
+            return Next(None, _("Nothing: act on alert %(number)s instead.") % {"number": alert.merged_into_id})
+        case AlertStatus.CLOSED | AlertStatus.CANCELLED:
+            return Next(None, _("Nothing: it is over."))
+
+
+def is_asked(alert: Alert, user_id: int) -> bool:
+    """Whether they acknowledged it, were asked "Still on it?", and have not answered yet."""
+    runs = Run.objects.filter(alert=alert, progress__asked__has_key=str(user_id))
+    return alert.status == AlertStatus.OPEN and runs.exclude(status=RunStatus.ENDED).exists()
+
+
+def steps_of(numbers: list[int], now: datetime) -> dict[int, NextStep]:
+    """The next step of many alerts; those for which nothing is due are absent."""
+    if not numbers:
+        return {}
+    with database.transaction() as connection:
+        return next_steps.next_steps(connection, numbers, now)
+
+
+def capitalised(text: str) -> str:
+    """A summary as the beginning of a line."""
+    said = told(text)
+    return said[:1].upper() + said[1:]
+
+
+def _of_open(alert: Alert, now: datetime) -> Next:
+    run = Run.objects.filter(alert=alert).exclude(status=RunStatus.ENDED).select_related("version__policy").first()
+    if run is None:
+        return Next(None, _("Nothing is planned: no policy works on this alert."))
+    policy = run.version.policy.name if run.version and run.version.policy else ""
+    step = steps_of([alert.pk], now).get(alert.pk)
+    if step is None:
+        tone = "now" if run.status == RunStatus.FINISHED else ""
+        return Next(None, told(run.reason) or _("Nothing is planned."), policy, tone)
+    detail = _stops(run)
+    tone = "now" if run.status == RunStatus.ACTIVE else "wait"
+    text = f"{capitalised(step.summary).removesuffix('.')}."
+    return Next(None if step.waits else step.at, text, f"{policy}. {detail}" if policy else detail, tone)
+
+
+def _stops(run: Run) -> str:
+    """What stops it, as its policy has it."""
+    held = run.version.definition.get("acknowledge", {}) if run.version else {}
+    people = held.get("people", 1)
+    match held.get("effect", AcknowledgeEffect.STOP):
+        case AcknowledgeEffect.CONTINUE:
+            return _("Stops when somebody takes or closes it.")
+        case AcknowledgeEffect.PAUSE:
+            return _("Pauses when somebody acknowledges it, stops when somebody takes or closes it.")
+        case _ if people > 1:
+            said = _("Stops when %(count)d people have acknowledged it, or somebody takes or closes it.")
+            return said % {"count": people}
+        case _:
+            return _("Stops when somebody acknowledges, takes or closes it.")

@@ -1,0 +1,66 @@
+"""The page behind the link of a mail or push: the alert, and one button per action, without signing in.
+
+A GET never acts, so that link scanners do no harm. A POST acts as the person whom the link was signed for.
+"""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from tocsin.access import roles
+from tocsin.access.roles import Action, Reach, Role
+from tocsin.alerts import service
+from tocsin.alerts.states import CommandKind, Via
+from tocsin.core.errors import Rejected
+from tocsin.notify.inbound import responder_actions
+from tocsin.notify.text import signed_links
+from tocsin.people.models import User
+from tocsin.web.alerts.detail import alert_context, read_command
+from tocsin.web.http.authorization import alert_actor
+from tocsin.web.http.middleware import zone
+from tocsin.web.http.request import Request
+
+#: What can be done from a link. The rest is on the alert's own page.
+OFFERED = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.UNDO)
+
+
+@login_not_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def link_page(request: Request, token: str) -> HttpResponse:
+    """Shows the alert, or does what a button says."""
+    try:
+        sent, user_id = signed_links.verify(token, request.now)
+    except Rejected as rejected:
+        return render(request, "alerts/link_over.html", {"reason": rejected.detail}, status=410)
+    user = User.objects.filter(pk=user_id, is_active=True).first()
+    if user is None or roles.reach(Role(user.role), Action.ACT) is Reach.NONE:
+        return render(request, "alerts/link_over.html", {"reason": "", "is_gone": True}, status=403)
+    number = responder_actions.meant(sent)
+    with timezone.override(zone(user.time_zone)):
+        if request.method == "POST":
+            _act(request, number, user)
+            return redirect("link_page", token)
+        context = {**alert_context(request, number, user), "person": user, "token": token, "hide_nav": True}
+        context["merged"] = sent if sent != number else None
+        return render(request, "alerts/link_page.html", context)
+
+
+def _act(request: Request, number: int, user: User) -> None:
+    asked = request.POST.get("command", "")
+    if asked not in OFFERED:
+        messages.warning(request, "Choose one of the buttons.")
+        return
+    try:
+        order = read_command(request, number, CommandKind(asked), alert_actor(user), Via.EMAIL)
+        outcome = service.act(number, order, now=request.now)
+    except Rejected as rejected:
+        messages.warning(request, rejected.detail)
+    else:
+        messages.success(request, outcome.sentence)

@@ -1,0 +1,240 @@
+"""What is wrong now, each with what to do about it, for Home. Reads only; `tocsin doctor` looks deeper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import LiteralString
+
+from django.core.cache import caches
+from django.db.models import OuterRef, Subquery
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from psycopg.rows import DictRow
+
+from tocsin.core.config import config_version
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.ids import first_uuid7
+from tocsin.core.validation import durations
+from tocsin.inbound.admin import observed_statuses
+from tocsin.inbound.config import registry
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.oncall.calculation import coverage_checks
+from tocsin.oncall.calculation.coverage_checks import Finding, Kind
+from tocsin.operate import health_status
+from tocsin.operate.coverage import coverage
+from tocsin.web.home import mailbox_warnings, provider_warnings
+from tocsin.web.oncall.schedules.coverage_warnings import say
+from tocsin.web.outbound import health_warnings as outbound_troubles
+from tocsin.web.told import told
+from tocsin.web.ui.capped_counts import DAY
+from tocsin.workflows.views import health as workflows
+
+#: So many integrations are looked at one by one.
+MOST_LOOKED_AT = 20
+
+#: So far ahead gaps are told, and so many of one group.
+FORTNIGHT = timedelta(days=14)
+MOST_OF_A_GROUP = 3
+
+#: Whoever wrote on each of so many days before the last one is missed after a day of silence.
+USUAL_DAYS = 3
+
+#: For so many seconds it is remembered what takes longer to find out.
+REMEMBERED = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that is wrong: a sentence, where to mend it, and whether somebody must come now."""
+
+    text: str
+    url: str
+    is_urgent: bool = False
+
+
+def found(now: datetime) -> list[Trouble]:
+    """Everything that is wrong, the most urgent first."""
+    every = [
+        *_standing(),
+        *_unanswered(),
+        *_unusable(),
+        *_without_policy(),
+        *(Trouble(*each) for each in provider_warnings.found(now)),
+        *(Trouble(*each) for each in mailbox_warnings.found()),
+        *(Trouble(*each) for each in outbound_troubles.found()),
+        *_workflows(),
+        *_unreadable(now),
+        *_unreachable(),
+        *_old_tokens(),
+        *_on_call(now),
+        *_silent(now),
+        *_opens_nothing(now),
+    ]
+    return sorted(every, key=lambda trouble: not trouble.is_urgent)
+
+
+def _workflows() -> Iterator[Trouble]:
+    """Workflows that do nothing, or hang. No paging waits for them."""
+    with database.pool().connection() as connection:
+        wrong = list(workflows.wrong(connection))
+    for one in wrong:
+        url = reverse("workflow", args=[one.workflow_id])
+        if one.kind == "stuck":
+            url = f"{reverse('workflow_log', args=[one.workflow_id])}?show=stuck"
+        yield Trouble(told(one.text), url)
+
+
+def _standing() -> Iterator[Trouble]:
+    """What Tocsin found when it last checked itself."""
+    known = health_status.read()
+    if known.silence:
+        yield Trouble(told(known.silence), reverse("system"), is_urgent=True)
+    for problem in known.problems:
+        yield Trouble(f"{told(problem.title)}: {told(problem.detail)}", reverse("system"), is_urgent=True)
+
+
+# As SQL: Home asks all of these at every look, and Django takes longer to make such a statement than the database to
+# answer it. `AT_ITS_END` of `escalation.models` has the first one's condition, and its index.
+_UNANSWERED = """
+    SELECT run.alert_id AS number, alert.subject
+    FROM escalation_run run JOIN alerts_alert alert ON alert.id = run.alert_id
+    WHERE (run.status = 'finished'
+           OR (run.status = 'active' AND run.due_at IS NOT NULL AND run.progress -> 'keeping' = 'true'))
+    AND alert.status = 'open' ORDER BY run.alert_id DESC LIMIT 5
+"""
+_WITHOUT_POLICY = """
+    SELECT id, name FROM inbound_integration integration WHERE mode = 'page' AND policy_id IS NULL
+    AND NOT EXISTS (SELECT FROM inbound_integration_recipient_users WHERE integration_id = integration.id)
+    ORDER BY name LIMIT 5
+"""
+_UNREADABLE = """
+    SELECT count(*) AS number FROM inbound_inboundmessage WHERE status = 'Mapping Failed' AND id >= %(since)s
+"""
+_UNREACHABLE = """
+    SELECT person.name, person.username, party.name AS group_name, party.id AS group_id
+    FROM people_membership membership JOIN people_group party ON party.id = membership.group_id
+    JOIN people_user person ON person.id = membership.user_id AND person.is_active
+    WHERE cardinality(membership.roles) > 0
+    AND NOT EXISTS (SELECT FROM people_contactmethod WHERE user_id = person.id AND is_enabled AND NOT awaits_code)
+    ORDER BY party.name, membership.position, membership.id LIMIT 5
+"""
+_OLD_TOKENS = """
+    SELECT id, name, old_token_posts AS posts FROM inbound_integration WHERE old_token_posts > 0 ORDER BY name
+"""
+
+
+def _rows(statement: LiteralString, **values: object) -> list[DictRow]:
+    with database.pool().connection() as connection:
+        return database.rows(connection, statement, values)
+
+
+def _unanswered() -> Iterator[Trouble]:
+    for row in _rows(_UNANSWERED):
+        text = _("Nobody answered alert %(number)s: %(subject)s") % row
+        yield Trouble(text, reverse("alert", args=[row["number"]]), is_urgent=True)
+
+
+def _unusable() -> Iterator[Trouble]:
+    doors = registry.shared()
+    doors.refresh()
+    for door in doors.doors().values():
+        if door.problem is not None:
+            text = _("%(name)s decides nothing, its messages are only kept: %(why)s") % {
+                "name": door.name,
+                "why": told(door.problem.detail),
+            }
+            yield Trouble(text, reverse("integration", args=[door.id]), is_urgent=True)
+
+
+def _without_policy() -> Iterator[Trouble]:
+    for row in _rows(_WITHOUT_POLICY):
+        text = _("%(name)s pages nobody: it has neither a policy nor recipients") % row
+        yield Trouble(text, reverse("integration", args=[row["id"]]), is_urgent=True)
+
+
+def _unreadable(now: datetime) -> Iterator[Trouble]:
+    number = _rows(_UNREADABLE, since=first_uuid7(now - timedelta(days=7)))[0]["number"]
+    if number:
+        text = ngettext(
+            "%(count)d message of the last 7 days could not be read",
+            "%(count)d messages of the last 7 days could not be read",
+            number,
+        ) % {"count": number}
+        yield Trouble(text, f"{reverse('inbound_log')}?outcome=failed")
+
+
+def _unreachable() -> Iterator[Trouble]:
+    for row in _rows(_UNREACHABLE):
+        names = {"name": row["name"] or row["username"], "group": row["group_name"]}
+        text = _("%(name)s is on call in %(group)s and cannot be reached") % names
+        yield Trouble(text, reverse("group", args=[row["group_id"]]), is_urgent=True)
+
+
+def _old_tokens() -> Iterator[Trouble]:
+    for row in _rows(_OLD_TOKENS):
+        text = ngettext(
+            "%(count)d message came to an old URL of %(name)s",
+            "%(count)d messages came to an old URL of %(name)s",
+            row["posts"],
+        ) % {"count": row["posts"], "name": row["name"]}
+        yield Trouble(text, reverse("integration_security", args=[row["id"]]))
+
+
+def _on_call(now: datetime) -> Iterator[Trouble]:
+    """What is wrong with who is on call in the next two weeks, and calendars elsewhere that cannot be read."""
+    with database.transaction() as connection:
+        key = f"on-call:{config_version.version(connection)}"
+        found = caches["process"].get(key)
+        if found is None:
+            found = list(_coverage(connection, now))
+            caches["process"].set(key, found, REMEMBERED)
+        unread = coverage.unread(connection)
+    for group, finding in found:
+        # What a page would not reach today is for now; a shift that never counts is for whenever there is time.
+        is_urgent = finding.kind is not Kind.HIDDEN and (finding.since or now) < now + DAY
+        yield Trouble(say(finding, now), reverse("group_schedule", args=[group]), is_urgent)
+    for one in unread[:MOST_OF_A_GROUP]:
+        yield Trouble(told(one.text), reverse("schedule", args=[one.schedule_id]))
+
+
+def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, Finding]]:
+    groups = [row["group_id"] for row in database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")]
+    for number, (_plan, findings) in coverage.of_groups(connection, groups, now, FORTNIGHT).items():
+        for finding in coverage_checks.firsts(coverage_checks.problems(findings))[:MOST_OF_A_GROUP]:
+            yield number, finding
+
+
+def _silent(now: datetime) -> Iterator[Trouble]:
+    """Integrations that used to get messages day by day, and got none for a day."""
+    last = InboundMessage.objects.filter(integration=OuterRef("pk")).order_by("-pk").values("received_at")[:1]
+    known = Integration.objects.exclude(mode=IntegrationMode.DISABLED).annotate(newest=Subquery(last)).order_by("name")
+    for integration in known[:MOST_LOOKED_AT]:
+        newest = integration.newest
+        if newest is None or newest > now - DAY:
+            continue
+        rows = InboundMessage.objects.filter(integration=integration)
+        before = [newest - DAY * number for number in range(1, USUAL_DAYS + 1)]
+        if all(rows.filter(pk__gte=first_uuid7(day), pk__lt=first_uuid7(day + DAY)).exists() for day in before):
+            text = _("%(name)s got messages day by day, and none for %(span)s") % {
+                "name": integration.name,
+                "span": durations.say(timedelta(hours=(now - newest) // timedelta(hours=1))),
+            }
+            yield Trouble(text, reverse("integration", args=[integration.pk]))
+
+
+def _opens_nothing(now: datetime) -> Iterator[Trouble]:
+    """Integrations whose tickets begin with a status that opens nothing."""
+    for integration in Integration.objects.filter(mode=IntegrationMode.PAGE).order_by("name")[:MOST_LOOKED_AT]:
+        # The last days' messages are read for it: that is done now and then, not at each look at Home.
+        key = f"statuses:{integration.pk}:{integration.current_id}"
+        warning = caches["process"].get(key)
+        if warning is None:
+            warning = observed_statuses.statuses_seen(integration, now).warning
+            caches["process"].set(key, warning, REMEMBERED)
+        if warning:
+            yield Trouble(f"{integration.name}: {told(warning)}", reverse("integration", args=[integration.pk]))

@@ -1,0 +1,41 @@
+"""The mailboxes that cannot be read now, for Home: what is sent there reaches nobody. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from tocsin.core.db import database
+from tocsin.core.net import mailbox_errors
+from tocsin.core.net.mailbox_errors import Reads
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.models import Integration
+from tocsin.notify.models import Provider
+from tocsin.web.told import told
+
+
+def found() -> Iterator[tuple[str, str, bool]]:
+    """Each as a sentence, where to mend it, and whether somebody must come now."""
+    with database.transaction() as connection:
+        doors = mailbox_errors.known(connection, Reads.INBOUND)
+        answers = mailbox_errors.known(connection, Reads.ANSWERS)
+    if doors:
+        rows = Integration.objects.exclude(mode=IntegrationMode.DISABLED).in_bulk([one.number for one in doors])
+        for one in doors:
+            if integration := rows.get(one.number):
+                text = _("The mailbox of %(name)s cannot be read: %(why)s") % {
+                    "name": integration.name,
+                    "why": told(one.error),
+                }
+                yield text, reverse("integration_security", args=[integration.pk]), True
+    if answers:
+        providers = Provider.objects.filter(is_enabled=True).in_bulk([one.number for one in answers])
+        for one in answers:
+            if provider := providers.get(one.number):
+                text = _("Answers by mail are not read, %(name)s: %(why)s") % {
+                    "name": provider.name,
+                    "why": told(one.error),
+                }
+                yield text, reverse("provider", args=[provider.pk]), False

@@ -1,0 +1,74 @@
+"""What is wrong with providers, and with addresses that want no messages, for Home. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from tocsin.core.db import database
+from tocsin.core.ids import first_uuid7
+from tocsin.notify.inbound import opt_outs
+from tocsin.notify.models import Delivery, ProviderHealth
+from tocsin.notify.providers import status
+from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.web.ui.capped_counts import DAY
+
+#: So many providers are named for one thing.
+_MOST = 5
+
+
+def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
+    """Each as a sentence, where to mend it, and whether somebody must come now."""
+    failed = _failed(now)
+    has_failed = failed.exists()
+    lost = failed.filter(~_sent_otherwise())
+    if has_failed and (number := lost.values("notification").distinct().count()):
+        text = ngettext(
+            "%(count)d message of the last 24 hours could not be sent at all",
+            "%(count)d messages of the last 24 hours could not be sent at all",
+            number,
+        ) % {"count": number}
+        names = (
+            lost.exclude(provider_name="").values_list("provider_name", flat=True).distinct().order_by("provider_name")
+        )
+        tried = ", ".join(names[:_MOST])
+        yield f"{text}: {tried}" if tried else text, reverse("providers"), True
+    passed_over = list(ProviderHealth.objects.filter(is_open=True, name__in=status.in_use()).order_by("name"))
+    for row in passed_over:
+        text = _("%(name)s fails, and others take its turn: %(error)s") % {"name": row.name, "error": row.error}
+        yield text, reverse("providers"), True
+    known = [row.name for row in passed_over]
+    otherwise = failed.filter(_sent_otherwise()).exclude(provider_name__in=["", *known])
+    for name, number in _by_provider(otherwise) if has_failed else ():
+        text = ngettext(
+            "%(name)s could not send %(count)d message in the last 24 hours; another provider did",
+            "%(name)s could not send %(count)d messages in the last 24 hours; another provider did",
+            number,
+        )
+        yield text % {"name": name, "count": number}, reverse("providers"), False
+    with database.transaction() as connection:
+        people = opt_outs.opted_out(connection)
+    for user_id, name, label, _at in people[:_MOST]:
+        text = _("%(name)s wrote STOP, and gets no texts at %(label)s") % {"name": name, "label": label}
+        yield text, reverse("user", args=[user_id]), False
+
+
+def _failed(now: datetime) -> QuerySet[Delivery]:
+    """What failed within a day. Whoever sends a test sees it fail, and needs no telling."""
+    rows = Delivery.objects.filter(pk__gte=first_uuid7(now - DAY), status=DeliveryStatus.FAILED)
+    return rows.exclude(purpose=Purpose.TEST)
+
+
+def _sent_otherwise() -> Exists:
+    """Whether the same message left after all, or still may."""
+    alive = ~Q(status__in=(DeliveryStatus.FAILED, DeliveryStatus.CANCELLED))
+    return Exists(Delivery.objects.filter(alive, notification=OuterRef("notification")))
+
+
+def _by_provider(rows: QuerySet[Delivery]) -> QuerySet[Delivery, tuple[str, int]]:
+    return rows.values_list("provider_name").annotate(number=Count("pk")).order_by("-number")[:_MOST]

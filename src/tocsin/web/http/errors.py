@@ -1,0 +1,96 @@
+"""The pages of errors: what happened, what to do, and an id to quote. They never show a trace."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.template.loader import render_to_string
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
+
+from tocsin.core.db import database
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.web.http.machine_paths import PROGRAMS
+from tocsin.web.told import told
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """400; 413 for what is larger than a form may be."""
+    if isinstance(exception, RequestDataTooBig):
+        text = _("At most 5 MB can be sent from a page. Go back and paste less; try larger messages from the log.")
+        return _page(request, 413, _("This is too large"), text)
+    return _page(request, 400, _("This request could not be read"), _("Go back, and try it again from the page."))
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """403"""
+    why = str(exception) or _("Your role does not reach that far.")
+    return _page(request, 403, _("You may not do this"), f"{why} {_('An administrator can change your role.')}")
+
+
+def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+    """403 for a form whose protection does not fit."""
+    text = _("The page was open for too long, or cookies are blocked. Go back, load it again, and send it once more.")
+    return _page(request, 403, _("This form is out of date"), text)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """404"""
+    said = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
+    text = told(said) or _("The address may be mistyped, or what was there is gone.")
+    return _page(request, 404, _("There is nothing here"), text)
+
+
+def failed(request: HttpRequest) -> HttpResponseBase:
+    """500, or 503 while the database does not answer. Django calls it while it handles the exception."""
+    if database.is_unavailable(sys.exception()):
+        text = _("The database does not answer. Load the page again in a moment; if it stays, tell an administrator.")
+        if request.path_info.startswith(PROGRAMS):
+            response = _for_programs(503, "temporary", "The database does not answer. Try again.")
+        else:
+            response = _page(request, 503, _("Tocsin cannot answer for the moment"), text)
+        response["Retry-After"] = "5"
+        return response
+    if request.path_info.startswith(PROGRAMS):
+        said = "Something went wrong in Tocsin, and was logged as {}. Quote that number when you ask."
+        return _for_programs(500, "internal", said.format(getattr(request, "id", "–")))
+    text = _("It is noted in the log. Try again; if it stays, tell an administrator this id.")
+    return _page(request, 500, _("Something failed in Tocsin"), text)
+
+
+def trouble(request: HttpRequest, error: Permanent | Temporary) -> HttpResponseBase:
+    """500 or 503 for trouble that has a sentence of its own."""
+    if isinstance(error, Temporary):
+        return _page(
+            request, 503, _("This does not work just now"), f"{told(str(error))} {_('Try again in a moment.')}"
+        )
+    return _page(request, 500, _("This needs an administrator"), told(str(error)))
+
+
+def _for_programs(status: int, code: str, detail: str) -> HttpResponse:
+    """What failed before the program's own door was reached, in the shape that this door has."""
+    body = {"error": code, "detail": detail, "fields": {}}
+    return JsonResponse(body, status=status)
+
+
+def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
+    """Rendered without the shell: whatever broke may be in it."""
+    context: dict[str, Any] = {
+        "title": title,
+        "text": told(text),
+        "status": status,
+        "id": getattr(request, "id", "–"),
+        "LANGUAGE_CODE": get_language() or "en",
+        "request": request,
+        "theme": _theme(request) if status < 500 else "",
+    }
+    return HttpResponse(render_to_string("error.html", context), status=status)
+
+
+def _theme(request: HttpRequest) -> str:
+    user = getattr(request, "user", None)
+    return str(user.theme) if user is not None and user.is_authenticated else ""

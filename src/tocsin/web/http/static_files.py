@@ -1,0 +1,41 @@
+"""Serves the static files: WhiteNoise, on the addresses of `web.http.assets`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseBase
+from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.responders import MissingFileError
+
+from tocsin.web.http.assets import COMPRESSED, PREFIX, static_url
+
+
+class StaticFiles(WhiteNoiseMiddleware):
+    """WhiteNoise that also answers for another version's digest: pages of before an upgrade still work."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override] # as its middleware has it
+        path = request.path_info
+        if path.startswith(PREFIX) and not path.startswith(static_url()):
+            return self._other_version(request)
+        response: HttpResponseBase = super().__call__(request)  # type: ignore[no-untyped-call]
+        return response
+
+    def get_static_file(self, path: str, url: str, stat_cache: Mapping[str, os.stat_result] | None = None) -> Any:
+        """As WhiteNoise, but a compressed form older than its file, left from before an edit, is not used."""
+        forms = [path, *(path + ending for ending in COMPRESSED)]
+        known = {form: os.stat(form) for form in forms if os.path.isfile(form)} if stat_cache is None else stat_cache  # noqa: PTH116, PTH113
+        if path not in known:
+            raise MissingFileError(path)
+        made = known[path].st_mtime
+        fresh = {form: known[form] for form in forms if form in known and known[form].st_mtime >= made}
+        return super().get_static_file(path, url, stat_cache=fresh)  # type: ignore[no-untyped-call]
+
+    def _other_version(self, request: HttpRequest) -> HttpResponseBase:
+        _, _, name = request.path_info[len(PREFIX) :].partition("/")
+        request.path_info = static_url() + name
+        response: HttpResponseBase = super().__call__(request)  # type: ignore[no-untyped-call]
+        response["Cache-Control"] = "no-cache"
+        return response

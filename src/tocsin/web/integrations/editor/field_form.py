@@ -1,0 +1,167 @@
+"""Mapped fields as rows of a form: how a value is found, the text that says so, and its value map. Pure.
+
+What a row cannot say (several kinds of alternatives, conditions) stays a text of YAML in its row, and is not lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.expressions.fields import text_of
+from tocsin.web.integrations.editor import yaml_text
+
+
+class How(StrEnum):
+    """Where a field's value comes from."""
+
+    KIND = ""  # as the kind brings it
+    PATHS = "paths"  # the first of these that has a value
+    TEMPLATE = "template"
+    LITERAL = "literal"
+    NOTHING = "nothing"  # no value, whatever the kind brings
+    YAML = "yaml"  # as it is written
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row: `text` is a path a line, a template, a literal or YAML; `table` a value map, `from = to` a line."""
+
+    how: How = How.KIND
+    text: str = ""
+    table: str = ""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it says how a value is found, and nothing of where."""
+        return self.how not in (How.KIND, How.NOTHING) and not self.text.strip() and not self.table.strip()
+
+
+def entry_of(definition: object, *, is_set: bool = True) -> Entry:
+    """The row of what a mapping says about a field; `is_set` is false where it says nothing."""
+    if not is_set:
+        return Entry()
+    if definition is None:
+        return Entry(How.NOTHING)
+    return _simple(definition) or Entry(How.YAML, yaml_text.write(definition))
+
+
+def definition_of(entry: Entry, place: str) -> object:
+    """What the mapping says for a row that is not the kind's. Raises Rejected that names `place`."""
+    text = entry.text.replace("\r\n", "\n")
+    match entry.how:
+        case How.KIND | How.NOTHING:
+            return None
+        case How.YAML:
+            return _given(yaml_text.read(text, place), place)
+        case How.PATHS:
+            paths = [line.strip() for line in text.split("\n") if line.strip()]
+            _given(paths, place)
+            table = read_table(entry.table, place)
+            if table:
+                return {"path": paths[0], "map": table} if len(paths) == 1 else {"paths": paths, "map": table}
+            return paths[0] if len(paths) == 1 else paths
+        case How.TEMPLATE | How.LITERAL:
+            _given(text, place)
+            table = read_table(entry.table, place)
+            return {entry.how.value: text, **({"map": table} if table else {})}
+
+
+def with_table(brings: object, entry: Entry, place: str) -> object:
+    """What the kind brings for a field, with the row's value map in the place of the kind's own.
+
+    Raises Rejected that names `place` where the row says nothing of where the value comes from, and the kind neither.
+    """
+    table = read_table(entry.table, place)
+    found = _simple(brings)
+    if found is not None:
+        return definition_of(replace(found, table=entry.table), place)
+    if not brings:
+        raise Rejected("invalid_mapping", f"{place}: write where its value comes from, or leave it to the kind", place)
+    items = brings if isinstance(brings, list | tuple) else [brings]
+    mapped = [{**(one if isinstance(one, Mapping) else {"path": one}), "map": table} for one in items]
+    return mapped if len(mapped) > 1 else mapped[0]
+
+
+def say(definition: object, *, longest: int = 100) -> str:
+    """What a mapping says about a field, in one line: "ticket^status^name, else status"."""
+    items = definition if isinstance(definition, list | tuple) else [definition]
+    said = _in_turn(_said(item) for item in items)
+    return said if len(said) <= longest else f"{said[: longest - 1]}…"
+
+
+def write_table(table: Mapping[Any, Any]) -> str:
+    """A value map as lines `from = to`."""
+    return "\n".join(f"{text_of(key) or ''} = {text_of(value) or ''}" for key, value in table.items())
+
+
+def read_table(text: str, place: str) -> dict[str, str]:
+    """The value map of lines `from = to`. Raises Rejected that names the line."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        key, separator, value = line.partition("=")
+        if not separator or not key.strip() or not value.strip():
+            raise Rejected("invalid_mapping", f"{place}: value map, line {number}: write it as from = to", place)
+        found[key.strip()] = value.strip()
+    return found
+
+
+def _simple(definition: object) -> Entry | None:
+    """The row of a definition that a row can say; None for others."""
+    if isinstance(definition, str):
+        return Entry(How.PATHS, definition) if _is_line(definition) else None
+    if isinstance(definition, list | tuple):
+        lines = [one for one in definition if isinstance(one, str) and _is_line(one)]
+        return Entry(How.PATHS, "\n".join(lines)) if lines and len(lines) == len(definition) else None
+    if not isinstance(definition, Mapping) or not definition.keys() <= {"path", "paths", "template", "literal", "map"}:
+        return None
+    table = definition.get("map", {})
+    if not isinstance(table, Mapping) or any("=" in str(key) or "\n" in f"{key}{to}" for key, to in table.items()):
+        return None
+    sources = [key for key in ("path", "paths", "template", "literal") if key in definition]
+    if len(sources) != 1:
+        return None
+    value = definition[sources[0]]
+    if sources[0] in ("path", "paths"):
+        inner = _simple(value)
+        found = inner if inner is not None and inner.how is How.PATHS else None
+    else:
+        found = Entry(How(sources[0]), value) if isinstance(value, str) and "\r" not in value else None
+    return Entry(found.how, found.text, write_table(table)) if found is not None else None
+
+
+def _is_line(path: str) -> bool:
+    return bool(path) and path == path.strip() and "\n" not in path
+
+
+def _given(value: Any, place: str) -> Any:
+    if value in (None, "", [], {}):
+        raise Rejected("invalid_mapping", f"{place}: write where its value comes from, or leave it to the kind", place)
+    return value
+
+
+def _said(item: object) -> str:
+    if not isinstance(item, Mapping):
+        return str(item)
+    if "literal" in item:
+        said = f'"{item["literal"]}"'
+    else:
+        source = item.get("paths") or item.get("path") or item.get("template") or ""
+        said = _in_turn(map(str, source)) if isinstance(source, list | tuple) else str(source)
+    table = item.get("map")
+    if isinstance(table, Mapping) and table:
+        said += " → " + ", ".join(f"{key} {value}" for key, value in list(table.items())[:4])
+    elif table:
+        said += f" → {table}"
+    return said
+
+
+def _in_turn(sources: Iterable[str]) -> str:
+    return f", {_('else')} ".join(sources)

@@ -1,0 +1,214 @@
+"""The Mapping tab's rows: the fields, the tags, the custom fields under their own heading, and the key's template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+
+from tocsin.catalogue.kinds import Kind
+from tocsin.core.errors import Rejected
+from tocsin.inbound.expressions.fields import FIELDS, TAGS
+from tocsin.web.integrations.editor import field_form
+from tocsin.web.integrations.editor.editor_tab import Sheet
+from tocsin.web.integrations.editor.field_form import Entry, How
+from tocsin.web.told import told
+
+#: The fields that stand first: what an alert is known by.
+_FIRST = ("source_status", "source_id", "subject", "short_text", "priority", "source_url", "client", "long_text")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRow:
+    """One field of the form; `brings` says what the kind has for it, "" nothing."""
+
+    prefix: str
+    name: str
+    label: str
+    entry: Entry
+    brings: str = ""
+
+    @property
+    def target(self) -> str:
+        """How a click on a value calls it: a field by its name, any other row by its place."""
+        return self.prefix.removeprefix("f-")
+
+
+class MappingSheet(Sheet):
+    """The fields, the tags, the custom fields, and the template of the key."""
+
+    keys = ("mapping", "dedup_key")
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(kind)
+        self.entries: dict[str, Entry] = {}
+        self.tags: list[tuple[str, Entry]] = []
+        self.custom: list[tuple[str, Entry]] = []
+        self.key = ""
+
+    def fill(self, parts: Mapping[str, Any]) -> None:
+        mapping = _mapping(parts.get("mapping"), "mapping")
+        self.entries = {
+            name: field_form.entry_of(mapping.get(name), is_set=name in mapping) for name in (*FIELDS, *mapping)
+            if name not in ("tags", "custom")
+        }  # fmt: skip
+        tags, custom = (_mapping(mapping.get(name), f"mapping.{name}") for name in ("tags", "custom"))
+        self.tags = [(str(name), field_form.entry_of(entry)) for name, entry in tags.items()]
+        self.custom = [(str(name), field_form.entry_of(entry)) for name, entry in custom.items()]
+        self.key = str(parts.get("dedup_key") or "")
+
+    def read(self, post: QueryDict) -> None:
+        self.entries = {name: _entry(post, f"f-{name}") for name in FIELDS}
+        self.tags, self.custom = _named(post, "t"), _named(post, "c")
+        self.key = str(post.get("key", "")).replace("\r\n", "\n")
+
+    def act(self, do: Sequence[str]) -> None:
+        match do:
+            case ["add", "tag"]:
+                free = next((name for name in TAGS if name not in dict(self.tags)), "")
+                self.tags.append((free, Entry(How.PATHS)))
+            case ["add", "custom"]:
+                self.custom.append(("", Entry(How.PATHS)))
+            case ["remove", row]:
+                which, _dash, number = row.partition("-")
+                rows = {"t": self.tags, "c": self.custom}.get(which, [])
+                if number.isdecimal() and int(number) < len(rows):
+                    del rows[int(number)]
+            case ["pick", target, *path] if target in FIELDS:
+                self.entries[target] = _picked(self.entries[target], ":".join(path))
+            case ["pick", "key", *path]:
+                self.key = f"{self.key}<{':'.join(path)}>"
+            case ["pick", target, *path]:
+                which, _dash, number = target.partition("-")
+                rows = {"t": self.tags, "c": self.custom}.get(which, [])
+                if number.isdecimal() and int(number) < len(rows):
+                    name, entry = rows[int(number)]
+                    rows[int(number)] = name, _picked(entry, ":".join(path))
+
+    def _parts(self) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for name, entry in self.entries.items():
+            if name in FIELDS:
+                self.places.rows[f"mapping.{name}"] = f"f-{name}"
+            if entry.how is How.KIND and entry.table.strip():
+                mapping[name] = field_form.with_table(self.kind.mapping.get(name), entry, f"mapping.{name}")
+            elif entry.how is not How.KIND and (self.is_final or not entry.is_begun):
+                mapping[name] = field_form.definition_of(entry, f"mapping.{name}")
+        for group, prefix, rows in (("tags", "t", self.tags), ("custom", "c", self.custom)):
+            found: dict[str, Any] = {}
+            for number, (name, entry) in enumerate(rows):
+                if entry.is_begun and not (name.strip() and self.is_final):
+                    continue
+                # The compiled mapping calls a custom field by its name alone.
+                for place in (f"mapping.{group}", "mapping") if group == "custom" else (f"mapping.{group}",):
+                    self.places.rows[f"{place}.{name}"] = f"{prefix}-{number}"
+                if not name.strip() or name in found:
+                    where = f"mapping.{group}.{name}"
+                    said = "there are two of that name" if name.strip() else "give it a name"
+                    raise Rejected("invalid_mapping", f"{where}: {said}", where)
+                if entry.how is not How.KIND:
+                    found[name.strip()] = field_form.definition_of(entry, f"mapping.{group}.{name}")
+            if found:
+                mapping[group] = found
+        self.places.rows["dedup_key"] = self.places.rows["mapping.dedup_key"] = "key"
+        return {"mapping": mapping, "dedup_key": self.key or None}
+
+    def rows(self) -> list[FieldRow]:
+        """The fields that stand first."""
+        return [self._row(name) for name in _FIRST]
+
+    def others(self) -> list[FieldRow]:
+        """All others of Tocsin's."""
+        return [self._row(name) for name in FIELDS if name not in _FIRST and name != "dedup_key"]
+
+    def tag_rows(self) -> list[FieldRow]:
+        """The tags that are set here."""
+        return [FieldRow(f"t-{n}", name, name, entry) for n, (name, entry) in enumerate(self.tags)]
+
+    def custom_rows(self) -> list[FieldRow]:
+        """The custom fields that are set here."""
+        return [FieldRow(f"c-{n}", name, name, entry) for n, (name, entry) in enumerate(self.custom)]
+
+    def every_row(self) -> list[FieldRow]:
+        """All rows that find a value, the key's with them."""
+        return [*self.rows(), *self.others(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
+
+    def key_row(self) -> FieldRow:
+        """The key's template as a row."""
+        return FieldRow("key", "dedup_key", _("key"), Entry(How.TEMPLATE, self.key))
+
+    def fields_of_all(self) -> list[FieldRow]:
+        """What a click on a value can fill."""
+        return [*self.rows(), *self.others(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
+
+    def shows_others(self) -> bool:
+        """Whether a field that does not stand first is set here, or has an error."""
+        return any(row.entry.how is not How.KIND or row.prefix in self.errors for row in self.others())
+
+    def ways(self) -> list[tuple[str, str]]:
+        """How a value can be found, for a select."""
+        return [
+            ("", ""),
+            (How.PATHS, _("path, one a line")),
+            (How.TEMPLATE, _("template")),
+            (How.LITERAL, _("always this text")),
+            (How.NOTHING, _("never a value")),
+            (How.YAML, _("as YAML")),
+        ]
+
+    def brought_tags(self) -> list[tuple[str, str]]:
+        """The kind's own tags that are not set here."""
+        return [(name, said) for name, said in self.brought("tags") if name not in dict(self.tags)]
+
+    def brought_custom(self) -> list[tuple[str, str]]:
+        """The kind's own custom fields that are not set here."""
+        return [(name, said) for name, said in self.brought("custom") if name not in dict(self.custom)]
+
+    def brought(self, group: str) -> list[tuple[str, str]]:
+        """The kind's own tags or custom fields, each with what it is."""
+        brings = self.kind.mapping.get(group)
+        return [(name, field_form.say(one)) for name, one in brings.items()] if isinstance(brings, Mapping) else []
+
+    def _row(self, name: str) -> FieldRow:
+        brings = field_form.say(self.kind.mapping[name]) if name in self.kind.mapping else ""
+        return FieldRow(f"f-{name}", name, told(FIELDS[name].label), self.entries.get(name, Entry()), brings)
+
+
+def _picked(entry: Entry, path: str) -> Entry:
+    """The row after a value of the payload was clicked for it."""
+    if entry.how is How.TEMPLATE:
+        return replace(entry, text=f"{entry.text}<{path}>")
+    if entry.how is How.PATHS and entry.text.strip():
+        return replace(entry, text=f"{entry.text.rstrip()}\n{path}")
+    return Entry(How.PATHS, path, entry.table)
+
+
+def _entry(post: QueryDict, prefix: str) -> Entry:
+    text = str(post.get(f"{prefix}-text", "")).replace("\r\n", "\n")
+    try:
+        how = How(str(post.get(f"{prefix}-how", "")))
+    except ValueError:
+        how = How.KIND
+    if how is How.KIND and text.strip():
+        # Somebody wrote without saying what: a text with a reference in it is a template, another a path.
+        how = How.TEMPLATE if "<" in text else How.PATHS
+    return Entry(how, text, str(post.get(f"{prefix}-table", "")).replace("\r\n", "\n"))
+
+
+def _named(post: QueryDict, prefix: str) -> list[tuple[str, Entry]]:
+    found: list[tuple[str, Entry]] = []
+    while f"{prefix}-{len(found)}-name" in post and len(found) < 200:
+        row = f"{prefix}-{len(found)}"
+        found.append((str(post.get(f"{row}-name", "")), _entry(post, row)))
+    return found
+
+
+def _mapping(value: Any, place: str) -> Mapping[str, Any]:
+    if value in (None, "", []):
+        return {}
+    if not isinstance(value, Mapping):
+        raise Rejected("invalid_mapping", f"{place}: names fields and where their values come from", place)
+    return value

@@ -1,0 +1,117 @@
+"""What each row finds in the payload: a field's value, a comparison's verdict, what a pattern matches. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import re2
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.expressions.comparisons import texts_of
+from tocsin.inbound.expressions.conditions import compile_condition
+from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.paths import compile_path
+from tocsin.inbound.parsing.decode import Element
+from tocsin.simulate.chain import Outcome
+from tocsin.web.integrations.editor import condition_form
+from tocsin.web.integrations.editor.condition_form import Group, Leaf, Node, Places
+from tocsin.web.integrations.editor.editor_tab import Sheet
+from tocsin.web.integrations.editor.mapping_tab import MappingSheet
+from tocsin.web.integrations.editor.routing_tab import RoutingSheet
+from tocsin.web.integrations.editor.rules_tab import Mode, RulesSheet
+
+#: So much of a text is shown around what a pattern matches.
+_SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one comparison says of the payload; `pieces` are the text with what a pattern matches marked."""
+
+    is_true: bool
+    reason: str
+    pieces: tuple[tuple[str, bool], ...] = ()
+
+
+@dataclass(slots=True)
+class Findings:
+    """By row: the value that a field gets (None: no value), and the verdict of a comparison, rule or route."""
+
+    values: dict[str, str | None] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+
+def findings_of(door: Door, element: Element, outcome: Outcome | None, sheet: Sheet) -> Findings:
+    """Everything that the rows of a sheet find."""
+    found = Findings()
+    if element.payload is None:
+        return found
+    mapped = door.reader.mapping.apply(element.payload)
+    if isinstance(sheet, MappingSheet):
+        _values(found, outcome, sheet)
+    for prefix, group in _groups(sheet):
+        for row, leaf in _leaves(group, prefix):
+            verdict = _verdict(leaf, element.payload, mapped, door.reader.mapping.names)
+            if verdict is not None:
+                found.verdicts[row] = verdict
+    return found
+
+
+def _values(found: Findings, outcome: Outcome | None, sheet: MappingSheet) -> None:
+    trace = outcome.trace if outcome is not None else None
+    if trace is None:
+        return
+    found.values |= {f"f-{one.field}": one.value for one in trace.fields}
+    tags, custom = ({one.field: one.value for one in group} for group in (trace.tags, trace.custom))
+    found.values |= {f"t-{n}": tags.get(name) for n, (name, _entry) in enumerate(sheet.tags)}
+    found.values |= {f"c-{n}": custom.get(name) for n, (name, _entry) in enumerate(sheet.custom)}
+    found.values["key"] = next((one.value for one in trace.fields if one.field == "dedup_key"), None)
+
+
+def _groups(sheet: Sheet) -> Iterator[tuple[str, Group]]:
+    if isinstance(sheet, RulesSheet):
+        yield from ((name, group) for name, group in sheet.groups.items() if sheet.modes[name] is Mode.WHEN)
+    elif isinstance(sheet, RoutingSheet):
+        yield from ((f"routes.{number}.when", route.when) for number, route in enumerate(sheet.routes))
+
+
+def _leaves(node: Node, row: str) -> Iterator[tuple[str, Leaf]]:
+    if isinstance(node, Leaf):
+        yield row, node
+    elif isinstance(node, Group):
+        for number, part in enumerate(node.parts):
+            yield from _leaves(part, f"{row}.{number}")
+
+
+def _verdict(leaf: Leaf, payload: object, mapped: Mapped, names: frozenset[str]) -> Verdict | None:
+    try:
+        condition = condition_form.condition_of(Group((leaf,)), "condition", "", Places())
+        compiled = compile_condition(condition, "condition", names)
+    except Rejected:
+        return None
+    answer = compiled.test(payload, mapped)
+    pieces = _pieces(leaf, _texts(leaf.field.strip(), payload, mapped, names)) if "matches" in leaf.operator else ()
+    return Verdict(answer.is_true, answer.reason, pieces)
+
+
+def _texts(name: str, payload: object, mapped: Mapped, names: frozenset[str]) -> tuple[str, ...]:
+    if name in names:
+        return texts_of(mapped.values.get(name) or mapped.custom.get(name) or mapped.tags.get(name))
+    return texts_of(compile_path(name.removeprefix("^"), "field").read(payload))
+
+
+def _pieces(leaf: Leaf, texts: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
+    options = re2.Options()
+    options.log_errors = False
+    options.case_sensitive = leaf.match_case
+    for pattern in (line for line in leaf.values.split("\n") if line):
+        compiled = re2.compile(pattern, options)  # type: ignore[no-untyped-call] # it was compiled as a condition before
+        for text in texts:
+            hit = compiled.search(text)
+            if hit is not None:
+                begin, end = hit.span()
+                before, after = text[:begin][-_SHOWN:], text[end:][:_SHOWN]
+                return ((before, False), (text[begin:end][:_SHOWN], True), (after, False))
+    return ()

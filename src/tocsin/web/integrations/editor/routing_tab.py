@@ -1,0 +1,66 @@
+"""The Routing tab's rows: the routes in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.http import QueryDict
+
+from tocsin.catalogue.kinds import Kind
+from tocsin.inbound.config.noise_settings import KEYS as SHAPING_KEYS
+from tocsin.web.integrations.editor import condition_form, route_form, suppression_form
+from tocsin.web.integrations.editor.editor_tab import Sheet
+
+
+class RoutingSheet(Sheet):
+    """The routes in their order, and what holds back, groups or limits the alerts of all of them."""
+
+    keys = ("routes", *SHAPING_KEYS)
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(kind)
+        self.routes: tuple[route_form.Row, ...] = ()
+        self.shapes = suppression_form.Shapes({})
+
+    def fill(self, parts: Mapping[str, Any]) -> None:
+        self.routes = route_form.rows_of(parts.get("routes"))
+        self.shapes = suppression_form.rows_of(parts)
+
+    def read(self, post: QueryDict) -> None:
+        self.routes = route_form.read(post)
+        self.shapes = suppression_form.read(post)
+
+    def act(self, do: Sequence[str]) -> None:
+        match do:
+            case ["route", number, what] if number.isdecimal() and len(number) < 5:
+                self.routes = route_form.change(self.routes, int(number), what)
+            case ["cond", row, what]:
+                self._act_on_condition(row.split("."), what)
+
+    def _act_on_condition(self, row: Iterable[str], what: str) -> None:
+        match list(row):
+            case ["routes", number, "when", *path] if number.isdecimal() and int(number[:5]) < len(self.routes):
+                route = self.routes[int(number)]
+                steps = tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)
+                when = condition_form.change(route.when, steps, what)
+                self.routes = route_form.with_when(self.routes, int(number), when)
+
+    def numbered(self) -> list[tuple[int, str, route_form.Row]]:
+        """The routes with their number from 0 and the name of their row."""
+        return [(number, f"routes.{number}", route) for number, route in enumerate(self.routes)]
+
+    def every_leaf(self) -> list[str]:
+        """The rows that have a verdict."""
+        groups = ((f"{row}.when", route.when) for _, row, route in self.numbered())
+        return [leaf for row, when in groups for leaf in condition_form.leaves(when, row)]
+
+    def sentences(self) -> list[tuple[str, route_form.Row]]:
+        """Each route with the name of its sentence."""
+        return [(row, route) for _, row, route in self.numbered()]
+
+    def _parts(self) -> dict[str, Any]:
+        for part in SHAPING_KEYS:
+            self.places.rows[part] = f"shape.{part}"
+        routes = route_form.routes_of(self.routes, self.places, is_final=self.is_final)
+        return {"routes": routes, **suppression_form.parts_of(self.shapes)}

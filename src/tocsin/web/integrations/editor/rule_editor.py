@@ -1,0 +1,287 @@
+"""The Mapping, Rules and Routing tabs: a real payload beside the rows, and what would come of it by the live code.
+
+Each press or pause in typing sends the form; it is decided, drawn again, and kept only by Save. As YAML, both ways.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from django.contrib import messages
+from django.db import connection as django_connection
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.utils import timezone, translation
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from tocsin.access.roles import Action
+from tocsin.catalogue.kinds import Kind
+from tocsin.core.errors import Rejected
+from tocsin.inbound.admin import commands, drafts, specs
+from tocsin.inbound.admin.references import Names
+from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.expressions.fields import FIELDS, PRIORITIES, TAGS
+from tocsin.inbound.models import Integration
+from tocsin.inbound.parsing.decode import Element
+from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.simulate.backtest import Backtest, backtest
+from tocsin.simulate.chain import Outcome, simulate_door
+from tocsin.web.http.authorization import actor, require
+from tocsin.web.http.request import PART, Request, page
+from tocsin.web.integrations import payloads, simulation_view
+from tocsin.web.integrations.editor import condition_form, yaml_text
+from tocsin.web.integrations.editor.editor_tab import Sheet
+from tocsin.web.integrations.editor.mapping_tab import MappingSheet
+from tocsin.web.integrations.editor.match_preview import Findings, findings_of
+from tocsin.web.integrations.editor.payload_tree import Tree, tree_of
+from tocsin.web.integrations.editor.routing_tab import RoutingSheet
+from tocsin.web.integrations.editor.rules_tab import RulesSheet
+from tocsin.web.integrations.payloads import Payload
+from tocsin.web.integrations.views import find, frame
+from tocsin.web.told import told
+from tocsin.web.ui import edit_conflicts
+from tocsin.web.ui.edit_conflicts import Seen
+
+SHEETS: Mapping[str, type[Sheet]] = {"mapping": MappingSheet, "rules": RulesSheet, "routing": RoutingSheet}
+
+#: Larger payloads are tried from the log or in the Test tab: they would travel with each press of a key.
+LARGEST_PASTED = 200_000
+
+
+@dataclass(slots=True)
+class Draft:
+    """What stands on the page: the rows, their YAML, and what the payload would do by them."""
+
+    sheet: Sheet
+    payload: Payload
+    yaml: str = ""
+    yaml_problem: str = ""
+    #: Whether the YAML was written by hand since the page was drawn, so that the rows follow it.
+    from_yaml: bool = False
+    parts: dict[str, Any] | None = None
+    door: Door | None = None
+    outcome: Outcome | None = None
+    tree: Tree | None = None
+    payload_problem: str = ""
+    findings: Findings = field(default_factory=Findings)
+    backtest: Backtest | None = None
+    asks_anyway: bool = False
+    #: That somebody saved before, which is about no row, and stands above all of them.
+    overtaken: str = ""
+
+    @property
+    def yaml_was(self) -> str:
+        """Tells whether a YAML that comes back was changed."""
+        return _digest(self.yaml)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def bench(request: Request, number: int, tab: str) -> HttpResponse:
+    """One of the tabs: shown, drawn again while somebody writes, tried on the last messages, or saved."""
+    row, kind = find(number)
+    if kind is None:
+        return page(request, "integrations/unknown.html", frame(request, row, kind, tab))
+    if request.method == "POST":
+        require(request, Action.ROUTING, row.group_id)
+    names = specs.names()
+    do = _pressed(request)
+    sheet = SHEETS[tab](kind)
+    sheet.is_final = do == "save"
+    draft = _draft(request, row, kind, sheet, names)
+    seen = Seen.of(request, "integration", row, commands.integration_spec, keys=sheet.keys)
+    if do == "save" and draft.door is not None and _save(request, row, draft, seen):
+        messages.success(request, _("Saved. Messages from now on are decided by this."))
+        return redirect(f"integration_{tab}", number)
+    if do == "backtest" and draft.door is not None and draft.parts is not None:
+        draft.backtest = backtest(row, draft.parts)
+    context = {
+        **frame(request, row, kind, tab),
+        "draft": draft,
+        "seen": seen,
+        "sheet": draft.sheet,
+        "chosen": draft.payload.key,
+        "target": str(request.POST.get("target", "")),
+        "payloads": payloads.groups(row, kind),
+        "shown": simulation_view.shown([draft.outcome] if draft.outcome else []),
+        "sheet_template": f"integrations/sheet_{tab}.html",
+        "oob": bool(request.headers.get(PART)) and request.headers.get(PART) == "preview",
+        "fields": _fields(kind, draft),
+        "words": condition_form.words(),
+        "tags_offered": TAGS,
+        **_routing_choices(names),
+    }
+    # With scripts, an answer that is no page of its own is swapped in, whatever is wrong in it.
+    failed = do == "save"
+    return page(request, "integrations/bench.html", context, parts=("preview", "whole"), status=422 if failed else 200)
+
+
+@require_POST
+def tries(request: Request, number: int, tab: str) -> HttpResponseBase:
+    """What the form would change on the last messages: a line "done all" now and then, and at the end the result."""
+    row, kind = find(number)
+    if kind is None or tab not in SHEETS:
+        raise Http404
+    require(request, Action.ROUTING, row.group_id)
+    draft = _draft(request, row, kind, SHEETS[tab](kind), specs.names())
+    # The lines are made after the reader's zone and language were put back.
+    shown_in = timezone.get_current_timezone(), translation.get_language()
+    return StreamingHttpResponse(_steps(request, row, draft, *shown_in), content_type="text/html; charset=utf-8")
+
+
+def _steps(request: Request, row: Integration, draft: Draft, zone: tzinfo, language: str | None) -> Iterator[str]:
+    told: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            if draft.door is not None and draft.parts is not None:
+                draft.backtest = backtest(row, draft.parts, progress=lambda done, whole: told.put((done, whole)))
+        finally:
+            told.put(None)
+            django_connection.close()
+
+    worker = Thread(target=work, name="backtest", daemon=True)
+    worker.start()
+    while (step := told.get()) is not None:
+        yield f"{step[0]} {step[1]}\n"
+    worker.join()
+    with timezone.override(zone), translation.override(language or "en"):
+        context = {"found": draft.backtest, "refused": draft.backtest is None}
+        yield render_to_string("integrations/backtest.html", context, request)
+
+
+def _draft(request: Request, row: Integration, kind: Kind, sheet: Sheet, names: Names) -> Draft:
+    post = request.POST
+    if request.method != "POST":
+        draft = Draft(sheet, payloads.asked(row, kind, request.GET.get("message", "")))
+        sheet.fill(drafts.parts_of(row, names))
+    else:
+        draft = Draft(sheet, payloads.NONE)
+        _put_payload(request, row, kind, draft)
+        draft.yaml = str(post.get("yaml", "")).replace("\r\n", "\n")
+        draft.from_yaml = "yaml" in post and _digest(draft.yaml) != post.get("yaml_was")
+        _take(draft, request)
+    if not draft.yaml_problem:
+        draft.parts = sheet.parts()
+    if draft.parts is not None and not draft.from_yaml:
+        draft.yaml = yaml_text.write(_without_empty(draft.parts))
+    _try(request, row, names, draft)
+    return draft
+
+
+def _take(draft: Draft, request: Request) -> None:
+    """The rows from the YAML where that was changed, else from the form's fields; then what a button does to them."""
+    sheet, post = draft.sheet, request.POST
+    try:
+        if draft.from_yaml:
+            sheet.fill(_parts_in(draft.yaml, sheet))
+        else:
+            sheet.read(post)
+        sheet.act(_steps_of(request))
+    except Rejected as rejected:
+        draft.yaml_problem = rejected.detail
+        if draft.from_yaml:
+            sheet.read(post)
+
+
+def _pressed(request: Request) -> str:
+    """The button. A form that is drawn again as one writes names the last one that was pressed: it is done already."""
+    return "" if request.headers.get(PART) == "preview" else str(request.POST.get("do", ""))
+
+
+def _steps_of(request: Request) -> list[str]:
+    do = _pressed(request)
+    if do.startswith("pick:"):
+        return ["pick", str(request.POST.get("target", "")), do.removeprefix("pick:")]
+    return do.split(":")
+
+
+def _parts_in(text: str, sheet: Sheet) -> dict[str, Any]:
+    found = yaml_text.read(text, "yaml")
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping) or not found.keys() <= set(sheet.keys):
+        raise Rejected("invalid", _("Write %(keys)s.") % {"keys": ", ".join(f"{key}: …" for key in sheet.keys)})
+    return dict(found)
+
+
+def _try(request: Request, row: Integration, names: Names, draft: Draft) -> None:
+    """Compiles the parts as saving would, and decides the payload by them."""
+    payload = draft.payload
+    element: Element | None = None
+    try:
+        elements = elements_of(draft.sheet.kind, payload.body, payload.content_type or None).elements
+        element = elements[0] if elements and elements[0].payload is not None else None
+        draft.tree = tree_of(element.payload) if element is not None else None
+    except Rejected as rejected:
+        draft.payload_problem = draft.payload_problem or rejected.detail
+    if draft.parts is None:
+        return
+    try:
+        draft.door = drafts.drafted(row, draft.parts, names)
+    except Rejected as rejected:
+        draft.sheet.refuse(rejected)
+        return
+    found = simulate_door(draft.door, payload.body, payload.content_type, request.now, most=1)
+    draft.outcome = found.outcomes[0] if found.outcomes else None
+    if element is not None:
+        draft.findings = findings_of(draft.door, element, draft.outcome, draft.sheet)
+
+
+def _put_payload(request: Request, row: Integration, kind: Kind, draft: Draft) -> None:
+    pasted = str(request.POST.get("payload", ""))
+    draft.payload = payloads.chosen(row, kind, str(request.POST.get("chosen", "")), pasted)
+    if draft.payload.key == payloads.PASTED and len(draft.payload.body) > LARGEST_PASTED:
+        draft.payload = Payload(payloads.PASTED, draft.payload.label, b"")
+        draft.payload_problem = _(
+            "This is larger than %(size)d kB: try it in the Test tab, or post it and choose it from the log."
+        ) % {"size": LARGEST_PASTED // 1000}
+
+
+def _save(request: Request, row: Integration, draft: Draft, seen: Seen) -> bool:
+    assert draft.parts is not None
+    try:
+        with seen.unchanged():
+            spec = commands.integration_spec(row) | ({"anyway": True} if "anyway" in request.POST else {})
+            commands.save_integration({**spec, **draft.parts}, existing=row, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        if rejected.code == edit_conflicts.CHANGED:
+            draft.overtaken = rejected.detail
+            return False
+        draft.asks_anyway = rejected.code == "reaches_nobody"
+        draft.sheet.refuse(rejected)
+        return False
+    return True
+
+
+def _fields(kind: Kind, draft: Draft) -> list[tuple[str, str]]:
+    """The names that a condition may ask for, with what people call them."""
+    known = draft.door.reader.mapping.names if draft.door is not None else frozenset(kind.mapping) & FIELDS.keys()
+    named = [(name, told(FIELDS[name].label)) for name in FIELDS if name in known]
+    return [*named, *((name, name) for name in sorted(known - FIELDS.keys()))]
+
+
+def _routing_choices(names: Names) -> dict[str, list[str]]:
+    return {
+        "priorities": list(PRIORITIES),
+        "policies": sorted(names.policies.values(), key=str.casefold),
+        "hours": sorted(names.hours.values(), key=str.casefold),
+        "user_names": sorted(names.users.values(), key=str.casefold),
+        "group_names": sorted(names.groups.values(), key=str.casefold),
+    }
+
+
+def _without_empty(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in parts.items() if value not in (None, {}, [], "")}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,148 @@
+"""The Rules tab's rows: when a message closes, opens or updates an alert, and whether one may open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+
+from tocsin.catalogue.kinds import Kind
+from tocsin.core.errors import Rejected
+from tocsin.inbound.expressions.fields import FIELDS
+from tocsin.web.integrations.editor import condition_form
+from tocsin.web.integrations.editor.condition_form import Group
+from tocsin.web.integrations.editor.editor_tab import Sheet
+from tocsin.web.told import told
+
+
+class Mode(StrEnum):
+    """What a rule says besides its rows."""
+
+    KIND = "kind"
+    WHEN = "when"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRow:
+    """One rule, or the filters; `brings` is the kind's own as a sentence."""
+
+    name: str
+    label: str
+    mode: Mode
+    when: Group
+    brings: str
+
+
+class RulesSheet(Sheet):
+    """Which messages close, open and update an alert, and whether one may open."""
+
+    keys = ("rules", "filters")
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(kind)
+        self.modes: dict[str, Mode] = {}
+        self.groups: dict[str, Group] = {}
+        #: Rules that no row shows (`ignore`, `veto`), as they are.
+        self.more: dict[str, Any] = {}
+        self.names = tuple(n for n in ("cancel", "close", "open", "update") if n != "cancel" or "cancel" in kind.rules)
+
+    def fill(self, parts: Mapping[str, Any]) -> None:
+        rules = parts.get("rules") or {}
+        if not isinstance(rules, Mapping):
+            raise Rejected("invalid_condition", "rules: are {open, close, update}", "rules")
+        self.more = {name: rule for name, rule in rules.items() if name not in self.names}
+        for name in self.names:
+            self._fill(name, rules.get(name), is_set=name in rules)
+        self._fill("filters", parts.get("filters"), is_set=parts.get("filters") not in (None, {}))
+
+    def _fill(self, name: str, rule: Any, *, is_set: bool) -> None:
+        if not is_set:
+            self.modes[name], self.groups[name] = Mode.KIND, Group()
+        elif rule in (None, False):
+            self.modes[name], self.groups[name] = Mode.NEVER, Group()
+        elif rule in (True, {}):
+            self.modes[name], self.groups[name] = Mode.ALWAYS, Group()
+        else:
+            self.modes[name], self.groups[name] = Mode.WHEN, condition_form.rows_of(rule)
+
+    def read(self, post: QueryDict) -> None:
+        for name in (*self.names, "filters"):
+            mode = str(post.get(f"{name}-mode", "kind"))
+            self.modes[name] = Mode(mode) if mode in set(Mode) else Mode.KIND
+            self.groups[name] = condition_form.read(post.dict(), name)
+            if self.modes[name] is Mode.WHEN and not self.groups[name].parts:
+                # One begins with what the kind has, instead of with nothing.
+                self.groups[name] = condition_form.rows_of(self._brought(name))
+                if not self.groups[name].parts:
+                    self.groups[name] = Group((condition_form.Leaf("source_status"),))
+
+    def act(self, do: Sequence[str]) -> None:
+        match do:
+            case ["cond", row, what]:
+                name, path = _row(row)
+                if name in self.groups:
+                    self.groups[name] = condition_form.change(self.groups[name], path, what)
+
+    def _parts(self) -> dict[str, Any]:
+        rules: dict[str, Any] = dict(self.more)
+        for name in self.names:
+            if self.modes[name] is not Mode.KIND:
+                rules[name] = self._condition(name, f"rules.{name}")
+        filters = None if self.modes["filters"] is Mode.KIND else self._condition("filters", "filters")
+        return {"rules": rules, "filters": filters}
+
+    def _condition(self, name: str, where: str) -> Any:
+        self.places.rows.setdefault(where, name)
+        match self.modes[name]:
+            case Mode.ALWAYS:
+                return True
+            case Mode.NEVER | Mode.KIND:
+                return False
+            case Mode.WHEN:
+                rows = self.groups[name]
+                found = condition_form.condition_of(rows, where, name, self.places, is_final=self.is_final)
+                if found is None:
+                    raise Rejected("invalid_condition", f"{where}: say when", where)
+                return found
+
+    def rows(self) -> list[RuleRow]:
+        """The rules in the order in which they are asked, then the filters."""
+        labels = {
+            "cancel": _("Cancel the alert"),
+            "close": _("Close the alert"),
+            "open": _("Open an alert"),
+            "update": _("Update the alert"),
+            "filters": _("An alert may open"),
+        }
+        said = {name: told(FIELDS[name].label) for name in FIELDS}
+        return [
+            RuleRow(name, labels[name], self.modes[name], self.groups[name],
+                    condition_form.say(self._brought(name), said))
+            for name in (*self.names, "filters")
+        ]  # fmt: skip
+
+    def every_leaf(self) -> list[str]:
+        """The rows that have a verdict."""
+        return [row for name, group in self.groups.items() for row in condition_form.leaves(group, name)]
+
+    def sentences(self) -> list[tuple[str, RuleRow]]:
+        """Each rule with the name of its sentence."""
+        return [(row.name, row) for row in self.rows()]
+
+    def _brought(self, name: str) -> Any:
+        if name == "filters":
+            return self.kind.filters
+        found = self.kind.rules.get(name)
+        return False if found is None else found
+
+
+def _row(row: str) -> tuple[str, tuple[int, ...]]:
+    """ "open.0.1" → ("open", (0, 1))."""
+    name, *path = row.split(".")
+    return name, tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)

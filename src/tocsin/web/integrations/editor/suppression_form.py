@@ -1,0 +1,112 @@
+"""Delays, groups and limits as fields of the Routing tab, both ways. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import QueryDict
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.config.noise_settings import KEYS
+
+#: The fields of each part; a part is a mapping but for `parent`, which is a text.
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "delay": ("kind", "wait", "alerts", "within", "every", "until", "per"),
+    "grouping": ("by", "within"),
+    "parent": ("by",),
+    "flapping": ("alerts", "within", "stable"),
+    "flood": ("burst", "every"),
+}
+
+#: A route's: that nothing waits, whatever the integration says.
+NO_DELAY = "none"
+
+_NUMBERS = frozenset({"delay.alerts", "flapping.alerts", "flood.burst"})
+
+#: What is read of each kind of delay.
+_OF_KIND: Mapping[str, tuple[str, ...]] = {
+    "wait": ("wait",),
+    "alerts": ("alerts", "within", "per"),
+    "every": ("every", "per"),
+    "until": ("until",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """The texts of all fields, by `part.field`."""
+
+    texts: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """What stands in one field."""
+        return self.texts.get(name, "")
+
+    @property
+    def fields(self) -> dict[str, dict[str, str]]:
+        """By part and field, for templates."""
+        return {part: {name: self.text(f"{part}.{name}") for name in names} for part, names in FIELDS.items()}
+
+
+def rows_of(parts: Mapping[str, Any]) -> Shapes:
+    """The fields of a definition's parts. Raises Rejected for a part of another shape."""
+    found: dict[str, str] = {}
+    for part in KEYS:
+        value = parts.get(part)
+        if value in (None, "", {}, "none"):
+            continue
+        if part == "parent":
+            value = {"by": value}
+        if not isinstance(value, Mapping) or not set(value) <= set(FIELDS[part]):
+            raise Rejected("invalid_shaping", f"{part}: is written like {{{', '.join(FIELDS[part])}}}", part)
+        found |= {f"{part}.{name}": str(held) for name, held in value.items() if held is not None}
+        if part == "delay":
+            found["delay.kind"] = next((kind for kind in _OF_KIND if kind in value), "")
+    return Shapes(found)
+
+
+def read(post: QueryDict) -> Shapes:
+    """The fields that a form posts."""
+    names = (f"{part}.{name}" for part, names in FIELDS.items() for name in names)
+    return Shapes({name: str(post.get(f"shape.{name}", "")).strip() for name in names})
+
+
+def texts_of_delay(delay: object) -> dict[str, str]:
+    """The texts of a delay's fields; none where it is not there, or has a form that no field shows."""
+    if delay == NO_DELAY:
+        return {"kind": NO_DELAY}
+    kind = next((one for one in _OF_KIND if one in delay), "") if isinstance(delay, Mapping) else ""
+    if not isinstance(delay, Mapping) or not kind or not set(delay) <= set(_OF_KIND[kind]):
+        return {}
+    return {"kind": kind, **{str(name): str(held) for name, held in delay.items() if held is not None}}
+
+
+def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
+    """The delay that the texts of its fields say; None: nothing is said. Of another kind's fields nothing is read."""
+    kind = texts.get("kind", "")
+    if kind == NO_DELAY:
+        return NO_DELAY
+    if kind not in _OF_KIND:
+        return None
+    found = _part(Shapes({f"delay.{name}": text for name, text in texts.items()}), "delay", _OF_KIND[kind])
+    # Chosen, and not said how long: that is refused by name instead of forgotten.
+    return found or {kind: ""}
+
+
+def parts_of(shapes: Shapes) -> dict[str, Any]:
+    """The parts; None for each that is not set."""
+    found: dict[str, Any] = {"delay": delay_of({name: shapes.text(f"delay.{name}") for name in FIELDS["delay"]})}
+    for part in ("grouping", "flapping", "flood"):
+        found[part] = _part(shapes, part, FIELDS[part])
+    return {**found, "parent": shapes.text("parent.by") or None}
+
+
+def _part(shapes: Shapes, part: str, names: tuple[str, ...]) -> dict[str, Any] | None:
+    found = {name: _value(f"{part}.{name}", text) for name in names if (text := shapes.text(f"{part}.{name}"))}
+    return found if found.keys() - {"per"} else None
+
+
+def _value(name: str, text: str) -> Any:
+    return int(text) if name in _NUMBERS and text.isascii() and text.isdigit() and len(text) < 7 else text

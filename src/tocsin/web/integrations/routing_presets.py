@@ -1,0 +1,174 @@
+""" "Which tickets page?": the usual answers, each with what it would have come to in the last seven days."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+from tocsin.access.roles import Action
+from tocsin.core.errors import Rejected
+from tocsin.inbound.admin import commands, drafts, presets, specs
+from tocsin.inbound.admin.presets import Answer, Which
+from tocsin.inbound.admin.references import Names
+from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.models import Integration
+from tocsin.simulate import backtest
+from tocsin.simulate.backtest_diff import Tally
+from tocsin.web.http.authorization import actor, require
+from tocsin.web.http.request import PART, Request, page
+from tocsin.web.integrations.views import find, frame
+from tocsin.web.ui.edit_conflicts import Seen
+
+WEEK = timedelta(days=7)
+
+#: The part of an integration that is changed.
+ROUTES = "routes"
+
+#: So many messages of the week are counted, the newest.
+_COUNTED = 5_000
+
+#: So many are counted while the page is made.
+_AT_ONCE = 200
+
+#: So many types and clients are offered, the most frequent.
+_OFFERED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One answer as the page shows it."""
+
+    answer: Answer
+    label: str
+    tally: Tally | None
+    is_chosen: bool
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def which(request: Request, number: int) -> HttpResponse:
+    """Asks, with the counts of the last week; saves the answer as the first route."""
+    row, kind = find(number)
+    if kind is None:
+        return page(request, "integrations/unknown.html", frame(request, row, kind, "routing"))
+    names = specs.names()
+    parts = drafts.parts_of(row, names)
+    known = presets.answer_of(parts.get("routes"))
+    answer, problem = known or Answer(), ""
+    seen = Seen.of(request, "integration", row, commands.integration_spec, keys=(ROUTES,))
+    if request.method == "POST":
+        require(request, Action.ROUTING, row.group_id)
+        answer = _answer(request)
+        if request.POST.get("do") == "save":
+            problem = _save(request, row, answer, seen)
+            if not problem:
+                messages.success(request, _("Saved. Messages from now on are decided by this."))
+                return redirect("integration", number)
+    hours = sorted(names.hours.values(), key=str.casefold)
+    # A page is there at once; where there is much to count, the counts come after it.
+    is_later = request.headers.get(PART) == "counts"
+    counts = is_later or request.method == "POST" or not backtest.has_more_than(_AT_ONCE, row, request.now - WEEK)
+    types, clients = _seen(row, request) if counts else (Counter(), Counter())
+    context = {
+        "counts": counts,
+        **frame(request, row, kind, "routing"),
+        "options": _options(row, parts, answer, known, hours, names, request, counts=counts),
+        "answer": answer,
+        "hours": hours,
+        "types": _offered(types, answer.types),
+        "clients": _offered(clients, answer.clients),
+        "problem": problem,
+        "seen": seen,
+    }
+    return page(request, "integrations/which.html", context, parts=("counts",), status=422 if problem else 200)
+
+
+def _answer(request: Request) -> Answer:
+    post = request.POST
+    chosen = str(post.get("which", ""))
+    return Answer(
+        Which(chosen) if chosen in set(Which) else Which.ALL,
+        str(post.get("hours", "")),
+        tuple(map(str, post.getlist("types"))),
+        tuple(map(str, post.getlist("clients"))),
+    )
+
+
+def _save(request: Request, row: Integration, answer: Answer, seen: Seen) -> str:
+    """What is wrong, in words; "" once it is saved."""
+    if not answer.is_complete:
+        return _("Choose the support hours.") if answer.which is Which.OUTSIDE else _("Choose at least one.")
+    try:
+        with seen.unchanged():
+            spec = commands.integration_spec(row)
+            spec[ROUTES] = presets.routes_with(spec.get(ROUTES), answer)
+            commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        return rejected.detail
+    return ""
+
+
+def _options(
+    row: Integration,
+    parts: dict[str, Any],
+    answer: Answer,
+    known: Answer | None,
+    hours: list[str],
+    names: Names,
+    request: Request,
+    *,
+    counts: bool,
+) -> list[Option]:
+    labels = {
+        Which.ALL: _("All new ones"),
+        Which.URGENT: _("Critical and high"),
+        Which.OUTSIDE: _("Outside support hours"),
+        Which.THESE: _("These types or clients"),
+    }
+    answers = [replace(answer, which=one) for one in Which]
+    answers = [
+        replace(one, hours=one.hours or hours[0]) if one.which is Which.OUTSIDE and hours else one for one in answers
+    ]
+    counted: dict[Which, Tally] = {}
+    complete = [one for one in answers if one.is_complete and counts]
+    try:
+        doors = [
+            drafts.drafted(row, {"routes": presets.routes_with(parts.get("routes"), one)}, names) for one in complete
+        ]
+    except Rejected:
+        doors = []
+    if doors:
+        tallies = backtest.tally(row, doors, request.now - WEEK, limit=_COUNTED)
+        counted = {one.which: tally for one, tally in zip(complete, tallies, strict=True)}
+    is_known = known is not None or request.method == "POST"
+    return [
+        Option(one, labels[one.which], counted.get(one.which), is_known and one.which is answer.which)
+        for one in answers
+    ]
+
+
+def _seen(row: Integration, request: Request) -> tuple[Counter[str], Counter[str]]:
+    """How often each type and client came with a ticket that opens an alert."""
+    types: Counter[str] = Counter()
+    clients: Counter[str] = Counter()
+    door = drafts.door_of(row)
+    for arrived in backtest.messages(row, door, request.now - WEEK, limit=_COUNTED // 2):
+        reading = None if isinstance(arrived.element, Rejected) else door.reader.read(arrived.element)
+        if isinstance(reading, Reading) and reading.intent is Intent.OPEN:
+            for counter, field in ((types, "ticket_type"), (clients, "client")):
+                if name := reading.mapped.text(field):
+                    counter[name] += 1
+    return types, clients
+
+
+def _offered(seen: Counter[str], chosen: tuple[str, ...]) -> list[tuple[str, int, bool]]:
+    found = [(name, count, name in chosen) for name, count in seen.most_common(_OFFERED)]
+    return [*found, *((name, seen[name], True) for name in chosen if name not in dict(seen.most_common(_OFFERED)))]

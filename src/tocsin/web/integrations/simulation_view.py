@@ -1,0 +1,99 @@
+"""What a payload would do, ready to be drawn: the outcome, and who would be paged, minute by minute. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.utils.translation import gettext as _
+
+from tocsin.core.validation import durations
+from tocsin.inbound.enums import MessageStatus
+from tocsin.simulate.chain import Outcome
+from tocsin.simulate.escalation import PlannedPage
+from tocsin.web.told import told
+from tocsin.web.told.reading import say_span
+
+#: So many moments of an escalation are shown; the rest is in the API.
+MOST = 12
+
+_CHANNELS = {"email": "e-mail", "sms": "SMS", "voice": "call", "push": "push"}
+
+
+@dataclass(slots=True)
+class Paged:
+    """Whom one moment pages, each with the channels."""
+
+    after: timedelta
+    people: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def when(self) -> str:
+        """ "at once", "+5 minutes"."""
+        return f"+{say_span(durations.say(self.after))}" if self.after else _("at once")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One message's outcome with its words and colours."""
+
+    outcome: Outcome
+    verb: str
+    tone: str
+    paged: tuple[Paged, ...]
+    has_more: bool
+    #: Whom nothing could reach, each a sentence.
+    problems: tuple[str, ...]
+
+
+def shown(outcomes: Iterable[Outcome]) -> list[Shown]:
+    """The outcomes of one body, as pages draw them."""
+    return [_shown(outcome) for outcome in outcomes]
+
+
+def would_page(outcome: Outcome) -> str:
+    """Who would be paged first, in words: "Alice Andersson, at once"; "" for nobody."""
+    moments = paged(outcome.pages)
+    if not moments:
+        return ""
+    names = list(moments[0].people)
+    said = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {_('and')} {names[-1]}"
+    return f"{said}, {moments[0].when if moments[0].after else _('now')}"
+
+
+def _shown(outcome: Outcome) -> Shown:
+    verb, tone = _verb(outcome.status)
+    moments = paged(outcome.pages)
+    problems = tuple(dict.fromkeys(page.problem for page in outcome.pages if page.problem))
+    return Shown(outcome, verb, tone, tuple(moments[:MOST]), len(moments) > MOST, problems)
+
+
+def paged(pages: Iterable[PlannedPage]) -> list[Paged]:
+    """Whom pages reach, moment by moment."""
+    found: dict[timedelta, Paged] = {}
+    for page in pages:
+        if not page.problem:
+            channels = found.setdefault(page.after, Paged(page.after)).people.setdefault(page.name, [])
+            channel = told(_CHANNELS.get(page.channel, page.channel))
+            if channel not in channels:
+                channels.append(channel)
+    return list(found.values())
+
+
+def _verb(status: MessageStatus) -> tuple[str, str]:
+    match status:
+        case MessageStatus.OPENED:
+            return _("open an alert"), "now"
+        case MessageStatus.APPENDED:
+            return _("count on its alert"), ""
+        case MessageStatus.UPDATED:
+            return _("update its alert"), ""
+        case MessageStatus.CLOSED:
+            return _("close its alert"), "ok"
+        case MessageStatus.FAILED:
+            return _("fail"), "now"
+        case MessageStatus.IGNORED:
+            return _("do nothing"), "quiet"
+        case MessageStatus.PENDING | MessageStatus.DELAYED:
+            return _("wait"), "wait"

@@ -1,0 +1,93 @@
+"""The Test tab: what a payload would do and whom it would page, by the live code; and samples really posted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from tocsin.access.roles import Action
+from tocsin.core.config import environment
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.inbound.admin import sample as samples
+from tocsin.inbound.admin import secrets
+from tocsin.inbound.admin.drafts import door_of
+from tocsin.inbound.email import imap_poller
+from tocsin.simulate.chain import simulate_door
+from tocsin.web.http.authorization import actor, needs, require
+from tocsin.web.http.request import Request, page
+from tocsin.web.integrations import payloads, simulation_view
+from tocsin.web.integrations.forms import TestForm
+from tocsin.web.integrations.views import find, frame
+
+#: So many messages of an array are shown.
+MOST = 20
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.TRY_OUT)
+def test(request: Request, number: int) -> HttpResponse:
+    """What would become of a payload. Nothing is stored or sent."""
+    row, kind = find(number)
+    require(request, Action.TRY_OUT, row.group_id)
+    if kind is None:
+        return page(request, "integrations/unknown.html", frame(request, row, kind, "test"))
+    payload = payloads.asked(row, kind, request.GET.get("message", ""))
+    choices = payloads.choices(row, kind)
+    form = TestForm(request.POST or None, choices=choices, initial={"chosen": payload.key, "payload": payload.text})
+    context: dict[str, Any] = {**frame(request, row, kind, "test"), "shown": [], "problem": ""}
+    if request.method == "POST" and form.is_valid():
+        data = form.cleaned_data
+        payload = payloads.chosen(row, kind, data["chosen"], data["payload"])
+        if payload.key != payloads.PASTED:
+            # What is tried is what is shown.
+            form = TestForm({**request.POST.dict(), "payload": payload.text}, choices=choices)
+            form.is_valid()
+        try:
+            found = simulate_door(
+                door_of(row), payload.body, payload.content_type, data["at"] or request.now, most=MOST
+            )
+        except Rejected as rejected:
+            context["problem"] = rejected.detail
+        else:
+            context |= {"shown": simulation_view.shown(found.outcomes), "at": data["at"]}
+    context["form"] = form
+    return page(request, "integrations/test.html", context, parts=("result",))
+
+
+@require_POST
+@needs(Action.ROUTING)
+def mailbox(request: Request, number: int) -> HttpResponse:
+    """Signs in to the mailbox that the integration reads, and says what waits there."""
+    row, _kind = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    imap = secrets.credentials_of(row).get("imap", {})
+    try:
+        said = imap_poller.look_into(imap.get("mailbox", ""), imap.get("password", ""))
+    except (Rejected, Permanent, Temporary) as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, said)
+    return redirect("integration_security", number)
+
+
+@require_POST
+@needs(Action.TRY_OUT)
+def sample(request: Request, number: int) -> HttpResponse:
+    """Really posts a sample through the public URL; its alert is badged TEST and pages only whoever sent it."""
+    row, _kind = find(number)
+    require(request, Action.TRY_OUT, row.group_id)
+    chosen = request.POST.get("sample") or request.POST.get("chosen", "").partition("sample:")[2]
+    try:
+        sent = samples.send_sample(row, actor(request), chosen or None, now=request.now)
+    except (Rejected, Permanent, Temporary) as error:
+        messages.error(request, str(error))
+        return redirect("integration_test", number)
+    text = _("%(url)s answered in %(ms)d ms: %(status)s. %(reason)s")
+    said = {"url": environment.current().public_url, "ms": sent.took, "status": sent.status, "reason": sent.reason}
+    messages.success(request, text % said)
+    return redirect("alert", sent.alert_id) if sent.alert_id else redirect("message", sent.message_id)

@@ -1,0 +1,126 @@
+"""The form that puts somebody else on call for a stretch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.changes.overrides import shift_names
+from tocsin.oncall.changes.swaps import Stretch
+from tocsin.oncall.models import Schedule
+from tocsin.people.member_roles import MemberRole
+from tocsin.web.oncall.schedules.describe_shift import day, role_name
+from tocsin.web.policies.forms import ROLES
+from tocsin.web.ui.forms import MomentField
+
+#: So many shifts of others are offered in return.
+MOST_RETURNS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the form offers; people by id, with the name to show."""
+
+    schedules: Sequence[Schedule]
+    #: Whom the stretch may be taken from.
+    holders: Mapping[int, str]
+    team: Mapping[int, str]
+    others: Mapping[int, str]
+    #: Shifts of others, by the value that stands for one.
+    returns: Mapping[str, OnCall]
+    is_manager: bool
+    #: Whether nobody has the stretch, and whoever reads may take it.
+    fills: bool = False
+
+
+def returns(segments: Iterable[OnCall]) -> dict[str, OnCall]:
+    """Shifts that one may take in return, by the value that stands for one, the sooner first."""
+    every = list(segments)
+    bounded = sorted((one.since, one.until, number) for number, one in enumerate(every) if one.since and one.until)
+    return {
+        f"{every[number].user_id}|{every[number].role}|{since:%Y%m%dT%H%M}|{until:%Y%m%dT%H%M}": every[number]
+        for since, until, number in bounded[:MOST_RETURNS]
+    }
+
+
+class StandInForm(forms.Form):
+    """A stretch, whose it is, and who is to have it."""
+
+    begins = MomentField(label=_("From"))
+    ends = MomentField(label=_("To"))
+    schedule = forms.ModelChoiceField(Schedule.objects.none(), label=_("Schedule"), empty_label=None)
+    role = forms.ChoiceField(label=_("Role"), choices=[("", _("whatever they have then")), *ROLES], required=False)
+    instead_of = forms.ChoiceField(label=_("Instead of"))
+    user = forms.TypedChoiceField(label=_("On call then"), coerce=int)
+    in_return = forms.ChoiceField(label=_("In return you take"), required=False)
+    message = forms.CharField(label=_("What you say to them"), max_length=500, required=False)
+
+    #: Whether whoever reads may take it for themselves, and whether it is theirs.
+    takes = False
+    #: Whether it is nobody's.
+    fills = False
+    #: Whether there is anything to replace.
+    offers = True
+    is_mine = False
+
+    def __init__(self, *args: Any, choices: Choices, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._returns = choices.returns
+        ids = [schedule.pk for schedule in choices.schedules]
+        fields: dict[str, Any] = self.fields
+        fields["schedule"].queryset = Schedule.objects.filter(pk__in=ids).select_related("group")
+        if len(ids) == 1:
+            fields["schedule"].widget = forms.HiddenInput()
+        fields["instead_of"].choices = _holders(choices)
+        team = sorted(choices.team.items(), key=lambda entry: entry[1].casefold())
+        fields["user"].choices = [("", gettext("Choose who")), *team]
+        if choices.others:
+            fields["user"].choices.append((gettext("Everybody else"), list(choices.others.items())))
+            fields["user"].choices = fields["user"].choices
+        fields["in_return"].choices = [
+            ("", gettext("nothing")),
+            *((value, _said(one)) for value, one in choices.returns.items()),
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        begins, ends = data.get("begins"), data.get("ends")
+        if begins and ends and ends <= begins:
+            self.add_error("ends", gettext("This is not after the beginning."))
+        return data
+
+    def taken_in_return(self) -> tuple[int, Stretch] | None:
+        """Whose shift is taken in return, and which."""
+        one = self._returns.get(self.cleaned_data["in_return"])
+        if one is None or one.since is None or one.until is None:
+            return None
+        return one.user_id, Stretch(one.since, one.until, MemberRole(one.role))
+
+
+def _holders(choices: Choices) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = [(f"user-{number}", name) for number, name in choices.holders.items()]
+    if choices.is_manager:
+        shifts = list(dict.fromkeys(name for schedule in choices.schedules for name in shift_names(schedule)))
+        found += [
+            ("role", gettext("whoever has the role, or nobody")),
+            *((f"shift-{name}", gettext("whoever has the shift %(name)s") % {"name": name}) for name in shifts),
+            ("schedule", gettext("everybody in the whole schedule")),
+        ]
+    elif choices.fills:
+        found.append(("role", gettext("nobody: it is uncovered")))
+    return found
+
+
+def _said(one: OnCall) -> str:
+    assert one.since is not None
+    assert one.until is not None
+    begin, end = timezone.localtime(one.since), timezone.localtime(one.until)
+    span = f"{day(begin)} {begin:%H:%M} – {day(end)} {end:%H:%M}"
+    return f"{one.name}, {role_name(one.role)}: {span}"

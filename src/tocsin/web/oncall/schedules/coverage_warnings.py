@@ -1,0 +1,60 @@
+"""What is wrong with who will be on call, by group: worked out again when something was changed, and now and then; and
+each as a sentence in the reader's language and time zone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from django.core.cache import caches
+from django.utils.translation import ngettext
+
+from tocsin.core.config import config_version
+from tocsin.core.db.database import Connection
+from tocsin.oncall.calculation import coverage_checks
+from tocsin.oncall.calculation.coverage_checks import Finding
+from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.operate.coverage import coverage
+from tocsin.web.oncall.schedules import describe_shift
+from tocsin.web.told import told
+
+#: For so many seconds it is remembered, while no configuration changes.
+REMEMBERED = 300
+
+
+def of_plans(
+    connection: Connection, plans: Mapping[int, GroupPlan], now: datetime, ahead: timedelta
+) -> dict[int, Sequence[Finding]]:
+    """What is wrong in each group from now on, so far ahead, the gravest first; by group id."""
+    version = config_version.version(connection)
+    keys = {f"on-call-findings:{version}:{ahead.days}:{number}": number for number in plans}
+    known: dict[int, Sequence[Finding]] = {keys[key]: found for key, found in caches["process"].get_many(keys).items()}
+    missing = {number: plan for number, plan in plans.items() if number not in known}
+    if missing:
+        reachable = coverage.reachable(connection)
+        for number, plan in missing.items():
+            known[number] = coverage_checks.firsts(
+                coverage_checks.problems(coverage_checks.findings(plan, reachable, now, now + ahead))
+            )
+        caches["process"].set_many(
+            {key: known[number] for key, number in keys.items() if number in missing}, REMEMBERED
+        )
+    return known
+
+
+def sentences(found: Sequence[Finding], now: datetime) -> list[str]:
+    """Each as `say` says it."""
+    return [say(finding, now) for finding in found]
+
+
+def say(finding: Finding, now: datetime) -> str:
+    """The finding with its times, as whoever reads this page has them."""
+    text = told(finding.text)
+    if not coverage.has_times(finding):
+        return text
+    begin = max(finding.since or now, now)
+    when = describe_shift.between(begin, finding.until)
+    if finding.times > 1:
+        again = ngettext("%(count)d time in all", "%(count)d times in all", finding.times) % {"count": finding.times}
+        when = f"{when} ({again})"
+    return f"{text.removesuffix('.')}: {when}."

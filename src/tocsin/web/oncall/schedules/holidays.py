@@ -1,0 +1,222 @@
+"""Holiday calendars: the list, one with the days it has, and deleting it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from tocsin.access.roles import Action
+from tocsin.core import object_hooks
+from tocsin.core.errors import Rejected
+from tocsin.oncall.calculation import holiday_calendars
+from tocsin.oncall.changes import commands, specs
+from tocsin.oncall.models import HolidayCalendar
+from tocsin.people.models import Group
+from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.request import Request, page
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import beside, each, reader_zone, show_rejection
+
+#: So many days to come are shown.
+SHOWN = 14
+MOST_DAYS = 200
+
+
+def _countries() -> list[tuple[str, Any]]:
+    return [("", _("none: only the days below")), *holiday_calendars.countries()]
+
+
+class CalendarForm(forms.Form):
+    """A calendar without its own days."""
+
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
+    country = forms.ChoiceField(
+        label=gettext_lazy("Country"),
+        choices=_countries,
+        required=False,
+        widget=forms.Select(attrs={"data-countries": True}),
+    )
+    region = forms.CharField(
+        label=gettext_lazy("Region"),
+        max_length=10,
+        required=False,
+        widget=forms.TextInput(attrs={"list": "regions", "autocomplete": "off", "autocapitalize": "characters"}),
+        help_text=gettext_lazy("As ISO 3166-2 has it, without the country: ZH, BY, CA."),
+    )
+    group = forms.ModelChoiceField(
+        Group.objects.all(),
+        label=gettext_lazy("Owned by"),
+        required=False,
+        empty_label=gettext_lazy("Administrators only"),
+    )
+
+
+class DayForm(forms.Form):
+    """A day of one's own; an empty one is left out."""
+
+    date = forms.CharField(
+        label=gettext_lazy("Date"),
+        max_length=10,
+        required=False,
+        widget=forms.TextInput(attrs={"placeholder": "12-24"}),
+    )
+    name = forms.CharField(label=gettext_lazy("Holiday"), max_length=100, required=False)
+
+
+def _days(data: Any, initial: Iterable[dict[str, Any]]) -> Any:
+    kind = forms.formset_factory(DayForm, extra=3, max_num=MOST_DAYS, absolute_max=MOST_DAYS)
+    return kind(data, initial=list(initial), prefix="days")
+
+
+@require_safe
+def holiday_list(request: Request) -> HttpResponse:
+    """Every calendar with the next of its days."""
+    today = request.now.astimezone(reader_zone()).date()
+    rows = [(row, next(iter(_coming(_loaded(row), today, 1)), None)) for row in HolidayCalendar.objects.all()]
+    context = {"rows": rows, "may_add": may_somewhere(request, Action.TEAMS)}
+    return page(request, "oncall/holidays.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def edit(request: Request, number: int | None = None) -> HttpResponse:
+    """A calendar with the days to come, and the form for whoever may change it."""
+    row = _find(number) if number is not None else None
+    may_change = may(request, Action.TEAMS, row.group_id) if row else may_somewhere(request, Action.TEAMS)
+    if not may_change and (row is None or request.method == "POST"):
+        require(request, Action.TEAMS, row.group_id if row else None)
+    form, days = _forms(request, row)
+    seen = Seen.of(request, "holiday_calendar", row, commands.holiday_calendar_spec)
+    if request.method == "POST" and form.is_valid() and days.is_valid():
+        require(request, Action.TEAMS, form.cleaned_data["group"])
+        kept = _kept(days)
+        try:
+            with seen.unchanged():
+                commands.save_holiday_calendar(_spec(form, kept), existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            _show(rejected, form, kept)
+        else:
+            messages.success(request, _("Saved."))
+            return redirect("holiday_calendars")
+    failed = bool(form.errors) or days.total_error_count() > 0
+    today = request.now.astimezone(reader_zone()).date()
+    context = {
+        "calendar": row,
+        "seen": seen,
+        "form": form,
+        "days": days,
+        "may_change": may_change,
+        "coming": _coming(_loaded(row), today, SHOWN) if row else [],
+        "regions": holiday_calendars.regions(row.country) if row else (),
+        "needed_by": object_hooks.of("holiday_calendar", row.pk) if row else [],
+    }
+    return page(request, "oncall/holiday_calendar.html", context, status=422 if failed else 200)
+
+
+@require_POST
+@needs(Action.TEAMS)
+def try_out(request: Request) -> HttpResponse:
+    """The days that the form would have, asked for while one types."""
+    form, days = _forms(request, None)
+    problem, coming = "", []
+    if form.is_valid() and days.is_valid():
+        try:
+            read = specs.read_holiday_calendar(_spec(form, _kept(days)) | {"name": "x", "group": None})
+        except Rejected as rejected:
+            problem = rejected.detail
+        else:
+            today = request.now.astimezone(reader_zone()).date()
+            loaded = holiday_calendars.load("", read.country, read.region, read.days)
+            coming = _coming(loaded, today, SHOWN)
+    context = {
+        "coming": coming,
+        "problem": problem,
+        "regions": holiday_calendars.regions(request.POST.get("country", "")),
+    }
+    return page(request, "oncall/holidays_coming.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.TEAMS)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first, and says what needs it."""
+    row = _find(number)
+    require(request, Action.TEAMS, row.group_id)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_holiday_calendar,
+        what=row.name,
+        back="holiday_calendar",
+        then=("holiday_calendars",),
+        about=_("Take it out of what needs it first, and delete it then."),
+        seen=Seen.of(request, "holiday_calendar", row, commands.holiday_calendar_spec, is_deleting=True),
+        noun="holiday_calendar",
+    )
+
+
+def _find(number: int) -> HolidayCalendar:
+    row = HolidayCalendar.objects.select_related("group").filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This holiday calendar is gone."))
+    return row
+
+
+def _forms(request: Request, row: HolidayCalendar | None) -> tuple[CalendarForm, Any]:
+    data = request.POST if request.method == "POST" else None
+    begin = {"name": row.name, "country": row.country, "region": row.region, "group": row.group_id} if row else None
+    form = CalendarForm(data, initial=begin)
+    offer_own_groups(request, form.fields["group"])
+    return form, _days(data, row.days if row else [])
+
+
+def _kept(days: Any) -> list[DayForm]:
+    return [form for form in days.forms if form.cleaned_data.get("date") or form.cleaned_data.get("name")]
+
+
+def _spec(form: CalendarForm, days: Sequence[DayForm]) -> dict[str, Any]:
+    data = form.cleaned_data
+    spec: dict[str, Any] = {
+        "name": data["name"],
+        "country": data["country"],
+        "region": data["region"].upper() if len(data["region"]) < 4 else data["region"],
+        "days": [{"date": day.cleaned_data["date"], "name": day.cleaned_data["name"]} for day in days],
+        "group": data["group"].name if data["group"] else None,
+    }
+    return {key: value for key, value in spec.items() if value}
+
+
+def _loaded(row: HolidayCalendar) -> holiday_calendars.HolidayDays:
+    return holiday_calendars.load(row.name, row.country, row.region, row.days)
+
+
+def _coming(days: holiday_calendars.HolidayDays, today: date, most: int) -> list[tuple[date, str]]:
+    """The next days from today on, within two years."""
+    found: list[tuple[date, str]] = []
+    for number in range(731):
+        day = today + timedelta(days=number)
+        if name := days.on(day):
+            found.append((day, name))
+            if len(found) == most:
+                break
+    return found
+
+
+def _show(rejected: Rejected, form: CalendarForm, days: Sequence[DayForm]) -> None:
+    """Problems of a day beside it, the others beside their field."""
+    for problem in each(rejected):
+        place = problem.field or ""
+        index, _end, field = place.removeprefix("days[").partition("].")
+        if place.startswith("days[") and index.isdecimal() and int(index) < len(days):
+            days[int(index)].add_error(field if field in ("date", "name") else None, beside(problem))
+        else:
+            show_rejection(form, problem)

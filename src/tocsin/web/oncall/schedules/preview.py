@@ -1,0 +1,69 @@
+"""What a schedule would do, before it is saved: the next hand-offs with real names, and what is wrong with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.oncall.calculation import coverage_checks, final_schedule
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation.group_snapshot import GroupPlan
+from tocsin.oncall.changes import schedule_preview
+from tocsin.oncall.models import Schedule
+from tocsin.operate.coverage import coverage
+from tocsin.people.member_roles import MemberRole
+from tocsin.web.oncall.schedules import coverage_warnings
+from tocsin.web.told import told
+from tocsin.web.ui.forms import each
+
+#: Hand-offs are looked for so far ahead, and so many of a role are shown.
+AHEAD = timedelta(days=92)
+MOST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """`problems`: why there is nothing to show."""
+
+    problems: Sequence[str] = ()
+    #: By role: who has it, one after another.
+    turns: Sequence[tuple[MemberRole, Sequence[OnCall]]] = ()
+    troubles: Sequence[str] = ()
+
+
+def of_spec(spec: Mapping[str, Any], existing: Schedule | None, now: datetime) -> Preview:
+    """The preview of a schedule as its form is at the moment."""
+    try:
+        plan = schedule_preview.plan_with(spec, existing=existing, now=now)
+    except Rejected as rejected:
+        return Preview(problems=[_say(problem, spec) for problem in each(rejected)])
+    return of_plan(plan, spec["name"], now)
+
+
+def of_plan(plan: GroupPlan, schedule: str, now: datetime) -> Preview:
+    """The preview of a plan that has the schedule."""
+    drawn = final_schedule.timeline(plan, now, now + AHEAD)
+    own = [one for one in drawn.segments if one.schedule == schedule]
+    turns = [(role, [one for one in own if one.role is role][:MOST]) for role in MemberRole]
+    with database.transaction() as connection:
+        reachable = coverage.reachable(connection)
+    found = coverage_checks.findings(plan, reachable, now, now + AHEAD, drawn)
+    return Preview(
+        turns=[(role, several) for role, several in turns if several],
+        troubles=coverage_warnings.sentences(coverage_checks.firsts(coverage_checks.problems(found)), now),
+    )
+
+
+def _say(problem: Rejected, spec: Mapping[str, Any]) -> str:
+    """What is wrong, with the name of its shift instead of the place in the spec."""
+    place = problem.field or ""
+    found = re.match(r"shifts\[(\d+)\]\.?(?:rotate|fixed|calendar)?\.?(\w*)", place)
+    if found is None or int(found[1]) >= len(spec["shifts"]):
+        return told(problem.detail)
+    text = told(problem.detail.removeprefix(f"{place}: "))
+    return f"{spec['shifts'][int(found[1])]['name']}, {found[2].replace('_', ' ')}: {text}"

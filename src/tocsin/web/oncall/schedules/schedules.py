@@ -1,0 +1,190 @@
+"""A schedule: its page, its editor with a preview of what it would do, and deleting it."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from tocsin.access.roles import Action, Role
+from tocsin.core.errors import Rejected
+from tocsin.oncall.changes import commands, overrides
+from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule
+from tocsin.people import permissions
+from tocsin.people.models import Group
+from tocsin.web.http.authorization import actor, may, needs, offer_own_groups, require
+from tocsin.web.http.request import Request, page
+from tocsin.web.oncall.schedules import describe_shift, preview
+from tocsin.web.oncall.schedules.preview import Preview
+from tocsin.web.oncall.schedules.shift_forms import ScheduleForm, Shifts, initial_shift, shifts_formset, show_problems
+from tocsin.web.ui import references
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import offer_own_zone, reader_zone, typed
+from tocsin.web.ui.formset_actions import rearranged
+
+#: So many overrides that are over are shown.
+MOST_PAST = 20
+
+
+@require_safe
+def schedule(request: Request, number: int) -> HttpResponse:
+    """One schedule: shifts in words, overrides, calendars read, who uses it."""
+    row = find(number)
+    rows = Override.objects.filter(schedule=row).select_related("user", "instead_of", "created_by")
+    context = {
+        "schedule": row,
+        "lines": describe_shift.lines(row.definition, commands.display_names([row])),
+        "imports": list(row.imports.all()),
+        "overrides": overrides.current(row, request.now),
+        "past": rows.filter(ends_at__lte=request.now).order_by("-ends_at")[:MOST_PAST],
+        "calendars": HolidayCalendar.objects.filter(pk__in=row.holiday_calendars),
+        "feed": CalendarFeed.objects.filter(owner=request.user, schedule=row).first(),
+        "group_feed": CalendarFeed.objects.filter(owner=request.user, kind="group", group=row.group_id).first(),
+        "used_by": references.of("schedule", row.pk),
+        "may_change": may(request, Action.TEAMS, row.group_id),
+        "zone": reader_zone().key,
+    }
+    return page(request, "oncall/one_schedule.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.TEAMS)
+def edit(request: Request, number: int | None = None) -> HttpResponse:
+    """A new schedule, or changes to one. "Preview" and the buttons that move shifts save nothing."""
+    row = _mine(request, number)
+    form, shifts = _forms(request, row)
+    moved = rearranged(request.POST, "shifts") if request.method == "POST" else None
+    only_shown = moved is not None or "preview" in request.POST
+    if moved is not None:
+        form = ScheduleForm(initial=typed(form))
+        shifts = shifts_formset(None, shifts_formset(moved, ()).as_typed())
+    offer_own_groups(request, form.fields["group"])
+    shown: Preview | None = None
+    seen = Seen.of(request, "schedule", row, commands.state_without_overrides)
+    if form.is_bound and form.is_valid() and shifts.is_valid():
+        if not only_shown:
+            saved = _saved(request, row, form, shifts, seen)
+            if saved is not None:
+                messages.success(request, _("Saved."))
+                return redirect("group_schedule", saved.group_id)
+        else:
+            shown = preview.of_spec(_spec(form, shifts), row, request.now)
+    failed = bool(form.errors) or shifts.total_error_count() > 0
+    context = {
+        "schedule": row,
+        "form": form,
+        "shifts": shifts,
+        "preview": shown,
+        "imports": list(row.imports.all()) if row else [],
+        "seen": seen,
+    }
+    return page(request, "oncall/edit.html", context, status=422 if failed and not only_shown else 200)
+
+
+@require_POST
+@needs(Action.TEAMS)
+def try_out(request: Request, number: int | None = None) -> HttpResponse:
+    """What the form would make, drawn: asked for while one types."""
+    row = _mine(request, number)
+    form, shifts = _forms(request, row)
+    offer_own_groups(request, form.fields["group"])
+    # What it would do does not depend on what it is called, and its name may be what one thinks of last.
+    form.fields["name"].required = False
+    is_whole = form.is_valid() and shifts.is_valid()
+    unnamed = {"name": form.cleaned_data.get("name") or _("New schedule")}
+    shown = preview.of_spec(_spec(form, shifts) | unnamed, row, request.now) if is_whole else None
+    return page(request, "oncall/preview.html", {"preview": shown})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.TEAMS)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first, and says what needs it and what goes with it."""
+    row = find(number)
+    require(request, Action.TEAMS, row.group_id)
+    coming = len(overrides.current(row, request.now))
+    about = _("Its overrides go with it (%(count)d to come).") % {"count": coming}
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_schedule,
+        what=row.name,
+        back="schedule",
+        then=("group_schedule", row.group_id),
+        about=f"{about} {_('Whoever has a role in the group is on call again, in the order of the group.')}",
+        seen=Seen.of(request, "schedule", row, commands.state_without_overrides, is_deleting=True),
+        noun="schedule",
+    )
+
+
+def find(number: int) -> Schedule:
+    """The schedule. Raises Http404."""
+    row = Schedule.objects.select_related("group").prefetch_related("imports").filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This schedule is gone."))
+    return row
+
+
+def _mine(request: Request, number: int | None) -> Schedule | None:
+    if number is None:
+        return None
+    row = find(number)
+    require(request, Action.TEAMS, row.group_id)
+    return row
+
+
+def _forms(request: Request, row: Schedule | None) -> tuple[ScheduleForm, Shifts]:
+    data = request.POST if request.method == "POST" else None
+    if row is not None:
+        spec = commands.spec_without_overrides(row)
+        begin = {**spec, "group": row.group_id, "holiday_calendars": row.holiday_calendars}
+        return ScheduleForm(data, initial=begin), shifts_formset(data, [initial_shift(one) for one in spec["shifts"]])
+    group = _first_group(request)
+    fresh: dict[str, Any] = {"time_zone": request.user.time_zone}
+    if group:
+        fresh = {"group": group.pk, "time_zone": group.time_zone, "name": ""}
+    members = list(group.memberships.order_by("position").values_list("user__username", flat=True)) if group else []
+    shift: dict[str, Any] = {
+        "name": _("Weekly"), "kind": "rotate", "every": 1, "unit": "w", "weekday": "mon", "at": "09:00",
+        "users": members, "roles": ["primary"], "start_day": _monday(request).isoformat(),
+        "layer": 1, "move": 1,
+    }  # fmt: skip
+    form = ScheduleForm(data, initial=fresh)
+    offer_own_zone(form)
+    return form, shifts_formset(data, [shift])
+
+
+def _monday(request: Request) -> date:
+    """The first day of this week: so that a new rotation is in force at once."""
+    today = request.now.astimezone(reader_zone()).date()
+    return today - timedelta(days=today.weekday())
+
+
+def _first_group(request: Request) -> Group | None:
+    """The group that the address names, or one's own first one."""
+    wanted = request.GET.get("group", "")
+    rows = Group.objects.all()
+    if request.user.role != Role.ADMIN:
+        rows = rows.filter(pk__in=permissions.own_groups(request.user))
+    named = rows.filter(pk=int(wanted)).first() if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 else None
+    return named or rows.filter(pk__in=permissions.own_groups(request.user)).first() or rows.first()
+
+
+def _spec(form: ScheduleForm, shifts: Shifts) -> dict[str, Any]:
+    return {**form.spec(), "shifts": [one.spec() for one in shifts.forms]}
+
+
+def _saved(request: Request, row: Schedule | None, form: ScheduleForm, shifts: Shifts, seen: Seen) -> Schedule | None:
+    require(request, Action.TEAMS, form.cleaned_data["group"])
+    try:
+        with seen.unchanged():
+            return commands.save_schedule(_spec(form, shifts), existing=row, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        show_problems(rejected, form, shifts.forms)
+        return None

@@ -1,0 +1,259 @@
+"""A schedule and its shifts as forms, in the shapes of specs both ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.utils.translation import gettext, pgettext_lazy
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.core.errors import Rejected
+from tocsin.core.validation import durations
+from tocsin.oncall.calculation import schedules
+from tocsin.oncall.calculation.shifts import Months, OnHolidays
+from tocsin.oncall.changes.specs import MOST_LAYERS, MOST_WEEKS
+from tocsin.oncall.models import HolidayCalendar
+from tocsin.people.models import Group, User
+from tocsin.web.oncall.schedules.widgets import Ordered, OrderedField, WindowsField
+from tocsin.web.policies.forms import ROLES
+from tocsin.web.policies.step_forms import DAYS
+from tocsin.web.ui.forms import ZoneField, ZoneSelect, beside, each, show_rejection, typed, zones
+
+MOST_SHIFTS = 50
+
+KINDS = [
+    ("rotate", _("Rotating: people take turns")),
+    ("fixed", _("Fixed: the same people each week, also over several days")),
+    ("once", _("Continuous: from one date and time to another")),
+    ("calendar", _("From an iCal calendar elsewhere")),
+]
+UNITS = [("h", _("hours")), ("d", _("days")), ("w", _("weeks")), ("months", _("months")), ("m", _("minutes"))]
+_SPANS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
+HOLIDAYS = [
+    (OnHolidays.RUN, _("as on other days")),
+    (OnHolidays.SKIP, _("it is skipped")),
+    (OnHolidays.ONLY, _("it runs only then")),
+]
+
+#: Which field shows what is wrong at a place of a shift's spec.
+_PLACES = (
+    ("rotate.every", "every"), ("rotate.at", "at"), ("rotate.on", "weekday"), ("rotate.move", "move"),
+    ("rotate.users", "users"), ("rotate.roles", "roles"), ("rotate.windows", "windows"), ("fixed.every", "weeks"),
+    ("fixed.users", "users"), ("fixed.roles", "roles"), ("fixed.windows", "windows"), ("fixed.from", "begins"),
+    ("fixed.to", "ends"), ("calendar.url", "url"), ("calendar.roles", "roles"), ("start", "start_day"),
+    ("end", "end_day"), ("layer", "layer"), ("name", "name"), ("time_zone", "time_zone"), ("holidays", "holidays"),
+)  # fmt: skip
+
+
+class ScheduleForm(forms.Form):
+    """A schedule without its shifts."""
+
+    name = forms.CharField(label=_("Name"), max_length=100)
+    group = forms.ModelChoiceField(Group.objects.all(), label=_("Group"), empty_label=None)
+    time_zone = ZoneField()
+    holiday_calendars = forms.ModelMultipleChoiceField(
+        HolidayCalendar.objects.all(),
+        label=_("Holidays"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("For shifts that are skipped on holidays, or run only then."),
+    )
+
+    def spec(self) -> dict[str, Any]:
+        """The settings in a spec's shape."""
+        data = self.cleaned_data
+        spec = {"name": data["name"], "group": data["group"].name, "time_zone": data["time_zone"]}
+        if data["holiday_calendars"]:
+            spec["holiday_calendars"] = [calendar.name for calendar in data["holiday_calendars"]]
+        return spec
+
+
+class ShiftForm(forms.Form):
+    """One shift; its kind says which of the fields count."""
+
+    name = forms.CharField(label=_("Name"), max_length=100)
+    layer = forms.IntegerField(
+        label=_("Layer"),
+        min_value=1,
+        max_value=MOST_LAYERS,
+        initial=1,
+        help_text=_("The higher goes before the lower."),
+    )
+    kind = forms.ChoiceField(label=_("Kind"), choices=KINDS, initial="rotate", widget=forms.RadioSelect)
+    users = OrderedField(label=_("People, in order"), least=2, required=False)
+    roles = OrderedField(label=_("They are"), required=False)
+    every = forms.IntegerField(label=_("Hands over every"), min_value=1, max_value=10000, initial=1, required=False)
+    unit = forms.ChoiceField(label=_("Unit"), choices=UNITS, initial="w", required=False)
+    weekday = forms.ChoiceField(label=_("on"), choices=[("", "–"), *DAYS], required=False)
+    month_day = forms.IntegerField(label=_("on day of the month"), min_value=1, max_value=31, required=False)
+    at = forms.TimeField(
+        label=pgettext_lazy("time of day", "at"),
+        initial="09:00",
+        required=False,
+        widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+    )
+    move = forms.IntegerField(label=_("Places moved each time"), min_value=1, max_value=1000, initial=1, required=False)
+    windows = WindowsField(label=_("Hours"), required=False)
+    begins = forms.CharField(
+        label=_("From"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
+    )
+    ends = forms.CharField(label=_("To"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+    weeks = forms.IntegerField(label=_("Again every so many weeks"), min_value=1, max_value=MOST_WEEKS, required=False)
+    url = forms.CharField(
+        label=_("Address of the calendar"),
+        max_length=2000,
+        required=False,
+        help_text=_("Once it is saved, only the host is shown; leave it so to keep the address."),
+    )
+    start_day = forms.CharField(label=_("Begins on"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    start_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
+    end_day = forms.CharField(label=_("Ends with"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    end_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"),
+        required=False,
+        choices=lambda: [("", ""), *zones()],
+        widget=ZoneSelect(unset=_("the schedule's")),
+    )
+    holidays = forms.ChoiceField(label=_("On holidays"), choices=HOLIDAYS, required=False)
+
+    def __init__(self, *args: Any, people: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _options(self.fields["users"], people)
+        _options(self.fields["roles"], [*ROLES, (schedules.OWN, gettext("their own role in the group"))])
+
+    @property
+    def has_more(self) -> bool:
+        """Whether anything of what is seldom used is set."""
+        names = ("end_day", "end_time", "time_zone", "move", "holidays")
+        usual = ("", None, "1", 1, str(OnHolidays.RUN), OnHolidays.RUN)
+        return any(self[name].value() not in usual or self[name].errors for name in names)
+
+    def spec(self) -> dict[str, Any]:
+        """The shift in a spec's shape."""
+        data = self.cleaned_data
+        spec: dict[str, Any] = {"name": data["name"], "layer": data["layer"]}
+        people = {"users": data["users"], "roles": data["roles"] or ["primary"]}
+        match data["kind"]:
+            case "rotate":
+                spec["rotate"] = self._rotation() | people
+            case "fixed":
+                spec["fixed"] = {"windows": data["windows"]} | people | self._weeks()
+            case "once":
+                spec["fixed"] = {"from": data["begins"], "to": data["ends"]} | people | self._weeks()
+            case _:
+                spec["calendar"] = {"url": data["url"], "roles": people["roles"]}
+        for key in ("start", "end"):
+            if text := "T".join(part for part in (data[f"{key}_day"], data[f"{key}_time"]) if part):
+                spec[key] = text
+        if data["time_zone"]:
+            spec["time_zone"] = data["time_zone"]
+        if data["holidays"] and data["holidays"] != OnHolidays.RUN:
+            spec["holidays"] = data["holidays"]
+        return spec
+
+    def _rotation(self) -> dict[str, Any]:
+        data = self.cleaned_data
+        count, unit = data["every"] or 1, data["unit"]
+        months = f"{count} month{'s' if count > 1 else ''}"
+        found: dict[str, Any] = {"every": months if unit == "months" else f"{count}{unit}"}
+        found["at"] = f"{data['at']:%H:%M}" if data["at"] else None
+        if unit == "months" and data["month_day"]:
+            found["on"] = data["month_day"]
+        elif unit in ("w", "months") and data["weekday"]:
+            found["on"] = data["weekday"]
+        if data["move"]:
+            found["move"] = data["move"]
+        if data["windows"]:
+            found["windows"] = data["windows"]
+        return found
+
+    def _weeks(self) -> dict[str, Any]:
+        weeks = self.cleaned_data["weeks"]
+        return {"every": f"{weeks}w"} if weeks else {}
+
+    def show(self, place: str, text: str) -> None:
+        """Puts what is wrong at a place of the shift's spec beside its field."""
+        field = next((name for beginning, name in _PLACES if re.match(rf"{re.escape(beginning)}\b", place)), None)
+        self.add_error(field, text)
+
+
+if TYPE_CHECKING:
+    _FormSet = forms.BaseFormSet[ShiftForm]
+else:
+    _FormSet = forms.BaseFormSet
+
+
+class Shifts(_FormSet):
+    """The shifts in the order in which the schedule lists them."""
+
+    def as_typed(self) -> list[dict[str, Any]]:
+        """What was typed, for forms to begin with that are shown again before they are finished."""
+        return [typed(form) for form in self.forms]
+
+
+def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]]) -> Shifts:
+    """The formset of a schedule's shifts."""
+    kind = forms.formset_factory(ShiftForm, formset=Shifts, extra=0, max_num=MOST_SHIFTS, absolute_max=MOST_SHIFTS)
+    people = [(user.username, _person(user)) for user in User.objects.order_by("name", "username")]
+    return kind(data, initial=list(initial), prefix="shifts", form_kwargs={"people": people})  # type: ignore[return-value]
+
+
+def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
+    """What a shift's form begins with, of its spec."""
+    kind = schedules.kind_of(shift)
+    held = shift[kind]
+    found: dict[str, Any] = {
+        "name": shift["name"],
+        "layer": shift.get("layer", 1),
+        "kind": "once" if kind == "fixed" and "windows" not in held else kind,
+        "users": held.get("users", []),
+        "roles": held.get("roles", []),
+        "windows": held.get("windows", []),
+        "time_zone": shift.get("time_zone", ""),
+        "holidays": shift.get("holidays", OnHolidays.RUN),
+        "url": held.get("url", ""),
+        "begins": held.get("from", ""),
+        "ends": held.get("to", ""),
+    }
+    for key in ("start", "end"):
+        found[f"{key}_day"], _sign, found[f"{key}_time"] = shift.get(key, "").partition("T")
+    if kind == "rotate":
+        on = held.get("on", "")
+        found |= _initial_every(held["every"]) | {"at": held["at"], "move": held.get("move", 1)}
+        found |= {"month_day": on, "weekday": ""} if isinstance(on, int) else {"weekday": on[:3], "month_day": None}
+    elif "every" in held:
+        found["weeks"] = durations.parse(held["every"]) // timedelta(weeks=1)
+    return found
+
+
+def show_problems(rejected: Rejected, form: ScheduleForm, shifts: Sequence[ShiftForm]) -> None:
+    """Problems of a shift beside its fields, the others beside those of the schedule."""
+    for problem in each(rejected):
+        place = problem.field or ""
+        found = re.fullmatch(r"shifts\[(\d+)\]\.?(.*)", place)
+        if found and int(found[1]) < len(shifts):
+            shifts[int(found[1])].show(found[2], beside(problem))
+        else:
+            show_rejection(form, problem)
+
+
+def _initial_every(text: str) -> dict[str, Any]:
+    every = schedules.step(text)
+    if isinstance(every, Months):
+        return {"every": every.count, "unit": "months"}
+    unit = next(name for name, span in _SPANS.items() if every % span == timedelta())
+    return {"every": every // _SPANS[unit], "unit": unit}
+
+
+def _options(field: forms.Field, options: Sequence[tuple[str, Any]]) -> None:
+    assert isinstance(field.widget, Ordered)
+    field.widget.options = options
+
+
+def _person(user: User) -> str:
+    return user.display_name if user.is_active else gettext("%(name)s (switched off)") % {"name": user.display_name}

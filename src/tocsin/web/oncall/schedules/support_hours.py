@@ -1,0 +1,145 @@
+"""Support hours: the list, one as a form, and deleting it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods, require_safe
+
+from tocsin.access.roles import Action
+from tocsin.core import object_hooks
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.oncall import loader
+from tocsin.oncall.changes import commands
+from tocsin.oncall.models import HolidayCalendar, SupportHours
+from tocsin.people.models import Group
+from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.http.request import Request, page
+from tocsin.web.oncall.schedules import describe_shift
+from tocsin.web.oncall.schedules.widgets import WindowsField
+from tocsin.web.ui.confirm_delete import ask_and_delete
+from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.forms import ZoneField, offer_own_zone, show_rejection
+
+
+class SupportHoursForm(forms.Form):
+    """Weekly windows in a zone, closed on holidays."""
+
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
+    windows = WindowsField(
+        label=gettext_lazy("Open"), help_text=gettext_lazy("An end before the beginning is on the next day.")
+    )
+    time_zone = ZoneField()
+    holiday_calendars = forms.ModelMultipleChoiceField(
+        HolidayCalendar.objects.all(),
+        label=gettext_lazy("Closed on the days of"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    group = forms.ModelChoiceField(
+        Group.objects.all(),
+        label=gettext_lazy("Owned by"),
+        required=False,
+        empty_label=gettext_lazy("Administrators only"),
+    )
+
+    def spec(self) -> dict[str, Any]:
+        """The support hours in a spec's shape."""
+        data = self.cleaned_data
+        spec: dict[str, Any] = {key: data[key] for key in ("name", "windows", "time_zone")}
+        if data["holiday_calendars"]:
+            spec["holiday_calendars"] = [calendar.name for calendar in data["holiday_calendars"]]
+        if data["group"]:
+            spec["group"] = data["group"].name
+        return spec
+
+
+@require_safe
+def hours_list(request: Request) -> HttpResponse:
+    """Every set of support hours, in words, and whether they are open."""
+    with database.transaction() as connection:
+        loaded = loader.support_hours(connection)
+    rows = [
+        (row, describe_shift.windows_in_words(row.windows), loaded[row.pk].is_open(request.now))
+        for row in SupportHours.objects.select_related("group")
+        if row.pk in loaded
+    ]
+    return page(request, "oncall/support_hours.html", {"rows": rows, "may_add": may_somewhere(request, Action.TEAMS)})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def edit(request: Request, number: int | None = None) -> HttpResponse:
+    """New support hours, or changes to some; whoever may not change them reads."""
+    row = _find(number) if number is not None else None
+    may_change = may(request, Action.TEAMS, row.group_id) if row else may_somewhere(request, Action.TEAMS)
+    if not may_change and (row is None or request.method == "POST"):
+        require(request, Action.TEAMS, row.group_id if row else None)
+    begin = (
+        {
+            "name": row.name, "windows": row.windows, "time_zone": row.time_zone,
+            "holiday_calendars": row.holiday_calendars, "group": row.group_id,
+        }
+        if row
+        else {
+            "time_zone": request.user.time_zone,
+            "windows": [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}],
+        }
+    )  # fmt: skip
+    form = SupportHoursForm(request.POST or None, initial=begin)
+    if row is None:
+        offer_own_zone(form)
+    offer_own_groups(request, form.fields["group"])
+    seen = Seen.of(request, "support_hours", row, commands.support_hours_spec)
+    if request.method == "POST" and form.is_valid():
+        require(request, Action.TEAMS, form.cleaned_data["group"])
+        try:
+            with seen.unchanged():
+                commands.save_support_hours(form.spec(), existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            messages.success(request, _("Saved."))
+            return redirect("support_hours")
+    context = {
+        "hours": row,
+        "seen": seen,
+        "words": describe_shift.windows_in_words(row.windows) if row else "",
+        "form": form,
+        "may_change": may_change,
+        "needed_by": object_hooks.of("support_hours", row.pk) if row else [],
+        "has_calendars": HolidayCalendar.objects.exists(),
+    }
+    return page(request, "oncall/one_support_hours.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.TEAMS)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first, and says what needs it."""
+    row = _find(number)
+    require(request, Action.TEAMS, row.group_id)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_support_hours,
+        what=row.name,
+        back="edit_support_hours",
+        then=("support_hours",),
+        about=_("Take them out of what needs them first, and delete them then."),
+        seen=Seen.of(request, "support_hours", row, commands.support_hours_spec, is_deleting=True),
+        noun="support_hours",
+    )
+
+
+def _find(number: int) -> SupportHours:
+    row = SupportHours.objects.select_related("group").filter(pk=number).first()
+    if row is None:
+        raise Http404(_("These support hours are gone."))
+    return row

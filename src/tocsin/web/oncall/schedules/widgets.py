@@ -1,0 +1,136 @@
+"""Fields for several things in an order, and for windows of a week: plain selects and boxes, which a script eases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext as _
+
+from tocsin.web.oncall.schedules.describe_shift import DAYS
+from tocsin.web.policies.step_forms import DAYS as DAY_NAMES
+from tocsin.web.ui.forms import in_picker
+
+#: No form has more in one field.
+MOST = 200
+
+
+class Ordered(forms.Widget):
+    """One select for each thing in order, and empty ones at the end: what is chosen counts in that order."""
+
+    template_name = "oncall/widgets/ordered.html"
+
+    def __init__(self, *, least: int, add: Any, attrs: Mapping[str, Any] | None = None) -> None:
+        super().__init__(dict(attrs or {}))
+        self.options: Sequence[tuple[str, Any]] = ()
+        self.least, self.add = least, add
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
+        """What was chosen, in order, without what is empty."""
+        return [text for text in _list(data, name) if text]
+
+    def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
+        """An order with nothing in it is sent all the same."""
+        return False
+
+    def id_for_label(self, id_: str) -> str:
+        """The first select."""
+        return f"{id_}_0" if id_ else id_
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        """What the template draws."""
+        context = super().get_context(name, value, attrs)
+        chosen = list(value or ())
+        known = {key for key, _said in self.options}
+        # Somebody who is gone from the choices stays to be seen, and is refused if they stay.
+        options = [*self.options, *((key, key) for key in dict.fromkeys(chosen) if key not in known)]
+        rows = [*chosen, *[""] * max(1, self.least - len(chosen))]
+        return context | {"rows": rows, "options": options, "add": self.add}
+
+
+class OrderedField(forms.Field):
+    """Things in an order, as a list of their keys."""
+
+    widget: Ordered
+
+    def __init__(self, *, least: int = 1, add: Any = "", **options: Any) -> None:
+        super().__init__(widget=Ordered(least=least, add=add), **options)
+
+    def to_python(self, value: Any) -> list[str]:
+        """The keys; what they may be the command checks."""
+        return list(value or ())[:MOST]
+
+
+class Windows(forms.Widget):
+    """Windows of a week, one a row, with an empty row at the end."""
+
+    template_name = "oncall/widgets/windows.html"
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[dict[str, Any]]:
+        """The rows as they were sent, without empty ones."""
+        rows = []
+        for number in range(MOST):
+            row = {
+                "days": [day for day in _list(data, f"{name}-{number}-days") if day in DAYS],
+                "begins": data.get(f"{name}-{number}-begins"),
+                "until": data.get(f"{name}-{number}-until", ""),
+                "ends": data.get(f"{name}-{number}-ends", ""),
+            }
+            if row["begins"] is None:
+                break
+            if row["days"] or row["begins"] or row["ends"]:
+                rows.append(row)
+        return rows
+
+    def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
+        """No windows are sent as an empty row."""
+        return False
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        """What the template draws."""
+        context = super().get_context(name, value, attrs)
+        blank = {"days": [], "begins": "", "until": "", "ends": ""}
+        return context | {"rows": [*(value or ()), blank], "days": DAY_NAMES}
+
+
+class WindowsField(forms.Field):
+    """Windows of a week in a spec's shape."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(widget=Windows(), **options)
+
+    def to_python(self, value: Any) -> list[dict[str, Any]]:
+        """The windows as specs write them. An end at midnight is the end of the day."""
+        return [self._window(row) for row in value or ()]
+
+    def prepare_value(self, value: Any) -> Any:
+        """Rows, of windows in a spec's shape or as they were sent."""
+        return [row if "begins" in row else _row(row) for row in value or ()]
+
+    def _window(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        days, begins, until, ends = row["days"], row["begins"], row["until"], row["ends"]
+        if not days:
+            raise forms.ValidationError(_("Choose at least one day."))
+        if until:
+            if len(days) > 1:
+                raise forms.ValidationError(_("A stretch that ends on another day begins on one day."))
+            return {"from": f"{days[0]} {begins or '00:00'}", "to": f"{until} {ends or '00:00'}"}
+        return {"days": days, "from": begins or "00:00", "to": "24:00" if ends in ("", "00:00") else ends}
+
+
+def _row(window: Mapping[str, Any]) -> dict[str, Any]:
+    """A row, of a window in a spec's shape."""
+    if "days" in window:
+        return {
+            "days": list(window["days"]), "begins": window["from"], "until": "", "ends": in_picker(window["to"]),
+        }  # fmt: skip
+    (first, begins), (last, ends) = (str(window[key]).split(" ") for key in ("from", "to"))
+    return {"days": [first], "begins": begins, "until": last, "ends": ends}
+
+
+def _list(data: Any, name: str) -> list[str]:
+    if hasattr(data, "getlist"):
+        return [str(text) for text in data.getlist(name)][:MOST]
+    held = data.get(name, [])
+    return list(held) if isinstance(held, list | tuple) else [held]

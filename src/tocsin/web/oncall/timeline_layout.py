@@ -1,0 +1,356 @@
+"""A group's timeline as rows of pieces with their places, for a page to draw, and as a list of days in words. Pure.
+
+Decides nothing: who is on call, and why, is `oncall.calculation.final_schedule`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.final_schedule import Bar, Gap, OnCall, Timeline
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan
+from tocsin.oncall.calculation.schedules import Override
+from tocsin.people.member_roles import MemberRole
+
+#: Places are rounded: what overlaps by less, in percent, stands beside one another.
+_CLOSE = 0.001
+
+#: A shift with more turns in the range than this would be a grey bar; shorter ranges show it.
+_MOST_TURNS = 200
+
+#: People are told apart by so many colours, which then come again.
+COLOURS = 8
+
+
+class Span(StrEnum):
+    """How much of a timeline a page shows."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+class Kind(StrEnum):
+    """What a row has."""
+
+    #: Who is on call in a role: what counts.
+    WINNER = "winner"
+    #: One shift by itself, whether it counts or not.
+    SHIFT = "shift"
+    OVERRIDES = "overrides"
+    ABSENCES = "absences"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """From one local midnight to another."""
+
+    span: Span
+    first: date
+    #: The day after the last.
+    end: date
+    zone: ZoneInfo
+
+    @property
+    def since(self) -> datetime:
+        return weekly_windows.midnight(self.first, self.zone)
+
+    @property
+    def until(self) -> datetime:
+        return weekly_windows.midnight(self.end, self.zone)
+
+    @property
+    def midnights(self) -> list[datetime]:
+        """Where each day begins, and the range ends."""
+        return [*(weekly_windows.midnight(day, self.zone) for day in self.days), self.until]
+
+    @property
+    def earlier(self) -> date:
+        """The first day of the range before."""
+        return _first(self.span, self.first - timedelta(days=1))
+
+    @property
+    def days(self) -> list[date]:
+        return [self.first + timedelta(days=number) for number in range((self.end - self.first).days)]
+
+    def place(self, at: datetime) -> float:
+        """Where a moment is, in percent of the width; the range's ends for what is outside."""
+        whole = (self.until - self.since).total_seconds()
+        return min(100.0, max(0.0, (at - self.since).total_seconds() / whole * 100))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One stretch in a row: where it is, and all that is to be said of it."""
+
+    x: float
+    width: float
+    lane: int
+    text: str
+    #: Its look: `who-3`, `gap`, `away`, `hidden`.
+    tone: str
+    since: datetime | None
+    until: datetime | None
+    reasons: tuple[str, ...] = ()
+    role: str = ""
+    user_id: int | None = None
+    schedule: str = ""
+    override_id: int | None = None
+    is_absent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the drawing."""
+
+    kind: Kind
+    label: str
+    #: Beside the label: the schedule.
+    about: str = ""
+    role: str = ""
+    schedule: str = ""
+    pieces: Sequence[Piece] = ()
+    lanes: int = 1
+    #: Of a shift.
+    layer: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A line from top to bottom: a day, or an hour, with what stands above it."""
+
+    x: float
+    width: float
+    text: str
+    day: date
+    hour: int | None = None
+    is_weekend: bool = False
+    is_today: bool = False
+    holiday: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DayInWords:
+    """One day of the list: who is on call in it, with the part of the day where it is not all of it."""
+
+    day: date
+    holiday: str
+    pieces: Sequence[Piece]
+    is_today: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """All of it. `now` is where the line of the present is, in percent; None: outside."""
+
+    range: Range
+    rows: Sequence[Row]
+    ticks: Sequence[Tick]
+    days: Sequence[DayInWords] = field(default_factory=tuple)
+    now: float | None = None
+
+
+def range_of(span: Span, day: date, zone: ZoneInfo) -> Range:
+    """The day, the week from Monday, or the month in which `day` is."""
+    first = _first(span, day)
+    match span:
+        case Span.DAY:
+            end = first + timedelta(days=1)
+        case Span.WEEK:
+            end = first + timedelta(days=7)
+        case Span.MONTH:
+            end = (first + timedelta(days=32)).replace(day=1)
+    return Range(span, first, end, zone)
+
+
+def draw(plan: GroupPlan, timeline: Timeline, shown: Range, now: datetime) -> Drawing:
+    """The group's timeline, which must be of that range."""
+    colours = _Colours(plan)
+    winners = {role: _winners(timeline, role, shown, colours) for role in MemberRole}
+    rows = [row for role in MemberRole for row in _role(timeline, role, winners[role], shown, colours)]
+    rows += [row for schedule in plan.schedules if (row := _overrides(plan, schedule.name, shown, colours))]
+    absences = _absences(plan, shown)
+    rows += [absences] if absences else []
+    today = weekly_windows.day_of(now, shown.zone)
+    holidays = {day: _holiday(plan, day) for day in shown.days}
+    pieces = [piece for role in MemberRole for piece in winners[role]]
+    return Drawing(
+        shown,
+        rows,
+        list(_ticks(shown, today, holidays)),
+        [DayInWords(day, holidays[day], list(_in_day(pieces, day, shown.zone)), day == today) for day in shown.days],
+        shown.place(now) if shown.since <= now < shown.until else None,
+    )
+
+
+def _first(span: Span, day: date) -> date:
+    match span:
+        case Span.DAY:
+            return day
+        case Span.WEEK:
+            return day - timedelta(days=day.weekday())
+        case Span.MONTH:
+            return day.replace(day=1)
+
+
+class _Colours:
+    """The same colour for the same person, whatever range is shown."""
+
+    def __init__(self, plan: GroupPlan) -> None:
+        self._places = {user_id: place for place, user_id in enumerate(sorted(plan.people))}
+
+    def of(self, user_id: int) -> str:
+        return f"who-{self._places.get(user_id, 0) % COLOURS}"
+
+
+def _role(
+    timeline: Timeline, role: MemberRole, winners: Sequence[Piece], shown: Range, colours: _Colours
+) -> Iterator[Row]:
+    """The row that counts, and beneath it one of each shift, the highest layer first."""
+    bars = [bar for bar in timeline.bars if bar.role is role]
+    if not winners and not bars:
+        return
+    schedule = next((bar.schedule for bar in bars), "")
+    yield _row(Kind.WINNER, str(role), winners, role=str(role), schedule=schedule)
+    keys = sorted({(-bar.layer, bar.schedule, bar.shift) for bar in bars})
+    for layer, schedule, shift in keys:
+        own = [bar for bar in bars if (-bar.layer, bar.schedule, bar.shift) == (layer, schedule, shift)]
+        if len(own) > _MOST_TURNS:
+            continue
+        yield _row(
+            Kind.SHIFT,
+            shift,
+            [_shift(bar, shown, colours) for bar in own],
+            about=schedule,
+            layer=-layer,
+            role=str(role),
+            schedule=schedule,
+        )
+
+
+def _row(
+    kind: Kind,
+    label: str,
+    pieces: Sequence[Piece],
+    *,
+    about: str = "",
+    role: str = "",
+    schedule: str = "",
+    layer: int = 0,
+) -> Row:
+    placed = list(_in_lanes(pieces))
+    lanes = max((piece.lane for piece in placed), default=0) + 1
+    return Row(kind, label, about, role, schedule, placed, lanes, layer)
+
+
+def _in_lanes(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Beneath one another where they overlap."""
+    ends: list[float] = []
+    for piece in sorted(pieces, key=lambda one: one.x):
+        # Rounding must not push a neighbour down.
+        lane = next((number for number, end in enumerate(ends) if end <= piece.x + _CLOSE), len(ends))
+        ends[lane : lane + 1] = [piece.x + piece.width]
+        yield replace(piece, lane=lane)
+
+
+def _winners(timeline: Timeline, role: MemberRole, shown: Range, colours: _Colours) -> list[Piece]:
+    held = [_segment(one, shown, colours) for one in timeline.segments if one.role is role]
+    return [*held, *(_gap(gap, shown) for gap in timeline.gaps if gap.role is role)]
+
+
+def _segment(one: OnCall, shown: Range, colours: _Colours) -> Piece:
+    x, width = _between(shown, one.since, one.until)
+    tone = "away" if one.is_absent else colours.of(one.user_id)
+    return Piece(
+        x, width, 0, one.name, tone, one.since, one.until, one.reasons or (one.reason,),
+        str(one.role), one.user_id, one.schedule, one.override_id, one.is_absent,
+    )  # fmt: skip
+
+
+def _gap(gap: Gap, shown: Range) -> Piece:
+    x, width = _between(shown, gap.since, gap.until)
+    return Piece(x, width, 0, "", "gap", gap.since, gap.until, role=str(gap.role))
+
+
+def _shift(bar: Bar, shown: Range, colours: _Colours) -> Piece:
+    x, width = _between(shown, bar.since, bar.until)
+    tone = f"{colours.of(bar.user_id)}{' hidden' if bar.hidden_by else ''}"
+    reasons = (bar.hidden_by,) if bar.hidden_by else ()
+    return Piece(
+        x, width, 0, bar.name, tone, bar.since, bar.until, reasons, str(bar.role), bar.user_id, bar.schedule
+    )  # fmt: skip
+
+
+def _overrides(plan: GroupPlan, schedule: str, shown: Range, colours: _Colours) -> Row | None:
+    held = next(one for one in plan.schedules if one.name == schedule).overrides
+    pieces = [
+        _override(plan, one, shown, colours, schedule) for one in held if _touches(one.starts_at, one.ends_at, shown)
+    ]
+    return _row(Kind.OVERRIDES, "", pieces, about=schedule, schedule=schedule) if pieces else None
+
+
+def _override(plan: GroupPlan, one: Override, shown: Range, colours: _Colours, schedule: str) -> Piece:
+    x, width = _between(shown, one.starts_at, one.ends_at)
+    whose = (plan.name_of(one.instead_of),) if one.instead_of else ()
+    return Piece(
+        x, width, 0, plan.name_of(one.user_id), colours.of(one.user_id), one.starts_at, one.ends_at, whose,
+        str(one.role or one.shift or ""), one.user_id, schedule, one.id,
+    )  # fmt: skip
+
+
+def _absences(plan: GroupPlan, shown: Range) -> Row | None:
+    pieces = [_absence(plan, one, shown) for one in plan.absences if _touches(one.starts_at, one.ends_at, shown)]
+    return _row(Kind.ABSENCES, "", pieces) if pieces else None
+
+
+def _absence(plan: GroupPlan, one: Absence, shown: Range) -> Piece:
+    x, width = _between(shown, one.starts_at, one.ends_at)
+    cover = plan.cover_of(one)
+    tone = "away" if cover is None else "covered"
+    whose = (plan.name_of(cover),) if cover is not None else ()
+    return Piece(
+        x, width, 0, plan.name_of(one.user_id), tone, one.starts_at, one.ends_at, whose,
+        user_id=one.user_id, is_absent=cover is None,
+    )  # fmt: skip
+
+
+def _between(shown: Range, since: datetime | None, until: datetime | None) -> tuple[float, float]:
+    begin = shown.place(since) if since else 0.0
+    return round(begin, 4), round((shown.place(until) if until else 100.0) - begin, 4)
+
+
+def _touches(since: datetime, until: datetime, shown: Range) -> bool:
+    return since < shown.until and until > shown.since
+
+
+def _holiday(plan: GroupPlan, day: date) -> str:
+    """The name of the holiday that some schedule of the group minds on that day."""
+    calendars = {c.name: c for s in plan.schedules for shift in s.shifts for c in shift.calendars}
+    return next((name for one in calendars.values() if (name := one.on(day))), "")
+
+
+def _ticks(shown: Range, today: date, holidays: dict[date, str]) -> Iterator[Tick]:
+    if shown.span is Span.DAY:
+        day = shown.first
+        for hour in range(0, 24, 2):
+            at = weekly_windows.instant(datetime.combine(day, time(hour)), shown.zone)
+            x = shown.place(at)
+            yield Tick(x, 100 / 12, f"{hour:02d}:00", day, hour, day.weekday() > 4, day == today, holidays[day])
+        return
+    for day in shown.days:
+        x = shown.place(weekly_windows.midnight(day, shown.zone))
+        width = shown.place(weekly_windows.midnight(day + timedelta(days=1), shown.zone)) - x
+        yield Tick(x, width, "", day, None, day.weekday() > 4, day == today, holidays[day])
+
+
+def _in_day(pieces: Iterable[Piece], day: date, zone: ZoneInfo) -> Iterator[Piece]:
+    """The pieces that touch the day, by role and beginning."""
+    begin, end = weekly_windows.midnight(day, zone), weekly_windows.midnight(day + timedelta(days=1), zone)
+    order = [str(role) for role in MemberRole]
+    touching = [p for p in pieces if (p.since is None or p.since < end) and (p.until is None or p.until > begin)]
+    yield from sorted(touching, key=lambda p: (order.index(p.role), p.since or begin))

@@ -1,0 +1,22 @@
+"""What is wrong with outbound integrations, for Home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.urls import reverse
+
+from tocsin.core.db import database
+from tocsin.outbound import health
+from tocsin.web.told import told_of
+
+
+def found() -> Iterator[tuple[str, str, bool]]:
+    """Sentence, where to mend it, and whether somebody must come now."""
+    with database.pool().connection() as connection:
+        every = list(health.wrong(connection))
+    for one in every:
+        url = reverse("outbound", args=[one.integration_id])
+        if one.kind == "dead":
+            url = f"{reverse('outbound_log', args=[one.integration_id])}?show=dead"
+        yield told_of(one.name, one.text), url, one.is_urgent

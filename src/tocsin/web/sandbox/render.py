@@ -1,0 +1,78 @@
+"""A kept message as its channel would show it: which shape, which words, which buttons and keys work. Never acts."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.utils.translation import gettext_lazy
+
+from tocsin.alerts.states import CommandKind
+from tocsin.core.config import environment
+from tocsin.notify.models import SandboxMessage
+from tocsin.notify.text import signed_links
+from tocsin.people import encrypted_addresses
+from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.ui.richtext import safe_html
+
+SHAPES = ("email", "sms", "voice", "push", "chat")
+
+#: The keys of a phone, in their rows; those with a word do something where the call offers them.
+KEYPAD = (
+    (("1", gettext_lazy("again")), ("2", ""), ("3", "")),
+    (("4", ""), ("5", ""), ("6", gettext_lazy("wake next"))),
+    (("7", gettext_lazy("acknowledge")), ("8", gettext_lazy("take")), ("9", gettext_lazy("close"))),
+)
+
+BUTTONS = (
+    (CommandKind.ACKNOWLEDGE, gettext_lazy("Acknowledge")),
+    (CommandKind.ASSIGN, gettext_lazy("Take it")),
+    (CommandKind.CLOSE, gettext_lazy("Close")),
+)
+
+
+def drawn(row: SandboxMessage) -> dict[str, Any]:
+    """What the template needs of one message."""
+    content = row.content
+    link = content.get("link") or ""
+    shape = "push" if row.channel == "ntfy" else row.channel if row.channel in SHAPES else "push"
+    script = content.get("script") or {}
+    return {
+        "row": row,
+        "channel": channel_name(row.channel),
+        "address": encrypted_addresses.shown(row.address),
+        "shape": shape,
+        "subject": content.get("subject", ""),
+        "text": content.get("text", ""),
+        "body": safe_html(content.get("text", "")),
+        "has_html": bool(content.get("html")),
+        "sender": parse_sender(),
+        "headers": content.get("headers") or {},
+        "others": [(b["label"], b["url"], own_path(b["url"])) for b in content.get("buttons") or []],
+        "link": own_path(link),
+        "acts": BUTTONS if shape in ("push", "chat") and signed_links.token_of(link) else (),
+        "said": [
+            part
+            for part in (script.get("greeting"), script.get("said"), script.get("said"), script.get("menu"))
+            if part
+        ]
+        or [content.get("text", "")],
+        "language": script.get("language", "en-GB"),
+        "keypad": keypad(script.get("keys", "")) if shape == "voice" else (),
+    }
+
+
+def keypad(keys: str) -> list[list[dict[str, Any]]]:
+    """The keys, each with its word where it does something in this call."""
+    return [[{"digit": d, "word": word if d in keys else "", "works": d in keys} for d, word in row] for row in KEYPAD]
+
+
+def parse_sender() -> str:
+    """From whom a mail would come."""
+    return environment.current().email_from or f"Tocsin <tocsin@{urlsplit(environment.current().public_url).hostname}>"
+
+
+def own_path(url: str) -> str:
+    """The path of one of this installation's own addresses; empty for any other."""
+    base = environment.current().public_url
+    return url[len(base) :] or "/" if url.startswith(base) and urlsplit(url).netloc == urlsplit(base).netloc else ""

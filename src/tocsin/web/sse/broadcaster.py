@@ -1,0 +1,136 @@
+"""Hands hints about what changed to the open live streams of this process, and remembers them for two minutes.
+
+Thread-safe: a listener's thread publishes, streams wait on their event loops. It never touches the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+
+from tocsin.core.runtime import clock
+
+#: How long a hint is remembered for streams that open, or come back, a little later.
+KEEP = timedelta(minutes=2)
+
+#: At most so many hints are remembered; beyond it, whoever comes back asks for everything.
+KEEP_AT_MOST = 5_000
+
+#: A stream that fell so many topics behind is told that everything may have changed.
+MOST_TOPICS = 200
+
+
+@dataclass(eq=False)
+class Stream:
+    """One open stream: what it has yet to be told. Belongs to one event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    topics: set[str] = field(default_factory=set)
+    everything: bool = False
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, topics: frozenset[str]) -> None:
+        """Notes topics; called on the stream's own loop."""
+        self.topics |= topics
+        if len(self.topics) > MOST_TOPICS:
+            self.topics.clear()
+            self.everything = True
+        self._woken.set()
+
+    async def wait(self, timeout: float) -> bool:
+        """Waits until there is something to tell, for `timeout` seconds at most. Returns whether there is."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True
+
+    def take(self) -> tuple[frozenset[str], bool]:
+        """What to tell now, and whether everything may have changed."""
+        told = frozenset(self.topics), self.everything
+        self.topics.clear()
+        self.everything = False
+        return told
+
+
+class Hub:
+    """All streams of this process, and what was published lately."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._streams: set[Stream] = set()
+        self._past: deque[tuple[datetime, frozenset[str]]] = deque()
+        #: Everything published since then is in `_past`.
+        self._known_since = datetime.max.replace(tzinfo=clock.now().tzinfo)
+
+    def start(self) -> None:
+        """From now on every hint is seen: call when listening begins, and again after a gap."""
+        with self._lock:
+            self._past.clear()
+            self._known_since = clock.now()
+            streams = list(self._streams)
+        for stream in streams:
+            _call(stream, partial(_miss, stream))
+
+    def publish(self, topics: Iterable[str]) -> None:
+        """Tells every open stream that `topics` changed. May be called from any thread."""
+        told = frozenset(topics)
+        if not told:
+            return
+        now = clock.now()
+        with self._lock:
+            self._past.append((now, told))
+            while self._past and (self._past[0][0] < now - KEEP or len(self._past) > KEEP_AT_MOST):
+                self._known_since = self._past.popleft()[0]
+            streams = list(self._streams)
+        for stream in streams:
+            _call(stream, partial(stream.add, told))
+
+    def open(self, since: datetime | None) -> Stream:
+        """A new stream on the running loop, already told what changed after `since`, or that anything may have."""
+        stream = Stream(asyncio.get_running_loop())
+        with self._lock:
+            self._streams.add(stream)
+            missed = [topics for at, topics in self._past if since is not None and at > since]
+            if since is not None and since < self._known_since:
+                stream.everything = True
+        if stream.everything or missed:
+            stream.add(frozenset().union(*missed))
+        return stream
+
+    def close(self, stream: Stream) -> None:
+        """Forgets a stream that ended."""
+        with self._lock:
+            self._streams.discard(stream)
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+
+def _miss(stream: Stream) -> None:
+    stream.everything = True
+    stream.add(frozenset())
+
+
+def _call(stream: Stream, what: Callable[[], None]) -> None:
+    try:
+        stream.loop.call_soon_threadsafe(what)
+    except RuntimeError:
+        # The loop was closed: the process is ending, and so is the stream.
+        return
+
+
+#: The hub of this process.
+hub = Hub()
+
+
+def publish(topics: Iterable[str]) -> None:
+    """Tells every open stream of this process that `topics` changed."""
+    hub.publish(topics)

@@ -1,0 +1,196 @@
+"""`GET /live`: server-sent events for signed-in browsers. A raw ASGI app; it carries hints only, never content.
+
+Events: `hint` (topics that changed), `all` (anything may have), `tick` (still here), `ended` (signed out). Each has the
+server's time in milliseconds as its id, so that a browser that comes back is told what it missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from http.cookies import CookieError, SimpleCookie
+from importlib import import_module
+from typing import Any
+from urllib.parse import parse_qs
+
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.db import DatabaseError, close_old_connections
+from django.utils.crypto import constant_time_compare
+
+from tocsin.core.net.asgi import Receive, Scope, Send, header, refuse
+from tocsin.core.runtime import clock
+from tocsin.people.models import User
+from tocsin.web.sse.broadcaster import Stream, hub
+
+log = logging.getLogger(__name__)
+
+#: A comment at least this often keeps proxies from closing the stream.
+TICK = 15.0
+
+#: The session is looked at again this often.
+CHECK_SESSION = 60.0
+
+#: Hints that come together leave together.
+GATHER = 0.05
+
+#: Open streams of one user; more are refused.
+MOST_PER_USER = 12
+
+#: One thread, so one database connection, looks at all streams' sessions.
+_sessions = ThreadPoolExecutor(1, thread_name_prefix="live sessions")
+
+#: Streams end when this is set: the server stops.
+_stopping = False
+_open_of: Counter[int] = Counter()
+
+
+async def live(scope: Scope, receive: Receive, send: Send) -> None:
+    """The stream of one browser, until it leaves, signs out, or the server stops."""
+    if scope["method"] != "GET":
+        await refuse(send, 405, "method_not_allowed", "This address only answers GET.", headers=[(b"allow", b"GET")])
+        return
+    key = _session_key(scope)
+    try:
+        user = await _user_of(key) if key else None
+    except DatabaseError as error:
+        log.warning("The database does not say who wants live changes: %s", error)
+        await refuse(
+            send, 503, "temporary", "The database does not answer. Try again.", headers=[(b"retry-after", b"5")]
+        )
+        return
+    if user is None or key is None:
+        await refuse(send, 401, "not_signed_in", "Sign in to receive live changes.")
+        return
+    if _open_of[user] >= MOST_PER_USER:
+        await refuse(send, 429, "too_many_streams", f"{MOST_PER_USER} live streams of this user are open already.")
+        return
+    _open_of[user] += 1
+    stream = hub.open(_since(scope))
+    try:
+        await _serve(stream, user, key, receive, send)
+    finally:
+        hub.close(stream)
+        _open_of[user] -= 1
+        if not _open_of[user]:
+            del _open_of[user]
+
+
+def stop() -> None:
+    """Has every stream of this process end; called on the server's event loop, before it stops."""
+    global _stopping
+    _stopping = True
+    for stream in list(hub._streams):
+        stream.add(frozenset())
+
+
+async def _serve(stream: Stream, user: int, key: str, receive: Receive, send: Send) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"text/event-stream"),
+                (b"cache-control", b"no-store"),
+                # nginx would gather the events otherwise.
+                (b"x-accel-buffering", b"no"),
+            ],
+        }
+    )
+    gone = asyncio.ensure_future(_wait_until_gone(receive))
+    try:
+        await send(_event("tick", "", "retry: 2000\n"))
+        checked = asyncio.get_running_loop().time()
+        while not gone.done() and not _stopping:
+            told = await _next(stream, gone)
+            if asyncio.get_running_loop().time() - checked > CHECK_SESSION:
+                checked = asyncio.get_running_loop().time()
+                if not await _is_still(user, key):
+                    await send(_event("ended", ""))
+                    break
+            if not gone.done() and not _stopping:
+                await send(told)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    finally:
+        gone.cancel()
+
+
+async def _is_still(user: int, key: str) -> bool:
+    """Whether the session is still theirs. While the database does not say, it is taken to be: hints say nothing."""
+    try:
+        return await _user_of(key) == user
+    except DatabaseError:
+        return True
+
+
+async def _next(stream: Stream, gone: asyncio.Future[None]) -> dict[str, Any]:
+    woken = asyncio.ensure_future(stream.wait(TICK))
+    both: set[asyncio.Future[Any]] = {woken, gone}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    if not woken.done():
+        woken.cancel()
+        return _event("tick", "")
+    if not woken.result():
+        return _event("tick", "")
+    await asyncio.sleep(GATHER)
+    topics, everything = stream.take()
+    if everything:
+        return _event("all", "")
+    return _event("hint", " ".join(sorted(topics))) if topics else _event("tick", "")
+
+
+def _event(name: str, data: str, more: str = "") -> dict[str, Any]:
+    number = int(clock.now().timestamp() * 1000)
+    text = f"{more}id: {number}\nevent: {name}\ndata: {data}\n\n"
+    return {"type": "http.response.body", "body": text.encode(), "more_body": True}
+
+
+async def _wait_until_gone(receive: Receive) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+
+
+def _since(scope: Scope) -> datetime | None:
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+    text = header(scope, b"last-event-id") or (query.get("since") or [""])[0]
+    # Milliseconds of up to the year 5138: what is later is no moment that a page was drawn at.
+    if not text.isdecimal() or len(text) > 14:
+        return None
+    return datetime.fromtimestamp(int(text) / 1000, UTC)
+
+
+def _session_key(scope: Scope) -> str | None:
+    jar = SimpleCookie()
+    try:
+        jar.load(header(scope, b"cookie") or "")
+    except CookieError:
+        return None
+    morsel = jar.get(settings.SESSION_COOKIE_NAME)
+    return morsel.value if morsel else None
+
+
+async def _user_of(key: str) -> int | None:
+    """The id of the active user that the session is signed in as, or None."""
+    return await asyncio.get_running_loop().run_in_executor(_sessions, _look_up, key)
+
+
+def _look_up(key: str) -> int | None:
+    try:
+        engine = import_module(settings.SESSION_ENGINE)
+        session = engine.SessionStore(key)
+        number, backend = session.get(SESSION_KEY), session.get(BACKEND_SESSION_KEY)
+        if number is None or backend not in settings.AUTHENTICATION_BACKENDS:
+            return None
+        user = User.objects.filter(pk=number, is_active=True).first()
+        if user is None:
+            return None
+        fits = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+        given = session.get(HASH_SESSION_KEY) or ""
+        return int(user.pk) if any(constant_time_compare(given, hashed) for hashed in fits) else None
+    finally:
+        close_old_connections()

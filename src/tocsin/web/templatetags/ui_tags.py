@@ -1,0 +1,423 @@
+"""The small parts that every page is drawn with: icons, moments, countdowns, people, states, copy buttons."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from django import template
+from django.http import QueryDict
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import get_language, ngettext, pgettext
+from django.utils.translation import gettext as _
+
+from tocsin.alerts.models import Alert
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core.runtime import clock
+from tocsin.core.validation import durations
+from tocsin.escalation.actions import manual_alerts
+from tocsin.inbound.enums import MessageStatus
+from tocsin.notify.channels import phone_numbers
+from tocsin.people import encrypted_addresses
+from tocsin.people import second_factors as factors
+from tocsin.people.models import User
+from tocsin.web.alerts.forms import PRIORITIES
+from tocsin.web.alerts.queries import Row
+from tocsin.web.told import told as _told
+from tocsin.web.told import told_of
+from tocsin.web.told.reading import say_span
+from tocsin.web.ui import capped_counts
+from tocsin.workflows.run import actions
+
+register = template.Library()
+
+_PRIORITIES = dict(PRIORITIES)
+
+#: How the subjects end that Tocsin writes itself: of what nobody can read, and of heartbeats.
+_OWN_SUBJECTS = (" sent something Tocsin cannot read", " is silent", " does not end", " says that it failed")
+
+
+@register.simple_tag
+def icon(name: str, classes: str = "") -> SafeString:
+    """One of Tabler's icons, hidden from screen readers: the text beside it says what it means."""
+    return format_html(
+        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
+        classes,
+        static("vendor/icons.svg"),
+        name,
+    )
+
+
+@register.simple_tag
+def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
+    """A moment in the reader's zone, the exact on hover: `relative`, `clock`, `minute`, `short`, `day`,
+    `planned` (to the minute) or `exact`."""
+    if at is None:
+        return "–"
+    local = timezone.localtime(at)
+    return format_html(
+        '<time datetime="{}" title="{}"{}>{}</time>',
+        at.isoformat(),
+        exact(local),
+        SafeString(' data-relative=""') if style == "relative" else "",
+        _said(local, style),
+    )
+
+
+def _said(local: datetime, style: str) -> str:
+    match style:
+        case "relative":
+            return say_moment(local, clock.now())
+        case "clock":
+            return f"{local:%H:%M:%S}"
+        case "minute":
+            return f"{local:%H:%M}"
+        case "short":
+            return say_short(local)
+        case "day":
+            return say_day(local)
+        case "planned":
+            return f"{say_date(local)}, {local:%H:%M} {local.tzname()}"
+        case _:
+            return exact(local)
+
+
+@register.simple_tag
+def countdown(at: datetime | None) -> SafeString | str:
+    """The time left until `at`, counted down live."""
+    if at is None:
+        return ""
+    return format_html(
+        '<time datetime="{}" title="{}" data-countdown="">{}</time>',
+        at.isoformat(),
+        exact(timezone.localtime(at)),
+        say_left(at - clock.now()),
+    )
+
+
+def say_moment(at: datetime, now: datetime) -> str:
+    """ "just now", "6 min ago", "in 2 h", "3 d ago". The browser's script says the same words."""
+    seconds = int((now - at).total_seconds())
+    if abs(seconds) < 45:
+        return _("just now") if seconds > -10 else _("in a moment")
+    for length, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        amount = round(abs(seconds) / length)
+        if amount >= 1 and abs(seconds) >= length * 0.75:
+            text = f"{amount} {_unit(name)}"
+            return _("%(span)s ago") % {"span": text} if seconds > 0 else _("in %(span)s") % {"span": text}
+    return _("just now")
+
+
+def _unit(name: str) -> str:
+    match name:
+        case "d":
+            return pgettext("unit of days", "d")
+        case "h":
+            return pgettext("unit of hours", "h")
+        case _:
+            return pgettext("unit of minutes", "min")
+
+
+def say_left(span: timedelta) -> str:
+    """ "2:10", "1:02:10"; "now" when it is over. The browser's script says the same."""
+    seconds = int(span.total_seconds())
+    if seconds <= 0:
+        return _("now")
+    hours, rest = divmod(seconds, 3600)
+    minutes, left = divmod(rest, 60)
+    if hours >= 48:
+        return _("%(days)s days") % {"days": hours // 24}
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+def exact(local: datetime) -> str:
+    """The moment in full, with its zone."""
+    return f"{say_date(local)}, {local.strftime('%H:%M:%S')} {local.tzname()}"
+
+
+def say_date(local: datetime) -> str:
+    """ "Sat 5 Dec 2026"."""
+    return _date_in(get_language(), local.date())
+
+
+@lru_cache(maxsize=1_000)
+def _date_in(_language: str | None, day: date) -> str:
+    """Many moments of a page are of one day, and Django takes its time over a date."""
+    return date_format(day, pgettext("date format", "D j M Y"))
+
+
+def say_short(local: datetime) -> str:
+    """ "09:00" today, "Mon 09:00" within a week, else "7 Dec 09:00"."""
+    days = (local.date() - timezone.localtime(clock.now()).date()).days
+    day = "" if days == 0 else f"{date_format(local, 'D' if -7 < days < 7 else pgettext('date format', 'j M'))} "
+    return f"{day}{local.strftime('%H:%M')}"
+
+
+def say_day(local: datetime) -> str:
+    """ "Today", "Yesterday", else the date."""
+    today: date = timezone.localtime(clock.now()).date()
+    if local.date() == today:
+        return _("Today")
+    if local.date() == today - timedelta(days=1):
+        return _("Yesterday")
+    return say_date(local)
+
+
+@register.filter
+def span(value: timedelta | None) -> str:
+    """A span in words: "5 minutes"."""
+    return "" if value is None else say_span(durations.say(value))
+
+
+@register.filter
+def told(text: object) -> str:
+    """What a room below wrote in English, in the reader's language."""
+    return _told(str(text)) if text else ""
+
+
+@register.filter
+def told_about(text: str, name: str) -> str:
+    """As `told`, where the text may begin with the name of what it is about."""
+    return told_of(name, text)
+
+
+@register.filter
+def own_words(subject: str) -> str:
+    """A subject that Tocsin wrote itself, in the reader's language; everybody else's as it is."""
+    return _told(subject) if subject.endswith(_OWN_SUBJECTS) else subject
+
+
+@register.simple_tag
+def comes_from(alert: Alert) -> str:
+    """The integration that an alert came in by, else its source; one that came from inside says how."""
+    if alert.integration is not None:
+        return alert.integration.name
+    match alert.source:
+        case manual_alerts.SOURCE:
+            return _("opened by hand")
+        case actions.SOURCE:
+            return _("opened by a workflow")
+        case other:
+            return other
+
+
+@register.simple_tag
+def person(user: User | None, name: str = "", *, bare: bool = False) -> SafeString | str:
+    """Somebody: initials in a circle and the name; `bare` leaves the name to screen readers and the hover."""
+    shown = user.display_name if user is not None else name
+    if not shown:
+        return ""
+    return format_html(
+        '<span class="person" title="{}"><span class="avatar" aria-hidden="true">{}</span>'
+        '<span class="{}">{}</span></span>',
+        shown,
+        initials(shown),
+        "off-screen" if bare else "",
+        shown,
+    )
+
+
+def initials(name: str) -> str:
+    """Two letters at most: "Alice Andersson" → AA."""
+    words = [word for word in name.replace(".", " ").replace("-", " ").split() if word[0].isalnum()]
+    if not words:
+        return name[:1].upper()
+    if len(words) == 1:
+        return words[0][:2].upper()
+    return (words[0][0] + words[-1][0]).upper()
+
+
+@register.filter
+def second_factors(user: User) -> list[str]:
+    """What somebody signs in with besides the password."""
+    return factors.kinds(user)
+
+
+@register.simple_tag
+def state(status: str, acknowledged: bool = False, watched: bool = False) -> SafeString:
+    """The badge of an alert's state. Red only for what needs somebody now, which a watched one does not."""
+    label, tone = _state(AlertStatus(status), acknowledged)
+    tone = "" if watched and tone == "now" else tone
+    return format_html('<span class="chip {}">{}</span>', tone, label)
+
+
+def _state(status: AlertStatus, acknowledged: bool) -> tuple[str, str]:
+    match status:
+        case AlertStatus.OPEN:
+            return (_("Acknowledged"), "wait") if acknowledged else (_("Open"), "now")
+        case AlertStatus.ASSIGNED:
+            return _("Assigned"), ""
+        case AlertStatus.ON_HOLD:
+            return _("On hold"), ""
+        case AlertStatus.CLOSED:
+            return _("Closed"), "quiet"
+        case AlertStatus.CANCELLED:
+            return _("Cancelled"), "quiet"
+        case AlertStatus.MERGED:
+            return _("Merged"), "quiet"
+
+
+@register.simple_tag
+def what_next(row: Row) -> SafeString | str:
+    """What happens next with an alert of a list, or when its last thing happened."""
+    alert = row.alert
+    match AlertStatus(alert.status):
+        case AlertStatus.ON_HOLD:
+            return format_html("<span>{} <strong>{}</strong></span>", _("Back"), moment(alert.hold_until))
+        case AlertStatus.ASSIGNED:
+            nothing = _("Nothing: %(name)s has it") % {"name": alert.owner or alert.owner_name}
+            return format_html('<span class="soft">{}</span>', nothing)
+        case AlertStatus.OPEN if row.next_at:
+            left = countdown(row.next_at)
+            return format_html('<span><strong>{}</strong> <span class="meta">{}</span></span>', left, row.next_text)
+        case AlertStatus.OPEN:
+            return format_html('<span class="meta">{}</span>', row.next_text or _("Nothing is planned"))
+        case _ if alert.closed_at:
+            return format_html('<span class="soft">{}</span>', moment(alert.closed_at))
+        case _:
+            return ""
+
+
+@register.simple_tag
+def priority(value: str) -> SafeString:
+    """The priority as a word."""
+    known = Priority(value)
+    return format_html('<span class="prio-{}">{}</span>', known.value, _PRIORITIES[known])
+
+
+@register.simple_tag
+def outcome(status: str) -> SafeString:
+    """The badge of what became of a message: neutral, red only where it could not be read."""
+    tones = {
+        MessageStatus.FAILED: "now",
+        MessageStatus.IGNORED: "quiet",
+        MessageStatus.PENDING: "wait",
+        MessageStatus.DELAYED: "wait",
+    }
+    return format_html('<span class="chip {}">{}</span>', tones.get(MessageStatus(status), ""), status)
+
+
+@register.inclusion_tag("parts/copy.html")
+def copy(value: str, label: str) -> dict[str, Any]:
+    """A value in a read-only field with a copy button."""
+    return {"value": value, "label": label}
+
+
+@register.inclusion_tag("parts/empty.html")
+def empty(title: str, text: str = "", *, icon: str = "inbox", url: str = "", label: str = "") -> dict[str, Any]:
+    """An empty list that says the next step."""
+    return {"title": title, "text": text, "icon": icon, "url": url, "label": label}
+
+
+@register.inclusion_tag("parts/post.html", takes_context=True)
+def post(
+    context: template.Context,
+    url: str,
+    label: str,
+    *,
+    style: str = "",
+    icon: str = "",
+    next: str = "",
+    key: str = "",
+    **values: Any,
+) -> dict[str, Any]:
+    """A button that posts to `url`: the only way a page acts. `key` is the shortcut that presses it."""
+    return {
+        "csrf_token": context.get("csrf_token"),
+        "url": url,
+        "label": label,
+        "style": style,
+        "icon": icon,
+        "next": next,
+        "key": key,
+        "values": values,
+    }
+
+
+@register.simple_tag(takes_context=True)
+def query(context: template.Context, **changes: Any) -> str:
+    """This page's address with some of its query changed; a value of None or "" takes a name out."""
+    fields: QueryDict = context["request"].GET.copy()
+    fields.pop("cursor", None)
+    for name, value in changes.items():
+        if value is None or value == "":
+            fields.pop(name, None)
+        else:
+            fields[name] = str(value)
+    return f"?{fields.urlencode()}" if fields else "?"
+
+
+@register.filter
+def shown_address(address: str) -> str:
+    """An address as its own person sees it: hidden where it is a secret itself."""
+    return phone_numbers.shown(encrypted_addresses.shown(address))
+
+
+@register.filter
+def split(text: str) -> list[str]:
+    """The words of a text, for a loop."""
+    return text.split()
+
+
+@register.filter
+def capped(value: int | None) -> str:
+    """A count for a badge: "99+" above 99."""
+    if value is None:
+        return ""
+    return "99+" if value > 99 else str(value)
+
+
+@register.filter
+def counted(value: int) -> str:
+    """A count of messages, which goes on for ever: "10,000+" above what is counted."""
+    return capped_counts.counted(value, capped_counts.MOST)
+
+
+@register.filter
+def times(value: int) -> str:
+    """ "3 times", "once"."""
+    return _("once") if value == 1 else ngettext("%(count)d time", "%(count)d times", value) % {"count": value}
+
+
+@register.filter
+def for_key(number: int, prefix: str) -> str:
+    """ "group-7": the value of an option that stands for one of several kinds of objects."""
+    return f"{prefix}-{number}"
+
+
+@register.filter
+def cut_underscores(text: str) -> str:
+    """A name from the database as words: sign_in_failed → sign in failed."""
+    return text.replace("_", " ")
+
+
+@register.filter
+def done(action: str) -> str:
+    """What somebody did, by the audit log's name of it: update → "changed"."""
+    words = {
+        "create": _("made"),
+        "update": _("changed"),
+        "delete": _("deleted"),
+        "sign_in": _("signed in"),
+        "sign_in_failed": _("failed to sign in"),
+        "sign_out": _("signed out"),
+        "set_password": _("set a password of"),
+        "reset_second_factor": _("took away the second factors of"),
+        "begin_import": _("began the"),
+        "rotate_token": _("made a new URL of"),
+        "rotate_keys": _("re-encrypted all secrets under a new"),
+        "show_addresses": _("showed a member's addresses to"),
+        "revoke": _("ended"),
+        "end": _("ended"),
+        "try_again": _("tried again"),
+        "replay": _("replayed"),
+        "send_sample": _("sent a sample to"),
+        "pause": _("paused all paging"),
+        "end_pause": _("ended the pause"),
+    }
+    return words.get(action, cut_underscores(action))

@@ -1,0 +1,56 @@
+"""Lists in pages by the place of the last row, never by OFFSET: a page stays right while rows come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import Model
+
+from tocsin.core.db.query_union import Rows, first, narrowed
+
+PAGE_SIZE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Page[M: Model]:
+    """One page of rows; `next` is the cursor of the page after it, or empty at the end."""
+
+    rows: Sequence[M]
+    next: str
+    #: Whether this is not the first page.
+    is_later: bool = False
+
+
+def by_number[M: Model](rows: Rows[M], cursor: str, *, descending: bool = True, size: int = PAGE_SIZE) -> Page[M]:
+    """A page in the order of a numeric key. A cursor that is none counts as absent."""
+    return _page(rows, _number(cursor), descending, size)
+
+
+def by_uuid[M: Model](rows: Rows[M], cursor: str, *, size: int = PAGE_SIZE) -> Page[M]:
+    """A page, newest first, in the order of a time-ordered UUID. A cursor that is none counts as absent."""
+    return _page(rows, _uuid(cursor), True, size)
+
+
+def _page[M: Model](rows: Rows[M], after: object, descending: bool, size: int) -> Page[M]:
+    if after is not None:
+        rows = narrowed(rows, lambda part: part.filter(**{"pk__lt" if descending else "pk__gt": after}))
+    found = first(rows, size + 1, descending=descending)
+    shown = found[:size]
+    return Page(shown, str(shown[-1].pk) if len(found) > size else "", after is not None)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _uuid(text: str) -> UUID | None:
+    return _or_none(lambda: UUID(text))
+
+
+def _or_none[T](make: Callable[[], T]) -> T | None:
+    try:
+        return make()
+    except ValueError:
+        return None

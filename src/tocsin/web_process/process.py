@@ -1,0 +1,125 @@
+"""The process that makes pages: Django in threads, behind a Unix socket that only its parent knows."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+import uvicorn
+from a2wsgi import WSGIMiddleware
+
+from tocsin.core.config import environment
+from tocsin.core.db import database
+from tocsin.core.net.asgi import App, Receive, Scope, Send
+from tocsin.core.runtime import child_process, clock
+
+log = logging.getLogger(__name__)
+
+#: How many requests are worked on at once; each may hold one connection to the database.
+THREADS = 8
+
+#: What the parent says of whoever asks: the address and port, or nothing; and the scheme.
+CLIENT, PROTO = b"x-tocsin-address", b"x-tocsin-proto"
+
+#: Longer than the parent keeps an idle connection, so that a request never meets one that is just being closed.
+KEEP_ALIVE = 24 * 60 * 60
+
+#: How often the clock is looked after.
+POLL = 1.0
+
+
+def main() -> None:
+    """Serves until the parent ends it, or ends."""
+    orders = child_process.begun()
+    from django.core.handlers.wsgi import WSGIHandler
+
+    app = door(WSGIHandler())
+    gc.collect()
+    gc.freeze()
+    server = _Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=child_process.GRACE,
+        )
+    )
+    child_process.end_with_the_parent(server.end)
+    threading.Thread(target=_follow_the_clock, name="clock", daemon=True).start()
+    child_process.is_ready(orders)
+    try:
+        server.run(sockets=[socket.socket(fileno=orders.socket)])
+    finally:
+        # Left to the end of the interpreter, the pool would wait for threads that are gone by then.
+        database.close()
+
+
+def door(django: Callable[..., object]) -> App:
+    """The ASGI app of this process: each request to Django, as the parent described it."""
+    # Without an end to the queue (0), a thread never waits for a client that takes its answer slowly.
+    web = WSGIMiddleware(django, workers=THREADS, send_queue_size=0)  # type: ignore[arg-type]
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        told = dict(scope["headers"])
+        address, _, port = told.get(CLIENT, b"").decode("ascii").rpartition(" ")
+        client = (address, int(port)) if address else None
+        kept = [header for header in scope["headers"] if header[0] != CLIENT]
+        asked = {
+            **scope,
+            "headers": kept,
+            "client": client,
+            "server": None,
+            "scheme": told.get(PROTO, b"http").decode(),
+        }
+        await web(asked, receive, send)  # type: ignore[arg-type]
+
+    return answer
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which no signal ends."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def end(self) -> None:
+        """Ends gracefully, from any thread."""
+        self.should_exit = True
+
+
+def _follow_the_clock() -> None:
+    """Measures the database's clock each minute, and follows a test clock at once."""
+    while True:
+        try:
+            with database.connect(name="tocsin pages") as connection:
+                if environment.current().test_clock:
+                    connection.execute(f"LISTEN {database.CHANNEL}".encode())
+                clock.measure(connection)
+                while not connection.is_outdated:
+                    for _hint in connection.notifies(timeout=POLL, stop_after=1):
+                        pass
+                    clock.measure_if_due(connection)
+        except psycopg.Error as error:
+            log.warning("The database's clock cannot be read for the pages: %s", error)
+            time.sleep(POLL)
+
+
+if __name__ == "__main__":
+    main()

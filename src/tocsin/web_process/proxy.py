@@ -1,0 +1,130 @@
+"""The way to the process that makes pages: requests handed over, answers passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import httpcore
+
+from tocsin.core.net.asgi import Message, Receive, Scope, Send, refuse
+from tocsin.core.runtime.child_process import Offspring
+from tocsin.core.runtime.descriptors import MAX_PAGE_CONNECTIONS
+from tocsin.web_process.process import CLIENT
+
+log = logging.getLogger(__name__)
+
+#: Idle connections are closed after so many seconds.
+IDLE = 60
+
+#: Seconds that a request waits for the process to be ready.
+PATIENCE = 10.0
+
+#: What a message says of the one connection it came over (RFC 9110, 7.6.1 and 10.1.1).
+_OF_THE_CONNECTION = frozenset(
+    {b"connection", b"expect", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+)
+
+_RETRY = ((b"retry-after", b"5"),)
+_SAFE = frozenset({"GET", "HEAD"})
+
+
+class Pages:
+    """An ASGI app that has its requests answered by the process. `start` first; `stop` ends the process.
+
+    `fork`, `start`, `wait`, `stop` and `problem` are those of `Offspring`.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._offspring = Offspring("tocsin.web_process.process", "makes the pages", database_url)
+        self._pool = httpcore.AsyncConnectionPool(
+            uds=self._offspring.path,
+            # Requests that are worked on at once; the others wait.
+            max_connections=MAX_PAGE_CONNECTIONS,
+            max_keepalive_connections=None,
+            keepalive_expiry=IDLE,
+        )
+        self.fork = self._offspring.fork
+        self.start = self._offspring.start
+        self.wait = self._offspring.wait
+        self.stop = self._offspring.stop
+        self.problem = self._offspring.problem
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request, whose body is read whole."""
+        body = bytearray()
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                break
+        request = _request(scope, bytes(body))
+        if not await self._is_there():
+            await refuse(send, 503, "starting", "The pages are being started. Try again.", headers=_RETRY)
+            return
+        answer = _Passing(send)
+        # A page that was only read may be asked for again, of a process that took the place of one that was killed.
+        for may_again in (scope["method"] in _SAFE, False):
+            try:
+                await self._pass_on(request, answer)
+                return
+            except httpcore.LocalProtocolError:
+                await refuse(send, 400, "invalid", "A header of this request has a value that no header may have.")
+                return
+            except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+                log.warning("The process that makes the pages ended in the middle of one: %r", error)
+                if answer.has_begun:
+                    raise
+                if not (may_again and await self._is_there()):
+                    break
+        detail = "The process that makes the pages ended in the middle of this. See whether it was done, and try again."
+        await refuse(send, 502, "interrupted", detail)
+
+    async def _pass_on(self, request: httpcore.Request, answer: _Passing) -> None:
+        response = await self._pool.handle_async_request(request)
+        try:
+            headers = [header for header in response.headers if header[0].lower() not in _OF_THE_CONNECTION]
+            await answer({"type": "http.response.start", "status": response.status, "headers": headers})
+            async for part in response.aiter_stream():
+                await answer({"type": "http.response.body", "body": part, "more_body": True})
+            await answer({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            await response.aclose()
+
+    async def _is_there(self) -> bool:
+        until = time.monotonic() + PATIENCE
+        while not self._offspring.ready.is_set():
+            if time.monotonic() > until:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+
+class _Passing:
+    """A `send` that knows whether anything was sent."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
+        self.has_begun = True
+        await self._send(message)
+
+
+def _request(scope: Scope, body: bytes) -> httpcore.Request:
+    target: bytes = scope["raw_path"]
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    headers = [header for header in scope["headers"] if header[0] not in _OF_THE_CONNECTION]
+    headers = [header for header in headers if header[0] != b"content-length"]
+    if not any(key == b"host" for key, _value in headers):
+        headers.append((b"host", b""))
+    if body or scope["method"] not in _SAFE:
+        headers.append((b"content-length", str(len(body)).encode()))
+    if scope.get("client"):
+        address, port = scope["client"]
+        headers.append((CLIENT, f"{address} {port}".encode()))
+    url = httpcore.URL(scheme=b"http", host=b"pages", port=80, target=target)
+    return httpcore.Request(scope["method"], url, headers=headers, content=body)

@@ -1,0 +1,387 @@
+"""What a workflow is: its trigger, conditions and actions, as stored, as people write them, and as sentences. Pure.
+
+Stored with ids; people write names. `read` takes the one, `write` gives the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from tocsin.alerts.states import Priority
+from tocsin.core.errors import Rejected
+from tocsin.core.validation import durations
+from tocsin.core.validation.object_reader import Spec, storable
+from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
+from tocsin.people.member_roles import MemberRole
+from tocsin.workflows.states import CHANGES, SLA, ActionKind, Moment, TriggerKind
+
+MOST_ACTIONS = 20
+#: What a workflow may bring about elsewhere, unless it says otherwise: so much in so long.
+LIMIT = 200
+LIMIT_SPAN = timedelta(minutes=10)
+HIGHEST_LIMIT = 10_000
+SHORTEST = timedelta(minutes=1)
+LONGEST = timedelta(days=90)
+
+
+class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What it waits for."""
+
+    on: TriggerKind
+    #: In seconds: how long unacknowledged, how long before or after the moment, or how often.
+    span: int = 0
+    moment: Moment = Moment.FIX_BY
+    #: In seconds after the opening, for `moment: opening`.
+    within: int = 0
+    #: What a button asks first.
+    confirm: str = ""
+
+
+class Action(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing to do. Which fields count depends on what."""
+
+    do: ActionKind
+    users: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
+    #: Of the groups only who has one of these roles now; empty: everybody.
+    roles: tuple[MemberRole, ...] = ()
+    owner: bool = False
+    #: Everybody who was paged for the alert.
+    paged: bool = False
+    #: The groups' own contacts too, such as a chat channel.
+    contacts: bool = False
+    #: The label of the contact method; empty: by e-mail.
+    by: str = ""
+    subject: str = ""
+    text: str = ""
+    policy: int | None = None
+    outbound: int | None = None
+    priority: Priority | None = None
+    tags: dict[str, str] = {}
+    remove: tuple[str, ...] = ()
+    #: In seconds.
+    span: int = 0
+    status: str = ""
+    public: bool = False
+
+
+class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The whole."""
+
+    trigger: Trigger
+    start: Any = None
+    stop: Any = None
+    actions: tuple[Action, ...] = ()
+    #: So many calls, notes on tickets and alerts it may make in `LIMIT_SPAN`.
+    limit: int = LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Everything that a definition names, by id."""
+
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+    policies: frozenset[int] = frozenset()
+    outbound: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What can be named: (noun, name) → id, or None."""
+
+    find: Callable[[str, str], int | None]
+    #: What is called by a `call`, and by `halo`: id → kind.
+    kinds: Mapping[int, str] = field(default_factory=dict)
+
+
+type NamesById = Callable[[str, int], str]
+
+#: What each action's keys are, beside `do`.
+KEYS: Mapping[ActionKind, tuple[str, ...]] = {
+    ActionKind.NOTIFY: ("users", "groups", "roles", "contacts", "owner", "paged", "by", "subject", "text"),
+    ActionKind.START_POLICY: ("policy",),
+    ActionKind.ADD_RESPONDERS: ("users", "groups", "roles"),
+    ActionKind.ESCALATE: (),
+    ActionKind.SET_PRIORITY: ("priority",),
+    ActionKind.SET_TAGS: ("tags", "remove"),
+    ActionKind.HOLD: ("for",),
+    ActionKind.CLOSE: ("text",),
+    ActionKind.REPLY: ("text",),
+    ActionKind.CALL: ("outbound",),
+    ActionKind.HALO: ("text", "status", "public"),
+    ActionKind.OPEN_ALERT: ("subject", "text", "priority", "policy", "users"),
+    ActionKind.WAIT: ("for",),
+}
+
+#: The key of a trigger's span.
+SPANS: Mapping[TriggerKind, str] = {
+    TriggerKind.UNACKNOWLEDGED: "for",
+    TriggerKind.UNASSIGNED: "for",
+    TriggerKind.BEFORE_SLA: "by",
+    TriggerKind.AFTER_SLA: "by",
+    TriggerKind.EVERY: "every",
+}
+
+
+def load(stored: Mapping[str, Any]) -> Definition:
+    """The definition of a row. Raises Rejected ("unreadable") for what this version does not know."""
+    try:
+        return msgspec.convert(stored, Definition)
+    except msgspec.ValidationError as problem:
+        raise Rejected("unreadable", f"The workflow cannot be read: {problem}. Save it again.") from problem
+
+
+def stored(definition: Definition) -> dict[str, Any]:
+    """The definition for its row: plain JSON."""
+    return dict(msgspec.to_builtins(definition))
+
+
+def read(spec: Spec, names: Names) -> Definition:
+    """The definition that people wrote; problems are noted on `spec`."""
+    trigger = _trigger(spec)
+    start, stop = _condition(spec, "start"), _condition(spec, "stop")
+    actions = tuple(_action(one, names) for one in spec.specs("actions"))
+    if not actions:
+        spec.refuse("actions", "give at least one action.", "missing")
+    if len(actions) > MOST_ACTIONS:
+        spec.refuse("actions", f"has at most {MOST_ACTIONS} actions.")
+    limit = spec.whole("limit", LIMIT, least=1, most=HIGHEST_LIMIT)
+    return Definition(trigger, start, stop, actions, limit)
+
+
+def changes_alerts(plan: Definition) -> bool:
+    """Whether anything that it does changes the alert, whom it pages, or its ticket."""
+    return any(action.do in CHANGES for action in plan.actions)
+
+
+def _trigger(spec: Spec) -> Trigger:
+    raw = spec.raw("trigger")
+    if isinstance(raw, str):
+        held = Spec({"on": raw}, spec.place("trigger"), spec._problems)
+    else:
+        held = spec.spec("trigger") or Spec({}, spec.place("trigger"), spec._problems)
+        if raw is None:
+            spec.refuse("trigger", "is needed.", "missing")
+    on = held.one_of("on", TriggerKind, TriggerKind.OPENED) if held.has("on") else TriggerKind.OPENED
+    if raw is not None and not held.has("on"):
+        held.refuse("on", "is needed.", "missing")
+    span, moment, within = timedelta(), Moment.FIX_BY, timedelta()
+    if on in SPANS:
+        key = SPANS[on]
+        if not held.has(key) and on is not TriggerKind.AFTER_SLA:
+            held.refuse(key, "is needed, such as 5m.", "missing")
+        span = held.span(key, timedelta(minutes=5), longest=LONGEST)
+        if span < SHORTEST and on is not TriggerKind.AFTER_SLA:
+            held.refuse(key, f"must be at least {durations.say(SHORTEST)}.")
+        if not held.has(key):
+            span = timedelta()
+    if on in SLA:
+        moment = held.one_of("moment", Moment, Moment.FIX_BY)
+        if moment is Moment.OPENING:
+            within = held.span("within", timedelta(), longest=LONGEST)
+            if within <= (span if on is TriggerKind.BEFORE_SLA else timedelta()):
+                held.refuse("within", "is needed, and longer than what it looks ahead.", "missing")
+    confirm = held.text("confirm", longest=300) if on is TriggerKind.MANUAL else ""
+    held.done()
+    return Trigger(on, _seconds(span), moment, _seconds(within), confirm)
+
+
+def _condition(spec: Spec, key: str) -> object:
+    """A condition as it was written, once it can be read."""
+    written = spec.raw(key)
+    try:
+        compile_condition(written, spec.place(key))
+        storable(written, spec.place(key))
+    except Rejected as problem:
+        spec.note(problem)
+        return None
+    return None if written in ({}, True) else written
+
+
+def _action(spec: Spec, names: Names) -> Action:
+    if not spec.has("do"):
+        spec.refuse("do", f"is needed: one of {', '.join(ActionKind)}.", "missing")
+        return Action(ActionKind.WAIT)
+    do = spec.one_of("do", ActionKind, ActionKind.WAIT)
+    if do != spec.raw("do"):
+        # What it needs beside is not known.
+        return Action(do)
+    keys = KEYS[do]
+    found: dict[str, Any] = {}
+    for key in keys:
+        match key:
+            case "users" | "groups":
+                found[key] = _found(spec, key, names)
+            case "roles":
+                found[key] = _roles(spec)
+            case "owner" | "paged" | "public" | "contacts":
+                found[key] = spec.flag(key, False)
+            case "policy" | "outbound":
+                found[key] = _one(spec, key, names)
+            case "priority":
+                if spec.has(key):
+                    found[key] = spec.one_of(key, Priority, Priority.HIGH)
+            case "tags":
+                found[key] = _tags(spec)
+            case "remove":
+                found[key] = spec.texts(key)
+            case "for":
+                found["span"] = _seconds(spec.span(key, timedelta(), longest=LONGEST))
+            case "text":
+                found[key] = spec.text(key, longest=10_000)
+            case _:
+                found[key] = spec.text(key, longest=300)
+    spec.done()
+    action = Action(do, **found)
+    _refuse_empty(spec, action, names)
+    return action
+
+
+def _refuse_empty(spec: Spec, action: Action, names: Names) -> None:
+    """An action that could do nothing is refused."""
+    match action.do:
+        case ActionKind.NOTIFY if not (action.users or action.groups or action.owner or action.paged):
+            if not (spec.raw("users") or spec.raw("groups")):
+                spec.refuse("users", "say who is told: users, groups, owner or paged.", "missing")
+        case ActionKind.NOTIFY if action.contacts and not (action.groups or spec.raw("groups")):
+            spec.refuse("contacts", "says that groups' own contacts are told too; name a group.")
+        case ActionKind.ADD_RESPONDERS if not (spec.raw("users") or spec.raw("groups")):
+            spec.refuse("users", "say who is paged: users or groups.", "missing")
+        case ActionKind.START_POLICY if action.policy is None and not spec.has("policy"):
+            spec.refuse("policy", "is needed.", "missing")
+        case ActionKind.CALL:
+            if action.outbound is None and not spec.has("outbound"):
+                spec.refuse("outbound", "is needed.", "missing")
+            elif action.outbound is not None and names.kinds.get(action.outbound, "http") != "http":
+                spec.refuse("outbound", "is no HTTP call; for HaloITSM use `do: halo`.")
+        case ActionKind.SET_PRIORITY if action.priority is None:
+            spec.refuse("priority", "is needed.", "missing")
+        case ActionKind.SET_TAGS if not (action.tags or action.remove):
+            spec.refuse("tags", "give tags to set, or names to remove.", "missing")
+        case ActionKind.HOLD | ActionKind.WAIT if action.span <= 0:
+            spec.refuse("for", "is needed, such as 10m.", "missing")
+        case ActionKind.REPLY if not action.text:
+            spec.refuse("text", "is needed.", "missing")
+        case ActionKind.HALO if not (action.text or action.status):
+            spec.refuse("text", "give a note, or a status.", "missing")
+        case ActionKind.OPEN_ALERT if not action.subject:
+            spec.refuse("subject", "is needed.", "missing")
+
+
+def _found(spec: Spec, key: str, names: Names) -> tuple[int, ...]:
+    found = []
+    for name in spec.texts(key):
+        number = names.find(key, name)
+        if number is None:
+            spec.refuse(key, f'there is no {key[:-1]} "{name}".', "not_found")
+        else:
+            found.append(number)
+    return tuple(found)
+
+
+def _one(spec: Spec, key: str, names: Names) -> int | None:
+    name = spec.text(key)
+    if not name:
+        return None
+    noun, words = {"policy": ("policies", "escalation policy"), "outbound": ("outbound", "outbound integration")}[key]
+    number = names.find(noun, name)
+    if number is None:
+        spec.refuse(key, f'there is no {words} "{name}".', "not_found")
+    return number
+
+
+def _roles(spec: Spec) -> tuple[MemberRole, ...]:
+    found = []
+    for text in spec.texts("roles"):
+        try:
+            found.append(MemberRole(text))
+        except ValueError:
+            spec.refuse("roles", f'"{text}" is not one of {", ".join(MemberRole)}.')
+    return tuple(found)
+
+
+def _tags(spec: Spec) -> dict[str, str]:
+    raw = spec.raw("tags", {})
+    if not isinstance(raw, Mapping):
+        spec.refuse("tags", "must be names with texts.")
+        return {}
+    held = Spec(raw, spec.place("tags"), spec._problems)
+    return {str(key)[:100]: held.text(str(key), longest=200) for key in raw}
+
+
+def write(definition: Definition, name_of: NamesById) -> dict[str, Any]:
+    """The definition as YAML and the API write it, with names; what `read` reads as the same."""
+    found: dict[str, Any] = {"trigger": _written_trigger(definition.trigger)}
+    conditions = {"start": definition.start, "stop": definition.stop}
+    found |= {key: condition for key, condition in conditions.items() if condition is not None}
+    found |= {"actions": [_written_action(action, name_of) for action in definition.actions]}
+    return found if definition.limit == LIMIT else found | {"limit": definition.limit}
+
+
+def _written_trigger(trigger: Trigger) -> dict[str, Any] | str:
+    found: dict[str, Any] = {"on": str(trigger.on)}
+    if trigger.span:
+        found[SPANS[trigger.on]] = durations.write(timedelta(seconds=trigger.span))
+    if trigger.on in SLA:
+        found["moment"] = str(trigger.moment)
+        if trigger.moment is Moment.OPENING:
+            found["within"] = durations.write(timedelta(seconds=trigger.within))
+    if trigger.confirm:
+        found["confirm"] = trigger.confirm
+    return found if len(found) > 1 else str(trigger.on)
+
+
+def _written_action(action: Action, name_of: NamesById) -> dict[str, Any]:
+    found: dict[str, Any] = {"do": str(action.do)}
+    for key in KEYS[action.do]:
+        value: Any = getattr(action, "span" if key == "for" else key)
+        if not value:
+            continue
+        match key:
+            case "users" | "groups":
+                found[key] = [name_of(key, number) for number in value]
+            case "policy":
+                found[key] = name_of("policies", value)
+            case "outbound":
+                found[key] = name_of("outbound", value)
+            case "for":
+                found[key] = durations.write(timedelta(seconds=value))
+            case "roles" | "remove":
+                found[key] = [str(one) for one in value]
+            case "priority":
+                found[key] = str(value)
+            case _:
+                found[key] = value
+    return found
+
+
+def references(definition: Definition) -> References:
+    """Everything it names."""
+    actions = definition.actions
+    return References(
+        frozenset(number for action in actions for number in action.users),
+        frozenset(number for action in actions for number in action.groups),
+        frozenset(action.policy for action in actions if action.policy is not None),
+        frozenset(action.outbound for action in actions if action.outbound is not None),
+    )
+
+
+def compiled(condition: object) -> CompiledCondition:
+    """A condition on an alert's facts, ready to be asked. Kept: many runs ask the same."""
+    return _compiled(msgspec.json.encode(condition))
+
+
+@lru_cache(maxsize=500)
+def _compiled(condition: bytes) -> CompiledCondition:
+    return compile_condition(msgspec.json.decode(condition), "condition")
+
+
+def _seconds(span: timedelta) -> int:
+    return int(span.total_seconds())

@@ -1,0 +1,107 @@
+"""A workflow in words: what it waits for and what it does. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from tocsin.core.validation.durations import say
+from tocsin.workflows.definition.definition import Action, Definition, NamesById, Trigger
+from tocsin.workflows.states import ActionKind, Moment, TriggerKind
+
+_EVENTS = {
+    TriggerKind.OPENED: "When an alert opens",
+    TriggerKind.UPDATED: "When an alert is updated",
+    TriggerKind.STATUS_CHANGED: "When the status of an alert or its ticket changes",
+    TriggerKind.ACKNOWLEDGED: "When somebody acknowledges",
+    TriggerKind.ASSIGNED: "When somebody takes it, or is given it",
+    TriggerKind.ESCALATED: "When a further step of its policy fires",
+    TriggerKind.EXHAUSTED: "When the policy ends and nobody answered",
+    TriggerKind.REPLY: "When somebody replies",
+    TriggerKind.CLOSED: "When it is closed or cancelled",
+    TriggerKind.MANUAL: "When somebody presses the button",
+}
+
+MOMENTS = {
+    Moment.RESPOND_BY: "the respond-by time",
+    Moment.FIX_BY: "the fix-by time",
+    Moment.OPENING: "its time limit",
+}
+
+
+def whole(plan: Definition, name_of: NamesById) -> str:
+    """The workflow in a sentence, without its conditions: "When an alert opens: tell Carol by e-mail, close it." """
+    return f"{trigger(plan.trigger)}: {', '.join(action(one, name_of) for one in plan.actions)}."
+
+
+def trigger(one: Trigger) -> str:
+    """What it waits for."""
+    span = say(timedelta(seconds=one.span))
+    match one.on:
+        case TriggerKind.UNACKNOWLEDGED:
+            return f"When nobody has acknowledged for {span}"
+        case TriggerKind.UNASSIGNED:
+            return f"When nobody has it for {span}"
+        case TriggerKind.BEFORE_SLA:
+            return f"{span} before {_moment(one)}"
+        case TriggerKind.AFTER_SLA:
+            return f"{span} after {_moment(one)}" if one.span else f"At {_moment(one)}"
+        case TriggerKind.EVERY:
+            return f"Every {span} while the alert lives"
+        case _:
+            return _EVENTS[one.on]
+
+
+def _moment(one: Trigger) -> str:
+    if one.moment is Moment.OPENING:
+        return f"{say(timedelta(seconds=one.within))} from the opening"
+    return MOMENTS[one.moment]
+
+
+def action(one: Action, name_of: NamesById) -> str:
+    """What an action does."""
+    span = say(timedelta(seconds=one.span))
+    match one.do:
+        case ActionKind.NOTIFY:
+            return f"tell {_people(one, name_of)}{f' by {one.by}' if one.by else ' by e-mail'}"
+        case ActionKind.START_POLICY:
+            return f"start policy {name_of('policies', one.policy or 0)}"
+        case ActionKind.ADD_RESPONDERS:
+            return f"page {_people(one, name_of)} too"
+        case ActionKind.ESCALATE:
+            return "wake the next person"
+        case ActionKind.SET_PRIORITY:
+            return f"make it {one.priority}"
+        case ActionKind.SET_TAGS:
+            found = [f"{key} = {value}" for key, value in one.tags.items()]
+            return f"set tags {', '.join([*found, *(f'no {name}' for name in one.remove)])}"
+        case ActionKind.HOLD:
+            return f"put it on hold for {span}"
+        case ActionKind.CLOSE:
+            return "close it"
+        case ActionKind.REPLY:
+            return "reply on it"
+        case ActionKind.CALL:
+            return f"call {name_of('outbound', one.outbound or 0)}"
+        case ActionKind.HALO:
+            return "write on the ticket" + (f", status {one.status}" if one.status else "")
+        case ActionKind.OPEN_ALERT:
+            return "open another alert"
+        case ActionKind.WAIT:
+            return f"wait {span}"
+
+
+def _people(one: Action, name_of: NamesById) -> str:
+    roles = f" ({', '.join(one.roles)})" if one.roles else ""
+    found = [name_of("users", number) for number in one.users]
+    found += [f"{name_of('groups', number)}{roles}" for number in one.groups]
+    found += ["their contacts"] if one.contacts else []
+    found += ["the owner"] if one.owner else []
+    found += ["everybody paged"] if one.paged else []
+    return listed(found)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence: "Alice, Bob and Carol"."""
+    *first, last = list(names) or ["nobody"]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,108 @@
+"""What a workflow knows of an alert: the values that conditions ask and texts name, and its SLA moments. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tocsin.alerts.commands import AlertState
+from tocsin.workflows.definition.definition import Trigger
+from tocsin.workflows.run.triggers import is_acknowledged
+from tocsin.workflows.states import Moment
+
+#: The fields that conditions are offered, with their labels. Tags and custom fields go by their names.
+LABELS: Mapping[str, str] = {
+    "status": "state of the alert",
+    "acknowledged": "whether acknowledged",
+    "acknowledged_by": "acknowledged by",
+    "owner": "owner",
+    "priority": "priority",
+    "subject": "subject",
+    "client": "client",
+    "site": "site",
+    "team": "team",
+    "integration": "integration",
+    "source": "source",
+    "source_name": "source name",
+    "source_id": "ticket or source id",
+    "source_status": "status at the source",
+    "source_agent": "agent at the source",
+    "requester": "requester",
+    "short_text": "short text",
+    "long_text": "long text",
+    "count": "messages counted",
+    "minutes_open": "minutes since the opening",
+    "what": "what happened",
+    "ticket_type": "ticket type",
+    "category": "category",
+    "vip": "VIP",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """An alert as a run sees it."""
+
+    state: AlertState
+    #: As `outbound.alert_values.of_alerts` gives them.
+    values: Mapping[str, Any]
+    watch: bool = False
+    #: What custom fields hold.
+    custom: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    #: The zone of moments that say none.
+    zone: str = "UTC"
+    #: The SLA of the policy at work, by moment: how long from the opening.
+    sla: Mapping[str, timedelta] = field(default_factory=dict)
+    #: Whose alert it is: the group that owns its integration, and those that it pages.
+    groups: frozenset[int] = frozenset()
+
+    @property
+    def has_somebody(self) -> bool:
+        """Whether somebody acknowledged it, or has it."""
+        return is_acknowledged(self.state)
+
+    @property
+    def who(self) -> str:
+        """Who has it, or acknowledged it."""
+        return self.state.owner_name or " and ".join(one.name for one in self.state.acknowledged.values())
+
+
+def payload(facts: Facts, cause: str, now: datetime) -> dict[str, Any]:
+    """What conditions ask: every value by its name; tags and custom fields also as `tags^name` and `custom^name`."""
+    acknowledged = [one.name for one in facts.state.acknowledged.values()]
+    return {
+        **facts.custom,
+        **facts.tags,
+        **facts.values,
+        "tags": dict(facts.tags),
+        "custom": dict(facts.custom),
+        "acknowledged": bool(acknowledged),
+        "acknowledged_by": acknowledged,
+        "minutes_open": int((now - facts.state.opened_at) / timedelta(minutes=1)),
+        "what": cause,
+    }
+
+
+def sla_moment(trigger: Trigger, facts: Facts) -> datetime | None:
+    """The moment that the trigger is about, in UTC: the ticket's, else the policy's; None where the alert has none."""
+    if trigger.moment is Moment.OPENING:
+        return facts.state.opened_at + timedelta(seconds=trigger.within)
+    named = str(trigger.moment)
+    own = moment_of(facts.custom.get(named, ""), facts.zone)
+    return own if own is not None or named not in facts.sla else facts.state.opened_at + facts.sla[named]
+
+
+def moment_of(text: str, zone: str) -> datetime | None:
+    """A ticket's date as it came (ISO 8601; without an offset it is of `zone`), or None for what is none. The years
+    before 1971 stand for "not set", as Halo writes it."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+        if found.year < 1971:
+            return None
+        return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,72 @@
+"""How much a workflow may bring about elsewhere in a while. What it calls may open an alert again, which sets it going
+again, and no depth is counted through another system: this is what ends such a loop."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.validation import durations
+from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.queue import Notice
+from tocsin.workflows.definition.definition import LIMIT_SPAN
+
+#: Whoever looks after a workflow is told of its limit once in so long.
+TELL_AGAIN = LIMIT_SPAN * 36
+
+_TAKE = """
+INSERT INTO workflows_limit AS l (workflow_id, since, used) VALUES (%(workflow)s, %(now)s, 1)
+ON CONFLICT (workflow_id) DO UPDATE SET
+  since = CASE WHEN l.since <= %(begin)s THEN %(now)s ELSE l.since END,
+  used = CASE WHEN l.since <= %(begin)s THEN 1 ELSE least(l.used, %(limit)s) + 1 END
+RETURNING used
+"""
+
+_REFUSED = """
+UPDATE workflows_limit SET refused = CASE WHEN refused_at > %(begin)s THEN refused + 1 ELSE 1 END, refused_at = %(now)s
+WHERE workflow_id = %(workflow)s
+"""
+
+
+def take(connection: Connection, workflow_id: int, limit: int, now: datetime) -> bool:
+    """Takes one of what the workflow may bring about elsewhere; False when nothing is left of it, which is counted."""
+    parameters = {"workflow": workflow_id, "now": now, "begin": now - LIMIT_SPAN, "limit": limit}
+    row = connection.execute(_TAKE, parameters).fetchone()
+    if row is not None and row[0] <= limit:
+        return True
+    connection.execute(_REFUSED, {"workflow": workflow_id, "now": now, "begin": now - TELL_AGAIN})
+    return False
+
+
+def sentence(limit: int) -> str:
+    """Why something was not done."""
+    done = f"it has made {limit} calls, notes and alerts in {durations.say(LIMIT_SPAN)}, as many as it may"
+    return f"{done}. Does what it calls open alerts again?"
+
+
+def tell(connection: Connection, workflow_id: int, name: str, limit: int, now: datetime) -> None:
+    """Tells the managers of the workflow's group, or else administrators, once in a while."""
+    found = database.row(connection, "SELECT group_id FROM workflows_workflow WHERE id = %s", (workflow_id,))
+    about = f"workflow:limit:{workflow_id}"
+    people = set(queue.administrators(connection)) | _managers(connection, found["group_id"] if found else None)
+    if not people or queue.was_noticed(connection, sorted(people), about, now, TELL_AGAIN):
+        return
+    notice = Notice(
+        f"The workflow {name} has reached its limit",
+        f"{name}: {sentence(limit)}\n\nWhat came after was not done; each alert says so. Look at its log under "
+        "Workflows: if it goes in circles, narrow its conditions; if that many are right, raise its limit.",
+        about,
+        "You are told because you look after this workflow.",
+    )
+    queue.queue_notice(connection, notice, now, user_ids=sorted(people))
+
+
+def _managers(connection: Connection, group_id: int | None) -> set[int]:
+    """Managers, by their role in Tocsin, who are members of the group."""
+    found = connection.execute(
+        "SELECT u.id FROM people_user u JOIN people_membership m ON m.user_id = u.id "
+        "WHERE m.group_id = %s AND u.is_active AND u.role = 'manager'",
+        (group_id,),
+    )
+    return {row[0] for row in found.fetchall()}

@@ -1,0 +1,119 @@
+"""Reads what runs need to know of their alerts, set-based."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.alerts import store
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.validation import durations
+from tocsin.oncall import loader
+from tocsin.oncall.calculation import final_schedule
+from tocsin.outbound import alert_values
+from tocsin.workflows.definition.definition import Action
+from tocsin.workflows.run.context import Facts
+
+# A ticket's dates without an offset are of the zone that its Halo is said to be in, else of the installation's.
+_ALERTS = """
+SELECT a.id, a.watch, a.tags, a.custom, i.group_id,
+       coalesce(nullif(o.settings ->> 'time_zone', ''), (SELECT value #>> '{}' FROM core_setting
+       WHERE name = 'time_zone'), 'UTC') AS zone,
+       p.sla, p.recipient_groups
+FROM alerts_alert a LEFT JOIN inbound_integration i ON i.id = a.integration_id
+LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id
+LEFT JOIN LATERAL (
+  SELECT v.definition -> 'sla' AS sla, r.recipient_groups FROM escalation_run r
+  LEFT JOIN escalation_policyversion v ON v.id = r.version_id WHERE r.alert_id = a.id ORDER BY r.id DESC LIMIT 1
+) AS p ON true
+WHERE a.id = ANY(%s)
+"""
+
+
+def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Facts]:
+    """What is known of the alerts, by id; one that is gone is absent. Six statements, however many."""
+    wanted = sorted(set(alert_ids))
+    states = store.load(connection, wanted)
+    known = alert_values.of_alerts(connection, wanted)
+    return {
+        row["id"]: Facts(
+            states[row["id"]],
+            known[row["id"]],
+            row["watch"],
+            _texts(row["custom"]),
+            _texts(row["tags"]),
+            row["zone"],
+            _spans(row["sla"]),
+            frozenset(number for number in (row["group_id"], *(row["recipient_groups"] or ())) if number is not None),
+        )
+        for row in database.rows(connection, _ALERTS, (wanted,))
+        if row["id"] in states and row["id"] in known
+    }
+
+
+def _spans(held: object) -> dict[str, timedelta]:
+    """The clocks of a policy's SLA, as its version keeps them."""
+    return {name: durations.parse(text) for name, text in _texts(held).items()}
+
+
+def _texts(held: object) -> dict[str, str]:
+    return {str(key): str(value) for key, value in held.items()} if isinstance(held, Mapping) else {}
+
+
+_MEMBERS = """
+SELECT m.group_id, m.user_id, g.name FROM people_membership m JOIN people_group g ON g.id = m.group_id
+JOIN people_user u ON u.id = m.user_id AND u.is_active
+WHERE m.group_id = ANY(%s) ORDER BY array_position(%s::bigint[], m.group_id), m.position, m.id
+"""
+
+_PAGED = """
+SELECT DISTINCT user_id FROM notify_notification WHERE alert_id = %s AND purpose = 'page' AND user_id IS NOT NULL
+"""
+
+
+def people(
+    connection: Connection, action: Action, alert: Facts, now: datetime, *, first_only: bool = False
+) -> dict[int, str]:
+    """Whom an action means, as what, by user id: users, members of groups or whoever has a role in them now (of each
+    role all, or only the first), the owner, everybody paged."""
+    found = dict.fromkeys(action.users, "named")
+    if action.groups and action.roles:
+        on_call = loader.on_call(connection, action.groups, now)
+        names: dict[int, str] = dict(
+            connection.execute(
+                "SELECT id, name FROM people_group WHERE id = ANY(%s)", (list(action.groups),)
+            ).fetchall()
+        )
+        for group in action.groups:
+            by_role = final_schedule.by_role(on_call.get(group, ()))
+            for role in action.roles:
+                having = [one.user_id for one in by_role.get(role, ())]
+                for user in having[:1] if first_only else having:
+                    found.setdefault(user, f"{role}, {names.get(group, 'a group')}")
+    elif action.groups:
+        groups = list(action.groups)
+        for _group, user, name in connection.execute(_MEMBERS, (groups, groups)).fetchall():
+            found.setdefault(user, f"a member of {name}")
+    if action.owner and alert.state.owner_id is not None:
+        found.setdefault(alert.state.owner_id, "the owner")
+    if action.paged:
+        for (user,) in connection.execute(_PAGED, (alert.state.id,)).fetchall():
+            found.setdefault(user, "paged about it")
+    return found
+
+
+def names_of(connection: Connection, wanted: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Any]]:
+    """The names of users, groups, policies and outbound integrations, by noun and id."""
+    queries = {
+        "users": "SELECT id, coalesce(nullif(name, ''), username) FROM people_user WHERE id = ANY(%s)",
+        "groups": "SELECT id, name FROM people_group WHERE id = ANY(%s)",
+        "policies": "SELECT id, name FROM escalation_policy WHERE id = ANY(%s)",
+        "outbound": "SELECT id, name FROM outbound_outboundintegration WHERE id = ANY(%s)",
+    }
+    return {
+        noun: dict(connection.execute(database.literal(query), (list(wanted[noun]),)).fetchall())
+        for noun, query in queries.items()
+        if wanted.get(noun)
+    }

@@ -1,0 +1,186 @@
+"""Runs as rows: claimed, read with what each needs to know of itself, and written; inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.db.json_text import as_storable_json
+from tocsin.workflows.run.engine import MOST_DEPTH, Begin, End, Owner, Progress, Wait
+from tocsin.workflows.states import RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run that is due, with its workflow as it is now; `definition` is None where that is gone."""
+
+    id: int
+    workflow_id: int
+    alert_id: int
+    name: str
+    is_enabled: bool
+    definition: Any
+    progress: Progress
+    user_id: int | None = None
+    user_name: str = ""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    reason: str = ""
+    failures: int = 0
+
+
+# Passed over: those that another worker looks at, or acts for.
+_LOOKING = """
+SELECT id FROM workflows_run WHERE due_at <= %(now)s AND begun_at IS NULL
+AND (%(only)s::bigint IS NULL OR id = %(only)s) ORDER BY due_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+_ACTING = """
+SELECT id FROM workflows_run WHERE id = %s AND due_at <= %s AND begun_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+_DUE = """
+SELECT id FROM workflows_run WHERE due_at <= %(now)s AND (begun_at IS NOT NULL) = %(is_begun)s
+ORDER BY due_at, id LIMIT %(limit)s
+"""
+
+# Whatever the workflow did on this alert before, counts; what recurs may go on as long as the alert lives.
+_READ = """
+SELECT r.id, r.workflow_id, r.alert_id, r.cause, r.depth, r.begun_at IS NOT NULL AS is_begun, r.step, r.steps, r.reason,
+       r.failures, r.user_id, r.user_name, w.name, w.is_enabled, w.definition, w.group_id, g.name AS group_name,
+       h.lately, h.in_all, h.moments,
+       EXISTS (SELECT FROM workflows_run n WHERE n.alert_id = r.alert_id AND n.workflow_id = r.workflow_id
+               AND n.id > r.id) AS is_superseded
+FROM workflows_run r
+LEFT JOIN workflows_workflow w ON w.id = r.workflow_id
+LEFT JOIN people_group g ON g.id = w.group_id
+CROSS JOIN LATERAL (
+  SELECT count(*) FILTER (WHERE p.begun_at > %(now)s - interval '1 minute') AS lately, count(*) AS in_all,
+         array_agg(p.moment) FILTER (WHERE p.moment IS NOT NULL) AS moments
+  FROM workflows_run p
+  WHERE p.alert_id = r.alert_id AND p.workflow_id = r.workflow_id AND p.begun_at IS NOT NULL AND p.id <> r.id
+) AS h
+WHERE r.id = ANY(%(ids)s) ORDER BY r.due_at, r.id
+"""
+
+
+def claim_looking(connection: Connection, now: datetime, limit: int, only: int | None = None) -> list[RunRow]:
+    """Locks runs that have not begun and are due, and reads them. Of one workflow and alert, only the first."""
+    parameters = {"now": now, "limit": limit, "only": only}
+    found = read(connection, [row[0] for row in connection.execute(_LOOKING, parameters).fetchall()], now)
+    first: dict[tuple[int, int], RunRow] = {}
+    for run in found:
+        first.setdefault((run.workflow_id, run.alert_id), run)
+    return list(first.values())
+
+
+def claim_acting(connection: Connection, run_id: int, now: datetime) -> RunRow | None:
+    """Locks a run that has begun and is due, and reads it; None: another worker acts for it, or it is not due."""
+    if connection.execute(_ACTING, (run_id, now)).fetchone() is None:
+        return None
+    return next(iter(read(connection, [run_id], now)), None)
+
+
+def due(connection: Connection, now: datetime, limit: int, *, is_begun: bool) -> list[int]:
+    """The numbers of runs that are due, unlocked."""
+    parameters = {"now": now, "limit": limit, "is_begun": is_begun}
+    return [row[0] for row in connection.execute(_DUE, parameters).fetchall()]
+
+
+def read(connection: Connection, ids: Sequence[int], now: datetime) -> list[RunRow]:
+    """These runs, as they are due."""
+    if not ids:
+        return []
+    return [_run(row) for row in database.rows(connection, _READ, {"ids": list(ids), "now": now})]
+
+
+def _run(row: Mapping[str, Any]) -> RunRow:
+    progress = Progress(
+        row["cause"], row["depth"], row["is_begun"], row["step"], row["is_superseded"], row["lately"], row["in_all"],
+        frozenset(row["moments"] or ()), Owner(row["group_id"], row["group_name"]) if row["group_id"] else None,
+    )  # fmt: skip
+    return RunRow(
+        row["id"], row["workflow_id"], row["alert_id"], row["name"] or "", bool(row["is_enabled"]), row["definition"],
+        progress, row["user_id"], row["user_name"], list(row["steps"]), row["reason"], row["failures"],
+    )  # fmt: skip
+
+
+_UPDATE = """
+UPDATE workflows_run r SET status = n.status, reason = n.reason, due_at = n.due_at, ended_at = n.ended_at,
+       begun_at = coalesce(n.begun_at, r.begun_at), moment = coalesce(n.moment, r.moment), step = n.step,
+       steps = n.steps, failures = 0, error = ''
+FROM jsonb_to_recordset(%s) AS n(id bigint, status text, reason text, due_at timestamptz, ended_at timestamptz,
+     begun_at timestamptz, moment timestamptz, step smallint, steps jsonb)
+WHERE r.id = n.id
+"""
+
+_AGAIN = """
+INSERT INTO workflows_run (workflow_id, alert_id, status, cause, depth, created_at, due_at)
+SELECT r.workflow_id, r.alert_id, 'waiting', r.cause, least(r.depth, %(depth)s), %(now)s, n.due_at
+FROM unnest(%(ids)s::bigint[], %(due)s::timestamptz[]) AS n(id, due_at) JOIN workflows_run r ON r.id = n.id
+"""
+
+
+def write(connection: Connection, decided: Sequence[tuple[RunRow, End | Wait | Begin]], now: datetime) -> None:
+    """Writes what runs come to, in one statement; those that recur get their next run."""
+    if not decided:
+        return
+    connection.execute(_UPDATE, (as_storable_json([_columns(run, found, now) for run, found in decided]),))
+    again = [
+        (run.id, found.again_at) for run, found in decided if isinstance(found, Begin) and found.again_at is not None
+    ]
+    if again:
+        ids, at = [one[0] for one in again], [one[1] for one in again]
+        connection.execute(_AGAIN, {"ids": ids, "due": at, "now": now, "depth": MOST_DEPTH})
+
+
+def _columns(run: RunRow, found: End | Wait | Begin, now: datetime) -> dict[str, object]:
+    kept: dict[str, object] = {"id": run.id, "steps": run.steps, "step": run.progress.step, "reason": found.reason}
+    match found:
+        case End():
+            # Why it acted says more than that all was done.
+            reason = run.reason if found.status is RunStatus.DONE and run.reason else found.reason
+            return {**kept, "status": found.status, "ended_at": now, "reason": reason}
+        case Wait():
+            return {**kept, "status": RunStatus.WAITING, "due_at": found.until, "step": found.step}
+        case Begin():
+            return {
+                **kept, "status": RunStatus.WAITING, "due_at": now, "begun_at": now, "moment": found.moment,
+            }  # fmt: skip
+
+
+def write_step(connection: Connection, run: RunRow, step: Mapping[str, object]) -> None:
+    """Writes that the run's next action was tried, and what came of it."""
+    connection.execute(
+        "UPDATE workflows_run SET step = %s, steps = steps || %s::jsonb, failures = 0, error = '' WHERE id = %s",
+        (run.progress.step + 1, as_storable_json([step]), run.id),
+    )
+
+
+_SET_BACK = """
+UPDATE workflows_run SET due_at = due_at - %(by)s WHERE id IN (
+  SELECT id FROM workflows_run WHERE due_at > %(now)s ORDER BY id FOR NO KEY UPDATE)
+"""
+
+
+def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+    """Has runs wait less long after the clock was set back by that much; one that waits for a real moment looks, and
+    waits on. Returns how many."""
+    moved = connection.execute(_SET_BACK, {"by": by, "now": now}).rowcount
+    connection.execute("UPDATE workflows_limit SET since = since - %s WHERE since > %s", (by, now))
+    return moved
+
+
+def fail(
+    connection: Connection, run_id: int, failures: int, error: str, reason: str, due_at: datetime | None, now: datetime
+) -> None:
+    """Pushes a run to `due_at`; None: it is stuck until a person says that it is tried again."""
+    status = RunStatus.STUCK if due_at is None else RunStatus.WAITING
+    connection.execute(
+        "UPDATE workflows_run SET failures = %s, error = %s, reason = %s, due_at = %s, status = %s, ended_at = %s "
+        "WHERE id = %s",
+        (failures, error[:2000], reason, due_at, status, now if due_at is None else None, run_id),
+    )

@@ -1,0 +1,130 @@
+"""Tries a workflow against an alert that exists, as it stands now: whether it would act, why, and what it would do.
+The same code decides; nothing is written or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.alerts.states import LIVE, AlertStatus
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.workflows import commands
+from tocsin.workflows.definition import definition, descriptions
+from tocsin.workflows.definition.definition import Action, Definition
+from tocsin.workflows.models import Workflow
+from tocsin.workflows.run import actions, loader
+from tocsin.workflows.run import context as known
+from tocsin.workflows.run.actions import work_for
+from tocsin.workflows.run.context import Facts
+from tocsin.workflows.run.engine import Act, Begin, Owner, Progress, Wait, decide
+from tocsin.workflows.run.run_store import RunRow
+from tocsin.workflows.states import AT_THE_END, SLA, ActionKind, TriggerKind
+
+#: What happened, in a trial.
+CAUSE = "A trial."
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What would happen."""
+
+    would_act: bool
+    #: Why, or why not.
+    verdict: str
+    #: Whether the alert, which is over, was looked at as it opened: live, and with nobody.
+    as_opened: bool
+    #: When it would look, for what waits.
+    at: datetime | None
+    #: What it would do, each as it is said; with the people that it means now.
+    actions: tuple[str, ...]
+    #: The texts that it would send, beside `actions`; "" where there is none.
+    texts: tuple[str, ...]
+    #: The alert's values, for whoever writes conditions.
+    values: Mapping[str, Any]
+
+    @property
+    def steps(self) -> list[tuple[str, str]]:
+        """What it would do, each with its text."""
+        return list(zip(self.actions, self.texts, strict=True))
+
+
+def of(workflow: Workflow, alert_id: int, now: datetime) -> Trial:
+    """A workflow as it is stored. Raises Rejected `not_found` for an alert that is not there."""
+    owner = commands.owner_of(workflow.group)
+    return against(definition.load(workflow.definition), workflow.name, alert_id, now, owner=owner)
+
+
+def against(plan: Definition, name: str, alert_id: int, now: datetime, *, owner: Owner | None = None) -> Trial:
+    """A workflow that need not be saved, as if its trigger had just been pulled. Raises as above."""
+    with database.transaction() as connection:
+        alert = loader.facts(connection, [alert_id]).get(alert_id)
+        if alert is None:
+            raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
+        as_opened = alert.state.status not in LIVE and plan.trigger.on not in AT_THE_END
+        if as_opened:
+            alert = _as_opened(alert)
+        at = _due(plan, alert, now)
+        progress = Progress(CAUSE, owner=owner)
+        found = decide(progress, plan, alert, at)
+        if isinstance(found, Wait):
+            at = found.until
+            found = decide(progress, plan, alert, at)
+        run = RunRow(0, 0, alert_id, name, True, None, progress)
+        work = work_for(connection, run, alert, now)
+        said = tuple(_said(connection, action, alert, at) for action in plan.actions)
+        texts = tuple(_text(work, action) for action in plan.actions)
+        values = known.payload(alert, CAUSE, now)
+    assert not isinstance(found, Act), "a run acts once it has begun"
+    return Trial(isinstance(found, Begin), found.reason, as_opened, at, said, texts, values)
+
+
+def _as_opened(alert: Facts) -> Facts:
+    """The alert as if nobody had acted on it yet; its fields are those of today."""
+    state = replace(
+        alert.state, status=AlertStatus.OPEN, owner_id=None, owner_name="", acknowledged={}, closed_at=None,
+        hold_until=None,
+    )  # fmt: skip
+    return replace(alert, state=state, values={**alert.values, "status": "open", "owner": "", "closed_at": ""})
+
+
+def _due(plan: Definition, alert: Facts, now: datetime) -> datetime:
+    """When it would look: a trial does not wait, it asks as if the time had come."""
+    trigger = plan.trigger
+    moment = known.sla_moment(trigger, alert) if trigger.on in SLA else None
+    if moment is not None:
+        span = timedelta(seconds=trigger.span)
+        return moment - span if trigger.on is TriggerKind.BEFORE_SLA else moment + span
+    return now
+
+
+def _said(connection: Connection, action: Action, alert: Facts, now: datetime) -> str:
+    """What it would do; people by their names, as they would be found now."""
+    wanted = {
+        "users": action.users,
+        "groups": action.groups,
+        "policies": (action.policy,) if action.policy else (),
+        "outbound": (action.outbound,) if action.outbound else (),
+    }
+    if action.do in (ActionKind.NOTIFY, ActionKind.ADD_RESPONDERS):
+        people = loader.people(connection, action, alert, now, first_only=action.do is ActionKind.ADD_RESPONDERS)
+        names = loader.names_of(connection, {"users": list(people)}).get("users", {})
+        told = descriptions.listed([names[number] for number in people if number in names])
+        if action.do is ActionKind.ADD_RESPONDERS:
+            return f"page {told} too"
+        contacts = " and the groups' contacts" if action.contacts else ""
+        return f"tell {told}{contacts} by {action.by or 'e-mail'}"
+    names_by_noun = loader.names_of(connection, wanted)
+    return descriptions.action(action, lambda noun, number: str(names_by_noun.get(noun, {}).get(number, f"#{number}")))
+
+
+def _text(work: actions.Work, action: Action) -> str:
+    if action.do is ActionKind.NOTIFY:
+        subject = work.text(action.subject or actions.SUBJECT)
+        return f"{subject}\n\n{work.text(action.text or actions.TEXT)}"
+    if action.do is ActionKind.OPEN_ALERT:
+        return "\n\n".join(text for text in (work.text(action.subject), work.text(action.text)) if text)
+    return work.text(action.text)

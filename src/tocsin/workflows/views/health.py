@@ -1,0 +1,71 @@
+"""What is wrong with workflows: those that cannot be read, and runs that are stuck. For Home and doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.workflows.definition import definition
+from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.states import RunStatus
+
+_STUCK = """
+SELECT w.id, w.name, count(*) AS runs, (array_agg(r.reason ORDER BY r.id DESC))[1] AS reason
+FROM workflows_run r JOIN workflows_workflow w ON w.id = r.workflow_id
+WHERE r.status = 'stuck' GROUP BY w.id, w.name ORDER BY w.name
+"""
+
+
+#: That a limit was reached is said for so long.
+_SAID_FOR = "interval '1 day'"
+
+_LIMITED = database.literal(f"""
+SELECT w.id, w.name, l.refused FROM workflows_limit l JOIN workflows_workflow w ON w.id = l.workflow_id
+WHERE w.is_enabled AND l.refused_at > clock_timestamp() - {_SAID_FOR} ORDER BY w.name
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """One thing that is wrong: `unreadable`, `stuck` or `limited`, with the sentence that says it."""
+
+    workflow_id: int
+    name: str
+    kind: str
+    text: str
+
+
+def with_runs(rows: QuerySet[Workflow]) -> QuerySet[Workflow]:
+    """The workflows with `stuck`, how many runs are, and `ran_at`, when the last one began to look. Cheap, however many
+    runs there are: both walk an index to its end."""
+    own = Run.objects.filter(workflow=OuterRef("pk")).order_by()
+    stuck = own.filter(status=RunStatus.STUCK).values("workflow").annotate(number=Count("pk")).values("number")
+    return rows.annotate(
+        stuck=Coalesce(Subquery(stuck, output_field=IntegerField()), 0),
+        ran_at=Subquery(own.order_by("-pk").values("created_at")[:1]),
+    )
+
+
+def wrong(connection: Connection) -> Iterator[Wrong]:
+    """What is wrong now."""
+    for row in database.rows(
+        connection, "SELECT id, name, definition FROM workflows_workflow WHERE is_enabled ORDER BY name"
+    ):
+        try:
+            definition.load(row["definition"])
+        except Rejected as problem:
+            text = f"The workflow {row['name']} does nothing: {problem.detail}"
+            yield Wrong(row["id"], row["name"], "unreadable", text)
+    for row in database.rows(connection, _STUCK):
+        said = "1 run of it is" if row["runs"] == 1 else f"{row['runs']} runs of it are"
+        yield Wrong(row["id"], row["name"], "stuck", f"The workflow {row['name']}: {said} stuck. {row['reason']}")
+    for row in database.rows(connection, _LIMITED):
+        things = "1 thing was" if row["refused"] == 1 else f"{row['refused']} things were"
+        text = f"The workflow {row['name']} has reached its limit, and {things} not done. It may go in circles"
+        yield Wrong(row["id"], row["name"], "limited", f"{text} through another system: look at its log.")
