@@ -111,7 +111,7 @@ def _described() -> Iterator[Text]:
         if any(path.parent.glob("guide.*.md")):
             for sample in sorted(path.parent.glob("samples/*.expected.toml")):
                 yield tomllib.loads(sample.read_text())["title"], None
-    for folder in ("notify/channels", "notify/mail_replies", "outbound/connectors"):
+    for folder in ("notify/channels", "notify/integrations", "outbound/connectors"):
         for path in sorted((PACKAGE / folder).rglob("*.py")):
             for said in _said_of_itself(ast.parse(path.read_text())):
                 yield said, None

@@ -24,14 +24,14 @@ from tocsin.core.ids import uuid7
 from tocsin.core.net.asgi import Bodies
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import Worker
+from tocsin.inbound import tasks
 from tocsin.inbound.app import Inbound
 from tocsin.inbound.config.registry import Registry
 from tocsin.inbound.email.smtp_listener import MailDoor
 from tocsin.inbound.http.fast_path import ShortWay
-from tocsin.inbound.processing import drain as inbound
 from tocsin.inbound.processing.committer import Committer
 from tocsin.notify import worker as outbox
-from tocsin.notify.text.preload import preload
+from tocsin.notify.dispatch.preload import preload
 from tocsin.operate import tasks as operate
 from tocsin.operate.http.probes import Probes
 from tocsin.operate.node_heartbeat import Presence, Turned
@@ -74,7 +74,7 @@ class Node:
         self._presence = Presence(self.id, role.value, self._turned, stuck_senders=outbox.stuck_senders)
         work = loops(self._registry, self.id, role.value) if role in (Role.ALL, Role.WORKER) else ()
         # Every node says that it lives, whatever else it does.
-        doors = inbound.door_loops(self._registry) if self.inbound is not None else ()
+        doors = tasks.door_loops(self._registry) if self.inbound is not None else ()
         self.worker = Worker((*work, *doors, operate.node_loop(self._presence)))
         self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
         self._pages = Pages(database.url()) if role in (Role.ALL, Role.WEB) else None

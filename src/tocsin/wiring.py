@@ -12,12 +12,12 @@ from tocsin.escalation import tasks as escalation
 from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.changes import deletion_guards, reachability
+from tocsin.inbound import tasks
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.config.registry import Registry
 from tocsin.inbound.deciding import echo_suppression
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.processing import drain as inbound
 from tocsin.notify import erasure, reschedule
 from tocsin.notify import listener as notify_reactor
 from tocsin.notify import worker as notify
@@ -100,7 +100,7 @@ def install() -> None:
 def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:
     """The loops of a worker."""
     return (
-        *inbound.loops(registry),
+        *tasks.loops(registry),
         escalation.loop(),
         deactivated_users.loop(),
         *notify.loops(),

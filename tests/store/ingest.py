@@ -84,7 +84,7 @@ class Ingest:
 def message(integration: Integration, payload: Mapping[str, Any] | bytes, now: datetime = NOW) -> Incoming:
     """One message as the door makes it."""
     raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    from tocsin.inbound.processing.drain import element_of
+    from tocsin.inbound.storage.stored_messages import element_of
 
     return Incoming(uuid7(), integration.pk, now, raw, element_of(raw, "application/json", lenient=True))
 

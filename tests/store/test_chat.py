@@ -23,12 +23,12 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import contact_tests
-from tocsin.notify.inbound import command_parser
 from tocsin.notify.integrations.telegram import TelegramKind, secret_of
 from tocsin.notify.models import Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.providers import commands
 from tocsin.notify.providers.pool import account_of
 from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.text import command_parser
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, GroupContact, User

@@ -25,7 +25,7 @@ from tocsin.core.net.asgi import MAX_BODY, Bodies
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
-from tocsin.inbound.processing.drain import write_expired
+from tocsin.inbound.tasks import write_expired
 
 pytestmark = pytest.mark.usefixtures("database")
 

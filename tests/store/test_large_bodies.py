@@ -18,8 +18,9 @@ from tocsin.inbound.admin.observed_statuses import statuses_seen
 from tocsin.inbound.body_compression import MARK
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.processing.drain import drain, element_of
+from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.stored_messages import element_of
 from tocsin.simulate.backtest import messages
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -30,6 +30,7 @@ from tocsin.notify.models import Provider
 from tocsin.oncall.changes import overrides, specs
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.oncall.models import CalendarImport, Schedule
+from tocsin.operate import disk_space
 from tocsin.operate.checks import address, machine
 from tocsin.operate.checks.database import check_timeouts
 from tocsin.operate.doctor import examine
@@ -142,11 +143,11 @@ def test_a_key_that_others_may_read_is_said(tmp_path: Path) -> None:
 
 
 def test_a_disk_with_little_room_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "LITTLE", 0)
-    monkeypatch.setattr(machine, "PLENTY", 0)
-    assert list(machine.room(tmp_path)) == []
-    monkeypatch.setattr(machine, "LITTLE", 1 << 60)
-    (finding,) = machine.room(tmp_path)
+    monkeypatch.setattr(disk_space, "LITTLE", 0)
+    monkeypatch.setattr(disk_space, "PLENTY", 0)
+    assert list(disk_space.room(tmp_path)) == []
+    monkeypatch.setattr(disk_space, "LITTLE", 1 << 60)
+    (finding,) = disk_space.room(tmp_path)
     assert (finding.id, finding.about) == ("disk.space", str(tmp_path))
 
 

@@ -26,10 +26,10 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import contact_tests, queue
-from tocsin.notify.inbound import command_parser, opt_outs
+from tocsin.notify.inbound import opt_outs
 from tocsin.notify.models import Delivery, Heard, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.notify.providers import commands
-from tocsin.notify.text import reply_codes, sms
+from tocsin.notify.text import command_parser, reply_codes, sms
 from tocsin.operate.checks import people as checks
 from tocsin.people import addresses
 from tocsin.people.changes import users as people

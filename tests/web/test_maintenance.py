@@ -17,8 +17,8 @@ from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
 from tocsin.inbound.processing import process_now
-from tocsin.inbound.processing.drain import element_of
 from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.stored_messages import element_of
 from tocsin.people.models import User
 from tocsin.web.maintenance.sentence import sentence
 

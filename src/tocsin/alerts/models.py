@@ -94,8 +94,8 @@ class Alert(models.Model):
 
 
 class AlertText(models.Model):
-    """What is searched of an alert, in upper case. Filled by a loop (`alerts.search_index`), so that whatever makes alerts
-    does not wait for it."""
+    """The searchable text of an alert, in upper case. `alerts.search_index` fills it in the background, so that
+    opening an alert does not wait."""
 
     alert = models.OneToOneField(
         Alert, primary_key=True, on_delete=models.CASCADE, related_name="texts", db_constraint=False
@@ -108,7 +108,7 @@ class AlertText(models.Model):
 
     class Meta:
         indexes = (
-            # Alerts that are over, by a part of any of them: of a million, the few that fit. See `core.db.trigram_index`.
+            # Search among closed alerts by any part of a text. See `core.db.trigram_index`.
             GinIndex(
                 fields=("subject", "client", "source_id", "tags"),
                 opclasses=("gin_trgm_ops",) * 4,

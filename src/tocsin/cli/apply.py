@@ -1,4 +1,4 @@
-"""`tocsin apply`: prints what the YAML changes, and does it, in one transaction."""
+"""`tocsin apply` prints what the YAML changes and applies it in one transaction; `tocsin export` prints that YAML."""
 
 from __future__ import annotations
 
@@ -51,3 +51,17 @@ def _print(found: Plan) -> None:
 
 
 _SAID = {"create": "to create", "update": "to update", "unchanged": "unchanged", "delete": "to delete"}
+
+
+def export(
+    with_secrets: Annotated[
+        bool, typer.Option("--with-secrets", help="Prints tokens and passwords too. Keep the output safe.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Prints the configuration as YAML; applying it again changes nothing."""
+    with open_database(data_dir):
+        from tocsin.configure import export as exported
+
+        text = exported.write(exported.everything(with_secrets=with_secrets))
+    typer.echo(text, nl=False)

@@ -16,7 +16,6 @@ from tocsin.cli import (
     catalogue,
     demo,
     doctor,
-    export,
     imports,
     keys,
     serve,
@@ -42,7 +41,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(demo.demo)
 app.command()(apply.apply)
-app.command()(export.export)
+app.command()(apply.export)
 app.command()(simulate.simulate)
 app.command()(doctor.doctor)
 app.command()(backup.backup)

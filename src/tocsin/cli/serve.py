@@ -13,8 +13,9 @@ from tocsin.cli.session import DataDir, Opened, configure, open_database
 from tocsin.core.config import environment
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.db import start_up
+from tocsin.core.net import descriptors
 from tocsin.core.net.http_server import listen, make_server
-from tocsin.core.runtime import descriptors, logs
+from tocsin.core.runtime import logs
 
 #: How many seconds requests that are being answered may take after SIGTERM.
 GRACE = 10

@@ -103,8 +103,9 @@ def asked(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, froz
     return {row["alert_id"]: frozenset(int(user) for user in row["asked"]) for row in found}
 
 
-# As the outbox picks its rows (`notify.dispatch.delivery_queries`): every integration that has a timer (a loose index scan), of those
-# the ones with something due, then of each its share, so that nobody's first page waits behind another's thousandth.
+# As the outbox picks its rows (`notify.dispatch.delivery_queries`): every integration that has a timer (a loose index
+# scan), of those the ones with something due, then of each its share, so that nobody's first page waits behind
+# another's thousandth.
 # Without an integration is a lane of its own, and NULL has its own arm, because no index serves a test that means both.
 _CLAIM = """
 WITH RECURSIVE lanes(integration_id) AS (

@@ -23,3 +23,18 @@ class IntegrationMode(StrEnum):
     PAGE = "page"
     WATCH = "watch"
     DISABLED = "disabled"
+
+
+class Health(StrEnum):
+    """How a monitored sender stands."""
+
+    NEW = "new"
+    UP = "up"
+    RUNNING = "running"
+    LATE = "late"
+    FAILED = "failed"
+
+
+class WindowAction(StrEnum):
+    SUPPRESS = "suppress"  # what comes opens nothing
+    HOLD = "hold"  # it opens at the end, unless it closed meanwhile

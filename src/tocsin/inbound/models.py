@@ -11,9 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.inbound.body_field import BodyField
-from tocsin.inbound.enums import IntegrationMode, MessageStatus
-from tocsin.inbound.heartbeats.schedule import Health
-from tocsin.inbound.maintenance.windows import WindowAction
+from tocsin.inbound.enums import Health, IntegrationMode, MessageStatus, WindowAction
 
 
 class Integration(models.Model):
@@ -167,7 +165,8 @@ class InboundMessage(models.Model):
 
 
 class MessageText(models.Model):
-    """What is searched of a message, in upper case. Filled by a loop (`inbound.storage.search_index`), pruned with it."""
+    """The searchable text of a message, in upper case. `inbound.storage.search_index` fills it; it is pruned with the
+    message."""
 
     message = models.OneToOneField(
         InboundMessage, primary_key=True, on_delete=models.CASCADE, related_name="texts", db_constraint=False

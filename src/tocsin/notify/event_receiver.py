@@ -11,12 +11,14 @@ from tocsin.alerts.states import CommandKind, Via
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.errors import Temporary
 from tocsin.core.validation.text_sanitizing import without_unstorable
-from tocsin.notify.inbound import command_parser, delivery_receipts, opt_outs, responder_actions, voice_call
-from tocsin.notify.inbound.command_parser import Asked, Word
+from tocsin.notify.inbound import delivery_receipts, opt_outs, responder_actions, voice_call
 from tocsin.notify.inbound.responder_actions import Person
+from tocsin.notify.mail_replies import process
 from tocsin.notify.provider_settings import PHONES
-from tocsin.notify.text import reply_codes
+from tocsin.notify.text import command_parser, reply_codes
+from tocsin.notify.text.command_parser import Asked, Word
 from tocsin.notify.text.localization import tell
 from tocsin.notify.text.phrases import say
 from tocsin.notify.text.sms import for_phones
@@ -81,6 +83,13 @@ class Hearing:
         with database.transaction() as connection:
             self._keep(connection, said, answer)
         return answer
+
+    def mail(self, raw: bytes) -> str:
+        try:
+            outcome = process.take(self.provider, raw, self.now)
+        except process.UnderWay:
+            raise Temporary("It is being worked on: send it again in two minutes.") from None
+        return outcome.reason if outcome else "It was taken before."
 
     def call(self, turn: CallTurn) -> CallStep:
         return voice_call.go_on(self.provider, _storable(turn), self.now)

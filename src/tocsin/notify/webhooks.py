@@ -144,6 +144,11 @@ class Ears(Protocol):
         """Does what a text says; the answer to its sender, in plain words and their language. Empty: no answer."""
         ...
 
+    def mail(self, raw: bytes) -> str:
+        """Does what an answer by mail asks for, once; the outcome as a sentence. Raises Temporary while another process
+        handles the same mail."""
+        ...
+
     def call(self, turn: CallTurn) -> CallStep:
         """Goes on with a phone call."""
         ...

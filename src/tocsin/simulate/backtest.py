@@ -21,7 +21,7 @@ from tocsin.inbound.admin import drafts, specs
 from tocsin.inbound.body_compression import body_of
 from tocsin.inbound.config.compiled_integration import Door
 from tocsin.inbound.models import Integration
-from tocsin.inbound.processing.drain import element_of
+from tocsin.inbound.storage.stored_messages import element_of
 from tocsin.simulate.backtest_diff import Change, Kind, Tally, Words, changes
 from tocsin.simulate.replay_state import Arrived, Came, World
 

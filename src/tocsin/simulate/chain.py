@@ -35,8 +35,7 @@ from tocsin.inbound.config.rules import Intent
 from tocsin.inbound.deciding import fail_open, noise_reduction
 from tocsin.inbound.deciding.batch_view import Board
 from tocsin.inbound.deciding.decide import decide, failed, switched_off
-from tocsin.inbound.deciding.noise_state import Scopes
-from tocsin.inbound.deciding.state import Arrival, Decision, KeyState
+from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, Scopes
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.inspect.trace import Trace, explain, with_gate
 from tocsin.inbound.parsing.decode import Element

@@ -21,9 +21,8 @@ from tocsin.inbound.config.normalizer import Reading
 from tocsin.inbound.deciding import fail_open
 from tocsin.inbound.deciding.batch_view import Board
 from tocsin.inbound.deciding.decide import decide, failed
-from tocsin.inbound.deciding.noise_state import Delayed
 from tocsin.inbound.deciding.preprocessing import DeliveryKey, Prepared, prepare
-from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, Seen
+from tocsin.inbound.deciding.state import Arrival, Decision, Delayed, KeyState, Seen
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.expressions.mapped import Mapped
 from tocsin.inbound.parsing.decode import Element

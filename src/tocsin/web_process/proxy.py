@@ -9,8 +9,8 @@ import time
 import httpcore
 
 from tocsin.core.net.asgi import Message, Receive, Scope, Send, refuse
+from tocsin.core.net.descriptors import MAX_PAGE_CONNECTIONS
 from tocsin.core.runtime.child_process import Offspring
-from tocsin.core.runtime.descriptors import MAX_PAGE_CONNECTIONS
 from tocsin.web_process.process import CLIENT
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,9 @@ import pytest
 from tests.unit.core.listening import is_closed, limits, read_answer, serving
 from tocsin.asgi import FrontDoor
 from tocsin.core.config import environment
-from tocsin.core.net import http_server
+from tocsin.core.net import descriptors, http_server
 from tocsin.core.net.asgi import Bodies, Busy, Gone, refuse
 from tocsin.core.net.client_limits import ClientLimit
-from tocsin.core.runtime import descriptors
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.unit.core.listening import read_answer
-from tocsin.core.runtime import descriptors
+from tocsin.core.net import descriptors
 from tocsin.operate.checks import machine
 
 _PROGRAM = """

@@ -16,7 +16,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.parsing import xml_text
 from tocsin.inbound.parsing.decode import decode
 from tocsin.inbound.parsing.payload_splitting import elements_of
-from tocsin.inbound.processing.drain import element_of
+from tocsin.inbound.storage.stored_messages import element_of
 
 KINDS = load_kinds()
 GROUP = b'{"receiver": "r", "alerts": [{"fingerprint": "a", "status": "firing"}, {"fingerprint": "b"}, 7]}'

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.properties import examples
+from tocsin.inbound.enums import Health
 from tocsin.inbound.heartbeats.schedule import (
-    Health,
     Monitor,
     Ping,
     Plan,

@@ -18,9 +18,9 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.config.compiled_integration import Directory, Door
 from tocsin.inbound.config.credentials import Credentials
 from tocsin.inbound.config.normalizer import Definition, compile_reader
-from tocsin.inbound.enums import IntegrationMode, MessageStatus
+from tocsin.inbound.enums import IntegrationMode, MessageStatus, WindowAction
 from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat
-from tocsin.inbound.maintenance.windows import Clock, Window, WindowAction
+from tocsin.inbound.maintenance.windows import Clock, Window
 from tocsin.inbound.parsing.decode import Element
 from tocsin.simulate.replay_state import Arrived, Came, World
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from tests.unit.notify.messages import every_purpose
 from tocsin.core import egress
 from tocsin.notify.registry import CHANNELS
-from tocsin.notify.text.preload import preload
+from tocsin.notify.dispatch.preload import preload
 from tocsin.notify.text.localization import tell
 if {is_preloaded}:
     preload(datetime.now(UTC))

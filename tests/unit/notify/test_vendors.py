@@ -26,8 +26,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import Answer
 from tocsin.notify import provider_settings
 from tocsin.notify.channels import phone_numbers
-from tocsin.notify.inbound import command_parser, dtmf
-from tocsin.notify.inbound.command_parser import Asked, Word
+from tocsin.notify.inbound import dtmf
 from tocsin.notify.integrations import http_status
 from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
 from tocsin.notify.integrations.http_gateway.template import Form, at, filled, in_address, unknown
@@ -44,6 +43,8 @@ from tocsin.notify.providers import circuit_breaker
 from tocsin.notify.providers.circuit_breaker import Allowance, Circuit
 from tocsin.notify.registry import CHANNELS, KINDS
 from tocsin.notify.states import Purpose
+from tocsin.notify.text import command_parser
+from tocsin.notify.text.command_parser import Asked, Word
 from tocsin.notify.text.redaction import Content, disclosed
 from tocsin.notify.webhooks import CallStep
 

@@ -25,7 +25,12 @@ def _first_words(module: Path, *callees: str) -> Iterator[str]:
 
 
 def _findings() -> set[str]:
-    modules = [*(HOME / "checks").glob("*.py"), HOME / "doctor.py", HOME.parent / "cli" / "doctor.py"]
+    modules = [
+        *(HOME / "checks").glob("*.py"),
+        HOME / "disk_space.py",
+        HOME / "doctor.py",
+        HOME.parent / "cli" / "doctor.py",
+    ]
     whole = {word for module in modules for word in _first_words(module, "Finding", "note") if not word.endswith(".")}
     weaknesses = {f"database.{word}" for word in _first_words(HOME / "durability.py", "Weakness")}
     of_kinds = {f"oncall.{kind}" for kind in on_call.REMEDIES} | {f"outbound.{kind}" for kind in outbound.REMEDIES}
@@ -43,12 +48,16 @@ def test_every_finding_of_the_doctor_is_explained() -> None:
 def test_every_problem_of_the_auditor_is_explained() -> None:
     table = TEXT.partition("### The auditor")[2].partition("### The heartbeat")[0]
     explained = {word.partition(":")[0] for word in re.findall(r"^\| `([a-z_]+(?::NAME)?)` \|", table, re.MULTILINE)}
-    assert explained == {word.rstrip(":") for word in _first_words(HOME / "audit.py", "Found")}
+    assert explained == {word.rstrip(":") for word in _first_words(HOME / "self_check" / "rules.py", "Found")}
 
 
 def test_every_metric_is_explained() -> None:
     named = {name.removesuffix("_total") for name in re.findall(r"`(tocsin_[a-z_]+)[{`]", TEXT)}
-    sources = [HOME / "gauges.py", HOME / "exposition.py", HOME.parent / "core" / "metrics.py"]
+    sources = [
+        HOME / "http" / "gauges.py",
+        HOME / "http" / "metrics.py",
+        HOME.parent / "core" / "runtime" / "metrics.py",
+    ]
     written = {name for source in sources for name in re.findall(r'"(tocsin_[a-z_]+)"', source.read_text())}
     written |= {f"tocsin_pool_{name}" for name in ("connections", "idle", "waiting")}
     assert named == written

@@ -152,18 +152,18 @@ def test_a_node_that_starts_removes_what_killed_ones_left_and_nothing_of_anybody
         place = Path(made)
         monkeypatch.setattr(tempfile, "tempdir", made)
         living = Pages("postgresql:///none")
-        dead = [_killed(place, f"tocsin-pages-{number}") for number in range(3)]
-        beginning = place / "tocsin-pages-beginning"
+        dead = [_killed(place, f"tocsin-web_process-{number}") for number in range(3)]
+        beginning = place / "tocsin-web_process-beginning"
         beginning.mkdir()
         (beginning / "begun").touch()
-        used = _killed(place, "tocsin-pages-used")
+        used = _killed(place, "tocsin-web_process-used")
         (used / "notes.txt").write_text("somebody's own")
         elsewhere = _killed(place, "elsewhere")
-        (place / "tocsin-pages-link").symlink_to(elsewhere)
-        (place / "tocsin-pages-file").touch()
+        (place / "tocsin-web_process-link").symlink_to(elsewhere)
+        (place / "tocsin-web_process-file").touch()
         another = Pages("postgresql:///none")
         assert not any(folder.exists() for folder in dead)
-        for kept in (beginning, used / "notes.txt", elsewhere / "socket", place / "tocsin-pages-file"):
+        for kept in (beginning, used / "notes.txt", elsewhere / "socket", place / "tocsin-web_process-file"):
             assert kept.exists()
         for node in (living, another):
             with socket.socket(socket.AF_UNIX) as caller:
@@ -171,7 +171,7 @@ def test_a_node_that_starts_removes_what_killed_ones_left_and_nothing_of_anybody
             node.stop()
         assert not Path(living._offspring.path).parent.exists()
         # Another user's are nobody's but theirs.
-        theirs = _killed(place, "tocsin-pages-theirs")
+        theirs = _killed(place, "tocsin-web_process-theirs")
         with monkeypatch.context() as as_somebody:
             as_somebody.setattr(os, "geteuid", lambda: theirs.stat().st_uid + 1)
             Pages("postgresql:///none").stop()

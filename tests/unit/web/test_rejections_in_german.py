@@ -17,18 +17,20 @@ ROOT = Path(tocsin.__file__).parent
 
 #: The rooms whose errors a page shows. What the command line, the API's own rules and vendors' doors say stays English.
 ROOMS = (
-    "access", "alerts", "catalogue/kinds", "core/validation/naming_rules.py", "core/validation/object_reader.py", "core/validation/durations.py", "core/object_hooks.py",
-    "core/config/settings_store.py", "core/net/imap.py", "core/net/egress.py", "escalation", "inbound", "notify", "oncall", "outbound",
-    "people", "workflows", "operate/checks", "operate/durability.py", "operate/doctor.py",
+    "access", "alerts", "catalogue/kinds", "core/validation/naming_rules.py", "core/validation/object_reader.py",
+    "core/validation/durations.py", "core/object_hooks.py", "core/config/settings_store.py", "core/net/imap.py",
+    "core/net/egress.py", "escalation", "inbound", "notify", "oncall", "outbound", "people",
+    "workflows", "operate/checks", "operate/durability.py", "operate/doctor.py",
     "importers/api_reader.py", "importers/import_runs.py", "web",
 )  # fmt: skip
 #: What only programs get to read: vendors' calls, the passes between nodes, and what stands for an error of our own.
-FOR_PROGRAMS = ("inbound/doors", "notify/channels/slack", "notify/channels/telegram", "notify/channels/telnyx",
+FOR_PROGRAMS = ("inbound/compat", "notify/integrations/slack", "notify/integrations/telegram.py",
+                "notify/integrations/telnyx",
                 "notify/integrations/twilio/provider.py", "notify/integrations/mail_replies.py")  # fmt: skip
 NOT_FOR_PAGES = (
     "tocsin user create NAME",
     "names no kind of its own", "a stored message is one object", "of the escalation policy cannot be read",
-    "◦: is written like {◦}",
+    "◦: is written like {◦}", "It is being worked on: send it again",
 )  # fmt: skip
 #: What stands for other sentences only: an example of each instead.
 EXAMPLES = {

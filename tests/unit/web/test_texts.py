@@ -14,8 +14,9 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.admin.status_rules import Does, changed, does
 from tocsin.inbound.config.normalizer import Definition, compile_reader
 from tocsin.web.integrations.editor import yaml_text
-from tocsin.web.templatetags.ui_tags import initials, say_left, say_moment
+from tocsin.web.templatetags.ui_tags import initials
 from tocsin.web.ui.richtext import is_long, safe_html
+from tocsin.web.ui.times import say_left, say_moment
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 

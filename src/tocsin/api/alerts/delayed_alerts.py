@@ -14,7 +14,7 @@ from tocsin.api.framework.auth import caller, changer, require
 from tocsin.api.framework.authorized_router import Routes
 from tocsin.api.framework.lookup import find_named
 from tocsin.inbound.admin import delayed_alerts
-from tocsin.inbound.deciding.noise_state import Wait
+from tocsin.inbound.deciding.state import Wait
 from tocsin.inbound.models import DelayedOpening, Integration
 
 routes = Routes("delayed-openings")

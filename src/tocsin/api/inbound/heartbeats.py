@@ -16,8 +16,8 @@ from tocsin.access.roles import Action
 from tocsin.api.framework.authorized_router import Routes
 from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.inbound.enums import Health
 from tocsin.inbound.heartbeats import monitor, schedule
-from tocsin.inbound.heartbeats.schedule import Health
 from tocsin.inbound.models import Heartbeat, Integration
 
 routes = Routes("heartbeats")

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from tocsin.core.net import descriptors
 from tocsin.core.net.asgi import client_address, is_from_trusted_proxy
 from tocsin.core.net.client_limits import client_key
 from tocsin.core.net.connection_table import ConnectionTable, Entry
 from tocsin.core.net.lingering import LingeringProtocol
-from tocsin.core.runtime import descriptors
 
 _DETAIL = msgspec.json.encode(
     {"error": "busy", "detail": "Too many requests from this address are in progress. Try again."}

@@ -19,10 +19,11 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from tocsin.core.net import descriptors
 from tocsin.core.net.admission import AdmittedProtocol
 from tocsin.core.net.asgi import WholeRequests
 from tocsin.core.net.connection_table import ConnectionLimits, ConnectionTable
-from tocsin.core.runtime import cpu_affinity, descriptors
+from tocsin.core.runtime import cpu_affinity
 
 #: A connection that has not sent a whole request header in this many seconds is closed.
 HEADER_DEADLINE = 10.0

@@ -73,7 +73,8 @@ def said(between: Between) -> str:
     """ "mon, tue 08:00 to 18:00 (Europe/Zurich)"."""
     days = [day.short for day in Day if day.number in between.window.days]
     shown = f"{', '.join(days)} " if len(days) < len(Day) else ""
-    return f"{shown}{weekly_windows.clock(between.window.start)} to {weekly_windows.clock(between.window.end)} ({between.zone})"
+    start, end = weekly_windows.clock(between.window.start), weekly_windows.clock(between.window.end)
+    return f"{shown}{start} to {end} ({between.zone})"
 
 
 def read(spec: Spec, hours: Mapping[str, int]) -> Condition:

@@ -16,7 +16,7 @@ from tocsin.access.audit import Actor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import lock_number
-from tocsin.inbound.deciding.noise_state import Settled, Wait
+from tocsin.inbound.deciding.state import Settled, Wait
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedOpening, InboundMessage
 from tocsin.inbound.storage import noise_store as shaped_rows

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from tocsin.inbound.deciding.noise_state import ALONE, Scopes, Standing, Tally
-from tocsin.inbound.deciding.state import Decision, KeyState, LiveAlert
+from tocsin.inbound.deciding.state import ALONE, Decision, KeyState, LiveAlert, Scopes, Standing, Tally
 
 _NEW = KeyState()
 

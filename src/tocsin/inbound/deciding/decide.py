@@ -23,10 +23,22 @@ from tocsin.inbound.config.normalizer import Reading
 from tocsin.inbound.config.rules import Intent
 from tocsin.inbound.deciding import grouping, merge_propagation, noise_reduction, start_paging
 from tocsin.inbound.deciding.alert_creation import columns_of, custom_of, open_alert, priority_of, why_it_pages
-from tocsin.inbound.deciding.noise_state import ALONE, UNCOUNTED, Delayed, Role, Scopes, Shaped, Standing
 from tocsin.inbound.deciding.noise_trace import GATE, verdicts
 from tocsin.inbound.deciding.start_paging import Woken
-from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, LiveAlert, Seen
+from tocsin.inbound.deciding.state import (
+    ALONE,
+    UNCOUNTED,
+    Arrival,
+    Decision,
+    Delayed,
+    KeyState,
+    LiveAlert,
+    Role,
+    Scopes,
+    Seen,
+    Shaped,
+    Standing,
+)
 from tocsin.inbound.enums import MessageStatus
 
 MAX_REASON = 300

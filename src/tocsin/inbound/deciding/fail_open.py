@@ -16,8 +16,7 @@ from tocsin.core.ids import key_hash
 from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.inbound.config.compiled_integration import Door, PolicyEntry
 from tocsin.inbound.deciding.alert_creation import for_test
-from tocsin.inbound.deciding.noise_state import Shaped
-from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, LiveAlert
+from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, LiveAlert, Shaped
 from tocsin.inbound.enums import IntegrationMode
 
 #: At most one alert per integration and this span.

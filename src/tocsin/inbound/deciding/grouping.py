@@ -22,9 +22,19 @@ from tocsin.inbound.config.normalizer import Reading
 from tocsin.inbound.deciding.alert_creation import priority_of, why_it_pages
 from tocsin.inbound.deciding.merge_propagation import tell
 from tocsin.inbound.deciding.noise_reduction import Answer
-from tocsin.inbound.deciding.noise_state import Delayed, Join, Role, Settled, Shaped, Wait
 from tocsin.inbound.deciding.start_paging import Woken, wake
-from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, LiveAlert
+from tocsin.inbound.deciding.state import (
+    Arrival,
+    Decision,
+    Delayed,
+    Join,
+    KeyState,
+    LiveAlert,
+    Role,
+    Settled,
+    Shaped,
+    Wait,
+)
 from tocsin.inbound.enums import MessageStatus
 
 

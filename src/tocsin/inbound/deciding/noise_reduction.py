@@ -20,9 +20,9 @@ from tocsin.inbound.config.noise_settings import Delay, DelayKind, Limit, Per, S
 from tocsin.inbound.config.normalizer import Reading
 from tocsin.inbound.config.routes import RouteChoice
 from tocsin.inbound.deciding.alert_creation import default_priority, priority_of
-from tocsin.inbound.deciding.noise_state import Delayed, Role, Scopes, Standing, Tally, Wait
-from tocsin.inbound.deciding.state import Arrival, KeyState, LiveAlert
-from tocsin.inbound.maintenance.windows import Caught, WindowAction, caught_by
+from tocsin.inbound.deciding.state import Arrival, Delayed, KeyState, LiveAlert, Role, Scopes, Standing, Tally, Wait
+from tocsin.inbound.enums import WindowAction
+from tocsin.inbound.maintenance.windows import Caught, caught_by
 
 #: So long after enough alerts came do those that waited with them join.
 _JOINING = timedelta(minutes=5)

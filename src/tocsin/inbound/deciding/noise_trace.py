@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tocsin.core.validation.durations import say
 from tocsin.inbound.deciding.noise_reduction import Answer
-from tocsin.inbound.deciding.noise_state import Delayed, Wait
+from tocsin.inbound.deciding.state import Delayed, Wait
 
 #: In a message's verdict: the list of what the gate said.
 GATE = "gate"

@@ -17,7 +17,7 @@ from tocsin.inbound.config.compiled_integration import Door
 from tocsin.inbound.config.normalizer import Reading
 from tocsin.inbound.config.rules import Intent
 from tocsin.inbound.deciding import fail_open, noise_reduction
-from tocsin.inbound.deciding.noise_state import Scopes
+from tocsin.inbound.deciding.state import Scopes
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.parsing.decode import Element
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -22,15 +22,13 @@ from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import Loop
 from tocsin.inbound.config.compiled_integration import Door
 from tocsin.inbound.config.registry import Registry
-from tocsin.inbound.enums import IntegrationMode, MessageStatus
+from tocsin.inbound.enums import Health, IntegrationMode, MessageStatus
 from tocsin.inbound.heartbeats import schedule
-from tocsin.inbound.heartbeats.schedule import Health, Monitor, Ping
+from tocsin.inbound.heartbeats.schedule import Monitor, Ping
+from tocsin.inbound.models import Heartbeat, Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing import process_now
 from tocsin.inbound.storage.messages import Incoming
-
-if TYPE_CHECKING:
-    from tocsin.inbound.models import Integration
 
 log = logging.getLogger(__name__)
 
@@ -169,8 +167,6 @@ def _postpone(integration_id: int, until: datetime | None) -> None:
 
 def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -> None:
     """Moves what is awaited when an integration's settings have changed. Within the caller's Django transaction."""
-    from tocsin.inbound.models import Heartbeat
-
     row = Heartbeat.objects.select_for_update().filter(integration_id=integration_id).first()
     if row is None:
         return
@@ -182,8 +178,6 @@ def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -
 def tell_again(integration_id: int, now: datetime) -> None:
     """Has a silence told once more that was only watched so far: nothing else comes while its sender is silent. Within
     the caller's Django transaction."""
-    from tocsin.inbound.models import Heartbeat
-
     Heartbeat.objects.filter(integration_id=integration_id, health=Health.LATE, due_at=None).update(due_at=now)
 
 
@@ -223,8 +217,6 @@ class Standing:
 
 def standings(integrations: Collection[Integration]) -> dict[int, Standing]:
     """How heartbeats stand, by integration; one that never pinged is new. Over Django's connection."""
-    from tocsin.inbound.models import Heartbeat
-
     rows = {row.pk: row for row in Heartbeat.objects.filter(integration__in=[one.pk for one in integrations])}
     defaults = load_kinds()[schedule.KIND].default_settings
     found: dict[int, Standing] = {}

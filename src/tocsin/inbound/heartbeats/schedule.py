@@ -13,6 +13,7 @@ from typing import Final, assert_never
 from zoneinfo import ZoneInfo
 
 from tocsin.core.validation import durations
+from tocsin.inbound.enums import Health
 
 #: The kind of integration whose senders are expected.
 KIND: Final = "heartbeat"
@@ -41,16 +42,6 @@ class Silence(StrEnum):
 
     MISSED = "missed"
     OVERRUN = "overrun"
-
-
-class Health(StrEnum):
-    """How a monitored sender stands."""
-
-    NEW = "new"
-    UP = "up"
-    RUNNING = "running"
-    LATE = "late"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from tocsin.catalogue.hooks import Code, Payload, Reply
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.http import pinned_senders
 from tocsin.inbound.http.ingest_service import RETRY, Refusal
-from tocsin.inbound.storage import pinned_senders
 
 log = logging.getLogger(__name__)
 

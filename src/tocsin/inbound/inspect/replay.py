@@ -15,9 +15,9 @@ from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import UnknownDoor
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage
-from tocsin.inbound.processing.drain import element_of
 from tocsin.inbound.processing.process_now import take_in
 from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.stored_messages import element_of
 
 #: A message older than this pages nobody when it is replayed, unless whoever replays it says so.
 RECORD_AFTER = timedelta(hours=1)

@@ -20,10 +20,11 @@ from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.object_reader import Spec, storable
+from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.conditions import compile_condition
 from tocsin.inbound.maintenance import times as maintenance_times
 from tocsin.inbound.maintenance.recurrence import Recurrence, Span
-from tocsin.inbound.maintenance.windows import Clock, Window, WindowAction
+from tocsin.inbound.maintenance.windows import Clock, Window
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.models import Group
 from tocsin.people.name_lookup import free_name, group_of

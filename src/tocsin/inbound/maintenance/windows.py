@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
+from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.inbound.expressions.mapped import Mapped
 from tocsin.inbound.maintenance.recurrence import Recurrence, Span
-
-
-class WindowAction(StrEnum):
-    SUPPRESS = "suppress"  # what comes opens nothing
-    HOLD = "hold"  # it opens at the end, unless it closed meanwhile
 
 
 class Clock:

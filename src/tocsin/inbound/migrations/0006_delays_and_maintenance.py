@@ -4,7 +4,7 @@ import django.contrib.postgres.fields
 import django.db.models.deletion
 import django.db.models.functions.text
 import tocsin.core.validation.name_validator
-import tocsin.inbound.maintenance.windows
+import tocsin.inbound.enums
 from django.db import migrations, models
 
 
@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=100, validators=[tocsin.core.validation.name_validator.validate_name], verbose_name='name')),
                 ('times', models.JSONField(default=dict)),
-                ('action', models.CharField(default=tocsin.inbound.maintenance.windows.WindowAction['SUPPRESS'], max_length=10, verbose_name='what happens')),
+                ('action', models.CharField(default=tocsin.inbound.enums.WindowAction['SUPPRESS'], max_length=10, verbose_name='what happens')),
                 ('integrations', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), default=list)),
                 ('groups', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), default=list)),
                 ('tags', models.JSONField(default=dict)),

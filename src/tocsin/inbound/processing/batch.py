@@ -31,9 +31,8 @@ from tocsin.inbound.deciding import echo_suppression, fail_open
 from tocsin.inbound.deciding.batch_view import Board
 from tocsin.inbound.deciding.decide import about_no_ticket, decide, failed, switched_off
 from tocsin.inbound.deciding.echo_suppression import OwnWrites
-from tocsin.inbound.deciding.noise_state import ALONE, Delayed, Join, Scopes, Settled, Wait
 from tocsin.inbound.deciding.preprocessing import DeliveryKey, prepare
-from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, Seen
+from tocsin.inbound.deciding.state import ALONE, Arrival, Decision, Delayed, Join, KeyState, Scopes, Seen, Settled, Wait
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.storage import dedup_key_store, messages
 from tocsin.inbound.storage import noise_store as shaped_rows

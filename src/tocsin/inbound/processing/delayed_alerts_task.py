@@ -20,6 +20,7 @@ from tocsin.inbound.config.registry import Registry, UnknownDoor
 from tocsin.inbound.processing import batch
 from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.stored_messages import incoming_of
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +111,6 @@ def _open(connection: Connection, registry: Registry, numbers: batch.Numbers, ke
 
 
 def _incoming(connection: Connection, registry: Registry, keys: list[bytes], now: datetime) -> list[Incoming]:
-    from tocsin.inbound.processing.drain import incoming_of
-
     rows = database.rows(connection, _MESSAGES_OF, (keys, _MESSAGES))
     known = registry.doors()
     found = (incoming_of(row, registry, now) for row in rows if row["integration_id"] in known)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.ids import lock_number
-from tocsin.inbound.deciding.noise_state import Wait
+from tocsin.inbound.deciding.state import Wait
 
 #: Waits that are counted from when they began. Support hours and maintenance windows end at real moments; and one that
 #: waits to be enough must not be over sooner.

@@ -19,9 +19,8 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.ids import lock_number
-from tocsin.inbound.deciding.noise_state import Role, Scopes, Tally
 from tocsin.inbound.deciding.preprocessing import DeliveryKey
-from tocsin.inbound.deciding.state import KeyState, LiveAlert, Seen
+from tocsin.inbound.deciding.state import KeyState, LiveAlert, Role, Scopes, Seen, Tally
 from tocsin.inbound.storage import noise_store as shaped_rows
 
 

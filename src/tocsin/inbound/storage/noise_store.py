@@ -15,8 +15,7 @@ from tocsin.alerts.states import LIVE, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
-from tocsin.inbound.deciding.noise_state import Delayed, Join, Settled, Tally, Wait
-from tocsin.inbound.deciding.state import LiveAlert
+from tocsin.inbound.deciding.state import Delayed, Join, LiveAlert, Settled, Tally, Wait
 
 #: The undecided messages, openings that wait and joined keys among some keys: one statement, as most batches have none.
 #: What waits is locked: who lets it go without its key, such as the end of a maintenance window, comes before or after.

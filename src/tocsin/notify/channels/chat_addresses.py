@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.notify.channels import chat_url_policy
 from tocsin.people import encrypted_addresses
 
 
@@ -17,9 +18,6 @@ def checked(text: str) -> str:
         return _readable(text)
     if len(text.encode()) > encrypted_addresses.LONGEST:
         raise Rejected("invalid_address", f"The address has at most {encrypted_addresses.LONGEST} characters.")
-    # Not where a sealed address is looked at, which happens with every page: apprise is large.
-    from tocsin.notify.channels import chat_url_policy
-
     return encrypted_addresses.seal(chat_url_policy.service(text).scheme, text)
 
 
@@ -27,8 +25,6 @@ def own_server(address: str) -> str:
     """The host of a sealed address, where no well-known service runs it; empty for any other. Raises Rejected."""
     if not encrypted_addresses.is_sealed(address):
         return ""
-    from tocsin.notify.channels import chat_url_policy
-
     return chat_url_policy.service(encrypted_addresses.unseal(address)).own_host
 
 

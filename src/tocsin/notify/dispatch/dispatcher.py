@@ -20,11 +20,11 @@ from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.job_pool import Deadline, InFlight
 from tocsin.notify import pause
-from tocsin.notify.dispatch import leases, receipt_timeouts, recovery, stuck_senders
+from tocsin.notify.dispatch import leases, receipt_timeouts, stuck_senders
 from tocsin.notify.dispatch.claim import Claimed, Job, claim
 from tocsin.notify.dispatch.results import mark_sent, record
 from tocsin.notify.dispatch.send import Accepted, Result, send
-from tocsin.notify.providers import health
+from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import Directory
 
 #: So many messages are on their way at a time. They wait for servers, not for the processor.

@@ -12,9 +12,9 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import metrics
-from tocsin.notify.dispatch import failure_notices, receipt_timeouts, recovery, sandbox
+from tocsin.notify.dispatch import failure_notices, receipt_timeouts, sandbox
 from tocsin.notify.dispatch.send import Accepted, Failed, Result
-from tocsin.notify.providers import health
+from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import SANDBOX, Directory
 from tocsin.notify.rules.pre_send_check import NOT_AGAIN, Due
 from tocsin.notify.rules.retry_policy import FAULTS, FINAL, OWN, UNCERTAIN, Again, Failure, GiveUp, Tried, after

@@ -1,4 +1,4 @@
-"""Tells people about their duty: what `oncall.changes.notices` wrote, and reminders before a shift. Two loops of a worker."""
+"""Notices about shifts: what `oncall.changes.notices` stored, and reminders before a shift. Two periodic tasks."""
 
 from __future__ import annotations
 

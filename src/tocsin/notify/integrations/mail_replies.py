@@ -11,7 +11,7 @@ import hmac
 from email import message_from_bytes, policy
 from email.utils import parseaddr
 
-from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import imap
 from tocsin.notify.interfaces import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
 from tocsin.notify.text.message_ids import AnswersTo
@@ -71,14 +71,11 @@ class MailRepliesKind(ProviderKind, Listener):
         _check(account.secrets.get("post_secret", ""), callback.headers.get("authorization", ""))
         if callback.method != "POST":
             raise Rejected("invalid", "Send the mail by POST.")
-        # What acts knows the registry of kinds, and this kind is in it.
-        from tocsin.notify.mail_replies import process
-
         try:
-            outcome = process.take(account.name, whole_mail(callback), callback.at)
-        except process.UnderWay:
-            return CallbackAnswer(503, "It is being worked on: send it again in two minutes.\n")
-        return CallbackAnswer(200, f"{outcome.reason if outcome else 'It was taken before.'}\n")
+            outcome = ears.mail(whole_mail(callback))
+        except Temporary as problem:
+            return CallbackAnswer(503, f"{problem.detail}\n")
+        return CallbackAnswer(200, f"{outcome}\n")
 
 
 class _Hearer:

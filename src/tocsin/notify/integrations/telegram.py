@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import Answer, HttpClient
-from tocsin.notify.channels import chat_buttons, json_object
-from tocsin.notify.channels.json_object import child, items, text
-from tocsin.notify.integrations import background_post, http_status
+from tocsin.notify.channels import chat_buttons
+from tocsin.notify.integrations import background_post, http_status, json_object
+from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.interfaces import Account, AddressRefused, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
 from tocsin.notify.text import formatting
 from tocsin.notify.text.phrases import say

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from tocsin.alerts.states import CommandKind
-from tocsin.notify.inbound import command_parser
-from tocsin.notify.inbound.command_parser import NUMBERS, Asked, Word
+from tocsin.notify.text import command_parser
+from tocsin.notify.text.command_parser import NUMBERS, Asked, Word
 
 #: A word with, at most, alerts' numbers or "all": "Close the window in room 7" must close no alert. Each part takes all
 #: it can and gives nothing back, so that a long line takes no longer than it is long.

@@ -15,13 +15,13 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
-from tocsin.notify.inbound import command_parser, delivery_receipts, responder_actions
+from tocsin.notify.inbound import delivery_receipts, responder_actions
 from tocsin.notify.inbound.responder_actions import Person
 from tocsin.notify.mail_replies import command, parse_subprocess
 from tocsin.notify.mail_replies.bounces import Bounce
 from tocsin.notify.mail_replies.command import Wanted
 from tocsin.notify.mail_replies.parse import MailReply
-from tocsin.notify.text import signed_links
+from tocsin.notify.text import command_parser, signed_links
 
 log = logging.getLogger(__name__)
 

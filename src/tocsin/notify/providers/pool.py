@@ -23,11 +23,10 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary, TocsinError
 from tocsin.notify import provider_settings
-from tocsin.notify.dispatch import recovery
 from tocsin.notify.integrations.mail_replies import answers_to
 from tocsin.notify.integrations.smtp import account_of_url
 from tocsin.notify.interfaces import Account, ProviderKind, Sender
-from tocsin.notify.providers import health
+from tocsin.notify.providers import health, recovery
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.notify.text.message_ids import AnswersTo
 from tocsin.notify.text.redaction import Content

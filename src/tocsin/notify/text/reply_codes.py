@@ -12,7 +12,7 @@ from django.core.cache import cache
 
 from tocsin.alerts.states import CommandKind
 from tocsin.core.config import crypto
-from tocsin.notify.inbound.command_parser import word_of
+from tocsin.notify.text.command_parser import word_of
 
 #: Of ten thousand codes, somebody who forges a number may try so many within `_WINDOW` seconds.
 MAX_WRONG = 5

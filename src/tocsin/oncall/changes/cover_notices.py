@@ -1,6 +1,6 @@
 """Out of office as whoever covers hears of it: that they stand in for somebody, and that they do no more.
 
-What an absence is, and how it is checked and kept, stands in `people.changes.out_of_office`; who may enter one is asked before.
+`people.changes.out_of_office` defines, checks and stores an absence; callers check permissions.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from django.db import connection as django_connection
 from django.db import transaction
 from psycopg import errors, sql
 
+from tocsin.alerts.models import Alert
+from tocsin.alerts.states import LIVE
 from tocsin.core.config import config_version, environment
 from tocsin.core.db import migrate, migration_runner
 from tocsin.core.db.database import Connection
@@ -253,7 +255,4 @@ def _keep_keys(new: Sequence[str]) -> None:
 
 
 def _live_alerts() -> int:
-    from tocsin.alerts.models import Alert
-    from tocsin.alerts.states import LIVE
-
     return Alert.objects.filter(status__in=LIVE).count()

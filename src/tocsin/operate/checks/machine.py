@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from tocsin.core.config import crypto, environment
-from tocsin.core.config.environment import Config
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
-from tocsin.core.runtime import descriptors
+from tocsin.core.net import descriptors
+from tocsin.operate.disk_space import _folders, room
 from tocsin.operate.finding import Finding
-
-GIB = 1024**3
-
-#: Less room than this is too little, whatever the disk's size; and less than a twentieth, up to `PLENTY`.
-LITTLE = 1 * GIB
-PLENTY = 10 * GIB
 
 
 def check() -> Iterator[Finding]:
@@ -40,35 +31,6 @@ def check() -> Iterator[Finding]:
             "configuration.debug",
             "TOCSIN_DEBUG is set: error pages show settings and code to whoever meets one.",
             "Take the variable away; it is for developers.",
-        )
-
-
-def room_of_database() -> Iterator[Finding]:
-    """What is short on the disks of the built-in database; nothing where it is a server of its own, which may be on
-    another machine."""
-    settings = environment.current()
-    if settings.database_url is None:
-        for folder in _folders(settings):
-            yield from room(folder)
-
-
-def room(folder: Path) -> Iterator[Finding]:
-    """Whether the disk of `folder` has room and file entries left."""
-    usage = shutil.disk_usage(folder)
-    if usage.free < LITTLE or (usage.free < usage.total / 20 and usage.free < PLENTY):
-        yield Finding(
-            "disk.space",
-            f"{_size(usage.free)} of {_size(usage.total)} are free on the disk of {folder}.",
-            "Make room, or lower the settings `message_size_cap_mb` and `message_retention_days`.",
-            about=str(folder),
-        )
-    entries = os.statvfs(folder)
-    if entries.f_files and entries.f_favail < entries.f_files / 50:
-        yield Finding(
-            "disk.entries",
-            f"{entries.f_favail} of {entries.f_files} file entries are free on the disk of {folder}.",
-            "Remove what has many small files there.",
-            about=str(folder),
         )
 
 
@@ -95,22 +57,3 @@ def key_file(path: Path) -> Iterator[Finding]:
             f"Others than its owner may read {path} (mode {found.st_mode & 0o777:04o}), the key to all stored secrets.",
             f"chmod 600 {path}. If others may have read it, give every provider new secrets.",
         )
-
-
-def _folders(settings: Config) -> list[Path]:
-    """One folder for each disk that Tocsin writes to."""
-    wanted = [settings.data_dir]
-    if settings.database_url is None:
-        wanted.append(EmbeddedPostgres(settings.data_dir).location)
-    disks: dict[int, Path] = {}
-    for folder in map(_existing, wanted):
-        disks.setdefault(folder.stat().st_dev, folder)
-    return list(disks.values())
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
-
-
-def _size(number: float) -> str:
-    return f"{number / GIB:.1f} GB" if number >= GIB else f"{number / 1024**2:.0f} MB"

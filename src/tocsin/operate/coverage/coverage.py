@@ -1,4 +1,4 @@
-"""What is wrong with who will be on call, by group: `oncall.calculation.coverage_checks` on what the database has. Writes nothing."""
+"""Coverage problems by group: `oncall.calculation.coverage_checks` on what the database has. Writes nothing."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import queue
-from tocsin.operate.checks import machine
+from tocsin.operate import disk_space
 from tocsin.operate.finding import Finding
 from tocsin.operate.self_check import inputs, problems
 from tocsin.operate.self_check.heartbeat import ping
@@ -37,7 +37,7 @@ class Auditor:
         *,
         now: Callable[[], datetime] = clock.now,
         heartbeat_url: Callable[[], str | None] = lambda: environment.current().heartbeat_url,
-        room: Callable[[], Iterable[Finding]] = machine.room_of_database,
+        room: Callable[[], Iterable[Finding]] = disk_space.room_of_database,
         name: str = "",
     ) -> None:
         self._now = now

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +28,7 @@ from tocsin.people.models import User
 from tocsin.web.accounts import attempts
 from tocsin.web.accounts.devices import device_of, remember
 from tocsin.web.accounts.passwords import find_account, typed_name
+from tocsin.web.http.request import address_of, moment_of
 
 log = logging.getLogger(__name__)
 
@@ -173,14 +173,3 @@ def _leave(
 def public_url(path: str) -> str:
     """The full address of a path, as people outside reach it."""
     return environment.current().public_url + path
-
-
-def address_of(request: HttpRequest) -> str | None:
-    """Where a request came from, as the front door worked it out."""
-    return request.META.get("REMOTE_ADDR") or None
-
-
-def moment_of(request: HttpRequest) -> datetime:
-    """When a request came: read once, by the middleware."""
-    now: datetime = request.now  # type: ignore[attr-defined]
-    return now

@@ -21,8 +21,8 @@ from tocsin.access import audit
 from tocsin.core.validation.naming_rules import has_control_character
 from tocsin.people import second_factors
 from tocsin.web.accounts import attempts
-from tocsin.web.accounts.adapter import address_of, moment_of
 from tocsin.web.accounts.forms import PASSWORD_HELP
+from tocsin.web.http.request import address_of, moment_of
 
 _LABELS = {
     "oldpassword": _("Password until now"),

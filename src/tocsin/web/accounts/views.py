@@ -17,9 +17,10 @@ from tocsin.core.runtime import clock
 from tocsin.people.changes import users
 from tocsin.people.models import User
 from tocsin.web.accounts import invitation
-from tocsin.web.accounts.adapter import AccountAdapter, address_of
+from tocsin.web.accounts.adapter import AccountAdapter
 from tocsin.web.accounts.devices import remember
 from tocsin.web.accounts.forms import SetupForm, WelcomeForm
+from tocsin.web.http.request import address_of
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
 
 

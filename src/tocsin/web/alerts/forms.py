@@ -9,13 +9,7 @@ from tocsin.alerts.states import Priority
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group, User
-
-PRIORITIES = [
-    (Priority.CRITICAL, _("Critical")),
-    (Priority.HIGH, _("High")),
-    (Priority.MEDIUM, _("Medium")),
-    (Priority.LOW, _("Low")),
-]
+from tocsin.web.ui.choices import PRIORITIES
 
 
 class FilterForm(forms.Form):

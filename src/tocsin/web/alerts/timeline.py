@@ -19,6 +19,7 @@ from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.notify.webhooks import ReceiptState
 from tocsin.web.told import told
+from tocsin.web.ui.choices import channel_name
 
 #: So many of the newest events, pages and messages are shown at first, and so many where all of them are asked for.
 SHOWN = 300
@@ -261,19 +262,6 @@ def recipient(notification: Notification) -> str:
     if notification.group_contact is not None:
         return notification.group_contact.label
     return notification.label or _("somebody who is gone")
-
-
-def channel_name(channel: str) -> str:
-    """The channel as people call it."""
-    names = {
-        "email": _("E-mail"),
-        "sms": _("SMS"),
-        "voice": _("Call"),
-        "push": _("Push"),
-        "ntfy": "ntfy",
-        "chat": _("Chat"),
-    }
-    return names.get(channel, channel)
 
 
 def _purpose(purpose: Purpose) -> str:

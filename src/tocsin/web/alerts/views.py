@@ -18,10 +18,11 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.web.alerts import queries
-from tocsin.web.alerts.forms import PRIORITIES, FilterForm
+from tocsin.web.alerts.forms import FilterForm
 from tocsin.web.http.authorization import alert_actor, needs
 from tocsin.web.http.request import Request, page
 from tocsin.web.ui import pagination
+from tocsin.web.ui.choices import PRIORITIES
 
 MOST_AT_ONCE = 500
 

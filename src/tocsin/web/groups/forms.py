@@ -8,19 +8,12 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.notify.registry import CHANNELS
-from tocsin.people import addresses, encrypted_addresses
+from tocsin.people import encrypted_addresses
 from tocsin.people.models import User
-from tocsin.web.policies.forms import ROLES
-from tocsin.web.told import told
+from tocsin.web.ui.choices import ROLES, channel_choices
 from tocsin.web.ui.forms import ZoneField
 
 MOST = 200
-
-
-def channel_choices() -> list[tuple[str, str]]:
-    """The channels that an address can be for, as people call them."""
-    return [(name, told(CHANNELS[name].label) if name in CHANNELS else name) for name in addresses.channels()]
 
 
 class GroupForm(forms.Form):

@@ -16,14 +16,15 @@ from tocsin.access.roles import Action
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import contact_tests
+from tocsin.oncall import loader
 from tocsin.people import permissions
 from tocsin.people.changes import groups as commands
 from tocsin.people.models import Group, User
-from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.groups import on_call_now
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
-from tocsin.web.home import overview
 from tocsin.web.http.authorization import actor, may, needs, require
 from tocsin.web.http.request import Request, page
+from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import Seen
 from tocsin.web.ui.forms import beside, each, offer_own_zone, show_rejection
@@ -32,7 +33,7 @@ from tocsin.web.ui.forms import beside, each, offer_own_zone, show_rejection
 @require_safe
 def group_list(request: Request) -> HttpResponse:
     """Every group with who is on call now."""
-    duties = {duty.group.pk: duty for duty in overview.duties(request.now)}
+    duties = {duty.group.pk: duty for duty in on_call_now.duties(request.now)}
     rows = [(group, duties.get(group.pk), group.size) for group in _sized()]
     return page(request, "groups/list.html", {"rows": rows, "may_add": may(request, Action.TEAMS)})
 
@@ -48,13 +49,15 @@ def group(request: Request, number: int) -> HttpResponse:
         for contact in row.contacts.all()
     ]
     masked = [one for one in memberships if not one.shows_addresses]
+    with database.transaction() as connection:
+        on_call = loader.on_call(connection, [row.pk], request.now).get(row.pk, ())
     context = {
         "group": row,
         "memberships": memberships,
         "masked": {one.pk for one in masked},
         "may_show": {one.pk for one in masked if viewer.sees_addresses_of(one.user_id)},
         "contacts": contacts,
-        "on_call": overview.on_call_in(row, request.now),
+        "on_call": on_call,
         "may_change": may(request, Action.TEAMS, row),
     }
     return page(request, "groups/group.html", context)

@@ -12,33 +12,16 @@ from django.utils import timezone
 
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind
-from tocsin.core.db import database
-from tocsin.core.db.database import Connection
 from tocsin.core.ids import first_uuid7
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.oncall import loader
-from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.people.member_roles import MemberRole
-from tocsin.people.models import Group, User
+from tocsin.people.models import User
 from tocsin.web.alerts.queries import all_alerts
 
 #: What ends the waiting for somebody.
 _ANSWERS = [
     EventKind.ACKNOWLEDGED, EventKind.ASSIGNED, EventKind.HELD, EventKind.CLOSED, EventKind.CANCELLED, EventKind.MERGED,
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Duty:
-    """Who is on call in one group: now, whom the next steps call, and who follows when the first one's turn ends."""
-
-    group: Group
-    now: Sequence[OnCall]
-    next: Sequence[OnCall]
-    #: When the turn of whoever is first ends, where it does; and who is first from then on.
-    until: datetime | None = None
-    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +49,6 @@ def alerts_of(user: User, most: int) -> QuerySet[Alert]:
     newest = (rows.order_by("-pk").values_list("pk", flat=True)[:most] for rows in (had, acknowledged))
     numbers = list(chain.from_iterable(newest))
     return all_alerts().filter(pk__in=numbers).order_by("-pk")[:most]
-
-
-def duties(now: datetime) -> list[Duty]:
-    """Every group that has members: by its schedules, and by who holds a role where no shift has it."""
-    groups = list(Group.objects.filter(memberships__isnull=False).distinct())
-    with database.transaction() as connection:
-        found = loader.on_call(connection, [group.pk for group in groups], now)
-        return [_duty(connection, group, found.get(group.pk, ())) for group in groups]
-
-
-def on_call_in(group: Group, now: datetime) -> tuple[OnCall, ...]:
-    """Everybody on call in one group, in the order in which they would be called."""
-    with database.transaction() as connection:
-        return loader.on_call(connection, [group.pk], now).get(group.pk, ())
-
-
-def _duty(connection: Connection, group: Group, people: Sequence[OnCall]) -> Duty:
-    first = [person for person in people if person.role is MemberRole.PRIMARY][:1]
-    rest = [person for person in people if person not in first and person.role is not MemberRole.MANAGER]
-    until = first[0].until if first else None
-    if until is None:
-        return Duty(group, first, rest[:3])
-    then = loader.on_call(connection, [group.pk], until).get(group.pk, ())
-    after = next((person.name for person in then if person.role is MemberRole.PRIMARY), "")
-    return Duty(group, first, rest[:3], until, after)
 
 
 def last_night(reader: User, now: datetime) -> Night:

@@ -8,6 +8,7 @@ from django.views.decorators.http import require_safe
 from tocsin.access.roles import Role
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.web.alerts import queries
+from tocsin.web.groups import on_call_now
 from tocsin.web.home import first_steps, health_warnings, overview
 from tocsin.web.http.request import Request, page
 from tocsin.web.oncall import swaps
@@ -26,7 +27,7 @@ def home(request: Request) -> HttpResponse:
     context = {
         "mine": rows[: len(own)],
         "open_rows": rows[len(own) :],
-        "groups": overview.duties(request.now),
+        "groups": on_call_now.duties(request.now),
         "outcomes": outcomes,
         "outcomes_are_cut": capped_counts.is_cut(outcomes),
         "asked_of_me": swaps.asked_of(request.user, request.now),

@@ -17,8 +17,7 @@ from tocsin.alerts.commands import Actor
 from tocsin.alerts.states import ActorKind
 from tocsin.people import permissions
 from tocsin.people.models import Group, User
-from tocsin.web.accounts.adapter import address_of
-from tocsin.web.http.request import Request
+from tocsin.web.http.request import Request, address_of
 
 type View = Callable[..., HttpResponse]
 

@@ -42,3 +42,14 @@ def page(
     patch_vary_headers(response, [PART])
     response.setdefault("Cache-Control", "private, no-cache")
     return response
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Where a request came from, as the front door worked it out."""
+    return request.META.get("REMOTE_ADDR") or None
+
+
+def moment_of(request: HttpRequest) -> datetime:
+    """When a request came: read once, by the middleware."""
+    now: datetime = request.now  # type: ignore[attr-defined]
+    return now

@@ -14,9 +14,9 @@ from tocsin.catalogue.kinds import Kind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import delayed_alerts, drafts, presets, versions
 from tocsin.inbound.admin.presets import Which
+from tocsin.inbound.enums import Health as Beat
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor
-from tocsin.inbound.heartbeats.schedule import Health as Beat
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
 from tocsin.simulate import backtest

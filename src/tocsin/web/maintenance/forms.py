@@ -10,9 +10,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from tocsin.core.errors import Rejected
+from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.comparisons import Operator
 from tocsin.inbound.maintenance.recurrence import Repeat
-from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.oncall.calculation.weekly_windows import Day
 from tocsin.people.models import Group

@@ -15,9 +15,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Action, Role
 from tocsin.core.errors import Rejected
+from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance.recurrence import Repeat, Span
-from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.simulate import maintenance_preview
 from tocsin.web.http.authorization import actor, may_somewhere, needs, offer_own_groups, require

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.validation import durations
 from tocsin.people import encrypted_addresses
 from tocsin.people.models import ContactMethod
-from tocsin.web.groups.forms import channel_choices
+from tocsin.web.ui.choices import channel_choices
 from tocsin.web.ui.forms import DurationField, ZoneField
 
 

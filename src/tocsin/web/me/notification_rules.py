@@ -25,11 +25,10 @@ from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, leaves
 from tocsin.people.changes import users
 from tocsin.people.models import User
 from tocsin.people.notification_rules import MOST_AN_HOUR, MOST_QUIET
-from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import Request, page
 from tocsin.web.policies.step_forms import DAYS
+from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.edit_conflicts import Seen
 from tocsin.web.ui.forms import beside, each, in_picker, show_rejection
 from tocsin.web.ui.notification_rule_forms import Ways, initial_way, ways

@@ -24,17 +24,17 @@ from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people import notification_rules
 from tocsin.people.changes import preferences, users
 from tocsin.people.models import ContactMethod, User
-from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import Request, page
 from tocsin.web.me import shifts, verify_contact
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
 from tocsin.web.me.notification_rules import reached_now
 from tocsin.web.push.views import is_only_way
-from tocsin.web.templatetags.ui_tags import say_moment
 from tocsin.web.ui import pagination
+from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.edit_conflicts import Seen
 from tocsin.web.ui.forms import show_rejection
+from tocsin.web.ui.times import say_moment
 
 #: So far ahead one's shifts are shown on one's page.
 _SHIFTS_AHEAD = timedelta(days=21)

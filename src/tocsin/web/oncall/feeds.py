@@ -16,8 +16,8 @@ from tocsin.oncall.states import FeedKind
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import Request, page
-from tocsin.web.templatetags.ui_tags import say_moment
 from tocsin.web.told import told
+from tocsin.web.ui.times import say_moment
 
 
 @require_POST

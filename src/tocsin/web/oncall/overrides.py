@@ -21,7 +21,7 @@ from tocsin.oncall.models import Override
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor, may, require
 from tocsin.web.http.request import Request, page
-from tocsin.web.policies.forms import ROLES
+from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.edit_conflicts import Seen
 from tocsin.web.ui.forms import MomentField, reader_zone, show_rejection
 

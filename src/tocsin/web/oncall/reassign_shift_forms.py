@@ -17,7 +17,7 @@ from tocsin.oncall.changes.swaps import Stretch
 from tocsin.oncall.models import Schedule
 from tocsin.people.member_roles import MemberRole
 from tocsin.web.oncall.schedules.describe_shift import day, role_name
-from tocsin.web.policies.forms import ROLES
+from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.forms import MomentField
 
 #: So many shifts of others are offered in return.

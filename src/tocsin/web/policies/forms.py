@@ -11,9 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.validation import durations
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy import DEFAULT_END_AFTER, AcknowledgeEffect, AtEnd
-from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
-from tocsin.web.alerts.forms import PRIORITIES
+from tocsin.web.ui.choices import PRIORITIES
 from tocsin.web.ui.forms import DurationField, readable
 
 EFFECTS = [
@@ -22,11 +21,6 @@ EFFECTS = [
     (AcknowledgeEffect.CONTINUE, _("keep escalating until somebody takes it, as AlertOps does")),
 ]
 
-ROLES = [
-    (MemberRole.PRIMARY, _("primary")),
-    (MemberRole.SECONDARY, _("secondary")),
-    (MemberRole.MANAGER, _("manager")),
-]
 
 ENDS = [
     (AtEnd.TELL_MANAGERS, _("tell the groups' managers")),

@@ -16,9 +16,7 @@ from tocsin.escalation.policy.policy import MOST_STEPS
 from tocsin.escalation.policy.steps import IfEmpty
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
-from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.groups.forms import channel_choices
-from tocsin.web.policies.forms import ROLES
+from tocsin.web.ui.choices import PRIORITIES, ROLES, channel_choices
 from tocsin.web.ui.forms import DurationField, ZoneField, in_picker, offer_own_zone, readable, typed
 from tocsin.web.ui.notification_rule_forms import Choices, Ways, initial_way, ways
 

@@ -24,14 +24,13 @@ from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.simulate.escalation import Stage
 from tocsin.simulate.policy import Supposed, simulate
-from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.http.request import Request, page
 from tocsin.web.policies.forms import PolicyForm, initial_policy
 from tocsin.web.policies.step_forms import Steps, initial_steps, steps_formset
 from tocsin.web.told import told
 from tocsin.web.ui import references
+from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import Seen
 from tocsin.web.ui.forms import MomentField, beside, each, show_rejection, typed

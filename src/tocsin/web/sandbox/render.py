@@ -12,7 +12,7 @@ from tocsin.core.config import environment
 from tocsin.notify.models import SandboxMessage
 from tocsin.notify.text import signed_links
 from tocsin.people import encrypted_addresses
-from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.richtext import safe_html
 
 SHAPES = ("email", "sms", "voice", "push", "chat")

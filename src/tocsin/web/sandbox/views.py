@@ -26,11 +26,11 @@ from tocsin.notify.models import Delivery, SandboxMessage
 from tocsin.notify.providers.pool import SANDBOX
 from tocsin.notify.text import signed_links
 from tocsin.notify.webhooks import CallStep, CallTurn, SaidByText
-from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.http.request import Request, page
 from tocsin.web.sandbox.render import SHAPES, drawn
 from tocsin.web.told import told
 from tocsin.web.ui import pagination
+from tocsin.web.ui.choices import channel_name
 
 CHANNELS = ("email", "sms", "voice", "push", "ntfy", "chat")
 

@@ -16,8 +16,8 @@ from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.simulate import preflight
 from tocsin.simulate.escalation import PlannedPage
-from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.http.request import Request
+from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.forms import MomentField
 
 #: The hour that a night's pager is about.

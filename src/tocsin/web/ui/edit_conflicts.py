@@ -19,7 +19,7 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.net.etag import stamp
 from tocsin.web.http.request import Request
-from tocsin.web.templatetags.ui_tags import say_short
+from tocsin.web.ui.times import say_short
 
 #: The hidden field.
 FIELD = "seen"

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.roles import Role
 from tocsin.people.models import Group
-from tocsin.web.policies.forms import ROLES
+from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.forms import ZoneField
 
 USER_ROLES = [

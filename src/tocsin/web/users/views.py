@@ -29,14 +29,14 @@ from tocsin.people.changes import out_of_office, users
 from tocsin.people.models import User
 from tocsin.web import account_mail
 from tocsin.web.accounts import invitation
-from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.http.authorization import actor, needs
 from tocsin.web.http.request import Request, page
-from tocsin.web.templatetags.ui_tags import say_moment
 from tocsin.web.told import told
+from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import Seen
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
+from tocsin.web.ui.times import say_moment
 from tocsin.web.users.forms import CsvForm, EditUserForm, InviteForm
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 
 from tocsin.alerts.models import Alert
 from tocsin.web.alerts import queries
-from tocsin.web.home import overview
+from tocsin.web.groups import on_call_now
 from tocsin.web.http.request import Request, page
 from tocsin.web.ui import capped_counts
 
@@ -28,6 +28,6 @@ def wall(request: Request) -> HttpResponse:
     context = {
         "tabs": [replace(tab, count=needing) if tab.key == "open" else tab for tab in tabs if tab.count is not None],
         "rows": queries.rows_of(rows, request.now),
-        "groups": overview.duties(request.now),
+        "groups": on_call_now.duties(request.now),
     }
     return page(request, "wall/wall.html", context, parts=("board", "oncall", "paused"))

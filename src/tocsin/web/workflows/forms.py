@@ -12,8 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, Group, User
-from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.policies.forms import ROLES
+from tocsin.web.ui.choices import PRIORITIES, ROLES
 from tocsin.web.ui.forms import DurationField, typed
 from tocsin.workflows.definition.definition import HIGHEST_LIMIT, KEYS, LIMIT, MOST_ACTIONS, SPANS
 from tocsin.workflows.states import SLA, ActionKind, Moment, TriggerKind

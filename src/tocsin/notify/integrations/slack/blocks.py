@@ -6,7 +6,7 @@ from typing import Any
 
 from tocsin.alerts.states import CommandKind
 from tocsin.notify.channels import chat_buttons
-from tocsin.notify.channels.json_object import child, items, text
+from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import formatting
 from tocsin.notify.text.phrases import say

@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
-from tocsin.notify.channels import chat_buttons, json_object
-from tocsin.notify.channels.json_object import child, items, text
-from tocsin.notify.integrations import background_post, http_status
+from tocsin.notify.channels import chat_buttons
+from tocsin.notify.integrations import background_post, http_status, json_object
+from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.integrations.slack import blocks
 from tocsin.notify.interfaces import Account, AddressRefused, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
 from tocsin.notify.text.phrases import say

@@ -15,11 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.core.net.egress import Answer, HttpClient
-from tocsin.notify.channels import json_object
-from tocsin.notify.channels.json_object import child, items, text
 from tocsin.notify.channels.phone_numbers import is_phone_number, sender
-from tocsin.notify.integrations import http_status
+from tocsin.notify.integrations import http_status, json_object
 from tocsin.notify.integrations.error_codes import Trouble
+from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.integrations.telnyx.error_codes import trouble
 from tocsin.notify.interfaces import Account, AddressRefused, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
 from tocsin.notify.webhooks import (

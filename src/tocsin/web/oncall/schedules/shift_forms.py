@@ -19,8 +19,8 @@ from tocsin.oncall.changes.specs import MOST_LAYERS, MOST_WEEKS
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group, User
 from tocsin.web.oncall.schedules.widgets import Ordered, OrderedField, WindowsField
-from tocsin.web.policies.forms import ROLES
 from tocsin.web.policies.step_forms import DAYS
+from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.forms import ZoneField, ZoneSelect, beside, each, show_rejection, typed, zones
 
 MOST_SHIFTS = 50

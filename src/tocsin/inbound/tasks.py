@@ -1,0 +1,57 @@
+"""The periodic tasks of this room: those of a worker, and those of a node that receives messages."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from psycopg import errors
+
+from tocsin.core.db import database
+from tocsin.core.runtime import clock
+from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.email import imap_poller
+from tocsin.inbound.heartbeats import monitor
+from tocsin.inbound.processing import batch, delayed_alerts_task
+from tocsin.inbound.processing.drain import drain
+from tocsin.inbound.storage import retention, search_index
+
+
+def loops(registry: Registry) -> tuple[Loop, ...]:
+    """The loops of a worker."""
+
+    def drain_turn() -> bool:
+        return drain(registry, batch.Numbers(), clock.now())
+
+    return (
+        Loop("inbound drain", drain_turn, timedelta(seconds=1), frozenset({"pending"})),
+        delayed_alerts_task.loop(registry),
+        monitor.loop(registry),
+        imap_poller.loop(registry),
+        retention.loop(),
+        search_index.loop(),
+    )
+
+
+def door_loops(registry: Registry) -> tuple[Loop, ...]:
+    """The loops of a node that takes messages."""
+    return (Loop("inbound rotated tokens", lambda: write_expired(registry), timedelta(seconds=10)),)
+
+
+def write_expired(registry: Registry) -> bool:
+    """Adds the posts to rotated tokens to their integrations' counts. What cannot be written is counted again."""
+    counted = registry.take_expired()
+    if not counted:
+        return False
+    try:
+        with database.transaction() as connection:
+            connection.execute(
+                "UPDATE inbound_integration i SET old_token_posts = i.old_token_posts + n.posts "
+                "FROM unnest(%s::bigint[], %s::int[]) AS n(id, posts) WHERE i.id = n.id",
+                (list(counted), list(counted.values())),
+            )
+    except errors.Error:
+        for integration_id, posts in counted.items():
+            registry.count_expired(integration_id, posts)
+        raise
+    return False

@@ -1,0 +1,70 @@
+"""Free space and free inodes on the disks that Tocsin writes to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tocsin.core.config import environment
+from tocsin.core.config.environment import Config
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.operate.finding import Finding
+
+GIB = 1024**3
+
+
+#: Less room than this is too little, whatever the disk's size; and less than a twentieth, up to `PLENTY`.
+LITTLE = 1 * GIB
+
+
+PLENTY = 10 * GIB
+
+
+def room_of_database() -> Iterator[Finding]:
+    """What is short on the disks of the built-in database; nothing where it is a server of its own, which may be on
+    another machine."""
+    settings = environment.current()
+    if settings.database_url is None:
+        for folder in _folders(settings):
+            yield from room(folder)
+
+
+def room(folder: Path) -> Iterator[Finding]:
+    """Whether the disk of `folder` has room and file entries left."""
+    usage = shutil.disk_usage(folder)
+    if usage.free < LITTLE or (usage.free < usage.total / 20 and usage.free < PLENTY):
+        yield Finding(
+            "disk.space",
+            f"{_size(usage.free)} of {_size(usage.total)} are free on the disk of {folder}.",
+            "Make room, or lower the settings `message_size_cap_mb` and `message_retention_days`.",
+            about=str(folder),
+        )
+    entries = os.statvfs(folder)
+    if entries.f_files and entries.f_favail < entries.f_files / 50:
+        yield Finding(
+            "disk.entries",
+            f"{entries.f_favail} of {entries.f_files} file entries are free on the disk of {folder}.",
+            "Remove what has many small files there.",
+            about=str(folder),
+        )
+
+
+def _folders(settings: Config) -> list[Path]:
+    """One folder for each disk that Tocsin writes to."""
+    wanted = [settings.data_dir]
+    if settings.database_url is None:
+        wanted.append(EmbeddedPostgres(settings.data_dir).location)
+    disks: dict[int, Path] = {}
+    for folder in map(_existing, wanted):
+        disks.setdefault(folder.stat().st_dev, folder)
+    return list(disks.values())
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _size(number: float) -> str:
+    return f"{number / GIB:.1f} GB" if number >= GIB else f"{number / 1024**2:.0f} MB"

@@ -1,0 +1,45 @@
+"""Who is on call in each group: now, in the next steps, and after the current shift. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.oncall import loader
+from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.people.member_roles import MemberRole
+from tocsin.people.models import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Who is on call in one group: now, whom the next steps call, and who follows when the first one's turn ends."""
+
+    group: Group
+    now: Sequence[OnCall]
+    next: Sequence[OnCall]
+    #: When the turn of whoever is first ends, where it does; and who is first from then on.
+    until: datetime | None = None
+    after: str = ""
+
+
+def duties(now: datetime) -> list[Duty]:
+    """Every group that has members: by its schedules, and by who holds a role where no shift has it."""
+    groups = list(Group.objects.filter(memberships__isnull=False).distinct())
+    with database.transaction() as connection:
+        found = loader.on_call(connection, [group.pk for group in groups], now)
+        return [_duty(connection, group, found.get(group.pk, ())) for group in groups]
+
+
+def _duty(connection: Connection, group: Group, people: Sequence[OnCall]) -> Duty:
+    first = [person for person in people if person.role is MemberRole.PRIMARY][:1]
+    rest = [person for person in people if person not in first and person.role is not MemberRole.MANAGER]
+    until = first[0].until if first else None
+    if until is None:
+        return Duty(group, first, rest[:3])
+    then = loader.on_call(connection, [group.pk], until).get(group.pk, ())
+    after = next((person.name for person in then if person.role is MemberRole.PRIMARY), "")
+    return Duty(group, first, rest[:3], until, after)

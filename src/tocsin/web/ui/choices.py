@@ -1,0 +1,44 @@
+"""The choices that several forms offer: priorities, roles in a group, channels."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.alerts.states import Priority
+from tocsin.notify.registry import CHANNELS
+from tocsin.people import addresses
+from tocsin.people.member_roles import MemberRole
+from tocsin.web.told import told
+
+PRIORITIES = [
+    (Priority.CRITICAL, _("Critical")),
+    (Priority.HIGH, _("High")),
+    (Priority.MEDIUM, _("Medium")),
+    (Priority.LOW, _("Low")),
+]
+
+
+def channel_name(channel: str) -> str:
+    """The channel as people call it."""
+    names = {
+        "email": gettext("E-mail"),
+        "sms": gettext("SMS"),
+        "voice": gettext("Call"),
+        "push": gettext("Push"),
+        "ntfy": "ntfy",
+        "chat": gettext("Chat"),
+    }
+    return names.get(channel, channel)
+
+
+def channel_choices() -> list[tuple[str, str]]:
+    """The channels that an address can be for, as people call them."""
+    return [(name, told(CHANNELS[name].label) if name in CHANNELS else name) for name in addresses.channels()]
+
+
+ROLES = [
+    (MemberRole.PRIMARY, _("primary")),
+    (MemberRole.SECONDARY, _("secondary")),
+    (MemberRole.MANAGER, _("manager")),
+]

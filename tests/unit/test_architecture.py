@@ -1,0 +1,149 @@
+"""The shape of the source tree: no import circle, no hidden import, no overlong folder, no stale name in text."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tocsin
+
+PACKAGE = Path(tocsin.__file__).parent
+ROOT = PACKAGE.parent.parent
+
+#: A folder with more modules than this hides each of them.
+MAX_MODULES_IN_A_FOLDER = 14
+
+#: What follows "tocsin." in names of hosts.
+NOT_MODULES = {"example"}
+
+#: A file of the tree as text names it: from the checkout's root, or from the package.
+FILE_NAME = re.compile(r"(?<![\w./:-])((?:src/tocsin/|tests/|scripts/|benchmarks/)?(?:\w+/)+\w+\.py)\b")
+
+#: Late imports: a command starts in milliseconds, and Django calls `ready()` once models are loaded.
+LATE_IMPORTS_ALLOWED = ("tocsin.cli.", "tocsin.apps", "tocsin.web.apps")
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module_name(path): path for path in PACKAGE.rglob("*.py") if "migrations" not in path.parts}
+TEXTS = {name: path.read_text() for name, path in MODULES.items()}
+TREES = {name: ast.parse(text) for name, text in TEXTS.items()}
+
+
+def _targets(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.ImportFrom(module=str(module), names=names, level=0) if module.split(".")[0] == "tocsin":
+            for alias in names:
+                yield f"{module}.{alias.name}" if f"{module}.{alias.name}" in MODULES else module
+        case ast.Import(names=names):
+            yield from (alias.name for alias in names if alias.name in MODULES)
+
+
+def _imports(name: str) -> set[str]:
+    return {target for node in ast.walk(TREES[name]) for target in _targets(node) if target != name}
+
+
+def _circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The strongly connected components of more than one module (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = lowest[name] = len(index)
+        stack.append(name)
+        for target in graph[name] & graph.keys():
+            if target not in index:
+                visit(target)
+                lowest[name] = min(lowest[name], lowest[target])
+            elif target in stack:
+                lowest[name] = min(lowest[name], index[target])
+        if lowest[name] == index[name]:
+            circle = set()
+            while name not in circle:
+                circle.add(stack.pop())
+            if len(circle) > 1:
+                found.append(circle)
+
+    for name in graph:
+        if name not in index:
+            visit(name)
+    return found
+
+
+def test_no_circle_of_imports_exists_hidden_ones_included() -> None:
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+    assert _circles({name: _imports(name) for name in MODULES}) == []
+
+
+def test_rooms_are_imported_at_the_top_of_a_module() -> None:
+    hidden = [
+        f"{name}:{inner.lineno}"
+        for name, tree in TREES.items()
+        if not name.startswith(LATE_IMPORTS_ALLOWED)
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.If)
+        for inner in ast.walk(outer)
+        if any(_targets(inner))
+    ]
+    assert hidden == []
+
+
+def test_no_folder_holds_more_modules_than_a_reader_takes_in() -> None:
+    sizes = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
+    assert {folder: count for folder, count in sizes.items() if count > MAX_MODULES_IN_A_FOLDER} == {}
+
+
+def _is_about_a_module(dotted: str) -> bool:
+    """Two parts may be a file's name or an attribute of a variable; more are a module's, unless they are a host's."""
+    first, *rest = dotted.split(".")[1:]
+    return f"tocsin.{first}" in MODULES or (bool(rest) and first not in NOT_MODULES)
+
+
+def _is_known(dotted: str) -> bool:
+    """Whether a dotted name is a module, or a top-level name of one and anything below it."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        module = ".".join(parts[:length])
+        if module not in TREES:
+            continue
+        if length == len(parts) or (PACKAGE.parent.joinpath(*parts)).is_dir():
+            return True
+        return re.search(rf"\b{parts[length]}\b", TEXTS[module]) is not None
+    return False
+
+
+@pytest.mark.parametrize("folder", ["src/tocsin", "tests", "docs", "benchmarks", "scripts"])
+def test_every_dotted_name_in_text_exists(folder: str) -> None:
+    documents = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md") and path.is_file()]
+    stale = {
+        f"{path.relative_to(ROOT)}: {dotted}"
+        for path in documents
+        if "migrations" not in path.parts
+        for dotted in re.findall(r"(?<![\w./@-])tocsin(?:\.[a-z]\w*)+", path.read_text())
+        if _is_about_a_module(dotted) and not _is_known(dotted)
+    }
+    assert stale == set()
+
+
+@pytest.mark.parametrize("folder", ["src/tocsin", "docs"])
+def test_every_source_file_named_in_text_exists(folder: str) -> None:
+    documents = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md") and path.is_file()]
+    documents += [ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
+    stale = {
+        f"{path.relative_to(ROOT)}: {named}"
+        for path in documents
+        if "migrations" not in path.parts
+        for named in re.findall(FILE_NAME, path.read_text())
+        if not any((base / named).exists() for base in (ROOT, PACKAGE))
+    }
+    assert stale == set()
