@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import psycopg
 import pytest
-from django.apps import apps
 from psycopg import sql
 
 from tests.doubles.http import HttpDouble, Response, http_double
@@ -20,8 +17,6 @@ from tests.store.sending import allow_loopback
 from tests.store.test_configure import apply
 from tocsin.access.models import AuditEntry
 from tocsin.configure import export
-from tocsin.core.config import secret_bundle
-from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.oncall.calendars import calendar_import_worker
@@ -187,38 +182,6 @@ def test_an_export_hides_them_and_applies_as_unchanged(database: str, schedule: 
     assert apply(now, text).is_empty, "what is shown stands for what is stored"
     with_secrets = export.write(export.everything(with_secrets=True))
     assert [secret for secret in SECRETS if secret not in with_secrets] == []
-
-
-def test_older_rows_are_encrypted_and_older_entries_masked(database: str, now: datetime, schedule: Schedule) -> None:
-    row = save(HOOK | {"auth": "bearer", "token": "hush"}, now)
-    settings = {"url": URL, "headers": HOOK["headers"], "method": "POST"}
-    OutboundIntegration.objects.update(settings=settings, secrets=secret_bundle.sealed({"token": "hush"}))
-    Exchange.objects.create(integration=row, at=now, method="POST", url=URL)
-    definition = calendar()["shifts"][0]
-    Schedule.objects.update(definition={"shifts": [definition]})
-    CalendarImport.objects.update(url=ICAL)
-    for kind, state in (("outbound_integration", settings), ("schedule", calendar())):
-        AuditEntry.objects.create(
-            at=now, actor_name="x", action="update", object_type=kind, before=state, after=state, via="web"
-        )
-    assert in_clear(database) == set(SECRETS)
-
-    outbound = importlib.import_module("tocsin.outbound.migrations.0004_hidden_settings")
-    with connections.transaction() as connection:
-        connection.execute(outbound._EXCHANGES)
-    outbound.encrypt(apps, None)
-    importlib.import_module("tocsin.oncall.migrations.0003_sealed_calendar_addresses").encrypt(apps, None)
-
-    assert in_clear(database) == set()
-    row.refresh_from_db()
-    schedule.refresh_from_db()
-    whole = commands.outbound_spec(row, with_secrets=True)
-    assert (whole["url"], whole["headers"], whole["token"]) == (URL, HOOK["headers"], "hush")
-    assert row.settings["headers"] == {"X-Key": "•••", "Accept": "text/plain"}
-    assert oncall.schedule_spec(schedule, with_secrets=True)["shifts"][0]["calendar"]["url"] == ICAL
-    assert (
-        json.dumps(AuditEntry.objects.filter(object_type="schedule").latest("pk").after).count("calendar.example") == 1
-    )
 
 
 def test_a_calendars_address_comes_from_the_environment(

@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.core.management import call_command
-from django.db import connection
 
 from tests.store.ingest import Ingest
 from tests.store.people import ACTOR, make_group, make_user
@@ -466,15 +464,3 @@ def test_two_halos_whose_tickets_have_the_same_numbers_do_not_share_alerts(now: 
     )
     with pytest.raises(Rejected, match=r"not of gamma\.haloitsm\.com"):
         save(now, third, name="Gamma", outbound=outbound.name)
-
-
-def test_the_name_for_keys_that_stood_among_the_settings_moves_to_its_column(now: datetime) -> None:
-    first, second = save(now, name="Zurich", kind="api"), save(now, name="Bern", kind="api")
-    call_command("migrate", "inbound", "0009", verbosity=0)
-    stored = '{"fail_open": false, "keyed_as": "Monitoring"}'
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE inbound_integration SET settings = %s WHERE id = %s", (stored, first.pk))
-    call_command("migrate", "inbound", verbosity=0)
-    first, second = Integration.objects.get(pk=first.pk), Integration.objects.get(pk=second.pk)
-    assert (first.keyed_as, first.settings) == ("Monitoring", {"fail_open": False})
-    assert (second.keyed_as, second.settings) == ("", {})

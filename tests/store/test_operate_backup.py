@@ -268,7 +268,7 @@ def test_a_backup_of_older_tables_is_brought_up_to_date(
 ) -> None:
     from django.db import transaction
 
-    last = MigrationLoader(None).graph.leaf_nodes("inbound")[0]
+    last = ("configure", "0001_initial")
     older = [key for key in MigrationLoader(None).disk_migrations if key != last]
     file = tmp_path / "state"
     with using(bare(), monkeypatch):

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import connections
 from pytest_django import DjangoDbBlocker
 
 from tests.postgres import Postgres, in_use
 from tocsin.core.db import database, migrate
 
 pytestmark = pytest.mark.usefixtures("database")
-
-_INDEX = """
-SELECT count(*) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-WHERE relname = 'escalation_run_at_its_end' AND indisvalid
-"""
 
 #: What migrations, and whoever listens to them, write.
 _FIRST_ROWS = (
@@ -29,26 +25,22 @@ _FIRST_ROWS = (
 )
 
 
-def test_two_nodes_and_an_index_made_without_locking_do_not_wait_for_each_other() -> None:
-    call_command("migrate", "escalation", "0002", verbosity=0)
-    connection.close()
-
+def test_two_nodes_that_start_on_an_empty_database_create_its_tables_once(postgres: Postgres) -> None:
     def start(_number: int) -> list[str]:
         try:
             return migrate.migrate()
         finally:
             connections.close_all()
 
-    # A third holds the lock at first, so that both really wait.
-    with ThreadPoolExecutor(2) as nodes:
+    # Another session holds the lock at first, so that both nodes wait.
+    with in_use(postgres.make("empty")), ThreadPoolExecutor(2) as nodes:
         with database.connect(name="third") as third:
             third.execute("SELECT pg_advisory_lock(%s)", (migrate.MIGRATION_LOCK,))
             started = [nodes.submit(start, number) for number in range(2)]
-        done = sorted(node.result(timeout=30) for node in started)
-    assert done == [[], ["escalation.0003_runs_at_their_end"]]
-    with connection.cursor() as cursor:
-        cursor.execute(_INDEX)
-        assert cursor.fetchone() == (1,)
+        applied = sorted((node.result(timeout=60) for node in started), key=len)
+    assert applied[0] == []
+    assert "alerts.0001_initial" in applied[1]
+    postgres.drop("empty")
 
 
 def test_an_older_tocsin_starts_on_the_tables_of_a_newer_one_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -82,4 +74,11 @@ def _first_rows() -> list[list[tuple[object, ...]]]:
 def _definitions(postgres: Postgres, name: str) -> list[str]:
     program = postgres.server.binaries.folder / "pg_dump"
     done = subprocess.run([program, "--schema-only", postgres.url(name)], capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+    lines = (line.strip().rstrip(",") for line in done.stdout.splitlines())
+    # Columns are in the order of the fields here, and in the order of the operations there. The key of one table of
+    # Django's own is an integer here, as its app says, and a bigint there, where an app's default is not known.
+    return sorted(
+        re.sub(r"^(AS|id) integer\b", r"\1 bigint", line)
+        for line in lines
+        if not line.startswith(("\\restrict", "\\unrestrict"))
+    )

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import pytest
 from django.db import connection
-from django.db.migrations.loader import MigrationLoader
 
 from tests.store.ingest import make_integration
 from tests.store.test_pruning import rows_read, uuid_at
@@ -250,12 +249,11 @@ def test_without_the_extension_there_is_no_index_and_everything_is_found(now: da
 
 
 def make_text_indexes() -> None:
-    """What the two migrations do at their end."""
-    loader = MigrationLoader(connection)
-    for app, name in (("alerts", "0004_words_for_searching"), ("inbound", "0007_words_for_searching")):
-        state = loader.project_state((app, name))
+    """Creates them as the first start does."""
+    for model in (AlertText, MessageText):
         with connection.schema_editor() as editor:
-            loader.disk_migrations[app, name].operations[-1].database_forwards(app, editor, state, state)
+            for index in model._meta.indexes:
+                editor.add_index(model, index)
 
 
 def text_indexes() -> set[str]:

@@ -6,12 +6,13 @@ way in which those rows are written keeps them right.
 
 from __future__ import annotations
 
-from django.contrib.postgres.indexes import BrinIndex, GinIndex
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from tocsin.alerts.states import LIVE, NOT_LIVE, AlertStatus, Priority
+from tocsin.core.db.trigram_index import TrigramIndex
 
 
 class Alert(models.Model):
@@ -109,11 +110,7 @@ class AlertText(models.Model):
     class Meta:
         indexes = (
             # Search among closed alerts by any part of a text. See `core.db.trigram_index`.
-            GinIndex(
-                fields=("subject", "client", "source_id", "tags"),
-                opclasses=("gin_trgm_ops",) * 4,
-                name="alerts_text_parts",
-            ),
+            TrigramIndex(fields=("subject", "client", "source_id", "tags"), name="alerts_text_parts"),
         )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.core.db.trigram_index import TrigramIndex
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.inbound.body_field import BodyField
 from tocsin.inbound.enums import Health, IntegrationMode, MessageStatus, WindowAction
@@ -177,9 +177,7 @@ class MessageText(models.Model):
     class Meta:
         indexes = (
             # The log, by a part of the subject or a ticket's number. See `core.db.trigram_index`.
-            GinIndex(
-                fields=("subject", "source_id"), opclasses=("gin_trgm_ops",) * 2, name="inbound_messagetext_parts"
-            ),
+            TrigramIndex(fields=("subject", "source_id"), name="inbound_messagetext_parts"),
         )
 
 

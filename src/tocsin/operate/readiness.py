@@ -67,7 +67,7 @@ def _connection() -> Iterator[Connection]:
 def missing_migrations(connection: Connection) -> list[str]:
     """The migrations that this program knows and the database has not had, as `app.name`.
 
-    What `core.db.migration_runner.missing` says, over a connection of the pool, in one small statement.
+    What `core.db.migrate.missing` says, over a connection of the pool, in one small statement.
     """
     try:
         applied = {(row[0], row[1]) for row in connection.execute("SELECT app, name FROM django_migrations")}

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-from typing import LiteralString
+from collections.abc import Sequence
+from typing import Any, LiteralString
 
+from django.contrib.postgres.indexes import GinIndex
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations.operations import AddIndex
-from django.db.migrations.state import ProjectState
-from django.db.models import Func, TextField, Value
+from django.db.backends.ddl_references import Statement
+from django.db.models import Func, Model, TextField, Value
 
-log = logging.getLogger(__name__)
+#: pg_trgm comes with PostgreSQL, and whoever may create something in a database may create it there (version 13).
+_CREATE_IF_POSSIBLE = """
+DO $create$ BEGIN
+  CREATE EXTENSION IF NOT EXISTS pg_trgm;
+  %(create)s;
+EXCEPTION WHEN undefined_file OR insufficient_privilege OR feature_not_supported THEN
+  RAISE WARNING 'This server has no pg_trgm for Tocsin: the index %(name)s is not created, and searching is slow.';
+END $create$
+"""
 
 #: How a text is kept to be searched: in upper case, and what is not ASCII as numbers, each after a small `q`, which no
 #: such text has. For pg_trgm a letter is what the database's locale says, and in Tocsin's own database it says ASCII.
 _KEPT: LiteralString = "replace(encode(convert_to(upper({}), 'UTF8'), 'escape'), '\\', 'q')"
-
-#: It comes with PostgreSQL, and since version 13 whoever may create something in the database may create it.
-_MAY_HAVE_IT = """
-SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_trgm')
-    OR (EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm')
-        AND has_database_privilege(current_database(), 'CREATE'))
-"""
 
 
 def kept(*columns: LiteralString) -> LiteralString:
@@ -39,36 +40,27 @@ class Kept(Func):
         super().__init__(Value(text))
 
 
-class AddTextIndex(AddIndex):
-    """Makes an index of the operator class `gin_trgm_ops`, and the extension before it.
+class TrigramIndex(GinIndex):
+    """An index of the operator class `gin_trgm_ops`, and the extension before it.
 
-    Where the server does not have the extension, or does not let us create it, there is no index: searching finds the
-    same, and takes as long as the table is.
+    A server that lacks the extension, or that refuses to create it, gets no index: a search finds the same, and takes
+    as long as the table is.
     """
 
-    def database_forwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        with schema_editor.connection.cursor() as cursor:
-            cursor.execute(_MAY_HAVE_IT)
-            row = cursor.fetchone()
-            if row is None or not row[0]:
-                log.warning("The server has no pg_trgm for us: %s is not made, and searching is slow.", self.index.name)
-                return
-            cursor.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
-        super().database_forwards(app_label, schema_editor, from_state, to_state)
+    def __init__(self, *, fields: Sequence[str], name: str) -> None:
+        super().__init__(fields=fields, name=name, opclasses=["gin_trgm_ops"] * len(fields))
 
-    def database_backwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        """Removes the index where there is one."""
-        name = schema_editor.quote_name(self.index.name)
-        schema_editor.execute(f"DROP INDEX IF EXISTS {name}", params=None)
+    def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
+        path, arguments, options = super().deconstruct()
+        options.pop("opclasses", None)
+        return path, arguments, options
+
+    def create_sql(
+        self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, using: str = "", **options: Any
+    ) -> Statement:
+        create = super().create_sql(model, schema_editor, using=using, **options)
+        return Statement(_CREATE_IF_POSSIBLE, table=model._meta.db_table, create=create, name=self.name)
+
+    def remove_sql(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, **options: Any) -> Statement:
+        name = schema_editor.quote_name(self.name)
+        return Statement("DROP INDEX IF EXISTS %(name)s", table=model._meta.db_table, name=name)

@@ -14,7 +14,7 @@ from psycopg import errors, sql
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import LIVE
 from tocsin.core.config import config_version, environment
-from tocsin.core.db import migrate, migration_runner
+from tocsin.core.db import migrate
 from tocsin.core.db.database import Connection
 from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.core.db.migrate import MIGRATION_LOCK
@@ -109,7 +109,7 @@ def restore(reader: Reader, new_keys: Sequence[str], *, force: bool, paused_for:
 
 
 def _refuse_unknown(manifest: Manifest) -> None:
-    if newer := migration_runner.unknown(manifest.migrations):
+    if newer := migrate.unknown(manifest.migrations):
         app, name = newer[0]
         raise Rejected(
             "newer", f"The backup was made by a newer Tocsin ({manifest.tocsin}, with {app}.{name}): upgrade this one."
@@ -143,7 +143,7 @@ def _refuse_running(connection: Connection) -> None:
 def _present(connection: Connection) -> list[str]:
     """Tocsin's tables that are there now."""
     applied = tables.applied(connection)
-    if newer := migration_runner.unknown(applied):
+    if newer := migrate.unknown(applied):
         app, name = newer[0]
         raise Rejected(
             "newer",

@@ -9,9 +9,9 @@ from django.db import connection as django_connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
-from tocsin.core.db import migration_runner
+from tocsin.core.db import migrate
 from tocsin.core.db.database import Connection
-from tocsin.core.db.migration_runner import Migration
+from tocsin.core.db.migrate import Migration
 from tocsin.core.errors import Rejected
 
 #: What Django keeps of the migrations themselves. It is made by applying them, and never copied.
@@ -75,4 +75,7 @@ def migrate_to(migrations: Collection[Migration]) -> None:
         if not {parent.key for parent in needed} <= done:
             raise Rejected("damaged", f"The backup is damaged: {migration} lacks what comes before it.")
         done.add((migration.app_label, migration.name))
-    executor.migrate(None, plan=plan, state=migration_runner.of_nothing(executor))
+    if len(plan) == len(whole):
+        migrate.create_tables(executor)
+    else:
+        executor.migrate(None, plan=plan)

@@ -18,10 +18,9 @@ from psycopg import sql
 
 import tocsin
 from tocsin.core.config import crypto
-from tocsin.core.db import database, migration_runner
+from tocsin.core.db import database, migrate
 from tocsin.core.db.database import Connection
-from tocsin.core.db.migrate import MIGRATION_LOCK
-from tocsin.core.db.migration_runner import Migration
+from tocsin.core.db.migrate import MIGRATION_LOCK, Migration
 from tocsin.core.errors import Rejected
 from tocsin.operate.backup import key_encryption, tables
 from tocsin.operate.backup.archive import BEGINS, FORMAT, Manifest, Table, Writer
@@ -77,7 +76,7 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
 def _refuse(migrations: list[Migration]) -> None:
     if not migrations:
         raise Rejected("empty", "There is nothing to back up: the database has no tables of Tocsin's.")
-    if newer := migration_runner.unknown(migrations):
+    if newer := migrate.unknown(migrations):
         app, name = newer[0]
         raise Rejected(
             "newer", f"The database is a newer Tocsin's (it has had {app}.{name}): make the backup with that one."

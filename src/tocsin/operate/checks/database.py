@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import psycopg
 
 from tocsin.core.config import environment
-from tocsin.core.db import database, migration_runner
+from tocsin.core.db import database, migrate
 from tocsin.core.db.database import Connection
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.runtime import clock
@@ -51,7 +51,7 @@ def check(connection: Connection) -> Iterator[Finding]:
             f"{len(missing)} migrations are missing, such as {missing[0]}.",
             "Start `tocsin serve`, which brings the tables up to date.",
         )
-    if newer := migration_runner.of_a_newer_program():
+    if newer := migrate.of_a_newer_program():
         yield Finding(
             "database.newer",
             f"The database's tables are a newer Tocsin's, which has made {newer[0]}.",
