@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tocsin.core.net.asgi import Receive, Scope, Send
+from tocsin.core.net.asgi import AsgiScope, Receive, Send
 from tocsin.core.net.http_server import listen, make_server
 
 
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
+async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Answers nothing."""
     while (await receive()).get("more_body"):
         pass

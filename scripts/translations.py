@@ -126,7 +126,7 @@ def _said_of_itself(tree: ast.Module) -> Iterator[str]:
         elif (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
-            and node.func.id in ("Setting", "ConnectorKind")
+            and node.func.id in ("ProviderSetting", "IntegrationSetting", "ConnectorKind")
         ):
             given = {word.arg: word.value for word in node.keywords}
             found = [*node.args[1:2], *(given.get(name) for name in ("label", "title", "about", "description", "help"))]

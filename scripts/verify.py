@@ -28,7 +28,7 @@ STORE, WEB, ALONE = "tests/store", "tests/web", ("tests/browser", "tests/smoke")
 #: How pytest distributes tests. Of three other tests, one always waits for its PostgreSQL.
 SYSTEM, OTHERS = ("-n", "2", "--dist", "worksteal"), ("-n", "3", "--dist", "worksteal")
 
-NO_POSTGRES = f"no PostgreSQL server {debian.OLDEST_POSTGRES} or later in /usr/lib/postgresql"
+NO_POSTGRES = f"no PostgreSQL server {debian.MIN_POSTGRES_MAJOR} or later in /usr/lib/postgresql"
 
 #: How many of the slowest tests are listed at the end.
 SLOWEST = 20

@@ -15,7 +15,7 @@ from psycopg import sql
 _FILLED = ("auth_permission", "django_content_type", "django_migrations")
 
 #: Beyond this size, in bytes, a table's dead rows would slow the next test, and change what PostgreSQL plans.
-_LARGEST = 512 * 1024
+_MAX_RELATION_BYTES = 512 * 1024
 
 _TABLES = "relnamespace = 'public'::regnamespace AND relkind = 'r'"
 
@@ -29,7 +29,7 @@ SELECT {", ".join(f"(SELECT (count(*), sum(xmin::text::bigint)) FROM {name})::te
        (SELECT count(*) FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%'),
        (SELECT count(*) FROM pg_db_role_setting),
        {", ".join(f"(SELECT count(*) FROM {name})" for name in _FILLED)},
-       (SELECT max(pg_relation_size(oid)) > {_LARGEST} FROM pg_class WHERE {_TABLES})
+       (SELECT max(pg_relation_size(oid)) > {_MAX_RELATION_BYTES} FROM pg_class WHERE {_TABLES})
 """
 
 _OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -40,7 +40,7 @@ _ALONE = f"SELECT bool_and(pg_terminate_backend(pid, 5000)) {_OTHERS}"
 _GRACE = 20
 
 
-class Emptied:
+class ResettableDatabase:
     """A database, and the connection by which it is emptied."""
 
     def __init__(self, url: str, name: str) -> None:

@@ -26,15 +26,15 @@ import pytest
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from tests.emptying import Emptied
+from tests.emptying import ResettableDatabase
 from tests.support.ready import copy_data
 from tocsin.core.db import database as tocsin_database
 from tocsin.core.embedded_postgres import server as embedded_server
 from tocsin.core.embedded_postgres import system_user
 from tocsin.core.embedded_postgres.binaries import Binaries, bundled, reachable_by
-from tocsin.core.embedded_postgres.server import Server
+from tocsin.core.embedded_postgres.server import PostgresServer
 from tocsin.core.embedded_postgres.settings import settings
-from tocsin.core.embedded_postgres.system_user import Account
+from tocsin.core.embedded_postgres.system_user import SystemAccount
 
 TEMPLATE = "template_tocsin"
 _PREFIX = "tocsin-tests-"
@@ -62,7 +62,7 @@ _FAST = {
 class Postgres:
     """A running server, and the making and dropping of databases on it."""
 
-    server: Server
+    server: PostgresServer
 
     def url(self, name: str) -> str:
         return self.server.url(name)
@@ -85,13 +85,13 @@ class Postgres:
             connection.execute(statement)
 
 
-class Spare:
+class DatabasePool:
     """Lends databases that are as the template is: one that could be emptied again and again, and new ones."""
 
     def __init__(self, postgres: Postgres, template: str) -> None:
         self._postgres = postgres
         self._template = template
-        self._kept: Emptied | None = None
+        self._kept: ResettableDatabase | None = None
         self._times = 0
 
     def __enter__(self) -> Self:
@@ -116,10 +116,10 @@ class Spare:
                 kept.close()
                 self._postgres.drop(name)
 
-    def _taken(self) -> tuple[str, Emptied]:
+    def _taken(self) -> tuple[str, ResettableDatabase]:
         if self._kept is None:
             name = f"test_{secrets.token_hex(6)}"
-            return name, Emptied(self._postgres.make(name, self._template), name)
+            return name, ResettableDatabase(self._postgres.make(name, self._template), name)
         kept, self._kept = self._kept, None
         return kept.name, kept
 
@@ -142,7 +142,7 @@ def running() -> Iterator[Postgres]:
 
 
 @contextmanager
-def _started(server: Server) -> Iterator[Postgres]:
+def _started(server: PostgresServer) -> Iterator[Postgres]:
     pid = embedded_server.start(server)
     try:
         embedded_server.wait_until_ready(server, pid)
@@ -151,7 +151,7 @@ def _started(server: Server) -> Iterator[Postgres]:
         embedded_server.stop(server)
 
 
-def _make_data(server: Server) -> None:
+def _make_data(server: PostgresServer) -> None:
     """Makes a data directory with the migrated template, for every test process to copy."""
     from tocsin.core.db import migrate
 
@@ -176,24 +176,26 @@ def template() -> str:
 
 
 @pytest.fixture(scope="session")
-def spare(postgres: Postgres, template: str) -> Iterator[Spare]:
+def spare(postgres: Postgres, template: str) -> Iterator[DatabasePool]:
     """Where a test's database comes from, and is left for the next one."""
-    with Spare(postgres, template) as databases:
+    with DatabasePool(postgres, template) as databases:
         yield databases
 
 
 @contextmanager
-def filled(postgres: Postgres, template: str, blocker: DjangoDbBlocker, fill: Callable[[], None]) -> Iterator[Spare]:
+def filled(
+    postgres: Postgres, template: str, blocker: DjangoDbBlocker, fill: Callable[[], None]
+) -> Iterator[DatabasePool]:
     """Lends databases in which the rows of `fill` are: it runs once, in a template of its own."""
     name = f"template_{secrets.token_hex(6)}"
     with blocker.unblock(), in_use(postgres.make(name, template)):
         fill()
-    with Spare(postgres, name) as databases:
+    with DatabasePool(postgres, name) as databases:
         yield databases
 
 
 @pytest.fixture
-def database(spare: Spare, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+def database(spare: DatabasePool, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A migrated database of the test's own, used by Django and by Tocsin's pool. Gives its URL."""
     with spare.lent() as url, django_db_blocker.unblock(), in_use(url):
         yield url
@@ -233,14 +235,14 @@ def in_use(url: str) -> Iterator[None]:
         tocsin_database.close()
 
 
-def server_in(home: Path) -> Server:
+def server_in(home: Path) -> PostgresServer:
     """A server of its own in a folder, not made yet."""
     account = system_user.find_or_make() if os.geteuid() == 0 else None
     run = home / "run"
     run.mkdir(mode=0o700)
     if account is not None:
         os.chown(run, account.uid, account.gid)
-    return Server(
+    return PostgresServer(
         binaries=_binaries(account, home / "bin"),
         data=home / "data",
         run=run,
@@ -251,7 +253,7 @@ def server_in(home: Path) -> Server:
     )
 
 
-def _binaries(account: Account | None, copies: Path) -> Binaries:
+def _binaries(account: SystemAccount | None, copies: Path) -> Binaries:
     chosen = os.environ.get("TOCSIN_TEST_POSTGRES_BIN")
     if not chosen:
         return reachable_by(account, bundled(), copies)
@@ -282,7 +284,7 @@ def _sweep() -> None:
         try:
             with (home / "owner.lock").open() as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                server = Server(
+                server = PostgresServer(
                     binaries=bundled(), data=home / "data", run=home / "run", lock=home / "server.lock",
                     log=home / "start.log", account=None, settings={},
                 )  # fmt: skip

@@ -17,7 +17,7 @@ import psycopg
 
 from tests.postgres import server_in
 from tocsin.core.embedded_postgres import server as embedded_server
-from tocsin.core.embedded_postgres.server import SUPERUSER, Server
+from tocsin.core.embedded_postgres.server import SUPERUSER, PostgresServer
 from tocsin.core.embedded_postgres.system_user import RunAs
 
 _REPLICATES = {"wal_level": "replica", "max_wal_senders": "5", "synchronous_commit": "on"}
@@ -27,8 +27,8 @@ _REPLICATES = {"wal_level": "replica", "max_wal_senders": "5", "synchronous_comm
 class Replicated:
     """Two servers, of which the first is the primary until `fail_over`."""
 
-    primary: Server
-    standby: Server
+    primary: PostgresServer
+    standby: PostgresServer
     pid: int
 
     def fail_over(self) -> None:
@@ -66,7 +66,7 @@ def replicated() -> Iterator[Replicated]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _server(home: Path) -> Server:
+def _server(home: Path) -> PostgresServer:
     home.mkdir(mode=0o711)
     made = server_in(home)
     if made.account is not None:
@@ -81,7 +81,7 @@ def _wait_until_streaming(connection: psycopg.Connection) -> None:
         time.sleep(0.05)
 
 
-def _copy(primary: Server, standby: Server) -> None:
+def _copy(primary: PostgresServer, standby: PostgresServer) -> None:
     program = primary.binaries.postgres.with_name("pg_basebackup")
     arguments = ["-D", standby.data, "-h", primary.run, "-U", SUPERUSER, "-R", "-X", "stream", "-c", "fast"]
     run_as: RunAs = primary.account.run_as() if primary.account is not None else {}

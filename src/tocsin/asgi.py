@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 
 from tocsin.core.config import environment
 from tocsin.core.net.asgi import (
-    App,
-    Bodies,
-    Busy,
-    Gone,
-    Message,
+    AsgiApp,
+    AsgiMessage,
+    AsgiScope,
+    BodyReader,
+    BodyTimeout,
+    BodyTooLarge,
+    ClientDisconnected,
+    OverCapacity,
     Receive,
-    Scope,
     Send,
-    TooLarge,
-    TooSlow,
     client_address,
     is_from_trusted_proxy,
     limit_key,
@@ -55,17 +55,17 @@ _OWN_HEADERS = frozenset({b"x-tocsin-proto", b"x-tocsin-address"})
 _FORWARDING = (b"forwarded", b"x-forwarded-")
 
 
-class FrontDoor:
+class AsgiRouter:
     """The ASGI app of a node: each room's app is given, or None where the node has not that role."""
 
     def __init__(
         self,
         *,
-        bodies: Bodies,
-        probes: App,
-        inbound: App | None = None,
-        live: App | None = None,
-        pages: App | None = None,
+        bodies: BodyReader,
+        probes: AsgiApp,
+        inbound: AsgiApp | None = None,
+        live: AsgiApp | None = None,
+        pages: AsgiApp | None = None,
         page_limit: ClientLimit | None = None,
         stream_limit: ClientLimit | None = None,
     ) -> None:
@@ -77,7 +77,7 @@ class FrontDoor:
         self._page_limit = page_limit or ClientLimit(MAX_PAGES_PER_CLIENT, MAX_PAGES)
         self._stream_limit = stream_limit or ClientLimit(MAX_STREAMS_PER_CLIENT, MAX_STREAMS)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Sends each request to its room."""
         if scope["type"] != "http":
             return
@@ -93,7 +93,7 @@ class FrontDoor:
         else:
             await self._limited(self._page_limit, partial(self._to_pages, self._pages), scope, receive, send)
 
-    async def _limited(self, limit: ClientLimit, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _limited(self, limit: ClientLimit, app: AsgiApp, scope: AsgiScope, receive: Receive, send: Send) -> None:
         with limit.entered(limit_key(scope)) as is_entered:
             if is_entered:
                 await app(scope, receive, send)
@@ -101,23 +101,23 @@ class FrontDoor:
                 detail = "Too many requests from this address are in progress. Try again."
                 await refuse(send, 503, "busy", detail, headers=_RETRY, more=_FIELDS)
 
-    async def _to(self, app: App | None, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _to(self, app: AsgiApp | None, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if app is None:
             await refuse(send, 404, "not_here", "This node does not take messages here.")
         else:
             await app(scope, receive, send)
 
-    async def _to_pages(self, pages: App, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _to_pages(self, pages: AsgiApp, scope: AsgiScope, receive: Receive, send: Send) -> None:
         try:
             body = await self._bodies.read(scope, receive)
-        except TooLarge:
+        except BodyTooLarge:
             await refuse(send, 413, "too_large", "A body has at most 5 MiB.", headers=_CLOSE, more=_FIELDS)
-        except Busy:
+        except OverCapacity:
             await refuse(send, 503, "busy", "Too much is being received. Try again.", headers=_RETRY, more=_FIELDS)
-        except TooSlow:
+        except BodyTimeout:
             detail = "The body did not come whole in time. Send it again."
             await refuse(send, 408, "too_slow", detail, headers=_CLOSE, more=_FIELDS)
-        except Gone:
+        except ClientDisconnected:
             return
         else:
             try:
@@ -126,7 +126,7 @@ class FrontDoor:
                 self._bodies.done(len(body))
 
 
-def for_django(scope: Scope) -> Scope:
+def for_django(scope: AsgiScope) -> AsgiScope:
     """The request as Django sees it: the public host and scheme, the sender's address, nothing forwarded.
 
     Only a trusted proxy is believed when it says that a browser came by https.
@@ -159,7 +159,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body that was read, then what comes after it (the end of the connection)."""
     given = False
 
-    async def again() -> Message:
+    async def again() -> AsgiMessage:
         nonlocal given
         if given:
             return await receive()

@@ -13,31 +13,31 @@ from uuid import UUID
 import psycopg
 from django.db import connections
 
-from tocsin.asgi import FrontDoor
+from tocsin.asgi import AsgiRouter
 from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL
-from tocsin.core.db.pipelined_connection import EagerConnection
+from tocsin.core.db.pipelined_connection import PipelinedConnection
 from tocsin.core.db.start_up import wait_for_database
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import TocsinError
 from tocsin.core.ids import uuid7
-from tocsin.core.net.asgi import Bodies
+from tocsin.core.net.asgi import BodyReader
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import Worker
 from tocsin.inbound import tasks
-from tocsin.inbound.app import Inbound
-from tocsin.inbound.config.registry import Registry
-from tocsin.inbound.email.smtp_listener import MailDoor
-from tocsin.inbound.http.fast_path import ShortWay
+from tocsin.inbound.app import InboundApp
+from tocsin.inbound.config.registry import IntegrationRegistry
+from tocsin.inbound.email.smtp_listener import SmtpListener
+from tocsin.inbound.http.fast_path import FastPath
 from tocsin.inbound.processing.committer import Committer
 from tocsin.notify import worker as outbox
 from tocsin.notify.dispatch.preload import preload
 from tocsin.operate import tasks as operate
-from tocsin.operate.http.probes import Probes
-from tocsin.operate.node_heartbeat import Presence, Turned
+from tocsin.operate.http.probes import ProbesApp
+from tocsin.operate.node_heartbeat import NodeHeartbeat, TaskRun
 from tocsin.outbound.delivery import dispatcher as outbound
 from tocsin.web.sse import broadcaster, endpoint
-from tocsin.web_process.proxy import Pages
+from tocsin.web_process.proxy import PageProxy
 from tocsin.wiring import loops
 
 log = logging.getLogger(__name__)
@@ -49,42 +49,42 @@ POLL = 1.0
 STOP_TIMEOUT = 15.0
 
 
-class Role(StrEnum):
+class NodeRole(StrEnum):
     ALL = "all"
     INGEST = "ingest"
     WEB = "web"
     WORKER = "worker"
 
 
-class Node:
+class NodeProcess:
     """One process of Tocsin. `start` before its `app` serves; `stop` when it serves no more."""
 
-    def __init__(self, role: Role, embedded: EmbeddedPostgres | None) -> None:
+    def __init__(self, role: NodeRole, embedded: EmbeddedPostgres | None) -> None:
         self.id: UUID = uuid7()
         self.role = role
         self._embedded = embedded
-        self._registry = Registry()
-        self._bodies = Bodies()
+        self._registry = IntegrationRegistry()
+        self._bodies = BodyReader()
         self._stopping = threading.Event()
-        self.committer = Committer(self._registry) if role in (Role.ALL, Role.INGEST) else None
-        self.inbound = Inbound(self._registry, self.committer, self._bodies) if self.committer else None
+        self.committer = Committer(self._registry) if role in (NodeRole.ALL, NodeRole.INGEST) else None
+        self.inbound = InboundApp(self._registry, self.committer, self._bodies) if self.committer else None
         #: Takes what came in one piece, before the app hears of it.
-        self.short_way = ShortWay(self._registry, self.committer, self._bodies) if self.committer else None
-        self.mail_door = MailDoor(self.inbound.reception) if self.inbound is not None else None
-        self._presence = Presence(self.id, role.value, self._turned, stuck_senders=outbox.stuck_senders)
-        work = loops(self._registry, self.id, role.value) if role in (Role.ALL, Role.WORKER) else ()
+        self.short_way = FastPath(self._registry, self.committer, self._bodies) if self.committer else None
+        self.mail_door = SmtpListener(self.inbound.reception) if self.inbound is not None else None
+        self._presence = NodeHeartbeat(self.id, role.value, self._turned, stuck_senders=outbox.stuck_senders)
+        work = loops(self._registry, self.id, role.value) if role in (NodeRole.ALL, NodeRole.WORKER) else ()
         # Every node says that it lives, whatever else it does.
         doors = tasks.door_loops(self._registry) if self.inbound is not None else ()
         self.worker = Worker((*work, *doors, operate.node_loop(self._presence)))
         self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
-        self._pages = Pages(database.url()) if role in (Role.ALL, Role.WEB) else None
-        self.probes = Probes(
+        self._pages = PageProxy(database.url()) if role in (NodeRole.ALL, NodeRole.WEB) else None
+        self.probes = ProbesApp(
             worker=self.worker,
             committer=self.committer,
             listens=self._listener.is_alive,
             pages=self._pages.problem if self._pages is not None else None,
         )
-        self.app = FrontDoor(
+        self.app = AsgiRouter(
             bodies=self._bodies,
             probes=self.probes,
             inbound=self.inbound,
@@ -139,8 +139,8 @@ class Node:
         self._leave()
         self._listener.join(POLL * 2)
 
-    def _turned(self) -> list[Turned]:
-        return [Turned(loop.name, self.worker.turned_at[loop.name], loop.every) for loop in self.worker.loops]
+    def _turned(self) -> list[TaskRun]:
+        return [TaskRun(loop.name, self.worker.turned_at[loop.name], loop.every) for loop in self.worker.loops]
 
     def _finish_sending(self) -> None:
         """What is on its way ends, and is written down: another process would have to send it again."""
@@ -175,7 +175,7 @@ class Node:
                 log.exception("The listener failed, and begins again.")
                 self._stopping.wait(POLL)
 
-    def _listen_on(self, connection: EagerConnection) -> None:
+    def _listen_on(self, connection: PipelinedConnection) -> None:
         looked_at = time.monotonic()
         while not self._stopping.is_set() and not connection.is_outdated:
             topics: set[str] = set()

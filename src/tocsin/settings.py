@@ -71,9 +71,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "tocsin.web.http.middleware.Moment",
+    "tocsin.web.http.middleware.RequestTimeMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "tocsin.web.http.static_files.StaticFiles",
+    "tocsin.web.http.static_files.StaticFilesMiddleware",
     # A list of alerts is a tenth of its size on a phone's slow line. What could be guessed by a page's length (BREACH)
     # is blurred: each answer is longer by a random part, and its token against forgeries is masked anew.
     "django.middleware.gzip.GZipMiddleware",
@@ -83,8 +83,8 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "tocsin.web.http.middleware.SignInRequired",
-    "tocsin.web.http.middleware.Reader",
+    "tocsin.web.http.middleware.SignInRequiredMiddleware",
+    "tocsin.web.http.middleware.UserPreferencesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -159,10 +159,10 @@ LOGIN_REDIRECT_URL = "/"
 ACCOUNT_ADAPTER = "tocsin.web.accounts.adapter.AccountAdapter"
 ACCOUNT_FORMS = {
     "login": "tocsin.web.accounts.signin.SignInForm",
-    "reset_password": "tocsin.web.accounts.signin.ForgottenForm",  # nosec B105 # a class
-    "reset_password_from_key": "tocsin.web.accounts.signin.ChosenPasswordForm",  # nosec B105 # a class
+    "reset_password": "tocsin.web.accounts.signin.PasswordResetRequestForm",  # nosec B105 # a class
+    "reset_password_from_key": "tocsin.web.accounts.signin.PasswordResetConfirmForm",  # nosec B105 # a class
     "change_password": "tocsin.web.accounts.signin.NewPasswordForm",  # nosec B105 # a class
-    "reauthenticate": "tocsin.web.accounts.signin.StillYouForm",
+    "reauthenticate": "tocsin.web.accounts.signin.ReauthenticatePasswordForm",
 }
 ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR = "tocsin.web.accounts.reset_token.ResetTokenGenerator"  # noqa: S105
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
@@ -181,9 +181,9 @@ ACCOUNT_REAUTHENTICATION_REQUIRED = True
 MFA_FORMS = {
     "activate_totp": "tocsin.web.accounts.signin.ActivateCodeForm",
     "authenticate": "tocsin.web.accounts.signin.SecondFactorForm",
-    "reauthenticate": "tocsin.web.accounts.signin.AgainForm",
-    "add_webauthn": "tocsin.web.accounts.signin.AddKeyForm",
-    "edit_webauthn": "tocsin.web.accounts.signin.RenameKeyForm",
+    "reauthenticate": "tocsin.web.accounts.signin.ReauthenticateCodeForm",
+    "add_webauthn": "tocsin.web.accounts.signin.AddSecurityKeyForm",
+    "edit_webauthn": "tocsin.web.accounts.signin.RenameSecurityKeyForm",
 }
 MFA_ADAPTER = "tocsin.web.accounts.adapter.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
@@ -208,7 +208,7 @@ MESSAGE_TAGS = {
     message_levels.WARNING: "wait",
     message_levels.ERROR: "now",
 }
-MAILERS = {"default": {"BACKEND": "tocsin.web.account_mail.Backend"}}
+MAILERS = {"default": {"BACKEND": "tocsin.web.account_mail.AccountMailBackend"}}
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = CONFIG.email_from or f"Tocsin <tocsin@{urlsplit(CONFIG.public_url).hostname}>"
 
 LANGUAGE_CODE = "en"

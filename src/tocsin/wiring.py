@@ -6,7 +6,7 @@ from uuid import UUID
 
 from tocsin.alerts import change_handlers, store, user_references
 from tocsin.core import object_hooks
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation import listener as escalation_reactor
 from tocsin.escalation import tasks as escalation
 from tocsin.escalation.actions import deactivated_users
@@ -15,7 +15,7 @@ from tocsin.escalation.changes import deletion_guards, reachability
 from tocsin.inbound import tasks
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import echo_suppression
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.notify import erasure, reschedule
@@ -34,7 +34,7 @@ from tocsin.outbound import commands as outbound
 from tocsin.outbound.delivery import dispatcher as outbound_outbox
 from tocsin.outbound.delivery import job_hooks
 from tocsin.outbound.halo_sync import poller
-from tocsin.outbound.halo_sync.job_context import HaloPreparer
+from tocsin.outbound.halo_sync.job_context import HaloJobHooks
 from tocsin.outbound.writeback import listener as outbound_reactor
 from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
@@ -83,7 +83,7 @@ def install() -> None:
     change_handlers.register(notify_reactor.all_clear)
     change_handlers.register(outbound_reactor.follow)
     change_handlers.register(workflow_reactor.follow)
-    job_hooks.register("haloitsm", HaloPreparer())
+    job_hooks.register("haloitsm", HaloJobHooks())
     echo_suppression.register(recent_writes.ask, recent_writes.keep)
     store.register_asked(escalation.asked)
     localization.tell_by(told_in)
@@ -97,7 +97,7 @@ def install() -> None:
         addresses.register(name, check, service_addresses.own_server if name in _SERVICE_CHANNELS else None)
 
 
-def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:
+def loops(registry: IntegrationRegistry, node_id: UUID, role: str) -> tuple[PeriodicTask, ...]:
     """The loops of a worker."""
     return (
         *tasks.loops(registry),

@@ -26,7 +26,7 @@ ARGUMENTS = [
 ]
 
 #: How much of a page may move by itself while it loads, as browsers count it (cumulative layout shift).
-MOST_SHIFT = 0.05
+MAX_LAYOUT_SHIFT = 0.05
 
 _WATCH_SHIFTS = """
 window.layoutShift = 0;
@@ -83,7 +83,7 @@ class Visitor:
         self.problems += [f"{where}: {problem}" for problem in _axe(self.page)]
         self.fits(where)
         shift = self.page.evaluate("window.layoutShift ?? 0")
-        if shift > MOST_SHIFT:
+        if shift > MAX_LAYOUT_SHIFT:
             self.problems.append(f"{where}: it jumped by {shift:.3f} while it loaded")
 
     def fits(self, place: str = "") -> None:

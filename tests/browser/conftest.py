@@ -20,7 +20,7 @@ from tests.postgres import Postgres, new_database
 from tocsin.alerts import service
 from tocsin.alerts.commands import SYSTEM, Close
 from tocsin.alerts.models import Alert
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import ACTIVE
 from tocsin.core.runtime import clock
 
 # A page that is right is seen at once; how long a wrong one is waited for costs nothing, and processors may be busy.
@@ -85,7 +85,7 @@ def shared_server(
 def desk(shared_desk: Desk) -> Iterator[Desk]:
     """A small service desk in the database of `running`, without an open alert."""
     yield shared_desk
-    for number in Alert.objects.filter(status__in=LIVE).values_list("pk", flat=True):
+    for number in Alert.objects.filter(status__in=ACTIVE).values_list("pk", flat=True):
         service.act(number, Close(actor=SYSTEM), now=clock.now())
 
 

@@ -20,7 +20,7 @@ from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides, specs, swaps
-from tocsin.oncall.changes.swaps import Stretch
+from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.outbound import commands as outbound
 from tocsin.people.changes import groups, out_of_office
 from tocsin.people.changes import users as people
@@ -166,7 +166,7 @@ def plan_duty() -> Duty:
     away = {"from": specs.write_moment(now + 48 * hour), "to": specs.write_moment(now + 30 * 24 * hour)}
     absence = out_of_office.save_absence(chen, away, actor=COMMAND_LINE, now=now)
     swaps.ask(
-        schedule, Stretch(now, now + 15 * hour, MemberRole.PRIMARY), asked_by=override.user, asked=alice,
+        schedule, ShiftRange(now, now + 15 * hour, MemberRole.PRIMARY), asked_by=override.user, asked=alice,
         in_return=None, message="My daughter's concert", actor=COMMAND_LINE, now=now,
     )  # fmt: skip
     return Duty(group.pk, schedule.pk, override.pk, absence.pk, calendar.pk, hours.pk)

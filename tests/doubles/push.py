@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.doubles.http import HttpDouble, Request, Response, http_double
 
-MOST_BYTES = 4096
+MAX_BODY_BYTES = 4096
 
 
 def text_of(data: bytes) -> str:
@@ -110,7 +110,7 @@ class PushDouble:
             return 400
         if headers.get("urgency") not in ("very-low", "low", "normal", "high") or len(headers.get("topic", "")) > 32:
             return 400
-        if len(request.body) > MOST_BYTES:
+        if len(request.body) > MAX_BODY_BYTES:
             return 413
         return 0 if self._is_signed(headers.get("authorization", "")) else 403
 

@@ -16,10 +16,10 @@ import pytest
 import uvicorn
 
 from tocsin.core.config import environment
-from tocsin.core.net.asgi import Bodies, Message
+from tocsin.core.net.asgi import AsgiMessage, BodyReader
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.app import Inbound
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.app import InboundApp
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.processing.committer import Committer
 
@@ -39,13 +39,13 @@ class Reply:
 class Doors:
     """One node's inbound side. Its committer runs from the first `start` on."""
 
-    registry: Registry = field(default_factory=Registry)
-    bodies: Bodies = field(default_factory=Bodies)
+    registry: IntegrationRegistry = field(default_factory=IntegrationRegistry)
+    bodies: BodyReader = field(default_factory=BodyReader)
     max_wait: float = 5.0
 
     def __post_init__(self) -> None:
         self.committer = Committer(self.registry, self.max_wait)
-        self.app = Inbound(self.registry, self.committer, self.bodies)
+        self.app = InboundApp(self.registry, self.committer, self.bodies)
 
     def post(self, where: Integration | str, *bodies: object, method: str = "POST", **headers: str) -> Reply:
         """Sends one request; several bodies are its parts. What is not bytes is sent as JSON."""
@@ -84,15 +84,15 @@ class Doors:
         self, path: str, coming: list[dict[str, Any]], *, method: str = "POST", headers: Mapping[str, str] = JSON
     ) -> Reply:
         """Sends what is `coming`, as ASGI messages; after the last, nothing more comes."""
-        sent: list[Message] = []
+        sent: list[AsgiMessage] = []
 
-        async def receive() -> Message:
+        async def receive() -> AsgiMessage:
             if coming:
                 return coming.pop(0)
             await asyncio.Event().wait()
             raise AssertionError("nothing sets it")
 
-        async def send(message: Message) -> None:
+        async def send(message: AsgiMessage) -> None:
             sent.append(message)
 
         scope = {

@@ -10,11 +10,11 @@ from typing import Any
 
 from tests.store.people import ACTOR, make_user
 from tocsin.alerts import change_handlers, service, store
-from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, Command, NewEvent
 from tocsin.alerts.models import Alert
 from tocsin.alerts.new_alert import NewAlert
-from tocsin.alerts.service import Outcome
+from tocsin.alerts.service import CommandResult
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.escalation import listener, tasks
 from tocsin.escalation.changes.commands import save_policy
@@ -43,11 +43,11 @@ def wired() -> Iterator[None]:
 
 
 @dataclass
-class Desk:
+class EscalationHarness:
     """Alice is primary, Bob secondary, Carol manager, Erin administrates. Time is told by `at`, in minutes."""
 
     start: datetime
-    keeper: tasks.Escalation = field(default_factory=tasks.Escalation)
+    keeper: tasks.EscalationTask = field(default_factory=tasks.EscalationTask)
     users: dict[str, User] = field(default_factory=dict)
     group: Group = field(default_factory=Group)
     policy: Policy = field(default_factory=Policy)
@@ -82,7 +82,7 @@ class Desk:
     def actor(self, name: str) -> Actor:
         return Actor(ActorKind.USER, name.title(), self.users[name].pk)
 
-    def paging(self, **changes: Any) -> Paging:
+    def paging(self, **changes: Any) -> PagingConfig:
         whole = {
             "mode": PagingMode.PAGE,
             "version_id": self.policy.current_id,
@@ -90,7 +90,7 @@ class Desk:
             "reason": "The integration's own policy.",
             **changes,
         }
-        return Paging(**whole)
+        return PagingConfig(**whole)
 
     def open(
         self, minute: float = 0, *, subject: str = "VPN down", integration: int | None = None, **paging: Any
@@ -102,7 +102,7 @@ class Desk:
         event = NewEvent(0, EventKind.OPENED, self.at(minute), self.actor("erin"), "Erin opened it by hand.")
         return service.open_by_hand(alert, self.paging(**paging), event, now=self.at(minute))
 
-    def act(self, alert: int, command: Command, minute: float) -> Outcome:
+    def act(self, alert: int, command: Command, minute: float) -> CommandResult:
         return service.act(alert, command, now=self.at(minute))
 
     def turn(self, minute: float) -> None:

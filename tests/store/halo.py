@@ -8,25 +8,25 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENTS, Halo, HaloServer, running
+from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENTS, FakeHalo, HaloServer, running
 from tests.store import outbound
 from tests.store.people import ACTOR, make_user
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor, Command
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.states import LIVE, ActorKind
+from tocsin.alerts.states import ACTIVE, ActorKind
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands as integrations
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.parsing.decode import decode
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.drain import drain
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.outbound import commands
-from tocsin.outbound.delivery.dispatcher import Outbox
-from tocsin.outbound.delivery.integration_pool import Directory
+from tocsin.outbound.delivery.dispatcher import CallDispatcher
+from tocsin.outbound.delivery.integration_pool import IntegrationPool
 from tocsin.outbound.halo_sync import lookup_before_decide, poller
 from tocsin.outbound.models import Call, Standing
 from tocsin.people.models import User
@@ -39,16 +39,16 @@ class Pair:
     server: HaloServer
     start: datetime
     seconds: float = 0.0
-    registry: Registry = field(default_factory=Registry)
-    numbers: batch.Numbers = field(default_factory=batch.Numbers)
-    stored: list[Stored] = field(default_factory=list)
+    registry: IntegrationRegistry = field(default_factory=IntegrationRegistry)
+    numbers: batch.AlertIdAllocator = field(default_factory=batch.AlertIdAllocator)
+    stored: list[MessageResult] = field(default_factory=list)
     users: dict[str, User] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.server.halo.now = lambda: self.now
         self.server.hooks.deliver = self.deliver
-        self.box = Outbox(now=lambda: self.now, jitter=lambda: 0.0)
-        self.directory = Directory()
+        self.box = CallDispatcher(now=lambda: self.now, jitter=lambda: 0.0)
+        self.directory = IntegrationPool()
         for name in ("alice", "bob"):
             full = {"alice": "Alice Andersson", "bob": "Bob Brown"}[name]
             self.users[name] = make_user(name, self.start, name=full)
@@ -58,7 +58,7 @@ class Pair:
         return self.start + timedelta(seconds=self.seconds)
 
     @property
-    def halo(self) -> Halo:
+    def halo(self) -> FakeHalo:
         return self.server.halo
 
     def connect(self, kind: str = "haloitsm", **spec: Any) -> None:
@@ -97,7 +97,7 @@ class Pair:
         """As the inbound door takes a POST of Halo's in."""
         self.registry.refresh()
         incoming = [
-            Incoming(uuid7(), self.inbound.pk, self.now, element.raw, element, "application/json")
+            IncomingMessage(uuid7(), self.inbound.pk, self.now, element.raw, element, "application/json")
             for element in decode(content, "application/json", lenient=True).elements
         ]
         with database.connect(name="test committer") as connection:
@@ -145,7 +145,7 @@ class Pair:
         return found
 
     def live(self, ticket: int) -> list[Alert]:
-        return [alert for alert in self.alerts(ticket) if alert.status in LIVE]
+        return [alert for alert in self.alerts(ticket) if alert.status in ACTIVE]
 
     def notes(self, ticket: int) -> list[str]:
         """What Tocsin wrote on a ticket."""

@@ -11,11 +11,11 @@ from typing import Any
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
 from tocsin.core.ids import token, token_hash, uuid7
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.inbound.parsing.decode import decode
 from tocsin.inbound.processing import batch
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -64,16 +64,18 @@ def halo(
 class Ingest:
     """Decides messages as the committer does, in batches that the test chooses."""
 
-    registry: Registry = field(default_factory=Registry)
-    numbers: batch.Numbers = field(default_factory=batch.Numbers)
+    registry: IntegrationRegistry = field(default_factory=IntegrationRegistry)
+    numbers: batch.AlertIdAllocator = field(default_factory=batch.AlertIdAllocator)
 
     def send(
         self, integration: Integration, *payloads: Mapping[str, Any] | bytes, now: datetime = NOW, wait: bool = True
-    ) -> list[Stored]:
+    ) -> list[MessageResult]:
         """All payloads as one batch."""
         return self.decide([message(integration, payload, now) for payload in payloads], now=now, wait=wait)
 
-    def decide(self, incoming: Sequence[Incoming], *, now: datetime = NOW, wait: bool = True) -> list[Stored]:
+    def decide(
+        self, incoming: Sequence[IncomingMessage], *, now: datetime = NOW, wait: bool = True
+    ) -> list[MessageResult]:
         """These messages as one batch."""
         with database.connect(name="test committer") as connection:
             connection.execute("SET lock_timeout = '50ms'")
@@ -81,12 +83,12 @@ class Ingest:
             return batch.process(connection, self.registry, self.numbers, incoming, now, wait=wait)
 
 
-def message(integration: Integration, payload: Mapping[str, Any] | bytes, now: datetime = NOW) -> Incoming:
+def message(integration: Integration, payload: Mapping[str, Any] | bytes, now: datetime = NOW) -> IncomingMessage:
     """One message as the door makes it."""
     raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     from tocsin.inbound.storage.stored_messages import element_of
 
-    return Incoming(uuid7(), integration.pk, now, raw, element_of(raw, "application/json", lenient=True))
+    return IncomingMessage(uuid7(), integration.pk, now, raw, element_of(raw, "application/json", lenient=True))
 
 
 __all__ = ["NOW", "Ingest", "decode", "halo", "make_integration", "message", "timedelta"]

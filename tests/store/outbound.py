@@ -11,18 +11,18 @@ from typing import Any
 from tests.store.people import ACTOR
 from tocsin.core.db import database
 from tocsin.outbound import commands
-from tocsin.outbound.delivery.dispatcher import Outbox
+from tocsin.outbound.delivery.dispatcher import CallDispatcher
 from tocsin.outbound.delivery.queue import NewCall, queue
 from tocsin.outbound.models import Call, OutboundIntegration, Standing
 
 
 @dataclass
-class Desk:
+class OutboundHarness:
     """Time is told by `seconds` from the start; `go` moves it and lets the outbox make all calls that are then due."""
 
     start: datetime
     seconds: float = 0.0
-    outboxes: list[Outbox] = field(default_factory=list)
+    outboxes: list[CallDispatcher] = field(default_factory=list)
 
     @property
     def now(self) -> datetime:
@@ -41,8 +41,8 @@ class Desk:
         with database.transaction() as connection:
             return queue(connection, calls, self.now)
 
-    def outbox(self) -> Outbox:
-        box = Outbox(now=lambda: self.now, jitter=lambda: 0.0)
+    def outbox(self) -> CallDispatcher:
+        box = CallDispatcher(now=lambda: self.now, jitter=lambda: 0.0)
         self.outboxes.append(box)
         return box
 
@@ -60,7 +60,7 @@ class Desk:
         return Standing.objects.get(pk=integration.pk)
 
 
-def turn(box: Outbox) -> bool:
+def turn(box: CallDispatcher) -> bool:
     """One turn and what comes of it; whether anything did. What is claimed may have been written down before anybody
     could look at what is on its way."""
     before = _standing()
@@ -74,8 +74,8 @@ def _standing() -> list[tuple[object, ...]]:
 
 
 @contextmanager
-def desk(now: datetime) -> Iterator[Desk]:
-    made = Desk(now)
+def desk(now: datetime) -> Iterator[OutboundHarness]:
+    made = OutboundHarness(now)
     try:
         yield made
     finally:

@@ -7,12 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 
 from tests.store.locks import wait_for_waiters
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.people.changes import groups, users
 from tocsin.people.models import Group, User
 
-ACTOR = Actor(None, "Test", "yaml")
+ACTOR = AuditActor(None, "Test", "yaml")
 
 
 def make_user(username: str, now: datetime, **spec: object) -> User:

@@ -13,27 +13,27 @@ import pytest
 
 from tests.store.people import make_user
 from tocsin.alerts import change_handlers, service
-from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import SYSTEM, Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core.config import environment, secret_bundle
 from tocsin.core.db import database
-from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import Delivery, Provider
-from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.models import User
 
 
 @dataclass
-class Post:
+class OutboxHarness:
     """Time is told by `at`, in seconds from the start; `go` moves it and lets the outbox send what is then due."""
 
     start: datetime
     seconds: float = 0.0
     users: dict[str, User] = field(default_factory=dict)
-    outboxes: list[Outbox] = field(default_factory=list)
+    outboxes: list[DeliveryDispatcher] = field(default_factory=list)
     #: Set to have retries wait their shortest time.
     jitter: float = 0.0
 
@@ -60,11 +60,11 @@ class Post:
             columns={"client": "Acme", **columns}, integration_id=integration,
         )  # fmt: skip
         event = NewEvent(0, EventKind.OPENED, self.now, SYSTEM, "It was opened.")
-        return service.open_by_hand(alert, Paging(PagingMode.RECORD), event, now=self.now)
+        return service.open_by_hand(alert, PagingConfig(PagingMode.RECORD), event, now=self.now)
 
-    def page(self, alert: int, *names: str, reason: str = "Alice is primary.", **data: Any) -> queue.Queued:
+    def page(self, alert: int, *names: str, reason: str = "Alice is primary.", **data: Any) -> queue.QueuedPages:
         """Starts paging these people about an alert."""
-        starts = [Start(alert, self.now, reason, self.users[name].pk, data=data) for name in names]
+        starts = [PageRequest(alert, self.now, reason, self.users[name].pk, data=data) for name in names]
         with database.transaction() as connection:
             return queue.queue(connection, starts, self.now)
 
@@ -72,13 +72,13 @@ class Post:
         """A person acts; nothing else follows here: no reactor is installed."""
         service.act(alert, command, now=self.now)
 
-    def outbox(self, **changes: Any) -> Outbox:
+    def outbox(self, **changes: Any) -> DeliveryDispatcher:
         """One more process's outbox."""
-        box = Outbox(now=lambda: self.now, jitter=lambda: self.jitter, **changes)
+        box = DeliveryDispatcher(now=lambda: self.now, jitter=lambda: self.jitter, **changes)
         self.outboxes.append(box)
         return box
 
-    def go(self, seconds: float | None = None, box: Outbox | None = None) -> None:
+    def go(self, seconds: float | None = None, box: DeliveryDispatcher | None = None) -> None:
         """Moves the clock to `seconds`, and lets an outbox send all that is due then."""
         self.seconds = self.seconds if seconds is None else seconds
         sender = box or (self.outboxes or [self.outbox()])[0]
@@ -132,9 +132,9 @@ def allow_loopback(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
 
 
 @contextmanager
-def post_office(now: datetime) -> Iterator[Post]:
+def post_office(now: datetime) -> Iterator[OutboxHarness]:
     """A post whose outboxes are closed at the end. What else follows an act is left out: here only the outbox works."""
-    post = Post(now)
+    post = OutboxHarness(now)
     before = list(change_handlers._reactors)
     change_handlers._reactors.clear()
     try:

@@ -13,7 +13,7 @@ from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tests.store.locks import wait_for_waiters
 from tests.store.people import ACTOR, while_deleted
 from tocsin.alerts import service
-from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import (
     SYSTEM,
     Acknowledge,
@@ -35,7 +35,7 @@ from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Run
 from tocsin.inbound.models import Integration
 from tocsin.notify.enqueue import queue
-from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, User
 
@@ -132,7 +132,7 @@ def test_an_alert_without_a_key_holds_none_after_an_undo_either(
 ) -> None:
     alert = NewAlert(0, Priority.HIGH, "VPN down", NOW)
     opened = NewEvent(0, EventKind.OPENED, NOW, SYSTEM, "It was opened.")
-    number = service.open_by_hand(alert, Paging(PagingMode.RECORD), opened, now=NOW)
+    number = service.open_by_hand(alert, PagingConfig(PagingMode.RECORD), opened, now=NOW)
     service.act(number, order(actor=alice), now=NOW)
     service.act(number, Undo(actor=alice), now=NOW)
     assert not Alert.objects.get(pk=number).holds_key
@@ -174,7 +174,7 @@ def test_an_alert_can_be_closed_while_somebody_who_was_paged_about_it_is_deleted
     number, dora = opened(integration), person("dora")
     ContactMethod.objects.create(user_id=dora.user_id, label="Mail", channel="email", address="dora@example.org")
     with database.transaction() as connection:
-        queue.queue(connection, [Start(number, NOW, "Dora is primary.", dora.user_id)], NOW)
+        queue.queue(connection, [PageRequest(number, NOW, "Dora is primary.", dora.user_id)], NOW)
         connection.execute(
             "UPDATE notify_delivery SET status = 'delivered', receipt = 'delivered', sent_at = %s", (NOW,)
         )

@@ -8,7 +8,7 @@ import pytest
 
 from tests.store.people import ACTOR, make_user
 from tocsin.access import audit, settings_commands
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -79,7 +79,9 @@ def test_a_changed_setting_is_read_by_pages_and_loops_and_recorded(now: datetime
     version = ConfigVersion.objects.get().version
     assert not settings_commands.change_settings({"message_retention_days": 30}, actor=ACTOR, now=now)
     assert ConfigVersion.objects.get().version == version
-    assert settings_commands.change_settings({"message_retention_days": 90}, actor=Actor(None, "x", "web"), now=now)
+    assert settings_commands.change_settings(
+        {"message_retention_days": 90}, actor=AuditActor(None, "x", "web"), now=now
+    )
     assert not Setting.objects.exists()
 
 

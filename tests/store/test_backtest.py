@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import NOW, Ingest, halo, make_integration
-from tocsin.access.audit import COMMAND_LINE, Actor
+from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor as AlertActor
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert
-from tocsin.alerts.states import LIVE, ActorKind
+from tocsin.alerts.states import ACTIVE, ActorKind
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Run
@@ -25,9 +25,9 @@ from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.simulate import backtest_report
 from tocsin.simulate.backtest import backtest, tally
-from tocsin.simulate.backtest_diff import Kind
+from tocsin.simulate.backtest_diff import DifferenceKind
 
-ACTOR = Actor(None, "Alice", "web", "127.0.0.1")
+ACTOR = AuditActor(None, "Alice", "web", "127.0.0.1")
 URGENT = {"field": "priority", "operator": "one of", "value": ["critical", "high"]}
 
 
@@ -40,7 +40,7 @@ def _wired(database: str) -> Iterator[None]:
 @pytest.fixture
 def door() -> Integration:
     """An integration that pages Alice by the desk's policy."""
-    desk = Desk(NOW)
+    desk = EscalationHarness(NOW)
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
     config_version.changed()
@@ -89,7 +89,7 @@ def test_a_replay_does_what_the_backtest_said(door: Integration, edit: dict[str,
     commands.save_integration({**commands.integration_spec(door), **edit}, existing=door, actor=COMMAND_LINE, now=NOW)
     at = NOW + timedelta(days=1)
     closing = Close(actor=AlertActor(ActorKind.SYSTEM, "Test"))
-    for number in Alert.objects.filter(status__in=sorted(LIVE)).values_list("pk", flat=True):
+    for number in Alert.objects.filter(status__in=sorted(ACTIVE)).values_list("pk", flat=True):
         alerts.act(number, closing, now=at)
     for message in messages:
         at += timedelta(minutes=11)
@@ -110,7 +110,7 @@ def test_a_replay_does_what_the_backtest_said(door: Integration, edit: dict[str,
 def test_what_differs_is_said_in_sentences(door: Integration) -> None:
     an_evening(door)
     opens = backtest(door, EDITS[0])
-    assert opens.counts == {Kind.OUTCOME: 4}
+    assert opens.counts == {DifferenceKind.OUTCOME: 4}
     says = [change.says for one in opens.differences for change in one.changes]
     assert says[-1].startswith("Mapped Opened instead of Mapped Ignored: status “Logged”") or "Logged" in says[-1]
     assert (opens.before.opened, opens.after.opened) == (4, 5), (
@@ -120,7 +120,7 @@ def test_what_differs_is_said_in_sentences(door: Integration) -> None:
     assert [change.says for one in records.differences for change in one.changes] == ["only recorded instead of pages"]
     assert (records.before.pages, records.after.pages) == (4, 3)
     keys = backtest(door, EDITS[4])
-    assert Kind.KEY in keys.counts
+    assert DifferenceKind.KEY in keys.counts
     whole = backtest_report.as_json(keys)
     assert whole["looked_at"] == 11
     assert whole["more"] == 0

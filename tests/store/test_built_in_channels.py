@@ -26,7 +26,7 @@ from tocsin.core import ids
 from tocsin.core.net import egress
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.integrations.web_push import devices
-from tocsin.notify.interfaces import Account, ProviderKind, Sender
+from tocsin.notify.interfaces import ProviderAccount, ProviderKind, ProviderSender
 from tocsin.notify.registry import BUILT_IN
 from tocsin.people.models import ContactMethod
 
@@ -56,7 +56,7 @@ def bench(kind: ProviderKind, database: str, now: datetime, monkeypatch: pytest.
 
 
 @pytest.fixture
-def sender(kind: ProviderKind, bench: Bench) -> Iterator[Sender]:
+def sender(kind: ProviderKind, bench: Bench) -> Iterator[ProviderSender]:
     made = kind.open(bench.account)
     yield made
     made.close()
@@ -75,7 +75,9 @@ def _browser(now: datetime) -> Iterator[Bench]:
         def accepted() -> int:
             return len(browser.received)
 
-        yield Bench(Account("Web Push"), address, "push", _how(double.answers.append), keys, accepted, _living(double))
+        yield Bench(
+            ProviderAccount("Web Push"), address, "push", _how(double.answers.append), keys, accepted, _living(double)
+        )
 
 
 def _living(double: PushDouble) -> Callable[[Response], None]:
@@ -106,7 +108,7 @@ def _gotify() -> Iterator[Bench]:
         def accepted() -> int:
             return len(taken)
 
-        yield Bench(Account("Services"), address, "chat", _how(answers.append), keys, accepted, answers.append)
+        yield Bench(ProviderAccount("Services"), address, "chat", _how(answers.append), keys, accepted, answers.append)
 
 
 def _how(give: Callable[[Response], None]) -> Callable[[str], None]:
@@ -119,7 +121,7 @@ def _how(give: Callable[[Response], None]) -> Callable[[str], None]:
 
 
 def test_a_message_is_handed_over_once_under_its_key_and_not_to_a_private_address(
-    kind: ProviderKind, sender: Sender, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    kind: ProviderKind, sender: ProviderSender, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = str(ids.uuid7())
     sender.send(rendered(bench), bench.channel, bench.address, key)
@@ -128,6 +130,6 @@ def test_a_message_is_handed_over_once_under_its_key_and_not_to_a_private_addres
     assert bench.accepted() == 1
     configured(monkeypatch, allow_targets=())
     strict = kind.open(bench.account)
-    with pytest.raises(egress.Refused):
+    with pytest.raises(egress.EgressBlocked):
         strict.send(rendered(bench), bench.channel, bench.address, key)
     strict.close()

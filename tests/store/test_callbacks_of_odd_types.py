@@ -21,11 +21,11 @@ from twilio.request_validator import RequestValidator
 
 from tests.store.people import make_user
 from tocsin.core.errors import Rejected
-from tocsin.notify.event_receiver import Hearing
+from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.integrations.telegram import secret_of
-from tocsin.notify.interfaces import Account
+from tocsin.notify.interfaces import ProviderAccount
 from tocsin.notify.registry import KINDS
-from tocsin.notify.webhooks import Callback, Listener
+from tocsin.notify.webhooks import Callback, WebhookProvider
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -39,7 +39,7 @@ PUBLIC = KEY.public_key().public_bytes(serialization.Encoding.Raw, serialization
 class Signing:
     """An account of a vendor, how the vendor signs a body, and what it calls."""
 
-    account: Account
+    account: ProviderAccount
     headers: Callable[[Callback], Mapping[str, str]]
     what: tuple[str, ...]
     #: What a right body looks like: its places are filled with odd values.
@@ -47,9 +47,9 @@ class Signing:
     is_form: bool = False
 
 
-def _account(settings: Mapping[str, Any], **secrets: str) -> Account:
+def _account(settings: Mapping[str, Any], **secrets: str) -> ProviderAccount:
     # No vendor is called: nothing listens at this address.
-    return Account("Vendor", {"api_base": "http://127.0.0.1:9", **settings}, secrets, is_trusted=True)
+    return ProviderAccount("Vendor", {"api_base": "http://127.0.0.1:9", **settings}, secrets, is_trusted=True)
 
 
 def _slack(callback: Callback) -> Mapping[str, str]:
@@ -181,13 +181,13 @@ def _body(vendor: Signing, said: Any, kind: str) -> bytes:
 
 def _hear(kind: str, what: str, query: dict[str, str], body: bytes) -> None:
     vendor, listener = VENDORS[kind], KINDS[kind]
-    assert isinstance(listener, Listener)
+    assert isinstance(listener, WebhookProvider)
     form = "application/x-www-form-urlencoded"
     bare = Callback(what, "POST", "https://tocsin.example.org/hooks/vendor/x", {"content-type": form}, query, body, AT)
     headers = {**bare.headers, **vendor.headers(bare)}
     signed = Callback(bare.what, bare.method, bare.url, headers, bare.query, bare.body, bare.at)
     try:
-        answer = listener.listen(vendor.account, signed, Hearing("Vendor", AT))
+        answer = listener.listen(vendor.account, signed, ProviderEventReceiver("Vendor", AT))
     except Rejected:
         # The page answers 400 or 404.
         return
@@ -196,7 +196,7 @@ def _hear(kind: str, what: str, query: dict[str, str], body: bytes) -> None:
 
 
 def test_every_provider_that_is_called_back_is_tried_here() -> None:
-    assert set(VENDORS) == {name for name, kind in KINDS.items() if isinstance(kind, Listener)}
+    assert set(VENDORS) == {name for name, kind in KINDS.items() if isinstance(kind, WebhookProvider)}
 
 
 @pytest.fixture

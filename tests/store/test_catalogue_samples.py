@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tests.store.doors import Doors, doors, path_of, rows
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tests.store.people import make_user
 from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.models import Alert
-from tocsin.catalogue.kinds import Expectation, Kind, Sample, load_kinds
+from tocsin.catalogue.kinds import Expectation, IntegrationKind, Sample, load_kinds
 from tocsin.core.config import config_version
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import Run
@@ -45,7 +45,7 @@ def pass_for(integration: Integration) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_sample_ends_as_it_says(kind: Kind, node: Doors) -> None:
+def test_every_sample_ends_as_it_says(kind: IntegrationKind, node: Doors) -> None:
     """All samples of a kind by one node, each at an integration of its own that shares no alert with the others."""
     doors_of = {sample.name: integration_for(kind, sample) for sample in kind.samples}
     for sample in kind.samples:
@@ -56,12 +56,12 @@ def test_every_sample_ends_as_it_says(kind: Kind, node: Doors) -> None:
             raise
 
 
-def integration_for(kind: Kind, sample: Sample) -> Integration:
+def integration_for(kind: IntegrationKind, sample: Sample) -> Integration:
     name = f"{kind.title}, {sample.name}"
     return make_integration(name, kind.name, source=name, settings=dict(sample.settings))
 
 
-def ends_as_it_says(kind: Kind, sample: Sample, node: Doors, integration: Integration) -> None:
+def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: Doors, integration: Integration) -> None:
     by_name = {one.name: one for one in kind.samples}
     # What proves a sender cannot be in a sample: it comes with a pass, as the pages send it.
     where = integration if kind.code.refusal is None else f"{path_of(integration)}/test/{pass_for(integration)}"
@@ -110,8 +110,8 @@ def assert_shown(row: InboundMessage, fields: Mapping[str, object]) -> None:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    made = Desk(NOW)
+def desk() -> EscalationHarness:
+    made = EscalationHarness(NOW)
     made.users["alice"].email = "alice.archer@example.org"
     made.users["alice"].save()
     config_version.changed()
@@ -119,7 +119,7 @@ def desk() -> Desk:
 
 
 @pytest.fixture
-def door(desk: Desk) -> Integration:
+def door(desk: EscalationHarness) -> Integration:
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
     config_version.changed()
@@ -129,7 +129,7 @@ def door(desk: Desk) -> Integration:
 class Ticket:
     """One ticket of Halo, told about by messages that come as minutes pass."""
 
-    def __init__(self, desk: Desk, door: Integration) -> None:
+    def __init__(self, desk: EscalationHarness, door: Integration) -> None:
         self.desk, self.door, self.ingest = desk, door, Ingest()
 
     def says(self, minute: float, status: str = "In Progress", **fields: Any) -> InboundMessage:
@@ -151,7 +151,7 @@ class Ticket:
 
 
 @pytest.fixture
-def ticket(desk: Desk, door: Integration) -> Ticket:
+def ticket(desk: EscalationHarness, door: Integration) -> Ticket:
     return Ticket(desk, door)
 
 
@@ -168,7 +168,7 @@ NOBODY = {"id": 1, "name": "Unassigned"}
     ids=["by e-mail", "by user name", "by name"],
 )
 def test_a_ticket_that_is_given_to_somebody_we_know_is_that_users_and_nobody_is_paged_any_more(
-    desk: Desk, ticket: Ticket, agent: dict[str, Any]
+    desk: EscalationHarness, ticket: Ticket, agent: dict[str, Any]
 ) -> None:
     ticket.says(0, "New", agent=NOBODY)
     desk.through(0, 1)
@@ -179,7 +179,9 @@ def test_a_ticket_that_is_given_to_somebody_we_know_is_that_users_and_nobody_is_
     assert "HaloITSM gave it to Alice." in desk.timeline(ticket.alert.pk)
 
 
-def test_a_ticket_that_is_given_to_somebody_we_do_not_know_has_their_name(desk: Desk, ticket: Ticket) -> None:
+def test_a_ticket_that_is_given_to_somebody_we_do_not_know_has_their_name(
+    desk: EscalationHarness, ticket: Ticket
+) -> None:
     ticket.says(0, "New", agent=NOBODY)
     desk.through(0, 1)
     ticket.says(2, agent={"id": 44, "name": "Noor Haddad", "email": "noor@other.example"})
@@ -188,7 +190,9 @@ def test_a_ticket_that_is_given_to_somebody_we_do_not_know_has_their_name(desk: 
     assert ticket.paged() == [("alice", 0)]
 
 
-def test_a_ticket_that_nobody_has_any_more_is_open_and_escalation_starts_again(desk: Desk, ticket: Ticket) -> None:
+def test_a_ticket_that_nobody_has_any_more_is_open_and_escalation_starts_again(
+    desk: EscalationHarness, ticket: Ticket
+) -> None:
     ticket.says(0, "New", agent=NOBODY)
     desk.through(0, 1)
     ticket.says(2, agent={"id": 44, "name": "Noor Haddad"})
@@ -200,7 +204,7 @@ def test_a_ticket_that_nobody_has_any_more_is_open_and_escalation_starts_again(d
     assert any("Noor Haddad has it no more" in line for line in desk.timeline(ticket.alert.pk))
 
 
-def test_a_message_that_does_not_speak_of_the_agent_leaves_the_owner(desk: Desk, ticket: Ticket) -> None:
+def test_a_message_that_does_not_speak_of_the_agent_leaves_the_owner(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent=NOBODY)
     ticket.says(2, agent={"id": 44, "name": "Noor Haddad"})
     ticket.says(3, summary="VPN down for everybody")
@@ -209,7 +213,7 @@ def test_a_message_that_does_not_speak_of_the_agent_leaves_the_owner(desk: Desk,
 
 
 def test_an_agent_of_whom_only_the_number_is_known_gets_a_name_as_soon_as_there_is_one(
-    desk: Desk, ticket: Ticket
+    desk: EscalationHarness, ticket: Ticket
 ) -> None:
     ticket.says(0, "New", agent=NOBODY)
     ticket.says(2, agent={"id": 44})
@@ -222,14 +226,18 @@ def test_an_agent_of_whom_only_the_number_is_known_gets_a_name_as_soon_as_there_
     assert ticket.owner() == ("open", None, "")
 
 
-def test_somebody_who_took_it_in_tocsin_keeps_it_when_halo_takes_it_from_another(desk: Desk, ticket: Ticket) -> None:
+def test_somebody_who_took_it_in_tocsin_keeps_it_when_halo_takes_it_from_another(
+    desk: EscalationHarness, ticket: Ticket
+) -> None:
     ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
     desk.act(ticket.alert.pk, Assign(actor=desk.actor("bob"), name="Bob", user_id=desk.users["bob"].pk), 1)
     ticket.says(2, agent=NOBODY)
     assert ticket.owner() == ("assigned", desk.users["bob"].pk, "Bob")
 
 
-def test_an_agent_in_the_opening_message_is_shown_and_pages_all_the_same(desk: Desk, ticket: Ticket) -> None:
+def test_an_agent_in_the_opening_message_is_shown_and_pages_all_the_same(
+    desk: EscalationHarness, ticket: Ticket
+) -> None:
     ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
     assert ticket.owner() == ("open", None, "")
     assert ticket.alert.source_agent == "Noor Haddad"
@@ -238,7 +246,7 @@ def test_an_agent_in_the_opening_message_is_shown_and_pages_all_the_same(desk: D
 
 
 def test_with_the_setting_an_agent_in_the_opening_message_stops_escalation(
-    desk: Desk, door: Integration, ticket: Ticket
+    desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     Integration.objects.filter(pk=door.pk).update(settings={"owned_ticket_stops": True})
     config_version.changed()
@@ -251,7 +259,7 @@ def test_with_the_setting_an_agent_in_the_opening_message_stops_escalation(
     assert ticket.paged() == [("alice", 30)]
 
 
-def test_a_status_by_itself_never_acknowledges_nor_stops_anything(desk: Desk, ticket: Ticket) -> None:
+def test_a_status_by_itself_never_acknowledges_nor_stops_anything(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New")
     desk.through(0)
     ticket.says(1, "In Progress")
@@ -264,7 +272,7 @@ def test_a_status_by_itself_never_acknowledges_nor_stops_anything(desk: Desk, ti
 # --- how urgent it is
 
 
-def test_a_priority_that_rises_starts_escalation_again_once(desk: Desk, ticket: Ticket) -> None:
+def test_a_priority_that_rises_starts_escalation_again_once(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", priority={"name": "P3 - Medium"})
     desk.through(0, 1)
     ticket.says(10, priority={"name": "P1 - Critical"})
@@ -279,7 +287,7 @@ def test_a_priority_that_rises_starts_escalation_again_once(desk: Desk, ticket: 
 
 
 def test_a_priority_that_rises_goes_by_the_route_that_it_now_takes(
-    desk: Desk, door: Integration, ticket: Ticket
+    desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     definition = {
         "routes": [
@@ -300,7 +308,7 @@ def test_a_priority_that_rises_goes_by_the_route_that_it_now_takes(
 
 
 def test_a_ticket_given_to_another_team_pages_whom_the_routes_name_for_that_team(
-    desk: Desk, door: Integration, ticket: Ticket
+    desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     when = {"field": "team", "operator": "equals", "value": "Network"}
     door.current.definition = {"routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]}  # type: ignore[union-attr]
@@ -321,7 +329,9 @@ def test_a_ticket_given_to_another_team_pages_whom_the_routes_name_for_that_team
     ]
 
 
-def test_whoever_has_it_is_told_when_its_priority_rises_and_nobody_is_paged_again(desk: Desk, ticket: Ticket) -> None:
+def test_whoever_has_it_is_told_when_its_priority_rises_and_nobody_is_paged_again(
+    desk: EscalationHarness, ticket: Ticket
+) -> None:
     ticket.says(0, "New", priority={"name": "Low"})
     desk.through(0)
     desk.act(ticket.alert.pk, Acknowledge(actor=desk.actor("alice")), 1)
@@ -334,7 +344,7 @@ def test_whoever_has_it_is_told_when_its_priority_rises_and_nobody_is_paged_agai
 # --- its end
 
 
-def test_a_ticket_that_is_deleted_cancels_its_alert(desk: Desk, ticket: Ticket) -> None:
+def test_a_ticket_that_is_deleted_cancels_its_alert(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New")
     desk.through(0)
     (stored,) = ticket.ingest.send(ticket.door, {"event": "ticket deleted", "object_id": 20817}, now=desk.at(3))
@@ -348,7 +358,7 @@ def test_a_ticket_that_is_deleted_cancels_its_alert(desk: Desk, ticket: Ticket) 
 
 
 def test_a_ticket_that_is_closed_stops_paging_and_one_that_is_reopened_is_a_new_alert(
-    desk: Desk, ticket: Ticket
+    desk: EscalationHarness, ticket: Ticket
 ) -> None:
     ticket.says(0, "New")
     desk.through(0)

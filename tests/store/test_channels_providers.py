@@ -18,7 +18,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands
-from tocsin.notify.providers.pool import Directory
+from tocsin.notify.providers.pool import ProviderPool
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -215,7 +215,7 @@ def test_saving_the_same_again_changes_nothing(now: datetime) -> None:
 
 def test_a_deleted_provider_is_used_no_more(now: datetime) -> None:
     made = save(NTFY, now)
-    directory = Directory()
+    directory = ProviderPool()
     with database.transaction() as connection:
         directory.refresh(connection)
     assert [carrier.name for carrier in directory.carriers("ntfy", "topic")] == ["Push"]
@@ -233,7 +233,7 @@ def test_providers_are_tried_in_order_and_the_environments_comes_last(
     save({"name": "B", "kind": "smtp", "host": "b.example.org", "order": 1}, now)
     save({"name": "A", "kind": "smtp", "host": "a.example.org", "order": 2}, now)
     save({"name": "Off", "kind": "smtp", "host": "c.example.org", "order": 1, "enabled": False}, now)
-    directory = Directory()
+    directory = ProviderPool()
     with database.transaction() as connection:
         directory.refresh(connection)
     names = [carrier.name for carrier in directory.carriers("email", "x@example.org")]
@@ -244,7 +244,7 @@ def test_providers_are_tried_in_order_and_the_environments_comes_last(
 
 def test_open_connections_stay_when_something_else_is_changed(now: datetime) -> None:
     save(NTFY, now)
-    directory = Directory()
+    directory = ProviderPool()
     with database.transaction() as connection:
         directory.refresh(connection)
     before = directory.get("Push")

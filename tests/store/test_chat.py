@@ -16,7 +16,7 @@ from tests.doubles.http import Response, http_double
 from tests.doubles.slack import SlackDouble, slack_double
 from tests.doubles.telegram import TelegramDouble, telegram_double
 from tests.store.people import ACTOR
-from tests.store.sending import Post, allow_loopback, changed, post_office, provider
+from tests.store.sending import OutboxHarness, allow_loopback, changed, post_office, provider
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
@@ -27,7 +27,7 @@ from tocsin.notify.integrations.telegram import TelegramKind, secret_of
 from tocsin.notify.models import Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.providers import commands
 from tocsin.notify.providers.pool import account_of
-from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.notify.text import command_parser
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
@@ -43,7 +43,7 @@ TELEGRAM = {"label": "Telegram", "channel": "chat", "address": "telegram:1234567
 
 @dataclass
 class World:
-    post: Post
+    post: OutboxHarness
     slack: SlackDouble
     telegram: TelegramDouble
 
@@ -136,7 +136,7 @@ def test_in_a_room_everybody_answers_as_themselves_and_who_is_not_known_hears_so
     from tocsin.notify.enqueue import queue
 
     with database.transaction() as connection:
-        start = Start(alert, world.post.now, "The step names the room.", group_contact_id=contact.pk)
+        start = PageRequest(alert, world.post.now, "The step names the room.", group_contact_id=contact.pk)
         queue.queue(connection, [start], world.post.now)
     world.post.go()
     assert "/a/" not in json.dumps(world.slack.messages[0]), "a room gets nobody's personal link"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.store.people import make_group, make_user
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.people.changes import groups, users
@@ -22,7 +22,7 @@ VENDOR = "tgram://123456789:abcdefg_hijklmnop/12315544/"
 
 def add(user: User, address: str, actor: User | None = None, via: str = "web", **spec: Any) -> ContactMethod:
     given = {"label": "Chat", "channel": "chat", "address": address, **spec}
-    return users.save_contact_method(user, given, actor=Actor.of(actor or user, via), now=datetime.now(UTC))
+    return users.save_contact_method(user, given, actor=AuditActor.of(actor or user, via), now=datetime.now(UTC))
 
 
 def test_a_responder_adds_a_known_service_and_no_server_of_their_own(now: datetime) -> None:
@@ -33,7 +33,7 @@ def test_a_responder_adds_a_known_service_and_no_server_of_their_own(now: dateti
             users.save_contact_method(
                 alice,
                 {"label": "Own", "channel": "chat", "address": OWN},
-                actor=Actor.of(alice, "api"),
+                actor=AuditActor.of(alice, "api"),
                 now=now,
                 **changes,
             )
@@ -49,7 +49,7 @@ def test_an_administrator_adds_any_server_and_its_owner_keeps_it(now: datetime) 
     alice, erin = make_user("alice", now, role="responder"), make_user("erin", now, role="admin")
     method = add(alice, OWN, erin)
     spec = {"label": "Renamed", "channel": "chat", "address": "gotify://•••"}
-    users.save_contact_method(alice, spec, existing=method, actor=Actor.of(alice, "web"), now=now)
+    users.save_contact_method(alice, spec, existing=method, actor=AuditActor.of(alice, "web"), now=now)
     assert ContactMethod.objects.get(pk=method.pk).label == "Renamed"
 
 
@@ -65,7 +65,7 @@ def test_the_setting_says_who_adds_such_an_address(
     settings_store.set("chat_servers_by", setting)
     spec = {**groups.group_spec(group), "contacts": [{"label": "Room", "channel": "chat", "address": OWN}]}
     for is_allowed, change in (
-        (manager_may, lambda: groups.save_group(spec, existing=group, actor=Actor.of(bob, "web"), now=now)),
+        (manager_may, lambda: groups.save_group(spec, existing=group, actor=AuditActor.of(bob, "web"), now=now)),
         (responder_may, lambda: add(alice, OWN)),
     ):
         if is_allowed:

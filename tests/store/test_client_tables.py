@@ -20,7 +20,7 @@ from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.models import ClientTable, Integration
 from tocsin.people.changes import groups
 from tocsin.people.models import Group
-from tocsin.simulate.chain import Outcome, simulate
+from tocsin.simulate.chain import SimulatedOutcome, simulate
 
 YAML = """
 users:
@@ -51,11 +51,11 @@ def configured(database: str, now: datetime) -> None:
     apply(YAML, now)
 
 
-def apply(text: str, now: datetime) -> plan.Plan:
+def apply(text: str, now: datetime) -> plan.ConfigPlan:
     return plan.apply(config_files.collect([yaml_loader.parse(text, "t.yaml", Path())]), prune=False, now=now)
 
 
-def one(now: datetime, **ticket: Any) -> Outcome:
+def one(now: datetime, **ticket: Any) -> SimulatedOutcome:
     body = json.dumps(halo(**ticket)).encode()
     (outcome,) = simulate(Integration.objects.get().pk, body, "application/json", now).outcomes
     return outcome

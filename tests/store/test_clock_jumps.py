@@ -10,9 +10,9 @@ import pytest
 from psycopg import errors
 
 from tests.store import workflows
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import make_integration
-from tests.store.sending import Post, post_office
+from tests.store.sending import OutboxHarness, post_office
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.commands import Acknowledge, Hold
@@ -25,7 +25,7 @@ from tocsin.inbound.models import DelayedOpening, Heartbeat, Tally
 from tocsin.notify import pause
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
-from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.operate import clock_jumps, retention
 from tocsin.operate.models import Audit, Problem
 from tocsin.operate.self_check import runner
@@ -38,9 +38,9 @@ BY = 120.0
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Iterator[Desk]:
+def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
     with wired():
-        yield Desk(now)
+        yield EscalationHarness(now)
 
 
 def look(at: datetime) -> None:
@@ -54,7 +54,7 @@ def set_back(right: datetime, by: float = BY) -> None:
     look(right)
 
 
-def test_the_next_step_comes_as_long_after_the_last_as_its_policy_says(desk: Desk) -> None:
+def test_the_next_step_comes_as_long_after_the_last_as_its_policy_says(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
     # Looks are seconds apart, and nobody says "1 hour 59 minutes".
@@ -70,14 +70,14 @@ def test_the_next_step_comes_as_long_after_the_last_as_its_policy_says(desk: Des
     )
 
 
-def test_a_page_that_waits_for_its_turn_among_ones_ways_leaves_as_long_after_the_step(desk: Desk) -> None:
+def test_a_page_that_waits_for_its_turn_among_ones_ways_leaves_as_long_after_the_step(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
     set_back(desk.at(0))
     assert desk.pages(alert) == [("alice", "email", 0, "queued"), ("alice", "sms", 3, "queued")]
 
 
-def test_the_same_jump_counts_once(desk: Desk) -> None:
+def test_the_same_jump_counts_once(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
     set_back(desk.at(0))
@@ -87,7 +87,7 @@ def test_the_same_jump_counts_once(desk: Desk) -> None:
     assert len([said for said in desk.timeline(alert) if "clock" in said]) == 1
 
 
-def test_a_clock_that_wobbles_fills_no_timeline_and_keeps_nothing_waiting(desk: Desk) -> None:
+def test_a_clock_that_wobbles_fills_no_timeline_and_keeps_nothing_waiting(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     for minute in range(4):
@@ -96,7 +96,7 @@ def test_a_clock_that_wobbles_fills_no_timeline_and_keeps_nothing_waiting(desk: 
     assert desk.run(alert).due_at == desk.at(5 - 4 * 0.1)
 
 
-def test_two_nodes_that_look_at_once_count_it_once(desk: Desk) -> None:
+def test_two_nodes_that_look_at_once_count_it_once(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
     look(desk.at(BY))
@@ -107,7 +107,7 @@ def test_two_nodes_that_look_at_once_count_it_once(desk: Desk) -> None:
 
 
 def test_a_node_that_is_killed_in_the_middle_leaves_all_of_it_to_the_next(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
@@ -126,7 +126,9 @@ def test_a_node_that_is_killed_in_the_middle_leaves_all_of_it_to_the_next(
     assert desk.run(alert).due_at == desk.at(5.5)
 
 
-def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(
+    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
 
@@ -139,7 +141,7 @@ def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(desk: Desk, monkeypa
 
 
 def test_what_was_locked_for_too_long_is_done_again_with_all_the_rest(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
@@ -158,7 +160,7 @@ def test_what_was_locked_for_too_long_is_done_again_with_all_the_rest(
     assert desk.run(alert).due_at == desk.at(5.5)
 
 
-def test_a_clock_that_goes_on_or_is_a_moment_behind_changes_nothing(desk: Desk) -> None:
+def test_a_clock_that_goes_on_or_is_a_moment_behind_changes_nothing(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     for seconds in (0, 5, 3, 60, 57, 86_000):
@@ -168,7 +170,7 @@ def test_a_clock_that_goes_on_or_is_a_moment_behind_changes_nothing(desk: Desk) 
         assert clock_jump.last_jump(connection) is None
 
 
-def test_a_hold_and_a_pause_end_when_somebody_said(desk: Desk) -> None:
+def test_a_hold_and_a_pause_end_when_somebody_said(desk: EscalationHarness) -> None:
     held, paused = desk.open(BY), desk.open(BY)
     desk.turn(BY)
     desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(BY + 30)), BY)
@@ -181,7 +183,7 @@ def test_a_hold_and_a_pause_end_when_somebody_said(desk: Desk) -> None:
     assert {who for who, *_ in desk.pages(paused)} == {"alice"}
 
 
-def test_an_acknowledgement_stands_for_as_long_as_its_policy_says(desk: Desk) -> None:
+def test_an_acknowledgement_stands_for_as_long_as_its_policy_says(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
     desk.turn(BY)
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), BY + 1)
@@ -192,7 +194,7 @@ def test_an_acknowledgement_stands_for_as_long_as_its_policy_says(desk: Desk) ->
     assert [who for who, *_ in desk.pages(alert, "still_on_it")] == ["alice"]
 
 
-def test_a_run_that_fails_or_cannot_be_read_is_tried_again_so_much_earlier_too(desk: Desk) -> None:
+def test_a_run_that_fails_or_cannot_be_read_is_tried_again_so_much_earlier_too(desk: EscalationHarness) -> None:
     failing, unreadable = desk.open(BY), desk.open(BY)
     Run.objects.filter(alert=failing).update(failures=5, error="It broke.", due_at=desk.at(BY + 60))
     Run.objects.filter(alert=unreadable).update(progress={"step": "no number"}, due_at=desk.at(BY + 60))
@@ -201,7 +203,9 @@ def test_a_run_that_fails_or_cannot_be_read_is_tried_again_so_much_earlier_too(d
     assert (desk.run(failing).failures, desk.run(failing).error) == (5, "It broke.")
 
 
-def test_very_many_runs_are_moved_and_none_is_left_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_many_runs_are_moved_and_none_is_left_out(
+    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tocsin.escalation.clock_rollback.CHUNK", 3)
     for _ in range(10):
         desk.open(BY)
@@ -224,13 +228,13 @@ def test_a_node_whose_own_clock_was_set_measures_again_at_once(monkeypatch: pyte
 
 
 @pytest.fixture
-def post(database: str, now: datetime) -> Iterator[Post]:
+def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
     with post_office(now) as office:
         yield office
 
 
 @pytest.mark.parametrize(("begin", "sends"), [("11:00", True), ("09:00", False)])
-def test_quiet_hours_hold_a_page_back_by_the_clock_that_is_right(post: Post, begin: str, sends: bool) -> None:
+def test_quiet_hours_hold_a_page_back_by_the_clock_that_is_right(post: OutboxHarness, begin: str, sends: bool) -> None:
     """It is 09:15, and by the clock that is ahead 11:15."""
     quiet = {"from": begin, "to": "12:00", "let_through": "critical"}
     sms = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
@@ -239,7 +243,7 @@ def test_quiet_hours_hold_a_page_back_by_the_clock_that_is_right(post: Post, beg
     alert = post.alert()
     Alert.objects.update(priority="high")
     with database.transaction() as connection:
-        queue.queue(connection, [Start(alert, post.now, "Dora is primary.", dora.pk)], post.now)
+        queue.queue(connection, [PageRequest(alert, post.now, "Dora is primary.", dora.pk)], post.now)
     set_back(post.at(0))
     post.go(1)
     (page,) = post.deliveries(alert)
@@ -306,7 +310,7 @@ def test_a_sender_that_was_heard_by_the_clock_that_was_ahead_is_expected_so_much
 
 def test_a_workflow_that_waits_acts_as_long_after_its_cause(now: datetime) -> None:
     with workflows.wired():
-        desk = workflows.Desk(now)
+        desk = workflows.WorkflowHarness(now)
         desk.workflow("Chase", trigger={"on": "unacknowledged", "for": "15m"})
         alert = desk.open(BY)
         set_back(desk.at(0))
@@ -316,7 +320,9 @@ def test_a_workflow_that_waits_acts_as_long_after_its_cause(now: datetime) -> No
 # What is told
 
 
-def test_administrators_hear_of_pages_that_fail_though_they_were_told_by_the_clock_that_was_ahead(post: Post) -> None:
+def test_administrators_hear_of_pages_that_fail_though_they_were_told_by_the_clock_that_was_ahead(
+    post: OutboxHarness,
+) -> None:
     def fails() -> int:
         post.page(post.alert(), "bob")
         post.go()
@@ -336,7 +342,7 @@ def audit(at: datetime) -> list[str]:
         return [one.id for one in runner.audit(connection, at)]
 
 
-def test_administrators_are_told_that_the_clock_was_set_back(desk: Desk) -> None:
+def test_administrators_are_told_that_the_clock_was_set_back(desk: EscalationHarness) -> None:
     set_back(desk.at(0))
     assert audit(desk.at(0)) == ["clock_set_back"]
     audit(desk.at(0.5))
@@ -346,7 +352,7 @@ def test_administrators_are_told_that_the_clock_was_set_back(desk: Desk) -> None
     assert audit(desk.at(60)) == []
 
 
-def test_a_problem_that_began_in_the_future_is_told_all_the_same(desk: Desk) -> None:
+def test_a_problem_that_began_in_the_future_is_told_all_the_same(desk: EscalationHarness) -> None:
     ahead = desk.at(BY)
     Problem.objects.create(
         id="clock_set_back", title="Old", detail="Old.", remedy="None.", since=ahead, seen_at=ahead, ended_at=ahead,
@@ -357,8 +363,8 @@ def test_a_problem_that_began_in_the_future_is_told_all_the_same(desk: Desk) -> 
     assert problem.since == problem.last_told_at == desk.at(0)
 
 
-def test_audits_go_on_after_the_clock_was_set_back(desk: Desk) -> None:
-    watch = runner.Auditor(now=lambda: desk.at(0), heartbeat_url=lambda: None, room=tuple, name="pager1")
+def test_audits_go_on_after_the_clock_was_set_back(desk: EscalationHarness) -> None:
+    watch = runner.SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None, room=tuple, name="pager1")
     watch.turn()
     with database.transaction() as connection:
         connection.execute("UPDATE operate_audit SET checked_at = clock_timestamp() + interval '2 hours', node = 'old'")

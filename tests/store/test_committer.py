@@ -14,31 +14,33 @@ from tests.store.ingest import NOW, halo, make_integration, message
 from tests.store.people import make_user, while_deleted
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import Integration
-from tocsin.inbound.processing.committer import Committer, Ticket
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.inbound.processing.committer import Committer, IngestRequest
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.notify.enqueue import queue
-from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.rules.page_planner import PageRequest
 
 pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
-def registry() -> Registry:
-    return Registry()
+def registry() -> IntegrationRegistry:
+    return IntegrationRegistry()
 
 
 @pytest.fixture
-def integration(registry: Registry) -> Integration:
+def integration(registry: IntegrationRegistry) -> Integration:
     made = make_integration()
     registry.refresh()
     return made
 
 
-def arriving(registry: Registry, integration: Integration, ticket: int, status: str = "New") -> Incoming:
+def arriving(
+    registry: IntegrationRegistry, integration: Integration, ticket: int, status: str = "New"
+) -> IncomingMessage:
     """A message as the doors put it in: read already, so that its key is known."""
     incoming = message(integration, halo(ticket, status))
     assert not isinstance(incoming.element, Rejected)
@@ -49,25 +51,25 @@ class Answered:
     """Waits for the answers to tickets."""
 
     def __init__(self) -> None:
-        self.results: dict[int, list[Stored] | Exception] = {}
+        self.results: dict[int, list[MessageResult] | Exception] = {}
         self._came = threading.Condition()
 
-    def ticket(self, number: int, incoming: Sequence[Incoming]) -> Ticket:
-        def answer(result: list[Stored] | Exception) -> None:
+    def ticket(self, number: int, incoming: Sequence[IncomingMessage]) -> IngestRequest:
+        def answer(result: list[MessageResult] | Exception) -> None:
             with self._came:
                 assert number not in self.results, "answered twice"
                 self.results[number] = result
                 self._came.notify_all()
 
-        return Ticket(incoming, sum(len(one.raw) for one in incoming), answer)
+        return IngestRequest(incoming, sum(len(one.raw) for one in incoming), answer)
 
-    def wait_for(self, number: int) -> list[list[Stored] | Exception]:
+    def wait_for(self, number: int) -> list[list[MessageResult] | Exception]:
         with self._came:
             assert self._came.wait_for(lambda: len(self.results) == number, 20)
         return [self.results[one] for one in range(number)]
 
 
-def test_an_array_is_answered_once_in_its_own_order(registry: Registry, integration: Integration) -> None:
+def test_an_array_is_answered_once_in_its_own_order(registry: IntegrationRegistry, integration: Integration) -> None:
     answered = Answered()
     incoming = [arriving(registry, integration, number) for number in range(1, 41)]
     made = Committer(registry)
@@ -87,7 +89,7 @@ def test_an_array_is_answered_once_in_its_own_order(registry: Registry, integrat
 
 
 def test_messages_of_one_key_are_decided_in_the_order_in_which_they_came(
-    registry: Registry, integration: Integration
+    registry: IntegrationRegistry, integration: Integration
 ) -> None:
     answered = Answered()
     made = Committer(registry)
@@ -106,7 +108,7 @@ def test_messages_of_one_key_are_decided_in_the_order_in_which_they_came(
 
 
 def test_a_message_that_ends_an_alert_counts_while_somebody_who_was_paged_about_it_is_deleted(
-    registry: Registry, integration: Integration
+    registry: IntegrationRegistry, integration: Integration
 ) -> None:
     dora = make_user("dora", NOW)
     answered = Answered()
@@ -114,9 +116,9 @@ def test_a_message_that_ends_an_alert_counts_while_somebody_who_was_paged_about_
     made.start()
     try:
         assert made.put(answered.ticket(0, [arriving(registry, integration, 1)]))
-        ((opened,),) = cast(list[list[Stored]], answered.wait_for(1))
+        ((opened,),) = cast(list[list[MessageResult]], answered.wait_for(1))
         with database.transaction() as connection:
-            queue.queue(connection, [Start(opened.alert_id or 0, NOW, "Dora is primary.", dora.pk)], NOW)
+            queue.queue(connection, [PageRequest(opened.alert_id or 0, NOW, "Dora is primary.", dora.pk)], NOW)
             connection.execute(
                 "UPDATE notify_delivery SET status = 'delivered', receipt = 'delivered', sent_at = %s", (NOW,)
             )
@@ -128,12 +130,12 @@ def test_a_message_that_ends_an_alert_counts_while_somebody_who_was_paged_about_
         while_deleted(dora, close, now=NOW)
     finally:
         made.stop(10)
-    (closed,) = cast(list[Stored], answered.results[1])
+    (closed,) = cast(list[MessageResult], answered.results[1])
     assert closed.status is MessageStatus.CLOSED
 
 
 def test_a_message_that_a_lost_transaction_had_stored_after_all_is_answered_as_it_was_decided(
-    registry: Registry, integration: Integration
+    registry: IntegrationRegistry, integration: Integration
 ) -> None:
     answered = Answered()
     incoming = arriving(registry, integration, 1)
@@ -154,7 +156,7 @@ def test_a_message_that_a_lost_transaction_had_stored_after_all_is_answered_as_i
 
 
 def test_an_array_of_which_a_part_is_not_stored_is_refused_whole_and_once(
-    registry: Registry, integration: Integration
+    registry: IntegrationRegistry, integration: Integration
 ) -> None:
     answered = Answered()
     incoming = [arriving(registry, integration, number) for number in range(1, 21)]
@@ -165,5 +167,5 @@ def test_an_array_of_which_a_part_is_not_stored_is_refused_whole_and_once(
         (result,) = answered.wait_for(1)
     finally:
         made.stop(10)
-    assert isinstance(result, UnknownDoor)
+    assert isinstance(result, UnknownIntegration)
     assert len(rows()) == 19

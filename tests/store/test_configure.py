@@ -11,7 +11,7 @@ import pytest
 from tests.store.people import make_user
 from tocsin.access.models import AuditEntry
 from tocsin.configure import config_files, export, plan, yaml_loader
-from tocsin.configure.plan import Change, Plan
+from tocsin.configure.plan import ConfigPlan, PlanAction
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected, RejectedAll
@@ -19,7 +19,7 @@ from tocsin.core.models import ConfigVersion
 from tocsin.escalation.models import Policy, PolicyVersion
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.oncall import loader
 from tocsin.outbound.models import OutboundIntegration
@@ -49,13 +49,13 @@ integrations:
 """
 
 
-def collect(*texts: str, folder: Path = Path()) -> config_files.Sources:
+def collect(*texts: str, folder: Path = Path()) -> config_files.ConfigFiles:
     return config_files.collect(
         [yaml_loader.parse(text, f"{number or ''}t.yaml", folder) for number, text in enumerate(texts)]
     )
 
 
-def apply(now: datetime, *texts: str, prune: bool = False, folder: Path = Path()) -> Plan:
+def apply(now: datetime, *texts: str, prune: bool = False, folder: Path = Path()) -> ConfigPlan:
     return plan.apply(collect(*texts, folder=folder), prune=prune, now=now)
 
 
@@ -76,7 +76,7 @@ def test_an_address_that_is_a_secret_comes_from_the_environment_and_is_in_clear_
     assert secret in export.write(export.everything(with_secrets=True))
 
 
-def said(lines: Plan) -> list[str]:
+def said(lines: ConfigPlan) -> list[str]:
     return [str(line) for line in lines.lines]
 
 
@@ -259,7 +259,7 @@ def test_an_integration_that_could_reach_nobody_names_its_line(now: datetime) ->
 def test_the_example_applies_and_a_second_time_nothing_changes(now: datetime) -> None:
     text = EXAMPLE.read_text()
     first = apply(now, text)
-    assert {line.change for line in first.lines} == {Change.CREATE}
+    assert {line.change for line in first.lines} == {PlanAction.CREATE}
     assert said(first) == [
         "create    user alice",
         "create    user bob",
@@ -271,7 +271,7 @@ def test_the_example_applies_and_a_second_time_nothing_changes(now: datetime) ->
     ]
     version, entries = ConfigVersion.objects.get().version, AuditEntry.objects.count()
     second = apply(now, text)
-    assert {line.change for line in second.lines} == {Change.UNCHANGED}
+    assert {line.change for line in second.lines} == {PlanAction.UNCHANGED}
     assert second.is_empty
     assert (ConfigVersion.objects.get().version, AuditEntry.objects.count()) == (version, entries)
     assert (PolicyVersion.objects.count(), IntegrationVersion.objects.count()) == (1, 1)
@@ -283,7 +283,7 @@ def test_the_example_does_what_it_says(now: datetime) -> None:
     with database.transaction() as connection:
         people = loader.on_call(connection, [desk.pk], datetime(2026, 1, 13, 12, tzinfo=UTC))[desk.pk]
     assert [(str(p.role), p.name) for p in people] == [("primary", "Bob Brown"), ("secondary", "Alice Andersson")]
-    registry = Registry()
+    registry = IntegrationRegistry()
     registry.refresh()
     door = registry.door(Integration.objects.get().pk)
     assert [str(route.action) for route in door.reader.routes] == ["record", "page"]
@@ -301,7 +301,7 @@ def test_what_is_exported_applies_unchanged_and_says_the_same_elsewhere(now: dat
     assert apply(now, with_secrets).is_empty
     apply(now, "integrations: []\nescalation_policies: []\n", prune=True)
     rebuilt = apply(now, with_secrets)
-    assert rebuilt.count(Change.CREATE) == 2
+    assert rebuilt.count(PlanAction.CREATE) == 2
     assert secrets.token_of(Integration.objects.get()) == token
     assert export.write(export.everything(with_secrets=True)) == with_secrets
 
@@ -423,7 +423,7 @@ def test_two_runs_at_once_take_turns(now: datetime) -> None:
 
     from django.db import connections
 
-    results: list[Plan] = []
+    results: list[ConfigPlan] = []
 
     def run() -> None:
         try:
@@ -565,9 +565,9 @@ def test_workflows_are_made_from_yaml_exported_the_same_renamed_and_pruned(now: 
 def test_the_plan_is_told_before_it_is_done_for_good(now: datetime) -> None:
     seen: list[tuple[object, int]] = []
 
-    def announce(found: Plan) -> None:
+    def announce(found: ConfigPlan) -> None:
         with database.connect(name="test") as other:
-            seen.append((other.execute("SELECT count(*) FROM people_user").fetchone(), found.count(Change.CREATE)))
+            seen.append((other.execute("SELECT count(*) FROM people_user").fetchone(), found.count(PlanAction.CREATE)))
 
     plan.apply(collect(TEAM), prune=False, now=now, announce=announce)
     assert seen == [((0,), 3)]

@@ -23,9 +23,9 @@ from tests.store.ingest import halo, make_integration, message
 from tocsin.core.db import database as db
 from tocsin.core.db import guarded_connection
 from tocsin.core.runtime import clock
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.processing.batch import Numbers, process
+from tocsin.inbound.processing.batch import AlertIdAllocator, process
 
 _WRITE = "CREATE TABLE IF NOT EXISTS written (id int)"
 
@@ -109,7 +109,7 @@ CREATE TRIGGER fail_once AFTER INSERT ON inbound_inboundmessage FOR EACH STATEME
 
 
 def test_numbers_of_a_failed_batch_cost_no_later_message(database: str) -> None:
-    registry, numbers = Registry(), Numbers()
+    registry, numbers = IntegrationRegistry(), AlertIdAllocator()
     integration = make_integration()
     registry.refresh()
     with db.connect(name="test") as connection:

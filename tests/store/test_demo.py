@@ -18,7 +18,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.changes import commands
 from tocsin.oncall.models import Schedule
 from tocsin.operate.checks import on_call
-from tocsin.operate.finding import Level
+from tocsin.operate.finding import FindingLevel
 from tocsin.outbound.models import OutboundIntegration
 
 
@@ -44,7 +44,7 @@ def test_the_demo_s_first_week_is_alices_its_second_bobs_and_nothing_is_wrong_wi
     assert primary(datetime(2026, 11, 30, 12, tzinfo=UTC)) == "Bob Brown"
     assert primary(datetime(2026, 12, 1, 18, tzinfo=UTC)) == "Dana Keller"
     with db.transaction() as connection:
-        assert [finding for finding in on_call.check(connection, begun) if finding.level is Level.PROBLEM] == []
+        assert [finding for finding in on_call.check(connection, begun) if finding.level is FindingLevel.PROBLEM] == []
 
 
 def test_a_demo_whose_integration_was_renamed_or_deleted_starts_again(database: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.store.embedded import value
 from tests.store.embedded_process import TocsinProcess
-from tocsin.core.embedded_postgres.layout import LONGEST_SOCKET_PATH, locate
+from tocsin.core.embedded_postgres.layout import MAX_SOCKET_PATH_BYTES, locate
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent
 
@@ -61,7 +61,7 @@ def test_a_path_too_long_for_a_socket_has_its_socket_elsewhere(
     with EmbeddedPostgres(data_dir) as embedded:
         url = embedded.start()
         socket_folder = Path(value(url, "SHOW unix_socket_directories").strip('"'))
-        assert len(str(socket_folder / ".s.PGSQL.5432")) <= LONGEST_SOCKET_PATH
+        assert len(str(socket_folder / ".s.PGSQL.5432")) <= MAX_SOCKET_PATH_BYTES
         assert not socket_folder.is_relative_to(data_dir)
         assert stat.S_IMODE(socket_folder.stat().st_mode) == 0o700
         assert (data_dir / "postgres" / "18" / "data").is_dir()

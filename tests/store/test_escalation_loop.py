@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.escalating import STEPS, Desk, wired
+from tests.store.escalating import STEPS, EscalationHarness, wired
 from tests.store.people import ACTOR
 from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange, PagingMode
@@ -28,7 +28,7 @@ from tocsin.alerts.commands import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.new_alert import NewAlert, Opening
+from tocsin.alerts.new_alert import AlertCreation, NewAlert
 from tocsin.alerts.service import open_alerts, write
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core import ids
@@ -50,12 +50,12 @@ from tocsin.web.home import health_warnings
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Iterator[Desk]:
+def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
     with wired():
-        yield Desk(now)
+        yield EscalationHarness(now)
 
 
-def as_priority(desk: Desk, alert: int, priority: Priority, minute: float, **paging: object) -> None:
+def as_priority(desk: EscalationHarness, alert: int, priority: Priority, minute: float, **paging: object) -> None:
     """What ingest does when a message raises the priority."""
     with tocsin_database.transaction() as connection:
         store.lock(connection, [alert])
@@ -67,7 +67,7 @@ def as_priority(desk: Desk, alert: int, priority: Priority, minute: float, **pag
 # Steps
 
 
-def test_an_opening_starts_a_run_and_the_loop_pages_by_every_contact_method(desk: Desk) -> None:
+def test_an_opening_starts_a_run_and_the_loop_pages_by_every_contact_method(desk: EscalationHarness) -> None:
     alert = desk.open()
     assert desk.run(alert).due_at == desk.at(0)
     desk.turn(0)
@@ -83,7 +83,7 @@ def test_an_opening_starts_a_run_and_the_loop_pages_by_every_contact_method(desk
     assert notification.reason.startswith("Alice is paged as primary, Service Desk: step 1 of 3 of the escalation.")
 
 
-def test_steps_follow_each_other_and_at_the_end_the_managers_are_mailed(desk: Desk) -> None:
+def test_steps_follow_each_other_and_at_the_end_the_managers_are_mailed(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.through(0, 5, 15, 20)
     assert [(who, at) for who, channel, at, _ in desk.pages(alert) if channel == "email"] == [
@@ -99,20 +99,22 @@ def test_steps_follow_each_other_and_at_the_end_the_managers_are_mailed(desk: De
     assert told.data["title"] == f"Nobody answered: Acme: VPN down (#{alert})"
 
 
-def test_before_its_time_nothing_is_claimed(desk: Desk) -> None:
+def test_before_its_time_nothing_is_claimed(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.through(0, 1, 4.9)
     assert len(desk.pages(alert)) == 2
 
 
-def test_many_runs_are_decided_in_batches(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_runs_are_decided_in_batches(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 4)
     alerts = [desk.open() for _ in range(10)]
     desk.turn(0)
     assert all(len(desk.pages(alert)) == 2 for alert in alerts)
 
 
-def test_in_a_flood_the_turns_after_the_first_are_longer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_flood_the_turns_after_the_first_are_longer(
+    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 4)
     monkeypatch.setattr(escalation_loop, "FLOOD", 10)
     alerts = [desk.open() for _ in range(20)]
@@ -125,7 +127,7 @@ def test_in_a_flood_the_turns_after_the_first_are_longer(desk: Desk, monkeypatch
 
 
 def test_a_storm_of_one_integration_does_not_hold_up_the_first_page_of_another(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 10)
     storm, other = (
@@ -143,20 +145,20 @@ def test_a_storm_of_one_integration_does_not_hold_up_the_first_page_of_another(
     assert all(desk.pages(alert) for alert in first)
 
 
-def test_without_a_policy_the_recipient_users_are_paged_at_once(desk: Desk) -> None:
+def test_without_a_policy_the_recipient_users_are_paged_at_once(desk: EscalationHarness) -> None:
     alert = desk.open(version_id=None, recipient_users=(desk.users["bob"].pk,))
     desk.turn(0)
     assert desk.pages(alert) == [("bob", "email", 0, "queued")]
 
 
-def test_watch_mode_pages_nobody_and_says_who_would_have_been(desk: Desk) -> None:
+def test_watch_mode_pages_nobody_and_says_who_would_have_been(desk: EscalationHarness) -> None:
     alert = desk.open(mode=PagingMode.WATCH)
     desk.through(0, 5, 15, 20)
     assert not Notification.objects.exists()
     assert "Step 1 of 3 would page Alice (primary, Service Desk)." in desk.timeline(alert)
 
 
-def test_a_recorded_alert_has_no_timer_and_says_why(desk: Desk) -> None:
+def test_a_recorded_alert_has_no_timer_and_says_why(desk: EscalationHarness) -> None:
     alert = desk.open(mode=PagingMode.RECORD, reason="Route 1 says record.")
     desk.turn(600)
     run = desk.run(alert)
@@ -165,7 +167,7 @@ def test_a_recorded_alert_has_no_timer_and_says_why(desk: Desk) -> None:
     assert not Notification.objects.exists()
 
 
-def test_a_group_contact_is_paged(desk: Desk) -> None:
+def test_a_group_contact_is_paged(desk: EscalationHarness) -> None:
     contacts = [{"label": "Team list", "channel": "email", "address": "desk@example.org"}]
     groups.save_group(
         {**groups.group_spec(desk.group), "contacts": contacts}, existing=desk.group, actor=ACTOR, now=desk.start
@@ -176,7 +178,7 @@ def test_a_group_contact_is_paged(desk: Desk) -> None:
     assert desk.pages(alert) == [("Team list", "email", 0, "queued")]
 
 
-def test_somebody_who_cannot_be_reached_is_passed_over_with_the_reason(desk: Desk) -> None:
+def test_somebody_who_cannot_be_reached_is_passed_over_with_the_reason(desk: EscalationHarness) -> None:
     desk.users["alice"].contact_methods.update(is_enabled=False)
     alert = desk.open()
     desk.turn(0)
@@ -187,7 +189,7 @@ def test_somebody_who_cannot_be_reached_is_passed_over_with_the_reason(desk: Des
 # Versions
 
 
-def test_whose_later_ways_were_brought_forward_is_paged_again_by_the_next_step(desk: Desk) -> None:
+def test_whose_later_ways_were_brought_forward_is_paged_again_by_the_next_step(desk: EscalationHarness) -> None:
     desk.save(steps=[STEPS[0], {"notify": {"roles": ["primary"]}, "after": "2m"}])
     alert = desk.open()
     desk.turn(0)
@@ -200,7 +202,7 @@ def test_whose_later_ways_were_brought_forward_is_paged_again_by_the_next_step(d
     assert "still being paged" not in " ".join(desk.timeline(alert))
 
 
-def test_a_run_goes_on_with_the_version_it_began_with(desk: Desk) -> None:
+def test_a_run_goes_on_with_the_version_it_began_with(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.save(steps=[{"notify": {"users": ["carol"]}}])
@@ -211,7 +213,7 @@ def test_a_run_goes_on_with_the_version_it_began_with(desk: Desk) -> None:
     assert [who for who, *_ in desk.pages(later)] == ["carol"]
 
 
-def test_a_policy_that_is_deleted_leaves_its_runs_at_work(desk: Desk) -> None:
+def test_a_policy_that_is_deleted_leaves_its_runs_at_work(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     delete_policy(desk.policy, actor=ACTOR, now=desk.start)
@@ -219,12 +221,12 @@ def test_a_policy_that_is_deleted_leaves_its_runs_at_work(desk: Desk) -> None:
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
 
 
-def test_an_alert_that_opens_while_its_policy_is_deleted_still_pages_by_it(desk: Desk) -> None:
+def test_an_alert_that_opens_while_its_policy_is_deleted_still_pages_by_it(desk: EscalationHarness) -> None:
     with tocsin_database.transaction() as connection:
         (alert,) = store.new_ids(connection, 1)
         new = NewAlert(alert, Priority.HIGH, "VPN down", desk.at(0))
         event = NewEvent(alert, EventKind.OPENED, desk.at(0), desk.actor("erin"), "A message opened it.")
-        open_alerts(connection, [Opening(new, desk.paging(), event)], desk.at(0))
+        open_alerts(connection, [AlertCreation(new, desk.paging(), event)], desk.at(0))
         delete_policy(desk.policy, actor=ACTOR, now=desk.start)
     policy_cache._known.clear()  # another node has never read it
     desk.turn(0)
@@ -234,7 +236,7 @@ def test_an_alert_that_opens_while_its_policy_is_deleted_still_pages_by_it(desk:
 # What people do
 
 
-def test_acknowledging_stops_escalation_and_cancels_what_is_not_sent(desk: Desk) -> None:
+def test_acknowledging_stops_escalation_and_cancels_what_is_not_sent(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Acknowledge(actor=desk.actor("bob")), 1)
@@ -245,7 +247,7 @@ def test_acknowledging_stops_escalation_and_cancels_what_is_not_sent(desk: Desk)
     assert desk.run(alert).due_at == desk.at(31)
 
 
-def test_an_acknowledgement_is_asked_about_and_expires_and_escalation_starts_again(desk: Desk) -> None:
+def test_an_acknowledgement_is_asked_about_and_expires_and_escalation_starts_again(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
@@ -260,7 +262,9 @@ def test_an_acknowledgement_is_asked_about_and_expires_and_escalation_starts_aga
     assert any("did not answer" in line for line in desk.timeline(alert))
 
 
-def test_somebody_who_was_switched_off_since_is_not_asked_and_the_escalation_starts_again(desk: Desk) -> None:
+def test_somebody_who_was_switched_off_since_is_not_asked_and_the_escalation_starts_again(
+    desk: EscalationHarness,
+) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
@@ -274,7 +278,7 @@ def test_somebody_who_was_switched_off_since_is_not_asked_and_the_escalation_sta
     assert desk.pages(alert)[-1][0] == "bob"
 
 
-def test_acknowledging_again_answers_the_question(desk: Desk) -> None:
+def test_acknowledging_again_answers_the_question(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
@@ -288,7 +292,9 @@ def test_acknowledging_again_answers_the_question(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("ends", [Close, Cancel])
-def test_an_alert_that_ends_ends_its_run_and_its_unsent_pages(desk: Desk, ends: type[Close] | type[Cancel]) -> None:
+def test_an_alert_that_ends_ends_its_run_and_its_unsent_pages(
+    desk: EscalationHarness, ends: type[Close] | type[Cancel]
+) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, ends(actor=desk.actor("carol")), 1)
@@ -298,7 +304,7 @@ def test_an_alert_that_ends_ends_its_run_and_its_unsent_pages(desk: Desk, ends: 
     assert len(desk.pages(alert)) == 2
 
 
-def test_undoing_a_closing_goes_on_where_it_was(desk: Desk) -> None:
+def test_undoing_a_closing_goes_on_where_it_was(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Close(actor=desk.actor("carol")), 4.9)
@@ -307,7 +313,7 @@ def test_undoing_a_closing_goes_on_where_it_was(desk: Desk) -> None:
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
 
 
-def test_taking_giving_back_and_reopening_start_again_on_the_same_run(desk: Desk) -> None:
+def test_taking_giving_back_and_reopening_start_again_on_the_same_run(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     alice = desk.actor("alice")
@@ -324,7 +330,7 @@ def test_taking_giving_back_and_reopening_start_again_on_the_same_run(desk: Desk
     assert Run.objects.filter(alert=alert).count() == 1
 
 
-def test_what_somebody_has_who_is_switched_off_is_given_back_and_pages_again(desk: Desk) -> None:
+def test_what_somebody_has_who_is_switched_off_is_given_back_and_pages_again(desk: EscalationHarness) -> None:
     alerts = [desk.open() for _ in range(3)]
     desk.turn(0)
     for alert, name in zip(alerts, ("alice", "alice", "bob"), strict=True):
@@ -343,7 +349,9 @@ def test_what_somebody_has_who_is_switched_off_is_given_back_and_pages_again(des
     assert desk.pages(alerts[0])[-1][:3] == ("bob", "email", 3)
 
 
-def test_an_acknowledgement_of_somebody_who_is_switched_off_counts_no_more_and_it_pages_again(desk: Desk) -> None:
+def test_an_acknowledgement_of_somebody_who_is_switched_off_counts_no_more_and_it_pages_again(
+    desk: EscalationHarness,
+) -> None:
     alone, both, held = (desk.open() for _ in range(3))
     desk.turn(0)
     for alert, name in ((alone, "alice"), (both, "alice"), (both, "bob"), (held, "alice")):
@@ -362,7 +370,7 @@ def test_an_acknowledgement_of_somebody_who_is_switched_off_counts_no_more_and_i
     assert desk.pages(held)[-1][:3] == ("bob", "email", 60)
 
 
-def test_escalate_is_done_by_the_next_turn(desk: Desk) -> None:
+def test_escalate_is_done_by_the_next_turn(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Escalate(actor=desk.actor("carol")), 1)
@@ -371,7 +379,7 @@ def test_escalate_is_done_by_the_next_turn(desk: Desk) -> None:
     assert [(who, at) for who, _, at, _ in desk.pages(alert)] == [("alice", 0), ("alice", 3), ("bob", 1)]
 
 
-def test_the_loop_ends_a_hold_and_fires_the_step_then_due(desk: Desk) -> None:
+def test_the_loop_ends_a_hold_and_fires_the_step_then_due(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Hold(actor=desk.actor("alice"), until=desk.at(30)), 1)
@@ -383,7 +391,7 @@ def test_the_loop_ends_a_hold_and_fires_the_step_then_due(desk: Desk) -> None:
     assert desk.timeline(alert)[-2:] == ["The hold is over.", "Step 2 of 3 pages Bob (secondary, Service Desk)."]
 
 
-def test_pages_that_waited_for_a_hold_leave_when_it_is_ended_by_hand(desk: Desk) -> None:
+def test_pages_that_waited_for_a_hold_leave_when_it_is_ended_by_hand(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
@@ -392,7 +400,7 @@ def test_pages_that_waited_for_a_hold_leave_when_it_is_ended_by_hand(desk: Desk)
     assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(4)
 
 
-def test_pages_that_waited_for_a_hold_leave_at_its_end_although_it_was_to_last_longer(desk: Desk) -> None:
+def test_pages_that_waited_for_a_hold_leave_at_its_end_although_it_was_to_last_longer(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
@@ -403,7 +411,7 @@ def test_pages_that_waited_for_a_hold_leave_at_its_end_although_it_was_to_last_l
     assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(20)
 
 
-def test_undoing_an_acknowledgement_brings_back_the_pages_that_it_cancelled(desk: Desk) -> None:
+def test_undoing_an_acknowledgement_brings_back_the_pages_that_it_cancelled(desk: EscalationHarness) -> None:
     desk.save(steps=STEPS[:1])
     alert = desk.open()
     desk.turn(0)
@@ -417,7 +425,7 @@ def test_undoing_an_acknowledgement_brings_back_the_pages_that_it_cancelled(desk
     assert datetime.fromisoformat(until) == desk.at(3)
 
 
-def test_taking_an_acknowledgement_back_brings_back_the_pages_that_were_still_to_come(desk: Desk) -> None:
+def test_taking_an_acknowledgement_back_brings_back_the_pages_that_were_still_to_come(desk: EscalationHarness) -> None:
     desk.save(steps=STEPS[:1])
     first, second = desk.open(), desk.open()
     desk.turn(0)
@@ -434,7 +442,7 @@ def test_taking_an_acknowledgement_back_brings_back_the_pages_that_were_still_to
 # What comes next
 
 
-def test_what_comes_next_is_told_for_many_alerts_at_once(desk: Desk) -> None:
+def test_what_comes_next_is_told_for_many_alerts_at_once(desk: EscalationHarness) -> None:
     fresh, paged, taken, broken = (desk.open() for _ in range(4))
     desk.turn(0)
     desk.open(1)
@@ -453,7 +461,7 @@ def test_what_comes_next_is_told_for_many_alerts_at_once(desk: Desk) -> None:
 # The priority
 
 
-def test_a_priority_that_rises_replaces_the_run_by_what_the_routes_say(desk: Desk) -> None:
+def test_a_priority_that_rises_replaces_the_run_by_what_the_routes_say(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     urgent = desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}}])
@@ -467,7 +475,7 @@ def test_a_priority_that_rises_replaces_the_run_by_what_the_routes_say(desk: Des
     assert Run.objects.filter(alert=alert).count() == 2
 
 
-def test_whoever_has_it_is_told_when_the_priority_rises(desk: Desk) -> None:
+def test_whoever_has_it_is_told_when_the_priority_rises(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     alice = desk.actor("alice")
@@ -482,7 +490,7 @@ def test_whoever_has_it_is_told_when_the_priority_rises(desk: Desk) -> None:
 # The pause of all paging
 
 
-def test_steps_wait_for_the_end_of_a_pause_and_for_its_early_end_too(desk: Desk) -> None:
+def test_steps_wait_for_the_end_of_a_pause_and_for_its_early_end_too(desk: EscalationHarness) -> None:
     alert, other = desk.open(), desk.open()
     desk.turn(0)
     pauses.start("moving the data centre", desk.at(60), ACTOR, desk.at(1))
@@ -500,7 +508,7 @@ def test_steps_wait_for_the_end_of_a_pause_and_for_its_early_end_too(desk: Desk)
 # Several workers, and bad rows
 
 
-def test_an_alert_that_somebody_holds_is_left_for_the_next_turn(desk: Desk) -> None:
+def test_an_alert_that_somebody_holds_is_left_for_the_next_turn(desk: EscalationHarness) -> None:
     held, free = desk.open(), desk.open()
     with tocsin_database.transaction() as connection:
         connection.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (held,))
@@ -510,12 +518,14 @@ def test_an_alert_that_somebody_holds_is_left_for_the_next_turn(desk: Desk) -> N
     assert len(desk.pages(held)) == 2
 
 
-def test_two_workers_share_the_work_and_nobody_is_paged_twice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_workers_share_the_work_and_nobody_is_paged_twice(
+    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 3)
     alerts = [desk.open() for _ in range(30)]
 
     def work() -> None:
-        keeper = escalation_loop.Escalation()
+        keeper = escalation_loop.EscalationTask()
         for _ in range(15):
             keeper.turn(desk.at(0))
 
@@ -526,7 +536,7 @@ def test_two_workers_share_the_work_and_nobody_is_paged_twice(desk: Desk, monkey
     assert found == {(alert, label): 1 for alert in alerts for label in ("Email-Official", "SMS-Official")}
 
 
-def test_what_another_worker_has_just_decided_is_not_decided_again(desk: Desk) -> None:
+def test_what_another_worker_has_just_decided_is_not_decided_again(desk: EscalationHarness) -> None:
     alert = desk.open()
     seen_before = [desk.run(alert).pk]
     desk.turn(0)
@@ -535,7 +545,7 @@ def test_what_another_worker_has_just_decided_is_not_decided_again(desk: Desk) -
         assert len(escalation_loop._read(connection, seen_before, desk.at(5))) == 1
 
 
-def test_a_row_that_cannot_be_read_stops_no_other_and_is_pushed_later_with_a_count(desk: Desk) -> None:
+def test_a_row_that_cannot_be_read_stops_no_other_and_is_pushed_later_with_a_count(desk: EscalationHarness) -> None:
     bad, good = desk.open(), desk.open()
     Run.objects.filter(alert=bad).update(progress={"step": "first"})
     desk.turn(0)
@@ -546,7 +556,7 @@ def test_a_row_that_cannot_be_read_stops_no_other_and_is_pushed_later_with_a_cou
     assert "Expected `int`" in run.error
 
 
-def test_after_five_failures_a_run_is_stuck_and_administrators_are_told_once(desk: Desk) -> None:
+def test_after_five_failures_a_run_is_stuck_and_administrators_are_told_once(desk: EscalationHarness) -> None:
     bad = desk.open()
     Run.objects.filter(alert=bad).update(progress={"step": "first"})
     for minute in (0, 1, 2, 3, 5, 70, 140):
@@ -563,21 +573,21 @@ def test_after_five_failures_a_run_is_stuck_and_administrators_are_told_once(des
     assert len(desk.pages(bad)) == 2
 
 
-def test_an_alert_whose_run_cannot_be_read_can_still_be_closed(desk: Desk) -> None:
+def test_an_alert_whose_run_cannot_be_read_can_still_be_closed(desk: EscalationHarness) -> None:
     bad = desk.open()
     Run.objects.filter(alert=bad).update(progress={"step": "first"})
     desk.act(bad, Close(actor=desk.actor("carol")), 1)
     assert (desk.run(bad).status, desk.run(bad).due_at) == ("ended", None)
 
 
-def test_a_version_that_cannot_be_read_is_told_as_such(desk: Desk) -> None:
+def test_a_version_that_cannot_be_read_is_told_as_such(desk: EscalationHarness) -> None:
     version = PolicyVersion.objects.create(policy=desk.policy, number=9, definition={"steps": 5}, created_at=desk.start)
     alert = desk.open(version_id=version.pk)
     desk.turn(0)
     assert f"Version {version.pk} of the escalation policy cannot be read" in desk.run(alert).error
 
 
-def test_a_row_that_breaks_the_write_of_its_batch_is_found_and_stops_no_other(desk: Desk) -> None:
+def test_a_row_that_breaks_the_write_of_its_batch_is_found_and_stops_no_other(desk: EscalationHarness) -> None:
     bad, good = desk.open(), desk.open()
     with tocsin_database.transaction() as connection:
         connection.execute(
@@ -595,11 +605,11 @@ def test_a_row_that_breaks_the_write_of_its_batch_is_found_and_stops_no_other(de
     assert desk.timeline(bad) == ["Erin opened it by hand."], "what a turn decided is written whole or not at all"
 
 
-def test_a_turn_with_nothing_due_says_that_there_is_no_more(desk: Desk) -> None:
+def test_a_turn_with_nothing_due_says_that_there_is_no_more(desk: EscalationHarness) -> None:
     assert desk.keeper.turn(desk.at(0)) is False
 
 
-def test_at_the_end_another_policys_run_takes_the_place_of_the_first(desk: Desk) -> None:
+def test_at_the_end_another_policys_run_takes_the_place_of_the_first(desk: EscalationHarness) -> None:
     steps = [{"notify": {"users": ["carol"]}, "after": "2m"}]
     save_policy({"name": "After", "steps": steps}, actor=ACTOR, now=desk.start)
     desk.save(steps=STEPS[:1], end={"then": "hand_over", "policy": "After"})
@@ -613,7 +623,7 @@ def test_at_the_end_another_policys_run_takes_the_place_of_the_first(desk: Desk)
     assert desk.run(alert).status == "stopped"
 
 
-def test_a_last_step_that_goes_on_is_red_on_home(desk: Desk) -> None:
+def test_a_last_step_that_goes_on_is_red_on_home(desk: EscalationHarness) -> None:
     desk.save(steps=STEPS[:1], end={"then": "keep_last_step", "every": "10m"})
     alert = desk.open()
     desk.through(0, 4)
@@ -623,7 +633,7 @@ def test_a_last_step_that_goes_on_is_red_on_home(desk: Desk) -> None:
     assert [minute for who, _channel, minute, _status in desk.pages(alert) if who == "alice"][::2] == [0, 5, 15]
 
 
-def test_a_group_in_which_a_live_alert_is_paged_is_kept_and_the_alert_is_named(desk: Desk) -> None:
+def test_a_group_in_which_a_live_alert_is_paged_is_kept_and_the_alert_is_named(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     assert deletion_guards.needs_group(desk.group.pk) == [f"alert #{alert}"]

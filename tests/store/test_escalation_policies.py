@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.store.people import ACTOR, make_group, make_user
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
@@ -28,7 +28,7 @@ from tocsin.inbound.admin.commands import save_integration
 from tocsin.people.models import ContactMethod, Group, User
 
 #: Somebody at a page; whoever applies YAML changes several things at once.
-WEB = Actor(None, "Test", "web")
+WEB = AuditActor(None, "Test", "web")
 
 STANDARD: dict[str, Any] = {
     "name": "Standard",

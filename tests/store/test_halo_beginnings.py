@@ -148,8 +148,8 @@ def test_a_halo_without_a_ticket_of_late_and_one_connected_before_this_version_k
 
 def test_new_tickets_over_several_looks_are_all_known_as_new(pulled: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (client, poller):
-        monkeypatch.setattr(module, "PAGE", 2)
-        monkeypatch.setattr(module, "MOST_PAGES", 2)
+        monkeypatch.setattr(module, "PAGE_SIZE", 2)
+        monkeypatch.setattr(module, "MAX_LIST_PAGES", 2)
     tickets = [_logged(pulled) for _ in range(9)]
     for ticket in tickets:
         _change(pulled, ticket, 20, status_id=IN_PROGRESS)

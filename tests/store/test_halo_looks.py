@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, Reply
+from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, FakeResponse
 from tests.store.halo import Pair, pair
 from tests.store.sending import allow_loopback
 from tocsin.alerts.commands import Acknowledge, Assign
@@ -66,11 +66,11 @@ def test_many_writes_against_a_rate_limit_all_arrive_in_order_for_each_ticket(bo
 def test_more_changes_than_one_look_reads_are_all_found_and_all_notes_are_read(
     both: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "PAGE", 2)
-    monkeypatch.setattr(poller, "PAGE", 2)
-    monkeypatch.setattr(client, "MOST_PAGES", 2)
-    monkeypatch.setattr(poller, "MOST_PAGES", 2)
-    monkeypatch.setattr(notes, "MOST_TICKETS", 2)
+    monkeypatch.setattr(client, "PAGE_SIZE", 2)
+    monkeypatch.setattr(poller, "PAGE_SIZE", 2)
+    monkeypatch.setattr(client, "MAX_LIST_PAGES", 2)
+    monkeypatch.setattr(poller, "MAX_LIST_PAGES", 2)
+    monkeypatch.setattr(notes, "MAX_TICKETS_PER_POLL", 2)
     both.server.hooks.loses = lambda happened: True
     both.seconds = 1000
     # The newest change has the lowest number, so that it is on the first page.
@@ -109,7 +109,7 @@ def test_a_date_of_the_future_and_notes_that_are_not_shown_hide_nothing_else(bot
 
 def test_a_look_that_halo_asks_for_patience_holds_everything_back_so_long(both: Pair) -> None:
     ticket = both.log()
-    both.server.api.fault = lambda method, path: Reply(429, None, {"Retry-After": "90"})
+    both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "90"})
     both.look(300)
     both.server.api.fault = lambda method, path: None
     both.act(both.alert(ticket).pk, Acknowledge)
@@ -176,7 +176,7 @@ def test_a_look_that_breaks_is_said_where_people_see_it(
         def broken(look: object) -> None:
             raise KeyError("whatever it is")
 
-        monkeypatch.setattr(poller.Look, "carry_out", broken)
+        monkeypatch.setattr(poller.PollRun, "carry_out", broken)
         both.go(31)
         assert poller.look(both.directory, lambda: both.now)
         assert both.standing().look_problem == "Something in it could not be understood; the log says what."
@@ -244,7 +244,7 @@ def test_a_clock_that_goes_back_keeps_nobody_from_looking_and_writing(
 
 
 def test_patience_that_halo_asks_for_is_had_by_looks_too(both: Pair) -> None:
-    both.server.api.fault = lambda method, path: Reply(429, None, {"Retry-After": "900"})
+    both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "900"})
     both.look(300)
     both.server.api.fault = lambda method, path: None
     both.seconds = 310

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, TIMEOUT, Reply
+from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, TIMEOUT, FakeResponse
 from tests.store.halo import Pair
 from tests.store.people import ACTOR
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Reopen
@@ -101,7 +101,7 @@ def test_a_lost_right_and_a_token_that_ended_early(both: Pair) -> None:
 def test_an_error_that_comes_with_a_status_of_success_is_no_success(both: Pair, body: object) -> None:
     ticket = both.log()
     both.server.api.fault = lambda method, path: (
-        Reply(200, body) if (method, path) == ("POST", "/api/Actions") else None
+        FakeResponse(200, body) if (method, path) == ("POST", "/api/Actions") else None
     )
     both.act(both.alert(ticket).pk, Acknowledge)
     both.go()

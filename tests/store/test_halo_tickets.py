@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.doubles.halo import API_AGENT, TIMEOUT, Reply
+from tests.doubles.halo import API_AGENT, TIMEOUT, FakeResponse
 from tests.store.halo import Pair
 from tests.store.people import ACTOR
 from tocsin.alerts.commands import Acknowledge
@@ -14,7 +14,7 @@ from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing.process_now import take_in
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, TicketLink
@@ -25,7 +25,7 @@ from tocsin.outbound.writeback import listener
 def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_tried(
     both: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "_makers", listener._Makers())
+    monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened"], "priority": "High", "ticket_type": "Incident"})
     api = integrations.save_integration(
         {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
@@ -34,7 +34,7 @@ def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_trie
     # The first try makes the ticket, and its answer is lost.
     made = []
 
-    def losing(method: str, path: str) -> Reply | None:
+    def losing(method: str, path: str) -> FakeResponse | None:
         if (method, path) == ("POST", "/api/Tickets") and not made:
             made.append(both.halo.log({"summary": f"Disk full (Tocsin #{number[0]})"}, API_AGENT)["id"])
             return TIMEOUT
@@ -42,7 +42,7 @@ def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_trie
 
     number = [0]
     both.server.api.fault = lambda method, path: None
-    (stored,) = take_in([Incoming(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+    (stored,) = take_in([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
     assert stored.alert_id is not None
     number[0] = stored.alert_id
     both.server.api.fault = losing
@@ -65,7 +65,7 @@ def test_an_alert_that_was_only_watched_gets_its_ticket_as_it_begins_to_page(bot
 
     def arrive() -> int | None:
         payload: dict[str, object] = {"id": "disk-1", "status": "firing", "subject": "Disk full"}
-        (stored,) = take_in([Incoming(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+        (stored,) = take_in([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
         both.go()
         return stored.alert_id
 
@@ -80,7 +80,7 @@ def test_an_alert_that_was_only_watched_gets_its_ticket_as_it_begins_to_page(bot
 def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_has_passed(
     both: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "_makers", listener._Makers())
+    monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Fault"})
     api = integrations.save_integration(
         {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
@@ -90,7 +90,7 @@ def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_h
 
     def opens(name: str) -> int:
         payload: dict[str, object] = {"id": name, "status": "firing", "subject": name}
-        (stored,) = take_in([Incoming(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+        (stored,) = take_in([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
         assert stored.alert_id is not None
         opened.append(stored.alert_id)
         both.go()
@@ -112,7 +112,7 @@ def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_h
     # Halo is away for more than a day, and had made it all the same before it went.
     made: list[int] = []
 
-    def losing(method: str, path: str) -> Reply | None:
+    def losing(method: str, path: str) -> FakeResponse | None:
         if (method, path) == ("POST", "/api/Tickets") and not made:
             made.append(both.halo.log({"summary": f"disk-2 (Tocsin #{opened[-1]})"}, API_AGENT)["id"])
         return TIMEOUT
@@ -139,13 +139,13 @@ def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_h
 def test_a_ticket_that_a_person_dropped_is_made_only_when_a_person_asks_and_never_twice(
     both: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "_makers", listener._Makers())
+    monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened", "escalate"]})
     api = integrations.save_integration(
         {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
     )
     payload: dict[str, object] = {"id": "disk-1", "status": "firing", "subject": "Disk full"}
-    (stored,) = take_in([Incoming(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+    (stored,) = take_in([IncomingMessage(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
     alert = stored.alert_id or 0
     (call,) = both.calls()
     commands.drop(call, actor=ACTOR, now=both.now)

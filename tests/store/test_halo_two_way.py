@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENT_ONLY, SMALL, TIMEOUT, UNASSIGNED, Reply
+from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENT_ONLY, SMALL, TIMEOUT, UNASSIGNED, FakeResponse
 from tests.store.halo import Pair, pair
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback
@@ -243,12 +243,12 @@ def test_a_message_is_decided_without_halo_while_it_refuses_tocsin_is_away_or_as
     assert "does not accept the client id and secret" in both.standing().problem
     assert reason_of_a_ticket() == (said.replace(str(both.inbox()[-2].source_id), both.inbox()[-1].source_id), 0)
     both.change(client_secret="another")
-    both.server.api.fault = lambda method, path: Reply(429, None, {"Retry-After": "90"})
+    both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "90"})
     assert reason_of_a_ticket()[0].endswith("; decided without asking Halo, which asks for patience")
     assert reason_of_a_ticket()[1] == 0
     both.seconds += 120
     # A short patience is waited for.
-    both.server.api.fault = lambda method, path: Reply(429, None, {"Retry-After": "4"})
+    both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "4"})
     ticket = both.halo.log({"summary": "Soon"}, DESK_AGENT)["id"]
     both.go()
     assert [message.source_id for message in both.inbox(status="Pending")] == [str(ticket)]

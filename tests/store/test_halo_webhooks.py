@@ -17,14 +17,14 @@ from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client
-from tocsin.outbound.connectors.interfaces import Account, Line
+from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
 from tocsin.outbound.halo_sync import halo_commands, poller, webhook_setup
 
 
 def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: Pair) -> None:
     url = "http://tocsin/in/x"
-    line = Line(both.directory.client, lambda: both.now)
-    account = Account(1, "Halo", {"base_url": both.server.url, "client_id": "tocsin"},
+    line = RecordedClient(both.directory.client, lambda: both.now)
+    account = IntegrationAccount(1, "Halo", {"base_url": both.server.url, "client_id": "tocsin"},
                       {"client_secret": both.halo.client_secret})  # fmt: skip
     before = dict(both.halo.webhooks["hook"])
 
@@ -32,8 +32,10 @@ def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: 
         both.server.hooks.run()
         return attempt < 3
 
-    def set_up() -> webhook_setup.SetUp:
-        return webhook_setup.set_up(client.Client(account), line, both.now, webhook_setup.Wanted(url), wait=waits)
+    def set_up() -> webhook_setup.WebhookSetupResult:
+        return webhook_setup.set_up(
+            client.HaloClient(account), line, both.now, webhook_setup.DesiredWebhook(url), wait=waits
+        )
 
     assert set_up().problem == ""
     # What arrived before says nothing of this test.
@@ -44,7 +46,7 @@ def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: 
     assert {name: both.halo.webhooks["hook"][name] for name in before} == before
 
 
-def _set_up(both: Pair, door: Integration) -> webhook_setup.SetUp:
+def _set_up(both: Pair, door: Integration) -> webhook_setup.WebhookSetupResult:
     both.server.hooks.deliver = lambda hook, content: (200, "{}")
     stop = threading.Event()
 

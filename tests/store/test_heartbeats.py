@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.store.doors import Doors, Reply, doors, path_of, rows
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import NOW, make_integration
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
@@ -19,12 +19,12 @@ from tocsin.core.config import config_version
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.admin.commands import integration_spec, save_integration
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import Heartbeat, Integration
 from tocsin.inbound.processing import process_now
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def node() -> Iterator[Doors]:
 
 @pytest.fixture
 def backup() -> Integration:
-    desk = Desk(NOW)
+    desk = EscalationHarness(NOW)
     made = make_integration("Backup", "heartbeat", policy=desk.policy, settings={"interval": "1h", "longest_run": "2h"})
     made.recipient_groups.add(desk.group)
     config_version.changed()
@@ -159,7 +159,7 @@ def test_a_machine_that_was_halted_or_whose_clock_went_ahead_raises_no_false_ala
 def test_a_database_that_was_away_raises_no_false_alarm(
     node: Doors, backup: Integration, monkeypatch: pytest.MonkeyPatch, problem: type[psycopg.Error]
 ) -> None:
-    def away(registry: Registry, now: datetime) -> bool:
+    def away(registry: IntegrationRegistry, now: datetime) -> bool:
         raise problem("the connection is lost")
 
     turn = monitor.loop(node.registry).turn
@@ -260,7 +260,7 @@ def test_a_silence_that_cannot_be_told_is_tried_again_and_holds_up_no_other(
     ping(node, other)
     whole = process_now.take_in
 
-    def failing(incoming: Sequence[Incoming], now: datetime) -> list[Stored]:
+    def failing(incoming: Sequence[IncomingMessage], now: datetime) -> list[MessageResult]:
         if incoming[0].integration_id == backup.pk:
             raise KeyError("whatever it is")
         return whole(incoming, now)

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from tests.doubles.http import HttpDouble, Response, http_double
-from tests.store.outbound import Desk, desk
+from tests.store.outbound import OutboundHarness, desk
 from tests.store.people import ACTOR, make_group, make_user
 from tests.store.sending import allow_loopback
 from tests.store.test_configure import apply
@@ -67,7 +67,7 @@ def other() -> Iterator[HttpDouble]:
 
 
 @pytest.fixture
-def at(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def at(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[OutboundHarness]:
     allow_loopback(monkeypatch)
     with desk(now) as made:
         yield made
@@ -121,7 +121,7 @@ def test_hidden_headers_do_not_follow_to_another_origin(database: str, now: date
         save({**commands.outbound_spec(row), "url": "https://evil.example/"}, now, row)
 
 
-def test_a_call_uses_the_whole_address_and_logs_its_host(at: Desk, other: HttpDouble, database: str) -> None:
+def test_a_call_uses_the_whole_address_and_logs_its_host(at: OutboundHarness, other: HttpDouble, database: str) -> None:
     other.answering = lambda request: Response(400, body=f"{request.path} {request.headers['x-key']}".encode())
     pager = at.integration(
         url=f"{other.url}/services/T0KEN-in-path?key=T0KEN-in-query", headers={"X-Key": "T0KEN-in-header"}

@@ -54,12 +54,12 @@ def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the reader would have waited; nobody does."""
     found: list[float] = []
-    original = api_reader.Reader.__init__
+    original = api_reader.ApiReader.__init__
 
-    def patient(self: api_reader.Reader, *args: Any, **named: Any) -> None:
+    def patient(self: api_reader.ApiReader, *args: Any, **named: Any) -> None:
         original(self, *args, **{**named, "wait": found.append})
 
-    monkeypatch.setattr(api_reader.Reader, "__init__", patient)
+    monkeypatch.setattr(api_reader.ApiReader, "__init__", patient)
     return found
 
 

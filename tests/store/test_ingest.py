@@ -17,7 +17,7 @@ from tocsin.core.ids import lock_number, uuid7
 from tocsin.inbound.models import InboundMessage, KeyClock
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.drain import drain
-from tocsin.inbound.storage.messages import Stored
+from tocsin.inbound.storage.messages import MessageResult
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -165,7 +165,7 @@ def test_a_message_that_another_node_has_decided_meanwhile_is_not_decided_again(
     waiting = [message(integration, halo(7)), message(integration, halo(7, "Closed")), message(integration, halo(7))]
     with db.connect(name="two nodes") as connection:
 
-        def process(*, draining: bool) -> list[Stored]:
+        def process(*, draining: bool) -> list[MessageResult]:
             return batch.process(
                 connection, ingest.registry, ingest.numbers, waiting, NOW, wait=False, draining=draining
             )

@@ -17,11 +17,11 @@ import pytest
 
 from tests.store.doors import Doors, Reply, doors, path_of, rows
 from tests.store.ingest import halo, make_integration
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version
 from tocsin.core.db import database as db
-from tocsin.core.net.asgi import MAX_BODY, Bodies
+from tocsin.core.net.asgi import MAX_BODY, BodyReader
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
@@ -29,7 +29,7 @@ from tocsin.inbound.tasks import write_expired
 
 pytestmark = pytest.mark.usefixtures("database")
 
-ACTOR = Actor(None, "Test", "cli")
+ACTOR = AuditActor(None, "Test", "cli")
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ def test_a_body_of_five_mebibytes_is_taken_and_a_byte_more_is_not(node: Doors, a
 
 @pytest.mark.parametrize("coming", [[], [{"type": "http.request", "body": b'{"id"', "more_body": True}]])
 def test_a_sender_that_is_too_slow_is_given_up(api_door: Integration, coming: list[dict[str, Any]]) -> None:
-    with doors(bodies=Bodies(deadline=0.01)) as node:
+    with doors(bodies=BodyReader(deadline=0.01)) as node:
         reply = asyncio.run(node.ask(path_of(api_door), coming))
         assert (reply.status, reply.headers["connection"]) == (408, "close")
         assert node.bodies.in_flight == 0
@@ -375,7 +375,7 @@ def test_a_sender_that_leaves_in_the_middle_stores_nothing(node: Doors, api_door
 
 
 def test_more_bytes_in_flight_than_there_is_room_for_are_told_to_come_again(api_door: Integration) -> None:
-    with doors(bodies=Bodies(max_in_flight=100)) as node:
+    with doors(bodies=BodyReader(max_in_flight=100)) as node:
         assert node.post(api_door, b'{"id": 1}').status == 200
         assert node.post(api_door, b'{"id": 2, "t": "', b"x" * 100, b'"}').status == 503
         reply = node.post(api_door, b"{}", content_length="101")

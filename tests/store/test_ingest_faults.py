@@ -16,24 +16,24 @@ from psycopg import errors, sql
 
 from tests.doubles.postgres_wire import wire_to
 from tests.store.doors import Doors, doors, path_of, rows
-from tests.store.escalating import Desk
+from tests.store.escalating import EscalationHarness
 from tests.store.ingest import NOW, halo, make_integration, message
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version
 from tocsin.core.db import database as db
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
 from tocsin.inbound.config import registry
-from tocsin.inbound.config.compiled_integration import Directory, Door
-from tocsin.inbound.config.normalizer import Reader, Reading
-from tocsin.inbound.config.registry import Found, Registry, UnknownDoor
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
+from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
+from tocsin.inbound.config.registry import IntegrationRegistry, TokenLookup, UnknownIntegration
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing import committer
-from tocsin.inbound.processing.committer import Committer, NotStored, Ticket
-from tocsin.inbound.storage.messages import Stored
+from tocsin.inbound.processing.committer import Committer, IngestRequest, NotStored
+from tocsin.inbound.storage.messages import MessageResult
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -54,15 +54,15 @@ class Results:
 
     def __init__(self, number: int) -> None:
         self._missing = threading.Semaphore(0)
-        self.found: list[list[Stored] | Exception | None] = [None] * number
+        self.found: list[list[MessageResult] | Exception | None] = [None] * number
 
-    def ticket(self, number: int, *messages: Any) -> Ticket:
-        def answer(result: list[Stored] | Exception) -> None:
+    def ticket(self, number: int, *messages: Any) -> IngestRequest:
+        def answer(result: list[MessageResult] | Exception) -> None:
             assert self.found[number] is None, "answered twice"
             self.found[number] = result
             self._missing.release()
 
-        return Ticket(messages, sum(len(one.raw) for one in messages), answer)
+        return IngestRequest(messages, sum(len(one.raw) for one in messages), answer)
 
     def wait(self) -> list[Any]:
         for _ in self.found:
@@ -71,10 +71,10 @@ class Results:
 
 
 def decide_together(
-    integrations: list[Integration], payloads: list[Any], registry: Registry | None = None
-) -> tuple[list[Any], Registry]:
+    integrations: list[Integration], payloads: list[Any], registry: IntegrationRegistry | None = None
+) -> tuple[list[Any], IntegrationRegistry]:
     """Puts all messages before the committer starts, so that they are one batch."""
-    known = registry or Registry()
+    known = registry or IntegrationRegistry()
     known.refresh()
     made = Committer(known)
     results = Results(len(payloads))
@@ -90,24 +90,26 @@ def decide_together(
 # --- poison
 
 
-class Spoiled(Reader):
+class Spoiled(Normalizer):
     """A reader with a bug that one payload in the world meets."""
 
-    def read(self, element: Element) -> Reading | Any:
+    def read(self, element: Element) -> NormalizedEvent | Any:
         if element.payload is not None and element.payload.get("poison"):
             raise ZeroDivisionError("a bug")
         return super().read(element)
 
 
-class SpoiledRegistry(Registry):
-    def find(self, token_hash: bytes, now: datetime) -> Found | None:
+class SpoiledRegistry(IntegrationRegistry):
+    def find(self, token_hash: bytes, now: datetime) -> TokenLookup | None:
         found = super().find(token_hash, now)
-        return None if found is None else Found(self.door(found.door.id), found.expired)
+        return None if found is None else TokenLookup(self.door(found.door.id), found.expired)
 
-    def door(self, integration_id: int) -> Door:
+    def door(self, integration_id: int) -> CompiledIntegration:
         door = super().door(integration_id)
-        reader = Spoiled(**{name: getattr(door.reader, name) for name in Reader.__slots__})
-        return Door(**{**{name: getattr(door, name) for name in Door.__slots__}, "reader": reader})
+        reader = Spoiled(**{name: getattr(door.reader, name) for name in Normalizer.__slots__})
+        return CompiledIntegration(
+            **{**{name: getattr(door, name) for name in CompiledIntegration.__slots__}, "reader": reader}
+        )
 
 
 def test_a_message_that_breaks_the_code_is_kept_alone_and_the_others_are_decided() -> None:
@@ -267,7 +269,7 @@ def test_a_token_that_nobody_can_look_up_is_not_called_unknown(database: str) ->
 
 def test_messages_of_an_integration_that_was_deleted_while_they_waited_are_404_and_cost_the_others_nothing() -> None:
     gone, stays = make_integration("Gone"), make_integration("Stays", source="Other")
-    registry = Registry()
+    registry = IntegrationRegistry()
     registry.refresh()
     made = Committer(registry)
     results = Results(3)
@@ -279,7 +281,7 @@ def test_messages_of_an_integration_that_was_deleted_while_they_waited_are_404_a
     made.start()
     found = results.wait()
     made.stop(10)
-    assert isinstance(found[1], UnknownDoor)
+    assert isinstance(found[1], UnknownIntegration)
     assert [one[0].status.value for one in (found[0], found[2])] == ["Mapped Opened"] * 2
     assert {row.integration_id for row in rows()} == {stays.pk}
 
@@ -309,10 +311,10 @@ def test_what_comes_to_an_integration_that_cannot_be_used_is_kept_and_replayed_o
     alert = Alert.objects.get()
     assert "sent something Tocsin cannot read" in alert.subject, "somebody is told, once"
     with pytest.raises(Rejected, match="does not compile"):
-        replay(rows()[0].pk, True, Actor(None, "Alice", "web", None), NOW)
+        replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW)
     Integration.objects.filter(pk=integration.pk).update(kind="haloitsm", current=None)
     config_version.changed()
-    assert replay(rows()[0].pk, True, Actor(None, "Alice", "web", None), NOW).status == "Mapped Opened"
+    assert replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW).status == "Mapped Opened"
 
 
 def test_a_batch_decides_by_the_configuration_that_its_own_transaction_sees(node: Doors) -> None:
@@ -339,15 +341,15 @@ def test_a_configuration_that_is_loaded_while_another_is_saved_is_one_of_the_two
     integration = make_integration()
     whole = registry.load_directory
 
-    def while_a_policy_is_added(connection: db.Connection) -> Directory:
+    def while_a_policy_is_added(connection: db.Connection) -> ReferenceDirectory:
         found = whole(connection)
         if not Policy.objects.exists():
-            Integration.objects.filter(pk=integration.pk).update(policy=Desk(NOW).policy)
+            Integration.objects.filter(pk=integration.pk).update(policy=EscalationHarness(NOW).policy)
             config_version.changed()
         return found
 
     monkeypatch.setattr(registry, "load_directory", while_a_policy_is_added)
-    known = Registry()
+    known = IntegrationRegistry()
     known.refresh()
     door = known.door(integration.pk)
     assert door.policy_id in door.directory.policies
@@ -381,7 +383,7 @@ def test_the_bytes_that_wait_are_those_of_all_messages_of_a_body() -> None:
 
 def test_more_than_may_wait_is_turned_away() -> None:
     integration = make_integration()
-    registry = Registry()
+    registry = IntegrationRegistry()
     registry.refresh()
     made = Committer(registry)
     results = Results(2)
@@ -392,24 +394,24 @@ def test_more_than_may_wait_is_turned_away() -> None:
 
 
 def test_more_bytes_than_may_wait_are_turned_away_but_one_is_always_taken() -> None:
-    made = Committer(Registry())
-    large = Ticket([], committer.MAX_WAITING_BYTES + 1, lambda result: None)
+    made = Committer(IntegrationRegistry())
+    large = IngestRequest([], committer.MAX_WAITING_BYTES + 1, lambda result: None)
     assert made.put(large)
-    assert not made.put(Ticket([], 1, lambda result: None))
+    assert not made.put(IngestRequest([], 1, lambda result: None))
 
 
 def test_a_sender_whose_turn_would_come_too_late_is_turned_away() -> None:
-    made = Committer(Registry())
-    first = Ticket([], 1, lambda result: None)
+    made = Committer(IntegrationRegistry())
+    first = IngestRequest([], 1, lambda result: None)
     assert made.put(first)
-    assert made.put(Ticket([], 1, lambda result: None))
+    assert made.put(IngestRequest([], 1, lambda result: None))
     first.put_at -= committer.MAX_WAIT + 1
-    assert not made.put(Ticket([], 1, lambda result: None))
+    assert not made.put(IngestRequest([], 1, lambda result: None))
 
 
 def test_a_committer_that_stops_finishes_what_waits_and_takes_nothing_more() -> None:
     integration = make_integration()
-    registry = Registry()
+    registry = IntegrationRegistry()
     registry.refresh()
     made = Committer(registry)
     results = Results(1)
@@ -417,7 +419,7 @@ def test_a_committer_that_stops_finishes_what_waits_and_takes_nothing_more() -> 
     made.start()
     made.stop(10)
     assert results.wait()[0][0].status.value == "Mapped Opened"
-    assert not made.put(Ticket([], 1, lambda result: None))
+    assert not made.put(IngestRequest([], 1, lambda result: None))
     assert not made.is_alive()
 
 
@@ -425,7 +427,7 @@ def test_a_full_queue_is_answered_with_come_again() -> None:
     integration = make_integration()
     node = Doors()
     node.registry.refresh()
-    assert node.committer.put(Ticket([], committer.MAX_WAITING_BYTES, lambda result: None))
+    assert node.committer.put(IngestRequest([], committer.MAX_WAITING_BYTES, lambda result: None))
     reply = node.post(integration, halo())
     assert (reply.status, reply.body["error"]) == (503, "not_stored")
     assert "retry-after" in reply.headers

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import halo, make_integration, message
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Assign, Command, Escalate, Hold, Unacknowledge, Unassign
@@ -25,12 +25,12 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import Run
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.processing import batch
-from tocsin.inbound.processing.committer import Committer, Ticket
+from tocsin.inbound.processing.committer import Committer, IngestRequest
 from tocsin.inbound.processing.drain import drain
-from tocsin.inbound.storage.messages import Stored
+from tocsin.inbound.storage.messages import MessageResult
 
 TICKETS = range(1, 41)
 REQUESTS = 60
@@ -42,7 +42,7 @@ class World:
     """What the threads share: the tickets' last words, what failed, and when to stop."""
 
     door: Integration
-    desk: Desk
+    desk: EscalationHarness
     start: datetime
     #: By ticket: when the last thing was said of it, and what.
     last: dict[int, tuple[datetime, str]] = field(default_factory=dict)
@@ -83,7 +83,7 @@ def send(world: World, committer: Committer, seed: int) -> None:
     dice = random.Random(seed)
     answered = threading.Semaphore(4)
 
-    def answer(result: list[Stored] | Exception) -> None:
+    def answer(result: list[MessageResult] | Exception) -> None:
         if isinstance(result, Exception):
             world.problems.append(result)
         answered.release()
@@ -94,7 +94,7 @@ def send(world: World, committer: Committer, seed: int) -> None:
             world.say(dice.choice(TICKETS), dice.choice(("New", "New", "Closed"))) for _ in range(dice.randint(1, 12))
         ]
         incoming = [message(world.door, payload, clock.now()) for payload in payloads]
-        assert committer.put(Ticket(incoming, sum(len(one.raw) for one in incoming), answer))
+        assert committer.put(IngestRequest(incoming, sum(len(one.raw) for one in incoming), answer))
     for _ in range(4):
         assert answered.acquire(timeout=30)
 
@@ -141,7 +141,7 @@ def turn(world: World, work: Callable[[], object]) -> None:
 def world(database: str) -> Iterator[World]:
     with wired():
         now = clock.now()
-        desk = Desk(now)
+        desk = EscalationHarness(now)
         door = make_integration(policy=desk.policy)
         door.recipient_groups.add(desk.group)
         config_version.changed()
@@ -149,11 +149,11 @@ def world(database: str) -> Iterator[World]:
 
 
 def test_opens_closes_and_people_at_the_same_tickets_from_two_nodes(world: World) -> None:
-    registries = [Registry(), Registry(), Registry()]
+    registries = [IntegrationRegistry(), IntegrationRegistry(), IntegrationRegistry()]
     for registry in registries:
         registry.refresh()
     nodes = [Committer(registry) for registry in registries[:2]]
-    numbers = batch.Numbers()
+    numbers = batch.AlertIdAllocator()
     for node in nodes:
         node.start()
     with (

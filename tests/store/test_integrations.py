@@ -17,7 +17,7 @@ from tocsin.core.ids import token_hash
 from tocsin.core.models import ConfigVersion
 from tocsin.escalation.changes import commands as policies
 from tocsin.inbound.admin import commands, secrets
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import DelayedOpening, Integration, IntegrationVersion
 from tocsin.oncall.changes import commands as oncall
 from tocsin.outbound.models import OutboundIntegration
@@ -223,7 +223,7 @@ def test_custom_fields_of_versions_of_before_go_on_and_are_shown_under_their_own
     IntegrationVersion.objects.update(definition={"mapping": {"wing": "ticket^wing", "subject": "ticket^summary"}})
     shown = commands.integration_spec(Integration.objects.get(pk=integration.pk))
     assert shown["mapping"] == {"subject": "ticket^summary", "custom": {"wing": "ticket^wing"}}
-    registry = Registry()
+    registry = IntegrationRegistry()
     registry.refresh()
     assert "wing" in registry.door(integration.pk).reader.mapping.names
 
@@ -260,7 +260,7 @@ def test_without_a_token_in_the_spec_one_is_made_and_then_stays(now: datetime) -
 def test_a_rotated_token_works_until_its_overlap_is_over(now: datetime) -> None:
     integration = save(now, token=TOKEN)
     fresh = secrets.rotate_token(integration, overlap=timedelta(hours=1), actor=ACTOR, now=now)
-    registry = Registry()
+    registry = IntegrationRegistry()
     registry.refresh()
     for token, seconds, expected in ((fresh, 0, False), (TOKEN, 3599, False), (TOKEN, 3600, True)):
         found = registry.find(token_hash(token), now + timedelta(seconds=seconds))
@@ -336,7 +336,7 @@ def test_a_kind_that_signs_knows_its_header_and_any_other_must_be_told(now: date
 
 def test_the_credentials_that_were_saved_are_those_the_door_asks_for(now: datetime) -> None:
     integration = save(now, credentials={"header": {"name": "X-Key", "value": "v"}})
-    registry = Registry()
+    registry = IntegrationRegistry()
     with database.transaction() as connection:
         registry.load(connection)
     credentials = registry.door(integration.pk).credentials
@@ -348,7 +348,7 @@ def test_a_saved_integration_is_a_door_that_reads_its_routes(now: datetime) -> N
     integration = save(
         now, source="Halo", routes=[{"during": "Office hours", "escalation_policy": "Standard", "priority": "low"}]
     )
-    registry = Registry()
+    registry = IntegrationRegistry()
     registry.refresh()
     door = registry.door(integration.pk)
     assert door.source == "Halo"

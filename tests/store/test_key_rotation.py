@@ -29,7 +29,7 @@ from tocsin.notify.models import LastSent, Notification, OptOut, Provider
 from tocsin.operate.checks import keys as check
 from tocsin.operate.encryption import rotation
 from tocsin.operate.encryption.columns import COLUMNS
-from tocsin.operate.node_heartbeat import Presence
+from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.outbound import commands as outbound
 from tocsin.people import encrypted_addresses
 from tocsin.people.changes import users as people
@@ -228,7 +228,7 @@ def test_a_row_that_somebody_holds_is_rotated_in_a_later_pass(filled: str, monke
 def test_nothing_is_rotated_while_a_node_lacks_the_key(
     filled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Presence(uuid4(), "all", list, "pager-1").turn()
+    NodeHeartbeat(uuid4(), "all", list, "pager-1").turn()
     use_keys(monkeypatch, NEW, OLD)
     monkeypatch.setattr("tocsin.cli.keys._WAIT_FOR_NODES", 0)
     assert run(["keys", "rotate"]) == 1

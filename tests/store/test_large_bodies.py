@@ -10,7 +10,7 @@ import pytest
 from psycopg import errors
 
 from tests.store.ingest import NOW, Ingest, halo, make_integration
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.db import database as db
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin.drafts import door_of
@@ -19,13 +19,13 @@ from tocsin.inbound.body_compression import MARK
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.processing.drain import drain
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
 from tocsin.simulate.backtest import messages
 
 pytestmark = pytest.mark.usefixtures("database")
 
-ACTOR = Actor(None, "Alice", "web", "127.0.0.1")
+ACTOR = AuditActor(None, "Alice", "web", "127.0.0.1")
 DETAILS = "The gateway does not answer. " * 1_000
 
 
@@ -85,9 +85,9 @@ def test_one_that_waits_is_not_packed_and_is_decided_as_it_came(door: Integratio
     assert waiting.status == "Mapped Appended"
 
 
-def form(door: Integration, body: bytes) -> Incoming:
+def form(door: Integration, body: bytes) -> IncomingMessage:
     media = "application/x-www-form-urlencoded"
-    return Incoming(uuid7(), door.pk, NOW, body, element_of(body, media, lenient=True), media)
+    return IncomingMessage(uuid7(), door.pk, NOW, body, element_of(body, media, lenient=True), media)
 
 
 def test_a_sender_has_nothing_unpacked_into_something_else_though_it_waits() -> None:

@@ -14,7 +14,7 @@ from django.test import Client
 
 from tests.doubles.imap import ImapDouble, imap_double
 from tests.store.doors import Doors, doors, rows
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import NOW, make_integration
 from tests.store.sending import allow_loopback
 from tocsin.access import settings_commands
@@ -28,7 +28,7 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.email import imap_poller
 from tocsin.inbound.email import smtp_listener as mail_listener
-from tocsin.inbound.email.smtp_listener import MailDoor
+from tocsin.inbound.email.smtp_listener import SmtpListener
 from tocsin.inbound.models import Integration
 from tocsin.operate.checks import mailboxes
 from tocsin.web.home import mailbox_warnings
@@ -47,12 +47,12 @@ def node() -> Iterator[Doors]:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk(NOW)
+def desk() -> EscalationHarness:
+    return EscalationHarness(NOW)
 
 
 @pytest.fixture
-def door(desk: Desk) -> Integration:
+def door(desk: EscalationHarness) -> Integration:
     made = make_integration("Mails", "email", policy=desk.policy, settings={"mailbox": "Alerts"})
     made.recipient_groups.add(desk.group)
     config_version.changed()
@@ -60,8 +60,8 @@ def door(desk: Desk) -> Integration:
 
 
 @pytest.fixture
-def listener(node: Doors, door: Integration) -> Iterator[MailDoor]:
-    made = MailDoor(node.app.reception, lambda: "127.0.0.1:0")
+def listener(node: Doors, door: Integration) -> Iterator[SmtpListener]:
+    made = SmtpListener(node.app.reception, lambda: "127.0.0.1:0")
     made.start()
     end = time.monotonic() + 10
     while made.address is None and time.monotonic() < end:
@@ -82,7 +82,7 @@ def mail(subject: str = "VPN is down", number: int = 1, **headers: str) -> Email
 
 
 @pytest.fixture
-def send(listener: MailDoor) -> Callable[..., None]:
+def send(listener: SmtpListener) -> Callable[..., None]:
     def send(message: EmailMessage | bytes, *to: str) -> None:
         assert listener.address is not None
         with smtplib.SMTP(*listener.address, timeout=20) as client:
@@ -93,7 +93,7 @@ def send(listener: MailDoor) -> Callable[..., None]:
 
 
 def test_a_mail_opens_an_alert_by_the_name_of_its_mailbox_and_by_token(
-    send: Callable[..., None], door: Integration, client: Client, desk: Desk
+    send: Callable[..., None], door: Integration, client: Client, desk: EscalationHarness
 ) -> None:
     message = mail()
     message.add_attachment(b"\x89PNG-bytes", maintype="image", subtype="png", filename="screen.png")
@@ -141,7 +141,9 @@ def test_one_mailbox_may_be_several_integrations_and_rules_tell_open_from_close(
     assert Alert.objects.filter(integration=door).count() == 2
 
 
-def test_nobody_is_relayed_and_automatic_answers_open_nothing(send: Callable[..., None], listener: MailDoor) -> None:
+def test_nobody_is_relayed_and_automatic_answers_open_nothing(
+    send: Callable[..., None], listener: SmtpListener
+) -> None:
     with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
         send(mail(), "somebody@elsewhere.example")
     assert caught.value.recipients["somebody@elsewhere.example"][0] == 550
@@ -196,7 +198,7 @@ def test_a_place_that_cannot_be_listened_at_is_left_again_for_the_one_before(
         looked.release()
         return wanted[0]
 
-    made = MailDoor(node.app.reception, listen)
+    made = SmtpListener(node.app.reception, listen)
     made.start()
     try:
         for place, is_open in ((good, True), (bad, False), (good, True)):
@@ -287,7 +289,7 @@ def test_a_mail_that_cannot_be_marked_as_read_is_taken_once_and_it_is_told(box: 
         imap_poller.read_all(node.registry)
         assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["One", "Two"]
         with database.transaction() as connection:
-            (trouble,) = troubles.known(connection, troubles.Reads.INBOUND)
+            (trouble,) = troubles.known(connection, troubles.MailboxReader.INBOUND)
         assert "as read" in trouble.error
         assert "You may not change flags here" in trouble.error
     box.receive(plain.replace(b"One", b"Three"))
@@ -298,7 +300,7 @@ def test_a_mail_that_cannot_be_marked_as_read_is_taken_once_and_it_is_told(box: 
     assert all(held.is_read for held in box.mails)
     assert Alert.objects.count() == 3
     with database.transaction() as connection:
-        assert troubles.known(connection, troubles.Reads.INBOUND) == []
+        assert troubles.known(connection, troubles.MailboxReader.INBOUND) == []
 
 
 def test_a_mail_that_cannot_be_decided_is_kept_and_does_not_hold_up_what_is_behind_it(

@@ -15,12 +15,12 @@ from psycopg import errors
 from tests.doubles.imap import Held, ImapDouble, imap_double
 from tests.doubles.smtp import Mail, SmtpDouble, smtp_double
 from tests.postgres import TAKES_NO_WRITES, in_use
-from tests.store.sending import Post, allow_loopback, post_office, provider
+from tests.store.sending import OutboxHarness, allow_loopback, post_office, provider
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.runtime import clock
 from tocsin.notify.mail_replies import process
-from tocsin.notify.mail_replies.poller import Reader
+from tocsin.notify.mail_replies.poller import ReplyPoller
 from tocsin.notify.models import MailReply
 from tocsin.web.home import mailbox_warnings
 
@@ -32,10 +32,10 @@ SECRET = "forwarded-Mails-S3cret"
 
 @dataclass
 class World:
-    post: Post
+    post: OutboxHarness
     smtp: SmtpDouble
     imap: ImapDouble
-    reader: Reader
+    reader: ReplyPoller
 
     def answer(self, text: str, sender: str = "alice@example.org", **headers: str) -> Held:
         """A person answers the last mail, and the answer arrives in the mailbox."""
@@ -68,7 +68,7 @@ def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         settings = {"host": "127.0.0.1", "port": imap.port, "security": "none", "username": imap.username}
         secrets = {"password": imap.password, "post_secret": SECRET}
         provider("Answers", "mail_replies", [], address="alerts@example.org", secrets=secrets, **settings)
-        reader = Reader()
+        reader = ReplyPoller()
         yield World(post, smtp, imap, reader)
         reader.close()
 

@@ -25,7 +25,7 @@ from tocsin.notify.models import Notification
 from tocsin.oncall import loader
 from tocsin.oncall.calendars import calendar_import_worker, feeds
 from tocsin.oncall.changes import commands, cover_notices, overrides, swaps
-from tocsin.oncall.changes.swaps import Stretch
+from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import CalendarImport, DutyNotice, Override, Reminder, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.operate.coverage import weekly_mail
@@ -145,8 +145,8 @@ def test_a_swap_is_asked_for_mailed_and_accepted_and_changes_both_stretches(
     desk: Group, schedule: Schedule, now: datetime
 ) -> None:
     alice, bob = user("alice"), user("bob")
-    mine = Stretch(now + timedelta(hours=1), now + timedelta(hours=9))
-    back = Stretch(now + timedelta(days=8), now + timedelta(days=8, hours=8))
+    mine = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9))
+    back = ShiftRange(now + timedelta(days=8), now + timedelta(days=8, hours=8))
     asking = {"asked_by": alice, "asked": bob, "message": "Concert", "actor": ACTOR, "now": now}
     with pytest.raises(Rejected, match="Alice is not on call"):
         swaps.ask(schedule, back, in_return=None, **asking)  # type: ignore[arg-type]
@@ -169,7 +169,7 @@ def test_a_swap_is_asked_for_mailed_and_accepted_and_changes_both_stretches(
 def test_what_changes_hands_in_the_middle_leaves_what_is_over_as_it_was(
     desk: Group, schedule: Schedule, now: datetime
 ) -> None:
-    stretch, later = Stretch(now + timedelta(hours=1), now + timedelta(hours=9)), now + timedelta(hours=3)
+    stretch, later = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9)), now + timedelta(hours=3)
     asking = {"asked_by": user("alice"), "asked": user("bob"), "in_return": None, "message": ""}
     swap = swaps.ask(schedule, stretch, actor=ACTOR, now=now, **asking)  # type: ignore[arg-type]
     swaps.accept(swap, actor=ACTOR, now=later)
@@ -180,7 +180,7 @@ def test_what_changes_hands_in_the_middle_leaves_what_is_over_as_it_was(
 def test_whoever_covers_hands_over_what_they_cover(desk: Group, schedule: Schedule, now: datetime) -> None:
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     out_of_office.save_absence(user("alice"), {**span, "cover": "bob"}, actor=ACTOR, now=now)
-    stretch = Stretch(datetime(2026, 11, 24, 9, 30, tzinfo=UTC), datetime(2026, 11, 24, 12, tzinfo=UTC))
+    stretch = ShiftRange(datetime(2026, 11, 24, 9, 30, tzinfo=UTC), datetime(2026, 11, 24, 12, tzinfo=UTC))
     swaps.give(schedule, stretch, of=user("bob"), to=user("carol"), actor=ACTOR, now=now)
     assert primary(desk, stretch.starts_at) == ("Carol", "override Carol for Bob")
     assert primary(desk, stretch.ends_at)[0] == "Alice"
@@ -276,7 +276,7 @@ schedules:
 """
 
 
-def collected(text: str) -> config_files.Sources:
+def collected(text: str) -> config_files.ConfigFiles:
     return config_files.collect([yaml_loader.parse(text, "a.yaml", Path())])
 
 
@@ -481,7 +481,7 @@ LONG = "{name: Long, user: carol, from: 2026-12-23T12:00, to: 2026-12-27T12:00}"
 CHRISTMAS = datetime(2026, 12, 25, 12, tzinfo=UTC)
 
 
-def with_overrides(*entries: str) -> config_files.Sources:
+def with_overrides(*entries: str) -> config_files.ConfigFiles:
     rotate = '{every: 1w, at: "09:00", on: monday, users: [alice, bob]}'
     shift = f"{{name: Weekly, rotate: {rotate}, start: 2026-01-05}}"
     return collected(

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tests.doubles.http import Response, http_double
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import Ingest, halo, make_integration
 from tests.store.people import make_user
 from tocsin.alerts.models import Alert
@@ -21,12 +21,12 @@ from tocsin.escalation.models import Run
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification, Pause
 from tocsin.operate import health_status
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Audit, Node
-from tocsin.operate.node_heartbeat import Presence, Turned, nodes
+from tocsin.operate.node_heartbeat import NodeHeartbeat, TaskRun, nodes
 from tocsin.operate.self_check import problems, runner
-from tocsin.operate.self_check.rules import Found
-from tocsin.operate.self_check.runner import Auditor
+from tocsin.operate.self_check.rules import DetectedProblem
+from tocsin.operate.self_check.runner import SelfCheckRunner
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -34,12 +34,12 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Iterator[Desk]:
+def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
     with wired():
-        yield Desk(now)
+        yield EscalationHarness(now)
 
 
-def audit(at: datetime) -> list[Found]:
+def audit(at: datetime) -> list[DetectedProblem]:
     with database.transaction() as connection:
         return list(runner.audit(connection, at))
 
@@ -58,14 +58,14 @@ def age_audit() -> None:
     Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(seconds=30))
 
 
-def test_an_alert_that_is_paged_on_time_is_nothing_wrong(desk: Desk) -> None:
+def test_an_alert_that_is_paged_on_time_is_nothing_wrong(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     Delivery.objects.update(status="sent")
     assert ids(desk.at(4)) == []
 
 
-def test_a_run_that_nobody_decides_for_a_minute_is_found(desk: Desk) -> None:
+def test_a_run_that_nobody_decides_for_a_minute_is_found(desk: EscalationHarness) -> None:
     alert = desk.open()
     assert ids(desk.at(0.9)) == []
     (found,) = audit(desk.at(1))
@@ -73,14 +73,14 @@ def test_a_run_that_nobody_decides_for_a_minute_is_found(desk: Desk) -> None:
     assert f"alert #{alert}" in found.detail
 
 
-def test_a_first_page_that_nobody_sends_for_a_minute_is_found(desk: Desk) -> None:
+def test_a_first_page_that_nobody_sends_for_a_minute_is_found(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     assert ids(desk.at(0.9)) == []
     assert ids(desk.at(1.5)) == ["pages_late", "alerts_unreached"]
 
 
-def test_a_first_page_whose_tries_fail_is_as_late_as_its_first_try_with_the_error(desk: Desk) -> None:
+def test_a_first_page_whose_tries_fail_is_as_late_as_its_first_try_with_the_error(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     Delivery.objects.filter(is_first=True).update(
@@ -91,7 +91,7 @@ def test_a_first_page_whose_tries_fail_is_as_late_as_its_first_try_with_the_erro
     assert found.detail.endswith("should have left 2 minutes ago. It is down.")
 
 
-def test_a_first_page_that_is_just_being_tried_again_is_as_late_as_one_that_waits(desk: Desk) -> None:
+def test_a_first_page_that_is_just_being_tried_again_is_as_late_as_one_that_waits(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     lease = datetime.now(UTC) + MINUTE
@@ -105,7 +105,7 @@ def test_a_first_page_that_is_just_being_tried_again_is_as_late_as_one_that_wait
     assert found.detail.endswith("should have left 2 minutes ago. It is down.")
 
 
-def test_a_later_page_does_not_count_once_another_about_the_alert_has_left(desk: Desk) -> None:
+def test_a_later_page_does_not_count_once_another_about_the_alert_has_left(desk: EscalationHarness) -> None:
     desk.open(recipient_users=(desk.users["bob"].pk,))
     desk.turn(0)
     assert Delivery.objects.filter(is_first=True).count() == 2
@@ -113,7 +113,7 @@ def test_a_later_page_does_not_count_once_another_about_the_alert_has_left(desk:
     assert ids(desk.at(3)) == []
 
 
-def test_pages_that_a_pause_holds_up_are_not_late_and_count_from_its_end(desk: Desk) -> None:
+def test_pages_that_a_pause_holds_up_are_not_late_and_count_from_its_end(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     Pause.objects.create(reason="works", started_at=desk.at(0), until=desk.at(5))
@@ -123,7 +123,7 @@ def test_pages_that_a_pause_holds_up_are_not_late_and_count_from_its_end(desk: D
 
 
 def test_a_live_alert_without_a_run_or_with_one_that_stopped_without_a_reason_is_forgotten(
-    desk: Desk, now: datetime
+    desk: EscalationHarness, now: datetime
 ) -> None:
     bare = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
     silent = desk.open()
@@ -133,7 +133,7 @@ def test_a_live_alert_without_a_run_or_with_one_that_stopped_without_a_reason_is
     assert f"#{bare.pk}, #{silent}" in found.detail
 
 
-def test_an_active_run_without_a_timer_is_forgotten_whatever_it_says(desk: Desk, now: datetime) -> None:
+def test_an_active_run_without_a_timer_is_forgotten_whatever_it_says(desk: EscalationHarness, now: datetime) -> None:
     alert = desk.open()
     Run.objects.filter(alert=alert).update(due_at=None)
     assert ids(now) == ["alerts_forgotten"]
@@ -145,13 +145,15 @@ def test_an_alert_that_is_over_needs_no_timer(status: str, now: datetime) -> Non
     assert ids(now) == []
 
 
-def test_a_live_alert_whose_run_says_why_it_waits_for_nothing_is_not_forgotten(desk: Desk, now: datetime) -> None:
+def test_a_live_alert_whose_run_says_why_it_waits_for_nothing_is_not_forgotten(
+    desk: EscalationHarness, now: datetime
+) -> None:
     alert = desk.open()
     Run.objects.filter(alert=alert).update(due_at=None, status="stopped", reason="Alice has it.")
     assert ids(now) == []
 
 
-def test_a_run_that_failed_five_times_is_stuck_while_its_alert_lives(desk: Desk) -> None:
+def test_a_run_that_failed_five_times_is_stuck_while_its_alert_lives(desk: EscalationHarness) -> None:
     alert = desk.open()
     Run.objects.filter(alert=alert).update(failures=5, due_at=desk.at(60))
     assert ids(desk.at(0)) == ["runs_stuck"]
@@ -166,7 +168,7 @@ def test_a_message_that_nobody_decides_for_a_minute_is_found(now: datetime) -> N
     assert ids(now + MINUTE) == ["messages_late"]
 
 
-def test_a_delivery_whose_lease_ran_out_a_minute_ago_is_found(desk: Desk) -> None:
+def test_a_delivery_whose_lease_ran_out_a_minute_ago_is_found(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     database_now = datetime.now(UTC)
@@ -178,7 +180,7 @@ def test_a_delivery_whose_lease_ran_out_a_minute_ago_is_found(desk: Desk) -> Non
 
 def test_a_loop_that_does_not_turn_is_found_on_a_node_that_lives(now: datetime) -> None:
     turned_at = datetime.now(UTC) - 2 * MINUTE
-    Presence(uuid7(), "all", lambda: [Turned("outbox", turned_at, timedelta(seconds=1))], "pager1").turn()
+    NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", turned_at, timedelta(seconds=1))], "pager1").turn()
     (found,) = audit(now)
     assert found.id == "loop_stopped:outbox"
     assert "on pager1 (2 minutes" in found.detail
@@ -188,7 +190,7 @@ def test_a_loop_that_does_not_turn_is_found_on_a_node_that_lives(now: datetime) 
 
 def test_a_stuck_sender_is_a_problem_that_names_its_provider(now: datetime) -> None:
     stuck = {"Twilio": 2}
-    presence = Presence(uuid7(), "worker", list, "pager1", stuck_senders=lambda: stuck)
+    presence = NodeHeartbeat(uuid7(), "worker", list, "pager1", stuck_senders=lambda: stuck)
     presence.turn()
     (found,) = audit(now)
     assert (found.id, found.is_warning) == ("stuck_sender:Twilio", False)
@@ -200,7 +202,7 @@ def test_a_stuck_sender_is_a_problem_that_names_its_provider(now: datetime) -> N
 
 def test_the_test_clock_makes_no_node_look_old(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_jump", timedelta(days=3))
-    Presence(uuid7(), "all", lambda: [Turned("outbox", datetime.now(UTC), timedelta(seconds=1))]).turn()
+    NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", datetime.now(UTC), timedelta(seconds=1))]).turn()
     with database.transaction() as connection:
         (node,) = nodes(connection)
     assert node.is_there
@@ -211,7 +213,7 @@ def test_the_test_clock_makes_no_node_look_old(now: datetime, monkeypatch: pytes
 def test_a_node_says_that_it_lives_and_leaves_and_gone_ones_are_pruned_after_an_hour(now: datetime) -> None:
     long_ago = datetime.now(UTC) - timedelta(minutes=61)
     Node.objects.create(id=uuid4(), name="old", role="all", version="1", started_at=long_ago, seen_at=long_ago)
-    presence = Presence(uuid7(), "worker", list, "pager1")
+    presence = NodeHeartbeat(uuid7(), "worker", list, "pager1")
     presence.turn()
     presence.turn()
     assert list(Node.objects.values_list("name", "role")) == [("pager1", "worker")]
@@ -219,7 +221,7 @@ def test_a_node_says_that_it_lives_and_leaves_and_gone_ones_are_pruned_after_an_
     assert not Node.objects.exists()
 
 
-def test_administrators_are_told_once_of_what_two_audits_find_and_when_it_is_over(desk: Desk) -> None:
+def test_administrators_are_told_once_of_what_two_audits_find_and_when_it_is_over(desk: EscalationHarness) -> None:
     desk.open()
     audit(desk.at(1))
     assert notices() == []
@@ -232,8 +234,8 @@ def test_administrators_are_told_once_of_what_two_audits_find_and_when_it_is_ove
     assert notices()[1:] == [("erin", "Tocsin: over: Escalation is late")]
 
 
-def test_home_shows_what_the_audit_found_until_an_audit_finds_it_over(desk: Desk) -> None:
-    Auditor(now=lambda: desk.at(0), heartbeat_url=lambda: None, name="pager1").turn()
+def test_home_shows_what_the_audit_found_until_an_audit_finds_it_over(desk: EscalationHarness) -> None:
+    SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None, name="pager1").turn()
     stands = health_status.read()
     assert (stands.problems, stands.node, stands.silence) == ((), "pager1", None)
     desk.open()
@@ -245,18 +247,18 @@ def test_home_shows_what_the_audit_found_until_an_audit_finds_it_over(desk: Desk
     assert health_status.read().problems == ()
 
 
-def test_an_audit_that_is_old_or_never_was_is_said_to_be(desk: Desk) -> None:
+def test_an_audit_that_is_old_or_never_was_is_said_to_be(desk: EscalationHarness) -> None:
     assert health_status.read().silence == "Tocsin has not checked itself yet: no node with the role worker has run."
-    Auditor(now=lambda: desk.at(0), heartbeat_url=lambda: None).turn()
+    SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None).turn()
     Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(minutes=10, seconds=1))
     silence = health_status.read().silence
     assert silence is not None
     assert silence.startswith("Tocsin last checked itself 10 minutes 1 second ago")
 
 
-def test_the_outside_is_pinged_while_paging_works_and_not_while_it_does_not(desk: Desk) -> None:
+def test_the_outside_is_pinged_while_paging_works_and_not_while_it_does_not(desk: EscalationHarness) -> None:
     with http_double() as outside:
-        watch = Auditor(now=lambda: desk.at(2), heartbeat_url=lambda: f"{outside.url}/ping/abc")
+        watch = SelfCheckRunner(now=lambda: desk.at(2), heartbeat_url=lambda: f"{outside.url}/ping/abc")
         watch.turn()
         assert [request.path for request in outside.requests] == ["/ping/abc"]
         assert health_status.read().heartbeat_age is not None
@@ -273,7 +275,7 @@ def test_the_outside_is_pinged_while_paging_works_and_not_while_it_does_not(desk
 
 def test_a_ping_that_is_not_taken_is_told_without_the_address(now: datetime) -> None:
     with http_double(lambda request: Response(status=500)) as outside:
-        watch = Auditor(now=lambda: now, heartbeat_url=lambda: f"{outside.url}/ping/secret")
+        watch = SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: f"{outside.url}/ping/secret")
         watch.turn()
     assert health_status.read().heartbeat_problem == "it answered 500"
     assert health_status.read().heartbeat_at is None
@@ -286,7 +288,9 @@ def test_a_ping_that_is_not_taken_is_told_without_the_address(now: datetime) -> 
 
 def test_several_nodes_audit_and_ping_once(now: datetime) -> None:
     with http_double() as outside:
-        watches = [Auditor(now=lambda: now, heartbeat_url=lambda: outside.url, name=f"pager{n}") for n in range(3)]
+        watches = [
+            SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: outside.url, name=f"pager{n}") for n in range(3)
+        ]
         for watch in watches:
             watch.turn()
         assert len(outside.requests) == 1
@@ -294,7 +298,7 @@ def test_several_nodes_audit_and_ping_once(now: datetime) -> None:
 
 
 def test_an_audit_under_way_on_another_node_is_not_waited_for(now: datetime) -> None:
-    watch = Auditor(now=lambda: now, heartbeat_url=lambda: None, name="pager2")
+    watch = SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None, name="pager2")
     watch.turn()
     age_audit()
     with database.transaction() as connection:
@@ -305,7 +309,7 @@ def test_an_audit_under_way_on_another_node_is_not_waited_for(now: datetime) -> 
 
 def test_what_has_long_been_over_is_removed(now: datetime) -> None:
     with database.transaction() as connection:
-        old = problems.Problem("x", "X", "x.", "y.", now, now, ended_at=now)
+        old = problems.ProblemRecord("x", "X", "x.", "y.", now, now, ended_at=now)
         problems.keep(connection, [old], now)
         assert list(problems.load(connection)) == ["x"]
         problems.keep(connection, [], now + timedelta(days=8))
@@ -327,7 +331,9 @@ def test_an_audit_of_many_open_alerts_reads_little(now: datetime) -> None:
     assert datetime.now(UTC) - begin < timedelta(seconds=2)
 
 
-def test_a_key_that_an_old_fault_left_with_what_is_over_is_freed_and_told_on_the_timeline(desk: Desk) -> None:
+def test_a_key_that_an_old_fault_left_with_what_is_over_is_freed_and_told_on_the_timeline(
+    desk: EscalationHarness,
+) -> None:
     integration = make_integration()
     ingest = Ingest()
     numbers = [one.alert_id or 0 for one in ingest.send(integration, *map(halo, range(1, 6)))]
@@ -338,7 +344,7 @@ def test_a_key_that_an_old_fault_left_with_what_is_over_is_freed_and_told_on_the
     Alert.objects.filter(pk=closed).update(status="closed")
     Alert.objects.filter(pk=lost).update(status="merged")
     Alert.objects.filter(pk=held).update(status="merged", merged_into_id=parent)
-    assert Auditor(now=lambda: desk.at(1)).turn() is False
+    assert SelfCheckRunner(now=lambda: desk.at(1)).turn() is False
     holding = Alert.objects.filter(pk__in=numbers, holds_key=True).values_list("pk", flat=True)
     assert sorted(holding) == [held, parent]
     assert "still held its key" in desk.timeline(merged)[-1]
@@ -346,12 +352,16 @@ def test_a_key_that_an_old_fault_left_with_what_is_over_is_freed_and_told_on_the
     assert [one.status.value for one in again] == [*["Mapped Opened"] * 3, "Mapped Appended"]
 
 
-def test_that_the_disk_is_nearly_full_is_told_and_keeps_no_outside_from_hearing_that_paging_works(desk: Desk) -> None:
-    short = Finding("disk.space", "0.4 GB of 20.0 GB are free on the disk of /data.", "Make room.", about="/data")
+def test_that_the_disk_is_nearly_full_is_told_and_keeps_no_outside_from_hearing_that_paging_works(
+    desk: EscalationHarness,
+) -> None:
+    short = HealthFinding("disk.space", "0.4 GB of 20.0 GB are free on the disk of /data.", "Make room.", about="/data")
     with http_double() as outside:
         for minute in (0, 1):
             age_audit()
-            Auditor(now=partial(desk.at, minute), heartbeat_url=lambda: outside.url, room=lambda: [short]).turn()
+            SelfCheckRunner(
+                now=partial(desk.at, minute), heartbeat_url=lambda: outside.url, room=lambda: [short]
+            ).turn()
         assert len(outside.requests) == 2
     assert [title for _, title in notices()] == ["Tocsin: The disk is nearly full"]
     (problem,) = health_status.read().problems

@@ -28,7 +28,7 @@ from django.db.migrations.loader import MigrationLoader
 from psycopg import sql
 
 from tests.postgres import Postgres, in_use
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import Ingest, halo, make_integration
 from tests.store.people import ACTOR
 from tocsin.access import setup_link, tokens
@@ -45,8 +45,8 @@ from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Pause, Provider, SandboxMessage
 from tocsin.notify.text import signed_links
 from tocsin.operate.backup import restoring, tables, writing
-from tocsin.operate.backup.archive import Reader
-from tocsin.operate.node_heartbeat import Presence
+from tocsin.operate.backup.archive import BackupReader
+from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.people.models import User
 from tocsin.web.accounts import invitation
 from tocsin.web.accounts.reset_token import ResetTokenGenerator
@@ -83,7 +83,7 @@ def bare(postgres: Postgres, database: str) -> Iterator[Make]:
 def world(database: str, now: datetime) -> str:
     """A database with something in every room, and bytes that a careless copy would break."""
     with wired():
-        desk = Desk(now)
+        desk = EscalationHarness(now)
         desk.open()
         desk.turn(0)
     integration = make_integration("Halo 🔔", token_text="t" * 32, policy=desk.policy)
@@ -275,7 +275,7 @@ def test_a_backup_of_older_tables_is_brought_up_to_date(
         with transaction.atomic():
             tables.migrate_to(older)
         answer(capsys, "backup", file)
-    with using(bare(), monkeypatch), Reader.open(file) as reader:
+    with using(bare(), monkeypatch), BackupReader.open(file) as reader:
         assert last not in reader.manifest.migrations
         status, said = answer(capsys, "restore", file)
         assert (status, "Brought up to date: 1 migrations applied." in said) == (0, True)
@@ -335,7 +335,7 @@ def test_processes_that_run_are_not_part_of_the_state(
 ) -> None:
     from uuid import uuid4
 
-    Presence(uuid4(), "all", list).turn()
+    NodeHeartbeat(uuid4(), "all", list).turn()
     with using(world, monkeypatch):
         manifest = writing.write(tmp_path / "state", now, passphrase=None)
     assert "operate_node" not in [table.name for table in manifest.tables]
@@ -602,7 +602,7 @@ def test_the_passphrase_may_come_from_the_environment(
     monkeypatch.setenv("TOCSIN_BACKUP_PASSPHRASE", "correct horse")
     with using(world, monkeypatch, keyed):
         assert "WARNING" not in answer(capsys, "backup", file)[1]
-    with Reader.open(file) as reader:
+    with BackupReader.open(file) as reader:
         assert reader.manifest.keys.sealed
         assert reader.manifest.keys.plain == []
 
@@ -787,7 +787,7 @@ def test_a_backup_that_still_holds_sessions_restores_without_them(
 
 
 def test_a_manifest_says_when_and_from_what_it_was_made(saved: Path, postgres: Postgres) -> None:
-    with Reader.open(saved) as reader, psycopg.connect(postgres.url("postgres")) as connection:
+    with BackupReader.open(saved) as reader, psycopg.connect(postgres.url("postgres")) as connection:
         assert reader.manifest.postgres == connection.info.server_version // 10_000
         assert abs((datetime.now(UTC) - reader.manifest.made_at).total_seconds()) < 60
         with pytest.raises(Rejected, match="nothing_such"):

@@ -34,10 +34,10 @@ from tocsin.operate import disk_space
 from tocsin.operate.checks import address, machine
 from tocsin.operate.checks.database import check_timeouts
 from tocsin.operate.doctor import examine
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Node
-from tocsin.operate.node_heartbeat import Presence
-from tocsin.operate.self_check.runner import Auditor
+from tocsin.operate.node_heartbeat import NodeHeartbeat
+from tocsin.operate.self_check.runner import SelfCheckRunner
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import ContactMethod, User
 
@@ -59,7 +59,7 @@ def setenv(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     config.current.cache_clear()
 
 
-def found(now: datetime, name: str = "") -> list[Finding]:
+def found(now: datetime, name: str = "") -> list[HealthFinding]:
     """The findings whose id begins so."""
     return [finding for finding in examine(now) if finding.id.startswith(name)]
 
@@ -82,8 +82,8 @@ def test_a_whole_installation_has_only_the_problem_of_the_tests_own_server(
     group = make_group("Service Desk", now, ["alice"])
     policy = save_policy({"name": "Standard", "steps": [{"notify": {"roles": ["primary"]}}]}, actor=ACTOR, now=now)
     make_integration(policy=policy).recipient_groups.add(group)
-    Presence(uuid4(), "all", list).turn()
-    Auditor(now=lambda: now, heartbeat_url=lambda: None).turn()
+    NodeHeartbeat(uuid4(), "all", list).turn()
+    SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).turn()
     with http_double() as smtp:
         # Not an SMTP server: it is refused, so that the check is known to have asked.
         setenv(monkeypatch, TOCSIN_SMTP_URL=f"smtp://127.0.0.1:{smtp.port}")
@@ -121,7 +121,7 @@ def test_a_clock_that_is_off_is_said(now: datetime, monkeypatch: pytest.MonkeyPa
 def test_more_nodes_than_the_server_has_connections_for_are_said(now: datetime) -> None:
     assert ids(now, "database.connections") == []
     for _ in range(11):
-        Presence(uuid4(), "all", list).turn()
+        NodeHeartbeat(uuid4(), "all", list).turn()
     (finding,) = found(now, "database.connections")
     assert "11 nodes of Tocsin with 30 connections each" in finding.detail
     assert "allows 197" in finding.detail
@@ -143,10 +143,10 @@ def test_a_key_that_others_may_read_is_said(tmp_path: Path) -> None:
 
 
 def test_a_disk_with_little_room_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_space, "LITTLE", 0)
-    monkeypatch.setattr(disk_space, "PLENTY", 0)
+    monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 0)
+    monkeypatch.setattr(disk_space, "AMPLE_FREE_BYTES", 0)
     assert list(disk_space.room(tmp_path)) == []
-    monkeypatch.setattr(disk_space, "LITTLE", 1 << 60)
+    monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 1 << 60)
     (finding,) = disk_space.room(tmp_path)
     assert (finding.id, finding.about) == ("disk.space", str(tmp_path))
 
@@ -284,10 +284,10 @@ def test_without_an_administrator_nobody_can_mend_anything(now: datetime) -> Non
 
 def test_that_nothing_runs_that_a_node_is_gone_and_that_nobody_watches_is_said(now: datetime) -> None:
     assert ids(now, "running.") == ["running.nothing"]
-    Presence(uuid4(), "web", list, "pager1").turn()
+    NodeHeartbeat(uuid4(), "web", list, "pager1").turn()
     assert ids(now, "running.") == []
     assert ids(now, "paging.") == ["paging.unwatched"]
-    Presence(uuid4(), "worker", list, "pager2").turn()
+    NodeHeartbeat(uuid4(), "worker", list, "pager2").turn()
     Node.objects.filter(name="pager2").update(seen_at=clock.now() - timedelta(minutes=5))
     assert [finding.about for finding in found(now, "running.gone")] == ["pager2"]
 
@@ -296,8 +296,8 @@ def test_what_the_auditor_finds_is_found_here_too(now: datetime) -> None:
     from tocsin.alerts.models import Alert
 
     alert = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
-    Presence(uuid4(), "all", list).turn()
-    Auditor(now=lambda: now, heartbeat_url=lambda: None).turn()
+    NodeHeartbeat(uuid4(), "all", list).turn()
+    SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).turn()
     (finding,) = found(now, "paging.")
     assert (finding.id, f"#{alert.pk}" in finding.detail) == ("paging.alerts_forgotten", True)
 

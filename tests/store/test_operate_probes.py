@@ -20,22 +20,22 @@ from pytest_django import DjangoDbBlocker
 
 from tests.postgres import Postgres, in_use
 from tests.store.embedded import postmaster_pid
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import halo, make_integration, message
 from tests.store.people import ACTOR, make_user
 from tocsin.access import tokens
 from tocsin.core.db import database, migrate
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
-from tocsin.core.net.asgi import Message, Scope
+from tocsin.core.net.asgi import AsgiMessage, AsgiScope
 from tocsin.core.runtime import clock, metrics
-from tocsin.core.runtime.periodic_tasks import Loop, Worker
-from tocsin.inbound.config.registry import Registry
-from tocsin.inbound.processing.committer import Committer, Ticket
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.core.runtime.periodic_tasks import PeriodicTask, Worker
+from tocsin.inbound.config.registry import IntegrationRegistry
+from tocsin.inbound.processing.committer import Committer, IngestRequest
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.operate.http import metrics as exposition
-from tocsin.operate.http.probes import Probes
-from tocsin.operate.self_check.runner import Auditor
-from tocsin.operate.single_flight import Inquiry
+from tocsin.operate.http.probes import ProbesApp
+from tocsin.operate.self_check.runner import SelfCheckRunner
+from tocsin.operate.single_flight import SingleFlight
 from tocsin.operate.tasks import PRESENCE
 
 LOOPBACK = ("127.0.0.1", 50000)
@@ -45,14 +45,14 @@ ELSEWHERE = ("192.0.2.7", 50000)
 class Answer:
     """What a probe said."""
 
-    def __init__(self, messages: list[Message]) -> None:
+    def __init__(self, messages: list[AsgiMessage]) -> None:
         self.status: int = messages[0]["status"]
         self.headers = {key.decode(): value.decode() for key, value in messages[0]["headers"]}
         self.text = b"".join(message.get("body", b"") for message in messages[1:]).decode()
 
 
 def ask(
-    probes: Probes,
+    probes: ProbesApp,
     path: str,
     *,
     method: str = "GET",
@@ -63,24 +63,24 @@ def ask(
     return asyncio.run(_ask(probes, path, method, client, headers or {}))
 
 
-async def _ask(probes: Probes, path: str, method: str, client: tuple[str, int], headers: dict[str, str]) -> Answer:
-    sent: list[Message] = []
+async def _ask(probes: ProbesApp, path: str, method: str, client: tuple[str, int], headers: dict[str, str]) -> Answer:
+    sent: list[AsgiMessage] = []
 
-    async def send(message: Message) -> None:
+    async def send(message: AsgiMessage) -> None:
         sent.append(message)
 
-    async def receive() -> Message:
+    async def receive() -> AsgiMessage:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     whole = {"host": "localhost:8686", **headers}
     raw = [(name.encode(), value.encode()) for name, value in whole.items()]
-    scope: Scope = {"type": "http", "method": method, "path": path, "headers": raw, "client": client}
+    scope: AsgiScope = {"type": "http", "method": method, "path": path, "headers": raw, "client": client}
     await probes(scope, receive, send)
     return Answer(sent)
 
 
-def made(worker: Worker | None = None, committer: Committer | None = None, *, listens: bool = True) -> Probes:
-    return Probes(worker=worker or Worker(()), committer=committer, listens=lambda: listens)
+def made(worker: Worker | None = None, committer: Committer | None = None, *, listens: bool = True) -> ProbesApp:
+    return ProbesApp(worker=worker or Worker(()), committer=committer, listens=lambda: listens)
 
 
 @pytest.fixture
@@ -119,14 +119,14 @@ def _set(connection: psycopg.Connection, settings: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def registry(durable: str) -> Registry:
-    known = Registry()
+def registry(durable: str) -> IntegrationRegistry:
+    known = IntegrationRegistry()
     known.refresh()
     return known
 
 
 @pytest.fixture
-def committer(registry: Registry) -> Iterator[Committer]:
+def committer(registry: IntegrationRegistry) -> Iterator[Committer]:
     running = Committer(registry)
     running.start()
     yield running
@@ -159,7 +159,7 @@ def test_loops_that_die_twice_in_a_minute_are_no_health() -> None:
     def die() -> bool:
         raise SystemExit
 
-    worker = Worker([Loop("dying", die, timedelta(seconds=1))])
+    worker = Worker([PeriodicTask("dying", die, timedelta(seconds=1))])
     worker.start()
     worker.threads["dying"].join(5)
     worker.revive()
@@ -243,7 +243,11 @@ def test_a_node_is_ready_by_connections_that_it_has(durable: str, postgres: Post
 
 
 def test_a_node_that_stores_messages_is_ready_without_a_free_connection(
-    registry: Registry, committer: Committer, durable: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    registry: IntegrationRegistry,
+    committer: Committer,
+    durable: str,
+    postgres: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     integration = make_integration()
     registry.refresh()
@@ -261,9 +265,9 @@ def test_a_node_that_stores_messages_is_ready_without_a_free_connection(
         assert ask(made(worker, committer), "/readyz").status == 200
 
 
-def _store(committer: Committer, incoming: Incoming) -> None:
-    answers: Queue[list[Stored] | Exception] = Queue()
-    assert committer.put(Ticket([incoming], 100, answers.put))
+def _store(committer: Committer, incoming: IncomingMessage) -> None:
+    answers: Queue[list[MessageResult] | Exception] = Queue()
+    assert committer.put(IngestRequest([incoming], 100, answers.put))
     assert isinstance(answers.get(timeout=10), list)
 
 
@@ -318,7 +322,7 @@ def test_whoever_asks_while_a_question_hangs_starts_no_second_one() -> None:
         return "answered"
 
     async def several() -> list[object]:
-        inquiry = Inquiry("test", hang)
+        inquiry = SingleFlight("test", hang)
         late = await asyncio.gather(*(inquiry.answer(0.05) for _ in range(3)), return_exceptions=True)
         release.set()
         return [*late, await inquiry.answer(5)]
@@ -330,11 +334,11 @@ def test_whoever_asks_while_a_question_hangs_starts_no_second_one() -> None:
 
 def test_the_metrics_tell_what_the_database_and_this_process_know(committer: Committer, now: datetime) -> None:
     with wired():
-        desk = Desk(now)
+        desk = EscalationHarness(now)
         desk.open()
         desk.turn(0)
         desk.open()
-    Auditor(now=lambda: now, heartbeat_url=lambda: None).turn()
+    SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).turn()
     text = ask(made(committer=committer), "/metrics").text
     for line in (
         "tocsin_database_up 1.0",
@@ -351,13 +355,13 @@ def test_the_metrics_tell_what_the_database_and_this_process_know(committer: Com
     assert "process_resident_memory_bytes" in text
 
 
-def test_the_committer_counts_what_it_stores(registry: Registry, committer: Committer) -> None:
+def test_the_committer_counts_what_it_stores(registry: IntegrationRegistry, committer: Committer) -> None:
     integration = make_integration()
     registry.refresh()
     done = threading.Event()
     before = _value(ask(made(), "/metrics").text, 'tocsin_messages_total{status="Mapped Opened"}')
     incoming = [message(integration, halo(1)), message(integration, halo(2))]
-    assert committer.put(Ticket(incoming, 100, lambda _: done.set()))
+    assert committer.put(IngestRequest(incoming, 100, lambda _: done.set()))
     assert done.wait(10)
     text = ask(made(), "/metrics").text
     assert _value(text, 'tocsin_messages_total{status="Mapped Opened"}') == before + 2
@@ -404,7 +408,7 @@ def test_however_many_ask_for_the_metrics_one_connection_checks_their_tokens(
     is_token = exposition._is_token
     monkeypatch.setattr(exposition, "_is_token", watched)
 
-    async def many(probes: Probes) -> list[Answer]:
+    async def many(probes: ProbesApp) -> list[Answer]:
         headers = {"authorization": "Bearer wrong"}
         return await asyncio.gather(*(_ask(probes, "/metrics", "GET", ELSEWHERE, headers) for _ in range(20)))
 

@@ -13,7 +13,7 @@ import pytest
 from psycopg import DataError
 
 from tests.doubles.http import HttpDouble, Request, Response, http_double
-from tests.store.outbound import Desk, desk
+from tests.store.outbound import OutboundHarness, desk
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback, post_office
 from tocsin.alerts.models import Alert, AlertEvent
@@ -28,7 +28,7 @@ from tocsin.outbound.states import CallStatus
 
 
 @pytest.fixture
-def at(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def at(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[OutboundHarness]:
     allow_loopback(monkeypatch)
     with desk(now) as made:
         yield made
@@ -44,7 +44,9 @@ def told(double: HttpDouble) -> list[str]:
     return [request.json()["n"] for request in double.requests]
 
 
-def test_calls_of_one_key_leave_in_order_and_others_do_not_wait_for_them(at: Desk, other: HttpDouble) -> None:
+def test_calls_of_one_key_leave_in_order_and_others_do_not_wait_for_them(
+    at: OutboundHarness, other: HttpDouble
+) -> None:
     def answering(request: Request) -> Response:
         is_first_a = request.json()["n"] == "a0" and len([n for n in told(other) if n == "a0"]) == 1
         return Response(503 if is_first_a else 200)
@@ -67,7 +69,9 @@ def test_calls_of_one_key_leave_in_order_and_others_do_not_wait_for_them(at: Des
     assert {call.status for call in at.calls()} == {CallStatus.SENT}
 
 
-def test_a_call_that_can_never_work_is_a_dead_letter_and_a_person_sends_it_again(at: Desk, other: HttpDouble) -> None:
+def test_a_call_that_can_never_work_is_a_dead_letter_and_a_person_sends_it_again(
+    at: OutboundHarness, other: HttpDouble
+) -> None:
     other.answering = lambda request: Response(422, b'{"message": "no such service"}')
     pager = at.integration(url=other.url, body='{"n": "<n>"}')
     at.queue(pager, "a", "a")
@@ -85,7 +89,9 @@ def test_a_call_that_can_never_work_is_a_dead_letter_and_a_person_sends_it_again
     assert [call.status for call in at.calls()] == [CallStatus.SENT, CallStatus.DROPPED]
 
 
-def test_a_rate_limit_makes_everything_wait_as_long_as_asked_and_costs_no_try(at: Desk, other: HttpDouble) -> None:
+def test_a_rate_limit_makes_everything_wait_as_long_as_asked_and_costs_no_try(
+    at: OutboundHarness, other: HttpDouble
+) -> None:
     other.answering = lambda request: Response(429, headers={"Retry-After": "40"})
     pager = at.integration(url=other.url, rate=5)
     at.queue(pager, *(f"k{number}" for number in range(12)))
@@ -103,7 +109,9 @@ def test_a_rate_limit_makes_everything_wait_as_long_as_asked_and_costs_no_try(at
     assert {(call.status, call.attempts) for call in at.calls()} == {(CallStatus.SENT, 1)}
 
 
-def test_what_is_down_is_tried_by_one_call_at_a_time_and_all_go_when_it_is_back(at: Desk, other: HttpDouble) -> None:
+def test_what_is_down_is_tried_by_one_call_at_a_time_and_all_go_when_it_is_back(
+    at: OutboundHarness, other: HttpDouble
+) -> None:
     other.answering = lambda request: Response(503)
     pager = at.integration(url=other.url, rate=100)
     at.queue(pager, *(f"k{number}" for number in range(8)))
@@ -122,7 +130,7 @@ def test_what_is_down_is_tried_by_one_call_at_a_time_and_all_go_when_it_is_back(
     assert at.standing(pager).failures == 0
 
 
-def test_after_a_day_without_success_a_call_is_given_up(at: Desk, other: HttpDouble) -> None:
+def test_after_a_day_without_success_a_call_is_given_up(at: OutboundHarness, other: HttpDouble) -> None:
     other.answering = lambda request: Response(503)
     pager = at.integration(url=other.url)
     at.queue(pager, "a")
@@ -133,7 +141,9 @@ def test_after_a_day_without_success_a_call_is_given_up(at: Desk, other: HttpDou
     assert "503" in call.error
 
 
-def test_refused_credentials_stop_all_calls_until_a_person_enters_others(at: Desk, other: HttpDouble) -> None:
+def test_refused_credentials_stop_all_calls_until_a_person_enters_others(
+    at: OutboundHarness, other: HttpDouble
+) -> None:
     def answering(request: Request) -> Response:
         return Response(200 if request.headers["authorization"] == "Bearer right-token" else 401)
 
@@ -156,7 +166,7 @@ def test_refused_credentials_stop_all_calls_until_a_person_enters_others(at: Des
     assert "wrong-token" not in kept
 
 
-def test_a_process_that_dies_leaves_its_calls_to_another(at: Desk, other: HttpDouble) -> None:
+def test_a_process_that_dies_leaves_its_calls_to_another(at: OutboundHarness, other: HttpDouble) -> None:
     pager = at.integration(url=other.url)
     (number,) = at.queue(pager, "a")
     with database.transaction() as connection:
@@ -211,7 +221,7 @@ def test_a_templated_call_carries_the_alerts_values_is_signed_and_its_answer_bec
     ],
 )
 def test_a_call_signs_in_in_each_way_and_its_secrets_are_in_no_log(
-    at: Desk, other: HttpDouble, spec: dict[str, str], name: str, value: str
+    at: OutboundHarness, other: HttpDouble, spec: dict[str, str], name: str, value: str
 ) -> None:
     pager = at.integration(url=other.url, **spec)
     at.queue(pager, "a")
@@ -228,7 +238,9 @@ def test_a_call_signs_in_in_each_way_and_its_secrets_are_in_no_log(
     assert value.split()[-1] not in kept + str(errors)
 
 
-def test_a_token_is_fetched_once_and_anew_when_it_ends_early_by_form_or_by_header(at: Desk, other: HttpDouble) -> None:
+def test_a_token_is_fetched_once_and_anew_when_it_ends_early_by_form_or_by_header(
+    at: OutboundHarness, other: HttpDouble
+) -> None:
     given: list[str] = []
 
     def answering(request: Request) -> Response:
@@ -266,14 +278,14 @@ def test_a_token_is_fetched_once_and_anew_when_it_ends_early_by_form_or_by_heade
     assert "c-secret" not in kept
 
 
-def test_an_answer_without_what_is_captured_says_so(at: Desk, other: HttpDouble) -> None:
+def test_an_answer_without_what_is_captured_says_so(at: OutboundHarness, other: HttpDouble) -> None:
     other.answering = lambda request: Response(200, b'{"key": null}')
     at.queue(at.integration(url=other.url, capture={"jira_key": "data^key"}), "a")
     at.go()
     assert at.calls()[0].result == "Answered 200. It has no data^key to capture."
 
 
-def test_settings_that_cannot_be_used_are_refused_by_name(at: Desk) -> None:
+def test_settings_that_cannot_be_used_are_refused_by_name(at: OutboundHarness) -> None:
     wrong: tuple[tuple[dict[str, object], str], ...] = (
         ({"url": "ftp://x"}, "url"),
         ({"url": "https://x", "method": "BREW"}, "method"),
@@ -307,7 +319,7 @@ def test_settings_that_cannot_be_used_are_refused_by_name(at: Desk) -> None:
     ],
 )
 def test_a_secret_without_which_nothing_can_be_sent_is_neither_left_out_nor_emptied(
-    at: Desk, spec: dict[str, Any], secret: str
+    at: OutboundHarness, spec: dict[str, Any], secret: str
 ) -> None:
     with pytest.raises(Rejected) as refused:
         at.integration(**spec)
@@ -323,7 +335,7 @@ def test_a_secret_without_which_nothing_can_be_sent_is_neither_left_out_nor_empt
     assert commands.outbound_spec(made, with_secrets=True)[secret] == "hush"
 
 
-def test_a_password_or_signature_that_nothing_needs_may_be_emptied(at: Desk) -> None:
+def test_a_password_or_signature_that_nothing_needs_may_be_emptied(at: OutboundHarness) -> None:
     made = at.integration(url="https://x", auth="basic", username="key", password="hush", hmac_secret="s")
     spec = {**commands.outbound_spec(made), "password": "", "hmac_secret": ""}
     commands.save_outbound(spec, existing=made, actor=ACTOR, now=at.now)
@@ -331,7 +343,7 @@ def test_a_password_or_signature_that_nothing_needs_may_be_emptied(at: Desk) -> 
 
 
 @pytest.mark.parametrize("url", ["https://evil.example/a", "http://pager.example/a", "https://pager.example:8443/a"])
-def test_a_stored_secret_does_not_follow_its_integration_to_another_origin(at: Desk, url: str) -> None:
+def test_a_stored_secret_does_not_follow_its_integration_to_another_origin(at: OutboundHarness, url: str) -> None:
     pager = at.integration(url="https://pager.example/a", auth="bearer", token="secret-token")
     spec = {**commands.outbound_spec(pager), "url": url}
     with pytest.raises(Rejected, match="token: enter the secret again: the address has changed"):
@@ -360,14 +372,14 @@ def test_an_answer_that_no_database_can_hold_is_kept_as_far_as_it_can_and_stops_
 
 
 def test_a_result_that_cannot_be_written_down_stops_no_other(
-    at: Desk, other: HttpDouble, monkeypatch: pytest.MonkeyPatch
+    at: OutboundHarness, other: HttpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it is about it: the call was made, so it counts as made, and is not made again."""
     pager = at.integration(url=other.url, body='{"n": "<n>"}')
     poison, *rest = at.queue(pager, "a", "b", "c")
     whole = results.record
 
-    def failing(connection: object, directory: object, results: list[results.Result], *more: object) -> None:
+    def failing(connection: object, directory: object, results: list[results.CallResult], *more: object) -> None:
         if any(result.job.id == poison for result in results):
             raise DataError("no database can hold it")
         whole(connection, directory, results, *more)  # type: ignore[arg-type]

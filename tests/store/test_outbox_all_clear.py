@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import Post, configured, post_office
+from tests.store.sending import OutboxHarness, configured, post_office
 from tocsin.alerts import change_handlers, service
 from tocsin.alerts.commands import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.alerts.models import AlertEvent
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
-def post(database: str, now: datetime) -> Iterator[Post]:
+def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
     with post_office(now) as office:
         change_handlers.register(listener.all_clear)
         for name in ("alice", "bob", "carol"):
@@ -36,7 +36,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
         yield double
 
 
-def paged(post: Post) -> int:
+def paged(post: OutboxHarness) -> int:
     """An alert about which Alice and Bob were paged."""
     alert = post.alert()
     post.page(alert, "alice", "bob")
@@ -49,13 +49,13 @@ def told(alert: int) -> list[tuple[str, str]]:
     return [(row.user.username, row.data["news"]) for row in rows if row.user is not None]
 
 
-def test_who_was_paged_is_told_who_took_it(post: Post) -> None:
+def test_who_was_paged_is_told_who_took_it(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=post.users["alice"].pk))
     assert told(alert) == [("bob", f"Taken by Alice: VPN down (#{alert}). Nothing to do.")]
 
 
-def test_who_is_told_of_a_taking_is_not_told_of_the_closing(post: Post) -> None:
+def test_who_is_told_of_a_taking_is_not_told_of_the_closing(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=post.users["alice"].pk))
     post.go(post.seconds + 20)
@@ -63,20 +63,20 @@ def test_who_is_told_of_a_taking_is_not_told_of_the_closing(post: Post) -> None:
     assert [name for name, _ in told(alert)] == ["bob"]
 
 
-def test_who_was_paged_is_told_that_it_was_closed_and_by_whom(post: Post) -> None:
+def test_who_was_paged_is_told_that_it_was_closed_and_by_whom(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Close(actor=post.actor("carol")))
     news = f"Closed by Carol: VPN down (#{alert}). Nothing to do."
     assert told(alert) == [("alice", news), ("bob", news)]
 
 
-def test_who_closes_it_knows(post: Post) -> None:
+def test_who_closes_it_knows(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Close(actor=post.actor("bob")))
     assert [name for name, _ in told(alert)] == ["alice"]
 
 
-def test_who_has_acknowledged_has_answered(post: Post) -> None:
+def test_who_has_acknowledged_has_answered(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Acknowledge(actor=post.actor("alice")))
     assert told(alert) == []
@@ -84,19 +84,19 @@ def test_who_has_acknowledged_has_answered(post: Post) -> None:
     assert told(alert) == [("bob", f"Cancelled by Carol: VPN down (#{alert}). Nothing to do.")]
 
 
-def test_giving_it_to_another_names_both(post: Post) -> None:
+def test_giving_it_to_another_names_both(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Assign(actor=post.actor("alice"), name="Carol", user_id=post.users["carol"].pk))
     assert told(alert) == [("bob", f"Assigned to Carol by Alice: VPN down (#{alert}). Nothing to do.")]
 
 
-def test_nobody_is_told_of_an_alert_about_which_nobody_was_paged(post: Post) -> None:
+def test_nobody_is_told_of_an_alert_about_which_nobody_was_paged(post: OutboxHarness) -> None:
     alert = post.alert()
     post.act(alert, Close(actor=post.actor("carol")))
     assert told(alert) == []
 
 
-def test_other_acts_are_no_all_clear(post: Post) -> None:
+def test_other_acts_are_no_all_clear(post: OutboxHarness) -> None:
     alert, other = paged(post), post.alert("Other")
     post.act(alert, Reply(actor=post.actor("carol"), text="Looking."))
     post.act(alert, Hold(actor=post.actor("carol"), until=post.at(9999)))
@@ -109,11 +109,11 @@ def test_other_acts_are_no_all_clear(post: Post) -> None:
     assert told(alert) == before
 
 
-def merge(post: Post, alert: int, into: int) -> None:
+def merge(post: OutboxHarness, alert: int, into: int) -> None:
     post.act(alert, Merge(actor=post.actor("carol"), into=service.state_of(into)))
 
 
-def test_who_was_paged_about_a_merged_alert_is_told_when_the_other_needs_nobody(post: Post) -> None:
+def test_who_was_paged_about_a_merged_alert_is_told_when_the_other_needs_nobody(post: OutboxHarness) -> None:
     alert, other = paged(post), post.alert("Site down")
     post.page(other, "bob")
     post.go(post.seconds + 20)
@@ -123,7 +123,7 @@ def test_who_was_paged_about_a_merged_alert_is_told_when_the_other_needs_nobody(
     assert told(alert) == [("alice", f"Closed by Carol: VPN down (#{alert}). Nothing to do.")], "Bob is told once"
 
 
-def test_who_was_paged_about_a_merged_alert_that_ends_by_itself_is_told(post: Post) -> None:
+def test_who_was_paged_about_a_merged_alert_that_ends_by_itself_is_told(post: OutboxHarness) -> None:
     alert, other = paged(post), post.alert("Site down")
     merge(post, alert, other)
     post.act(alert, Close(actor=post.actor("carol")))
@@ -132,7 +132,7 @@ def test_who_was_paged_about_a_merged_alert_that_ends_by_itself_is_told(post: Po
     assert [name for name, _ in told(alert)] == ["alice", "bob"]
 
 
-def test_who_was_paged_again_after_an_all_clear_is_told_again(post: Post) -> None:
+def test_who_was_paged_again_after_an_all_clear_is_told_again(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Assign(actor=post.actor("carol"), name="Carol", user_id=post.users["carol"].pk))
     post.go(post.seconds + 20)
@@ -148,7 +148,7 @@ SMS = {"label": "SMS", "channel": "sms", "address": "+41790000004"}
 CALL = {"label": "Phone", "channel": "voice", "address": "+41790000004", "wait": "30m"}
 
 
-def closed_for_dave(post: Post, *methods: dict[str, str], without: str) -> Delivery:
+def closed_for_dave(post: OutboxHarness, *methods: dict[str, str], without: str) -> Delivery:
     """The all-clear to Dave, who was paged at once by what does not wait, and has lost a way since."""
     dave = post.user("dave", *methods)
     alert = post.alert()
@@ -160,7 +160,7 @@ def closed_for_dave(post: Post, *methods: dict[str, str], without: str) -> Deliv
     return Delivery.objects.select_related("notification").get(purpose="all_clear", alert=alert)
 
 
-def test_an_all_clear_whose_way_was_removed_goes_by_the_quietest_other_way_that_was_used(post: Post) -> None:
+def test_an_all_clear_whose_way_was_removed_goes_by_the_quietest_other_way_that_was_used(post: OutboxHarness) -> None:
     clear = closed_for_dave(post, EMAIL, SMS, CALL, without="Email")
     assert (clear.status, clear.channel, clear.address) == ("sent", "sms", "+41790000004")
     assert clear.notification.label == "SMS"
@@ -170,12 +170,12 @@ def test_an_all_clear_whose_way_was_removed_goes_by_the_quietest_other_way_that_
     )
 
 
-def test_an_all_clear_goes_by_a_way_that_was_not_used_where_no_other_is_left(post: Post) -> None:
+def test_an_all_clear_goes_by_a_way_that_was_not_used_where_no_other_is_left(post: OutboxHarness) -> None:
     clear = closed_for_dave(post, SMS, CALL, without="SMS")
     assert (clear.status, clear.channel) == ("sent", "voice")
 
 
-def test_an_all_clear_to_a_number_from_which_stop_was_sent_goes_by_another_way(post: Post) -> None:
+def test_an_all_clear_to_a_number_from_which_stop_was_sent_goes_by_another_way(post: OutboxHarness) -> None:
     post.user("dave", SMS, CALL)
     alert = post.alert()
     post.page(alert, "dave")
@@ -186,7 +186,7 @@ def test_an_all_clear_to_a_number_from_which_stop_was_sent_goes_by_another_way(p
     assert Delivery.objects.get(purpose="all_clear").channel == "voice"
 
 
-def test_an_all_clear_to_whoever_has_no_way_left_fails_and_says_so(post: Post) -> None:
+def test_an_all_clear_to_whoever_has_no_way_left_fails_and_says_so(post: OutboxHarness) -> None:
     clear = closed_for_dave(post, SMS, without="SMS")
     assert (clear.status, clear.error) == ("failed", "Dave uses SMS no more.")
     told_of = AlertEvent.objects.filter(alert=clear.alert_id, kind="page_failed")
@@ -198,14 +198,14 @@ def test_an_all_clear_to_whoever_has_no_way_left_fails_and_says_so(post: Post) -
 # A page of which it is not known whether it left
 
 
-def close_and_stop(post: Post, alert: int) -> None:
+def close_and_stop(post: OutboxHarness, alert: int) -> None:
     """Carol closes it, and what waits is stopped, as escalation does."""
     with database.transaction() as connection:
         queue.cancel(connection, [alert], None, "Carol closed it.", post.now)
     post.act(alert, Close(actor=post.actor("carol")))
 
 
-def test_who_may_have_been_woken_by_a_page_that_was_then_stopped_is_told(post: Post, mail: SmtpDouble) -> None:
+def test_who_may_have_been_woken_by_a_page_that_was_then_stopped_is_told(post: OutboxHarness, mail: SmtpDouble) -> None:
     # The server took it, and hung up before it said so.
     mail.answers.append("")
     post.page(alert := post.alert(), "alice")
@@ -219,7 +219,9 @@ def test_who_may_have_been_woken_by_a_page_that_was_then_stopped_is_told(post: P
     assert page.reason == "Whether it left is not known, and it is not sent again: Carol closed it."
 
 
-def test_who_may_have_been_woken_by_a_page_that_was_stopped_on_its_way_is_told(post: Post, mail: SmtpDouble) -> None:
+def test_who_may_have_been_woken_by_a_page_that_was_stopped_on_its_way_is_told(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     mail.answers.append("")
     original = mail.handle_DATA
 
@@ -235,7 +237,9 @@ def test_who_may_have_been_woken_by_a_page_that_was_stopped_on_its_way_is_told(p
     assert [d.status for d in post.deliveries(alert)] == ["cancelled", "sent"]
 
 
-def test_who_may_have_been_woken_by_a_process_that_was_killed_is_told_once(post: Post, mail: SmtpDouble) -> None:
+def test_who_may_have_been_woken_by_a_process_that_was_killed_is_told_once(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     post.page(alert := post.alert(), "alice")
     with database.transaction() as connection:
         connection.execute(
@@ -252,7 +256,7 @@ def test_who_may_have_been_woken_by_a_process_that_was_killed_is_told_once(post:
     assert told(alert) == [("alice", f"Taken by Carol: VPN down (#{alert}). Nothing to do.")]
 
 
-def test_whoever_no_page_can_have_reached_is_not_told(post: Post, mail: SmtpDouble) -> None:
+def test_whoever_no_page_can_have_reached_is_not_told(post: OutboxHarness, mail: SmtpDouble) -> None:
     mail.answers.append("450 later")
     post.page(alert := post.alert(), "alice")
     post.go(0)

@@ -13,7 +13,7 @@ import pytest
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import Post, allow_loopback, changed, configured, post_office, provider
+from tests.store.sending import OutboxHarness, allow_loopback, changed, configured, post_office, provider
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert
 from tocsin.core import ids
@@ -44,12 +44,14 @@ def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
 
 
 @pytest.fixture
-def post(database: str, now: datetime) -> Iterator[Post]:
+def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
     with post_office(now) as office:
         yield office
 
 
-def test_the_first_page_leaves_at_once_and_what_follows_leaves_as_one_message(post: Post, mail: SmtpDouble) -> None:
+def test_the_first_page_leaves_at_once_and_what_follows_leaves_as_one_message(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     post.user("alice")
     first = post.alert("First")
     post.page(first, "alice")
@@ -82,7 +84,7 @@ def test_the_first_page_leaves_at_once_and_what_follows_leaves_as_one_message(po
     assert {d.status for d in post.deliveries()} == {"sent"}
 
 
-def test_of_several_due_at_once_the_first_leaves_alone(post: Post, mail: SmtpDouble) -> None:
+def test_of_several_due_at_once_the_first_leaves_alone(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     numbers = [post.alert(f"Alert {number}") for number in range(4)]
     for number in numbers:
@@ -97,7 +99,7 @@ def test_of_several_due_at_once_the_first_leaves_alone(post: Post, mail: SmtpDou
     assert "3 alerts" in mail.subjects[1]
 
 
-def test_a_flood_is_a_handful_of_messages_and_names_every_alert(post: Post, mail: SmtpDouble) -> None:
+def test_a_flood_is_a_handful_of_messages_and_names_every_alert(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     numbers = [post.alert(f"Alert {number}") for number in range(120)]
     for number in numbers:
@@ -112,7 +114,9 @@ def test_a_flood_is_a_handful_of_messages_and_names_every_alert(post: Post, mail
 
 
 @pytest.mark.parametrize("channel", ["sms", "voice", "push", "chat"])
-def test_five_hundred_alerts_in_a_minute_are_a_handful_of_messages_on_a_phone(post: Post, channel: str) -> None:
+def test_five_hundred_alerts_in_a_minute_are_a_handful_of_messages_on_a_phone(
+    post: OutboxHarness, channel: str
+) -> None:
     from tocsin.notify.models import SandboxMessage
 
     address = "slack:C012AB3CD" if channel == "chat" else "+41790000001"
@@ -142,7 +146,7 @@ def test_five_hundred_alerts_in_a_minute_are_a_handful_of_messages_on_a_phone(po
     assert all((d.sent_at - d.queued_at).total_seconds() <= 10 for d in post.deliveries() if d.sent_at)
 
 
-def test_after_a_quiet_moment_a_page_leaves_at_once_again(post: Post, mail: SmtpDouble) -> None:
+def test_after_a_quiet_moment_a_page_leaves_at_once_again(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     post.page(post.alert("First"), "alice")
     post.go(0)
@@ -152,7 +156,7 @@ def test_after_a_quiet_moment_a_page_leaves_at_once_again(post: Post, mail: Smtp
     assert len(mail.mails) == 2
 
 
-def test_people_and_channels_do_not_wait_for_each_other(post: Post, mail: SmtpDouble) -> None:
+def test_people_and_channels_do_not_wait_for_each_other(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user(
         "alice",
         {"label": "Email", "channel": "email", "address": "alice@example.org"},
@@ -166,7 +170,7 @@ def test_people_and_channels_do_not_wait_for_each_other(post: Post, mail: SmtpDo
     assert [status for _, status, _ in post.states(alert)] == ["sent"] * 4
 
 
-def test_what_is_over_is_left_out_of_a_bundle(post: Post, mail: SmtpDouble) -> None:
+def test_what_is_over_is_left_out_of_a_bundle(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     numbers = [post.alert(f"Alert {number}") for number in range(4)]
     for number in numbers:
@@ -178,7 +182,7 @@ def test_what_is_over_is_left_out_of_a_bundle(post: Post, mail: SmtpDouble) -> N
     assert "2 alerts" in mail.subjects[1]
 
 
-def test_a_text_message_names_every_alert_of_its_bundle(post: Post) -> None:
+def test_a_text_message_names_every_alert_of_its_bundle(post: OutboxHarness) -> None:
     from tocsin.notify.models import SandboxMessage
 
     post.user("alice", {"label": "SMS", "channel": "sms", "address": "+41790000001"})
@@ -192,7 +196,7 @@ def test_a_text_message_names_every_alert_of_its_bundle(post: Post) -> None:
     assert all(f"#{number} " in texts[1] for number in numbers[1:])
 
 
-def test_bundling_can_be_switched_off(post: Post, mail: SmtpDouble) -> None:
+def test_bundling_can_be_switched_off(post: OutboxHarness, mail: SmtpDouble) -> None:
     from django.db import transaction
 
     with transaction.atomic():
@@ -205,7 +209,7 @@ def test_bundling_can_be_switched_off(post: Post, mail: SmtpDouble) -> None:
     assert LastSent.objects.count() == 0
 
 
-def test_a_failed_first_message_does_not_make_its_next_try_wait(post: Post, ntfy: NtfyDouble) -> None:
+def test_a_failed_first_message_does_not_make_its_next_try_wait(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     provider("First", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
     provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
     ntfy.answers.append(Response(500))
@@ -215,7 +219,7 @@ def test_a_failed_first_message_does_not_make_its_next_try_wait(post: Post, ntfy
     assert post.states(alert)[1] == ("Push", "sent", "Second")
 
 
-def test_a_bundle_that_fails_is_tried_again_together(post: Post, mail: SmtpDouble) -> None:
+def test_a_bundle_that_fails_is_tried_again_together(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     for number in range(3):
         post.page(post.alert(f"Alert {number}"), "alice")
@@ -234,7 +238,7 @@ def _integration(name: str, now: datetime) -> Integration:
     )
 
 
-def test_a_storm_of_one_integration_does_not_hold_up_another(post: Post, mail: SmtpDouble) -> None:
+def test_a_storm_of_one_integration_does_not_hold_up_another(post: OutboxHarness, mail: SmtpDouble) -> None:
     storm, calm = _integration("Storm", post.start), _integration("Calm", post.start)
     stormy = [f"user{number}" for number in range(60)]
     for name in (*stormy, "calm"):
@@ -248,7 +252,7 @@ def test_a_storm_of_one_integration_does_not_hold_up_another(post: Post, mail: S
     assert "calm@example.org" in [m.to for m in mail.mails]
 
 
-def test_first_pages_leave_before_others_of_the_same_integration(post: Post, mail: SmtpDouble) -> None:
+def test_first_pages_leave_before_others_of_the_same_integration(post: OutboxHarness, mail: SmtpDouble) -> None:
     one = _integration("One", post.start)
     names = [f"user{number}" for number in range(30)]
     for name in names:
@@ -265,7 +269,7 @@ def test_first_pages_leave_before_others_of_the_same_integration(post: Post, mai
     assert all("New" in subject for subject in mail.subjects)
 
 
-def test_an_integration_has_one_share_for_its_first_and_its_other_pages(post: Post, mail: SmtpDouble) -> None:
+def test_an_integration_has_one_share_for_its_first_and_its_other_pages(post: OutboxHarness, mail: SmtpDouble) -> None:
     storm, calm = _integration("Storm", post.start), _integration("Calm", post.start)
     names = [f"user{number}" for number in range(50)]
     for name in names:
@@ -281,7 +285,7 @@ def test_an_integration_has_one_share_for_its_first_and_its_other_pages(post: Po
     assert sum("Calm" in subject for subject in mail.subjects) >= 3
 
 
-def test_what_is_due_later_takes_no_share_from_what_is_due(post: Post, mail: SmtpDouble) -> None:
+def test_what_is_due_later_takes_no_share_from_what_is_due(post: OutboxHarness, mail: SmtpDouble) -> None:
     later = {"label": "Phone", "channel": "voice", "address": "+41790000001", "wait": "10m"}
     post.user("waits", later)
     for number in range(20):
@@ -297,7 +301,7 @@ def test_what_is_due_later_takes_no_share_from_what_is_due(post: Post, mail: Smt
     assert len(mail.mails) >= 15
 
 
-def test_a_provider_that_hangs_leaves_room_for_the_others(post: Post, ntfy: NtfyDouble) -> None:
+def test_a_provider_that_hangs_leaves_room_for_the_others(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     held = threading.Event()
     with smtp_double() as mail:
         original = mail.handle_DATA
@@ -332,10 +336,10 @@ def test_a_provider_that_hangs_leaves_room_for_the_others(post: Post, ntfy: Ntfy
         assert len(mail.mails) == 40
 
 
-def test_all_clears_leave_bundled_too(post: Post, mail: SmtpDouble) -> None:
+def test_all_clears_leave_bundled_too(post: OutboxHarness, mail: SmtpDouble) -> None:
     from tocsin.core.db import database
     from tocsin.notify.enqueue import queue
-    from tocsin.notify.enqueue.queue import Over
+    from tocsin.notify.enqueue.queue import AlertEnded
 
     post.user("alice")
     numbers = [post.alert(f"Alert {number}") for number in range(5)]
@@ -345,7 +349,7 @@ def test_all_clears_leave_bundled_too(post: Post, mail: SmtpDouble) -> None:
     post.go(10)
     mail.mails.clear()
     with database.transaction() as connection:
-        over = [Over(number, f"Closed by Bob: Alert (#{number}). Nothing to do.") for number in numbers]
+        over = [AlertEnded(number, f"Closed by Bob: Alert (#{number}). Nothing to do.") for number in numbers]
         queue.queue_all_clear(connection, over, post.at(30))
     post.go(30)
     post.go(40)
@@ -354,7 +358,9 @@ def test_all_clears_leave_bundled_too(post: Post, mail: SmtpDouble) -> None:
     assert all(f"(#{number})" in mail.mails[1].part("plain") for number in numbers[1:])
 
 
-def test_what_waits_for_company_is_looked_at_again_when_the_configuration_changes(post: Post, mail: SmtpDouble) -> None:
+def test_what_waits_for_company_is_looked_at_again_when_the_configuration_changes(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     from django.db import transaction
 
     post.user("alice")
@@ -373,11 +379,11 @@ def test_of_two_nodes_that_would_send_a_first_message_in_the_same_moment_one_may
 
     from tocsin.core.db import database
     from tocsin.notify.dispatch.delivery_queries import through_the_gate
-    from tocsin.notify.rules.bundling import Key
+    from tocsin.notify.rules.bundling import BundleKey
 
-    alice, bob = Key(1, "email", "a@example.org", "page"), Key(2, "email", "b@example.org", "page")
+    alice, bob = BundleKey(1, "email", "a@example.org", "page"), BundleKey(2, "email", "b@example.org", "page")
 
-    def passes(keys: list[Key], at: datetime) -> set[Key]:
+    def passes(keys: list[BundleKey], at: datetime) -> set[BundleKey]:
         with database.transaction() as connection:
             return through_the_gate(connection, keys, [], at)
 
@@ -386,7 +392,9 @@ def test_of_two_nodes_that_would_send_a_first_message_in_the_same_moment_one_may
     assert passes([alice], now + timedelta(seconds=10)) == {alice}
 
 
-def test_that_nobody_answered_a_hundred_alerts_is_a_few_mails_to_a_manager(post: Post, mail: SmtpDouble) -> None:
+def test_that_nobody_answered_a_hundred_alerts_is_a_few_mails_to_a_manager(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     post.user("carol")
     numbers = [post.alert(f"Alert {number}") for number in range(60)]
     with database.transaction() as connection:
@@ -409,7 +417,7 @@ def test_that_nobody_answered_a_hundred_alerts_is_a_few_mails_to_a_manager(post:
     assert all(f"#{number}" in text for number in numbers)
 
 
-def test_several_notices_in_one_are_headed_in_their_readers_language(post: Post, mail: SmtpDouble) -> None:
+def test_several_notices_in_one_are_headed_in_their_readers_language(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("dana", language="de")
     numbers = [post.alert(f"Alert {number}") for number in range(3)]
     with database.transaction() as connection:
@@ -421,7 +429,7 @@ def test_several_notices_in_one_are_headed_in_their_readers_language(post: Post,
     assert mail.subjects[-1] == f"[Tocsin] Niemand hat geantwortet: 2 Alarme (Tocsin #{numbers[1]})"
 
 
-def test_what_left_together_names_each_alert_once(post: Post, mail: SmtpDouble) -> None:
+def test_what_left_together_names_each_alert_once(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     first, second, third = post.alert("First"), post.alert("Second"), post.alert("Third")
     post.page(first, "alice")
@@ -434,7 +442,7 @@ def test_what_left_together_names_each_alert_once(post: Post, mail: SmtpDouble) 
 
 
 def test_beyond_what_a_person_wants_an_hour_the_rest_leaves_as_one_message_and_critical_ones_at_once(
-    post: Post, mail: SmtpDouble
+    post: OutboxHarness, mail: SmtpDouble
 ) -> None:
     post.user("alice", contact_rules={"most_per_hour": 2})
     numbers = []
@@ -461,7 +469,7 @@ def test_beyond_what_a_person_wants_an_hour_the_rest_leaves_as_one_message_and_c
     assert {d.status for d in post.deliveries()} == {"sent"}
 
 
-def test_a_person_who_sends_test_after_test_is_told_to_wait(post: Post, mail: SmtpDouble) -> None:
+def test_a_person_who_sends_test_after_test_is_told_to_wait(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     method = alice.contact_methods.get()
     for _ in range(10):
@@ -473,7 +481,7 @@ def test_a_person_who_sends_test_after_test_is_told_to_wait(post: Post, mail: Sm
         contact_tests.queue_test(connection, alice.pk, method.pk, post.at(601))
 
 
-def test_tests_that_cost_money_end_for_the_day_and_none_slips_through_at_one_moment(post: Post) -> None:
+def test_tests_that_cost_money_end_for_the_day_and_none_slips_through_at_one_moment(post: OutboxHarness) -> None:
     alice = post.user("alice", {"label": "SMS", "channel": "sms", "address": "+41790000001"}, role="observer")
     method = alice.contact_methods.get()
 
@@ -486,6 +494,6 @@ def test_tests_that_cost_money_end_for_the_day_and_none_slips_through_at_one_mom
         return True
 
     with ThreadPoolExecutor(12) as pool:
-        assert sum(pool.map(ask, [0] * 24)) == contact_tests.MOST_TESTS
-    assert sum(ask(3600 * hour) for hour in range(1, 23)) == contact_tests.MOST_PAID_TESTS - contact_tests.MOST_TESTS
+        assert sum(pool.map(ask, [0] * 24)) == contact_tests.MAX_TESTS
+    assert sum(ask(3600 * hour) for hour in range(1, 23)) == contact_tests.MAX_PAID_TESTS - contact_tests.MAX_TESTS
     assert ask(86_500)

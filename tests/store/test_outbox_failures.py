@@ -16,18 +16,18 @@ from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.locks import wait_for_waiters
-from tests.store.sending import Post, allow_loopback, configured, post_office, provider
+from tests.store.sending import OutboxHarness, allow_loopback, configured, post_office, provider
 from tocsin.alerts import store as alert_rows
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.notify.dispatch import delivery_queries
-from tocsin.notify.dispatch.claim import Job
-from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.dispatch.claim import DeliveryJob
+from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import mark_sent, record
-from tocsin.notify.dispatch.send import Accepted, Result
+from tocsin.notify.dispatch.send import Accepted, SendResult
 from tocsin.notify.enqueue import contact_tests, queue
-from tocsin.notify.enqueue.queue import Notice, Over
+from tocsin.notify.enqueue.queue import AlertEnded, Notice
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
 from tocsin.notify.rules.bundling import Bundle
 
@@ -49,7 +49,7 @@ def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
 
 
 @pytest.fixture
-def post(database: str, now: datetime) -> Iterator[Post]:
+def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
     with post_office(now) as office:
         yield office
 
@@ -57,7 +57,7 @@ def post(database: str, now: datetime) -> Iterator[Post]:
 PUSH = {"label": "Push", "channel": "ntfy", "address": "alice-topic"}
 
 
-def test_a_page_is_retried_until_it_leaves_and_told_after_ten_minutes(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_is_retried_until_it_leaves_and_told_after_ten_minutes(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("erin", role="admin")
     alert = post.alert()
     post.page(alert, "alice")
@@ -84,7 +84,7 @@ def test_a_page_is_retried_until_it_leaves_and_told_after_ten_minutes(post: Post
     assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 1
 
 
-def test_the_wait_between_tries_says_what_it_waits_for(post: Post, mail: SmtpDouble) -> None:
+def test_the_wait_between_tries_says_what_it_waits_for(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     post.page(alert := post.alert(), "alice")
     mail.answers += ["451 later"]
@@ -97,7 +97,7 @@ def test_the_wait_between_tries_says_what_it_waits_for(post: Post, mail: SmtpDou
     assert (delivery.status, delivery.attempts, delivery.error, delivery.reason) == ("sent", 2, "", "")
 
 
-def test_what_a_person_must_mend_is_given_up_at_once(post: Post, mail: SmtpDouble) -> None:
+def test_what_a_person_must_mend_is_given_up_at_once(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("erin", role="admin")
     post.page(alert := post.alert(), "alice")
     mail.answer_recipients.append("550 5.1.1 no such mailbox")
@@ -108,7 +108,7 @@ def test_what_a_person_must_mend_is_given_up_at_once(post: Post, mail: SmtpDoubl
     assert Notification.objects.filter(purpose="notice").count() == 1
 
 
-def test_what_a_server_says_of_an_address_shows_it_to_nobody(post: Post, mail: SmtpDouble) -> None:
+def test_what_a_server_says_of_an_address_shows_it_to_nobody(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("erin", role="admin")
     post.page(alert := post.alert(), "alice")
     mail.answer_recipients.append("550 5.1.1 <Alice@example.org>: user unknown")
@@ -120,7 +120,7 @@ def test_what_a_server_says_of_an_address_shows_it_to_nobody(post: Post, mail: S
     assert "alice@example.org" not in f"{event.reason} {event.data}".lower()
 
 
-def test_administrators_are_told_once_of_many_failures(post: Post, mail: SmtpDouble) -> None:
+def test_administrators_are_told_once_of_many_failures(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("erin", role="admin")
     names = [f"user{number}" for number in range(5)]
     for name in names:
@@ -140,7 +140,7 @@ def test_administrators_are_told_once_of_many_failures(post: Post, mail: SmtpDou
     assert Notification.objects.filter(purpose="notice").count() == 2
 
 
-def test_a_notice_that_fails_makes_no_other_notice(post: Post, mail: SmtpDouble) -> None:
+def test_a_notice_that_fails_makes_no_other_notice(post: OutboxHarness, mail: SmtpDouble) -> None:
     erin = post.user("erin", role="admin")
     mail.answer_recipients += ["550 no"] * 3
     with database.transaction() as connection:
@@ -152,7 +152,7 @@ def test_a_notice_that_fails_makes_no_other_notice(post: Post, mail: SmtpDouble)
     ]
 
 
-def test_a_reminder_that_fails_by_text_comes_by_mail(post: Post, mail: SmtpDouble) -> None:
+def test_a_reminder_that_fails_by_text_comes_by_mail(post: OutboxHarness, mail: SmtpDouble) -> None:
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
     alice = post.user("alice", {"label": "SMS", "channel": "sms", "address": "+4930901820"})
     notice = Notice("On call in 1 hour", "You are primary of Desk.", reason="A reminder that you asked for under Me.")
@@ -168,7 +168,7 @@ def test_a_reminder_that_fails_by_text_comes_by_mail(post: Post, mail: SmtpDoubl
     )
 
 
-def test_the_next_provider_takes_over_at_once(post: Post, ntfy: NtfyDouble) -> None:
+def test_the_next_provider_takes_over_at_once(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     provider("First", "ntfy", ["ntfy"], 1, api_base="http://127.0.0.1:9")  # nobody listens on the discard port
     provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
     post.user("alice", PUSH)
@@ -183,7 +183,7 @@ def test_the_next_provider_takes_over_at_once(post: Post, ntfy: NtfyDouble) -> N
 
 
 def test_what_the_next_provider_is_handed_while_a_page_is_cancelled_is_cancelled_too(
-    post: Post, ntfy: NtfyDouble
+    post: OutboxHarness, ntfy: NtfyDouble
 ) -> None:
     provider("First", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
     provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
@@ -211,7 +211,7 @@ def cancel(alert: int, now: datetime) -> None:
         queue.cancel(connection, [alert], None, "Bob acknowledged it.", now)
 
 
-def test_when_all_providers_fail_those_that_may_recover_are_tried_again(post: Post, ntfy: NtfyDouble) -> None:
+def test_when_all_providers_fail_those_that_may_recover_are_tried_again(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     provider("First", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
     provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
     ntfy.answers += [Response(503), Response(403), Response(503), Response(200, b'{"id": "m9"}')]
@@ -228,7 +228,7 @@ def test_when_all_providers_fail_those_that_may_recover_are_tried_again(post: Po
     assert post.deliveries(alert)[2].external_id == "m9"
 
 
-def test_a_provider_that_asks_for_patience_gets_it(post: Post, ntfy: NtfyDouble) -> None:
+def test_a_provider_that_asks_for_patience_gets_it(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     provider("Only", "ntfy", ["ntfy"], api_base=ntfy.url)
     ntfy.answers.append(Response(429, headers={"Retry-After": "90"}))
     post.user("alice", PUSH)
@@ -237,7 +237,7 @@ def test_a_provider_that_asks_for_patience_gets_it(post: Post, ntfy: NtfyDouble)
     assert post.deliveries(alert)[0].due_at == post.at(90)
 
 
-def test_an_unknown_outcome_is_sent_again_under_the_same_key(post: Post, ntfy: NtfyDouble) -> None:
+def test_an_unknown_outcome_is_sent_again_under_the_same_key(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     provider("Only", "ntfy", ["ntfy"], api_base=ntfy.url)
     ntfy.answers.append(Response(hangs_up=True))
     post.user("alice", PUSH)
@@ -252,7 +252,7 @@ def test_an_unknown_outcome_is_sent_again_under_the_same_key(post: Post, ntfy: N
 
 
 def test_a_mail_that_was_taken_but_not_confirmed_is_sent_again_with_the_same_message_id(
-    post: Post, mail: SmtpDouble
+    post: OutboxHarness, mail: SmtpDouble
 ) -> None:
     post.user("alice")
     mail.answers.append("")
@@ -264,7 +264,7 @@ def test_a_mail_that_was_taken_but_not_confirmed_is_sent_again_with_the_same_mes
     assert len(set(ids)) == 1
 
 
-def test_a_failing_test_message_says_so_at_once(post: Post, mail: SmtpDouble) -> None:
+def test_a_failing_test_message_says_so_at_once(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     mail.answers.append("451 later")
     with database.transaction() as connection:
@@ -276,7 +276,7 @@ def test_a_failing_test_message_says_so_at_once(post: Post, mail: SmtpDouble) ->
 
 
 def test_no_secret_of_a_provider_stands_in_an_error_even_if_the_server_repeats_it(
-    post: Post, ntfy: NtfyDouble, caplog: pytest.LogCaptureFixture
+    post: OutboxHarness, ntfy: NtfyDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider("Only", "ntfy", ["ntfy"], api_base=ntfy.url, secrets={"token": "tk_verysecret"})
     ntfy.answers.append(Response(400, b'{"error": "bad header Bearer tk_verysecret"}'))
@@ -293,7 +293,7 @@ def test_no_secret_of_a_provider_stands_in_an_error_even_if_the_server_repeats_i
 # Workers that stop
 
 
-def _abandoned(post: Post, alert: int) -> Delivery:
+def _abandoned(post: OutboxHarness, alert: int) -> Delivery:
     """A delivery whose worker was killed in mid-send: still leased, and the lease has run out."""
     Delivery.objects.filter(alert=alert).update(status="sending", attempts=1, provider_name="SMTP (environment)")
     with database.transaction() as connection:
@@ -303,7 +303,7 @@ def _abandoned(post: Post, alert: int) -> Delivery:
     return post.deliveries(alert)[0]
 
 
-def test_what_a_killed_worker_was_sending_comes_back_and_is_sent(post: Post, mail: SmtpDouble) -> None:
+def test_what_a_killed_worker_was_sending_comes_back_and_is_sent(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     post.page(alert := post.alert(), "alice")
     _abandoned(post, alert)
@@ -319,7 +319,7 @@ def test_what_a_killed_worker_was_sending_comes_back_and_is_sent(post: Post, mai
     assert post.deliveries(alert)[0].attempts == 2
 
 
-def test_a_lease_that_holds_is_left_alone(post: Post, mail: SmtpDouble) -> None:
+def test_a_lease_that_holds_is_left_alone(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     post.page(alert := post.alert(), "alice")
     _abandoned(post, alert)
@@ -334,7 +334,7 @@ def test_a_lease_that_holds_is_left_alone(post: Post, mail: SmtpDouble) -> None:
 
 @pytest.mark.parametrize("back", ["1 hour", "1 day"])
 def test_what_was_being_sent_when_the_machine_stopped_comes_back_although_its_clock_has_gone_back(
-    post: Post, mail: SmtpDouble, back: str
+    post: OutboxHarness, mail: SmtpDouble, back: str
 ) -> None:
     post.user("alice")
     post.page(alert := post.alert(), "alice")
@@ -347,7 +347,7 @@ def test_what_was_being_sent_when_the_machine_stopped_comes_back_although_its_cl
     assert len(mail.mails) == 1
 
 
-def test_what_was_cancelled_meanwhile_does_not_come_back(post: Post, mail: SmtpDouble) -> None:
+def test_what_was_cancelled_meanwhile_does_not_come_back(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     post.page(alert := post.alert(), "alice")
     _abandoned(post, alert)
@@ -362,7 +362,7 @@ def test_what_was_cancelled_meanwhile_does_not_come_back(post: Post, mail: SmtpD
 
 @pytest.mark.parametrize("reason", ["", "Bob took it."])
 def test_a_worker_that_was_only_halted_says_what_became_of_its_message(
-    post: Post, mail: SmtpDouble, reason: str
+    post: OutboxHarness, mail: SmtpDouble, reason: str
 ) -> None:
     post.user("alice")
     post.page(alert := post.alert(), "alice")
@@ -385,7 +385,9 @@ def test_a_worker_that_was_only_halted_says_what_became_of_its_message(
     assert page.reason == (f"It was leaving already when this came: {reason}" if reason else "")
 
 
-def test_a_row_that_ends_five_workers_is_stuck_and_administrators_are_told(post: Post, mail: SmtpDouble) -> None:
+def test_a_row_that_ends_five_workers_is_stuck_and_administrators_are_told(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     post.user("alice"), post.user("erin", role="admin")
     post.page(alert := post.alert(), "alice")
     _abandoned(post, alert)
@@ -399,7 +401,7 @@ def test_a_row_that_ends_five_workers_is_stuck_and_administrators_are_told(post:
     assert mail.subjects == ["[Tocsin] Tocsin itself cannot send a message"]
 
 
-def test_a_lease_is_renewed_while_sending(post: Post, mail: SmtpDouble) -> None:
+def test_a_lease_is_renewed_while_sending(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     post.page(post.alert(), "alice")
     box = post.outbox()
@@ -425,7 +427,7 @@ def test_a_lease_is_renewed_while_sending(post: Post, mail: SmtpDouble) -> None:
 
 
 def test_a_row_that_cannot_be_rendered_stops_no_other_and_is_told_after_five_tries(
-    post: Post, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
+    post: OutboxHarness, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tocsin.notify.channels.email import EmailChannel
 
@@ -451,7 +453,9 @@ def test_a_row_that_cannot_be_rendered_stops_no_other_and_is_told_after_five_tri
     assert delivery.reason.startswith("Stuck: Tocsin itself failed 5 times")
 
 
-def test_a_row_of_an_unknown_channel_fails_with_a_reason_and_stops_no_other(post: Post, mail: SmtpDouble) -> None:
+def test_a_row_of_an_unknown_channel_fails_with_a_reason_and_stops_no_other(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     post.user("alice"), post.user("bob")
     post.page(post.alert(), "alice", "bob")
     Delivery.objects.filter(user=post.users["alice"]).update(channel="pigeon")
@@ -462,7 +466,7 @@ def test_a_row_of_an_unknown_channel_fails_with_a_reason_and_stops_no_other(post
     assert failed.error.startswith('"pigeon" is not a channel')
 
 
-def test_a_provider_whose_secrets_cannot_be_read_is_passed_over(post: Post, ntfy: NtfyDouble) -> None:
+def test_a_provider_whose_secrets_cannot_be_read_is_passed_over(post: OutboxHarness, ntfy: NtfyDouble) -> None:
     broken = provider("Broken", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
     broken.secrets = "not a token"
     broken.save()
@@ -475,7 +479,7 @@ def test_a_provider_whose_secrets_cannot_be_read_is_passed_over(post: Post, ntfy
 
 
 def test_where_a_channels_providers_do_not_carry_to_an_address_the_page_fails_and_the_next_way_begins(
-    post: Post, mail: SmtpDouble
+    post: OutboxHarness, mail: SmtpDouble
 ) -> None:
     """It would lie in the sandbox, as sent."""
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
@@ -500,7 +504,7 @@ def test_where_a_channels_providers_do_not_carry_to_an_address_the_page_fails_an
 
 
 def test_when_two_ways_fail_at_once_the_next_begins_and_its_repeats_stay_where_they_are(
-    post: Post, mail: SmtpDouble
+    post: OutboxHarness, mail: SmtpDouble
 ) -> None:
     """They would be two calls at one moment, and none later."""
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
@@ -526,7 +530,9 @@ def test_when_two_ways_fail_at_once_the_next_begins_and_its_repeats_stay_where_t
     assert len(mail.mails) == 2
 
 
-def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait(post: Post, mail: SmtpDouble) -> None:
+def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
     quiet = {"from": "09:00", "to": "09:20", "let_through": "high", "methods": ["Email"]}
     post.user(
@@ -550,14 +556,14 @@ def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait(
 # Several workers
 
 
-def test_two_workers_share_the_work_and_send_nothing_twice(post: Post, mail: SmtpDouble) -> None:
+def test_two_workers_share_the_work_and_send_nothing_twice(post: OutboxHarness, mail: SmtpDouble) -> None:
     names = [f"user{number}" for number in range(40)]
     for name in names:
         post.user(name)
     post.page(post.alert(), *names)
-    boxes: list[Outbox] = [post.outbox(slots=4), post.outbox(slots=4)]
+    boxes: list[DeliveryDispatcher] = [post.outbox(slots=4), post.outbox(slots=4)]
 
-    def run(box: Outbox) -> None:
+    def run(box: DeliveryDispatcher) -> None:
         while box.turn():
             pass
         box.settle()
@@ -574,7 +580,7 @@ def test_two_workers_share_the_work_and_send_nothing_twice(post: Post, mail: Smt
 
 
 def test_what_was_sent_is_written_down_by_the_next_turn_when_the_database_was_away(
-    post: Post, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
+    post: OutboxHarness, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from psycopg import OperationalError
 
@@ -602,7 +608,7 @@ def test_what_was_sent_is_written_down_by_the_next_turn_when_the_database_was_aw
     ("before", "receipt", "after"), [("delivered", "delivered", "delivered"), ("queued", "", "sent")]
 )
 def test_where_no_more_can_be_written_than_that_it_was_sent_a_receipt_that_came_before_stays(
-    post: Post, before: str, receipt: str, after: str
+    post: OutboxHarness, before: str, receipt: str, after: str
 ) -> None:
     post.user("alice")
     post.page(alert := post.alert(), "alice")
@@ -610,11 +616,11 @@ def test_where_no_more_can_be_written_than_that_it_was_sent_a_receipt_that_came_
     with database.transaction() as connection:
         (due,) = delivery_queries.facts(connection, [page.pk])
         connection.execute("UPDATE notify_delivery SET status = %s, receipt = %s, leased_by = ''", (before, receipt))
-        mark_sent(connection, Result(Job(Bundle((due,)), None), Accepted(), post.now))
+        mark_sent(connection, SendResult(DeliveryJob(Bundle((due,)), None), Accepted(), post.now))
     assert post.deliveries(alert)[0].status == after
 
 
-def test_people_act_while_pages_leave_and_every_page_ends_well(post: Post, mail: SmtpDouble) -> None:
+def test_people_act_while_pages_leave_and_every_page_ends_well(post: OutboxHarness, mail: SmtpDouble) -> None:
     names = [f"user{number}" for number in range(8)]
     for name in names:
         post.user(name)
@@ -626,7 +632,7 @@ def test_people_act_while_pages_leave_and_every_page_ends_well(post: Post, mail:
     boxes = [post.outbox(slots=6), post.outbox(slots=6)]
     problems: list[Exception] = []
 
-    def sends(box: Outbox) -> None:
+    def sends(box: DeliveryDispatcher) -> None:
         try:
             while box.turn():
                 box.keep_leases()
@@ -642,7 +648,7 @@ def test_people_act_while_pages_leave_and_every_page_ends_well(post: Post, mail:
                     users = [post.users[name].pk for name in names[:4]]
                     queue.cancel(connection, [alert], users, "They acknowledged.", post.now)
                     queue.cancel(connection, [alert], None, "Somebody took it.", post.now)
-                    queue.queue_all_clear(connection, [Over(alert, "Taken.")], post.now)
+                    queue.queue_all_clear(connection, [AlertEnded(alert, "Taken.")], post.now)
         except Exception as problem:  # noqa: BLE001 - told by the test
             problems.append(problem)
 

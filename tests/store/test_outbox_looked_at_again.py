@@ -10,12 +10,12 @@ import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.people import ACTOR
-from tests.store.sending import Post, configured, post_office
+from tests.store.sending import OutboxHarness, configured, post_office
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.notify.enqueue import queue
-from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import User
 
@@ -35,21 +35,21 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
 
 
 @pytest.fixture
-def post(database: str, now: datetime) -> Iterator[Post]:
+def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
     with post_office(now) as office:
         yield office
 
 
-def wish(post: Post, **rules: Any) -> None:
+def wish(post: OutboxHarness, **rules: Any) -> None:
     people.save_contact_rules(User.objects.get(username="alice"), rules, actor=ACTOR, now=post.now)
 
 
-def quietly_paged(post: Post) -> int:
+def quietly_paged(post: OutboxHarness) -> int:
     """Alice is paged in her quiet hours."""
     alice = post.user("alice", MAIL, LATER, time_zone="UTC", contact_rules={"quiet_hours": [QUIET]})
     alert = post.alert()
     Alert.objects.update(priority="low")
-    start = Start(alert, post.now, "Alice is primary.", alice.pk, priority=Priority.LOW)
+    start = PageRequest(alert, post.now, "Alice is primary.", alice.pk, priority=Priority.LOW)
     with database.transaction() as connection:
         queue.queue(connection, [start], post.now)
     post.go(60)
@@ -57,7 +57,9 @@ def quietly_paged(post: Post) -> int:
     return alert
 
 
-def test_a_page_that_waits_for_the_end_of_quiet_hours_leaves_when_they_are_lifted(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_that_waits_for_the_end_of_quiet_hours_leaves_when_they_are_lifted(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     alert = quietly_paged(post)
     wish(post)
     post.go()
@@ -68,7 +70,7 @@ def test_a_page_that_waits_for_the_end_of_quiet_hours_leaves_when_they_are_lifte
     assert post.states(alert)[1] == ("Work", "sent", "SMTP (environment)")
 
 
-def test_a_page_waits_for_the_end_of_other_quiet_hours_and_says_so(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_waits_for_the_end_of_other_quiet_hours_and_says_so(post: OutboxHarness, mail: SmtpDouble) -> None:
     alert = quietly_paged(post)
     wish(post, quiet_hours=[{**QUIET, "to": "09:45", "methods": ["Mail"]}])
     post.go()
@@ -81,7 +83,9 @@ def test_a_page_waits_for_the_end_of_other_quiet_hours_and_says_so(post: Post, m
     assert post.deliveries(alert)[0].reason == "It waited for the end of quiet hours."
 
 
-def test_a_page_that_waits_for_quiet_hours_does_not_leave_into_longer_ones(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_that_waits_for_quiet_hours_does_not_leave_into_longer_ones(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     quietly_paged(post)
     wish(post, quiet_hours=[{**QUIET, "to": "11:00"}])
     post.go(45 * 60)
@@ -90,14 +94,16 @@ def test_a_page_that_waits_for_quiet_hours_does_not_leave_into_longer_ones(post:
     assert len(mail.mails) == 2
 
 
-def test_what_else_waits_for_its_time_stays_where_it_is(post: Post, mail: SmtpDouble) -> None:
+def test_what_else_waits_for_its_time_stays_where_it_is(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice", LATER)
     post.page(alert := post.alert(), "alice")
     wish(post, most_per_hour=5)
     assert post.deliveries(alert)[0].due_at == post.at(600)
 
 
-def test_pages_beyond_what_a_person_wants_an_hour_leave_when_that_is_lifted(post: Post, mail: SmtpDouble) -> None:
+def test_pages_beyond_what_a_person_wants_an_hour_leave_when_that_is_lifted(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     post.user("alice", MAIL, contact_rules={"most_per_hour": 1})
     for subject in ("One", "Two"):
         alert = post.alert(subject)
@@ -111,7 +117,7 @@ def test_pages_beyond_what_a_person_wants_an_hour_leave_when_that_is_lifted(post
 
 
 def test_a_person_whose_time_zone_this_machine_does_not_know_keeps_nobodys_page_waiting(
-    post: Post, mail: SmtpDouble
+    post: OutboxHarness, mail: SmtpDouble
 ) -> None:
     quietly_paged(post)
     User.objects.update(time_zone="Mars/Base")

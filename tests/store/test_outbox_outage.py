@@ -12,28 +12,28 @@ import pytest
 
 from tests.doubles.http import http_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback, provider
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge, Close, Hold
 from tocsin.alerts.models import Alert
-from tocsin.alerts.states import Via
+from tocsin.alerts.states import CommandChannel
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
 from tocsin.notify.dispatch.claim import claim
-from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import record
-from tocsin.notify.dispatch.send import Failed, Result
+from tocsin.notify.dispatch.send import SendFailed, SendResult
 from tocsin.notify.models import Delivery, Pause, ProviderHealth
-from tocsin.notify.rules.retry_policy import Failure
+from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.operate.checks import running
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 from tocsin.operate.http import gauges
 from tocsin.operate.models import Audit
-from tocsin.operate.node_heartbeat import Presence
+from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.operate.self_check import runner
-from tocsin.operate.self_check.runner import Auditor
+from tocsin.operate.self_check.runner import SelfCheckRunner
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod
 from tocsin.web.home import health_warnings
@@ -55,14 +55,14 @@ def free_port() -> int:
 class Outage:
     """A service desk whose only provider is a mail server that comes and goes. Time is in seconds."""
 
-    desk: Desk
+    desk: EscalationHarness
     port: int
     seconds: float = 0.0
     alerts: list[int] = field(default_factory=list)
-    box: Outbox = field(init=False)
+    box: DeliveryDispatcher = field(init=False)
 
     def __post_init__(self) -> None:
-        self.box = Outbox(now=lambda: self.now, jitter=lambda: 1.0)
+        self.box = DeliveryDispatcher(now=lambda: self.now, jitter=lambda: 1.0)
 
     @property
     def now(self) -> datetime:
@@ -114,7 +114,7 @@ class Outage:
 def outage(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
     with ExitStack() as stack:
         stack.enter_context(wired())
-        desk = Desk(now)
+        desk = EscalationHarness(now)
         # A text without a provider would be kept in the sandbox, as sent.
         ContactMethod.objects.exclude(channel="email").delete()
         port = free_port()
@@ -189,7 +189,7 @@ def test_a_page_that_fails_while_its_provider_recovers_leaves_at_once(outage: Ou
     with outage.mail_server():
         outage.pass_until(75)
         assert not ProviderHealth.objects.get().is_open
-        result = Result(job, Failed(Failure.UNKNOWN, "It did not answer."), outage.now, began_at)
+        result = SendResult(job, SendFailed(FailureKind.UNKNOWN, "It did not answer."), outage.now, began_at)
         with database.transaction() as connection:
             record(connection, outage.box.directory, [result], outage.box.node, lambda: 0.0)
         outage.pass_until(80)
@@ -209,7 +209,7 @@ def test_repeats_do_not_pile_up_during_an_outage(outage: Outage) -> None:
 def test_an_answer_ends_the_retries(outage: Outage) -> None:
     alert = outage.open()
     outage.pass_until(1200, step=STEP_WHILE_DOWN)
-    outage.desk.act(alert, Acknowledge(actor=outage.desk.actor("bob"), via=Via.WEB), outage.seconds / 60)
+    outage.desk.act(alert, Acknowledge(actor=outage.desk.actor("bob"), via=CommandChannel.WEB), outage.seconds / 60)
     outage.run_loops()
     assert set(outage.pages(alert)) == {"cancelled"}
     assert outage.audit() == []
@@ -244,20 +244,20 @@ def test_an_alert_whose_pages_all_failed_for_good_keeps_alarms_red(outage: Outag
         for minutes in (2, 60, 600):
             outage.pass_until(60 * minutes, step=60 * minutes)
             assert "alerts_unreached" in outage.audit()
-            Auditor(now=lambda: outage.now, heartbeat_url=lambda: f"{outside.url}/ping").turn()
+            SelfCheckRunner(now=lambda: outage.now, heartbeat_url=lambda: f"{outside.url}/ping").turn()
             assert outside.requests == []
             assert outage.gauge("tocsin_paging_ok") == 0
             assert outage.gauge("tocsin_alerts_unreached") == 1
             assert any(f"#{alert}" in one.text for one in health_warnings.found(outage.now) if one.is_urgent)
             assert "paging.alerts_unreached" in [one.id for one in doctor_findings()]
             Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(seconds=30))
-        outage.desk.act(alert, Acknowledge(actor=outage.desk.actor("bob"), via=Via.WEB), outage.seconds / 60)
+        outage.desk.act(alert, Acknowledge(actor=outage.desk.actor("bob"), via=CommandChannel.WEB), outage.seconds / 60)
         outage.run_loops()
         assert outage.audit() == []
 
 
-def doctor_findings() -> list[Finding]:
-    Presence(uuid7(), "all", list, "pager1").turn()
+def doctor_findings() -> list[HealthFinding]:
+    NodeHeartbeat(uuid7(), "all", list, "pager1").turn()
     with database.transaction() as connection:
         return list(running.check(connection))
 
@@ -274,11 +274,11 @@ def test_an_alert_that_should_reach_nobody_is_no_false_alarm(outage: Outage, why
         case "watch" | "test":
             Alert.objects.update(**{why: True})
         case "hold":
-            outage.desk.act(alert, Hold(actor=actor, via=Via.WEB, until=outage.desk.at(600)), 0)
+            outage.desk.act(alert, Hold(actor=actor, via=CommandChannel.WEB, until=outage.desk.at(600)), 0)
         case "acknowledged":
-            outage.desk.act(alert, Acknowledge(actor=actor, via=Via.WEB), 0)
+            outage.desk.act(alert, Acknowledge(actor=actor, via=CommandChannel.WEB), 0)
         case "closed":
-            outage.desk.act(alert, Close(actor=actor, via=Via.WEB), 0)
+            outage.desk.act(alert, Close(actor=actor, via=CommandChannel.WEB), 0)
         case "pause":
             Pause.objects.create(reason="works", started_at=outage.now, until=outage.desk.at(600))
     outage.pass_until(180, step=STEP_WHILE_DOWN)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.store.people import make_user
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -17,7 +17,7 @@ from tocsin.notify.pause import CurrentPause
 
 pytestmark = pytest.mark.usefixtures("database")
 
-NOBODY = Actor(None, "Erin", "web")
+NOBODY = AuditActor(None, "Erin", "web")
 HOUR = timedelta(hours=1)
 
 
@@ -40,7 +40,7 @@ def test_a_pause_needs_a_reason_and_an_end_within_a_week(reason: str, hours: int
 
 def test_a_pause_holds_until_its_end(now: datetime) -> None:
     erin = make_user("erin", now, name="Erin", role="admin")
-    pause.start("Core switch.", now + HOUR, Actor.of(erin, "web"), now)
+    pause.start("Core switch.", now + HOUR, AuditActor.of(erin, "web"), now)
     held = current(now)
     assert held is not None
     assert (held.reason, held.until, held.by) == ("Core switch", now + HOUR, "Erin")

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import Post, changed, configured, post_office
-from tocsin.access.audit import Actor
+from tests.store.sending import OutboxHarness, changed, configured, post_office
+from tocsin.access.audit import AuditActor
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Resume
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database
@@ -17,15 +17,15 @@ from tocsin.core.db.database import Connection
 from tocsin.inbound.storage import messages
 from tocsin.notify import pause
 from tocsin.notify.enqueue import contact_tests, queue
-from tocsin.notify.enqueue.queue import Notice, Over, Undone
+from tocsin.notify.enqueue.queue import AlertEnded, Notice, ReversedAction
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
-from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, Group, GroupContact
 
 pytestmark = pytest.mark.usefixtures("database")
 
-ADMIN = Actor(None, "Erin", "web")
+ADMIN = AuditActor(None, "Erin", "web")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
 
 
 @pytest.fixture
-def post(database: str, now: datetime) -> Iterator[Post]:
+def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
     with post_office(now) as office:
         yield office
 
@@ -46,7 +46,7 @@ def in_transaction(work: object) -> None:
         work(connection)  # type: ignore[operator]
 
 
-def test_a_page_leaves_once_and_says_by_whom_and_when(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_leaves_once_and_says_by_whom_and_when(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -60,7 +60,7 @@ def test_a_page_leaves_once_and_says_by_whom_and_when(post: Post, mail: SmtpDoub
     assert delivery.lease_until is None
 
 
-def test_waits_and_repeats_of_contact_methods_are_kept(post: Post) -> None:
+def test_waits_and_repeats_of_contact_methods_are_kept(post: OutboxHarness) -> None:
     post.user(
         "alice",
         {"label": "Email", "channel": "email", "address": "alice@example.org"},
@@ -76,7 +76,7 @@ def test_waits_and_repeats_of_contact_methods_are_kept(post: Post) -> None:
     assert sent == [(label, post.at(seconds)) for label, seconds in expected]
 
 
-def test_a_channel_without_a_provider_goes_to_the_sandbox_and_says_so(post: Post, mail: SmtpDouble) -> None:
+def test_a_channel_without_a_provider_goes_to_the_sandbox_and_says_so(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice", {"label": "SMS-Official", "channel": "sms", "address": "+41 79 000 00 01"})
     alert = post.alert(short_text="VPN down, 40 users")
     post.page(alert, "alice")
@@ -91,7 +91,7 @@ def test_a_channel_without_a_provider_goes_to_the_sandbox_and_says_so(post: Post
     assert mail.mails == []
 
 
-def test_the_sandbox_keeps_a_mail_by_a_connection_that_has_decided_messages(post: Post) -> None:
+def test_the_sandbox_keeps_a_mail_by_a_connection_that_has_decided_messages(post: OutboxHarness) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -101,7 +101,7 @@ def test_the_sandbox_keeps_a_mail_by_a_connection_that_has_decided_messages(post
     assert post.states(alert) == [("Email-Official", "sent", "sandbox")]
 
 
-def test_a_person_without_any_usable_method_is_not_passed_over_in_silence(post: Post) -> None:
+def test_a_person_without_any_usable_method_is_not_passed_over_in_silence(post: OutboxHarness) -> None:
     post.user("alice")
     alert = post.alert()
     post.users["alice"].contact_methods.update(is_enabled=False)
@@ -112,7 +112,7 @@ def test_a_person_without_any_usable_method_is_not_passed_over_in_silence(post: 
     ]
 
 
-def test_a_method_that_cannot_be_used_is_kept_as_failed_with_the_reason(post: Post) -> None:
+def test_a_method_that_cannot_be_used_is_kept_as_failed_with_the_reason(post: OutboxHarness) -> None:
     post.user("alice")
     post.users["alice"].contact_methods.create(label="Old phone", channel="sms", address="12", position=5)
     alert = post.alert()
@@ -123,7 +123,7 @@ def test_a_method_that_cannot_be_used_is_kept_as_failed_with_the_reason(post: Po
     assert "not a phone number" in post.deliveries(alert)[1].reason
 
 
-def test_who_has_acknowledged_is_not_paged_any_more(post: Post, mail: SmtpDouble) -> None:
+def test_who_has_acknowledged_is_not_paged_any_more(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("bob")
     alert = post.alert()
     post.page(alert, "alice", "bob")
@@ -134,7 +134,7 @@ def test_who_has_acknowledged_is_not_paged_any_more(post: Post, mail: SmtpDouble
     assert (cancelled.reason, cancelled.ended_at) == ("Alice has acknowledged the alert.", post.now)
 
 
-def test_who_has_taken_it_is_not_paged_any_more(post: Post, mail: SmtpDouble) -> None:
+def test_who_has_taken_it_is_not_paged_any_more(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -144,7 +144,7 @@ def test_who_has_taken_it_is_not_paged_any_more(post: Post, mail: SmtpDouble) ->
     assert post.deliveries(alert)[0].reason == "Alice has taken the alert."
 
 
-def test_nobody_is_paged_about_an_alert_that_is_over(post: Post, mail: SmtpDouble) -> None:
+def test_nobody_is_paged_about_an_alert_that_is_over(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -155,7 +155,7 @@ def test_nobody_is_paged_about_an_alert_that_is_over(post: Post, mail: SmtpDoubl
     assert post.deliveries(alert)[0].reason == "The alert was closed before this left."
 
 
-def test_a_page_follows_its_contact_method_to_another_address(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_follows_its_contact_method_to_another_address(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice", {"label": "Mail", "channel": "email", "address": "old@example.org", "wait": "3m"})
     alert = post.alert()
     post.page(alert, "alice")
@@ -164,7 +164,7 @@ def test_a_page_follows_its_contact_method_to_another_address(post: Post, mail: 
     assert [sent.to for sent in mail.mails] == ["new@example.org"]
 
 
-def test_a_page_by_a_contact_method_that_is_used_no_more_is_not_sent(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_by_a_contact_method_that_is_used_no_more_is_not_sent(post: OutboxHarness, mail: SmtpDouble) -> None:
     first = {"label": "Mail", "channel": "email", "address": "alice@example.org", "wait": "3m"}
     second = {"label": "Other", "channel": "email", "address": "other@example.org", "wait": "9m"}
     alice = post.user("alice", first, second)
@@ -175,7 +175,9 @@ def test_a_page_by_a_contact_method_that_is_used_no_more_is_not_sent(post: Post,
     assert [sent.to for sent in mail.mails] == ["other@example.org"]
 
 
-def test_a_page_whose_only_way_was_replaced_meanwhile_goes_by_the_new_one(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_whose_only_way_was_replaced_meanwhile_goes_by_the_new_one(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     repeat = {"times": 1, "every": "5m"}
     alice = post.user(
         "alice", {"label": "SMS", "channel": "sms", "address": "+41790000001", "wait": "3m", "repeat": repeat}
@@ -192,7 +194,7 @@ def test_a_page_whose_only_way_was_replaced_meanwhile_goes_by_the_new_one(post: 
     assert post.deliveries(alert)[1].error == "Alice uses SMS no more.", "she has been paged"
 
 
-def test_a_page_is_not_turned_into_quiet_hours(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_is_not_turned_into_quiet_hours(post: OutboxHarness, mail: SmtpDouble) -> None:
     quiet = {"from": "09:00", "to": "10:00", "let_through": "high", "methods": ["Mail"]}
     alice = post.user(
         "alice",
@@ -211,7 +213,7 @@ def test_a_page_is_not_turned_into_quiet_hours(post: Post, mail: SmtpDouble) -> 
     assert ([page.status for page in post.deliveries(alert)], mail.mails) == (["failed"], [])
 
 
-def test_a_page_to_whose_account_was_deleted_is_cancelled_and_says_so(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_to_whose_account_was_deleted_is_cancelled_and_says_so(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice", {"label": "SMS", "channel": "sms", "address": "+41790000001", "wait": "5m"})
     post.page(alert := post.alert(), "alice")
     people.delete_user(alice, actor=ADMIN, now=post.now)
@@ -220,14 +222,14 @@ def test_a_page_to_whose_account_was_deleted_is_cancelled_and_says_so(post: Post
     assert (page.status, page.reason) == ("cancelled", "Whoever this was for has no account any more.")
 
 
-def test_a_page_to_a_groups_contact_follows_it_and_ends_with_it(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_to_a_groups_contact_follows_it_and_ends_with_it(post: OutboxHarness, mail: SmtpDouble) -> None:
     desk = Group.objects.create(name="Desk")
     moved, gone, renamed = (
         GroupContact.objects.create(group=desk, label=label, channel="email", address=f"{label}@example.org")
         for label in ("moved", "gone", "renamed")
     )
     alert = post.alert()
-    starts = [Start(alert, post.at(180), "Step 1.", group_contact_id=one.pk) for one in (moved, gone, renamed)]
+    starts = [PageRequest(alert, post.at(180), "Step 1.", group_contact_id=one.pk) for one in (moved, gone, renamed)]
     with database.transaction() as connection:
         queue.queue(connection, starts, post.now)
     GroupContact.objects.filter(pk=moved.pk).update(address="new@example.org")
@@ -238,7 +240,7 @@ def test_a_page_to_a_groups_contact_follows_it_and_ends_with_it(post: Post, mail
     assert post.deliveries(alert)[1].error == "gone is a contact of its group no more."
 
 
-def test_a_page_waits_for_the_end_of_a_hold(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_waits_for_the_end_of_a_hold(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -256,7 +258,9 @@ def test_a_page_waits_for_the_end_of_a_hold(post: Post, mail: SmtpDouble) -> Non
     assert post.deliveries(alert)[0].reason == "It waited for the end of a hold."
 
 
-def test_whom_somebody_asked_to_wake_is_paged_although_the_alert_is_on_hold(post: Post, mail: SmtpDouble) -> None:
+def test_whom_somebody_asked_to_wake_is_paged_although_the_alert_is_on_hold(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     post.user("alice")
     alert = post.alert()
     post.act(alert, Hold(actor=post.actor("alice"), until=post.at(600)))
@@ -266,7 +270,7 @@ def test_whom_somebody_asked_to_wake_is_paged_although_the_alert_is_on_hold(post
 
 
 def test_pages_wait_with_the_reason_while_all_paging_is_paused_and_leave_at_its_end(
-    post: Post, mail: SmtpDouble
+    post: OutboxHarness, mail: SmtpDouble
 ) -> None:
     post.user("alice")
     alert = post.alert()
@@ -283,7 +287,7 @@ def test_pages_wait_with_the_reason_while_all_paging_is_paused_and_leave_at_its_
     assert post.deliveries(alert)[0].reason == "It waited for the end of a pause of all paging."
 
 
-def test_a_pause_ends_by_itself(post: Post, mail: SmtpDouble) -> None:
+def test_a_pause_ends_by_itself(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     pause.start("Maintenance", post.at(300), ADMIN, post.now)
     post.page(post.alert(), "alice")
@@ -293,7 +297,7 @@ def test_a_pause_ends_by_itself(post: Post, mail: SmtpDouble) -> None:
     assert len(mail.mails) == 1
 
 
-def test_a_pause_holds_back_pages_and_nothing_else(post: Post, mail: SmtpDouble) -> None:
+def test_a_pause_holds_back_pages_and_nothing_else(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     pause.start("Maintenance", post.at(300), ADMIN, post.now)
     in_transaction(
@@ -303,7 +307,7 @@ def test_a_pause_holds_back_pages_and_nothing_else(post: Post, mail: SmtpDouble)
     assert mail.subjects == ["[Tocsin] Certificate"]
 
 
-def test_cancelling_keeps_the_rows_with_the_reason(post: Post, mail: SmtpDouble) -> None:
+def test_cancelling_keeps_the_rows_with_the_reason(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice, bob = post.user("alice"), post.user("bob")
     alert = post.alert()
     post.page(alert, "alice", "bob")
@@ -321,7 +325,7 @@ def test_cancelling_keeps_the_rows_with_the_reason(post: Post, mail: SmtpDouble)
 
 
 def test_a_page_that_was_cancelled_while_leaving_is_not_tried_again_unless_that_is_undone(
-    post: Post, mail: SmtpDouble
+    post: OutboxHarness, mail: SmtpDouble
 ) -> None:
     post.user("alice")
     alert = post.alert()
@@ -347,12 +351,12 @@ def test_a_page_that_was_cancelled_while_leaving_is_not_tried_again_unless_that_
     post.go(30, box)
     assert mail.mails == []
     mail.handle_DATA = original  # type: ignore[method-assign]
-    in_transaction(lambda c: queue.restore(c, {alert: Undone(post.at(0), "Bob took that back.")}))
+    in_transaction(lambda c: queue.restore(c, {alert: ReversedAction(post.at(0), "Bob took that back.")}))
     post.go(31, box)
     assert [m.to for m in mail.mails] == ["alice@example.org"]
 
 
-def test_a_page_that_left_although_it_was_cancelled_says_so(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_that_left_although_it_was_cancelled_says_so(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -369,7 +373,9 @@ def test_a_page_that_left_although_it_was_cancelled_says_so(post: Post, mail: Sm
     assert delivery.reason == "It was leaving already when this came: Bob acknowledged."
 
 
-def test_an_all_clear_is_told_once_to_whoever_was_paged_and_has_not_answered(post: Post, mail: SmtpDouble) -> None:
+def test_an_all_clear_is_told_once_to_whoever_was_paged_and_has_not_answered(
+    post: OutboxHarness, mail: SmtpDouble
+) -> None:
     alice = post.user("alice")
     for name in ("bob", "carol", "dave"):  # carol answers, dave is never paged
         post.user(name)
@@ -379,7 +385,7 @@ def test_an_all_clear_is_told_once_to_whoever_was_paged_and_has_not_answered(pos
     mail.mails.clear()
     post.act(alert, Acknowledge(actor=post.actor("carol")))
     sentence = f"Taken by Alice: VPN down (#{alert}). Nothing to do."
-    over = [Over(alert, sentence, frozenset({alice.pk}))]
+    over = [AlertEnded(alert, sentence, frozenset({alice.pk}))]
     in_transaction(lambda c: queue.queue_all_clear(c, over, post.now))
     post.go(20)
     in_transaction(lambda c: queue.queue_all_clear(c, over, post.now))
@@ -389,18 +395,18 @@ def test_an_all_clear_is_told_once_to_whoever_was_paged_and_has_not_answered(pos
     assert mail.subjects == [f"[Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
 
 
-def test_who_was_paged_again_since_is_told_again(post: Post, mail: SmtpDouble) -> None:
+def test_who_was_paged_again_since_is_told_again(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     for round_ in range(2):
         post.page(alert, "alice")
         post.go(round_ * 100 + 20)
-        in_transaction(lambda c: queue.queue_all_clear(c, [Over(alert, "Closed by Bob.")], post.now))
+        in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, "Closed by Bob.")], post.now))
         post.go(round_ * 100 + 40)
     assert Notification.objects.filter(purpose="all_clear").count() == 2
 
 
-def test_an_all_clear_takes_the_quietest_channel_that_was_used(post: Post) -> None:
+def test_an_all_clear_takes_the_quietest_channel_that_was_used(post: OutboxHarness) -> None:
     post.user(
         "alice",
         {"label": "Phone", "channel": "voice", "address": "+41790000001"},
@@ -410,12 +416,12 @@ def test_an_all_clear_takes_the_quietest_channel_that_was_used(post: Post) -> No
     alert = post.alert()
     post.page(alert, "alice")
     post.go(0)
-    in_transaction(lambda c: queue.queue_all_clear(c, [Over(alert, "Closed by Bob.")], post.now))
+    in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, "Closed by Bob.")], post.now))
     (clear,) = Notification.objects.filter(purpose="all_clear")
     assert (clear.channel, clear.label) == ("sms", "SMS")
 
 
-def test_an_all_clear_for_a_page_that_never_left_is_dropped(post: Post, mail: SmtpDouble) -> None:
+def test_an_all_clear_for_a_page_that_never_left_is_dropped(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -423,7 +429,7 @@ def test_an_all_clear_for_a_page_that_never_left_is_dropped(post: Post, mail: Sm
     original = mail.handle_DATA
 
     async def handle(*arguments: object) -> str:
-        in_transaction(lambda c: queue.queue_all_clear(c, [Over(alert, "Closed by Bob.")], post.now))
+        in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, "Closed by Bob.")], post.now))
         return await original(*arguments)  # type: ignore[arg-type]
 
     mail.handle_DATA = handle  # type: ignore[method-assign,assignment]
@@ -436,7 +442,7 @@ def test_an_all_clear_for_a_page_that_never_left_is_dropped(post: Post, mail: Sm
     )
 
 
-def test_still_on_it_is_asked_by_what_does_not_wait(post: Post) -> None:
+def test_still_on_it_is_asked_by_what_does_not_wait(post: OutboxHarness) -> None:
     alice = post.user(
         "alice",
         {"label": "Email", "channel": "email", "address": "alice@example.org"},
@@ -451,7 +457,7 @@ def test_still_on_it_is_asked_by_what_does_not_wait(post: Post) -> None:
     assert text.startswith(f"Still on it, Alice? Acme: VPN down (#{alert}). Reply ACK {alert} within 5 minutes")
 
 
-def test_a_test_message_leaves_by_the_method_it_is_for(post: Post, mail: SmtpDouble) -> None:
+def test_a_test_message_leaves_by_the_method_it_is_for(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     method = alice.contact_methods.get()
     in_transaction(lambda c: contact_tests.queue_test(c, alice.pk, method.pk, post.now))
@@ -461,7 +467,7 @@ def test_a_test_message_leaves_by_the_method_it_is_for(post: Post, mail: SmtpDou
 
 
 def test_a_changed_configuration_is_taken_up_by_the_next_turn(
-    post: Post, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
+    post: OutboxHarness, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post.user("alice")
     configured(monkeypatch, smtp_url=None)
@@ -475,14 +481,14 @@ def test_a_changed_configuration_is_taken_up_by_the_next_turn(
     assert len(mail.mails) == 1
 
 
-def test_a_group_contact_gets_a_link_that_acts_for_nobody(post: Post, mail: SmtpDouble) -> None:
-    from tocsin.notify.rules.page_planner import Start
+def test_a_group_contact_gets_a_link_that_acts_for_nobody(post: OutboxHarness, mail: SmtpDouble) -> None:
+    from tocsin.notify.rules.page_planner import PageRequest
     from tocsin.people.models import Group, GroupContact
 
     group = Group.objects.create(name="Service Desk")
     contact = GroupContact.objects.create(group=group, label="Desk list", channel="email", address="desk@example.org")
     alert = post.alert()
-    start = Start(alert, post.now, "The desk's list.", group_contact_id=contact.pk)
+    start = PageRequest(alert, post.now, "The desk's list.", group_contact_id=contact.pk)
     in_transaction(lambda c: queue.queue(c, [start], post.now))
     post.go(0)
     (sent,) = mail.mails
@@ -491,13 +497,13 @@ def test_a_group_contact_gets_a_link_that_acts_for_nobody(post: Post, mail: Smtp
     assert "/a/" not in sent.part("plain")
 
 
-def test_pages_of_a_hundred_alerts_are_queued_list_wise(post: Post) -> None:
+def test_pages_of_a_hundred_alerts_are_queued_list_wise(post: OutboxHarness) -> None:
     alice = post.user("alice")
     numbers = [post.alert(f"Alert {number}") for number in range(20)]
     with database.transaction() as connection:
-        from tocsin.notify.rules.page_planner import Start
+        from tocsin.notify.rules.page_planner import PageRequest
 
-        starts = [Start(number, post.now, "Because.", alice.pk) for number in numbers]
+        starts = [PageRequest(number, post.now, "Because.", alice.pk) for number in numbers]
         queued = queue.queue(connection, starts, post.now)
     assert len(queued.pages) == 20
     assert Delivery.objects.filter(is_first=True).count() == 20

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import Post, configured, post_office, provider
+from tests.store.sending import OutboxHarness, configured, post_office, provider
 from tocsin.notify.dispatch.stuck_senders import MAX_STUCK
 from tocsin.notify.models import Delivery
 
@@ -26,7 +26,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
 
 
 @pytest.fixture
-def post(database: str, now: datetime) -> Iterator[Post]:
+def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
     with post_office(now) as office:
         yield office
 
@@ -45,7 +45,7 @@ def silent_server() -> Iterator[int]:
                 server.accept()[0].close()
 
 
-def test_a_send_past_its_deadline_moves_to_the_next_provider(post: Post, mail: SmtpDouble) -> None:
+def test_a_send_past_its_deadline_moves_to_the_next_provider(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     elapsed = [0.0]
     box = post.outbox(elapsed=lambda: elapsed[0])
@@ -67,7 +67,7 @@ def test_a_send_past_its_deadline_moves_to_the_next_provider(post: Post, mail: S
     assert box.in_flight.wait_until(lambda jobs: not box.stuck_senders(), 20)
 
 
-def test_a_provider_that_hangs_takes_few_threads(post: Post, mail: SmtpDouble) -> None:
+def test_a_provider_that_hangs_takes_few_threads(post: OutboxHarness, mail: SmtpDouble) -> None:
     names = [f"user{number}" for number in range(MAX_STUCK + 3)]
     for name in names:
         post.user(name)

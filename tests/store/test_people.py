@@ -12,9 +12,9 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.store.people import ACTOR, make_group, make_user
 from tocsin.access import setup_link
-from tocsin.access.audit import COMMAND_LINE, Actor
+from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.access.models import AuditEntry
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
@@ -207,7 +207,7 @@ def test_a_user_without_a_password_cannot_sign_in_with_an_empty_one(now: datetim
 
 def test_users_made_at_the_command_line_count_as_verified_and_others_do_not(now: datetime) -> None:
     users.save_user({"username": "a", "email": "A@example.org"}, actor=COMMAND_LINE, now=now)
-    users.save_user({"username": "b", "email": "b@example.org"}, actor=Actor(None, "x", "web"), now=now)
+    users.save_user({"username": "b", "email": "b@example.org"}, actor=AuditActor(None, "x", "web"), now=now)
     assert dict(EmailAddress.objects.values_list("email", "verified")) == {
         "a@example.org": True,
         "b@example.org": False,
@@ -296,11 +296,11 @@ def test_permissions_follow_the_groups_of_a_user(now: datetime) -> None:
     )
     mine, other = make_group("Mine", now, members=("alice", "bob")), make_group("Other", now, members=("eve",))
     assert permissions.own_groups(alice) == {mine.pk}
-    assert permissions.may(alice, Action.TEAMS, mine)
-    assert not permissions.may(alice, Action.TEAMS, other)
-    assert not permissions.may(alice, Action.TEAMS)
-    assert not permissions.may(bob, Action.TEAMS, mine)
-    assert permissions.may(bob, Action.ACT)
+    assert permissions.may(alice, Permission.TEAMS, mine)
+    assert not permissions.may(alice, Permission.TEAMS, other)
+    assert not permissions.may(alice, Permission.TEAMS)
+    assert not permissions.may(bob, Permission.TEAMS, mine)
+    assert permissions.may(bob, Permission.ACT)
     viewer = permissions.viewer(bob)
     assert viewer.address(alice.pk, "sms", "+41790000001") == "+41790000001"
     assert viewer.address(eve.pk, "sms", "+41790000001") == "+41 79 ••• 01"
@@ -314,7 +314,7 @@ def test_permissions_follow_the_groups_of_a_user(now: datetime) -> None:
 
 def test_a_user_who_is_switched_off_may_nothing(now: datetime) -> None:
     user = make_user("alice", now, role="manager", active=False)
-    assert not any(permissions.may(user, action) for action in Action)
+    assert not any(permissions.may(user, action) for action in Permission)
     assert not permissions.viewer(user).sees_addresses_of(user.pk)
 
 
@@ -362,7 +362,7 @@ def test_what_somebody_saves_of_themselves_gives_back_no_role_that_was_taken_fro
     held = User.objects.get(pk=boss.pk)
     spec = {**users.user_spec(boss), "role": "observer", "active": False}
     users.save_user(spec, existing=User.objects.get(pk=boss.pk), actor=ACTOR, now=now, password=PASSWORD)
-    users.save_contact_rules(held, {"most_per_hour": 20}, actor=Actor.of(held, "web"), now=now)
+    users.save_contact_rules(held, {"most_per_hour": 20}, actor=AuditActor.of(held, "web"), now=now)
     after = User.objects.get(pk=boss.pk)
     assert (after.role, after.is_active, after.check_password(PASSWORD)) == ("observer", False, True)
     assert after.contact_rules == {"most_per_hour": 20}

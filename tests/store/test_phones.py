@@ -16,7 +16,7 @@ from tests.doubles.telnyx import telnyx_double
 from tests.doubles.twilio import NUMBER, TwilioDouble, twilio_double
 from tests.store.hooks import hook_server
 from tests.store.people import ACTOR
-from tests.store.sending import Post, allow_loopback, changed, post_office, provider
+from tests.store.sending import OutboxHarness, allow_loopback, changed, post_office, provider
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
@@ -48,7 +48,7 @@ CALL = {"label": "Phone", "channel": "voice", "address": ALICE, "wait": "3m"}
 class World:
     """A post office, two accounts at Twilio of which the second stands in, and the pages that they call back."""
 
-    post: Post
+    post: OutboxHarness
     first: TwilioDouble
     second: TwilioDouble
 

@@ -9,24 +9,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.people import ACTOR
 from tests.support.properties import examples
 from tocsin.alerts import service as alerts
-from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import SYSTEM, NewEvent
 from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.db import database
 from tocsin.escalation.changes.commands import delete_policy, plan_of, save_policy
 from tocsin.escalation.run import target_loader
-from tocsin.escalation.run.target_resolution import Roster
+from tocsin.escalation.run.target_resolution import TargetContext
 from tocsin.oncall.changes.commands import save_schedule, save_support_hours
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
 from tocsin.people.models import User
-from tocsin.simulate.escalation import Played
-from tocsin.simulate.policy import Supposed, simulate
+from tocsin.simulate.escalation import SimulatedRun
+from tocsin.simulate.policy import HypotheticalAlert, simulate
 
 MINUTES = st.sampled_from(["0m", "1m", "5m", "7m"])
 SPANS = st.sampled_from(["1m", "4m", "10m"])
@@ -105,8 +105,8 @@ RULES = st.fixed_dictionaries(
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Desk:
-    desk = Desk(now)
+def desk(database: str, now: datetime) -> EscalationHarness:
+    desk = EscalationHarness(now)
     groups.save_group({"name": "Nobody's"}, actor=ACTOR, now=now)
     groups.save_group(
         {"name": "Network", "members": [{"user": "bob", "roles": ["primary"]}, {"user": "carol", "roles": ["manager"]}],
@@ -122,17 +122,17 @@ def desk(database: str, now: datetime) -> Desk:
 @settings(examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(POLICIES, st.lists(RULES, min_size=2, max_size=2), st.sampled_from(list(Priority)), st.integers(0, 7 * 24 * 60))
 def test_what_a_policy_would_do_is_what_the_loop_then_does(
-    desk: Desk, policy: dict[str, Any], wishes: list[dict[str, Any]], priority: Priority, minute: int
+    desk: EscalationHarness, policy: dict[str, Any], wishes: list[dict[str, Any]], priority: Priority, minute: int
 ) -> None:
     at = desk.at(minute)
     for name, rules in zip(("alice", "bob"), wishes, strict=True):
         _wish(name, rules, at)
     saved = save_policy({"name": "Tried", "anyway": True, **policy}, actor=ACTOR, now=at)
     recipients = tuple(groups.Group.objects.filter(name__in=["Service Desk", "Network"]).values_list("pk", flat=True))
-    supposed = Supposed((), recipients, priority, {"environment": "production"}, "carol@example.org")
+    supposed = HypotheticalAlert((), recipients, priority, {"environment": "production"}, "carol@example.org")
     with wired():
         played = simulate(plan_of(saved), supposed, at)
-        paging = Paging(PagingMode.PAGE, saved.current_id, (), recipients)
+        paging = PagingConfig(PagingMode.PAGE, saved.current_id, (), recipients)
         alert = _opened(priority, at, paging)
         last = max(stage.at for stage in played.stages)
         while (due := _due(alert)) is not None and due <= last:
@@ -153,7 +153,7 @@ def _wish(name: str, rules: dict[str, Any], at: datetime) -> None:
     people.save_user({**spec, "name": user.name, "role": user.role}, existing=user, actor=ACTOR, now=at)
 
 
-def _opened(priority: Priority, at: datetime, paging: Paging) -> int:
+def _opened(priority: Priority, at: datetime, paging: PagingConfig) -> int:
     columns = {"client": "Acme", "source_agent": "carol@example.org"}
     alert = NewAlert(0, priority, "VPN down", at, columns=columns, tags={"environment": "production"})
     event = NewEvent(0, EventKind.OPENED, at, SYSTEM, f"An alert opens, {priority}.")
@@ -185,7 +185,7 @@ def _sent(alert: int) -> list[tuple[Any, ...]]:
     return sorted(found)
 
 
-def _planned(played: Played) -> list[tuple[Any, ...]]:
+def _planned(played: SimulatedRun) -> list[tuple[Any, ...]]:
     return sorted((page.at, page.user_id or 0, page.channel, page.address, page.reason) for page in played.pages)
 
 
@@ -195,17 +195,17 @@ def _over(alert: int) -> None:
         connection.execute("UPDATE escalation_run SET status = 'ended', due_at = NULL WHERE alert_id = %s", (alert,))
 
 
-def test_who_wants_few_messages_an_hour_is_named_beside_the_simulation(desk: Desk) -> None:
+def test_who_wants_few_messages_an_hour_is_named_beside_the_simulation(desk: EscalationHarness) -> None:
     _wish("alice", {"most_per_hour": 2}, desk.start)
     step = {"notify": {"users": ["alice"]}, "after": "0m", "retries": {"times": 3, "every": "5m"}}
     saved = save_policy({"name": "Tried", "steps": [step]}, actor=ACTOR, now=desk.start)
-    notes = simulate(plan_of(saved), Supposed(), desk.start).notes
+    notes = simulate(plan_of(saved), HypotheticalAlert(), desk.start).notes
     assert any("Alice wants at most 2 messages an hour" in note for note in notes)
-    assert simulate(plan_of(saved), Supposed(), desk.start).pages[-1].after == timedelta(minutes=17)
+    assert simulate(plan_of(saved), HypotheticalAlert(), desk.start).pages[-1].after == timedelta(minutes=17)
 
 
 def test_a_step_that_waits_is_simulated_as_it_goes_without_asking_the_database_each_minute(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every_day = {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "09:40", "to": "10:00"}
     shift = {"name": "Late", "fixed": {"windows": [every_day], "users": ["bob"]}}
@@ -216,17 +216,17 @@ def test_a_step_that_waits_is_simulated_as_it_goes_without_asking_the_database_e
     loaded = []
     load = target_loader.roster
 
-    def counted(*given: Any) -> Roster:
+    def counted(*given: Any) -> TargetContext:
         loaded.append(given)
         return load(*given)
 
     with monkeypatch.context() as patched:
         patched.setattr(target_loader, "roster", counted)
-        played = simulate(plan_of(saved), Supposed(), desk.start)
+        played = simulate(plan_of(saved), HypotheticalAlert(), desk.start)
     assert [(page.name, page.at) for page in played.pages] == [("Bob", desk.start.replace(hour=9, minute=40))]
     assert len(loaded) < 10
     with wired():
-        alert = _opened(Priority.HIGH, desk.start, Paging(PagingMode.PAGE, saved.current_id, (), ()))
+        alert = _opened(Priority.HIGH, desk.start, PagingConfig(PagingMode.PAGE, saved.current_id, (), ()))
         last = max(stage.at for stage in played.stages)
         while (due := _due(alert)) is not None and due <= last:
             desk.keeper.turn(due)

@@ -18,7 +18,7 @@ from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.models import Integration
 from tocsin.people.changes import groups
 from tocsin.people.models import ContactMethod
-from tocsin.simulate.preflight import Checked, next_at, preflight
+from tocsin.simulate.preflight import PreflightResult, next_at, preflight
 
 __all__ = ["example"]
 
@@ -28,12 +28,12 @@ def example(database: str, now: object) -> None:
     configure(EXAMPLE.read_text(), now)  # type: ignore[arg-type]
 
 
-def the_one(at: object = NIGHT) -> Checked:
+def the_one(at: object = NIGHT) -> PreflightResult:
     (checked,) = preflight(at)  # type: ignore[arg-type]
     return checked
 
 
-def changed() -> Checked:
+def changed() -> PreflightResult:
     with transaction.atomic():
         config_version.changed()
     return the_one()

@@ -16,7 +16,7 @@ from tocsin.core.db import database
 from tocsin.core.ids import uuid7
 from tocsin.inbound.models import InboundMessage, Integration, KeyClock, SeenDelivery
 from tocsin.inbound.storage import retention
-from tocsin.inbound.storage.retention import Pruning
+from tocsin.inbound.storage.retention import RetentionTask
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -81,14 +81,14 @@ def test_messages_go_after_90_days_but_not_what_waits_or_belongs_to_a_live_alert
         message(integration, old, status="Pending").pk,
         message(integration, old, status="Mapped Delayed").pk,
     }
-    assert Pruning().turn(now) is False
+    assert RetentionTask().turn(now) is False
     assert left() == kept
 
 
 def test_there_may_be_more_when_a_whole_chunk_went(integration: Integration, now: datetime) -> None:
     for hours in range(3):
         message(integration, now - 91 * DAY + timedelta(hours=hours))
-    keeper = Pruning()
+    keeper = RetentionTask()
     assert [keeper.turn(now, chunk=2), keeper.turn(now, chunk=2)] == [True, False]
     assert not left()
 
@@ -98,7 +98,7 @@ def test_over_the_size_cap_the_oldest_go_and_no_more_than_must_although_the_file
 ) -> None:
     settings_store.set(settings_store.MESSAGE_SIZE_CAP_MB, 10)
     made = [message(integration, now - DAY + timedelta(minutes=n), size=200_000).pk for n in range(60)]
-    keeper = Pruning()
+    keeper = RetentionTask()
     for _turn in range(20):
         keeper.turn(now, chunk=5)
     kept = [pk for pk in made if pk in left()]
@@ -113,7 +113,7 @@ def test_over_the_size_cap_the_oldest_go_and_no_more_than_must_although_the_file
 def test_a_whole_chunk_over_the_size_cap_takes_no_more_than_is_over(integration: Integration, now: datetime) -> None:
     settings_store.set(settings_store.MESSAGE_SIZE_CAP_MB, 10)
     made = [message(integration, now - DAY + timedelta(minutes=n), size=1_000_000).pk for n in range(15)]
-    keeper = Pruning()
+    keeper = RetentionTask()
     assert keeper.turn(now) is False
     assert [pk for pk in made if pk in left()] == made[-10:]
     keeper.turn(now)
@@ -123,10 +123,10 @@ def test_a_whole_chunk_over_the_size_cap_takes_no_more_than_is_over(integration:
 def test_of_large_messages_fewer_go_in_one_transaction(
     integration: Integration, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "MOST_BYTES", 2_500_000)
+    monkeypatch.setattr(retention, "MAX_BYTES_PER_RUN", 2_500_000)
     for hours in range(5):
         message(integration, now - 91 * DAY + timedelta(hours=hours), size=1_000_000)
-    keeper = Pruning()
+    keeper = RetentionTask()
     assert [(keeper.turn(now), len(left())) for _ in range(2)] == [(True, 2), (False, 0)]
 
 
@@ -139,7 +139,7 @@ def test_what_messages_left_beside_them_goes_with_them(integration: Integration,
     )
     for key, age in ((b"1", 91), (b"2", 91), (b"3", 89)):
         KeyClock.objects.create(key_hash=key * 32, touched_at=now - age * DAY)
-    Pruning().turn(now)
+    RetentionTask().turn(now)
     assert [bytes(seen.hash) for seen in SeenDelivery.objects.all()] == [b"1" * 32]
     assert {bytes(one.key_hash) for one in KeyClock.objects.all()} == {b"1" * 32, b"3" * 32}
 
@@ -147,7 +147,7 @@ def test_what_messages_left_beside_them_goes_with_them(integration: Integration,
 def test_a_turn_reads_what_is_old_and_a_slice_of_what_is_beside_it(
     integration: Integration, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "LEAST_BLOCKS", 1)
+    monkeypatch.setattr(retention, "MIN_BLOCKS", 1)
     young = InboundMessage.objects.bulk_create(
         InboundMessage(
             id=uuid_at(now - timedelta(seconds=n)), integration=integration, received_at=now, status="Mapped Ignored"
@@ -161,7 +161,7 @@ def test_a_turn_reads_what_is_old_and_a_slice_of_what_is_beside_it(
     message(integration, now - 91 * DAY)
     with database.pool().connection() as connection:
         connection.execute("ANALYZE inbound_inboundmessage")
-    keeper = Pruning()
+    keeper = RetentionTask()
     assert rows_read("inbound_inboundmessage", lambda: keeper.turn(now)) < 500
     assert rows_read("inbound_seendelivery", lambda: keeper.turn(now)) < 500
     assert len(left()) == 2_000

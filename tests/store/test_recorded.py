@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from tests.store import workflows
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.audit import Actor as By
+from tocsin.access.audit import AuditActor as By
 from tocsin.alerts import service
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge, Assign, Hold, Merge, Unassign
 from tocsin.alerts.service import merge_into
-from tocsin.alerts.states import Priority, Via
+from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.escalation.models import Run
@@ -26,7 +26,7 @@ from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.processing.drain import drain
-from tocsin.inbound.storage.messages import Stored
+from tocsin.inbound.storage.messages import MessageResult
 from tocsin.simulate import chain
 
 ALICE = By(None, "Alice", "web", "127.0.0.1")
@@ -44,7 +44,7 @@ class Door:
 
     definition: dict[str, Any] = field(default_factory=dict)
     mode: str = "page"
-    desk: Desk = field(default_factory=lambda: Desk(NOW))
+    desk: EscalationHarness = field(default_factory=lambda: EscalationHarness(NOW))
     ingest: Ingest = field(default_factory=Ingest)
     integration: Integration = field(init=False)
 
@@ -66,7 +66,7 @@ class Door:
         self.integration.save()
         config_version.changed()
 
-    def send(self, minute: float, *tickets: int, status: str = "New", **fields: Any) -> list[Stored]:
+    def send(self, minute: float, *tickets: int, status: str = "New", **fields: Any) -> list[MessageResult]:
         payloads = [halo(ticket, status, **fields) for ticket in tickets or (20817,)]
         return self.ingest.send(self.integration, *payloads, now=self.desk.at(minute))
 
@@ -123,7 +123,7 @@ def test_a_message_that_opens_what_was_watched_has_it_page_once_the_integration_
 
 def test_workflows_that_start_when_an_alert_opens_run_as_what_was_watched_begins_to_page() -> None:
     with workflows.wired():
-        desk = workflows.Desk(NOW)
+        desk = workflows.WorkflowHarness(NOW)
         door = Door(mode="watch", desk=desk)
         desk.workflow("Tell Carol")
         desk.workflow("Nobody answers", trigger={"on": "unacknowledged", "for": "5m"})
@@ -146,7 +146,7 @@ def test_workflows_that_start_when_an_alert_opens_run_as_what_was_watched_begins
 
 def test_workflows_run_once_for_what_was_recorded_and_pages_later() -> None:
     with workflows.wired():
-        desk = workflows.Desk(NOW)
+        desk = workflows.WorkflowHarness(NOW)
         door = Door({"routes": [{"name": "Quiet", "action": "record"}]}, desk=desk)
         desk.workflow("Tell Carol")
         (opened,) = door.send(0)
@@ -350,7 +350,7 @@ def test_a_source_that_repeats_its_priority_takes_back_no_rise_that_came_from_el
     door.send(2, 1, status="In Progress", priority={"name": "Critical"})
     with database.transaction() as connection:
         service.set_priority_within(
-            connection, other, Priority.HIGH, door.desk.actor("erin"), Via.WORKFLOW, door.desk.at(2)
+            connection, other, Priority.HIGH, door.desk.actor("erin"), CommandChannel.WORKFLOW, door.desk.at(2)
         )
     door.send(3, 2, 3, status="In Progress", priority={"name": "Low"}, summary="Still there")
     assert [door.desk.alert(number).priority for number in (parent, other)] == ["critical", "high"]

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import NOW, Ingest, halo, make_integration
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version
@@ -23,7 +23,7 @@ from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.processing.drain import drain
 
-ACTOR = Actor(None, "Alice", "web", "127.0.0.1")
+ACTOR = AuditActor(None, "Alice", "web", "127.0.0.1")
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +33,12 @@ def _wired(database: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk(NOW)
+def desk() -> EscalationHarness:
+    return EscalationHarness(NOW)
 
 
 @pytest.fixture
-def door(desk: Desk) -> Integration:
+def door(desk: EscalationHarness) -> Integration:
     """An integration that pages Alice by the desk's policy."""
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
@@ -106,7 +106,7 @@ def test_a_replay_is_neither_the_same_delivery_nor_late_and_leaves_the_newest_ti
     ],
 )
 def test_a_replay_of_an_old_message_only_records_unless_somebody_says_otherwise(
-    desk: Desk, door: Integration, age: timedelta, page: bool | None, mode: str
+    desk: EscalationHarness, door: Integration, age: timedelta, page: bool | None, mode: str
 ) -> None:
     Ingest().send(door, halo(status="Logged"))
     old = last_message()
@@ -118,7 +118,9 @@ def test_a_replay_of_an_old_message_only_records_unless_somebody_says_otherwise(
     assert bool(desk.pages(made.alert_id or 0)) is (mode == "page")
 
 
-def test_a_replay_that_only_records_silences_no_live_alert_and_wakes_nobody(desk: Desk, door: Integration) -> None:
+def test_a_replay_that_only_records_silences_no_live_alert_and_wakes_nobody(
+    desk: EscalationHarness, door: Integration
+) -> None:
     """The priority rises and the agent leaves in the old message: each would start escalation again, or end it."""
     ingest = Ingest()
     urgent = halo(priority={"name": "Critical"}, agent={"id": 1, "name": "Unassigned"})

@@ -19,9 +19,9 @@ from tocsin.escalation.models import Run
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import User
 from tocsin.reports import night_load, response_times
-from tocsin.reports.night_load import Nights
+from tocsin.reports.night_load import NightLoad
 from tocsin.reports.period import Period
-from tocsin.reports.response_times import Answers, By
+from tocsin.reports.response_times import GroupBy, ResponseStats
 
 ZURICH = ZoneInfo("Europe/Zurich")
 MINUTE = timedelta(minutes=1)
@@ -46,14 +46,14 @@ def last_week(now: datetime) -> Period:
     return Period.last_days(7, now, ZURICH)
 
 
-def asked(period: Period, by: By) -> dict[str, Answers]:
+def asked(period: Period, by: GroupBy) -> dict[str, ResponseStats]:
     with store.transaction() as connection:
         return {row.key: row for row in response_times.read(connection, period, by).rows}
 
 
-def together(period: Period) -> Answers:
+def together(period: Period) -> ResponseStats:
     with store.transaction() as connection:
-        return response_times.read(connection, period, By.GROUP).together
+        return response_times.read(connection, period, GroupBy.GROUP).together
 
 
 def test_a_time_is_that_until_it_happened_first_and_of_those_it_happened_to(database: str, now: datetime) -> None:
@@ -82,17 +82,17 @@ def test_what_nobody_has_to_answer_does_not_count(database: str, now: datetime) 
 def test_nothing_has_no_times(database: str, now: datetime) -> None:
     found = together(last_week(now))
     assert (found.alerts, found.acknowledged.count, found.acknowledged.median) == (0, 0, None)
-    assert [row.alerts for row in asked(last_week(now), By.DAY).values()] == [0] * 7
-    assert asked(last_week(now), By.CLIENT) == {}
+    assert [row.alerts for row in asked(last_week(now), GroupBy.DAY).values()] == [0] * 7
+    assert asked(last_week(now), GroupBy.CLIENT) == {}
 
 
 def test_days_and_hours_are_the_readers_and_none_is_left_out(database: str, now: datetime) -> None:
     # Half past midnight on the 24th in Zürich is the 23rd in London.
     opened(datetime(2026, 11, 23, 23, 30, tzinfo=UTC))
-    days = asked(last_week(now), By.DAY)
+    days = asked(last_week(now), GroupBy.DAY)
     assert list(days) == [f"2026-11-{day}" for day in range(18, 25)]
     assert [day for day, row in days.items() if row.alerts] == ["2026-11-24"]
-    hours = asked(last_week(now), By.HOUR)
+    hours = asked(last_week(now), GroupBy.HOUR)
     assert len(hours) == 24
     assert [hour for hour, row in hours.items() if row.alerts] == ["00"]
 
@@ -102,20 +102,20 @@ def test_a_day_on_which_clocks_change_is_one_day(database: str, day: datetime) -
     for hour in (0, 4, 23):
         opened(day.replace(hour=hour, minute=59).astimezone(UTC))
     period = Period.last_days(2, day.replace(hour=23, minute=59, second=59), ZURICH)
-    assert [row.alerts for row in asked(period, By.DAY).values()] == [0, 3]
+    assert [row.alerts for row in asked(period, GroupBy.DAY).values()] == [0, 3]
 
 
 def test_names_are_in_the_order_of_how_often_and_priorities_in_their_own(database: str, now: datetime) -> None:
     for client, source, priority in (("Acme", "Halo", "low"), ("Acme", "", "low"), ("", "Halo", "critical")):
         opened(now - MINUTE, client=client, source=source, priority=Priority(priority))
     period = last_week(now)
-    assert [(key, row.alerts) for key, row in asked(period, By.CLIENT).items()] == [("Acme", 2), ("", 1)]
-    assert [(key, row.alerts) for key, row in asked(period, By.SOURCE).items()] == [("Halo", 2), ("", 1)]
-    priorities = asked(period, By.PRIORITY)
+    assert [(key, row.alerts) for key, row in asked(period, GroupBy.CLIENT).items()] == [("Acme", 2), ("", 1)]
+    assert [(key, row.alerts) for key, row in asked(period, GroupBy.SOURCE).items()] == [("Halo", 2), ("", 1)]
+    priorities = asked(period, GroupBy.PRIORITY)
     assert [(key, row.alerts) for key, row in priorities.items()] == [
         ("critical", 1), ("high", 0), ("medium", 0), ("low", 2)
     ]  # fmt: skip
-    assert [(key, row.alerts) for key, row in asked(period, By.INTEGRATION).items()] == [("", 3)]
+    assert [(key, row.alerts) for key, row in asked(period, GroupBy.INTEGRATION).items()] == [("", 3)]
 
 
 def test_an_alert_of_two_groups_is_both_groups_and_one_of_all(database: str, now: datetime) -> None:
@@ -123,7 +123,7 @@ def test_an_alert_of_two_groups_is_both_groups_and_one_of_all(database: str, now
     opened(now - MINUTE, groups=[desk, net])
     opened(now - MINUTE, groups=[net])
     opened(now - MINUTE)
-    groups = asked(last_week(now), By.GROUP)
+    groups = asked(last_week(now), GroupBy.GROUP)
     assert {key: row.alerts for key, row in groups.items()} == {"Net": 2, "Desk": 1, "": 1}
     assert together(last_week(now)).alerts == 3
 
@@ -140,7 +140,7 @@ def called(user: User, alert: Alert, at: datetime, **fields: object) -> None:
     )  # fmt: skip
 
 
-def of_everybody(period: Period) -> list[Nights]:
+def of_everybody(period: Period) -> list[NightLoad]:
     with store.transaction() as connection:
         return night_load.of_everybody(connection, period)
 
@@ -154,7 +154,7 @@ def test_a_night_is_where_the_person_lives_and_lasts_over_midnight(database: str
         called(alice, second, at)
         called(bob, first, at)
     called(alice, first, datetime(2026, 11, 23, 5, 0, tzinfo=UTC))
-    assert of_everybody(last_week(now)) == [Nights("alice", "alice", 2, 2, 1), Nights("bob", "bob", 1, 0, 0)]
+    assert of_everybody(last_week(now)) == [NightLoad("alice", "alice", 2, 2, 1), NightLoad("bob", "bob", 1, 0, 0)]
 
 
 @pytest.mark.parametrize(

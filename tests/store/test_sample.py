@@ -12,9 +12,9 @@ import pytest
 from tests.doubles.certificates import make_certificate
 from tests.doubles.http import Request, Response, http_double
 from tests.store.doors import Doors, doors, path_of, publish, rows, served, trusting
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import NOW, Ingest, halo, make_integration
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import load_kinds
@@ -36,12 +36,12 @@ def _wired(database: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk(clock.now())
+def desk() -> EscalationHarness:
+    return EscalationHarness(clock.now())
 
 
 @pytest.fixture
-def door(desk: Desk) -> Integration:
+def door(desk: EscalationHarness) -> Integration:
     """An integration that pages Alice by the desk's policy."""
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
@@ -50,8 +50,8 @@ def door(desk: Desk) -> Integration:
 
 
 @pytest.fixture
-def bob(desk: Desk) -> Actor:
-    return Actor.of(desk.users["bob"], "web")
+def bob(desk: EscalationHarness) -> AuditActor:
+    return AuditActor.of(desk.users["bob"], "web")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def node() -> Iterator[Doors]:
 
 
 def test_a_sample_opens_an_alert_badged_test_that_pages_only_whoever_sent_it(
-    desk: Desk, door: Integration, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness, door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(node.app, monkeypatch):
         sent = send_sample(door, bob, now=clock.now())
@@ -81,7 +81,7 @@ def test_a_sample_opens_an_alert_badged_test_that_pages_only_whoever_sent_it(
 
 
 def test_nobody_else_hears_of_a_test_that_its_sender_does_not_answer(
-    desk: Desk, door: Integration, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness, door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(node.app, monkeypatch):
         sent = send_sample(door, bob, now=clock.now())
@@ -92,7 +92,7 @@ def test_nobody_else_hears_of_a_test_that_its_sender_does_not_answer(
 
 
 def test_a_second_sample_is_a_second_alert_and_neither_holds_a_real_tickets_key(
-    door: Integration, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where the integration's key is the same for all tickets of a client."""
     door.current.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
@@ -109,7 +109,7 @@ def test_a_second_sample_is_a_second_alert_and_neither_holds_a_real_tickets_key(
 
 
 def test_every_sample_of_the_catalogue_can_be_sent_and_none_reaches_anybody_else(
-    desk: Desk, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The unreadable ones too, whose alert would page everybody if they came from outside."""
     with served(node.app, monkeypatch):
@@ -134,7 +134,7 @@ def test_each_kind_shows_a_sample_that_opens_an_alert_by_itself() -> None:
 
 
 def test_a_sample_knows_what_the_integration_asks_of_its_senders(
-    door: Integration, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secrets.put_credentials(
         door,
@@ -153,7 +153,7 @@ def test_a_sample_knows_what_the_integration_asks_of_its_senders(
 
 
 def test_a_pass_that_is_old_forged_or_of_another_integration_is_refused_and_stores_nothing(
-    door: Integration, bob: Actor, node: Doors
+    door: Integration, bob: AuditActor, node: Doors
 ) -> None:
     other = make_integration("Other", "api")
     now = clock.now()
@@ -172,7 +172,7 @@ def test_a_pass_that_is_old_forged_or_of_another_integration_is_refused_and_stor
     assert not rows()
 
 
-def test_a_pass_that_is_used_twice_opens_one_alert(door: Integration, bob: Actor, node: Doors) -> None:
+def test_a_pass_that_is_used_twice_opens_one_alert(door: Integration, bob: AuditActor, node: Doors) -> None:
     assert bob.user_id is not None
     text, _ = test_token.issue(door.pk, bob.user_id, clock.now())
     replies = [node.post(f"{path_of(door)}/test/{text}", halo()).body for _ in range(2)]
@@ -180,39 +180,39 @@ def test_a_pass_that_is_used_twice_opens_one_alert(door: Integration, bob: Actor
 
 
 def test_a_sample_that_there_is_not_and_a_sender_that_nobody_can_page_are_refused(
-    door: Integration, bob: Actor
+    door: Integration, bob: AuditActor
 ) -> None:
     with pytest.raises(Rejected, match="new-ticket-linked") as caught:
         send_sample(door, bob, "nonsense", now=NOW)
     assert caught.value.field == "sample"
     with pytest.raises(Rejected) as caught:
-        send_sample(door, Actor(None, "command line", "cli"), now=NOW)
+        send_sample(door, AuditActor(None, "command line", "cli"), now=NOW)
     assert caught.value.code == "needs_person"
 
 
 class TestAPublicUrlThatDoesNotLeadHere:
     """Each trouble is told in words, with what to look at."""
 
-    def told(self, door: Integration, actor: Actor, client: HttpClient | None = None) -> str:
+    def told(self, door: Integration, actor: AuditActor, client: HttpClient | None = None) -> str:
         with pytest.raises(Permanent) as caught:
             send_sample(door, actor, now=clock.now(), client=client)
         assert secrets.token_of(door) not in str(caught.value)
         assert not rows()
         return str(caught.value)
 
-    def test_nobody_listens(self, door: Integration, bob: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nobody_listens(self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch) -> None:
         publish("http://127.0.0.1:9", monkeypatch)
         told = self.told(door, bob)
         assert told.startswith("http://127.0.0.1:9 cannot be reached from here:")
         assert "refused" in told
         assert "TOCSIN_BASE_URL" in told
 
-    def test_the_name_is_unknown(self, door: Integration, bob: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_name_is_unknown(self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch) -> None:
         publish("http://tocsin.invalid", monkeypatch)
         assert "cannot be resolved" in self.told(door, bob)
 
     def test_the_certificate_is_not_one_to_trust(
-        self, door: Integration, bob: Actor, node: Doors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, door: Integration, bob: AuditActor, node: Doors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         certificate = make_certificate(tmp_path)
         files = (str(certificate.file), str(tmp_path / "key.pem"))
@@ -243,7 +243,7 @@ class TestAPublicUrlThatDoesNotLeadHere:
         ],
     )
     def test_something_else_answers(
-        self, door: Integration, bob: Actor, monkeypatch: pytest.MonkeyPatch, response: Response, part: str
+        self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch, response: Response, part: str
     ) -> None:
         with http_double(lambda request: response) as double:
             publish(double.url, monkeypatch)
@@ -253,7 +253,7 @@ class TestAPublicUrlThatDoesNotLeadHere:
 
 
 def test_a_proxy_that_sends_headers_and_query_away_changes_nothing(
-    door: Integration, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only path and body go through, as through a cache that forwards nothing it was not told of."""
 

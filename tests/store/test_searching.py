@@ -14,13 +14,13 @@ from tocsin.alerts import search_index as alerts
 from tocsin.alerts import service
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.models import Alert, AlertText
-from tocsin.alerts.states import ActorKind, Via
+from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.api.alerts.alerts import AlertFilters, filtered
 from tocsin.core.db import database
 from tocsin.core.db.query_union import first
 from tocsin.inbound.models import InboundMessage, Integration, MessageText
 from tocsin.inbound.storage import search_index
-from tocsin.inbound.storage.retention import Pruning
+from tocsin.inbound.storage.retention import RetentionTask
 from tocsin.web.alerts import queries
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -93,7 +93,9 @@ def test_tags_that_somebody_sets_are_found_when_the_alert_is_over(now: datetime)
     tagged = alert("VPN down", now - 9 * MINUTE, status="open")
     search_index.turn(now)
     with database.transaction() as pooled:
-        service.set_tags_within(pooled, tagged.pk, {"site": "Rack-7"}, (), Actor(ActorKind.USER, "Alice"), Via.WEB, now)
+        service.set_tags_within(
+            pooled, tagged.pk, {"site": "Rack-7"}, (), Actor(ActorKind.USER, "Alice"), CommandChannel.WEB, now
+        )
     Alert.objects.filter(pk=tagged.pk).update(status="closed")
     assert closed(tag="site=rack") == ["VPN down"]
 
@@ -174,7 +176,7 @@ def test_words_are_pruned_with_their_messages(integration: Integration, now: dat
     MessageText.objects.create(message_id=UUID(int=1), subject="LEFT", source_id="")
     search_index.turn(now)
     assert kept() == {"OLD", "YOUNG", "LEFT"}
-    Pruning().turn(now)
+    RetentionTask().turn(now)
     assert kept() == {"YOUNG"}
 
 

@@ -19,18 +19,18 @@ from tocsin.alerts import service
 from tocsin.alerts.commands import Actor as By
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.states import ActorKind, Via
+from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import lock_number
 from tocsin.core.runtime import clock
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.inspect.message_explanation import explained
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, JoinedKey
 from tocsin.inbound.processing import batch, delayed_alerts_task
-from tocsin.inbound.storage.messages import Stored
+from tocsin.inbound.storage.messages import MessageResult
 from tocsin.simulate import backtest, chain, maintenance_preview
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -39,7 +39,7 @@ MINUTE = timedelta(minutes=1)
 
 
 @dataclass
-class Desk:
+class NoiseHarness:
     """One integration of a general kind, and the loop that opens what is due."""
 
     definition: dict[str, Any]
@@ -59,7 +59,7 @@ class Desk:
             self.name, "api", definition={"mapping": mapping, "rules": rules, **self.definition}
         )
 
-    def send(self, *ids: object, status: str = "New", **more: Any) -> list[Stored]:
+    def send(self, *ids: object, status: str = "New", **more: Any) -> list[MessageResult]:
         """One message for each id, in one batch."""
         payloads = [
             {"id": str(one), "status": status, "subject": f"Host {one}", "client": "Acme", **more} for one in ids
@@ -69,11 +69,11 @@ class Desk:
     def wait(self, span: timedelta) -> None:
         """Time passes, and the loop takes its turns."""
         self.now += span
-        while delayed_alerts_task.open_due(Registry(), batch.Numbers(), self.now):
+        while delayed_alerts_task.open_due(IntegrationRegistry(), batch.AlertIdAllocator(), self.now):
             pass
 
 
-def statuses(stored: list[Stored]) -> list[str]:
+def statuses(stored: list[MessageResult]) -> list[str]:
     return [one.status.value.removeprefix("Mapped ") for one in stored]
 
 
@@ -85,7 +85,7 @@ def log() -> list[str]:
 
 
 def test_an_alert_waits_and_opens_when_its_time_is_over() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     (stored,) = desk.send(1)
     assert (stored.status.value, stored.alert_id) == ("Mapped Delayed", None)
     assert "opens after 5 minutes, unless it closes before" in stored.reason
@@ -103,7 +103,7 @@ def test_an_alert_waits_and_opens_when_its_time_is_over() -> None:
 
 
 def test_a_close_that_arrives_meanwhile_wins_and_nothing_is_lost_from_the_log() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     desk.now += 2 * MINUTE
     (closed,) = desk.send(1, status="Closed")
@@ -117,7 +117,7 @@ def test_a_close_that_arrives_meanwhile_wins_and_nothing_is_lost_from_the_log() 
 
 
 def test_open_and_close_of_one_batch_leave_nothing_that_waits() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     stored = desk.send(1, status="Closed") + desk.send(2)
     batched = desk.ingest.send(
@@ -128,7 +128,7 @@ def test_open_and_close_of_one_batch_leave_nothing_that_waits() -> None:
 
 
 def test_what_comes_while_it_waits_is_decided_in_order_when_it_opens() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     assert statuses(desk.send(1, status="In progress", subject="Host 1 is on fire")) == ["Delayed"]
     assert statuses(desk.send(1)) == ["Delayed"]
@@ -138,7 +138,7 @@ def test_what_comes_while_it_waits_is_decided_in_order_when_it_opens() -> None:
 
 
 def test_one_that_becomes_more_urgent_waits_no_more() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1, priority="low")
     desk.send(1, status="In progress", priority="critical")
     desk.wait(timedelta(seconds=1))
@@ -150,7 +150,7 @@ def test_one_that_becomes_more_urgent_waits_no_more() -> None:
 )
 @pytest.mark.parametrize("before", ["low", None], ids=["low", "the policy's own"])
 def test_neither_does_one_that_is_sent_again_as_more_urgent(delay: dict[str, Any], before: str | None) -> None:
-    desk = Desk({"delay": delay})
+    desk = NoiseHarness({"delay": delay})
     desk.send(1, priority=before)
     assert statuses(desk.send(1, priority="critical")) == ["Delayed"]
     # What comes before its turn does not begin the wait anew.
@@ -162,7 +162,7 @@ def test_neither_does_one_that_is_sent_again_as_more_urgent(delay: dict[str, Any
 
 def test_a_route_has_a_delay_of_its_own_or_none() -> None:
     urgent = {"field": "priority", "operator": "equals", "value": "critical"}
-    desk = Desk({"delay": {"wait": "1h"}, "routes": [{"when": urgent, "delay": "none"}]})
+    desk = NoiseHarness({"delay": {"wait": "1h"}, "routes": [{"when": urgent, "delay": "none"}]})
     assert statuses(desk.send(1, priority="critical") + desk.send(2, priority="low")) == ["Opened", "Delayed"]
     # The same alert becomes critical: it opens at once, and what waited counts on it.
     assert statuses(desk.send(2, priority="critical")) == ["Opened"]
@@ -171,7 +171,7 @@ def test_a_route_has_a_delay_of_its_own_or_none() -> None:
 
 
 def test_no_message_of_a_live_alert_ever_waits() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     desk.wait(5 * MINUTE)
     assert statuses(desk.send(1) + desk.send(1, status="x") + desk.send(1, status="Closed")) == [
@@ -180,14 +180,14 @@ def test_no_message_of_a_live_alert_ever_waits() -> None:
 
 
 def test_every_third_message_opens_an_alert() -> None:
-    desk = Desk({"delay": {"alerts": 3}})
+    desk = NoiseHarness({"delay": {"alerts": 3}})
     assert statuses(desk.send(1) + desk.send(1) + desk.send(1, 1)) == ["Delayed", "Delayed", "Opened", "Appended"]
     assert log() == ["1 Appended", "1 Appended", "1 Opened", "1 Appended"]
     assert Alert.objects.get().count == 4
 
 
 def test_three_within_ten_minutes_are_counted_by_a_window_that_slides() -> None:
-    desk = Desk({"delay": {"alerts": 3, "within": "10m"}})
+    desk = NoiseHarness({"delay": {"alerts": 3, "within": "10m"}})
     desk.send(1)
     desk.wait(6 * MINUTE)
     desk.send(1)
@@ -200,7 +200,7 @@ def test_three_within_ten_minutes_are_counted_by_a_window_that_slides() -> None:
 
 
 def test_alerts_of_the_whole_integration_are_counted_and_open_as_one() -> None:
-    desk = Desk({"delay": {"alerts": 3, "per": "integration"}})
+    desk = NoiseHarness({"delay": {"alerts": 3, "per": "integration"}})
     assert statuses(desk.send(1) + desk.send(1) + desk.send(2)) == ["Delayed"] * 3
     assert statuses(desk.send(3)) == ["Opened"]
     desk.wait(timedelta(seconds=1))
@@ -215,7 +215,7 @@ def test_alerts_of_the_whole_integration_are_counted_and_open_as_one() -> None:
 
 
 def test_at_most_one_every_half_hour_and_what_came_sooner_opens_then() -> None:
-    desk = Desk({"delay": {"every": "30m", "per": "integration"}})
+    desk = NoiseHarness({"delay": {"every": "30m", "per": "integration"}})
     assert statuses(desk.send(1) + desk.send(2) + desk.send(3)) == ["Opened", "Delayed", "Delayed"]
     desk.wait(30 * MINUTE)
     first, second = Alert.objects.order_by("pk")
@@ -224,7 +224,7 @@ def test_at_most_one_every_half_hour_and_what_came_sooner_opens_then() -> None:
 
 
 def test_a_key_that_comes_back_too_soon_waits_for_the_end_of_its_span() -> None:
-    desk = Desk({"delay": {"every": "30m"}})
+    desk = NoiseHarness({"delay": {"every": "30m"}})
     assert statuses(desk.send(1) + desk.send(1, status="Closed") + desk.send(1) + desk.send(2)) == [
         "Opened", "Closed", "Delayed", "Opened",
     ]  # fmt: skip
@@ -238,7 +238,7 @@ def test_an_alert_waits_for_support_hours() -> None:
     hours = SupportHours.objects.create(
         name="Office", time_zone="Europe/Zurich", windows=[{"days": ["wed"], "from": "08:00", "to": "17:00"}]
     )
-    desk = Desk({"delay": {"until": hours.pk}})
+    desk = NoiseHarness({"delay": {"until": hours.pk}})
     (stored,) = desk.send(1)
     assert "when the support hours Office begin" in stored.reason
     assert DelayedOpening.objects.get().due_at == datetime.fromisoformat("2026-11-25T07:00:00+00:00")
@@ -251,7 +251,7 @@ def test_an_alert_waits_for_support_hours() -> None:
 
 
 def test_different_keys_of_one_group_are_one_alert_that_closes_with_the_last() -> None:
-    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}})
+    desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}})
     assert statuses(desk.send(1, 2) + desk.send(3) + desk.send(9, client="Other")) == [
         "Opened", "Appended", "Appended", "Opened",
     ]  # fmt: skip
@@ -269,7 +269,7 @@ def test_different_keys_of_one_group_are_one_alert_that_closes_with_the_last() -
 
 
 def test_a_group_takes_nobody_in_after_its_window_and_nobody_once_it_is_closed() -> None:
-    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}})
+    desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}})
     first = desk.send(1)[0].alert_id
     assert first is not None
     desk.now += 31 * MINUTE
@@ -277,20 +277,20 @@ def test_a_group_takes_nobody_in_after_its_window_and_nobody_once_it_is_closed()
     assert statuses([second]) == ["Opened"]
     assert second.alert_id is not None
     by = By(ActorKind.USER, "Alice")
-    service.act(second.alert_id, Close(actor=by, via=Via.WEB), now=desk.now)
+    service.act(second.alert_id, Close(actor=by, via=CommandChannel.WEB), now=desk.now)
     assert statuses(desk.send(3) + desk.send(2) + desk.send(1)) == ["Opened", "Appended", "Appended"]
     assert Alert.objects.get(pk=first).status == "open"
 
 
 def test_a_member_that_is_more_urgent_raises_the_alert() -> None:
-    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}})
+    desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}})
     desk.send(1, priority="low")
     desk.send(2, priority="critical")
     assert Alert.objects.get().priority == "critical"
 
 
 def test_children_join_the_alert_of_their_parent_and_never_close_it() -> None:
-    desk = Desk({"parent": "<part_of>"})
+    desk = NoiseHarness({"parent": "<part_of>"})
     assert statuses(desk.send(1, 2) + desk.send(3, part_of="1") + desk.send(4, part_of="77")) == [
         "Opened", "Opened", "Appended", "Opened",
     ]  # fmt: skip
@@ -300,7 +300,7 @@ def test_children_join_the_alert_of_their_parent_and_never_close_it() -> None:
 
 
 def test_a_child_whose_source_repeats_itself_opens_once_its_parent_is_closed() -> None:
-    desk = Desk({"parent": "<field:client>"})
+    desk = NoiseHarness({"parent": "<field:client>"})
     mapping = {**desk.integration.current.definition["mapping"], "delivery_id": "delivery"}  # type: ignore[union-attr]
     desk.integration.current.definition["mapping"] = mapping  # type: ignore[union-attr]
     desk.integration.current.save()  # type: ignore[union-attr]
@@ -312,7 +312,7 @@ def test_a_child_whose_source_repeats_itself_opens_once_its_parent_is_closed() -
 
 
 def test_a_flapping_alert_opens_only_after_it_was_there_for_a_while() -> None:
-    desk = Desk({"flapping": {"alerts": 2, "within": "30m", "stable": "10m"}})
+    desk = NoiseHarness({"flapping": {"alerts": 2, "within": "30m", "stable": "10m"}})
     assert statuses(desk.send(1) + desk.send(1, status="Closed") + desk.send(1) + desk.send(1, status="Closed")) == [
         "Opened", "Closed", "Opened", "Closed",
     ]  # fmt: skip
@@ -328,7 +328,7 @@ def test_a_flapping_alert_opens_only_after_it_was_there_for_a_while() -> None:
 
 
 def test_a_flood_is_one_alert_that_says_so() -> None:
-    desk = Desk({"flood": {"burst": 2, "every": "1m"}})
+    desk = NoiseHarness({"flood": {"burst": 2, "every": "1m"}})
     assert statuses(desk.send(1, 2, 3, 4) + desk.send(5)) == ["Opened", "Opened", "Opened", "Appended", "Appended"]
     flood = Alert.objects.order_by("pk").last()
     assert flood is not None
@@ -341,7 +341,7 @@ def test_a_flood_is_one_alert_that_says_so() -> None:
 
 
 def test_enough_that_come_in_a_flood_let_go_of_those_that_wait_with_them() -> None:
-    desk = Desk({"delay": {"alerts": 2, "per": "integration"}, "flood": {"burst": 1, "every": "1h"}})
+    desk = NoiseHarness({"delay": {"alerts": 2, "per": "integration"}, "flood": {"burst": 1, "every": "1h"}})
     assert statuses(desk.send(1) + desk.send(2)) == ["Delayed", "Opened"]
     desk.wait(timedelta(seconds=1))
     assert statuses(desk.send(3) + desk.send(4)) == ["Delayed", "Opened"]
@@ -390,7 +390,7 @@ def gate_of(number: int) -> list[tuple[str, bool, str]]:
 def test_what_the_gate_said_stands_in_the_trace_of_its_message(
     definition: dict[str, Any], ids: list[int], said: list[tuple[str, bool, str]]
 ) -> None:
-    stored = Desk(definition).send(*ids)
+    stored = NoiseHarness(definition).send(*ids)
     number = stored[0].alert_id
     assert gate_of(len(ids) - 1) == [(name, opens, why.replace("N", str(number))) for name, opens, why in said]
 
@@ -407,7 +407,7 @@ def test_what_the_gate_said_stands_in_the_trace_of_its_message(
     ids=str,
 )
 def test_a_message_of_a_live_alert_can_be_tried_out_whatever_its_integration_counts(definition: dict[str, Any]) -> None:
-    desk = Desk(definition)
+    desk = NoiseHarness(definition)
     desk.send(1)
     desk.send(2)
     desk.wait(timedelta())
@@ -418,7 +418,7 @@ def test_a_message_of_a_live_alert_can_be_tried_out_whatever_its_integration_cou
 
 
 def test_the_trace_of_what_waited_says_for_how_long_and_maintenance_says_its_window() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     desk.wait(5 * MINUTE)
     assert gate_of(0) == [
@@ -431,7 +431,7 @@ def test_the_trace_of_what_waited_says_for_how_long_and_maintenance_says_its_win
     (outcome,) = chain.simulate(desk.integration.pk, body, "application/json", desk.now).outcomes
     assert outcome.trace is not None
     assert [one.name for one in outcome.trace.gate] == ["maintenance"]
-    flaps = Desk({"flapping": {"alerts": 2, "within": "30m", "stable": "10m"}}, name="Flaps")
+    flaps = NoiseHarness({"flapping": {"alerts": 2, "within": "30m", "stable": "10m"}}, name="Flaps")
     flaps.send(1)
     flaps.send(1, status="Closed")
     flaps.send(1)
@@ -451,7 +451,7 @@ def window(integration: Integration | None = None, **more: Any) -> Any:
 
 
 def test_in_a_maintenance_window_nothing_opens_but_a_live_alert_hears_everything() -> None:
-    desk = Desk({})
+    desk = NoiseHarness({})
     desk.send(1)
     window(desk.integration)
     stored = desk.send(1) + desk.send(2) + desk.send(2, status="x") + desk.send(1, status="Closed")
@@ -473,7 +473,7 @@ def test_what_a_window_or_a_filter_suppressed_opens_when_its_source_tells_it_aga
 
 
 def test_a_window_that_holds_opens_at_its_end_what_did_not_close() -> None:
-    desk = Desk({})
+    desk = NoiseHarness({})
     held = window(action="hold", tags={"environment": "TEST"})
     assert statuses(desk.send(1, 2, env="test") + desk.send(3, env="live")) == ["Delayed", "Delayed", "Opened"]
     desk.send(2, status="Closed")
@@ -486,7 +486,7 @@ def test_a_window_that_holds_opens_at_its_end_what_did_not_close() -> None:
 
 
 def test_a_window_that_ends_sooner_or_is_deleted_lets_go_of_what_it_holds() -> None:
-    desk = Desk({})
+    desk = NoiseHarness({})
     held = window(action="hold")
     desk.send(1)
     maintenance_windows.save_window(
@@ -505,7 +505,7 @@ def test_a_window_that_ends_sooner_or_is_deleted_lets_go_of_what_it_holds() -> N
 def test_a_window_that_cannot_be_read_holds_back_nothing_and_stops_no_integration() -> None:
     from tocsin.core.config import config_version
 
-    desk = Desk({})
+    desk = NoiseHarness({})
     row = window()
     row.times = {**row.times, "time_zone": "Mars/Olympus"}
     row.save()
@@ -515,7 +515,7 @@ def test_a_window_that_cannot_be_read_holds_back_nothing_and_stops_no_integratio
 
 
 def test_of_very_many_that_wait_the_first_and_the_newest_are_decided() -> None:
-    desk = Desk({})
+    desk = NoiseHarness({})
     window(action="hold")
     for _ in range(21):
         desk.send(*[1] * 10, priority="low")
@@ -531,7 +531,7 @@ def test_a_window_that_begins_at_the_end_of_all_time_is_refused_and_a_stored_one
     spec = {"name": "Never", "repeat": "daily", "from": "22:00", "to": "02:00", "first_day": "9999-12-31"}
     with pytest.raises(Rejected, match="first_day"):
         maintenance_windows.save_window(spec, actor=COMMAND_LINE, now=NOW)
-    desk = Desk({})
+    desk = NoiseHarness({})
     row = maintenance_windows.save_window({**spec, "first_day": "2100-01-01"}, actor=COMMAND_LINE, now=NOW)
     row.times = {**row.times, "first_day": "9999-12-31"}
     row.save()
@@ -544,7 +544,7 @@ def test_a_window_that_begins_at_the_end_of_all_time_is_refused_and_a_stored_one
 
 
 def test_two_workers_open_what_is_due_once_and_a_crashed_one_leaves_it_to_the_other() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1, 2)
     desk.now += 5 * MINUTE
     key = bytes(DelayedOpening.objects.get(source_id="1").key_hash)
@@ -552,7 +552,7 @@ def test_two_workers_open_what_is_due_once_and_a_crashed_one_leaves_it_to_the_ot
         # It holds the first key's lock in a transaction, as in the middle of opening it.
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
-        delayed_alerts_task.open_due(Registry(), batch.Numbers(), desk.now)
+        delayed_alerts_task.open_due(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
         assert list(Alert.objects.values_list("subject", flat=True)) == ["Host 2"]
         assert DelayedOpening.objects.get().source_id == "1"
     desk.wait(timedelta(seconds=1))
@@ -562,7 +562,7 @@ def test_two_workers_open_what_is_due_once_and_a_crashed_one_leaves_it_to_the_ot
 
 
 def test_an_undecided_close_of_the_key_comes_before_its_due_opening() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     key = bytes(DelayedOpening.objects.get().key_hash)
     with database.connect(name="another node") as other:
@@ -574,16 +574,16 @@ def test_an_undecided_close_of_the_key_comes_before_its_due_opening() -> None:
     assert not Alert.objects.exists()
     from tocsin.inbound.processing.drain import drain
 
-    drain(Registry(), batch.Numbers(), desk.now)
+    drain(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
     desk.wait(timedelta(seconds=1))
     assert not Alert.objects.exists()
     assert log() == ["1 Ignored", "1 Ignored"]
 
 
-def _decide_patiently(desk: Desk, payload: dict[str, Any]) -> None:
+def _decide_patiently(desk: NoiseHarness, payload: dict[str, Any]) -> None:
     with database.connect(name="a patient batch") as connection:
         incoming = [message(desk.integration, payload, desk.now)]
-        batch.process(connection, desk.ingest.registry, batch.Numbers(), incoming, desk.now)
+        batch.process(connection, desk.ingest.registry, batch.AlertIdAllocator(), incoming, desk.now)
 
 
 def _delete(window: Any, now: datetime) -> None:
@@ -594,7 +594,7 @@ def _delete(window: Any, now: datetime) -> None:
 
 
 def test_what_is_let_go_while_another_message_of_it_is_being_decided_is_let_go() -> None:
-    desk = Desk({})
+    desk = NoiseHarness({})
     held = window(action="hold")
     desk.send(1)
     stored = DelayedOpening.objects.get()
@@ -614,11 +614,11 @@ def test_what_is_let_go_while_another_message_of_it_is_being_decided_is_let_go()
 
 
 def test_what_breaks_the_code_when_it_is_due_is_put_off_and_holds_up_no_other() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1, poison=True)
     desk.send(2)
     desk.now += 5 * MINUTE
-    delayed_alerts_task.open_due(SpoiledRegistry(), batch.Numbers(), desk.now)
+    delayed_alerts_task.open_due(SpoiledRegistry(), batch.AlertIdAllocator(), desk.now)
     assert Alert.objects.get().subject == "Host 2"
     assert DelayedOpening.objects.get().due_at == desk.now + timedelta(seconds=30)
     desk.wait(timedelta(seconds=30))
@@ -628,7 +628,7 @@ def test_what_breaks_the_code_when_it_is_due_is_put_off_and_holds_up_no_other() 
 def test_a_group_whose_alert_somebody_holds_lets_its_members_wait_their_turn() -> None:
     from tocsin.inbound.processing.drain import drain
 
-    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}})
+    desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}})
     number = desk.send(1, 2)[0].alert_id
     payloads = [{"id": "3", "status": "New", "client": "Acme"}, {"id": "2", "status": "Closed", "client": "Acme"}]
     with database.connect(name="somebody who acts") as other:
@@ -636,7 +636,7 @@ def test_a_group_whose_alert_somebody_holds_lets_its_members_wait_their_turn() -
         other.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (number,))
         stored = desk.ingest.send(desk.integration, *payloads, now=desk.now, wait=False)
         assert statuses(stored) == ["Pending", "Pending"]
-    drain(Registry(), batch.Numbers(), desk.now)
+    drain(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
     assert log()[-2:] == ["3 Appended", "2 Updated"]
     assert Alert.objects.get().status == "open"
 
@@ -646,7 +646,7 @@ def test_two_nodes_that_take_members_of_one_group_at_once_make_one_alert() -> No
 
     from django.db import connections
 
-    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}, "flood": {"burst": 3, "every": "1h"}})
+    desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}, "flood": {"burst": 3, "every": "1h"}})
 
     def node(number: int) -> None:
         try:
@@ -672,14 +672,14 @@ def test_two_nodes_that_take_members_of_one_group_at_once_make_one_alert() -> No
 
 def test_what_is_over_is_pruned_with_the_messages() -> None:
     from tocsin.inbound.models import Tally
-    from tocsin.inbound.storage.retention import Pruning
+    from tocsin.inbound.storage.retention import RetentionTask
 
-    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}, "delay": {"alerts": 2}})
+    desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}, "delay": {"alerts": 2}})
     desk.send(1, 1)
     desk.send(2, client="Other")
     desk.send(1, status="Closed")
     # Messages are numbered by the machine's own clock.
-    Pruning().turn(max(desk.now, datetime.now(UTC)) + timedelta(days=91))
+    RetentionTask().turn(max(desk.now, datetime.now(UTC)) + timedelta(days=91))
     assert not JoinedKey.objects.exists()
     assert not Tally.objects.exists()
     # What still waits is never pruned.
@@ -687,18 +687,18 @@ def test_what_is_over_is_pruned_with_the_messages() -> None:
 
 
 def test_what_is_counted_stays_until_its_time_is_over_however_short_messages_are_kept() -> None:
-    from tocsin.inbound.storage.retention import Pruning
+    from tocsin.inbound.storage.retention import RetentionTask
 
     settings_store.set(settings_store.MESSAGE_RETENTION_DAYS, 1)
-    desk = Desk({"delay": {"every": "7d"}})
+    desk = NoiseHarness({"delay": {"every": "7d"}})
     assert statuses(desk.send(1) + desk.send(1, status="Closed")) == ["Opened", "Closed"]
     desk.now += timedelta(days=2)
-    Pruning().turn(desk.now)
+    RetentionTask().turn(desk.now)
     assert statuses(desk.send(1)) == ["Delayed"]
 
 
 def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_nothing_behind() -> None:
-    desk = Desk({"delay": {"wait": "5m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     Integration.objects.update(mode="disabled")
     from tocsin.core.config import config_version
@@ -714,7 +714,7 @@ def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_
 
 
 def test_the_simulator_says_how_long_it_waits_and_what_follows_then() -> None:
-    desk = Desk({"delay": {"wait": "5m"}, "grouping": {"by": "<client>", "within": "30m"}})
+    desk = NoiseHarness({"delay": {"wait": "5m"}, "grouping": {"by": "<client>", "within": "30m"}})
     body = b'{"id": "1", "status": "New", "client": "Acme", "subject": "Host 1"}'
     (outcome,) = chain.simulate(desk.integration.pk, body, "application/json", desk.now).outcomes
     assert outcome.status.value == "Mapped Delayed"
@@ -733,7 +733,7 @@ def test_the_simulator_says_how_long_it_waits_and_what_follows_then() -> None:
 
 
 def test_a_backtest_plays_the_waiting_through() -> None:
-    desk = Desk({})
+    desk = NoiseHarness({})
     for number, minutes in ((1, 0), (2, 1), (3, 2)):
         desk.now = NOW + minutes * MINUTE
         desk.send(number)
@@ -748,7 +748,7 @@ def test_a_backtest_plays_the_waiting_through() -> None:
 
 
 def test_what_a_window_would_have_caught_is_found_in_the_last_day() -> None:
-    desk = Desk({})
+    desk = NoiseHarness({})
     desk.send(1, 2, 3, env="test")
     desk.send(4, env="live")
     desk.send(1, status="Closed")

@@ -9,10 +9,10 @@ import pytest
 
 from tests.store.ingest import Ingest
 from tests.store.people import ACTOR, make_group, make_user
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import commands, observed_statuses, versions
-from tocsin.inbound.admin.status_rules import Does
+from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
 
@@ -31,7 +31,7 @@ def save(
     who: str | None, now: datetime, name: str, group: str, existing: Integration | None = None, **more: Any
 ) -> Integration:
     """Saves as that user; None: as the command line."""
-    actor = Actor.of(User.objects.get(username=who), "web") if who else ACTOR
+    actor = AuditActor.of(User.objects.get(username=who), "web") if who else ACTOR
     spec = {"name": name, "kind": "api", "group": group, "anyway": True, **more}
     return commands.save_integration(spec, existing=existing, actor=actor, now=now)
 
@@ -88,7 +88,7 @@ def test_shared_source_allows_only_harmless_changes_without_rights(now: datetime
     shared = {"source": "Grid", "mapping": {"subject": "summary"}}
     own = save(None, now, "Storage alerts", "Storage", source="Grid")
     own = save(None, now, "Storage alerts", "Storage", own, **shared)
-    ben = Actor.of(User.objects.get(username="ben"), "web")
+    ben = AuditActor.of(User.objects.get(username="ben"), "web")
     own = save("ben", now, "Storage alerts 2", "Storage", own, **shared, recipients={"users": ["ben"]})
     for change in ({"mapping": {}}, {"dedup_key": "<id>"}, {"mode": "disabled"}, {"rules": RULES}):
         with pytest.raises(Rejected, match="which you may not change"):
@@ -96,7 +96,9 @@ def test_shared_source_allows_only_harmless_changes_without_rights(now: datetime
     with pytest.raises(Rejected, match="which you may not change"):
         versions.bring_back(Integration.objects.get(pk=own.pk), 1, actor=ben, now=now)
     with pytest.raises(Rejected, match="which you may not change"):
-        observed_statuses.set_status(Integration.objects.get(pk=own.pk), "Solved", Does.CLOSE, actor=ben, now=now)
+        observed_statuses.set_status(
+            Integration.objects.get(pk=own.pk), "Solved", StatusEffect.CLOSE, actor=ben, now=now
+        )
     save(None, now, own.name, "Storage", Integration.objects.get(pk=own.pk), **shared, dedup_key="<id>")
 
 

@@ -18,7 +18,7 @@ from tests.store.doors import Doors, doors, path_of, rows
 from tests.store.ingest import halo, make_integration
 from tocsin.core.net.http_server import listen, make_server
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.http.fast_path import ShortWay
+from tocsin.inbound.http.fast_path import FastPath
 from tocsin.inbound.models import Integration
 
 
@@ -36,7 +36,7 @@ class Both:
 def both(database: str) -> Iterator[Both]:
     taken: list[bytes] = []
 
-    class Watched(ShortWay):
+    class Watched(FastPath):
         def take(self, wanted: object, headers: Any, body: bytes, answer: Any) -> bool:
             is_taken = super().take(wanted, headers, body, answer)
             if is_taken:

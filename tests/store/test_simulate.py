@@ -13,13 +13,13 @@ from django.apps import apps
 from tests.store.ingest import Ingest, halo
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
-from tocsin.escalation.tasks import Escalation
-from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.escalation.tasks import EscalationTask
+from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import Integration
 from tocsin.people.models import ContactMethod
 from tocsin.simulate import report
-from tocsin.simulate.chain import Outcome, Simulation, simulate
+from tocsin.simulate.chain import SimulatedOutcome, Simulation, simulate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
 
@@ -42,7 +42,7 @@ def run(payload: Any, at: datetime = NIGHT) -> Simulation:
     return simulate(Integration.objects.get().pk, body, "application/json", at)
 
 
-def one(payload: Any, at: datetime = NIGHT) -> Outcome:
+def one(payload: Any, at: datetime = NIGHT) -> SimulatedOutcome:
     (outcome,) = run(payload, at).outcomes
     return outcome
 
@@ -52,7 +52,7 @@ def counts() -> dict[str, int]:
 
 
 def test_an_integration_that_is_gone_is_a_declared_error() -> None:
-    with pytest.raises(UnknownDoor):
+    with pytest.raises(UnknownIntegration):
         simulate(10**9, b"{}", "application/json", NIGHT)
 
 
@@ -186,8 +186,8 @@ def test_json_and_text_say_the_same_and_addresses_can_be_masked() -> None:
 def test_what_was_simulated_is_what_then_happens() -> None:
     """The same message through the real door and the real loop, with a clock that jumps from timer to timer."""
     outcome = one(halo())
-    (stored,) = Ingest(Registry()).send(Integration.objects.get(), halo(), now=NIGHT)
-    loop = Escalation()
+    (stored,) = Ingest(IntegrationRegistry()).send(Integration.objects.get(), halo(), now=NIGHT)
+    loop = EscalationTask()
     at: datetime | None = NIGHT
     while at is not None:
         loop.turn(at)

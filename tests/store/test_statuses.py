@@ -7,18 +7,18 @@ from datetime import timedelta
 import pytest
 
 from tests.store.ingest import NOW, Ingest, halo, make_integration
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
-from tocsin.inbound.admin.observed_statuses import SeenStatus, set_status, statuses_seen
-from tocsin.inbound.admin.status_rules import Does
+from tocsin.inbound.admin.observed_statuses import ObservedStatus, set_status, statuses_seen
+from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration
 
 pytestmark = pytest.mark.usefixtures("database")
 
-ACTOR = Actor(None, "Alice", "web")
+ACTOR = AuditActor(None, "Alice", "web")
 NEW_TICKET = {"event": "new ticket logged"}
 
 
@@ -37,7 +37,7 @@ def came(door: Integration, ticket: int, status: str, ago: timedelta = timedelta
     InboundMessage.objects.filter(pk=row.pk).update(id=f"{number:032x}")
 
 
-def seen(door: Integration) -> dict[str, SeenStatus]:
+def seen(door: Integration) -> dict[str, ObservedStatus]:
     return {one.name: one for one in statuses_seen(door, NOW).statuses}
 
 
@@ -50,9 +50,9 @@ def test_each_status_is_counted_with_its_last_time_and_what_it_does_now(door: In
     came(door, 3, "Closed")
     found = statuses_seen(door, NOW).statuses
     assert [(one.name, one.count, one.count_week, one.does) for one in found] == [
-        ("New", 3, 2, Does.OPEN),
-        ("Closed", 1, 1, Does.CLOSE),
-        ("In Progress", 1, 1, Does.UPDATE),
+        ("New", 3, 2, StatusEffect.OPEN),
+        ("Closed", 1, 1, StatusEffect.CLOSE),
+        ("In Progress", 1, 1, StatusEffect.UPDATE),
     ]
     assert seen(door)["New"].last_at == NOW - timedelta(hours=1)
 
@@ -103,16 +103,16 @@ def test_messages_without_any_event_count_as_new(door: Integration) -> None:
 
 def test_one_click_makes_a_status_open_close_or_update_as_a_new_version(door: Integration) -> None:
     came(door, 1, "Logged", **NEW_TICKET)
-    changed = set_status(door, "Logged", Does.OPEN, actor=ACTOR, now=NOW)
+    changed = set_status(door, "Logged", StatusEffect.OPEN, actor=ACTOR, now=NOW)
     assert changed.current is not None
     assert changed.current.number == 2
     assert AuditEntry.objects.get().action == "update"
-    assert seen(changed)["Logged"].does is Does.OPEN
+    assert seen(changed)["Logged"].does is StatusEffect.OPEN
     assert statuses_seen(changed, NOW).warning == ""
     ingest = Ingest()
     assert [one.status.value for one in ingest.send(door, halo(2, "Logged"), halo(3, "New"))] == ["Mapped Opened"] * 2
-    set_status(changed, "Resolved", Does.CLOSE, actor=ACTOR, now=NOW)
-    set_status(changed, "New", Does.UPDATE, actor=ACTOR, now=NOW)
+    set_status(changed, "Resolved", StatusEffect.CLOSE, actor=ACTOR, now=NOW)
+    set_status(changed, "New", StatusEffect.UPDATE, actor=ACTOR, now=NOW)
     found = ingest.send(door, halo(2, "Resolved"), halo(4, "New"), halo(3, "Closed"))
     assert [one.status.value for one in found] == ["Mapped Closed", "Mapped Ignored", "Mapped Closed"]
 
@@ -121,11 +121,11 @@ def test_what_the_name_alone_does_not_decide_is_refused_and_nothing_changes(door
     door.current.definition = {"rules": {"cancel": True}}  # type: ignore[union-attr]
     door.current.save()  # type: ignore[union-attr]
     with pytest.raises(Rejected) as caught:
-        set_status(door, "New", Does.OPEN, actor=ACTOR, now=NOW)
+        set_status(door, "New", StatusEffect.OPEN, actor=ACTOR, now=NOW)
     assert (caught.value.code, caught.value.field) == ("not_possible", "status")
     for status in ("", "  ", "x" * 101):
         with pytest.raises(Rejected) as caught:
-            set_status(door, status, Does.OPEN, actor=ACTOR, now=NOW)
+            set_status(door, status, StatusEffect.OPEN, actor=ACTOR, now=NOW)
         assert caught.value.code == "invalid"
     assert door.versions.count() == 1
 

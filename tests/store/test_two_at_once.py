@@ -16,7 +16,7 @@ from tocsin.core.config import config_version
 from tocsin.inbound.admin import secrets, versions
 from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.admin.observed_statuses import set_status
-from tocsin.inbound.admin.status_rules import Does
+from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.maintenance.commands import end_now, save_window
 from tocsin.inbound.models import Integration, MaintenanceWindow
 
@@ -51,7 +51,7 @@ def test_an_integration_keeps_what_was_saved_while_a_click_waited(click: str) ->
     save_integration({**integration_spec(door), "dedup_key": "mine"}, existing=door, **BY)
     held = Integration.objects.get(pk=door.pk)
     clicks: dict[str, Callable[[], object]] = {
-        "a status": lambda: set_status(held, "Parked", Does.CLOSE, **BY),
+        "a status": lambda: set_status(held, "Parked", StatusEffect.CLOSE, **BY),
         "an old version": lambda: versions.bring_back(held, 1, **BY),
         "a new URL": lambda: secrets.rotate_token(held, **BY),
     }

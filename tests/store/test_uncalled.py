@@ -7,11 +7,11 @@ from datetime import datetime
 
 import pytest
 
-from tests.store.escalating import STEPS, Desk, wired
+from tests.store.escalating import STEPS, EscalationHarness, wired
 from tests.store.people import ACTOR
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge
-from tocsin.alerts.states import Via
+from tocsin.alerts.states import CommandChannel
 from tocsin.core.db import database as db
 from tocsin.escalation.actions import why_not_paged
 from tocsin.notify.models import Delivery
@@ -20,9 +20,9 @@ from tocsin.people.changes import users as people
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Iterator[Desk]:
+def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
     with wired():
-        yield Desk(now)
+        yield EscalationHarness(now)
 
 
 def why(alert: int) -> dict[str, tuple[str, ...]]:
@@ -30,7 +30,7 @@ def why(alert: int) -> dict[str, tuple[str, ...]]:
         return {one.username: one.why for one in why_not_paged.of_alert(connection, alert)}
 
 
-def test_before_during_and_after_an_answer_everybody_else_has_a_reason(desk: Desk) -> None:
+def test_before_during_and_after_an_answer_everybody_else_has_a_reason(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     Delivery.objects.update(status=DeliveryStatus.SENT)
@@ -44,11 +44,11 @@ def test_before_during_and_after_an_answer_everybody_else_has_a_reason(desk: Des
         "Alice was primary of Service Desk: by the group's own order.",
         "Bob was secondary of Service Desk: by the group's own order.",
     )
-    desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=Via.WEB), 1)
+    desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
     assert why(alert)["bob"][0] == "Step 2 of 3 was to call Bob, and did not come to it: Alice acknowledged it."
 
 
-def test_what_was_said_while_a_step_fired_and_became_of_pages_is_told(desk: Desk) -> None:
+def test_what_was_said_while_a_step_fired_and_became_of_pages_is_told(desk: EscalationHarness) -> None:
     people.save_user(
         {"username": "bob", "name": "Bob", "email": "bob@example.org", "role": "responder", "contact_methods": []},
         existing=desk.users["bob"], actor=ACTOR, now=desk.start,
@@ -68,22 +68,22 @@ def test_what_was_said_while_a_step_fired_and_became_of_pages_is_told(desk: Desk
     assert said["bob"][0] == "Bob has no contact method in use."
     assert "is left out: only for low alerts" in said["alice"][0]
     assert said["carol"][0].endswith("(SMS-Official, 4 minutes after the step)"), "her page still waits"
-    desk.act(alert, Acknowledge(actor=desk.actor("erin"), via=Via.WEB), 2)
+    desk.act(alert, Acknowledge(actor=desk.actor("erin"), via=CommandChannel.WEB), 2)
     assert why(alert)["carol"][0].startswith("Erin acknowledged")
 
 
-def test_of_a_step_that_goes_one_by_one_whoever_is_further_back_is_told_so(desk: Desk) -> None:
+def test_of_a_step_that_goes_one_by_one_whoever_is_further_back_is_told_so(desk: EscalationHarness) -> None:
     desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}, "one_by_one": "5m"}])
     alert = desk.open()
     desk.turn(0)
     Delivery.objects.update(status=DeliveryStatus.SENT)
     assert why(alert)["bob"][0] == "Step 1 of 1 calls Bob, if nobody answers before."
-    desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=Via.WEB), 1)
+    desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
     assert why(alert)["bob"][0] == "Step 1 of 1 was to call Bob, and did not come to it: Alice acknowledged it."
     assert all("Bob" not in sentence for sentence in why(alert)["bob"][1:])
 
 
-def test_an_alert_that_is_only_watched_or_has_no_policy_says_so(desk: Desk) -> None:
+def test_an_alert_that_is_only_watched_or_has_no_policy_says_so(desk: EscalationHarness) -> None:
     watched = desk.open(mode=PagingMode.WATCH)
     desk.turn(0)
     assert why(watched)["alice"][0] == "The integration only watches: nobody is paged."

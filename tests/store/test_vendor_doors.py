@@ -17,7 +17,7 @@ import pytest
 
 from tests.doubles.certificates import make_certificate
 from tests.store.doors import Doors, doors, rows, served
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import EscalationHarness, wired
 from tests.store.ingest import NOW, make_integration
 from tocsin.alerts import service
 from tocsin.alerts.commands import Actor, Merge
@@ -36,8 +36,8 @@ def _wired(database: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk(NOW)
+def desk() -> EscalationHarness:
+    return EscalationHarness(NOW)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def url(node: Doors, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield address
 
 
-def door(desk: Desk, kind: str, name: str = "Nagios") -> Integration:
+def door(desk: EscalationHarness, kind: str, name: str = "Nagios") -> Integration:
     integration = make_integration(name, kind, policy=desk.policy)
     integration.recipient_groups.add(desk.group)
     config_version.changed()
@@ -72,7 +72,7 @@ def timeline(number: int) -> list[str]:
 
 @pytest.fixture
 def events(
-    desk: Desk, node: Doors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    desk: EscalationHarness, node: Doors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[pagerduty.EventsApiV2Client]:
     """The vendor's own client, which takes nothing but https."""
     token = secrets.token_of(door(desk, "pagerduty"))
@@ -84,7 +84,7 @@ def events(
         client.close()
 
 
-def test_the_pagerduty_client_opens_acknowledges_and_closes(events: Any, desk: Desk) -> None:
+def test_the_pagerduty_client_opens_acknowledges_and_closes(events: Any, desk: EscalationHarness) -> None:
     key = events.trigger("Disk full on db1", "db1", severity="error", custom_details={"free": "1%"})
     assert (alert().subject, alert().source_id, alert().priority, alert().status) == (
         "Disk full on db1",
@@ -119,7 +119,7 @@ def test_the_pagerduty_client_opens_acknowledges_and_closes(events: Any, desk: D
     ]
 
 
-def test_an_acknowledgement_from_outside_takes_it_from_nobody(events: Any, desk: Desk) -> None:
+def test_an_acknowledgement_from_outside_takes_it_from_nobody(events: Any, desk: EscalationHarness) -> None:
     from tocsin.alerts.commands import Assign
 
     key = events.trigger("Disk full", "db1")
@@ -151,7 +151,7 @@ def test_no_message_holds_the_routing_key(events: Any) -> None:
     ],
 )
 def test_an_event_that_pagerduty_refuses_is_refused_and_kept(
-    desk: Desk, url: str, event: dict[str, Any], error: str
+    desk: EscalationHarness, url: str, event: dict[str, Any], error: str
 ) -> None:
     token = secrets.token_of(door(desk, "pagerduty"))
     reply = httpx.post(f"{url}/v2/enqueue", json={"routing_key": token, **event})
@@ -165,7 +165,7 @@ def test_an_event_that_pagerduty_refuses_is_refused_and_kept(
 
 
 @pytest.mark.parametrize("key", [7, True, ["a"], {"a": 1}, " ", "x y "])
-def test_the_key_that_is_answered_closes_what_it_opened(desk: Desk, url: str, key: Any) -> None:
+def test_the_key_that_is_answered_closes_what_it_opened(desk: EscalationHarness, url: str, key: Any) -> None:
     event = {"routing_key": secrets.token_of(door(desk, "pagerduty")), "dedup_key": key}
     payload = {"summary": "Disk full", "source": "db1", "severity": "error"}
     said = httpx.post(f"{url}/v2/enqueue", json={**event, "event_action": "trigger", "payload": payload}).json()
@@ -189,14 +189,14 @@ def test_whoever_has_no_key_gets_an_answer_in_pagerdutys_form_and_leaves_nothing
     assert rows() == []
 
 
-def test_a_key_of_another_kind_opens_no_door(desk: Desk, node: Doors) -> None:
+def test_a_key_of_another_kind_opens_no_door(desk: EscalationHarness, node: Doors) -> None:
     token = secrets.token_of(door(desk, "haloitsm"))
     event = {"routing_key": token, "event_action": "resolve", "dedup_key": "k"}
     assert node.post("/v2/enqueue", event).status == 400
     assert rows() == []
 
 
-def test_the_first_version_of_the_events_api_works_too(desk: Desk, node: Doors) -> None:
+def test_the_first_version_of_the_events_api_works_too(desk: EscalationHarness, node: Doors) -> None:
     token = secrets.token_of(door(desk, "pagerduty"))
     path = "/generic/2010-04-15/create_event.json"
     opened = node.post(path, {"service_key": token, "event_type": "trigger", "description": "It burns"})
@@ -234,7 +234,7 @@ class Sdk:
 
 
 @pytest.fixture
-def sdk(desk: Desk, url: str) -> Sdk:
+def sdk(desk: EscalationHarness, url: str) -> Sdk:
     return Sdk(url, secrets.token_of(door(desk, "opsgenie", "Scripts")))
 
 
@@ -278,7 +278,7 @@ def test_an_alias_of_whatever_sort_closes_what_it_opened(sdk: Sdk, url: str, ali
     assert alert().status == "closed"
 
 
-def test_every_verb_does_what_it_says(sdk: Sdk, desk: Desk) -> None:
+def test_every_verb_does_what_it_says(sdk: Sdk, desk: EscalationHarness) -> None:
     m = sdk.models
     sdk.create("Disk full", alias="a")
     by = {"identifier_type": "alias"}
@@ -347,7 +347,7 @@ def test_a_verb_changes_what_it_names_and_nothing_beside(sdk: Sdk) -> None:
     assert not any("status create" in line for line in timeline(now.pk))
 
 
-def test_an_alert_is_found_by_its_own_integration_only(sdk: Sdk, desk: Desk, url: str) -> None:
+def test_an_alert_is_found_by_its_own_integration_only(sdk: Sdk, desk: EscalationHarness, url: str) -> None:
     sdk.create("Disk full", alias="a")
     other = Sdk(url, secrets.token_of(door(desk, "opsgenie", "Others")))
     number = str(alert().pk)
@@ -360,7 +360,7 @@ def test_an_alert_is_found_by_its_own_integration_only(sdk: Sdk, desk: Desk, url
     assert other.alerts.list_alerts().data == []
 
 
-def test_a_verb_about_a_merged_alert_is_for_the_one_it_is_merged_into(sdk: Sdk, desk: Desk) -> None:
+def test_a_verb_about_a_merged_alert_is_for_the_one_it_is_merged_into(sdk: Sdk, desk: EscalationHarness) -> None:
     m = sdk.models
     by = {"identifier_type": "alias"}
     sdk.create("Site down", alias="site")
@@ -413,7 +413,7 @@ def test_a_query_for_an_alias_that_nothing_can_have_finds_nothing(sdk: Sdk, url:
     ],
 )
 def test_what_opsgenie_refuses_is_refused_in_its_form(
-    desk: Desk, url: str, method: str, path: str, body: bytes, status: int
+    desk: EscalationHarness, url: str, method: str, path: str, body: bytes, status: int
 ) -> None:
     token = secrets.token_of(door(desk, "opsgenie"))
     reply = httpx.request(method, url + path, content=body, headers={"Authorization": f"GenieKey {token}"})
@@ -423,7 +423,7 @@ def test_what_opsgenie_refuses_is_refused_in_its_form(
 
 @pytest.mark.parametrize("body", [b'{"message": "Disk "full""}', b"[{}, {}]", b"\xff\xfe"])
 def test_what_opsgenies_door_cannot_read_is_kept_and_opens_an_alert_that_says_so(
-    desk: Desk, url: str, body: bytes
+    desk: EscalationHarness, url: str, body: bytes
 ) -> None:
     token = secrets.token_of(door(desk, "opsgenie"))
     reply = httpx.post(f"{url}/v2/alerts", content=body, headers={"Authorization": f"GenieKey {token}"})
@@ -455,7 +455,7 @@ def slack(text: str, secret: str, at: float) -> tuple[bytes, dict[str, str]]:
     }
 
 
-def test_a_slash_command_opens_and_closes_and_says_so_to_whoever_typed_it(desk: Desk, node: Doors) -> None:
+def test_a_slash_command_opens_and_closes_and_says_so_to_whoever_typed_it(desk: EscalationHarness, node: Doors) -> None:
     chat = door(desk, "slack", "Chat")
     secrets.put_credentials(chat, {"hmac": {"header": "X-Slack-Signature", "secret": "s3cret"}})
     chat.save()
@@ -486,7 +486,7 @@ def test_a_slash_command_opens_and_closes_and_says_so_to_whoever_typed_it(desk: 
 # --- GET and forms by the general API
 
 
-def test_a_get_with_a_query_is_a_message_and_an_address_alone_is_none(desk: Desk, url: str) -> None:
+def test_a_get_with_a_query_is_a_message_and_an_address_alone_is_none(desk: EscalationHarness, url: str) -> None:
     token = secrets.token_of(door(desk, "api", "Anything"))
     answer = httpx.get(f"{url}/in/{token}", params={"id": "7", "title": "Disk full", "status": "firing"})
     assert answer.json()["status"] == "Mapped Opened"

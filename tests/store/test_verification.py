@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.store.people import ACTOR, make_user
-from tests.store.sending import Post, post_office
-from tocsin.access.audit import Actor
+from tests.store.sending import OutboxHarness, post_office
+from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import contact_tests
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("database")
 PHONE = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
 
 
-def own(user: User) -> Actor:
-    return Actor.of(user, "web")
+def own(user: User) -> AuditActor:
+    return AuditActor.of(user, "web")
 
 
 def enter(user: User, now: datetime, **changes: str) -> ContactMethod:
@@ -108,7 +108,7 @@ def test_a_code_confirms_the_address_it_was_sent_to_and_no_other_that_came_meanw
         assert ContactMethod.objects.get(pk=method.pk).awaits_code
 
 
-def _changed_again(post: Post, user: User, method: ContactMethod) -> None:
+def _changed_again(post: OutboxHarness, user: User, method: ContactMethod) -> None:
     """Another address is another matter."""
     spec = {**PHONE, "address": "+41790000077"}
     changed = users.save_contact_method(user, spec, existing=method, actor=own(user), now=post.now)
@@ -123,13 +123,13 @@ def test_guesses_and_codes_are_limited_and_codes_expire(now: datetime) -> None:
     verification.send_code(method, now=now)
     with pytest.raises(Rejected, match="Wait half a minute"):
         verification.send_code(method, now=now)
-    for _ in range(verification.MOST_TRIES):
+    for _ in range(verification.MAX_CODE_TRIES):
         with pytest.raises(Rejected) as caught:
             verification.confirm(method, "no", actor=own(user), now=now)
         assert caught.value.code == "wrong_code"
     with pytest.raises(Rejected, match="wrong five times"):
         verification.confirm(method, "no", actor=own(user), now=now)
-    for minute in range(1, verification.MOST_SENDS):
+    for minute in range(1, verification.MAX_SENDS):
         verification.send_code(method, now=now + timedelta(minutes=minute))
     with pytest.raises(Rejected, match="within the hour"):
         verification.send_code(method, now=now + timedelta(minutes=30))
@@ -140,7 +140,7 @@ def test_guesses_and_codes_are_limited_and_codes_expire(now: datetime) -> None:
 def test_codes_to_ever_new_addresses_end_for_the_day_and_a_refused_one_leaves_the_last_code_good(now: datetime) -> None:
     with post_office(now) as post:
         user = post.user("alice", role="responder")
-        for number in range(verification.MOST_A_DAY):
+        for number in range(verification.MAX_CODES_PER_DAY):
             post.seconds = number * 600
             method = enter(user, post.now, label=f"SMS {number}", address=f"+417900001{number:02d}")
             verification.send_code(method, now=post.now)

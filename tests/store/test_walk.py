@@ -11,7 +11,7 @@ from typing import LiteralString
 
 import pytest
 
-from tests.store.escalating import Desk
+from tests.store.escalating import EscalationHarness
 from tests.store.ingest import Ingest, message
 from tests.store.people import ACTOR
 from tests.walk import acts, foresight, promises, providers
@@ -22,12 +22,12 @@ from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Close
 from tocsin.core.db import database as store
 from tocsin.escalation.actions import next_steps
-from tocsin.escalation.actions.forecast import NextStep
+from tocsin.escalation.actions.forecast import NextAction
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.storage.messages import Stored
+from tocsin.inbound.storage.messages import MessageResult
 from tocsin.notify.dispatch import delivery_queries
-from tocsin.notify.rules.pre_send_check import CAPPED, Send
+from tocsin.notify.rules.pre_send_check import CAPPED, SendNow
 from tocsin.simulate import chain
 from tocsin.web.alerts import queries
 from tocsin.workflows.commands import save_workflow
@@ -52,7 +52,7 @@ class Scene:
     """An alert that Alice was paged about, and one that was closed after it; nothing is due."""
 
     world: World
-    desk: Desk
+    desk: EscalationHarness
     alert: int
     patch: pytest.MonkeyPatch
 
@@ -79,7 +79,7 @@ def _a_failure_is_logged(scene: Scene) -> None:
 def _a_page_leaves_all_the_same(scene: Scene) -> None:
     scene.acknowledge()
     _ran("UPDATE notify_delivery SET status = 'queued', ended_at = NULL WHERE purpose = 'page'")(scene)
-    scene.patch.setattr(delivery_queries, "verdict", lambda *_: Send())
+    scene.patch.setattr(delivery_queries, "verdict", lambda *_: SendNow())
     scene.world.live(timedelta(minutes=5))
 
 
@@ -143,14 +143,14 @@ def _an_acknowledgement_stands_for_ever(scene: Scene) -> None:
 
 def _somebody_else_is_foretold(scene: Scene) -> None:
     scene.world.pass_by(timedelta(minutes=6))
-    step = NextStep(scene.world.now, "pages Zed (primary, Desk)")
+    step = NextAction(scene.world.now, "pages Zed (primary, Desk)")
     scene.patch.setattr(next_steps, "next_steps", lambda *_: {scene.alert: step})
     foresight.see_next(scene.world)
 
 
 def _something_else_is_simulated(scene: Scene) -> None:
-    stored = Stored(MessageStatus.CLOSED, "closed", scene.alert)
-    foreseen = foresight.Foreseen(chain.Outcome(MessageStatus.OPENED, "opened", None), is_paused=False)
+    stored = MessageResult(MessageStatus.CLOSED, "closed", scene.alert)
+    foreseen = foresight.Foreseen(chain.SimulatedOutcome(MessageStatus.OPENED, "opened", None), is_paused=False)
     foresight.compare(scene.world, foreseen, stored)
 
 
@@ -217,7 +217,7 @@ def test_what_is_wrong_breaks_its_promise(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch,
     promise: promises.Promise, plant: Callable[[Scene], None],
 ) -> None:  # fmt: skip
-    desk = Desk(now)
+    desk = EscalationHarness(now)
     with inhabited(SEED) as world:
         world.weather.fail_rates = {"": 0}
         providers.settle_in(world)

@@ -10,7 +10,7 @@ import pytest
 from tests.doubles.http import Response
 from tests.doubles.push import Browser, PushDouble, push_double
 from tests.store.people import ACTOR
-from tests.store.sending import Post, allow_loopback, configured, post_office
+from tests.store.sending import OutboxHarness, allow_loopback, configured, post_office
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
@@ -30,7 +30,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[PushDouble]:
 
 
 @pytest.fixture
-def post(now: datetime) -> Iterator[Post]:
+def post(now: datetime) -> Iterator[OutboxHarness]:
     with post_office(now) as office:
         yield office
 
@@ -39,13 +39,15 @@ def subscribed(user: User, browser: Browser, name: str, now: datetime) -> PushDe
     return devices.subscribe(user, browser.subscription(), name, actor=ACTOR, now=now)
 
 
-def only_push(post: Post) -> User:
+def only_push(post: OutboxHarness) -> User:
     user = post.user("alice")
     user.contact_methods.all().delete()
     return user
 
 
-def test_one_page_reaches_every_device_signed_by_the_installations_one_key(service: PushDouble, post: Post) -> None:
+def test_one_page_reaches_every_device_signed_by_the_installations_one_key(
+    service: PushDouble, post: OutboxHarness
+) -> None:
     alice = only_push(post)
     service.public = keys.pair(post.now).public
     assert keys.pair(post.now) == keys.pair(post.now)
@@ -67,7 +69,7 @@ def test_one_page_reaches_every_device_signed_by_the_installations_one_key(servi
     assert SandboxMessage.objects.count() == 0
 
 
-def test_a_browser_that_is_gone_is_shown_so_and_not_asked_again(service: PushDouble, post: Post) -> None:
+def test_a_browser_that_is_gone_is_shown_so_and_not_asked_again(service: PushDouble, post: OutboxHarness) -> None:
     alice = only_push(post)
     phone, laptop = service.browser(), service.browser()
     gone = subscribed(alice, phone, "Phone", post.now)
@@ -96,7 +98,7 @@ def test_a_browser_that_is_gone_is_shown_so_and_not_asked_again(service: PushDou
     assert (again.pk, again.gone_at) == (gone.pk, None)
 
 
-def test_a_push_service_in_trouble_is_tried_again(service: PushDouble, post: Post) -> None:
+def test_a_push_service_in_trouble_is_tried_again(service: PushDouble, post: OutboxHarness) -> None:
     alice = only_push(post)
     phone = service.browser()
     device = subscribed(alice, phone, "Phone", post.now)
@@ -114,7 +116,9 @@ def test_a_push_service_in_trouble_is_tried_again(service: PushDouble, post: Pos
     assert device.last_error == ""
 
 
-def test_a_private_push_service_is_refused(service: PushDouble, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_push_service_is_refused(
+    service: PushDouble, post: OutboxHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alice = only_push(post)
     subscribed(alice, service.browser(), "Phone", post.now)
     configured(monkeypatch, allow_targets=())
@@ -126,7 +130,7 @@ def test_a_private_push_service_is_refused(service: PushDouble, post: Post, monk
 
 
 def test_devices_are_named_removed_and_audited_and_the_last_takes_its_contact_method_along(
-    service: PushDouble, post: Post
+    service: PushDouble, post: OutboxHarness
 ) -> None:
     alice = only_push(post)
     first = subscribed(alice, service.browser(), "Phone", post.now)
@@ -145,7 +149,7 @@ def test_devices_are_named_removed_and_audited_and_the_last_takes_its_contact_me
     assert "/push/" not in told
 
 
-def test_a_browser_where_somebody_else_signs_in_rings_for_them_alone(service: PushDouble, post: Post) -> None:
+def test_a_browser_where_somebody_else_signs_in_rings_for_them_alone(service: PushDouble, post: OutboxHarness) -> None:
     alice, bob = only_push(post), post.user("bob")
     phone = service.browser()
     subscribed(alice, phone, "Phone", post.now)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tests.store.people import ACTOR
-from tests.store.workflows import Desk, wired
+from tests.store.workflows import WorkflowHarness, wired
 from tocsin.access.models import AuditEntry
 from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import Acknowledge, Close, NewEvent
 from tocsin.alerts.commands import Actor as AlertActor
 from tocsin.alerts.service import write
-from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
+from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database as connections
 from tocsin.core.db.json_text import as_json
 from tocsin.core.errors import Rejected
@@ -27,17 +27,17 @@ from tocsin.workflows import commands
 from tocsin.workflows.definition import templates
 from tocsin.workflows.models import Run, Workflow
 from tocsin.workflows.run import loader, run_store, tasks
-from tocsin.workflows.run.engine import End
+from tocsin.workflows.run.engine import FinishRun
 from tocsin.workflows.views import dry_run
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Iterator[Desk]:
+def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
     with wired():
-        yield Desk(now)
+        yield WorkflowHarness(now)
 
 
-def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: Desk) -> None:
+def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowHarness) -> None:
     flow = desk.workflow(
         "Try", {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"]}, {"do": "close"},
         start={"field": "client", "operator": "equals", "value": "Acme"},
@@ -62,7 +62,7 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: Desk) -> 
         dry_run.of(flow, 77, desk.at(5))
 
 
-def test_what_is_written_is_read_the_same_and_recorded(desk: Desk) -> None:
+def test_what_is_written_is_read_the_same_and_recorded(desk: WorkflowHarness) -> None:
     desk.save()
     policy = desk.policy_of("Managers", ["manager"])
     spec = {"name": "Pager", "kind": "http", "url": "https://example.org/x"}
@@ -82,7 +82,7 @@ def test_what_is_written_is_read_the_same_and_recorded(desk: Desk) -> None:
     assert Workflow.objects.all()[1] == third
 
 
-def test_old_runs_go_when_their_alert_is_over(desk: Desk) -> None:
+def test_old_runs_go_when_their_alert_is_over(desk: WorkflowHarness) -> None:
     desk.workflow()
     over, live = desk.open(), desk.open()
     desk.go(0)
@@ -115,14 +115,14 @@ def test_old_runs_go_when_their_alert_is_over(desk: Desk) -> None:
         ({"order": -1}, "order"),
     ],
 )
-def test_what_is_wrong_is_refused_at_its_place(desk: Desk, spec: dict[str, Any], place: str) -> None:
+def test_what_is_wrong_is_refused_at_its_place(desk: WorkflowHarness, spec: dict[str, Any], place: str) -> None:
     with pytest.raises(Rejected) as refused:
         desk.workflow(**spec)
     assert refused.value.field == place
     assert not Workflow.objects.exists()
 
 
-def test_priorities_that_a_workflow_raises_page_again(desk: Desk) -> None:
+def test_priorities_that_a_workflow_raises_page_again(desk: WorkflowHarness) -> None:
     desk.workflow("Rise", {"do": "set_priority", "priority": "critical"}, trigger={"on": "unassigned", "for": "2m"})
     alert = desk.open()
     desk.go(0)
@@ -131,7 +131,7 @@ def test_priorities_that_a_workflow_raises_page_again(desk: Desk) -> None:
     assert [row[:3] for row in desk.pages(alert) if row[1] == "email"] == [("alice", "email", 0), ("alice", "email", 2)]
 
 
-def test_an_update_while_an_earlier_one_is_being_looked_at_is_looked_at_too(desk: Desk) -> None:
+def test_an_update_while_an_earlier_one_is_being_looked_at_is_looked_at_too(desk: WorkflowHarness) -> None:
     desk.workflow(trigger={"on": "updated"}, start={"field": "custom^room", "operator": "equals", "value": "cold"})
     alert = desk.open()
     desk.message(alert, 1, room="warm")
@@ -142,13 +142,13 @@ def test_an_update_while_an_earlier_one_is_being_looked_at_is_looked_at_too(desk
         with ThreadPoolExecutor(1) as other:
             other.submit(desk.message, alert, 1.1, room="cold").result(20)
         found = tasks._next(run, known, desk.at(1))
-        assert isinstance(found, End)
+        assert isinstance(found, FinishRun)
         run_store.write(connection, [(run, found)], desk.at(1))
     desk.go(2)
     assert desk.told(alert) == ["carol"]
 
 
-def test_an_update_that_is_not_committed_yet_keeps_its_run_from_being_looked_at(desk: Desk) -> None:
+def test_an_update_that_is_not_committed_yet_keeps_its_run_from_being_looked_at(desk: WorkflowHarness) -> None:
     desk.workflow(trigger={"on": "updated"}, start={"field": "custom^room", "operator": "equals", "value": "cold"})
     alert = desk.open()
     desk.message(alert, 1, room="warm")
@@ -156,7 +156,7 @@ def test_an_update_that_is_not_committed_yet_keeps_its_run_from_being_looked_at(
         store.lock(connection, [alert])
         state = store.load(connection, [alert])[alert]
         event = NewEvent(alert, EventKind.UPDATED, desk.at(1), AlertActor(ActorKind.INTEGRATION, "Halo"), "Cold.",
-                         Via.INBOUND, {"changes": {"custom.room": ["warm", "cold"]}})  # fmt: skip
+                         CommandChannel.INBOUND, {"changes": {"custom.room": ["warm", "cold"]}})  # fmt: skip
         connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json({"room": "cold"}), alert))
         write(connection, [AlertChange(state, state, (event,))], desk.at(1))
         with ThreadPoolExecutor(1) as other:

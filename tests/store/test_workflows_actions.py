@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from tests.store.people import ACTOR
-from tests.store.workflows import Desk, wired
+from tests.store.workflows import WorkflowHarness, wired
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.notify.models import Notification
@@ -16,16 +16,16 @@ from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
 from tocsin.people.changes import groups
 from tocsin.workflows import commands
-from tocsin.workflows.states import RunStatus
+from tocsin.workflows.states import WorkflowRunStatus
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Iterator[Desk]:
+def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
     with wired():
-        yield Desk(now)
+        yield WorkflowHarness(now)
 
 
-def test_all_actions_in_one_run_each_once_in_order_with_what_came_of_it(desk: Desk) -> None:
+def test_all_actions_in_one_run_each_once_in_order_with_what_came_of_it(desk: WorkflowHarness) -> None:
     desk.save()
     other = desk.policy_of("Managers", ["manager"])
     desk.workflow(
@@ -69,7 +69,7 @@ def test_all_actions_in_one_run_each_once_in_order_with_what_came_of_it(desk: De
         f"Alert {alert} was already closed by Workflow All just now.",
     ]
     run.refresh_from_db()
-    assert run.status == RunStatus.DONE
+    assert run.status == WorkflowRunStatus.DONE
     assert [step.get("failed", False) for step in run.steps] == [False] * 9 + [True]
     notice = Notification.objects.get(purpose="notice", alert=alert)
     assert notice.data["title"] == "critical: VPN down"
@@ -83,7 +83,7 @@ def test_all_actions_in_one_run_each_once_in_order_with_what_came_of_it(desk: De
     assert f"All could not hold: Alert {alert} was already closed by Workflow All just now." in told
 
 
-def test_another_policy_takes_over_and_pages_its_own_people(desk: Desk) -> None:
+def test_another_policy_takes_over_and_pages_its_own_people(desk: WorkflowHarness) -> None:
     other = desk.policy_of("Managers", ["manager"])
     desk.workflow("Over", {"do": "start_policy", "policy": other}, trigger={"on": "unassigned", "for": "3m"})
     alert = desk.open()
@@ -96,7 +96,7 @@ def test_another_policy_takes_over_and_pages_its_own_people(desk: Desk) -> None:
     assert [row[0] for row in desk.pages(alert)] == ["alice", "alice", "carol"], "the old policy's second step is gone"
 
 
-def test_a_notice_goes_by_the_label_and_says_who_cannot_be_told(desk: Desk) -> None:
+def test_a_notice_goes_by_the_label_and_says_who_cannot_be_told(desk: WorkflowHarness) -> None:
     groups.save_group(
         {"name": "Network", "members": [], "contacts": [{"label": "List", "channel": "email", "address": "n@x.org"}]},
         actor=ACTOR, now=desk.start,
@@ -120,7 +120,7 @@ def test_a_notice_goes_by_the_label_and_says_who_cannot_be_told(desk: Desk) -> N
     assert sent == {("alice", "sms"), ("List", "email"), ("alice", "email")}
 
 
-def test_a_call_is_queued_with_the_alerts_values_and_the_run_knows_its_number(desk: Desk) -> None:
+def test_a_call_is_queued_with_the_alerts_values_and_the_run_knows_its_number(desk: WorkflowHarness) -> None:
     spec = {
         "name": "Pager",
         "kind": "http",
@@ -143,7 +143,7 @@ def test_a_call_is_queued_with_the_alerts_values_and_the_run_knows_its_number(de
     assert object_hooks.of("user", desk.users["carol"].pk) == ["workflow Tell"]
 
 
-def test_a_button_acts_at_once_as_the_person_who_pressed_it(desk: Desk) -> None:
+def test_a_button_acts_at_once_as_the_person_who_pressed_it(desk: WorkflowHarness) -> None:
     live = {"field": "status", "operator": "one of", "value": ["open", "assigned"]}
     button = desk.workflow("Restart", {"do": "reply", "text": "Restarted"}, {"do": "close"}, start=live,
                            trigger={"on": "manual", "confirm": "Restart it now?"})  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.store.people import ACTOR
-from tests.store.workflows import Desk, wired
+from tests.store.workflows import WorkflowHarness, wired
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Close, Reply
 from tocsin.alerts.models import Alert, AlertEvent
@@ -27,52 +27,54 @@ from tocsin.workflows import commands
 from tocsin.workflows.models import Limit, Run, Workflow
 from tocsin.workflows.run import actions, run_store, tasks
 from tocsin.workflows.run import listener as workflow_reactor
-from tocsin.workflows.run.engine import MOST_A_MINUTE, MOST_DEPTH
+from tocsin.workflows.run.engine import MAX_DEPTH, MAX_RUNS_PER_MINUTE
 from tocsin.workflows.views import buttons, dry_run, health
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Iterator[Desk]:
+def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
     with wired():
-        yield Desk(now)
+        yield WorkflowHarness(now)
 
 
-def test_workflows_that_cause_each_other_end_after_a_few(desk: Desk) -> None:
+def test_workflows_that_cause_each_other_end_after_a_few(desk: WorkflowHarness) -> None:
     desk.workflow("Again", {"do": "open_alert", "subject": "<subject>!"})
     desk.open()
     desk.go(0)
-    assert desk.did() == [f"Opened alert {n}: VPN down{'!' * (n - 1)}." for n in range(2, MOST_DEPTH + 3)]
-    assert desk.said()[-1][2] == f"Workflows caused each other {MOST_DEPTH + 1} times in a row: it goes no further."
+    assert desk.did() == [f"Opened alert {n}: VPN down{'!' * (n - 1)}." for n in range(2, MAX_DEPTH + 3)]
+    assert desk.said()[-1][2] == f"Workflows caused each other {MAX_DEPTH + 1} times in a row: it goes no further."
 
 
-def test_a_workflow_that_starts_the_policy_over_and_over_ends_although_the_escalation_is_between(desk: Desk) -> None:
+def test_a_workflow_that_starts_the_policy_over_and_over_ends_although_the_escalation_is_between(
+    desk: WorkflowHarness,
+) -> None:
     desk.workflow("Over again", {"do": "start_policy", "policy": "Standard"}, trigger="escalated")
     alert = desk.open()
     for minute in range(60):
         desk.go(minute)
     started = [text for text in desk.timeline(alert) if text == "Workflow Over again started policy Standard."]
-    assert len(started) == MOST_DEPTH + 1
-    assert desk.said()[-1][2] == f"Workflows caused each other {MOST_DEPTH + 1} times in a row: it goes no further."
+    assert len(started) == MAX_DEPTH + 1
+    assert desk.said()[-1][2] == f"Workflows caused each other {MAX_DEPTH + 1} times in a row: it goes no further."
     assert desk.run(alert).status == "finished"
 
 
-def test_a_workflow_that_is_pulled_too_often_acts_so_often_a_minute_and_no_more(desk: Desk) -> None:
+def test_a_workflow_that_is_pulled_too_often_acts_so_often_a_minute_and_no_more(desk: WorkflowHarness) -> None:
     desk.workflow(trigger="reply")
     alert = desk.open()
-    for number in range(MOST_A_MINUTE + 3):
+    for number in range(MAX_RUNS_PER_MINUTE + 3):
         desk.act(alert, Reply(actor=desk.actor("bob"), text=str(number)), number / 100)
         desk.go(number / 100)
-    assert len(desk.told(alert)) == MOST_A_MINUTE
+    assert len(desk.told(alert)) == MAX_RUNS_PER_MINUTE
     assert desk.said()[-1][1:] == (
         "stopped",
-        f"It has acted on this alert {MOST_A_MINUTE} times in a minute: no more now.",
+        f"It has acted on this alert {MAX_RUNS_PER_MINUTE} times in a minute: no more now.",
     )
     desk.act(alert, Reply(actor=desk.actor("bob"), text="later"), 5)
     desk.go(5)
-    assert len(desk.told(alert)) == MOST_A_MINUTE + 1
+    assert len(desk.told(alert)) == MAX_RUNS_PER_MINUTE + 1
 
 
-def test_a_loop_through_another_system_ends_at_the_limit_and_is_told_of_once(desk: Desk) -> None:
+def test_a_loop_through_another_system_ends_at_the_limit_and_is_told_of_once(desk: WorkflowHarness) -> None:
     outbound.save_outbound({"name": "Other", "kind": "http", "url": "https://other.example.org"}, actor=ACTOR,
                            now=desk.start)  # fmt: skip
     flow = desk.workflow("Echo", {"do": "call", "outbound": "Other"}, limit=5)
@@ -109,7 +111,9 @@ def test_a_loop_through_another_system_ends_at_the_limit_and_is_told_of_once(des
     assert [step.get("failed", False) for run in desk.runs(last) for step in run.steps] == [False]
 
 
-def test_a_groups_workflow_changes_only_alerts_of_its_integrations_and_those_that_page_it(desk: Desk) -> None:
+def test_a_groups_workflow_changes_only_alerts_of_its_integrations_and_those_that_page_it(
+    desk: WorkflowHarness,
+) -> None:
     own = {"group": desk.group.name}
     desk.workflow("Close", {"do": "close", "text": "Done."}, **own)
     desk.workflow("Tell", {"do": "notify", "users": ["carol"]}, **own)
@@ -138,7 +142,9 @@ def test_a_groups_workflow_changes_only_alerts_of_its_integrations_and_those_tha
     assert [one.workflow.name for one in buttons.offered(foreign, desk.at(1))] == ["Hold"]
 
 
-def test_only_whoever_may_change_an_outbound_integration_has_a_workflow_call_it_that_did_not_before(desk: Desk) -> None:
+def test_only_whoever_may_change_an_outbound_integration_has_a_workflow_call_it_that_did_not_before(
+    desk: WorkflowHarness,
+) -> None:
     for name in ("Ours", "Theirs"):
         outbound.save_outbound({"name": name, "kind": "http", "url": "https://x.example.org"}, actor=ACTOR,
                                now=desk.start)  # fmt: skip
@@ -156,7 +162,7 @@ def test_only_whoever_may_change_an_outbound_integration_has_a_workflow_call_it_
     assert "actions[1].outbound" in refused.value.fields
 
 
-def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Desk) -> None:
+def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: WorkflowHarness) -> None:
     broken = desk.workflow("Broken")
     worse = desk.workflow("Worse")
     desk.workflow("Good")
@@ -192,7 +198,7 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Desk)
 
 
 def test_an_action_that_fails_is_tried_again_later_and_then_waits_for_a_person(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.workflow("Bad", {"do": "reply", "text": "First"}, {"do": "notify", "users": ["carol"]})
     desk.workflow("Good", {"do": "reply", "text": "Good"})
@@ -221,7 +227,7 @@ def test_an_action_that_fails_is_tried_again_later_and_then_waits_for_a_person(
 
 
 def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_done_twice(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     actions = [{"do": "reply", "text": f"Number {number}"} for number in range(4)]
     desk.workflow("Four", *actions)
@@ -258,7 +264,7 @@ def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_done_twice(
                 assert [event.data["text"] for event in said] == [action["text"] for action in actions]
 
 
-def test_two_workers_at_once_do_everything_once(desk: Desk) -> None:
+def test_two_workers_at_once_do_everything_once(desk: WorkflowHarness) -> None:
     desk.workflow("One", {"do": "reply", "text": "a"}, {"do": "reply", "text": "b"})
     desk.workflow("Two", {"do": "notify", "users": ["carol"]})
     alerts = [desk.open() for _ in range(12)]
@@ -275,7 +281,7 @@ def test_two_workers_at_once_do_everything_once(desk: Desk) -> None:
         assert (texts, desk.told(alert)) == (["a", "b"], ["carol"])
 
 
-def test_a_workflow_deleted_while_a_message_brings_work_for_it_refuses_nothing(desk: Desk) -> None:
+def test_a_workflow_deleted_while_a_message_brings_work_for_it_refuses_nothing(desk: WorkflowHarness) -> None:
     flow = desk.workflow()
     desk.open()
     number = flow.pk

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.store.people import ACTOR
-from tests.store.workflows import Desk, wired
+from tests.store.workflows import WorkflowHarness, wired
 from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange, PagingMode
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Reply, Resume, Unacknowledge
@@ -23,16 +23,16 @@ from tocsin.escalation.changes.commands import save_policy
 from tocsin.workflows import commands
 from tocsin.workflows.models import Run, Workflow
 from tocsin.workflows.run import actions
-from tocsin.workflows.states import RunStatus
+from tocsin.workflows.states import WorkflowRunStatus
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Iterator[Desk]:
+def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
     with wired():
-        yield Desk(now)
+        yield WorkflowHarness(now)
 
 
-def test_an_alert_that_nobody_acknowledges_for_five_minutes_is_told_to_the_manager(desk: Desk) -> None:
+def test_an_alert_that_nobody_acknowledges_for_five_minutes_is_told_to_the_manager(desk: WorkflowHarness) -> None:
     desk.workflow(trigger={"on": "unacknowledged", "for": "5m"}, start={"field": "priority", "operator": "equals",
                   "value": "high"})  # fmt: skip
     forgotten, seen, taken, held = desk.open(), desk.open(), desk.open(), desk.open()
@@ -63,7 +63,7 @@ def test_an_alert_that_nobody_acknowledges_for_five_minutes_is_told_to_the_manag
     assert desk.told(seen) == ["carol"]
 
 
-def test_each_thing_that_happens_pulls_its_own_workflows_in_their_order(desk: Desk) -> None:
+def test_each_thing_that_happens_pulls_its_own_workflows_in_their_order(desk: WorkflowHarness) -> None:
     for place, trigger in enumerate(
         ("opened", "acknowledged", "assigned", "reply", "closed", "status_changed", "updated", "escalated", "exhausted")
     ):
@@ -85,12 +85,12 @@ def test_each_thing_that_happens_pulls_its_own_workflows_in_their_order(desk: De
         "opened", "reply", "updated", "escalated", "escalated", "exhausted",
         "status_changed", "acknowledged", "status_changed", "assigned", "status_changed", "closed",
     ]  # fmt: skip
-    assert {run.status for run in desk.runs()} == {RunStatus.DONE}
+    assert {run.status for run in desk.runs()} == {WorkflowRunStatus.DONE}
     assert len(desk.told(alert)) == 12 + 1, "and as a manager, when the policy came to its end"
     assert desk.runs()[-1].cause == "Alice closed it."
 
 
-def test_an_sla_moment_is_awaited_moves_with_the_ticket_and_is_acted_for_once(desk: Desk) -> None:
+def test_an_sla_moment_is_awaited_moves_with_the_ticket_and_is_acted_for_once(desk: WorkflowHarness) -> None:
     desk.workflow("Soon", trigger={"on": "before_sla", "moment": "fix_by", "by": "1h"})
     desk.workflow("Over", trigger={"on": "after_sla", "moment": "respond_by"})
     desk.workflow("Half an hour", trigger={"on": "before_sla", "moment": "opening", "within": "30m", "by": "10m"})
@@ -114,14 +114,14 @@ def test_an_sla_moment_is_awaited_moves_with_the_ticket_and_is_acted_for_once(de
     desk.go(120)
     desk.go(121)
     assert desk.did() == ["Told Carol."] * 3
-    done = [run.workflow.name for run in desk.runs() if run.status == RunStatus.DONE]
+    done = [run.workflow.name for run in desk.runs() if run.status == WorkflowRunStatus.DONE]
     assert sorted(done) == ["Half an hour", "Over", "Soon"]
     desk.message(alert, 130, fix_by="2026-11-24T12:15:00")
     desk.go(131)
     assert "It has acted for the fix-by time already, 2026-11-24 12:15 UTC." in [s[2] for s in desk.said()[-3:]]
 
 
-def test_the_policys_own_sla_counts_where_the_ticket_brings_no_date(desk: Desk) -> None:
+def test_the_policys_own_sla_counts_where_the_ticket_brings_no_date(desk: WorkflowHarness) -> None:
     desk.save(sla={"respond_by": "15m", "fix_by": "4h"})
     desk.workflow("Soon", trigger={"on": "before_sla", "moment": "respond_by", "by": "5m"})
     desk.workflow("Over", trigger={"on": "after_sla", "moment": "fix_by"})
@@ -136,11 +136,11 @@ def test_the_policys_own_sla_counts_where_the_ticket_brings_no_date(desk: Desk) 
     assert desk.did() == []
     desk.go(10)
     desk.go(60)
-    assert sorted(run.workflow.name for run in desk.runs() if run.status == RunStatus.DONE) == ["Over", "Soon"]
+    assert sorted(run.workflow.name for run in desk.runs() if run.status == WorkflowRunStatus.DONE) == ["Over", "Soon"]
 
 
 @pytest.mark.parametrize("how", ["workflow", "hand over", "rise"])
-def test_an_sla_that_comes_with_a_policy_that_is_started_later_is_waited_for(desk: Desk, how: str) -> None:
+def test_an_sla_that_comes_with_a_policy_that_is_started_later_is_waited_for(desk: WorkflowHarness, how: str) -> None:
     own: dict[str, Any] = {"steps": [{"notify": {"roles": ["primary"]}, "after": "0m"}], "end_after": "1m"}
     dated = save_policy({"name": "Dated", **own, "sla": {"respond_by": "30m"}}, actor=ACTOR, now=desk.start)
     desk.save(**own, **({"end": {"then": "hand_over", "policy": "Dated"}} if how == "hand over" else {}))
@@ -149,7 +149,7 @@ def test_an_sla_that_comes_with_a_policy_that_is_started_later_is_waited_for(des
     desk.workflow("Soon", trigger={"on": "before_sla", "moment": "respond_by", "by": "5m"})
     alert = desk.open()
     desk.go(0)
-    assert ("Soon", RunStatus.SKIPPED, "The alert has no date for the respond-by time.") in desk.said(alert)
+    assert ("Soon", WorkflowRunStatus.SKIPPED, "The alert has no date for the respond-by time.") in desk.said(alert)
     if how == "rise":
         with connections.transaction() as connection:
             state = store.load(connection, [alert])[alert]
@@ -157,13 +157,15 @@ def test_an_sla_that_comes_with_a_policy_that_is_started_later_is_waited_for(des
             change = AlertChange(state, risen, (), paging=desk.paging(version_id=dated.current_id))
             write(connection, [change], desk.at(1))
     desk.go(2)
-    waits = ("Soon", RunStatus.WAITING, "It waits for the respond-by time, 2026-11-24 09:45 UTC.")
+    waits = ("Soon", WorkflowRunStatus.WAITING, "It waits for the respond-by time, 2026-11-24 09:45 UTC.")
     assert waits in desk.said(alert)
     desk.go(25)
-    assert [run.workflow.name for run in desk.runs() if run.status == RunStatus.DONE].count("Soon") == 1
+    assert [run.workflow.name for run in desk.runs() if run.status == WorkflowRunStatus.DONE].count("Soon") == 1
 
 
-def test_what_recurs_goes_on_while_the_alert_lives_and_ends_by_its_stop_condition_or_with_it(desk: Desk) -> None:
+def test_what_recurs_goes_on_while_the_alert_lives_and_ends_by_its_stop_condition_or_with_it(
+    desk: WorkflowHarness,
+) -> None:
     owned = {"field": "owner", "operator": "exists"}
     desk.workflow(trigger={"on": "every", "every": "10m"}, stop=owned)
     taken, closed = desk.open(), desk.open()
@@ -181,7 +183,7 @@ def test_what_recurs_goes_on_while_the_alert_lives_and_ends_by_its_stop_conditio
     assert not Run.objects.filter(due_at__isnull=False).exists()
 
 
-def test_conditions_ask_any_field_and_say_which_value_decided(desk: Desk) -> None:
+def test_conditions_ask_any_field_and_say_which_value_decided(desk: WorkflowHarness) -> None:
     desk.workflow(
         start={"all": [{"field": "client", "operator": "equals", "value": "acme"},
                        {"any": [{"field": "tags^environment", "operator": "equals", "value": "production"},
@@ -195,7 +197,7 @@ def test_conditions_ask_any_field_and_say_which_value_decided(desk: Desk) -> Non
     assert desk.told(alert) == []
 
 
-def test_workflows_with_the_same_order_go_as_they_are_listed(desk: Desk) -> None:
+def test_workflows_with_the_same_order_go_as_they_are_listed(desk: WorkflowHarness) -> None:
     for name in ("Charlie", "Alpha", "Bravo"):
         desk.workflow(name, order=3)
     alert = desk.open()
@@ -205,7 +207,7 @@ def test_workflows_with_the_same_order_go_as_they_are_listed(desk: Desk) -> None
     assert [run.workflow.name for run in desk.runs(alert)] == listed
 
 
-def test_tests_watched_alerts_and_what_is_switched_off_are_left_alone(desk: Desk) -> None:
+def test_tests_watched_alerts_and_what_is_switched_off_are_left_alone(desk: WorkflowHarness) -> None:
     flow = desk.workflow()
     watched, tested, off = desk.open(mode=PagingMode.WATCH), desk.open(), desk.open()
     Alert.objects.filter(pk=watched).update(watch=True)
@@ -220,7 +222,7 @@ def test_tests_watched_alerts_and_what_is_switched_off_are_left_alone(desk: Desk
     assert desk.runs(desk.open(2)) == []
 
 
-def test_runs_that_wait_go_on_by_what_the_workflow_is_now_or_say_that_it_no_longer_fits(desk: Desk) -> None:
+def test_runs_that_wait_go_on_by_what_the_workflow_is_now_or_say_that_it_no_longer_fits(desk: WorkflowHarness) -> None:
     def change(flow: Workflow, *actions: dict[str, Any], **spec: Any) -> None:
         whole = commands.workflow_spec(flow) | ({"actions": [*actions]} if actions else {}) | spec
         commands.save_workflow(whole, existing=flow, actor=ACTOR, now=desk.at(1))
@@ -247,7 +249,7 @@ def test_runs_that_wait_go_on_by_what_the_workflow_is_now_or_say_that_it_no_long
 
 
 def test_a_run_that_is_stuck_goes_on_where_it_was_mended_or_ends_where_its_place_is_another(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, bad, last = (
         {"do": "reply", "text": "First"}, {"do": "reply", "text": "Second"}, {"do": "notify", "users": ["carol"]},

@@ -15,7 +15,7 @@ from tocsin.alerts.commands import Actor as AlertActor
 from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import write
-from tocsin.alerts.states import ActorKind, EventKind, Via
+from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
 from tocsin.core.db import database as connections
 from tocsin.core.db.json_text import as_json
 from tocsin.escalation.changes.commands import save_policy
@@ -36,7 +36,7 @@ def wired() -> Iterator[None]:
 
 
 @dataclass
-class Desk(escalating.Desk):
+class WorkflowHarness(escalating.EscalationHarness):
     """Alice is primary, Bob secondary, Carol manager, Erin administrates; `go` turns both loops."""
 
     def workflow(self, name: str = "Flow", *actions: dict[str, Any], **spec: Any) -> Workflow:
@@ -74,7 +74,13 @@ class Desk(escalating.Desk):
             actor = AlertActor(ActorKind.INTEGRATION, "Halo")
             changes = {f"custom.{name}": ["", text] for name, text in custom.items()}
             event = NewEvent(
-                alert, EventKind.UPDATED, self.at(minute), actor, "Halo changed it.", Via.INBOUND, {"changes": changes}
+                alert,
+                EventKind.UPDATED,
+                self.at(minute),
+                actor,
+                "Halo changed it.",
+                CommandChannel.INBOUND,
+                {"changes": changes},
             )
             held = Alert.objects.get(pk=alert).custom
             connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json(held | custom), alert))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tocsin.core.embedded_postgres.server import Server
+from tocsin.core.embedded_postgres.server import PostgresServer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,7 @@ _KEPT = 6
 _SOURCES = ("src/tocsin/**/*.py", "requirements/*.txt", "tests/postgres.py", "tests/support/ready.py")
 
 
-def copy_data(server: Server, make: Callable[[Server], None]) -> None:
+def copy_data(server: PostgresServer, make: Callable[[PostgresServer], None]) -> None:
     """Gives the server its data directory. `make` makes one, and leaves it with the server stopped, where none of the
     same key is kept."""
     folder = Path(tempfile.gettempdir()) / f"tocsin-ready-{os.getuid()}"
@@ -46,7 +46,7 @@ def copy_data(server: Server, make: Callable[[Server], None]) -> None:
         subprocess.run(["cp", "-a", kept, server.data], check=True)
 
 
-def _key(server: Server) -> str:
+def _key(server: PostgresServer) -> str:
     said = hashlib.sha256(f"{server.binaries.version} {server.account} {sorted(server.settings.items())}".encode())
     for pattern in _SOURCES:
         for path in sorted(ROOT.glob(pattern)):

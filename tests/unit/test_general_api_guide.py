@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import Definition, Reading, compile_reader
-from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_reader
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.parsing.decode import decode
 
@@ -27,34 +27,34 @@ def _posted(after: str) -> bytes:
     return match[1].encode()
 
 
-def _readings(body: bytes, definition: Definition | None = None) -> list[Reading]:
-    reader = compile_reader(API, definition or Definition())
+def _readings(body: bytes, definition: IntegrationDefinition | None = None) -> list[NormalizedEvent]:
+    reader = compile_reader(API, definition or IntegrationDefinition())
     readings = [reader.read(element) for element in decode(body, "application/json", lenient=API.lenient).elements]
-    return [reading for reading in readings if isinstance(reading, Reading)]
+    return [reading for reading in readings if isinstance(reading, NormalizedEvent)]
 
 
-def _example_definition() -> Definition:
+def _example_definition() -> IntegrationDefinition:
     match = re.search(r"```yaml\n(    mapping:.*?)```", GUIDE, re.DOTALL)
     assert match is not None
     written = YAML(typ="safe").load(StringIO(match[1]))
-    return Definition(mapping=written["mapping"], rules=written["rules"], filters=written["filters"])
+    return IntegrationDefinition(mapping=written["mapping"], rules=written["rules"], filters=written["filters"])
 
 
 def test_the_first_example_opens_a_critical_alert() -> None:
     [reading] = _readings(_posted("2."))
-    assert reading.intent is Intent.OPEN
+    assert reading.intent is EventAction.OPEN
     assert reading.source_id == "disk-7"
     assert reading.mapped.values["priority"] == "critical"
 
 
 def test_the_second_example_closes_what_the_first_opened() -> None:
     [opening], [closing] = _readings(_posted("2.")), _readings(_posted("3."))
-    assert closing.intent is Intent.CLOSE
+    assert closing.intent is EventAction.CLOSE
     assert closing.source_id == opening.source_id
 
 
 def test_the_array_example_is_two_messages() -> None:
-    assert [reading.intent for reading in _readings(_posted("Several"))] == [Intent.OPEN, Intent.CLOSE]
+    assert [reading.intent for reading in _readings(_posted("Several"))] == [EventAction.OPEN, EventAction.CLOSE]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_example_mapping_reads_the_example_payload() -> None:
     match = re.search(r"With that, `(.+?)` opens", GUIDE, re.DOTALL)
     assert match is not None
     [reading] = _readings(match[1].encode(), _example_definition())
-    assert reading.intent is Intent.OPEN
+    assert reading.intent is EventAction.OPEN
     assert reading.filter_verdict().is_true
     assert reading.mapped.values["subject"] == "HTTP on web1"
     assert reading.mapped.values["priority"] == "critical"
@@ -89,7 +89,7 @@ def test_the_example_filter_keeps_what_is_of_the_test_environment_from_opening()
     definition = _example_definition()
     [reading] = _readings(
         b'{"check": {"state": "CRITICAL"}, "environment": "test"}',
-        Definition(
+        IntegrationDefinition(
             mapping={"tags": {"environment": "environment"}}, rules=definition.rules, filters=definition.filters
         ),
     )

@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--tail", type=int, default=25, help="so many last lines of a broken walk's story")
     options = parser.parse_args()
     broken = 0
-    with postgres.running() as server, postgres.Spare(server, postgres.TEMPLATE) as databases:
+    with postgres.running() as server, postgres.DatabasePool(server, postgres.TEMPLATE) as databases:
         for seed in range(options.seed, options.seed + options.walks):
             with databases.lent() as url, postgres.in_use(url):
                 broken += not _walked(seed, options.steps, options.tail)

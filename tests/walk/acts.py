@@ -11,7 +11,7 @@ from tests.walk.world import Undone, World
 from tocsin.alerts import commands, service
 from tocsin.alerts.commands import Actor, Command
 from tocsin.alerts.models import Alert
-from tocsin.alerts.states import ActorKind, Priority, Via
+from tocsin.alerts.states import ActorKind, CommandChannel, Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.people.models import User
@@ -50,7 +50,7 @@ def set_priority(world: World) -> None:
     alert, priority = world.rng.choice(live), Priority(world.rng.choice(PRIORITIES))
     erin = _actor(User.objects.get(username="erin"))
     with database.transaction() as connection:
-        said = service.set_priority_within(connection, alert, priority, erin, Via.WEB, world.now)
+        said = service.set_priority_within(connection, alert, priority, erin, CommandChannel.WEB, world.now)
     world.say(f"#{alert} priority {priority}: {said}")
 
 

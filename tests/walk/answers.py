@@ -14,10 +14,10 @@ from tests.walk import people
 from tests.walk.gateways import Letter
 from tests.walk.world import World
 from tocsin.alerts.models import AlertEvent
-from tocsin.notify.event_receiver import Hearing
+from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.mail_replies import process
-from tocsin.notify.webhooks import CallTurn, SaidByText
+from tocsin.notify.webhooks import CallState, InboundText
 from tocsin.people.models import User
 
 #: What is written, said or pressed.
@@ -57,7 +57,7 @@ def by_text(world: World) -> None:
     word = world.rng.choice(_WORDS)
     if (alerts := world.alerts()[:6]) and word in ("ack", "take", "close", "escalate") and world.rng.random() < 0.5:
         word = f"{word} {world.rng.choice(alerts)}"
-    heard = Hearing("Texts", world.now).text(SaidByText("sms", number, word))
+    heard = ProviderEventReceiver("Texts", world.now).text(InboundText("sms", number, word))
     world.say(f"{number} texts {word!r}: {heard}")
 
 
@@ -68,15 +68,15 @@ def by_call(world: World) -> None:
     if not calls:
         return
     letter = rng.choice(calls)
-    hearing, keys = Hearing(letter.provider, world.now), ""
+    hearing, keys = ProviderEventReceiver(letter.provider, world.now), ""
     key = letter.key if rng.random() < 0.8 else ""
-    step = hearing.call(CallTurn(key, number=letter.address, is_machine=rng.random() < 0.15))
+    step = hearing.call(CallState(key, number=letter.address, is_machine=rng.random() < 0.15))
     while step.script is not None or step.asked:
         digit = rng.choice(_KEYS)
         if digit == "":
             break
         keys += digit
-        step = hearing.call(CallTurn(key, number=letter.address, digits=digit, asked=step.asked))
+        step = hearing.call(CallState(key, number=letter.address, digits=digit, asked=step.asked))
     world.say(f"{letter.address} picks up the call of {letter.at:%H:%M:%S} and presses {keys!r}: {step.say}")
 
 
@@ -105,7 +105,7 @@ def press_button(world: World) -> None:
     alerts = world.alerts()[:8]
     if alerts:
         alert, command = world.rng.choice(alerts), world.rng.choice(sorted(responder_actions.OFFERED))
-        heard = Hearing("Push 1", world.now).button(user.pk, alert, str(command), "push")
+        heard = ProviderEventReceiver("Push 1", world.now).button(user.pk, alert, str(command), "push")
         world.say(f"{user.username} presses {command} of #{alert}: {heard}")
 
 

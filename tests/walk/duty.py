@@ -7,11 +7,11 @@ from datetime import timedelta
 from tests.store.people import ACTOR
 from tests.walk import people
 from tests.walk.world import World
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.oncall import loader
 from tocsin.oncall.changes import commands, overrides, swaps
-from tocsin.oncall.changes.swaps import Stretch
+from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Override, Schedule, SupportHours, SwapRequest
 from tocsin.people.changes import out_of_office, reminder_rules
 from tocsin.people.member_roles import MemberRole
@@ -82,7 +82,7 @@ def ask_to_swap(world: World) -> None:
     back = None
     if world.rng.random() < 0.4:
         begins = world.now + timedelta(hours=world.rng.randint(1, 30))
-        back = Stretch(begins, begins + timedelta(hours=8))
+        back = ShiftRange(begins, begins + timedelta(hours=8))
     world.say(f"{asks.username} asks {asked.username} to take {stretch} of {schedule.name}, for {back}")
     swaps.ask(schedule, stretch, asked_by=asks, asked=asked, in_return=back, message="", actor=_by(asks), now=world.now)
 
@@ -117,7 +117,7 @@ def save_or_drop_schedule(world: World) -> None:
         people.save_schedule(world, group)
 
 
-def _two_of_a_shift(world: World) -> tuple[Schedule, User, User, Stretch] | None:
+def _two_of_a_shift(world: World) -> tuple[Schedule, User, User, ShiftRange] | None:
     """A schedule, who is on call in it, somebody else, and a stretch from about now on."""
     schedules = list(Schedule.objects.select_related("group").order_by("name"))
     if not schedules:
@@ -131,8 +131,8 @@ def _two_of_a_shift(world: World) -> tuple[Schedule, User, User, Stretch] | None
     takes = User.objects.get(username=world.rng.choice(people.active(world)))
     begins = world.now + timedelta(hours=world.rng.choice([0, 0, 1, 6]))
     role = world.rng.choice([None, None, MemberRole.PRIMARY])
-    return schedule, gives, takes, Stretch(begins, begins + timedelta(hours=world.rng.choice([1, 8])), role)
+    return schedule, gives, takes, ShiftRange(begins, begins + timedelta(hours=world.rng.choice([1, 8])), role)
 
 
-def _by(user: User) -> Actor:
-    return Actor.of(user, "web")
+def _by(user: User) -> AuditActor:
+    return AuditActor.of(user, "web")

@@ -13,11 +13,11 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.outbound.commands import save_outbound
-from tocsin.outbound.connectors.interfaces import Done, Job, Line, Throttled
+from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedClient, Throttled
 from tocsin.outbound.delivery.claim import claim
-from tocsin.outbound.delivery.dispatcher import Outbox, make
-from tocsin.outbound.delivery.integration_pool import Directory
-from tocsin.outbound.rate_limit import Rate
+from tocsin.outbound.delivery.dispatcher import CallDispatcher, make
+from tocsin.outbound.delivery.integration_pool import IntegrationPool
+from tocsin.outbound.rate_limit import RequestRate
 from tocsin.workflows.commands import save_workflow
 
 NAME = "Pager"
@@ -40,7 +40,7 @@ def settle_in(world: World) -> None:
             save_workflow(spec, actor=ACTOR, now=world.now)
     directory = _Elsewhere(world)
     # One at a time: the dice fall in the same order in each walk of a seed.
-    outbox = Outbox(slots=1, directory=directory, now=lambda: world.now, jitter=lambda: 0.0)
+    outbox = CallDispatcher(slots=1, directory=directory, now=lambda: world.now, jitter=lambda: 0.0)
 
     def send() -> bool:
         # One at a time, and many may be due.
@@ -59,7 +59,7 @@ def settle_in(world: World) -> None:
 def die_calling(world: World) -> int:
     """A process claims the calls that are due and ends, before or after each was made. Returns how many it had."""
     directory = world.elsewhere
-    assert isinstance(directory, Directory)
+    assert isinstance(directory, IntegrationPool)
     with database.transaction() as connection:
         directory.refresh(connection)
         jobs = claim(connection, directory, 9, "a process that ends", world.now)
@@ -71,10 +71,10 @@ def die_calling(world: World) -> int:
 
 @dataclass
 class _DiceCaller:
-    rate: Rate
+    rate: RequestRate
     directory: _Elsewhere
 
-    def send(self, job: Job, line: Line, now: datetime) -> Done:
+    def send(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
         self.directory.tries += 1
         weather = self.directory.world.weather
         failure = weather.rng.choice(_FAILURES)() if weather.fails(NAME) else None
@@ -83,13 +83,13 @@ class _DiceCaller:
             self.directory.world.asked.append(Asked(job.id, job.order_key, job.is_uncertain))
         if failure is not None:
             raise failure
-        return Done("Done.")
+        return CallDone("Done.")
 
-    def verify(self, line: Line, now: datetime) -> str:
+    def verify(self, line: RecordedClient, now: datetime) -> str:
         return "It works."
 
 
-class _Elsewhere(Directory):
+class _Elsewhere(IntegrationPool):
     """What is configured, but for the server."""
 
     def __init__(self, world: World) -> None:

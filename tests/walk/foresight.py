@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from tests.walk.world import World
 from tocsin.core.db import database
 from tocsin.escalation.actions import next_steps
-from tocsin.escalation.actions.forecast import NextStep
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.escalation.actions.forecast import NextAction
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.notify import pause
 from tocsin.simulate import chain
-from tocsin.simulate.chain import Outcome
+from tocsin.simulate.chain import SimulatedOutcome
 
 #: The simulator knows no delivery ids, and tries a message out as if it were in time.
 _UNKNOWN = ("same delivery", "arrived late")
@@ -25,18 +25,18 @@ _PAGED = re.compile(r"\b([A-Z][a-z]+) \(")
 class Foreseen:
     """What the simulator says of a message."""
 
-    outcome: Outcome
+    outcome: SimulatedOutcome
     is_paused: bool
 
 
-def simulate(world: World, door: int, incoming: Incoming) -> Foreseen:
+def simulate(world: World, door: int, incoming: IncomingMessage) -> Foreseen:
     """Tries a message out, now."""
     simulated = chain.simulate(door, incoming.raw, "application/json", world.now)
     with database.transaction() as connection:
         return Foreseen(simulated.outcomes[0], pause.current(connection, world.now) is not None)
 
 
-def compare(world: World, foreseen: Foreseen, stored: Stored) -> None:
+def compare(world: World, foreseen: Foreseen, stored: MessageResult) -> None:
     """Notes where the message did otherwise; of a new alert also what its escalation does at once."""
     said = foreseen.outcome
     if any(words in stored.reason for words in _UNKNOWN):
@@ -75,7 +75,7 @@ def see_next(world: World) -> None:
     world.say(f"what was next happens: { {alert: step.summary for alert, step in due.items()} }")
 
 
-def _compare_next(world: World, alert: int, step: NextStep, newest: int) -> None:
+def _compare_next(world: World, alert: int, step: NextAction, newest: int) -> None:
     found = world.rows(
         "SELECT u.name FROM alerts_alertevent e CROSS JOIN LATERAL jsonb_array_elements_text(e.data -> 'people') p "
         "JOIN people_user u ON u.id = p.value::bigint WHERE e.alert_id = %s AND e.id > %s AND e.kind = 'step_fired'",

@@ -11,8 +11,8 @@ from datetime import datetime
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
-from tocsin.notify.interfaces import AddressRefused, Rendered, Sent
-from tocsin.notify.providers.pool import Directory
+from tocsin.notify.interfaces import AddressRejected, Rendered, SendReceipt
+from tocsin.notify.providers.pool import ProviderPool
 
 #: A try that fails mostly fails for a while only.
 _FAILURES: tuple[Callable[[], Exception], ...] = (
@@ -20,7 +20,7 @@ _FAILURES: tuple[Callable[[], Exception], ...] = (
     lambda: Temporary("It is away."),
     lambda: OutcomeUnknown("No answer came."),
     lambda: Permanent("There is no such topic."),
-    lambda: AddressRefused("It does not carry there."),
+    lambda: AddressRejected("It does not carry there."),
 )
 
 
@@ -58,7 +58,7 @@ class DiceSender:
     name: str
     weather: Weather
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         at = self.weather.leaving()
         failure = self.weather.rng.choice(_FAILURES)() if self.weather.fails(self.name) else None
         # What nothing was heard of may have arrived.
@@ -66,7 +66,7 @@ class DiceSender:
             self.weather.letters.append(Letter(at, self.name, channel, address, idempotency_key, rendered))
         if failure is not None:
             raise failure
-        return Sent()
+        return SendReceipt()
 
     def verify(self) -> str:
         if self.weather.fails(self.name):
@@ -77,7 +77,7 @@ class DiceSender:
         pass
 
 
-class Gateways(Directory):
+class Gateways(ProviderPool):
     """What is configured, but for the servers."""
 
     def __init__(self, weather: Weather) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.walk.world import Asked, World
-from tocsin.alerts.states import LIVE, Priority
+from tocsin.alerts.states import ACTIVE, Priority
 from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import queue
-from tocsin.notify.rules.notification_rules import Method, quiet_until
+from tocsin.notify.rules.notification_rules import NotificationMethod, quiet_until
 from tocsin.notify.rules.pre_send_check import CAPPED, IN_QUIET_HOURS
 from tocsin.operate.http import gauges
 from tocsin.web.alerts import queries
@@ -147,7 +147,7 @@ def an_event_for_each_change(world: World) -> Iterator[str]:
     known = {row["id"] for row in world.rows("SELECT id FROM people_user")}
     for alert, state in world.states().items():
         was = world.before.states.get(alert)
-        if was is not None and state["status"] not in LIVE:
+        if was is not None and state["status"] not in ACTIVE:
             # What is over forgets whose account is deleted; live alerts keep it from being.
             acknowledged = [user for user in was["acks"] or () if user in known]
             was |= {"owner_id": was["owner_id"] if was["owner_id"] in known else None, "acks": acknowledged or None}
@@ -259,7 +259,7 @@ def what_is_lifted_holds_nothing_back(world: World) -> Iterator[str]:
             if not person.most_per_hour:
                 yield f"the delivery {row} is beyond no limit"
             continue
-        method = Method(row["label"], row["channel"], row["address"])
+        method = NotificationMethod(row["label"], row["channel"], row["address"])
         at = max(row["held_from"], world.now)
         if row["due_at"] > quiet_until(person, method, Priority(row["priority"]), at) + timedelta(seconds=1):
             yield f"the delivery {row}"

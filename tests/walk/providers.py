@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.store.people import ACTOR
 from tests.walk.world import World
-from tocsin.notify.event_receiver import Hearing
+from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.models import Provider
 from tocsin.notify.providers.commands import provider_spec, save_provider
 from tocsin.notify.webhooks import Receipt, ReceiptState
@@ -56,5 +56,5 @@ def report(world: World) -> None:
             state, letter.key, reason="Nobody picked up.", is_address=world.rng.random() < 0.5,
             is_passing=world.rng.random() < 0.3,
         )  # fmt: skip
-        Hearing(letter.provider, world.now).receipt(receipt)
+        ProviderEventReceiver(letter.provider, world.now).receipt(receipt)
         world.say(f"{letter.provider} reports the {letter.channel} of {letter.at:%H:%M:%S} as {state}")

@@ -15,19 +15,19 @@ from unittest import mock
 
 from tests.walk.gateways import Gateways, Letter, Weather
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.escalation.actions import deactivated_users
-from tocsin.escalation.tasks import Escalation
-from tocsin.inbound.config.registry import Registry
+from tocsin.escalation.tasks import EscalationTask
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.processing import batch, delayed_alerts_task
 from tocsin.inbound.processing import drain as inbound
 from tocsin.notify import pause
 from tocsin.notify.dispatch import send
 from tocsin.notify.dispatch.claim import claim
-from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.enqueue import shift_reminders
 from tocsin.workflows.run import tasks as workflows
 
@@ -127,8 +127,8 @@ class World:
         self.story: list[str] = []
         #: What arrived, by the integration's id, to be sent once more.
         self.payloads: list[tuple[int, dict[str, Any] | bytes]] = []
-        self.registry = Registry()
-        self.numbers = batch.Numbers()
+        self.registry = IntegrationRegistry()
+        self.numbers = batch.AlertIdAllocator()
         self.troubles = Troubles()
         self.misdirected: list[str] = []
         self.undone: Undone | None = None
@@ -147,12 +147,12 @@ class World:
         self.weather = Weather(self.rng, self.leaving, {"": self.rng.choice([0, 0, 0.1, 0.3])})
         self._gateways = Gateways(self.weather)
         # One at a time: the dice fall in the same order in each walk of a seed.
-        self._outbox = Outbox(slots=1, directory=self._gateways, now=lambda: self.now, jitter=lambda: 0.0)
+        self._outbox = DeliveryDispatcher(slots=1, directory=self._gateways, now=lambda: self.now, jitter=lambda: 0.0)
         self._node = self._outbox.node
-        keeper = Escalation()
+        keeper = EscalationTask()
         self.loops: dict[str, Callable[[], bool]] = {
-            "inbound drain": lambda: inbound.drain(self.registry, batch.Numbers(), self.now),
-            "delayed openings": lambda: delayed_alerts_task.open_due(self.registry, batch.Numbers(), self.now),
+            "inbound drain": lambda: inbound.drain(self.registry, batch.AlertIdAllocator(), self.now),
+            "delayed openings": lambda: delayed_alerts_task.open_due(self.registry, batch.AlertIdAllocator(), self.now),
             "departed owners": lambda: deactivated_users.turn(self.now),
             "workflows": lambda: workflows.turn(self.now),
             "duty notices": lambda: shift_reminders.hand_on(self.now),
@@ -178,7 +178,7 @@ class World:
     def alerts(self, *, live: bool = False) -> list[int]:
         """The numbers of alerts, the newest first."""
         found = Alert.objects.order_by("-id")
-        return list((found.filter(status__in=list(LIVE)) if live else found).values_list("pk", flat=True))
+        return list((found.filter(status__in=list(ACTIVE)) if live else found).values_list("pk", flat=True))
 
     def letters(self) -> list[Letter]:
         """The last messages that arrived at a person's or group's."""

@@ -12,9 +12,9 @@ from django.utils import translation
 from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
 
-from tests.postgres import Postgres, Spare, filled, in_use
+from tests.postgres import DatabasePool, Postgres, filled, in_use
 from tests.support.company import PASSWORD, Company, load_company, make_company, make_user
-from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.service import open_by_hand
@@ -36,7 +36,7 @@ def quick_passwords(settings: Settings) -> None:
 @pytest.fixture(autouse=True)
 def own_mail(settings: Settings) -> None:
     """Mail goes Tocsin's own way, where pytest-django would keep it in a list."""
-    settings.MAILERS = {"default": {"BACKEND": "tocsin.web.account_mail.Backend"}}
+    settings.MAILERS = {"default": {"BACKEND": "tocsin.web.account_mail.AccountMailBackend"}}
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def threads_end(name: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[Spare]:
+def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabasePool]:
     """Lends databases in which the company is."""
     quick = override_settings(PASSWORD_HASHERS=QUICK_HASHERS)
     with filled(postgres, template, django_db_blocker, quick(make_company)) as databases:
@@ -77,7 +77,7 @@ def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDb
 def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A database of the test's own, with the company in it where the test asks for that."""
     has_company = "company" in request.fixturenames
-    spare: Spare = request.getfixturevalue("company_spare" if has_company else "spare")
+    spare: DatabasePool = request.getfixturevalue("company_spare" if has_company else "spare")
     with spare.lent() as url, django_db_blocker.unblock(), in_use(url):
         yield url
 
@@ -108,7 +108,9 @@ def open_alert(company: Company) -> Callable[..., int]:
         now = clock.now()
         actor = Actor(ActorKind.INTEGRATION, "HaloITSM")
         alert = NewAlert(0, priority, subject, now, source="HaloITSM", integration_id=company.halo.pk, columns=columns)
-        paging = Paging(PagingMode.PAGE, company.policy.current_id, (), (company.desk.pk,), "By the policy Standard.")
+        paging = PagingConfig(
+            PagingMode.PAGE, company.policy.current_id, (), (company.desk.pk,), "By the policy Standard."
+        )
         event = NewEvent(0, EventKind.OPENED, now, actor, "Opened by HaloITSM.")
         return open_by_hand(alert, paging, event, now=now)
 

@@ -71,13 +71,13 @@ def test_a_timeline_that_is_not_all_there_says_so_and_leads_to_its_beginning(
         AlertEvent(
             alert_id=number, kind="updated", at=clock.now(), reason=f"HaloITSM changed it: site {one}.", via="web"
         )
-        for one in range(timeline.SHOWN + 1)
+        for one in range(timeline.INITIAL_ENTRIES + 1)
     ]
     client = browser_of(company.responder)
     assert "is not shown" not in text_of(client, f"/alerts/{number}/")
     AlertEvent.objects.bulk_create(changes)
     text = text_of(client, f"/alerts/{number}/")
-    assert f"site {timeline.SHOWN}." in text
+    assert f"site {timeline.INITIAL_ENTRIES}." in text
     assert beginning not in text
     assert "What came before is not shown." in text
     assert 'href="?all"' in text

@@ -15,7 +15,7 @@ from tests.web.conftest import Company
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.models import Alert
-from tocsin.alerts.states import Via
+from tocsin.alerts.states import CommandChannel
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration
@@ -55,13 +55,16 @@ def test_messages_are_counted_by_outcome_and_integration_up_to_a_bound(
     message(late, "Mapped Opened", now)
     assert capped_counts.with_messages([silent.pk, never.pk, late.pk]) == {silent.pk, late.pk}
     assert capped_counts.with_messages([]) == set()
-    monkeypatch.setattr(capped_counts, "MOST", 2)
+    monkeypatch.setattr(capped_counts, "MAX_COUNTED_MESSAGES", 2)
     assert capped_counts.outcomes(now, halo.pk) == [("Mapped Opened", 1), ("Mapped Appended", 1)]
     # A flood of others does not hide what could not be read.
     message(halo, "Mapping Failed", now - timedelta(hours=3))
     assert dict(capped_counts.outcomes(now, halo.pk))["Mapping Failed"] == 1
     number, newest = capped_counts.messages_today(now, [halo.pk])[halo.pk]
-    assert (capped_counts.counted(number, capped_counts.MOST), newest) == ("2+", now - timedelta(minutes=1))
+    assert (capped_counts.counted(number, capped_counts.MAX_COUNTED_MESSAGES), newest) == (
+        "2+",
+        now - timedelta(minutes=1),
+    )
 
 
 def test_a_number_has_the_separators_of_its_reader() -> None:
@@ -77,12 +80,12 @@ def test_tabs_and_the_badge_count_open_alerts_as_far_as_they_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answered, *_rest = (open_alert(f"Disk {number}") for number in range(4))
-    service.act(answered, Acknowledge(actor=alert_actor(company.responder), via=Via.WEB), now=clock.now())
+    service.act(answered, Acknowledge(actor=alert_actor(company.responder), via=CommandChannel.WEB), now=clock.now())
     assert {tab.key: tab.count for tab in queries.tabs("open")} == {
         "open": 3, "acknowledged": 1, "assigned": 0, "on_hold": 0, "closed": None,
     }  # fmt: skip
     assert queries.open_count() == 3
-    monkeypatch.setattr(capped_counts, "MOST_ALERTS", 2)
+    monkeypatch.setattr(capped_counts, "MAX_COUNTED_ALERTS", 2)
     assert "<b>2+</b>" in browser_of(company.admin).get("/alerts/").content.decode()
     assert Alert.objects.count() == 4
 

@@ -15,7 +15,7 @@ from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge
-from tocsin.alerts.states import Via
+from tocsin.alerts.states import CommandChannel
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage
@@ -56,7 +56,7 @@ def test_the_night_is_told_to_whoever_reads_in_their_own_zone(company: Company, 
         page_at(three, company.responder, unanswered)
         page_at(morning, company.admin, unanswered)
         actor = alert_actor(company.responder)
-        service.act(answered, Acknowledge(actor=actor, via=Via.WEB), now=clock.now())
+        service.act(answered, Acknowledge(actor=actor, via=CommandChannel.WEB), now=clock.now())
         night = overview.last_night(company.responder, morning)
         assert (night.pages, list(night.people), night.mine, night.unanswered) == (2, ["Bob Brown"], 2, 1)
         assert night.answered_in is not None

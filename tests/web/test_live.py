@@ -148,7 +148,7 @@ def test_a_stranger_gets_no_stream(company: Company, cookie: str) -> None:
 
 
 def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "CHECK_SESSION", 0.0)
+    monkeypatch.setattr(endpoint, "SESSION_CHECK_SECONDS", 0.0)
 
     async def story() -> tuple[str, str]:
         listener = Listener(cookie)
@@ -165,7 +165,7 @@ def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.Mo
 
 
 def test_one_user_has_so_many_streams_at_most(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "MOST_PER_USER", 1)
+    monkeypatch.setattr(endpoint, "MAX_STREAMS_PER_USER", 1)
 
     async def story() -> tuple[int, int]:
         first, second = Listener(cookie), Listener(cookie)

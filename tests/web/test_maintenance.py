@@ -17,7 +17,7 @@ from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
 from tocsin.inbound.processing import process_now
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
 from tocsin.people.models import User
 from tocsin.web.maintenance.sentence import sentence
@@ -38,7 +38,7 @@ def arrive(integration: Integration, company: Company, number: int) -> InboundMe
     payload = {"object_id": number, "ticket": {"id": number, "summary": f"Rack {number}", "status": {"name": "New"}}}
     raw = json.dumps(payload).encode()
     element = element_of(raw, "application/json", lenient=True)
-    incoming = Incoming(uuid7(), integration.pk, company.now, raw, element, "application/json")
+    incoming = IncomingMessage(uuid7(), integration.pk, company.now, raw, element, "application/json")
     process_now.take_in([incoming], company.now)
     return InboundMessage.objects.get(pk=incoming.id)
 

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from tests.web.conftest import Company, make_user
-from tocsin.access.audit import COMMAND_LINE, Actor
+from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected
 from tocsin.people import permissions
@@ -25,7 +25,7 @@ def stranger(company: Company) -> User:
 
 def add(group: Group, user: User, company: Company, by: User | None) -> None:
     spec = groups.group_spec(group)
-    actor = Actor.of(by, "web") if by else COMMAND_LINE
+    actor = AuditActor.of(by, "web") if by else COMMAND_LINE
     spec["members"] = [*spec["members"], {"user": user.username, "roles": ["secondary"]}]
     groups.save_group(spec, existing=group, actor=actor, now=company.now)
 
@@ -43,7 +43,7 @@ def test_manager_who_adds_a_stranger_sees_no_address(company: Company, stranger:
     add(company.desk, company.observer, company, company.manager)
     without = groups.group_spec(company.desk)
     without["members"] = [one for one in without["members"] if one["user"] != "stan"]
-    groups.save_group(without, existing=company.desk, actor=Actor.of(company.manager, "web"), now=company.now)
+    groups.save_group(without, existing=company.desk, actor=AuditActor.of(company.manager, "web"), now=company.now)
     add(company.desk, stranger, company, company.manager)
     assert not sees(company.manager, stranger)
     mia = browser_of(company.manager)

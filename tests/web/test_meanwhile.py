@@ -12,7 +12,7 @@ from django.test import Client
 
 from tests.web.conftest import Company, make_user
 from tests.web.filled_forms import filled
-from tocsin.access.audit import COMMAND_LINE, Actor
+from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.maintenance.commands import save_window
@@ -222,7 +222,9 @@ def test_a_secret_that_somebody_else_entered_is_a_change_too(company: Company, b
     path = f"/providers/{row.pk}/"
     browser = browser_of(company.admin)
     old = filled(browser.get(path).content.decode())
-    save_provider({**spec, "password": "new"}, existing=row, actor=Actor(None, "Nora North", "api"), now=company.now)
+    save_provider(
+        {**spec, "password": "new"}, existing=row, actor=AuditActor(None, "Nora North", "api"), now=company.now
+    )
     told = browser.post(path, {**old, "password": ["other"]})
     assert "by Nora North (" in told.content.decode()
     assert "password" not in str(provider_spec(Provider.objects.get()))

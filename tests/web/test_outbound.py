@@ -13,7 +13,7 @@ from django.test import Client
 
 from tests.doubles.halo import running
 from tests.web.conftest import Company
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.core.config import environment
 from tocsin.core.runtime import clock
@@ -108,7 +108,7 @@ def test_alerts_from_elsewhere_get_tickets_as_the_form_says_or_by_a_button(
     page = said(admin.get(f"/outbound/{row.pk}/tickets/"))
     assert "For none yet" in page
     door = save_integration(
-        {"name": "Monitoring", "kind": "api", "anyway": True}, actor=Actor(None, "test", "test"), now=clock.now()
+        {"name": "Monitoring", "kind": "api", "anyway": True}, actor=AuditActor(None, "test", "test"), now=clock.now()
     )
     page = said(admin.post(f"/outbound/{row.pk}/connect", {"integration": door.pk, "tab": "tickets"}, follow=True))
     assert "Monitoring writes back by Halo." in page

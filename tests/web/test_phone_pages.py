@@ -13,7 +13,7 @@ from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
-from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.inbound import opt_outs
 from tocsin.notify.models import Delivery, Provider
 from tocsin.notify.providers import health
@@ -42,7 +42,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
         assert "is not a phone number" in bad.content.decode()
         first.refusals.append("broken")
         sent = client.post(f"/providers/{one.pk}/send-test", {"channel": "sms", "address": "+41 79 000 00 01"})
-        box = Outbox()
+        box = DeliveryDispatcher()
         while box.turn():
             box.settle()
         box.settle()
@@ -57,7 +57,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
         client.post("/providers/add/twilio/", {**settings, "auth_token": third.token})
         two = Provider.objects.get(name="Third")
         client.post(f"/providers/{two.pk}/send-test", {"channel": "sms", "address": "+41 79 000 00 01"})
-        box = Outbox()
+        box = DeliveryDispatcher()
         while box.turn():
             box.settle()
         box.close()
@@ -68,7 +68,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
     assert "failed last" in client.get("/providers/").content.decode()
     with database.transaction() as connection:
         for _ in range(2):
-            health.note(connection, [health.Note("Twilio", clock.now(), "Twilio does not answer.")])
+            health.note(connection, [health.HealthUpdate("Twilio", clock.now(), "Twilio does not answer.")])
     assert "passed over" in client.get("/providers/").content.decode()
     assert "Twilio fails, and others take its turn" in client.get("/").content.decode()
     card = browser_of(company.observer).get("/providers/tocsin.vcf").content.decode()

@@ -13,10 +13,10 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
-from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import OptOut, SandboxMessage
-from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, User
 
@@ -40,8 +40,10 @@ def alert(company: Company, open_alert: Callable[..., int]) -> Iterator[int]:
         people.save_contact_method(company.responder, spec, actor=COMMAND_LINE, now=clock.now())
     number = open_alert("VPN down: 40 users")
     with database.transaction() as connection:
-        queue.queue(connection, [Start(number, clock.now(), "Bob is primary.", company.responder.pk)], clock.now())
-    box = Outbox()
+        queue.queue(
+            connection, [PageRequest(number, clock.now(), "Bob is primary.", company.responder.pk)], clock.now()
+        )
+    box = DeliveryDispatcher()
     while box.turn():
         box.settle()
     box.settle()
@@ -114,7 +116,7 @@ def test_a_number_that_somebody_enters_as_their_own_does_not_answer_for_whoever_
     olga.post("/me/contact-methods/new/", {"label": "Text", "channel": "sms", "address": "+41790000002"})
     method = ContactMethod.objects.get(user=company.observer, channel="sms")
     assert method.awaits_code
-    box = Outbox()
+    box = DeliveryDispatcher()
     while box.turn():
         box.settle()
     box.settle()

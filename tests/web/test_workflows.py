@@ -16,7 +16,7 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.outbound.commands import save_outbound
-from tocsin.outbound.delivery.dispatcher import Outbox
+from tocsin.outbound.delivery.dispatcher import CallDispatcher
 from tocsin.people.models import User
 from tocsin.workflows.commands import save_workflow
 from tocsin.workflows.models import Run, Workflow
@@ -145,7 +145,7 @@ def test_a_button_asks_first_calls_another_system_and_shows_what_came_of_it(
 
 
 def _sent(other: HttpDouble) -> None:
-    box = Outbox(jitter=lambda: 0.0)
+    box = CallDispatcher(jitter=lambda: 0.0)
     try:
         box.turn()
         box.settle()

@@ -23,7 +23,7 @@ SECRET_KEYS = frozenset(
 )
 
 
-class Named(Protocol):
+class AuditUser(Protocol):
     """A user, as far as this room needs to know one."""
 
     @property
@@ -33,7 +33,7 @@ class Named(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Actor:
+class AuditActor:
     """Who changes configuration, and by which door: `web`, `api`, `cli`, `yaml`. `address` is where from."""
 
     user_id: int | None
@@ -42,17 +42,17 @@ class Actor:
     address: str | None = None
 
     @classmethod
-    def of(cls, user: Named, via: str, address: str | None = None) -> Actor:
+    def of(cls, user: AuditUser, via: str, address: str | None = None) -> AuditActor:
         """The actor that `user` is."""
         return cls(user.pk, user.display_name, via, address)
 
 
 #: Whoever has a shell on the machine.
-COMMAND_LINE = Actor(None, "command line", "cli")
+COMMAND_LINE = AuditActor(None, "command line", "cli")
 
 
 def record(
-    actor: Actor,
+    actor: AuditActor,
     action: str,
     *,
     now: datetime,
@@ -79,7 +79,7 @@ def record(
 
 
 def record_change(
-    actor: Actor,
+    actor: AuditActor,
     *,
     now: datetime,
     object_type: str,
@@ -149,12 +149,12 @@ def _without_addresses(value: Any) -> Any:
 
 
 def record_sign_in(
-    user: Named | None, tried: str, *, succeeded: bool, via: str = "web", address: str | None, now: datetime
+    user: AuditUser | None, tried: str, *, succeeded: bool, via: str = "web", address: str | None, now: datetime
 ) -> None:
     """Records that `user` signed in, or that somebody tried to as `tried` and failed."""
     name = user.display_name if user else tried
     record(
-        Actor(user.pk if user else None, name, via, address),
+        AuditActor(user.pk if user else None, name, via, address),
         "sign_in" if succeeded else "sign_in_failed",
         now=now,
         object_type="user" if user else "",
@@ -163,9 +163,9 @@ def record_sign_in(
     )
 
 
-def record_sign_out(user: Named, *, via: str = "web", address: str | None, now: datetime) -> None:
+def record_sign_out(user: AuditUser, *, via: str = "web", address: str | None, now: datetime) -> None:
     """Records that `user` signed out."""
-    record(Actor.of(user, via, address), "sign_out", now=now, object_type="user", object_id=user.pk)
+    record(AuditActor.of(user, via, address), "sign_out", now=now, object_type="user", object_id=user.pk)
 
 
 def masked(value: Mapping[str, object]) -> dict[str, object]:

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 
 
-class Saved(Protocol):
+class NamedObject(Protocol):
     """A row of the configuration that people know by a name."""
 
     @property
@@ -22,11 +22,11 @@ class Saved(Protocol):
 
 def record(
     noun: str,
-    row: Saved,
+    row: NamedObject,
     before: Mapping[str, object] | None,
     after: Mapping[str, object] | None,
     *,
-    actor: Actor,
+    actor: AuditActor,
     now: datetime,
     secrets: Sequence[str] = (),
 ) -> bool:

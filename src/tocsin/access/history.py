@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from tocsin.access.models import AuditEntry
 
 #: So many entries of an object are looked through.
-_MOST = 50
+_MAX_ENTRIES = 50
 
 #: Named in an entry beside the keys that differ.
 _SECRETS = "secrets_changed"
@@ -22,7 +22,7 @@ def changes(noun: str, number: object, keys: Collection[str] = (), *, after: int
     """The changes of an object, newest first: of one of the `keys` of its spec where any are named, else of any; only
     entries with a number beyond `after`."""
     entries = AuditEntry.objects.filter(object_type=noun, object_id=str(number), pk__gt=after)
-    for entry in entries.exclude(before__isnull=True, after__isnull=True).order_by("-pk")[:_MOST]:
+    for entry in entries.exclude(before__isnull=True, after__isnull=True).order_by("-pk")[:_MAX_ENTRIES]:
         changed = {*(entry.before or ()), *(entry.after or ())}
         if not keys or not changed.isdisjoint({*keys, _SECRETS}):
             yield entry

@@ -19,7 +19,7 @@ class Role(StrEnum):
         return [(role.value, role.value) for role in cls]
 
 
-class Action(StrEnum):
+class Permission(StrEnum):
     """One row of the table below."""
 
     SEE = "see alerts, who is on call, and the Inbound Log"
@@ -32,7 +32,7 @@ class Action(StrEnum):
     ADMINISTER = "change users, providers, security and settings, and read the audit log"
 
 
-class Reach(StrEnum):
+class PermissionScope(StrEnum):
     """On which objects a role may take an action."""
 
     NONE = "none"
@@ -40,38 +40,38 @@ class Reach(StrEnum):
     ALL = "all"
 
 
-_N, _G, _A = Reach.NONE, Reach.OWN_GROUPS, Reach.ALL
+_N, _G, _A = PermissionScope.NONE, PermissionScope.OWN_GROUPS, PermissionScope.ALL
 
 #:                          observer, responder, manager, admin
-TABLE: dict[Action, tuple[Reach, Reach, Reach, Reach]] = {
-    Action.SEE: (_A, _A, _A, _A),
-    Action.ACT: (_N, _A, _A, _A),
-    Action.OWN: (_A, _A, _A, _A),
-    Action.SEE_ADDRESSES: (_N, _G, _G, _A),
-    Action.TEAMS: (_N, _N, _G, _A),
-    Action.ROUTING: (_N, _N, _G, _A),
-    Action.TRY_OUT: (_N, _N, _G, _A),
-    Action.ADMINISTER: (_N, _N, _N, _A),
+TABLE: dict[Permission, tuple[PermissionScope, PermissionScope, PermissionScope, PermissionScope]] = {
+    Permission.SEE: (_A, _A, _A, _A),
+    Permission.ACT: (_N, _A, _A, _A),
+    Permission.OWN: (_A, _A, _A, _A),
+    Permission.SEE_ADDRESSES: (_N, _G, _G, _A),
+    Permission.TEAMS: (_N, _N, _G, _A),
+    Permission.ROUTING: (_N, _N, _G, _A),
+    Permission.TRY_OUT: (_N, _N, _G, _A),
+    Permission.ADMINISTER: (_N, _N, _N, _A),
 }
 
 _COLUMN = {role: number for number, role in enumerate(Role)}
 
 
-def reach(role: Role, action: Action) -> Reach:
+def reach(role: Role, action: Permission) -> PermissionScope:
     """On which objects `role` may take `action`."""
     return TABLE[action][_COLUMN[role]]
 
 
-def may(role: Role, action: Action, *, own_groups: frozenset[int] = frozenset(), group: int | None = None) -> bool:
+def may(role: Role, action: Permission, *, own_groups: frozenset[int] = frozenset(), group: int | None = None) -> bool:
     """Whether somebody with `role`, a member of `own_groups`, may take `action` on an object that `group` owns.
 
     An object without a group is changed by administrators only. For the address of a person, ask with each group
     of that person: one that both are in is enough.
     """
     match reach(role, action):
-        case Reach.ALL:
+        case PermissionScope.ALL:
             return True
-        case Reach.OWN_GROUPS:
+        case PermissionScope.OWN_GROUPS:
             return group is not None and group in own_groups
-        case Reach.NONE:
+        case PermissionScope.NONE:
             return False

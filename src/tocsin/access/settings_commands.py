@@ -8,11 +8,11 @@ from datetime import datetime
 from django.db import transaction
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, settings_store
 
 
-def change_settings(values: Mapping[str, object], *, actor: Actor, now: datetime) -> bool:
+def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: datetime) -> bool:
     """Sets the named settings; the others stay. Returns whether any changed.
 
     Raises Rejected, which names the setting, for an unknown name or a bad value.

@@ -12,7 +12,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
 
 #: Each start makes one; so many of the newest work, so that the nodes of one installation do not undo each other's.
-KEPT = 10
+MAX_LINKS = 10
 
 _NAME = "setup_link"
 
@@ -23,7 +23,7 @@ def make() -> str:
     with transaction.atomic():
         config_version.lock()
         hashes = [*_hashes(), ids.token_hash(token).hex()]
-        Setting.objects.update_or_create(name=_NAME, defaults={"value": hashes[-KEPT:]})
+        Setting.objects.update_or_create(name=_NAME, defaults={"value": hashes[-MAX_LINKS:]})
     return token
 
 

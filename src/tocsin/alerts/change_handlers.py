@@ -23,7 +23,7 @@ class PagingMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Paging:
+class PagingConfig:
     """By what an alert pages: decided where it opens, by ids, so that nothing is looked up again."""
 
     mode: PagingMode
@@ -35,7 +35,7 @@ class Paging:
     reason: str = ""
 
 
-class Waking(msgspec.Struct, frozen=True):
+class PagingStart(msgspec.Struct, frozen=True):
     """That an alert which has paged nobody so far, because it was only recorded or watched, pages from now on."""
 
     #: The beginning of a sentence.
@@ -57,14 +57,14 @@ class AlertChange(msgspec.Struct, frozen=True):
     command: Command | None = None
     #: At the opening: by what it pages. When its priority has risen, or it was reopened with another route: by what
     #: it pages from now on; None keeps what it had.
-    paging: Paging | None = None
+    paging: PagingConfig | None = None
     #: What moved it to where other people may answer for it, as the beginning of a sentence; `paging` is then whom the
     #: routes name now.
     moved: str = ""
     #: Whether its priority is one that Tocsin itself wrote at the source: nobody's act, so it pages nobody anew.
     is_own_priority: bool = False
     #: Why it pages from now on, though it has paged nobody so far; `paging` is then by what.
-    waking: Waking | None = None
+    waking: PagingStart | None = None
     #: Whether it was only watched until this change.
     was_watched: bool = False
     #: Which integration it belongs to.
@@ -87,12 +87,12 @@ class AlertChange(msgspec.Struct, frozen=True):
         return self.before is not None and self.after.priority.is_above(self.before.priority)
 
 
-type Reactor = Callable[[Connection, Sequence[AlertChange], datetime], None]
+type ChangeHandler = Callable[[Connection, Sequence[AlertChange], datetime], None]
 
-_reactors: list[Reactor] = []
+_reactors: list[ChangeHandler] = []
 
 
-def register(reactor: Reactor) -> None:
+def register(reactor: ChangeHandler) -> None:
     """Has `reactor` called with every list of changes, inside the transaction that makes them, in this order.
 
     Ingest calls it in a pipeline: statements are sent together, and a COPY is not possible.

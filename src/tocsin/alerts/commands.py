@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from tocsin.alerts.states import ActorKind, AlertStatus, CommandKind, EventKind, Priority, Via
+from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, CommandKind, EventKind, Priority
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -89,28 +89,28 @@ class AlertState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class BaseCommand:
     """What every command carries."""
 
     actor: Actor
     note: str = ""
-    via: Via = Via.WEB
+    via: CommandChannel = CommandChannel.WEB
     #: When what the actor acts upon was shown or sent to them; None: they see it as it stands.
     seen_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Acknowledge(Order):
+class Acknowledge(BaseCommand):
     """`actor` has seen it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unacknowledge(Order):
+class Unacknowledge(BaseCommand):
     """`actor` takes the acknowledgement back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpireAcknowledgement(Order):
+class ExpireAcknowledgement(BaseCommand):
     """The acknowledgement of `user_id` counts no more: asked "Still on it?", no answer, or what `note` says. Given by
     Tocsin itself only."""
 
@@ -118,7 +118,7 @@ class ExpireAcknowledgement(Order):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assign(Order):
+class Assign(BaseCommand):
     """To a user (`user_id` and the display name), or with `name` alone to somebody outside."""
 
     name: str
@@ -126,58 +126,58 @@ class Assign(Order):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unassign(Order):
+class Unassign(BaseCommand):
     """Nobody has it any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Escalate(Order):
+class Escalate(BaseCommand):
     """Notify the next step now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply(Order):
+class Reply(BaseCommand):
     """A text on the alert, in any state."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold(Order):
+class Hold(BaseCommand):
     """Stop the timers until then."""
 
     until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resume(Order):
+class Resume(BaseCommand):
     """The hold ends now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Close(Order):
+class Close(BaseCommand):
     """The problem is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel(Order):
+class Cancel(BaseCommand):
     """Nothing was wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merge(Order):
+class Merge(BaseCommand):
     """It is the same problem as `into`, whose row is locked too."""
 
     into: AlertState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reopen(Order):
+class Reopen(BaseCommand):
     """It was not over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Undo(Order):
+class Undo(BaseCommand):
     """Take back `actor`'s own last command."""
 
 
@@ -199,7 +199,7 @@ type Command = (
 )
 
 #: The class of each command that people give, by its name in the API.
-CLASSES: Mapping[CommandKind, type[Order]] = {
+CLASSES: Mapping[CommandKind, type[BaseCommand]] = {
     CommandKind.ACKNOWLEDGE: Acknowledge,
     CommandKind.UNACKNOWLEDGE: Unacknowledge,
     CommandKind.ASSIGN: Assign,
@@ -225,7 +225,7 @@ class NewEvent(msgspec.Struct, frozen=True):
     actor: Actor
     #: A sentence: who, what, why.
     reason: str
-    via: Via = Via.WEB
+    via: CommandChannel = CommandChannel.WEB
     data: Mapping[str, object] = msgspec.field(default_factory=dict)
 
 

@@ -16,6 +16,7 @@ from tocsin.alerts.commands import (
     Acknowledged,
     AlertState,
     Assign,
+    BaseCommand,
     Cancel,
     Close,
     Command,
@@ -24,7 +25,6 @@ from tocsin.alerts.commands import (
     Hold,
     Merge,
     NewEvent,
-    Order,
     Reopen,
     Reply,
     Resume,
@@ -33,7 +33,7 @@ from tocsin.alerts.commands import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.states import LIVE, OVER, AlertStatus, EventKind
+from tocsin.alerts.states import ACTIVE, TERMINAL, AlertStatus, EventKind
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.durations import say, say_ago
 
@@ -44,7 +44,7 @@ REOPEN_WITHIN = timedelta(hours=24)
 AT_ONCE = timedelta(seconds=5)
 
 #: A hold longer than this is a typing error.
-LONGEST_HOLD = timedelta(days=366)
+MAX_HOLD = timedelta(days=366)
 
 
 def apply(state: AlertState, command: Command, now: datetime) -> Transition:
@@ -168,7 +168,7 @@ def _unacknowledge(state: AlertState, command: Unacknowledge, now: datetime) -> 
 
 def _expire(state: AlertState, command: ExpireAcknowledgement, now: datetime) -> Transition:
     own = state.acknowledged.get(command.user_id)
-    if own is None or state.status not in LIVE:
+    if own is None or state.status not in ACTIVE:
         return Transition(state, "There is no such acknowledgement any more.")
     after = _without_acknowledgement(state, command.user_id)
     reason = f'{own.name} did not answer "Still on it?": the acknowledgement of {say_ago(own.at, now)} counts no more.'
@@ -247,7 +247,7 @@ def _hold(state: AlertState, command: Hold, now: datetime) -> Transition:
     _require_live(state, now)
     if command.until <= now:
         raise Rejected("invalid", "A hold ends in the future.", "until")
-    if command.until - now > LONGEST_HOLD:
+    if command.until - now > MAX_HOLD:
         raise Rejected("invalid", "A hold lasts a year at most.", "until")
     if state.status is AlertStatus.ON_HOLD and state.hold_until == command.until:
         return Transition(state, how_it_stands(state, now))
@@ -273,7 +273,7 @@ def _resume(state: AlertState, command: Resume, now: datetime) -> Transition:
 
 def _end(state: AlertState, command: Close | Cancel, now: datetime, status: AlertStatus) -> Transition:
     verb, kind = ("closed", EventKind.CLOSED) if status is AlertStatus.CLOSED else ("cancelled", EventKind.CANCELLED)
-    if state.status in OVER:
+    if state.status in TERMINAL:
         last = state.last
         own = last is not None and command.actor.is_same(last.actor_kind, last.actor_id, last.actor_name)
         if own and state.status is status:
@@ -290,7 +290,7 @@ def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
     if state.status is AlertStatus.MERGED and state.merged_into == into.id:
         return Transition(state, f"Alert {state.id} is merged into {into.id} already.")
     _require_live(state, now)
-    if into.status not in LIVE:
+    if into.status not in ACTIVE:
         raise Rejected("not_possible", how_it_stands(into, now), "into")
     after = replace(
         state,
@@ -335,7 +335,7 @@ def _reopen(state: AlertState, command: Reopen, now: datetime) -> Transition:
     _require_person(command, "reopen an alert")
     if state.status is AlertStatus.MERGED:
         raise Rejected("merged", how_it_stands(state, now))
-    if state.status not in OVER:
+    if state.status not in TERMINAL:
         raise Rejected("not_closed", how_it_stands(state, now))
     if state.closed_at is not None and now - state.closed_at > REOPEN_WITHIN:
         raise Rejected(
@@ -357,14 +357,14 @@ def _reopen(state: AlertState, command: Reopen, now: datetime) -> Transition:
 
 
 def _require_live(state: AlertState, now: datetime, *, kindly: bool = False) -> None:
-    if state.status in LIVE:
+    if state.status in ACTIVE:
         return
     code = "merged" if state.status is AlertStatus.MERGED else f"already_{state.status}"
-    kind_word = " Nothing to do." if kindly and state.status in OVER else ""
+    kind_word = " Nothing to do." if kindly and state.status in TERMINAL else ""
     raise Rejected(code, how_it_stands(state, now) + kind_word)
 
 
-def _require_person(command: Order, what: str) -> int:
+def _require_person(command: BaseCommand, what: str) -> int:
     if command.actor.user_id is None:
         raise Rejected("needs_person", f"Only a person whom Tocsin knows can {what}: sign in first.")
     return command.actor.user_id
@@ -373,7 +373,7 @@ def _require_person(command: Order, what: str) -> int:
 def _changed(
     before: AlertState,
     after: AlertState,
-    command: Order,
+    command: BaseCommand,
     now: datetime,
     kind: EventKind,
     does: str,
@@ -393,7 +393,7 @@ def _silent(
     now: datetime,
     kind: EventKind,
     reason: str,
-    command: Order | None = None,
+    command: BaseCommand | None = None,
     data: Mapping[str, object] | None = None,
 ) -> Transition:
     """A transition that Tocsin itself makes."""

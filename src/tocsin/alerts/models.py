@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from tocsin.alerts.states import LIVE, NOT_LIVE, AlertStatus, Priority
+from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.core.db.trigram_index import TrigramIndex
 
 
@@ -78,7 +78,7 @@ class Alert(models.Model):
         )
         indexes = (
             # Lists and counts of live alerts, and the auditor.
-            models.Index(fields=("status", "id"), condition=Q(status__in=sorted(LIVE)), name="alerts_alert_live"),
+            models.Index(fields=("status", "id"), condition=Q(status__in=sorted(ACTIVE)), name="alerts_alert_live"),
             # The alerts merged into one.
             models.Index(
                 fields=("merged_into",), condition=Q(merged_into__isnull=False), name="alerts_alert_merged_into"
@@ -87,7 +87,7 @@ class Alert(models.Model):
             models.Index(fields=("integration", "id"), name="alerts_alert_integration"),
             # What is over, of one priority, newest first. An alert enters it as it ends: opening one costs no more.
             models.Index(
-                fields=("priority", "id"), condition=Q(status__in=sorted(NOT_LIVE)), name="alerts_alert_priority"
+                fields=("priority", "id"), condition=Q(status__in=sorted(INACTIVE)), name="alerts_alert_priority"
             ),
             # Those opened in a stretch of time, for reports: of each stretch of the table the first and last moment.
             BrinIndex(fields=("opened_at",), autosummarize=True, pages_per_range=32, name="alerts_alert_opened"),

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
-from tocsin.alerts.change_handlers import Paging
+from tocsin.alerts.change_handlers import PagingConfig
 from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.states import Priority
 
@@ -51,15 +51,15 @@ class NewAlert(Struct, frozen=True):
     test: bool = False
 
 
-class Opening(Struct, frozen=True):
+class AlertCreation(Struct, frozen=True):
     """An alert to open: its row, by what it pages, and the first line of its timeline."""
 
     alert: NewAlert
-    paging: Paging
+    paging: PagingConfig
     event: NewEvent
 
 
-class Counted(Struct, frozen=True):
+class RepeatedMessages(Struct, frozen=True):
     """That messages of one alert came again: how many, the newest, and the fields that they changed."""
 
     alert_id: int

@@ -16,7 +16,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.trigram_index import kept
 
 #: An alert younger than this may have an older one beside it whose transaction is not committed yet.
-SETTLES = timedelta(seconds=30)
+SETTLE_AFTER = timedelta(seconds=30)
 
 _TEXTS = kept("a.subject", "a.client", "a.source_id", "a.tags::text")
 
@@ -96,7 +96,7 @@ def parts(rows: QuerySet[Alert], wanted: Q, by_words: Q) -> list[QuerySet[Alert]
 
 def fill(connection: Connection, now: datetime, most: int) -> int:
     """Keeps the words of the next alerts, at most so many. Returns of how many."""
-    return connection.execute(_FILL, {"most": most, "settled": now - SETTLES}).rowcount
+    return connection.execute(_FILL, {"most": most, "settled": now - SETTLE_AFTER}).rowcount
 
 
 def refresh(connection: Connection, alerts: Sequence[int]) -> None:

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from psycopg.errors import ForeignKeyViolation
 
 from tocsin.alerts import lifecycle, search_index, store, undo
-from tocsin.alerts.change_handlers import AlertChange, Paging, react
-from tocsin.alerts.commands import Actor, AlertState, Command, Merge, NewEvent, Order, Reopen, Transition, Undo
-from tocsin.alerts.new_alert import NewAlert, Opening
-from tocsin.alerts.states import LIVE, OVER, AlertStatus, EventKind, Priority, Via
+from tocsin.alerts.change_handlers import AlertChange, PagingConfig, react
+from tocsin.alerts.commands import Actor, AlertState, BaseCommand, Command, Merge, NewEvent, Reopen, Transition, Undo
+from tocsin.alerts.new_alert import AlertCreation, NewAlert
+from tocsin.alerts.states import ACTIVE, TERMINAL, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
@@ -27,14 +27,14 @@ from tocsin.core.ids import lock_number
 #: So many alerts at most are changed in one transaction of a bulk command.
 CHUNK = 100
 
-GONE = "An account that this is about was deleted in this moment."
+ACCOUNT_DELETED = "An account that this is about was deleted in this moment."
 
 #: So many tags an alert can have: as many as a message can give it.
-MOST_TAGS = 50
+MAX_ALERT_TAGS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CommandResult:
     """What became of a command: the alert now, and a sentence for whoever gave it."""
 
     alert: AlertState
@@ -42,7 +42,7 @@ class Outcome:
     is_change: bool
 
 
-def act(alert_id: int, command: Command, *, now: datetime) -> Outcome:
+def act(alert_id: int, command: Command, *, now: datetime) -> CommandResult:
     """Applies one command to one alert, in a transaction of its own.
 
     Raises Rejected: `not_found`, or what `lifecycle.apply` raises; its sentence says how the alert stands. Or
@@ -52,13 +52,13 @@ def act(alert_id: int, command: Command, *, now: datetime) -> Outcome:
         # Where somebody was deleted in this moment whom it would have told, it is done without them.
         with suppress(ForeignKeyViolation):
             return database.retry_once(lambda: _act(alert_id, command, now))
-    raise Rejected("not_possible", GONE)
+    raise Rejected("not_possible", ACCOUNT_DELETED)
 
 
-def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[Outcome | Rejected]:
+def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[CommandResult | Rejected]:
     """Applies one command to many alerts, each by itself, in the order given: one that is refused stops no other."""
 
-    def each(alert_id: int) -> Outcome | Rejected:
+    def each(alert_id: int) -> CommandResult | Rejected:
         try:
             return act(alert_id, command, now=now)
         except Rejected as rejected:
@@ -67,7 +67,7 @@ def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[
     return [each(alert_id) for alert_id in dict.fromkeys(ids)]
 
 
-def merge_into(parent_id: int, template: Order) -> Merge:
+def merge_into(parent_id: int, template: BaseCommand) -> Merge:
     """The command that merges into `parent_id`, with the actor, note and way of `template`. `act` fills the parent."""
     unread = AlertState(parent_id, AlertStatus.OPEN, Priority.LOW, datetime.min)  # noqa: DTZ901 - replaced under the lock
     return Merge(actor=template.actor, note=template.note, via=template.via, into=unread)
@@ -79,13 +79,13 @@ def state_of(alert_id: int) -> AlertState:
         return _found(store.load(connection, [alert_id]), alert_id)
 
 
-def open_by_hand(alert: NewAlert, paging: Paging, event: NewEvent, *, now: datetime) -> int:
+def open_by_hand(alert: NewAlert, paging: PagingConfig, event: NewEvent, *, now: datetime) -> int:
     """Opens an alert that no message opened. `alert.id` and the event's are filled here; returns the number."""
 
     def work() -> int:
         with database.transaction() as connection:
             (number,) = store.new_ids(connection, 1)
-            opening = Opening(replace(alert, id=number), paging, replace(event, alert_id=number))
+            opening = AlertCreation(replace(alert, id=number), paging, replace(event, alert_id=number))
             open_alerts(connection, [opening], now)
             return number
 
@@ -93,7 +93,7 @@ def open_by_hand(alert: NewAlert, paging: Paging, event: NewEvent, *, now: datet
 
 
 def open_alerts(
-    connection: Connection, openings: Sequence[Opening], now: datetime, *, over: frozenset[int] = frozenset()
+    connection: Connection, openings: Sequence[AlertCreation], now: datetime, *, over: frozenset[int] = frozenset()
 ) -> None:
     """Opens alerts inside the caller's transaction, which holds the locks of their keys.
 
@@ -104,7 +104,7 @@ def open_alerts(
     react(connection, [opened(opening) for opening in openings], now)
 
 
-def opened(opening: Opening) -> AlertChange:
+def opened(opening: AlertCreation) -> AlertChange:
     """The change that an opening is."""
     alert = opening.alert
     state = AlertState(
@@ -137,12 +137,12 @@ def write(
     react(connection, changes, now)
 
 
-def _act(alert_id: int, command: Command, now: datetime) -> Outcome:
+def _act(alert_id: int, command: Command, now: datetime) -> CommandResult:
     with database.transaction() as connection:
         return act_within(connection, alert_id, command, now)
 
 
-def act_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> Outcome:
+def act_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> CommandResult:
     """Applies one command to one alert inside the caller's transaction, with what else that writes.
 
     Raises Rejected as `act` does, before anything is written.
@@ -161,7 +161,7 @@ def act_within(connection: Connection, alert_id: int, command: Command, now: dat
     write(connection, changes, now, moves=done.moves)
     if changes:
         hint_alerts(connection, [change.alert_id for change in changes])
-    return Outcome(done.state, done.answer, done.is_change)
+    return CommandResult(done.state, done.answer, done.is_change)
 
 
 def _locked_family(connection: Connection, ids: Sequence[int]) -> list[int]:
@@ -189,7 +189,7 @@ def free_keys_left_behind(now: datetime) -> list[int]:
 
 
 def set_priority_within(
-    connection: Connection, alert_id: int, priority: Priority, actor: Actor, via: Via, now: datetime
+    connection: Connection, alert_id: int, priority: Priority, actor: Actor, via: CommandChannel, now: datetime
 ) -> str:
     """Gives a live alert another priority inside the caller's transaction; one that rises has escalation start again,
     as a message's would. Returns a sentence. Raises Rejected: `not_found`, or how the alert stands where it is over.
@@ -212,7 +212,7 @@ def set_tags_within(
     tags: Mapping[str, str],
     remove: Sequence[str],
     actor: Actor,
-    via: Via,
+    via: CommandChannel,
     now: datetime,
 ) -> str:
     """Sets and takes away tags of a live alert inside the caller's transaction. Returns a sentence; raises as above."""
@@ -223,8 +223,8 @@ def set_tags_within(
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if not names:
         return "The tags are so already."
-    if len(after) > MOST_TAGS:
-        raise Rejected("invalid", f"An alert has at most {MOST_TAGS} tags.", "tags")
+    if len(after) > MAX_ALERT_TAGS:
+        raise Rejected("invalid", f"An alert has at most {MAX_ALERT_TAGS} tags.", "tags")
     said = ", ".join(f"{name} = {after[name]}" if name in after else f"no {name}" for name in names)
     reason = f"{actor.name} set tags: {said}."
     data = {"changes": {f"tags.{name}": [before.get(name), after.get(name)] for name in names}}
@@ -238,7 +238,7 @@ def set_tags_within(
 
 def _live(connection: Connection, alert_id: int, now: datetime) -> AlertState:
     state = _found(store.load(connection, [alert_id]), alert_id)
-    if state.status not in LIVE:
+    if state.status not in ACTIVE:
         raise Rejected(f"already_{state.status}", lifecycle.how_it_stands(state, now))
     return state
 
@@ -263,7 +263,7 @@ def follow_family(
     before: AlertState, after: AlertState, states: dict[int, AlertState], now: datetime
 ) -> list[AlertChange]:
     """When a parent ends, its merged alerts free their keys; when it lives again, they take them back."""
-    was_over, is_over = before.status in OVER, after.status in OVER
+    was_over, is_over = before.status in TERMINAL, after.status in TERMINAL
     if was_over == is_over:
         return []
     follow: Callable[[AlertState, datetime], Transition] = (

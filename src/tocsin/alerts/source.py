@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tocsin.alerts.commands import Actor, AlertState, NewEvent, Transition
-from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
+from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 
 #: Fields whose text is too long for a sentence: the event says only that they changed.
 _LONG = frozenset({"long_text", "short_text", "details", "custom", "tags"})
@@ -23,7 +23,7 @@ _SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Refresh:
+class SourceUpdate:
     """The fields that a message changes, by name, and the one event that lists them (None: nothing changed)."""
 
     changes: Mapping[str, object]
@@ -31,7 +31,7 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
+class TicketAgent:
     """Who has the ticket, as the source says: the user that Tocsin found for it by e-mail, number or name, and that
     user's name, else the source's text."""
 
@@ -53,7 +53,7 @@ def refresh(
     actor: Actor,
     now: datetime,
     own: Collection[str] = (),
-) -> Refresh:
+) -> SourceUpdate:
     """Compares what an alert says with what a message says.
 
     Both by field name, in the order in which changes are to be listed. A field that `mapped` has not, or has as None
@@ -81,25 +81,29 @@ def refresh(
             sentences.append(_sentence(name, old, new))
             data[name] = [_cut(old), _cut(new)]
     if not sentences:
-        return Refresh(changes)
+        return SourceUpdate(changes)
     owned = [name for name in data if _told_by(name.rpartition(".")[2]) in own]
     did = "has now what Tocsin wrote" if len(owned) == len(data) else "changed it"
     reason = f"{actor.name} {did}: {'; '.join(sentences)}."
     told: dict[str, object] = {"changes": data, **({"own": owned} if owned else {})}
-    return Refresh(changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, Via.INBOUND, told))
+    return SourceUpdate(
+        changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND, told)
+    )
 
 
 def _told_by(name: str) -> str:
     return _WITH.get(name, name)
 
 
-def agent_changed(state: AlertState, before: Agent, after: Agent, actor: Actor, now: datetime) -> Transition:
+def agent_changed(
+    state: AlertState, before: TicketAgent, after: TicketAgent, actor: Actor, now: datetime
+) -> Transition:
     """What a change of the source's agent does to a live alert: assigned to the new one, or open again.
 
     `before` is what the last message said. Somebody who took the alert in Tocsin keeps it when the source takes it
     from somebody else. The source's word is newer than anybody's click, so nothing is refused.
     """
-    if state.status not in LIVE or before.text == after.text:
+    if state.status not in ACTIVE or before.text == after.text:
         return Transition(state, "The agent did not change.")
     if after.text:
         return _given(state, after, actor, now)
@@ -112,10 +116,12 @@ def agent_changed(state: AlertState, before: Agent, after: Agent, actor: Actor, 
     freed = replace(state, owner_id=None, owner_name="", acknowledged={}, asked=frozenset())
     if state.status is not AlertStatus.ON_HOLD:
         freed = replace(freed, status=AlertStatus.OPEN)
-    return Transition(freed, reason, (NewEvent(state.id, EventKind.UNASSIGNED, now, actor, reason, Via.INBOUND, {}),))
+    return Transition(
+        freed, reason, (NewEvent(state.id, EventKind.UNASSIGNED, now, actor, reason, CommandChannel.INBOUND, {}),)
+    )
 
 
-def _given(state: AlertState, agent: Agent, actor: Actor, now: datetime) -> Transition:
+def _given(state: AlertState, agent: TicketAgent, actor: Actor, now: datetime) -> Transition:
     same = state.owner_id == agent.user_id if agent.user_id is not None else state.owner_name == agent.text
     if state.is_owned and same:
         return Transition(state, f"{agent.shown} has it already.")
@@ -124,7 +130,9 @@ def _given(state: AlertState, agent: Agent, actor: Actor, now: datetime) -> Tran
         taken = replace(taken, status=AlertStatus.ASSIGNED)
     reason = f"{actor.name} gave it to {agent.shown}" + (f", from {state.owner_name}." if state.is_owned else ".")
     data: dict[str, object] = {"user_id": agent.user_id, "name": agent.shown}
-    return Transition(taken, reason, (NewEvent(state.id, EventKind.ASSIGNED, now, actor, reason, Via.INBOUND, data),))
+    return Transition(
+        taken, reason, (NewEvent(state.id, EventKind.ASSIGNED, now, actor, reason, CommandChannel.INBOUND, data),)
+    )
 
 
 def _merged(old: object, new: Mapping[str, object]) -> dict[str, object]:

@@ -15,13 +15,13 @@ class AlertStatus(StrEnum):
 
 
 #: The states of an alert that somebody must still answer.
-LIVE = frozenset({AlertStatus.OPEN, AlertStatus.ASSIGNED, AlertStatus.ON_HOLD})
+ACTIVE = frozenset({AlertStatus.OPEN, AlertStatus.ASSIGNED, AlertStatus.ON_HOLD})
 
 #: All others: what lists show as closed.
-NOT_LIVE = frozenset(AlertStatus) - LIVE
+INACTIVE = frozenset(AlertStatus) - ACTIVE
 
 #: The states of an alert that is over.
-OVER = frozenset({AlertStatus.CLOSED, AlertStatus.CANCELLED})
+TERMINAL = frozenset({AlertStatus.CLOSED, AlertStatus.CANCELLED})
 
 
 class Priority(StrEnum):
@@ -71,7 +71,7 @@ class ActorKind(StrEnum):
     CONTACT = "contact"
 
 
-class Via(StrEnum):
+class CommandChannel(StrEnum):
     """By which way a command came."""
 
     WEB = "web"

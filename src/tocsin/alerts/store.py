@@ -12,8 +12,8 @@ from typing import Any
 from psycopg import Cursor
 
 from tocsin.alerts.commands import Acknowledged, AlertState, LastEvent, NewEvent
-from tocsin.alerts.new_alert import SOURCE_COLUMNS, Counted, NewAlert
-from tocsin.alerts.states import LIFE, LIVE, ActorKind, AlertStatus, EventKind, Priority
+from tocsin.alerts.new_alert import SOURCE_COLUMNS, NewAlert, RepeatedMessages
+from tocsin.alerts.states import ACTIVE, LIFE, ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
@@ -72,7 +72,7 @@ ORDER BY a.id LIMIT %(most)s FOR NO KEY UPDATE OF a SKIP LOCKED
 def holding_keys_in_vain(connection: Connection, most: int) -> list[int]:
     """Locks and returns alerts that hold a dedup key though they are over, or merged into one that is not live; those
     that somebody else holds are left out."""
-    found = connection.execute(_IN_VAIN, {"live": sorted(LIVE), "most": most})
+    found = connection.execute(_IN_VAIN, {"live": sorted(ACTIVE), "most": most})
     return [row[0] for row in found]
 
 
@@ -300,7 +300,7 @@ def move_children(connection: Connection, moves: Sequence[tuple[int, int | None]
         )
 
 
-def count_messages(connection: Connection, counted: Sequence[Counted]) -> None:
+def count_messages(connection: Connection, counted: Sequence[RepeatedMessages]) -> None:
     """Counts messages on their alerts, and writes the fields that changed: two statements for any number."""
     if not counted:
         return

@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from tocsin.alerts.commands import SYSTEM, Acknowledged, AlertState, LastEvent, NewEvent, Order, Transition
+from tocsin.alerts.commands import SYSTEM, Acknowledged, AlertState, BaseCommand, LastEvent, NewEvent, Transition
 from tocsin.alerts.commands import Undo as UndoOrder
-from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
+from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 from tocsin.core.errors import Rejected
 
 #: How long a command can be taken back.
-WITHIN = timedelta(minutes=1)
+UNDO_WINDOW = timedelta(minutes=1)
 
 _WHAT = {
     EventKind.ACKNOWLEDGED: "the acknowledgement",
@@ -55,11 +55,11 @@ def take_back(state: AlertState, command: UndoOrder, now: datetime) -> Transitio
         )
     if last.kind not in _WHAT:
         raise Rejected("not_possible", _CANNOT.get(last.kind, "That cannot be taken back."))
-    if now - last.at > WITHIN:
+    if now - last.at > UNDO_WINDOW:
         raise Rejected("too_late", "Undo works for one minute.")
     before = _restored(state, last.data.get("before"))
     _refuse_people_gone(state, before)
-    holds_key = before.status in LIVE or (before.status is AlertStatus.MERGED and not state.parent_is_over)
+    holds_key = before.status in ACTIVE or (before.status is AlertStatus.MERGED and not state.parent_is_over)
     if holds_key and not state.holds_key:
         require_key(state)
     before = replace(before, holds_key=holds_key)
@@ -133,11 +133,11 @@ def by_tocsin(
     kind: EventKind,
     now: datetime,
     reason: str,
-    command: Order | None = None,
+    command: BaseCommand | None = None,
     data: Mapping[str, object] | None = None,
 ) -> NewEvent:
     """An event that nobody's command caused, or that Tocsin gave itself (`command`)."""
-    actor, via = (command.actor, command.via) if command else (SYSTEM, Via.POLICY)
+    actor, via = (command.actor, command.via) if command else (SYSTEM, CommandChannel.POLICY)
     return NewEvent(alert_id, kind, now, actor, reason, via, data or {})
 
 

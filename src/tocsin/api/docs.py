@@ -46,7 +46,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class SchemaDoc:
     """A named shape of a body or an answer."""
 
     name: str
@@ -79,12 +79,12 @@ def endpoints(openapi: dict[str, Any]) -> dict[str, list[Endpoint]]:
     return dict(nouns)
 
 
-def shapes(openapi: dict[str, Any]) -> list[Shape]:
+def shapes(openapi: dict[str, Any]) -> list[SchemaDoc]:
     """Every named shape of the description, by name; pages of lists say no more than their items."""
     return [
-        Shape(name, _with_code(schema.get("description", "")), tuple(_fields(schema)))
+        SchemaDoc(name, _with_code(schema.get("description", "")), tuple(_fields(schema)))
         for name, schema in sorted(openapi["components"]["schemas"].items())
-        if "properties" in schema and not name.startswith("Page_")
+        if "properties" in schema and not name.startswith("PaginatedList_")
     ]
 
 
@@ -151,7 +151,7 @@ def _kind(schema: dict[str, Any]) -> str:
 
 def _shape_name(reference: str) -> str:
     name = reference.rsplit("/", 1)[-1]
-    of = re.fullmatch(r"Page_(.+)_", name)
+    of = re.fullmatch(r"PaginatedList_(.+)_", name)
     return f"page of {of[1]}" if of else name
 
 

@@ -12,10 +12,10 @@ from django.urls import URLPattern, path, re_path
 from tocsin.api import docs, errors
 from tocsin.api.application import api
 
-type View = Callable[..., HttpResponseBase]
+type ApiView = Callable[..., HttpResponseBase]
 
 
-def _framed(view: View) -> View:
+def _framed(view: ApiView) -> ApiView:
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:

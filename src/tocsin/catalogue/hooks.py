@@ -26,7 +26,7 @@ class Fetch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SenderReply:
     """How a sender is answered where Tocsin's own answer is not what it understands."""
 
     status: int
@@ -46,7 +46,7 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class MessageOutcome:
     """What became of one message, for a reply of the kind's own."""
 
     message_id: str
@@ -56,7 +56,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class KindHooks:
     """The functions of one kind; None where it has none of that name.
 
     `messages(payload, headers)`: the messages in one payload, such as one for each alert of a group, at most 1,000.
@@ -74,17 +74,17 @@ class Code:
     is_signed: Callable[[bytes, Headers, str, datetime], bool] | None = None
     refusal: Callable[[Payload, Headers, Fetch], str | None] | None = None
     sender: Callable[[Payload, Mapping[str, object]], Sender] | None = None
-    handshake: Callable[[Payload, Headers, Fetch], Reply | None] | None = None
-    reply: Callable[[Sequence[Told]], Reply] | None = None
+    handshake: Callable[[Payload, Headers, Fetch], SenderReply | None] | None = None
+    reply: Callable[[Sequence[MessageOutcome]], SenderReply] | None = None
 
 
-NONE = Code()
+NONE = KindHooks()
 
 
-def load(name: str) -> Code:
+def load(name: str) -> KindHooks:
     """The code of the kind `name`, whose folder has an `__init__.py`."""
     module = import_module(f"tocsin.catalogue.kinds.{name}")
-    found = {function: getattr(module, function, None) for function in Code.__slots__}
+    found = {function: getattr(module, function, None) for function in KindHooks.__slots__}
     if not any(found.values()):
-        raise ValueError(f"{name}/__init__.py has none of the functions {', '.join(Code.__slots__)}")
-    return Code(**found)
+        raise ValueError(f"{name}/__init__.py has none of the functions {', '.join(KindHooks.__slots__)}")
+    return KindHooks(**found)

@@ -10,7 +10,7 @@ import typer
 from tocsin.cli.session import DataDir, open_database
 
 if TYPE_CHECKING:
-    from tocsin.configure.plan import Plan
+    from tocsin.configure.plan import ConfigPlan
 
 
 def apply(
@@ -41,12 +41,12 @@ def apply(
             typer.echo("Nothing to do." if done.is_empty else "Done.")
 
 
-def _print(found: Plan) -> None:
-    from tocsin.configure.plan import Change
+def _print(found: ConfigPlan) -> None:
+    from tocsin.configure.plan import PlanAction
 
     for line in found.lines:
         typer.echo(str(line))
-    counts = [f"{found.count(change)} {_SAID[change]}" for change in Change if found.count(change)]
+    counts = [f"{found.count(change)} {_SAID[change]}" for change in PlanAction if found.count(change)]
     typer.echo(f"{', '.join(counts)}." if counts else "The files say nothing.")
 
 

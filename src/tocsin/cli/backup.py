@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tocsin.cli.session import DataDir, Opened, configure, open_database
+from tocsin.cli.session import DatabaseSession, DataDir, configure, open_database
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 
 if TYPE_CHECKING:
-    from tocsin.operate.backup.restoring import Restored
+    from tocsin.operate.backup.restoring import RestoreResult
 
 PassphraseFile = Annotated[
     Path | None,
@@ -76,9 +76,9 @@ def restore(
     """
     configure(data_dir)
     from tocsin.operate.backup import key_encryption
-    from tocsin.operate.backup.archive import Reader
+    from tocsin.operate.backup.archive import BackupReader
 
-    with Reader.open(file) as reader:
+    with BackupReader.open(file) as reader:
         reader.verify()
         keys = reader.manifest.keys
         settings = environment.current()
@@ -90,13 +90,13 @@ def restore(
             from tocsin.notify import pause
             from tocsin.operate.backup import restoring
 
-            done = restoring.restore(reader, new_keys, force=force, paused_for=pause.LONGEST if paused else None)
+            done = restoring.restore(reader, new_keys, force=force, paused_for=pause.MAX_PAUSE if paused else None)
             if paused:
                 _pause(opened)
     _tell(file, done, is_paused=paused)
 
 
-def _measure(opened: Opened) -> None:
+def _measure(opened: DatabaseSession) -> None:
     """Measures the database's clock; says where PostgreSQL's part lives, should that be elsewhere."""
     from tocsin.core.db import database
     from tocsin.core.runtime import clock
@@ -110,7 +110,7 @@ def _measure(opened: Opened) -> None:
         )
 
 
-def _pause(opened: Opened) -> None:
+def _pause(opened: DatabaseSession) -> None:
     from tocsin.access.audit import COMMAND_LINE
     from tocsin.core.runtime import clock
     from tocsin.notify import pause
@@ -118,10 +118,10 @@ def _pause(opened: Opened) -> None:
 
     # It holds since the state is there; this puts it on record.
     _measure(opened)
-    pause.start(PAUSED, clock.now() + pause.LONGEST, COMMAND_LINE, clock.now())
+    pause.start(PAUSED, clock.now() + pause.MAX_PAUSE, COMMAND_LINE, clock.now())
 
 
-def _tell(file: Path, done: Restored, *, is_paused: bool) -> None:
+def _tell(file: Path, done: RestoreResult, *, is_paused: bool) -> None:
     manifest = done.manifest
     made_by = f"Tocsin {manifest.tocsin}, {manifest.made_at:%Y-%m-%d %H:%M} UTC, from PostgreSQL {manifest.postgres}"
     _say(f"Restored {manifest.rows:,} rows of {len(manifest.tables)} tables from {file} ({made_by}).")

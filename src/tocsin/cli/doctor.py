@@ -17,7 +17,7 @@ from tocsin.core.errors import TocsinError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tocsin.operate.finding import Finding
+    from tocsin.operate.finding import HealthFinding
 
 
 def doctor(
@@ -34,13 +34,13 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _examine(data_dir: Path | None) -> list[Finding]:
-    from tocsin.operate.finding import Finding
+def _examine(data_dir: Path | None) -> list[HealthFinding]:
+    from tocsin.operate.finding import HealthFinding
 
     try:
         configure(data_dir)
     except ConfigError as error:
-        return [Finding("configuration.variable", str(error), "Correct that variable; nothing else was checked.")]
+        return [HealthFinding("configuration.variable", str(error), "Correct that variable; nothing else was checked.")]
     from django.db import OperationalError
 
     try:
@@ -58,7 +58,7 @@ def _examine(data_dir: Path | None) -> list[Finding]:
         return _without_database(" ".join(str(error).split()))
 
 
-def _without_database(problem: str) -> list[Finding]:
+def _without_database(problem: str) -> list[HealthFinding]:
     from tocsin.cli.session import set_up_django
     from tocsin.core.runtime.logs import masked
 
@@ -68,13 +68,13 @@ def _without_database(problem: str) -> list[Finding]:
     return examination.examine_without_database(masked(problem), datetime.now(UTC))
 
 
-def _as_json(found: list[Finding]) -> str:
+def _as_json(found: list[HealthFinding]) -> str:
     problems = [asdict(finding) for finding in found if finding.is_problem]
     notes = [asdict(finding) for finding in found if not finding.is_problem]
     return json.dumps({"ok": not problems, "problems": problems, "notes": notes}, indent=2, ensure_ascii=False)
 
 
-def _as_text(found: list[Finding]) -> str:
+def _as_text(found: list[HealthFinding]) -> str:
     lines = []
     for finding in found:
         lines.append(f"{finding.level:8} {finding.id}: {finding.detail}")

@@ -15,7 +15,7 @@ from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
 
 if TYPE_CHECKING:
-    from tocsin.importers.products import Documents, Product
+    from tocsin.importers.products import Product, ProductDocuments
 
 app = typer.Typer(
     help="Moves here from another product: writes YAML for `tocsin apply`, and says what is not as it was.",
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 #: A bigger file is no export.
-_LARGEST = 64 * 1024 * 1024
+_MAX_FILE_BYTES = 64 * 1024 * 1024
 
 KeyFile = Annotated[
     Path | None,
@@ -143,7 +143,7 @@ def _import(
         typer.echo(f"Next: tocsin apply {output} --dry-run", err=True)
 
 
-def _documents(product: Product, key: str, api_base: str, export: Path | None, now: datetime) -> Documents:
+def _documents(product: Product, key: str, api_base: str, export: Path | None, now: datetime) -> ProductDocuments:
     from tocsin.importers.products import fetch
 
     if export is None:
@@ -176,11 +176,11 @@ def _read(path: Path) -> bytes:
         if path.is_dir():
             return _zipped(path)
         with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+            content = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise Rejected("unreadable", f"{path}: cannot be read: {error.strerror}.") from None
-    if len(content) > _LARGEST:
-        raise Rejected("too_large", f"{path}: is over {_LARGEST // 1024 // 1024} MiB.")
+    if len(content) > _MAX_FILE_BYTES:
+        raise Rejected("too_large", f"{path}: is over {_MAX_FILE_BYTES // 1024 // 1024} MiB.")
     return content
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tocsin.cli.session import DataDir, Opened, configure, open_database
+from tocsin.cli.session import DatabaseSession, DataDir, configure, open_database
 from tocsin.core.config import environment
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.db import start_up
@@ -37,9 +37,11 @@ def serve(
         run(opened, host, port, role)
 
 
-def run(opened: Opened, host: str, port: int, role: str, *, on_ready: Callable[[str], None] | None = None) -> None:
+def run(
+    opened: DatabaseSession, host: str, port: int, role: str, *, on_ready: Callable[[str], None] | None = None
+) -> None:
     """Serves until SIGTERM or SIGINT, then ends what is in flight. `on_ready` is told the address."""
-    from tocsin.node import Node, Role
+    from tocsin.node import NodeProcess, NodeRole
 
     descriptors.raise_limit()
     try:
@@ -48,7 +50,7 @@ def run(opened: Opened, host: str, port: int, role: str, *, on_ready: Callable[[
         raise typer.BadParameter(f"{host}:{port} cannot be listened at: {error.strerror}.") from error
     url = f"http://{_shown(host)}:{socket.getsockname()[1]}"
     environment.listens_at(url)
-    node = Node(Role(role), opened.embedded)
+    node = NodeProcess(NodeRole(role), opened.embedded)
 
     def ready() -> None:
         if on_ready is not None:

@@ -16,7 +16,7 @@ from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.embedded_postgres import system_user
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.operate import service
-from tocsin.operate.service import Place
+from tocsin.operate.service import UnitLocation
 
 app = typer.Typer(help="Runs Tocsin as a service.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -65,7 +65,7 @@ def install(
     _say(f"Settings: {place.environment}. Log, with the set-up link while there is no administrator: {place.journal}")
 
 
-def _refuse(place: Place) -> None:
+def _refuse(place: UnitLocation) -> None:
     """Raises before anything is written, where it would not work."""
     if shutil.which("systemctl") is None or not BOOTED.is_dir():
         raise Permanent(
@@ -95,7 +95,7 @@ def _command(host: str, port: int) -> list[str]:
     return [path, "serve", "--host", host, "--port", str(port)]
 
 
-def _write_environment(place: Place) -> None:
+def _write_environment(place: UnitLocation) -> None:
     """Makes the file of variables, readable by its owner only; one that is there is left as it is."""
     variables = service.carried(os.environ, Path.cwd())
     place.environment.parent.mkdir(parents=True, exist_ok=True)

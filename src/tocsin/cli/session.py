@@ -38,7 +38,7 @@ DataDir = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class DatabaseSession:
     """The database in use: its URL, and the embedded server where it is one (`start()` again mends a killed one)."""
 
     config: Config
@@ -57,7 +57,7 @@ def configure(data_dir: Path | None) -> Config:
 @contextmanager
 def open_database(
     data_dir: Path | None, *, migrate: bool = True, patience: timedelta = timedelta()
-) -> Iterator[Opened]:
+) -> Iterator[DatabaseSession]:
     """The database of `data_dir`, or of `TOCSIN_DATABASE_URL`, with Django set up on it and its tables up to date.
 
     A server that accepts no connections yet is waited for, for `patience` at most. The embedded server is started, or
@@ -76,7 +76,7 @@ def open_database(
             from tocsin.core.db import migrate as schema
 
             wait_for_database(schema.migrate, patience)
-        yield Opened(settings, url, embedded)
+        yield DatabaseSession(settings, url, embedded)
     finally:
         _close()
         if embedded:

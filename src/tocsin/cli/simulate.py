@@ -14,7 +14,7 @@ from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
 
 #: Bigger bodies are refused at the door.
-_LARGEST = 5 * 1024 * 1024
+_MAX_BODY_BYTES = 5 * 1024 * 1024
 
 
 def simulate(
@@ -41,7 +41,7 @@ def simulate(
     with open_database(data_dir):
         from tocsin.core.config import settings_store
         from tocsin.core.runtime import clock
-        from tocsin.inbound.config.registry import UnknownDoor
+        from tocsin.inbound.config.registry import UnknownIntegration
         from tocsin.inbound.models import Integration
         from tocsin.simulate import chain, report
 
@@ -51,7 +51,7 @@ def simulate(
             raise Rejected("not_found", f'There is no integration "{integration}".', "integration")
         try:
             simulation = chain.simulate(found.pk, body, "application/json", _moment(at, zone) or clock.now())
-        except UnknownDoor:
+        except UnknownIntegration:
             raise Rejected(
                 "not_compiled", f"The configuration of {found.name} cannot be compiled; save it again."
             ) from None
@@ -63,10 +63,12 @@ def simulate(
 
 def _read(payload: Path) -> bytes:
     try:
-        body = typer.get_binary_stream("stdin").read(_LARGEST + 1) if str(payload) == "-" else payload.read_bytes()
+        body = (
+            typer.get_binary_stream("stdin").read(_MAX_BODY_BYTES + 1) if str(payload) == "-" else payload.read_bytes()
+        )
     except OSError as error:
         raise Rejected("unreadable", f"{payload}: cannot be read: {error.strerror}.") from None
-    if len(body) > _LARGEST:
+    if len(body) > _MAX_BODY_BYTES:
         raise Rejected("too_large", f"{payload}: is over 5 MiB, which the door refuses.")
     return body
 

@@ -12,25 +12,25 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from tocsin.configure.resources import EVERY_KEY, NOUNS, SETTINGS, TOP_KEYS, Noun
-from tocsin.configure.yaml_loader import Document, PathTo
+from tocsin.configure.resources import EVERY_KEY, NOUNS, SETTINGS, TOP_KEYS, Resource
+from tocsin.configure.yaml_loader import NodePath, YamlDocument
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.validation.object_reader import raise_all
 
-_LARGEST_SECRET = 64 * 1024
+_MAX_SECRET_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ConfigObject:
     """One object as a file describes it."""
 
-    noun: Noun
+    noun: Resource
     name: str
     #: The name it had before, if the file says so.
     was: str | None
     spec: dict[str, Any]
-    document: Document
-    path: PathTo
+    document: YamlDocument
+    path: NodePath
 
     def located(self, problem: Rejected) -> list[Rejected]:
         """The problem, or each of several, with file, line and object in its sentence."""
@@ -38,18 +38,18 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Sources:
+class ConfigFiles:
     """Everything that the files say."""
 
     settings: dict[str, Any] = field(default_factory=dict)
-    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    entries: dict[str, list[ConfigObject]] = field(default_factory=dict)
     #: The top keys that are there: what --prune may delete from.
     keys: set[str] = field(default_factory=set)
     #: What is wrong with the files themselves; told with what is wrong with what they say.
     problems: list[Rejected] = field(default_factory=list)
     #: The names, ignoring case, that objects which could not be read may have.
     unread: set[str] = field(default_factory=set)
-    _settings_from: list[tuple[Document, str]] = field(default_factory=list)
+    _settings_from: list[tuple[YamlDocument, str]] = field(default_factory=list)
 
     def leave_out(self, value: object, problem: Rejected) -> None:
         """Notes what is wrong with a part that is not read; what refers to it is not wrong for that."""
@@ -66,11 +66,11 @@ class Sources:
         return found
 
 
-def collect(documents: Sequence[Document]) -> Sources:
+def collect(documents: Sequence[YamlDocument]) -> ConfigFiles:
     """What the documents say together. What cannot be read of them is kept as `problems`, which name file and line: an
     unknown top key, an object twice, a secret that is not there.
     """
-    sources = Sources()
+    sources = ConfigFiles()
     for document in documents:
         if document.value is None:
             continue
@@ -86,7 +86,7 @@ def collect(documents: Sequence[Document]) -> Sources:
     return sources
 
 
-def _take(document: Document, key: str, value: Any, sources: Sources) -> None:
+def _take(document: YamlDocument, key: str, value: Any, sources: ConfigFiles) -> None:
     if key == SETTINGS:
         _take_settings(document, value, sources)
     elif (noun := next((noun for noun in NOUNS if noun.key == key), None)) is not None:
@@ -102,7 +102,7 @@ def _take(document: Document, key: str, value: Any, sources: Sources) -> None:
         raise _at(document, (key,), f'unknown key "{key}"; {hint}')
 
 
-def _take_settings(document: Document, value: Any, sources: Sources) -> None:
+def _take_settings(document: YamlDocument, value: Any, sources: ConfigFiles) -> None:
     if value is None:
         return
     if not isinstance(value, Mapping):
@@ -115,7 +115,7 @@ def _take_settings(document: Document, value: Any, sources: Sources) -> None:
         sources._settings_from.append((document, name))
 
 
-def _list(document: Document, key: str, value: Any) -> list[Any]:
+def _list(document: YamlDocument, key: str, value: Any) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
@@ -123,7 +123,7 @@ def _list(document: Document, key: str, value: Any) -> list[Any]:
     return value
 
 
-def _take_entry(document: Document, noun: Noun, path: PathTo, item: Any, sources: Sources) -> None:
+def _take_entry(document: YamlDocument, noun: Resource, path: NodePath, item: Any, sources: ConfigFiles) -> None:
     if not isinstance(item, Mapping):
         raise _at(document, path, f"each of {noun.key} is an object with named values.")
     spec = {key: value for key, value in item.items() if key != "was"}
@@ -138,7 +138,7 @@ def _take_entry(document: Document, noun: Noun, path: PathTo, item: Any, sources
     for key in spec.keys() if EVERY_KEY in noun.secret_keys else spec.keys() & noun.secret_keys:
         spec[key] = _resolved(document, (*path, key), spec[key], problems)
     raise_all(problems)
-    entry = Entry(noun, name.strip(), was.strip() if was else None, spec, document, path)
+    entry = ConfigObject(noun, name.strip(), was.strip() if was else None, spec, document, path)
     listed = sources.entries.setdefault(noun.key, [])
     for other in listed:
         if other.name.casefold() == entry.name.casefold():
@@ -147,7 +147,7 @@ def _take_entry(document: Document, noun: Noun, path: PathTo, item: Any, sources
     listed.append(entry)
 
 
-def _resolved(document: Document, path: PathTo, value: Any, problems: list[Rejected]) -> Any:
+def _resolved(document: YamlDocument, path: NodePath, value: Any, problems: list[Rejected]) -> Any:
     """The value with its secrets; notes each that is not there."""
     try:
         if isinstance(value, Mapping):
@@ -163,26 +163,26 @@ def _resolved(document: Document, path: PathTo, value: Any, problems: list[Rejec
     return value
 
 
-def _from_environment(document: Document, path: PathTo, name: Any) -> str:
+def _from_environment(document: YamlDocument, path: NodePath, name: Any) -> str:
     secret = os.environ.get(name) if isinstance(name, str) else None
     if not secret:
         raise _at(document, path, f"the environment variable {name} is not set.")
     return secret
 
 
-def _from_file(document: Document, path: PathTo, name: Any) -> str:
+def _from_file(document: YamlDocument, path: NodePath, name: Any) -> str:
     """The text of a file, without line breaks at its end; a relative path begins at the document's folder."""
     if not isinstance(name, str) or "\0" in name:
         raise _at(document, path, "file: must be a path.")
     file = document.folder / Path(name).expanduser()
     try:
-        text = file.read_text(encoding="utf-8") if file.stat().st_size <= _LARGEST_SECRET else ""
+        text = file.read_text(encoding="utf-8") if file.stat().st_size <= _MAX_SECRET_BYTES else ""
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise _at(document, path, f"the file {file} cannot be read: {said}.") from None
     secret = text.rstrip("\r\n")
     if not secret:
-        raise _at(document, path, f"the file {file} is empty, or larger than {_LARGEST_SECRET // 1024} KiB.")
+        raise _at(document, path, f"the file {file} is empty, or larger than {_MAX_SECRET_BYTES // 1024} KiB.")
     return secret
 
 
@@ -205,11 +205,11 @@ def each(problem: Rejected) -> Sequence[Rejected]:
     return problem.problems if isinstance(problem, RejectedAll) else [problem]
 
 
-def _at(document: Document, path: PathTo, sentence: str) -> Rejected:
+def _at(document: YamlDocument, path: NodePath, sentence: str) -> Rejected:
     return Rejected("invalid_yaml", f"{document.name}:{document.line(path)}: {sentence}")
 
 
-def _located(document: Document, path: PathTo, problem: Rejected, what: str) -> Rejected:
+def _located(document: YamlDocument, path: NodePath, problem: Rejected, what: str) -> Rejected:
     line = document.line(path, problem.field)
     place = problem.field
     detail = problem.detail if not place or problem.detail.startswith(place) else f"{place}: {problem.detail}"

@@ -15,18 +15,18 @@ from django.db import transaction
 from django.db.models import Model
 
 from tocsin.access import settings_commands
-from tocsin.access.audit import Actor
-from tocsin.configure.config_files import Entry, Sources, each, texts
-from tocsin.configure.resources import NOUNS, SETTINGS, Noun
+from tocsin.access.audit import AuditActor
+from tocsin.configure.config_files import ConfigFiles, ConfigObject, each, texts
+from tocsin.configure.resources import NOUNS, SETTINGS, Resource
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.validation.object_reader import raise_all
 
 #: Who `tocsin apply` is in the audit log.
-ACTOR = Actor(None, "tocsin apply", "yaml")
+ACTOR = AuditActor(None, "tocsin apply", "yaml")
 
 
-class Change(StrEnum):
+class PlanAction(StrEnum):
     """What becomes of one object."""
 
     CREATE = "create"
@@ -36,10 +36,10 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PlanLine:
     """One object of the plan: what becomes of it, and which keys differ."""
 
-    change: Change
+    change: PlanAction
     word: str
     name: str
     keys: tuple[str, ...] = ()
@@ -52,22 +52,22 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ConfigPlan:
     """Everything that a run changes, in its order."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[PlanLine, ...]
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing changes."""
-        return all(line.change is Change.UNCHANGED for line in self.lines)
+        return all(line.change is PlanAction.UNCHANGED for line in self.lines)
 
-    def count(self, change: Change) -> int:
+    def count(self, change: PlanAction) -> int:
         """How many objects have this change."""
         return sum(line.change is change for line in self.lines)
 
 
-def preview(sources: Sources, *, prune: bool, now: datetime, actor: Actor = ACTOR) -> Plan:
+def preview(sources: ConfigFiles, *, prune: bool, now: datetime, actor: AuditActor = ACTOR) -> ConfigPlan:
     """What `apply` would do. Raises what it would raise, and changes nothing."""
     with transaction.atomic():
         plan = _run(sources, prune=prune, now=now, actor=actor)
@@ -76,13 +76,13 @@ def preview(sources: Sources, *, prune: bool, now: datetime, actor: Actor = ACTO
 
 
 def apply(
-    sources: Sources,
+    sources: ConfigFiles,
     *,
     prune: bool,
     now: datetime,
-    actor: Actor = ACTOR,
-    announce: Callable[[Plan], None] = lambda plan: None,
-) -> Plan:
+    actor: AuditActor = ACTOR,
+    announce: Callable[[ConfigPlan], None] = lambda plan: None,
+) -> ConfigPlan:
     """Does all of it, or nothing. With `prune`, what the files do not name is deleted, of those nouns that they have a
     key for; and settings that they do not name get their default, if they have settings. `announce` is told the plan
     before it is done for good.
@@ -98,9 +98,9 @@ def apply(
     return plan
 
 
-def _run(sources: Sources, *, prune: bool, now: datetime, actor: Actor) -> Plan:
+def _run(sources: ConfigFiles, *, prune: bool, now: datetime, actor: AuditActor) -> ConfigPlan:
     config_version.lock()
-    wrong = _Wrong(sources)
+    wrong = _ErrorCollector(sources)
     lines = _settings(sources, prune, actor, now, wrong)
     for noun in NOUNS:
         lines += _saved(_in_order(sources.entries.get(noun.key, [])), actor, now, wrong)
@@ -111,20 +111,20 @@ def _run(sources: Sources, *, prune: bool, now: datetime, actor: Actor) -> Plan:
             if noun.key in sources.keys:
                 lines += _pruned(noun, sources.entries.get(noun.key, []), actor, now, wrong)
         raise_all(wrong.problems)
-    return Plan(tuple(lines))
+    return ConfigPlan(tuple(lines))
 
 
-class _Wrong:
+class _ErrorCollector:
     """Everything that is wrong with the files, in their order, so that it is mended in one go; but not what only
     follows from something else that is: that there is no user whose own entry is refused.
     """
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: ConfigFiles) -> None:
         self.problems: list[Rejected] = list(sources.problems)
         #: The names of what could not be saved, ignoring case.
         self._missing = set(sources.unread)
 
-    def add(self, entry: Entry, problem: Rejected) -> None:
+    def add(self, entry: ConfigObject, problem: Rejected) -> None:
         """Notes what is wrong with an entry, which is not saved."""
         named = self._missing & set(texts(entry.spec)) - {entry.name.casefold()}
         for one in each(problem):
@@ -133,12 +133,12 @@ class _Wrong:
         self._missing.add(entry.name.casefold())
 
 
-def _in_order(entries: Sequence[Entry]) -> list[Entry]:
+def _in_order(entries: Sequence[ConfigObject]) -> list[ConfigObject]:
     """The entries, each after those of its own kind that it refers to; in a circle the order stays as it is."""
-    found: list[Entry] = []
+    found: list[ConfigObject] = []
     by_name = {entry.name.casefold(): entry for entry in entries}
 
-    def add(entry: Entry, on_the_way: frozenset[str]) -> None:
+    def add(entry: ConfigObject, on_the_way: frozenset[str]) -> None:
         for name in entry.noun.refers(entry.spec):
             other = by_name.get(name.casefold())
             if other is not None and other not in found and name.casefold() not in on_the_way:
@@ -151,7 +151,9 @@ def _in_order(entries: Sequence[Entry]) -> list[Entry]:
     return found
 
 
-def _settings(sources: Sources, prune: bool, actor: Actor, now: datetime, wrong: _Wrong) -> list[Line]:
+def _settings(
+    sources: ConfigFiles, prune: bool, actor: AuditActor, now: datetime, wrong: _ErrorCollector
+) -> list[PlanLine]:
     if SETTINGS not in sources.keys:
         return []
     wanted = dict(sources.settings)
@@ -168,12 +170,12 @@ def _settings(sources: Sources, prune: bool, actor: Actor, now: datetime, wrong:
         wrong.problems.extend(sources.locate_setting(problem))
         return []
     keys = tuple(name for name in before if before[name] != settings_store.get(name))
-    return [Line(Change.UPDATE if changed else Change.UNCHANGED, SETTINGS, "of the installation", keys)]
+    return [PlanLine(PlanAction.UPDATE if changed else PlanAction.UNCHANGED, SETTINGS, "of the installation", keys)]
 
 
-def _saved(entries: Iterable[Entry], actor: Actor, now: datetime, wrong: _Wrong) -> list[Line]:
+def _saved(entries: Iterable[ConfigObject], actor: AuditActor, now: datetime, wrong: _ErrorCollector) -> list[PlanLine]:
     """Saves all of one noun."""
-    lines: list[Line] = []
+    lines: list[PlanLine] = []
     for entry in entries:
         try:
             lines.append(_save(entry, actor, now))
@@ -182,23 +184,23 @@ def _saved(entries: Iterable[Entry], actor: Actor, now: datetime, wrong: _Wrong)
     return lines
 
 
-def _save(entry: Entry, actor: Actor, now: datetime) -> Line:
+def _save(entry: ConfigObject, actor: AuditActor, now: datetime) -> PlanLine:
     noun = entry.noun
     existing, was = _existing(entry)
     before = _stored(noun, existing) if existing is not None else None
     spec = {key: value for key, value in entry.spec.items() if key not in noun.late}
     saved = noun.save(spec, existing=existing, actor=actor, now=now)
     if before is None:
-        return Line(Change.CREATE, noun.word, entry.name)
+        return PlanLine(PlanAction.CREATE, noun.word, entry.name)
     # Read again: the object may hold what it was asked for before.
     after = _stored(noun, noun.rows().get(pk=saved.pk))
     if before == after:
-        return Line(Change.UNCHANGED, noun.word, entry.name)
+        return PlanLine(PlanAction.UNCHANGED, noun.word, entry.name)
     keys = tuple(key for key in {**after, **before} if before.get(key) != after.get(key))
-    return Line(Change.UPDATE, noun.word, entry.name, keys, was)
+    return PlanLine(PlanAction.UPDATE, noun.word, entry.name, keys, was)
 
 
-def _stored(noun: Noun, row: Model) -> dict[str, Any]:
+def _stored(noun: Resource, row: Model) -> dict[str, Any]:
     """What an object is, its secrets included, if the known secret keys open them."""
     try:
         return noun.spec(row, True)
@@ -206,7 +208,9 @@ def _stored(noun: Noun, row: Model) -> dict[str, Any]:
         return noun.spec(row, False)
 
 
-def _with_late_keys(lines: list[Line], sources: Sources, actor: Actor, now: datetime, wrong: _Wrong) -> list[Line]:
+def _with_late_keys(
+    lines: list[PlanLine], sources: ConfigFiles, actor: AuditActor, now: datetime, wrong: _ErrorCollector
+) -> list[PlanLine]:
     """Saves the keys that refer to what came later, and says so in the lines of their objects."""
     changed: dict[tuple[str, str], tuple[str, ...]] = {}
     for noun in NOUNS:
@@ -224,13 +228,13 @@ def _with_late_keys(lines: list[Line], sources: Sources, actor: Actor, now: date
     return [_with_keys(line, changed.get((line.word, line.name), ())) for line in lines]
 
 
-def _with_keys(line: Line, keys: tuple[str, ...]) -> Line:
-    if not keys or line.change is Change.CREATE:
+def _with_keys(line: PlanLine, keys: tuple[str, ...]) -> PlanLine:
+    if not keys or line.change is PlanAction.CREATE:
         return line
-    return replace(line, change=Change.UPDATE, keys=(*line.keys, *keys))
+    return replace(line, change=PlanAction.UPDATE, keys=(*line.keys, *keys))
 
 
-def _existing(entry: Entry) -> tuple[Model | None, str | None]:
+def _existing(entry: ConfigObject) -> tuple[Model | None, str | None]:
     """The object that the entry is about, and its old name where this run renames it."""
     found = entry.noun.find(entry.name)
     if entry.was is None or entry.was.casefold() == entry.name.casefold():
@@ -245,9 +249,11 @@ def _existing(entry: Entry) -> tuple[Model | None, str | None]:
     )
 
 
-def _pruned(noun: Noun, entries: Iterable[Entry], actor: Actor, now: datetime, wrong: _Wrong) -> list[Line]:
+def _pruned(
+    noun: Resource, entries: Iterable[ConfigObject], actor: AuditActor, now: datetime, wrong: _ErrorCollector
+) -> list[PlanLine]:
     kept = {entry.name.casefold() for entry in entries}
-    lines: list[Line] = []
+    lines: list[PlanLine] = []
     for row in noun.every():
         name = noun.name(row)
         if name.casefold() in kept:
@@ -257,5 +263,5 @@ def _pruned(noun: Noun, entries: Iterable[Entry], actor: Actor, now: datetime, w
         except Rejected as problem:
             wrong.problems.append(Rejected(problem.code, f"--prune: {noun.word} {name}: {problem.detail}"))
         else:
-            lines.append(Line(Change.DELETE, noun.word, name))
+            lines.append(PlanLine(PlanAction.DELETE, noun.word, name))
     return lines

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from django.db.models import Model, QuerySet
 
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
@@ -36,26 +36,28 @@ SETTINGS = "settings"
 EVERY_KEY = "*"
 
 
-class Save(Protocol):
+class SaveResource(Protocol):
     """Makes an object, or makes `existing` what the spec says."""
 
-    def __call__(self, spec: Mapping[str, object], *, existing: Any = None, actor: Actor, now: datetime) -> Any: ...
+    def __call__(
+        self, spec: Mapping[str, object], *, existing: Any = None, actor: AuditActor, now: datetime
+    ) -> Any: ...
 
 
-class Delete(Protocol):
+class DeleteResource(Protocol):
     """Deletes an object, or raises Rejected with what needs it."""
 
-    def __call__(self, row: Any, /, *, actor: Actor, now: datetime) -> None: ...
+    def __call__(self, row: Any, /, *, actor: AuditActor, now: datetime) -> None: ...
 
 
-class SaveLate(Protocol):
+class SaveDeferredField(Protocol):
     """Makes one key of an object what the files say, once all objects are there. False: nothing differed."""
 
-    def __call__(self, row: Any, value: object, /, *, actor: Actor, now: datetime) -> bool: ...
+    def __call__(self, row: Any, value: object, /, *, actor: AuditActor, now: datetime) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Noun:
+class Resource:
     """One top key of the YAML."""
 
     key: str
@@ -64,13 +66,13 @@ class Noun:
     rows: Callable[[], QuerySet[Any]]
     #: The object as YAML, with its secrets if the second argument is true.
     spec: Callable[[Any, bool], dict[str, Any]]
-    save: Save
-    delete: Delete
+    save: SaveResource
+    delete: DeleteResource
     name_key: str = "name"
     #: The keys below which a value may be `{env: NAME}` or `{file: PATH}`.
     secret_keys: frozenset[str] = frozenset()
     #: Keys that refer to nouns after this one, or to others of it: saved when everything else is. Left out, they stay.
-    late: Mapping[str, SaveLate] = field(default_factory=dict)
+    late: Mapping[str, SaveDeferredField] = field(default_factory=dict)
     #: The names of others of its kind that a spec refers to: those are saved before it.
     refers: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
 
@@ -121,8 +123,8 @@ def _user_spec(user: User) -> dict[str, Any]:
 
 
 #: An object refers only to nouns before its own; so they are saved in this order, and deleted in the opposite one.
-NOUNS: tuple[Noun, ...] = (
-    Noun(
+NOUNS: tuple[Resource, ...] = (
+    Resource(
         key="users",
         word="user",
         rows=User.objects.all,
@@ -133,7 +135,7 @@ NOUNS: tuple[Noun, ...] = (
         name_key="username",
         late={"out_of_office": out_of_office.replace_all, "reminders": reminder_rules.replace_all},
     ),
-    Noun(
+    Resource(
         key="groups",
         word="group",
         rows=Group.objects.all,
@@ -142,7 +144,7 @@ NOUNS: tuple[Noun, ...] = (
         save=groups.save_group,
         delete=groups.delete_group,
     ),
-    Noun(
+    Resource(
         key="holiday_calendars",
         word="holiday calendar",
         rows=HolidayCalendar.objects.all,
@@ -150,7 +152,7 @@ NOUNS: tuple[Noun, ...] = (
         save=oncall.save_holiday_calendar,
         delete=oncall.delete_holiday_calendar,
     ),
-    Noun(
+    Resource(
         key="schedules",
         word="schedule",
         rows=Schedule.objects.all,
@@ -159,7 +161,7 @@ NOUNS: tuple[Noun, ...] = (
         delete=oncall.delete_schedule,
         secret_keys=frozenset({"shifts"}),
     ),
-    Noun(
+    Resource(
         key="support_hours",
         word="support hours",
         rows=SupportHours.objects.all,
@@ -167,7 +169,7 @@ NOUNS: tuple[Noun, ...] = (
         save=oncall.save_support_hours,
         delete=oncall.delete_support_hours,
     ),
-    Noun(
+    Resource(
         key="escalation_policies",
         word="escalation policy",
         rows=Policy.objects.all,
@@ -176,7 +178,7 @@ NOUNS: tuple[Noun, ...] = (
         delete=policies.delete_policy,
         refers=_handed_over_to,
     ),
-    Noun(
+    Resource(
         key="client_tables",
         word="client table",
         rows=ClientTable.objects.all,
@@ -184,7 +186,7 @@ NOUNS: tuple[Noun, ...] = (
         save=client_tables.save_client_table,
         delete=client_tables.delete_client_table,
     ),
-    Noun(
+    Resource(
         key="outbound_integrations",
         word="outbound integration",
         rows=OutboundIntegration.objects.all,
@@ -193,7 +195,7 @@ NOUNS: tuple[Noun, ...] = (
         delete=outbound.delete_outbound,
         secret_keys=frozenset({EVERY_KEY}),
     ),
-    Noun(
+    Resource(
         key="integrations",
         word="integration",
         rows=Integration.objects.all,
@@ -202,7 +204,7 @@ NOUNS: tuple[Noun, ...] = (
         delete=integrations.delete_integration,
         secret_keys=frozenset({"token", "credentials"}),
     ),
-    Noun(
+    Resource(
         key="maintenance_windows",
         word="maintenance window",
         rows=MaintenanceWindow.objects.all,
@@ -210,7 +212,7 @@ NOUNS: tuple[Noun, ...] = (
         save=maintenance_windows.save_window,
         delete=maintenance_windows.delete_window,
     ),
-    Noun(
+    Resource(
         key="workflows",
         word="workflow",
         rows=Workflow.objects.all,
@@ -218,7 +220,7 @@ NOUNS: tuple[Noun, ...] = (
         save=workflows.save_workflow,
         delete=workflows.delete_workflow,
     ),
-    Noun(
+    Resource(
         key="providers",
         word="provider",
         rows=Provider.objects.all,

@@ -18,11 +18,11 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from tocsin.core.errors import Rejected
 
 #: Bigger files, and files that say the same thing over and over through aliases, are no configuration.
-LARGEST_FILE = 20 * 1024 * 1024
-MOST_VALUES = 500_000
+MAX_FILE_BYTES = 20 * 1024 * 1024
+MAX_VALUES = 500_000
 
-type Step = str | int
-type PathTo = tuple[Step, ...]
+type PathStep = str | int
+type NodePath = tuple[PathStep, ...]
 
 _TAG = "tag:yaml.org,2002:"
 _TAGS = frozenset(f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "timestamp", "str", "merge", "value"))
@@ -33,19 +33,19 @@ _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fals
 _INT = re.compile(r"[-+]?[0-9]+")
 _OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_LONGEST_NUMBER = 40
+_MAX_NUMBER_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlDocument:
     """One file's value, with the line of each key and element, counted from 1."""
 
     name: str
     folder: Path
     value: Any
-    lines: dict[PathTo, int] = field(repr=False)
+    lines: dict[NodePath, int] = field(repr=False)
 
-    def line(self, base: PathTo, place: str | None = None) -> int:
+    def line(self, base: NodePath, place: str | None = None) -> int:
         """The line of `place`, such as `contact_methods[0].channel`, below `base`; of the nearest thing above it where
         there is no such place.
         """
@@ -57,7 +57,7 @@ class Document:
             path = path[:-1]
         return self.lines.get(path, 1)
 
-    def _next(self, path: PathTo, rest: str) -> tuple[Step, str] | None:
+    def _next(self, path: NodePath, rest: str) -> tuple[PathStep, str] | None:
         """The step that `rest` begins with, and what is left. A key may have dots in it: the longest that is there."""
         if index := re.match(r"\[(\d+)\]\.?", rest):
             number = int(index[1])
@@ -69,19 +69,19 @@ class Document:
         return None
 
 
-def read(path: Path) -> Document:
+def read(path: Path) -> YamlDocument:
     """The document in a file. Raises Rejected ("invalid_yaml") that names the file and the line."""
     try:
         size = path.stat().st_size
-        content = path.read_bytes() if size <= LARGEST_FILE else b""
+        content = path.read_bytes() if size <= MAX_FILE_BYTES else b""
     except OSError as error:
         raise Rejected("invalid_yaml", f"{path}: cannot be read: {error.strerror}.") from None
-    if size > LARGEST_FILE:
-        raise Rejected("invalid_yaml", f"{path}: is larger than {LARGEST_FILE // 1024 // 1024} MiB.")
+    if size > MAX_FILE_BYTES:
+        raise Rejected("invalid_yaml", f"{path}: is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB.")
     return parse(content, str(path), path.parent)
 
 
-def parse(content: bytes | str, name: str, folder: Path) -> Document:
+def parse(content: bytes | str, name: str, folder: Path) -> YamlDocument:
     """The document that `content` is; `name` stands in errors, `folder` is where its relative paths begin.
 
     Raises Rejected ("invalid_yaml") that names the line: not YAML, not UTF-8, several documents, a key twice, an
@@ -104,7 +104,7 @@ def parse(content: bytes | str, name: str, folder: Path) -> Document:
         raise Rejected("invalid_yaml", f"{name}: is not YAML: {' '.join(str(error).split())[:200]}") from None
     except RecursionError:
         raise Rejected("invalid_yaml", f"{name}: is nested too deeply.") from None
-    return Document(name, folder, value, reader.lines)
+    return YamlDocument(name, folder, value, reader.lines)
 
 
 class _Reader:
@@ -113,13 +113,13 @@ class _Reader:
     def __init__(self, name: str) -> None:
         self._name = name
         self._count = 0
-        self.lines: dict[PathTo, int] = {}
+        self.lines: dict[NodePath, int] = {}
 
-    def value(self, node: Node, path: PathTo) -> Any:
+    def value(self, node: Node, path: NodePath) -> Any:
         """The value of a node; notes its line, unless its key's was noted."""
         self._count += 1
-        if self._count > MOST_VALUES:
-            raise self._refuse(node, f"there are more than {MOST_VALUES} values, aliases counted each time.")
+        if self._count > MAX_VALUES:
+            raise self._refuse(node, f"there are more than {MAX_VALUES} values, aliases counted each time.")
         self.lines.setdefault(path, node.start_mark.line + 1)
         match node:
             case MappingNode():
@@ -130,7 +130,7 @@ class _Reader:
                 return self._scalar(node)
         raise self._refuse(node, "this cannot be read.")
 
-    def _entries(self, node: MappingNode, path: PathTo) -> Iterator[tuple[str, Node]]:
+    def _entries(self, node: MappingNode, path: NodePath) -> Iterator[tuple[str, Node]]:
         seen: set[str] = set()
         for key_node, held in node.value:
             if not isinstance(key_node, ScalarNode):
@@ -153,7 +153,7 @@ class _Reader:
             return None
         if text in _BOOL:
             return _BOOL[text]
-        if len(text) <= _LONGEST_NUMBER:
+        if len(text) <= _MAX_NUMBER_CHARS:
             if _INT.fullmatch(text):
                 return int(text)
             if _OTHER_BASE.fullmatch(text):

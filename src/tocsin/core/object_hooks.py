@@ -9,29 +9,29 @@ from datetime import datetime
 from tocsin.core.errors import Rejected
 
 #: Given an object's id, the things that need it, each as words: `integration HaloITSM`.
-type Ask = Callable[[int], Iterable[str]]
+type FindReferences = Callable[[int], Iterable[str]]
 
 #: Given the id of an object that is being deleted, removes what is kept about it.
-type Forget = Callable[[int], None]
+type OnDelete = Callable[[int], None]
 
 #: Given the id of an object that has been changed, and when: does what follows from that.
-type Follow = Callable[[int, datetime], None]
+type OnDeactivate = Callable[[int, datetime], None]
 
-_asks: dict[str, list[Ask]] = {}
-_forgets: dict[str, list[Forget]] = {}
-_follows: dict[str, list[Follow]] = {}
+_asks: dict[str, list[FindReferences]] = {}
+_forgets: dict[str, list[OnDelete]] = {}
+_follows: dict[str, list[OnDeactivate]] = {}
 
 _SHOWN = 5
 
 
-def register(noun: str, ask: Ask) -> None:
+def register(noun: str, ask: FindReferences) -> None:
     """Has `ask` answer for objects of `noun` (`user`, `group`, `policy`, …). Twice is once."""
     asks = _asks.setdefault(noun, [])
     if ask not in asks:
         asks.append(ask)
 
 
-def register_forgetting(noun: str, forget: Forget) -> None:
+def register_forgetting(noun: str, forget: OnDelete) -> None:
     """Has `forget` called, in the same transaction, before an object of `noun` is deleted. Twice is once."""
     forgets = _forgets.setdefault(noun, [])
     if forget not in forgets:
@@ -44,7 +44,7 @@ def forget(noun: str, number: int) -> None:
         each(number)
 
 
-def register_following(noun: str, follow: Follow) -> None:
+def register_following(noun: str, follow: OnDeactivate) -> None:
     """Has `follow` called, in the same transaction, after an object of `noun` was changed. Twice is once."""
     follows = _follows.setdefault(noun, [])
     if follow not in follows:

@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
-from tocsin.alerts.states import EventKind, Via
+from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.runtime.clock_jump import TOLD_FROM, say_jump
+from tocsin.core.runtime.clock_jump import REPORT_FROM, say_jump
 from tocsin.escalation.policy.policy_cache import plans
 from tocsin.escalation.run import run_store
-from tocsin.escalation.run.run_state import Pause, RunState, with_progress
+from tocsin.escalation.run.run_state import ActivePause, RunState, with_progress
 from tocsin.escalation.run.run_status import settle
 from tocsin.notify import pause as pauses
 
@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 CHUNK = 500
 
 
-def earlier(run: RunState, alert: AlertState, by: timedelta, now: datetime, pause: Pause | None = None) -> RunState:
+def earlier(
+    run: RunState, alert: AlertState, by: timedelta, now: datetime, pause: ActivePause | None = None
+) -> RunState:
     """`run` after the clock was set back by `by`, to `now`. No timer of it is later than before.
 
     `alert` is as it was before; what was acknowledged in the future counts as `acknowledged` says. `pause` is the pause
@@ -98,14 +100,14 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
     or more. Returns of how many runs."""
     ids = [row[0] for row in connection.execute(_WAITING).fetchall()]
     held = pauses.current(connection, now)
-    pause = Pause(held.until, held.reason) if held else None
+    pause = ActivePause(held.until, held.reason) if held else None
     moved = sum(_chunk(connection, ids[first : first + CHUNK], by, now, pause) for first in range(0, len(ids), CHUNK))
     if moved:
         database.hint(connection, "runs")
     return moved
 
 
-def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime, pause: Pause | None) -> int:
+def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime, pause: ActivePause | None) -> int:
     found = database.rows(connection, _READ, (ids,))
     known = plans(connection, {row["version_id"] for row in found})
     states = store.load(connection, ids)
@@ -130,9 +132,12 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
     run_store.update(connection, runs)
     connection.execute(_ALONE, (by, alone, now))
     store.set_back(connection, ids, by, now)
-    if told and by >= TOLD_FROM:
+    if told and by >= REPORT_FROM:
         reason = f"The database's clock was set back by {say_jump(by)}: what waits comes so much earlier."
-        events = [NewEvent(alert, EventKind.ESCALATION_GOES_ON, now, SYSTEM, reason, Via.POLICY, {}) for alert in told]
+        events = [
+            NewEvent(alert, EventKind.ESCALATION_GOES_ON, now, SYSTEM, reason, CommandChannel.POLICY, {})
+            for alert in told
+        ]
         store.insert_events(connection, events)
     if told:
         service.hint_alerts(connection, told)

@@ -13,25 +13,25 @@ from typing import Any
 import msgspec
 
 from tocsin.alerts import store
-from tocsin.alerts.change_handlers import AlertChange, Paging, PagingMode
-from tocsin.alerts.states import AlertStatus, EventKind, Priority, Via
+from tocsin.alerts.change_handlers import AlertChange, PagingConfig, PagingMode
+from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, AcknowledgeEffect, PolicyPlan
+from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.policy.policy_cache import plans
 from tocsin.escalation.run import effects, run_store
 from tocsin.escalation.run.alert_transitions import follow as follow_change
 from tocsin.escalation.run.alert_transitions import raise_priority, reroute, wake
-from tocsin.escalation.run.run_state import Decision, RunState, from_row, with_progress
+from tocsin.escalation.run.run_state import RunDecision, RunState, from_row, with_progress
 from tocsin.escalation.run.run_status import begin, has_enough
 from tocsin.escalation.run.run_store import NewRun
 from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import Undone
+from tocsin.notify.enqueue.queue import ReversedAction
 
 #: Events that concern a run although the alert's state stays as it is.
 _TOLD = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
 
-_NO_PAGING = Paging(PagingMode.RECORD, reason="Nothing says whom it pages.")
+_NO_PAGING = PagingConfig(PagingMode.RECORD, reason="Nothing says whom it pages.")
 
 
 def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
@@ -50,7 +50,7 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
 
 
 def _concerns_a_run(change: AlertChange) -> bool:
-    if change.before is None or (change.command is not None and change.command.via is Via.POLICY):
+    if change.before is None or (change.command is not None and change.command.via is CommandChannel.POLICY):
         return False
     is_told = any(event.kind in _TOLD for event in change.events)
     return change.before != change.after or is_told or bool(change.moved) or change.waking is not None
@@ -60,7 +60,7 @@ def _start(connection: Connection, openings: Sequence[AlertChange], now: datetim
     ways = [change.paging or _NO_PAGING for change in openings]
     known = plans(connection, {way.version_id for way in ways})
     # The alerts of a batch mostly open alike, so each kind of run is made once.
-    alike: dict[tuple[Paging, Priority], RunState] = {}
+    alike: dict[tuple[PagingConfig, Priority], RunState] = {}
     runs = []
     for change, way in zip(openings, ways, strict=True):
         run = alike.get((way, change.after.priority))
@@ -72,7 +72,9 @@ def _start(connection: Connection, openings: Sequence[AlertChange], now: datetim
         database.hint(connection, "runs")
 
 
-def _begin(change: AlertChange, way: Paging, known: Mapping[int | None, PolicyPlan], now: datetime) -> RunState:
+def _begin(
+    change: AlertChange, way: PagingConfig, known: Mapping[int | None, CompiledPolicy], now: datetime
+) -> RunState:
     return begin(
         change.alert_id,
         # A version that cannot be read: the loop will say so when the run is due, which it is at once.
@@ -99,7 +101,7 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
     written: dict[int, RunState] = {}
     successors: dict[int, tuple[RunState, int | None]] = {}
     versions: dict[int, int | None] = {alert_id: row["version_id"] for alert_id, row in held.items()}
-    decisions: list[tuple[int | None, Decision]] = []
+    decisions: list[tuple[int | None, RunDecision]] = []
     for change in changes:
         run = runs.get(change.alert_id)
         if run is None:
@@ -131,9 +133,9 @@ def _no_more_watched(row: Mapping[str, Any], successor: tuple[RunState, int | No
     return row["mode"] == PagingMode.WATCH and successor[0].mode is PagingMode.PAGE
 
 
-def _undone(changes: Sequence[AlertChange], runs: Mapping[int, RunState], now: datetime) -> dict[int, Undone]:
+def _undone(changes: Sequence[AlertChange], runs: Mapping[int, RunState], now: datetime) -> dict[int, ReversedAction]:
     """What counts no more, by alert: an act that was undone, an acknowledgement that was taken back."""
-    found: dict[int, Undone] = {}
+    found: dict[int, ReversedAction] = {}
     for change in changes:
         before, run = change.before, runs.get(change.alert_id)
         if before is None or run is None:
@@ -141,10 +143,10 @@ def _undone(changes: Sequence[AlertChange], runs: Mapping[int, RunState], now: d
         for event in change.events:
             own = before.acknowledged.get(event.actor.user_id or 0)
             if event.kind is EventKind.UNDONE and before.last is not None:
-                found[change.alert_id] = Undone(before.last.at, event.reason)
+                found[change.alert_id] = ReversedAction(before.last.at, event.reason)
             elif event.kind is EventKind.UNACKNOWLEDGED and own is not None and not _still_stops(run, change):
                 # It may have stood for long: what was due meanwhile is not made up for.
-                found[change.alert_id] = Undone(own.at, event.reason, due_after=now)
+                found[change.alert_id] = ReversedAction(own.at, event.reason, due_after=now)
     return found
 
 
@@ -161,7 +163,7 @@ def _has_resumed(change: AlertChange) -> bool:
     )
 
 
-def _readable(row: dict[str, Any], known: Mapping[int | None, PolicyPlan]) -> RunState:
+def _readable(row: dict[str, Any], known: Mapping[int | None, CompiledPolicy]) -> RunState:
     """The run of a row. One that cannot be read is taken as new: nothing may stop people from acting on an alert."""
     plan = known.get(row["version_id"], RECIPIENTS_ONLY)
     try:
@@ -170,7 +172,9 @@ def _readable(row: dict[str, Any], known: Mapping[int | None, PolicyPlan]) -> Ru
         return from_row({**row, "progress": {}}, plan)
 
 
-def _decide(change: AlertChange, run: RunState, known: dict[int | None, PolicyPlan], now: datetime) -> list[Decision]:
+def _decide(
+    change: AlertChange, run: RunState, known: dict[int | None, CompiledPolicy], now: datetime
+) -> list[RunDecision]:
     assert change.before is not None
     decisions = [follow_change(run, change.before, change.after, change.events, now)]
     run = decisions[0].run

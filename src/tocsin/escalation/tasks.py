@@ -14,16 +14,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import change_handlers, lifecycle, service, store
-from tocsin.alerts.change_handlers import AlertChange, Paging
+from tocsin.alerts.change_handlers import AlertChange, PagingConfig
 from tocsin.alerts.commands import AlertState
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation.policy.policy_cache import plans
 from tocsin.escalation.run import effects, pending_pages, run_store, target_loader
 from tocsin.escalation.run.engine import advance
-from tocsin.escalation.run.run_state import Decision, Pause, RunState
+from tocsin.escalation.run.run_state import ActivePause, RunDecision, RunState
 from tocsin.escalation.run.run_store import NewRun
 from tocsin.notify import pause as pauses
 
@@ -39,17 +39,17 @@ STUCK_AFTER = 5
 RETRY_STUCK = timedelta(hours=1)
 
 #: How often the loop looks without a hint: the longest that a timer is late.
-EVERY = timedelta(milliseconds=500)
+INTERVAL = timedelta(milliseconds=500)
 
 
-def loop() -> Loop:
+def loop() -> PeriodicTask:
     """The loop for a worker."""
-    keeper = Escalation()
-    return Loop("escalation", lambda: keeper.turn(clock.now()), EVERY, frozenset({"runs", "clock"}))
+    keeper = EscalationTask()
+    return PeriodicTask("escalation", lambda: keeper.turn(clock.now()), INTERVAL, frozenset({"runs", "clock"}))
 
 
 @dataclass(slots=True)
-class Escalation:
+class EscalationTask:
     """One worker's loop. It remembers whether paging was paused, to notice when a pause ends before its time, and
     whether more runs are due than one turn takes."""
 
@@ -172,7 +172,7 @@ def _due(now: datetime) -> list[int]:
 
 
 def _decide(
-    connection: Connection, claimed: list[dict[str, Any]], pause: Pause | None, now: datetime, *, alone: bool
+    connection: Connection, claimed: list[dict[str, Any]], pause: ActivePause | None, now: datetime, *, alone: bool
 ) -> None:
     known = plans(connection, {row["version_id"] for row in claimed})
     runs: dict[int, RunState] = {}
@@ -185,7 +185,7 @@ def _decide(
     runs = pending_pages.only_those(connection, runs, now)
     states = store.load(connection, [run.alert_id for run in runs.values()])
     people = target_loader.roster(connection, runs.values(), now)
-    decisions: list[tuple[int, Decision]] = []
+    decisions: list[tuple[int, RunDecision]] = []
     for row_id, run in runs.items():
         try:
             decisions.append((row_id, advance(run, states[run.alert_id], people, now, pause)))
@@ -200,7 +200,7 @@ def _decide(
 
 
 def _write(
-    connection: Connection, decisions: list[tuple[int, Decision]], states: Mapping[int, AlertState], now: datetime
+    connection: Connection, decisions: list[tuple[int, RunDecision]], states: Mapping[int, AlertState], now: datetime
 ) -> None:
     service.write(connection, _changes(decisions, states, now), now)
     store.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
@@ -220,7 +220,7 @@ def _write(
 
 
 def _tell(
-    connection: Connection, decisions: list[tuple[int, Decision]], states: Mapping[int, AlertState], now: datetime
+    connection: Connection, decisions: list[tuple[int, RunDecision]], states: Mapping[int, AlertState], now: datetime
 ) -> None:
     """Hands what the escalation did (a step that fired, its end) to whatever else follows an alert's events."""
     told = [(states[decision.run.alert_id], decision) for _row, decision in decisions if decision.events]
@@ -228,17 +228,17 @@ def _tell(
     change_handlers.react(connection, changes, now)
 
 
-def _handed_over(decision: Decision) -> Paging | None:
+def _handed_over(decision: RunDecision) -> PagingConfig | None:
     """By what the alert pages from now on, where its policy handed over to another."""
     new = decision.successor
     if new is None:
         return None
     why = new.progress.why
-    return Paging(new.mode, decision.successor_version, new.recipient_users, new.recipient_groups, why)
+    return PagingConfig(new.mode, decision.successor_version, new.recipient_users, new.recipient_groups, why)
 
 
 def _changes(
-    decisions: list[tuple[int, Decision]], states: Mapping[int, AlertState], now: datetime
+    decisions: list[tuple[int, RunDecision]], states: Mapping[int, AlertState], now: datetime
 ) -> list[AlertChange]:
     """What the engine does to alerts: a hold that ends, an acknowledgement that expires."""
     changes = []
@@ -252,9 +252,9 @@ def _changes(
     return changes
 
 
-def _pause(connection: Connection, now: datetime) -> Pause | None:
+def _pause(connection: Connection, now: datetime) -> ActivePause | None:
     held = pauses.current(connection, now)
-    return Pause(held.until, held.reason) if held else None
+    return ActivePause(held.until, held.reason) if held else None
 
 
 def _release(connection: Connection, now: datetime) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from tocsin.fake_halo.hooks import FULL_LINKED
 from tocsin.fake_halo.server import HaloServer
-from tocsin.fake_halo.state import EVENTS, Halo
+from tocsin.fake_halo.state import EVENTS, FakeHalo
 
 #: Where it is looked for first.
 PORT = 8687
@@ -18,7 +18,7 @@ FIRST_TICKET = 20817
 
 def start() -> HaloServer:
     """A running Halo. Its tickets begin at a number that no earlier run of the demo has used."""
-    halo = Halo()
+    halo = FakeHalo()
     ticket = {
         "summary": "VPN down: Zürich, 40 users",
         "details": "VPN gateway zrh-vpn-01 does not answer.",

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tocsin.fake_halo.state import EVENTS, Halo, Happened
+from tocsin.fake_halo.state import EVENTS, FakeHalo, FakeHaloEvent
 
 #: (the webhook, the body) → status and text of the answer. Raises OSError when nobody answers.
-type Deliver = Callable[[Mapping[str, Any], bytes], tuple[int, str]]
+type DeliverWebhook = Callable[[Mapping[str, Any], bytes], tuple[int, str]]
 
 #: Payloads: full with linked objects (Halo's number), full, small, the event only, a template.
 FULL_LINKED, FULL, SMALL, EVENT_ONLY, CUSTOM = 1, 0, 2, 3, 4
@@ -26,20 +26,20 @@ _SMALL = ("id", "summary", "client_name", "site_name", "user_name", "team", "age
 
 
 @dataclass
-class Hooks:
+class WebhookSender:
     """Sends what happens in one Halo. `run` delivers what waits; the server calls it from a thread of its own."""
 
-    halo: Halo
-    deliver: Deliver | None = None
+    halo: FakeHalo
+    deliver: DeliverWebhook | None = None
     #: Whether an event gets lost on its way.
-    loses: Callable[[Happened], bool] = lambda happened: False
+    loses: Callable[[FakeHaloEvent], bool] = lambda happened: False
     #: How many in a batch where the webhook batches; 1: alone.
     waiting: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.halo.listeners.append(self._take)
 
-    def _take(self, happened: Happened) -> None:
+    def _take(self, happened: FakeHaloEvent) -> None:
         if self.loses(happened):
             return
         for webhook_id, webhook in self.halo.webhooks.items():
@@ -51,7 +51,7 @@ class Hooks:
             if subscribed is not None:
                 self.waiting.append((webhook_id, self.payload(webhook, happened, subscribed["id"])))
 
-    def payload(self, webhook: Mapping[str, Any], happened: Happened, notification: int) -> dict[str, Any]:
+    def payload(self, webhook: Mapping[str, Any], happened: FakeHaloEvent, notification: int) -> dict[str, Any]:
         """One message, in the webhook's form."""
         ticket = self.halo.tickets[happened.ticket]
         envelope: dict[str, Any] = {

@@ -12,21 +12,23 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tocsin.fake_halo import ui
-from tocsin.fake_halo.api import Api, Reply
-from tocsin.fake_halo.hooks import Deliver, Hooks
-from tocsin.fake_halo.state import Halo
+from tocsin.fake_halo.api import FakeHaloApi, FakeResponse
+from tocsin.fake_halo.hooks import DeliverWebhook, WebhookSender
+from tocsin.fake_halo.state import FakeHalo
 
-_MOST = 5 * 1024 * 1024
+_MAX_BODY_BYTES = 5 * 1024 * 1024
 
 
 class HaloServer:
     """`halo` is its state, `api` its faults, `hooks` its webhooks. Webhooks leave by themselves once `start`ed, unless
     `sends` is False: then `hooks.run()` sends what waits."""
 
-    def __init__(self, halo: Halo | None = None, *, port: int = 0, sends: bool = True, deliver: Deliver | None = None):
-        self.halo = halo or Halo()
-        self.hooks = Hooks(self.halo, deliver)
-        self.api = Api(self.halo, self.hooks)
+    def __init__(
+        self, halo: FakeHalo | None = None, *, port: int = 0, sends: bool = True, deliver: DeliverWebhook | None = None
+    ):
+        self.halo = halo or FakeHalo()
+        self.hooks = WebhookSender(self.halo, deliver)
+        self.api = FakeHaloApi(self.halo, self.hooks)
         #: Seconds that each answer takes.
         self.slow = 0.0
         self._sends = sends
@@ -61,7 +63,7 @@ class HaloServer:
 
 
 @contextmanager
-def running(halo: Halo | None = None, **options: Any) -> Iterator[HaloServer]:
+def running(halo: FakeHalo | None = None, **options: Any) -> Iterator[HaloServer]:
     """A server that answers; stopped at the end."""
     server = HaloServer(halo, **options)
     server.start()
@@ -100,7 +102,7 @@ def _handler(server: HaloServer) -> type[BaseHTTPRequestHandler]:
             self._answer()
 
         def _body(self) -> bytes:
-            return self.rfile.read(min(int(self.headers.get("Content-Length") or 0), _MOST))
+            return self.rfile.read(min(int(self.headers.get("Content-Length") or 0), _MAX_BODY_BYTES))
 
         def _answer(self) -> None:
             parts = urlsplit(self.path)
@@ -116,7 +118,7 @@ def _handler(server: HaloServer) -> type[BaseHTTPRequestHandler]:
             reply = server.api.answer(self.command, parts.path, dict(parse_qsl(parts.query)), body, token)
             self._reply(reply)
 
-        def _reply(self, reply: Reply) -> None:
+        def _reply(self, reply: FakeResponse) -> None:
             if reply.body is None:
                 content, kind = b"", "application/json"
             elif isinstance(reply.body, bytes):

@@ -30,7 +30,7 @@ EVENTS: Mapping[str, int] = {
 }
 
 
-class Refused(Exception):
+class FakeHaloError(Exception):
     """Halo says no: a status and a body as it would send them."""
 
     def __init__(self, status: int, body: object = None, headers: Mapping[str, str] | None = None) -> None:
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class FakeHaloEvent:
     """One event that a webhook may be told of."""
 
     event: str
@@ -83,7 +83,7 @@ def _lists() -> dict[str, list[dict[str, Any]]]:
 
 
 @dataclass
-class Halo:
+class FakeHalo:
     """One tenant."""
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -116,7 +116,7 @@ class Halo:
     #: Every write that came by the API: (path, body).
     writes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     #: Told of each thing that happens, with the lock held.
-    listeners: list[Callable[[Happened], None]] = field(default_factory=list)
+    listeners: list[Callable[[FakeHaloEvent], None]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     _next_ticket: int = 20817
     _next: int = 1000
@@ -158,13 +158,13 @@ class Halo:
             status = wanted.get("status_id", ticket["status_id"])
             agent = wanted.get("agent_id", ticket["agent_id"])
             if not isinstance(status, int) or not self.name_of("Status", status):
-                raise Refused(400, {"[0].status_id": [f"Could not convert string to integer: {status}."]})
+                raise FakeHaloError(400, {"[0].status_id": [f"Could not convert string to integer: {status}."]})
             if status in self.forbidden_statuses.get(ticket["tickettype_id"], set()):
-                raise Refused(400, {"Message": "This status is not allowed for this ticket type."})
+                raise FakeHaloError(400, {"Message": "This status is not allowed for this ticket type."})
             if self.wants_type_with_status and "status_id" in wanted and "tickettype_id" not in wanted:
-                raise Refused(400, {"Message": "Please select a Ticket Type."})
+                raise FakeHaloError(400, {"Message": "Please select a Ticket Type."})
             if status == 9 and agent == UNASSIGNED:
-                raise Refused(400, "Please assign this Ticket these before closing it.")
+                raise FakeHaloError(400, "Please assign this Ticket these before closing it.")
             before = dict(ticket)
             ticket |= wanted
             ticket["last_update"] = self.local()
@@ -186,11 +186,11 @@ class Halo:
             ticket = self.visible(int(body.get("ticket_id") or 0))
             outcome = body.get("outcome") or self.name_of("Outcome", body.get("outcome_id"))
             if not outcome or outcome not in {row["outcome"] for row in self.lists["Outcome"]}:
-                raise Refused(
+                raise FakeHaloError(
                     400, {"ClassName": "System.Exception", "Message": "An Outcome must be entered for this Action"}
                 )
             if outcome in self.refused_actions:
-                raise Refused(400, "You do not have access to this Action at the moment")
+                raise FakeHaloError(400, "You do not have access to this Action at the moment")
             changes = {
                 "new_status": "status_id",
                 "new_agent": "agent_id",
@@ -231,9 +231,9 @@ class Halo:
     def visible(self, number: int) -> dict[str, Any]:
         """A ticket. Raises Refused where it is gone or hidden."""
         if number in self.hidden:
-            raise Refused(401, {"Message": "Record not found, or restricted."})
+            raise FakeHaloError(401, {"Message": "Record not found, or restricted."})
         if number not in self.tickets:
-            raise Refused(404)
+            raise FakeHaloError(404)
         return self.tickets[number]
 
     def linked(self, ticket: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,6 +254,6 @@ class Halo:
         return (self.now() + self.zone).replace(tzinfo=None).isoformat(timespec="milliseconds")
 
     def _happened(self, event: str, ticket: int, by: int) -> None:
-        happened = Happened(event, ticket, by, self.now())
+        happened = FakeHaloEvent(event, ticket, by, self.now())
         for listener in list(self.listeners):
             listener(happened)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from tocsin.fake_halo.state import DESK_AGENT, UNASSIGNED, Halo, Refused
+from tocsin.fake_halo.state import DESK_AGENT, UNASSIGNED, FakeHalo, FakeHaloError
 
 _SHOWN = 20
 
@@ -28,7 +28,7 @@ button.main{background:#3b82f6;border-color:#3b82f6;color:#fff}.note{border-colo
 """
 
 
-def page(halo: Halo, problem: str = "") -> str:
+def page(halo: FakeHalo, problem: str = "") -> str:
     """The page as it stands."""
     with halo.lock:
         tickets = "".join(_ticket(halo, number) for number in sorted(halo.tickets, reverse=True)[:_SHOWN])
@@ -49,7 +49,7 @@ def page(halo: Halo, problem: str = "") -> str:
     )
 
 
-def _ticket(halo: Halo, number: int) -> str:
+def _ticket(halo: FakeHalo, number: int) -> str:
     ticket = halo.tickets[number]
     status = halo.name_of("Status", ticket["status_id"])
     agent = halo.name_of("Agent", ticket["agent_id"])
@@ -79,7 +79,7 @@ def _ticket(halo: Halo, number: int) -> str:
     )
 
 
-def act(halo: Halo, verb: str, form: Mapping[str, str]) -> str:
+def act(halo: FakeHalo, verb: str, form: Mapping[str, str]) -> str:
     """What a button does; returns what went wrong, or ""."""
     number = int(form["ticket"]) if form.get("ticket", "").isdecimal() else 0
     try:
@@ -101,6 +101,6 @@ def act(halo: Halo, verb: str, form: Mapping[str, str]) -> str:
                 if form.get("note", "").strip():
                     halo.act({"ticket_id": number, "outcome": "Private Note", "note": form["note"][:2000],
                               "hiddenfromuser": True}, DESK_AGENT)  # fmt: skip
-    except Refused as refused:
+    except FakeHaloError as refused:
         return str(refused.body or f"Halo refuses that ({refused.status}).")
     return ""

@@ -15,27 +15,27 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
-from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.net.egress import EgressResponse, HttpClient
 
 #: Of one answer so much is read.
-MOST_BYTES = 32 * 1024 * 1024
+MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 #: And so long is waited for its end, in seconds: some lists are long, and come whole.
 ANSWERED_WITHIN = 120.0
 #: More requests than this are no import.
-MOST_REQUESTS = 20_000
-MOST_PAGES = 1_000
+MAX_REQUESTS = 20_000
+MAX_LIST_PAGES = 1_000
 #: A request is tried so often where the other side is busy or broken.
 TRIES = 6
 #: At most so long is waited before a try.
-LONGEST_WAIT = timedelta(minutes=2)
+MAX_RETRY_WAIT = timedelta(minutes=2)
 _KEY_CHARACTERS = 4096
 
 #: Is told what is being read, and how many objects there are so far.
-type Progress = Callable[[str], None]
+type ProgressCallback = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class Reader:
+class ApiReader:
     """One account of one product. `base` is its address without a slash at the end; used by one thread."""
 
     product: str
@@ -43,7 +43,7 @@ class Reader:
     headers: Mapping[str, str] = field(repr=False)
     #: What is to be done about a key that is refused.
     key_help: str = ""
-    progress: Progress = lambda text: None
+    progress: ProgressCallback = lambda text: None
     wait: Callable[[float], None] = time.sleep
     _client: HttpClient = field(default_factory=HttpClient, repr=False)
     _requests: int = 0
@@ -60,7 +60,7 @@ class Reader:
             if answer.body.lstrip()[:1] in (b"{", b"["):
                 raise Permanent(
                     f"{self.product}'s answer at {_shown(path)} ended too soon.",
-                    f"Try again; it had {ANSWERED_WITHIN:.0f} seconds and {MOST_BYTES // 1024**2} MiB.",
+                    f"Try again; it had {ANSWERED_WITHIN:.0f} seconds and {MAX_RESPONSE_BYTES // 1024**2} MiB.",
                 ) from None
             raise Permanent(
                 f"{self.product} answered something else than JSON at {_shown(path)}.",
@@ -71,7 +71,7 @@ class Reader:
         """The same, or None where the object is not there or the key may not see it."""
         try:
             return self.get(path, **query)
-        except NotShown:
+        except AccessDenied:
             return None
 
     def close(self) -> None:
@@ -86,14 +86,14 @@ class Reader:
         given = {name: value for name, value in query.items() if value is not None}
         return f"{url}{'&' if '?' in url else '?'}{urlencode(given)}" if given else url
 
-    def _answered(self, url: str) -> Answer:
+    def _answered(self, url: str) -> EgressResponse:
         for number in range(1, TRIES + 1):
             self._requests += 1
-            if self._requests > MOST_REQUESTS:
-                raise Permanent(f"{self.product} has more than {MOST_REQUESTS} objects to read; that is no import.")
+            if self._requests > MAX_REQUESTS:
+                raise Permanent(f"{self.product} has more than {MAX_REQUESTS} objects to read; that is no import.")
             try:
                 answer = self._client.request(
-                    "GET", url, headers=self.headers, deadline=ANSWERED_WITHIN, most_bytes=MOST_BYTES
+                    "GET", url, headers=self.headers, deadline=ANSWERED_WITHIN, most_bytes=MAX_RESPONSE_BYTES
                 )
             except Temporary as trouble:
                 if number == TRIES:
@@ -112,11 +112,11 @@ class Reader:
         raise AssertionError("the last try returns or raises")
 
     def _pause(self, number: int, asked: timedelta | None, why: str) -> None:
-        pause = min(asked if asked is not None else timedelta(seconds=2**number), LONGEST_WAIT)
+        pause = min(asked if asked is not None else timedelta(seconds=2**number), MAX_RETRY_WAIT)
         self.progress(f"{why.rstrip('.')}; going on in {max(1, round(pause.total_seconds()))} s")
         self.wait(pause.total_seconds())
 
-    def _check(self, answer: Answer, url: str) -> None:
+    def _check(self, answer: EgressResponse, url: str) -> None:
         if 200 <= answer.status < 300:
             return
         place = _shown(url)
@@ -124,16 +124,16 @@ class Reader:
             case 401:
                 raise Permanent(f"{self.product} does not know this key.", self.key_help)
             case 402 | 403:
-                raise NotShown(f"{self.product} does not let this key read {place}.", self.key_help)
+                raise AccessDenied(f"{self.product} does not let this key read {place}.", self.key_help)
             case 404:
-                raise NotShown(f"{self.product} has nothing at {place}.", f"Is {self.base} the address of its API?")
+                raise AccessDenied(f"{self.product} has nothing at {place}.", f"Is {self.base} the address of its API?")
             case status if 300 <= status < 400:
                 raise Permanent(f"{self.product} sends elsewhere from {place}.", "Give the address of its API itself.")
             case status:
                 raise Permanent(f"{self.product} answered {status} at {place}: {_said(answer)}.")
 
 
-class NotShown(Permanent):
+class AccessDenied(Permanent):
     """The key may not see it, or it is not there."""
 
 
@@ -156,7 +156,7 @@ def checked_key(text: str) -> str:
     return key
 
 
-def _reset_after(answer: Answer) -> timedelta | None:
+def _reset_after(answer: EgressResponse) -> timedelta | None:
     """How long until the limit is reset, as some say instead of Retry-After: in seconds."""
     for name in ("ratelimit-reset", "x-ratelimit-reset-in-seconds"):
         text = answer.headers.get(name, "")
@@ -170,7 +170,7 @@ def _shown(url: str) -> str:
     return (urlsplit(url).path or url)[:200]
 
 
-def _said(answer: Answer) -> str:
+def _said(answer: EgressResponse) -> str:
     """What the product itself says is wrong, cut short."""
     try:
         found = json.loads(answer.body[:10_000])

@@ -10,8 +10,8 @@ from typing import Any
 
 from tocsin.core.validation.naming_rules import MAX_LENGTH, problem_with_name
 from tocsin.importers import zones
-from tocsin.importers.json_access import Document
-from tocsin.importers.report import Finding, Translation, Weight, said_count, several
+from tocsin.importers.json_access import JsonObject
+from tocsin.importers.report import ConvertedConfig, FindingSeverity, ImportFinding, said_count, several
 
 #: The top keys, in the order in which people read them.
 KEYS = ("users", "groups", "schedules", "support_hours", "escalation_policies", "integrations", "maintenance_windows")
@@ -29,7 +29,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ExistingUser:
     """Somebody who is a user already."""
 
     username: str
@@ -41,13 +41,13 @@ class Known:
     away: tuple[Mapping[str, Any], ...] = ()
 
 
-class Draft:
+class ConfigBuilder:
     """Collects what a translation comes to.
 
     `known` are the users that there are, by e-mail in lower case: they stay as they are, but for who covers them.
     """
 
-    def __init__(self, product: str, now: datetime, known: Mapping[str, Known] | None = None) -> None:
+    def __init__(self, product: str, now: datetime, known: Mapping[str, ExistingUser] | None = None) -> None:
         self.product = product
         self.now = now
         self.known = dict(known or {})
@@ -56,8 +56,8 @@ class Draft:
         #: Of those who come in, by e-mail in lower case.
         self._usernames: dict[str, str] = {}
         self._added: set[str] = set()
-        self._findings: list[Finding] = []
-        self._together: dict[tuple[Weight, str, str, str, str], list[str]] = {}
+        self._findings: list[ImportFinding] = []
+        self._together: dict[tuple[FindingSeverity, str, str, str, str], list[str]] = {}
         # Nobody who comes in may take the name of somebody who is here.
         self._taken["users"] |= {one.username.casefold() for one in self.known.values()}
         self._taken["users"] |= self.known.keys()
@@ -124,17 +124,17 @@ class Draft:
 
     def leave_out(self, subject: str, what: str, why: str, remedy: str = "") -> None:
         """Notes something that is not there."""
-        self._findings.append(Finding(Weight.LEFT_OUT, subject, what, why, remedy))
+        self._findings.append(ImportFinding(FindingSeverity.LEFT_OUT, subject, what, why, remedy))
 
     def change(self, subject: str, what: str, why: str, remedy: str = "") -> None:
         """Notes something that is there and differs."""
-        self._findings.append(Finding(Weight.CHANGED, subject, what, why, remedy))
+        self._findings.append(ImportFinding(FindingSeverity.CHANGED, subject, what, why, remedy))
 
     def to_do(self, subject: str, what: str, why: str, remedy: str = "") -> None:
         """Notes something that people have to do themselves."""
-        self._findings.append(Finding(Weight.TO_DO, subject, what, why, remedy))
+        self._findings.append(ImportFinding(FindingSeverity.TO_DO, subject, what, why, remedy))
 
-    def not_carried(self, what: str, documents: Iterable[Document], why: str, remedy: str) -> None:
+    def not_carried(self, what: str, documents: Iterable[JsonObject], why: str, remedy: str) -> None:
         """Notes that all objects of a kind are not there."""
         names = [str(one.get("name") or one.get("description") or one.get("id") or "") for one in documents]
         if names:
@@ -142,19 +142,19 @@ class Draft:
             is_one = len(names) == 1
             self.leave_out(said_count(what, len(names)), f"{'is' if is_one else 'are'} not here ({known})", why, remedy)
 
-    def not_read(self, documents: Iterable[Document]) -> None:
+    def not_read(self, documents: Iterable[JsonObject]) -> None:
         """Notes what the key may not see: each with `path` and `why`."""
         for one in documents:
             self.leave_out(str(one["path"]), "was not read", str(one["why"]), "Read again with a key that may see it.")
 
-    def together(self, weight: Weight, nouns: str, one: str, what: str, why: str, remedy: str = "") -> None:
+    def together(self, weight: FindingSeverity, nouns: str, one: str, what: str, why: str, remedy: str = "") -> None:
         """Notes the same thing of many: one line says of which. `nouns` is "users"."""
         self._together.setdefault((weight, nouns, what, why, remedy), []).append(one)
 
     def acknowledgements_run_out(self, nouns: str, one: str) -> None:
         """Notes that policies ask again after an acknowledgement, where the other product never does."""
         self.together(
-            Weight.CHANGED,
+            FindingSeverity.CHANGED,
             nouns,
             one,
             "ask “Still on it?” 30 minutes after an acknowledgement",
@@ -162,13 +162,13 @@ class Draft:
             "Make that time longer on the policy, if it is too soon.",
         )
 
-    def translation(self) -> Translation:
+    def translation(self) -> ConvertedConfig:
         """All of it."""
         findings = list(self._findings)
         for (weight, nouns, what, why, remedy), ones in self._together.items():
-            findings.append(Finding(weight, f"{nouns} {several(ones)}", what, why, remedy))
+            findings.append(ImportFinding(weight, f"{nouns} {several(ones)}", what, why, remedy))
         entries = {key: found for key, found in self._entries.items() if found}
-        return Translation(entries, tuple(dict.fromkeys(findings)))
+        return ConvertedConfig(entries, tuple(dict.fromkeys(findings)))
 
 
 def _legal(wanted: str, word: str) -> str:

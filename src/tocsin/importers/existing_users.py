@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from tocsin.importers.config_builder import Known
+from tocsin.importers.config_builder import ExistingUser
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import User
 
 
-def users(now: datetime) -> dict[str, Known]:
+def users(now: datetime) -> dict[str, ExistingUser]:
     """By e-mail in lower case."""
     away: dict[int, list[dict[str, Any]]] = {}
     for absence in out_of_office.rows().filter(ends_at__gt=now):
         away.setdefault(absence.user_id, []).append(out_of_office.nested_spec(absence))
     return {
-        user.email.casefold(): Known(
+        user.email.casefold(): ExistingUser(
             user.username, user.role, user.name, user.time_zone, user.is_active, tuple(away.get(user.pk, ()))
         )
         for user in User.objects.all()

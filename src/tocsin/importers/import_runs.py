@@ -15,15 +15,15 @@ from threading import Event, Thread
 from django.db import DatabaseError, connection, transaction
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.configure import config_files, export, plan, yaml_loader
-from tocsin.configure.config_files import Sources
+from tocsin.configure.config_files import ConfigFiles
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import config_version, crypto
 from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary, TocsinError
 from tocsin.core.runtime import clock
 from tocsin.importers import existing_users
-from tocsin.importers.products import PRODUCTS, Documents, Product
+from tocsin.importers.products import PRODUCTS, Product, ProductDocuments
 from tocsin.importers.report import by_weight
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _BEAT = 2.0
 _RUNNING = (ImportState.READING, ImportState.APPLYING)
 
 
-class _Discarded(Exception):
+class _RunDiscarded(Exception):
     """Somebody threw the run away while it ran."""
 
 
@@ -48,7 +48,7 @@ def start(
     exported: bytes | None = None,
     file_name: str = "",
     with_keys: bool = False,
-    actor: Actor,
+    actor: AuditActor,
     now: datetime,
 ) -> ImportRun:
     """Begins to read an account, or an export, in the place of any earlier run.
@@ -71,7 +71,7 @@ def start(
     return run
 
 
-def apply(run: ImportRun, *, actor: Actor, now: datetime) -> None:
+def apply(run: ImportRun, *, actor: AuditActor, now: datetime) -> None:
     """Begins to apply what was read, all of it or nothing. Raises Rejected where there is nothing to apply."""
     ready = ImportRun.objects.filter(pk=run.pk, state=ImportState.READY).exclude(configuration="")
     if not ready.update(state=ImportState.APPLYING, progress="", beat_at=now):
@@ -108,7 +108,7 @@ def _check(product: Product, key: str, base: str) -> str:
     return reader.base
 
 
-def _begin(product: Product, source: str, actor: Actor, now: datetime) -> ImportRun:
+def _begin(product: Product, source: str, actor: AuditActor, now: datetime) -> ImportRun:
     with transaction.atomic():
         config_version.lock()
         if ImportRun.objects.filter(state__in=_RUNNING, beat_at__gte=now - SILENT).exists():
@@ -138,7 +138,7 @@ def _in_thread(number: int, work: Callable[[], None]) -> None:
         try:
             with _heard_of(number):
                 work()
-        except _Discarded:
+        except _RunDiscarded:
             pass
         except RejectedAll as problem:
             _fail(number, " ".join(one.detail for one in problem.problems[:5]))
@@ -176,8 +176,8 @@ def _heard_of(number: int) -> Iterator[None]:
         beating.join()
 
 
-def _read(number: int, product: Product, fetch: Callable[[_Told], Documents], with_keys: bool) -> None:
-    told = _Told(number)
+def _read(number: int, product: Product, fetch: Callable[[_ProgressWriter], ProductDocuments], with_keys: bool) -> None:
+    told = _ProgressWriter(number)
     read = fetch(told)
     told("Translating…", at_once=True)
     now = clock.now()
@@ -202,13 +202,13 @@ def _read(number: int, product: Product, fetch: Callable[[_Told], Documents], wi
     )
 
 
-def _apply(number: int, actor: Actor) -> None:
+def _apply(number: int, actor: AuditActor) -> None:
     run = ImportRun.objects.get(pk=number)
     done = plan.apply(_sources(yaml_of(run)), prune=False, now=clock.now(), actor=actor)
     _change(number, state=ImportState.APPLIED, configuration="", progress="", plan=[str(line) for line in done.lines])
 
 
-def _sources(text: str) -> Sources:
+def _sources(text: str) -> ConfigFiles:
     return config_files.collect([yaml_loader.parse(text, "import", Path())])
 
 
@@ -218,10 +218,10 @@ def _fail(number: int, problem: str) -> None:
 
 def _change(number: int, **fields: object) -> None:
     if not ImportRun.objects.filter(pk=number).update(beat_at=clock.now(), **fields):
-        raise _Discarded
+        raise _RunDiscarded
 
 
-class _Told:
+class _ProgressWriter:
     """Writes how far a run is into its row, now and then."""
 
     def __init__(self, number: int) -> None:
@@ -241,7 +241,7 @@ class _Told:
             _change(self._number)
 
 
-def _fetched(product: Product, key: str, base: str, told: _Told, now: datetime) -> Documents:
+def _fetched(product: Product, key: str, base: str, told: _ProgressWriter, now: datetime) -> ProductDocuments:
     reader = product.reader(key, base, told)
     reader.wait = told.wait
     try:

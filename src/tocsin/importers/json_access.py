@@ -6,33 +6,33 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-type Document = dict[str, Any]
+type JsonObject = dict[str, Any]
 
 _FIRST_YEAR, _LAST_YEAR = 1971, 2200
 
 
-def objects_of(value: object) -> list[Document]:
+def objects_of(value: object) -> list[JsonObject]:
     """The objects in a list of a document; anything else is not there."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def each_once(documents: Iterable[Document]) -> list[Document]:
+def each_once(documents: Iterable[JsonObject]) -> list[JsonObject]:
     """The documents without those whose id came before: what is added to a list while its pages are read pushes others
     onto the next page.
     """
-    found: dict[object, Document] = {}
+    found: dict[object, JsonObject] = {}
     for number, document in enumerate(documents):
         identity = document.get("id")
         found.setdefault(identity if isinstance(identity, str | int) and identity != "" else (number,), document)
     return list(found.values())
 
 
-def object_of(value: object) -> Document:
+def object_of(value: object) -> JsonObject:
     """The object that a document has somewhere; an empty one where it has something else."""
     return value if isinstance(value, dict) else {}
 
 
-def text_of(document: Document, *names: str) -> str:
+def text_of(document: JsonObject, *names: str) -> str:
     """The first of these that is a text or a number, as text; "" where none is."""
     for name in names:
         value = document.get(name)
@@ -41,7 +41,7 @@ def text_of(document: Document, *names: str) -> str:
     return ""
 
 
-def whole_of(document: Document, name: str, default: int = 0) -> int:
+def whole_of(document: JsonObject, name: str, default: int = 0) -> int:
     """A number that is not negative; `default` for anything else."""
     value = document.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**8 else default

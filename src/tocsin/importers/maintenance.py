@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from tocsin.importers.config_builder import Draft
+from tocsin.importers.config_builder import ConfigBuilder
 
 _CLOCK = "%Y-%m-%d %H:%M"
 _REMEDY = "Enter it under Maintenance."
 
 
 def window(
-    draft: Draft, wanted: str, starts: datetime | None, ends: datetime | None, integrations: Iterable[str]
+    draft: ConfigBuilder, wanted: str, starts: datetime | None, ends: datetime | None, integrations: Iterable[str]
 ) -> None:
     """Adds a window that suppresses alerts of those integrations (by their names here), from its start to its end.
 

@@ -14,18 +14,18 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
-from tocsin.importers.config_builder import Draft
-from tocsin.importers.report import Weight
+from tocsin.importers.config_builder import ConfigBuilder
+from tocsin.importers.report import FindingSeverity
 from tocsin.notify.channels import phone_numbers
 from tocsin.people import addresses
-from tocsin.people.notification_rules import LONGEST_WAIT, MOST_REPEATS, PRIORITIES
+from tocsin.people.notification_rules import MAX_RULE_DELAY, MAX_RULE_REPEATS, PRIORITIES
 
 _NUMBER = re.compile(r"[0-9\s+()./-]*")
 _LABELS = {"email": "Email-Official", "sms": "SMS-Official", "voice": "Phone-Official-Mobile"}
 
 
 @dataclass(slots=True)
-class Way:
+class ImportedContactMethod:
     """One way to reach somebody, and after how long their rule uses it; no times: it never does."""
 
     channel: str
@@ -38,20 +38,20 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class ImportedUser:
     """Somebody as another product knows them. `has_rules`: whether it said when to use which way."""
 
     email: str
     name: str
     role: str
     time_zone: str
-    ways: Sequence[Way] = ()
+    ways: Sequence[ImportedContactMethod] = ()
     has_rules: bool = False
     is_active: bool = True
     out_of_office: Sequence[dict[str, Any]] = ()
 
 
-def add(draft: Draft, person: Person, username: str) -> None:
+def add(draft: ConfigBuilder, person: ImportedUser, username: str) -> None:
     """Adds the user. Whoever is here already stays as they are; only their absences are taken over."""
     if draft.has_user(username):
         why = "They have the same e-mail address, and here each user has one of their own."
@@ -64,7 +64,7 @@ def add(draft: Draft, person: Person, username: str) -> None:
         entry |= {"name": known.name, "role": known.role, "time_zone": known.time_zone}
         is_active, away = known.is_active, _beside(draft, username, known.away, person.out_of_office)
         draft.together(
-            Weight.CHANGED,
+            FindingSeverity.CHANGED,
             "users",
             username,
             "keep their name, role, time zone and contact methods",
@@ -82,13 +82,13 @@ def add(draft: Draft, person: Person, username: str) -> None:
     draft.add("users", entry | {"out_of_office": away})
 
 
-def forwarded(draft: Draft) -> str:
+def forwarded(draft: ConfigBuilder) -> str:
     """The note of an absence that comes in, by which it is known when it comes again."""
     return f"Forwarded in {draft.product}"
 
 
 def _beside(
-    draft: Draft, username: str, here: Sequence[Mapping[str, Any]], coming: Sequence[Mapping[str, Any]]
+    draft: ConfigBuilder, username: str, here: Sequence[Mapping[str, Any]], coming: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
     """The absences that somebody entered here, and those that come in and do not overlap them. All are in UTC; where
     nothing comes in, what is here is left alone."""
@@ -117,11 +117,11 @@ def phone(text: str) -> str:
     return phone_numbers.entered(f"+{digits.removeprefix('00')}", "")
 
 
-def _methods(draft: Draft, person: Person, username: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _methods(draft: ConfigBuilder, person: ImportedUser, username: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The contact methods, and the rules where the methods' own waits cannot say it."""
     usable = [way for way in person.ways if _is_usable(draft, way, username)]
     if not any(way.channel == "email" for way in usable):
-        usable.append(Way("email", person.email))
+        usable.append(ImportedContactMethod("email", person.email))
     usable.sort(key=lambda way: (not way.times, min(way.times, default=timedelta())))
     methods: list[dict[str, Any]] = []
     labels: set[str] = set()
@@ -150,12 +150,12 @@ def _methods(draft: Draft, person: Person, username: str) -> tuple[list[dict[str
     return methods, {"by_priority": by_priority} if by_priority else {}
 
 
-def _fall_back(draft: Draft, methods: list[dict[str, Any]], username: str) -> None:
+def _fall_back(draft: ConfigBuilder, methods: list[dict[str, Any]], username: str) -> None:
     """Their rules named nothing that exists here: by mail rather than not at all."""
     mail = next(method for method in methods if method["channel"] == "email")
     del mail["enabled"]
     draft.together(
-        Weight.CHANGED,
+        FindingSeverity.CHANGED,
         "users",
         username,
         "are reached by e-mail",
@@ -164,7 +164,9 @@ def _fall_back(draft: Draft, methods: list[dict[str, Any]], username: str) -> No
     )
 
 
-def _rules(ways: Iterable[Way], times_of: Callable[[Way], list[timedelta]]) -> list[dict[str, Any]]:
+def _rules(
+    ways: Iterable[ImportedContactMethod], times_of: Callable[[ImportedContactMethod], list[timedelta]]
+) -> list[dict[str, Any]]:
     """The ways as rules, by time; a repeat at even distances is one rule, and any other each time one."""
     found: list[tuple[timedelta, dict[str, Any]]] = []
     for way in ways:
@@ -178,10 +180,10 @@ def _rules(ways: Iterable[Way], times_of: Callable[[Way], list[timedelta]]) -> l
 
 
 def _times(times: Iterable[timedelta]) -> list[timedelta]:
-    return sorted({min(time, LONGEST_WAIT) for time in times})
+    return sorted({min(time, MAX_RULE_DELAY) for time in times})
 
 
-def _is_usable(draft: Draft, way: Way, username: str) -> bool:
+def _is_usable(draft: ConfigBuilder, way: ImportedContactMethod, username: str) -> bool:
     if way.channel == "email":
         try:
             way.address = addresses.email(way.address.strip())
@@ -203,7 +205,7 @@ def _is_usable(draft: Draft, way: Way, username: str) -> bool:
     return True
 
 
-def _label(way: Way, taken: set[str]) -> str:
+def _label(way: ImportedContactMethod, taken: set[str]) -> str:
     wanted = (way.label or _LABELS.get(way.channel, way.channel))[:90]
     label, number = wanted, 1
     while label.casefold() in taken:
@@ -222,6 +224,6 @@ def _repeat(times: Sequence[timedelta]) -> dict[str, Any] | None:
     gaps = {later - earlier for earlier, later in pairwise(times)}
     if not gaps:
         return {}
-    if len(gaps) > 1 or len(times) - 1 > MOST_REPEATS:
+    if len(gaps) > 1 or len(times) - 1 > MAX_RULE_REPEATS:
         return None
     return {"repeat": {"times": len(times) - 1, "every": durations.write(gaps.pop())}}

@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 
 from tocsin.importers.alertops import client as alertops_fetching
 from tocsin.importers.alertops import converter as alertops
-from tocsin.importers.api_reader import Progress, Reader
-from tocsin.importers.config_builder import Known
+from tocsin.importers.api_reader import ApiReader, ProgressCallback
+from tocsin.importers.config_builder import ExistingUser
 from tocsin.importers.grafana_oncall import client as oncall_fetching
 from tocsin.importers.grafana_oncall import converter as oncall
 from tocsin.importers.opsgenie import client as opsgenie_fetching
@@ -18,18 +18,23 @@ from tocsin.importers.opsgenie import converter as opsgenie
 from tocsin.importers.opsgenie import export as opsgenie_export
 from tocsin.importers.pagerduty import client as pagerduty_fetching
 from tocsin.importers.pagerduty import converter as pagerduty
-from tocsin.importers.report import Translation
+from tocsin.importers.report import ConvertedConfig
 
 #: Everything that was read of an account, by kind.
-type Documents = Mapping[str, list[dict[str, Any]]]
+type ProductDocuments = Mapping[str, list[dict[str, Any]]]
 
 
-class Translate(Protocol):
+class Converter(Protocol):
     """Makes a configuration and a report of documents."""
 
     def __call__(
-        self, documents: Documents, now: datetime, known: Mapping[str, Known] | None = None, *, with_keys: bool = False
-    ) -> Translation: ...
+        self,
+        documents: ProductDocuments,
+        now: datetime,
+        known: Mapping[str, ExistingUser] | None = None,
+        *,
+        with_keys: bool = False,
+    ) -> ConvertedConfig: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,11 @@ class Product:
     variable: str
     #: Where the key is made, in a line.
     key_place: str
-    reader: Callable[[str, str, Progress], Reader]
-    fetch: Callable[[Reader, datetime], Documents]
-    translate: Translate
+    reader: Callable[[str, str, ProgressCallback], ApiReader]
+    fetch: Callable[[ApiReader, datetime], ProductDocuments]
+    translate: Converter
     #: What reads an export instead; None: there is none.
-    read_export: Callable[[bytes], Documents] | None = None
+    read_export: Callable[[bytes], ProductDocuments] | None = None
     export_place: str = ""
 
 
@@ -101,7 +106,7 @@ PRODUCTS: Final[Mapping[str, Product]] = {
 }
 
 
-def fetch(product: Product, key: str, base: str, now: datetime, progress: Progress) -> Documents:
+def fetch(product: Product, key: str, base: str, now: datetime, progress: ProgressCallback) -> ProductDocuments:
     """Everything that an account has. Raises Permanent and Temporary, in sentences."""
     reader = product.reader(key, base, progress)
     try:

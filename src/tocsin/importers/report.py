@@ -11,7 +11,7 @@ from typing import Any
 _SHOWN = 5
 
 
-class Weight(StrEnum):
+class FindingSeverity(StrEnum):
     """How much a line matters."""
 
     #: It is not there: look at it before anything else.
@@ -23,10 +23,10 @@ class Weight(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ImportFinding:
     """One line: which object, what of it, why, and what to do."""
 
-    weight: Weight
+    weight: FindingSeverity
     object: str
     what: str
     why: str
@@ -47,11 +47,11 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Translation:
+class ConvertedConfig:
     """A configuration as `apply` takes it, by top key, and the report."""
 
     configuration: Mapping[str, list[dict[str, Any]]] = field(repr=False)
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ImportFinding, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """How many objects there are, by top key."""
@@ -74,12 +74,12 @@ def several(names: Iterable[str]) -> str:
     return shown if len(found) <= _SHOWN else f"{shown} and {len(found) - _SHOWN} more"
 
 
-def by_weight(findings: Iterable[Finding]) -> list[Finding]:
+def by_weight(findings: Iterable[ImportFinding]) -> list[ImportFinding]:
     """The lines in the order in which people read them: what is left out first."""
-    order = list(Weight)
+    order = list(FindingSeverity)
     return sorted(findings, key=lambda finding: order.index(finding.weight))
 
 
-def as_text(translation: Translation) -> str:
+def as_text(translation: ConvertedConfig) -> str:
     """The report as lines of text."""
     return "".join(f"{line}\n" for line in by_weight(translation.findings))

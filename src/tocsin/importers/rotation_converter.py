@@ -14,22 +14,22 @@ from typing import Any
 
 from tocsin.core.validation import durations
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.calculation.weekly_windows import MINUTES_A_DAY, MINUTES_A_WEEK, Day, Window
-from tocsin.oncall.changes.specs import LONGEST_TURN, MOST_WEEKS, SHORTEST_TURN
+from tocsin.oncall.calculation.weekly_windows import MINUTES_A_DAY, MINUTES_A_WEEK, Weekday, WeeklyWindow
+from tocsin.oncall.changes.specs import MAX_HANDOFF_INTERVAL, MAX_WEEKS, MIN_HANDOFF_INTERVAL
 
 #: More stretches than this are a rotation that nobody could read.
-MOST_STRETCHES = 200
+MAX_SEGMENTS = 200
 
 _WEEK = timedelta(weeks=1)
 _MINUTE = timedelta(minutes=1)
 
 
-class CannotSay(Exception):
+class UnsupportedRotation(Exception):
     """The rotation has no exact form here; the text says why, as a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class ConvertedRotation:
     """A rotation. All times are local in the schedule's zone, to the minute."""
 
     name: str
@@ -37,14 +37,14 @@ class Turns:
     slots: tuple[str | None, ...]
     first: datetime
     every: timedelta
-    windows: tuple[Window, ...] = ()
+    windows: tuple[WeeklyWindow, ...] = ()
     #: Nobody has it before, even if hand-offs are counted from earlier; None: the first hand-off.
     begin: datetime | None = None
     end: datetime | None = None
     layer: int = 1
 
 
-def shifts(turns: Turns, now: datetime) -> list[dict[str, Any]]:
+def shifts(turns: ConvertedRotation, now: datetime) -> list[dict[str, Any]]:
     """The shifts as YAML has them; none for a rotation that is over at the local time `now`, or is nobody's.
 
     Raises CannotSay.
@@ -52,8 +52,10 @@ def shifts(turns: Turns, now: datetime) -> list[dict[str, Any]]:
     last = max(now, turns.first, turns.begin or turns.first)
     if not any(turns.slots) or (turns.end is not None and turns.end <= last):
         return []
-    if not SHORTEST_TURN <= turns.every <= LONGEST_TURN:
-        raise CannotSay(f"A turn of {durations.say(turns.every)} is shorter than an hour or longer than a year.")
+    if not MIN_HANDOFF_INTERVAL <= turns.every <= MAX_HANDOFF_INTERVAL:
+        raise UnsupportedRotation(
+            f"A turn of {durations.say(turns.every)} is shorter than an hour or longer than a year."
+        )
     if len(set(turns.slots)) == 1:
         return [_alone(turns)]
     begin = turns.begin if turns.begin is not None and turns.begin > max(now, turns.first) else None
@@ -62,42 +64,42 @@ def shifts(turns: Turns, now: datetime) -> list[dict[str, Any]]:
     return _rotation(turns, begin)
 
 
-def window(day: int, start: int, length: int) -> Window:
+def window(day: int, start: int, length: int) -> WeeklyWindow:
     """A window that begins on that day (0 is Monday) at that minute, and lasts `length` minutes, a week at most."""
     end = start + min(length, MINUTES_A_WEEK)
-    return Window(
+    return WeeklyWindow(
         frozenset({day}), start, end - MINUTES_A_DAY if end > MINUTES_A_DAY and length < MINUTES_A_DAY else end
     )
 
 
-def daily(start: int, length: int) -> tuple[Window, ...]:
+def daily(start: int, length: int) -> tuple[WeeklyWindow, ...]:
     """The same on each day; nothing, which means always, where it lasts all day."""
     if length >= MINUTES_A_DAY:
         return ()
-    return (Window(frozenset(range(len(Day))), start, window(0, start, length).end),)
+    return (WeeklyWindow(frozenset(range(len(Weekday))), start, window(0, start, length).end),)
 
 
-def together(several: Sequence[Window]) -> tuple[Window, ...]:
+def together(several: Sequence[WeeklyWindow]) -> tuple[WeeklyWindow, ...]:
     """The windows, those at the same time of day in one."""
     days: dict[tuple[int, int], set[int]] = {}
-    alone: list[Window] = []
+    alone: list[WeeklyWindow] = []
     for one in several:
         if one.end > MINUTES_A_DAY:
             alone.append(one)
         else:
             days.setdefault((one.start, one.end), set()).update(one.days)
-    return (*(Window(frozenset(on), start, end) for (start, end), on in days.items()), *alone)
+    return (*(WeeklyWindow(frozenset(on), start, end) for (start, end), on in days.items()), *alone)
 
 
-def _alone(turns: Turns) -> dict[str, Any]:
+def _alone(turns: ConvertedRotation) -> dict[str, Any]:
     """One person, from the beginning to the end."""
     begin = max(turns.first, turns.begin or turns.first)
-    open_at = turns.windows or (Window(frozenset(range(len(Day))), 0, MINUTES_A_DAY),)
+    open_at = turns.windows or (WeeklyWindow(frozenset(range(len(Weekday))), 0, MINUTES_A_DAY),)
     pattern = {"windows": weekly_windows.write(open_at), "users": [turns.slots[0]], "roles": ["primary"]}
     return _shift(turns, turns.name, {"fixed": pattern, "start": _local(begin)})
 
 
-def _rotation(turns: Turns, begin: datetime | None) -> list[dict[str, Any]]:
+def _rotation(turns: ConvertedRotation, begin: datetime | None) -> list[dict[str, Any]]:
     """Each person once."""
     first, slots, found = turns.first, list(turns.slots), []
     if begin is not None:
@@ -112,7 +114,7 @@ def _rotation(turns: Turns, begin: datetime | None) -> list[dict[str, Any]]:
         return found
     rotate: dict[str, Any] = {"every": durations.write(turns.every), "at": first.strftime("%H:%M")}
     if turns.every % _WEEK == timedelta():
-        rotate["on"] = str(list(Day)[first.weekday()])
+        rotate["on"] = str(list(Weekday)[first.weekday()])
     if turns.windows:
         rotate["windows"] = weekly_windows.write(turns.windows)
     rotate |= {"users": slots, "roles": ["primary"]}
@@ -120,23 +122,25 @@ def _rotation(turns: Turns, begin: datetime | None) -> list[dict[str, Any]]:
     return found
 
 
-def _one_stretch(turns: Turns, begin: datetime, end: datetime, user: str | None) -> list[dict[str, Any]]:
-    open_at = turns.windows or (Window(frozenset(range(len(Day))), 0, MINUTES_A_DAY),)
+def _one_stretch(turns: ConvertedRotation, begin: datetime, end: datetime, user: str | None) -> list[dict[str, Any]]:
+    open_at = turns.windows or (WeeklyWindow(frozenset(range(len(Weekday))), 0, MINUTES_A_DAY),)
     pattern = {"windows": weekly_windows.write(open_at), "users": [user], "roles": ["primary"]}
     bounds = {"start": _local(begin), "end": _local(end)}
     shift = {"name": _named(turns.name, "first turn"), **_layer(turns), "fixed": pattern, **bounds}
     return [shift] if user is not None else []
 
 
-def _stretches(turns: Turns, begin: datetime | None) -> list[dict[str, Any]]:
+def _stretches(turns: ConvertedRotation, begin: datetime | None) -> list[dict[str, Any]]:
     """Somebody has several slots, or nobody has one: each slot's stretches, again when all slots have passed."""
     cycle = len(turns.slots) * turns.every
-    weeks = next((n for n in range(1, MOST_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
+    weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
     if weeks is None:
-        raise CannotSay(f"Its order comes again after {durations.say(cycle)}, which fits into no {MOST_WEEKS} weeks.")
+        raise UnsupportedRotation(
+            f"Its order comes again after {durations.say(cycle)}, which fits into no {MAX_WEEKS} weeks."
+        )
     found = list(_held(turns, weeks))
-    if len(found) > MOST_STRETCHES:
-        raise CannotSay(f"It would take {len(found)} stretches in {weeks} weeks to write it down.")
+    if len(found) > MAX_SEGMENTS:
+        raise UnsupportedRotation(f"It would take {len(found)} stretches in {weeks} weeks to write it down.")
     bounds = {"start": _local(begin)} if begin is not None else {}
     each = f"{weeks}w"
     return [
@@ -158,7 +162,7 @@ def _stretches(turns: Turns, begin: datetime | None) -> list[dict[str, Any]]:
     ]
 
 
-def _held(turns: Turns, weeks: int) -> Iterator[tuple[str, datetime, datetime]]:
+def _held(turns: ConvertedRotation, weeks: int) -> Iterator[tuple[str, datetime, datetime]]:
     """Who has it from when until when, in the first so many weeks."""
     last = turns.first + weeks * _WEEK
     held: tuple[str | None, datetime, datetime] | None = None
@@ -175,7 +179,9 @@ def _held(turns: Turns, weeks: int) -> Iterator[tuple[str, datetime, datetime]]:
     yield from _open(turns, held)
 
 
-def _open(turns: Turns, held: tuple[str | None, datetime, datetime] | None) -> Iterator[tuple[str, datetime, datetime]]:
+def _open(
+    turns: ConvertedRotation, held: tuple[str | None, datetime, datetime] | None
+) -> Iterator[tuple[str, datetime, datetime]]:
     """What the windows leave of a stretch."""
     if held is None or held[0] is None:
         return
@@ -193,12 +199,12 @@ def _open(turns: Turns, held: tuple[str | None, datetime, datetime] | None) -> I
         monday += _WEEK
 
 
-def _shift(turns: Turns, name: str, rest: dict[str, Any]) -> dict[str, Any]:
+def _shift(turns: ConvertedRotation, name: str, rest: dict[str, Any]) -> dict[str, Any]:
     end = {"end": _local(turns.end)} if turns.end is not None else {}
     return {"name": name, **_layer(turns), **rest, **end}
 
 
-def _layer(turns: Turns) -> dict[str, Any]:
+def _layer(turns: ConvertedRotation) -> dict[str, Any]:
     return {"layer": turns.layer} if turns.layer != 1 else {}
 
 

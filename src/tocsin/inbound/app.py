@@ -6,19 +6,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from tocsin.catalogue.hooks import Reply, Told
+from tocsin.catalogue.hooks import MessageOutcome, SenderReply
 from tocsin.core.errors import Rejected
-from tocsin.core.net.asgi import Bodies, Gone, Receive, Scope, Send, answer, refuse
+from tocsin.core.net.asgi import AsgiScope, BodyReader, ClientDisconnected, Receive, Send, answer, refuse
 from tocsin.core.runtime import clock
 from tocsin.inbound.compat import opsgenie, pagerduty
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import kept_headers
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.heartbeats import schedule
 from tocsin.inbound.http import heartbeat_endpoint, sender_verification, test_token
-from tocsin.inbound.http.ingest_service import JSON, Reception, Refusal, Taken, headers_of
+from tocsin.inbound.http.ingest_service import JSON, HttpError, IngestResult, IngestService, headers_of
 from tocsin.inbound.http.responses import answer_of
-from tocsin.inbound.http.test_token import Pass
+from tocsin.inbound.http.test_token import WebhookTestToken
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.form_fields import URLENCODED
 from tocsin.inbound.processing.committer import Committer
@@ -35,13 +35,13 @@ _ALLOW = ((b"allow", b"POST"),)
 _OTHERS = ("GET", "HEAD", "PUT")
 
 
-class Inbound:
+class InboundApp:
     """The ASGI app of the inbound doors."""
 
-    def __init__(self, registry: Registry, committer: Committer, bodies: Bodies) -> None:
-        self.reception = Reception(registry, committer, bodies)
+    def __init__(self, registry: IntegrationRegistry, committer: Committer, bodies: BodyReader) -> None:
+        self.reception = IngestService(registry, committer, bodies)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         try:
             if path.startswith(PREFIX):
@@ -50,33 +50,35 @@ class Inbound:
                 await pagerduty.handle(self.reception, {**scope, "path": plain}, receive, send)
             else:
                 await opsgenie.handle(self.reception, scope, receive, send)
-        except Refusal as refusal:
+        except HttpError as refusal:
             if path.rstrip("/") in pagerduty.PATHS:
                 await pagerduty.refused(send, refusal)
             elif path.startswith(PREFIX):
                 await refuse(send, refusal.status, refusal.code, refusal.detail, headers=refusal.headers)
             else:
                 await opsgenie.refused(send, refusal)
-        except Gone:
+        except ClientDisconnected:
             return
 
-    async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _take(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         token, slash, rest = scope["path"][len(PREFIX) :].partition("/")
         method: str = scope["method"]
         if method not in ("POST", *_OTHERS):
-            raise Refusal(405, "method_not_allowed", "Send a POST.", _ALLOW)
+            raise HttpError(405, "method_not_allowed", "Send a POST.", _ALLOW)
         try:
             door = await self.reception.door(token)
-        except Refusal as refusal:
+        except HttpError as refusal:
             # Whoever only looks at an address is not told whether it is one.
-            raise refusal if method == "POST" else Refusal(405, "method_not_allowed", "Send a POST.", _ALLOW) from None
+            raise (
+                refusal if method == "POST" else HttpError(405, "method_not_allowed", "Send a POST.", _ALLOW)
+            ) from None
         if door.reader.kind.name == schedule.KIND and not rest.startswith(_TEST):
             await heartbeat_endpoint.handle(self.reception, door, rest if slash else "beat", scope, receive, send)
             return
         if method != "POST" and not (method == "GET" and scope["query_string"] and door.reader.kind.takes_get):
-            raise Refusal(405, "method_not_allowed", "Send a POST.", _ALLOW)
+            raise HttpError(405, "method_not_allowed", "Send a POST.", _ALLOW)
         if slash and not rest.startswith(_TEST):
-            raise Refusal(404, "unknown_token", "No integration has this address. It may have been rotated.")
+            raise HttpError(404, "unknown_token", "No integration has this address. It may have been rotated.")
         test = _test(rest, door) if slash else None
         body = await self.reception.body(scope, receive)
         try:
@@ -84,7 +86,9 @@ class Inbound:
         finally:
             self.reception.bodies.done(len(body))
 
-    async def _message(self, door: Door, scope: Scope, body: bytes, send: Send, test: Pass | None) -> None:
+    async def _message(
+        self, door: CompiledIntegration, scope: AsgiScope, body: bytes, send: Send, test: WebhookTestToken | None
+    ) -> None:
         headers = headers_of(scope)
         proofs = self.reception.proofs(door, scope, headers, body)
         content_type = headers.get("content-type", "")
@@ -119,15 +123,17 @@ class Inbound:
         await answer(send, status, said)
 
 
-def _test(rest: str, door: Door) -> Pass:
+def _test(rest: str, door: CompiledIntegration) -> WebhookTestToken:
     try:
         return test_token.check(rest.removeprefix(_TEST), door.id, clock.now())
     except Rejected as rejected:
         # Never taken as a message like any other: that would page everybody.
-        raise Refusal(401, rejected.code, rejected.detail) from None
+        raise HttpError(401, rejected.code, rejected.detail) from None
 
 
-async def _is_greeted(door: Door, elements: Sequence[Element], headers: Mapping[str, str], send: Send) -> bool:
+async def _is_greeted(
+    door: CompiledIntegration, elements: Sequence[Element], headers: Mapping[str, str], send: Send
+) -> bool:
     """Whether the request was a question of the sender's, which is answered now. Raises Refusal for a false sender."""
     code = door.reader.kind.code
     if code.refusal is None and code.handshake is None:
@@ -141,10 +147,10 @@ async def _is_greeted(door: Door, elements: Sequence[Element], headers: Mapping[
     return reply is not None
 
 
-async def _reply(send: Send, reply_to: Callable[[Sequence[Told]], Reply], taken: Taken) -> None:
+async def _reply(send: Send, reply_to: Callable[[Sequence[MessageOutcome]], SenderReply], taken: IngestResult) -> None:
     """Answers in the words of the kind."""
     told = [
-        Told(str(one.id), what.status.value, what.reason, what.alert_id)
+        MessageOutcome(str(one.id), what.status.value, what.reason, what.alert_id)
         for one, what in zip(taken.incoming, taken.stored, strict=True)
     ]
     reply = reply_to(told)

@@ -19,7 +19,7 @@ PACKED_TO: Final = 256 * 1024
 
 #: No body is larger than this in bytes, whatever brought it: what would become so was not packed here. Whoever sends
 #: something must not choose how much memory it takes.
-LARGEST: Final = 32 * 1024 * 1024
+MAX_UNPACKED_BYTES: Final = 32 * 1024 * 1024
 
 #: Of the levels the quickest: the second saves a few per cent more in half as much time again.
 _LEVEL: Final = 1
@@ -44,7 +44,7 @@ def body_of(stored: bytes) -> bytes:
         return stored
     packed = zlib.decompressobj()
     try:
-        body = packed.decompress(stored[len(MARK) :], LARGEST + 1)
+        body = packed.decompress(stored[len(MARK) :], MAX_UNPACKED_BYTES + 1)
     except zlib.error:
         return stored
-    return body if packed.eof and not packed.unused_data and len(body) <= LARGEST else stored
+    return body if packed.eof and not packed.unused_data and len(body) <= MAX_UNPACKED_BYTES else stored

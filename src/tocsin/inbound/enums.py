@@ -25,7 +25,7 @@ class IntegrationMode(StrEnum):
     DISABLED = "disabled"
 
 
-class Health(StrEnum):
+class HeartbeatHealth(StrEnum):
     """How a monitored sender stands."""
 
     NEW = "new"

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.db.trigram_index import TrigramIndex
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.inbound.body_field import BodyField
-from tocsin.inbound.enums import Health, IntegrationMode, MessageStatus, WindowAction
+from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus, WindowAction
 
 
 class Integration(models.Model):
@@ -299,7 +299,9 @@ class Heartbeat(models.Model):
 
     class Meta:
         constraints = (
-            models.CheckConstraint(condition=Q(health__in=[str(h) for h in Health]), name="inbound_heartbeat_health"),
+            models.CheckConstraint(
+                condition=Q(health__in=[str(h) for h in HeartbeatHealth]), name="inbound_heartbeat_health"
+            ),
         )
         indexes = (
             # Who is silent: asked each second.

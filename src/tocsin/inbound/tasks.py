@@ -8,8 +8,8 @@ from psycopg import errors
 
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
-from tocsin.inbound.config.registry import Registry
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.email import imap_poller
 from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.processing import batch, delayed_alerts_task
@@ -17,14 +17,14 @@ from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage import retention, search_index
 
 
-def loops(registry: Registry) -> tuple[Loop, ...]:
+def loops(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
     """The loops of a worker."""
 
     def drain_turn() -> bool:
-        return drain(registry, batch.Numbers(), clock.now())
+        return drain(registry, batch.AlertIdAllocator(), clock.now())
 
     return (
-        Loop("inbound drain", drain_turn, timedelta(seconds=1), frozenset({"pending"})),
+        PeriodicTask("inbound drain", drain_turn, timedelta(seconds=1), frozenset({"pending"})),
         delayed_alerts_task.loop(registry),
         monitor.loop(registry),
         imap_poller.loop(registry),
@@ -33,12 +33,12 @@ def loops(registry: Registry) -> tuple[Loop, ...]:
     )
 
 
-def door_loops(registry: Registry) -> tuple[Loop, ...]:
+def door_loops(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
     """The loops of a node that takes messages."""
-    return (Loop("inbound rotated tokens", lambda: write_expired(registry), timedelta(seconds=10)),)
+    return (PeriodicTask("inbound rotated tokens", lambda: write_expired(registry), timedelta(seconds=10)),)
 
 
-def write_expired(registry: Registry) -> bool:
+def write_expired(registry: IntegrationRegistry) -> bool:
     """Adds the posts to rotated tokens to their integrations' counts. What cannot be written is counted again."""
     counted = registry.take_expired()
     if not counted:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from tocsin.alerts.states import CommandKind, Via
+from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Temporary
 from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.notify.inbound import delivery_receipts, opt_outs, responder_actions, voice_call
-from tocsin.notify.inbound.responder_actions import Person
+from tocsin.notify.inbound.responder_actions import Responder
 from tocsin.notify.mail_replies import process
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.text import command_parser, reply_codes
@@ -22,19 +22,26 @@ from tocsin.notify.text.command_parser import Asked, Word
 from tocsin.notify.text.localization import tell
 from tocsin.notify.text.phrases import say
 from tocsin.notify.text.sms import for_phones
-from tocsin.notify.webhooks import CallStep, CallTurn, Pressed, Receipt, SaidByText
+from tocsin.notify.webhooks import ButtonResult, CallPrompt, CallState, InboundText, Receipt
 
 #: By which way an answer came, by channel.
-_VIA = {"sms": Via.SMS, "voice": Via.VOICE, "email": Via.EMAIL, "push": Via.PUSH, "ntfy": Via.PUSH, "chat": Via.CHAT}
+_COMMAND_CHANNELS = {
+    "sms": CommandChannel.SMS,
+    "voice": CommandChannel.VOICE,
+    "email": CommandChannel.EMAIL,
+    "push": CommandChannel.PUSH,
+    "ntfy": CommandChannel.PUSH,
+    "chat": CommandChannel.CHAT,
+}
 
 #: A phone that takes texts also calls, and the other way round.
 _SAME = {"sms": ("sms", "voice"), "voice": ("voice", "sms")}
 
 #: What was heard is known for so long: vendors repeat themselves for hours at most.
-_KEPT = timedelta(days=2)
+_RETENTION = timedelta(days=2)
 
 #: Who has not ended with a message after so long has stopped.
-_PATIENCE = timedelta(seconds=30)
+_IN_PROGRESS_TIMEOUT = timedelta(seconds=30)
 
 _BEGIN = """
 INSERT INTO notify_heard (key, answer, at) VALUES (%(key)s, '', %(now)s)
@@ -44,7 +51,7 @@ WHERE notify_heard.answer = '' AND notify_heard.at < %(stopped)s RETURNING key
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class ProviderEventReceiver:
     """What one provider tells at one moment."""
 
     provider: str
@@ -56,7 +63,7 @@ class Hearing:
         receipt = _storable(receipt)
         database.retry_once(lambda: self._receipt(receipt))
 
-    def text(self, said: SaidByText) -> str:
+    def text(self, said: InboundText) -> str:
         said = _storable(said)
         wants = command_parser.asked(said.text)
         if (is_out := _opting(said, wants)) is not None and (answer := self._opt(said, is_out)) is not None:
@@ -72,7 +79,7 @@ class Hearing:
         if before is not None:
             return before
         try:
-            via = _VIA.get(said.channel, Via.CHAT)
+            via = _COMMAND_CHANNELS.get(said.channel, CommandChannel.CHAT)
             heard = self._answer_coded(who, said.text, via) if asks_code else self._answer(who, wants, via)
             answer = _worded(heard, said)
         except Exception:
@@ -87,24 +94,26 @@ class Hearing:
     def mail(self, raw: bytes) -> str:
         try:
             outcome = process.take(self.provider, raw, self.now)
-        except process.UnderWay:
+        except process.AlreadyInProgress:
             raise Temporary("It is being worked on: send it again in two minutes.") from None
         return outcome.reason if outcome else "It was taken before."
 
-    def call(self, turn: CallTurn) -> CallStep:
+    def call(self, turn: CallState) -> CallPrompt:
         return voice_call.go_on(self.provider, _storable(turn), self.now)
 
-    def button(self, user_id: int, alert_id: int, command: str, via: str) -> Pressed:
+    def button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
         with database.transaction() as connection:
             who = responder_actions.person(connection, user_id)
         if who is None:
             sentence = "This account is switched off."
-            return Pressed(sentence, sentence)
+            return ButtonResult(sentence, sentence)
         if command not in {str(kind) for kind in responder_actions.OFFERED}:
             sentence = "That cannot be asked for here. Open the alert."
         else:
-            sentence = responder_actions.act(who, alert_id, CommandKind(command), Via(via), self.now).sentence
-        return Pressed(sentence, tell(sentence, who.language), who.language)
+            sentence = responder_actions.act(
+                who, alert_id, CommandKind(command), CommandChannel(via), self.now
+            ).sentence
+        return ButtonResult(sentence, tell(sentence, who.language), who.language)
 
     def user_of(self, channel: str, address: str) -> int | None:
         with database.transaction() as connection:
@@ -114,7 +123,7 @@ class Hearing:
         with database.transaction() as connection:
             delivery_receipts.apply(connection, self.provider, receipt, self.now)
 
-    def _opt(self, said: SaidByText, is_out: bool) -> str | None:
+    def _opt(self, said: InboundText, is_out: bool) -> str | None:
         """The vendor itself confirms a STOP; a START is answered here where the vendor has not understood it. None
         where nothing was stopped: "yes" is a word like another then."""
         with database.transaction() as connection:
@@ -130,11 +139,11 @@ class Hearing:
             return ""
         return tell(opt_outs.START_ANSWER, who.language if who else "") if came_back else None
 
-    def _whose(self, connection: Connection, said: SaidByText) -> int | None:
+    def _whose(self, connection: Connection, said: InboundText) -> int | None:
         user_id = responder_actions.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now)
         return user_id if self.speaker in (None, user_id) else None
 
-    def _answer(self, who: Person, wants: Asked, via: Via) -> str:
+    def _answer(self, who: Responder, wants: Asked, via: CommandChannel) -> str:
         match wants.what:
             case Word.HELP:
                 return tell(command_parser.HELP, who.language)
@@ -145,7 +154,7 @@ class Hearing:
             case _:
                 return tell(command_parser.UNKNOWN, who.language)
 
-    def _answer_coded(self, who: Person, text: str, via: Via) -> str:
+    def _answer_coded(self, who: Responder, text: str, via: CommandChannel) -> str:
         """The same where a command on an alert must end with a code of it, or of another that is open for the user:
         the message that names several has the code of the first."""
         before, code = reply_codes.split(text)
@@ -160,7 +169,7 @@ class Hearing:
             return tell(refused, who.language)
         return self._answer(who, wants, via)
 
-    def _act(self, who: Person, wants: Asked, kind: CommandKind, via: Via) -> str:
+    def _act(self, who: Responder, wants: Asked, kind: CommandKind, via: CommandChannel) -> str:
         if wants.others and wants.number is not None:
             each = (replace(wants, number=number, others=()) for number in (wants.number, *wants.others))
             return " ".join(self._act(who, one, kind, via) for one in each)
@@ -184,7 +193,7 @@ class Hearing:
         done = sum(answer.is_done for answer in answers)
         return command_parser.of_many(kind, done, len(answers) - done)
 
-    def _list(self, who: Person) -> str:
+    def _list(self, who: Responder) -> str:
         with database.transaction() as connection:
             numbers = responder_actions.open_for(connection, who.id, self.now)
             rows = connection.execute(
@@ -197,33 +206,33 @@ class Hearing:
         # What the sources wrote stays as it is.
         return "; ".join(f"#{number} {subject[:60]}" for number, subject in rows) + f".{more}"
 
-    def _begin(self, connection: Connection, said: SaidByText) -> str | None:
+    def _begin(self, connection: Connection, said: InboundText) -> str | None:
         """What was answered to the very same message before, empty while that is being done; None where it is new, or
         whoever began with it did not end."""
         if not said.external_id:
             return None
         connection.execute(
             "DELETE FROM notify_heard WHERE key IN (SELECT key FROM notify_heard WHERE at < %s LIMIT 100)",
-            (self.now - _KEPT,),
+            (self.now - _RETENTION,),
         )
-        wanted = {"key": self._key(said), "now": self.now, "stopped": self.now - _PATIENCE}
+        wanted = {"key": self._key(said), "now": self.now, "stopped": self.now - _IN_PROGRESS_TIMEOUT}
         if connection.execute(_BEGIN, wanted).fetchone() is not None:
             return None
         found = connection.execute("SELECT answer FROM notify_heard WHERE key = %s", (wanted["key"],)).fetchone()
         return found[0] if found else ""
 
-    def _keep(self, connection: Connection, said: SaidByText, answer: str) -> None:
+    def _keep(self, connection: Connection, said: InboundText, answer: str) -> None:
         if said.external_id:
             connection.execute("UPDATE notify_heard SET answer = %s WHERE key = %s", (answer, self._key(said)))
 
-    def _forget(self, connection: Connection, said: SaidByText) -> None:
+    def _forget(self, connection: Connection, said: InboundText) -> None:
         connection.execute("DELETE FROM notify_heard WHERE key = %s AND answer = ''", (self._key(said),))
 
-    def _key(self, said: SaidByText) -> str:
+    def _key(self, said: InboundText) -> str:
         return hashlib.sha256(f"{self.provider}\0{said.external_id}".encode()).hexdigest()
 
 
-def _storable[T: (SaidByText, Receipt, CallTurn)](said: T) -> T:
+def _storable[T: (InboundText, Receipt, CallState)](said: T) -> T:
     """What a vendor told, as the database can hold it. A gateway that takes the 7-bit alphabet for ASCII makes a NUL of
     each @."""
     found = {field.name: getattr(said, field.name) for field in fields(said)}
@@ -233,12 +242,12 @@ def _storable[T: (SaidByText, Receipt, CallTurn)](said: T) -> T:
     return replace(said, **texts)
 
 
-def _worded(answer: str, said: SaidByText) -> str:
+def _worded(answer: str, said: InboundText) -> str:
     """A text message keeps to the letters of phones: others cost more than twice as much."""
     return for_phones(answer) if said.channel == "sms" else answer
 
 
-def _opting(said: SaidByText, wants: Asked) -> bool | None:
+def _opting(said: InboundText, wants: Asked) -> bool | None:
     """Whether that opts out (True) or in: as the vendor says, else by the words that carriers know. In a chat there is
     no carrier that would confirm a STOP, and whoever writes "cancel" there means something else."""
     if said.opt_out is not None:

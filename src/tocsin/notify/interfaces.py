@@ -21,32 +21,32 @@ from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.notify.states import Purpose
 
 __all__ = [
-    "Account",
-    "AddressRefused",
-    "AlertText",
-    "Button",
+    "AddressRejected",
+    "AlertContent",
     "CallScript",
     "Channel",
     "Message",
+    "MessageButton",
     "OutcomeUnknown",
     "Permanent",
+    "ProviderAccount",
     "ProviderKind",
+    "ProviderSender",
+    "ProviderSetting",
+    "ProviderSettingType",
     "Rendered",
-    "Sender",
-    "Sent",
-    "Setting",
-    "SettingKind",
+    "SendReceipt",
     "Temporary",
 ]
 
 
-class AddressRefused(Permanent):
+class AddressRejected(Permanent):
     """The provider works and does not carry to this address: no such number, opted out, a country that is off. Says
     nothing against the provider, and another one may carry there."""
 
 
 @dataclass(frozen=True, slots=True)
-class AlertText:
+class AlertContent:
     """What a message says of one alert. Texts are as the source gave them: every channel makes them safe itself."""
 
     id: int
@@ -88,7 +88,7 @@ class Message:
     recipient: str = ""
     time_zone: str = "UTC"
     #: One, or several that leave bundled; none for a notice or test without one.
-    alerts: tuple[AlertText, ...] = ()
+    alerts: tuple[AlertContent, ...] = ()
     #: Of a notice.
     title: str = ""
     text: str = ""
@@ -105,7 +105,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Button:
+class MessageButton:
     """A labelled address. Opening it shows a page; it never acts."""
 
     label: str
@@ -133,7 +133,7 @@ class Rendered:
     text: str
     html: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
-    buttons: tuple[Button, ...] = ()
+    buttons: tuple[MessageButton, ...] = ()
     link: str = ""
     priority: Priority | None = None
     #: The recipient's, such as "de"; empty: English.
@@ -178,7 +178,7 @@ class Channel(Protocol):
         ...
 
 
-class SettingKind(StrEnum):
+class ProviderSettingType(StrEnum):
     TEXT = "text"
     #: Several lines, such as a template.
     LONG_TEXT = "long_text"
@@ -193,12 +193,12 @@ class SettingKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ProviderSetting:
     """One thing a kind of provider needs to know. Forms, YAML, the API and validation are made from it."""
 
     name: str
     label: str
-    kind: SettingKind = SettingKind.TEXT
+    kind: ProviderSettingType = ProviderSettingType.TEXT
     is_required: bool = False
     is_secret: bool = False
     default: str | int | bool = ""
@@ -210,7 +210,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ProviderAccount:
     """A provider as its kind sees it: settings and secrets by name."""
 
     name: str
@@ -224,16 +224,16 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SendReceipt:
     """That the provider accepted a message, under its own id of it if it gave one."""
 
     external_id: str = ""
 
 
-class Sender(Protocol):
+class ProviderSender(Protocol):
     """An open provider: used by many threads at once, and keeps its connections."""
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         """Hands one message to the provider. `idempotency_key` is carried along, so that a second one is recognised.
 
         Raises Temporary (nothing was accepted; again later), OutcomeUnknown (it may have been accepted), AddressRefused
@@ -266,7 +266,7 @@ class ProviderKind(Protocol):
     #: The channels it can carry.
     channels: tuple[str, ...]
     #: Its own. Those that every kind has are added by `common.settings_of`.
-    settings: tuple[Setting, ...]
+    settings: tuple[ProviderSetting, ...]
     #: The channels on which answers come back to Tocsin: texts, keys or buttons.
     replies: frozenset[str] = frozenset()
     #: The channels on which the provider tells later whether a message arrived.
@@ -282,6 +282,6 @@ class ProviderKind(Protocol):
         ...
 
     @abstractmethod
-    def open(self, account: Account) -> Sender:
+    def open(self, account: ProviderAccount) -> ProviderSender:
         """A sender for one provider. Connects to nothing yet."""
         ...

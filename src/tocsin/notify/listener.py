@@ -8,12 +8,12 @@ from datetime import datetime
 
 from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import AlertState
-from tocsin.alerts.states import OVER, AlertStatus
+from tocsin.alerts.states import TERMINAL, AlertStatus
 from tocsin.core.db.database import Connection
-from tocsin.notify.enqueue.queue import Over, queue_all_clear
+from tocsin.notify.enqueue.queue import AlertEnded, queue_all_clear
 from tocsin.notify.text import formatting
 
-LONGEST_SUBJECT = 120
+MAX_SUBJECT_CHARS = 120
 
 
 def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
@@ -25,10 +25,10 @@ def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datet
         "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s)",
         ([n for change, _ in ended for n in _all_of(change)],),
     ).fetchall()
-    subjects = {row[0]: formatting.one_line(row[1], LONGEST_SUBJECT) for row in found}
+    subjects = {row[0]: formatting.one_line(row[1], MAX_SUBJECT_CHARS) for row in found}
     # The last change of an alert says how it stands.
     over = {
-        number: Over(
+        number: AlertEnded(
             number,
             f"{lead}: {subjects.get(number, 'alert')} (#{number}). Nothing to do.",
             _answered(change),
@@ -49,7 +49,11 @@ def _all_of(change: AlertChange) -> tuple[int, ...]:
 def _lead(change: AlertChange) -> str | None:
     """ "Taken by Alice", when this change means that nobody else is needed."""
     before, after = change.before, change.after
-    if before is None or before.status in OVER or (before.status is AlertStatus.MERGED and after.status not in OVER):
+    if (
+        before is None
+        or before.status in TERMINAL
+        or (before.status is AlertStatus.MERGED and after.status not in TERMINAL)
+    ):
         return None
     by = _actor(change)
     match after.status:

@@ -14,7 +14,7 @@ from tocsin.core.errors import Rejected
 from tocsin.notify.models import Pause
 from tocsin.notify.rules.pre_send_check import PAUSED
 
-LONGEST = timedelta(days=7)
+MAX_PAUSE = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
     )
 
 
-def start(reason: str, until: datetime, actor: audit.Actor, now: datetime) -> Pause:
+def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) -> Pause:
     """Pauses all paging until then; takes the place of a pause that holds already.
 
     Raises Rejected that names `reason` or `until`.
@@ -68,7 +68,7 @@ def start(reason: str, until: datetime, actor: audit.Actor, now: datetime) -> Pa
         raise Rejected("invalid", "The reason has at most 500 characters.", "reason")
     if until <= now:
         raise Rejected("invalid", "The pause must end in the future.", "until")
-    if until - now > LONGEST:
+    if until - now > MAX_PAUSE:
         raise Rejected("invalid", "A pause lasts seven days at most.", "until")
     with transaction.atomic():
         Pause.objects.filter(ended_at=None).update(ended_at=now)
@@ -77,7 +77,7 @@ def start(reason: str, until: datetime, actor: audit.Actor, now: datetime) -> Pa
     return pause
 
 
-def end(actor: audit.Actor, now: datetime) -> bool:
+def end(actor: audit.AuditActor, now: datetime) -> bool:
     """Ends the pause now, if there is one; whether there was. What waited leaves at once."""
     with transaction.atomic():
         held = list(Pause.objects.select_for_update().filter(ended_at=None, until__gt=now))
@@ -88,7 +88,7 @@ def end(actor: audit.Actor, now: datetime) -> bool:
     return bool(held)
 
 
-def _record(actor: audit.Actor, action: str, pause: Pause, now: datetime) -> None:
+def _record(actor: audit.AuditActor, action: str, pause: Pause, now: datetime) -> None:
     said = {"reason": pause.reason, "until": pause.until.isoformat()}
     audit.record(actor, action, now=now, object_type="pause", object_id=pause.pk, after=said)
     with transaction.get_connection().cursor() as cursor:

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from tocsin.notify.interfaces import ProviderKind, Setting, SettingKind
+from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
 
 #: The channels whose addresses are phone numbers.
 PHONES = frozenset({"sms", "voice"})
 
-RATE = Setting(
+RATE = ProviderSetting(
     "rate",
     "Messages a minute",
-    SettingKind.NUMBER,
+    ProviderSettingType.NUMBER,
     help="At most; what is more goes by the next provider, or waits. Empty: no limit.",
     most=100_000,
 )
-PREFIXES = Setting(
+PREFIXES = ProviderSetting(
     "prefixes",
     "Only these countries",
     help="Country codes such as +41 +423. Empty: every number. What it does not carry goes by the next provider.",
 )
-RECEIPT_TIMEOUT = Setting(
+RECEIPT_TIMEOUT = ProviderSetting(
     "receipt_timeout",
     "Seconds until it must have arrived",
-    SettingKind.NUMBER,
+    ProviderSettingType.NUMBER,
     help="Not delivered by then: the person's next contact method starts at once. Empty: 60.",
     least=5,
     most=3600,
 )
 
 
-def settings_of(kind: ProviderKind) -> tuple[Setting, ...]:
+def settings_of(kind: ProviderKind) -> tuple[ProviderSetting, ...]:
     """All that a provider of this kind is asked for, its own settings first."""
     more = [RATE]
     if PHONES & set(kind.channels):

@@ -11,10 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from tocsin.notify.interfaces import Account, CallScript
+from tocsin.notify.interfaces import CallScript, ProviderAccount
 
 
-class NotGenuine(Exception):
+class InvalidWebhookSignature(Exception):
     """The request does not carry the vendor's valid signature: it is answered 403, and nothing else happens."""
 
 
@@ -35,7 +35,7 @@ class Callback:
 
 
 @dataclass(frozen=True, slots=True)
-class CallbackAnswer:
+class CallbackResponse:
     """What the vendor is answered."""
 
     status: int = 200
@@ -44,7 +44,7 @@ class CallbackAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class CallbackPoint:
+class WebhookEndpoint:
     """One address that a person enters at the vendor's."""
 
     what: str
@@ -83,7 +83,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class SaidByText:
+class InboundText:
     """A text message, or a line in a chat, that somebody sent to Tocsin."""
 
     channel: str
@@ -96,7 +96,7 @@ class SaidByText:
 
 
 @dataclass(frozen=True, slots=True)
-class CallTurn:
+class CallState:
     """Where a phone call stands: somebody picked up, or pressed a key."""
 
     #: The idempotency key of the message, else empty.
@@ -112,7 +112,7 @@ class CallTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class CallStep:
+class CallPrompt:
     """What the call says next. With `script`, it is said (its text twice) and keys are awaited; else it ends."""
 
     say: str = ""
@@ -123,7 +123,7 @@ class CallStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Pressed:
+class ButtonResult:
     """What came of a button: a sentence, also where it was refused."""
 
     #: In English, for a room in which others read it too.
@@ -133,14 +133,14 @@ class Pressed:
     language: str = ""
 
 
-class Ears(Protocol):
+class EventReceiver(Protocol):
     """Whom a kind tells what came. Every method is one transaction or several; none raises for what a person said."""
 
     def receipt(self, receipt: Receipt) -> None:
         """Notes what became of a message, and does what follows."""
         ...
 
-    def text(self, said: SaidByText) -> str:
+    def text(self, said: InboundText) -> str:
         """Does what a text says; the answer to its sender, in plain words and their language. Empty: no answer."""
         ...
 
@@ -149,11 +149,11 @@ class Ears(Protocol):
         handles the same mail."""
         ...
 
-    def call(self, turn: CallTurn) -> CallStep:
+    def call(self, turn: CallState) -> CallPrompt:
         """Goes on with a phone call."""
         ...
 
-    def button(self, user_id: int, alert_id: int, command: str, via: str) -> Pressed:
+    def button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
         """Does what a button says, for a person the kind has made sure of (by `user_of` or a signed token)."""
         ...
 
@@ -163,14 +163,14 @@ class Ears(Protocol):
 
 
 @runtime_checkable
-class Listener(Protocol):
+class WebhookProvider(Protocol):
     """A kind of provider whose vendor calls back."""
 
     #: What a person enters at the vendor's; the others are sent along with each message.
-    points: tuple[CallbackPoint, ...]
+    points: tuple[WebhookEndpoint, ...]
 
     @abstractmethod
-    def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
+    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
         """Checks the signature, tells `ears` what came, and puts the answer in the vendor's form.
 
         Raises NotGenuine before anything else is done, and Rejected ("not_found", "invalid") for what cannot be read.

@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from tocsin.core.runtime.periodic_tasks import Loop
-from tocsin.notify.dispatch.dispatcher import Outbox
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.mail_replies import poller as mail_replies
 
 
-def loops(outbox: Outbox | None = None) -> tuple[Loop, ...]:
+def loops(outbox: DeliveryDispatcher | None = None) -> tuple[PeriodicTask, ...]:
     """The loops of one process. When the worker has stopped, `close` finishes what is on its way."""
     box = outbox or shared()
     return (
         # Hints wake it at once; without one, waits and repeats leave within half a second of their time.
-        Loop("outbox", box.turn, timedelta(milliseconds=500), frozenset({"outbox", "clock", "config"})),
-        Loop("outbox leases", box.keep_leases, timedelta(seconds=2)),
-        Loop("providers", box.ask_providers, timedelta(seconds=5)),
+        PeriodicTask("outbox", box.turn, timedelta(milliseconds=500), frozenset({"outbox", "clock", "config"})),
+        PeriodicTask("outbox leases", box.keep_leases, timedelta(seconds=2)),
+        PeriodicTask("providers", box.ask_providers, timedelta(seconds=5)),
         mail_replies.loop(),
     )
 
 
-_shared: Outbox | None = None
+_shared: DeliveryDispatcher | None = None
 
 
-def shared() -> Outbox:
+def shared() -> DeliveryDispatcher:
     """The process's outbox, made when it is first asked for."""
     global _shared
     if _shared is None:
-        _shared = Outbox()
+        _shared = DeliveryDispatcher()
     return _shared
 
 

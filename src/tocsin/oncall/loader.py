@@ -15,11 +15,11 @@ from tocsin.core.db.database import Connection
 from tocsin.oncall.calculation import final_schedule, schedules, shifts, weekly_windows
 from tocsin.oncall.calculation import holiday_calendars as holiday_days
 from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, Member, Person
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.oncall.calculation.holiday_calendars import HolidayDays
-from tocsin.oncall.calculation.schedules import Override, Schedule
-from tocsin.oncall.calculation.shifts import Imported
-from tocsin.oncall.calculation.support_hours import SupportHours
+from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule
+from tocsin.oncall.calculation.shifts import ImportedShifts
+from tocsin.oncall.calculation.support_hours import CompiledSupportHours
 from tocsin.people.member_roles import MemberRole
 
 _GROUPS = "SELECT id, name FROM people_group WHERE id = ANY(%s)"
@@ -107,7 +107,7 @@ def plans(connection: Connection, group_ids: Iterable[int], since: datetime) -> 
 
 
 def with_schedule(
-    connection: Connection, held: GroupPlan, schedule: Schedule, replaced: int | None, since: datetime
+    connection: Connection, held: GroupPlan, schedule: CompiledSchedule, replaced: int | None, since: datetime
 ) -> GroupPlan:
     """The plan as it would be with that schedule, instead of the one of the id `replaced` where there is one."""
     others = [one for one in held.schedules if one.id != replaced]
@@ -154,13 +154,13 @@ def holiday_calendars(connection: Connection, wanted: Iterable[int]) -> dict[int
     return found
 
 
-def support_hours(connection: Connection) -> dict[int, SupportHours]:
+def support_hours(connection: Connection) -> dict[int, CompiledSupportHours]:
     """All support hours by id, for routes' `during`."""
     query = "SELECT id, name, time_zone, windows, holiday_calendars FROM oncall_supporthours"
     rows = list(database.rows(connection, query))
     calendars = holiday_calendars(connection, (number for row in rows for number in row["holiday_calendars"]))
     return {
-        row["id"]: SupportHours(
+        row["id"]: CompiledSupportHours(
             row["name"],
             ZoneInfo(row["time_zone"]),
             weekly_windows.load(row["windows"]),
@@ -173,10 +173,10 @@ def support_hours(connection: Connection) -> dict[int, SupportHours]:
 def _plan(
     group_id: int,
     name: str,
-    members: Sequence[Member],
-    planned: Sequence[Schedule],
+    members: Sequence[SnapshotMember],
+    planned: Sequence[CompiledSchedule],
     absences: Sequence[Absence],
-    people: Mapping[int, Person],
+    people: Mapping[int, SnapshotUser],
 ) -> GroupPlan:
     """The group's plan with those absences only that can touch it: of its people, and of whoever covers for them."""
     concerned = {member.user_id for member in members}.union(*(schedule.users for schedule in planned))
@@ -194,28 +194,28 @@ def _plan(
     )
 
 
-def _members(connection: Connection, group_ids: list[int]) -> dict[int, list[Member]]:
-    found: dict[int, list[Member]] = {}
+def _members(connection: Connection, group_ids: list[int]) -> dict[int, list[SnapshotMember]]:
+    found: dict[int, list[SnapshotMember]] = {}
     for row in database.rows(connection, _MEMBERS, (group_ids,)):
         roles = frozenset(MemberRole(role) for role in row["roles"])
-        member = Member(row["user_id"], row["name"], roles, row["position"], row["is_active"])
+        member = SnapshotMember(row["user_id"], row["name"], roles, row["position"], row["is_active"])
         found.setdefault(row["group_id"], []).append(member)
     return found
 
 
-def _schedules(connection: Connection, group_ids: list[int], earliest: datetime) -> dict[int, list[Schedule]]:
+def _schedules(connection: Connection, group_ids: list[int], earliest: datetime) -> dict[int, list[CompiledSchedule]]:
     rows = list(database.rows(connection, _SCHEDULES, (group_ids,)))
     if not rows:
         return {}
     numbers = [row["id"] for row in rows]
     calendars = holiday_calendars(connection, (number for row in rows for number in row["holiday_calendars"]))
-    overrides: dict[int, list[Override]] = {}
+    overrides: dict[int, list[CompiledOverride]] = {}
     for row in database.rows(connection, _OVERRIDES, (numbers, earliest)):
         overrides.setdefault(row["schedule_id"], []).append(_override(row))
-    imported: dict[int, dict[str, Imported]] = {}
+    imported: dict[int, dict[str, ImportedShifts]] = {}
     for row in database.rows(connection, _IMPORTS, (numbers,)):
         imported.setdefault(row["schedule_id"], {})[row["shift"]] = imported_spans(row["spans"])
-    found: dict[int, list[Schedule]] = {}
+    found: dict[int, list[CompiledSchedule]] = {}
     for row in rows:
         loaded = schedules.load(
             row["name"],
@@ -230,13 +230,13 @@ def _schedules(connection: Connection, group_ids: list[int], earliest: datetime)
     return found
 
 
-def imported_spans(stored: Iterable[Sequence[Any]]) -> Imported:
+def imported_spans(stored: Iterable[Sequence[Any]]) -> ImportedShifts:
     """What was read of a calendar, from its stored form."""
-    return Imported(tuple((user, shifts.utc(since), shifts.utc(until)) for user, since, until in stored))
+    return ImportedShifts(tuple((user, shifts.utc(since), shifts.utc(until)) for user, since, until in stored))
 
 
-def _override(row: Mapping[str, Any]) -> Override:
-    return Override(
+def _override(row: Mapping[str, Any]) -> CompiledOverride:
+    return CompiledOverride(
         row["id"],
         row["name"],
         row["user_id"],
@@ -270,11 +270,13 @@ def _named_by(absence: Absence) -> set[int]:
     return {*absence.covers.values(), *(() if absence.cover is None else (absence.cover,))}
 
 
-def _people(connection: Connection, members: Mapping[int, Sequence[Member]], wanted: set[int]) -> dict[int, Person]:
+def _people(
+    connection: Connection, members: Mapping[int, Sequence[SnapshotMember]], wanted: set[int]
+) -> dict[int, SnapshotUser]:
     """The users of those ids, by id."""
-    found = {m.user_id: Person(m.name, m.is_active) for several in members.values() for m in several}
+    found = {m.user_id: SnapshotUser(m.name, m.is_active) for several in members.values() for m in several}
     missing = sorted(wanted - found.keys())
     if missing:
         for row in database.rows(connection, _PEOPLE, (missing,)):
-            found[row["id"]] = Person(row["name"], row["is_active"])
+            found[row["id"]] = SnapshotUser(row["name"], row["is_active"])
     return found

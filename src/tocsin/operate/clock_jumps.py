@@ -12,8 +12,8 @@ from psycopg import errors
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock, clock_jump
-from tocsin.core.runtime.clock_jump import Jump, say_jump
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.clock_jump import ClockJump, say_jump
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation import clock_rollback as escalation
 from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.storage import clock_rollback as openings
@@ -27,16 +27,16 @@ from tocsin.workflows.run import run_store as workflows
 log = logging.getLogger(__name__)
 
 #: How often the clock is looked at: by so much at most a wait is still too long after it was set back.
-EVERY = timedelta(seconds=5)
+CHECK_INTERVAL = timedelta(seconds=5)
 
 # What was lost to somebody else's lock, or waited for it longer than a statement may.
 _PASSING = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable, errors.QueryCanceled)
 
-type Mend = Callable[[Connection, timedelta, datetime], object]
+type ClockRepair = Callable[[Connection, timedelta, datetime], object]
 
 # In the order of the locks (ADR 6): heartbeats come before the keys of their messages, keys and workflow runs before
 # alerts, and those before what hangs on them.
-_MENDS: tuple[tuple[str, Mend], ...] = (
+_MENDS: tuple[tuple[str, ClockRepair], ...] = (
     ("the pause of all paging", pause.set_back),
     ("heartbeats", monitor.set_back),
     ("openings that wait", openings.set_back),
@@ -49,9 +49,9 @@ _MENDS: tuple[tuple[str, Mend], ...] = (
 )
 
 
-def loop() -> Loop:
+def loop() -> PeriodicTask:
     """The loop of a worker."""
-    return Loop("clock", turn, EVERY, frozenset({"clock"}))
+    return PeriodicTask("clock", turn, CHECK_INTERVAL, frozenset({"clock"}))
 
 
 def turn(read: Callable[[Connection], datetime] = clock.of_database) -> bool:
@@ -66,7 +66,7 @@ def turn(read: Callable[[Connection], datetime] = clock.of_database) -> bool:
     return False
 
 
-def _look(read: Callable[[Connection], datetime]) -> Jump:
+def _look(read: Callable[[Connection], datetime]) -> ClockJump:
     with database.transaction() as connection:
         now, jump = clock_jump.look(connection, read)
         if jump.is_back:
@@ -78,7 +78,7 @@ def _look(read: Callable[[Connection], datetime]) -> Jump:
         return jump
 
 
-def _mend(connection: Connection, what: str, mend: Mend, by: timedelta, now: datetime) -> None:
+def _mend(connection: Connection, what: str, mend: ClockRepair, by: timedelta, now: datetime) -> None:
     """One kind of what waits. A fault in one must not keep the others waiting."""
     try:
         with connection.transaction():

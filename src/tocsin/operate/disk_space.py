@@ -10,19 +10,19 @@ from pathlib import Path
 from tocsin.core.config import environment
 from tocsin.core.config.environment import Config
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 
 GIB = 1024**3
 
 
-#: Less room than this is too little, whatever the disk's size; and less than a twentieth, up to `PLENTY`.
-LITTLE = 1 * GIB
+#: Less room than this is too little, whatever the disk's size; and less than a twentieth, up to `AMPLE_FREE_BYTES`.
+MIN_FREE_BYTES = 1 * GIB
 
 
-PLENTY = 10 * GIB
+AMPLE_FREE_BYTES = 10 * GIB
 
 
-def room_of_database() -> Iterator[Finding]:
+def room_of_database() -> Iterator[HealthFinding]:
     """What is short on the disks of the built-in database; nothing where it is a server of its own, which may be on
     another machine."""
     settings = environment.current()
@@ -31,11 +31,11 @@ def room_of_database() -> Iterator[Finding]:
             yield from room(folder)
 
 
-def room(folder: Path) -> Iterator[Finding]:
+def room(folder: Path) -> Iterator[HealthFinding]:
     """Whether the disk of `folder` has room and file entries left."""
     usage = shutil.disk_usage(folder)
-    if usage.free < LITTLE or (usage.free < usage.total / 20 and usage.free < PLENTY):
-        yield Finding(
+    if usage.free < MIN_FREE_BYTES or (usage.free < usage.total / 20 and usage.free < AMPLE_FREE_BYTES):
+        yield HealthFinding(
             "disk.space",
             f"{_size(usage.free)} of {_size(usage.total)} are free on the disk of {folder}.",
             "Make room, or lower the settings `message_size_cap_mb` and `message_retention_days`.",
@@ -43,7 +43,7 @@ def room(folder: Path) -> Iterator[Finding]:
         )
     entries = os.statvfs(folder)
     if entries.f_files and entries.f_favail < entries.f_files / 50:
-        yield Finding(
+        yield HealthFinding(
             "disk.entries",
             f"{entries.f_favail} of {entries.f_files} file entries are free on the disk of {folder}.",
             "Remove what has many small files there.",

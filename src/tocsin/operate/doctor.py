@@ -14,14 +14,14 @@ from tocsin.operate.checks import address, keys, machine, mailboxes, on_call, pe
 from tocsin.operate.checks import database as postgres
 from tocsin.operate.checks import outbound as outbound_checks
 from tocsin.operate.checks import workflows as workflow_checks
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 
 log = logging.getLogger(__name__)
 
-type Check = Callable[[], Iterable[Finding]]
+type HealthCheck = Callable[[], Iterable[HealthFinding]]
 
 
-def examine(now: datetime) -> list[Finding]:
+def examine(now: datetime) -> list[HealthFinding]:
     """Everything that was found at `now`, problems first. Takes seconds: providers and the address are called."""
     found = [*_run("database", lambda: _with(postgres.check)), *_run("machine", machine.check)]
     # Without its tables nothing more can be asked.
@@ -40,9 +40,9 @@ def examine(now: datetime) -> list[Finding]:
     return ordered(found)
 
 
-def examine_without_database(problem: str, now: datetime) -> list[Finding]:
+def examine_without_database(problem: str, now: datetime) -> list[HealthFinding]:
     """What can be found while the database cannot be used, for the reason `problem`."""
-    unusable = Finding(
+    unusable = HealthFinding(
         "database.unusable",
         f"The database cannot be used: {problem}",
         "Look at TOCSIN_DATABASE_URL and at the server; for the built-in one, at the log in its folder.",
@@ -50,22 +50,24 @@ def examine_without_database(problem: str, now: datetime) -> list[Finding]:
     return ordered([unusable, *_run("machine", machine.check), *_run("address", lambda: address.check(now))])
 
 
-def ordered(found: Iterable[Finding]) -> list[Finding]:
+def ordered(found: Iterable[HealthFinding]) -> list[HealthFinding]:
     """Problems first, then notes, each as they were found."""
     return sorted(found, key=lambda finding: not finding.is_problem)
 
 
-def _run(name: str, check: Check) -> list[Finding]:
+def _run(name: str, check: HealthCheck) -> list[HealthFinding]:
     try:
         return list(check())
     except Exception as error:  # one check's edge: the others are still of use
         log.exception("The check of %s failed.", name)
         detail = f"The check of {name} could not be done: {type(error).__name__}."
         return [
-            Finding("check.failed", detail, "Look at the log; if nothing there explains it, report it.", about=name)
+            HealthFinding(
+                "check.failed", detail, "Look at the log; if nothing there explains it, report it.", about=name
+            )
         ]
 
 
-def _with(check: Callable[[database.Connection], Iterable[Finding]]) -> list[Finding]:
+def _with(check: Callable[[database.Connection], Iterable[HealthFinding]]) -> list[HealthFinding]:
     with database.pool().connection() as connection:
         return list(check(connection))

@@ -9,7 +9,7 @@ from tocsin.core.db.database import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerDurability:
     """What PostgreSQL says of itself, in this session."""
 
     fsync: str = "on"
@@ -26,7 +26,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Weakness:
+class DurabilityRisk:
     """Why something that was answered could be lost, and what to do about it."""
 
     id: str
@@ -48,19 +48,19 @@ FROM (
 """
 
 
-def read(connection: Connection) -> Server:
+def read(connection: Connection) -> ServerDurability:
     """What the server says of itself. Roles without `pg_monitor` see that standbys follow, and not how."""
     row = database.row(connection, _READ)
     assert row is not None
-    return Server(**row)
+    return ServerDurability(**row)
 
 
-def weaknesses(server: Server) -> tuple[Weakness, ...]:
+def weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...]:
     """Why a committed message could be lost, or none be committed, the worst first. Empty: rule 1 holds."""
     found = []
     if server.is_standby:
         found.append(
-            Weakness(
+            DurabilityRisk(
                 "standby",
                 "The database is a standby: it takes no writes.",
                 "Point TOCSIN_DATABASE_URL at the primary; `target_session_attrs=read-write` finds it among several.",
@@ -68,15 +68,15 @@ def weaknesses(server: Server) -> tuple[Weakness, ...]:
         )
     elif server.is_read_only:
         found.append(
-            Weakness("read_only", "The database takes no writes.", "Set default_transaction_read_only to off.")
+            DurabilityRisk("read_only", "The database takes no writes.", "Set default_transaction_read_only to off.")
         )
     if server.fsync != "on":
         found.append(
-            Weakness("fsync", "fsync is off: a power cut loses messages that were answered.", "Set fsync to on.")
+            DurabilityRisk("fsync", "fsync is off: a power cut loses messages that were answered.", "Set fsync to on.")
         )
     if server.full_page_writes != "on":
         found.append(
-            Weakness(
+            DurabilityRisk(
                 "full_page_writes",
                 "full_page_writes is off: a power cut can destroy the database.",
                 "Set full_page_writes to on.",
@@ -84,7 +84,7 @@ def weaknesses(server: Server) -> tuple[Weakness, ...]:
         )
     if server.synchronous_commit == "off":
         found.append(
-            Weakness(
+            DurabilityRisk(
                 "synchronous_commit",
                 "synchronous_commit is off: a crash loses the last messages that were answered.",
                 "Set synchronous_commit to on, for Tocsin's role and database too.",
@@ -94,13 +94,13 @@ def weaknesses(server: Server) -> tuple[Weakness, ...]:
     return tuple(found)
 
 
-def _standbys(server: Server) -> list[Weakness]:
+def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
     """What breaks the promise towards the standby that the operator wants to fail over to."""
     if not server.standby_names or server.is_standby:
         return []
     if server.synchronous_commit == "local":
         return [
-            Weakness(
+            DurabilityRisk(
                 "standby_not_waited_for",
                 "synchronous_commit is local: commits do not wait for the standby, which lacks the last messages "
                 "that were answered.",
@@ -109,7 +109,7 @@ def _standbys(server: Server) -> list[Weakness]:
         ]
     if server.synchronous_commit != "off" and (server.standbys == 0 or server.synchronous == 0):
         return [
-            Weakness(
+            DurabilityRisk(
                 "standby_missing",
                 "Commits wait for a synchronous standby, and none follows: nothing can be stored.",
                 "Start the standby, or take it out of synchronous_standby_names.",
@@ -118,11 +118,11 @@ def _standbys(server: Server) -> list[Weakness]:
     return []
 
 
-def risk_at_failover(server: Server) -> Weakness | None:
+def risk_at_failover(server: ServerDurability) -> DurabilityRisk | None:
     """What an operator must know before failing over. It breaks nothing while the primary lives."""
     if server.standbys and not server.standby_names:
         many = server.standbys != 1
-        return Weakness(
+        return DurabilityRisk(
             "standby_asynchronous",
             f"{server.standbys} {'standbys follow' if many else 'standby follows'} asynchronously: after a failover to "
             "one, the last messages that were answered can be missing.",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Level(StrEnum):
+class FindingLevel(StrEnum):
     #: Something must be mended.
     PROBLEM = "problem"
     #: Worth knowing; nothing need be done.
@@ -14,7 +14,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class HealthFinding:
     """A problem, or a note. `id` is what it is, in dotted words; where there may be several, `about` says of what."""
 
     id: str
@@ -23,13 +23,13 @@ class Finding:
     #: What to do about it; empty only for a note.
     remedy: str = ""
     about: str = ""
-    level: Level = Level.PROBLEM
+    level: FindingLevel = FindingLevel.PROBLEM
 
     @property
     def is_problem(self) -> bool:
-        return self.level is Level.PROBLEM
+        return self.level is FindingLevel.PROBLEM
 
 
-def note(name: str, detail: str, remedy: str = "") -> Finding:
+def note(name: str, detail: str, remedy: str = "") -> HealthFinding:
     """Something worth knowing."""
-    return Finding(name, detail, remedy, level=Level.NOTE)
+    return HealthFinding(name, detail, remedy, level=FindingLevel.NOTE)

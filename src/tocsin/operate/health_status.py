@@ -9,14 +9,14 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.validation import durations
 from tocsin.operate.self_check import problems
-from tocsin.operate.self_check.problems import Problem
+from tocsin.operate.self_check.problems import ProblemRecord
 
 #: An audit that is older says nothing any more.
-OLD = timedelta(minutes=2)
+STALE_AFTER = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class HealthStatus:
     """What is known of the installation's health."""
 
     #: How old the last audit is; None: there was none yet.
@@ -24,7 +24,7 @@ class Standing:
     #: The node that did it.
     node: str
     #: What it found, oldest first. Empty, while the audit is recent: paging works.
-    problems: tuple[Problem, ...]
+    problems: tuple[ProblemRecord, ...]
     #: When the outside last took a ping, and why the last one failed; empty: it did not.
     heartbeat_at: datetime | None = None
     heartbeat_age: timedelta | None = None
@@ -32,7 +32,7 @@ class Standing:
 
     @property
     def is_recent(self) -> bool:
-        return self.age is not None and self.age < OLD
+        return self.age is not None and self.age < STALE_AFTER
 
     @property
     def silence(self) -> str | None:
@@ -44,13 +44,13 @@ class Standing:
         return f"Tocsin last checked itself {durations.say(self.age)} ago: no node with the role worker runs."
 
 
-def read() -> Standing:
+def read() -> HealthStatus:
     """How it stands now, over a connection of the pool."""
     with database.transaction() as connection:
         return of(connection)
 
 
-def of(connection: Connection) -> Standing:
+def of(connection: Connection) -> HealthStatus:
     """How it stands now."""
     row = database.row(
         connection,
@@ -59,5 +59,7 @@ def of(connection: Connection) -> Standing:
     )
     found = tuple(problems.load(connection, only_open=True).values())
     if row is None:
-        return Standing(None, "", found)
-    return Standing(row["age"], row["node"], found, row["heartbeat_at"], row["heartbeat_age"], row["heartbeat_problem"])
+        return HealthStatus(None, "", found)
+    return HealthStatus(
+        row["age"], row["node"], found, row["heartbeat_at"], row["heartbeat_age"], row["heartbeat_problem"]
+    )

@@ -17,17 +17,17 @@ from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 
 #: How often a node says that it lives. Each time is a commit, so it also shows that the database takes writes.
-EVERY = timedelta(seconds=5)
+HEARTBEAT_INTERVAL = timedelta(seconds=5)
 
 #: A node that was not heard of for so long is gone, or cannot reach the database.
 GONE_AFTER = timedelta(seconds=60)
 
 #: The rows of nodes that are gone are kept for so long, to be looked at.
-KEPT = timedelta(hours=1)
+GONE_NODE_RETENTION = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class TaskRun:
     """One of this process's loops: when it last turned, by this machine's clock, and how often it should."""
 
     name: str
@@ -36,7 +36,7 @@ class Turned:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopSeen:
+class TaskStatus:
     """One loop of a node, as the database knows it."""
 
     name: str
@@ -46,7 +46,7 @@ class LoopSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeSeen:
+class NodeStatus:
     """One node, as the database knows it."""
 
     id: UUID
@@ -56,7 +56,7 @@ class NodeSeen:
     started_at: datetime
     #: How long ago it was heard of.
     age: timedelta
-    loops: tuple[LoopSeen, ...] = ()
+    loops: tuple[TaskStatus, ...] = ()
     #: The fingerprints of the secret keys that it knows.
     keys: tuple[str, ...] = ()
     #: By provider: how many of its sends hang past their deadline.
@@ -75,14 +75,14 @@ ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), loops = excluded.loo
 """
 
 
-class Presence:
+class NodeHeartbeat:
     """This node's row. `turn` is a loop's; `leave` ends it in good order, so that nobody takes the node for dead."""
 
     def __init__(
         self,
         node_id: UUID,
         role: str,
-        turned: Callable[[], Sequence[Turned]],
+        turned: Callable[[], Sequence[TaskRun]],
         name: str = "",
         *,
         stuck_senders: Callable[[], Mapping[str, int]] = dict,
@@ -104,7 +104,9 @@ class Presence:
             stuck = Jsonb(dict(self._stuck_senders()))
             keys = list(crypto.fingerprints())
             connection.execute(_SAY, {**said, "loops": Jsonb(loops), "keys": keys, "stuck": stuck})
-            connection.execute("DELETE FROM operate_node WHERE seen_at < clock_timestamp() - %s", (KEPT,))
+            connection.execute(
+                "DELETE FROM operate_node WHERE seen_at < clock_timestamp() - %s", (GONE_NODE_RETENTION,)
+            )
         return False
 
     def leave(self) -> None:
@@ -113,14 +115,14 @@ class Presence:
             connection.execute("DELETE FROM operate_node WHERE id = %s", (self._id,))
 
 
-def nodes(connection: Connection) -> list[NodeSeen]:
+def nodes(connection: Connection) -> list[NodeStatus]:
     """Every node that was heard of within the hour, by name; `is_there` says which live."""
     query = (
         "SELECT id, name, role, version, started_at, seen_at, loops, keys, stuck_senders, "
         "clock_timestamp() AS now FROM operate_node ORDER BY name, started_at"
     )
     return [
-        NodeSeen(
+        NodeStatus(
             row["id"],
             row["name"],
             row["role"],
@@ -135,8 +137,8 @@ def nodes(connection: Connection) -> list[NodeSeen]:
     ]
 
 
-def _loop(name: str, stored: dict[str, object], now: datetime) -> LoopSeen:
-    return LoopSeen(
+def _loop(name: str, stored: dict[str, object], now: datetime) -> TaskStatus:
+    return TaskStatus(
         name, now - datetime.fromisoformat(str(stored["at"])), timedelta(seconds=float(str(stored["every"])))
     )
 

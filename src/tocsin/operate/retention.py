@@ -9,12 +9,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.runtime import clock_jump
 
-EVERY = timedelta(minutes=5)
+INTERVAL = timedelta(minutes=5)
 
 #: So many rows of a kind are removed in one transaction.
 CHUNK = 5_000
@@ -111,7 +111,7 @@ def turn(now: datetime, *, chunk: int = CHUNK) -> bool:
 
 def _remove(query: str, before: datetime, chunk: int) -> int:
     with database.transaction() as connection:
-        parameters = {"before": before, "first": _first_id(before), "chunk": chunk, "live": sorted(LIVE)}
+        parameters = {"before": before, "first": _first_id(before), "chunk": chunk, "live": sorted(ACTIVE)}
         return connection.execute(database.literal(query), parameters).rowcount
 
 

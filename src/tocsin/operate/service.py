@@ -20,7 +20,7 @@ STOP_TIMEOUT = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UnitLocation:
     """Where the unit and its variables belong."""
 
     unit: Path
@@ -36,17 +36,17 @@ class Place:
         return f"journalctl --user -u {NAME}" if self.is_user else f"journalctl -u {NAME}"
 
 
-def of_machine(root: Path = Path("/")) -> Place:
+def of_machine(root: Path = Path("/")) -> UnitLocation:
     """For the whole machine, as root."""
-    return Place(root / "etc/systemd/system" / NAME, root / "etc/tocsin/tocsin.env", is_user=False)
+    return UnitLocation(root / "etc/systemd/system" / NAME, root / "etc/tocsin/tocsin.env", is_user=False)
 
 
-def of_user(configuration: Path) -> Place:
+def of_user(configuration: Path) -> UnitLocation:
     """For one user, whose folder for configuration that is."""
-    return Place(configuration / "systemd/user" / NAME, configuration / "tocsin/tocsin.env", is_user=True)
+    return UnitLocation(configuration / "systemd/user" / NAME, configuration / "tocsin/tocsin.env", is_user=True)
 
 
-def unit(place: Place, command: Sequence[str], data_dir: Path) -> str:
+def unit(place: UnitLocation, command: Sequence[str], data_dir: Path) -> str:
     """The unit's text: `command` is what starts Tocsin, its first word an absolute path."""
     lines = [
         f"{MARK}; running that again writes it anew.",

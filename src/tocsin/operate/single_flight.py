@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 
-class Inquiry[T]:
+class SingleFlight[T]:
     """A question, asked in a thread that ends with it."""
 
     def __init__(self, name: str, question: Callable[[], T]) -> None:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.operate import clock_jumps, node_heartbeat, retention
 from tocsin.operate.coverage import weekly_mail
-from tocsin.operate.node_heartbeat import Presence
+from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.operate.self_check import runner
-from tocsin.operate.self_check.runner import Auditor
+from tocsin.operate.self_check.runner import SelfCheckRunner
 
 #: The name of the loop by which a node says that it lives.
 PRESENCE = "presence"
 
 
-def node_loop(node: Presence) -> Loop:
+def node_loop(node: NodeHeartbeat) -> PeriodicTask:
     """The loop that every node runs, whatever its role."""
-    return Loop(PRESENCE, node.turn, node_heartbeat.EVERY)
+    return PeriodicTask(PRESENCE, node.turn, node_heartbeat.HEARTBEAT_INTERVAL)
 
 
-def loops() -> tuple[Loop, ...]:
+def loops() -> tuple[PeriodicTask, ...]:
     """The loops of a worker."""
     return (
         clock_jumps.loop(),
-        Loop("auditor", Auditor().turn, runner.EVERY),
+        PeriodicTask("auditor", SelfCheckRunner().turn, runner.CHECK_INTERVAL),
         weekly_mail.loop(),
-        Loop("retention", lambda: retention.turn(clock.now()), retention.EVERY),
+        PeriodicTask("retention", lambda: retention.turn(clock.now()), retention.INTERVAL),
     )

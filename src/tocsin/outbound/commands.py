@@ -18,22 +18,22 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from tocsin.access import audit, config_audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.core.validation.server_origin import is_elsewhere, leads_elsewhere
 from tocsin.outbound import hidden_settings, rate_limit
 from tocsin.outbound.connectors.haloitsm import writeback_settings
-from tocsin.outbound.connectors.interfaces import Barred, ConnectorKind, Line
+from tocsin.outbound.connectors.interfaces import ConnectorKind, NeedsAttention, RecordedClient
 from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.delivery import calls, integration_pool, results, ticket_creation
 from tocsin.outbound.delivery.queue import TOPIC
 from tocsin.outbound.models import AgentMatch, Call, OutboundIntegration, Standing
-from tocsin.outbound.states import ENDED, CallStatus, Event
+from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 from tocsin.people.models import User
 from tocsin.people.name_lookup import free_name, group_of
 
@@ -73,7 +73,7 @@ def secrets_set(integration: OutboundIntegration) -> frozenset[str]:
 
 
 def save_outbound(
-    spec: Mapping[str, object], *, existing: OutboundIntegration | None = None, actor: Actor, now: datetime
+    spec: Mapping[str, object], *, existing: OutboundIntegration | None = None, actor: AuditActor, now: datetime
 ) -> OutboundIntegration:
     """Makes an outbound integration, or makes `existing` what the spec says. A secret that the spec does not have stays
     as it is; an empty one is forgotten, or refused where nothing works without it. Whatever waited for a person to act
@@ -88,7 +88,7 @@ def save_outbound(
             existing.settings if existing else {}, stored, _hidden(existing)
         )
         whole, as_shown = hidden_settings.kept(spec, before_settings, _hidden(existing))
-        read = Spec(whole)
+        read = ObjectReader(whole)
         name = free_name(read, OutboundIntegration, existing, "an outbound integration")
         kind, group = _kind(read, existing), group_of(read)
         enabled = read.flag("enabled", True)
@@ -125,7 +125,7 @@ def save_outbound(
     return row
 
 
-def delete_outbound(integration: OutboundIntegration, *, actor: Actor, now: datetime) -> None:
+def delete_outbound(integration: OutboundIntegration, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an outbound integration with its calls. Raises Rejected ("in_use") while an inbound one, or a
     workflow, names it."""
     with transaction.atomic():
@@ -150,7 +150,7 @@ def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: 
     return said
 
 
-def call_once(integration: OutboundIntegration, alert_id: int, actor: Actor, now: datetime) -> int:
+def call_once(integration: OutboundIntegration, alert_id: int, actor: AuditActor, now: datetime) -> int:
     """Queues the templated call for an alert, at a person's wish. Returns the call's number."""
     with database.transaction() as connection:
         found = calls.call_for_alerts(
@@ -163,10 +163,10 @@ def call_once(integration: OutboundIntegration, alert_id: int, actor: Actor, now
 
 def with_line[T](
     integration: OutboundIntegration,
-    work: Callable[[integration_pool.Open, Line], T],
+    work: Callable[[integration_pool.ActiveIntegration, RecordedClient], T],
     now: datetime,
     client: HttpClient | None = None,
-) -> tuple[T, Line]:
+) -> tuple[T, RecordedClient]:
     """Does something on the other side outside the outbox, and keeps what was said in the log, however it ends."""
     own = client or HttpClient()
     opened = integration_pool.opened(
@@ -179,12 +179,12 @@ def with_line[T](
         },
         own,
     )
-    line = Line(own, timezone.now, opened.secrets)
+    line = RecordedClient(own, timezone.now, opened.secrets)
     try:
         return work(opened, line), line
-    except Barred as error:
+    except NeedsAttention as error:
         Standing.objects.filter(pk=integration.pk).update(
-            problem=line.masked(str(error)), problem_at=now, barred_until=now + rate_limit.BARRED
+            problem=line.masked(str(error)), problem_at=now, barred_until=now + rate_limit.BLOCKED_INTERVAL
         )
         raise
     finally:
@@ -195,7 +195,7 @@ def with_line[T](
                 results.keep_said(connection, [(integration.pk, None, one) for one in line.said])
 
 
-def send_again(call: Call, *, actor: Actor, now: datetime) -> None:
+def send_again(call: Call, *, actor: AuditActor, now: datetime) -> None:
     """Puts a call that failed for good, or was dropped, back into the outbox, with the settings as they are now. Raises
     Rejected for any other, and for the making of a ticket that is there."""
     if call.status not in ENDED:
@@ -209,7 +209,7 @@ def send_again(call: Call, *, actor: Actor, now: datetime) -> None:
     _record_verb(actor, "send_again", call, now)
 
 
-def send_all_again(integration: OutboundIntegration, *, actor: Actor, now: datetime) -> int:
+def send_all_again(integration: OutboundIntegration, *, actor: AuditActor, now: datetime) -> int:
     """The same for every dead letter of an integration, oldest first; returns how many."""
     dead = Call.objects.filter(integration=integration, status=CallStatus.DEAD)
     alerts = list(dead.filter(action="create").values_list("alert_id", flat=True))
@@ -251,15 +251,15 @@ def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
 def _as_set_now(call: Call) -> dict[str, Any]:
     """What a write on a ticket sets, as its event is set now: so not a status that was renamed since."""
     event = call.content.get("event")
-    if call.action != "write" or event not in set(Event):
+    if call.action != "write" or event not in set(OutboundEvent):
         return dict(call.content)
-    wanted = writeback_settings.write_of(call.integration.settings, Event(event))
+    wanted = writeback_settings.write_of(call.integration.settings, OutboundEvent(event))
     now = {"status": wanted.status, "team": wanted.team, "priority": wanted.priority}
     kept = {key: value for key, value in call.content.items() if key not in now}
     return kept | {key: text for key, text in now.items() if key in call.content and text}
 
 
-def drop(call: Call, *, actor: Actor, now: datetime) -> None:
+def drop(call: Call, *, actor: AuditActor, now: datetime) -> None:
     """Decides that a call which waits or failed is not sent. Raises Rejected while it is on its way."""
     with transaction.atomic():
         changed = Call.objects.filter(pk=call.pk, status__in=[CallStatus.DEAD, CallStatus.QUEUED]).update(
@@ -271,7 +271,7 @@ def drop(call: Call, *, actor: Actor, now: datetime) -> None:
         _wake()
 
 
-def _record_verb(actor: Actor, verb: str, call: Call, now: datetime) -> None:
+def _record_verb(actor: AuditActor, verb: str, call: Call, now: datetime) -> None:
     audit.record(
         actor, verb, now=now, object_type="outbound_call", object_id=call.pk, object_name=call.said,
     )  # fmt: skip
@@ -307,7 +307,7 @@ def _wake() -> None:
         cursor.execute("SELECT pg_notify(%s, %s)", (database.CHANNEL, f"{TOPIC} outbound-log clock"))
 
 
-def _kind(spec: Spec, existing: OutboundIntegration | None) -> ConnectorKind:
+def _kind(spec: ObjectReader, existing: OutboundIntegration | None) -> ConnectorKind:
     kind = KINDS.get(spec.text("kind", required=True))
     if kind is None:
         if spec.has("kind"):
@@ -319,7 +319,7 @@ def _kind(spec: Spec, existing: OutboundIntegration | None) -> ConnectorKind:
     return kind
 
 
-def _matches(spec: Spec, agents: Mapping[str, str]) -> list[tuple[User, str]]:
+def _matches(spec: ObjectReader, agents: Mapping[str, str]) -> list[tuple[User, str]]:
     """The users that were matched with agents by hand."""
     wanted = {username.casefold() for username in agents}
     folded = User.objects.annotate(folded=Lower("username")).filter(folded__in=wanted)

@@ -24,7 +24,7 @@ WHERE o.is_enabled ORDER BY o.name
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class IntegrationProblem:
     """One thing: its kind, a sentence, and of which integration."""
 
     kind: str
@@ -34,20 +34,22 @@ class Wrong:
     is_urgent: bool = False
 
 
-def wrong(connection: Connection) -> Iterator[Wrong]:
+def wrong(connection: Connection) -> Iterator[IntegrationProblem]:
     """Everything, integration by integration."""
     for row in database.rows(connection, _WRONG):
         number, name = row["id"], row["name"]
         is_away = bool(row["trouble"] and row["is_long"])
         if row["problem"]:
-            yield Wrong("needs_you", number, name, f"{name}: {row['problem']}", is_urgent=True)
+            yield IntegrationProblem("needs_you", number, name, f"{name}: {row['problem']}", is_urgent=True)
         elif is_away:
             waits = f" {row['waiting']} wait." if row["waiting"] else ""
-            yield Wrong("away", number, name, f"{name}: {row['trouble']}{waits}")
+            yield IntegrationProblem("away", number, name, f"{name}: {row['trouble']}{waits}")
         if row["dead"]:
             things = "1 thing" if row["dead"] == 1 else f"{row['dead']} things"
-            yield Wrong("dead", number, name, f"{name} could not do {things}: look, and send again. Last: {row['why']}")
+            yield IntegrationProblem(
+                "dead", number, name, f"{name} could not do {things}: look, and send again. Last: {row['why']}"
+            )
         if row["webhook_problem"]:
-            yield Wrong("webhook", number, name, f"{name}: {row['webhook_problem']}")
+            yield IntegrationProblem("webhook", number, name, f"{name}: {row['webhook_problem']}")
         if row["look_problem"] and not row["problem"] and not is_away:
-            yield Wrong("look", number, name, f"{name}: {row['look_problem']}")
+            yield IntegrationProblem("look", number, name, f"{name}: {row['look_problem']}")

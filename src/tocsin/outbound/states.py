@@ -25,7 +25,7 @@ WAITING = frozenset({CallStatus.QUEUED, CallStatus.SENDING})
 ENDED = frozenset({CallStatus.DEAD, CallStatus.DROPPED})
 
 
-class Event(StrEnum):
+class OutboundEvent(StrEnum):
     """What happened on an alert, as far as other systems are told. The names are those of `sync` in the YAML."""
 
     ACKNOWLEDGE = "acknowledge"

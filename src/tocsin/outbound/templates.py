@@ -17,7 +17,7 @@ _REFERENCE = re.compile(r"<<|<([A-Za-z_][\w.^ -]{0,80})>")
 #: What one alert has and another has not.
 _OF_SOME = ("tag.", "custom.")
 
-LONGEST = 20_000
+MAX_TEMPLATE_CHARS = 20_000
 
 
 def render(template: str, values: Mapping[str, object], escape: Callable[[str], str] | None = None) -> str:

@@ -16,20 +16,20 @@ from tocsin.core.errors import Rejected
 from tocsin.people import encrypted_addresses
 
 #: Takes an address as typed and returns it as stored. Raises ValueError with a sentence, or Rejected.
-type Check = Callable[[str], str]
+type AddressCheck = Callable[[str], str]
 
-LONGEST = 500
+MAX_ADDRESS_CHARS = 500
 
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 
 #: Country codes; those of neither one nor two digits have three. ITU-T E.164, "List of assigned country codes".
 _COUNTRY = re.compile(r"[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}")
 
-_checks: dict[str, Check] = {}
+_checks: dict[str, AddressCheck] = {}
 _own_servers: dict[str, Callable[[str], str]] = {}
 
 
-def register(channel: str, check: Check, own_server: Callable[[str], str] | None = None) -> None:
+def register(channel: str, check: AddressCheck, own_server: Callable[[str], str] | None = None) -> None:
     """Adds a channel, or replaces the check of one. `own_server` returns what this module's function of that name
     does."""
     _checks[channel] = check
@@ -52,8 +52,8 @@ def checked(channel: str, address: str) -> str:
     check = _checks.get(channel)
     if check is None:
         raise Rejected("unknown_channel", f'"{channel}" is not a channel; known: {", ".join(_checks)}.')
-    if len(address) > LONGEST or any(ord(character) < 32 for character in address):
-        raise Rejected("invalid_address", f"has at most {LONGEST} characters, and no line breaks.")
+    if len(address) > MAX_ADDRESS_CHARS or any(ord(character) < 32 for character in address):
+        raise Rejected("invalid_address", f"has at most {MAX_ADDRESS_CHARS} characters, and no line breaks.")
     try:
         return check(address.strip())
     except ValueError as error:

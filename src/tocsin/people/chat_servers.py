@@ -3,7 +3,7 @@ go there."""
 
 from __future__ import annotations
 
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
@@ -14,7 +14,7 @@ from tocsin.people.models import User
 _TRUSTED = ("cli", "yaml")
 
 
-def require_allowed(channel: str, address: str, actor: Actor, *, is_group: bool) -> None:
+def require_allowed(channel: str, address: str, actor: AuditActor, *, is_group: bool) -> None:
     """Raises Rejected ("own_server") where `actor` may not add this address. The caller has asked already whether the
     actor may change the person's or the group's addresses at all."""
     host = addresses.own_server(channel, address)

@@ -12,13 +12,13 @@ from tocsin.core.errors import Permanent, Rejected
 
 HIDDEN = "•••"
 #: So that the sealed form fits where addresses are stored.
-LONGEST = 340
+MAX_PLAIN_ADDRESS_CHARS = 340
 
 _SEALED = re.compile(r"sealed:([a-z][a-z0-9+.-]{0,30}):([A-Za-z0-9_-]+)")
 _SHOWN = re.compile(rf"[a-z][a-z0-9+.-]*://{HIDDEN}")
 
 
-def seal(scheme: str, secret: str, *, longest: int = LONGEST) -> str:
+def seal(scheme: str, secret: str, *, longest: int = MAX_PLAIN_ADDRESS_CHARS) -> str:
     """The address as it is stored. Raises Rejected for one that is too long."""
     if len(secret.encode()) > longest:
         raise Rejected("invalid_address", f"The address has at most {longest} characters.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from django.db.models import Model
 
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.people.models import Group
 
 
-def free_name[M: Model](read: Spec, model: type[M], existing: M | None, what: str) -> str:
+def free_name[M: Model](read: ObjectReader, model: type[M], existing: M | None, what: str) -> str:
     """The name that the spec gives, refused if another row of `model` has it; `what` is a row with its article."""
     name = read.name()
     others = model._default_manager.exclude(pk=existing.pk) if existing else model._default_manager.all()
@@ -17,7 +17,7 @@ def free_name[M: Model](read: Spec, model: type[M], existing: M | None, what: st
     return name
 
 
-def group_of(read: Spec) -> Group | None:
+def group_of(read: ObjectReader) -> Group | None:
     """The group that the spec names under `group`, refused if there is none of that name; None if it names none."""
     name = read.text("group")
     group = Group.objects.filter(name__iexact=name).first() if name else None

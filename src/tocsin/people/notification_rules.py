@@ -12,23 +12,23 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 
 #: As `alerts.states.Priority` has them; people stand below alerts.
 PRIORITIES = ("critical", "high", "medium", "low")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
-LONGEST_WAIT = timedelta(days=1)
-MOST_REPEATS = 100
-MOST_RULES = 50
-MOST_QUIET = 20
-MOST_AN_HOUR = 1000
+MAX_RULE_DELAY = timedelta(days=1)
+MAX_RULE_REPEATS = 100
+MAX_RULES = 50
+MAX_QUIET_HOURS = 20
+MAX_MESSAGES_PER_HOUR = 1000
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class NotificationRule:
     """One way of a rule: which method, by its label, how long after the step, and how often again."""
 
     method: str
@@ -54,18 +54,18 @@ class QuietHours:
 
 
 @dataclass(frozen=True, slots=True)
-class ContactRules:
+class NotificationRules:
     """All of it. Where a priority has no rules, the methods' own waits and repeats hold."""
 
-    by_priority: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    by_priority: Mapping[str, tuple[NotificationRule, ...]] = field(default_factory=dict)
     quiet_hours: tuple[QuietHours, ...] = ()
     #: Messages an hour at one address; 0: as many as there are.
     most_per_hour: int = 0
 
 
-def read(spec: Spec) -> ContactRules:
+def read(spec: ObjectReader) -> NotificationRules:
     """The rules of a `contact_rules` object; problems are noted in `spec`."""
-    found: dict[str, tuple[Rule, ...]] = {}
+    found: dict[str, tuple[NotificationRule, ...]] = {}
     by_priority = spec.spec("by_priority")
     if by_priority is not None:
         for priority in PRIORITIES:
@@ -73,22 +73,22 @@ def read(spec: Spec) -> ContactRules:
                 found[priority] = _rules(by_priority, priority)
         by_priority.done()
     quiet = tuple(_quiet(entry) for entry in spec.specs("quiet_hours"))
-    if len(quiet) > MOST_QUIET:
-        spec.refuse("quiet_hours", f"has at most {MOST_QUIET} entries; this one has {len(quiet)}.")
-    rules = ContactRules(found, quiet, spec.whole("most_per_hour", 0, most=MOST_AN_HOUR))
+    if len(quiet) > MAX_QUIET_HOURS:
+        spec.refuse("quiet_hours", f"has at most {MAX_QUIET_HOURS} entries; this one has {len(quiet)}.")
+    rules = NotificationRules(found, quiet, spec.whole("most_per_hour", 0, most=MAX_MESSAGES_PER_HOUR))
     spec.done()
     return rules
 
 
-def load(stored: object) -> ContactRules:
+def load(stored: object) -> NotificationRules:
     """The rules of what `write` made; none for anything that cannot be read."""
     problems: list[Rejected] = []
-    spec = Spec(stored or {}, problems=problems)
+    spec = ObjectReader(stored or {}, problems=problems)
     rules = read(spec)
-    return ContactRules() if problems else rules
+    return NotificationRules() if problems else rules
 
 
-def write(rules: ContactRules) -> dict[str, Any]:
+def write(rules: NotificationRules) -> dict[str, Any]:
     """The form in which people write rules, and in which they are stored; empty where there are none."""
     written: dict[str, Any] = {}
     if rules.by_priority:
@@ -104,7 +104,7 @@ def write(rules: ContactRules) -> dict[str, Any]:
     return written
 
 
-def refuse_unknown(spec: Spec, rules: ContactRules, labels: Iterable[str]) -> None:
+def refuse_unknown(spec: ObjectReader, rules: NotificationRules, labels: Iterable[str]) -> None:
     """Notes each label in `rules` that none of the person's methods has."""
     known = {label.casefold() for label in labels}
     held = spec.spec("by_priority")
@@ -120,13 +120,13 @@ def refuse_unknown(spec: Spec, rules: ContactRules, labels: Iterable[str]) -> No
                 )
 
 
-def labels(rules: ContactRules) -> set[str]:
+def labels(rules: NotificationRules) -> set[str]:
     """The labels that the rules speak of, in lower case."""
     found = {rule.method.casefold() for entries in rules.by_priority.values() for rule in entries}
     return found | {label.casefold() for quiet in rules.quiet_hours for label in quiet.methods}
 
 
-def renamed(rules: ContactRules, old: str, new: str | None) -> ContactRules:
+def renamed(rules: NotificationRules, old: str, new: str | None) -> NotificationRules:
     """The rules after a method's label changed; None: after the method went. Rules that lose their last way go too."""
 
     def label(text: str) -> str | None:
@@ -139,7 +139,7 @@ def renamed(rules: ContactRules, old: str, new: str | None) -> ContactRules:
     quiet = [
         (one, tuple(name for text in one.methods if (name := label(text)) is not None)) for one in rules.quiet_hours
     ]
-    return ContactRules(
+    return NotificationRules(
         {priority: entries for priority, entries in by_priority.items() if entries},
         # Hours that were for this method alone must not become hours for all.
         tuple(replace(one, methods=methods) for one, methods in quiet if methods or not one.methods),
@@ -147,20 +147,20 @@ def renamed(rules: ContactRules, old: str, new: str | None) -> ContactRules:
     )
 
 
-def _rules(by_priority: Spec, priority: str) -> tuple[Rule, ...]:
+def _rules(by_priority: ObjectReader, priority: str) -> tuple[NotificationRule, ...]:
     entries = by_priority.specs(priority)
-    if len(entries) > MOST_RULES:
-        by_priority.refuse(priority, f"has at most {MOST_RULES} entries; this one has {len(entries)}.")
+    if len(entries) > MAX_RULES:
+        by_priority.refuse(priority, f"has at most {MAX_RULES} entries; this one has {len(entries)}.")
     if not entries:
         by_priority.refuse(priority, "names no way: leave the priority out to use the methods as they are.")
     return tuple(_rule(entry) for entry in entries)
 
 
-def _rule(entry: Spec) -> Rule:
+def _rule(entry: ObjectReader) -> NotificationRule:
     times, every = repeat(entry)
-    rule = Rule(
+    rule = NotificationRule(
         entry.text("method", required=True, longest=100),
-        entry.span("wait", timedelta(), longest=LONGEST_WAIT),
+        entry.span("wait", timedelta(), longest=MAX_RULE_DELAY),
         times,
         every,
     )
@@ -168,20 +168,20 @@ def _rule(entry: Spec) -> Rule:
     return rule
 
 
-def repeat(entry: Spec) -> tuple[int, timedelta]:
+def repeat(entry: ObjectReader) -> tuple[int, timedelta]:
     """`repeat: {times, every}` of a way: how often again, and how far apart."""
     held = entry.spec("repeat")
     if held is None:
         return 0, timedelta()
-    times = held.whole("times", 0, most=MOST_REPEATS)
-    every = held.span("every", timedelta(), longest=LONGEST_WAIT)
+    times = held.whole("times", 0, most=MAX_RULE_REPEATS)
+    every = held.span("every", timedelta(), longest=MAX_RULE_DELAY)
     if times and not every:
         held.refuse("every", "is needed, and more than nothing, where there are repeats.", "missing")
     held.done()
     return times, every if times else timedelta()
 
 
-def _quiet(entry: Spec) -> QuietHours:
+def _quiet(entry: ObjectReader) -> QuietHours:
     days = []
     for number, text in enumerate(entry.texts("days")):
         if text.lower()[:3] in DAYS and text.isalpha():
@@ -203,7 +203,7 @@ def _quiet(entry: Spec) -> QuietHours:
     return quiet
 
 
-def _time(entry: Spec, key: str) -> str:
+def _time(entry: ObjectReader, key: str) -> str:
     text = entry.text(key, required=True, longest=10)
     if text and not _TIME.fullmatch(text):
         entry.refuse(key, f'"{text}" is not a time of day; write it like "22:00".')
@@ -216,7 +216,7 @@ def written_repeat(times: int, every: timedelta) -> dict[str, Any]:
     return {"repeat": {"times": times, "every": durations.write(every)}} if times else {}
 
 
-def _written_rule(rule: Rule) -> dict[str, Any]:
+def _written_rule(rule: NotificationRule) -> dict[str, Any]:
     wait = {"wait": durations.write(rule.wait)} if rule.wait else {}
     return {"method": rule.method, **wait, **written_repeat(rule.repeat_times, rule.repeat_every)}
 

@@ -11,7 +11,7 @@ from allauth.mfa.models import Authenticator
 from django.db import connection, transaction
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.people import sessions
 from tocsin.people.models import UsedCode, User
 
@@ -25,7 +25,7 @@ def kinds(user: User) -> list[str]:
     return sorted(set(found))
 
 
-def take_away(user: User, *, actor: Actor, now: datetime) -> list[str]:
+def take_away(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
     """Takes all of them away, recovery codes and passkeys too, and returns which there were: from then on the password
     alone signs in, until the person sets up others. Their sessions end."""
     with transaction.atomic():

@@ -23,7 +23,7 @@ _PLANNED_BEFORE = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class Nights:
+class NightLoad:
     """One person's. Alerts that called them twice count once."""
 
     username: str
@@ -55,8 +55,8 @@ GROUP BY u.id ORDER BY at_night DESC, alerts DESC, u.username
 """
 
 
-def of_everybody(connection: Connection, period: Period) -> list[Nights]:
+def of_everybody(connection: Connection, period: Period) -> list[NightLoad]:
     """Everybody who was called in the period, whoever was woken most first."""
     first = ids.first_uuid7(period.since - _PLANNED_BEFORE)
     wanted = {"first": first, "since": period.since, "until": period.until}
-    return [Nights(**row) for row in database.rows(connection, _NIGHTS, wanted)]
+    return [NightLoad(**row) for row in database.rows(connection, _NIGHTS, wanted)]

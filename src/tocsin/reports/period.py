@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from tocsin.core.errors import Rejected
 
 #: The longest stretch: whoever wants more reads year by year.
-LONGEST = timedelta(days=366)
+MAX_PERIOD = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Period:
         """Raises Rejected that names the place: one that ends before it begins, or is longer than a year."""
         if until <= since:
             raise Rejected("invalid", "to: it is not after from.", "to")
-        if until - since > LONGEST:
-            raise Rejected("invalid", f"to: a report is about {LONGEST.days} days at most.", "to")
+        if until - since > MAX_PERIOD:
+            raise Rejected("invalid", f"to: a report is about {MAX_PERIOD.days} days at most.", "to")
         return cls(since, until, zone)
 
     @classmethod

@@ -18,10 +18,10 @@ from tocsin.core.db.database import Connection
 from tocsin.reports.period import Period
 
 #: So many rows at most, the most frequent; a sender may have thousands of clients.
-MOST_ROWS = 200
+MAX_ROWS = 200
 
 
-class By(StrEnum):
+class GroupBy(StrEnum):
     """By what alerts are told apart."""
 
     DAY = "day"
@@ -34,7 +34,7 @@ class By(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class DurationStats:
     """Of those that it happened to: how many, and after how long half and nine tenths of them were through."""
 
     count: int
@@ -43,38 +43,38 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ResponseStats:
     """The alerts of one `key`: a day (2026-11-28), an hour of the day (08), a name; empty for those without one."""
 
     key: str
     alerts: int
-    acknowledged: Times
-    assigned: Times
-    closed: Times
+    acknowledged: DurationStats
+    assigned: DurationStats
+    closed: DurationStats
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ResponseReport:
     """All alerts of some days together, and the same ones by what they are told apart."""
 
-    together: Answers
-    rows: Sequence[Answers]
+    together: ResponseStats
+    rows: Sequence[ResponseStats]
 
 
 # Each is one column by the name `key`, of the alerts `a`.
 _KEYS = {
-    By.DAY: "to_char(a.opened_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD')",
-    By.HOUR: "to_char(a.opened_at AT TIME ZONE %(zone)s, 'HH24')",
-    By.SOURCE: "a.source",
-    By.INTEGRATION: "coalesce(i.name, '')",
-    By.GROUP: "coalesce(g.name, '')",
-    By.CLIENT: "a.client",
-    By.PRIORITY: "a.priority",
+    GroupBy.DAY: "to_char(a.opened_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD')",
+    GroupBy.HOUR: "to_char(a.opened_at AT TIME ZONE %(zone)s, 'HH24')",
+    GroupBy.SOURCE: "a.source",
+    GroupBy.INTEGRATION: "coalesce(i.name, '')",
+    GroupBy.GROUP: "coalesce(g.name, '')",
+    GroupBy.CLIENT: "a.client",
+    GroupBy.PRIORITY: "a.priority",
 }
 _JOINS = {
-    By.INTEGRATION: "LEFT JOIN inbound_integration i ON i.id = a.integration_id",
+    GroupBy.INTEGRATION: "LEFT JOIN inbound_integration i ON i.id = a.integration_id",
     # Where the roles of its first steps were looked up. An alert of two groups is both groups'.
-    By.GROUP: """
+    GroupBy.GROUP: """
     LEFT JOIN LATERAL (
       SELECT recipient_groups FROM escalation_run WHERE alert_id = a.id ORDER BY id LIMIT 1
     ) r ON true
@@ -110,26 +110,26 @@ WITH counted AS MATERIALIZED (
 (SELECT true AS is_all, '' AS key, count(*)::int AS alerts, {_STATISTICS} FROM counted)
 UNION ALL
 (SELECT false, key, count(*)::int AS alerts, {_STATISTICS} FROM keyed GROUP BY key ORDER BY alerts DESC, key
- LIMIT {MOST_ROWS})
+ LIMIT {MAX_ROWS})
 """
 
 
-def read(connection: Connection, period: Period, by: By) -> Report:
+def read(connection: Connection, period: Period, by: GroupBy) -> ResponseReport:
     """All alerts of the period, each once, and a row for each key: days and hours in their order, also those without
-    any; priorities from critical on; others the most frequent first, MOST_ROWS of them at most."""
+    any; priorities from critical on; others the most frequent first, MAX_ROWS of them at most."""
     wanted = {"since": period.since, "until": period.until, "zone": period.zone.key}
     found = database.rows(connection, _ANSWERS.format(key=_KEYS[by], joins=_JOINS.get(by, "")), wanted)
     (together,) = (_row(row) for row in found if row["is_all"])
-    return Report(together, _in_order([_row(row) for row in found if not row["is_all"]], period, by))
+    return ResponseReport(together, _in_order([_row(row) for row in found if not row["is_all"]], period, by))
 
 
-def _in_order(found: Sequence[Answers], period: Period, by: By) -> Sequence[Answers]:
+def _in_order(found: Sequence[ResponseStats], period: Period, by: GroupBy) -> Sequence[ResponseStats]:
     match by:
-        case By.DAY:
+        case GroupBy.DAY:
             keys: Sequence[str] = _days(period)
-        case By.HOUR:
+        case GroupBy.HOUR:
             keys = [f"{hour:02}" for hour in range(24)]
-        case By.PRIORITY:
+        case GroupBy.PRIORITY:
             keys = [str(priority) for priority in Priority]
         case _:
             return found
@@ -137,16 +137,16 @@ def _in_order(found: Sequence[Answers], period: Period, by: By) -> Sequence[Answ
     return [rows.get(key) or _none(key) for key in keys]
 
 
-def _row(row: dict[str, Any]) -> Answers:
-    def times(name: str) -> Times:
-        return Times(row[f"{name}_count"], row[f"{name}_median"], row[f"{name}_ninety"])
+def _row(row: dict[str, Any]) -> ResponseStats:
+    def times(name: str) -> DurationStats:
+        return DurationStats(row[f"{name}_count"], row[f"{name}_median"], row[f"{name}_ninety"])
 
-    return Answers(row["key"], row["alerts"], times("acknowledged"), times("assigned"), times("closed"))
+    return ResponseStats(row["key"], row["alerts"], times("acknowledged"), times("assigned"), times("closed"))
 
 
-def _none(key: str) -> Answers:
-    never = Times(0, None, None)
-    return Answers(key, 0, never, never, never)
+def _none(key: str) -> ResponseStats:
+    never = DurationStats(0, None, None)
+    return ResponseStats(key, 0, never, never, never)
 
 
 def _days(period: Period) -> list[str]:

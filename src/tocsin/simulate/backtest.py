@@ -19,46 +19,46 @@ from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import drafts, specs
 from tocsin.inbound.body_compression import body_of
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.models import Integration
 from tocsin.inbound.storage.stored_messages import element_of
-from tocsin.simulate.backtest_diff import Change, Kind, Tally, Words, changes
-from tocsin.simulate.replay_state import Arrived, Came, World
+from tocsin.simulate.backtest_diff import BacktestTotals, DecisionDifference, DifferenceKind, ReferenceLabels, changes
+from tocsin.simulate.replay_state import ReplayedMessage, ReplayOutcome, ReplayState
 
 #: So many messages, unless somebody asks for another number; and at most.
-USUAL, MOST = 1_000, 10_000
+DEFAULT_MESSAGES, MAX_MESSAGES = 1_000, 10_000
 
 #: So many differences are kept; the others are only counted.
-SHOWN = 500
+MAX_DIFFERENCES = 500
 
 _CHUNK = 100
 
 #: Told after each chunk: how many messages are done, and how many there are.
-type Progress = Callable[[int, int], None]
+type BacktestProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class BacktestDifference:
     """One message that would come to something else."""
 
     message_id: UUID
     received_at: datetime
     subject: str
     source_id: str
-    before: Came
-    after: Came
-    changes: tuple[Change, ...]
+    before: ReplayOutcome
+    after: ReplayOutcome
+    changes: tuple[DecisionDifference, ...]
 
 
 @dataclass(slots=True)
 class Backtest:
     """What would differ, newest first, and what both versions come to."""
 
-    before: Tally = field(default_factory=Tally)
-    after: Tally = field(default_factory=Tally)
-    differences: list[Difference] = field(default_factory=list)
+    before: BacktestTotals = field(default_factory=BacktestTotals)
+    after: BacktestTotals = field(default_factory=BacktestTotals)
+    differences: list[BacktestDifference] = field(default_factory=list)
     #: How many messages differ, by kind: more than `differences` holds, perhaps.
-    counts: dict[Kind, int] = field(default_factory=dict)
+    counts: dict[DifferenceKind, int] = field(default_factory=dict)
     differing: int = 0
     looked_at: int = 0
     first_at: datetime | None = None
@@ -74,9 +74,9 @@ def backtest(
     integration: Integration,
     parts: Mapping[str, Any],
     *,
-    limit: int = USUAL,
+    limit: int = DEFAULT_MESSAGES,
     since: datetime | None = None,
-    progress: Progress | None = None,
+    progress: BacktestProgress | None = None,
 ) -> Backtest:
     """The last `limit` messages (those after `since`) by the version in force and by the edited `parts`.
 
@@ -89,19 +89,19 @@ def backtest(
 
 def compare(
     integration: Integration,
-    before: Door,
-    after: Door,
+    before: CompiledIntegration,
+    after: CompiledIntegration,
     *,
-    limit: int = USUAL,
+    limit: int = DEFAULT_MESSAGES,
     since: datetime | None = None,
-    progress: Progress | None = None,
+    progress: BacktestProgress | None = None,
 ) -> Backtest:
     """As `backtest`, for two doors."""
     began = time.monotonic()
-    words = Words.of(specs.names(), after.directory)
+    words = ReferenceLabels.of(specs.names(), after.directory)
     found = Backtest(zone=zone_of(integration), problem=before.problem.detail if before.problem else "")
-    worlds = World(before), World(after)
-    ids = _ids(integration.pk, min(max(limit, 0), MOST), since)
+    worlds = ReplayState(before), ReplayState(after)
+    ids = _ids(integration.pk, min(max(limit, 0), MAX_MESSAGES), since)
     for arrived, subject, source_id in _arrived(ids, after):
         _compare(found, worlds, words, arrived, subject, source_id)
         if progress is not None and (found.looked_at % _CHUNK == 0 or found.looked_at == len(ids)):
@@ -109,16 +109,18 @@ def compare(
     for world, counted in zip(worlds, (found.before, found.after), strict=True):
         _open_due(world, counted, clock.now(), found.zone)
     found.differences.reverse()
-    del found.differences[SHOWN:]
+    del found.differences[MAX_DIFFERENCES:]
     found.took = time.monotonic() - began
     return found
 
 
-def tally(integration: Integration, doors: Sequence[Door], since: datetime, *, limit: int = MOST) -> list[Tally]:
+def tally(
+    integration: Integration, doors: Sequence[CompiledIntegration], since: datetime, *, limit: int = MAX_MESSAGES
+) -> list[BacktestTotals]:
     """What the messages after `since` come to by each of the doors."""
     zone = zone_of(integration)
-    worlds = [World(door) for door in doors]
-    tallies = [Tally() for _ in doors]
+    worlds = [ReplayState(door) for door in doors]
+    tallies = [BacktestTotals() for _ in doors]
     for arrived, _subject, _source_id in _arrived(_ids(integration.pk, limit, since), doors[0]):
         for world, counted in zip(worlds, tallies, strict=True):
             _open_due(world, counted, arrived.received_at, zone)
@@ -128,7 +130,7 @@ def tally(integration: Integration, doors: Sequence[Door], since: datetime, *, l
     return tallies
 
 
-def _open_due(world: World, counted: Tally, until: datetime, zone: tzinfo) -> None:
+def _open_due(world: ReplayState, counted: BacktestTotals, until: datetime, zone: tzinfo) -> None:
     """Counts the alerts that waited and opened by then."""
     for at, came in world.due(until):
         counted.add_opening(came, at, zone)
@@ -145,14 +147,21 @@ def zone_of(integration: Integration) -> tzinfo:
     return ZoneInfo(group.time_zone) if group is not None else UTC
 
 
-def messages(integration: Integration, door: Door, since: datetime, *, limit: int = MOST) -> Iterator[Arrived]:
+def messages(
+    integration: Integration, door: CompiledIntegration, since: datetime, *, limit: int = MAX_MESSAGES
+) -> Iterator[ReplayedMessage]:
     """The messages after `since`, decoded, oldest first; samples and replays left out."""
     for arrived, _subject, _source_id in _arrived(_ids(integration.pk, limit, since), door):
         yield arrived
 
 
 def _compare(
-    found: Backtest, worlds: tuple[World, World], words: Words, arrived: Arrived, subject: str, source_id: str
+    found: Backtest,
+    worlds: tuple[ReplayState, ReplayState],
+    words: ReferenceLabels,
+    arrived: ReplayedMessage,
+    subject: str,
+    source_id: str,
 ) -> None:
     at = arrived.received_at
     for world, counted in zip(worlds, (found.before, found.after), strict=True):
@@ -168,10 +177,10 @@ def _compare(
     found.differing += 1
     for kind in {one.kind for one in differing}:
         found.counts[kind] = found.counts.get(kind, 0) + 1
-    found.differences.append(Difference(arrived.id, at, subject, source_id, was, is_now, differing))
-    if len(found.differences) > 2 * SHOWN:
+    found.differences.append(BacktestDifference(arrived.id, at, subject, source_id, was, is_now, differing))
+    if len(found.differences) > 2 * MAX_DIFFERENCES:
         # The newest are shown: the oldest go.
-        del found.differences[:SHOWN]
+        del found.differences[:MAX_DIFFERENCES]
 
 
 _IDS = """
@@ -199,7 +208,7 @@ def _ids(integration_id: int, limit: int, since: datetime | None) -> list[UUID]:
         return [row["id"] for row in database.rows(connection, _IDS, parameters)][::-1]
 
 
-def _arrived(ids: Sequence[UUID], door: Door) -> Iterator[tuple[Arrived, str, str]]:
+def _arrived(ids: Sequence[UUID], door: CompiledIntegration) -> Iterator[tuple[ReplayedMessage, str, str]]:
     """The messages with subject and source id, as their rows have them. A few are in memory at a time."""
     lenient = door.reader.kind.lenient
     for start in range(0, len(ids), _CHUNK):
@@ -208,4 +217,4 @@ def _arrived(ids: Sequence[UUID], door: Door) -> Iterator[tuple[Arrived, str, st
         for row in rows:
             raw = body_of(row["raw"])
             element = element_of(raw, row["content_type"], lenient=lenient)
-            yield Arrived(row["id"], row["received_at"], raw, element), row["subject"], row["source_id"]
+            yield ReplayedMessage(row["id"], row["received_at"], raw, element), row["subject"], row["source_id"]

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from enum import StrEnum
 
-from tocsin.alerts.change_handlers import Paging, PagingMode
-from tocsin.inbound.admin.references import Names
-from tocsin.inbound.config.compiled_integration import Directory
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
+from tocsin.inbound.admin.references import ReferenceNames
+from tocsin.inbound.config.compiled_integration import ReferenceDirectory
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.expressions.fields import FIELDS
-from tocsin.inbound.expressions.mapped import Mapped
-from tocsin.simulate.replay_state import Came
+from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.simulate.replay_state import ReplayOutcome
 
 #: From this hour on, and before that one, it is night.
 NIGHT_BEGINS, NIGHT_ENDS = 22, 7
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """What differs."""
 
     OUTCOME = "outcome"  # opened instead of ignored
@@ -30,15 +30,15 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DecisionDifference:
     """One difference: its kind, and a sentence."""
 
-    kind: Kind
+    kind: DifferenceKind
     says: str
 
 
 @dataclass(slots=True)
-class Tally:
+class BacktestTotals:
     """What a run came to. `pages` counts alerts that page somebody, or in watch mode would."""
 
     statuses: Counter[MessageStatus] = field(default_factory=Counter)
@@ -46,12 +46,12 @@ class Tally:
     pages: int = 0
     at_night: int = 0
 
-    def add(self, came: Came, at: datetime, zone: tzinfo) -> None:
+    def add(self, came: ReplayOutcome, at: datetime, zone: tzinfo) -> None:
         """Counts one message that arrived `at`."""
         self.statuses[came.status] += 1
         self.add_opening(came, at, zone)
 
-    def add_opening(self, came: Came, at: datetime, zone: tzinfo) -> None:
+    def add_opening(self, came: ReplayOutcome, at: datetime, zone: tzinfo) -> None:
         """Counts the alert that it opened, if it did: also later than it arrived."""
         if came.opening is None:
             return
@@ -68,46 +68,50 @@ def is_night(at: datetime, zone: tzinfo) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class ReferenceLabels:
     """What people call what a decision refers to by id."""
 
-    names: Names
+    names: ReferenceNames
     #: Policies by the id of their current version.
     policies: Mapping[int, str]
 
     @classmethod
-    def of(cls, names: Names, directory: Directory) -> Words:
+    def of(cls, names: ReferenceNames, directory: ReferenceDirectory) -> ReferenceLabels:
         """The words of a configuration."""
         return cls(names, {entry.version_id: entry.name for entry in directory.policies.values()})
 
-    def policy(self, paging: Paging) -> str:
+    def policy(self, paging: PagingConfig) -> str:
         """The policy's name."""
         return self.policies.get(paging.version_id or 0, "another version") if paging.version_id else "no policy"
 
-    def recipients(self, paging: Paging) -> str:
+    def recipients(self, paging: PagingConfig) -> str:
         """Who is paged, or where roles are looked up."""
         groups = [self.names.groups.get(number, f"group {number}") for number in paging.recipient_groups]
         users = [self.names.users.get(number, f"user {number}") for number in paging.recipient_users]
         return ", ".join([*groups, *users]) or "nobody"
 
 
-def changes(before: Came, after: Came, words: Words) -> tuple[Change, ...]:
+def changes(before: ReplayOutcome, after: ReplayOutcome, words: ReferenceLabels) -> tuple[DecisionDifference, ...]:
     """Everything that differs between the two, the most important first."""
-    found: list[Change] = []
+    found: list[DecisionDifference] = []
     if before.status is not after.status:
-        found.append(Change(Kind.OUTCOME, f"{after.status} instead of {before.status}: {after.reason}"))
+        found.append(
+            DecisionDifference(DifferenceKind.OUTCOME, f"{after.status} instead of {before.status}: {after.reason}")
+        )
     if before.key != after.key:
         found.append(
-            Change(Kind.KEY, f"another key: {after.key or 'of its own'} instead of {before.key or 'of its own'}")
+            DecisionDifference(
+                DifferenceKind.KEY, f"another key: {after.key or 'of its own'} instead of {before.key or 'of its own'}"
+            )
         )
     if before.opening is not None and after.opening is not None:
-        found += [Change(Kind.PAGING, said) for said in _paging(before, after, words)]
+        found += [DecisionDifference(DifferenceKind.PAGING, said) for said in _paging(before, after, words)]
     if names := _fields(before.mapped, after.mapped):
-        found.append(Change(Kind.FIELDS, f"reads otherwise: {', '.join(names)}"))
+        found.append(DecisionDifference(DifferenceKind.FIELDS, f"reads otherwise: {', '.join(names)}"))
     return tuple(found)
 
 
-def _paging(before: Came, after: Came, words: Words) -> list[str]:
+def _paging(before: ReplayOutcome, after: ReplayOutcome, words: ReferenceLabels) -> list[str]:
     assert before.opening is not None
     assert after.opening is not None
     was, is_now = before.opening.paging, after.opening.paging
@@ -124,7 +128,7 @@ def _paging(before: Came, after: Came, words: Words) -> list[str]:
     return said
 
 
-def _mode(paging: Paging) -> str:
+def _mode(paging: PagingConfig) -> str:
     match paging.mode:
         case PagingMode.PAGE:
             return "pages"
@@ -134,7 +138,7 @@ def _mode(paging: Paging) -> str:
             return "only recorded"
 
 
-def _fields(before: Mapped | None, after: Mapped | None) -> list[str]:
+def _fields(before: MappedFields | None, after: MappedFields | None) -> list[str]:
     if before is None or after is None or before == after:
         return []
     found = [FIELDS[n].label for n in FIELDS if before.values.get(n) != after.values.get(n)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from tocsin.simulate.backtest import Backtest, Difference
-from tocsin.simulate.backtest_diff import Tally
-from tocsin.simulate.replay_state import Came
+from tocsin.simulate.backtest import Backtest, BacktestDifference
+from tocsin.simulate.backtest_diff import BacktestTotals
+from tocsin.simulate.replay_state import ReplayOutcome
 
 
 def as_json(found: Backtest) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def as_json(found: Backtest) -> dict[str, Any]:
     }
 
 
-def _tally(tally: Tally) -> dict[str, Any]:
+def _tally(tally: BacktestTotals) -> dict[str, Any]:
     return {
         "statuses": {str(status): number for status, number in sorted(tally.statuses.items())},
         "opened": tally.opened,
@@ -35,7 +35,7 @@ def _tally(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _difference(one: Difference) -> dict[str, Any]:
+def _difference(one: BacktestDifference) -> dict[str, Any]:
     return {
         "message_id": str(one.message_id),
         "received_at": _iso(one.received_at),
@@ -47,7 +47,7 @@ def _difference(one: Difference) -> dict[str, Any]:
     }
 
 
-def _came(came: Came) -> dict[str, Any]:
+def _came(came: ReplayOutcome) -> dict[str, Any]:
     paging = came.paging
     return {
         "status": str(came.status),

@@ -15,7 +15,7 @@ from msgspec.structs import replace as replace_arrival
 
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import AlertState
-from tocsin.alerts.new_alert import NewAlert, Opening
+from tocsin.alerts.new_alert import AlertCreation, NewAlert
 from tocsin.alerts.states import AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -28,24 +28,24 @@ from tocsin.escalation.run import target_loader
 from tocsin.escalation.run.alert_transitions import follow
 from tocsin.escalation.run.run_state import RunState
 from tocsin.escalation.run.run_status import begin
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.normalizer import Reading
-from tocsin.inbound.config.registry import Registry, UnknownDoor
-from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding import fail_open, noise_reduction
-from tocsin.inbound.deciding.batch_view import Board
+from tocsin.inbound.deciding.batch_view import BatchView
 from tocsin.inbound.deciding.decide import decide, failed, switched_off
-from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, Scopes
+from tocsin.inbound.deciding.state import Decision, DedupKeyState, LockScopes, MessageContext
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.inspect.trace import Trace, explain, with_gate
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
 from tocsin.inbound.storage import dedup_key_store
-from tocsin.simulate.escalation import NEW_ALERT, Happening, PlannedPage, Played, play
+from tocsin.simulate.escalation import NEW_ALERT, SimulatedEvent, SimulatedPage, SimulatedRun, play
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SimulatedOutcome:
     """What one message would do."""
 
     status: MessageStatus
@@ -58,8 +58,8 @@ class Outcome:
     mode: PagingMode | None = None
     route: str = ""
     why: str = ""
-    pages: tuple[PlannedPage, ...] = ()
-    timeline: tuple[Happening, ...] = ()
+    pages: tuple[SimulatedPage, ...] = ()
+    timeline: tuple[SimulatedEvent, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -69,38 +69,40 @@ class Simulation:
 
     integration: str
     at: datetime
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[SimulatedOutcome, ...]
 
 
 def simulate(
-    integration_id: int, body: bytes, content_type: str, at: datetime, registry: Registry | None = None
+    integration_id: int, body: bytes, content_type: str, at: datetime, registry: IntegrationRegistry | None = None
 ) -> Simulation:
     """What `body` would do at `at`, were it posted to that integration. `registry` is one that is loaded already.
 
     Raises UnknownDoor for an integration that is gone, or whose configuration cannot be compiled.
     """
-    known = registry or Registry()
+    known = registry or IntegrationRegistry()
     known.refresh()
     door = known.door(integration_id)
     if door.problem is not None:
-        raise UnknownDoor(integration_id)
+        raise UnknownIntegration(integration_id)
     return simulate_door(door, body, content_type, at)
 
 
-def simulate_door(door: Door, body: bytes, content_type: str, at: datetime, *, most: int | None = None) -> Simulation:
+def simulate_door(
+    door: CompiledIntegration, body: bytes, content_type: str, at: datetime, *, most: int | None = None
+) -> Simulation:
     """What `body` would do by that door, which may be one that nobody has saved yet. `most`: so many of a body's
     messages are looked at."""
     return Simulation(door.name, at, tuple(islice(_outcomes(door, body, content_type, at), most)))
 
 
-def _outcomes(door: Door, body: bytes, content_type: str, at: datetime) -> Iterable[Outcome]:
+def _outcomes(door: CompiledIntegration, body: bytes, content_type: str, at: datetime) -> Iterable[SimulatedOutcome]:
     off = switched_off() if door.mode is IntegrationMode.DISABLED else None
     try:
         elements = elements_of(door.reader.kind, body, content_type).elements
     except Rejected as problem:
         yield _off(off, None) if off else _unreadable(door, problem, body, at)
         return
-    board = Board()
+    board = BatchView()
     for element in elements:
         trace = explain(door.reader, element, lambda hours: door.in_hours(hours, at))
         if off:
@@ -113,13 +115,13 @@ def _outcomes(door: Door, body: bytes, content_type: str, at: datetime) -> Itera
             yield _decided(door, reading, element, trace, board, at)
 
 
-def _off(decision: Decision, trace: Trace | None) -> Outcome:
-    return Outcome(decision.status, decision.reason, trace)
+def _off(decision: Decision, trace: Trace | None) -> SimulatedOutcome:
+    return SimulatedOutcome(decision.status, decision.reason, trace)
 
 
-def _unreadable(door: Door, rejected: Rejected, raw: bytes, at: datetime) -> Outcome:
+def _unreadable(door: CompiledIntegration, rejected: Rejected, raw: bytes, at: datetime) -> SimulatedOutcome:
     hashed = fail_open.key_of(door)
-    board = Board()
+    board = BatchView()
     _load(board, hashed, None, at)
     key = board.key(hashed)
     decision = fail_open.fail_open(
@@ -128,11 +130,13 @@ def _unreadable(door: Door, rejected: Rejected, raw: bytes, at: datetime) -> Out
     return _outcome(decision, None, at)
 
 
-def _decided(door: Door, reading: Reading, element: Element, trace: Trace, board: Board, at: datetime) -> Outcome:
+def _decided(
+    door: CompiledIntegration, reading: NormalizedEvent, element: Element, trace: Trace, board: BatchView, at: datetime
+) -> SimulatedOutcome:
     text = door.dedup_key(reading)
     arrival = _arrival(at)
     hashed = key_hash(text if text is not None else f"{door.source}\x1f\x1f{arrival.message_id}")
-    scopes = noise_reduction.scopes_of(door, reading, hashed) if reading.intent is Intent.OPEN else None
+    scopes = noise_reduction.scopes_of(door, reading, hashed) if reading.intent is EventAction.OPEN else None
     _load(board, hashed, scopes, at)
     key, standing = board.key(hashed), board.standing(scopes)
     decision = decide(door, arrival, reading, key, None, hashed, lambda: NEW_ALERT, at, scopes, standing)
@@ -144,7 +148,7 @@ def _decided(door: Door, reading: Reading, element: Element, trace: Trace, board
     if decision.status is not MessageStatus.APPENDED:
         return outcome
     # Whoever tries a payload out wants to know whom it would page, also while its alert is live; as if it were alone.
-    fresh = decide(door, arrival, reading, KeyState(), None, hashed, lambda: NEW_ALERT, at, scopes)
+    fresh = decide(door, arrival, reading, DedupKeyState(), None, hashed, lambda: NEW_ALERT, at, scopes)
     if fresh.opening is None:
         return outcome
     note = f"Alert {decision.alert_id} is live, so nobody would be paged again. What follows is as if it were not."
@@ -160,14 +164,14 @@ def _decided(door: Door, reading: Reading, element: Element, trace: Trace, board
 
 
 def _when_due(
-    door: Door,
-    arrival: Arrival,
-    reading: Reading,
-    outcome: Outcome,
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
+    outcome: SimulatedOutcome,
     hashed: bytes,
-    scopes: Scopes | None,
-    board: Board,
-) -> Outcome:
+    scopes: LockScopes | None,
+    board: BatchView,
+) -> SimulatedOutcome:
     """The outcome of an opening that waits, with what follows if nothing else comes until it is due."""
     waited = arrival.waited
     if waited is None or waited.due_at is None:
@@ -175,7 +179,7 @@ def _when_due(
     at = waited.due_at
     span = say(at - arrival.received_at)
     later = decide(
-        door, arrival, reading, KeyState(), None, hashed, lambda: NEW_ALERT, at, scopes, board.standing(scopes)
+        door, arrival, reading, DedupKeyState(), None, hashed, lambda: NEW_ALERT, at, scopes, board.standing(scopes)
     )
     if later.opening is None:
         return replace(outcome, notes=(f"If nothing else comes for {span}: {later.status}, {later.reason}.",))
@@ -184,11 +188,11 @@ def _when_due(
     return replace(then, status=outcome.status, reason=outcome.reason, notes=(note, *reading.notes))
 
 
-def _arrival(at: datetime) -> Arrival:
-    return Arrival(uuid7(), at)
+def _arrival(at: datetime) -> MessageContext:
+    return MessageContext(uuid7(), at)
 
 
-def _load(board: Board, hashed: bytes, scopes: Scopes | None, at: datetime) -> None:
+def _load(board: BatchView, hashed: bytes, scopes: LockScopes | None, at: datetime) -> None:
     """Puts a key on the board as the database has it, unless messages before this one did."""
     if hashed in board.states:
         return
@@ -198,14 +202,14 @@ def _load(board: Board, hashed: bytes, scopes: Scopes | None, at: datetime) -> N
             asked = dedup_key_store.ask(connection, [hashed], [], wait=True, scopes=counted)
         standing = dedup_key_store.standing(connection, asked, now=at, replaying=True)
     board.states = {**standing.states, **board.states}
-    board.states.setdefault(hashed, KeyState())
+    board.states.setdefault(hashed, DedupKeyState())
     board.tallies = {**standing.tallies, **board.tallies}
     board.lives = {**standing.lives, **board.lives}
 
 
-def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> Outcome:
+def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> SimulatedOutcome:
     live = decision.alert_id if decision.alert_id != NEW_ALERT else None
-    outcome = Outcome(decision.status, decision.reason, trace, alert_id=live)
+    outcome = SimulatedOutcome(decision.status, decision.reason, trace, alert_id=live)
     opening = decision.opening
     if opening is None:
         return outcome
@@ -223,7 +227,7 @@ def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> Outcome:
     )
 
 
-def _escalation(connection: Connection, opening: Opening, decision: Decision, at: datetime) -> Played:
+def _escalation(connection: Connection, opening: AlertCreation, decision: Decision, at: datetime) -> SimulatedRun:
     """The pages, the timeline and the notes of a new alert, if nobody acts."""
     run, alert = _begin(connection, opening, decision, at)
     agent = str(opening.alert.columns.get("source_agent", ""))
@@ -231,7 +235,9 @@ def _escalation(connection: Connection, opening: Opening, decision: Decision, at
     return play(connection, run, alert, facts, opening.event.reason)
 
 
-def _begin(connection: Connection, opening: Opening, decision: Decision, at: datetime) -> tuple[RunState, AlertState]:
+def _begin(
+    connection: Connection, opening: AlertCreation, decision: Decision, at: datetime
+) -> tuple[RunState, AlertState]:
     """The new run, with whatever the opening message itself does to it: a ticket that has an agent already."""
     paging = opening.paging
     known = policy_cache.plans(connection, {paging.version_id})

@@ -13,16 +13,16 @@ from tocsin.alerts.commands import AlertState, NewEvent
 from tocsin.alerts.states import EventKind
 from tocsin.core.db.database import Connection
 from tocsin.escalation.actions import forecast
-from tocsin.escalation.policy.policy import PolicyPlan
+from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run import target_loader
-from tocsin.escalation.run.run_state import Decision, RunState
-from tocsin.escalation.run.target_resolution import Facts, Roster
+from tocsin.escalation.run.run_state import RunDecision, RunState
+from tocsin.escalation.run.target_resolution import TargetContext, TargetFacts
 from tocsin.notify import pause
 from tocsin.notify.enqueue import queue
-from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.rules.page_planner import PageRequest
 
 #: A policy with more turns than this is cut short, with a note: nobody reads on.
-MOST_TURNS = 200
+MAX_STEPS_SHOWN = 200
 
 #: What a step that waits sees is looked up anew after so long at the latest.
 _SEEN_FOR = timedelta(days=1)
@@ -32,7 +32,7 @@ NEW_ALERT = 0
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedPage:
+class SimulatedPage:
     """One page that would leave: to whom, by what, when, and why. `problem` says why it could not."""
 
     at: datetime
@@ -48,7 +48,7 @@ class PlannedPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class SimulatedEvent:
     """One line that the alert's timeline would get."""
 
     at: datetime
@@ -57,7 +57,7 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class SimulatedStep:
     """One firing of a step, or what else happens (then `step` is 0): when, what the timeline says, and its pages."""
 
     at: datetime
@@ -67,47 +67,47 @@ class Stage:
     passes: int = 0
     #: Who and what is started: (name, as what).
     people: tuple[tuple[str, str], ...] = ()
-    pages: tuple[PlannedPage, ...] = ()
+    pages: tuple[SimulatedPage, ...] = ()
     #: A step that finds nobody, although it would.
     is_nobody: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class SimulatedRun:
     """All of it, from the opening on."""
 
-    pages: tuple[PlannedPage, ...]
-    timeline: tuple[Happening, ...]
+    pages: tuple[SimulatedPage, ...]
+    timeline: tuple[SimulatedEvent, ...]
     notes: tuple[str, ...]
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[SimulatedStep, ...] = ()
 
 
-def play(connection: Connection, run: RunState, alert: AlertState, facts: Facts, opening: str) -> Played:
+def play(connection: Connection, run: RunState, alert: AlertState, facts: TargetFacts, opening: str) -> SimulatedRun:
     """What `run` does from its beginning on. `opening` is the first line of the timeline."""
     at = run.started_at
 
-    played = forecast.play(run, alert, _Rosters(connection, facts).at, most=MOST_TURNS)
-    timeline = [Happening(at, timedelta(), opening)]
-    stages: list[Stage] = []
+    played = forecast.play(run, alert, _TargetContexts(connection, facts).at, most=MAX_STEPS_SHOWN)
+    timeline = [SimulatedEvent(at, timedelta(), opening)]
+    stages: list[SimulatedStep] = []
     for moment, turn in played.turns:
         planned, unreachable = _pages(connection, turn, at)
         stages += [_stage(event, turn, planned, at) for event in turn.events]
-        timeline += [Happening(moment, moment - at, event.reason) for event in turn.events]
-        timeline += [Happening(moment, moment - at, sentence) for sentence in unreachable]
+        timeline += [SimulatedEvent(moment, moment - at, event.reason) for event in turn.events]
+        timeline += [SimulatedEvent(moment, moment - at, sentence) for sentence in unreachable]
     pages = sorted((page for stage in stages for page in stage.pages), key=lambda page: page.at)
     notes = [*_notes(connection, run, played.cut, at), *_capped(connection, pages)]
-    return Played(tuple(pages), tuple(timeline), tuple(notes), tuple(stages))
+    return SimulatedRun(tuple(pages), tuple(timeline), tuple(notes), tuple(stages))
 
 
-class _Rosters:
+class _TargetContexts:
     """Who is on call at the moments that are played. A step that waits looks each minute: what it sees then is loaded
     once for as long as nobody comes or goes."""
 
-    def __init__(self, connection: Connection, facts: Facts) -> None:
+    def __init__(self, connection: Connection, facts: TargetFacts) -> None:
         self._connection, self._facts = connection, facts
-        self._seen: tuple[PolicyPlan, datetime, Roster] | None = None
+        self._seen: tuple[CompiledPolicy, datetime, TargetContext] | None = None
 
-    def at(self, run: RunState, moment: datetime) -> Roster:
+    def at(self, run: RunState, moment: datetime) -> TargetContext:
         """The roster of a run at a moment; moments come in order."""
         if not run.progress.waiting:
             return self._load(run, moment)
@@ -116,14 +116,16 @@ class _Rosters:
             self._seen = (run.plan, same_until, self._load(run, moment))
         return self._seen[2]
 
-    def _load(self, run: RunState, moment: datetime) -> Roster:
+    def _load(self, run: RunState, moment: datetime) -> TargetContext:
         return target_loader.roster(self._connection, [run], moment, {NEW_ALERT: self._facts})
 
 
-def _stage(event: NewEvent, turn: Decision, pages: dict[tuple[int, int], list[PlannedPage]], at: datetime) -> Stage:
+def _stage(
+    event: NewEvent, turn: RunDecision, pages: dict[tuple[int, int], list[SimulatedPage]], at: datetime
+) -> SimulatedStep:
     after = event.at - at
     if event.kind not in (EventKind.STEP_FIRED, EventKind.STEP_EMPTY) or "step" not in event.data:
-        return Stage(event.at, after, event.reason)
+        return SimulatedStep(event.at, after, event.reason)
     place = (int(str(event.data["step"])), int(str(event.data["pass"])))
     started = [s for s in (*turn.starts, *turn.would) if (s.step, s.passes) == place]
     people = [(s.pick.name, s.pick.label) for s in started]
@@ -131,23 +133,23 @@ def _stage(event: NewEvent, turn: Decision, pages: dict[tuple[int, int], list[Pl
     # A step that fires twice in one turn has all of it with its first line.
     is_nobody = event.kind is EventKind.STEP_EMPTY and not (event.data.get("left_out") or event.data.get("busy"))
     planned = tuple(sorted(pages.pop(place, ()), key=lambda page: page.at))
-    return Stage(event.at, after, event.reason, *place, tuple(people), planned, is_nobody)
+    return SimulatedStep(event.at, after, event.reason, *place, tuple(people), planned, is_nobody)
 
 
 def _pages(
-    connection: Connection, turn: Decision, at: datetime
-) -> tuple[dict[tuple[int, int], list[PlannedPage]], list[str]]:
+    connection: Connection, turn: RunDecision, at: datetime
+) -> tuple[dict[tuple[int, int], list[SimulatedPage]], list[str]]:
     """What a turn would put into the outbox, by step and pass; in watch mode, what it would have put."""
     people = (*turn.starts, *turn.would)
     starts = [
-        Start(
+        PageRequest(
             NEW_ALERT, s.at, s.reason, user_id=s.pick.user_id, priority=s.priority, calling=s.calling,
             data={"step": s.step, "pass": s.passes},
         )
         for s in people
     ]  # fmt: skip
     starts += [
-        Start(
+        PageRequest(
             NEW_ALERT, c.at, c.reason, group_contact_id=c.contact_id, calling=c.calling,
             data={"step": c.step, "pass": c.passes},
         )
@@ -156,12 +158,12 @@ def _pages(
     planned = queue.plan_of(connection, starts)
     names = {s.pick.user_id: s.pick.name for s in people}
     labels = {c.contact_id: c.label for c in turn.contacts}
-    found: dict[tuple[int, int], list[PlannedPage]] = {}
+    found: dict[tuple[int, int], list[SimulatedPage]] = {}
     for page in planned.pages:
         start = page.start
         name = names.get(start.user_id or 0) or labels.get(start.group_contact_id or 0, page.label)
         found.setdefault((start.data["step"], start.data["pass"]), []).append(
-            PlannedPage(
+            SimulatedPage(
                 at=page.due_at,
                 after=page.due_at - at,
                 user_id=start.user_id,
@@ -186,7 +188,7 @@ def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Ite
         yield held.sentence
 
 
-def _capped(connection: Connection, pages: Sequence[PlannedPage]) -> Iterable[str]:
+def _capped(connection: Connection, pages: Sequence[SimulatedPage]) -> Iterable[str]:
     """Who wants fewer messages an hour than these pages alone would be."""
     people = queue.people_of(connection, {page.user_id for page in pages if page.user_id is not None})
     for person in people.values():

@@ -12,21 +12,21 @@ from uuid import UUID
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import drafts
-from tocsin.inbound.maintenance.windows import Window
+from tocsin.inbound.maintenance.windows import CompiledWindow
 from tocsin.inbound.models import Integration
 from tocsin.simulate import backtest
-from tocsin.simulate.replay_state import World
+from tocsin.simulate.replay_state import ReplayState
 
 DAY = timedelta(days=1)
 
 #: So many messages of each integration are looked at, so many integrations, and so many alerts are listed.
-MOST = 1_000
-_INTEGRATIONS = 20
-SHOWN = 20
+MAX_MESSAGES_PER_INTEGRATION = 1_000
+_MAX_INTEGRATIONS = 20
+MAX_ALERTS_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class CaughtAlert:
+class AffectedAlert:
     """One alert that the window is about."""
 
     message_id: UUID
@@ -36,43 +36,45 @@ class CaughtAlert:
 
 
 @dataclass(frozen=True, slots=True)
-class Caught:
+class MaintenancePreview:
     """`opened`: how many alerts opened in that time; `count`: of those, how many the window is about."""
 
     opened: int
     count: int
-    alerts: tuple[CaughtAlert, ...]
+    alerts: tuple[AffectedAlert, ...]
     #: How many integrations were not looked at.
     left_out: int = 0
 
 
-def caught(window: Window, now: datetime) -> Caught:
+def caught(window: CompiledWindow, now: datetime) -> MaintenancePreview:
     """The alerts of the day before `now`, the newest first."""
     rows = Integration.objects.exclude(mode="disabled").order_by("pk")
     if window.integrations:
         rows = rows.filter(pk__in=window.integrations)
     integrations = list(rows)
     opened, found = 0, []
-    for integration in integrations[:_INTEGRATIONS]:
+    for integration in integrations[:_MAX_INTEGRATIONS]:
         of_it, alerts = _of(integration, window, now)
         opened += of_it
         found += alerts
     found.sort(key=lambda one: one.received_at, reverse=True)
-    return Caught(opened, len(found), tuple(found[:SHOWN]), max(0, len(integrations) - _INTEGRATIONS))
+    return MaintenancePreview(
+        opened, len(found), tuple(found[:MAX_ALERTS_LISTED]), max(0, len(integrations) - _MAX_INTEGRATIONS)
+    )
 
 
-def _of(integration: Integration, window: Window, now: datetime) -> tuple[int, list[CaughtAlert]]:
+def _of(integration: Integration, window: CompiledWindow, now: datetime) -> tuple[int, list[AffectedAlert]]:
     door = drafts.door_of(integration)
     about = window.for_door(door.id, door.reader.mapping.names)
     if about is None or door.problem is not None:
         return 0, []
-    world, opened, found = World(replace(door, windows=())), 0, []
-    for arrived in backtest.messages(integration, door, now - DAY, limit=MOST):
+    world, opened, found = ReplayState(replace(door, windows=())), 0, []
+    for arrived in backtest.messages(integration, door, now - DAY, limit=MAX_MESSAGES_PER_INTEGRATION):
         came = world.take(arrived)
         if came.opening is None or came.mapped is None or isinstance(arrived.element, Rejected):
             continue
         opened += 1
         if about.catches(arrived.element.payload, came.mapped, came.opening.paging.recipient_groups):
             subject = came.opening.alert.subject
-            found.append(CaughtAlert(arrived.id, arrived.received_at, integration.name, subject))
+            found.append(AffectedAlert(arrived.id, arrived.received_at, integration.name, subject))
     return opened, found

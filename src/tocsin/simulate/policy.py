@@ -12,14 +12,14 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.db import database
-from tocsin.escalation.policy.policy import PolicyPlan
+from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run import target_loader
 from tocsin.escalation.run.run_status import begin
-from tocsin.simulate.escalation import NEW_ALERT, Played, play
+from tocsin.simulate.escalation import NEW_ALERT, SimulatedRun, play
 
 
 @dataclass(frozen=True, slots=True)
-class Supposed:
+class HypotheticalAlert:
     """The alert that is supposed to open: for whom, how urgent, and what its conditions look at."""
 
     recipient_users: tuple[int, ...] = ()
@@ -30,7 +30,7 @@ class Supposed:
     source_agent: str = ""
 
 
-def simulate(plan: PolicyPlan, supposed: Supposed, at: datetime) -> Played:
+def simulate(plan: CompiledPolicy, supposed: HypotheticalAlert, at: datetime) -> SimulatedRun:
     """The pages, the timeline and its stages from an opening at `at` on."""
     priority = supposed.priority or plan.default_priority
     run = begin(

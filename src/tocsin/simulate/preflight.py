@@ -17,32 +17,32 @@ from tocsin.core.validation import durations
 from tocsin.escalation.policy import policy_cache
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run.run_status import begin
-from tocsin.escalation.run.target_resolution import Facts
+from tocsin.escalation.run.target_resolution import TargetFacts
 from tocsin.inbound.config.client_routing import answered_by, table_of
-from tocsin.inbound.config.compiled_integration import ClientEntry, Door
-from tocsin.inbound.config.registry import Registry
-from tocsin.inbound.config.routes import Action, Route, RouteChoice
+from tocsin.inbound.config.compiled_integration import ClientEntry, CompiledIntegration
+from tocsin.inbound.config.registry import IntegrationRegistry
+from tocsin.inbound.config.routes import Route, RouteAction, RouteChoice
 from tocsin.inbound.deciding.alert_creation import groups_of, policy_for, users_of
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.simulate.escalation import NEW_ALERT, PlannedPage, Played, play
+from tocsin.simulate.escalation import NEW_ALERT, SimulatedPage, SimulatedRun, play
 
 #: That nobody is called for longer than this is said.
-LATE = timedelta(hours=1)
+LATE_AFTER = timedelta(hours=1)
 
 #: So many ways of one client table are looked at.
-MOST_ANSWERING = 25
+MAX_CLIENT_ROUTES = 25
 
 _OWN = RouteChoice(None, "", "the integration's own policy and recipients")
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class PreflightRoute:
     """One way that an alert of an integration may take at that moment."""
 
     #: The route's name; empty: the integration's own policy and recipients.
     route: str
     policy: str
-    pages: tuple[PlannedPage, ...]
+    pages: tuple[SimulatedPage, ...]
     #: What else to know, such as why nobody is paged: sentences.
     notes: tuple[str, ...]
     #: The route only records: that it reaches nobody is as meant.
@@ -57,7 +57,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class PreflightResult:
     """One integration at that moment."""
 
     id: int
@@ -65,7 +65,7 @@ class Checked:
     #: Whether it pages, or only watches.
     mode: IntegrationMode
     #: By its routes that hold at that moment, in order, and last by none.
-    ways: tuple[Way, ...]
+    ways: tuple[PreflightRoute, ...]
 
     @property
     def is_fine(self) -> bool:
@@ -73,9 +73,9 @@ class Checked:
         return self.mode is not IntegrationMode.PAGE or all(way.records or way.reaches for way in self.ways)
 
 
-def preflight(at: datetime, registry: Registry | None = None) -> list[Checked]:
+def preflight(at: datetime, registry: IntegrationRegistry | None = None) -> list[PreflightResult]:
     """What would follow a critical alert at `at`, for every integration that is not switched off, by name."""
-    known = registry or Registry()
+    known = registry or IntegrationRegistry()
     known.refresh()
     doors = sorted(known.doors().values(), key=lambda door: door.name.casefold())
     found = []
@@ -84,13 +84,13 @@ def preflight(at: datetime, registry: Registry | None = None) -> list[Checked]:
             continue
         # A transaction each: none is long, however many integrations there are.
         with database.transaction() as connection:
-            found.append(Checked(door.id, door.name, door.mode, tuple(_ways(connection, door, at))))
+            found.append(PreflightResult(door.id, door.name, door.mode, tuple(_ways(connection, door, at))))
     return found
 
 
-def _ways(connection: Connection, door: Door, at: datetime) -> Iterator[Way]:
+def _ways(connection: Connection, door: CompiledIntegration, at: datetime) -> Iterator[PreflightRoute]:
     if door.problem is not None:
-        yield Way("", "", (), (f"Its configuration cannot be used: {door.problem.detail}",))
+        yield PreflightRoute("", "", (), (f"Its configuration cannot be used: {door.problem.detail}",))
         return
     for route in door.reader.routes:
         if _holds(door, route, at):
@@ -98,12 +98,14 @@ def _ways(connection: Connection, door: Door, at: datetime) -> Iterator[Way]:
     yield _way(connection, door, _OWN, at)
 
 
-def _holds(door: Door, route: Route, at: datetime) -> bool:
+def _holds(door: CompiledIntegration, route: Route, at: datetime) -> bool:
     """Whether the route can be taken at `at`; what it asks of the message is not known beforehand."""
     return route.during is None or door.in_hours(route.during.hours, at) is not route.during.is_outside
 
 
-def _ways_of(connection: Connection, door: Door, choice: RouteChoice, at: datetime) -> Iterator[Way]:
+def _ways_of(
+    connection: Connection, door: CompiledIntegration, choice: RouteChoice, at: datetime
+) -> Iterator[PreflightRoute]:
     """The ways that a route takes: of a client table one for each group and policy that it names, and the route's own
     for clients that are not in it."""
     own = _way(connection, door, choice, at)
@@ -114,15 +116,15 @@ def _ways_of(connection: Connection, door: Door, choice: RouteChoice, at: dateti
     alike: dict[tuple[int | None, int | None], list[ClientEntry]] = {}
     for entry in table.clients.values():
         alike.setdefault((entry.group_id, entry.policy_id), []).append(entry)
-    ways: dict[Way, list[str]] = {}
-    for entries in list(alike.values())[:MOST_ANSWERING]:
+    ways: dict[PreflightRoute, list[str]] = {}
+    for entries in list(alike.values())[:MAX_CLIENT_ROUTES]:
         way = _way(connection, door, answered_by(choice, entries[0], table.name), at)
         # Groups with the same people on call are one way: who is paged, by what and when. Only as whom differs.
         key = replace(way, pages=tuple(replace(page, reason="") for page in way.pages))
         ways.setdefault(key, []).extend(entry.client for entry in entries)
     for way, clients in ways.items():
         yield replace(way, clients=tuple(clients))
-    more = len(alike) - MOST_ANSWERING
+    more = len(alike) - MAX_CLIENT_ROUTES
     left = (f"{more} more ways of client table {table.name} are not looked at.",) if more > 0 else ()
     yield replace(own, clients=(), notes=(*own.notes, *left))
 
@@ -141,21 +143,23 @@ def _chosen(route: Route) -> RouteChoice:
     )
 
 
-def _way(connection: Connection, door: Door, choice: RouteChoice, at: datetime) -> Way:
+def _way(connection: Connection, door: CompiledIntegration, choice: RouteChoice, at: datetime) -> PreflightRoute:
     policy = policy_for(door, choice)
     name = policy.name if policy is not None else ""
-    if choice.action is Action.RECORD:
-        return Way(choice.name, name, (), ("The route only records: nobody is paged.",), records=True)
+    if choice.action is RouteAction.RECORD:
+        return PreflightRoute(choice.name, name, (), ("The route only records: nobody is paged.",), records=True)
     users, groups = users_of(door, choice), groups_of(door, choice)
     if policy is None and not users:
-        return Way(choice.name, "", (), ("Nobody is paged: there is neither a policy nor a recipient user.",))
+        return PreflightRoute(
+            choice.name, "", (), ("Nobody is paged: there is neither a policy nor a recipient user.",)
+        )
     mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
     version = policy.version_id if policy is not None else None
     played = _played(connection, mode, version, users, groups, at)
     notes = played.notes or (() if played.pages else ("Nobody would be reached.",))
-    if played.pages and played.pages[0].after > LATE:
+    if played.pages and played.pages[0].after > LATE_AFTER:
         notes = (f"For {durations.say(played.pages[0].after)} nobody is called.", *notes)
-    return Way(choice.name, name, played.pages, tuple(notes))
+    return PreflightRoute(choice.name, name, played.pages, tuple(notes))
 
 
 def _played(
@@ -165,11 +169,11 @@ def _played(
     users: tuple[int, ...],
     groups: tuple[int, ...],
     at: datetime,
-) -> Played:
+) -> SimulatedRun:
     plan = policy_cache.plans(connection, {version}).get(version, RECIPIENTS_ONLY)
     run = begin(NEW_ALERT, plan, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
     alert = AlertState(NEW_ALERT, AlertStatus.OPEN, Priority.CRITICAL, at)
-    return play(connection, run, alert, Facts(), "")
+    return play(connection, run, alert, TargetFacts(), "")
 
 
 def next_at(hour: int, now: datetime) -> datetime:
@@ -178,9 +182,9 @@ def next_at(hour: int, now: datetime) -> datetime:
     return today if today > now else (today + timedelta(days=1)).replace(hour=hour)
 
 
-def by_person(pages: Sequence[PlannedPage]) -> dict[str, list[PlannedPage]]:
+def by_person(pages: Sequence[SimulatedPage]) -> dict[str, list[SimulatedPage]]:
     """The pages by whom they reach, in the order in which each is first paged."""
-    found: dict[str, list[PlannedPage]] = {}
+    found: dict[str, list[SimulatedPage]] = {}
     for page in pages:
         found.setdefault(page.name, []).append(page)
     return found

@@ -13,23 +13,23 @@ from uuid import UUID
 
 from msgspec.structs import replace as replace_state
 
-from tocsin.alerts.change_handlers import Paging
-from tocsin.alerts.new_alert import Opening
+from tocsin.alerts.change_handlers import PagingConfig
+from tocsin.alerts.new_alert import AlertCreation
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding import fail_open
-from tocsin.inbound.deciding.batch_view import Board
+from tocsin.inbound.deciding.batch_view import BatchView
 from tocsin.inbound.deciding.decide import decide, failed
-from tocsin.inbound.deciding.preprocessing import DeliveryKey, Prepared, prepare
-from tocsin.inbound.deciding.state import Arrival, Decision, Delayed, KeyState, Seen
+from tocsin.inbound.deciding.preprocessing import DeliveryKey, PreprocessedMessage, prepare
+from tocsin.inbound.deciding.state import Decision, DedupKeyState, DelayedAlert, DuplicateDelivery, MessageContext
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.parsing.decode import Element
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
+class ReplayedMessage:
     """A stored message, decoded: a message of its own, whatever body it came in."""
 
     id: UUID
@@ -39,46 +39,46 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class ReplayOutcome:
     """What one message came to. `alert` is the number of an alert in this world; `key` the text of its dedup key."""
 
     status: MessageStatus
     reason: str
     alert: int | None = None
     key: str | None = None
-    opening: Opening | None = None
+    opening: AlertCreation | None = None
     #: The sentence of the route that it took.
     route: str = ""
-    mapped: Mapped | None = None
+    mapped: MappedFields | None = None
 
     @property
-    def paging(self) -> Paging | None:
+    def paging(self) -> PagingConfig | None:
         """How the alert that it opened pages."""
         return self.opening.paging if self.opening is not None else None
 
 
-class World:
+class ReplayState:
     """One door, and what its messages have left so far. A door that is switched off is tried as if it watched."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: CompiledIntegration) -> None:
         is_off = door.mode is IntegrationMode.DISABLED
         self.door = replace(door, mode=IntegrationMode.WATCH) if is_off else door
-        self._board = Board()
+        self._board = BatchView()
         #: What waits: the messages by key, and the keys in the order in which they are due.
-        self._waiting: dict[bytes, list[tuple[Arrived, Prepared]]] = {}
+        self._waiting: dict[bytes, list[tuple[ReplayedMessage, PreprocessedMessage]]] = {}
         self._due: list[tuple[datetime, bytes]] = []
-        self._seen: dict[DeliveryKey, Seen] = {}
+        self._seen: dict[DeliveryKey, DuplicateDelivery] = {}
         self._numbers = count(1)
 
-    def take(self, arrived: Arrived) -> Came:
+    def take(self, arrived: ReplayedMessage) -> ReplayOutcome:
         """Decides the next message, as of its arrival."""
         prepared = prepare(self.door, arrived.element, arrived.id)
         assert prepared.key is not None
-        return self._take(arrived, prepared, Arrival(arrived.id, arrived.received_at), arrived.received_at)
+        return self._take(arrived, prepared, MessageContext(arrived.id, arrived.received_at), arrived.received_at)
 
-    def due(self, until: datetime) -> list[tuple[datetime, Came]]:
+    def due(self, until: datetime) -> list[tuple[datetime, ReplayOutcome]]:
         """What openings that waited came to, up to that moment, with when: by the same code as the live loop's."""
-        found: list[tuple[datetime, Came]] = []
+        found: list[tuple[datetime, ReplayOutcome]] = []
         while self._due and self._due[0][0] <= until:
             at, key = heapq.heappop(self._due)
             state = self._board.key(key)
@@ -87,20 +87,22 @@ class World:
                 continue
             self._board.states[key] = replace_state(state, delayed=None)
             for arrived, prepared in self._waiting.pop(key, ()):
-                arrival = Arrival(arrived.id, arrived.received_at, waited=waited)
+                arrival = MessageContext(arrived.id, arrived.received_at, waited=waited)
                 found.append((at, self._take(arrived, prepared, arrival, at)))
         return found
 
-    def waiting(self) -> list[Delayed]:
+    def waiting(self) -> list[DelayedAlert]:
         """What waits now."""
         return [state.delayed for state in self._board.states.values() if state.delayed is not None]
 
-    def _take(self, arrived: Arrived, prepared: Prepared, arrival: Arrival, now: datetime) -> Came:
+    def _take(
+        self, arrived: ReplayedMessage, prepared: PreprocessedMessage, arrival: MessageContext, now: datetime
+    ) -> ReplayOutcome:
         assert prepared.key is not None
         key = self._board.key(prepared.key)
-        if isinstance(prepared.outcome, Reading):
+        if isinstance(prepared.outcome, NormalizedEvent):
             decision = self._decide(arrival, prepared, prepared.outcome, key, now)
-            mapped: Mapped | None = prepared.outcome.mapped
+            mapped: MappedFields | None = prepared.outcome.mapped
             text = self.door.dedup_key(prepared.outcome)
         else:
             assert prepared.outcome is not None
@@ -108,7 +110,7 @@ class World:
             mapped = text = None
         self._board.put(prepared.key, key, decision)
         self._follow(arrived, prepared, prepared.key, key, decision, now)
-        return Came(
+        return ReplayOutcome(
             decision.status,
             decision.reason,
             decision.alert_id,
@@ -119,7 +121,13 @@ class World:
         )
 
     def _follow(
-        self, arrived: Arrived, prepared: Prepared, key: bytes, before: KeyState, decision: Decision, now: datetime
+        self,
+        arrived: ReplayedMessage,
+        prepared: PreprocessedMessage,
+        key: bytes,
+        before: DedupKeyState,
+        decision: Decision,
+        now: datetime,
     ) -> None:
         """Keeps what waits, and has what was released be due."""
         delayed = decision.key.delayed
@@ -137,16 +145,25 @@ class World:
                     self._board.states[other] = replace_state(state, delayed=waits)
                     heapq.heappush(self._due, (now, other))
 
-    def _decide(self, arrival: Arrival, prepared: Prepared, reading: Reading, key: KeyState, now: datetime) -> Decision:
+    def _decide(
+        self,
+        arrival: MessageContext,
+        prepared: PreprocessedMessage,
+        reading: NormalizedEvent,
+        key: DedupKeyState,
+        now: datetime,
+    ) -> Decision:
         assert prepared.key is not None
         seen = self._seen.get(prepared.delivery) if prepared.delivery is not None else None
         scopes, standing = prepared.scopes, self._board.standing(prepared.scopes)
         decision = decide(self.door, arrival, reading, key, seen, prepared.key, self._number, now, scopes, standing)
         if prepared.delivery is not None and seen is None and not decision.may_come_again:
-            self._seen[prepared.delivery] = Seen(arrival.message_id, decision.alert_id)
+            self._seen[prepared.delivery] = DuplicateDelivery(arrival.message_id, decision.alert_id)
         return decision
 
-    def _failed(self, arrival: Arrival, hashed: bytes, problem: Rejected, raw: bytes, key: KeyState) -> Decision:
+    def _failed(
+        self, arrival: MessageContext, hashed: bytes, problem: Rejected, raw: bytes, key: DedupKeyState
+    ) -> Decision:
         at = arrival.received_at
         return fail_open.fail_open(self.door, arrival, failed(problem), problem, raw, key, hashed, self._number, at)
 

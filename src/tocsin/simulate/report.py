@@ -7,16 +7,16 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from tocsin.core.validation import durations
-from tocsin.simulate.chain import Outcome, Simulation
-from tocsin.simulate.escalation import Happening, PlannedPage, Played
+from tocsin.simulate.chain import SimulatedOutcome, Simulation
+from tocsin.simulate.escalation import SimulatedEvent, SimulatedPage, SimulatedRun
 
 #: How an address may be shown: given the user's id (None: a group contact's), the channel and the address.
-type Shown = Callable[[int | None, str, str], str]
+type ShowName = Callable[[int | None, str, str], str]
 
 _SHORT = 70
 
 
-def as_json(simulation: Simulation, shown: Shown | None = None) -> dict[str, Any]:
+def as_json(simulation: Simulation, shown: ShowName | None = None) -> dict[str, Any]:
     """The simulation as plain values; `shown` masks addresses for whoever may not see them."""
     return {
         "integration": simulation.integration,
@@ -25,7 +25,7 @@ def as_json(simulation: Simulation, shown: Shown | None = None) -> dict[str, Any
     }
 
 
-def played_as_json(played: Played, shown: Shown | None = None) -> dict[str, Any]:
+def played_as_json(played: SimulatedRun, shown: ShowName | None = None) -> dict[str, Any]:
     """What a policy would do, as plain values; `shown` masks addresses."""
     return {
         "pages": [_page(page, shown or _whole) for page in played.pages],
@@ -48,7 +48,7 @@ def _whole(user_id: int | None, channel: str, address: str) -> str:
     return address
 
 
-def _message(outcome: Outcome, shown: Shown) -> dict[str, Any]:
+def _message(outcome: SimulatedOutcome, shown: ShowName) -> dict[str, Any]:
     return {
         "status": str(outcome.status),
         "reason": outcome.reason,
@@ -64,7 +64,7 @@ def _message(outcome: Outcome, shown: Shown) -> dict[str, Any]:
     }
 
 
-def _alert(outcome: Outcome) -> dict[str, Any] | None:
+def _alert(outcome: SimulatedOutcome) -> dict[str, Any] | None:
     alert = outcome.alert
     if alert is None:
         return None
@@ -81,11 +81,11 @@ def _alert(outcome: Outcome) -> dict[str, Any] | None:
     }
 
 
-def _line(line: Happening) -> dict[str, Any]:
+def _line(line: SimulatedEvent) -> dict[str, Any]:
     return {"at": _iso(line.at), "minutes": _minutes(line.after), "text": line.text}
 
 
-def _page(page: PlannedPage, shown: Shown) -> dict[str, Any]:
+def _page(page: SimulatedPage, shown: ShowName) -> dict[str, Any]:
     return {
         "at": _iso(page.at),
         "minutes": _minutes(page.after),
@@ -108,7 +108,7 @@ def _minutes(after: timedelta) -> float:
     return int(minutes) if minutes.is_integer() else round(minutes, 2)
 
 
-def _described(outcome: Outcome, zone: tzinfo) -> Iterable[str]:
+def _described(outcome: SimulatedOutcome, zone: tzinfo) -> Iterable[str]:
     yield from (f"  note: {note}" for note in outcome.notes)
     if outcome.trace is not None:
         yield from (f"  note: {note}" for note in outcome.trace.notes)
@@ -128,7 +128,7 @@ def _described(outcome: Outcome, zone: tzinfo) -> Iterable[str]:
         yield from _escalation(outcome, zone)
 
 
-def _escalation(outcome: Outcome, zone: tzinfo) -> Iterable[str]:
+def _escalation(outcome: SimulatedOutcome, zone: tzinfo) -> Iterable[str]:
     assert outcome.alert is not None
     client = f"{outcome.alert.columns['client']}: " if outcome.alert.columns.get("client") else ""
     yield f"  alert: [{outcome.alert.priority.capitalize()}] {client}{outcome.alert.subject}"

@@ -13,11 +13,11 @@ from tocsin.core.errors import Temporary
 from tocsin.core.runtime import clock
 from tocsin.notify.interfaces import OutcomeUnknown, Permanent, Rendered
 from tocsin.notify.models import SandboxMessage
-from tocsin.notify.providers.pool import Carrier, Directory
+from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
 
 CHANNEL = "email"
 
-_providers = Directory()
+_providers = ProviderPool()
 
 
 def leaves_the_machine() -> bool:
@@ -26,7 +26,7 @@ def leaves_the_machine() -> bool:
     return _providers.has_provider(CHANNEL)
 
 
-class Backend(BaseEmailBackend):
+class AccountMailBackend(BaseEmailBackend):
     """Django's way out for mail."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
@@ -49,7 +49,7 @@ def _send(message: EmailMessage, address: str) -> None:
     _carry(rendered, address, carriers)
 
 
-def _carry(rendered: Rendered, address: str, carriers: Sequence[Carrier]) -> None:
+def _carry(rendered: Rendered, address: str, carriers: Sequence[ActiveProvider]) -> None:
     key = str(ids.uuid7())
     failure: Exception | None = None
     for carrier in carriers:

@@ -12,26 +12,26 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.models import ApiToken
-from tocsin.access.roles import Action, Reach, Role, reach
+from tocsin.access.roles import Permission, PermissionScope, Role, reach
 from tocsin.core.runtime import clock
 from tocsin.notify.models import Pause
 from tocsin.web.alerts import queries
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NavigationEntry:
     """One entry of the side bar."""
 
     label: Any
     icon: str
     view: str
-    needs: Action = Action.SEE
+    needs: Permission = Permission.SEE
     #: Pressed after "g", it goes there.
     key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class NavigationItem:
     """An entry as drawn."""
 
     label: Any
@@ -43,42 +43,42 @@ class Shown:
 
 
 #: (heading, entries). What somebody may not use is not shown.
-NAVIGATION: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
+NAVIGATION: tuple[tuple[Any, tuple[NavigationEntry, ...]], ...] = (
     (
         "",
         (
-            Entry(_("Home"), "home", "home", key="h"),
-            Entry(_("Alerts"), "bell", "alerts", key="a"),
-            Entry(_("On call"), "calendar-event", "on_call", key="c"),
-            Entry(_("Inbound Log"), "list-details", "inbound_log", key="l"),
+            NavigationEntry(_("Home"), "home", "home", key="h"),
+            NavigationEntry(_("Alerts"), "bell", "alerts", key="a"),
+            NavigationEntry(_("On call"), "calendar-event", "on_call", key="c"),
+            NavigationEntry(_("Inbound Log"), "list-details", "inbound_log", key="l"),
         ),
     ),
     (
         _("Who is called"),
         (
-            Entry(_("Groups"), "users-group", "groups", key="o"),
-            Entry(_("Escalation policies"), "stairs-up", "policies", key="p"),
-            Entry(_("Users"), "users", "users", Action.ADMINISTER, key="u"),
+            NavigationEntry(_("Groups"), "users-group", "groups", key="o"),
+            NavigationEntry(_("Escalation policies"), "stairs-up", "policies", key="p"),
+            NavigationEntry(_("Users"), "users", "users", Permission.ADMINISTER, key="u"),
         ),
     ),
     (
         _("What happens"),
         (
-            Entry(_("Inbound integrations"), "webhook", "integrations", key="i"),
-            Entry(_("Outbound integrations"), "arrows-exchange", "outbound_integrations"),
-            Entry(_("Workflows"), "git-branch", "workflows", key="f"),
-            Entry(_("Maintenance"), "tool", "maintenance", key="m"),
+            NavigationEntry(_("Inbound integrations"), "webhook", "integrations", key="i"),
+            NavigationEntry(_("Outbound integrations"), "arrows-exchange", "outbound_integrations"),
+            NavigationEntry(_("Workflows"), "git-branch", "workflows", key="f"),
+            NavigationEntry(_("Maintenance"), "tool", "maintenance", key="m"),
         ),
     ),
     (
         _("Running it"),
         (
-            Entry(_("Providers"), "send", "providers", Action.ADMINISTER, key="v"),
-            Entry(_("Sandbox"), "flask", "sandbox", key="b"),
-            Entry(_("Wall board"), "device-tv", "wall", key="w"),
-            Entry(_("Reports"), "chart-bar", "reports", key="r"),
-            Entry(_("Audit log"), "history", "audit_log", Action.ADMINISTER, key="t"),
-            Entry(_("System"), "activity", "system", Action.ADMINISTER, key="s"),
+            NavigationEntry(_("Providers"), "send", "providers", Permission.ADMINISTER, key="v"),
+            NavigationEntry(_("Sandbox"), "flask", "sandbox", key="b"),
+            NavigationEntry(_("Wall board"), "device-tv", "wall", key="w"),
+            NavigationEntry(_("Reports"), "chart-bar", "reports", key="r"),
+            NavigationEntry(_("Audit log"), "history", "audit_log", Permission.ADMINISTER, key="t"),
+            NavigationEntry(_("System"), "activity", "system", Permission.ADMINISTER, key="s"),
         ),
     ),
 )
@@ -94,23 +94,23 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         "pause": SimpleLazyObject(lambda: _pause(request)),
         "own_tokens": SimpleLazyObject(lambda: _own_tokens(request)),
         "clock_jump": clock.jump(),
-        "may_act": reach(Role(request.user.role), Action.ACT) is not Reach.NONE,
+        "may_act": reach(Role(request.user.role), Permission.ACT) is not PermissionScope.NONE,
         "is_admin": request.user.role == Role.ADMIN,
     }
 
 
-def _navigation(request: HttpRequest) -> Iterator[tuple[Any, list[Shown]]]:
+def _navigation(request: HttpRequest) -> Iterator[tuple[Any, list[NavigationItem]]]:
     role = Role(request.user.role)  # type: ignore[union-attr]
     for heading, entries in NAVIGATION:
-        shown = [_shown(entry, request) for entry in entries if reach(role, entry.needs) is not Reach.NONE]
+        shown = [_shown(entry, request) for entry in entries if reach(role, entry.needs) is not PermissionScope.NONE]
         if shown:
             yield heading, shown
 
 
-def _shown(entry: Entry, request: HttpRequest) -> Shown:
+def _shown(entry: NavigationEntry, request: HttpRequest) -> NavigationItem:
     url = reverse(entry.view)
     here = request.path
-    return Shown(
+    return NavigationItem(
         entry.label, entry.icon, url, here == url if url == "/" else here.startswith(url), entry.view, entry.key
     )
 

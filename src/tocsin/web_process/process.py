@@ -16,7 +16,7 @@ from a2wsgi import WSGIMiddleware
 
 from tocsin.core.config import environment
 from tocsin.core.db import database
-from tocsin.core.net.asgi import App, Receive, Scope, Send
+from tocsin.core.net.asgi import AsgiApp, AsgiScope, Receive, Send
 from tocsin.core.runtime import child_process, clock
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def main() -> None:
     app = door(WSGIHandler())
     gc.collect()
     gc.freeze()
-    server = _Server(
+    server = _PageServer(
         uvicorn.Config(
             app,
             loop="uvloop",
@@ -68,12 +68,12 @@ def main() -> None:
         database.close()
 
 
-def door(django: Callable[..., object]) -> App:
+def door(django: Callable[..., object]) -> AsgiApp:
     """The ASGI app of this process: each request to Django, as the parent described it."""
     # Without an end to the queue (0), a thread never waits for a client that takes its answer slowly.
     web = WSGIMiddleware(django, workers=THREADS, send_queue_size=0)  # type: ignore[arg-type]
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         told = dict(scope["headers"])
@@ -92,7 +92,7 @@ def door(django: Callable[..., object]) -> App:
     return answer
 
 
-class _Server(uvicorn.Server):
+class _PageServer(uvicorn.Server):
     """uvicorn's server, which no signal ends."""
 
     @contextmanager

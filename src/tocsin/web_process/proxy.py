@@ -8,9 +8,9 @@ import time
 
 import httpcore
 
-from tocsin.core.net.asgi import Message, Receive, Scope, Send, refuse
+from tocsin.core.net.asgi import AsgiMessage, AsgiScope, Receive, Send, refuse
 from tocsin.core.net.descriptors import MAX_PAGE_CONNECTIONS
-from tocsin.core.runtime.child_process import Offspring
+from tocsin.core.runtime.child_process import SupervisedProcess
 from tocsin.web_process.process import CLIENT
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 IDLE = 60
 
 #: Seconds that a request waits for the process to be ready.
-PATIENCE = 10.0
+START_TIMEOUT = 10.0
 
 #: What a message says of the one connection it came over (RFC 9110, 7.6.1 and 10.1.1).
 _OF_THE_CONNECTION = frozenset(
@@ -30,14 +30,14 @@ _RETRY = ((b"retry-after", b"5"),)
 _SAFE = frozenset({"GET", "HEAD"})
 
 
-class Pages:
+class PageProxy:
     """An ASGI app that has its requests answered by the process. `start` first; `stop` ends the process.
 
-    `fork`, `start`, `wait`, `stop` and `problem` are those of `Offspring`.
+    `fork`, `start`, `wait`, `stop` and `problem` are those of `SupervisedProcess`.
     """
 
     def __init__(self, database_url: str) -> None:
-        self._offspring = Offspring("tocsin.web_process.process", "makes the pages", database_url)
+        self._offspring = SupervisedProcess("tocsin.web_process.process", "makes the pages", database_url)
         self._pool = httpcore.AsyncConnectionPool(
             uds=self._offspring.path,
             # Requests that are worked on at once; the others wait.
@@ -51,7 +51,7 @@ class Pages:
         self.stop = self._offspring.stop
         self.problem = self._offspring.problem
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answers one request, whose body is read whole."""
         body = bytearray()
         while True:
@@ -63,7 +63,7 @@ class Pages:
         if not await self._is_there():
             await refuse(send, 503, "starting", "The pages are being started. Try again.", headers=_RETRY)
             return
-        answer = _Passing(send)
+        answer = _TrackedSend(send)
         # A page that was only read may be asked for again, of a process that took the place of one that was killed.
         for may_again in (scope["method"] in _SAFE, False):
             try:
@@ -81,7 +81,7 @@ class Pages:
         detail = "The process that makes the pages ended in the middle of this. See whether it was done, and try again."
         await refuse(send, 502, "interrupted", detail)
 
-    async def _pass_on(self, request: httpcore.Request, answer: _Passing) -> None:
+    async def _pass_on(self, request: httpcore.Request, answer: _TrackedSend) -> None:
         response = await self._pool.handle_async_request(request)
         try:
             headers = [header for header in response.headers if header[0].lower() not in _OF_THE_CONNECTION]
@@ -93,7 +93,7 @@ class Pages:
             await response.aclose()
 
     async def _is_there(self) -> bool:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + START_TIMEOUT
         while not self._offspring.ready.is_set():
             if time.monotonic() > until:
                 return False
@@ -101,19 +101,19 @@ class Pages:
         return True
 
 
-class _Passing:
+class _TrackedSend:
     """A `send` that knows whether anything was sent."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.has_begun = False
 
-    async def __call__(self, message: Message) -> None:
+    async def __call__(self, message: AsgiMessage) -> None:
         self.has_begun = True
         await self._send(message)
 
 
-def _request(scope: Scope, body: bytes) -> httpcore.Request:
+def _request(scope: AsgiScope, body: bytes) -> httpcore.Request:
     target: bytes = scope["raw_path"]
     if scope["query_string"]:
         target += b"?" + scope["query_string"]

@@ -14,30 +14,30 @@ from django.db import transaction
 from django.db.models import Max, QuerySet
 
 from tocsin.access import audit, config_audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
 from tocsin.people.name_lookup import free_name, group_of
 from tocsin.workflows.definition import definition as definitions
 from tocsin.workflows.definition import definition_changes
-from tocsin.workflows.definition.definition import Definition, Names, References
+from tocsin.workflows.definition.definition import WorkflowDefinition, WorkflowNames, WorkflowReferences
 from tocsin.workflows.models import Run, Workflow
 from tocsin.workflows.run import listener, loader, tasks
-from tocsin.workflows.run.engine import End, Owner, Progress, decide
-from tocsin.workflows.states import RunStatus, TriggerKind
+from tocsin.workflows.run.engine import FinishRun, OwnerGroup, WorkflowProgress, decide
+from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
 
-type NamesById = Mapping[str, Mapping[int, str]]
+type WorkflowNamesById = Mapping[str, Mapping[int, str]]
 
 #: As far as a workflow can be moved down.
-MOST_POSITION = 10_000
+MAX_POSITION = 10_000
 
 
-def workflow_spec(workflow: Workflow, names: NamesById | None = None) -> dict[str, Any]:
+def workflow_spec(workflow: Workflow, names: WorkflowNamesById | None = None) -> dict[str, Any]:
     """The workflow as YAML and the API write one; one that cannot be read is shown as it is stored. `names` is that of
     `names_of`, for whoever shows many."""
     spec: dict[str, Any] = {"name": workflow.name}
@@ -53,12 +53,12 @@ def workflow_spec(workflow: Workflow, names: NamesById | None = None) -> dict[st
     return spec | definitions.write(found, lambda noun, number: known[noun].get(number, f"#{number}"))
 
 
-def owner_of(group: Group | None) -> Owner | None:
+def owner_of(group: Group | None) -> OwnerGroup | None:
     """A workflow's group as its decisions know it."""
-    return None if group is None else Owner(group.pk, group.name)
+    return None if group is None else OwnerGroup(group.pk, group.name)
 
 
-def readable(workflow: Workflow) -> Definition | None:
+def readable(workflow: Workflow) -> WorkflowDefinition | None:
     """Its definition; None where this version cannot read it."""
     try:
         return definitions.load(workflow.definition)
@@ -83,13 +83,13 @@ def _named(rows: QuerySet[Any], wanted: set[int]) -> dict[int, str]:
     return dict(rows.filter(pk__in=wanted).values_list("pk", "name")) if wanted else {}
 
 
-def references(workflow: Workflow) -> References:
+def references(workflow: Workflow) -> WorkflowReferences:
     """Everything it names; nothing for one that cannot be read."""
     found = readable(workflow)
-    return definitions.references(found) if found is not None else References()
+    return definitions.references(found) if found is not None else WorkflowReferences()
 
 
-def read_definition(spec: Spec) -> Definition:
+def read_definition(spec: ObjectReader) -> WorkflowDefinition:
     """The definition in a spec; problems are noted there."""
     return definitions.read(spec, _names())
 
@@ -98,7 +98,7 @@ def save_workflow(
     spec: Mapping[str, object],
     *,
     existing: Workflow | None = None,
-    actor: Actor,
+    actor: AuditActor,
     now: datetime,
     may_call: Callable[[int | None], bool] = lambda group: True,
 ) -> Workflow:
@@ -110,11 +110,11 @@ def save_workflow(
     """
     with transaction.atomic():
         config_version.lock()
-        read = Spec(spec)
+        read = ObjectReader(spec)
         name, group = free_name(read, Workflow, existing, "a workflow"), group_of(read)
         enabled = read.flag("enabled", True)
         last = Workflow.objects.aggregate(last=Max("position"))["last"] or 0
-        position = read.whole("order", existing.position if existing else last + 1, most=MOST_POSITION)
+        position = read.whole("order", existing.position if existing else last + 1, most=MAX_POSITION)
         plan = read_definition(read)
         _refuse_calls(read, plan, references(existing).outbound if existing else frozenset(), may_call)
         read.finish()
@@ -131,7 +131,9 @@ def save_workflow(
     return row
 
 
-def _refuse_calls(read: Spec, plan: Definition, before: frozenset[int], may_call: Callable[[int | None], bool]) -> None:
+def _refuse_calls(
+    read: ObjectReader, plan: WorkflowDefinition, before: frozenset[int], may_call: Callable[[int | None], bool]
+) -> None:
     """Notes each call of an outbound integration that whoever saves may not use."""
     fresh = {action.outbound for action in plan.actions if action.outbound is not None} - before
     rows = {row.pk: row for row in OutboundIntegration.objects.filter(pk__in=fresh)}
@@ -142,7 +144,7 @@ def _refuse_calls(read: Spec, plan: Definition, before: frozenset[int], may_call
             read.refuse(f"actions[{number}].outbound", detail, "forbidden")
 
 
-def delete_workflow(workflow: Workflow, *, actor: Actor, now: datetime) -> None:
+def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a workflow with its runs. What waits is not done any more."""
     with transaction.atomic():
         config_version.lock()
@@ -151,7 +153,7 @@ def delete_workflow(workflow: Workflow, *, actor: Actor, now: datetime) -> None:
     listener.look_again()
 
 
-def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: Actor, now: datetime) -> None:
+def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: AuditActor, now: datetime) -> None:
     """Switches a workflow on or off. What waits while it is off ends when it is due."""
     with transaction.atomic():
         config_version.lock()
@@ -162,7 +164,7 @@ def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: Actor, now: date
     listener.look_again()
 
 
-def move(workflow: Workflow, by: int, *, actor: Actor, now: datetime) -> None:
+def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> None:
     """Moves a workflow so many places down (negative: up) among all; the others make room."""
     with transaction.atomic():
         config_version.lock()
@@ -195,9 +197,9 @@ def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datet
         if found is None:
             raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
         cause = f"{user.display_name} pressed {workflow.name}."
-        progress = Progress(cause, owner=owner_of(workflow.group))
+        progress = WorkflowProgress(cause, owner=owner_of(workflow.group))
         first = decide(progress, plan, found, now, is_enabled=workflow.is_enabled)
-        if isinstance(first, End):
+        if isinstance(first, FinishRun):
             raise Rejected("not_possible", first.reason, "alert")
         number = connection.execute(
             "INSERT INTO workflows_run (workflow_id, alert_id, status, cause, user_id, user_name, via, created_at, "
@@ -210,30 +212,30 @@ def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datet
     return Run.objects.get(pk=number[0])
 
 
-def try_again(run: Run, *, actor: Actor, now: datetime) -> None:
+def try_again(run: Run, *, actor: AuditActor, now: datetime) -> None:
     """Has a run that is stuck go on where it stopped. Raises Rejected for one that is not."""
     with transaction.atomic():
-        changed = Run.objects.filter(pk=run.pk, status=RunStatus.STUCK).update(
-            status=RunStatus.WAITING, due_at=now, ended_at=None, failures=0
+        changed = Run.objects.filter(pk=run.pk, status=WorkflowRunStatus.STUCK).update(
+            status=WorkflowRunStatus.WAITING, due_at=now, ended_at=None, failures=0
         )
         if not changed:
             raise Rejected("not_possible", "Only a run that is stuck can be tried again.")
         _record_verb(actor, "try_again", run, now)
 
 
-def give_up(run: Run, *, actor: Actor, now: datetime) -> None:
+def give_up(run: Run, *, actor: AuditActor, now: datetime) -> None:
     """Ends a run that is stuck, or waits. Raises Rejected for one that is over."""
     with transaction.atomic():
         reason = f"{actor.name} ended it."
-        changed = Run.objects.filter(pk=run.pk, status__in=[RunStatus.STUCK, RunStatus.WAITING]).update(
-            status=RunStatus.STOPPED, due_at=None, ended_at=now, reason=reason
+        changed = Run.objects.filter(pk=run.pk, status__in=[WorkflowRunStatus.STUCK, WorkflowRunStatus.WAITING]).update(
+            status=WorkflowRunStatus.STOPPED, due_at=None, ended_at=now, reason=reason
         )
         if not changed:
             raise Rejected("not_possible", "It is over already.")
         _record_verb(actor, "end", run, now)
 
 
-def _record_verb(actor: Actor, verb: str, run: Run, now: datetime) -> None:
+def _record_verb(actor: AuditActor, verb: str, run: Run, now: datetime) -> None:
     audit.record(
         actor, verb, now=now, object_type="workflow_run", object_id=run.pk,
         object_name=f"{run.workflow.name}, alert {run.alert_id}",
@@ -254,7 +256,7 @@ def needs(noun: str) -> Callable[[int], Sequence[str]]:
     return ask
 
 
-def _names() -> Names:
+def _names() -> WorkflowNames:
     kinds: dict[int, str] = dict(OutboundIntegration.objects.values_list("pk", "kind"))
     known: dict[str, dict[str, int]] = {}
     rows: Mapping[str, tuple[QuerySet[Any], str]] = {
@@ -270,4 +272,4 @@ def _names() -> Names:
             known[noun] = {str(text).casefold(): number for number, text in every.values_list("pk", by)}
         return known[noun].get(name.casefold())
 
-    return Names(find, kinds)
+    return WorkflowNames(find, kinds)

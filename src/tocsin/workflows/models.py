@@ -8,7 +8,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.validation.name_validator import validate_name
-from tocsin.workflows.states import RunStatus
+from tocsin.workflows.states import WorkflowRunStatus
 
 #: In which order workflows are shown, and go: of two with the same position by their names.
 ORDER = ("position", "name")
@@ -59,7 +59,7 @@ class Run(models.Model):
     alert = models.ForeignKey(
         "alerts.Alert", on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
     )
-    status = models.TextField(default=RunStatus.WAITING, db_default="waiting")
+    status = models.TextField(default=WorkflowRunStatus.WAITING, db_default="waiting")
     #: What happened: a sentence.
     cause = models.TextField(default="", db_default="")
     #: How many workflows' acts led to it.
@@ -86,7 +86,9 @@ class Run(models.Model):
 
     class Meta:
         constraints = (
-            models.CheckConstraint(condition=Q(status__in=[str(s) for s in RunStatus]), name="workflows_run_status"),
+            models.CheckConstraint(
+                condition=Q(status__in=[str(s) for s in WorkflowRunStatus]), name="workflows_run_status"
+            ),
         )
         indexes = (
             # The loop's claims: what looks, and what acts.

@@ -38,7 +38,7 @@ AT_THE_END = frozenset({TriggerKind.CLOSED, TriggerKind.STATUS_CHANGED, TriggerK
 OF_PAGING = frozenset({TriggerKind.ESCALATED, TriggerKind.EXHAUSTED})
 
 
-class Moment(StrEnum):
+class SlaMoment(StrEnum):
     """From what an SLA moment is taken: the ticket, or so long after the opening."""
 
     RESPOND_BY = "respond_by"
@@ -74,7 +74,7 @@ CHANGES = frozenset({
 OUTWARD = frozenset({ActionKind.CALL, ActionKind.HALO, ActionKind.OPEN_ALERT})
 
 
-class RunStatus(StrEnum):
+class WorkflowRunStatus(StrEnum):
     """How a run stands."""
 
     #: It is due at its time.

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from tocsin.fake_halo.api import Reply
+from tocsin.fake_halo.api import FakeResponse
 from tocsin.fake_halo.hooks import CUSTOM, EVENT_ONLY, FULL, FULL_LINKED, SMALL
 from tocsin.fake_halo.server import HaloServer, running
-from tocsin.fake_halo.state import API_AGENT, DESK_AGENT, EVENTS, UNASSIGNED, Halo, Happened
+from tocsin.fake_halo.state import API_AGENT, DESK_AGENT, EVENTS, UNASSIGNED, FakeHalo, FakeHaloEvent
 
 #: What Halo answers when a query takes too long.
-TIMEOUT = Reply(504, b"<html><body><h1>504 Gateway Time-out</h1></body></html>")
+TIMEOUT = FakeResponse(504, b"<html><body><h1>504 Gateway Time-out</h1></body></html>")
 #: A right that is lost.
-FORBIDDEN = Reply(403)
-EXPIRED = Reply(401)
+FORBIDDEN = FakeResponse(403)
+EXPIRED = FakeResponse(401)
 
 __all__ = [
-    "API_AGENT", "CUSTOM", "DESK_AGENT", "EVENTS", "EVENT_ONLY", "EXPIRED", "FORBIDDEN", "FULL", "FULL_LINKED", "SMALL",
-    "TIMEOUT", "UNASSIGNED", "Halo", "HaloServer", "Happened", "Reply", "running",
+    "API_AGENT",
+    "CUSTOM",
+    "DESK_AGENT",
+    "EVENTS",
+    "EVENT_ONLY",
+    "EXPIRED",
+    "FORBIDDEN",
+    "FULL",
+    "FULL_LINKED",
+    "SMALL",
+    "TIMEOUT",
+    "UNASSIGNED",
+    "FakeHalo",
+    "FakeHaloEvent",
+    "FakeResponse",
+    "HaloServer",
+    "running",
 ]  # fmt: skip

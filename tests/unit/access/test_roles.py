@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.access.roles import TABLE, Action, Reach, Role, may
+from tocsin.access.roles import TABLE, Permission, PermissionScope, Role, may
 
 OWN, OTHER = 1, 2
 NEVER, OWN_GROUPS, ALWAYS = "never", "own groups", "always"
 
 #: As people read it: observer, responder, manager, admin.
 EXPECTED = {
-    Action.SEE: (ALWAYS, ALWAYS, ALWAYS, ALWAYS),
-    Action.ACT: (NEVER, ALWAYS, ALWAYS, ALWAYS),
-    Action.OWN: (ALWAYS, ALWAYS, ALWAYS, ALWAYS),
-    Action.SEE_ADDRESSES: (NEVER, OWN_GROUPS, OWN_GROUPS, ALWAYS),
-    Action.TEAMS: (NEVER, NEVER, OWN_GROUPS, ALWAYS),
-    Action.ROUTING: (NEVER, NEVER, OWN_GROUPS, ALWAYS),
-    Action.TRY_OUT: (NEVER, NEVER, OWN_GROUPS, ALWAYS),
-    Action.ADMINISTER: (NEVER, NEVER, NEVER, ALWAYS),
+    Permission.SEE: (ALWAYS, ALWAYS, ALWAYS, ALWAYS),
+    Permission.ACT: (NEVER, ALWAYS, ALWAYS, ALWAYS),
+    Permission.OWN: (ALWAYS, ALWAYS, ALWAYS, ALWAYS),
+    Permission.SEE_ADDRESSES: (NEVER, OWN_GROUPS, OWN_GROUPS, ALWAYS),
+    Permission.TEAMS: (NEVER, NEVER, OWN_GROUPS, ALWAYS),
+    Permission.ROUTING: (NEVER, NEVER, OWN_GROUPS, ALWAYS),
+    Permission.TRY_OUT: (NEVER, NEVER, OWN_GROUPS, ALWAYS),
+    Permission.ADMINISTER: (NEVER, NEVER, NEVER, ALWAYS),
 }
 CELLS = [
     (role, action, expected)
@@ -28,7 +28,7 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("role", "action", "expected"), CELLS)
-def test_each_role_may_do_what_the_table_says_and_nothing_else(role: str, action: Action, expected: str) -> None:
+def test_each_role_may_do_what_the_table_says_and_nothing_else(role: str, action: Permission, expected: str) -> None:
     answers = [
         may(Role(role), action, own_groups=frozenset({OWN}), group=OWN),
         may(Role(role), action, own_groups=frozenset({OWN}), group=OTHER),
@@ -39,11 +39,11 @@ def test_each_role_may_do_what_the_table_says_and_nothing_else(role: str, action
 
 
 def test_the_table_has_every_action_for_every_role() -> None:
-    assert set(TABLE) == set(Action) == set(EXPECTED)
+    assert set(TABLE) == set(Permission) == set(EXPECTED)
     assert all(len(row) == len(Role) for row in TABLE.values())
 
 
 def test_each_role_may_do_what_the_one_before_it_may() -> None:
-    order = [Reach.NONE, Reach.OWN_GROUPS, Reach.ALL]
+    order = [PermissionScope.NONE, PermissionScope.OWN_GROUPS, PermissionScope.ALL]
     for row in TABLE.values():
         assert sorted(row, key=order.index) == list(row)

@@ -30,7 +30,7 @@ from tocsin.alerts.commands import (
     Undo,
 )
 from tocsin.alerts.lifecycle import apply, how_it_stands, parent_ended, parent_returned
-from tocsin.alerts.states import LIVE, ActorKind, AlertStatus, EventKind, Priority, Via
+from tocsin.alerts.states import ACTIVE, ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.errors import Rejected
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -70,13 +70,13 @@ def refused(state: AlertState, command: Command, now: datetime = NOW) -> Rejecte
 
 
 def test_acknowledging_is_recorded_for_that_person() -> None:
-    one = apply(alert(), Acknowledge(actor=ALICE, via=Via.SMS), NOW)
+    one = apply(alert(), Acknowledge(actor=ALICE, via=CommandChannel.SMS), NOW)
     both = apply(one.state, Acknowledge(actor=BOB), NOW + minutes(1))
     assert set(both.state.acknowledged) == {1, 2}
     assert both.state.acknowledged[1].at == NOW
     assert both.state.status is AlertStatus.OPEN
     (event,) = one.events
-    assert (event.kind, event.actor, event.via) == (EventKind.ACKNOWLEDGED, ALICE, Via.SMS)
+    assert (event.kind, event.actor, event.via) == (EventKind.ACKNOWLEDGED, ALICE, CommandChannel.SMS)
     assert event.reason == "Alice Andersson acknowledged it."
 
 
@@ -115,7 +115,7 @@ def test_an_acknowledgement_is_taken_back_by_its_person_only() -> None:
 
 def test_an_acknowledgement_that_expires_says_whose_it_was() -> None:
     state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
-    gone = apply(state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, via=Via.POLICY), NOW + minutes(35))
+    gone = apply(state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, via=CommandChannel.POLICY), NOW + minutes(35))
     assert gone.state.acknowledged == {}
     (event,) = gone.events
     assert event.kind is EventKind.ACKNOWLEDGEMENT_EXPIRED
@@ -129,7 +129,7 @@ def test_an_acknowledgement_that_expires_says_whose_it_was() -> None:
 
 
 def test_taking_makes_the_person_the_owner() -> None:
-    taken = apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson", via=Via.VOICE), NOW)
+    taken = apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson", via=CommandChannel.VOICE), NOW)
     assert (taken.state.status, taken.state.owner_id) == (AlertStatus.ASSIGNED, 1)
     assert taken.events[0].reason == "Alice Andersson took it."
     assert taken.answer == "You have alert 42."
@@ -169,7 +169,7 @@ def test_of_two_who_take_it_at_once_the_second_hears_who_has_it() -> None:
 
 def test_a_take_that_was_sent_before_somebody_else_took_it_is_refused_however_late_it_comes() -> None:
     taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
-    by_sms = Assign(actor=BOB, user_id=2, name="Bob Brown", via=Via.SMS, seen_at=NOW - minutes(1))
+    by_sms = Assign(actor=BOB, user_id=2, name="Bob Brown", via=CommandChannel.SMS, seen_at=NOW - minutes(1))
     assert refused(taken, by_sms, NOW + minutes(4)).code == "already_assigned"
 
 
@@ -220,7 +220,7 @@ def test_a_hold_can_be_moved_and_moving_it_to_where_it_is_changes_nothing() -> N
 
 def test_the_end_of_a_hold_is_tocsins_own_act() -> None:
     held = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW).state
-    over = apply(held, Resume(actor=SYSTEM, via=Via.POLICY), NOW + minutes(30))
+    over = apply(held, Resume(actor=SYSTEM, via=CommandChannel.POLICY), NOW + minutes(30))
     assert over.events[0].reason == "The hold is over."
     assert over.events[0].actor == SYSTEM
 
@@ -232,9 +232,11 @@ def test_resuming_what_is_not_on_hold_changes_nothing() -> None:
 # The end
 
 
-@pytest.mark.parametrize("status", [*sorted(LIVE), AlertStatus.MERGED])
+@pytest.mark.parametrize("status", [*sorted(ACTIVE), AlertStatus.MERGED])
 def test_an_alert_is_closed_from_every_state_it_can_live_in(status: AlertStatus) -> None:
-    done = apply(alert(status, merged_into=7 if status == "merged" else None), Close(actor=HALO, via=Via.INBOUND), NOW)
+    done = apply(
+        alert(status, merged_into=7 if status == "merged" else None), Close(actor=HALO, via=CommandChannel.INBOUND), NOW
+    )
     assert (done.state.status, done.state.closed_at) == (AlertStatus.CLOSED, NOW)
     assert not done.state.holds_key
     assert done.events[0].reason == "HaloITSM closed it."
@@ -276,7 +278,7 @@ def test_closing_beats_every_other_command(command: Command) -> None:
 
 
 def test_escalating_changes_no_state_and_tells_the_timeline_who_asked() -> None:
-    asked = apply(alert(), Escalate(actor=ALICE, via=Via.VOICE), NOW)
+    asked = apply(alert(), Escalate(actor=ALICE, via=CommandChannel.VOICE), NOW)
     assert asked.state == alert()
     assert asked.events[0].kind is EventKind.ESCALATED
 

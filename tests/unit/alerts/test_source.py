@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 import pytest
 
 from tocsin.alerts.commands import Acknowledged, Actor, AlertState
-from tocsin.alerts.source import Agent, agent_changed, refresh
+from tocsin.alerts.source import TicketAgent, agent_changed, refresh
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 HALO = Actor(ActorKind.INTEGRATION, "HaloITSM")
 OPEN = AlertState(42, AlertStatus.OPEN, Priority.HIGH, NOW)
-NOBODY = Agent()
-ALICE = Agent("alice@example.org", 1, "Alice Andersson")
-BOB = Agent("Bob Brown", 2, "Bob Brown")
-VENDOR = Agent("Vendor hotline")
+NOBODY = TicketAgent()
+ALICE = TicketAgent("alice@example.org", 1, "Alice Andersson")
+BOB = TicketAgent("Bob Brown", 2, "Bob Brown")
+VENDOR = TicketAgent("Vendor hotline")
 
 
 def test_the_changes_of_a_message_are_one_event_that_lists_them() -> None:

@@ -16,6 +16,7 @@ from tocsin.alerts.commands import (
     Actor,
     AlertState,
     Assign,
+    BaseCommand,
     Cancel,
     Close,
     Command,
@@ -23,7 +24,6 @@ from tocsin.alerts.commands import (
     Hold,
     LastEvent,
     Merge,
-    Order,
     Reply,
     Resume,
     Transition,
@@ -157,4 +157,4 @@ def test_both_timelines_tell_of_an_undone_merge() -> None:
 
 
 def test_every_command_is_an_order() -> None:
-    assert all(isinstance(command, Order) for command in UNDOABLE)
+    assert all(isinstance(command, BaseCommand) for command in UNDOABLE)

@@ -17,7 +17,7 @@ from tocsin.catalogue.hooks import Payload
 from tocsin.catalogue.kinds import cloudwatch, load_kinds
 from tocsin.core.errors import Permanent
 from tocsin.inbound.http import sender_verification
-from tocsin.inbound.http.ingest_service import Refusal
+from tocsin.inbound.http.ingest_service import HttpError
 
 AT = datetime(2026, 11, 24, 2, 10, 42, tzinfo=UTC)
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -217,7 +217,7 @@ def test_each_message_of_a_request_must_be_signed(amazon: Amazon, pem: str, monk
     code = load_kinds()["cloudwatch"].code
     right = notification(pem)
     sender_verification.require_genuine(code, [right, right], {})
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(HttpError) as caught:
         sender_verification.require_genuine(code, [right, {**right, "Subject": "forged"}], {})
     assert (caught.value.status, caught.value.code) == (403, "not_the_sender")
 
@@ -231,10 +231,10 @@ def test_amazon_that_cannot_be_reached_is_asked_again_later_and_what_is_no_certi
         raise Permanent("It answered 404.")
 
     monkeypatch.setattr(sender_verification, "fetch", away)
-    with pytest.raises(Refusal, match="404"):
+    with pytest.raises(HttpError, match="404"):
         sender_verification.require_genuine(code, [notification(pem)], {})
     monkeypatch.setattr(sender_verification, "fetch", Amazon(b"<html>").fetch)
-    with pytest.raises(Refusal, match="cannot be checked"):
+    with pytest.raises(HttpError, match="cannot be checked"):
         sender_verification.require_genuine(code, [notification(pem)], {})
 
 

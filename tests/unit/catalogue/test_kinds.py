@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from tests.unit.catalogue.test_samples import Desk, post
+from tests.unit.catalogue.test_samples import SampleHarness, post
 from tocsin.catalogue import hooks, scaffold
-from tocsin.catalogue.kinds import Category, Kind, clean_settings, family, kinds_in, load_kinds, table
+from tocsin.catalogue.kinds import Category, IntegrationKind, clean_settings, family, kinds_in, load_kinds, table
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import Definition, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
 
 URL = "https://tocsin.example/in/0123456789abcdef0123456789abcdef"
 HALO = load_kinds()["haloitsm"]
@@ -29,12 +29,12 @@ def test_the_kinds_are_there_with_what_product_rules_need() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_kinds_defaults_compile(kind: Kind) -> None:
-    assert compile_reader(kind, Definition()).mapping.names
+def test_a_kinds_defaults_compile(kind: IntegrationKind) -> None:
+    assert compile_reader(kind, IntegrationDefinition()).mapping.names
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_guide_carries_the_integrations_own_url_and_no_placeholder(kind: Kind) -> None:
+def test_a_guide_carries_the_integrations_own_url_and_no_placeholder(kind: IntegrationKind) -> None:
     for language in ("de-ch", *kind.guides):
         assert URL in kind.guide(URL, {}, language)
     guide = kind.guide(URL, {})
@@ -53,7 +53,7 @@ _TRANSLATED = [(kind, language) for kind in KINDS for language in kind.guides]
 
 
 @pytest.mark.parametrize(("kind", "language"), _TRANSLATED, ids=lambda one: getattr(one, "name", one))
-def test_a_guide_in_another_language_has_the_same_parts(kind: Kind, language: str) -> None:
+def test_a_guide_in_another_language_has_the_same_parts(kind: IntegrationKind, language: str) -> None:
     """The same headings, steps and tables, the same to paste, and the same values filled in."""
     ours, theirs = kind.guide_text, kind.guides[language]
     for part in (r"^#+ ", r"^\d+\. ", r"^\|", r"^- ", r"\{\{\s*[^}]*\}\}"):
@@ -162,7 +162,7 @@ def test_a_bad_setting_is_refused_at_its_place(given: dict[str, object], place: 
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_samples_follow_only_samples_that_there_are(kind: Kind) -> None:
+def test_samples_follow_only_samples_that_there_are(kind: IntegrationKind) -> None:
     names = {sample.name for sample in kind.samples}
     assert names
     for sample in kind.samples:
@@ -172,7 +172,7 @@ def test_samples_follow_only_samples_that_there_are(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_folder_holds_nothing_that_nobody_reads(kind: Kind) -> None:
+def test_a_folder_holds_nothing_that_nobody_reads(kind: IntegrationKind) -> None:
     folder = scaffold.KINDS / kind.name
     if kind.same_as:
         assert [path.name for path in folder.iterdir()] == ["integration.toml"]
@@ -223,7 +223,7 @@ def test_a_kind_that_is_begun_works_as_it_stands(tmp_path: Path) -> None:
     assert URL in kind.guide(URL)
     by_name = {sample.name: sample for sample in kind.samples}
     for sample in kind.samples:
-        desk, reader = Desk(), compile_reader(kind, Definition())
+        desk, reader = SampleHarness(), compile_reader(kind, IntegrationDefinition())
         for name in sample.before:
             post(desk, reader, by_name[name])
         assert [status.value for status, _, _ in post(desk, reader, sample)] == [one.status for one in sample.expect]
@@ -250,7 +250,7 @@ def test_code_without_any_of_the_known_functions_is_a_mistake() -> None:
         hooks.load("__init__")
 
 
-def _kind_with(kind: str) -> Kind:
+def _kind_with(kind: str) -> IntegrationKind:
     setting = replace(HALO.settings[0], name="one", kind=type(HALO.settings[0].kind)(kind))
     return replace(HALO, settings=(setting,))
 

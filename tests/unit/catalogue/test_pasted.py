@@ -9,19 +9,19 @@ from urllib.parse import parse_qsl
 import pytest
 import yaml
 
-from tocsin.catalogue.kinds import Kind, load_kinds
+from tocsin.catalogue.kinds import IntegrationKind, load_kinds
 
 URL = "https://tocsin.example/in/0123456789abcdef0123456789abcdef"
 KINDS = load_kinds()
 
 
-def blocks(kind: Kind) -> list[str]:
+def blocks(kind: IntegrationKind) -> list[str]:
     """The guide's blocks of code, as they are pasted."""
     found = re.findall(r"(?ms)^( *)```\w*\n(.*?)^ *```", kind.guide(URL))
     return [re.sub(rf"(?m)^{indent}", "", code) for indent, code in found]
 
 
-def fields_of(kind: Kind, sample: str = "") -> set[str]:
+def fields_of(kind: IntegrationKind, sample: str = "") -> set[str]:
     """The names in a sample's body, which is JSON or form fields; of the first sample where none is named."""
     body = next(one.body for one in kind.samples if one.name == (sample or kind.first_sample))
     return {*json.loads(body)} if body.startswith(b"{") else {name for name, _ in parse_qsl(body.decode(), True)}

@@ -8,12 +8,12 @@ from datetime import datetime
 
 import pytest
 
-from tocsin.catalogue.kinds import Category, Expectation, Kind, Sample, load_kinds
+from tocsin.catalogue.kinds import Category, Expectation, IntegrationKind, Sample, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import Definition, Reader, Reading, compile_reader
-from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_reader
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
 #: A kind that is the same as another has that one's samples, which are tried once.
@@ -21,14 +21,14 @@ ALL = [(kind, sample) for kind in load_kinds().values() if not kind.same_as for 
 
 
 @dataclass(slots=True)
-class Desk:
+class SampleHarness:
     """What is live, in the smallest form in which the table of outcomes can be told."""
 
     live: set[str] = field(default_factory=set)
     newest: dict[str, datetime] = field(default_factory=dict)
     deliveries: set[str] = field(default_factory=set)
 
-    def take(self, reading: Reading | Rejected) -> tuple[MessageStatus, str]:
+    def take(self, reading: NormalizedEvent | Rejected) -> tuple[MessageStatus, str]:
         if isinstance(reading, Rejected):
             return MessageStatus.FAILED, reading.detail
         key = reading.source_id or f"one of a kind {id(reading)}"
@@ -40,38 +40,40 @@ class Desk:
         if at is not None and key in self.newest and at < self.newest[key]:
             return MessageStatus.IGNORED, "arrived late"
         status, reason = self._decide(reading, key)
-        if at is not None and (status is not MessageStatus.IGNORED or reading.intent is Intent.CLOSE):
+        if at is not None and (status is not MessageStatus.IGNORED or reading.intent is EventAction.CLOSE):
             self.newest[key] = at
         return status, reason
 
-    def _decide(self, reading: Reading, key: str) -> tuple[MessageStatus, str]:
+    def _decide(self, reading: NormalizedEvent, key: str) -> tuple[MessageStatus, str]:
         is_live = key in self.live
         reason = reading.verdict.reason
         match reading.intent:
-            case Intent.OPEN if is_live:
+            case EventAction.OPEN if is_live:
                 return MessageStatus.APPENDED, reason
-            case Intent.OPEN:
+            case EventAction.OPEN:
                 verdict = reading.filter_verdict()
                 if not verdict.is_true:
                     return MessageStatus.IGNORED, verdict.reason
                 self.live.add(key)
                 return MessageStatus.OPENED, reason
-            case Intent.CLOSE | Intent.CANCEL if is_live:
+            case EventAction.CLOSE | EventAction.CANCEL if is_live:
                 self.live.discard(key)
                 return MessageStatus.CLOSED, reason
-            case Intent.CLOSE | Intent.CANCEL:
+            case EventAction.CLOSE | EventAction.CANCEL:
                 return MessageStatus.IGNORED, f"{reason}; nothing was open"
-            case Intent.UPDATE if is_live:
+            case EventAction.UPDATE if is_live:
                 return MessageStatus.UPDATED, reason
         return MessageStatus.IGNORED, reason
 
 
-def post(desk: Desk, reader: Reader, sample: Sample) -> list[tuple[MessageStatus, str, Mapped | None]]:
+def post(
+    desk: SampleHarness, reader: Normalizer, sample: Sample
+) -> list[tuple[MessageStatus, str, MappedFields | None]]:
     try:
         elements = elements_of(reader.kind, sample.body, sample.content_type).elements
     except Rejected as refused:
         return [(MessageStatus.FAILED, refused.detail, None)]
-    outcomes: list[tuple[MessageStatus, str, Mapped | None]] = []
+    outcomes: list[tuple[MessageStatus, str, MappedFields | None]] = []
     for element in elements:
         reading = reader.read(element)
         mapped = None if isinstance(reading, Rejected) else reading.mapped
@@ -80,10 +82,10 @@ def post(desk: Desk, reader: Reader, sample: Sample) -> list[tuple[MessageStatus
 
 
 @pytest.mark.parametrize(("kind", "sample"), ALL, ids=[f"{kind.name}-{sample.name}" for kind, sample in ALL])
-def test_the_sample_ends_as_it_says(kind: Kind, sample: Sample) -> None:
-    reader = compile_reader(kind, Definition(settings=sample.settings))
+def test_the_sample_ends_as_it_says(kind: IntegrationKind, sample: Sample) -> None:
+    reader = compile_reader(kind, IntegrationDefinition(settings=sample.settings))
     by_name = {one.name: one for one in kind.samples}
-    desk = Desk()
+    desk = SampleHarness()
     for name in sample.before:
         post(desk, reader, by_name[name])
     outcomes = post(desk, reader, sample)
@@ -94,7 +96,7 @@ def test_the_sample_ends_as_it_says(kind: Kind, sample: Sample) -> None:
         assert_fields(mapped, expected)
 
 
-def assert_fields(mapped: Mapped | None, expected: Expectation) -> None:
+def assert_fields(mapped: MappedFields | None, expected: Expectation) -> None:
     if not expected.fields:
         return
     assert mapped is not None

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.configure import export, yaml_loader
-from tocsin.configure.yaml_loader import Document
+from tocsin.configure.yaml_loader import YamlDocument
 from tocsin.core.errors import Rejected
 
 
-def parse(text: bytes | str) -> Document:
+def parse(text: bytes | str) -> YamlDocument:
     return yaml_loader.parse(text, "f.yaml", Path())
 
 

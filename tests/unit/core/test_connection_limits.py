@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.unit.core.listening import is_closed, limits, read_answer, serving
-from tocsin.asgi import FrontDoor
+from tocsin.asgi import AsgiRouter
 from tocsin.core.config import environment
 from tocsin.core.net import descriptors, http_server
-from tocsin.core.net.asgi import Bodies, Busy, Gone, refuse
+from tocsin.core.net.asgi import BodyReader, ClientDisconnected, OverCapacity, refuse
 from tocsin.core.net.client_limits import ClientLimit
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -180,14 +180,14 @@ def test_an_idle_connection_expires_after_a_stray_line_too(monkeypatch: pytest.M
 
 
 def test_senders_that_never_finish_a_body_are_limited_by_address() -> None:
-    bodies = Bodies(reading=ClientLimit(per_client=3, total=100))
+    bodies = BodyReader(reading=ClientLimit(per_client=3, total=100))
 
     async def read(scope: Any, receive: Any, send: Any) -> None:
         try:
             bodies.done(len(await bodies.read(scope, receive)))
-        except Busy:
+        except OverCapacity:
             await refuse(send, 503, "busy", "Try again.")
-        except Gone:
+        except ClientDisconnected:
             return
         else:
             await answer_at_once(scope, receive, send)
@@ -212,8 +212,8 @@ def test_pages_and_streams_in_progress_are_limited_by_address(path: bytes) -> No
         await app({**scope, "path": "/held"}, receive, send)
 
     limit = ClientLimit(per_client=2, total=100)
-    door = FrontDoor(
-        bodies=Bodies(),
+    door = AsgiRouter(
+        bodies=BodyReader(),
         probes=answer_at_once,
         pages=held_page,
         live=held_page,

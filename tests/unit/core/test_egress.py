@@ -84,7 +84,7 @@ def test_an_address_of_an_allowed_network_is_allowed_in_every_form() -> None:
 def test_a_request_to_a_private_address_is_refused_before_anything_is_sent() -> None:
     with http_double() as server:
         client = egress.HttpClient()
-        with pytest.raises(egress.Refused, match="TOCSIN_ALLOW_TARGETS"):
+        with pytest.raises(egress.EgressBlocked, match="TOCSIN_ALLOW_TARGETS"):
             client.request("POST", f"{server.url}/", content=b"x")
         client.close()
         assert server.connections == 0
@@ -93,7 +93,7 @@ def test_a_request_to_a_private_address_is_refused_before_anything_is_sent() -> 
 def test_a_name_that_leads_to_a_private_address_is_refused() -> None:
     with http_double() as server:
         client = egress.HttpClient()
-        with pytest.raises(egress.Refused, match="localhost is at a private address"):
+        with pytest.raises(egress.EgressBlocked, match="localhost is at a private address"):
             client.request("GET", f"http://localhost:{server.port}/")
         client.close()
         assert server.connections == 0
@@ -160,7 +160,7 @@ def test_an_answer_without_end_is_cut(allow: Callable[..., None]) -> None:
     allow("127.0.0.0/8")
     with http_double(lambda request: Response(200, b"x" * 1_000_000)) as server:
         client = egress.HttpClient()
-        assert len(client.request("GET", server.url).body) == egress.MOST_BYTES
+        assert len(client.request("GET", server.url).body) == egress.MAX_RESPONSE_BYTES
         client.close()
 
 
@@ -255,4 +255,4 @@ def test_what_a_server_asks_to_wait_is_a_day_at_most_and_nothing_where_it_cannot
     said: str, seconds: int | None
 ) -> None:
     wanted = None if seconds is None else timedelta(seconds=seconds)
-    assert egress.Answer(429, {"retry-after": said}, b"").retry_after == wanted
+    assert egress.EgressResponse(429, {"retry-after": said}, b"").retry_after == wanted

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tocsin.asgi import FrontDoor, for_django
+from tocsin.asgi import AsgiRouter, for_django
 from tocsin.core.config import environment
 from tocsin.core.net import asgi
 from tocsin.web_process import process
@@ -29,8 +29,8 @@ def behind_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     environment.current.cache_clear()
 
 
-def read(chunks: list[dict[str, Any]], headers: Iterable[tuple[bytes, bytes]] = ()) -> tuple[bytes, asgi.Bodies]:
-    bodies = asgi.Bodies()
+def read(chunks: list[dict[str, Any]], headers: Iterable[tuple[bytes, bytes]] = ()) -> tuple[bytes, asgi.BodyReader]:
+    bodies = asgi.BodyReader()
     left = iter(chunks)
 
     async def receive() -> dict[str, Any]:
@@ -52,21 +52,21 @@ def test_a_body_in_pieces_is_read_whole_and_counted_until_it_is_done_with() -> N
 
 
 def test_a_body_over_the_limit_is_refused_by_what_it_declares_and_by_what_it_is() -> None:
-    with pytest.raises(asgi.TooLarge):
+    with pytest.raises(asgi.BodyTooLarge):
         read([], [(b"content-length", str(asgi.MAX_BODY + 1).encode())])
     piece = b"x" * (asgi.MAX_BODY // 2 + 1)
-    with pytest.raises(asgi.TooLarge):
+    with pytest.raises(asgi.BodyTooLarge):
         read([chunk(piece, more=True), chunk(piece)])
 
 
 def test_a_sender_that_leaves_in_the_middle_leaves_nothing_behind() -> None:
-    bodies = asgi.Bodies()
+    bodies = asgi.BodyReader()
     left = iter([chunk(b"abc", more=True), {"type": "http.disconnect"}])
 
     async def receive() -> dict[str, Any]:
         return next(left)
 
-    with pytest.raises(asgi.Gone):
+    with pytest.raises(asgi.ClientDisconnected):
         asyncio.run(bodies.read(scope(), receive))
     assert bodies.in_flight == 0
 
@@ -182,7 +182,7 @@ def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
     assert asyncio.run(story()) == b"a piece" * 100
 
 
-async def _nothing(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+async def _nothing(scope: asgi.AsgiScope, receive: asgi.Receive, send: asgi.Send) -> None:
     raise AssertionError("This request goes no further")
 
 
@@ -190,7 +190,7 @@ async def _nothing(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) ->
 def test_what_the_front_door_refuses_of_the_api_has_the_shape_of_the_apis_errors(
     length: bytes, status: int, code: str
 ) -> None:
-    door = FrontDoor(bodies=asgi.Bodies(max_in_flight=1000), probes=_nothing, pages=_nothing)
+    door = AsgiRouter(bodies=asgi.BodyReader(max_in_flight=1000), probes=_nothing, pages=_nothing)
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tocsin.core.net import http_server
-from tocsin.core.net.http_server import LONGEST_HEADER, listen, make_server
+from tocsin.core.net.http_server import MAX_HEADER_BYTES, listen, make_server
 
 #: More than any socket buffer of a machine holds.
 LARGE = 64 * 1024 * 1024
@@ -80,24 +80,24 @@ def test_a_header_without_an_end_is_refused_before_it_fills_the_memory(server: L
     sent = 0
     try:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-First: ")
-        while sent < 100 * LONGEST_HEADER:
+        while sent < 100 * MAX_HEADER_BYTES:
             connection.sendall(line)
             sent += len(line)
     except (ConnectionResetError, BrokenPipeError):
         pass
-    assert sent < 100 * LONGEST_HEADER
+    assert sent < 100 * MAX_HEADER_BYTES
     assert server.heard == []
 
 
 def test_who_sends_too_long_a_header_is_told_so(server: Listening) -> None:
     connection = server.connect()
-    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * (LONGEST_HEADER + 1))
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * (MAX_HEADER_BYTES + 1))
     assert answer_of(connection).startswith(b"HTTP/1.1 431 ")
 
 
 def test_a_header_of_an_honest_size_is_taken_again_and_again(server: Listening) -> None:
     connection = server.connect()
-    request = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"a" * (LONGEST_HEADER // 2) + b"\r\n"
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"a" * (MAX_HEADER_BYTES // 2) + b"\r\n"
     for _ in range(5):
         connection.sendall(request)
         connection.sendall(b"\r\n")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tocsin.core.net import http_server
-from tocsin.core.net.asgi import AnswerWhole
-from tocsin.core.net.http_server import LARGEST_IN_PIECES, MAX_OWED, Server, listen, make_server
+from tocsin.core.net.asgi import RespondDirectly
+from tocsin.core.net.http_server import MAX_FAST_PATH_BYTES, MAX_PIPELINED_RESPONSES, HttpServer, listen, make_server
 
 
 @dataclass
@@ -22,14 +22,16 @@ class Counter:
     """Takes POSTs to `/short…`, but bodies that say so, and answers when the test says so."""
 
     taken: list[bytes] = field(default_factory=list)
-    answers: list[AnswerWhole] = field(default_factory=list)
+    answers: list[RespondDirectly] = field(default_factory=list)
     came: threading.Condition = field(default_factory=threading.Condition)
     loop: asyncio.AbstractEventLoop | None = None
 
     def wants(self, target: bytes) -> object | None:
         return target if target.startswith(b"/short") else None
 
-    def take(self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: AnswerWhole) -> bool:
+    def take(
+        self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: RespondDirectly
+    ) -> bool:
         if body.startswith(b"not this"):
             return False
         with self.came:
@@ -54,7 +56,7 @@ class Listening:
     counter: Counter
     #: The bodies that the app read.
     heard: list[bytes]
-    server: Server
+    server: HttpServer
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def test_answers_leave_in_the_order_of_their_requests(listening: Listening) -> N
 
 def test_who_does_not_wait_for_answers_is_read_no_further_for_a_while_and_loses_nothing(listening: Listening) -> None:
     connection = listening.connect()
-    number = 3 * MAX_OWED
+    number = 3 * MAX_PIPELINED_RESPONSES
     for index in range(number):
         connection.sendall(request(b"%03d" % index))
     for index in range(number):
@@ -175,7 +177,7 @@ def test_a_small_body_in_pieces_is_taken_when_it_is_whole(listening: Listening) 
 def test_a_body_whose_rest_does_not_come_soon_is_waited_for_by_the_ordinary_way(
     listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "PATIENCE_FOR_PIECES", 0.0)
+    monkeypatch.setattr(http_server, "FAST_PATH_BODY_TIMEOUT", 0.0)
     connection = listening.connect()
     connection.sendall(request(b"two pieces")[:-6])
     read_between(listening)
@@ -200,7 +202,7 @@ def test_who_leaves_in_the_middle_of_a_body_leaves_nothing_behind(listening: Lis
 @pytest.mark.parametrize(
     "sent",
     [
-        (request(b"x" * (LARGEST_IN_PIECES + 1))[:-6], b"x" * 6),
+        (request(b"x" * (MAX_FAST_PATH_BYTES + 1))[:-6], b"x" * 6),
         (request(b"elsewhere", target=b"/long"),),
         (request(b"not this one"),),
         (request(b"carefully", b"Expect: 100-continue"),),

@@ -9,7 +9,7 @@ import pytest
 from tests.doubles.imap import imap_double
 from tocsin.core.errors import Temporary
 from tocsin.core.net import imap
-from tocsin.core.net.imap import Account, Mailbox, Security
+from tocsin.core.net.imap import ImapAccount, ImapMailbox, ImapSecurity
 
 
 @pytest.mark.parametrize("drips_at", ["GREETING", "SELECT", "NOOP", "SEARCH", "(RFC822.SIZE)", "STORE"])
@@ -18,16 +18,20 @@ def test_a_server_whose_answers_never_end_is_left(drips_at: str, monkeypatch: py
     with imap_double() as double:
         double.receive(b"Subject: yes\n\nYes")
         double.drips_at = drips_at
-        account = Account("127.0.0.1", double.username, double.password, "INBOX", double.port, Security.NONE, True)
+        account = ImapAccount(
+            "127.0.0.1", double.username, double.password, "INBOX", double.port, ImapSecurity.NONE, True
+        )
         with pytest.raises(Temporary, match="does not come to an end"):
             _read(account)
 
 
 def test_a_server_that_says_too_much_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imap, "MOST_HEARD", 100_000)
+    monkeypatch.setattr(imap, "MAX_SESSION_BYTES", 100_000)
     with imap_double() as double:
         double.receive(b"Subject: yes\n\n" + b"Yes" * 50_000)
-        account = Account("127.0.0.1", double.username, double.password, "INBOX", double.port, Security.NONE, True)
+        account = ImapAccount(
+            "127.0.0.1", double.username, double.password, "INBOX", double.port, ImapSecurity.NONE, True
+        )
         with pytest.raises(Temporary, match="does not come to an end"):
             _read(account)
         monkeypatch.undo()
@@ -38,8 +42,10 @@ def test_a_server_that_says_too_much_is_left(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_exchange_has_a_deadline_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is kept for long is not at its end by that."""
     with imap_double() as double:
-        account = Account("127.0.0.1", double.username, double.password, "INBOX", double.port, Security.NONE, True)
-        box = Mailbox(account)
+        account = ImapAccount(
+            "127.0.0.1", double.username, double.password, "INBOX", double.port, ImapSecurity.NONE, True
+        )
+        box = ImapMailbox(account)
         double.receive(b"Subject: yes\n\nYes")
         begun = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: begun + 3600)
@@ -52,8 +58,8 @@ def test_an_exchange_has_a_deadline_of_its_own(monkeypatch: pytest.MonkeyPatch) 
         box.close()
 
 
-def _read(account: Account) -> None:
-    box = Mailbox(account)
+def _read(account: ImapAccount) -> None:
+    box = ImapMailbox(account)
     try:
         for uid, _raw in box.unread(5):
             box.mark_read(uid)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from psycopg.errors import DataError, OperationalError
 
-from tocsin.core.runtime.job_pool import Deadline, InFlight
+from tocsin.core.runtime.job_pool import Deadline, JobPool
 
 
 class Written:
@@ -28,8 +28,8 @@ class Written:
             raise DataError("a character that cannot be stored")
         self.batches.append(sorted(results))
 
-    def made(self, work: Callable[[str], str] = lambda job: job, slots: int = 4) -> InFlight[str, str, str]:
-        return InFlight("test", slots, key=lambda job: job, work=work, write=self.write, salvage=self.salvaged.append)
+    def made(self, work: Callable[[str], str] = lambda job: job, slots: int = 4) -> JobPool[str, str, str]:
+        return JobPool("test", slots, key=lambda job: job, work=work, write=self.write, salvage=self.salvaged.append)
 
 
 def test_what_comes_back_while_another_write_runs_is_written_together() -> None:
@@ -116,7 +116,7 @@ class Elapsed:
 
 def hanging(
     table: Written, elapsed: Elapsed, slots: int
-) -> tuple[InFlight[str, str, str], threading.Event, threading.Semaphore]:
+) -> tuple[JobPool[str, str, str], threading.Event, threading.Semaphore]:
     """A pool whose job "hangs…" waits for the event; the semaphore is released by each that has begun."""
     release, begun = threading.Event(), threading.Semaphore(0)
 
@@ -128,7 +128,7 @@ def hanging(
 
     late = Deadline[str, str](90, lambda job: f"{job} is lost", elapsed)
     return (
-        InFlight(
+        JobPool(
             "test",
             slots,
             key=lambda job: job,

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.core.listening import is_closed, read_answer, serving
 from tocsin.core.net import lingering
-from tocsin.core.net.asgi import MAX_BODY, Bodies, TooLarge, refuse
+from tocsin.core.net.asgi import MAX_BODY, BodyReader, BodyTooLarge, refuse
 
 #: More than the sockets' buffers hold.
 LARGE = 16 * 1024 * 1024
@@ -21,7 +21,7 @@ class Refusing:
     """Refuses what is too large, and every request with a path of digits with that status, before it was read."""
 
     def __init__(self) -> None:
-        self.bodies = Bodies()
+        self.bodies = BodyReader()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if (status := scope["path"].lstrip("/")).isdigit():
@@ -29,7 +29,7 @@ class Refusing:
             return
         try:
             self.bodies.done(len(await self.bodies.read(scope, receive)))
-        except TooLarge:
+        except BodyTooLarge:
             await refuse(send, 413, "too_large", "A body has at most 5 MiB.", headers=((b"connection", b"close"),))
         else:
             await refuse(send, 200, "taken", "Yes.")

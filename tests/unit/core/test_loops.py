@@ -8,7 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from tocsin.core.runtime.periodic_tasks import Loop, Worker
+from tocsin.core.runtime.periodic_tasks import PeriodicTask, Worker
 
 HOUR = timedelta(hours=1)
 
@@ -22,8 +22,8 @@ def test_a_hint_wakes_only_the_loops_that_wait_for_it() -> None:
 
     worker = Worker(
         [
-            Loop("one", lambda: turn(woken), HOUR, frozenset({"runs"})),
-            Loop("two", lambda: turn(other), HOUR, frozenset({"outbox"})),
+            PeriodicTask("one", lambda: turn(woken), HOUR, frozenset({"runs"})),
+            PeriodicTask("two", lambda: turn(other), HOUR, frozenset({"outbox"})),
         ]
     )
     worker.start()
@@ -43,7 +43,7 @@ def test_a_turn_that_has_more_to_do_turns_again_at_once() -> None:
         turns.release()
         return next(left, False)
 
-    worker = Worker([Loop("busy", turn, HOUR)])
+    worker = Worker([PeriodicTask("busy", turn, HOUR)])
     worker.start()
     assert all(turns.acquire(timeout=5) for _ in range(3))
     worker.stop(5)
@@ -56,7 +56,7 @@ def test_a_turn_that_fails_does_not_stop_the_loop() -> None:
         turns.release()
         raise ValueError("one bad row")
 
-    worker = Worker([Loop("failing", turn, timedelta(milliseconds=1))])
+    worker = Worker([PeriodicTask("failing", turn, timedelta(milliseconds=1))])
     worker.start()
     assert turns.acquire(timeout=5)
     assert turns.acquire(timeout=10)
@@ -71,7 +71,7 @@ def test_a_loop_without_database_tries_again_within_seconds() -> None:
         turns.release()
         raise psycopg.OperationalError("the connection is closed")
 
-    worker = Worker([Loop("seldom", turn, HOUR)])
+    worker = Worker([PeriodicTask("seldom", turn, HOUR)])
     worker.start()
     assert turns.acquire(timeout=5)
     assert turns.acquire(timeout=10)
@@ -86,7 +86,7 @@ def test_a_dead_loop_is_started_again_and_two_deaths_within_a_minute_are_unhealt
         turns.release()
         raise SystemExit  # no Exception: it ends the thread
 
-    worker = Worker([Loop("dying", turn, HOUR)])
+    worker = Worker([PeriodicTask("dying", turn, HOUR)])
     worker.start()
     for _ in range(2):
         assert turns.acquire(timeout=5)

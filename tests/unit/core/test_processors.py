@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tocsin.core.runtime import cpu_affinity
-from tocsin.core.runtime.cpu_affinity import PLACING, STAY, SameProcessor, roam
+from tocsin.core.runtime.cpu_affinity import MIN_STAY_SECONDS, PLACING, SharedCpu, roam
 
 ANYWHERE = os.sched_getaffinity(0)
 
@@ -41,7 +41,7 @@ class Seconds:
 
 def test_the_system_places_them_and_then_they_stay_for_a_while(leader: int) -> None:
     seconds = Seconds()
-    together = SameProcessor(leader, seconds)
+    together = SharedCpu(leader, seconds)
     for _ in range(3):
         together.share()
         assert os.sched_getaffinity(0) == os.sched_getaffinity(leader) == ANYWHERE
@@ -49,7 +49,7 @@ def test_the_system_places_them_and_then_they_stay_for_a_while(leader: int) -> N
         together.share()
         assert len(os.sched_getaffinity(0)) == 1
         assert os.sched_getaffinity(0) == os.sched_getaffinity(leader)
-        seconds.now += STAY - 0.1
+        seconds.now += MIN_STAY_SECONDS - 0.1
         together.share()
         assert len(os.sched_getaffinity(leader)) == 1
         seconds.now += 0.1
@@ -57,7 +57,7 @@ def test_the_system_places_them_and_then_they_stay_for_a_while(leader: int) -> N
 
 def test_they_roam_as_soon_as_one_has_nothing_to_do(leader: int) -> None:
     seconds = Seconds()
-    together = SameProcessor(leader, seconds)
+    together = SharedCpu(leader, seconds)
     together.share()
     seconds.now += PLACING
     together.share()
@@ -90,7 +90,7 @@ def test_a_leader_that_has_ended_and_a_system_that_forbids_it_are_no_failure(mon
     thread = threading.Thread(target=lambda: None)
     thread.start()
     thread.join(5)
-    together = SameProcessor(thread.native_id or 0, seconds)
+    together = SharedCpu(thread.native_id or 0, seconds)
 
     def forbid(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -106,7 +106,7 @@ def test_a_leader_that_has_ended_and_a_system_that_forbids_it_are_no_failure(mon
 def test_where_there_is_only_one_processor_nothing_is_done(leader: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_affinity, "_ANYWHERE", frozenset({min(ANYWHERE)}))
     seconds = Seconds()
-    together = SameProcessor(leader, seconds)
+    together = SharedCpu(leader, seconds)
     together.share()
     seconds.now += PLACING
     together.share()

@@ -8,23 +8,25 @@ import pytest
 
 from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 
 
-def problems(spec: Spec) -> dict[str, str]:
+def problems(spec: ObjectReader) -> dict[str, str]:
     with pytest.raises(Rejected) as raised:
         spec.finish()
     return raised.value.fields
 
 
 def test_an_unknown_key_is_refused_with_the_one_that_was_meant() -> None:
-    spec = Spec({"nmae": "x", "name": "y"})
+    spec = ObjectReader({"nmae": "x", "name": "y"})
     spec.name()
     assert problems(spec) == {"nmae": 'nmae: unknown key; did you mean "name"?'}
 
 
 def test_all_problems_are_told_at_once_each_with_its_place() -> None:
-    spec = Spec({"name": 7, "wait": "soon", "active": "no", "role": "boss", "lists": [{"label": "x", "colour": 1}, 3]})
+    spec = ObjectReader(
+        {"name": 7, "wait": "soon", "active": "no", "role": "boss", "lists": [{"label": "x", "colour": 1}, 3]}
+    )
     spec.name()
     spec.span("wait", timedelta())
     spec.flag("active", True)
@@ -41,21 +43,21 @@ def test_all_problems_are_told_at_once_each_with_its_place() -> None:
 
 @pytest.mark.parametrize("value", [None, [], "text", 7])
 def test_what_is_no_object_is_refused_without_an_exception_of_another_kind(value: object) -> None:
-    spec = Spec(value)
+    spec = ObjectReader(value)
     with pytest.raises(Rejected, match="must be an object"):
         spec.finish()
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
 def test_text_that_a_database_cannot_hold_is_refused(text: str) -> None:
-    spec = Spec({"name": text})
+    spec = ObjectReader({"name": text})
     spec.text("name")
     assert "cannot be stored" in problems(spec)["name"]
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../etc/passwd", "Europe", "", "Europe/Zurich\n", "/etc/localtime"])
 def test_what_is_no_time_zone_is_refused(zone: str) -> None:
-    spec = Spec({"time_zone": zone})
+    spec = ObjectReader({"time_zone": zone})
     spec.zone()
     if zone.strip() == "Europe/Zurich":
         spec.finish()
@@ -64,13 +66,13 @@ def test_what_is_no_time_zone_is_refused(zone: str) -> None:
 
 
 def test_null_counts_as_absent() -> None:
-    spec = Spec({"name": None, "wait": None})
+    spec = ObjectReader({"name": None, "wait": None})
     assert spec.text("name", "default") == "default"
     assert spec.span("wait", timedelta(minutes=1)) == timedelta(minutes=1)
     spec.finish()
 
 
 def test_a_needed_key_that_is_missing_is_named() -> None:
-    spec = Spec({})
+    spec = ObjectReader({})
     spec.name()
     assert problems(spec) == {"name": "name: is needed."}

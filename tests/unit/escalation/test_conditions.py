@@ -9,18 +9,18 @@ import pytest
 
 from tests.unit.escalation.world import BOB, DESK, NAMES, World, plan, roster
 from tocsin.alerts.states import EventKind, Priority
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.policy.conditions import problem, read
 from tocsin.escalation.policy.policy import parse
 from tocsin.escalation.policy.policy_templates import ready_made
-from tocsin.escalation.policy.steps import Names
+from tocsin.escalation.policy.steps import PolicyNames
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.calculation.support_hours import SupportHours
+from tocsin.oncall.calculation.support_hours import CompiledSupportHours
 
 #: A Tuesday, 10:15 and 23:15 in Zurich.
 DAY, NIGHT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC), datetime(2026, 11, 24, 22, 15, tzinfo=UTC)
 OFFICE = weekly_windows.load([{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}])
-HOURS = {30: SupportHours("Office", ZoneInfo("Europe/Zurich"), OFFICE)}
+HOURS = {30: CompiledSupportHours("Office", ZoneInfo("Europe/Zurich"), OFFICE)}
 BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe/Zurich"}
 
 
@@ -43,12 +43,12 @@ BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe
     ],
 )
 def test_a_condition_holds_or_says_why_not(when: dict[str, object], at: datetime, said: str) -> None:
-    condition = read(Spec(when), {"office": 30})
+    condition = read(ObjectReader(when), {"office": 30})
     assert problem(condition, Priority.HIGH, {"environment": "production"}, HOURS, at) == said
 
 
 def test_support_hours_that_are_gone_do_not_silence_anybody() -> None:
-    condition = read(Spec({"during": "Office"}), {"office": 30})
+    condition = read(ObjectReader({"during": "Office"}), {"office": 30})
     assert problem(condition, Priority.HIGH, {}, {}, NIGHT) == ""
 
 
@@ -68,7 +68,7 @@ def test_before_anybody_was_paged_a_step_that_is_left_out_costs_no_time() -> Non
 
 @pytest.mark.parametrize("one", ready_made("Europe/Zurich"), ids=lambda one: one.key)
 def test_each_ready_made_policy_pages_somebody_and_comes_to_its_end_or_goes_on(one: object) -> None:
-    made = parse(one.spec, Names({}, {}))  # type: ignore[attr-defined]
+    made = parse(one.spec, PolicyNames({}, {}))  # type: ignore[attr-defined]
     people = roster()
     duty = people.duties[DESK]
     object.__setattr__(duty, "members", (1, 2, 3))

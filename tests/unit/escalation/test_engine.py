@@ -23,7 +23,7 @@ from tests.unit.escalation.world import (
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.states import EventKind
 from tocsin.escalation.actions.forecast import next_step, play
-from tocsin.escalation.run.run_state import Pause, RunStatus, TellWhy
+from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunStatus
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
 
@@ -69,7 +69,7 @@ def test_the_end_comes_five_minutes_after_the_last_step_of_the_last_pass_began()
     assert world.run.status is RunStatus.FINISHED
     assert world.run.due_at is None
     ((minute, tell),) = world.told
-    assert (minute, tell.user_ids, tell.why) == (15, (CAROL,), TellWhy.NOBODY_ANSWERED)
+    assert (minute, tell.user_ids, tell.why) == (15, (CAROL,), NoticeReason.NOBODY_ANSWERED)
     assert world.sentences(EventKind.ESCALATION_FINISHED) == ["Nobody answered, and the escalation is at its end."]
 
 
@@ -186,18 +186,18 @@ def test_the_next_step_counts_from_the_one_that_fired_at_once() -> None:
 def test_when_a_whole_pass_finds_nobody_the_managers_hear_at_once_and_further_passes_still_come() -> None:
     policy = plan(("primary", 0), ("secondary", 5), repeat={"times": 1, "every": "10m"})
     world = World(policy, roster(primary=(), secondary=())).to(0)
-    assert [(minute, tell.why) for minute, tell in world.told] == [(0, TellWhy.NOBODY_TO_PAGE)]
+    assert [(minute, tell.why) for minute, tell in world.told] == [(0, NoticeReason.NOBODY_TO_PAGE)]
     world.roster = roster()
     world.to(20)
     assert world.paged == [(10, ALICE), (15, BOB)]
     world.to(25)
-    assert [tell.why for _minute, tell in world.told] == [TellWhy.NOBODY_TO_PAGE, TellWhy.NOBODY_ANSWERED]
+    assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE, NoticeReason.NOBODY_ANSWERED]
 
 
 def test_when_nobody_can_ever_be_paged_the_end_still_comes_and_is_told_once() -> None:
     world = World(plan(("primary", 0)), roster(primary=())).to(60)
     assert world.run.status is RunStatus.FINISHED
-    assert [tell.why for _minute, tell in world.told] == [TellWhy.NOBODY_TO_PAGE]
+    assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE]
 
 
 # Late turns
@@ -240,7 +240,7 @@ def test_a_recorded_alert_has_no_timer_and_says_why() -> None:
 
 def test_while_all_paging_is_paused_steps_wait_and_at_its_end_the_step_then_due_fires() -> None:
     world = World(plan(*STANDARD)).to(1)
-    world.pause = Pause(T0 + minutes(40), "moving the data centre")
+    world.pause = ActivePause(T0 + minutes(40), "moving the data centre")
     world.to(39)
     assert world.paged == [(0, ALICE)]
     assert (world.run.status, world.run.due_at) == (RunStatus.PAUSED, T0 + minutes(40))
@@ -255,7 +255,7 @@ def test_pages_that_waited_for_the_pause_do_not_start_their_person_again() -> No
     people = roster(primary=(ALICE, DAVE), offsets={ALICE: (0, 3)})
     world = World(plan(("primary", 0), ("primary", 2)), people)
     world.to(1)
-    world.pause = Pause(T0 + minutes(40), "maintenance")
+    world.pause = ActivePause(T0 + minutes(40), "maintenance")
     world.to(40)
     assert world.paged == [(0, ALICE), (40, DAVE)], "the call to Alice, due at 3, leaves now"
 
@@ -268,7 +268,7 @@ def test_the_next_step_is_told_with_real_names_and_its_time() -> None:
     coming = next_step(world.run, world.alert, world.roster, world.now)
     assert coming is not None
     assert (coming.at, coming.summary) == (T0 + minutes(5), "pages Bob (secondary, Desk)")
-    paused = next_step(world.run, world.alert, world.roster, world.now, Pause(T0 + minutes(9), "x"))
+    paused = next_step(world.run, world.alert, world.roster, world.now, ActivePause(T0 + minutes(9), "x"))
     assert paused is not None
     assert (paused.at, paused.summary) == (
         T0 + minutes(9),

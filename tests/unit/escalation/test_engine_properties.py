@@ -26,17 +26,17 @@ from tocsin.alerts.commands import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import ACTIVE
 from tocsin.core.errors import Rejected
-from tocsin.escalation.policy.policy import PolicyPlan
-from tocsin.escalation.policy.steps import Step
+from tocsin.escalation.policy.policy import CompiledPolicy
+from tocsin.escalation.policy.steps import PolicyStep
 from tocsin.escalation.run.engine import advance
-from tocsin.escalation.run.run_state import Pause, RunStatus
-from tocsin.escalation.run.target_resolution import Roster
-from tocsin.notify.rules.notification_rules import AS_THEY_LIKE
+from tocsin.escalation.run.run_state import ActivePause, RunStatus
+from tocsin.escalation.run.target_resolution import TargetContext
+from tocsin.notify.rules.notification_rules import USER_RULES
 
 PEOPLE = st.lists(st.sampled_from(sorted(NAMES)), unique=True, max_size=3).map(tuple)
-ROSTERS: st.SearchStrategy[Roster] = st.builds(
+ROSTERS: st.SearchStrategy[TargetContext] = st.builds(
     lambda primary, secondary, manager, offsets: roster(
         primary=primary, secondary=secondary, manager=manager, offsets=offsets
     ),
@@ -74,7 +74,7 @@ def check(world: World) -> None:
     assert run.reason.endswith((".", "!", "?")) or "paused" in run.reason, run.reason
     if run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
         assert run.due_at is not None, "a run at work has a timer"
-    if world.alert.status not in LIVE:
+    if world.alert.status not in ACTIVE:
         assert (run.status, run.due_at) == (RunStatus.ENDED, None)
     elif world.alert.is_owned and world.alert.status == "assigned" and run.progress.wake_at is None:
         assert (run.status, run.due_at) == (RunStatus.STOPPED, None)
@@ -86,7 +86,7 @@ def check(world: World) -> None:
 @examples(100)
 @given(plans(), ROSTERS, st.data())
 def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_goes_back(
-    policy: PolicyPlan, people: Roster, data: st.DataObject
+    policy: CompiledPolicy, people: TargetContext, data: st.DataObject
 ) -> None:
     world = World(policy, people, users=(CAROL,))
     for _ in range(data.draw(st.integers(min_value=1, max_value=12))):
@@ -112,7 +112,7 @@ def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_
 @examples(100)
 @given(plans(ends=True), ROSTERS, st.sampled_from([ALICE, BOB, CAROL]), st.integers(min_value=0, max_value=3600))
 def test_whoever_acknowledged_is_never_started_again_while_that_stands(
-    policy: PolicyPlan, people: Roster, user: int, seconds: int
+    policy: CompiledPolicy, people: TargetContext, user: int, seconds: int
 ) -> None:
     world = World(replace(policy, acknowledge_timeout=timedelta(days=300)), people, users=(CAROL,))
     world.to(seconds / 60)
@@ -125,7 +125,7 @@ def test_whoever_acknowledged_is_never_started_again_while_that_stands(
 @examples(100)
 @given(plans(ends=True), ROSTERS)
 def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_of_times(
-    policy: PolicyPlan, people: Roster
+    policy: CompiledPolicy, people: TargetContext
 ) -> None:
     world = World(policy, people, users=(CAROL,))
     world.to(60 * 24 * 365)
@@ -139,13 +139,13 @@ def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_
 
 @examples(100)
 @given(plans(ends=True), st.data())
-def test_late_turns_bring_the_same_people_in_the_same_order(policy: PolicyPlan, data: st.DataObject) -> None:
+def test_late_turns_bring_the_same_people_in_the_same_order(policy: CompiledPolicy, data: st.DataObject) -> None:
     """With pages that leave at once, so that nobody's being busy depends on the delay."""
     people = data.draw(
         st.builds(lambda primary, secondary: roster(primary=primary, secondary=secondary), PEOPLE, PEOPLE)
     )
     # Without conditions on the time of day and further tries, whose people are busy, which a delay may change.
-    steps = (replace(step, after=step.after + minutes(1), when=None, calling=AS_THEY_LIKE) for step in policy.steps)
+    steps = (replace(step, after=step.after + minutes(1), when=None, calling=USER_RULES) for step in policy.steps)
     spaced = replace(policy, steps=tuple(steps))
     prompt = World(spaced, people).to(60 * 24 * 365)
     late = World(spaced, people)
@@ -158,7 +158,7 @@ def test_late_turns_bring_the_same_people_in_the_same_order(policy: PolicyPlan, 
 
 @examples(100)
 @given(plans(ends=True), ROSTERS, st.lists(st.integers(min_value=0, max_value=20_000), max_size=8))
-def test_turns_between_change_nothing(policy: PolicyPlan, people: Roster, seconds: list[int]) -> None:
+def test_turns_between_change_nothing(policy: CompiledPolicy, people: TargetContext, seconds: list[int]) -> None:
     often, rarely = World(policy, people, users=(CAROL,)), World(policy, people, users=(CAROL,))
     for second in sorted(seconds):
         often.to(second / 60)
@@ -172,10 +172,10 @@ def test_turns_between_change_nothing(policy: PolicyPlan, people: Roster, second
 @examples(100)
 @given(plans(ends=True), ROSTERS, st.integers(min_value=0, max_value=600), st.integers(min_value=1, max_value=7200))
 def test_nobody_is_paged_while_all_paging_is_paused(
-    policy: PolicyPlan, people: Roster, start: int, length: int
+    policy: CompiledPolicy, people: TargetContext, start: int, length: int
 ) -> None:
     world = World(policy, people).to(start / 60)
-    world.pause = Pause(world.now + timedelta(seconds=length), "maintenance")
+    world.pause = ActivePause(world.now + timedelta(seconds=length), "maintenance")
     before = len(world.paged)
     until = (world.pause.until - T0) / minutes(1)
     world.to(until - 1 / 600)
@@ -185,7 +185,7 @@ def test_nobody_is_paged_while_all_paging_is_paused(
 
 
 def test_a_policy_of_fifty_steps_that_find_nobody_is_decided_in_one_turn() -> None:
-    policy = PolicyPlan(steps=tuple(Step(after=minutes(5), user_ids=(99,)) for _ in range(50)))
+    policy = CompiledPolicy(steps=tuple(PolicyStep(after=minutes(5), user_ids=(99,)) for _ in range(50)))
     world = World(policy).to(5)
     assert world.run.due_at == T0 + minutes(10)
     assert len(world.told) == 1

@@ -40,11 +40,11 @@ from tocsin.alerts.commands import (
     Undo,
 )
 from tocsin.alerts.lifecycle import apply
-from tocsin.alerts.source import Agent, agent_changed
+from tocsin.alerts.source import TicketAgent, agent_changed
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.escalation.actions.forecast import next_step
 from tocsin.escalation.run.alert_transitions import follow, raise_priority, reroute
-from tocsin.escalation.run.run_state import Decision, Pause, RunStatus, TellWhy
+from tocsin.escalation.run.run_state import ActivePause, NoticeReason, RunDecision, RunStatus
 from tocsin.escalation.run.run_status import begin
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
@@ -226,8 +226,8 @@ def test_giving_it_back_starts_again_at_step_one_with_everybody() -> None:
 
 def test_when_the_source_takes_it_from_its_agent_escalation_starts_again() -> None:
     world = World(plan(*STANDARD)).to(1)
-    halo, alice = Actor(ActorKind.INTEGRATION, "HaloITSM"), Agent("alice@example.org", ALICE, "Alice")
-    for before, after, minute in ((Agent(), alice, 1), (alice, Agent(), 9)):
+    halo, alice = Actor(ActorKind.INTEGRATION, "HaloITSM"), TicketAgent("alice@example.org", ALICE, "Alice")
+    for before, after, minute in ((TicketAgent(), alice, 1), (alice, TicketAgent(), 9)):
         world.to(minute)
         was = world.alert
         done = agent_changed(was, before, after, halo, world.now)
@@ -491,7 +491,9 @@ def test_escalating_a_watched_alert_pages_nobody_still() -> None:
 # The priority
 
 
-def rise(world: World, priority: Priority, fresh_plan: object = None, mode: PagingMode = PagingMode.PAGE) -> Decision:
+def rise(
+    world: World, priority: Priority, fresh_plan: object = None, mode: PagingMode = PagingMode.PAGE
+) -> RunDecision:
     world.alert = replace(world.alert, priority=priority)
     fresh = None
     if fresh_plan is not None:
@@ -534,7 +536,7 @@ def test_whoever_has_the_alert_is_told_when_its_priority_rises_and_nobody_is_pag
     rise(world, Priority.CRITICAL, plan(("secondary", 0)))
     assert world.to(60).users() == [ALICE]
     ((_minute, tell),) = world.told
-    assert (tell.user_ids, tell.why) == ((ALICE,), TellWhy.PRIORITY_ROSE)
+    assert (tell.user_ids, tell.why) == ((ALICE,), NoticeReason.PRIORITY_ROSE)
     assert tell.text == "The priority rose from high to critical."
     world.act(Unassign(actor=actor(ALICE)))
     assert world.to(60).users() == [ALICE, BOB], "given back, the new route's policy is at work"
@@ -582,7 +584,7 @@ def test_who_is_paged_is_not_dropped_by_a_priority_that_rises_or_a_team_where_th
 
 def move(
     world: World, fresh_plan: object, *, mode: PagingMode = PagingMode.PAGE, groups: tuple[int, ...] = (DESK,)
-) -> Decision:
+) -> RunDecision:
     fresh = begin(
         42,
         fresh_plan,  # type: ignore[arg-type]
@@ -622,7 +624,7 @@ def test_whoever_has_a_ticket_that_moves_is_told_and_nobody_else_is_paged() -> N
     move(world, plan(("secondary", 0)))
     assert world.to(60).users() == [ALICE]
     ((_minute, tell),) = world.told
-    assert (tell.user_ids, tell.why) == ((ALICE,), TellWhy.MOVED)
+    assert (tell.user_ids, tell.why) == ((ALICE,), NoticeReason.MOVED)
     world.act(Unassign(actor=actor(ALICE)))
     assert world.to(60).users() == [ALICE, BOB]
 
@@ -649,7 +651,7 @@ def test_what_comes_next_is_told_while_it_is_acknowledged_on_hold_or_taken() -> 
 
 def test_no_pause_of_paging_delays_what_somebody_asked_for() -> None:
     world = World(plan(*STANDARD)).to(1)
-    world.pause = Pause(T0 + minutes(40), "maintenance")
+    world.pause = ActivePause(T0 + minutes(40), "maintenance")
     world.act(Escalate(actor=actor(CAROL)))
     world.turn()
     assert world.users() == [ALICE, BOB], "the outbox still holds the pages until the pause ends"
@@ -659,5 +661,5 @@ def test_a_message_that_changes_nothing_about_the_life_leaves_the_run_alone() ->
     world = World(plan(*STANDARD)).to(1)
     done = apply(world.alert, Reply(actor=actor(BOB), text="seen"), world.now)
     decision = follow(world.run, world.alert, done.state, done.events, world.now)
-    assert decision == Decision(world.run)
+    assert decision == RunDecision(world.run)
     assert Acknowledged(world.now, "Bob") not in world.alert.acknowledged.values()

@@ -13,14 +13,23 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.escalation.policy.conditions import Between, Condition
-from tocsin.escalation.policy.policy import AcknowledgeEffect, AtEnd, PolicyPlan, load, parse, references, store, write
-from tocsin.escalation.policy.steps import IfEmpty, Names, Step
-from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, Calling, Rule
-from tocsin.oncall.calculation.weekly_windows import Window
+from tocsin.escalation.policy.conditions import DailyWindow, StepCondition
+from tocsin.escalation.policy.policy import (
+    AcknowledgeEffect,
+    CompiledPolicy,
+    OnExhausted,
+    load,
+    parse,
+    references,
+    store,
+    write,
+)
+from tocsin.escalation.policy.steps import IfEmpty, PolicyNames, PolicyStep
+from tocsin.notify.rules.notification_rules import USER_RULES, ContactMethodRule, DeliveryOverride
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.people.member_roles import MemberRole
 
-NAMES = Names(
+NAMES = PolicyNames(
     users={"alice": 1, "bob": 2},
     groups={"service desk": 10, "network": 11},
     schedules={"nights": 20},
@@ -124,8 +133,8 @@ def test_the_standard_policy_is_read_down_to_the_second() -> None:
 
 def test_what_is_left_out_has_the_documented_defaults() -> None:
     plan = parse({"steps": [{"notify": {"roles": ["primary"]}}]}, NAMES)
-    assert plan == PolicyPlan(
-        steps=(Step(after=timedelta(), roles=(MemberRole.PRIMARY,)),),
+    assert plan == CompiledPolicy(
+        steps=(PolicyStep(after=timedelta(), roles=(MemberRole.PRIMARY,)),),
         default_priority=Priority.HIGH,
         effect=AcknowledgeEffect.STOP,
         acknowledge_timeout=timedelta(minutes=30),
@@ -136,26 +145,29 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
 
 SPANS = st.integers(min_value=1, max_value=86_400).map(lambda seconds: timedelta(seconds=seconds))
 RULES = st.builds(
-    lambda way, wait, times: Rule(*way, wait, times, timedelta(minutes=1) if times else timedelta()),
+    lambda way, wait, times: ContactMethodRule(*way, wait, times, timedelta(minutes=1) if times else timedelta()),
     st.sampled_from([("SMS", ""), ("", "email")]),
     st.integers(0, 3600).map(lambda seconds: timedelta(seconds=seconds)),
     st.integers(0, 3),
 )
 CALLINGS = st.builds(
-    lambda by, times: Calling(by, times, timedelta(minutes=3) if times else timedelta()),
+    lambda by, times: DeliveryOverride(by, times, timedelta(minutes=3) if times else timedelta()),
     st.lists(RULES, max_size=2).map(tuple),
     st.integers(0, 2),
 )
 CONDITIONS = st.builds(
-    Condition,
+    StepCondition,
     priorities=st.sampled_from([(Priority.HIGH,), (Priority.CRITICAL, Priority.LOW)]),
     hours=st.sampled_from([None, 30]),
-    between=st.none() | st.builds(Between, st.builds(Window, st.just(frozenset({0, 4})), st.just(60), st.just(480)),
-                                  st.just("Europe/Zurich")),
+    between=st.none() | st.builds(
+        DailyWindow,
+        st.builds(WeeklyWindow, st.just(frozenset({0, 4})), st.just(60), st.just(480)),
+        st.just("Europe/Zurich"),
+    ),
     tags=st.sampled_from([(), (("environment", "production"),)]),
 )  # fmt: skip
 STEPS = st.builds(
-    Step,
+    PolicyStep,
     after=SPANS,
     roles=st.lists(st.sampled_from(list(MemberRole)), min_size=1, unique=True).map(tuple),
     user_ids=st.lists(st.sampled_from([1, 2]), unique=True).map(tuple),
@@ -167,7 +179,7 @@ STEPS = st.builds(
     assignee=st.booleans(),
     previous_on_call=st.booleans(),
     one_by_one=st.none() | SPANS,
-    calling=st.just(AS_THEY_LIKE) | CALLINGS,
+    calling=st.just(USER_RULES) | CALLINGS,
     when=st.none() | CONDITIONS,
     only_until_acknowledged=st.booleans(),
     if_empty=st.sampled_from(list(IfEmpty)),
@@ -175,13 +187,13 @@ STEPS = st.builds(
 
 
 @st.composite
-def plans(draw: st.DrawFn, *, ends: bool = False) -> PolicyPlan:
+def plans(draw: st.DrawFn, *, ends: bool = False) -> CompiledPolicy:
     """Any policy; with `ends` one that comes to its end whoever is on call."""
     effect = draw(st.sampled_from(list(AcknowledgeEffect)))
     times = draw(st.integers(min_value=0, max_value=5))
-    at_end = draw(st.sampled_from([one for one in AtEnd if not (ends and one is AtEnd.KEEP_LAST_STEP)]))
+    at_end = draw(st.sampled_from([one for one in OnExhausted if not (ends and one is OnExhausted.KEEP_LAST_STEP)]))
     steps = draw(st.lists(STEPS, min_size=1, max_size=4))
-    return PolicyPlan(
+    return CompiledPolicy(
         steps=tuple(replace(step, if_empty=IfEmpty.SKIP) if ends else step for step in steps),
         default_priority=draw(st.sampled_from(list(Priority))),
         fix_by=draw(st.none() | st.just(timedelta(hours=4))),
@@ -194,13 +206,13 @@ def plans(draw: st.DrawFn, *, ends: bool = False) -> PolicyPlan:
         people=draw(st.integers(min_value=1, max_value=2)),
         groups_one_by_one=draw(st.none() | SPANS),
         at_end=at_end,
-        keep_every=timedelta(minutes=draw(st.integers(1, 60))) if at_end is AtEnd.KEEP_LAST_STEP else timedelta(),
-        hand_over_to=40 if at_end is AtEnd.HAND_OVER else None,
+        keep_every=timedelta(minutes=draw(st.integers(1, 60))) if at_end is OnExhausted.KEEP_LAST_STEP else timedelta(),
+        hand_over_to=40 if at_end is OnExhausted.HAND_OVER else None,
     )
 
 
 @given(plans())
-def test_a_plan_survives_storing_and_writing(plan: PolicyPlan) -> None:
+def test_a_plan_survives_storing_and_writing(plan: CompiledPolicy) -> None:
     stored = json.loads(json.dumps(store(plan)))
     assert load(stored) == plan
     names = {
@@ -222,6 +234,6 @@ def test_what_an_earlier_version_stored_reads_as_it_was_meant() -> None:
         "steps": [{"notify": {"roles": ["primary"], "users": ["#7"], "groups": ["#3"]}, "after": "0m"}],
     }
     plan = load(stored)
-    assert plan.steps == (Step(timedelta(), roles=(MemberRole.PRIMARY,), user_ids=(7,), group_ids=(3,)),)
-    assert (plan.people, plan.groups_one_by_one, plan.at_end) == (1, None, AtEnd.TELL_MANAGERS)
+    assert plan.steps == (PolicyStep(timedelta(), roles=(MemberRole.PRIMARY,), user_ids=(7,), group_ids=(3,)),)
+    assert (plan.people, plan.groups_one_by_one, plan.at_end) == (1, None, OnExhausted.TELL_MANAGERS)
     assert store(plan) == stored, "saving it again makes no new version"

@@ -14,9 +14,9 @@ from tests.unit.escalation.world import ALICE, CAROL, T0, World, actor, minutes,
 from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.core.errors import Rejected
 from tocsin.escalation.clock_rollback import acknowledged, earlier
-from tocsin.escalation.policy.policy import PolicyPlan
-from tocsin.escalation.run.run_state import Pause
-from tocsin.escalation.run.target_resolution import Roster
+from tocsin.escalation.policy.policy import CompiledPolicy
+from tocsin.escalation.run.run_state import ActivePause
+from tocsin.escalation.run.target_resolution import TargetContext
 
 
 def set_back(world: World, by: timedelta) -> World:
@@ -44,7 +44,7 @@ def test_the_end_of_a_hold_is_a_real_moment_and_the_step_after_it_is_not() -> No
 
 def test_the_end_of_a_pause_is_a_real_moment() -> None:
     world = World(plan(("primary", 0), ("secondary", 10)))
-    world.pause = Pause(T0 + minutes(60), "Core switch")
+    world.pause = ActivePause(T0 + minutes(60), "Core switch")
     world.to(4)
     set_back(world, minutes(120))
     assert world.run.due_at == T0 + minutes(60)
@@ -70,7 +70,7 @@ def test_who_was_asked_and_has_not_answered_has_five_minutes_as_before() -> None
 @examples(60)
 @given(plans(), ROSTERS, st.data())
 def test_whatever_was_done_by_a_clock_that_was_ahead_the_same_pages_leave_as_if_it_had_been_right(
-    policy: PolicyPlan, people: Roster, data: st.DataObject
+    policy: CompiledPolicy, people: TargetContext, data: st.DataObject
 ) -> None:
     worlds = [World(policy, people, users=(CAROL,)) for _ in range(2)]
     for _ in range(data.draw(st.integers(min_value=1, max_value=8))):
@@ -98,7 +98,7 @@ def test_whatever_was_done_by_a_clock_that_was_ahead_the_same_pages_leave_as_if_
 @examples(60)
 @given(plans(), ROSTERS, st.data())
 def test_however_far_a_clock_is_set_back_nothing_is_later_for_it(
-    policy: PolicyPlan, people: Roster, data: st.DataObject
+    policy: CompiledPolicy, people: TargetContext, data: st.DataObject
 ) -> None:
     world = World(policy, people, users=(CAROL,))
     for _ in range(data.draw(st.integers(min_value=1, max_value=8))):

@@ -8,13 +8,13 @@ from tests.unit.escalation.world import ALICE, BOB, CAROL, DAVE, DESK, ERIN, NET
 from tocsin.alerts.commands import Acknowledge, Assign, Escalate
 from tocsin.alerts.states import EventKind
 from tocsin.escalation.actions import forecast
-from tocsin.escalation.run.run_state import RunStatus, TellWhy
-from tocsin.escalation.run.target_resolution import Facts, OnSchedule, Roster, Successor
+from tocsin.escalation.run.run_state import NoticeReason, RunStatus
+from tocsin.escalation.run.target_resolution import HandoverPolicy, ScheduleOnCall, TargetContext, TargetFacts
 
 EVERYBODY = {"everybody": True}
 
 
-def crew(**more: object) -> Roster:
+def crew(**more: object) -> TargetContext:
     people = roster(primary=(ALICE, DAVE), network=(ERIN,))
     duties = {DESK: replace(people.duties[DESK], members=(ALICE, BOB, CAROL)), NETWORK: people.duties[NETWORK]}
     return replace(people, duties=duties, **more)  # type: ignore[arg-type]
@@ -35,8 +35,8 @@ def test_whoever_is_woken_on_request_is_the_next_in_line() -> None:
 
 def test_everybody_the_assignee_a_schedule_and_who_was_before_can_be_paged() -> None:
     people = crew(
-        schedules={20: OnSchedule("Nights", (DAVE,))},
-        facts={42: Facts(assignee_id=ERIN, assignee="erin@example.org")},
+        schedules={20: ScheduleOnCall("Nights", (DAVE,))},
+        facts={42: TargetFacts(assignee_id=ERIN, assignee="erin@example.org")},
     )
     desk = replace(people.duties[DESK], previous=dict.fromkeys(people.duties[DESK].roles, (BOB,)))
     people = replace(people, duties={**people.duties, DESK: desk})
@@ -91,7 +91,7 @@ def test_recipient_groups_one_by_one_go_through_all_steps_each() -> None:
 def test_an_empty_step_can_wait_until_somebody_is_on_call() -> None:
     world = World(plan(("primary", 0, {"if_empty": "wait"}), ("manager", 5)), roster(primary=())).to(20)
     assert world.paged == []
-    assert [tell.why for _minute, tell in world.told] == [TellWhy.NOBODY_TO_PAGE]
+    assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE]
     assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
     coming = forecast.next_step(world.run, world.alert, world.roster, world.now)
     assert coming is not None
@@ -109,12 +109,12 @@ def test_the_last_step_can_go_on_until_somebody_takes_it() -> None:
 
 
 def test_at_the_end_another_policy_goes_on_for_the_same_recipients() -> None:
-    other = Successor("Other", 7, plan(("manager", 2)))
+    other = HandoverPolicy("Other", 7, plan(("manager", 2)))
     world = World(plan(("primary", 0), end={"then": "hand_over", "policy": "Other"}), crew(successors={40: other}))
     world.to(60)
     assert world.paged == [(0, ALICE), (7, CAROL)]
     assert world.sentences(EventKind.ESCALATION_FINISHED)[0].endswith("Policy Other goes on.")
-    assert [tell.why for _minute, tell in world.told] == [TellWhy.NOBODY_ANSWERED]
+    assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_ANSWERED]
 
 
 def test_a_policy_to_hand_over_to_that_is_gone_tells_the_managers() -> None:

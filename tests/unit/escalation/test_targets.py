@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.unit.escalation.world import ALICE, CAROL, DESK, ERIN, T0, plan, roster
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
-from tocsin.escalation.run.target_resolution import Roster, managers, problem_with_reach
+from tocsin.escalation.run.target_resolution import TargetContext, managers, problem_with_reach
 
 
 def test_a_policy_that_reaches_somebody_in_any_step_has_no_problem() -> None:
@@ -44,7 +44,7 @@ def test_an_unknown_group_contact_is_named() -> None:
 def test_managers_come_before_administrators_and_only_those_who_are_there() -> None:
     assert managers((DESK,), roster()) == (CAROL,)
     assert managers((DESK,), roster(manager=(77,))) == (ERIN,)
-    assert managers((), Roster()) == ()
+    assert managers((), TargetContext()) == ()
 
 
 def test_groups_and_people_who_are_gone_are_said_so() -> None:

@@ -9,14 +9,22 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Actor, AlertState, Command, LastEvent, NewEvent, Transition
 from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.escalation.policy.policy import PolicyPlan, parse
-from tocsin.escalation.policy.steps import Names
+from tocsin.escalation.policy.policy import CompiledPolicy, parse
+from tocsin.escalation.policy.steps import PolicyNames
 from tocsin.escalation.run.alert_transitions import follow
 from tocsin.escalation.run.engine import advance
-from tocsin.escalation.run.run_state import CancelPages, Decision, Pause, RunState, Tell, from_row, to_row
+from tocsin.escalation.run.run_state import (
+    ActivePause,
+    CancelPages,
+    RunDecision,
+    RunState,
+    SendNotice,
+    from_row,
+    to_row,
+)
 from tocsin.escalation.run.run_status import begin
-from tocsin.escalation.run.target_resolution import Contact, Duty, Roster
-from tocsin.notify.rules.notification_rules import Method, Person
+from tocsin.escalation.run.target_resolution import ContactTarget, GroupOnCall, TargetContext
+from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient
 from tocsin.people.member_roles import MemberRole
 
 T0 = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -35,13 +43,13 @@ def actor(user_id: int) -> Actor:
     return Actor(ActorKind.USER, NAMES[user_id], user_id)
 
 
-def plan(*steps: object, **rest: object) -> PolicyPlan:
+def plan(*steps: object, **rest: object) -> CompiledPolicy:
     """A policy: each step ("primary", after minutes) or a `notify` mapping with its minutes, and further keys."""
     written = []
     for targets, after, *more in steps:  # type: ignore[misc]
         notify = targets if isinstance(targets, dict) else {"roles": str(targets).split()}
         written.append({"notify": notify, "after": f"{int(after * 60)}s", **(more[0] if more else {})})
-    names = Names(
+    names = PolicyNames(
         {name.lower(): number for number, name in NAMES.items()},
         {"desk": DESK, "network": NETWORK},
         {"nights": 20},
@@ -59,27 +67,28 @@ def roster(
     offsets: dict[int, tuple[float, ...]] | None = None,
     network: tuple[int, ...] = (),
     admins: tuple[int, ...] = (ERIN,),
-) -> Roster:
+) -> TargetContext:
     """The Desk with its people on call, each paged at once only unless `offsets` (minutes) says otherwise."""
     ways = {user: tuple(minutes(m) for m in spans) for user, spans in (offsets or {}).items()}
-    return Roster(
+    return TargetContext(
         duties={
-            DESK: Duty(
-                DESK, "Desk", {PRIMARY: primary, SECONDARY: secondary, MANAGER: manager}, (Contact(100, "Chat"),)
+            DESK: GroupOnCall(
+                DESK, "Desk", {PRIMARY: primary, SECONDARY: secondary, MANAGER: manager}, (ContactTarget(100, "Chat"),)
             ),
-            NETWORK: Duty(NETWORK, "Network", {PRIMARY: network}),
+            NETWORK: GroupOnCall(NETWORK, "Network", {PRIMARY: network}),
         },
         people={user: person(user, ways.get(user, AT_ONCE)) for user in NAMES},
         admins=admins,
     )
 
 
-def person(user_id: int, waits: tuple[timedelta, ...] = AT_ONCE) -> Person:
+def person(user_id: int, waits: tuple[timedelta, ...] = AT_ONCE) -> Recipient:
     """Somebody with one way for each wait."""
     methods = tuple(
-        Method(f"Way {number}", "sms", f"+4179000000{number}", wait) for number, wait in enumerate(sorted(waits))
+        NotificationMethod(f"Way {number}", "sms", f"+4179000000{number}", wait)
+        for number, wait in enumerate(sorted(waits))
     )
-    return Person(user_id, NAMES[user_id], methods)
+    return Recipient(user_id, NAMES[user_id], methods)
 
 
 class World:
@@ -87,8 +96,8 @@ class World:
 
     def __init__(
         self,
-        policy: PolicyPlan,
-        people: Roster | None = None,
+        policy: CompiledPolicy,
+        people: TargetContext | None = None,
         *,
         mode: PagingMode = PagingMode.PAGE,
         users: tuple[int, ...] = (),
@@ -99,12 +108,12 @@ class World:
         self.roster = people or roster()
         self.alert = AlertState(42, AlertStatus.OPEN, Priority.HIGH, T0)
         self.run = begin(42, policy, mode, Priority.HIGH, T0, recipient_users=users, recipient_groups=groups, why=why)
-        self.pause: Pause | None = None
+        self.pause: ActivePause | None = None
         self.paged: list[tuple[float, int]] = []
         self.would: list[tuple[float, int]] = []
         self.contacts: list[tuple[float, str]] = []
         self.asked: list[tuple[float, int]] = []
-        self.told: list[tuple[float, Tell]] = []
+        self.told: list[tuple[float, SendNotice]] = []
         self.cancels: list[CancelPages] = []
         self.events: list[NewEvent] = []
 
@@ -170,7 +179,7 @@ class World:
         }
         return from_row(columns, self.run.plan)
 
-    def _keep(self, decision: Decision) -> None:
+    def _keep(self, decision: RunDecision) -> None:
         for command in decision.commands:
             self._changed(apply(self.alert, command, self.now))
         self.run = decision.successor or decision.run

@@ -6,7 +6,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.inbound.body_compression import LARGEST, MARK, PACKED_FROM, PACKED_TO, body_of, kept
+from tocsin.inbound.body_compression import MARK, MAX_UNPACKED_BYTES, PACKED_FROM, PACKED_TO, body_of, kept
 
 SAID = b'{"summary": "VPN down", "client": "Acme", "details": "The gateway does not answer."}'
 
@@ -46,6 +46,6 @@ def test_one_that_waits_comes_back_as_it_came_too() -> None:
 
 
 def test_what_would_become_larger_than_any_body_or_has_more_behind_it_was_not_packed_here() -> None:
-    for one in (zlib.compress(bytes(LARGEST + 1)), zlib.compress(SAID) + b"more", zlib.compress(SAID)[:-1]):
+    for one in (zlib.compress(bytes(MAX_UNPACKED_BYTES + 1)), zlib.compress(SAID) + b"more", zlib.compress(SAID)[:-1]):
         assert body_of(MARK + one) == MARK + one
-    assert len(body_of(MARK + zlib.compress(bytes(LARGEST)))) == LARGEST
+    assert len(body_of(MARK + zlib.compress(bytes(MAX_UNPACKED_BYTES)))) == MAX_UNPACKED_BYTES

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tocsin.core.errors import Rejected
 from tocsin.inbound.expressions.comparisons import Operator
 from tocsin.inbound.expressions.conditions import compile_condition
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.mapping import compile_mapping
 
 MAPPING = compile_mapping(
@@ -282,4 +282,4 @@ def test_all_and_any_are_and_and_or(one: dict[str, object], two: dict[str, objec
 def test_a_condition_keeps_its_definition() -> None:
     definition = leaf("a", "exists")
     assert compile_condition(definition).definition is definition
-    assert compile_condition(None).holds({}, Mapped({}, {}, {}))
+    assert compile_condition(None).holds({}, MappedFields({}, {}, {}))

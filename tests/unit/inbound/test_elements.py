@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.properties import examples
-from tocsin.catalogue.hooks import Code, Headers, Payload
+from tocsin.catalogue.hooks import Headers, KindHooks, Payload
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.parsing import xml_text
@@ -63,7 +63,7 @@ def test_code_that_fails_costs_its_own_message_only() -> None:
     def broken(payload: Payload, headers: Headers) -> list[Payload]:
         raise KeyError("nothing")
 
-    kind = replace(KINDS["alertmanager"], code=Code(messages=broken))
+    kind = replace(KINDS["alertmanager"], code=KindHooks(messages=broken))
     (element,) = elements_of(kind, GROUP, None).elements
     assert element.raw == GROUP
     assert element.problem is not None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tocsin.core.errors import Rejected
 from tocsin.inbound.parsing.encodings import is_packed, unpacked
 
-MOST = 5 * 1024 * 1024
+MAX_BYTES = 5 * 1024 * 1024
 
 
 def _raw(body: bytes) -> bytes:
@@ -24,18 +24,18 @@ def _raw(body: bytes) -> bytes:
 
 @given(st.binary(max_size=2000))
 def test_what_was_packed_comes_out_as_it_was(body: bytes) -> None:
-    assert unpacked(gzip.compress(body), "gzip", MOST) == body
-    assert unpacked(gzip.compress(body), " X-GZIP ", MOST) == body
-    assert unpacked(gzip.compress(body) + gzip.compress(b"more"), "gzip", MOST) == body + b"more"
-    assert unpacked(zlib.compress(body), "deflate", MOST) == body
-    assert unpacked(_raw(body), "deflate", MOST) == body
+    assert unpacked(gzip.compress(body), "gzip", MAX_BYTES) == body
+    assert unpacked(gzip.compress(body), " X-GZIP ", MAX_BYTES) == body
+    assert unpacked(gzip.compress(body) + gzip.compress(b"more"), "gzip", MAX_BYTES) == body + b"more"
+    assert unpacked(zlib.compress(body), "deflate", MAX_BYTES) == body
+    assert unpacked(_raw(body), "deflate", MAX_BYTES) == body
 
 
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "br", "zstd", "gzip, gzip", "\x00"]))
 def test_whatever_comes_the_end_is_bytes_or_a_declared_refusal(body: bytes, encoding: str) -> None:
     code = ""
     try:
-        found = unpacked(body, encoding, MOST)
+        found = unpacked(body, encoding, MAX_BYTES)
     except Rejected as rejected:
         code = rejected.code
     else:
@@ -50,8 +50,8 @@ def test_a_bomb_stops_at_the_limit_and_takes_no_more_memory_than_that(pack) -> N
     tracemalloc.start()
     try:
         with pytest.raises(Rejected) as caught:
-            unpacked(bomb, "gzip" if pack is gzip.compress else "deflate", MOST)
-        assert tracemalloc.get_traced_memory()[1] < 4 * MOST
+            unpacked(bomb, "gzip" if pack is gzip.compress else "deflate", MAX_BYTES)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MAX_BYTES
     finally:
         tracemalloc.stop()
     assert caught.value.code == "too_large"
@@ -59,11 +59,11 @@ def test_a_bomb_stops_at_the_limit_and_takes_no_more_memory_than_that(pack) -> N
 
 def test_many_members_of_a_gzip_are_one_body_with_one_limit() -> None:
     with pytest.raises(Rejected, match="at most 5 MiB"):
-        unpacked(gzip.compress(b"\0" * 2**20) * 6, "gzip", MOST)
+        unpacked(gzip.compress(b"\0" * 2**20) * 6, "gzip", MAX_BYTES)
 
 
 def test_the_limit_itself_may_be_reached() -> None:
-    assert len(unpacked(gzip.compress(b"\0" * MOST), "gzip", MOST)) == MOST
+    assert len(unpacked(gzip.compress(b"\0" * MAX_BYTES), "gzip", MAX_BYTES)) == MAX_BYTES
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_limit_itself_may_be_reached() -> None:
 )
 def test_bytes_that_are_not_what_is_said_of_them_are_refused_in_words(body: bytes) -> None:
     with pytest.raises(Rejected, match="says gzip, but the body is not") as caught:
-        unpacked(body, "gzip", MOST)
+        unpacked(body, "gzip", MAX_BYTES)
     assert caught.value.code == "invalid_encoding"
 
 
@@ -81,8 +81,8 @@ def test_nothing_and_identity_are_not_packed() -> None:
 
 def test_very_many_members_are_refused_before_they_take_minutes() -> None:
     member = gzip.compress(b"x")
-    assert unpacked(member * 1_000, "gzip", MOST) == b"x" * 1_000
+    assert unpacked(member * 1_000, "gzip", MAX_BYTES) == b"x" * 1_000
     began = time.process_time()
     with pytest.raises(Rejected, match="more than 1,000 members"):
-        unpacked(member * 200_000, "gzip", MOST)
+        unpacked(member * 200_000, "gzip", MAX_BYTES)
     assert time.process_time() - began < 5

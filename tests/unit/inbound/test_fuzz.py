@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tests.support.properties import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import Definition, Reader, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_reader
 from tocsin.inbound.inspect.trace import explain
 from tocsin.inbound.parsing import payload_splitting as kinds_elements
 from tocsin.inbound.parsing.decode import Element
 
-OWN = Definition(
+OWN = IntegrationDefinition(
     mapping={
         "subject": {"template": "<a> of <field:client>: <b^*>"},
         "client": ["a^b", "a^*", {"path": "0^a", "only": "words"}],
@@ -31,7 +31,7 @@ OWN = Definition(
     ],
     dedup_key="<a>/<source_id>",
 )
-READERS = [compile_reader(kind, own) for kind in load_kinds().values() for own in (Definition(), OWN)]
+READERS = [compile_reader(kind, own) for kind in load_kinds().values() for own in (IntegrationDefinition(), OWN)]
 REASON = 300  # bytes that a stored verdict has
 CODES = {"invalid_json", "invalid_form", "invalid_xml", "invalid_mail", "too_deep", "too_many", "no_id"}
 TYPES = [None, "application/json", "text/plain; charset=utf-16", "application/x-www-form-urlencoded"]
@@ -39,14 +39,14 @@ TYPES += ["application/xml", "message/rfc822"]
 TYPES += ["multipart/form-data; boundary=b", "application/json; charset=latin-1", "x/y; charset=\x00"]
 
 
-def elements_of(reader: Reader, body: bytes, content_type: str | None) -> tuple[Element, ...] | Rejected:
+def elements_of(reader: Normalizer, body: bytes, content_type: str | None) -> tuple[Element, ...] | Rejected:
     try:
         return kinds_elements.elements_of(reader.kind, body, content_type).elements
     except Rejected as refused:
         return refused
 
 
-def run(reader: Reader, body: bytes, content_type: str | None) -> None:
+def run(reader: Normalizer, body: bytes, content_type: str | None) -> None:
     elements = elements_of(reader, body, content_type)
     if isinstance(elements, Rejected):
         assert elements.code in CODES
@@ -83,7 +83,7 @@ json_values = st.recursive(
 
 @examples(400)
 @given(st.sampled_from(READERS), st.binary(max_size=200), st.sampled_from(TYPES))
-def test_any_bytes(reader: Reader, body: bytes, content_type: str | None) -> None:
+def test_any_bytes(reader: Normalizer, body: bytes, content_type: str | None) -> None:
     run(reader, body, content_type)
 
 
@@ -91,19 +91,19 @@ def test_any_bytes(reader: Reader, body: bytes, content_type: str | None) -> Non
 @given(
     st.sampled_from(READERS), st.text('{}[]",:\\ \n\x00abtrue19.eE-+u\ud800&=%<', max_size=60), st.sampled_from(TYPES)
 )
-def test_anything_made_of_jsons_own_characters(reader: Reader, text: str, content_type: str | None) -> None:
+def test_anything_made_of_jsons_own_characters(reader: Normalizer, text: str, content_type: str | None) -> None:
     run(reader, text.encode("utf-8", "surrogatepass"), content_type)
 
 
 @examples(300)
 @given(st.sampled_from(READERS), json_values, st.booleans())
-def test_any_json(reader: Reader, value: object, is_ascii: bool) -> None:
+def test_any_json(reader: Normalizer, value: object, is_ascii: bool) -> None:
     run(reader, json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass"), "application/json")
 
 
 @examples(300)
 @given(st.sampled_from(READERS), st.data())
-def test_any_sample_with_a_piece_cut_out_or_put_in(reader: Reader, data: st.DataObject) -> None:
+def test_any_sample_with_a_piece_cut_out_or_put_in(reader: Normalizer, data: st.DataObject) -> None:
     sample = data.draw(st.sampled_from([sample for kind in load_kinds().values() for sample in kind.samples]))
     at = data.draw(st.integers(0, len(sample.body)))
     length = data.draw(st.integers(0, 20))

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.properties import examples
-from tocsin.inbound.enums import Health
+from tocsin.inbound.enums import HeartbeatHealth
 from tocsin.inbound.heartbeats.schedule import (
-    Monitor,
-    Ping,
-    Plan,
-    Silence,
+    HeartbeatMonitor,
+    HeartbeatSchedule,
+    PingKind,
+    SilenceState,
     expected_after,
     pinged,
     plan_of,
@@ -33,37 +33,37 @@ def after(minutes: float) -> datetime:
 
 
 def test_a_beat_is_expected_after_the_interval_and_its_grace() -> None:
-    monitor = pinged(Monitor(), HOURLY, Ping.BEAT, NOW)
-    assert monitor == Monitor(Health.UP, NOW, None, after(65))
+    monitor = pinged(HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW)
+    assert monitor == HeartbeatMonitor(HeartbeatHealth.UP, NOW, None, after(65))
     assert silent(monitor, HOURLY, after(64.9)) is None
     found = silent(monitor, HOURLY, after(65))
     assert found is not None
     silence, late = found
-    assert (silence, late.health, late.due_at) == (Silence.MISSED, Health.LATE, None)
+    assert (silence, late.health, late.due_at) == (SilenceState.MISSED, HeartbeatHealth.LATE, None)
     assert silent(late, HOURLY, after(9999)) is None
-    assert pinged(late, HOURLY, Ping.BEAT, after(100)).due_at == after(165)
+    assert pinged(late, HOURLY, PingKind.BEAT, after(100)).due_at == after(165)
 
 
 def test_a_sender_that_never_pinged_is_never_late() -> None:
-    assert silent(Monitor(), HOURLY, after(9999)) is None
-    assert replanned(Monitor(), RUN, NOW) == Monitor()
+    assert silent(HeartbeatMonitor(), HOURLY, after(9999)) is None
+    assert replanned(HeartbeatMonitor(), RUN, NOW) == HeartbeatMonitor()
 
 
 def test_what_begins_must_end_in_time() -> None:
-    running = pinged(Monitor(), RUN, Ping.START, NOW)
-    assert (running.health, running.due_at) == (Health.RUNNING, after(120))
+    running = pinged(HeartbeatMonitor(), RUN, PingKind.START, NOW)
+    assert (running.health, running.due_at) == (HeartbeatHealth.RUNNING, after(120))
     found = silent(running, RUN, after(120))
     assert found is not None
-    assert found[0] is Silence.OVERRUN
-    assert pinged(running, RUN, Ping.FINISH, after(30)).due_at == after(30 + 24 * 60 + 10)
-    failed = pinged(running, RUN, Ping.FAIL, after(30))
-    assert (failed.health, failed.started_at) == (Health.FAILED, None)
+    assert found[0] is SilenceState.OVERRUN
+    assert pinged(running, RUN, PingKind.FINISH, after(30)).due_at == after(30 + 24 * 60 + 10)
+    failed = pinged(running, RUN, PingKind.FAIL, after(30))
+    assert (failed.health, failed.started_at) == (HeartbeatHealth.FAILED, None)
 
 
 def test_without_a_longest_run_a_start_moves_nothing() -> None:
-    up = pinged(Monitor(), HOURLY, Ping.BEAT, NOW)
-    assert pinged(up, HOURLY, Ping.START, after(10)).due_at == up.due_at
-    assert pinged(Monitor(), HOURLY, Ping.START, NOW).due_at == after(65)
+    up = pinged(HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW)
+    assert pinged(up, HOURLY, PingKind.START, after(10)).due_at == up.due_at
+    assert pinged(HeartbeatMonitor(), HOURLY, PingKind.START, NOW).due_at == after(65)
 
 
 @pytest.mark.parametrize(
@@ -85,26 +85,26 @@ def test_a_cron_line_follows_the_zones_own_clock(at: datetime, expected: datetim
 def test_a_ping_of_a_clock_that_is_a_little_ahead_is_the_one_that_is_expected() -> None:
     plan = plan_of({"cron": "30 2 * * *", "time_zone": "UTC", "grace": "20m"})
     early = datetime(2026, 3, 10, 2, 29, 57, tzinfo=UTC)
-    assert pinged(Monitor(), plan, Ping.BEAT, early).due_at == datetime(2026, 3, 11, 2, 50, tzinfo=UTC)
+    assert pinged(HeartbeatMonitor(), plan, PingKind.BEAT, early).due_at == datetime(2026, 3, 11, 2, 50, tzinfo=UTC)
     much = datetime(2026, 3, 10, 2, 25, tzinfo=UTC)
-    assert pinged(Monitor(), plan, Ping.BEAT, much).due_at == datetime(2026, 3, 10, 2, 50, tzinfo=UTC)
+    assert pinged(HeartbeatMonitor(), plan, PingKind.BEAT, much).due_at == datetime(2026, 3, 10, 2, 50, tzinfo=UTC)
 
 
 def test_a_new_plan_raises_no_alarm_for_the_past() -> None:
-    up = pinged(Monitor(), RUN, Ping.BEAT, NOW)
+    up = pinged(HeartbeatMonitor(), RUN, PingKind.BEAT, NOW)
     sooner = replanned(up, HOURLY, after(600))
     assert sooner.due_at == after(605)
-    later = replanned(pinged(Monitor(), HOURLY, Ping.BEAT, NOW), RUN, after(1))
+    later = replanned(pinged(HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW), RUN, after(1))
     assert later.due_at == after(24 * 60 + 10)
 
 
 @examples(60)
 @given(
-    st.lists(st.tuples(st.sampled_from(list(Ping)), st.integers(1, 10_000)), max_size=12),
+    st.lists(st.tuples(st.sampled_from(list(PingKind)), st.integers(1, 10_000)), max_size=12),
     st.sampled_from([HOURLY, RUN, plan_of({"cron": "*/7 * * * *", "grace": "30s"})]),
 )
-def test_after_any_ping_something_is_awaited_in_the_future(pings: list[tuple[Ping, int]], plan: object) -> None:
-    monitor, now = Monitor(), NOW
+def test_after_any_ping_something_is_awaited_in_the_future(pings: list[tuple[PingKind, int]], plan: object) -> None:
+    monitor, now = HeartbeatMonitor(), NOW
     for ping, seconds in pings:
         now += timedelta(seconds=seconds)
         found = silent(monitor, plan, now)  # type: ignore[arg-type]
@@ -118,13 +118,13 @@ def test_after_any_ping_something_is_awaited_in_the_future(pings: list[tuple[Pin
 
 @given(
     st.sampled_from([HOURLY, RUN, plan_of({"cron": "0 2 * * *", "grace": "10m", "time_zone": "Europe/Zurich"})]),
-    st.lists(st.tuples(st.sampled_from(Ping), st.integers(0, 7200)), min_size=1, max_size=6),
+    st.lists(st.tuples(st.sampled_from(PingKind), st.integers(0, 7200)), min_size=1, max_size=6),
     st.integers(6, 10**6),
 )
 def test_after_a_clock_was_set_back_nothing_is_expected_later_and_nothing_was_heard_in_the_future(
-    plan: Plan, pings: list[tuple[Ping, int]], seconds: int
+    plan: HeartbeatSchedule, pings: list[tuple[PingKind, int]], seconds: int
 ) -> None:
-    monitor, now = Monitor(), NOW
+    monitor, now = HeartbeatMonitor(), NOW
     for ping, wait in pings:
         now += timedelta(seconds=wait)
         monitor = pinged(monitor, plan, ping, now)
@@ -140,5 +140,7 @@ def test_after_a_clock_was_set_back_nothing_is_expected_later_and_nothing_was_he
 
 
 def test_a_beat_that_was_heard_by_the_clock_that_was_ahead_is_expected_after_its_interval() -> None:
-    ahead = pinged(Monitor(), HOURLY, Ping.BEAT, after(120))
-    assert set_back(ahead, HOURLY, timedelta(minutes=120), NOW) == pinged(Monitor(), HOURLY, Ping.BEAT, NOW)
+    ahead = pinged(HeartbeatMonitor(), HOURLY, PingKind.BEAT, after(120))
+    assert set_back(ahead, HOURLY, timedelta(minutes=120), NOW) == pinged(
+        HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW
+    )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.properties import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import Definition, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
 from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
@@ -111,7 +111,7 @@ def test_what_goes_round_never_opens_an_alert(headers: dict[str, str]) -> None:
     raw = written(**headers).as_bytes()
     assert mail.read(raw)["loop"]
     (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
-    reading = compile_reader(EMAIL, Definition()).read(element)
+    reading = compile_reader(EMAIL, IntegrationDefinition()).read(element)
     assert not isinstance(reading, Rejected)
     assert not reading.filter_verdict().is_true
 
@@ -248,7 +248,7 @@ State: CRITICAL"""
 
 def mapped(**mapping: object) -> dict[str, object]:
     raw = written("[Acme] PROBLEM web1", NAGIOS).as_bytes()
-    reader = compile_reader(EMAIL, Definition(mapping=mapping))
+    reader = compile_reader(EMAIL, IntegrationDefinition(mapping=mapping))
     (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
     reading = reader.read(element)
     assert not isinstance(reading, Rejected)
@@ -296,7 +296,9 @@ def test_a_part_that_cannot_be_taken_is_refused_at_its_place(entry: dict[str, ob
 
 
 def test_no_pattern_takes_more_than_its_time() -> None:
-    reader = compile_reader(EMAIL, Definition(mapping={"client": {"path": "body", "pattern": "(a*)*b|(x+x+)+y"}}))
+    reader = compile_reader(
+        EMAIL, IntegrationDefinition(mapping={"client": {"path": "body", "pattern": "(a*)*b|(x+x+)+y"}})
+    )
     raw = written(body="a" * 180_000 + "x" * 19_000).as_bytes()
     (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
     begun = time.process_time()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.expressions.fields import Attachment, Value
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.mapping import compile_mapping
 
 TICKET = {
@@ -259,7 +259,7 @@ def test_applying_never_raises_and_a_remembered_shape_changes_nothing(
     for payload in payloads:
         warm.apply(payload)
     for payload in payloads:
-        found: Mapped = warm.apply(payload)
+        found: MappedFields = warm.apply(payload)
         assert repr(sorted(found.values.items())) == repr(
             sorted(compile_mapping(definition).apply(payload).values.items())
         )

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tocsin.inbound.admin.presets import NAME, Answer, Which, answer_of, routes_with
-from tocsin.inbound.config.routes import Action, choose, compile_routes
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.admin.presets import NAME, PresetKind, RoutingPreset, answer_of, routes_with
+from tocsin.inbound.config.routes import RouteAction, choose, compile_routes
+from tocsin.inbound.expressions.mapped import MappedFields
 
 OTHER = {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "priority": "critical"}
 
@@ -16,29 +16,34 @@ OTHER = {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "
 @pytest.mark.parametrize(
     ("answer", "values", "in_hours", "action"),
     [
-        (Answer(Which.ALL), {"priority": "low"}, True, Action.PAGE),
-        (Answer(Which.URGENT), {"priority": "critical"}, True, Action.PAGE),
-        (Answer(Which.URGENT), {"priority": "medium"}, True, Action.RECORD),
-        (Answer(Which.URGENT), {}, True, Action.PAGE),
-        (Answer(Which.OUTSIDE, "Office"), {}, True, Action.RECORD),
-        (Answer(Which.OUTSIDE, "Office"), {}, False, Action.PAGE),
-        (Answer(Which.THESE, types=("Incident",)), {"ticket_type": "incident"}, True, Action.PAGE),
-        (Answer(Which.THESE, clients=("Acme",)), {"ticket_type": "Incident"}, True, Action.RECORD),
-        (Answer(Which.THESE, types=("Incident",), clients=("Acme",)), {"client": "Acme"}, True, Action.PAGE),
+        (RoutingPreset(PresetKind.ALL), {"priority": "low"}, True, RouteAction.PAGE),
+        (RoutingPreset(PresetKind.URGENT), {"priority": "critical"}, True, RouteAction.PAGE),
+        (RoutingPreset(PresetKind.URGENT), {"priority": "medium"}, True, RouteAction.RECORD),
+        (RoutingPreset(PresetKind.URGENT), {}, True, RouteAction.PAGE),
+        (RoutingPreset(PresetKind.OUTSIDE, "Office"), {}, True, RouteAction.RECORD),
+        (RoutingPreset(PresetKind.OUTSIDE, "Office"), {}, False, RouteAction.PAGE),
+        (RoutingPreset(PresetKind.THESE, types=("Incident",)), {"ticket_type": "incident"}, True, RouteAction.PAGE),
+        (RoutingPreset(PresetKind.THESE, clients=("Acme",)), {"ticket_type": "Incident"}, True, RouteAction.RECORD),
+        (
+            RoutingPreset(PresetKind.THESE, types=("Incident",), clients=("Acme",)),
+            {"client": "Acme"},
+            True,
+            RouteAction.PAGE,
+        ),
     ],
 )
 def test_an_answer_pages_what_it_says_and_is_found_again(
-    answer: Answer, values: dict[str, Any], in_hours: bool, action: Action
+    answer: RoutingPreset, values: dict[str, Any], in_hours: bool, action: RouteAction
 ) -> None:
     routes = routes_with([OTHER], answer)
     assert routes[-1] == OTHER
     compiled = compile_routes(routes, ("priority", "ticket_type", "client"))
-    assert choose(compiled, {}, Mapped(values, {}, {}), lambda _hours: in_hours).action is action
+    assert choose(compiled, {}, MappedFields(values, {}, {}), lambda _hours: in_hours).action is action
     assert answer_of(routes) == answer
-    assert routes_with(routes, Answer()) == [OTHER]
+    assert routes_with(routes, RoutingPreset()) == [OTHER]
 
 
 def test_a_route_that_somebody_changed_by_hand_is_no_answer() -> None:
     assert answer_of([{"name": NAME, "when": {"field": "client", "operator": "exists"}, "action": "record"}]) is None
     assert answer_of([{"name": NAME, "during": {"not": "Office"}, "action": "record"}]) is None
-    assert answer_of("nonsense") == answer_of(None) == Answer()
+    assert answer_of("nonsense") == answer_of(None) == RoutingPreset()

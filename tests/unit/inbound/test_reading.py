@@ -10,8 +10,8 @@ import pytest
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import Definition, Reading, compile_reader
-from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_reader
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.parsing.decode import decode
 
 HALO = load_kinds()["haloitsm"]
@@ -19,14 +19,16 @@ API = load_kinds()["api"]
 ADDRESS = {"halo_address": "https://desk.example"}
 
 
-def read(payload: object, definition: Definition | None = None, kind: Any = HALO) -> Reading:
+def read(payload: object, definition: IntegrationDefinition | None = None, kind: Any = HALO) -> NormalizedEvent:
     reading = read_any(payload, definition, kind)
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, NormalizedEvent)
     return reading
 
 
-def read_any(payload: object, definition: Definition | None = None, kind: Any = HALO) -> Reading | Rejected:
-    reader = compile_reader(kind, definition or Definition(settings=ADDRESS))
+def read_any(
+    payload: object, definition: IntegrationDefinition | None = None, kind: Any = HALO
+) -> NormalizedEvent | Rejected:
+    reader = compile_reader(kind, definition or IntegrationDefinition(settings=ADDRESS))
     (element,) = decode(json.dumps(payload).encode(), None, lenient=kind.lenient).elements
     return reader.read(element)
 
@@ -46,7 +48,7 @@ def halo(status: object = None, **more: object) -> dict[str, object]:
 
 def test_a_reading_holds_what_deciding_needs() -> None:
     reading = read(halo({"id": 1, "name": "New"}))
-    assert reading.intent is Intent.OPEN
+    assert reading.intent is EventAction.OPEN
     assert reading.verdict.reason == 'status "New" contains New'
     assert (reading.source_id, reading.source_name) == ("7", "HaloITSM")
     assert reading.delivery_id == "0d0c6f1e-2b7a-4d7b-9a3c-000000000001"
@@ -94,27 +96,29 @@ class TestHaloStatus:
         assert read(payload).mapped.text("source_status") == status
 
     def test_ids_can_be_named_differently(self) -> None:
-        definition = Definition(settings={"statuses": {"1": "Closed", "77": "New and hot"}})
-        assert read(halo(77), definition).intent is Intent.OPEN
-        assert read(halo(1), definition).intent is Intent.CLOSE
+        definition = IntegrationDefinition(settings={"statuses": {"1": "Closed", "77": "New and hot"}})
+        assert read(halo(77), definition).intent is EventAction.OPEN
+        assert read(halo(1), definition).intent is EventAction.CLOSE
         assert read(halo(9), definition).mapped.text("source_status") == "Status 9"
 
     def test_a_change_to_nothing_is_ignored_with_advice(self) -> None:
         reading = read(halo())
-        assert reading.intent is Intent.NONE
+        assert reading.intent is EventAction.NONE
         assert "full object with linked objects" in reading.verdict.reason
 
     def test_any_other_message_of_a_ticket_is_an_update(self) -> None:
-        assert read({"object_id": 7, "event": "SLA warning"}).intent is Intent.UPDATE
-        assert read(halo("Waiting")).intent is Intent.UPDATE
+        assert read({"object_id": 7, "event": "SLA warning"}).intent is EventAction.UPDATE
+        assert read(halo("Waiting")).intent is EventAction.UPDATE
 
     def test_resolved_closes_with_one_more_value(self) -> None:
         close = {"field": "source_status", "operator": "contains", "value": ["Closed", "Resolved"]}
-        assert read(halo("Resolved")).intent is Intent.UPDATE
-        assert read(halo("Resolved"), Definition(rules={"close": close})).intent is Intent.CLOSE
+        assert read(halo("Resolved")).intent is EventAction.UPDATE
+        assert read(halo("Resolved"), IntegrationDefinition(rules={"close": close})).intent is EventAction.CLOSE
 
     def test_a_deleted_ticket_cancels(self) -> None:
-        assert read({"object_id": 7, "event": "Ticket deleted", "ticket": {"status": "New"}}).intent is Intent.CANCEL
+        assert (
+            read({"object_id": 7, "event": "Ticket deleted", "ticket": {"status": "New"}}).intent is EventAction.CANCEL
+        )
 
 
 class TestHaloTicketId:
@@ -195,7 +199,7 @@ class TestHaloAgent:
         assert read(halo("New", agent={"id": 12, "name": "Noor"})).mapped.text("assignee") == "Noor"
 
     def test_agent_ids_can_be_named(self) -> None:
-        definition = Definition(settings={"agents": {"12": "Noor"}})
+        definition = IntegrationDefinition(settings={"agents": {"12": "Noor"}})
         assert read(halo("New", agent_id=12), definition).mapped.text("agent") == "Noor"
 
 
@@ -235,7 +239,7 @@ class TestHaloPriority:
         assert bool(reading.notes) is (priority is None and severity is not None)
 
     def test_numbers_and_names_can_be_mapped(self) -> None:
-        definition = Definition(settings={"priorities": {"1": "critical", "Sofort": "high"}})
+        definition = IntegrationDefinition(settings={"priorities": {"1": "critical", "Sofort": "high"}})
         assert read(halo("New", priority_id=1), definition).mapped.text("priority") == "critical"
         assert read(halo("New", priority={"name": "sofort"}), definition).mapped.text("priority") == "high"
 
@@ -245,7 +249,7 @@ class TestHaloPriority:
 )
 def test_tocsins_own_mail_never_opens(subject: str) -> None:
     reading = read(halo("New", summary=subject))
-    assert reading.intent is Intent.OPEN
+    assert reading.intent is EventAction.OPEN
     assert reading.filter_verdict().is_true is False
     assert "own mail" in reading.filter_verdict().reason
 
@@ -258,17 +262,17 @@ class TestApi:
     @pytest.mark.parametrize(
         ("payload", "intent"),
         [
-            ({"title": "x"}, Intent.OPEN),
-            ({"id": 1, "status": "firing"}, Intent.OPEN),
-            ({"id": 1, "state": "DOWN"}, Intent.OPEN),
-            ({"id": 1, "status": "Resolved"}, Intent.CLOSE),
-            ({"id": 1, "status": "ok"}, Intent.CLOSE),
-            ({"id": 1, "event_action": "resolve"}, Intent.CLOSE),
-            ({"id": 1, "status": "not ok"}, Intent.OPEN),
-            ({"id": 1, "status": "acknowledged"}, Intent.UPDATE),
+            ({"title": "x"}, EventAction.OPEN),
+            ({"id": 1, "status": "firing"}, EventAction.OPEN),
+            ({"id": 1, "state": "DOWN"}, EventAction.OPEN),
+            ({"id": 1, "status": "Resolved"}, EventAction.CLOSE),
+            ({"id": 1, "status": "ok"}, EventAction.CLOSE),
+            ({"id": 1, "event_action": "resolve"}, EventAction.CLOSE),
+            ({"id": 1, "status": "not ok"}, EventAction.OPEN),
+            ({"id": 1, "status": "acknowledged"}, EventAction.UPDATE),
         ],
     )
-    def test_usual_statuses_are_understood(self, payload: dict[str, object], intent: Intent) -> None:
+    def test_usual_statuses_are_understood(self, payload: dict[str, object], intent: EventAction) -> None:
         assert read(payload, kind=API).intent is intent
 
     def test_no_id_is_no_failure(self) -> None:
@@ -277,19 +281,21 @@ class TestApi:
 
 class TestDefinition:
     def test_overrides_one_field_and_keeps_the_others(self) -> None:
-        reading = read(halo("New", note="Mine"), Definition(mapping={"subject": "ticket^note", "client": None}))
+        reading = read(
+            halo("New", note="Mine"), IntegrationDefinition(mapping={"subject": "ticket^note", "client": None})
+        )
         assert reading.mapped.text("subject") == "Mine"
         assert reading.source_id == "7"
 
     def test_a_key_template_replaces_the_id(self) -> None:
-        definition = Definition(dedup_key="<ticket^client_name>/<field:subject>")
+        definition = IntegrationDefinition(dedup_key="<ticket^client_name>/<field:subject>")
         assert read({"ticket": {"client_name": "Acme", "summary": "VPN"}}, definition).dedup_key == "Acme/VPN"
 
     def test_a_key_template_without_any_value_is_no_id(self) -> None:
-        assert isinstance(read_any({"x": 1}, Definition(dedup_key="<ticket^client_name>")), Rejected)
+        assert isinstance(read_any({"x": 1}, IntegrationDefinition(dedup_key="<ticket^client_name>")), Rejected)
 
     def test_routes_and_filters_are_asked_when_an_alert_would_open(self) -> None:
-        definition = Definition(
+        definition = IntegrationDefinition(
             filters={"not": {"field": "ticket_type", "operator": "equals", "value": "Project"}},
             routes=[
                 {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "during": 4, "priority": "low"}
@@ -303,30 +309,30 @@ class TestDefinition:
     @pytest.mark.parametrize(
         ("definition", "place"),
         [
-            (Definition(mapping={"subject": "a^"}), "mapping.subject"),
-            (Definition(rules={"open": {"field": "a", "operator": "is"}}), "rules.open.operator"),
-            (Definition(filters={"any": []}), "filters.any"),
+            (IntegrationDefinition(mapping={"subject": "a^"}), "mapping.subject"),
+            (IntegrationDefinition(rules={"open": {"field": "a", "operator": "is"}}), "rules.open.operator"),
+            (IntegrationDefinition(filters={"any": []}), "filters.any"),
             (
-                Definition(routes=[{"when": {"field": "a", "operator": "matches", "value": "("}}]),
+                IntegrationDefinition(routes=[{"when": {"field": "a", "operator": "matches", "value": "("}}]),
                 "routes[0].when.value",
             ),
-            (Definition(dedup_key="<a^>"), "mapping.dedup_key.template"),
+            (IntegrationDefinition(dedup_key="<a^>"), "mapping.dedup_key.template"),
         ],
     )
-    def test_what_cannot_be_used_is_refused_at_its_place(self, definition: Definition, place: str) -> None:
+    def test_what_cannot_be_used_is_refused_at_its_place(self, definition: IntegrationDefinition, place: str) -> None:
         with pytest.raises(Rejected) as caught:
             compile_reader(HALO, definition)
         assert caught.value.field == place
 
 
 def test_an_element_with_a_problem_is_that_problem() -> None:
-    reader = compile_reader(API, Definition())
+    reader = compile_reader(API, IntegrationDefinition())
     _, bad = decode(b'[{"a": 1}, 7]', None, lenient=False).elements
     assert reader.read(bad) is bad.problem
 
 
 def test_notes_of_reading_and_mapping_come_together() -> None:
     (element,) = decode(b'{"ticket_id": 7, "priority": "Sofort",}', None, lenient=True).elements
-    reading = compile_reader(HALO, Definition()).read(element)
-    assert isinstance(reading, Reading)
+    reading = compile_reader(HALO, IntegrationDefinition()).read(element)
+    assert isinstance(reading, NormalizedEvent)
     assert [note.split(" ")[0] for note in reading.notes] == ["read", "priority"]

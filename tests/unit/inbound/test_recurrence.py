@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.inbound.maintenance import times as maintenance_times
 from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat, month_day
 
@@ -18,7 +18,7 @@ ZONES = [ZoneInfo(name) for name in ("Europe/Zurich", "America/New_York", "Austr
 
 
 def times(**given: object) -> Recurrence:
-    spec = Spec({key.rstrip("_"): value for key, value in given.items()})
+    spec = ObjectReader({key.rstrip("_"): value for key, value in given.items()})
     found = maintenance_times.read(spec)
     spec.finish()
     return maintenance_times.recurrence(found)
@@ -129,7 +129,7 @@ def test_first_and_last_day_bound_it_and_then_it_is_over() -> None:
     ],
 )
 def test_what_is_wrong_is_named(given_times: dict[str, object], place: str) -> None:
-    spec = Spec(given_times)
+    spec = ObjectReader(given_times)
     maintenance_times.read(spec)
     with pytest.raises(Rejected) as refused:
         spec.check()
@@ -144,5 +144,5 @@ def test_it_is_said_in_a_sentence() -> None:
         "to": "02:00",
         "time_zone": "Europe/Zurich",
     }
-    said = maintenance_times.sentence(maintenance_times.read(Spec(spec)))
+    said = maintenance_times.sentence(maintenance_times.read(ObjectReader(spec)))
     assert said == "on the 2nd Tuesday and 15. of each month from 22:00 to 02:00 (Europe/Zurich)"

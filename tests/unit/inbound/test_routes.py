@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.routes import Action, Reference, RouteChoice, choose, compile_routes
+from tocsin.inbound.config.routes import RouteAction, RouteChoice, RouteReference, choose, compile_routes
 from tocsin.inbound.mapping.mapping import compile_mapping
 
 MAPPING = compile_mapping({"client": "client", "priority": "priority"})
@@ -24,7 +24,7 @@ ROUTES = [
 
 
 def take(payload: dict[str, object], *, office_hours: bool = False, routes: object = ROUTES) -> RouteChoice:
-    def in_hours(hours: Reference) -> bool:
+    def in_hours(hours: RouteReference) -> bool:
         assert hours in ("Office hours", 3)
         return office_hours
 
@@ -34,7 +34,7 @@ def take(payload: dict[str, object], *, office_hours: bool = False, routes: obje
 
 def test_the_first_route_that_matches_is_taken() -> None:
     choice = take({"client": "Globex", "priority": "Low"})
-    assert (choice.index, choice.name, choice.action) == (0, "route 1", Action.RECORD)
+    assert (choice.index, choice.name, choice.action) == (0, "route 1", RouteAction.RECORD)
     assert choice.reason == 'route 1: priority "low" is one of low'
 
 
@@ -47,7 +47,7 @@ def test_outside_support_hours_the_night_route_is_taken() -> None:
         users=("alice",),
         groups=("Night desk", 7),
         priority="critical",
-        action=Action.PAGE,
+        action=RouteAction.PAGE,
     )
 
 

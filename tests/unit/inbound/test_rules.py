@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.rules import Intent, compile_rules
+from tocsin.inbound.config.rules import EventAction, compile_rules
 from tocsin.inbound.mapping.mapping import compile_mapping
 
 MAPPING = compile_mapping({"source_status": "status", "event": "event", "subject": "subject"})
@@ -25,7 +25,7 @@ RULES: dict[str, object] = {
 }
 
 
-def classify(payload: dict[str, object], rules: object = RULES) -> tuple[Intent, str]:
+def classify(payload: dict[str, object], rules: object = RULES) -> tuple[EventAction, str]:
     intent, verdict = compile_rules(rules, None, MAPPING.names).classify(payload, MAPPING.apply(payload))
     return intent, verdict.reason
 
@@ -33,33 +33,37 @@ def classify(payload: dict[str, object], rules: object = RULES) -> tuple[Intent,
 @pytest.mark.parametrize(
     ("payload", "intent", "reason"),
     [
-        ({"status": "New"}, Intent.OPEN, 'status "New" contains New'),
-        ({"status": "Closed"}, Intent.CLOSE, 'status "Closed" contains Closed'),
-        ({"status": "New, was Closed"}, Intent.CLOSE, 'status "New, was Closed" contains Closed'),
-        ({"status": "Closed", "event": "Ticket Deleted"}, Intent.CANCEL, 'event "Ticket Deleted" contains deleted'),
-        ({"status": "New", "event": "changed"}, Intent.OPEN, 'status "New" contains New'),
-        ({"event": "changed"}, Intent.NONE, "says too little"),
-        ({"status": "In Progress"}, Intent.UPDATE, 'status "In Progress": neither opens nor closes'),
-        ({"event": "noted"}, Intent.UPDATE, 'no status, event "noted": neither opens nor closes'),
-        ({}, Intent.UPDATE, "no status: neither opens nor closes"),
+        ({"status": "New"}, EventAction.OPEN, 'status "New" contains New'),
+        ({"status": "Closed"}, EventAction.CLOSE, 'status "Closed" contains Closed'),
+        ({"status": "New, was Closed"}, EventAction.CLOSE, 'status "New, was Closed" contains Closed'),
+        (
+            {"status": "Closed", "event": "Ticket Deleted"},
+            EventAction.CANCEL,
+            'event "Ticket Deleted" contains deleted',
+        ),
+        ({"status": "New", "event": "changed"}, EventAction.OPEN, 'status "New" contains New'),
+        ({"event": "changed"}, EventAction.NONE, "says too little"),
+        ({"status": "In Progress"}, EventAction.UPDATE, 'status "In Progress": neither opens nor closes'),
+        ({"event": "noted"}, EventAction.UPDATE, 'no status, event "noted": neither opens nor closes'),
+        ({}, EventAction.UPDATE, "no status: neither opens nor closes"),
     ],
 )
-def test_the_first_rule_that_matches_decides(payload: dict[str, object], intent: Intent, reason: str) -> None:
+def test_the_first_rule_that_matches_decides(payload: dict[str, object], intent: EventAction, reason: str) -> None:
     assert classify(payload) == (intent, reason)
 
 
 def test_a_rule_that_is_not_given_never_matches() -> None:
-    assert classify({"status": "New"}, {}) == (Intent.NONE, 'status "New": no rule matches')
+    assert classify({"status": "New"}, {}) == (EventAction.NONE, 'status "New": no rule matches')
     assert (
         classify({"status": "New"}, {"open": None, "close": False, "update": has("source_status", "x")})[0]
-        is Intent.NONE
+        is EventAction.NONE
     )
-    assert classify({}, None) == (Intent.NONE, "no status: no rule matches")
+    assert classify({}, None) == (EventAction.NONE, "no status: no rule matches")
 
 
 def test_an_update_rule_of_ones_own_says_why() -> None:
     assert classify({"status": "Noted"}, {"update": has("source_status", "note")}) == (
-        Intent.UPDATE,
+        EventAction.UPDATE,
         'status "Noted" contains note',
     )
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from tests.support.properties import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.compiled_integration import Directory, Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
 from tocsin.inbound.config.credentials import Credentials
-from tocsin.inbound.config.normalizer import Definition, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
 from tocsin.inbound.enums import IntegrationMode, MessageStatus, WindowAction
 from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat
-from tocsin.inbound.maintenance.windows import Clock, Window
+from tocsin.inbound.maintenance.windows import CompiledWindow, WindowClock
 from tocsin.inbound.parsing.decode import Element
-from tocsin.simulate.replay_state import Arrived, Came, World
+from tocsin.simulate.replay_state import ReplayedMessage, ReplayOutcome, ReplayState
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -34,13 +34,13 @@ RULES = {
 }
 
 
-def door(windows: tuple[Window, ...] = (), **shapes: Any) -> Door:
+def door(windows: tuple[CompiledWindow, ...] = (), **shapes: Any) -> CompiledIntegration:
     kind = load_kinds()["api"]
-    reader = compile_reader(kind, Definition(mapping=MAPPING, rules=RULES, **shapes))
+    reader = compile_reader(kind, IntegrationDefinition(mapping=MAPPING, rules=RULES, **shapes))
     about = tuple(one for window in windows if (one := window.for_door(1, reader.mapping.names)))
-    return Door(
-        1, "Monitoring", "Monitoring", IntegrationMode.PAGE, reader, None, {}, None, (), (), Credentials(), Directory(),
-        windows=about,
+    return CompiledIntegration(
+        1, "Monitoring", "Monitoring", IntegrationMode.PAGE, reader, None, {}, None, (), (), Credentials(),
+        ReferenceDirectory(), windows=about,
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ SHAPES: list[dict[str, Any]] = [
 
 _LENGTH = timedelta(minutes=20)
 _ONCE = Recurrence(Repeat.ONCE, ZoneInfo("UTC"), NOW.replace(tzinfo=None) + _LENGTH, _LENGTH)
-HOLDS = Window(1, "Night", WindowAction.HOLD, Clock(_ONCE))
+HOLDS = CompiledWindow(1, "Night", WindowAction.HOLD, WindowClock(_ONCE))
 
 STEPS = st.lists(
     st.tuples(
@@ -106,11 +106,11 @@ STEPS = st.lists(
 def test_no_message_of_a_live_alert_is_ever_held_and_nothing_is_lost(
     shapes: dict[str, Any], in_maintenance: bool, steps: list[tuple[str, str, int, str, str | None]]
 ) -> None:
-    world = World(door((HOLDS,) if in_maintenance else (), **shapes))
+    world = ReplayState(door((HOLDS,) if in_maintenance else (), **shapes))
     now, numbers = NOW, count(1)
     live: set[str] = set()  # keys whose messages must reach an alert
 
-    def came(key: str, status: str, what: Came) -> None:
+    def came(key: str, status: str, what: ReplayOutcome) -> None:
         if key in live:
             assert what.status not in (MessageStatus.DELAYED, MessageStatus.IGNORED), (key, what)
         if what.status in (MessageStatus.OPENED, MessageStatus.APPENDED) and status == "New":
@@ -128,7 +128,7 @@ def test_no_message_of_a_live_alert_is_ever_held_and_nothing_is_lost(
                 live.add(what.key.rsplit(" / ", 1)[-1])
         number = UUID(int=next(numbers))
         payload = {"id": key, "status": status, "client": "Acme", "part_of": parent, "priority": priority}
-        came(key, status, world.take(Arrived(number, now, b"{}", Element(payload, b"{}"))))
+        came(key, status, world.take(ReplayedMessage(number, now, b"{}", Element(payload, b"{}"))))
     # Whatever waits for a moment is over when that has come: nothing waits for ever by a timer.
     world.due(now + timedelta(days=1))
     assert not [waits for waits in world.waiting() if waits.due_at is not None]

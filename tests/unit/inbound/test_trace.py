@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.catalogue.kinds import Kind, Sample, load_kinds
+from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import Definition, Reader, Reading, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_reader
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.inbound.inspect.trace import FieldTrace, Trace, explain_body
 from tocsin.inbound.parsing.decode import Element
@@ -20,9 +20,9 @@ from tocsin.inbound.parsing.payload_splitting import elements_of
 HALO = load_kinds()["haloitsm"]
 
 
-def explain(payload: object, definition: Definition | None = None, **more: Any) -> Trace:
+def explain(payload: object, definition: IntegrationDefinition | None = None, **more: Any) -> Trace:
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    (trace,) = explain_body(compile_reader(HALO, definition or Definition()), body, None, **more)
+    (trace,) = explain_body(compile_reader(HALO, definition or IntegrationDefinition()), body, None, **more)
     return trace
 
 
@@ -65,7 +65,7 @@ def test_rules_are_told_up_to_the_one_that_decided() -> None:
 
 
 def test_filters_vetoes_and_routes_are_told() -> None:
-    definition = Definition(
+    definition = IntegrationDefinition(
         filters={"field": "client", "operator": "equals", "value": "Globex"},
         routes=[
             {"when": {"field": "client", "operator": "exists"}, "during": "Night"},
@@ -94,7 +94,7 @@ def test_an_unreadable_body_is_told_too() -> None:
     assert without_id.problem is not None
     assert without_id.problem.startswith("no ticket id")
     assert field(without_id, "subject").value == "VPN"
-    bad = explain_body(compile_reader(HALO, Definition()), b'[{"id": 7}, 8]', None)
+    bad = explain_body(compile_reader(HALO, IntegrationDefinition()), b'[{"id": 7}, 8]', None)
     assert [trace.problem is None for trace in bad] == [True, False]
 
 
@@ -105,7 +105,7 @@ def test_a_trace_is_plain_json() -> None:
     assert {"field", "label", "value", "steps"} <= plain["fields"][0].keys()
 
 
-def assert_same(reader: Reader, body: bytes, content_type: str | None) -> None:
+def assert_same(reader: Normalizer, body: bytes, content_type: str | None) -> None:
     traces = explain_body(reader, body, content_type)
     try:
         elements = elements_of(reader.kind, body, content_type).elements
@@ -117,7 +117,7 @@ def assert_same(reader: Reader, body: bytes, content_type: str | None) -> None:
         if isinstance(reading, Rejected):
             assert trace.problem == reading.detail
             continue
-        assert isinstance(reading, Reading)
+        assert isinstance(reading, NormalizedEvent)
         told = {one.field: one.value for one in trace.fields if one.value is not None}
         known = {name: text_of(value) for name, value in reading.mapped.values.items() if value is not None}
         assert told.keys() == known.keys()
@@ -132,11 +132,11 @@ def assert_same(reader: Reader, body: bytes, content_type: str | None) -> None:
     [(kind, sample) for kind in load_kinds().values() for sample in kind.samples],
     ids=lambda one: one.name,
 )
-def test_the_trace_of_every_sample_says_what_was_read(kind: Kind, sample: Sample) -> None:
-    assert_same(compile_reader(kind, Definition(settings=sample.settings)), sample.body, sample.content_type)
+def test_the_trace_of_every_sample_says_what_was_read(kind: IntegrationKind, sample: Sample) -> None:
+    assert_same(compile_reader(kind, IntegrationDefinition(settings=sample.settings)), sample.body, sample.content_type)
 
 
-READERS = [compile_reader(kind, Definition()) for kind in load_kinds().values()]
+READERS = [compile_reader(kind, IntegrationDefinition()) for kind in load_kinds().values()]
 KEYS = [
     "id",
     "object_id",
@@ -161,5 +161,5 @@ values = st.recursive(
 
 
 @given(st.sampled_from(READERS), st.dictionaries(st.sampled_from(KEYS), values, max_size=8))
-def test_the_trace_of_anything_says_what_was_read(reader: Reader, payload: dict[str, object]) -> None:
+def test_the_trace_of_anything_says_what_was_read(reader: Normalizer, payload: dict[str, object]) -> None:
     assert_same(reader, json.dumps(payload).encode(), None)

@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.alerts.states import Priority
-from tocsin.notify.interfaces import AlertText, Message
+from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ID = UUID("019ab000-0000-7000-8000-000000000042")
 
-ALERT = AlertText(
+ALERT = AlertContent(
     id=42,
     priority=Priority.CRITICAL,
     subject="VPN down",

@@ -24,7 +24,7 @@ from tocsin.core.net import egress
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
 from tocsin.notify.integrations.http_gateway.template import NAMES
-from tocsin.notify.interfaces import Account, Channel, ProviderKind, Rendered, Sender
+from tocsin.notify.interfaces import Channel, ProviderAccount, ProviderKind, ProviderSender, Rendered
 from tocsin.notify.provider_settings import settings_of
 from tocsin.notify.registry import CHANNELS, KINDS
 
@@ -63,7 +63,7 @@ def bench(kind: ProviderKind, loopback_allowed: None) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def sender(kind: ProviderKind, bench: Bench) -> Iterator[Sender]:
+def sender(kind: ProviderKind, bench: Bench) -> Iterator[ProviderSender]:
     made = kind.open(bench.account)
     yield made
     made.close()
@@ -150,7 +150,7 @@ def test_every_kind_describes_its_settings(kind: ProviderKind) -> None:
     assert any(setting.is_secret for setting in kind.settings)
 
 
-def test_a_message_is_handed_over_once_with_its_key(sender: Sender, bench: Bench) -> None:
+def test_a_message_is_handed_over_once_with_its_key(sender: ProviderSender, bench: Bench) -> None:
     sent = sender.send(rendered(bench), bench.channel, bench.address, str(page().notification_id))
     assert bench.accepted() == 1
     assert sent.external_id
@@ -158,14 +158,14 @@ def test_a_message_is_handed_over_once_with_its_key(sender: Sender, bench: Bench
 
 
 @pytest.mark.parametrize("text", EXTREME.values(), ids=EXTREME)
-def test_a_real_server_takes_every_message(sender: Sender, bench: Bench, text: str) -> None:
+def test_a_real_server_takes_every_message(sender: ProviderSender, bench: Bench, text: str) -> None:
     messages = every_purpose(text)
     for message in messages:
         sender.send(CHANNELS[bench.channel].render(message), bench.channel, bench.address, KEY)
     assert bench.accepted() == len(messages)
 
 
-def test_temporary_trouble_is_temporary(sender: Sender, bench: Bench) -> None:
+def test_temporary_trouble_is_temporary(sender: ProviderSender, bench: Bench) -> None:
     bench.answer("temporary")
     with pytest.raises(Temporary) as caught:
         sender.send(rendered(bench), bench.channel, bench.address, KEY)
@@ -175,7 +175,7 @@ def test_temporary_trouble_is_temporary(sender: Sender, bench: Bench) -> None:
     assert bench.accepted() == 1
 
 
-def test_a_refusal_is_permanent_and_says_why(sender: Sender, bench: Bench) -> None:
+def test_a_refusal_is_permanent_and_says_why(sender: ProviderSender, bench: Bench) -> None:
     bench.answer("permanent")
     with pytest.raises(Permanent) as caught:
         sender.send(rendered(bench), bench.channel, bench.address, KEY)
@@ -183,7 +183,7 @@ def test_a_refusal_is_permanent_and_says_why(sender: Sender, bench: Bench) -> No
     sender.send(rendered(bench), bench.channel, bench.address, KEY)
 
 
-def test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend(sender: Sender, bench: Bench) -> None:
+def test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend(sender: ProviderSender, bench: Bench) -> None:
     if bench.give is None:
         pytest.skip("it does not speak HTTP")
     for status in (*range(300, 304), 307, 308, *range(400, 432), 451, *range(500, 512), 520, 599):
@@ -202,7 +202,7 @@ def test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend(sender
 
 
 @pytest.mark.parametrize("body", [b"<html>Welcome to the hotel's network</html>", b"", b"[]", b"{}"])
-def test_an_answer_that_is_not_the_vendors_is_no_success(sender: Sender, bench: Bench, body: bytes) -> None:
+def test_an_answer_that_is_not_the_vendors_is_no_success(sender: ProviderSender, bench: Bench, body: bytes) -> None:
     if bench.give is None:
         pytest.skip("it does not speak HTTP")
     bench.give(Response(200, body))
@@ -211,7 +211,7 @@ def test_an_answer_that_is_not_the_vendors_is_no_success(sender: Sender, bench: 
 
 
 def test_a_server_that_is_too_slow_leaves_the_outcome_unknown(
-    sender: Sender, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    sender: ProviderSender, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if bench.give is None:
         pytest.skip("it does not speak HTTP")
@@ -221,7 +221,7 @@ def test_a_server_that_is_too_slow_leaves_the_outcome_unknown(
         sender.send(rendered(bench), bench.channel, bench.address, KEY)
 
 
-def test_an_answer_that_never_comes_leaves_the_outcome_unknown(sender: Sender, bench: Bench) -> None:
+def test_an_answer_that_never_comes_leaves_the_outcome_unknown(sender: ProviderSender, bench: Bench) -> None:
     bench.answer("unknown")
     with pytest.raises(OutcomeUnknown):
         sender.send(rendered(bench), bench.channel, bench.address, KEY)
@@ -243,7 +243,7 @@ def test_a_wrong_secret_is_permanent_and_never_shown(
     kind: ProviderKind, bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    wrong = Account("Wrong", bench.account.settings, dict.fromkeys(bench.account.secrets, "wr0ng-secret"))
+    wrong = ProviderAccount("Wrong", bench.account.settings, dict.fromkeys(bench.account.secrets, "wr0ng-secret"))
     sender = kind.open(wrong)
     for attempt in (
         lambda: sender.send(rendered(bench), bench.channel, bench.address, KEY),
@@ -257,12 +257,12 @@ def test_a_wrong_secret_is_permanent_and_never_shown(
     sender.close()
 
 
-def test_no_secret_is_in_anything_that_is_shown(sender: Sender, bench: Bench) -> None:
+def test_no_secret_is_in_anything_that_is_shown(sender: ProviderSender, bench: Bench) -> None:
     assert SECRET not in f"{bench.account!r} {sender!r}"
     assert SECRET not in sender.verify()
 
 
-def test_verifying_sends_nothing(sender: Sender, bench: Bench) -> None:
+def test_verifying_sends_nothing(sender: ProviderSender, bench: Bench) -> None:
     assert sender.verify().endswith(".")
     assert bench.accepted() == 0
 
@@ -279,7 +279,7 @@ def test_a_private_address_is_refused_unless_the_operator_allows_it(
         lambda: sender.send(rendered(bench), bench.channel, bench.address, KEY),
         sender.verify,
     ):
-        with pytest.raises(egress.Refused):
+        with pytest.raises(egress.EgressBlocked):
             attempt()
     sender.close()
     trusted = kind.open(replace(bench.account, is_trusted=True))
@@ -288,7 +288,7 @@ def test_a_private_address_is_refused_unless_the_operator_allows_it(
     assert bench.accepted() == 1
 
 
-def test_many_threads_share_a_sender(sender: Sender, bench: Bench) -> None:
+def test_many_threads_share_a_sender(sender: ProviderSender, bench: Bench) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def send(number: int) -> Any:
@@ -299,13 +299,13 @@ def test_many_threads_share_a_sender(sender: Sender, bench: Bench) -> None:
     assert bench.accepted() == 40
 
 
-def _elsewhere(account: Account, port: int) -> Account:
+def _elsewhere(account: ProviderAccount, port: int) -> ProviderAccount:
     settings = dict(account.settings)
     if "port" in settings:
         settings["port"] = port
     else:
         settings["api_base"] = f"http://127.0.0.1:{port}"
-    return Account(account.name, settings, account.secrets)
+    return ProviderAccount(account.name, settings, account.secrets)
 
 
 def test_the_gateways_form_names_everything_that_is_filled_in() -> None:

@@ -16,14 +16,14 @@ from tests.unit.notify.messages import EXTREME, every_purpose, page
 from tocsin.core.config import deterministic_encryption, environment
 from tocsin.core.errors import Rejected, Temporary
 from tocsin.core.net import egress
-from tocsin.core.net.egress import Answer, HttpClient, OutcomeUnknown
+from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.notify.channels import chat_url_policy
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.channels.push import PushChannel
 from tocsin.notify.integrations.apprise import provider
 from tocsin.notify.integrations.apprise.provider import ChatServicesSender, words
 from tocsin.notify.integrations.apprise.requests_patch import carried
-from tocsin.notify.interfaces import AddressRefused
+from tocsin.notify.interfaces import AddressRejected
 from tocsin.people import addresses, encrypted_addresses
 
 TOKEN = "AbcdefghijKLMNO"
@@ -138,9 +138,9 @@ def test_what_a_ticket_says_is_no_markup_and_calls_nobody(url: str) -> None:
     sent: list[bytes] = []
 
     class Recording(HttpClient):
-        def request(self, method: str, url: str, *, content: bytes = b"", **_more: Any) -> Answer:
+        def request(self, method: str, url: str, *, content: bytes = b"", **_more: Any) -> EgressResponse:
             sent.append(content)
-            return Answer(200, {}, b"ok")
+            return EgressResponse(200, {}, b"ok")
 
     with carried(Recording(), KEY):
         provider._notify(chat_url_policy.opened(url), rendered)
@@ -169,9 +169,9 @@ def test_a_short_limit_cuts_the_text_and_never_the_link() -> None:
         (Response(503), Temporary),
         (Response(429, headers={"Retry-After": "7"}), Temporary),
         # Each address has an account of its own: what is wrong with one says nothing against the others.
-        (Response(401, b'{"errorDescription": "you need to provide a valid token AbcdefghijKLMNO"}'), AddressRefused),
-        (Response(400, b"<html>AbcdefghijKLMNO</html>"), AddressRefused),
-        (Response(302, headers={"Location": "http://127.0.0.1:1/"}), AddressRefused),
+        (Response(401, b'{"errorDescription": "you need to provide a valid token AbcdefghijKLMNO"}'), AddressRejected),
+        (Response(400, b"<html>AbcdefghijKLMNO</html>"), AddressRejected),
+        (Response(302, headers={"Location": "http://127.0.0.1:1/"}), AddressRejected),
         (Response(hangs_up=True), OutcomeUnknown),
     ],
 )
@@ -196,7 +196,7 @@ def test_a_private_address_is_refused_and_other_threads_requests_are_left_alone(
     address = gotify(server)
     strict = replace(environment.current(), allow_targets=())
     monkeypatch.setattr(environment, "current", lambda: strict)
-    with pytest.raises(egress.Refused):
+    with pytest.raises(egress.EgressBlocked):
         send(address)
     assert server.requests == []
     assert requests.get(server.url, timeout=5).status_code == 200

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from tests.unit.notify.messages import page
 from tocsin.core.errors import Rejected
-from tocsin.core.net.egress import Answer, HttpClient, OutcomeUnknown
+from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.notify.channels import chat_url_policy
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.channels.reviewed_chat_services import SCHEMAS
 from tocsin.notify.integrations.apprise import provider, requests_patch
-from tocsin.notify.integrations.apprise.requests_patch import Carriage, carried
+from tocsin.notify.integrations.apprise.requests_patch import RequestLog, carried
 
 SENTINEL = Path(tempfile.mkdtemp(prefix="sentinel")) / "template.json"
 SENTINEL.write_text('{"type": "message", "attachments": [{"content": {}}], "text": "secret"}')
@@ -90,8 +90,8 @@ urls = st.builds(
 class Accepting(HttpClient):
     """Takes every request without a connection."""
 
-    def request(self, method: str, url: str, **_more: Any) -> Answer:
-        return Answer(200, {"content-type": "application/json"}, b'{"ok": true, "id": 1}')
+    def request(self, method: str, url: str, **_more: Any) -> EgressResponse:
+        return EgressResponse(200, {"content-type": "application/json"}, b'{"ok": true, "id": 1}')
 
 
 def _send(url: str) -> None:
@@ -130,7 +130,7 @@ def test_no_address_opens_a_file(url: str) -> None:
 
 def test_a_message_ends_at_its_deadline_whatever_a_plugin_does() -> None:
     elapsed = [0.0]
-    under_way = Carriage(Accepting(), "key", elapsed=lambda: elapsed[0])
+    under_way = RequestLog(Accepting(), "key", elapsed=lambda: elapsed[0])
     request = requests.Request("POST", "https://push.example/").prepare()
     under_way.send(request)
     elapsed[0] = requests_patch.MESSAGE_DEADLINE

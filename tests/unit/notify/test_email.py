@@ -23,7 +23,7 @@ from tocsin.core.net import egress
 from tocsin.notify.channels.email import EmailChannel
 from tocsin.notify.integrations import smtp
 from tocsin.notify.integrations.smtp import SmtpKind, SmtpSender, account_of_url
-from tocsin.notify.interfaces import Account, AddressRefused, Message, Rendered
+from tocsin.notify.interfaces import AddressRejected, Message, ProviderAccount, Rendered
 from tocsin.notify.states import Purpose
 
 CHANNEL = EmailChannel()
@@ -241,7 +241,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced_without_a_fai
 
 
 def test_an_old_connection_is_not_used_again(server: SmtpDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smtp, "MOST_IDLE", -1.0)
+    monkeypatch.setattr(smtp, "MAX_IDLE_SECONDS", -1.0)
     send(server, page(), page()).close()
     assert server.connections == 2
 
@@ -249,7 +249,7 @@ def test_an_old_connection_is_not_used_again(server: SmtpDouble, monkeypatch: py
 def test_a_refused_recipient_leaves_the_connection_usable(server: SmtpDouble) -> None:
     sender = send(server)
     server.answer_recipients.append("550 5.1.1 no such mailbox")
-    with pytest.raises(AddressRefused, match=r"127.0.0.1 said 550 5.1.1 no such mailbox\."):
+    with pytest.raises(AddressRejected, match=r"127.0.0.1 said 550 5.1.1 no such mailbox\."):
         sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
     sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
     sender.close()
@@ -259,9 +259,9 @@ def test_a_refused_recipient_leaves_the_connection_usable(server: SmtpDouble) ->
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        ("550 no such user here", AddressRefused),
-        ("553 5.1.3 bad address", AddressRefused),
-        ("550 5.2.1 mailbox disabled", AddressRefused),
+        ("550 no such user here", AddressRejected),
+        ("553 5.1.3 bad address", AddressRejected),
+        ("550 5.2.1 mailbox disabled", AddressRejected),
         ("550 5.7.1 relaying denied", Permanent),
         ("530 5.7.0 sign in first", Permanent),
         ("452 4.2.2 mailbox full", Temporary),
@@ -395,7 +395,7 @@ def test_a_sender_without_a_name_is_called_tocsin(server: SmtpDouble) -> None:
 
 
 def test_the_kind_needs_no_more_than_a_host() -> None:
-    sender = SmtpKind().open(Account("Mail", {"host": "mail.example.org"}))
+    sender = SmtpKind().open(ProviderAccount("Mail", {"host": "mail.example.org"}))
     assert isinstance(sender, SmtpSender)
     assert re.search(r"port=587", repr(sender._server))
     assert environment.current() is not None

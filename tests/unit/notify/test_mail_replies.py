@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.properties import examples
 from tocsin.alerts.states import CommandKind
 from tocsin.notify.mail_replies import command, parse, parse_subprocess, quotes
-from tocsin.notify.mail_replies.command import Wanted
+from tocsin.notify.mail_replies.command import MailCommand
 from tocsin.notify.text import message_ids, signed_links
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
@@ -141,31 +141,31 @@ def test_of_a_html_mail_the_text_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("ack", Wanted(CommandKind.ACKNOWLEDGE)),
-        ("Ack.", Wanted(CommandKind.ACKNOWLEDGE)),
-        ("TAKE 43", Wanted(CommandKind.ASSIGN, 43)),
-        ("ack 42 43", Wanted(CommandKind.ACKNOWLEDGE, 42, (43,))),
-        ("assign", Wanted(CommandKind.ASSIGN)),
-        ("close #42\nThe line is back.", Wanted(CommandKind.CLOSE, 42)),
-        ("escalate", Wanted(CommandKind.ESCALATE)),
-        ("ack all", Wanted(CommandKind.ACKNOWLEDGE, is_all=True)),
-        ("7", Wanted(CommandKind.ACKNOWLEDGE)),
-        ("help", Wanted(None)),
-        ("reply 43 On it\nsee you", Wanted(CommandKind.REPLY, 43, text="On it\nsee you")),
-        ("Close the window in room 7", Wanted(CommandKind.REPLY, text="Close the window in room 7")),
-        ("Take care!", Wanted(CommandKind.REPLY, text="Take care!")),
-        ("I am on it.\nack", Wanted(CommandKind.REPLY, text="I am on it.\nack")),
-        ("stop", Wanted(CommandKind.REPLY, text="stop")),
-        ("", Wanted(CommandKind.REPLY)),
+        ("ack", MailCommand(CommandKind.ACKNOWLEDGE)),
+        ("Ack.", MailCommand(CommandKind.ACKNOWLEDGE)),
+        ("TAKE 43", MailCommand(CommandKind.ASSIGN, 43)),
+        ("ack 42 43", MailCommand(CommandKind.ACKNOWLEDGE, 42, (43,))),
+        ("assign", MailCommand(CommandKind.ASSIGN)),
+        ("close #42\nThe line is back.", MailCommand(CommandKind.CLOSE, 42)),
+        ("escalate", MailCommand(CommandKind.ESCALATE)),
+        ("ack all", MailCommand(CommandKind.ACKNOWLEDGE, is_all=True)),
+        ("7", MailCommand(CommandKind.ACKNOWLEDGE)),
+        ("help", MailCommand(None)),
+        ("reply 43 On it\nsee you", MailCommand(CommandKind.REPLY, 43, text="On it\nsee you")),
+        ("Close the window in room 7", MailCommand(CommandKind.REPLY, text="Close the window in room 7")),
+        ("Take care!", MailCommand(CommandKind.REPLY, text="Take care!")),
+        ("I am on it.\nack", MailCommand(CommandKind.REPLY, text="I am on it.\nack")),
+        ("stop", MailCommand(CommandKind.REPLY, text="stop")),
+        ("", MailCommand(CommandKind.REPLY)),
     ],
 )
-def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, wanted: Wanted) -> None:
+def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, wanted: MailCommand) -> None:
     assert command.wanted(text) == wanted
 
 
 @pytest.mark.parametrize("filling", [" ", ".", "1 ", "a", " and", "#"])
 def test_a_long_first_line_takes_no_longer_than_it_is_long(filling: str) -> None:
-    text = f"ack 1{filling * (parse.LONGEST_TEXT // len(filling))}x"
+    text = f"ack 1{filling * (parse.MAX_TEXT_CHARS // len(filling))}x"
     begun = time.process_time()
     assert command.wanted(text).kind is CommandKind.REPLY
     assert time.process_time() - begun < 0.5

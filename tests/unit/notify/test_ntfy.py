@@ -15,7 +15,7 @@ from tocsin.alerts.states import Priority
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify.channels.ntfy import NtfyChannel, split
 from tocsin.notify.integrations.ntfy import NtfySender
-from tocsin.notify.interfaces import Account, Message
+from tocsin.notify.interfaces import Message, ProviderAccount
 from tocsin.notify.states import Purpose
 
 CHANNEL = NtfyChannel()
@@ -28,7 +28,9 @@ def server() -> Iterator[NtfyDouble]:
 
 
 def sender(server: NtfyDouble, token: str = "") -> NtfySender:
-    return NtfySender(Account("ntfy", {"api_base": server.url}, {"token": token} if token else {}, is_trusted=True))
+    return NtfySender(
+        ProviderAccount("ntfy", {"api_base": server.url}, {"token": token} if token else {}, is_trusted=True)
+    )
 
 
 def push(server: NtfyDouble, message: Message, address: str = "alice-topic", token: str = "") -> None:

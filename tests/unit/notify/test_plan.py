@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import Priority
 from tocsin.notify.registry import address_problem, quietest
-from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, Method, Person, leaves, with_rules
-from tocsin.notify.rules.page_planner import AllClear, Paged, Start, all_clears, plan
+from tocsin.notify.rules.notification_rules import USER_RULES, NotificationMethod, Recipient, leaves, with_rules
+from tocsin.notify.rules.page_planner import AllClear, PagedRecipient, PageRequest, all_clears, plan
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
 MINUTE = timedelta(minutes=1)
 
-EMAIL = Method("Email", "email", "alice@example.org")
-PHONE = Method("Phone", "voice", "+41790000001", wait=3 * MINUTE, repeat_times=2, repeat_every=2 * MINUTE)
-ALICE = Person(1, "Alice", (EMAIL, PHONE))
-START = Start(42, NOW, "Alice is primary of Service Desk.", user_id=1)
+EMAIL = NotificationMethod("Email", "email", "alice@example.org")
+PHONE = NotificationMethod("Phone", "voice", "+41790000001", wait=3 * MINUTE, repeat_times=2, repeat_every=2 * MINUTE)
+ALICE = Recipient(1, "Alice", (EMAIL, PHONE))
+START = PageRequest(42, NOW, "Alice is primary of Service Desk.", user_id=1)
 
 _spans = st.integers(0, 600).map(lambda seconds: timedelta(seconds=seconds))
 _methods = st.builds(
-    Method, label=st.sampled_from(["A", "B"]), channel=st.just("email"), address=st.just("a@example.org"),
+    NotificationMethod, label=st.sampled_from(["A", "B"]), channel=st.just("email"), address=st.just("a@example.org"),
     wait=_spans, repeat_times=st.integers(0, 4), repeat_every=_spans, is_enabled=st.booleans(),
 )  # fmt: skip
 
@@ -55,7 +55,7 @@ def test_a_person_whose_account_is_off_is_unreachable() -> None:
 
 
 def test_a_person_or_contact_that_is_gone_is_unreachable() -> None:
-    gone = [START, Start(42, NOW, "The desk's room.", group_contact_id=9)]
+    gone = [START, PageRequest(42, NOW, "The desk's room.", group_contact_id=9)]
     made = plan(gone, {}, {}, address_problem)
     assert [entry.reason for entry in made.unreachable] == [
         "The user whom this step names exists no longer.",
@@ -64,14 +64,14 @@ def test_a_person_or_contact_that_is_gone_is_unreachable() -> None:
 
 
 def test_a_method_that_cannot_be_used_is_planned_with_its_problem() -> None:
-    bad = Method("Old", "sms", "12")
+    bad = NotificationMethod("Old", "sms", "12")
     made = plan([START], {1: replace(ALICE, methods=(bad, EMAIL))}, {}, address_problem)
     assert [bool(page.problem) for page in made.pages] == [True, False]
     assert made.unreachable == ()
 
 
 def test_after_a_method_that_cannot_be_used_the_next_does_not_wait_as_if_it_had_been_tried() -> None:
-    bad = Method("Old", "sms", "12", repeat_times=2, repeat_every=MINUTE)
+    bad = NotificationMethod("Old", "sms", "12", repeat_times=2, repeat_every=MINUTE)
     made = plan([START], {1: replace(ALICE, methods=(bad, PHONE))}, {}, address_problem)
     assert [(page.label, (page.due_at - NOW) // MINUTE) for page in made.pages] == [
         ("Old", 0), ("Phone", 0), ("Phone", 5), ("Phone", 7),
@@ -84,7 +84,7 @@ def test_after_a_method_that_cannot_be_used_the_next_does_not_wait_as_if_it_had_
 
 
 def test_quiet_hours_are_kept_also_after_a_method_that_cannot_be_used() -> None:
-    bad = Method("Old", "sms", "12")
+    bad = NotificationMethod("Old", "sms", "12")
     quiet = {"quiet_hours": [{"from": "09:00", "to": "09:30", "let_through": "high", "methods": ["Phone"]}]}
     alice = with_rules(replace(ALICE, methods=(bad, PHONE)), quiet)
     made = plan([replace(START, priority=Priority.LOW)], {1: alice}, {}, address_problem)
@@ -92,7 +92,7 @@ def test_quiet_hours_are_kept_also_after_a_method_that_cannot_be_used() -> None:
 
 
 def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait() -> None:
-    bad = Method("Old", "sms", "12")
+    bad = NotificationMethod("Old", "sms", "12")
     quiet = {"quiet_hours": [{"from": "09:00", "to": "09:17", "let_through": "high", "methods": ["Phone"]}]}
     alice = with_rules(replace(ALICE, methods=(bad, PHONE)), quiet)
     made = plan([replace(START, priority=Priority.LOW)], {1: alice}, {}, address_problem)
@@ -100,7 +100,7 @@ def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait(
 
 
 def test_whose_every_method_is_unusable_is_unreachable_for_those_reasons() -> None:
-    bad = (Method("Old", "sms", "12"), Method("Odd", "pigeon", "loft"))
+    bad = (NotificationMethod("Old", "sms", "12"), NotificationMethod("Odd", "pigeon", "loft"))
     made = plan([START], {1: replace(ALICE, methods=bad)}, {}, address_problem)
     assert len(made.pages) == 2
     assert 'Old cannot be used: "12" is not a phone number' in made.unreachable[0].reason
@@ -108,24 +108,24 @@ def test_whose_every_method_is_unusable_is_unreachable_for_those_reasons() -> No
 
 
 def test_a_group_contact_is_one_page_at_once() -> None:
-    contact = Method("Desk room", "chat", "desk")
-    made = plan([Start(42, NOW, "The desk's room.", group_contact_id=9)], {}, {9: contact}, address_problem)
+    contact = NotificationMethod("Desk room", "chat", "desk")
+    made = plan([PageRequest(42, NOW, "The desk's room.", group_contact_id=9)], {}, {9: contact}, address_problem)
     assert [(page.label, page.due_at) for page in made.pages] == [("Desk room", NOW)]
 
 
 @given(st.lists(_methods, max_size=4))
-def test_every_start_is_planned_or_unreachable_and_leaves_when_the_ways_say(methods: list[Method]) -> None:
+def test_every_start_is_planned_or_unreachable_and_leaves_when_the_ways_say(methods: list[NotificationMethod]) -> None:
     person = replace(ALICE, methods=tuple(methods))
     made = plan([START], {1: person}, {}, lambda channel, address: None)
     assert bool(made.pages) != bool(made.unreachable)
     assert [page.due_at for page in made.pages] == [
-        leave.at for leave in leaves(person, AS_THEY_LIKE, START.priority, NOW)
+        leave.at for leave in leaves(person, USER_RULES, START.priority, NOW)
     ]
 
 
-def _paged(user: int, channel: str, minutes: int | None, alert: int = 42) -> Paged:
+def _paged(user: int, channel: str, minutes: int | None, alert: int = 42) -> PagedRecipient:
     at = None if minutes is None else NOW + minutes * MINUTE
-    return Paged(alert, user, channel, f"{user}-{channel}", channel.title(), at)
+    return PagedRecipient(alert, user, channel, f"{user}-{channel}", channel.title(), at)
 
 
 def test_an_all_clear_goes_once_to_each_who_was_paged_and_has_not_answered() -> None:

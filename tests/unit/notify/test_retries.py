@@ -7,21 +7,30 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.notify.rules.retry_policy import DELAYS, JITTER, MOST_TRIES, Again, Failure, GiveUp, Tried, after
+from tocsin.notify.rules.retry_policy import (
+    DELAYS,
+    JITTER,
+    MAX_TRIES,
+    FailureKind,
+    GiveUp,
+    ProviderAttempts,
+    Retry,
+    after,
+)
 
 
 def _seconds(*numbers: float) -> list[timedelta]:
     return [timedelta(seconds=number) for number in numbers]
 
 
-def _story(providers: list[str], outcomes: dict[str, Failure], jitter: float = 0.0) -> list[tuple[str, timedelta]]:
+def _story(providers: list[str], outcomes: dict[str, FailureKind], jitter: float = 0.0) -> list[tuple[str, timedelta]]:
     """Every try of a notification whose providers always fail like that: (provider, wait before it)."""
-    tried: dict[str, Tried] = {}
+    tried: dict[str, ProviderAttempts] = {}
     current, story = providers[0], [(providers[0], timedelta())]
     while True:
         failure = outcomes[current]
-        before = tried.get(current, Tried(0)).tries
-        tried[current] = Tried(before + 1, failure is Failure.PERMANENT)
+        before = tried.get(current, ProviderAttempts(0)).tries
+        tried[current] = ProviderAttempts(before + 1, failure is FailureKind.PERMANENT)
         following = after(failure, current, tried, providers, jitter=jitter)
         if isinstance(following, GiveUp):
             return story
@@ -30,14 +39,14 @@ def _story(providers: list[str], outcomes: dict[str, Failure], jitter: float = 0
 
 
 def test_one_provider_is_tried_five_times_within_ten_minutes() -> None:
-    waits = [wait for _, wait in _story(["A"], {"A": Failure.TEMPORARY})]
+    waits = [wait for _, wait in _story(["A"], {"A": FailureKind.TEMPORARY})]
     assert waits == _seconds(0, 5, 30, 120, 300)
-    longest = [wait for _, wait in _story(["A"], {"A": Failure.TEMPORARY}, jitter=1.0)]
+    longest = [wait for _, wait in _story(["A"], {"A": FailureKind.TEMPORARY}, jitter=1.0)]
     assert sum(longest, timedelta()) < timedelta(minutes=10)
 
 
 def test_the_next_provider_takes_over_at_once_and_rounds_are_apart() -> None:
-    story = _story(["A", "B"], {"A": Failure.TEMPORARY, "B": Failure.UNKNOWN})
+    story = _story(["A", "B"], {"A": FailureKind.TEMPORARY, "B": FailureKind.UNKNOWN})
     assert story[:5] == [
         ("A", timedelta()),
         ("B", timedelta()),
@@ -45,72 +54,83 @@ def test_the_next_provider_takes_over_at_once_and_rounds_are_apart() -> None:
         ("B", timedelta()),
         ("A", DELAYS[1]),
     ]
-    assert len(story) == 2 * MOST_TRIES
+    assert len(story) == 2 * MAX_TRIES
 
 
 def test_what_a_person_must_mend_is_not_tried_again() -> None:
-    assert _story(["A"], {"A": Failure.PERMANENT}) == [("A", timedelta())]
-    story = _story(["A", "B"], {"A": Failure.TEMPORARY, "B": Failure.PERMANENT})
+    assert _story(["A"], {"A": FailureKind.PERMANENT}) == [("A", timedelta())]
+    story = _story(["A", "B"], {"A": FailureKind.TEMPORARY, "B": FailureKind.PERMANENT})
     assert [name for name, _ in story] == ["A", "B", "A", "A", "A", "A"]
 
 
 def test_a_provider_that_asks_for_patience_gets_it_up_to_ten_minutes() -> None:
-    tried = {"A": Tried(1)}
-    patient = after(Failure.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(seconds=90))
-    assert patient == Again("A", timedelta(seconds=90))
-    ever = after(Failure.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(days=1))
-    assert ever == Again("A", timedelta(minutes=10))
+    tried = {"A": ProviderAttempts(1)}
+    patient = after(FailureKind.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(seconds=90))
+    assert patient == Retry("A", timedelta(seconds=90))
+    ever = after(FailureKind.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(days=1))
+    assert ever == Retry("A", timedelta(minutes=10))
 
 
 def test_what_a_stopped_node_was_sending_goes_to_the_same_provider_again_five_times() -> None:
-    assert after(Failure.LOST, "A", {"A": Tried(1)}, ["A", "B"], jitter=0) == Again("A", timedelta())
-    assert after(Failure.LOST, "A", {"A": Tried(5)}, ["A", "B"], jitter=0) == GiveUp()
+    assert after(FailureKind.LOST, "A", {"A": ProviderAttempts(1)}, ["A", "B"], jitter=0) == Retry("A", timedelta())
+    assert after(FailureKind.LOST, "A", {"A": ProviderAttempts(5)}, ["A", "B"], jitter=0) == GiveUp()
 
 
 def test_when_the_provider_is_gone_another_takes_over() -> None:
-    assert after(Failure.TEMPORARY, "Gone", {"Gone": Tried(1)}, ["New"], jitter=0) == Again("New", timedelta())
-    assert after(Failure.TEMPORARY, "Gone", {"Gone": Tried(1)}, [], jitter=0) == GiveUp()
+    assert after(FailureKind.TEMPORARY, "Gone", {"Gone": ProviderAttempts(1)}, ["New"], jitter=0) == Retry(
+        "New", timedelta()
+    )
+    assert after(FailureKind.TEMPORARY, "Gone", {"Gone": ProviderAttempts(1)}, [], jitter=0) == GiveUp()
 
 
 def _later(current: str, providers: list[str], jitter: float = 0.0, *, own_failures: int = 0) -> object:
     """What follows when a lasting message's quick retries are used up."""
-    tried = {name: Tried(MOST_TRIES) for name in providers}
-    failure = Failure.BROKEN if own_failures else Failure.TEMPORARY
+    tried = {name: ProviderAttempts(MAX_TRIES) for name in providers}
+    failure = FailureKind.BROKEN if own_failures else FailureKind.TEMPORARY
     return after(
         failure, current, tried, providers, jitter=jitter, is_lasting=True, is_exhausted=True, own_failures=own_failures
     )
 
 
 def test_a_lasting_message_is_retried_every_five_minutes_in_turns() -> None:
-    tried = {"A": Tried(MOST_TRIES), "B": Tried(MOST_TRIES)}
-    first = after(Failure.TEMPORARY, "B", tried, ["A", "B"], jitter=0, is_lasting=True)
-    assert first == Again("A", DELAYS[-1], is_exhausted=True)
-    assert _later("A", ["A", "B"]) == Again("B", DELAYS[-1], is_exhausted=True)
-    assert _later("B", ["A", "B"], 1.0) == Again("A", DELAYS[-1] * (1 + JITTER), is_exhausted=True)
+    tried = {"A": ProviderAttempts(MAX_TRIES), "B": ProviderAttempts(MAX_TRIES)}
+    first = after(FailureKind.TEMPORARY, "B", tried, ["A", "B"], jitter=0, is_lasting=True)
+    assert first == Retry("A", DELAYS[-1], is_exhausted=True)
+    assert _later("A", ["A", "B"]) == Retry("B", DELAYS[-1], is_exhausted=True)
+    assert _later("B", ["A", "B"], 1.0) == Retry("A", DELAYS[-1] * (1 + JITTER), is_exhausted=True)
 
 
 def test_a_lasting_message_ends_when_every_provider_refused_it() -> None:
-    tried = {"A": Tried(1, is_permanent=True), "B": Tried(9, is_permanent=True)}
-    assert after(Failure.PERMANENT, "B", tried, ["A", "B"], jitter=0, is_lasting=True, is_exhausted=True) == GiveUp()
+    tried = {"A": ProviderAttempts(1, is_permanent=True), "B": ProviderAttempts(9, is_permanent=True)}
+    assert (
+        after(FailureKind.PERMANENT, "B", tried, ["A", "B"], jitter=0, is_lasting=True, is_exhausted=True) == GiveUp()
+    )
 
 
 def test_a_lasting_message_ends_after_five_failures_of_tocsin_itself() -> None:
-    assert isinstance(_later("A", ["A"], own_failures=MOST_TRIES - 1), Again)
-    assert _later("A", ["A"], own_failures=MOST_TRIES) == GiveUp()
+    assert isinstance(_later("A", ["A"], own_failures=MAX_TRIES - 1), Retry)
+    assert _later("A", ["A"], own_failures=MAX_TRIES) == GiveUp()
     lost = after(
-        Failure.LOST, "A", {"A": Tried(40)}, ["A"], jitter=0, is_lasting=True, is_exhausted=True, own_failures=1
+        FailureKind.LOST,
+        "A",
+        {"A": ProviderAttempts(40)},
+        ["A"],
+        jitter=0,
+        is_lasting=True,
+        is_exhausted=True,
+        own_failures=1,
     )
-    assert lost == Again("A", timedelta(), is_exhausted=True)
+    assert lost == Retry("A", timedelta(), is_exhausted=True)
 
 
 def test_a_lasting_message_goes_by_a_new_provider_at_once() -> None:
-    tried = {"A": Tried(30)}
-    found = after(Failure.TEMPORARY, "A", tried, ["A", "New"], jitter=0, is_lasting=True, is_exhausted=True)
-    assert found == Again("New", timedelta(), is_exhausted=True)
+    tried = {"A": ProviderAttempts(30)}
+    found = after(FailureKind.TEMPORARY, "A", tried, ["A", "New"], jitter=0, is_lasting=True, is_exhausted=True)
+    assert found == Retry("New", timedelta(), is_exhausted=True)
 
 
 _names = st.lists(st.sampled_from("ABCD"), min_size=1, max_size=4, unique=True)
-_failures = st.sampled_from([Failure.TEMPORARY, Failure.UNKNOWN, Failure.PERMANENT, Failure.BROKEN])
+_failures = st.sampled_from([FailureKind.TEMPORARY, FailureKind.UNKNOWN, FailureKind.PERMANENT, FailureKind.BROKEN])
 
 
 @given(_names, st.data(), st.floats(0, 1))
@@ -121,5 +141,5 @@ def test_it_always_ends_asks_everybody_and_nobody_more_than_five_times(
     story = _story(names, outcomes, jitter)
     asked = [name for name, _ in story]
     assert set(asked) == set(names)
-    assert all(asked.count(name) == (1 if outcomes[name] is Failure.PERMANENT else MOST_TRIES) for name in names)
+    assert all(asked.count(name) == (1 if outcomes[name] is FailureKind.PERMANENT else MAX_TRIES) for name in names)
     assert all(wait <= DELAYS[-1] * (1 + JITTER) for _, wait in story)

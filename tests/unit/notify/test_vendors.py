@@ -23,13 +23,13 @@ from tests.support.properties import examples
 from tests.unit.notify.messages import bundle, page
 from tocsin.alerts.states import CommandKind
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import Answer
+from tocsin.core.net.egress import EgressResponse
 from tocsin.notify import provider_settings
 from tocsin.notify.channels import phone_numbers
 from tocsin.notify.inbound import dtmf
 from tocsin.notify.integrations import http_status
 from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
-from tocsin.notify.integrations.http_gateway.template import Form, at, filled, in_address, unknown
+from tocsin.notify.integrations.http_gateway.template import BodyFormat, at, filled, in_address, unknown
 from tocsin.notify.integrations.ntfy import NtfySender
 from tocsin.notify.integrations.slack.provider import SlackSender
 from tocsin.notify.integrations.telegram import TelegramSender
@@ -38,15 +38,15 @@ from tocsin.notify.integrations.telnyx.provider import TelnyxSender
 from tocsin.notify.integrations.twilio import error_codes as twilio
 from tocsin.notify.integrations.twilio import twiml
 from tocsin.notify.integrations.twilio.sender import TwilioSender
-from tocsin.notify.interfaces import Account, AddressRefused, Rendered
+from tocsin.notify.interfaces import AddressRejected, ProviderAccount, Rendered
 from tocsin.notify.providers import circuit_breaker
-from tocsin.notify.providers.circuit_breaker import Allowance, Circuit
+from tocsin.notify.providers.circuit_breaker import CircuitBreaker, RateAllowance
 from tocsin.notify.registry import CHANNELS, KINDS
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import command_parser
 from tocsin.notify.text.command_parser import Asked, Word
-from tocsin.notify.text.redaction import Content, disclosed
-from tocsin.notify.webhooks import CallStep
+from tocsin.notify.text.redaction import ContentLevel, disclosed
+from tocsin.notify.webhooks import CallPrompt
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -56,7 +56,7 @@ def test_a_call_about_a_ticket_with_characters_that_no_xml_can_hold_is_one_that_
     alert = replace(page().alerts[0], subject="VPN\uffff is\ufffe down\x01", short_text="")
     rendered = CHANNELS["voice"].render(replace(page(), alerts=(alert,)))
     for made in (
-        twiml.step(CallStep(script=rendered.script), "https://tocsin.example.org/hooks/twilio/voice"),
+        twiml.step(CallPrompt(script=rendered.script), "https://tocsin.example.org/hooks/twilio/voice"),
         twiml.spoken_once(rendered),
         twiml.text_answer("Taken by Ann\x02."),
     ):
@@ -68,7 +68,7 @@ def test_a_call_about_a_ticket_with_characters_that_no_xml_can_hold_is_one_that_
 def test_every_status_is_temporary_or_needs_a_person(status: int) -> None:
     is_temporary = status >= 500 or status in (408, 425, 429)
     with pytest.raises(Temporary if is_temporary else Permanent) as caught:
-        http_status.fail(Answer(status, {"retry-after": "7"}, b""), "Vendor", "why")
+        http_status.fail(EgressResponse(status, {"retry-after": "7"}, b""), "Vendor", "why")
     assert str(status) in caught.value.detail
     if is_temporary:
         assert isinstance(caught.value, Temporary)
@@ -90,22 +90,22 @@ BAD = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=
 @given(BAD)
 def test_what_is_filled_in_never_breaks_out_of_where_it_stands(text: str) -> None:
     values = {"text": text, "to": "+41790000001"}
-    assert json.loads(filled('{"t": "<text>"}', values, Form.JSON)) == {"t": text}
-    assert parse_qs(filled("to=<to>&t=<text>", values, Form.FORM), keep_blank_values=True)["t"] == [text]
-    assert (ET.fromstring(filled("<sms><t a='1'><text></t></sms>", values, Form.XML)).findtext("t") or "") == text
-    assert filled("<text>", values, Form.TEXT) == text
+    assert json.loads(filled('{"t": "<text>"}', values, BodyFormat.JSON)) == {"t": text}
+    assert parse_qs(filled("to=<to>&t=<text>", values, BodyFormat.FORM), keep_blank_values=True)["t"] == [text]
+    assert (ET.fromstring(filled("<sms><t a='1'><text></t></sms>", values, BodyFormat.XML)).findtext("t") or "") == text
+    assert filled("<text>", values, BodyFormat.TEXT) == text
     assert "&" not in in_address("<text>", values)
 
 
 def test_a_place_that_nothing_fills_is_named() -> None:
-    assert unknown("<to> <phone> <text>", Form.JSON) == ["phone"]
-    assert unknown("<sms><to></sms>", Form.XML) == []
+    assert unknown("<to> <phone> <text>", BodyFormat.JSON) == ["phone"]
+    assert unknown("<sms><to></sms>", BodyFormat.XML) == []
 
 
 @pytest.mark.parametrize(
     ("status", "code", "error", "said"),
     [
-        (403, "40300", AddressRefused, "opted out with STOP"),
+        (403, "40300", AddressRejected, "opted out with STOP"),
         (403, "20100", Permanent, "has no balance left"),
         (403, "10010", Permanent, "refuses the credentials (403: The title (10010))."),
         (429, "40318", Temporary, "takes no more for now"),
@@ -117,7 +117,7 @@ def test_what_telnyx_refuses_is_told_by_its_code_before_its_status(
 ) -> None:
     with telnyx_double("KEY1") as double:
         double.answers.append(refusal(status, code, "The title"))
-        sender = TelnyxSender(Account("Telnyx", double.settings, {"api_key": "KEY1"}, is_trusted=True))
+        sender = TelnyxSender(ProviderAccount("Telnyx", double.settings, {"api_key": "KEY1"}, is_trusted=True))
         with pytest.raises(error, match=re.escape(said)) as caught:
             sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
         sender.close()
@@ -128,7 +128,7 @@ def test_a_full_queue_of_twilios_is_tried_again() -> None:
     with twilio_double("token") as double:
         full = {"code": 21611, "message": "This 'From' number has exceeded the maximum number of queued messages"}
         double.refusals.append(Response(400, json.dumps(full).encode()))
-        sender = TwilioSender(Account("Twilio", double.settings, {"auth_token": "token"}, is_trusted=True))
+        sender = TwilioSender(ProviderAccount("Twilio", double.settings, {"auth_token": "token"}, is_trusted=True))
         with pytest.raises(Temporary, match=r"queue of the From number is full \(Twilio 21611\)\."):
             sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
         sender.close()
@@ -138,7 +138,7 @@ def test_a_full_queue_of_twilios_is_tried_again() -> None:
 def test_what_passes_by_itself_at_slack_is_tried_again(error: str) -> None:
     with slack_double() as double:
         double.errors.append(error)
-        account = Account("Slack", {"api_base": double.api}, {"bot_token": double.token}, is_trusted=True)
+        account = ProviderAccount("Slack", {"api_base": double.api}, {"bot_token": double.token}, is_trusted=True)
         sender = SlackSender(account)
         with pytest.raises(Temporary, match=error):
             sender.send(CHANNELS["chat"].render(page()), "chat", "slack:U012AB3CD", "key")
@@ -159,9 +159,11 @@ def test_a_chat_that_telegram_keeps_the_bot_from_says_nothing_against_the_bot(st
     with telegram_double() as double:
         said = {"ok": False, "error_code": status, "description": description}
         double.answers.append(Response(status, json.dumps(said).encode()))
-        account = Account("Telegram", {"api_base": double.http.url}, {"bot_token": double.token}, is_trusted=True)
+        account = ProviderAccount(
+            "Telegram", {"api_base": double.http.url}, {"bot_token": double.token}, is_trusted=True
+        )
         sender = TelegramSender(account)
-        with pytest.raises(AddressRefused):
+        with pytest.raises(AddressRejected):
             sender.send(CHANNELS["chat"].render(page()), "chat", "telegram:-4711", "key")
         sender.close()
 
@@ -169,8 +171,8 @@ def test_a_chat_that_telegram_keeps_the_bot_from_says_nothing_against_the_bot(st
 def test_a_topic_that_ntfy_keeps_for_somebody_else_says_nothing_against_the_server() -> None:
     with ntfy_double() as double:
         double.answers.append(Response(403, b'{"code": 40301, "http": 403, "error": "forbidden"}'))
-        sender = NtfySender(Account("ntfy", {"api_base": double.url}, is_trusted=True))
-        with pytest.raises(AddressRefused, match=r"refuses access to the topic \(403: forbidden\)\."):
+        sender = NtfySender(ProviderAccount("ntfy", {"api_base": double.url}, is_trusted=True))
+        with pytest.raises(AddressRejected, match=r"refuses access to the topic \(403: forbidden\)\."):
             sender.send(CHANNELS["ntfy"].render(page()), "ntfy", "a-topic", "key")
         sender.close()
 
@@ -181,7 +183,9 @@ def test_a_telegram_group_that_became_a_supergroup_is_reached_under_its_new_numb
         moved = {"ok": False, "error_code": 400, "parameters": {"migrate_to_chat_id": -1001234567890},
                  "description": "Bad Request: group chat was upgraded to a supergroup chat"}  # fmt: skip
         double.answers.append(Response(400, json.dumps(moved).encode()))
-        account = Account("Telegram", {"api_base": double.http.url}, {"bot_token": double.token}, is_trusted=True)
+        account = ProviderAccount(
+            "Telegram", {"api_base": double.http.url}, {"bot_token": double.token}, is_trusted=True
+        )
         sender = TelegramSender(account)
         sender.send(CHANNELS["chat"].render(page()), "chat", "telegram:-4711", "key")
         sender.close()
@@ -192,7 +196,7 @@ def test_a_gateway_may_answer_with_a_list_and_say_true_as_json_does() -> None:
     """What is not understood would be sent again and again."""
     settings = {"ok_path": "0^sent", "ok_value": "true", "id_path": "0^id", "error_path": "0^why"}
     with http_double() as server:
-        account = Account("SMS", {**settings, "api_base": server.url}, is_trusted=True)
+        account = ProviderAccount("SMS", {**settings, "api_base": server.url}, is_trusted=True)
         sender = HttpGatewayKind().open(account)
         server.answering = lambda _: Response(200, b'[{"sent": true, "id": 7}]')
         assert sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key").external_id == "7"
@@ -209,7 +213,7 @@ def test_a_from_number_is_taken_as_people_write_it(vendor: str) -> None:
         plain = double.settings["from_number"]
         written = {**double.settings, "from_number": f"{plain[:3]} {plain[3:5]} {plain[5:]}"}
         secrets = {"auth_token": "secret", "api_key": "secret"}
-        sender = KINDS[vendor].open(Account(vendor, written, secrets, is_trusted=True))
+        sender = KINDS[vendor].open(ProviderAccount(vendor, written, secrets, is_trusted=True))
         sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
         sender.close()
         assert len(double.messages) == 1
@@ -294,18 +298,18 @@ def test_no_answer_asks_for_a_word_that_opts_out() -> None:
 
 
 def test_keys_mean_what_the_menu_says() -> None:
-    assert dtmf.meaning("", "", "16789") == dtmf.Hear()
-    assert dtmf.meaning("1", "9", "16789") == dtmf.Hear()
-    assert dtmf.meaning("9", "", "16789") == dtmf.Confirm("9")
-    assert dtmf.meaning("9", "9", "16789") == dtmf.Do(CommandKind.CLOSE)
-    assert dtmf.meaning("7", "9", "16789") == dtmf.Do(CommandKind.ACKNOWLEDGE)
+    assert dtmf.meaning("", "", "16789") == dtmf.RepeatPrompt()
+    assert dtmf.meaning("1", "9", "16789") == dtmf.RepeatPrompt()
+    assert dtmf.meaning("9", "", "16789") == dtmf.ConfirmKey("9")
+    assert dtmf.meaning("9", "9", "16789") == dtmf.RunCommand(CommandKind.CLOSE)
+    assert dtmf.meaning("7", "9", "16789") == dtmf.RunCommand(CommandKind.ACKNOWLEDGE)
     for wrong in ("0", "2", "*", "#", "77"):
-        assert dtmf.meaning(wrong, "", "16789") == dtmf.Wrong()
-    assert dtmf.meaning("6", "", "178") == dtmf.Wrong()
+        assert dtmf.meaning(wrong, "", "16789") == dtmf.InvalidKey()
+    assert dtmf.meaning("6", "", "178") == dtmf.InvalidKey()
 
 
 def test_a_provider_is_passed_over_after_three_failures_on_end_and_longer_each_time() -> None:
-    state = Circuit()
+    state = CircuitBreaker()
     for _ in range(2):
         state = circuit_breaker.failed(state, NOW)
     assert not state.is_open
@@ -317,31 +321,31 @@ def test_a_provider_is_passed_over_after_three_failures_on_end_and_longer_each_t
     assert not state.is_open
     state = circuit_breaker.failed(state, NOW)
     assert (state.is_open, state.retry_at) == (True, NOW + timedelta(minutes=2))
-    assert circuit_breaker.worked(state) == Circuit()
+    assert circuit_breaker.worked(state) == CircuitBreaker()
 
 
-def _opened(state: Circuit, *, is_awaited: bool) -> Circuit:
-    for _ in range(circuit_breaker.MOST_FAILURES):
+def _opened(state: CircuitBreaker, *, is_awaited: bool) -> CircuitBreaker:
+    for _ in range(circuit_breaker.MAX_FAILURES):
         state = circuit_breaker.failed(state, NOW, is_awaited=is_awaited)
     assert state.is_open
     return state
 
 
 def test_a_silent_provider_is_probed_every_five_seconds_while_messages_wait() -> None:
-    state = _opened(Circuit(), is_awaited=True)
+    state = _opened(CircuitBreaker(), is_awaited=True)
     for _ in range(10):
         assert state.retry_at == NOW + timedelta(seconds=5)
         state = circuit_breaker.silent(state, NOW, is_awaited=True)
 
 
 def test_a_message_that_begins_to_wait_brings_the_probe_forward() -> None:
-    state = circuit_breaker.silent(_opened(Circuit(), is_awaited=False), NOW)
+    state = circuit_breaker.silent(_opened(CircuitBreaker(), is_awaited=False), NOW)
     assert state.retry_at == NOW + timedelta(minutes=1)
     assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == NOW + timedelta(seconds=5)
 
 
 def test_a_provider_that_only_answers_probes_is_probed_less_and_less() -> None:
-    state = _opened(Circuit(), is_awaited=True)
+    state = _opened(CircuitBreaker(), is_awaited=True)
     for minutes in (1, 2, 5, 5):
         state = circuit_breaker.failed(circuit_breaker.answered(state), NOW, is_awaited=True)
         assert state.retry_at == NOW + timedelta(minutes=minutes)
@@ -349,7 +353,7 @@ def test_a_provider_that_only_answers_probes_is_probed_less_and_less() -> None:
 
 
 def test_a_probe_that_is_refused_for_good_is_not_repeated_soon() -> None:
-    state = circuit_breaker.silent(_opened(Circuit(), is_awaited=True), NOW, is_passing=False, is_awaited=True)
+    state = circuit_breaker.silent(_opened(CircuitBreaker(), is_awaited=True), NOW, is_passing=False, is_awaited=True)
     assert state.retry_at == NOW + timedelta(minutes=1)
     assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
 
@@ -360,15 +364,15 @@ def test_no_more_leaves_in_any_minute_than_the_limit_and_ten_seconds_worth(limit
     now, free_at, sent = NOW, None, list[tuple[datetime, int]]()
     for gap in gaps:
         now += timedelta(seconds=gap)
-        allowance = Allowance(limit, free_at)
+        allowance = RateAllowance(limit, free_at)
         room = allowance.room(now)
         free_at = allowance.after(room, now)
         sent.append((now, room))
-        next_room = Allowance(limit, free_at).next_room(now)
+        next_room = RateAllowance(limit, free_at).next_room(now)
         assert now < next_room
         # A moment that is no whole number of microseconds is the one after it.
-        assert Allowance(limit, free_at).room(next_room + timedelta(milliseconds=1)) >= 1
-        assert Allowance(limit, free_at).room(next_room - timedelta(milliseconds=1)) == 0
+        assert RateAllowance(limit, free_at).room(next_room + timedelta(milliseconds=1)) >= 1
+        assert RateAllowance(limit, free_at).room(next_room - timedelta(milliseconds=1)) == 0
     for begin, _ in sent:
         within = sum(number for at_, number in sent if begin <= at_ < begin + timedelta(minutes=1))
         assert within <= limit + max(1, limit // 6)
@@ -405,14 +409,14 @@ def test_only_what_may_leave_the_house_is_said(channel: str) -> None:
         text="Nobody answered Acme: VPN of Rita down. Bob was called.", reason="You manage Acme.",
     )  # fmt: skip
     for message in (whole, bundle(3, subject="VPN of Rita down"), told, notice):
-        number = CHANNELS[channel].render(disclosed(message, Content.NUMBER))
+        number = CHANNELS[channel].render(disclosed(message, ContentLevel.NUMBER))
         shown = json.dumps(number.content())
         assert "Rita" not in shown
         assert "Acme" not in shown
         assert "haloitsm.com" not in shown
-    number = CHANNELS[channel].render(disclosed(whole, Content.NUMBER))
+    number = CHANNELS[channel].render(disclosed(whole, ContentLevel.NUMBER))
     assert "20817" in f"{number.subject} {number.text}"
-    subject = CHANNELS[channel].render(disclosed(whole, Content.SUBJECT))
+    subject = CHANNELS[channel].render(disclosed(whole, ContentLevel.SUBJECT))
     assert "VPN of Rita down" in f"{subject.subject} {subject.text}"
     assert "40 users" not in json.dumps(subject.content())
     assert "Rita R" not in json.dumps(subject.content())

@@ -10,21 +10,30 @@ from hypothesis import strategies as st
 
 from tests.support.properties import examples
 from tocsin.alerts.states import Priority
-from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, Calling, Method, Person, Rule, last, leaves, with_rules
+from tocsin.notify.rules.notification_rules import (
+    USER_RULES,
+    ContactMethodRule,
+    DeliveryOverride,
+    NotificationMethod,
+    Recipient,
+    last,
+    leaves,
+    with_rules,
+)
 
 MINUTE = timedelta(minutes=1)
 #: A Tuesday, 22:30 in Zurich.
 NIGHT = datetime(2026, 11, 24, 21, 30, tzinfo=UTC)
 MORNING = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
 
-MAIL = Method("Mail", "email", "alice@example.org")
-TEXT = Method("Text", "sms", "+41790000001", wait=2 * MINUTE)
-CALL = Method("Call", "voice", "+41790000001", wait=5 * MINUTE, repeat_times=1, repeat_every=3 * MINUTE)
-ALICE = Person(1, "Alice", (MAIL, TEXT, CALL), time_zone="Europe/Zurich")
+MAIL = NotificationMethod("Mail", "email", "alice@example.org")
+TEXT = NotificationMethod("Text", "sms", "+41790000001", wait=2 * MINUTE)
+CALL = NotificationMethod("Call", "voice", "+41790000001", wait=5 * MINUTE, repeat_times=1, repeat_every=3 * MINUTE)
+ALICE = Recipient(1, "Alice", (MAIL, TEXT, CALL), time_zone="Europe/Zurich")
 
 
 def shown(
-    person: Person, calling: Calling = AS_THEY_LIKE, priority: Priority = Priority.HIGH
+    person: Recipient, calling: DeliveryOverride = USER_RULES, priority: Priority = Priority.HIGH
 ) -> list[tuple[str, float]]:
     return [(leave.method.label, (leave.at - NIGHT) / MINUTE) for leave in leaves(person, calling, priority, NIGHT)]
 
@@ -47,14 +56,16 @@ def test_rules_whose_ways_are_switched_off_leave_nobody_unreachable() -> None:
 
 
 def test_a_policys_ways_take_the_place_of_the_persons_own_by_label_or_by_channel() -> None:
-    calling = Calling((Rule(channel="email"), Rule(label="text", wait=3 * MINUTE)))
+    calling = DeliveryOverride((ContactMethodRule(channel="email"), ContactMethodRule(label="text", wait=3 * MINUTE)))
     assert shown(ALICE, calling) == [("Mail", 0), ("Text", 3)]
-    (only,) = leaves(replace(ALICE, methods=(CALL,)), Calling((Rule(channel="email"),)), Priority.HIGH, NIGHT)[:1]
+    (only,) = leaves(
+        replace(ALICE, methods=(CALL,)), DeliveryOverride((ContactMethodRule(channel="email"),)), Priority.HIGH, NIGHT
+    )[:1]
     assert only.how.endswith("none of the ways that the policy names; by their own instead")
 
 
 def test_tries_are_all_of_it_again() -> None:
-    found = leaves(replace(ALICE, methods=(MAIL,)), Calling((), 2, 5 * MINUTE), Priority.HIGH, NIGHT)
+    found = leaves(replace(ALICE, methods=(MAIL,)), DeliveryOverride((), 2, 5 * MINUTE), Priority.HIGH, NIGHT)
     assert [((leave.at - NIGHT) / MINUTE, leave.how) for leave in found] == [
         (0, "Mail"),
         (5, "Mail, try 2 of 3"),
@@ -65,7 +76,7 @@ def test_tries_are_all_of_it_again() -> None:
 def test_in_quiet_hours_what_is_not_urgent_waits_for_their_end_as_one_message() -> None:
     person = with_rules(ALICE, {"quiet_hours": [{"from": "22:00", "to": "07:00", "let_through": "high"}]})
     assert shown(person) == shown(ALICE)
-    low = leaves(person, AS_THEY_LIKE, Priority.LOW, NIGHT)
+    low = leaves(person, USER_RULES, Priority.LOW, NIGHT)
     assert [(leave.method.label, leave.at) for leave in low] == [
         ("Mail", MORNING),
         ("Text", MORNING),
@@ -73,7 +84,7 @@ def test_in_quiet_hours_what_is_not_urgent_waits_for_their_end_as_one_message() 
     ]
     assert "in quiet hours, so it waits for their end" in low[0].how
     assert "one message for 2 that would leave at once" in low[2].how
-    assert last(person, AS_THEY_LIKE, Priority.LOW, NIGHT) == MORNING
+    assert last(person, USER_RULES, Priority.LOW, NIGHT) == MORNING
 
 
 def test_quiet_hours_can_be_for_some_ways_and_follow_on_one_another() -> None:
@@ -82,7 +93,7 @@ def test_quiet_hours_can_be_for_some_ways_and_follow_on_one_another() -> None:
         {"days": ["wed"], "from": "07:00", "to": "09:00", "methods": ["Call"]},
     ]
     person = with_rules(ALICE, {"quiet_hours": quiet})
-    found = {leave.method.label: leave.at for leave in leaves(person, AS_THEY_LIKE, Priority.LOW, NIGHT)}
+    found = {leave.method.label: leave.at for leave in leaves(person, USER_RULES, Priority.LOW, NIGHT)}
     assert found == {"Mail": NIGHT, "Text": NIGHT + 2 * MINUTE, "Call": MORNING + timedelta(hours=2)}
 
 
@@ -105,7 +116,7 @@ def test_a_page_never_leaves_before_its_time_and_a_critical_one_never_waits(
     window = {"from": f"{begins:02}:00", "to": f"{(begins + long) % 24:02}:00", "let_through": "critical"}
     at = NIGHT + minute * MINUTE
     person = with_rules(replace(ALICE, methods=(replace(MAIL, wait=wait * MINUTE),)), {"quiet_hours": [window]})
-    (leave,) = leaves(person, AS_THEY_LIKE, priority, at)
+    (leave,) = leaves(person, USER_RULES, priority, at)
     due = at + wait * MINUTE
     assert due <= leave.at <= due + timedelta(hours=25)
     if priority is Priority.CRITICAL:

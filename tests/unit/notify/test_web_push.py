@@ -18,7 +18,7 @@ from tocsin.notify.channels.push import PushChannel
 from tocsin.notify.integrations.web_push import encryption, subscription
 from tocsin.notify.integrations.web_push.payload import payload
 from tocsin.notify.rules import push_only_check
-from tocsin.notify.rules.notification_rules import Method, Person, Rule
+from tocsin.notify.rules.notification_rules import ContactMethodRule, NotificationMethod, Recipient
 from tocsin.notify.text import signed_links
 from tocsin.web.push.browsers import device_name
 
@@ -54,7 +54,7 @@ def test_every_message_fits_into_a_push_and_only_its_browser_reads_it(text: str)
     mine, other = Browser("https://push.example.org/1"), Browser("https://push.example.org/2")
     for message in every_purpose(text):
         data = payload(PushChannel().render(message), str(message.notification_id))
-        assert len(data) <= encryption.MOST_BYTES
+        assert len(data) <= encryption.MAX_PAYLOAD_BYTES
         sealed = encryption.encrypted(data, subscription.read(mine.subscription()))
         assert len(sealed) <= 4096
         assert mine.opened(sealed) == data
@@ -96,12 +96,12 @@ def test_a_device_begins_with_the_name_of_its_browser() -> None:
 
 
 def test_pushes_alone_at_a_high_priority_are_noticed_by_the_rules_too() -> None:
-    push, text = Method("Push", "push", "devices:x"), Method("Text", "sms", "+41790000001")
-    assert push_only_check.priorities(Person(1, "Alice")) == ()
-    assert push_only_check.priorities(Person(1, "Alice", (push,))) == (Priority.CRITICAL, Priority.HIGH)
-    assert push_only_check.priorities(Person(1, "Alice", (push, text))) == ()
-    assert push_only_check.priorities(Person(1, "Alice", (push, replace(text, is_enabled=False)))) == (
+    push, text = NotificationMethod("Push", "push", "devices:x"), NotificationMethod("Text", "sms", "+41790000001")
+    assert push_only_check.priorities(Recipient(1, "Alice")) == ()
+    assert push_only_check.priorities(Recipient(1, "Alice", (push,))) == (Priority.CRITICAL, Priority.HIGH)
+    assert push_only_check.priorities(Recipient(1, "Alice", (push, text))) == ()
+    assert push_only_check.priorities(Recipient(1, "Alice", (push, replace(text, is_enabled=False)))) == (
         Priority.CRITICAL, Priority.HIGH,
     )  # fmt: skip
-    rules = {Priority.HIGH: (Rule("Push"),), Priority.LOW: (Rule("Push"),)}
-    assert push_only_check.priorities(Person(1, "Alice", (push, text), rules=rules)) == (Priority.HIGH,)
+    rules = {Priority.HIGH: (ContactMethodRule("Push"),), Priority.LOW: (ContactMethodRule("Push"),)}
+    assert push_only_check.priorities(Recipient(1, "Alice", (push, text), rules=rules)) == (Priority.HIGH,)

@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 from tocsin.oncall.calculation import schedules
-from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, Member, Person
-from tocsin.oncall.calculation.holiday_calendars import HolidayDays, OwnDay
-from tocsin.oncall.calculation.schedules import Override, Schedule
-from tocsin.oncall.calculation.shifts import Imported
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember, SnapshotUser
+from tocsin.oncall.calculation.holiday_calendars import CustomHoliday, HolidayDays
+from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule
+from tocsin.oncall.calculation.shifts import ImportedShifts
 from tocsin.people.member_roles import MemberRole
 
 ALICE, BOB, CAROL, DAVE = 1, 2, 3, 4
@@ -38,7 +38,7 @@ def local(text: str, zone: str = "Europe/Zurich", fold: int = 0) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC)
 
 
-def schedule(*shifts: Mapping[str, object], zone: str = "Europe/Zurich", **rest: object) -> Schedule:
+def schedule(*shifts: Mapping[str, object], zone: str = "Europe/Zurich", **rest: object) -> CompiledSchedule:
     """A schedule named Desk 24x7 from its stored form."""
     return schedules.load("Desk 24x7", zone, {"shifts": list(shifts)}, **rest)  # type: ignore[arg-type]
 
@@ -61,11 +61,14 @@ def fixed(name: str, users: list[int], *windows: tuple[object, ...], **rest: obj
 
 
 def plan(
-    *planned: Schedule, members: tuple[Member, ...] = (), absences: tuple[Absence, ...] = (), gone: int = 0
+    *planned: CompiledSchedule,
+    members: tuple[SnapshotMember, ...] = (),
+    absences: tuple[Absence, ...] = (),
+    gone: int = 0,
 ) -> GroupPlan:
     """A group named Desk; `gone` is switched off."""
     return GroupPlan(
-        7, "Desk", members, planned, {user: Person(name, user != gone) for user, name in NAMES.items()}, absences
+        7, "Desk", members, planned, {user: SnapshotUser(name, user != gone) for user, name in NAMES.items()}, absences
     )
 
 
@@ -135,14 +138,16 @@ def some_plan(draw: st.DrawFn, around: date) -> GroupPlan:
 
     planned = []
     day = around + timedelta(days=draw(st.integers(-5, 5)))
-    calendars = [HolidayDays("Own", own=(OwnDay(day.month, day.day, "A day"), OwnDay(12, 25, "Christmas")))]
+    calendars = [
+        HolidayDays("Own", own=(CustomHoliday(day.month, day.day, "A day"), CustomHoliday(12, 25, "Christmas")))
+    ]
     for number in range(draw(st.integers(0, 2))):
         stored = [draw(some_shift(n, around)) for n in range(draw(st.integers(1, 3)))]
         overrides = []
         for made in range(draw(st.integers(0, 3))):
             begin = moment()
             overrides.append(
-                Override(
+                CompiledOverride(
                     id=10 * number + made,
                     name=draw(st.sampled_from(["", "Swap"])),
                     user_id=draw(st.sampled_from(sorted(NAMES))),
@@ -160,11 +165,13 @@ def some_plan(draw: st.DrawFn, around: date) -> GroupPlan:
                 {"shifts": stored},
                 calendars=calendars,
                 overrides=overrides,
-                imported={"Shift 0": Imported()},
+                imported={"Shift 0": ImportedShifts()},
             )
         )
     members = tuple(
-        Member(user, NAMES[user], frozenset(draw(st.lists(st.sampled_from(list(MemberRole)), max_size=2))), user)
+        SnapshotMember(
+            user, NAMES[user], frozenset(draw(st.lists(st.sampled_from(list(MemberRole)), max_size=2))), user
+        )
         for user in draw(st.lists(st.sampled_from(sorted(NAMES)), unique=True, max_size=3))
     )
     absences = []

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.oncall.drawing import ALICE, BOB, local, plan, rotate, schedule
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calendars import ical, ical_subprocess
-from tocsin.oncall.calendars.ical import GroupTurn, Unreadable
+from tocsin.oncall.calendars.ical import GroupShift, UnreadableCalendar
 
 ZURICH = ZoneInfo("Europe/Zurich")
 PEOPLE = {"alice@example.org": ALICE, "alice": ALICE, "alice andersson": ALICE, "bob": BOB}
@@ -22,7 +22,7 @@ def calendar(*events: str) -> bytes:
     return f"BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\n{body}END:VCALENDAR\r\n".encode()
 
 
-def read(*events: str) -> ical.Read:
+def read(*events: str) -> ical.ParsedCalendar:
     return ical.read(calendar(*events), PEOPLE, ZURICH, SINCE, UNTIL)
 
 
@@ -89,7 +89,7 @@ def test_who_is_nobody_here_is_named_and_a_cancelled_event_is_left_out() -> None
     ],
 )
 def test_what_is_no_calendar_is_refused_in_words(body: bytes, said: str) -> None:
-    with pytest.raises(Unreadable, match=f"not a calendar.*{said}"):
+    with pytest.raises(UnreadableCalendar, match=f"not a calendar.*{said}"):
         ical.read(body, PEOPLE, ZURICH, SINCE, UNTIL)
 
 
@@ -112,9 +112,9 @@ def test_an_event_that_cannot_be_understood_is_named_and_the_others_are_taken() 
 
 def test_a_calendar_that_repeats_each_second_ends_alone_and_others_are_read_the_same_way_apart() -> None:
     again = "DTSTART:20260101T000000Z\r\nDURATION:PT1S\r\nRRULE:FREQ=SECONDLY\r\nSUMMARY:Bob"
-    with pytest.raises(Unreadable, match="too long"):
+    with pytest.raises(UnreadableCalendar, match="too long"):
         ical_subprocess.read(calendar(again), PEOPLE, ZURICH, SINCE, UNTIL, seconds=1)
-    with pytest.raises(Unreadable, match="begins with"):
+    with pytest.raises(UnreadableCalendar, match="begins with"):
         ical_subprocess.read(b"<html>", PEOPLE, ZURICH, SINCE, UNTIL)
     fine = ("DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob", "DTSTART:20260401T080000Z\r\nSUMMARY:Mallory")
     assert ical_subprocess.read(calendar(*fine), PEOPLE, ZURICH, SINCE, UNTIL) == read(*fine)
@@ -124,7 +124,7 @@ def test_shifts_written_as_a_calendar_can_be_read_again() -> None:
     group = plan(schedule(rotate("Weekly", [ALICE, BOB])))
     turns = final_schedule.timeline(group, SINCE, UNTIL).segments
     body = ical.write(
-        "On call: Desk", [GroupTurn("Desk", turn) for turn in turns], SINCE, UNTIL, SINCE, names_people=True
+        "On call: Desk", [GroupShift("Desk", turn) for turn in turns], SINCE, UNTIL, SINCE, names_people=True
     )
     again = ical.read(body, {"alice": ALICE, "bob": BOB}, ZURICH, SINCE, UNTIL)
     assert again.spans == tuple(

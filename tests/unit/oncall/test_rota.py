@@ -25,17 +25,17 @@ from tests.unit.oncall.drawing import (
     schedule,
 )
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, Member
-from tocsin.oncall.calculation.holiday_calendars import HolidayDays, OwnDay, load
-from tocsin.oncall.calculation.schedules import Override
-from tocsin.oncall.calculation.shifts import Imported
+from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember
+from tocsin.oncall.calculation.holiday_calendars import CustomHoliday, HolidayDays, load
+from tocsin.oncall.calculation.schedules import CompiledOverride
+from tocsin.oncall.calculation.shifts import ImportedShifts
 from tocsin.people.member_roles import MemberRole
 
 ALL_WEEK = (["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "00:00", "24:00")
 MEMBERS = (
-    Member(BOB, "Bob", frozenset({SECONDARY}), 1),
-    Member(ALICE, "Alice", frozenset({PRIMARY}), 0),
-    Member(CAROL, "Carol", frozenset({MANAGER, PRIMARY}), 2),
+    SnapshotMember(BOB, "Bob", frozenset({SECONDARY}), 1),
+    SnapshotMember(ALICE, "Alice", frozenset({PRIMARY}), 0),
+    SnapshotMember(CAROL, "Carol", frozenset({MANAGER, PRIMARY}), 2),
 )
 
 
@@ -123,8 +123,8 @@ def test_two_that_name_the_same_person_call_them_once_and_each_role_is_decided_b
     assert names(group, "2026-03-02T12:00", SECONDARY) == ["Bob"]
 
 
-def override(user: int, since: str, until: str, **rest: object) -> Override:
-    return Override(9, str(rest.pop("name", "")), user, local(since), local(until), **rest)  # type: ignore[arg-type]
+def override(user: int, since: str, until: str, **rest: object) -> CompiledOverride:
+    return CompiledOverride(9, str(rest.pop("name", "")), user, local(since), local(until), **rest)  # type: ignore[arg-type]
 
 
 WEEKLY = rotate("Weekly", [ALICE, BOB], roles=["primary", "secondary"])
@@ -145,7 +145,7 @@ DAY = ("2026-01-06T08:00", "2026-01-06T20:00")
     ],
 )
 def test_an_override_counts_on_a_shift_in_a_role_for_a_person_or_for_all(
-    change: Override, primary: list[str], secondary: list[str]
+    change: CompiledOverride, primary: list[str], secondary: list[str]
 ) -> None:
     group = plan(schedule(WEEKLY, overrides=[change]))
     assert names(group, "2026-01-06T12:00") == primary
@@ -224,7 +224,7 @@ AWAY = Absence(ALICE, local(DAY[0]), local(DAY[1]), BOB)
     ],
 )
 def test_whoever_covers_can_be_replaced_too_but_not_by_whom_they_cover_for(
-    change: Override, absences: tuple[Absence, ...], name: str, is_absent: bool
+    change: CompiledOverride, absences: tuple[Absence, ...], name: str, is_absent: bool
 ) -> None:
     group = plan(schedule(rotate("Weekly", [ALICE]), overrides=[change]), absences=absences)
     (person,) = final_schedule.on_call(group, local("2026-01-06T12:00"))
@@ -234,7 +234,7 @@ def test_whoever_covers_can_be_replaced_too_but_not_by_whom_they_cover_for(
 
 
 def test_skip_and_only_share_a_holiday_from_midnight_to_midnight() -> None:
-    days = HolidayDays("Own", own=(OwnDay(12, 25, "Christmas"), OwnDay(12, 26, "Boxing Day", 2026)))
+    days = HolidayDays("Own", own=(CustomHoliday(12, 25, "Christmas"), CustomHoliday(12, 26, "Boxing Day", 2026)))
     usual = fixed("Usual", [ALICE], ALL_WEEK, holidays="skip")
     feast = fixed("Feast", [BOB], ALL_WEEK, holidays="only")
     group = plan(schedule(usual, feast, calendars=[days]))
@@ -305,7 +305,7 @@ def test_a_rotation_leaves_no_gap_hands_over_in_order_and_never_to_two(
 def test_a_turn_of_a_calendar_that_lasts_more_than_a_year_ends_in_a_gap_that_is_seen() -> None:
     since, until = local("2025-01-01T00:00"), local("2026-12-01T00:00")
     feed = {"name": "Feed", "calendar": {"url": "https://example.org/a.ics", "roles": ["primary"]}}
-    read = Imported(((ALICE, since, until), (BOB, local("2026-12-08T00:00"), local("2026-12-09T00:00"))))
+    read = ImportedShifts(((ALICE, since, until), (BOB, local("2026-12-08T00:00"), local("2026-12-09T00:00"))))
     group = plan(schedule(feed, imported={"Feed": read}))
     drawn = final_schedule.timeline(group, local("2026-11-24T09:00"), local("2026-12-20T09:00"))
     assert [(one.name, one.until) for one in drawn.segments] == [("Alice", until), ("Bob", local("2026-12-09T00:00"))]

@@ -12,7 +12,7 @@ from tests.unit.oncall.drawing import some_plan
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
-from tocsin.oncall.calculation.resolver import Verdicts
+from tocsin.oncall.calculation.resolver import OnCallResolver
 
 #: Days around which clocks change somewhere, one that a zone skipped, the end of a February, and one of no note.
 AROUND = [
@@ -53,7 +53,7 @@ def test_a_range_says_at_each_moment_what_the_moment_says(
         people = final_schedule.on_call(plan, moment)
         assert holding(timeline, moment) == set(people), moment
         held = {person.role for person in people}
-        for role in Verdicts(plan).scheduled:
+        for role in OnCallResolver(plan).scheduled:
             open_gap = any(gap.role is role and gap.since <= moment < gap.until for gap in timeline.gaps)
             assert open_gap == (role not in held)
         assert len({(person.role, person.user_id) for person in people}) == len(people)

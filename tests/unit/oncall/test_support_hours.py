@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from tocsin.core.errors import Rejected
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.support_hours import is_open
-from tocsin.oncall.calculation.weekly_windows import Window
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.oncall.changes import specs
 
 ZURICH = ZoneInfo("Europe/Zurich")
-OFFICE = (Window(frozenset(range(5)), 8 * 60, 18 * 60),)
-ALWAYS = (Window(frozenset(range(7)), 0, 24 * 60),)
+OFFICE = (WeeklyWindow(frozenset(range(5)), 8 * 60, 18 * 60),)
+ALWAYS = (WeeklyWindow(frozenset(range(7)), 0, 24 * 60),)
 
 
 def local(text: str, fold: int = 0) -> datetime:
@@ -65,14 +65,14 @@ def test_office_hours_are_those_of_the_clock_on_the_wall_in_winter_and_summer(at
 
 
 def test_a_window_over_midnight_belongs_to_the_day_on_which_it_begins() -> None:
-    night = (Window(frozenset({0}), 22 * 60, 6 * 60),)
+    night = (WeeklyWindow(frozenset({0}), 22 * 60, 6 * 60),)
     assert is_open(night, ZURICH, local("2026-01-06T05:59"))
     assert not is_open(night, ZURICH, local("2026-01-05T05:59"))
     assert not is_open(night, ZURICH, local("2026-01-06T22:00"))
 
 
 def test_in_the_night_that_has_an_hour_twice_a_window_that_ended_does_not_open_again() -> None:
-    early = (Window(frozenset({6}), 0, 150),)
+    early = (WeeklyWindow(frozenset({6}), 0, 150),)
     assert is_open(early, ZURICH, local("2026-10-25T02:29"))
     assert not is_open(early, ZURICH, local("2026-10-25T02:29", fold=1))
 
@@ -93,7 +93,7 @@ def test_a_window_and_the_rest_of_its_week_never_overlap_and_leave_no_gap(
 ) -> None:
     if start == end:
         return
-    window = Window(frozenset({day}), start, end)
+    window = WeeklyWindow(frozenset({day}), start, end)
     moment = at.replace(tzinfo=UTC)
     span = weekly_windows.current((window,), ZURICH, moment)
     if span is None:

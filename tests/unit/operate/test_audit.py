@@ -8,96 +8,100 @@ from uuid import uuid4
 
 import pytest
 
-from tocsin.core.runtime.clock_jump import Jump
-from tocsin.operate.node_heartbeat import LoopSeen, NodeSeen
-from tocsin.operate.self_check.rules import Facts, Found, Several, Waiting, judge
+from tocsin.core.runtime.clock_jump import ClockJump
+from tocsin.operate.node_heartbeat import NodeStatus, TaskStatus
+from tocsin.operate.self_check.rules import CountWithExamples, DetectedProblem, LongestWait, SelfCheckInputs, judge
 
 SECOND = timedelta(seconds=1)
 
 
-def node(*loops: LoopSeen, age: timedelta = SECOND, name: str = "pager1") -> NodeSeen:
-    return NodeSeen(uuid4(), name, "all", "1.0", datetime(2026, 11, 24, tzinfo=UTC), age, loops)
+def node(*loops: TaskStatus, age: timedelta = SECOND, name: str = "pager1") -> NodeStatus:
+    return NodeStatus(uuid4(), name, "all", "1.0", datetime(2026, 11, 24, tzinfo=UTC), age, loops)
 
 
 @pytest.fixture
-def well(now: datetime) -> Facts:
+def well(now: datetime) -> SelfCheckInputs:
     """Everything turns, and what is due is due just now."""
-    return Facts(
+    return SelfCheckInputs(
         now=now,
-        nodes=(node(LoopSeen("escalation", SECOND, SECOND), LoopSeen("retention", 300 * SECOND, 300 * SECOND)),),
-        run=Waiting(42, now - 2 * SECOND),
-        page=Waiting(42, now - 59 * SECOND),
-        message=Waiting(None, now - SECOND),
+        nodes=(node(TaskStatus("escalation", SECOND, SECOND), TaskStatus("retention", 300 * SECOND, 300 * SECOND)),),
+        run=LongestWait(42, now - 2 * SECOND),
+        page=LongestWait(42, now - 59 * SECOND),
+        message=LongestWait(None, now - SECOND),
     )
 
 
-def ids(found: tuple[Found, ...]) -> list[str]:
+def ids(found: tuple[DetectedProblem, ...]) -> list[str]:
     return [one.id for one in found]
 
 
-def test_nothing_is_wrong_while_everything_turns_and_is_less_than_a_minute_late(well: Facts) -> None:
+def test_nothing_is_wrong_while_everything_turns_and_is_less_than_a_minute_late(well: SelfCheckInputs) -> None:
     assert judge(well) == ()
 
 
 def test_an_idle_installation_is_well(now: datetime) -> None:
-    assert judge(Facts(now=now)) == ()
+    assert judge(SelfCheckInputs(now=now)) == ()
 
 
-def test_a_loop_that_has_not_turned_for_a_minute_and_two_of_its_own_spans_is_named_with_its_node(well: Facts) -> None:
-    slow = LoopSeen("escalation", 62 * SECOND, SECOND)
-    (found,) = judge(replace(well, nodes=(node(slow), node(LoopSeen("escalation", SECOND, SECOND), name="pager2"))))
+def test_a_loop_that_has_not_turned_for_a_minute_and_two_of_its_own_spans_is_named_with_its_node(
+    well: SelfCheckInputs,
+) -> None:
+    slow = TaskStatus("escalation", 62 * SECOND, SECOND)
+    (found,) = judge(replace(well, nodes=(node(slow), node(TaskStatus("escalation", SECOND, SECOND), name="pager2"))))
     assert found.id == "loop_stopped:escalation"
     assert found.detail == (
         "The loop “escalation” last finished a turn without an error on pager1 (1 minute 2 seconds ago)."
     )
 
 
-def test_a_loop_that_turns_seldom_has_the_time_it_needs(well: Facts) -> None:
-    seldom = LoopSeen("retention", 659 * SECOND, 300 * SECOND)
+def test_a_loop_that_turns_seldom_has_the_time_it_needs(well: SelfCheckInputs) -> None:
+    seldom = TaskStatus("retention", 659 * SECOND, 300 * SECOND)
     assert judge(replace(well, nodes=(node(seldom),))) == ()
     assert ids(judge(replace(well, nodes=(node(replace(seldom, age=660 * SECOND)),)))) == ["loop_stopped:retention"]
 
 
-def test_a_node_that_is_gone_is_not_blamed_for_its_loops(well: Facts) -> None:
-    gone = node(LoopSeen("escalation", 600 * SECOND, SECOND), age=600 * SECOND)
+def test_a_node_that_is_gone_is_not_blamed_for_its_loops(well: SelfCheckInputs) -> None:
+    gone = node(TaskStatus("escalation", 600 * SECOND, SECOND), age=600 * SECOND)
     assert judge(replace(well, nodes=(gone, *well.nodes))) == ()
 
 
-def test_a_run_a_minute_late_is_told_with_its_alert(well: Facts) -> None:
-    (found,) = judge(replace(well, run=Waiting(42, well.now - 60 * SECOND)))
+def test_a_run_a_minute_late_is_told_with_its_alert(well: SelfCheckInputs) -> None:
+    (found,) = judge(replace(well, run=LongestWait(42, well.now - 60 * SECOND)))
     assert (found.id, found.detail) == ("runs_late", "What was due for alert #42 has not been decided for 1 minute.")
 
 
-def test_a_first_page_a_minute_late_is_told_with_why(well: Facts) -> None:
-    (found,) = judge(replace(well, page=Waiting(7, well.now - 90 * SECOND, "mail.example.org does not answer.")))
+def test_a_first_page_a_minute_late_is_told_with_why(well: SelfCheckInputs) -> None:
+    (found,) = judge(replace(well, page=LongestWait(7, well.now - 90 * SECOND, "mail.example.org does not answer.")))
     assert found.id == "pages_late"
     assert found.detail == (
         "The first page about alert #7 should have left 1 minute 30 seconds ago. mail.example.org does not answer."
     )
 
 
-def test_a_message_that_waits_a_minute_to_be_decided_is_told(well: Facts) -> None:
-    assert ids(judge(replace(well, message=Waiting(None, well.now - 60 * SECOND)))) == ["messages_late"]
+def test_a_message_that_waits_a_minute_to_be_decided_is_told(well: SelfCheckInputs) -> None:
+    assert ids(judge(replace(well, message=LongestWait(None, well.now - 60 * SECOND)))) == ["messages_late"]
 
 
-def test_forgotten_and_stuck_alerts_are_named_the_first_of_them(well: Facts) -> None:
-    found = judge(replace(well, forgotten=Several(7, (1, 2, 3, 4, 5)), stuck=Several(1, (9,)), lost=2))
+def test_forgotten_and_stuck_alerts_are_named_the_first_of_them(well: SelfCheckInputs) -> None:
+    found = judge(
+        replace(well, forgotten=CountWithExamples(7, (1, 2, 3, 4, 5)), stuck=CountWithExamples(1, (9,)), lost=2)
+    )
     assert ids(found) == ["alerts_forgotten", "runs_stuck", "deliveries_lost"]
     assert found[0].detail.startswith("Alerts #1, #2, #3, #4, #5 and 2 more are open, with no timer")
     assert found[1].detail == "Whom to page about alert #9 could not be decided five times in a row."
     assert found[2].detail.startswith("2 messages were being sent by a process that ended")
 
 
-def test_every_problem_says_what_to_do(well: Facts) -> None:
+def test_every_problem_says_what_to_do(well: SelfCheckInputs) -> None:
     late = well.now - timedelta(hours=1)
     facts = replace(
         well,
-        nodes=(node(LoopSeen("outbox", timedelta(hours=1), SECOND)),),
-        run=Waiting(1, late),
-        page=Waiting(1, late),
-        message=Waiting(None, late),
-        forgotten=Several(1, (1,)),
-        stuck=Several(1, (1,)),
+        nodes=(node(TaskStatus("outbox", timedelta(hours=1), SECOND)),),
+        run=LongestWait(1, late),
+        page=LongestWait(1, late),
+        message=LongestWait(None, late),
+        forgotten=CountWithExamples(1, (1,)),
+        stuck=CountWithExamples(1, (1,)),
         lost=1,
     )
     found = judge(facts)
@@ -105,21 +109,23 @@ def test_every_problem_says_what_to_do(well: Facts) -> None:
     assert all(one.remedy.endswith(".") and one.detail.endswith(".") and not one.title.endswith(".") for one in found)
 
 
-def test_a_clock_that_was_set_back_is_told_for_an_hour_and_the_outside_hears_that_paging_works(well: Facts) -> None:
-    facts = replace(well, jump=Jump(well.now - timedelta(minutes=59), timedelta(hours=-2)))
+def test_a_clock_that_was_set_back_is_told_for_an_hour_and_the_outside_hears_that_paging_works(
+    well: SelfCheckInputs,
+) -> None:
+    facts = replace(well, jump=ClockJump(well.now - timedelta(minutes=59), timedelta(hours=-2)))
     (found,) = judge(facts)
     assert (found.id, found.is_warning) == ("clock_set_back", True)
     assert "set back by 2 hours" in found.detail
     assert "each alert says so" in found.detail
-    (little,) = judge(replace(well, jump=Jump(well.now, timedelta(seconds=-6))))
+    (little,) = judge(replace(well, jump=ClockJump(well.now, timedelta(seconds=-6))))
     assert "set back by 6 seconds" in little.detail
     assert "each alert" not in little.detail
-    assert judge(replace(facts, jump=Jump(well.now - timedelta(minutes=60), timedelta(hours=-2)))) == ()
+    assert judge(replace(facts, jump=ClockJump(well.now - timedelta(minutes=60), timedelta(hours=-2)))) == ()
 
 
-def test_a_clock_that_is_far_ahead_is_told_for_as_long_as_nothing_is_removed(well: Facts) -> None:
-    facts = replace(well, jump=Jump(well.now - timedelta(hours=23), timedelta(days=365)))
+def test_a_clock_that_is_far_ahead_is_told_for_as_long_as_nothing_is_removed(well: SelfCheckInputs) -> None:
+    facts = replace(well, jump=ClockJump(well.now - timedelta(hours=23), timedelta(days=365)))
     (found,) = judge(facts)
     assert (found.id, found.is_warning) == ("clock_ahead", True)
     assert "365 days further" in found.detail
-    assert judge(replace(facts, jump=Jump(well.now - timedelta(days=1), timedelta(days=365)))) == ()
+    assert judge(replace(facts, jump=ClockJump(well.now - timedelta(days=1), timedelta(days=365)))) == ()

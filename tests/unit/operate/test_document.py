@@ -31,8 +31,10 @@ def _findings() -> set[str]:
         HOME / "doctor.py",
         HOME.parent / "cli" / "doctor.py",
     ]
-    whole = {word for module in modules for word in _first_words(module, "Finding", "note") if not word.endswith(".")}
-    weaknesses = {f"database.{word}" for word in _first_words(HOME / "durability.py", "Weakness")}
+    whole = {
+        word for module in modules for word in _first_words(module, "HealthFinding", "note") if not word.endswith(".")
+    }
+    weaknesses = {f"database.{word}" for word in _first_words(HOME / "durability.py", "DurabilityRisk")}
     of_kinds = {f"oncall.{kind}" for kind in on_call.REMEDIES} | {f"outbound.{kind}" for kind in outbound.REMEDIES}
     of_kinds |= {f"workflow.{kind}" for kind in workflows.REMEDIES}
     return whole | weaknesses | of_kinds
@@ -48,7 +50,7 @@ def test_every_finding_of_the_doctor_is_explained() -> None:
 def test_every_problem_of_the_auditor_is_explained() -> None:
     table = TEXT.partition("### The auditor")[2].partition("### The heartbeat")[0]
     explained = {word.partition(":")[0] for word in re.findall(r"^\| `([a-z_]+(?::NAME)?)` \|", table, re.MULTILINE)}
-    assert explained == {word.rstrip(":") for word in _first_words(HOME / "self_check" / "rules.py", "Found")}
+    assert explained == {word.rstrip(":") for word in _first_words(HOME / "self_check" / "rules.py", "DetectedProblem")}
 
 
 def test_every_metric_is_explained() -> None:

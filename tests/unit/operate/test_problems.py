@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tocsin.operate.self_check.problems import Problem, follow
-from tocsin.operate.self_check.rules import Found
+from tocsin.operate.self_check.problems import ProblemRecord, follow
+from tocsin.operate.self_check.rules import DetectedProblem
 
-LATE = Found("runs_late", "Escalation is late", "It is late.", "Look.")
-STUCK = Found("runs_stuck", "Escalation is stuck", "It is stuck.", "Look.")
+LATE = DetectedProblem("runs_late", "Escalation is late", "It is late.", "Look.")
+STUCK = DetectedProblem("runs_stuck", "Escalation is stuck", "It is stuck.", "Look.")
 
 
 @dataclass
@@ -20,10 +20,10 @@ class Story:
     """Audits one after the other; remembers what was kept and told."""
 
     start: datetime
-    known: dict[str, Problem] = field(default_factory=dict)
+    known: dict[str, ProblemRecord] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
 
-    def audit(self, second: float, *found: Found) -> list[str]:
+    def audit(self, second: float, *found: DetectedProblem) -> list[str]:
         """Returns the titles of what is told at that audit."""
         followed = follow(self.known, found, self.start + timedelta(seconds=second))
         self.known |= {problem.id: problem for problem in followed.changed}

@@ -10,14 +10,14 @@ from typing import Any, cast
 import pytest
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import Answer, HttpClient, OutcomeUnknown
+from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.outbound.connectors.haloitsm import errors, writeback_settings
 from tocsin.outbound.connectors.haloitsm.address import clean_address
-from tocsin.outbound.connectors.haloitsm.client import Client, rows_of, whole
-from tocsin.outbound.connectors.haloitsm.reference_data import Entry, Lists
-from tocsin.outbound.connectors.interfaces import Account, Barred, Line, Throttled
+from tocsin.outbound.connectors.haloitsm.client import HaloClient, rows_of, whole
+from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceEntry, ReferenceLists
+from tocsin.outbound.connectors.interfaces import IntegrationAccount, NeedsAttention, RecordedClient, Throttled
 from tocsin.outbound.halo_sync import job_context, ticket_messages
-from tocsin.outbound.states import Event
+from tocsin.outbound.states import OutboundEvent
 
 
 @pytest.mark.parametrize(
@@ -46,19 +46,19 @@ def test_an_address_keeps_its_folder_its_port_and_names_its_tenant() -> None:
     [
         (400, b'{"ClassName": "System.Exception", "Message": "Boom"}', True, Permanent, "It said: Boom"),
         (400, b'{"[0].outcome_id": ["Could not convert"]}', True, Permanent, "outcome_id: Could not convert"),
-        (400, b'"Please assign this Ticket these before closing it."', True, errors.AssignFirst, "no agent"),
-        (400, b'{"Message": "An Outcome must be entered for this Action"}', True, errors.NoteRefused, "action"),
-        (400, b'"You do not have access to this Action at the moment"', True, errors.NoteRefused, "another"),
-        (401, b"", False, Barred, "refuses Tocsin's token"),
-        (401, b'{"Message": "Record not found"}', False, errors.Gone, "shows no ticket 7"),
-        (401, b'{"Message": "Authorization has been denied for this request."}', True, Barred, "denied for this"),
-        (401, b'{"Message": "Your access to this ticket is restricted."}', True, errors.Gone, "shows no ticket 7"),
-        (401, b'{"Message": "You cannot view this."}', False, errors.Gone, "shows no ticket 7"),
+        (400, b'"Please assign this Ticket these before closing it."', True, errors.AgentRequired, "no agent"),
+        (400, b'{"Message": "An Outcome must be entered for this Action"}', True, errors.NoteRejected, "action"),
+        (400, b'"You do not have access to this Action at the moment"', True, errors.NoteRejected, "another"),
+        (401, b"", False, NeedsAttention, "refuses Tocsin's token"),
+        (401, b'{"Message": "Record not found"}', False, errors.TicketNotFound, "shows no ticket 7"),
+        (401, b'{"Message": "Authorization has been denied for this request."}', True, NeedsAttention, "been denied"),
+        (401, b'{"Message": "Your access to this ticket is restricted."}', True, errors.TicketNotFound, "no ticket 7"),
+        (401, b'{"Message": "You cannot view this."}', False, errors.TicketNotFound, "shows no ticket 7"),
         (403, b"", True, Permanent, "It does not say why"),
         (403, b'{"Message": "Your role may not do this."}', True, Permanent, "does not let Tocsin write"),
-        (403, b'"You do not have access to this Action at the moment"', True, errors.NoteRefused, "another"),
-        (403, b'{"Message": "The ticket does not exist."}', True, errors.Gone, "shows no ticket 7"),
-        (404, b"", False, errors.Gone, "shows no ticket 7"),
+        (403, b'"You do not have access to this Action at the moment"', True, errors.NoteRejected, "another"),
+        (403, b'{"Message": "The ticket does not exist."}', True, errors.TicketNotFound, "shows no ticket 7"),
+        (404, b"", False, errors.TicketNotFound, "shows no ticket 7"),
         (429, b"", True, Throttled, "patience"),
         (503, b"", True, Temporary, "503"),
         (504, b"<html><h1>Gateway Time-out</h1></html>", True, OutcomeUnknown, "did not say in time"),
@@ -70,14 +70,14 @@ def test_an_address_keeps_its_folder_its_port_and_names_its_tenant() -> None:
 def test_every_no_of_halo_is_one_sentence_of_the_right_kind(
     status: int, body: bytes, is_write: bool, kind: type[Exception], said: str
 ) -> None:
-    error = errors.of_answer(Answer(status, {}, body), "write a note", is_write=is_write, ticket="7")
+    error = errors.of_answer(EgressResponse(status, {}, body), "write a note", is_write=is_write, ticket="7")
     assert type(error) is kind
     assert said in str(error)
 
 
 def test_why_no_token_came_names_the_bad_scope_or_the_secret() -> None:
     def of(status: int, body: bytes, scopes: list[str], bad: list[str]) -> str:
-        return str(errors.of_token(Answer(status, {}, body), "https://x", scopes, bad))
+        return str(errors.of_token(EgressResponse(status, {}, body), "https://x", scopes, bad))
 
     assert "client id and secret" in of(400, b'{"error": "invalid_client"}', [], [])
     assert "scope read:teams;" in of(400, b'{"error": "invalid_scope"}', ["read:tickets", "read:teams"], ["read:teams"])
@@ -92,11 +92,11 @@ def test_lists_and_ids_are_read_in_whichever_shape() -> None:
 
 
 def test_of_two_agents_of_one_name_or_address_the_one_at_work_is_meant() -> None:
-    left = Entry("agent", "6", "Sam Service", {"email": "sam@desk.example", "inactive": True})
-    here = Entry("agent", "9", "Sam Service", {"email": "sam@desk.example"})
-    lists = Lists([left, here])
+    left = ReferenceEntry("agent", "6", "Sam Service", {"email": "sam@desk.example", "inactive": True})
+    here = ReferenceEntry("agent", "9", "Sam Service", {"email": "sam@desk.example"})
+    lists = ReferenceLists([left, here])
     assert lists.named("agent", "sam service") == lists.agent_with("Sam@desk.example") == here
-    assert lists.numbered("agent", "6") == Lists([left]).agent_with("sam@desk.example") == left
+    assert lists.numbered("agent", "6") == ReferenceLists([left]).agent_with("sam@desk.example") == left
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_of_two_agents_of_one_name_or_address_the_one_at_work_is_meant() -> None
     ],
 )
 def test_who_is_no_agent_of_halos_is_said_with_what_to_do(email: str, said: str) -> None:
-    people = {1: job_context.Person("Alice", email, "")}
-    assert job_context.agent_for({"user": 1}, Lists([]), people) == {"remark": said}
+    people = {1: job_context.HaloUser("Alice", email, "")}
+    assert job_context.agent_for({"user": 1}, ReferenceLists([]), people) == {"remark": said}
 
 
 def test_halos_dates_without_a_zone_are_compared_with_each_other_only() -> None:
@@ -148,14 +148,16 @@ def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
 
 
 def test_what_is_written_by_default_is_a_private_note_for_every_event_and_nothing_else() -> None:
-    for event in Event:
+    for event in OutboundEvent:
         write = writeback_settings.write_of({}, event)
         assert write.note
         assert (write.is_public, write.status, write.agent, write.team, write.priority) == (False, "", False, "", "")
     some = {"sync": {"close": {"note": "Bye <who>", "status": "Closed"}, "reply": {"note": False}}}
-    assert writeback_settings.write_of(some, Event.CLOSE) == writeback_settings.Write("Bye <who>", status="Closed")
-    assert not writeback_settings.write_of(some, Event.REPLY).does_anything
-    assert not writeback_settings.write_of(some, Event.HOLD).does_anything
+    assert writeback_settings.write_of(some, OutboundEvent.CLOSE) == writeback_settings.EventWriteback(
+        "Bye <who>", status="Closed"
+    )
+    assert not writeback_settings.write_of(some, OutboundEvent.REPLY).does_anything
+    assert not writeback_settings.write_of(some, OutboundEvent.HOLD).does_anything
 
 
 def test_a_note_says_when_and_after_how_many_pages() -> None:
@@ -169,7 +171,7 @@ def test_a_note_says_when_and_after_how_many_pages() -> None:
     assert writeback_settings.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 e-mails and 1 page"
     values = {"who": "Alice", "time": "03:12", "after": " after 1 call", "note": ""}
     assert (
-        writeback_settings.note_text(writeback_settings.TEXTS[Event.ASSIGN], values)
+        writeback_settings.note_text(writeback_settings.TEXTS[OutboundEvent.ASSIGN], values)
         == "Alice took this at 03:12 after 1 call."
     )
 
@@ -183,10 +185,10 @@ class _Behind:
     def __init__(self, *paths: str) -> None:
         self.paths = paths
 
-    def request(self, method: str, url: str, **_: Any) -> Answer:
+    def request(self, method: str, url: str, **_: Any) -> EgressResponse:
         if any(path in url for path in self.paths):
-            return Answer(200, {"content-type": "text/html"}, _PAGE)
-        return Answer(200, {}, b'{"access_token": "x"}')
+            return EgressResponse(200, {"content-type": "text/html"}, _PAGE)
+        return EgressResponse(200, {}, b'{"access_token": "x"}')
 
 
 @pytest.mark.parametrize(
@@ -199,12 +201,14 @@ class _Behind:
     ],
 )  # fmt: skip
 def test_a_page_of_a_proxy_in_the_place_of_an_answer_is_tried_again_and_told_by_its_title(
-    path: str, ask: Callable[[Client, Line, datetime], object], kind: type[Exception], doing: str
+    path: str, ask: Callable[[HaloClient, RecordedClient, datetime], object], kind: type[Exception], doing: str
 ) -> None:
     now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
-    client = Client(Account(1, "Halo", {"base_url": "https://halo.example.org"}, {"client_secret": "secret"}))
+    client = HaloClient(
+        IntegrationAccount(1, "Halo", {"base_url": "https://halo.example.org"}, {"client_secret": "secret"})
+    )
     with pytest.raises(Temporary) as told:
-        ask(client, Line(cast(HttpClient, _Behind(path)), lambda: now), now)
+        ask(client, RecordedClient(cast(HttpClient, _Behind(path)), lambda: now), now)
     assert type(told.value) is kind
     assert "answered with a web page" in str(told.value)
     assert "(200): Sign in to Acme." in str(told.value)
@@ -218,23 +222,27 @@ class _Renewing:
         self.tokens = 0
         self.while_refusing: Callable[[], object] = lambda: None
 
-    def request(self, method: str, url: str, *, headers: Mapping[str, str], **_: Any) -> Answer:
+    def request(self, method: str, url: str, *, headers: Mapping[str, str], **_: Any) -> EgressResponse:
         if "/auth/token" in url:
             self.tokens += 1
-            return Answer(200, {}, json.dumps({"access_token": f"token {self.tokens}", "expires_in": 3600}).encode())
+            return EgressResponse(
+                200, {}, json.dumps({"access_token": f"token {self.tokens}", "expires_in": 3600}).encode()
+            )
         if headers["Authorization"] == "Bearer token 1":
             self.while_refusing()
-            return Answer(401, {}, b"")
-        return Answer(200 if headers["Authorization"] == f"Bearer token {self.tokens}" else 401, {}, b"[]")
+            return EgressResponse(401, {}, b"")
+        return EgressResponse(200 if headers["Authorization"] == f"Bearer token {self.tokens}" else 401, {}, b"[]")
 
 
 def test_a_token_that_another_thread_has_renewed_is_not_thrown_away() -> None:
     now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
     server = _Renewing()
-    client = Client(Account(1, "Halo", {"base_url": "https://halo.example.org"}, {"client_secret": "secret"}))
+    client = HaloClient(
+        IntegrationAccount(1, "Halo", {"base_url": "https://halo.example.org"}, {"client_secret": "secret"})
+    )
 
     def read() -> object:
-        return client.get(Line(cast(HttpClient, server), lambda: now), "Status", now, "read")
+        return client.get(RecordedClient(cast(HttpClient, server), lambda: now), "Status", now, "read")
 
     def meanwhile() -> None:
         server.while_refusing = lambda: None

@@ -10,21 +10,21 @@ from typing import Any, cast
 import pytest
 
 from tocsin.core.errors import Temporary
-from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.outbound.connectors.http.connector import HTTP
-from tocsin.outbound.connectors.interfaces import Account, Job, Line, Sender
+from tocsin.outbound.connectors.interfaces import CallJob, IntegrationAccount, IntegrationSender, RecordedClient
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
 
-def _sender(server: object) -> Sender:
+def _sender(server: object) -> IntegrationSender:
     url = "https://93.184.216.34"
     settings = {"url": url, "auth": "oauth2", "token_url": f"{url}/token"}
-    return HTTP.open(Account(1, "Desk", settings, {"client_secret": "secret"}), cast(HttpClient, server))
+    return HTTP.open(IntegrationAccount(1, "Desk", settings, {"client_secret": "secret"}), cast(HttpClient, server))
 
 
-def _line(server: object) -> Line:
-    return Line(cast(HttpClient, server), lambda: NOW)
+def _line(server: object) -> RecordedClient:
+    return RecordedClient(cast(HttpClient, server), lambda: NOW)
 
 
 class _Renewing:
@@ -34,20 +34,22 @@ class _Renewing:
         self.tokens = 0
         self.while_refusing: Callable[[], object] = lambda: None
 
-    def request(self, method: str, url: str, *, headers: Mapping[str, str], **_: Any) -> Answer:
+    def request(self, method: str, url: str, *, headers: Mapping[str, str], **_: Any) -> EgressResponse:
         if url.endswith("/token"):
             self.tokens += 1
-            return Answer(200, {}, json.dumps({"access_token": f"token {self.tokens}", "expires_in": 3600}).encode())
+            return EgressResponse(
+                200, {}, json.dumps({"access_token": f"token {self.tokens}", "expires_in": 3600}).encode()
+            )
         if headers["Authorization"] == "Bearer token 1":
             self.while_refusing()
-            return Answer(401, {}, b"")
-        return Answer(200 if headers["Authorization"] == f"Bearer token {self.tokens}" else 401, {}, b"{}")
+            return EgressResponse(401, {}, b"")
+        return EgressResponse(200 if headers["Authorization"] == f"Bearer token {self.tokens}" else 401, {}, b"{}")
 
 
 def test_a_page_in_the_place_of_a_token_is_tried_again() -> None:
     class Page:
-        def request(self, method: str, url: str, **_: Any) -> Answer:
-            return Answer(200, {"content-type": "text/html"}, b"<html><title>Closed</title></html>")
+        def request(self, method: str, url: str, **_: Any) -> EgressResponse:
+            return EgressResponse(200, {"content-type": "text/html"}, b"<html><title>Closed</title></html>")
 
     with pytest.raises(Temporary, match="answered 200 without a token"):
         _sender(Page()).verify(_line(Page()), NOW)
@@ -58,7 +60,7 @@ def test_a_token_that_another_thread_has_renewed_is_not_thrown_away() -> None:
     sender = _sender(server)
 
     def send() -> str:
-        return sender.send(Job(1, 1, 7, "alert:7", "call", "", {}, 0, False, NOW), _line(server), NOW).result
+        return sender.send(CallJob(1, 1, 7, "alert:7", "call", "", {}, 0, False, NOW), _line(server), NOW).result
 
     def meanwhile() -> None:
         server.while_refusing = lambda: None
@@ -81,14 +83,14 @@ def test_a_value_is_made_safe_for_the_kind_of_body_that_it_stands_in(kind: str, 
     bodies: list[bytes] = []
 
     class Server:
-        def request(self, method: str, url: str, *, content: bytes, **_: Any) -> Answer:
+        def request(self, method: str, url: str, *, content: bytes, **_: Any) -> EgressResponse:
             bodies.append(content)
-            return Answer(200, {}, b"{}")
+            return EgressResponse(200, {}, b"{}")
 
     server = Server()
     settings = {"url": "https://93.184.216.34", "headers": {"Content-Type": kind}, "body": '{"t": "<subject>"}'}
-    sender = HTTP.open(Account(1, "Desk", settings, {}), cast(HttpClient, server))
+    sender = HTTP.open(IntegrationAccount(1, "Desk", settings, {}), cast(HttpClient, server))
     line = _line(server)
     content = {"values": {"subject": '<a href="x"> & \a☎'}}
-    sender.send(Job(1, 1, 7, "alert:7", "call", "", content, 0, False, NOW), line, NOW)
+    sender.send(CallJob(1, 1, 7, "alert:7", "call", "", content, 0, False, NOW), line, NOW)
     assert bodies == [expected]

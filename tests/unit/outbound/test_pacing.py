@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tests.support.properties import examples
 from tocsin.outbound import rate_limit, redaction, templates
-from tocsin.outbound.rate_limit import Rate
+from tocsin.outbound.rate_limit import RequestRate
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
-TWO = Rate(2, 20)
+TWO = RequestRate(2, 20)
 
 
 @examples(60)

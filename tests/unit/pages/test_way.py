@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tocsin.core.net.asgi import Message
+from tocsin.core.net.asgi import AsgiMessage
 from tocsin.web_process.process import door
-from tocsin.web_process.proxy import Pages
+from tocsin.web_process.proxy import PageProxy
 
 #: As uvicorn has read it, and the front door has described it.
 ASKED = {
@@ -31,25 +31,25 @@ ASKED = {
 
 
 @pytest.fixture
-def pages() -> Iterator[Pages]:
+def pages() -> Iterator[PageProxy]:
     """The way, to whatever listens at its socket."""
-    way = Pages("postgresql:///none")
+    way = PageProxy("postgresql:///none")
     way._offspring.ready.set()
     yield way
     way.stop()
 
 
-def ask(pages: Pages, answering: Any, **more: object) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+def ask(pages: PageProxy, answering: Any, **more: object) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     """Has `answering(reader, writer)` serve the socket, and asks once."""
 
-    async def story() -> list[Message]:
+    async def story() -> list[AsgiMessage]:
         server = await asyncio.start_unix_server(answering, sock=pages._offspring._socket.dup())
-        sent: list[Message] = []
+        sent: list[AsgiMessage] = []
 
-        async def receive() -> Message:
+        async def receive() -> AsgiMessage:
             return {"type": "http.request", "body": b"the body", "more_body": False}
 
-        async def send(message: Message) -> None:
+        async def send(message: AsgiMessage) -> None:
             sent.append(message)
 
         async with server:
@@ -61,7 +61,7 @@ def ask(pages: Pages, answering: Any, **more: object) -> tuple[int, bytes, list[
     return start["status"], b"".join(part["body"] for part in parts), start["headers"]
 
 
-def test_the_process_hears_the_request_as_the_front_door_described_it(pages: Pages) -> None:
+def test_the_process_hears_the_request_as_the_front_door_described_it(pages: PageProxy) -> None:
     heard: list[bytes] = []
 
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,7 +84,9 @@ def test_the_process_hears_the_request_as_the_front_door_described_it(pages: Pag
 
 
 @pytest.mark.parametrize(("method", "tries"), [("POST", 1), ("GET", 2)])
-def test_what_was_only_read_is_asked_for_again_and_nothing_is_done_twice(pages: Pages, method: str, tries: int) -> None:
+def test_what_was_only_read_is_asked_for_again_and_nothing_is_done_twice(
+    pages: PageProxy, method: str, tries: int
+) -> None:
     heard: list[bytes] = []
 
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,7 +98,7 @@ def test_what_was_only_read_is_asked_for_again_and_nothing_is_done_twice(pages: 
     assert len(heard) == tries
 
 
-def test_a_header_that_no_process_may_be_sent_is_the_clients_fault(pages: Pages) -> None:
+def test_a_header_that_no_process_may_be_sent_is_the_clients_fault(pages: PageProxy) -> None:
     async def answering(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         raise AssertionError("nothing is to be sent")
 
@@ -113,10 +115,10 @@ def test_django_is_told_who_asks_and_by_which_scheme() -> None:
         return [b""]
 
     async def story(headers: list[tuple[bytes, bytes]]) -> None:
-        async def receive() -> Message:
+        async def receive() -> AsgiMessage:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        async def send(_message: Message) -> None:
+        async def send(_message: AsgiMessage) -> None:
             return None
 
         await door(page)({**ASKED, "client": None, "scheme": "http", "headers": headers}, receive, send)
@@ -151,7 +153,7 @@ def test_a_node_that_starts_removes_what_killed_ones_left_and_nothing_of_anybody
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as made:
         place = Path(made)
         monkeypatch.setattr(tempfile, "tempdir", made)
-        living = Pages("postgresql:///none")
+        living = PageProxy("postgresql:///none")
         dead = [_killed(place, f"tocsin-web_process-{number}") for number in range(3)]
         beginning = place / "tocsin-web_process-beginning"
         beginning.mkdir()
@@ -161,7 +163,7 @@ def test_a_node_that_starts_removes_what_killed_ones_left_and_nothing_of_anybody
         elsewhere = _killed(place, "elsewhere")
         (place / "tocsin-web_process-link").symlink_to(elsewhere)
         (place / "tocsin-web_process-file").touch()
-        another = Pages("postgresql:///none")
+        another = PageProxy("postgresql:///none")
         assert not any(folder.exists() for folder in dead)
         for kept in (beginning, used / "notes.txt", elsewhere / "socket", place / "tocsin-web_process-file"):
             assert kept.exists()
@@ -174,5 +176,5 @@ def test_a_node_that_starts_removes_what_killed_ones_left_and_nothing_of_anybody
         theirs = _killed(place, "tocsin-web_process-theirs")
         with monkeypatch.context() as as_somebody:
             as_somebody.setattr(os, "geteuid", lambda: theirs.stat().st_uid + 1)
-            Pages("postgresql:///none").stop()
+            PageProxy("postgresql:///none").stop()
         assert (theirs / "socket").exists()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import Spec
-from tocsin.people.notification_rules import ContactRules, load, read, refuse_unknown, renamed, write
+from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.people.notification_rules import NotificationRules, load, read, refuse_unknown, renamed, write
 
 WHOLE: dict[str, Any] = {
     "by_priority": {
@@ -25,8 +25,8 @@ WHOLE: dict[str, Any] = {
 
 def test_rules_come_back_as_they_were_written() -> None:
     assert write(load(WHOLE)) == WHOLE
-    assert write(ContactRules()) == {}
-    assert load({"by_priority": 7}) == ContactRules(), "what cannot be read must not stop a page"
+    assert write(NotificationRules()) == {}
+    assert load({"by_priority": 7}) == NotificationRules(), "what cannot be read must not stop a page"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_rules_come_back_as_they_were_written() -> None:
     ],
 )
 def test_bad_rules_are_refused_with_their_place(rules: dict[str, Any], place: str) -> None:
-    spec = Spec(rules)
+    spec = ObjectReader(rules)
     read(spec)
     with pytest.raises(Rejected) as refused:
         spec.check()
@@ -53,7 +53,7 @@ def test_bad_rules_are_refused_with_their_place(rules: dict[str, Any], place: st
 
 
 def test_ways_that_the_person_does_not_have_are_named() -> None:
-    spec = Spec(WHOLE)
+    spec = ObjectReader(WHOLE)
     refuse_unknown(spec, read(spec), ["push", "mail"])
     with pytest.raises(Rejected) as refused:
         spec.check()

@@ -12,10 +12,10 @@ from tests.support.properties import examples
 from tocsin.core.errors import Rejected
 from tocsin.inbound.expressions.comparisons import Operator
 from tocsin.inbound.expressions.conditions import compile_condition
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.web.integrations.editor import condition_form, field_form
-from tocsin.web.integrations.editor.condition_form import Group, Leaf, Places, Written
-from tocsin.web.integrations.editor.field_form import Entry, How
+from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup, ErrorPlaces, YamlCondition
+from tocsin.web.integrations.editor.field_form import FieldEntry, ValueOrigin
 
 WORDS = st.text("abN ", min_size=1, max_size=5).map(str.strip).filter(bool)
 COMPARED = st.one_of(
@@ -40,7 +40,7 @@ CONDITIONS: st.SearchStrategy[Any] = st.recursive(
     max_leaves=8,
 )
 MESSAGES = st.builds(
-    lambda status, client, b: ({"a": {"b": b}}, Mapped({"source_status": status, "client": client}, {}, {})),
+    lambda status, client, b: ({"a": {"b": b}}, MappedFields({"source_status": status, "client": client}, {}, {})),
     WORDS | st.none(),
     WORDS | st.none(),
     WORDS,
@@ -50,11 +50,11 @@ MESSAGES = st.builds(
 def posted(node: Any, prefix: str = "open") -> dict[str, str]:
     """What a browser sends for the rows."""
     match node:
-        case Leaf():
+        case ComparisonRow():
             sent = {f"{prefix}.type": "leaf", f"{prefix}.field": node.field, f"{prefix}.op": node.operator}
             sent[f"{prefix}.values"] = node.values.replace("\n", "\r\n")
             return {**sent, **({f"{prefix}.case": "on"} if node.match_case else {})}
-        case Written():
+        case YamlCondition():
             return {f"{prefix}.type": "yaml", f"{prefix}.text": node.text}
         case _:
             sent = {f"{prefix}.type": "group", f"{prefix}.join": node.join}
@@ -68,12 +68,12 @@ def posted(node: Any, prefix: str = "open") -> dict[str, str]:
 @examples(150)
 @given(CONDITIONS, MESSAGES)
 def test_rows_that_were_sent_and_read_mean_what_the_condition_meant(
-    condition: Any, message: tuple[dict[str, Any], Mapped]
+    condition: Any, message: tuple[dict[str, Any], MappedFields]
 ) -> None:
     rows = condition_form.rows_of(condition)
     read = condition_form.read(posted(rows), "open")
     assert read == rows
-    again = condition_form.condition_of(read, "rules.open", "open", Places())
+    again = condition_form.condition_of(read, "rules.open", "open", ErrorPlaces())
     fields = ("source_status", "client")
     meant = compile_condition(condition, "c", fields).holds(*message)
     assert compile_condition(again, "c", fields).holds(*message) is meant
@@ -90,7 +90,7 @@ def test_rows_that_were_sent_and_read_mean_what_the_condition_meant(
     ],
 )
 def test_an_error_in_a_condition_is_shown_in_its_row(condition: Any, row: str) -> None:
-    places = Places()
+    places = ErrorPlaces()
     again = condition_form.condition_of(condition_form.rows_of(condition), "rules.open", "open", places)
     with pytest.raises(Rejected) as caught:
         compile_condition(again, "rules.open")
@@ -113,11 +113,13 @@ def test_a_condition_reads_as_a_sentence() -> None:
 
 
 def test_buttons_add_and_remove_rows_wherever_they_are() -> None:
-    rows = condition_form.change(Group(), (), "add")
+    rows = condition_form.change(ConditionGroup(), (), "add")
     rows = condition_form.change(rows, (), "group")
     rows = condition_form.change(rows, (1,), "add")
-    assert rows == Group((Leaf(), Group((Leaf(), Leaf()), "any")))
-    assert condition_form.change(rows, (1, 0), "remove") == Group((Leaf(), Group((Leaf(),), "any")))
+    assert rows == ConditionGroup((ComparisonRow(), ConditionGroup((ComparisonRow(), ComparisonRow()), "any")))
+    assert condition_form.change(rows, (1, 0), "remove") == ConditionGroup(
+        (ComparisonRow(), ConditionGroup((ComparisonRow(),), "any"))
+    )
     assert condition_form.change(rows, (9, 9), "remove") == rows
 
 
@@ -152,19 +154,19 @@ def test_every_operator_can_be_chosen_and_inverted() -> None:
 def test_a_mapped_field_is_the_same_after_its_row_was_read(definition: Any) -> None:
     entry = field_form.entry_of(definition)
     assert field_form.definition_of(entry, "mapping.subject") == definition
-    assert (entry.how is How.YAML) is any(word in str(definition) for word in ("only", "else", "'literal': 7"))
+    assert (entry.how is ValueOrigin.YAML) is any(word in str(definition) for word in ("only", "else", "'literal': 7"))
 
 
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        (Entry(How.PATHS, " \r\n "), "where its value comes from"),
-        (Entry(How.PATHS, "a", "1 New"), "line 1"),
-        (Entry(How.YAML, "a: ["), "Line 1"),
-        (Entry(How.TEMPLATE, ""), "where its value comes from"),
+        (FieldEntry(ValueOrigin.PATHS, " \r\n "), "where its value comes from"),
+        (FieldEntry(ValueOrigin.PATHS, "a", "1 New"), "line 1"),
+        (FieldEntry(ValueOrigin.YAML, "a: ["), "Line 1"),
+        (FieldEntry(ValueOrigin.TEMPLATE, ""), "where its value comes from"),
     ],
 )
-def test_a_row_that_says_nothing_is_an_error_beside_it(entry: Entry, said: str) -> None:
+def test_a_row_that_says_nothing_is_an_error_beside_it(entry: FieldEntry, said: str) -> None:
     with pytest.raises(Rejected, match=said) as caught:
         field_form.definition_of(entry, "mapping.subject")
     assert caught.value.field == "mapping.subject"

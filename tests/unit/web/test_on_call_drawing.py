@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tests.support.properties import examples
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.group_snapshot import GroupPlan, Member, Person
+from tocsin.oncall.calculation.group_snapshot import GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.people.member_roles import MemberRole
 from tocsin.web.oncall import timeline_layout
-from tocsin.web.oncall.timeline_layout import Kind, Span
+from tocsin.web.oncall.timeline_layout import RowKind, TimelineSpan
 
-PEOPLE = {1: Person("Alice"), 2: Person("Bob"), 3: Person("Carol")}
+PEOPLE = {1: SnapshotUser("Alice"), 2: SnapshotUser("Bob"), 3: SnapshotUser("Carol")}
 #: By turns of a few hours, only in the evenings: with gaps, over midnights and changes of clocks.
 EVENINGS: Mapping[str, Any] = {
     "shifts": [
@@ -36,22 +36,22 @@ EVENINGS: Mapping[str, Any] = {
 
 def plan(zone: str) -> GroupPlan:
     schedule = schedules.load("Desk 24x7", zone, EVENINGS)
-    return GroupPlan(1, "Desk", (Member(9, "Dave", frozenset()),), (schedule,), PEOPLE)
+    return GroupPlan(1, "Desk", (SnapshotMember(9, "Dave", frozenset()),), (schedule,), PEOPLE)
 
 
 @examples(60)
 @given(
     st.dates(date(2026, 1, 1), date(2027, 12, 31)),
-    st.sampled_from(Span),
+    st.sampled_from(TimelineSpan),
     st.sampled_from(["Europe/Zurich", "Australia/Lord_Howe", "America/Chicago", "Asia/Kathmandu"]),
 )
 def test_the_row_that_counts_is_one_line_without_holes_that_says_what_is_decided(
-    day: date, span: Span, zone: str
+    day: date, span: TimelineSpan, zone: str
 ) -> None:
     shown = timeline_layout.range_of(span, day, ZoneInfo(zone))
     held = plan(zone)
     drawn = timeline_layout.draw(held, final_schedule.timeline(held, shown.since, shown.until), shown, shown.since)
-    winner = next(row for row in drawn.rows if row.kind is Kind.WINNER and row.role == "primary")
+    winner = next(row for row in drawn.rows if row.kind is RowKind.WINNER and row.role == "primary")
     assert winner.lanes == 1, "turns follow one another"
     pieces = sorted(winner.pieces, key=lambda piece: piece.x)
     assert pieces[0].x == 0
@@ -68,8 +68,8 @@ def test_the_row_that_counts_is_one_line_without_holes_that_says_what_is_decided
 
 
 @examples(60)
-@given(st.dates(date(2026, 1, 1), date(2027, 12, 31)), st.sampled_from(Span))
-def test_ranges_follow_one_another_and_hold_the_day_they_are_asked_for(day: date, span: Span) -> None:
+@given(st.dates(date(2026, 1, 1), date(2027, 12, 31)), st.sampled_from(TimelineSpan))
+def test_ranges_follow_one_another_and_hold_the_day_they_are_asked_for(day: date, span: TimelineSpan) -> None:
     zone = ZoneInfo("Europe/Zurich")
     shown = timeline_layout.range_of(span, day, zone)
     assert shown.first <= day < shown.end
@@ -85,7 +85,7 @@ def test_a_person_has_one_colour_whatever_is_shown() -> None:
     held, zone = plan("UTC"), ZoneInfo("UTC")
     tones: dict[str, set[str]] = {}
     for weeks in range(8):
-        shown = timeline_layout.range_of(Span.WEEK, date(2026, 3, 2) + timedelta(weeks=weeks), zone)
+        shown = timeline_layout.range_of(TimelineSpan.WEEK, date(2026, 3, 2) + timedelta(weeks=weeks), zone)
         for row in timeline_layout.draw(
             held, final_schedule.timeline(held, shown.since, shown.until), shown, shown.since
         ).rows:

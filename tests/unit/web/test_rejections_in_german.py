@@ -73,8 +73,8 @@ EXAMPLES = {
 
 #: Which argument of a call is the sentence.
 SENTENCE_OF = {
-    "Rejected": 1, "refuse": 1, "refused": 1, "_refused": 1, "_add": 2, "Temporary": 0, "Permanent": 0, "Barred": 0,
-    "Gone": 0, "NoteRefused": 0, "Wrong": 3,
+    "Rejected": 1, "refuse": 1, "refused": 1, "_refused": 1, "_add": 2, "Temporary": 0, "Permanent": 0,
+    "NeedsAttention": 0, "TicketNotFound": 0, "NoteRejected": 0, "IntegrationProblem": 3, "WorkflowProblem": 3,
 }  # fmt: skip
 
 #: What may stand in a place: a name, a number, something in quotes, a span, a role, a sentence.
@@ -88,7 +88,13 @@ def sentences(path: Path) -> Iterator[tuple[str, int]]:
             continue
         name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
         place = SENTENCE_OF.get(name)
-        said = node.args[1:3] if name in ("Finding", "Weakness") else node.args[place:][:1] if place is not None else []
+        said = (
+            node.args[1:3]
+            if name in ("HealthFinding", "CoverageFinding", "DurabilityRisk")
+            else node.args[place:][:1]
+            if place is not None
+            else []
+        )
         for text in (one for argument in said if (one := _text(argument)) is not None):
             yield text, node.lineno
 

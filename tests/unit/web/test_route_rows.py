@@ -10,7 +10,7 @@ from django.utils import translation
 
 from tocsin.inbound.config.routes import compile_routes
 from tocsin.web.integrations.editor import route_form
-from tocsin.web.integrations.editor.condition_form import Places
+from tocsin.web.integrations.editor.condition_form import ErrorPlaces
 
 DELAYS: list[tuple[Any, str]] = [
     ({"wait": "5m"}, "after 5m, unless it closes before"),
@@ -23,7 +23,7 @@ DELAYS: list[tuple[Any, str]] = [
 ]
 
 
-def _posted(row: route_form.Row) -> QueryDict:
+def _posted(row: route_form.RouteRow) -> QueryDict:
     post = QueryDict(mutable=True)
     post["routes.0.row"] = "1"
     post["routes.0.name"] = row.name
@@ -38,7 +38,7 @@ def test_each_form_of_a_delay_is_shown_as_fields_said_and_comes_back_as_it_was(d
     (row,) = route_form.rows_of([{"name": "Night", "delay": delay}])
     assert row.more == ""
     assert route_form.say(row, {}).endswith(f"{said}.")
-    (back,) = route_form.routes_of(route_form.read(_posted(row)), Places())
+    (back,) = route_form.routes_of(route_form.read(_posted(row)), ErrorPlaces())
     assert back == {"name": "Night", "delay": delay}
     if delay != {"until": "Office hours"}:
         compile_routes([back], frozenset())
@@ -62,14 +62,16 @@ def test_a_route_is_said_in_the_readers_language() -> None:
 
 
 def test_fields_of_another_kind_are_left_and_one_that_is_chosen_and_not_said_is_refused_by_name() -> None:
-    row = route_form.Row(delay={"kind": "every", "every": "30m", "wait": "5m", "until": "Office hours"})
-    assert route_form.routes_of([row], Places())[0]["delay"] == {"every": "30m"}
-    assert route_form.routes_of([route_form.Row(delay={"kind": "wait"})], Places())[0]["delay"] == {"wait": ""}
-    assert "delay" not in route_form.routes_of([route_form.Row(delay={"wait": "5m"})], Places())[0]
+    row = route_form.RouteRow(delay={"kind": "every", "every": "30m", "wait": "5m", "until": "Office hours"})
+    assert route_form.routes_of([row], ErrorPlaces())[0]["delay"] == {"every": "30m"}
+    assert route_form.routes_of([route_form.RouteRow(delay={"kind": "wait"})], ErrorPlaces())[0]["delay"] == {
+        "wait": ""
+    }
+    assert "delay" not in route_form.routes_of([route_form.RouteRow(delay={"wait": "5m"})], ErrorPlaces())[0]
 
 
 def test_a_delay_of_a_form_that_no_field_shows_is_carried_along() -> None:
     odd = {"wait": "5m", "alerts": 3}
     (row,) = route_form.rows_of([{"delay": odd}])
     assert not row.delay
-    assert route_form.routes_of([row], Places()) == [{"delay": odd}]
+    assert route_form.routes_of([row], ErrorPlaces()) == [{"delay": odd}]

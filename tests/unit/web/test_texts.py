@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.admin.status_rules import Does, changed, does
-from tocsin.inbound.config.normalizer import Definition, compile_reader
+from tocsin.inbound.admin.status_rules import StatusEffect, changed, does
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
 from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.templatetags.ui_tags import initials
 from tocsin.web.ui.richtext import is_long, safe_html
@@ -101,15 +101,17 @@ KIND = load_kinds()["haloitsm"]
 HALO = KIND.rules
 
 
-def by(own: dict[str, Any], status: str) -> Does:
+def by(own: dict[str, Any], status: str) -> StatusEffect:
     """What a status does when an integration has these rules of its own."""
-    return does(compile_reader(KIND, Definition(rules=own)).rules, status)
+    return does(compile_reader(KIND, IntegrationDefinition(rules=own)).rules, status)
 
 
 @pytest.mark.parametrize("status", ["New", "Resolved", "Closed", "In Progress", "new stuff", "Überprüft"])
-@pytest.mark.parametrize("wanted", list(Does))
-@pytest.mark.parametrize("then", list(Does))
-def test_a_status_does_what_was_clicked_last_and_no_other_changes(status: str, wanted: Does, then: Does) -> None:
+@pytest.mark.parametrize("wanted", list(StatusEffect))
+@pytest.mark.parametrize("then", list(StatusEffect))
+def test_a_status_does_what_was_clicked_last_and_no_other_changes(
+    status: str, wanted: StatusEffect, then: StatusEffect
+) -> None:
     others = [other for other in ("New", "Resolved", "Closed", "In Progress", "On Hold") if other != status]
     before = {other: by({}, other) for other in others}
     own = changed({}, HALO, status, wanted)
@@ -121,7 +123,7 @@ def test_a_status_does_what_was_clicked_last_and_no_other_changes(status: str, w
 @pytest.mark.parametrize("status", ["New", "Resolved", "Closed", "In Progress"])
 def test_a_status_that_does_again_what_it_did_leaves_nothing_behind(status: str) -> None:
     usual = by({}, status)
-    other = next(one for one in Does if one is not usual)
+    other = next(one for one in StatusEffect if one is not usual)
     own = changed(changed({}, HALO, status, other), HALO, status, usual)
     assert by(own, status) is usual
 

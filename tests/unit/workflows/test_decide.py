@@ -11,10 +11,18 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.commands import Acknowledged, AlertState
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.workflows.definition.definition import Action, Definition, Trigger
-from tocsin.workflows.run.context import Facts, moment_of
-from tocsin.workflows.run.engine import MOST_DEPTH, Act, Begin, End, Progress, Wait, decide
-from tocsin.workflows.states import AT_THE_END, TIMED, ActionKind, Moment, TriggerKind
+from tocsin.workflows.definition.definition import Trigger, WorkflowAction, WorkflowDefinition
+from tocsin.workflows.run.context import WorkflowFacts, moment_of
+from tocsin.workflows.run.engine import (
+    MAX_DEPTH,
+    FinishRun,
+    RunAction,
+    StartActions,
+    WaitUntil,
+    WorkflowProgress,
+    decide,
+)
+from tocsin.workflows.states import AT_THE_END, TIMED, ActionKind, SlaMoment, TriggerKind
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -31,19 +39,19 @@ CONDITIONS = st.sampled_from(
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> Definition:
+def plans(draw: st.DrawFn) -> WorkflowDefinition:
     trigger = Trigger(
-        draw(st.sampled_from(TriggerKind)), draw(st.integers(60, 7200)), draw(st.sampled_from(Moment)), within=7300
+        draw(st.sampled_from(TriggerKind)), draw(st.integers(60, 7200)), draw(st.sampled_from(SlaMoment)), within=7300
     )
     kinds = draw(
         st.lists(st.sampled_from([ActionKind.WAIT, ActionKind.CLOSE, ActionKind.NOTIFY]), min_size=1, max_size=6)
     )
-    actions = tuple(Action(kind, span=draw(st.integers(1, 4000))) for kind in kinds)
-    return Definition(trigger, draw(CONDITIONS), draw(CONDITIONS), actions)
+    actions = tuple(WorkflowAction(kind, span=draw(st.integers(1, 4000))) for kind in kinds)
+    return WorkflowDefinition(trigger, draw(CONDITIONS), draw(CONDITIONS), actions)
 
 
 @st.composite
-def alerts(draw: st.DrawFn) -> Facts:
+def alerts(draw: st.DrawFn) -> WorkflowFacts:
     status = draw(st.sampled_from(AlertStatus))
     owner = draw(st.booleans()) or status is AlertStatus.ASSIGNED
     acknowledged = {1: Acknowledged(NOW, "Alice")} if draw(st.booleans()) else {}
@@ -54,22 +62,22 @@ def alerts(draw: st.DrawFn) -> Facts:
     )
     texts = st.sampled_from(["", "soon", "2026-11-24T11:00:00", "2026-11-24T10:00:00+01:00", "1899-12-30T00:00:00"])
     custom = {"fix_by": draw(texts), "respond_by": draw(texts)}
-    return Facts(state, {"status": str(status), "owner": state.owner_name}, custom=custom, zone="Europe/Zurich")
+    return WorkflowFacts(state, {"status": str(status), "owner": state.owner_name}, custom=custom, zone="Europe/Zurich")
 
 
 @given(plans(), alerts(), st.data())
 def test_every_run_ends_or_waits_for_the_future_and_never_does_an_action_twice(
-    plan: Definition, alert: Facts, data: st.DataObject
+    plan: WorkflowDefinition, alert: WorkflowFacts, data: st.DataObject
 ) -> None:
-    run, now, done, waits = Progress("Something happened."), NOW, [], 0
+    run, now, done, waits = WorkflowProgress("Something happened."), NOW, [], 0
     recurring = plan.trigger.on is TriggerKind.EVERY
     for _ in range(200):
         found = decide(run, plan, alert, now)
         match found:
-            case End():
+            case FinishRun():
                 assert found.reason.endswith((".", "now."))
                 break
-            case Wait():
+            case WaitUntil():
                 assert found.until > now
                 assert found.step >= run.step
                 now, run, waits = found.until, replace(run, step=found.step), waits + 1
@@ -77,11 +85,11 @@ def test_every_run_ends_or_waits_for_the_future_and_never_does_an_action_twice(
                     # Only what recurs and what is on hold looks again and again, and only while the alert lives.
                     assert recurring or alert.state.status is AlertStatus.ON_HOLD
                     break
-            case Begin():
+            case StartActions():
                 assert not run.is_begun
                 assert (found.again_at is not None) == recurring
                 run = replace(run, is_begun=True)
-            case Act():
+            case RunAction():
                 assert run.is_begun
                 assert found.step == run.step
                 done.append(found.step)
@@ -92,41 +100,47 @@ def test_every_run_ends_or_waits_for_the_future_and_never_does_an_action_twice(
     assert len(done) <= len(plan.actions)
 
 
-@given(plans(), alerts(), st.integers(MOST_DEPTH + 1, 100))
-def test_nothing_that_workflows_cause_in_too_long_a_row_acts(plan: Definition, alert: Facts, depth: int) -> None:
-    assert isinstance(decide(Progress("", depth), plan, alert, NOW), End)
-    assert isinstance(decide(Progress("", depth, is_begun=True), plan, alert, NOW), End)
+@given(plans(), alerts(), st.integers(MAX_DEPTH + 1, 100))
+def test_nothing_that_workflows_cause_in_too_long_a_row_acts(
+    plan: WorkflowDefinition, alert: WorkflowFacts, depth: int
+) -> None:
+    assert isinstance(decide(WorkflowProgress("", depth), plan, alert, NOW), FinishRun)
+    assert isinstance(decide(WorkflowProgress("", depth, is_begun=True), plan, alert, NOW), FinishRun)
 
 
 @given(plans(), alerts(), st.integers(10, 100))
-def test_however_often_it_is_pulled_it_acts_only_so_often_a_minute(plan: Definition, alert: Facts, lately: int) -> None:
-    assert not isinstance(decide(Progress("", lately=lately), plan, alert, NOW), Begin)
+def test_however_often_it_is_pulled_it_acts_only_so_often_a_minute(
+    plan: WorkflowDefinition, alert: WorkflowFacts, lately: int
+) -> None:
+    assert not isinstance(decide(WorkflowProgress("", lately=lately), plan, alert, NOW), StartActions)
 
 
 @given(plans(), alerts(), st.integers(0, 9), st.integers(200, 900))
 def test_in_all_it_acts_only_so_often_on_one_alert_unless_it_recurs(
-    plan: Definition, alert: Facts, lately: int, in_all: int
+    plan: WorkflowDefinition, alert: WorkflowFacts, lately: int, in_all: int
 ) -> None:
-    found = decide(Progress("", lately=lately, in_all=in_all), plan, alert, NOW)
+    found = decide(WorkflowProgress("", lately=lately, in_all=in_all), plan, alert, NOW)
     if plan.trigger.on not in (TriggerKind.EVERY, TriggerKind.MANUAL):
-        assert not isinstance(found, Begin)
+        assert not isinstance(found, StartActions)
 
 
 @given(plans(), alerts())
-def test_what_looks_later_begins_only_while_the_alert_lives(plan: Definition, alert: Facts) -> None:
-    found = decide(Progress(""), plan, alert, NOW)
+def test_what_looks_later_begins_only_while_the_alert_lives(plan: WorkflowDefinition, alert: WorkflowFacts) -> None:
+    found = decide(WorkflowProgress(""), plan, alert, NOW)
     if plan.trigger.on in TIMED and alert.state.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED):
-        assert isinstance(found, End)
+        assert isinstance(found, FinishRun)
     assert not (TIMED & AT_THE_END)
 
 
 @given(plans(), alerts())
-def test_tests_watched_alerts_and_what_is_switched_off_are_never_acted_on(plan: Definition, alert: Facts) -> None:
+def test_tests_watched_alerts_and_what_is_switched_off_are_never_acted_on(
+    plan: WorkflowDefinition, alert: WorkflowFacts
+) -> None:
     tested = replace(alert, state=replace(alert.state, is_test=True))
-    for run in (Progress(""), Progress("", is_begun=True)):
-        assert isinstance(decide(run, plan, tested, NOW), End)
-        assert isinstance(decide(run, plan, replace(alert, watch=True), NOW), End)
-        assert isinstance(decide(run, plan, alert, NOW, is_enabled=False), End)
+    for run in (WorkflowProgress(""), WorkflowProgress("", is_begun=True)):
+        assert isinstance(decide(run, plan, tested, NOW), FinishRun)
+        assert isinstance(decide(run, plan, replace(alert, watch=True), NOW), FinishRun)
+        assert isinstance(decide(run, plan, alert, NOW, is_enabled=False), FinishRun)
 
 
 def test_a_tickets_dates_are_read_in_its_zone_and_what_is_none_is_none() -> None:

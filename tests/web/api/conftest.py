@@ -17,20 +17,20 @@ from django.test import Client
 from pytest_django import DjangoDbBlocker
 
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
-from tests.postgres import Postgres, Spare, filled
+from tests.postgres import DatabasePool, Postgres, filled
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.roles import Role
-from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.service import open_by_hand
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core.config import environment
-from tocsin.core.net.asgi import Bodies
+from tocsin.core.net.asgi import BodyReader
 from tocsin.core.runtime import clock
-from tocsin.inbound.app import Inbound
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.app import InboundApp
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.processing.committer import Committer
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
 
@@ -102,7 +102,7 @@ class Company:
 
 
 @pytest.fixture(scope="session")
-def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[Spare]:
+def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabasePool]:
     """Lends databases in which this company is."""
     with filled(postgres, template, django_db_blocker, _make_company) as databases:
         yield databases
@@ -176,7 +176,7 @@ def open_alert(database: str) -> Callable[..., int]:
         at = clock.now() - ago
         alert = NewAlert(0, Priority(columns.pop("priority", "high")), subject, at, **columns)
         event = NewEvent(0, EventKind.OPENED, at, Actor(ActorKind.SYSTEM, "Tocsin"), "A test opened it.")
-        return open_by_hand(alert, Paging(PagingMode.RECORD, reason="A test opened it."), event, now=at)
+        return open_by_hand(alert, PagingConfig(PagingMode.RECORD, reason="A test opened it."), event, now=at)
 
     return make
 
@@ -194,9 +194,9 @@ def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
 @pytest.fixture
 def front_door(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The inbound doors, listening at the installation's public address."""
-    registry = Registry()
+    registry = IntegrationRegistry()
     committer = Committer(registry)
-    app = Inbound(registry, committer, Bodies())
+    app = InboundApp(registry, committer, BodyReader())
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()  # whoever comes before the server runs waits for it

@@ -33,7 +33,7 @@ from tocsin.notify.providers.commands import save_provider
 from tocsin.oncall.calendars import feeds
 from tocsin.oncall.changes.commands import save_holiday_calendar, save_schedule, save_support_hours
 from tocsin.oncall.changes.overrides import save_override
-from tocsin.oncall.changes.swaps import Stretch, ask
+from tocsin.oncall.changes.swaps import ShiftRange, ask
 from tocsin.oncall.models import CalendarFeed, Override, Schedule, SwapRequest
 from tocsin.oncall.states import FeedKind
 from tocsin.outbound.commands import save_outbound
@@ -270,7 +270,7 @@ def _swap_spec(world: World) -> dict[str, Any]:
 def _swap(world: World, by: User, of: User) -> SwapRequest:
     schedule, span = _shift_of(world, by)
     Membership.objects.get_or_create(group=schedule.group, user=of)
-    stretch = Stretch(datetime.fromisoformat(span["from"]), datetime.fromisoformat(span["to"]))
+    stretch = ShiftRange(datetime.fromisoformat(span["from"]), datetime.fromisoformat(span["to"]))
     return ask(schedule, stretch, asked_by=by, asked=of, in_return=None, message="", **world.by)
 
 

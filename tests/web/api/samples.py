@@ -63,7 +63,7 @@ FOR_ADMINISTRATORS = frozenset({"audit-log", "tokens", "sandbox-messages", "prov
 
 #: One for the token, two for the groups of its user, and the rows with what hangs on them. For integrations that is
 #: six tables of names; for alerts who is on call, what the policies say and whether paging is paused.
-MOST_STATEMENTS = {"alerts": 30, "integrations": 12, "integrations/Door/versions": 11}
+MAX_STATEMENTS = {"alerts": 30, "integrations": 12, "integrations/Door/versions": 11}
 
 
 def fill(company: Company, number: int) -> None:

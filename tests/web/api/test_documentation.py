@@ -82,7 +82,7 @@ def test_a_shape_has_a_name_that_no_other_has() -> None:
             for found in vars(module).values():
                 if isinstance(found, type) and issubclass(found, BaseModel) and found.__module__ == name:
                     by_name.setdefault(found.__name__, []).append(found.model_json_schema())
-    assert "AlertShape" in by_name
+    assert "AlertSummary" in by_name
     # Of two with one name the description has one, and says it of the other's answers too.
     assert [name for name, found in by_name.items() if any(one != found[0] for one in found)] == []
 
@@ -96,7 +96,7 @@ def test_the_page_shows_every_address_and_every_shape(openapi: Any, page: str) -
     text = unescape(page)
     for path in openapi["paths"]:
         assert f"<code>{path}</code>" in text
-    for shape in ("AlertShape", "DeliveryShape", "NewAlertBody", "HoldBody"):
+    for shape in ("AlertSummary", "DeliverySchema", "NewAlertBody", "HoldBody"):
         assert f">{shape}</h3>" in text
 
 

@@ -72,7 +72,7 @@ def test_lists_cost_the_same_few_statements_for_one_row_as_for_many(
     many = {path: _count(asked[path], path, monkeypatch) for path in samples.LISTS}
     assert {path: rows for path, (_, rows) in many.items() if rows < 12} == {}
     assert {path: sent for path, (sent, _) in many.items()} == one
-    most = {path: samples.MOST_STATEMENTS.get(path, 7) for path in samples.LISTS}
+    most = {path: samples.MAX_STATEMENTS.get(path, 7) for path in samples.LISTS}
     assert {path: sent for path, sent in one.items() if sent > most[path]} == {}
 
 

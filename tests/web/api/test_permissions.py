@@ -10,9 +10,9 @@ from tests.doubles.ntfy import NtfyDouble
 from tests.web.api.conftest import Answer, Api, Company
 from tests.web.api.examples import ALWAYS_OWNED, ANSWERED_ELSEWHERE, EXAMPLES, NEVER_OWN, World
 from tests.web.api.test_errors import refused
-from tocsin.access.roles import Action, Reach, Role, reach
+from tocsin.access.roles import Permission, PermissionScope, Role, reach
 from tocsin.api.application import api
-from tocsin.api.framework.auth import Gate
+from tocsin.api.framework.auth import ApiAuth
 from tocsin.people.models import Group, Membership, User
 
 
@@ -32,8 +32,8 @@ NOUNS = sorted({name.partition(" ")[2].partition("/")[0] for name in OPERATIONS}
 def test_no_address_is_without_a_declared_action() -> None:
     assert len(OPERATIONS) > 60
     for name, guards in OPERATIONS.items():
-        assert [type(guard) for guard in guards] == [Gate], name
-        assert isinstance(guards[0].action, Action), name
+        assert [type(guard) for guard in guards] == [ApiAuth], name
+        assert isinstance(guards[0].action, Permission), name
 
 
 def test_every_address_has_an_example_that_is_walked_over() -> None:
@@ -53,7 +53,7 @@ def test_every_role_gets_what_the_table_says(
     askers = {role: caller(user) for role, user in roles.items()}
     for name in [n for n in OPERATIONS if n.partition(" ")[2].partition("/")[0] == noun]:
         gate = OPERATIONS[name][0]
-        assert isinstance(gate, Gate)
+        assert isinstance(gate, ApiAuth)
 
         def ask(asker: Api, user: User, group: Group | None, name: str = name) -> Answer:
             path, body = EXAMPLES[name](World(company, user, group, open_alert, ntfy.url))
@@ -63,11 +63,11 @@ def test_every_role_gets_what_the_table_says(
         for role, asker in askers.items():
             user = roles[role]
             match reach(role, gate.action):
-                case Reach.NONE:
+                case PermissionScope.NONE:
                     refused(ask(asker, user, _own(company)), 403, "forbidden")
-                case Reach.ALL:
+                case PermissionScope.ALL:
                     _works(name, role, ask(asker, user, _own(company)))
-                case Reach.OWN_GROUPS:
+                case PermissionScope.OWN_GROUPS:
                     if name not in NEVER_OWN:
                         _works(name, role, ask(asker, user, _own(company)))
                     refused(ask(asker, user, _foreign()), 403, "forbidden")

@@ -16,7 +16,7 @@ from tests.web.api.examples import EXAMPLES, World
 from tests.web.api.test_errors import refused
 from tests.web.api.test_permissions import OPERATIONS
 from tocsin.access.models import AuditEntry
-from tocsin.api.framework.auth import Gate
+from tocsin.api.framework.auth import ApiAuth
 from tocsin.core.config import config_version
 from tocsin.people.models import User
 
@@ -29,7 +29,7 @@ def sent(caller: Api, method: str, path: str, body: Any = None, tag: str = "") -
 
 def takes(operation: str) -> bool:
     [gate] = OPERATIONS[operation]
-    assert isinstance(gate, Gate)
+    assert isinstance(gate, ApiAuth)
     return gate.takes_if_match
 
 

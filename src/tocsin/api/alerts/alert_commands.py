@@ -10,18 +10,18 @@ from django.http import HttpRequest
 from ninja import Schema
 from pydantic import AwareDatetime, Field, model_validator
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.alerts import service
 from tocsin.alerts.commands import (
     CLASSES,
     Acknowledge,
     Assign,
+    BaseCommand,
     Cancel,
     Close,
     Command,
     Escalate,
     Hold,
-    Order,
     Reopen,
     Reply,
     Resume,
@@ -30,8 +30,8 @@ from tocsin.alerts.commands import (
     Undo,
 )
 from tocsin.alerts.states import CommandKind
-from tocsin.api.alerts.alerts import AlertWhole, find_alert, routes, show_whole
-from tocsin.api.framework.auth import Caller, actor_of, caller, via_of
+from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_whole
+from tocsin.api.framework.auth import Principal, actor_of, caller, via_of
 from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import Number
 from tocsin.core.errors import Rejected
@@ -87,7 +87,7 @@ class MergeBody(CommandBody):
     into: Number = Field(description="The number of the alert that stays.")
 
 
-class CommandAnswer(AlertWhole):
+class CommandResponse(AlertDetail):
     """The alert as it is now, and what the command did."""
 
     answer: str = Field(description="A sentence for whoever gave the command.")
@@ -106,20 +106,20 @@ _ABOUT = {
     CommandKind.UNDO: "Take back your own last command, within a minute",
 }
 
-type _Plain = type[Acknowledge | Unacknowledge | Unassign | Escalate | Resume | Close | Cancel | Reopen | Undo]
+type _SimpleCommand = type[Acknowledge | Unacknowledge | Unassign | Escalate | Resume | Close | Cancel | Reopen | Undo]
 
 
 def _post(kind: CommandKind, summary: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return routes.post(
         f"/{{int:id}}/{kind}",
-        Action.ACT,
-        answers=CommandAnswer,
+        Permission.ACT,
+        answers=CommandResponse,
         summary=summary,
         operation_id=f"alerts_{kind}",
     )
 
 
-def _add_plain(kind: CommandKind, order: _Plain) -> None:
+def _add_plain(kind: CommandKind, order: _SimpleCommand) -> None:
     """The address of a command that needs nothing but its actor."""
 
     @_post(kind, _ABOUT[kind])
@@ -159,18 +159,18 @@ def merge(request: HttpRequest, id: Number, body: MergeBody) -> dict[str, Any]:
     who = caller(request)
     find_alert(id)
     try:
-        return _act(id, service.merge_into(body.into, Order(**_common(body, who))), who)
+        return _act(id, service.merge_into(body.into, BaseCommand(**_common(body, who))), who)
     except Rejected as error:
         if error.code == "not_found":
             raise Rejected("invalid", error.detail, "into") from error
         raise
 
 
-def _common(body: CommandBody, who: Caller) -> dict[str, Any]:
+def _common(body: CommandBody, who: Principal) -> dict[str, Any]:
     return {"actor": actor_of(who), "via": via_of(who), "note": body.note, "seen_at": body.seen_at}
 
 
-def _act(number: int, command: Command, who: Caller) -> dict[str, Any]:
+def _act(number: int, command: Command, who: Principal) -> dict[str, Any]:
     outcome = service.act(number, command, now=who.now)
     return {**show_whole(find_alert(number), who.now), "answer": outcome.sentence, "changed": outcome.is_change}
 

@@ -8,12 +8,12 @@ from django.http import HttpRequest
 from ninja import Schema
 from pydantic import Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
-from tocsin.api.alerts.alerts import AlertWhole, find_alert, routes, show_whole
+from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_whole
 from tocsin.api.framework.auth import actor_of, caller, via_of
 from tocsin.api.framework.lookup import find_named
-from tocsin.escalation.actions.manual_alerts import ByHand, open_alert
+from tocsin.escalation.actions.manual_alerts import ManualAlert, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.inbound.expressions.fields import CUSTOM_LENGTH, FIELDS, MAX_CUSTOM, MAX_TAGS, TAG_LENGTH
 from tocsin.people.models import Group, User
@@ -25,7 +25,7 @@ def _longest(field: str) -> int:
     return FIELDS[field].length
 
 
-class Recipients(Schema):
+class RecipientsBody(Schema):
     """Users who are paged when the first step fires, and groups in which the policy's roles are looked up."""
 
     model_config = {"extra": "forbid"}
@@ -51,7 +51,7 @@ class NewAlertBody(Schema):
     tags: dict[str, str] = Field(default={}, max_length=MAX_TAGS)
     custom: dict[str, str] = Field(default={}, max_length=MAX_CUSTOM)
     escalation_policy: str | None = Field(default=None, description="A policy's name or number.")
-    recipients: Recipients = Recipients()
+    recipients: RecipientsBody = RecipientsBody()
     note: str = Field(default="", max_length=2000)
 
 
@@ -65,9 +65,9 @@ EXAMPLE = {
 
 @routes.post(
     "",
-    Action.ACT,
+    Permission.ACT,
     status=201,
-    answers=AlertWhole,
+    answers=AlertDetail,
     summary="Open an alert by hand",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
@@ -79,7 +79,7 @@ def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
 
 @routes.post(
     "/preview",
-    Action.ACT,
+    Permission.ACT,
     summary="Whom an alert would page that is opened by hand: a dry run",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
@@ -91,7 +91,7 @@ def preview_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
     return report.played_as_json(preview(_by_hand(body), who.now), who.viewer.address)
 
 
-def _by_hand(body: NewAlertBody) -> ByHand:
+def _by_hand(body: NewAlertBody) -> ManualAlert:
     users = tuple(
         find_named(
             User.objects.filter(is_active=True), name, what="active user", field=f"recipients.users[{n}]", by="username"
@@ -102,7 +102,7 @@ def _by_hand(body: NewAlertBody) -> ByHand:
         find_named(Group.objects.all(), name, what="group", field=f"recipients.groups[{n}]").pk
         for n, name in enumerate(body.recipients.groups)
     )
-    return ByHand(
+    return ManualAlert(
         subject=body.subject,
         priority=body.priority,
         policy=_policy(body),

@@ -11,23 +11,23 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.alerts import search_index
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
-from tocsin.alerts.states import LIVE, NOT_LIVE, AlertStatus, Priority
+from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.api.framework.auth import caller
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import Moment, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.core.db import database
-from tocsin.core.db.trigram_index import Kept
+from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.errors import Rejected
 from tocsin.escalation.actions import forecast, why_not_paged
 from tocsin.escalation.actions.next_steps import next_steps
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
 
-routes = Routes("alerts")
+routes = AuthorizedRouter("alerts")
 
 #: Kept out of lists: up to a mail's length each.
 _LONG = ("long_text",)
@@ -35,14 +35,14 @@ _LONG = ("long_text",)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
-class NextStep(BaseModel):
+class NextStepSchema(BaseModel):
     """What happens next, and when."""
 
     at: datetime
     summary: str
 
 
-class AlertShape(BaseModel):
+class AlertSummary(BaseModel):
     """An alert as lists show it. People, groups and integrations appear by name."""
 
     id: int
@@ -67,12 +67,12 @@ class AlertShape(BaseModel):
     integration: str | None
     tags: dict[str, str]
     custom: dict[str, str]
-    next_step: NextStep | None
+    next_step: NextStepSchema | None
     watch: bool
     test: bool
 
 
-class AlertWhole(AlertShape):
+class AlertDetail(AlertSummary):
     """One alert, with its texts and what the source says of it."""
 
     short_text: str
@@ -86,7 +86,7 @@ class AlertWhole(AlertShape):
     previous: int | None = Field(description="The closed alert of the same problem that came before this one.")
 
 
-class EventShape(BaseModel):
+class AlertEventSchema(BaseModel):
     """One line of an alert's timeline."""
 
     id: int
@@ -99,7 +99,7 @@ class EventShape(BaseModel):
     data: dict[str, Any]
 
 
-class AlertFilters(PageQuery):
+class AlertFilters(PaginationQuery):
     status: list[AlertStatus] = Field(default=[], description="One or several: `status=open&status=assigned`.")
     acknowledged: bool | None = None
     priority: list[Priority] = []
@@ -118,23 +118,25 @@ class AlertFilters(PageQuery):
     test: bool | None = None
 
 
-class EventFilters(PageQuery):
+class EventFilters(PaginationQuery):
     kind: str | None = None
 
 
-@routes.get("", Action.SEE, answers=Page[AlertShape], summary="Alerts, newest first")
+@routes.get("", Permission.SEE, answers=PaginatedList[AlertSummary], summary="Alerts, newest first")
 def list_alerts(request: HttpRequest, query: Query[AlertFilters]) -> dict[str, Any]:
     rows = filtered(Alert.objects.defer(*_LONG).select_related("owner", "integration"), query)
     now = caller(request).now
     return page(rows, query, lambda found: show(found, now), newest_first=True)
 
 
-@routes.get("/{int:id}", Action.SEE, answers=AlertWhole, summary="One alert")
+@routes.get("/{int:id}", Permission.SEE, answers=AlertDetail, summary="One alert")
 def get_alert(request: HttpRequest, id: Number) -> dict[str, Any]:
     return show_whole(find_alert(id), caller(request).now)
 
 
-@routes.get("/{int:id}/events", Action.SEE, answers=Page[EventShape], summary="Its timeline, oldest first")
+@routes.get(
+    "/{int:id}/events", Permission.SEE, answers=PaginatedList[AlertEventSchema], summary="Its timeline, oldest first"
+)
 def list_events(request: HttpRequest, id: Number, query: Query[EventFilters]) -> dict[str, Any]:
     rows = AlertEvent.objects.filter(alert=find_alert(id))
     if query.kind is not None:
@@ -142,7 +144,7 @@ def list_events(request: HttpRequest, id: Number, query: Query[EventFilters]) ->
     return page(rows, query, _show_events)
 
 
-@routes.get("/{int:id}/not-called", Action.SEE, summary="Who was not called about it, and why")
+@routes.get("/{int:id}/not-called", Permission.SEE, summary="Who was not called about it, and why")
 def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
     alert = find_alert(id)
     with database.transaction() as connection:
@@ -174,7 +176,7 @@ def show_whole(alert: Alert, now: datetime) -> dict[str, Any]:
     return {**show([alert], now)[0], **texts, "previous": alert.previous_id}
 
 
-def _shape(alert: Alert, acknowledged_by: list[str], upcoming: forecast.NextStep | None) -> dict[str, Any]:
+def _shape(alert: Alert, acknowledged_by: list[str], upcoming: forecast.NextAction | None) -> dict[str, Any]:
     columns = (
         "id", "status", "priority", "subject", "source", "source_name", "source_id", "source_url", "source_status",
         "client", "count", "opened_at", "last_message_at", "closed_at", "hold_until", "tags", "custom", "watch", "test",
@@ -222,13 +224,13 @@ def filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert]
     for name in ("source_id", "client"):
         if (text := getattr(query, name)) is not None:
             wanted &= Q(**{name: text})
-            kept &= Q(**{f"texts__{name}": Kept(text), name: text})
+            kept &= Q(**{f"texts__{name}": SearchableText(text), name: text})
     if query.subject is not None:
         wanted &= Q(subject__icontains=query.subject)
-        kept &= Q(texts__subject__contains=Kept(query.subject))
+        kept &= Q(texts__subject__contains=SearchableText(query.subject))
     if not wanted and not query.priority:
         return [rows]
-    live, over = rows.filter(status__in=sorted(LIVE)), rows.filter(status__in=sorted(NOT_LIVE))
+    live, over = rows.filter(status__in=sorted(ACTIVE)), rows.filter(status__in=sorted(INACTIVE))
     return [search_index.live(live, wanted), *search_index.parts(over, wanted, kept)]
 
 

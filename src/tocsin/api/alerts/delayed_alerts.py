@@ -9,43 +9,45 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller, changer, require
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
 from tocsin.inbound.admin import delayed_alerts
-from tocsin.inbound.deciding.state import Wait
+from tocsin.inbound.deciding.state import DelayReason
 from tocsin.inbound.models import DelayedOpening, Integration
 
-routes = Routes("delayed-openings")
+routes = AuthorizedRouter("delayed-openings")
 
 #: So many are listed.
-_MOST = 500
+_MAX_ROWS = 500
 
 
-class DelayedShape(BaseModel):
+class DelayedAlertSchema(BaseModel):
     """An alert that would be open, and waits. `why` is the rest of "it opens …"."""
 
     id: str
     integration: str
     subject: str
     source_id: str
-    wait: Wait
+    wait: DelayReason
     why: str
     since: datetime
     due_at: datetime | None = Field(description="None: it opens when others come.")
     messages: int
 
 
-class DelayedFilters(Schema):
+class DelayedAlertFilters(Schema):
     model_config = {"extra": "forbid"}
 
     integration: str | None = None
-    wait: list[Wait] = []
+    wait: list[DelayReason] = []
 
 
-@routes.get("", Action.SEE, answers=list[DelayedShape], summary="Alerts that wait to open, the next that is due first")
-def list_delayed(request: HttpRequest, query: Query[DelayedFilters]) -> list[dict[str, Any]]:
+@routes.get(
+    "", Permission.SEE, answers=list[DelayedAlertSchema], summary="Alerts that wait to open, the next that is due first"
+)
+def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> list[dict[str, Any]]:
     """At most 500."""
     rows = DelayedOpening.objects.all()
     if query.integration is not None:
@@ -53,24 +55,24 @@ def list_delayed(request: HttpRequest, query: Query[DelayedFilters]) -> list[dic
         rows = rows.filter(integration=named)
     if query.wait:
         rows = rows.filter(wait__in=query.wait)
-    return [_show(one) for one in delayed_alerts.waiting(rows, _MOST)]
+    return [_show(one) for one in delayed_alerts.waiting(rows, _MAX_ROWS)]
 
 
-@routes.post("/{id}/open", Action.TRY_OUT, status=204, answers=None, summary="Have it open now instead")
+@routes.post("/{id}/open", Permission.TRY_OUT, status=204, answers=None, summary="Have it open now instead")
 def open_now(request: HttpRequest, id: str) -> None:
     who, row = caller(request), delayed_alerts.find(id)
-    require(who, Action.TRY_OUT, row.integration.group_id)
+    require(who, Permission.TRY_OUT, row.integration.group_id)
     delayed_alerts.open_now(row, actor=changer(who), now=who.now)
 
 
-@routes.delete("/{id}", Action.TRY_OUT, status=204, answers=None, summary="Let it go: no alert opens for what came")
+@routes.delete("/{id}", Permission.TRY_OUT, status=204, answers=None, summary="Let it go: no alert opens for what came")
 def drop(request: HttpRequest, id: str) -> None:
     who, row = caller(request), delayed_alerts.find(id)
-    require(who, Action.TRY_OUT, row.integration.group_id)
+    require(who, Permission.TRY_OUT, row.integration.group_id)
     delayed_alerts.drop(row, actor=changer(who), now=who.now)
 
 
-def _show(one: delayed_alerts.Waiting) -> dict[str, Any]:
+def _show(one: delayed_alerts.DelayedAlertInfo) -> dict[str, Any]:
     return {
         "id": one.id,
         "integration": one.integration,

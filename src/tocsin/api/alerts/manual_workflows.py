@@ -7,11 +7,11 @@ from typing import Any
 from django.http import HttpRequest
 from pydantic import BaseModel
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.alerts.alerts import find_alert, routes
 from tocsin.api.framework.auth import caller, changer, via_of
 from tocsin.api.framework.lookup import find
-from tocsin.api.response.workflows import RunShape, show_run
+from tocsin.api.response.workflows import WorkflowRunSchema, show_run
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.workflows import commands
 from tocsin.workflows.models import Workflow
@@ -19,7 +19,7 @@ from tocsin.workflows.states import TriggerKind
 from tocsin.workflows.views import buttons
 
 
-class ButtonShape(BaseModel):
+class ManualWorkflowSchema(BaseModel):
     """A button that can be pressed now."""
 
     id: int
@@ -29,11 +29,16 @@ class ButtonShape(BaseModel):
     does: list[str]
 
 
-class CallNumber(BaseModel):
+class OutboundCallResponse(BaseModel):
     call: int
 
 
-@routes.get("/{int:id}/buttons", Action.SEE, answers=list[ButtonShape], summary="The buttons that can be pressed on it")
+@routes.get(
+    "/{int:id}/buttons",
+    Permission.SEE,
+    answers=list[ManualWorkflowSchema],
+    summary="The buttons that can be pressed on it",
+)
 def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
     number = find_alert(id).pk
     return [
@@ -43,7 +48,10 @@ def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
 
 
 @routes.post(
-    "/{int:id}/buttons/{button}", Action.ACT, answers=RunShape, summary="Press one; the answer says what was done"
+    "/{int:id}/buttons/{button}",
+    Permission.ACT,
+    answers=WorkflowRunSchema,
+    summary="Press one; the answer says what was done",
 )
 def press_button(request: HttpRequest, id: int, button: str) -> dict[str, Any]:
     """Calls to other systems leave a moment later: ask `workflow-runs` what came of them. Refused where its conditions
@@ -56,7 +64,11 @@ def press_button(request: HttpRequest, id: int, button: str) -> dict[str, Any]:
 
 
 @routes.post(
-    "/{int:id}/ticket", Action.ACT, status=202, answers=CallNumber, summary="Have a ticket made in Halo for it"
+    "/{int:id}/ticket",
+    Permission.ACT,
+    status=202,
+    answers=OutboundCallResponse,
+    summary="Have a ticket made in Halo for it",
 )
 def make_ticket(request: HttpRequest, id: int) -> dict[str, int]:
     """For an alert that came from elsewhere, by an inbound integration that writes back by a HaloITSM: at most one. The
@@ -66,7 +78,9 @@ def make_ticket(request: HttpRequest, id: int) -> dict[str, int]:
     return {"call": alert_ticket.make(alert, changer(who), who.now)}
 
 
-@routes.get("/{int:id}/workflow-runs", Action.SEE, answers=list[RunShape], summary="What workflows did on it")
+@routes.get(
+    "/{int:id}/workflow-runs", Permission.SEE, answers=list[WorkflowRunSchema], summary="What workflows did on it"
+)
 def list_workflow_runs(request: HttpRequest, id: int) -> list[dict[str, Any]]:
     """Newest first, without those that looked and did nothing: each workflow's own log has them."""
     return [show_run(story) for story in buttons.of_alert(find_alert(id).pk)]

@@ -9,18 +9,18 @@ from django.http import HttpRequest
 from ninja import Schema
 from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.core.db import database
 from tocsin.core.validation import durations
 from tocsin.notify import pause
 from tocsin.people.models import User
 
-routes = Routes("pause")
+routes = AuthorizedRouter("pause")
 
 
-class PauseShape(BaseModel):
+class PauseSchema(BaseModel):
     """Whether all paging is paused; the rest is null while it is not."""
 
     paused: bool
@@ -49,15 +49,15 @@ class PauseBody(Schema):
 EXAMPLE = {"reason": "Moving the data centre", "for": "2h"}
 
 
-@routes.get("", Action.SEE, answers=PauseShape, summary="Whether all paging is paused")
+@routes.get("", Permission.SEE, answers=PauseSchema, summary="Whether all paging is paused")
 def get_pause(request: HttpRequest) -> dict[str, Any]:
     return _shown(caller(request).now)
 
 
 @routes.put(
     "",
-    Action.ADMINISTER,
-    answers=PauseShape,
+    Permission.ADMINISTER,
+    answers=PauseSchema,
     summary="Pause all paging: alerts open as usual, pages wait until the end",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
@@ -68,7 +68,7 @@ def put_pause(request: HttpRequest, body: PauseBody) -> dict[str, Any]:
     return _shown(who.now)
 
 
-@routes.delete("", Action.ADMINISTER, answers=PauseShape, summary="End the pause now: what waited leaves")
+@routes.delete("", Permission.ADMINISTER, answers=PauseSchema, summary="End the pause now: what waited leaves")
 def delete_pause(request: HttpRequest) -> dict[str, Any]:
     who = caller(request)
     pause.end(changer(who), who.now)

@@ -15,9 +15,9 @@ from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
 from tocsin.access import audit, tokens
-from tocsin.access.roles import Action, Reach, Role, reach
+from tocsin.access.roles import Permission, PermissionScope, Role, reach
 from tocsin.alerts.commands import Actor
-from tocsin.alerts.states import ActorKind, Via
+from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.people import permissions
@@ -25,11 +25,11 @@ from tocsin.people.models import User
 from tocsin.people.permissions import Viewer
 
 _NEEDS = {
-    Action.ACT: "a responder, manager or administrator",
-    Action.TEAMS: "a manager or administrator",
-    Action.ROUTING: "a manager or administrator",
-    Action.TRY_OUT: "a manager or administrator",
-    Action.ADMINISTER: "an administrator",
+    Permission.ACT: "a responder, manager or administrator",
+    Permission.TEAMS: "a manager or administrator",
+    Permission.ROUTING: "a manager or administrator",
+    Permission.TRY_OUT: "a manager or administrator",
+    Permission.ADMINISTER: "an administrator",
 }
 
 
@@ -37,7 +37,7 @@ _READING = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True)
-class Caller:
+class Principal:
     """Who sent the request, when, and from where. A token acts as its user."""
 
     user: User
@@ -59,13 +59,13 @@ class Caller:
         return permissions.viewer(self.user)
 
 
-class Gate(AuthBase):
+class ApiAuth(AuthBase):
     """Ninja's hook for authentication, one for each operation, holding the action that the operation declares."""
 
     openapi_type = "http"
     openapi_scheme = "bearer"
 
-    def __init__(self, action: Action, *, takes_if_match: bool = False) -> None:
+    def __init__(self, action: Permission, *, takes_if_match: bool = False) -> None:
         super().__init__()
         self.action = action
         self.takes_if_match = takes_if_match
@@ -80,12 +80,12 @@ class Gate(AuthBase):
             for name in getattr(model, "__ninja_flatten_map__", None) or model.model_fields
         )
 
-    def __call__(self, request: HttpRequest) -> Caller | None:
+    def __call__(self, request: HttpRequest) -> Principal | None:
         """The caller, or None when nobody is signed in. Raises Rejected: `forbidden`, `csrf`, or a parameter's."""
         caller = _caller(request)
         if caller is None:
             return None
-        if reach(caller.role, self.action) is Reach.NONE:
+        if reach(caller.role, self.action) is PermissionScope.NONE:
             raise forbidden(caller, self.action)
         self._check_parameters(request)
         if "If-Match" in request.headers and request.method not in _READING and not self.takes_if_match:
@@ -104,34 +104,34 @@ class Gate(AuthBase):
                 raise Rejected("invalid", "A value has no NUL character in it.", name)
 
 
-def caller(request: HttpRequest) -> Caller:
+def caller(request: HttpRequest) -> Principal:
     """Who sent `request`, which has passed its gate."""
-    return cast(Caller, cast(Any, request).auth)
+    return cast(Principal, cast(Any, request).auth)
 
 
-def actor_of(caller: Caller) -> Actor:
+def actor_of(caller: Principal) -> Actor:
     """The caller as an alert's timeline names them."""
     kind = ActorKind.TOKEN if caller.by_token else ActorKind.USER
     return Actor(kind, caller.user.display_name, caller.user.pk)
 
 
-def via_of(caller: Caller) -> Via:
+def via_of(caller: Principal) -> CommandChannel:
     """By which way: a script by its token, or a page in the browser."""
-    return Via.API if caller.by_token else Via.WEB
+    return CommandChannel.API if caller.by_token else CommandChannel.WEB
 
 
-def changer(caller: Caller) -> audit.Actor:
+def changer(caller: Principal) -> audit.AuditActor:
     """The caller as the audit log names them."""
-    return audit.Actor.of(caller.user, "api" if caller.by_token else "web", caller.address)
+    return audit.AuditActor.of(caller.user, "api" if caller.by_token else "web", caller.address)
 
 
-def require(caller: Caller, action: Action, group: int | None) -> None:
+def require(caller: Principal, action: Permission, group: int | None) -> None:
     """Asks whether the caller may take `action` on an object that `group` owns. Raises Rejected ("forbidden")."""
     if not caller.viewer.may(action, group):
         raise forbidden(caller, action, whose="of their own groups")
 
 
-def forbidden(caller: Caller, action: Action, whose: str = "") -> Rejected:
+def forbidden(caller: Principal, action: Permission, whose: str = "") -> Rejected:
     """The rejection of somebody whose role does not reach, or reaches only as far as `whose` says."""
     said = f"{caller.user.username} is {_said(caller.role)}"
     if whose:
@@ -143,7 +143,7 @@ def _said(role: Role) -> str:
     return "an administrator" if role is Role.ADMIN else f"a{'n' if role is Role.OBSERVER else ''} {role.value}"
 
 
-def _caller(request: HttpRequest) -> Caller | None:
+def _caller(request: HttpRequest) -> Principal | None:
     """By the Authorization header where there is one, and by nothing else then; else by the session, CSRF checked."""
     now = getattr(request, "now", None) or clock.now()
     address = request.META.get("REMOTE_ADDR") or None
@@ -151,9 +151,9 @@ def _caller(request: HttpRequest) -> Caller | None:
     if header is not None:
         scheme, _, secret = header.partition(" ")
         token = tokens.verify(secret.strip(), now=now) if scheme.lower() == "bearer" else None
-        return Caller(token.user, now, True, address) if token is not None else None
+        return Principal(token.user, now, True, address) if token is not None else None
     if not request.user.is_authenticated:
         return None
     if check_csrf(request) is not None:
         raise Rejected("csrf", "Send the value of the cookie tocsin_csrf as X-CSRFToken, or load the page again.")
-    return Caller(request.user, now, False, address)
+    return Principal(request.user, now, False, address)

@@ -7,9 +7,9 @@ from typing import Any
 
 from ninja import Router
 
-from tocsin.access.roles import Action, Reach, Role, reach
+from tocsin.access.roles import Permission, PermissionScope, Role, reach
 from tocsin.api.framework import etags
-from tocsin.api.framework.auth import Gate
+from tocsin.api.framework.auth import ApiAuth
 
 #: What changes an object that is there: these ask for its tag.
 _CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
@@ -22,7 +22,7 @@ _ERROR = {
 }
 
 
-class Routes:
+class AuthorizedRouter:
     """The endpoints of one noun.
 
     Each of the five methods declares an operation: its path, its action, `status` of success (200), `answers`: the type
@@ -33,26 +33,26 @@ class Routes:
         self.noun = noun
         self.router = Router(tags=[noun])
 
-    def get[View: Callable[..., Any]](self, path: str, action: Action, **options: Any) -> Callable[[View], View]:
+    def get[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
         return self._add("GET", path, action, **options)
 
-    def post[View: Callable[..., Any]](self, path: str, action: Action, **options: Any) -> Callable[[View], View]:
+    def post[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
         return self._add("POST", path, action, **options)
 
-    def put[View: Callable[..., Any]](self, path: str, action: Action, **options: Any) -> Callable[[View], View]:
+    def put[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
         return self._add("PUT", path, action, **options)
 
-    def patch[View: Callable[..., Any]](self, path: str, action: Action, **options: Any) -> Callable[[View], View]:
+    def patch[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
         return self._add("PATCH", path, action, **options)
 
-    def delete[View: Callable[..., Any]](self, path: str, action: Action, **options: Any) -> Callable[[View], View]:
+    def delete[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
         return self._add("DELETE", path, action, **options)
 
     def _add[View: Callable[..., Any]](
         self,
         method: str,
         path: str,
-        action: Action,
+        action: Permission,
         *,
         status: int = 200,
         answers: Any = dict[str, Any],
@@ -62,7 +62,7 @@ class Routes:
     ) -> Callable[[View], View]:
         def add(view: View) -> View:
             takes_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
-            gate = Gate(action, takes_if_match=takes_if_match)
+            gate = ApiAuth(action, takes_if_match=takes_if_match)
             responses: dict[int | str, Any] = {"default": _ERROR}
             if tagged and answers is not None:
                 responses[status] = {"headers": dict(etags.ETAG)}
@@ -88,11 +88,11 @@ class Routes:
         return add
 
 
-def _needs(action: Action) -> str:
+def _needs(action: Permission) -> str:
     """Who may, for the documentation: "manager (of own groups), admin"."""
     reaches = {role: reach(role, action) for role in Role}
     return ", ".join(
-        f"{role} (of own groups)" if reached is Reach.OWN_GROUPS else str(role)
+        f"{role} (of own groups)" if reached is PermissionScope.OWN_GROUPS else str(role)
         for role, reached in reaches.items()
-        if reached is not Reach.NONE
+        if reached is not PermissionScope.NONE
     )

@@ -11,14 +11,14 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from tocsin.core.errors import Rejected
 
-_LARGEST = 2**63 - 1
+_MAX_BIGINT = 2**63 - 1
 
 
 def find[M: Model](rows: QuerySet[M], text: str, *, what: str, by: str = "name") -> M:
     """The object whose id is `text`, or whose name (the column `by`) is. Raises Rejected ("not_found")."""
     number = _number(text)
     wanted = {"pk": number} if number is not None else {f"{by}__iexact": text}
-    found = rows.filter(**wanted).first() if number is None or number <= _LARGEST else None
+    found = rows.filter(**wanted).first() if number is None or number <= _MAX_BIGINT else None
     if found is None:
         raise Rejected("not_found", f"There is no {what} {'number ' if number is not None else ''}{text}.")
     return found

@@ -12,21 +12,21 @@ from django.db.models import Model, QuerySet
 from ninja import Schema
 from pydantic import BaseModel, Field
 
-from tocsin.core.db.query_union import Rows, first, narrowed
+from tocsin.core.db.query_union import QueryUnion, first, narrowed
 from tocsin.core.errors import Rejected
 
 #: What fits PostgreSQL's bigint.
 Number = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
-class PageQuery(Schema):
+class PaginationQuery(Schema):
     """The two parameters of every list. A noun's own query adds its filters."""
 
     limit: int = Field(default=50, ge=1, le=500, description="How many items at most.")
     cursor: str | None = Field(default=None, max_length=200, description="The `next` of the page before.")
 
 
-class Page[Item](BaseModel):
+class PaginatedList[Item](BaseModel):
     """One page of a list; `next` is the cursor of the one after it, or null at the end."""
 
     items: list[Item]
@@ -34,8 +34,8 @@ class Page[Item](BaseModel):
 
 
 def page[M: Model, Item](
-    rows: Rows[M],
-    query: PageQuery,
+    rows: QueryUnion[M],
+    query: PaginationQuery,
     show: Callable[[Sequence[M]], list[Item]],
     *,
     newest_first: bool = False,

@@ -16,39 +16,39 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Body
 
 from tocsin.access import audit
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
-from tocsin.api.framework.auth import Caller, caller, changer, require
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.auth import Principal, caller, changer, require
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
 from tocsin.core.config import config_version
 
-type Spec = Mapping[str, object]
+type ResourceSpec = Mapping[str, object]
 
 
-class Save[M](Protocol):
+class SaveApiResource[M](Protocol):
     """Makes an object, or makes `existing` what the spec says. Raises Rejected that names the place."""
 
-    def __call__(self, spec: Spec, /, *, caller: Caller, existing: M | None) -> M: ...
+    def __call__(self, spec: ResourceSpec, /, *, caller: Principal, existing: M | None) -> M: ...
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigNoun[M: Model]:
+class ApiResource[M: Model]:
     """What the endpoints need to know of one noun."""
 
-    routes: Routes
+    routes: AuthorizedRouter
     #: The word for one of them.
     what: str
     #: What it takes to change one.
-    action: Action
+    action: Permission
     #: With everything that `show` reads.
     rows: Callable[[], QuerySet[M]]
     #: The object as the YAML has it.
     spec_of: Callable[[M], dict[str, Any]]
     #: The object as this caller may see it.
-    show: Callable[[M, Caller], dict[str, Any]]
-    save: Save[M]
-    delete: Callable[[M, audit.Actor, Caller], None]
+    show: Callable[[M, Principal], dict[str, Any]]
+    save: SaveApiResource[M]
+    delete: Callable[[M, audit.AuditActor, Principal], None]
     #: The id of the group that owns it; None: only administrators change it.
     owner: Callable[[M], int | None]
     example: Mapping[str, object]
@@ -59,7 +59,7 @@ class ConfigNoun[M: Model]:
     #: Keys that stay where they are left out, and how each is written to take it away.
     without: Mapping[str, object] = field(default_factory=dict)
     #: What it takes to see one.
-    see: Action = Action.SEE
+    see: Permission = Permission.SEE
     #: All that a change may undo, which its tag is of, where that is more than `spec_of` has.
     state_of: Callable[[M], dict[str, Any]] | None = None
     #: What the audit log calls one, where that is not `what`.
@@ -73,7 +73,7 @@ class ConfigNoun[M: Model]:
         """The object with that number or name. Raises Rejected ("not_found")."""
         return find(self.rows(), text, what=self.what, by=self.by)
 
-    def find_own(self, text: str, who: Caller, action: Action) -> M:
+    def find_own(self, text: str, who: Principal, action: Permission) -> M:
         """The same, if the caller may take `action` on it. Raises Rejected: `not_found`, `forbidden`."""
         found = self.find(text)
         require(who, action, self.owner(found))
@@ -88,19 +88,19 @@ class ConfigNoun[M: Model]:
         return found
 
 
-def register[M: Model](noun: ConfigNoun[M]) -> None:
+def register[M: Model](noun: ApiResource[M]) -> None:
     """Adds the endpoints of one noun to its routes."""
     _register_reading(noun)
     _register_writing(noun)
 
 
-def _register_reading[M: Model](noun: ConfigNoun[M]) -> None:
+def _register_reading[M: Model](noun: ApiResource[M]) -> None:
     @noun.routes.get("/{id}", noun.see, summary=f"One {noun.what}", tagged=True)
     def get(request: HttpRequest, response: HttpResponse, id: str) -> dict[str, Any]:
         return _shown(noun, noun.find(id), caller(request), response)
 
 
-def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
+def _register_writing[M: Model](noun: ApiResource[M]) -> None:
     routes, action = noun.routes, noun.action
     extra = {"requestBody": {"content": {"application/json": {"example": dict(noun.example)}}}}
 
@@ -138,12 +138,12 @@ def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
             noun.delete(noun.find_meant(request, id), changer(who), who)
 
 
-def _shown[M: Model](noun: ConfigNoun[M], row: M, who: Caller, response: HttpResponse) -> dict[str, Any]:
+def _shown[M: Model](noun: ApiResource[M], row: M, who: Principal, response: HttpResponse) -> dict[str, Any]:
     etags.tag(response, noun.state(row))
     return noun.show(row, who)
 
 
-def _save[M: Model](noun: ConfigNoun[M], body: Spec, existing: M | None, who: Caller) -> M:
+def _save[M: Model](noun: ApiResource[M], body: ResourceSpec, existing: M | None, who: Principal) -> M:
     # The caller's groups as they were before: putting oneself into a group does not make it one's own in time.
     _ = who.viewer
     spec = {name: value for name, value in body.items() if name not in noun.shown_only}

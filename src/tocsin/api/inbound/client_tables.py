@@ -9,20 +9,20 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Query, Schema
 from pydantic import Field
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
-from tocsin.api.framework.auth import Caller, caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.config import config_version
 from tocsin.inbound.admin import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
 
-routes = Routes("client-tables")
+routes = AuthorizedRouter("client-tables")
 
 EXAMPLE = {
     "name": "Customers",
@@ -30,7 +30,7 @@ EXAMPLE = {
 }
 
 
-class ClientTableFilters(PageQuery):
+class ClientTableFilters(PaginationQuery):
     name: str | None = None
     group: str | None = None
 
@@ -41,7 +41,7 @@ class CsvBody(Schema):
     csv: str = Field(description="client, group, policy: one client a row.", max_length=2_000_000)
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Client tables")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Client tables")
 def list_client_tables(request: HttpRequest, query: Query[ClientTableFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
@@ -53,7 +53,10 @@ def list_client_tables(request: HttpRequest, query: Query[ClientTableFilters]) -
 
 
 @routes.post(
-    "/{id}/import", Action.ROUTING, summary="Make its clients those of a CSV; nothing changes on an error", tagged=True
+    "/{id}/import",
+    Permission.ROUTING,
+    summary="Make its clients those of a CSV; nothing changes on an error",
+    tagged=True,
 )
 def import_csv(request: HttpRequest, response: HttpResponse, id: str, body: CsvBody) -> dict[str, Any]:
     who, clients = caller(request), commands.from_csv(body.csv)
@@ -69,22 +72,22 @@ def _rows() -> QuerySet[ClientTable]:
     return ClientTable.objects.select_related("group")
 
 
-def _show(table: ClientTable, _who: Caller | None = None) -> dict[str, Any]:
+def _show(table: ClientTable, _who: Principal | None = None) -> dict[str, Any]:
     return {"id": table.pk, **commands.client_table_spec(table)}
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: ClientTable | None) -> ClientTable:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: ClientTable | None) -> ClientTable:
     return commands.save_client_table(spec, existing=existing, actor=changer(caller), now=caller.now)
 
 
-def _delete(table: ClientTable, actor: Actor, who: Caller) -> None:
+def _delete(table: ClientTable, actor: AuditActor, who: Principal) -> None:
     commands.delete_client_table(table, actor=actor, now=who.now)
 
 
-CLIENT_TABLES = ConfigNoun(
+CLIENT_TABLES = ApiResource(
     routes=routes,
     what="client table",
-    action=Action.ROUTING,
+    action=Permission.ROUTING,
     rows=_rows,
     spec_of=commands.client_table_spec,
     show=_show,

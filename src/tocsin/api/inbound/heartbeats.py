@@ -12,35 +12,35 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.roles import Permission
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.inbound.enums import Health
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.inbound.enums import HeartbeatHealth
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import Heartbeat, Integration
 
-routes = Routes("heartbeats")
+routes = AuthorizedRouter("heartbeats")
 
 
-class HeartbeatShape(BaseModel):
+class HeartbeatSchema(BaseModel):
     """A monitored sender. `health` is `new` until its first beat."""
 
     id: int = Field(description="Of the integration.")
     name: str
-    health: Health
+    health: HeartbeatHealth
     expected: str = Field(description="When it is expected, in words.")
     last_at: datetime | None
     started_at: datetime | None = Field(description="Since when it runs, between its start and its finish.")
     due_at: datetime | None = Field(description="When an alert opens unless it pings before.")
 
 
-class HeartbeatFilters(PageQuery):
-    health: list[Health] = []
+class HeartbeatFilters(PaginationQuery):
+    health: list[HeartbeatHealth] = []
     name: str | None = None
 
 
-@routes.get("", Action.SEE, answers=Page[HeartbeatShape], summary="Monitored senders")
+@routes.get("", Permission.SEE, answers=PaginatedList[HeartbeatSchema], summary="Monitored senders")
 def list_heartbeats(request: HttpRequest, query: Query[HeartbeatFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
@@ -49,11 +49,11 @@ def list_heartbeats(request: HttpRequest, query: Query[HeartbeatFilters]) -> dic
         named = Heartbeat.objects.filter(health__in=query.health).values("integration_id")
         other = Heartbeat.objects.exclude(health__in=query.health).values("integration_id")
         # One that never pinged has no row.
-        rows = rows.exclude(pk__in=other) if Health.NEW in query.health else rows.filter(pk__in=named)
+        rows = rows.exclude(pk__in=other) if HeartbeatHealth.NEW in query.health else rows.filter(pk__in=named)
     return page(rows, query, show)
 
 
-@routes.get("/{id}", Action.SEE, answers=HeartbeatShape, summary="One monitored sender")
+@routes.get("/{id}", Permission.SEE, answers=HeartbeatSchema, summary="One monitored sender")
 def get_heartbeat(request: HttpRequest, id: str) -> dict[str, Any]:
     return show([find(_rows(), id, what="heartbeat")])[0]
 

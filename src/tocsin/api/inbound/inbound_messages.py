@@ -13,11 +13,11 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.roles import Permission
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import Moment, find_by_uuid, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
-from tocsin.core.db.trigram_index import Kept
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
 from tocsin.inbound.enums import MessageStatus
@@ -25,7 +25,7 @@ from tocsin.inbound.inspect.message_explanation import explained
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.storage import search_index
 
-routes = Routes("inbound-messages")
+routes = AuthorizedRouter("inbound-messages")
 
 #: Kept out of lists.
 _LARGE = ("raw", "headers", "verdict")
@@ -34,7 +34,7 @@ _LARGE = ("raw", "headers", "verdict")
 _EARLIEST, _LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
-class MessageShape(BaseModel):
+class MessageSummary(BaseModel):
     """A message as the log shows it."""
 
     id: UUID
@@ -50,7 +50,7 @@ class MessageShape(BaseModel):
     test: bool
 
 
-class MessageWhole(MessageShape):
+class MessageDetail(MessageSummary):
     """One message, with what arrived and how it was understood."""
 
     raw: str = Field(description="The body as text; bytes that are not UTF-8 are shown as U+FFFD.")
@@ -61,7 +61,7 @@ class MessageWhole(MessageShape):
     trace: dict[str, Any] | None
 
 
-class MessageFilters(PageQuery):
+class MessageFilters(PaginationQuery):
     status: list[MessageStatus] = []
     integration: str | None = None
     alert_id: Number | None = None
@@ -74,7 +74,7 @@ class MessageFilters(PageQuery):
     test: bool | None = None
 
 
-@routes.get("", Action.SEE, answers=Page[MessageShape], summary="The Inbound Log, newest first")
+@routes.get("", Permission.SEE, answers=PaginatedList[MessageSummary], summary="The Inbound Log, newest first")
 def list_messages(request: HttpRequest, query: Query[MessageFilters]) -> dict[str, Any]:
     return page(_filtered(query), query, show, newest_first=True)
 
@@ -98,10 +98,10 @@ def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
     wanted, kept = Q(), Q()
     if query.source_id is not None:
         wanted &= Q(source_id=query.source_id)
-        kept &= Q(source_id=query.source_id, texts__source_id=Kept(query.source_id))
+        kept &= Q(source_id=query.source_id, texts__source_id=SearchableText(query.source_id))
     if query.subject is not None:
         wanted &= Q(subject__icontains=query.subject)
-        kept &= Q(texts__subject__contains=Kept(query.subject))
+        kept &= Q(texts__subject__contains=SearchableText(query.subject))
     return [rows.filter(wanted, pk__gt=search_index.newest_kept()), rows.filter(kept)] if wanted else [rows]
 
 
@@ -115,7 +115,7 @@ def _apart() -> timedelta:
     return abs(clock.now() - datetime.now(UTC)) + timedelta(minutes=5)
 
 
-@routes.get("/{id}", Action.SEE, answers=MessageWhole, summary="One message, with its bytes, mapping and trace")
+@routes.get("/{id}", Permission.SEE, answers=MessageDetail, summary="One message, with its bytes, mapping and trace")
 def get_message(request: HttpRequest, id: str) -> dict[str, Any]:
     return show_whole(find_message(id))
 

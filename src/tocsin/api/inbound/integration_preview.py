@@ -10,14 +10,14 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller, changer
 from tocsin.api.framework.lookup import ScheduleMoment
 from tocsin.api.inbound.integrations import INTEGRATIONS, routes
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import sample
 from tocsin.inbound.config import registry
-from tocsin.inbound.config.registry import UnknownDoor
+from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.simulate import backtest, backtest_report, chain, report
 
 _PAYLOAD = {
@@ -35,7 +35,7 @@ class SampleBody(Schema):
     sample: str | None = Field(default=None, description="The name of one of the kind's samples; else one that opens.")
 
 
-class SentShape(BaseModel):
+class SampleResponse(BaseModel):
     """What the public URL answered, and what became of the sample."""
 
     sample: str
@@ -62,10 +62,12 @@ class BacktestBody(Schema):
     flapping: dict[str, Any] | None = None
     delay: dict[str, Any] | None = None
     flood: dict[str, Any] | None = None
-    limit: int = Field(default=backtest.USUAL, ge=1, le=backtest.MOST, description="So many of the newest messages.")
+    limit: int = Field(
+        default=backtest.DEFAULT_MESSAGES, ge=1, le=backtest.MAX_MESSAGES, description="So many of the newest messages."
+    )
 
 
-class TallyShape(BaseModel):
+class BacktestTotalsSchema(BaseModel):
     """What all of the messages come to."""
 
     statuses: dict[str, int]
@@ -74,15 +76,15 @@ class TallyShape(BaseModel):
     at_night: int = Field(description="Of those, between 22:00 and 07:00 where the recipients are.")
 
 
-class BacktestShape(BaseModel):
+class BacktestResponse(BaseModel):
     """What would differ, newest first, and what both versions come to."""
 
     looked_at: int
     from_: datetime | None = Field(alias="from")
     to: datetime | None
     milliseconds: int
-    before: TallyShape
-    after: TallyShape
+    before: BacktestTotalsSchema
+    after: BacktestTotalsSchema
     differing: int
     counts: dict[str, int] = Field(description="Messages that differ by `outcome`, `key`, `paging`, `fields`.")
     differences: list[dict[str, Any]]
@@ -94,7 +96,7 @@ _EMPTY = SampleBody()
 
 @routes.post(
     "/{id}/test",
-    Action.TRY_OUT,
+    Permission.TRY_OUT,
     summary="What a payload would do, now or `at` a moment, and who would be paged: the body is the payload",
     extra={"requestBody": _PAYLOAD},
 )
@@ -103,11 +105,11 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
     and reason, the alert, the pages with their minutes from the opening, and the trace of the mapping and rules.
     """
     who = caller(request)
-    integration = INTEGRATIONS.find_own(id, who, Action.TRY_OUT)
+    integration = INTEGRATIONS.find_own(id, who, Permission.TRY_OUT)
     content_type = request.headers.get("Content-Type", "")
     try:
         simulation = chain.simulate(integration.pk, request.body, content_type, at or who.now, registry.shared())
-    except UnknownDoor:
+    except UnknownIntegration:
         detail = f"The configuration of {integration.name} cannot be compiled; save it again."
         raise Rejected("not_possible", detail) from None
     return report.as_json(simulation, who.viewer.address)
@@ -115,8 +117,8 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
 
 @routes.post(
     "/{id}/backtest",
-    Action.TRY_OUT,
-    answers=BacktestShape,
+    Permission.TRY_OUT,
+    answers=BacktestResponse,
     by_alias=True,
     summary="What edited mapping, rules or routes would change for the last messages, before they are saved",
 )
@@ -124,19 +126,19 @@ def try_parts(request: HttpRequest, id: str, body: BacktestBody) -> dict[str, An
     """The messages are decided in order by the live code, against a state in which nothing was open before the first.
     Nothing is stored or sent.
     """
-    integration = INTEGRATIONS.find_own(id, caller(request), Action.TRY_OUT)
+    integration = INTEGRATIONS.find_own(id, caller(request), Permission.TRY_OUT)
     parts = {name: getattr(body, name) for name in body.model_fields_set if name != "limit"}
     return backtest_report.as_json(backtest.backtest(integration, parts, limit=body.limit))
 
 
 @routes.post(
     "/{id}/send-sample",
-    Action.TRY_OUT,
-    answers=SentShape,
+    Permission.TRY_OUT,
+    answers=SampleResponse,
     summary="Post the kind's sample through the public URL: a real row, and an alert badged TEST that pages only you",
 )
 def send_sample(request: HttpRequest, id: str, body: SampleBody = _EMPTY) -> dict[str, Any]:
     """When the public URL does not lead here, the error (502) says in words what answered instead."""
     who = caller(request)
-    integration = INTEGRATIONS.find_own(id, who, Action.TRY_OUT)
+    integration = INTEGRATIONS.find_own(id, who, Permission.TRY_OUT)
     return sample.send_sample(integration, changer(who), body.sample, now=who.now).to_json()

@@ -10,16 +10,16 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller, changer
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.inbound.integrations import INTEGRATIONS, routes
 from tocsin.inbound.admin import observed_statuses, specs, versions
-from tocsin.inbound.admin.status_rules import Does
+from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.models import Integration, IntegrationVersion
 
 
-class VersionShape(BaseModel):
+class IntegrationVersionSchema(BaseModel):
     """Mapping, rules, filters and routes as they were from one moment on."""
 
     number: int
@@ -29,7 +29,7 @@ class VersionShape(BaseModel):
     current: bool
 
 
-class ChangedShape(BaseModel):
+class VersionChangeSchema(BaseModel):
     """One part that two versions have otherwise; null: as the kind has it."""
 
     part: str
@@ -37,29 +37,29 @@ class ChangedShape(BaseModel):
     after: Any
 
 
-class ChangesShape(BaseModel):
-    changes: list[ChangedShape]
+class VersionChangesResponse(BaseModel):
+    changes: list[VersionChangeSchema]
 
 
-class ChangesQuery(Schema):
+class VersionChangesQuery(Schema):
     model_config = {"extra": "forbid"}
 
     to: Number | None = Field(default=None, description="The version to compare with; else the one in force.")
 
 
-class StatusShape(BaseModel):
+class ObservedStatusSchema(BaseModel):
     """A status that came in the last 30 days."""
 
     name: str
     count: int
     count_week: int
     last_at: datetime
-    does: Does | None
+    does: StatusEffect | None
     opened_nothing: int = Field(description="Tickets of the last 7 days that came with it first, and opened nothing.")
 
 
-class StatusesShape(BaseModel):
-    statuses: list[StatusShape]
+class ObservedStatusesResponse(BaseModel):
+    statuses: list[ObservedStatusSchema]
     warning: str
 
 
@@ -67,11 +67,16 @@ class StatusBody(Schema):
     model_config = {"extra": "forbid"}
 
     status: str = Field(max_length=100)
-    does: Does
+    does: StatusEffect
 
 
-@routes.get("/{id}/versions", Action.SEE, answers=Page[VersionShape], summary="Its versions, newest first")
-def list_versions(request: HttpRequest, id: str, query: Query[PageQuery]) -> dict[str, Any]:
+@routes.get(
+    "/{id}/versions",
+    Permission.SEE,
+    answers=PaginatedList[IntegrationVersionSchema],
+    summary="Its versions, newest first",
+)
+def list_versions(request: HttpRequest, id: str, query: Query[PaginationQuery]) -> dict[str, Any]:
     integration = INTEGRATIONS.find(id)
     rows = IntegrationVersion.objects.filter(integration=integration).select_related("created_by")
     return page(rows, query, lambda found: _show_versions(integration, found), newest_first=True)
@@ -79,11 +84,11 @@ def list_versions(request: HttpRequest, id: str, query: Query[PageQuery]) -> dic
 
 @routes.get(
     "/{id}/versions/{int:number}/changes",
-    Action.SEE,
-    answers=ChangesShape,
+    Permission.SEE,
+    answers=VersionChangesResponse,
     summary="What differs between a version and another",
 )
-def compare_versions(request: HttpRequest, id: str, number: int, query: Query[ChangesQuery]) -> dict[str, Any]:
+def compare_versions(request: HttpRequest, id: str, number: int, query: Query[VersionChangesQuery]) -> dict[str, Any]:
     integration, names = INTEGRATIONS.find(id), specs.names()
     before = versions.shown(versions.find(integration, number), names)
     other = versions.find(integration, query.to) if query.to is not None else integration.current
@@ -94,18 +99,21 @@ def compare_versions(request: HttpRequest, id: str, number: int, query: Query[Ch
 
 @routes.post(
     "/{id}/versions/{int:number}/restore",
-    Action.ROUTING,
+    Permission.ROUTING,
     summary="Bring a version back: its mapping, rules, filters and routes become a new version",
 )
 def restore_version(request: HttpRequest, id: str, number: int) -> dict[str, Any]:
     who = caller(request)
-    integration = INTEGRATIONS.find_own(id, who, Action.ROUTING)
+    integration = INTEGRATIONS.find_own(id, who, Permission.ROUTING)
     versions.bring_back(integration, number, actor=changer(who), now=who.now)
     return INTEGRATIONS.show(INTEGRATIONS.find(str(integration.pk)), who)
 
 
 @routes.get(
-    "/{id}/statuses", Action.SEE, answers=StatusesShape, summary="The statuses that came, how often, and what each does"
+    "/{id}/statuses",
+    Permission.SEE,
+    answers=ObservedStatusesResponse,
+    summary="The statuses that came, how often, and what each does",
 )
 def list_statuses(request: HttpRequest, id: str) -> dict[str, Any]:
     return _statuses(INTEGRATIONS.find(id), caller(request).now)
@@ -113,13 +121,13 @@ def list_statuses(request: HttpRequest, id: str) -> dict[str, Any]:
 
 @routes.put(
     "/{id}/statuses",
-    Action.ROUTING,
-    answers=StatusesShape,
+    Permission.ROUTING,
+    answers=ObservedStatusesResponse,
     summary="Say what a status does: open, update or close. A new version of the rules",
 )
 def set_status(request: HttpRequest, id: str, body: StatusBody) -> dict[str, Any]:
     who = caller(request)
-    integration = INTEGRATIONS.find_own(id, who, Action.ROUTING)
+    integration = INTEGRATIONS.find_own(id, who, Permission.ROUTING)
     saved = observed_statuses.set_status(integration, body.status, body.does, actor=changer(who), now=who.now)
     return _statuses(INTEGRATIONS.find(str(saved.pk)), who.now)
 

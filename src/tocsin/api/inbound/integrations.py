@@ -14,16 +14,16 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer, require
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer, require
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.validation import durations
 from tocsin.inbound.admin import commands, secrets, specs
-from tocsin.inbound.admin.references import Names
+from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.email import imap_poller
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
@@ -31,7 +31,7 @@ from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
 
-routes = Routes("integrations")
+routes = AuthorizedRouter("integrations")
 
 EXAMPLE = {
     "name": "HaloITSM",
@@ -45,7 +45,7 @@ EXAMPLE = {
 _SHOWN_ONLY = frozenset({"id", "url", "version", "created_at", "old_token_until", "old_token_posts"})
 
 
-class IntegrationFilters(PageQuery):
+class IntegrationFilters(PaginationQuery):
     name: str | None = None
     kind: str | None = None
     group: str | None = None
@@ -61,7 +61,7 @@ class RotateBody(Schema):
     token: str | None = Field(default=None, max_length=300, description="The new token; else one is made.")
 
 
-class RotatedShape(BaseModel):
+class RotateResponse(BaseModel):
     """The new URL, and until when the old one works."""
 
     token: str
@@ -69,7 +69,7 @@ class RotatedShape(BaseModel):
     old_token_until: datetime | None
 
 
-class TestedShape(BaseModel):
+class IntegrationTestResponse(BaseModel):
     """That the other side answers and takes the credentials."""
 
     ok: bool
@@ -79,7 +79,7 @@ class TestedShape(BaseModel):
 _EMPTY = RotateBody()
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Inbound integrations")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Inbound integrations")
 def list_integrations(request: HttpRequest, query: Query[IntegrationFilters]) -> dict[str, Any]:
     who, rows = caller(request), _rows()
     if query.name is not None:
@@ -93,10 +93,10 @@ def list_integrations(request: HttpRequest, query: Query[IntegrationFilters]) ->
     return page(rows, query, lambda found: _show_all(found, who))
 
 
-@routes.post("/{id}/rotate-token", Action.ROUTING, answers=RotatedShape, summary="Give it a new URL")
+@routes.post("/{id}/rotate-token", Permission.ROUTING, answers=RotateResponse, summary="Give it a new URL")
 def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> dict[str, Any]:
     who = caller(request)
-    integration = INTEGRATIONS.find_own(id, who, Action.ROUTING)
+    integration = INTEGRATIONS.find_own(id, who, Permission.ROUTING)
     overlap = secrets.DEFAULT_OVERLAP if body.overlap is None else durations.parse(body.overlap, "overlap")
     token = secrets.rotate_token(integration, overlap=overlap, token=body.token, actor=changer(who), now=who.now)
     halo_commands.address_changed(integration, who.now)
@@ -105,13 +105,13 @@ def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> di
 
 @routes.post(
     "/{id}/test-mailbox",
-    Action.ROUTING,
-    answers=TestedShape,
+    Permission.ROUTING,
+    answers=IntegrationTestResponse,
     summary="Sign in to the mailbox it reads; nothing is read",
 )
 def test_mailbox(request: HttpRequest, id: str) -> dict[str, Any]:
     """What does not work is answered as an error: 400 without a mailbox, 502, or 503 when it is worth trying again."""
-    integration = INTEGRATIONS.find_own(id, caller(request), Action.ROUTING)
+    integration = INTEGRATIONS.find_own(id, caller(request), Permission.ROUTING)
     imap = secrets.credentials_of(integration).get("imap", {})
     return {"ok": True, "detail": imap_poller.look_into(imap.get("mailbox", ""), imap.get("password", ""))}
 
@@ -122,13 +122,13 @@ def _rows() -> QuerySet[Integration]:
     )
 
 
-def _show_all(integrations: Sequence[Integration], who: Caller) -> list[dict[str, Any]]:
+def _show_all(integrations: Sequence[Integration], who: Principal) -> list[dict[str, Any]]:
     names = specs.names()
     return [_show(integration, who, names) for integration in integrations]
 
 
-def _show(integration: Integration, who: Caller, names: Names | None = None) -> dict[str, Any]:
-    is_own = who.viewer.may(Action.ROUTING, integration.group_id)
+def _show(integration: Integration, who: Principal, names: ReferenceNames | None = None) -> dict[str, Any]:
+    is_own = who.viewer.may(Permission.ROUTING, integration.group_id)
     return {
         "id": integration.pk,
         **commands.integration_spec(integration, names),
@@ -140,23 +140,23 @@ def _show(integration: Integration, who: Caller, names: Names | None = None) -> 
     }
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: Integration | None) -> Integration:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Integration | None) -> Integration:
     before = existing.outbound_id if existing is not None else None
     saved = commands.save_integration(spec, existing=existing, actor=changer(caller), now=caller.now)
     if saved.outbound_id is not None and saved.outbound_id != before:
         # Whoever it writes back by is written on by everybody who sends to it.
-        require(caller, Action.ROUTING, OutboundIntegration.objects.get(pk=saved.outbound_id).group_id)
+        require(caller, Permission.ROUTING, OutboundIntegration.objects.get(pk=saved.outbound_id).group_id)
     return saved
 
 
-def _delete(integration: Integration, actor: Actor, who: Caller) -> None:
+def _delete(integration: Integration, actor: AuditActor, who: Principal) -> None:
     commands.delete_integration(integration, actor=actor, now=who.now)
 
 
-INTEGRATIONS = ConfigNoun(
+INTEGRATIONS = ApiResource(
     routes=routes,
     what="integration",
-    action=Action.ROUTING,
+    action=Permission.ROUTING,
     rows=_rows,
     spec_of=commands.integration_spec,
     show=_show,

@@ -11,20 +11,20 @@ from django.http import HttpRequest
 from ninja import Body, Query
 from pydantic import BaseModel, Field
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer, require
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer, require
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance import times as maintenance_times
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.models import Group
 from tocsin.simulate import maintenance_preview
 
-routes = Routes("maintenance-windows")
+routes = AuthorizedRouter("maintenance-windows")
 
 EXAMPLE = {
     "name": "Patch night",
@@ -41,38 +41,38 @@ EXAMPLE = {
 _NEXT = 5
 
 
-class WindowFilters(PageQuery):
+class MaintenanceWindowFilters(PaginationQuery):
     name: str | None = None
     group: str | None = None
     in_force: bool | None = Field(default=None, description="Whether it is in force now.")
 
 
-class OccurrenceShape(BaseModel):
+class OccurrenceSchema(BaseModel):
     """One time that the window is."""
 
     starts: datetime
     ends: datetime
 
 
-class CaughtShape(BaseModel):
+class AffectedAlertSchema(BaseModel):
     message_id: UUID
     received_at: datetime
     integration: str
     subject: str
 
 
-class PreviewShape(BaseModel):
+class MaintenancePreviewResponse(BaseModel):
     """A window that nobody has saved: when it is, and what of the last day it is about."""
 
     sentence: str
-    next: list[OccurrenceShape]
+    next: list[OccurrenceSchema]
     opened: int = Field(description="Alerts that opened in the last 24 hours, of its integrations.")
     caught: int = Field(description="Of those, how many the window is about, whatever their hour.")
-    alerts: list[CaughtShape]
+    alerts: list[AffectedAlertSchema]
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Maintenance windows")
-def list_windows(request: HttpRequest, query: Query[WindowFilters]) -> dict[str, Any]:
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Maintenance windows")
+def list_windows(request: HttpRequest, query: Query[MaintenanceWindowFilters]) -> dict[str, Any]:
     who, rows = caller(request), _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
@@ -85,7 +85,12 @@ def list_windows(request: HttpRequest, query: Query[WindowFilters]) -> dict[str,
     return page(rows, query, lambda found: [_shown(one, who.now, known) for one in found])
 
 
-@routes.post("/preview", Action.SEE, answers=PreviewShape, summary="When a window would be, and what it would catch")
+@routes.post(
+    "/preview",
+    Permission.SEE,
+    answers=MaintenancePreviewResponse,
+    summary="When a window would be, and what it would catch",
+)
 def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     """Nothing is stored: the body is a window as one is saved; it needs no name."""
     now = caller(request).now
@@ -108,10 +113,10 @@ def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-@routes.post("/{id}/end", Action.ROUTING, summary="End one that is once and in force: what it holds opens now")
+@routes.post("/{id}/end", Permission.ROUTING, summary="End one that is once and in force: what it holds opens now")
 def end(request: HttpRequest, id: str) -> dict[str, Any]:
     who = caller(request)
-    row = WINDOWS.find_own(id, who, Action.ROUTING)
+    row = WINDOWS.find_own(id, who, Permission.ROUTING)
     return _show(maintenance_windows.end_now(row, actor=changer(who), now=who.now), who)
 
 
@@ -124,37 +129,39 @@ def _next(row: MaintenanceWindow, now: datetime) -> list[dict[str, datetime]]:
     return [{"starts": start, "ends": end} for start, end in spans]
 
 
-def _shown(row: MaintenanceWindow, now: datetime, known: maintenance_windows.Known | None = None) -> dict[str, Any]:
+def _shown(
+    row: MaintenanceWindow, now: datetime, known: maintenance_windows.WindowNames | None = None
+) -> dict[str, Any]:
     coming = _next(row, now)
     in_force = bool(coming) and coming[0]["starts"] <= now
     return {"id": row.pk, **maintenance_windows.window_spec(row, known), "in_force": in_force, "next": coming}
 
 
-def _show(row: MaintenanceWindow, who: Caller) -> dict[str, Any]:
+def _show(row: MaintenanceWindow, who: Principal) -> dict[str, Any]:
     return _shown(row, who.now)
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: MaintenanceWindow | None) -> MaintenanceWindow:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: MaintenanceWindow | None) -> MaintenanceWindow:
     saved = maintenance_windows.save_window(spec, existing=existing, actor=changer(caller), now=caller.now)
     _require_its_integrations(saved, caller)
     return saved
 
 
-def _require_its_integrations(row: MaintenanceWindow, who: Caller) -> None:
+def _require_its_integrations(row: MaintenanceWindow, who: Principal) -> None:
     """Whoever may not change an integration may not keep its alerts from opening. Raises Rejected ("forbidden")."""
     owners = Integration.objects.filter(pk__in=row.integrations).values_list("group_id", flat=True)
     for owner in set(owners) if row.integrations else {None}:
-        require(who, Action.ROUTING, owner)
+        require(who, Permission.ROUTING, owner)
 
 
-def _delete(row: MaintenanceWindow, actor: Actor, who: Caller) -> None:
+def _delete(row: MaintenanceWindow, actor: AuditActor, who: Principal) -> None:
     maintenance_windows.delete_window(row, actor=actor, now=who.now)
 
 
-WINDOWS = ConfigNoun(
+WINDOWS = ApiResource(
     routes=routes,
     what="maintenance window",
-    action=Action.ROUTING,
+    action=Permission.ROUTING,
     rows=_rows,
     spec_of=maintenance_windows.window_spec,
     show=_show,

@@ -9,12 +9,12 @@ from django.http import HttpRequest
 from ninja import Schema
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller, changer, require
-from tocsin.api.inbound.inbound_messages import MessageWhole, find_message, routes, show_whole
+from tocsin.api.inbound.inbound_messages import MessageDetail, find_message, routes, show_whole
 from tocsin.core.errors import Rejected
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.inspect.replay import MOST, replay, replay_many
+from tocsin.inbound.inspect.replay import MAX_REPLAYED_MESSAGES, replay, replay_many
 from tocsin.inbound.models import InboundMessage
 
 
@@ -29,10 +29,10 @@ class ReplayBody(Schema):
 class ReplayManyBody(ReplayBody):
     """Several messages by their ids, decided oldest first."""
 
-    ids: list[UUID] = Field(min_length=1, max_length=MOST)
+    ids: list[UUID] = Field(min_length=1, max_length=MAX_REPLAYED_MESSAGES)
 
 
-class ReplayedShape(BaseModel):
+class ReplayResponse(BaseModel):
     """How many were replayed, and what became of them; those that still wait or cannot be decided are left out."""
 
     replayed: int
@@ -44,21 +44,21 @@ _EMPTY = ReplayBody()
 
 @routes.post(
     "/{id}/replay",
-    Action.TRY_OUT,
+    Permission.TRY_OUT,
     status=201,
-    answers=MessageWhole,
+    answers=MessageDetail,
     summary="Decide it again by the rules of now: a new row whose `replay_of` is this message",
 )
 def replay_message(request: HttpRequest, id: str, body: ReplayBody = _EMPTY) -> dict[str, Any]:
     who = caller(request)
     message = find_message(id)
-    require(who, Action.TRY_OUT, message.integration.group_id)
+    require(who, Permission.TRY_OUT, message.integration.group_id)
     made = replay(message.pk, body.page, changer(who), who.now)
     return show_whole(find_message(str(made.pk)))
 
 
 @routes.post(
-    "/replay/several", Action.TRY_OUT, answers=ReplayedShape, summary="Decide several messages again, oldest first"
+    "/replay/several", Permission.TRY_OUT, answers=ReplayResponse, summary="Decide several messages again, oldest first"
 )
 def replay_messages(request: HttpRequest, body: ReplayManyBody) -> dict[str, Any]:
     who = caller(request)
@@ -66,6 +66,6 @@ def replay_messages(request: HttpRequest, body: ReplayManyBody) -> dict[str, Any
     if found.count() != len(set(body.ids)):
         raise Rejected("not_found", "There is no inbound message for at least one of these ids.", "ids")
     for group in set(found.values_list("integration__group", flat=True)):
-        require(who, Action.TRY_OUT, group)
+        require(who, Permission.TRY_OUT, group)
     counted = replay_many(body.ids, body.page, changer(who), who.now)
     return {"replayed": counted.total(), "statuses": dict(counted)}

@@ -11,22 +11,22 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework import address_masking
 from tocsin.api.framework.auth import caller
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_by_uuid, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people.models import User
 
-routes = Routes("deliveries")
+routes = AuthorizedRouter("deliveries")
 
 _RELATED = ("user", "notification__group_contact")
 
 
-class DeliveryShape(BaseModel):
+class DeliverySchema(BaseModel):
     """One try, with its retries, to send a notification through one provider."""
 
     id: UUID
@@ -48,7 +48,7 @@ class DeliveryShape(BaseModel):
     receipt: str = Field(description="The provider's last word: delivered, answered, not_reached, failed; or empty.")
 
 
-class DeliveryFilters(PageQuery):
+class DeliveryFilters(PaginationQuery):
     alert_id: Number | None = None
     notification_id: UUID | None = None
     user: str | None = None
@@ -58,7 +58,7 @@ class DeliveryFilters(PageQuery):
     status: list[DeliveryStatus] = []
 
 
-@routes.get("", Action.SEE, answers=Page[DeliveryShape], summary="Deliveries, newest first")
+@routes.get("", Permission.SEE, answers=PaginatedList[DeliverySchema], summary="Deliveries, newest first")
 def list_deliveries(request: HttpRequest, query: Query[DeliveryFilters]) -> dict[str, Any]:
     rows = Delivery.objects.select_related(*_RELATED)
     for name in ("alert_id", "notification_id", "purpose", "channel"):
@@ -73,7 +73,7 @@ def list_deliveries(request: HttpRequest, query: Query[DeliveryFilters]) -> dict
     return page(rows, query, _shown_to(request), newest_first=True)
 
 
-@routes.get("/{id}", Action.SEE, answers=DeliveryShape, summary="One delivery")
+@routes.get("/{id}", Permission.SEE, answers=DeliverySchema, summary="One delivery")
 def get_delivery(request: HttpRequest, id: str) -> dict[str, Any]:
     rows = Delivery.objects.select_related(*_RELATED)
     return _shown_to(request)([find_by_uuid(rows, id, what="delivery")])[0]

@@ -10,16 +10,16 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.roles import Permission
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.notify.models import MailReply
 
-routes = Routes("mail-replies")
+routes = AuthorizedRouter("mail-replies")
 
 
-class MailReplyShape(BaseModel):
+class MailReplySchema(BaseModel):
     """One mail. Its text is the reply on the alert's timeline, and is not kept here."""
 
     id: int
@@ -33,13 +33,13 @@ class MailReplyShape(BaseModel):
     reason: str
 
 
-class MailReplyFilters(PageQuery):
+class MailReplyFilters(PaginationQuery):
     outcome: Literal["acted", "refused", "ignored"] | None = None
     alert_id: Number | None = None
     sender: str | None = None
 
 
-@routes.get("", Action.ADMINISTER, answers=Page[MailReplyShape], summary="Answers by mail, newest first")
+@routes.get("", Permission.ADMINISTER, answers=PaginatedList[MailReplySchema], summary="Answers by mail, newest first")
 def list_mail_replies(request: HttpRequest, query: Query[MailReplyFilters]) -> dict[str, Any]:
     rows = MailReply.objects.select_related("user")
     for name in ("outcome", "alert_id"):
@@ -50,7 +50,7 @@ def list_mail_replies(request: HttpRequest, query: Query[MailReplyFilters]) -> d
     return page(rows, query, _show, newest_first=True)
 
 
-@routes.get("/{int:id}", Action.ADMINISTER, answers=MailReplyShape, summary="One of them")
+@routes.get("/{int:id}", Permission.ADMINISTER, answers=MailReplySchema, summary="One of them")
 def get_mail_reply(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show([find(MailReply.objects.select_related("user"), str(id), what="answer by mail")])[0]
 

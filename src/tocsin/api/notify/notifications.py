@@ -11,20 +11,20 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework import address_masking
 from tocsin.api.framework.auth import caller
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_by_uuid, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.notify.models import Notification
 from tocsin.notify.states import Purpose
 from tocsin.people.models import User
 
-routes = Routes("notifications")
+routes = AuthorizedRouter("notifications")
 
 
-class NotificationShape(BaseModel):
+class NotificationSchema(BaseModel):
     """One message to one person, or group contact, about one alert. What became of it is its deliveries'."""
 
     id: UUID
@@ -39,14 +39,14 @@ class NotificationShape(BaseModel):
     created_at: datetime
 
 
-class NotificationFilters(PageQuery):
+class NotificationFilters(PaginationQuery):
     alert_id: Number | None = None
     user: str | None = None
     purpose: Purpose | None = None
     channel: str | None = None
 
 
-@routes.get("", Action.SEE, answers=Page[NotificationShape], summary="Notifications, newest first")
+@routes.get("", Permission.SEE, answers=PaginatedList[NotificationSchema], summary="Notifications, newest first")
 def list_notifications(request: HttpRequest, query: Query[NotificationFilters]) -> dict[str, Any]:
     rows = Notification.objects.select_related("user", "group_contact")
     for name in ("alert_id", "purpose", "channel"):
@@ -57,7 +57,7 @@ def list_notifications(request: HttpRequest, query: Query[NotificationFilters]) 
     return page(rows, query, _shown_to(request), newest_first=True)
 
 
-@routes.get("/{id}", Action.SEE, answers=NotificationShape, summary="One notification")
+@routes.get("/{id}", Permission.SEE, answers=NotificationSchema, summary="One notification")
 def get_notification(request: HttpRequest, id: str) -> dict[str, Any]:
     rows = Notification.objects.select_related("user", "group_contact")
     return _shown_to(request)([find_by_uuid(rows, id, what="notification")])[0]

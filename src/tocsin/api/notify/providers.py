@@ -12,12 +12,12 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer
-from tocsin.api.framework.authorized_router import Routes
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import provider_tests
 from tocsin.notify.models import Provider
@@ -25,39 +25,39 @@ from tocsin.notify.providers import commands, rejections
 from tocsin.notify.providers import status as provider_status
 from tocsin.notify.providers.pool import ENVIRONMENT
 
-routes = Routes("providers")
+routes = AuthorizedRouter("providers")
 
 EXAMPLE = {"name": "Phones", "kind": "ntfy", "api_base": "https://ntfy.sh", "order": 1}
 
 
-class ProviderFilters(PageQuery):
+class ProviderFilters(PaginationQuery):
     name: str | None = None
     kind: str | None = None
     channel: str | None = None
     enabled: bool | None = None
 
 
-class AddressShape(BaseModel):
+class ProviderTestBody(BaseModel):
     """Where a test goes."""
 
     channel: str
     address: str
 
 
-class QueuedShape(BaseModel):
+class ProviderTestQueuedResponse(BaseModel):
     """A test that was queued."""
 
     notification_id: UUID
 
 
-class TestedShape(BaseModel):
+class ProviderTestResponse(BaseModel):
     """That the other side answers and takes the credentials."""
 
     ok: bool
     detail: str
 
 
-@routes.get("", Action.ADMINISTER, answers=Page[dict[str, Any]], summary="Providers")
+@routes.get("", Permission.ADMINISTER, answers=PaginatedList[dict[str, Any]], summary="Providers")
 def list_providers(request: HttpRequest, query: Query[ProviderFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
@@ -73,7 +73,10 @@ def list_providers(request: HttpRequest, query: Query[ProviderFilters]) -> dict[
 
 
 @routes.post(
-    "/{id}/test", Action.ADMINISTER, answers=TestedShape, summary="Try address and credentials; nothing is sent"
+    "/{id}/test",
+    Permission.ADMINISTER,
+    answers=ProviderTestResponse,
+    summary="Try address and credentials; nothing is sent",
 )
 def test_provider(request: HttpRequest, id: str) -> dict[str, Any]:
     """What does not work is answered as an error (502, or 503 when it is worth trying again). `SMTP (environment)`
@@ -89,13 +92,13 @@ TO_SMS = {"channel": "sms", "address": "+41790000001"}
 
 @routes.post(
     "/{id}/send-test",
-    Action.ADMINISTER,
+    Permission.ADMINISTER,
     status=202,
-    answers=QueuedShape,
+    answers=ProviderTestQueuedResponse,
     summary="Send a test through it alone, and see in `deliveries?notification_id=` what becomes of it",
     extra={"requestBody": {"content": {"application/json": {"example": TO_SMS}}}},
 )
-def send_test(request: HttpRequest, id: str, body: AddressShape) -> dict[str, Any]:
+def send_test(request: HttpRequest, id: str, body: ProviderTestBody) -> dict[str, Any]:
     who, provider = caller(request), PROVIDERS.find(id)
     sent = provider_tests.send_test(provider, body.channel, body.address, user_id=who.user.pk, now=who.now)
     return {"notification_id": sent}
@@ -105,16 +108,20 @@ def _rows() -> QuerySet[Provider]:
     return Provider.objects.all()
 
 
-def _show(provider: Provider, _who: Caller | None = None) -> dict[str, Any]:
+def _show(provider: Provider, _who: Principal | None = None) -> dict[str, Any]:
     return _shown([provider], clock.now())[0]
 
 
 def _shown(found: Sequence[Provider], now: datetime) -> list[dict[str, Any]]:
     known, refused = provider_status.statuses(), rejections.lately(now)
-    return [_one(row, known.get(row.name, provider_status.Status()), refused.get(row.name, ())) for row in found]
+    return [
+        _one(row, known.get(row.name, provider_status.ProviderStatus()), refused.get(row.name, ())) for row in found
+    ]
 
 
-def _one(provider: Provider, status: provider_status.Status, refused: Sequence[rejections.Refusal]) -> dict[str, Any]:
+def _one(
+    provider: Provider, status: provider_status.ProviderStatus, refused: Sequence[rejections.Rejection]
+) -> dict[str, Any]:
     secrets = sorted(commands.secrets_set(provider))
     return {
         "id": provider.pk,
@@ -134,18 +141,18 @@ def _one(provider: Provider, status: provider_status.Status, refused: Sequence[r
     }
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: Provider | None) -> Provider:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Provider | None) -> Provider:
     return commands.save_provider(spec, existing=existing, actor=changer(caller), now=caller.now)
 
 
-def _delete(provider: Provider, actor: Actor, who: Caller) -> None:
+def _delete(provider: Provider, actor: AuditActor, who: Principal) -> None:
     commands.delete_provider(provider, actor=actor, now=who.now)
 
 
-PROVIDERS = ConfigNoun(
+PROVIDERS = ApiResource(
     routes=routes,
     what="provider",
-    action=Action.ADMINISTER,
+    action=Permission.ADMINISTER,
     rows=_rows,
     spec_of=commands.provider_spec,
     show=_show,
@@ -154,7 +161,7 @@ PROVIDERS = ConfigNoun(
     owner=lambda _provider: None,
     example=EXAMPLE,
     shown_only=frozenset({"id", "secrets_set", "callbacks", "health", "refused"}),
-    see=Action.ADMINISTER,
+    see=Permission.ADMINISTER,
     state_of=commands.provider_state,
 )
 register(PROVIDERS)

@@ -15,18 +15,18 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel
 
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.notify.models import SandboxMessage
 from tocsin.people.models import User
 
-routes = Routes("sandbox-messages")
+routes = AuthorizedRouter("sandbox-messages")
 
 
-class SandboxShape(BaseModel):
+class SandboxMessageSchema(BaseModel):
     """One message, as its channel rendered it."""
 
     id: int
@@ -39,14 +39,16 @@ class SandboxShape(BaseModel):
     content: dict[str, Any]
 
 
-class SandboxFilters(PageQuery):
+class SandboxMessageFilters(PaginationQuery):
     alert_id: Number | None = None
     user: str | None = None
     channel: str | None = None
 
 
-@routes.get("", Action.SEE, answers=Page[SandboxShape], summary="What would have been sent, newest first")
-def list_messages(request: HttpRequest, query: Query[SandboxFilters]) -> dict[str, Any]:
+@routes.get(
+    "", Permission.SEE, answers=PaginatedList[SandboxMessageSchema], summary="What would have been sent, newest first"
+)
+def list_messages(request: HttpRequest, query: Query[SandboxMessageFilters]) -> dict[str, Any]:
     """Your own messages; an administrator sees all."""
     rows = _visible(caller(request))
     for name in ("alert_id", "channel"):
@@ -57,12 +59,12 @@ def list_messages(request: HttpRequest, query: Query[SandboxFilters]) -> dict[st
     return page(rows, query, _show, newest_first=True)
 
 
-@routes.get("/{int:id}", Action.SEE, answers=SandboxShape, summary="One of them")
+@routes.get("/{int:id}", Permission.SEE, answers=SandboxMessageSchema, summary="One of them")
 def get_message(request: HttpRequest, id: int) -> dict[str, Any]:
     return _show([find(_visible(caller(request)), str(id), what="sandbox message")])[0]
 
 
-def _visible(who: Caller) -> QuerySet[SandboxMessage]:
+def _visible(who: Principal) -> QuerySet[SandboxMessage]:
     rows = SandboxMessage.objects.select_related("user")
     return rows if who.is_admin else rows.filter(user=who.user)
 

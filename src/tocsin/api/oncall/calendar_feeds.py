@@ -9,18 +9,18 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import model_validator
 
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.oncall.calendars import feeds
 from tocsin.oncall.calendars.feeds import NewFeed
 from tocsin.oncall.models import CalendarFeed, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.people.models import Group
 
-routes = Routes("calendar-feeds")
+routes = AuthorizedRouter("calendar-feeds")
 
 
 class FeedBody(Schema):
@@ -41,14 +41,16 @@ class FeedBody(Schema):
         return self
 
 
-@routes.get("", Action.OWN, answers=Page[dict[str, Any]], summary="Your calendar feeds, without their addresses")
-def list_feeds(request: HttpRequest, query: Query[PageQuery]) -> dict[str, Any]:
+@routes.get(
+    "", Permission.OWN, answers=PaginatedList[dict[str, Any]], summary="Your calendar feeds, without their addresses"
+)
+def list_feeds(request: HttpRequest, query: Query[PaginationQuery]) -> dict[str, Any]:
     return page(_rows(caller(request)), query, lambda found: [_show(feed) for feed in found])
 
 
 @routes.post(
     "",
-    Action.OWN,
+    Permission.OWN,
     status=201,
     summary="Make one; its address (`url`) is shown this once",
     extra={"requestBody": {"content": {"application/json": {"example": {"kind": "group", "group": "Service Desk"}}}}},
@@ -63,28 +65,28 @@ def create_feed(request: HttpRequest, body: FeedBody) -> dict[str, Any]:
     return _with_address(made)
 
 
-@routes.get("/{int:id}", Action.OWN, summary="One of your calendar feeds")
+@routes.get("/{int:id}", Permission.OWN, summary="One of your calendar feeds")
 def get_feed(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show(_find(id, caller(request)))
 
 
-@routes.post("/{int:id}/rotate", Action.OWN, summary="Give it a new address; the old one ends at once")
+@routes.post("/{int:id}/rotate", Permission.OWN, summary="Give it a new address; the old one ends at once")
 def rotate_feed(request: HttpRequest, id: Number) -> dict[str, Any]:
     who = caller(request)
     return _with_address(feeds.rotate(_find(id, who), actor=changer(who), now=who.now))
 
 
-@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="End it")
+@routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="End it")
 def delete_feed(request: HttpRequest, id: Number) -> None:
     who = caller(request)
     feeds.delete(_find(id, who), actor=changer(who), now=who.now)
 
 
-def _rows(who: Caller) -> QuerySet[CalendarFeed]:
+def _rows(who: Principal) -> QuerySet[CalendarFeed]:
     return CalendarFeed.objects.select_related("owner", "group", "schedule").filter(owner=who.user)
 
 
-def _find(number: int, who: Caller) -> CalendarFeed:
+def _find(number: int, who: Principal) -> CalendarFeed:
     return find(_rows(who), str(number), what="calendar feed")
 
 

@@ -8,18 +8,18 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.oncall.changes import commands
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
 
-routes = Routes("holiday-calendars")
+routes = AuthorizedRouter("holiday-calendars")
 
 EXAMPLE = {
     "name": "Zurich",
@@ -29,13 +29,13 @@ EXAMPLE = {
 }
 
 
-class HolidayCalendarFilters(PageQuery):
+class HolidayCalendarFilters(PaginationQuery):
     name: str | None = None
     group: str | None = None
     country: str | None = None
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Holiday calendars")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Holiday calendars")
 def list_holiday_calendars(request: HttpRequest, query: Query[HolidayCalendarFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
@@ -51,22 +51,22 @@ def _rows() -> QuerySet[HolidayCalendar]:
     return HolidayCalendar.objects.select_related("group")
 
 
-def _show(calendar: HolidayCalendar, _who: Caller | None = None) -> dict[str, Any]:
+def _show(calendar: HolidayCalendar, _who: Principal | None = None) -> dict[str, Any]:
     return {"id": calendar.pk, **commands.holiday_calendar_spec(calendar)}
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: HolidayCalendar | None) -> HolidayCalendar:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: HolidayCalendar | None) -> HolidayCalendar:
     return commands.save_holiday_calendar(spec, existing=existing, actor=changer(caller), now=caller.now)
 
 
-def _delete(calendar: HolidayCalendar, actor: Actor, who: Caller) -> None:
+def _delete(calendar: HolidayCalendar, actor: AuditActor, who: Principal) -> None:
     commands.delete_holiday_calendar(calendar, actor=actor, now=who.now)
 
 
-HOLIDAY_CALENDARS = ConfigNoun(
+HOLIDAY_CALENDARS = ApiResource(
     routes=routes,
     what="holiday calendar",
-    action=Action.TEAMS,
+    action=Permission.TEAMS,
     rows=_rows,
     spec_of=commands.holiday_calendar_spec,
     show=_show,

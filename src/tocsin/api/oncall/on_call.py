@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.lookup import ScheduleMoment
 from tocsin.api.people.groups import GROUPS, routes
@@ -18,18 +18,18 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule
-from tocsin.oncall.calculation.coverage_checks import Finding, Kind
+from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.operate.coverage import coverage
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 
-LONGEST = timedelta(days=400)
-_USUAL = timedelta(days=14)
+MAX_RANGE = timedelta(days=400)
+_DEFAULT_RANGE = timedelta(days=14)
 
 
-class OnCallShape(BaseModel):
+class OnCallSchema(BaseModel):
     """One person on call. `since` and `until` are null where no end is known."""
 
     role: MemberRole
@@ -45,14 +45,14 @@ class OnCallShape(BaseModel):
     override_id: int | None
 
 
-class OnCallAnswer(BaseModel):
+class OnCallResponse(BaseModel):
     """Who is on call: roles in order, users in the order in which they would be called."""
 
     at: datetime
-    on_call: list[OnCallShape]
+    on_call: list[OnCallSchema]
 
 
-class ShiftShape(BaseModel):
+class ShiftSchema(BaseModel):
     """A stretch of a shift within the range; `hidden_by` says what goes before it, and is null where it counts."""
 
     schedule: str
@@ -65,7 +65,7 @@ class ShiftShape(BaseModel):
     hidden_by: str | None
 
 
-class GapShape(BaseModel):
+class CoverageGapSchema(BaseModel):
     """Nobody has the role, within the range."""
 
     role: MemberRole
@@ -73,20 +73,20 @@ class GapShape(BaseModel):
     until: datetime
 
 
-class TimelineAnswer(BaseModel):
+class TimelineResponse(BaseModel):
     """Who is on call from when to when: what `on-call` answers at each moment. A stretch may reach over the range."""
 
     since: datetime
     until: datetime
-    segments: list[OnCallShape]
-    shifts: list[ShiftShape]
-    gaps: list[GapShape]
+    segments: list[OnCallSchema]
+    shifts: list[ShiftSchema]
+    gaps: list[CoverageGapSchema]
 
 
-class TroubleShape(BaseModel):
+class CoverageFindingSchema(BaseModel):
     """One thing that is wrong, or, as a note, may be meant so; `times` in all, first from `since` to `until`."""
 
-    kind: Kind
+    kind: CoverageFindingKind
     note: bool
     text: str
     since: datetime | None
@@ -98,12 +98,12 @@ class TroubleShape(BaseModel):
     shift: str | None
 
 
-class CoverageAnswer(BaseModel):
+class CoverageResponse(BaseModel):
     """What is wrong with who will be on call, the gravest first."""
 
     since: datetime
     until: datetime
-    findings: list[TroubleShape]
+    findings: list[CoverageFindingSchema]
 
 
 class RangeQuery(Schema):
@@ -113,7 +113,9 @@ class RangeQuery(Schema):
     until: ScheduleMoment | None = Field(default=None, alias="to")
 
 
-@routes.get("/{id}/on-call", Action.SEE, answers=OnCallAnswer, summary="Who is on call in it, now or `at` a moment")
+@routes.get(
+    "/{id}/on-call", Permission.SEE, answers=OnCallResponse, summary="Who is on call in it, now or `at` a moment"
+)
 def on_call(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
     group, moment = GROUPS.find(id), at or caller(request).now
     people = final_schedule.on_call(_plan(group, moment), moment)
@@ -123,8 +125,8 @@ def on_call(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] = No
 
 @routes.get(
     "/{id}/timeline",
-    Action.SEE,
-    answers=TimelineAnswer,
+    Permission.SEE,
+    answers=TimelineResponse,
     summary="Who is on call in it `from` a moment `to` another: the next 14 days, or 400 at most",
 )
 def timeline(request: HttpRequest, id: str, query: Query[RangeQuery]) -> dict[str, Any]:
@@ -135,11 +137,11 @@ def timeline(request: HttpRequest, id: str, query: Query[RangeQuery]) -> dict[st
 
 def span_of(query: RangeQuery, now: datetime) -> tuple[datetime, datetime]:
     """From when to when a timeline is asked for. Raises Rejected."""
-    return _range(query.since, query.until, now, _USUAL)
+    return _range(query.since, query.until, now, _DEFAULT_RANGE)
 
 
 def show_timeline(plan: GroupPlan, begin: datetime, end: datetime) -> dict[str, Any]:
-    """A timeline in the shape of `TimelineAnswer`."""
+    """A timeline in the shape of `TimelineResponse`."""
     drawn = final_schedule.timeline(plan, begin, end)
     names = _usernames({person.user_id for person in drawn.segments} | {bar.user_id for bar in drawn.bars})
     return {
@@ -165,13 +167,13 @@ def show_timeline(plan: GroupPlan, begin: datetime, end: datetime) -> dict[str, 
 
 @routes.get(
     "/{id}/coverage",
-    Action.SEE,
-    answers=CoverageAnswer,
+    Permission.SEE,
+    answers=CoverageResponse,
     summary="What is wrong with who will be on call: gaps, people gone, away or unreachable; 60 days, or up to `to`",
 )
 def group_coverage(request: HttpRequest, id: str, query: Query[RangeQuery]) -> dict[str, Any]:
     group = GROUPS.find(id)
-    begin, end = _range(query.since, query.until, caller(request).now, coverage_checks.AHEAD)
+    begin, end = _range(query.since, query.until, caller(request).now, coverage_checks.COVERAGE_HORIZON)
     with database.transaction() as connection:
         found = coverage.of_groups(connection, [group.pk], begin, end - begin)
     _plan_of_group, findings = found[group.pk]
@@ -192,8 +194,8 @@ def _range(
     end = until or begin + usual
     if end <= begin:
         raise Rejected("invalid", "to: is not after from.", "to")
-    if end - begin > LONGEST:
-        raise Rejected("invalid", f"to: is more than {LONGEST.days} days after from.", "to")
+    if end - begin > MAX_RANGE:
+        raise Rejected("invalid", f"to: is more than {MAX_RANGE.days} days after from.", "to")
     return begin, end
 
 
@@ -217,7 +219,7 @@ def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, names: Mapping[int, str]) -> dict[str, Any]:
+def _finding(finding: CoverageFinding, names: Mapping[int, str]) -> dict[str, Any]:
     return {
         "kind": finding.kind,
         "note": finding.kind.is_note,

@@ -7,20 +7,20 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
-from tocsin.api.framework.auth import Caller, caller, changer, forbidden
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.auth import Principal, caller, changer, forbidden
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import Moment, find, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
-from tocsin.api.framework.resources import Spec
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ResourceSpec
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.oncall.changes import cover_notices
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import OutOfOffice, User
 
-routes = Routes("out-of-office")
+routes = AuthorizedRouter("out-of-office")
 
 EXAMPLE = {
     "from": "2026-12-24T12:00",
@@ -33,13 +33,18 @@ _EXTRA = {"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}
 _SHOWN_ONLY = ("id", "user", "group")
 
 
-class AbsenceFilters(PageQuery):
+class AbsenceFilters(PaginationQuery):
     user: str | None = None
     at: Moment | None = None
     past: bool = False
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Absences that are not over; with `past=true` all")
+@routes.get(
+    "",
+    Permission.SEE,
+    answers=PaginatedList[dict[str, Any]],
+    summary="Absences that are not over; with `past=true` all",
+)
 def list_absences(request: HttpRequest, query: Query[AbsenceFilters]) -> dict[str, Any]:
     rows = out_of_office.rows()
     if query.user is not None:
@@ -51,19 +56,19 @@ def list_absences(request: HttpRequest, query: Query[AbsenceFilters]) -> dict[st
     return page(rows, query, lambda found: [_show(absence) for absence in found])
 
 
-@routes.get("/{int:id}", Action.SEE, summary="One absence", tagged=True)
+@routes.get("/{int:id}", Permission.SEE, summary="One absence", tagged=True)
 def get_absence(request: HttpRequest, response: HttpResponse, id: Number) -> dict[str, Any]:
     return _tagged(_find(id), response)
 
 
-@routes.post("", Action.OWN, status=201, summary="Be away, or as an administrator `user`", extra=_EXTRA)
+@routes.post("", Permission.OWN, status=201, summary="Be away, or as an administrator `user`", extra=_EXTRA)
 def create_absence(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     who = caller(request)
     user = who.user if body.get("user") is None else _named(body["user"])
     return _show(_save(user, body, None, who))
 
 
-@routes.put("/{int:id}", Action.OWN, summary="Make it what the body says", extra=_EXTRA, tagged=True)
+@routes.put("/{int:id}", Permission.OWN, summary="Make it what the body says", extra=_EXTRA, tagged=True)
 def replace_absence(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -72,7 +77,10 @@ def replace_absence(
 
 
 @routes.patch(
-    "/{int:id}", Action.OWN, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
+    "/{int:id}",
+    Permission.OWN,
+    summary="Change the keys of the body; the others stay, null takes one away",
+    tagged=True,
 )
 def change_absence(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
@@ -83,7 +91,7 @@ def change_absence(
         return _tagged(_save_existing(absence, body, caller(request)), response)
 
 
-@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Take it away", tagged=True)
+@routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="Take it away", tagged=True)
 def delete_absence(request: HttpRequest, id: Number) -> None:
     who = caller(request)
     with config_version.alone():
@@ -103,22 +111,22 @@ def _tagged(absence: OutOfOffice, response: HttpResponse) -> dict[str, Any]:
     return _show(absence)
 
 
-def _save_existing(absence: OutOfOffice, body: Spec, who: Caller) -> OutOfOffice:
+def _save_existing(absence: OutOfOffice, body: ResourceSpec, who: Principal) -> OutOfOffice:
     if body.get("user") is not None and _named(body["user"]) != absence.user:
         raise Rejected("invalid", "An absence stays with its user; add one to the other instead.", "user")
     return _save(absence.user, body, absence, who)
 
 
-def _save(user: User, body: Spec, existing: OutOfOffice | None, who: Caller) -> OutOfOffice:
+def _save(user: User, body: ResourceSpec, existing: OutOfOffice | None, who: Principal) -> OutOfOffice:
     _require_own(who, user)
     spec = {name: value for name, value in body.items() if name not in _SHOWN_ONLY}
     saved = cover_notices.save_absence(user, spec, existing=existing, actor=changer(who), now=who.now)
     return out_of_office.rows().get(pk=saved.pk)
 
 
-def _require_own(who: Caller, user: User) -> None:
+def _require_own(who: Principal, user: User) -> None:
     if user != who.user and not who.is_admin:
-        raise forbidden(who, Action.ADMINISTER)
+        raise forbidden(who, Permission.ADMINISTER)
 
 
 def _find(number: int) -> OutOfOffice:

@@ -8,18 +8,18 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import Moment, find_named
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.models import Override, Schedule
 from tocsin.people.models import Group, User
 
-routes = Routes("overrides")
+routes = AuthorizedRouter("overrides")
 
 EXAMPLE = {
     "name": "Xmas swap",
@@ -31,7 +31,7 @@ EXAMPLE = {
 }
 
 
-class OverrideFilters(PageQuery):
+class OverrideFilters(PaginationQuery):
     schedule: str | None = None
     group: str | None = None
     user: str | None = None
@@ -39,7 +39,12 @@ class OverrideFilters(PageQuery):
     past: bool = False
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Overrides that are not over; with `past=true` all")
+@routes.get(
+    "",
+    Permission.SEE,
+    answers=PaginatedList[dict[str, Any]],
+    summary="Overrides that are not over; with `past=true` all",
+)
 def list_overrides(request: HttpRequest, query: Query[OverrideFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.schedule is not None:
@@ -61,7 +66,7 @@ def _rows() -> QuerySet[Override]:
     return Override.objects.select_related("schedule__group", "user", "instead_of", "created_by")
 
 
-def show(override: Override, _who: Caller | None = None) -> dict[str, Any]:
+def show(override: Override, _who: Principal | None = None) -> dict[str, Any]:
     """The override as the API shows it."""
     return {
         "id": override.pk,
@@ -72,18 +77,18 @@ def show(override: Override, _who: Caller | None = None) -> dict[str, Any]:
     }
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: Override | None) -> Override:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Override | None) -> Override:
     return commands.save_override(spec, existing=existing, actor=changer(caller), now=caller.now)
 
 
-def _delete(override: Override, actor: Actor, who: Caller) -> None:
+def _delete(override: Override, actor: AuditActor, who: Principal) -> None:
     commands.delete_override(override, actor=actor, now=who.now)
 
 
-OVERRIDES = ConfigNoun(
+OVERRIDES = ApiResource(
     routes=routes,
     what="override",
-    action=Action.TEAMS,
+    action=Permission.TEAMS,
     rows=_rows,
     spec_of=commands.override_spec,
     show=show,

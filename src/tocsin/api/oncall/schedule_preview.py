@@ -8,15 +8,15 @@ from django.http import HttpRequest
 from ninja import Body, Query
 from pydantic import Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
-from tocsin.api.oncall.on_call import RangeQuery, TimelineAnswer, show_timeline, span_of
+from tocsin.api.oncall.on_call import RangeQuery, TimelineResponse, show_timeline, span_of
 from tocsin.api.oncall.schedules import EXAMPLE, SCHEDULES
 from tocsin.api.people.groups import GROUPS, routes
 from tocsin.oncall.changes import schedule_preview
 
 
-class TryQuery(RangeQuery):
+class SchedulePreviewQuery(RangeQuery):
     """Over which range, and instead of which schedule."""
 
     existing: str | None = Field(default=None, description="The schedule that it would change, by number or name.")
@@ -24,16 +24,18 @@ class TryQuery(RangeQuery):
 
 @routes.post(
     "/{id}/timeline",
-    Action.TEAMS,
-    answers=TimelineAnswer,
+    Permission.TEAMS,
+    answers=TimelineResponse,
     summary="The same with a schedule as the body has it, before it is saved; saves nothing",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
-def try_schedule(request: HttpRequest, id: str, body: Body[dict[str, Any]], query: Query[TryQuery]) -> dict[str, Any]:
+def try_schedule(
+    request: HttpRequest, id: str, body: Body[dict[str, Any]], query: Query[SchedulePreviewQuery]
+) -> dict[str, Any]:
     who = caller(request)
-    group = GROUPS.find_own(id, who, Action.TEAMS)
+    group = GROUPS.find_own(id, who, Permission.TEAMS)
     begin, end = span_of(query, who.now)
-    existing = SCHEDULES.find_own(query.existing, who, Action.TEAMS) if query.existing is not None else None
+    existing = SCHEDULES.find_own(query.existing, who, Permission.TEAMS) if query.existing is not None else None
     spec = {name: value for name, value in body.items() if name not in SCHEDULES.shown_only}
     plan = schedule_preview.plan_with({**spec, "group": group.name}, existing=existing, now=min(begin, who.now))
     return show_timeline(plan, begin, end)

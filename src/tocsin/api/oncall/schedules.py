@@ -8,18 +8,18 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import Schedule
 from tocsin.people.models import Group
 
-routes = Routes("schedules")
+routes = AuthorizedRouter("schedules")
 
 EXAMPLE = {
     "name": "Service Desk 24x7",
@@ -41,12 +41,12 @@ EXAMPLE = {
 }
 
 
-class ScheduleFilters(PageQuery):
+class ScheduleFilters(PaginationQuery):
     name: str | None = None
     group: str | None = None
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Schedules")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Schedules")
 def list_schedules(request: HttpRequest, query: Query[ScheduleFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
@@ -63,7 +63,7 @@ def list_schedules(request: HttpRequest, query: Query[ScheduleFilters]) -> dict[
     return page(rows, query, lambda found: show(list(found)))
 
 
-@routes.get("/{id}/imports", Action.SEE, summary="What was last read of the calendars that its shifts come from")
+@routes.get("/{id}/imports", Permission.SEE, summary="What was last read of the calendars that its shifts come from")
 def schedule_imports(request: HttpRequest, id: str) -> dict[str, Any]:
     schedule = SCHEDULES.find(id)
     return {
@@ -85,18 +85,18 @@ def _rows() -> QuerySet[Schedule]:
     return Schedule.objects.select_related("group").prefetch_related(overrides.prefetched())
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: Schedule | None) -> Schedule:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Schedule | None) -> Schedule:
     return commands.save_schedule(spec, existing=existing, actor=changer(caller), now=caller.now)
 
 
-def _delete(schedule: Schedule, actor: Actor, who: Caller) -> None:
+def _delete(schedule: Schedule, actor: AuditActor, who: Principal) -> None:
     commands.delete_schedule(schedule, actor=actor, now=who.now)
 
 
-SCHEDULES = ConfigNoun(
+SCHEDULES = ApiResource(
     routes=routes,
     what="schedule",
-    action=Action.TEAMS,
+    action=Permission.TEAMS,
     rows=_rows,
     # Overrides that a change does not name stay.
     spec_of=commands.spec_without_overrides,

@@ -8,18 +8,18 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.oncall.changes import commands
 from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group
 
-routes = Routes("support-hours")
+routes = AuthorizedRouter("support-hours")
 
 EXAMPLE = {
     "name": "Office hours",
@@ -28,12 +28,12 @@ EXAMPLE = {
 }
 
 
-class SupportHoursFilters(PageQuery):
+class SupportHoursFilters(PaginationQuery):
     name: str | None = None
     group: str | None = None
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Support hours")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Support hours")
 def list_support_hours(request: HttpRequest, query: Query[SupportHoursFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
@@ -52,23 +52,23 @@ def _rows() -> QuerySet[SupportHours]:
     return SupportHours.objects.select_related("group")
 
 
-def _show(hours: SupportHours, _who: Caller | None = None) -> dict[str, Any]:
+def _show(hours: SupportHours, _who: Principal | None = None) -> dict[str, Any]:
     return {"id": hours.pk, **commands.support_hours_spec(hours)}
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: SupportHours | None) -> SupportHours:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: SupportHours | None) -> SupportHours:
     return commands.save_support_hours(spec, existing=existing, actor=changer(caller), now=caller.now)
 
 
-def _delete(hours: SupportHours, actor: Actor, who: Caller) -> None:
+def _delete(hours: SupportHours, actor: AuditActor, who: Principal) -> None:
     commands.delete_support_hours(hours, actor=actor, now=who.now)
 
 
-SUPPORT_HOURS = ConfigNoun(
+SUPPORT_HOURS = ApiResource(
     routes=routes,
     what="set of support hours",
     recorded_as="support_hours",
-    action=Action.TEAMS,
+    action=Permission.TEAMS,
     rows=_rows,
     spec_of=commands.support_hours_spec,
     show=_show,

@@ -8,25 +8,25 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import Field, model_validator
 
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer, forbidden
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer, forbidden
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import ScheduleMoment, find, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.oncall import overrides, schedules
 from tocsin.core.errors import Rejected
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.changes import swaps
-from tocsin.oncall.changes.swaps import Stretch
+from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Schedule, SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
 
-routes = Routes("swaps")
+routes = AuthorizedRouter("swaps")
 
 
-class StretchBody(Schema):
+class ShiftRangeBody(Schema):
     """From when to when, in one role or in whatever roles the person has then."""
 
     model_config = {"extra": "forbid", "populate_by_name": True}
@@ -36,20 +36,20 @@ class StretchBody(Schema):
     role: MemberRole | None = None
 
     @property
-    def stretch(self) -> Stretch:
-        return Stretch(self.since, self.until, self.role)
+    def stretch(self) -> ShiftRange:
+        return ShiftRange(self.since, self.until, self.role)
 
 
-class TakeBody(StretchBody):
+class TakeShiftBody(ShiftRangeBody):
     instead_of: str | None = Field(default=None, description="Whose shift it is. None: nobody's, in `role`.")
 
 
-class HandOverBody(StretchBody):
+class HandOverShiftBody(ShiftRangeBody):
     user: str = Field(description="Who is to have it.")
     instead_of: str | None = Field(default=None, description="A manager may hand over somebody else's.")
 
 
-class SwapBody(StretchBody):
+class SwapRequestBody(ShiftRangeBody):
     schedule: str
     user: str = Field(description="Who is asked.")
     return_from: ScheduleMoment | None = None
@@ -64,7 +64,7 @@ class SwapBody(StretchBody):
         return self
 
 
-class SwapFilters(PageQuery):
+class SwapFilters(PaginationQuery):
     state: SwapState | None = None
     schedule: str | None = None
     mine: bool = Field(default=False, description="Only those that the caller asked for or was asked.")
@@ -79,12 +79,12 @@ _SPAN = {"from": "2026-12-24T17:00:00Z", "to": "2026-12-25T08:00:00Z", "role": "
 
 @schedules.routes.post(
     "/{id}/take",
-    Action.OWN,
+    Permission.OWN,
     status=201,
     summary="Take somebody's shift, or one that nobody has",
     extra=_extra({**_SPAN, "instead_of": "bob"}),
 )
-def take(request: HttpRequest, id: str, body: TakeBody) -> dict[str, Any]:
+def take(request: HttpRequest, id: str, body: TakeShiftBody) -> dict[str, Any]:
     who, schedule = caller(request), schedules.SCHEDULES.find(id)
     _require_belonging(who, schedule)
     if body.instead_of is None:
@@ -96,20 +96,20 @@ def take(request: HttpRequest, id: str, body: TakeBody) -> dict[str, Any]:
 
 
 @schedules.routes.post(
-    "/{id}/hand-over", Action.OWN, status=201, summary="Hand a shift over", extra=_extra({**_SPAN, "user": "bob"})
+    "/{id}/hand-over", Permission.OWN, status=201, summary="Hand a shift over", extra=_extra({**_SPAN, "user": "bob"})
 )
-def hand_over(request: HttpRequest, id: str, body: HandOverBody) -> dict[str, Any]:
+def hand_over(request: HttpRequest, id: str, body: HandOverShiftBody) -> dict[str, Any]:
     who, schedule = caller(request), schedules.SCHEDULES.find(id)
     of = who.user if body.instead_of is None else _user(body.instead_of, "instead_of")
-    if of != who.user and not who.viewer.may(Action.TEAMS, schedule.group_id):
-        raise forbidden(who, Action.TEAMS, whose="of their own groups")
+    if of != who.user and not who.viewer.may(Permission.TEAMS, schedule.group_id):
+        raise forbidden(who, Permission.TEAMS, whose="of their own groups")
     made = swaps.give(schedule, body.stretch, of=of, to=_user(body.user, "user"), actor=changer(who), now=who.now)
     return overrides.show(made)
 
 
 @overrides.routes.post(
     "/{int:id}/take-back",
-    Action.OWN,
+    Permission.OWN,
     status=204,
     answers=None,
     summary="Take back what you took, handed over or filled yourself",
@@ -117,12 +117,12 @@ def hand_over(request: HttpRequest, id: str, body: HandOverBody) -> dict[str, An
 def take_back(request: HttpRequest, id: Number) -> None:
     who = caller(request)
     override = overrides.OVERRIDES.find(str(id))
-    if not (swaps.may_take_back(override, who.user) or who.viewer.may(Action.TEAMS, override.schedule.group_id)):
-        raise forbidden(who, Action.TEAMS, whose="of their own groups")
+    if not (swaps.may_take_back(override, who.user) or who.viewer.may(Permission.TEAMS, override.schedule.group_id)):
+        raise forbidden(who, Permission.TEAMS, whose="of their own groups")
     commands.delete_override(override, actor=changer(who), now=who.now)
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Swaps, the newest first")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Swaps, the newest first")
 def list_swaps(request: HttpRequest, query: Query[SwapFilters]) -> dict[str, Any]:
     rows = swaps.rows()
     if query.state is not None:
@@ -136,22 +136,24 @@ def list_swaps(request: HttpRequest, query: Query[SwapFilters]) -> dict[str, Any
     return page(rows, query, lambda found: [_show(swap) for swap in found], newest_first=True)
 
 
-@routes.get("/{int:id}", Action.SEE, summary="One swap")
+@routes.get("/{int:id}", Permission.SEE, summary="One swap")
 def get_swap(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show(_find(id))
 
 
 @routes.post(
     "",
-    Action.OWN,
+    Permission.OWN,
     status=201,
     summary="Ask somebody to take a shift of yours, perhaps for one of theirs in return",
     extra=_extra({**_SPAN, "schedule": "Service Desk 24x7", "user": "bob", "message": "My daughter's concert"}),
 )
-def ask(request: HttpRequest, body: SwapBody) -> dict[str, Any]:
+def ask(request: HttpRequest, body: SwapRequestBody) -> dict[str, Any]:
     who = caller(request)
     schedule = find_named(Schedule.objects.select_related("group"), body.schedule, what="schedule", field="schedule")
-    back = Stretch(body.return_from, body.return_to, body.return_role) if body.return_from and body.return_to else None
+    back = (
+        ShiftRange(body.return_from, body.return_to, body.return_role) if body.return_from and body.return_to else None
+    )
     made = swaps.ask(
         schedule,
         body.stretch,
@@ -165,33 +167,33 @@ def ask(request: HttpRequest, body: SwapBody) -> dict[str, Any]:
     return _show(made)
 
 
-@routes.post("/{int:id}/accept", Action.OWN, summary="Take what you were asked to take")
+@routes.post("/{int:id}/accept", Permission.OWN, summary="Take what you were asked to take")
 def accept(request: HttpRequest, id: Number) -> dict[str, Any]:
     who, swap = caller(request), _find(id)
     _require_me(who, swap.asked, "Only who was asked may accept.")
     return _show(swaps.accept(swap, actor=changer(who), now=who.now))
 
 
-@routes.post("/{int:id}/decline", Action.OWN, summary="Say no")
+@routes.post("/{int:id}/decline", Permission.OWN, summary="Say no")
 def decline(request: HttpRequest, id: Number) -> dict[str, Any]:
     who, swap = caller(request), _find(id)
     _require_me(who, swap.asked, "Only who was asked may decline.")
     return _show(swaps.decline(swap, actor=changer(who), now=who.now))
 
 
-@routes.post("/{int:id}/withdraw", Action.OWN, summary="Take the question back")
+@routes.post("/{int:id}/withdraw", Permission.OWN, summary="Take the question back")
 def withdraw(request: HttpRequest, id: Number) -> dict[str, Any]:
     who, swap = caller(request), _find(id)
     _require_me(who, swap.asked_by, "Only who asked may take it back.")
     return _show(swaps.withdraw(swap, actor=changer(who), now=who.now))
 
 
-def _require_belonging(who: Caller, schedule: Schedule) -> None:
-    if not swaps.belongs(schedule, who.user) and not who.viewer.may(Action.TEAMS, schedule.group_id):
+def _require_belonging(who: Principal, schedule: Schedule) -> None:
+    if not swaps.belongs(schedule, who.user) and not who.viewer.may(Permission.TEAMS, schedule.group_id):
         raise Rejected("forbidden", f"{who.user.username} is not in {schedule.group.name}.")
 
 
-def _require_me(who: Caller, user: User, sentence: str) -> None:
+def _require_me(who: Principal, user: User, sentence: str) -> None:
     if user != who.user:
         raise Rejected("forbidden", sentence)
 

@@ -10,13 +10,13 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
-from tocsin.api.framework.auth import Caller, caller, changer, forbidden
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.auth import Principal, caller, changer, forbidden
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
-from tocsin.api.framework.resources import Spec
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ResourceSpec
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -25,32 +25,32 @@ from tocsin.notify.inbound import verification
 from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
 
-routes = Routes("contact-methods")
+routes = AuthorizedRouter("contact-methods")
 
 EXAMPLE = {"label": "Phone-Official-Mobile", "channel": "voice", "address": "+41790000001", "wait": "3m"}
 _EXTRA = {"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}}
 
 
-class ContactMethodFilters(PageQuery):
+class ContactMethodFilters(PaginationQuery):
     user: str | None = None
     channel: str | None = None
     label: str | None = None
     enabled: bool | None = Field(default=None, description="Whether it is in use.")
 
 
-class CodeShape(BaseModel):
+class VerificationCodeBody(BaseModel):
     """The six digits."""
 
     code: str
 
 
-class QueuedTestShape(BaseModel):
+class ContactTestQueuedResponse(BaseModel):
     """A test that was queued."""
 
     notification_id: UUID
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Contact methods")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Contact methods")
 def list_contact_methods(request: HttpRequest, query: Query[ContactMethodFilters]) -> dict[str, Any]:
     who, rows = caller(request), _rows()
     if query.user is not None:
@@ -64,19 +64,19 @@ def list_contact_methods(request: HttpRequest, query: Query[ContactMethodFilters
     return page(rows, query, lambda found: [_show(method, who) for method in found])
 
 
-@routes.get("/{int:id}", Action.SEE, summary="One contact method", tagged=True)
+@routes.get("/{int:id}", Permission.SEE, summary="One contact method", tagged=True)
 def get_contact_method(request: HttpRequest, response: HttpResponse, id: Number) -> dict[str, Any]:
     return _tagged(_find(id), caller(request), response)
 
 
-@routes.post("", Action.OWN, status=201, summary="Add one of yours, or as an administrator of `user`", extra=_EXTRA)
+@routes.post("", Permission.OWN, status=201, summary="Add one of yours, or as an administrator of `user`", extra=_EXTRA)
 def create_contact_method(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     who = caller(request)
     user = who.user if body.get("user") is None else _named(body["user"])
     return _show(_save(user, body, None, who), who)
 
 
-@routes.put("/{int:id}", Action.OWN, summary="Make it what the body says", extra=_EXTRA, tagged=True)
+@routes.put("/{int:id}", Permission.OWN, summary="Make it what the body says", extra=_EXTRA, tagged=True)
 def replace_contact_method(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -86,7 +86,10 @@ def replace_contact_method(
 
 
 @routes.patch(
-    "/{int:id}", Action.OWN, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
+    "/{int:id}",
+    Permission.OWN,
+    summary="Change the keys of the body; the others stay, null takes one away",
+    tagged=True,
 )
 def change_contact_method(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
@@ -97,7 +100,7 @@ def change_contact_method(
         return _tagged(_save_existing(method, {**users.contact_method_spec(method), **body}, who), who, response)
 
 
-@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Delete it", tagged=True)
+@routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="Delete it", tagged=True)
 def delete_contact_method(request: HttpRequest, id: Number) -> None:
     who = caller(request)
     with config_version.alone():
@@ -106,9 +109,9 @@ def delete_contact_method(request: HttpRequest, id: Number) -> None:
 
 @routes.post(
     "/{int:id}/test",
-    Action.OWN,
+    Permission.OWN,
     status=202,
-    answers=QueuedTestShape,
+    answers=ContactTestQueuedResponse,
     summary="Send a test by it, and see in `deliveries?notification_id=` what becomes of it",
 )
 def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
@@ -122,9 +125,9 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
 
 @routes.post(
     "/{int:id}/send-code",
-    Action.OWN,
+    Permission.OWN,
     status=202,
-    answers=QueuedTestShape,
+    answers=ContactTestQueuedResponse,
     summary="Send a code to one of yours, to confirm it",
 )
 def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:
@@ -136,11 +139,11 @@ def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:
 
 @routes.post(
     "/{int:id}/confirm",
-    Action.OWN,
+    Permission.OWN,
     summary="Confirm one of yours by the code that was sent to it",
     extra={"requestBody": {"content": {"application/json": {"example": {"code": "123456"}}}}},
 )
-def confirm_contact_method(request: HttpRequest, id: Number, body: CodeShape) -> dict[str, Any]:
+def confirm_contact_method(request: HttpRequest, id: Number, body: VerificationCodeBody) -> dict[str, Any]:
     who, method = caller(request), _find(id)
     _require_same(who, method.user)
     verification.confirm(method, body.code, actor=changer(who), now=who.now)
@@ -156,32 +159,32 @@ def _find_meant(request: HttpRequest, number: int) -> ContactMethod:
     return method
 
 
-def _tagged(method: ContactMethod, who: Caller, response: HttpResponse) -> dict[str, Any]:
+def _tagged(method: ContactMethod, who: Principal, response: HttpResponse) -> dict[str, Any]:
     etags.tag(response, users.contact_method_spec(method))
     return _show(method, who)
 
 
-def _save_existing(method: ContactMethod, body: Spec, who: Caller) -> ContactMethod:
+def _save_existing(method: ContactMethod, body: ResourceSpec, who: Principal) -> ContactMethod:
     if body.get("user") is not None and _named(body["user"]) != method.user:
         raise Rejected("invalid", "A contact method stays with its user; add one to the other instead.", "user")
     return _save(method.user, body, method, who)
 
 
-def _save(user: User, body: Spec, existing: ContactMethod | None, who: Caller) -> ContactMethod:
+def _save(user: User, body: ResourceSpec, existing: ContactMethod | None, who: Principal) -> ContactMethod:
     _require_own(who, user)
     spec = {name: value for name, value in body.items() if name not in ("id", "user", "verified_at", "awaits_code")}
     method = users.save_contact_method(user, spec, existing=existing, actor=changer(who), now=who.now)
     return _find(method.pk)
 
 
-def _require_same(who: Caller, user: User) -> None:
+def _require_same(who: Principal, user: User) -> None:
     if user != who.user:
         raise Rejected("not_found", "This is not one of your contact methods.")
 
 
-def _require_own(who: Caller, user: User) -> None:
+def _require_own(who: Principal, user: User) -> None:
     if user != who.user and not who.is_admin:
-        raise forbidden(who, Action.ADMINISTER)
+        raise forbidden(who, Permission.ADMINISTER)
 
 
 def _rows() -> QuerySet[ContactMethod]:
@@ -202,7 +205,7 @@ def _named(name: object) -> User:
     return _user(name)
 
 
-def _show(method: ContactMethod, who: Caller) -> dict[str, Any]:
+def _show(method: ContactMethod, who: Principal) -> dict[str, Any]:
     spec = users.contact_method_spec(method)
     spec["address"] = who.viewer.address(method.user_id, method.channel, method.address)
     more = {"verified_at": method.verified_at, "awaits_code": method.awaits_code}

@@ -10,20 +10,20 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel, Field
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import contact_tests
 from tocsin.people.changes import groups as commands
 from tocsin.people.models import Group, User
 
-routes = Routes("groups")
+routes = AuthorizedRouter("groups")
 
 EXAMPLE = {
     "name": "Night Desk",
@@ -32,18 +32,18 @@ EXAMPLE = {
 }
 
 
-class QueuedTestShape(BaseModel):
+class GroupContactTestQueuedResponse(BaseModel):
     """A test that was queued."""
 
     notification_id: UUID
 
 
-class GroupFilters(PageQuery):
+class GroupFilters(PaginationQuery):
     name: str | None = None
     member: str | None = Field(default=None, description="A user's name: the groups that they are in.")
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Groups")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Groups")
 def list_groups(request: HttpRequest, query: Query[GroupFilters]) -> dict[str, Any]:
     who, rows = caller(request), _rows()
     if query.name is not None:
@@ -56,14 +56,14 @@ def list_groups(request: HttpRequest, query: Query[GroupFilters]) -> dict[str, A
 
 @routes.post(
     "/{id}/contacts/{label}/test",
-    Action.TEAMS,
+    Permission.TEAMS,
     status=202,
-    answers=QueuedTestShape,
+    answers=GroupContactTestQueuedResponse,
     summary="Send a test to a contact of the group, and see in `deliveries?notification_id=` what becomes of it",
 )
 def test_group_contact(request: HttpRequest, id: str, label: str) -> dict[str, Any]:
     who = caller(request)
-    group = GROUPS.find_own(id, who, Action.TEAMS)
+    group = GROUPS.find_own(id, who, Permission.TEAMS)
     contact = group.contacts.filter(label__iexact=label).first()
     if contact is None:
         raise Rejected("not_found", f'There is no contact "{label}" in {group.name}.')
@@ -74,7 +74,7 @@ def test_group_contact(request: HttpRequest, id: str, label: str) -> dict[str, A
 
 @routes.post(
     "/{id}/members/{username}/show-addresses",
-    Action.OWN,
+    Permission.OWN,
     status=204,
     answers=None,
     summary="Let the group's members see a masked member's addresses: one's own, or as an administrator",
@@ -92,7 +92,7 @@ def _rows() -> QuerySet[Group]:
     return Group.objects.prefetch_related("memberships__user", "contacts")
 
 
-def _show(group: Group, who: Caller) -> dict[str, Any]:
+def _show(group: Group, who: Principal) -> dict[str, Any]:
     spec = commands.group_spec(group)
     for contact in spec.get("contacts", ()):
         contact["address"] = who.viewer.group_address(group, contact["channel"], contact["address"])
@@ -100,18 +100,18 @@ def _show(group: Group, who: Caller) -> dict[str, Any]:
     return {"id": group.pk, **spec, "masked_members": masked}
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: Group | None) -> Group:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Group | None) -> Group:
     return commands.save_group(spec, existing=existing, actor=changer(caller), now=caller.now)
 
 
-def _delete(group: Group, actor: Actor, who: Caller) -> None:
+def _delete(group: Group, actor: AuditActor, who: Principal) -> None:
     commands.delete_group(group, actor=actor, now=who.now)
 
 
-GROUPS = ConfigNoun(
+GROUPS = ApiResource(
     routes=routes,
     what="group",
-    action=Action.TEAMS,
+    action=Permission.TEAMS,
     rows=_rows,
     spec_of=commands.group_spec,
     show=_show,

@@ -8,13 +8,13 @@ from django.http import HttpRequest
 from ninja import Schema
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.people.changes import users
 from tocsin.people.models import User
 
-routes = Routes("contact-rules")
+routes = AuthorizedRouter("contact-rules")
 
 EXAMPLE = {
     "contact_rules": {
@@ -25,31 +25,31 @@ EXAMPLE = {
 }
 
 
-class ContactRulesAnswer(BaseModel):
+class NotificationRulesResponse(BaseModel):
     """The caller's own rules, in the shape that a user in YAML has them; empty where there are none."""
 
     contact_rules: dict[str, Any]
 
 
-class ContactRulesBody(Schema):
+class NotificationRulesBody(Schema):
     model_config = {"extra": "forbid"}
 
     contact_rules: dict[str, Any] = Field(description="by_priority, quiet_hours and most_per_hour; {}: no rules.")
 
 
-@routes.get("", Action.OWN, answers=ContactRulesAnswer, summary="Your own contact rules")
+@routes.get("", Permission.OWN, answers=NotificationRulesResponse, summary="Your own contact rules")
 def get_contact_rules(request: HttpRequest) -> dict[str, Any]:
     return {"contact_rules": caller(request).user.contact_rules}
 
 
 @routes.put(
     "",
-    Action.OWN,
-    answers=ContactRulesAnswer,
+    Permission.OWN,
+    answers=NotificationRulesResponse,
     summary="Make your own contact rules these",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
-def put_contact_rules(request: HttpRequest, body: ContactRulesBody) -> dict[str, Any]:
+def put_contact_rules(request: HttpRequest, body: NotificationRulesBody) -> dict[str, Any]:
     who = caller(request)
     users.save_contact_rules(who.user, body.contact_rules, actor=changer(who), now=who.now)
     return {"contact_rules": User.objects.get(pk=who.user.pk).contact_rules}

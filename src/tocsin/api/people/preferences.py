@@ -8,17 +8,17 @@ from django.http import HttpRequest
 from ninja import Schema
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.people.changes import preferences
 
-routes = Routes("preferences")
+routes = AuthorizedRouter("preferences")
 
 EXAMPLE = {"time_zone": "Europe/Zurich", "language": "de", "theme": "dark"}
 
 
-class PreferencesAnswer(BaseModel):
+class PreferencesResponse(BaseModel):
     """The caller's own."""
 
     name: str
@@ -38,15 +38,15 @@ class PreferencesBody(Schema):
     theme: str | None = Field(default=None, description="light or dark; empty: as the system has it.")
 
 
-@routes.get("", Action.OWN, answers=PreferencesAnswer, summary="Your own name, time zone, language and theme")
+@routes.get("", Permission.OWN, answers=PreferencesResponse, summary="Your own name, time zone, language and theme")
 def get_preferences(request: HttpRequest) -> dict[str, Any]:
     return preferences.spec_of(caller(request).user)
 
 
 @routes.patch(
     "",
-    Action.OWN,
-    answers=PreferencesAnswer,
+    Permission.OWN,
+    answers=PreferencesResponse,
     summary="Change the keys of the body of your own; the others stay, null takes one away",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )

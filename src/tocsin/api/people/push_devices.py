@@ -11,19 +11,19 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.notify.integrations.web_push import devices, keys
 from tocsin.notify.models import PushDevice
 from tocsin.people.models import User
 
-routes = Routes("push-devices")
+routes = AuthorizedRouter("push-devices")
 
 
-class PushDeviceShape(BaseModel):
+class PushDeviceSchema(BaseModel):
     """A browser that takes pushes; once `gone_at` is set, one that took them."""
 
     id: int
@@ -36,7 +36,7 @@ class PushDeviceShape(BaseModel):
     gone_at: datetime | None
 
 
-class PushKeyShape(BaseModel):
+class PushKeyResponse(BaseModel):
     """What a browser needs to subscribe."""
 
     public: str = Field(description="The `applicationServerKey`: base64url of an uncompressed point of P-256.")
@@ -49,17 +49,19 @@ class NewPushDeviceBody(Schema):
     subscription: dict[str, Any] = Field(description="What `PushSubscription.toJSON()` gives.")
 
 
-class RenamedBody(Schema):
+class RenamePushDeviceBody(Schema):
     model_config = {"extra": "forbid"}
 
     name: str = Field(max_length=1000)
 
 
-class PushDeviceFilters(PageQuery):
+class PushDeviceFilters(PaginationQuery):
     user: str | None = None
 
 
-@routes.get("", Action.OWN, answers=Page[PushDeviceShape], summary="Your devices; an administrator sees all")
+@routes.get(
+    "", Permission.OWN, answers=PaginatedList[PushDeviceSchema], summary="Your devices; an administrator sees all"
+)
 def list_push_devices(request: HttpRequest, query: Query[PushDeviceFilters]) -> dict[str, Any]:
     rows = _visible(caller(request))
     if query.user is not None:
@@ -67,43 +69,43 @@ def list_push_devices(request: HttpRequest, query: Query[PushDeviceFilters]) -> 
     return page(rows, query, _show)
 
 
-@routes.get("/key", Action.OWN, answers=PushKeyShape, summary="The key that a browser subscribes with")
+@routes.get("/key", Permission.OWN, answers=PushKeyResponse, summary="The key that a browser subscribes with")
 def get_push_key(request: HttpRequest) -> dict[str, str]:
     return {"public": keys.public(caller(request).now)}
 
 
-@routes.get("/{int:id}", Action.OWN, answers=PushDeviceShape, summary="One device")
+@routes.get("/{int:id}", Permission.OWN, answers=PushDeviceSchema, summary="One device")
 def get_push_device(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show([_find(caller(request), id)])[0]
 
 
-@routes.post("", Action.OWN, status=201, answers=PushDeviceShape, summary="Take pushes on a device, as yourself")
+@routes.post("", Permission.OWN, status=201, answers=PushDeviceSchema, summary="Take pushes on a device, as yourself")
 def create_push_device(request: HttpRequest, body: NewPushDeviceBody) -> dict[str, Any]:
     who = caller(request)
     made = devices.subscribe(who.user, body.subscription, body.name, actor=changer(who), now=who.now)
     return _show([made])[0]
 
 
-@routes.patch("/{int:id}", Action.OWN, answers=PushDeviceShape, summary="Give it another name")
-def rename_push_device(request: HttpRequest, id: Number, body: RenamedBody) -> dict[str, Any]:
+@routes.patch("/{int:id}", Permission.OWN, answers=PushDeviceSchema, summary="Give it another name")
+def rename_push_device(request: HttpRequest, id: Number, body: RenamePushDeviceBody) -> dict[str, Any]:
     who = caller(request)
     device = _find(who, id)
     devices.rename(device, body.name, actor=changer(who), now=who.now)
     return _show([device])[0]
 
 
-@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Forget it: it takes no pushes any more")
+@routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="Forget it: it takes no pushes any more")
 def delete_push_device(request: HttpRequest, id: Number) -> None:
     who = caller(request)
     devices.remove(_find(who, id), actor=changer(who), now=who.now)
 
 
-def _visible(who: Caller) -> QuerySet[PushDevice]:
+def _visible(who: Principal) -> QuerySet[PushDevice]:
     rows = PushDevice.objects.select_related("user")
     return rows if who.is_admin else rows.filter(user=who.user)
 
 
-def _find(who: Caller, number: int) -> PushDevice:
+def _find(who: Principal, number: int) -> PushDevice:
     return find(_visible(who), str(number), what="device")
 
 

@@ -13,17 +13,17 @@ from pydantic import BaseModel, Field
 
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer, forbidden
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer, forbidden
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find, find_named
-from tocsin.api.framework.pagination import Number, Page, PageQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.people.models import User
 
-routes = Routes("tokens")
+routes = AuthorizedRouter("tokens")
 
 
-class TokenShape(BaseModel):
+class TokenSchema(BaseModel):
     """A token without its secret; `prefix` is how that begins."""
 
     id: int
@@ -35,11 +35,11 @@ class TokenShape(BaseModel):
     revoked_at: datetime | None
 
 
-class NewTokenShape(TokenShape):
+class CreatedTokenResponse(TokenSchema):
     token: str = Field(description="The secret. It is never shown again.")
 
 
-class TokenFilters(PageQuery):
+class TokenFilters(PaginationQuery):
     user: str | None = None
     name: str | None = None
     revoked: bool | None = None
@@ -54,7 +54,7 @@ class NewTokenBody(Schema):
     )
 
 
-@routes.get("", Action.OWN, answers=Page[TokenShape], summary="Your tokens; an administrator sees all")
+@routes.get("", Permission.OWN, answers=PaginatedList[TokenSchema], summary="Your tokens; an administrator sees all")
 def list_tokens(request: HttpRequest, query: Query[TokenFilters]) -> dict[str, Any]:
     rows = _visible(caller(request))
     if query.user is not None:
@@ -66,16 +66,16 @@ def list_tokens(request: HttpRequest, query: Query[TokenFilters]) -> dict[str, A
     return page(rows, query, _show)
 
 
-@routes.get("/{int:id}", Action.OWN, answers=TokenShape, summary="One token")
+@routes.get("/{int:id}", Permission.OWN, answers=TokenSchema, summary="One token")
 def get_token(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show([_find(caller(request), id)])[0]
 
 
 @routes.post(
     "",
-    Action.OWN,
+    Permission.OWN,
     status=201,
-    answers=NewTokenShape,
+    answers=CreatedTokenResponse,
     summary="Make a token",
     extra={"requestBody": {"content": {"application/json": {"example": {"name": "deploy script"}}}}},
 )
@@ -87,23 +87,23 @@ def create_token(request: HttpRequest, body: NewTokenBody) -> dict[str, Any]:
             User.objects.filter(is_active=True), body.user, what="active user", field="user", by="username"
         )
     if owner != who.user and not who.is_admin:
-        raise forbidden(who, Action.ADMINISTER)
+        raise forbidden(who, Permission.ADMINISTER)
     made = tokens.create(owner, body.name, actor=changer(who), now=who.now)
     return {**_show([made.token])[0], "token": made.secret}
 
 
-@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Revoke a token, at once and for good")
+@routes.delete("/{int:id}", Permission.OWN, status=204, answers=None, summary="Revoke a token, at once and for good")
 def revoke_token(request: HttpRequest, id: Number) -> None:
     who = caller(request)
     tokens.revoke(_find(who, id), actor=changer(who), now=who.now)
 
 
-def _visible(who: Caller) -> QuerySet[ApiToken]:
+def _visible(who: Principal) -> QuerySet[ApiToken]:
     rows = ApiToken.objects.select_related("user")
     return rows if who.is_admin else rows.filter(user=who.user)
 
 
-def _find(who: Caller, number: int) -> ApiToken:
+def _find(who: Principal, number: int) -> ApiToken:
     return find(_visible(who), str(number), what="token")
 
 

@@ -9,19 +9,19 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action, Role
-from tocsin.api.framework.auth import Caller, caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission, Role
+from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find_named
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import mfa_reset_notice
 from tocsin.people.changes import users
 from tocsin.people.models import Group, User
 
-routes = Routes("users")
+routes = AuthorizedRouter("users")
 
 EXAMPLE = {
     "username": "carol",
@@ -33,7 +33,7 @@ EXAMPLE = {
 }
 
 
-class UserFilters(PageQuery):
+class UserFilters(PaginationQuery):
     username: str | None = None
     email: str | None = None
     role: Role | None = None
@@ -41,7 +41,7 @@ class UserFilters(PageQuery):
     group: str | None = None
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Users")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Users")
 def list_users(request: HttpRequest, query: Query[UserFilters]) -> dict[str, Any]:
     who, rows = caller(request), _rows()
     if query.username is not None:
@@ -60,15 +60,15 @@ def list_users(request: HttpRequest, query: Query[UserFilters]) -> dict[str, Any
     return page(rows, query, lambda found: [_show(user, who) for user in found])
 
 
-class TakenAwayShape(BaseModel):
+class RemovedFactorsResponse(BaseModel):
     #: `totp`, `webauthn` (passkeys and security keys), `recovery_codes`.
     taken_away: list[str]
 
 
 @routes.post(
     "/{id}/reset-second-factor",
-    Action.ADMINISTER,
-    answers=TakenAwayShape,
+    Permission.ADMINISTER,
+    answers=RemovedFactorsResponse,
     summary="For somebody who lost theirs: the password alone signs in, until another is set up",
 )
 def reset_second_factor(request: HttpRequest, id: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _rows() -> QuerySet[User]:
     return User.objects.prefetch_related("contact_methods")
 
 
-def _show(user: User, who: Caller) -> dict[str, Any]:
+def _show(user: User, who: Principal) -> dict[str, Any]:
     spec = users.user_spec(user)
     if not who.viewer.sees_addresses_of(user.pk):
         spec["email"] = who.viewer.address(user.pk, "email", user.email)
@@ -89,7 +89,7 @@ def _show(user: User, who: Caller) -> dict[str, Any]:
     return {"id": user.pk, **spec}
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: User | None) -> User:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: User | None) -> User:
     password = spec.get("password")
     if password is not None and not isinstance(password, str):
         raise Rejected("invalid", "password: must be text.", "password")
@@ -97,14 +97,14 @@ def _save(spec: Spec, /, *, caller: Caller, existing: User | None) -> User:
     return users.save_user(rest, existing=existing, actor=changer(caller), now=caller.now, password=password)
 
 
-def _delete(user: User, actor: Actor, who: Caller) -> None:
+def _delete(user: User, actor: AuditActor, who: Principal) -> None:
     users.delete_user(user, actor=actor, now=who.now)
 
 
-USERS = ConfigNoun(
+USERS = ApiResource(
     routes=routes,
     what="user",
-    action=Action.ADMINISTER,
+    action=Permission.ADMINISTER,
     rows=_rows,
     spec_of=users.user_spec,
     show=_show,

@@ -10,14 +10,14 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import Field
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
-from tocsin.api.framework.auth import Caller, caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.auth import Principal, caller, changer
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import ScheduleMoment, find_named
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.config import settings_store
 from tocsin.escalation.changes import commands
 from tocsin.escalation.models import Policy
@@ -25,9 +25,9 @@ from tocsin.escalation.policy.policy_templates import ready_made
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group, User
 from tocsin.simulate import report
-from tocsin.simulate.policy import Supposed, simulate
+from tocsin.simulate.policy import HypotheticalAlert, simulate
 
-routes = Routes("escalation-policies")
+routes = AuthorizedRouter("escalation-policies")
 
 EXAMPLE = {
     "name": "Standard",
@@ -41,12 +41,12 @@ EXAMPLE = {
 }
 
 
-class PolicyFilters(PageQuery):
+class PolicyFilters(PaginationQuery):
     name: str | None = None
     group: str | None = None
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Escalation policies")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Escalation policies")
 def list_policies(request: HttpRequest, query: Query[PolicyFilters]) -> dict[str, Any]:
     rows = _rows()
     if query.name is not None:
@@ -56,7 +56,7 @@ def list_policies(request: HttpRequest, query: Query[PolicyFilters]) -> dict[str
     return page(rows, query, _show_all)
 
 
-@routes.get("/templates", Action.SEE, summary="Policies ready to be taken: POST one's `spec` with a name")
+@routes.get("/templates", Permission.SEE, summary="Policies ready to be taken: POST one's `spec` with a name")
 def list_templates(request: HttpRequest) -> dict[str, Any]:
     """`items` has, for each, `key`, `name`, `about` and `spec`. Times of day are in the installation's time zone."""
     zone = str(settings_store.get(settings_store.TIME_ZONE))
@@ -85,7 +85,9 @@ class SimulateBody(Schema):
 _SUPPOSE_NOTHING = SimulateBody()
 
 
-@routes.post("/{id}/simulate", Action.SEE, summary="Whom it would notify, by what, at which minute and why: a dry run")
+@routes.post(
+    "/{id}/simulate", Permission.SEE, summary="Whom it would notify, by what, at which minute and why: a dry run"
+)
 def simulate_policy(request: HttpRequest, id: str, body: SimulateBody = _SUPPOSE_NOTHING) -> dict[str, Any]:
     """Nothing is stored or sent. `pages` has everybody's, with minutes from the opening; `timeline` what the alert's
     would say; `notes` what else to know.
@@ -99,7 +101,9 @@ def simulate_policy(request: HttpRequest, id: str, body: SimulateBody = _SUPPOSE
         users = (*found.recipient_users.values_list("pk", flat=True), *users)
         groups = (*found.recipient_groups.values_list("pk", flat=True), *groups)
     plan, at = commands.plan_of(policy), body.at or who.now
-    supposed = Supposed(tuple(dict.fromkeys(users)), tuple(dict.fromkeys(groups)), body.priority, body.tags, body.agent)
+    supposed = HypotheticalAlert(
+        tuple(dict.fromkeys(users)), tuple(dict.fromkeys(groups)), body.priority, body.tags, body.agent
+    )
     played = simulate(plan, supposed, at)
     about = {"policy": policy.name, "at": at, "priority": str(body.priority or plan.default_priority)}
     return about | report.played_as_json(played, who.viewer.address)
@@ -125,18 +129,18 @@ def _show_all(policies: Sequence[Policy]) -> list[dict[str, Any]]:
     ]
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: Policy | None) -> Policy:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Policy | None) -> Policy:
     return commands.save_policy(spec, existing=existing, actor=changer(caller), now=caller.now)
 
 
-def _delete(policy: Policy, actor: Actor, who: Caller) -> None:
+def _delete(policy: Policy, actor: AuditActor, who: Principal) -> None:
     commands.delete_policy(policy, actor=actor, now=who.now)
 
 
-POLICIES = ConfigNoun(
+POLICIES = ApiResource(
     routes=routes,
     what="escalation policy",
-    action=Action.TEAMS,
+    action=Permission.TEAMS,
     rows=_rows,
     spec_of=commands.policy_spec,
     show=lambda policy, _who: _show_all([policy])[0],

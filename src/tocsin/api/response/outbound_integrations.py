@@ -12,20 +12,20 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer, require
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer, require
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
 from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration
 
-routes = Routes("outbound-integrations")
+routes = AuthorizedRouter("outbound-integrations")
 
 EXAMPLE = {
     "name": "Halo", "kind": "haloitsm", "base_url": "https://acme.haloitsm.com", "client_id": "…",
@@ -34,26 +34,26 @@ EXAMPLE = {
 }  # fmt: skip
 
 
-class OutboundFilters(PageQuery):
+class OutboundFilters(PaginationQuery):
     name: str | None = None
     kind: str | None = None
     enabled: bool | None = None
 
 
-class CallFilters(PageQuery):
+class OutboundCallFilters(PaginationQuery):
     status: str | None = None
     alert_id: int | None = None
     ticket: str | None = None
 
 
-class TestedShape(BaseModel):
+class OutboundTestResponse(BaseModel):
     """That the other side answers and takes the credentials."""
 
     ok: bool
     detail: str
 
 
-class CallShape(BaseModel):
+class OutboundCallSchema(BaseModel):
     """One thing that was, or is to be, done on the other side."""
 
     id: int
@@ -70,20 +70,20 @@ class CallShape(BaseModel):
     ended_at: datetime | None
 
 
-class ForAlert(BaseModel):
+class AlertReferenceBody(BaseModel):
     alert: int
 
 
-class ForIntegration(BaseModel):
+class IntegrationReferenceBody(BaseModel):
     integration: str
 
 
-class Agents(BaseModel):
+class HaloAgentsBody(BaseModel):
     #: Agents' numbers in Halo.
     agents: list[str]
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Outbound integrations")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Outbound integrations")
 def list_outbound(request: HttpRequest, query: Query[OutboundFilters]) -> dict[str, Any]:
     who, rows = caller(request), _rows()
     if query.name is not None:
@@ -96,7 +96,10 @@ def list_outbound(request: HttpRequest, query: Query[OutboundFilters]) -> dict[s
 
 
 @routes.post(
-    "/{id}/test", Action.ROUTING, answers=TestedShape, summary="Try address and credentials; nothing is changed"
+    "/{id}/test",
+    Permission.ROUTING,
+    answers=OutboundTestResponse,
+    summary="Try address and credentials; nothing is changed",
 )
 def test_outbound(request: HttpRequest, id: str) -> dict[str, Any]:
     """What does not work is answered as an error: 502, or 503 when it is worth trying again."""
@@ -104,8 +107,13 @@ def test_outbound(request: HttpRequest, id: str) -> dict[str, Any]:
     return {"ok": True, "detail": commands.verify_outbound(_own(id, who), who.now)}
 
 
-@routes.get("/{id}/calls", Action.SEE, answers=Page[CallShape], summary="What was and is to be done, newest first")
-def list_calls(request: HttpRequest, id: str, query: Query[CallFilters]) -> dict[str, Any]:
+@routes.get(
+    "/{id}/calls",
+    Permission.SEE,
+    answers=PaginatedList[OutboundCallSchema],
+    summary="What was and is to be done, newest first",
+)
+def list_calls(request: HttpRequest, id: str, query: Query[OutboundCallFilters]) -> dict[str, Any]:
     rows = Call.objects.filter(integration=OUTBOUND.find(id))
     if query.status is not None:
         rows = rows.filter(status=query.status)
@@ -116,7 +124,9 @@ def list_calls(request: HttpRequest, id: str, query: Query[CallFilters]) -> dict
     return page(rows, query, lambda found: [_call(row) for row in found], newest_first=True)
 
 
-@routes.get("/{id}/calls/{int:call_id}", Action.ROUTING, answers=dict[str, Any], summary="One call, and what was said")
+@routes.get(
+    "/{id}/calls/{int:call_id}", Permission.ROUTING, answers=dict[str, Any], summary="One call, and what was said"
+)
 def one_call(request: HttpRequest, id: str, call_id: int) -> dict[str, Any]:
     row = _found_call(_own(id, caller(request)), call_id)
     said = Exchange.objects.filter(call=row).order_by("pk")
@@ -125,21 +135,27 @@ def one_call(request: HttpRequest, id: str, call_id: int) -> dict[str, Any]:
 
 
 @routes.post(
-    "/{id}/calls/{int:call_id}/send-again", Action.ROUTING, status=204, answers=None, summary="Send a dead letter again"
+    "/{id}/calls/{int:call_id}/send-again",
+    Permission.ROUTING,
+    status=204,
+    answers=None,
+    summary="Send a dead letter again",
 )
 def send_again(request: HttpRequest, id: str, call_id: int) -> None:
     who = caller(request)
     commands.send_again(_found_call(_own(id, who), call_id), actor=changer(who), now=who.now)
 
 
-@routes.post("/{id}/calls/send-again", Action.ROUTING, answers=dict[str, int], summary="Send every dead letter again")
+@routes.post(
+    "/{id}/calls/send-again", Permission.ROUTING, answers=dict[str, int], summary="Send every dead letter again"
+)
 def send_all_again(request: HttpRequest, id: str) -> dict[str, int]:
     who = caller(request)
     return {"count": commands.send_all_again(_own(id, who), actor=changer(who), now=who.now)}
 
 
 @routes.post(
-    "/{id}/calls/{int:call_id}/drop", Action.ROUTING, status=204, answers=None, summary="Decide that it is not sent"
+    "/{id}/calls/{int:call_id}/drop", Permission.ROUTING, status=204, answers=None, summary="Decide that it is not sent"
 )
 def drop(request: HttpRequest, id: str, call_id: int) -> None:
     who = caller(request)
@@ -147,9 +163,9 @@ def drop(request: HttpRequest, id: str, call_id: int) -> None:
 
 
 @routes.post(
-    "/{id}/call", Action.ROUTING, answers=dict[str, Any], summary="Make the HTTP call, or a ticket, for an alert"
+    "/{id}/call", Permission.ROUTING, answers=dict[str, Any], summary="Make the HTTP call, or a ticket, for an alert"
 )
-def call_for_alert(request: HttpRequest, id: str, body: ForAlert) -> dict[str, Any]:
+def call_for_alert(request: HttpRequest, id: str, body: AlertReferenceBody) -> dict[str, Any]:
     who = caller(request)
     row = _own(id, who)
     if row.kind == "haloitsm":
@@ -157,14 +173,18 @@ def call_for_alert(request: HttpRequest, id: str, body: ForAlert) -> dict[str, A
     return {"id": commands.call_once(row, body.alert, changer(who), who.now)}
 
 
-@routes.get("/{id}/rights", Action.ROUTING, answers=list[dict[str, str]], summary="Which of Halo's rights are missing")
+@routes.get(
+    "/{id}/rights", Permission.ROUTING, answers=list[dict[str, str]], summary="Which of Halo's rights are missing"
+)
 def rights(request: HttpRequest, id: str) -> list[dict[str, str]]:
     who = caller(request)
     found = halo_commands.rights(_own(id, who), who.now)
     return [{"what": one.what, "needed_for": one.needed_for, "problem": one.problem} for one in found]
 
 
-@routes.get("/{id}/lists", Action.SEE, answers=dict[str, list[dict[str, str]]], summary="Halo's lists, as last read")
+@routes.get(
+    "/{id}/lists", Permission.SEE, answers=dict[str, list[dict[str, str]]], summary="Halo's lists, as last read"
+)
 def lists(request: HttpRequest, id: str) -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = {}
     for row in LookUp.objects.filter(integration=OUTBOUND.find(id)).order_by("noun", "pk"):
@@ -172,39 +192,39 @@ def lists(request: HttpRequest, id: str) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-@routes.post("/{id}/refresh", Action.ROUTING, answers=dict[str, Any], summary="Read Halo's lists again")
+@routes.post("/{id}/refresh", Permission.ROUTING, answers=dict[str, Any], summary="Read Halo's lists again")
 def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
     who = caller(request)
     return {"problems": halo_commands.refresh(_own(id, who), changer(who), who.now)}
 
 
-@routes.post("/{id}/set-up-webhook", Action.ROUTING, answers=dict[str, Any], summary="Set the webhook up in Halo")
-def set_up_webhook(request: HttpRequest, id: str, body: ForIntegration) -> dict[str, Any]:
+@routes.post("/{id}/set-up-webhook", Permission.ROUTING, answers=dict[str, Any], summary="Set the webhook up in Halo")
+def set_up_webhook(request: HttpRequest, id: str, body: IntegrationReferenceBody) -> dict[str, Any]:
     who = caller(request)
     door = find(Integration.objects.all(), body.integration, what="integration")
     # Halo is given the door's address and password, which are its group's.
-    require(who, Action.ROUTING, door.group_id)
+    require(who, Permission.ROUTING, door.group_id)
     done = halo_commands.set_up_webhook(_own(id, who), door, changer(who), who.now)
     return {"ok": not done.problem, "steps": done.steps, "problem": done.problem, "without": done.without}
 
 
-@routes.post("/{id}/look", Action.ROUTING, status=202, answers=None, summary="Read changed tickets now")
+@routes.post("/{id}/look", Permission.ROUTING, status=202, answers=None, summary="Read changed tickets now")
 def look(request: HttpRequest, id: str) -> None:
     who = caller(request)
     halo_commands.look_now(_own(id, who), who.now)
 
 
 @routes.post(
-    "/{id}/import-people", Action.ADMINISTER, answers=dict[str, Any], summary="Agents and teams as users and groups"
+    "/{id}/import-people", Permission.ADMINISTER, answers=dict[str, Any], summary="Agents and teams as users and groups"
 )
-def import_people(request: HttpRequest, id: str, body: Agents) -> dict[str, Any]:
+def import_people(request: HttpRequest, id: str, body: HaloAgentsBody) -> dict[str, Any]:
     who = caller(request)
     done = halo_commands.import_people(_own(id, who), body.agents, changer(who), who.now)
     return {"users": list(done.users), "groups": list(done.groups), "problems": list(done.problems)}
 
 
-def _own(id: str, who: Caller) -> OutboundIntegration:
-    return OUTBOUND.find_own(id, who, Action.ROUTING)
+def _own(id: str, who: Principal) -> OutboundIntegration:
+    return OUTBOUND.find_own(id, who, Permission.ROUTING)
 
 
 def _found_call(row: OutboundIntegration, number: int) -> Call:
@@ -228,10 +248,10 @@ def _rows() -> QuerySet[OutboundIntegration]:
     return OutboundIntegration.objects.select_related("group", "standing").prefetch_related("matches__user")
 
 
-def _show(row: OutboundIntegration, who: Caller) -> dict[str, Any]:
+def _show(row: OutboundIntegration, who: Principal) -> dict[str, Any]:
     standing = row.standing
     spec = commands.outbound_spec(row)
-    if not who.viewer.may(Action.ROUTING, row.group_id):
+    if not who.viewer.may(Permission.ROUTING, row.group_id):
         # A call's address, headers and body often carry a token of the other side's.
         spec = {name: value for name, value in spec.items() if name not in _ONLY_OWN}
     return {
@@ -244,18 +264,18 @@ def _show(row: OutboundIntegration, who: Caller) -> dict[str, Any]:
     }
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: OutboundIntegration | None) -> OutboundIntegration:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: OutboundIntegration | None) -> OutboundIntegration:
     return commands.save_outbound(spec, existing=existing, actor=changer(caller), now=caller.now)
 
 
-def _delete(row: OutboundIntegration, actor: Actor, who: Caller) -> None:
+def _delete(row: OutboundIntegration, actor: AuditActor, who: Principal) -> None:
     commands.delete_outbound(row, actor=actor, now=who.now)
 
 
-OUTBOUND = ConfigNoun(
+OUTBOUND = ApiResource(
     routes=routes,
     what="outbound integration",
-    action=Action.ROUTING,
+    action=Permission.ROUTING,
     rows=_rows,
     spec_of=commands.outbound_spec,
     show=_show,

@@ -11,24 +11,24 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller, changer, require
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller, changer, require
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import find
-from tocsin.api.framework.pagination import Page, PageQuery, page
-from tocsin.api.framework.resources import ConfigNoun, Spec, register
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import Spec as Reading
+from tocsin.core.validation.object_reader import ObjectReader as Reading
 from tocsin.people.models import Group
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions, templates
 from tocsin.workflows.models import Run, Workflow
 from tocsin.workflows.views import buttons, dry_run, health
-from tocsin.workflows.views.buttons import Story
-from tocsin.workflows.views.dry_run import Trial
+from tocsin.workflows.views.buttons import RunSummary
+from tocsin.workflows.views.dry_run import DryRunResult
 
-routes = Routes("workflows")
+routes = AuthorizedRouter("workflows")
 
 EXAMPLE = {
     "name": "Not acknowledged in 5 minutes",
@@ -41,18 +41,18 @@ EXAMPLE = {
 }
 
 
-class WorkflowFilters(PageQuery):
+class WorkflowFilters(PaginationQuery):
     name: str | None = None
     trigger: str | None = None
     enabled: bool | None = None
 
 
-class RunFilters(PageQuery):
+class WorkflowRunFilters(PaginationQuery):
     status: str | None = None
     alert_id: int | None = None
 
 
-class RunShape(BaseModel):
+class WorkflowRunSchema(BaseModel):
     """One look at one alert: why it acted or not, and what came of each action."""
 
     id: int
@@ -71,23 +71,23 @@ class RunShape(BaseModel):
     ended_at: datetime | None
 
 
-class ForAlert(BaseModel):
+class WorkflowDryRunBody(BaseModel):
     alert: int
 
 
-class Draft(BaseModel):
+class WorkflowDraftBody(BaseModel):
     """A workflow that need not be saved, and the alert to try it against."""
 
     alert: int
     workflow: dict[str, Any]
 
 
-class Moved(BaseModel):
+class MoveWorkflowBody(BaseModel):
     #: Places down; negative: up.
     by: int
 
 
-class TrialShape(BaseModel):
+class WorkflowDryRunResponse(BaseModel):
     """What would happen. Nothing was written or sent."""
 
     would_act: bool
@@ -98,7 +98,7 @@ class TrialShape(BaseModel):
     actions: list[dict[str, str]]
 
 
-@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Workflows")
+@routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Workflows")
 def list_workflows(request: HttpRequest, query: Query[WorkflowFilters]) -> dict[str, Any]:
     """By number; `order` says in which order they go."""
     rows = _rows()
@@ -111,7 +111,9 @@ def list_workflows(request: HttpRequest, query: Query[WorkflowFilters]) -> dict[
     return page(rows, query, _show_many)
 
 
-@routes.get("/ready-made", Action.SEE, answers=list[dict[str, Any]], summary="Workflows that are ready to begin with")
+@routes.get(
+    "/ready-made", Permission.SEE, answers=list[dict[str, Any]], summary="Workflows that are ready to begin with"
+)
 def list_ready_made(request: HttpRequest) -> list[dict[str, Any]]:
     """Each `workflow` is a body for POST; name a policy, a call or a group in it where it needs one."""
     return [
@@ -120,12 +122,17 @@ def list_ready_made(request: HttpRequest) -> list[dict[str, Any]]:
     ]
 
 
-@routes.post("/test", Action.ROUTING, answers=TrialShape, summary="Try a workflow that is not saved against an alert")
-def test_draft(request: HttpRequest, body: Draft) -> dict[str, Any]:
+@routes.post(
+    "/test",
+    Permission.ROUTING,
+    answers=WorkflowDryRunResponse,
+    summary="Try a workflow that is not saved against an alert",
+)
+def test_draft(request: HttpRequest, body: WorkflowDraftBody) -> dict[str, Any]:
     who = caller(request)
     group = body.workflow.get("group")
     owner = find(Group.objects.all(), str(group), what="group") if group else None
-    require(who, Action.ROUTING, owner.pk if owner else None)
+    require(who, Permission.ROUTING, owner.pk if owner else None)
     wanted = {name: value for name, value in body.workflow.items() if name not in _BESIDE}
     read = Reading(wanted)
     plan = commands.read_definition(read)
@@ -134,19 +141,19 @@ def test_draft(request: HttpRequest, body: Draft) -> dict[str, Any]:
     return _trial(dry_run.against(plan, name, body.alert, who.now, owner=commands.owner_of(owner)))
 
 
-@routes.post("/{id}/test", Action.SEE, answers=TrialShape, summary="Try it against an alert: a dry run")
-def test_workflow(request: HttpRequest, id: str, body: ForAlert) -> dict[str, Any]:
+@routes.post("/{id}/test", Permission.SEE, answers=WorkflowDryRunResponse, summary="Try it against an alert: a dry run")
+def test_workflow(request: HttpRequest, id: str, body: WorkflowDryRunBody) -> dict[str, Any]:
     return _trial(dry_run.of(WORKFLOWS.find(id), body.alert, caller(request).now))
 
 
-@routes.post("/{id}/move", Action.ROUTING, status=204, answers=None, summary="Move it in the order")
-def move(request: HttpRequest, id: str, body: Moved) -> None:
+@routes.post("/{id}/move", Permission.ROUTING, status=204, answers=None, summary="Move it in the order")
+def move(request: HttpRequest, id: str, body: MoveWorkflowBody) -> None:
     who = caller(request)
-    commands.move(WORKFLOWS.find_own(id, who, Action.ROUTING), body.by, actor=changer(who), now=who.now)
+    commands.move(WORKFLOWS.find_own(id, who, Permission.ROUTING), body.by, actor=changer(who), now=who.now)
 
 
-@routes.get("/{id}/runs", Action.SEE, answers=Page[RunShape], summary="Its runs, newest first")
-def list_runs(request: HttpRequest, id: str, query: Query[RunFilters]) -> dict[str, Any]:
+@routes.get("/{id}/runs", Permission.SEE, answers=PaginatedList[WorkflowRunSchema], summary="Its runs, newest first")
+def list_runs(request: HttpRequest, id: str, query: Query[WorkflowRunFilters]) -> dict[str, Any]:
     rows = Run.objects.filter(workflow=WORKFLOWS.find(id)).select_related("workflow")
     if query.status is not None:
         rows = rows.filter(status=query.status)
@@ -155,28 +162,30 @@ def list_runs(request: HttpRequest, id: str, query: Query[RunFilters]) -> dict[s
     return page(rows, query, lambda found: [show_run(one) for one in buttons.stories(found)], newest_first=True)
 
 
-@routes.get("/{id}/runs/{int:run_id}", Action.SEE, answers=RunShape, summary="One run")
+@routes.get("/{id}/runs/{int:run_id}", Permission.SEE, answers=WorkflowRunSchema, summary="One run")
 def one_run(request: HttpRequest, id: str, run_id: int) -> dict[str, Any]:
     return show_run(buttons.stories([_run(WORKFLOWS.find(id), run_id)])[0])
 
 
 @routes.post(
-    "/{id}/runs/{int:run_id}/try-again", Action.ROUTING, status=204, answers=None, summary="Try a stuck run again"
+    "/{id}/runs/{int:run_id}/try-again", Permission.ROUTING, status=204, answers=None, summary="Try a stuck run again"
 )
 def try_again(request: HttpRequest, id: str, run_id: int) -> None:
     who = caller(request)
-    row = WORKFLOWS.find_own(id, who, Action.ROUTING)
+    row = WORKFLOWS.find_own(id, who, Permission.ROUTING)
     commands.try_again(_run(row, run_id), actor=changer(who), now=who.now)
 
 
-@routes.post("/{id}/runs/{int:run_id}/end", Action.ROUTING, status=204, answers=None, summary="End a run that waits")
+@routes.post(
+    "/{id}/runs/{int:run_id}/end", Permission.ROUTING, status=204, answers=None, summary="End a run that waits"
+)
 def end(request: HttpRequest, id: str, run_id: int) -> None:
     who = caller(request)
-    row = WORKFLOWS.find_own(id, who, Action.ROUTING)
+    row = WORKFLOWS.find_own(id, who, Permission.ROUTING)
     commands.give_up(_run(row, run_id), actor=changer(who), now=who.now)
 
 
-def show_run(story: Story) -> dict[str, Any]:
+def show_run(story: RunSummary) -> dict[str, Any]:
     """A run as the API shows it."""
     run = story.run
     names = ("id", "alert_id", "status", "cause", "reason", "error", "created_at", "begun_at", "due_at", "ended_at")
@@ -204,7 +213,7 @@ def _run(row: Workflow, number: int) -> Run:
     return found
 
 
-def _trial(found: Trial) -> dict[str, Any]:
+def _trial(found: DryRunResult) -> dict[str, Any]:
     actions = [{"does": does, "text": text} for does, text in zip(found.actions, found.texts, strict=True)]
     return {
         "would_act": found.would_act,
@@ -228,11 +237,11 @@ def _show_many(rows: Sequence[Workflow]) -> list[dict[str, Any]]:
     return [_shown(row, names) for row in rows]
 
 
-def _show(row: Workflow, _who: Caller | None = None) -> dict[str, Any]:
+def _show(row: Workflow, _who: Principal | None = None) -> dict[str, Any]:
     return _shown(row, commands.names_of([row]))
 
 
-def _shown(row: Workflow, names: commands.NamesById) -> dict[str, Any]:
+def _shown(row: Workflow, names: commands.WorkflowNamesById) -> dict[str, Any]:
     plan = commands.readable(row)
     sentence = (
         "It cannot be read." if plan is None else descriptions.whole(plan, lambda noun, n: names[noun].get(n, f"#{n}"))
@@ -246,21 +255,21 @@ def _shown(row: Workflow, names: commands.NamesById) -> dict[str, Any]:
     }
 
 
-def _save(spec: Spec, /, *, caller: Caller, existing: Workflow | None) -> Workflow:
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Workflow | None) -> Workflow:
     return commands.save_workflow(
         spec, existing=existing, actor=changer(caller), now=caller.now,
-        may_call=lambda group: caller.viewer.may(Action.ROUTING, group),
+        may_call=lambda group: caller.viewer.may(Permission.ROUTING, group),
     )  # fmt: skip
 
 
-def _delete(row: Workflow, actor: Actor, who: Caller) -> None:
+def _delete(row: Workflow, actor: AuditActor, who: Principal) -> None:
     commands.delete_workflow(row, actor=actor, now=who.now)
 
 
-WORKFLOWS = ConfigNoun(
+WORKFLOWS = ApiResource(
     routes=routes,
     what="workflow",
-    action=Action.ROUTING,
+    action=Permission.ROUTING,
     rows=_rows,
     spec_of=commands.workflow_spec,
     show=_show,

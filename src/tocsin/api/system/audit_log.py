@@ -11,15 +11,15 @@ from ninja import Query
 from pydantic import BaseModel
 
 from tocsin.access.models import AuditEntry
-from tocsin.access.roles import Action
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.roles import Permission
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import Moment, find
-from tocsin.api.framework.pagination import Page, PageQuery, page
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 
-routes = Routes("audit-log")
+routes = AuthorizedRouter("audit-log")
 
 
-class AuditShape(BaseModel):
+class AuditEntrySchema(BaseModel):
     """One entry. Secrets are masked in `before` and `after`."""
 
     id: int
@@ -35,7 +35,7 @@ class AuditShape(BaseModel):
     address: str | None
 
 
-class AuditFilters(PageQuery):
+class AuditFilters(PaginationQuery):
     actor: str | None = None
     action: str | None = None
     object_type: str | None = None
@@ -46,7 +46,7 @@ class AuditFilters(PageQuery):
     at_before: Moment | None = None
 
 
-@routes.get("", Action.ADMINISTER, answers=Page[AuditShape], summary="The audit log, newest first")
+@routes.get("", Permission.ADMINISTER, answers=PaginatedList[AuditEntrySchema], summary="The audit log, newest first")
 def list_entries(request: HttpRequest, query: Query[AuditFilters]) -> dict[str, Any]:
     rows = AuditEntry.objects.all()
     for name in ("action", "object_type", "object_id", "via"):
@@ -63,7 +63,7 @@ def list_entries(request: HttpRequest, query: Query[AuditFilters]) -> dict[str, 
     return page(rows, query, _show, newest_first=True)
 
 
-@routes.get("/{int:id}", Action.ADMINISTER, answers=AuditShape, summary="One entry")
+@routes.get("/{int:id}", Permission.ADMINISTER, answers=AuditEntrySchema, summary="One entry")
 def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
     return _show([find(AuditEntry.objects.all(), str(id), what="audit entry")])[0]
 

@@ -10,17 +10,17 @@ from typing import Any, Literal
 from django.http import HttpRequest
 from pydantic import BaseModel, ConfigDict
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
 from tocsin.importers import import_runs
 
-routes = Routes("imports")
+routes = AuthorizedRouter("imports")
 
 
-class ImportOrder(BaseModel):
+class ImportBody(BaseModel):
     """What to read: an account by its key, or an export (the file in base64). The key is used once and never stored."""
 
     model_config = ConfigDict(extra="forbid")
@@ -32,7 +32,7 @@ class ImportOrder(BaseModel):
     with_keys: bool = False
 
 
-class FindingShape(BaseModel):
+class ImportFindingSchema(BaseModel):
     """One thing that is not as it was."""
 
     weight: Literal["left out", "changed", "to do"]
@@ -42,7 +42,7 @@ class FindingShape(BaseModel):
     remedy: str
 
 
-class ImportShape(BaseModel):
+class ImportSchema(BaseModel):
     """An import. `plan` are the lines of `tocsin apply`; `refusals` say why it cannot be applied, if it cannot."""
 
     id: int
@@ -54,32 +54,36 @@ class ImportShape(BaseModel):
     started_by: str
     started_at: datetime
     counts: dict[str, int]
-    findings: list[FindingShape]
+    findings: list[ImportFindingSchema]
     plan: list[str]
     refusals: list[str]
 
 
-class ImportsShape(BaseModel):
+class CurrentImportResponse(BaseModel):
     """The import that there is; a new one takes the place of an earlier one."""
 
-    items: list[ImportShape]
+    items: list[ImportSchema]
     next: None = None
 
 
-class ConfigurationShape(BaseModel):
+class ConfigurationResponse(BaseModel):
     """The YAML. It has numbers of people in it, and keys of senders where those were asked for."""
 
     yaml: str
 
 
-@routes.get("", Action.ADMINISTER, answers=ImportsShape, summary="The import that there is, if there is one")
+@routes.get(
+    "", Permission.ADMINISTER, answers=CurrentImportResponse, summary="The import that there is, if there is one"
+)
 def list_imports(request: HttpRequest) -> dict[str, Any]:
     run = import_runs.latest(caller(request).now)
     return {"items": [] if run is None else [_shown(run)], "next": None}
 
 
-@routes.post("", Action.ADMINISTER, status=201, answers=ImportShape, summary="Begin to read an account or an export")
-def create(request: HttpRequest, body: ImportOrder) -> dict[str, Any]:
+@routes.post(
+    "", Permission.ADMINISTER, status=201, answers=ImportSchema, summary="Begin to read an account or an export"
+)
+def create(request: HttpRequest, body: ImportBody) -> dict[str, Any]:
     """It takes the place of an earlier import, and goes on by itself: ask for it until its state is `ready`."""
     who = caller(request)
     try:
@@ -98,18 +102,22 @@ def create(request: HttpRequest, body: ImportOrder) -> dict[str, Any]:
     return _shown(run)
 
 
-@routes.get("/{int:id}", Action.ADMINISTER, answers=ImportShape, summary="How far it is, its plan and its report")
+@routes.get("/{int:id}", Permission.ADMINISTER, answers=ImportSchema, summary="How far it is, its plan and its report")
 def get(request: HttpRequest, id: int) -> dict[str, Any]:
     return _shown(_find(request, id))
 
 
-@routes.get("/{int:id}/configuration", Action.ADMINISTER, answers=ConfigurationShape, summary="What was read, as YAML")
+@routes.get(
+    "/{int:id}/configuration", Permission.ADMINISTER, answers=ConfigurationResponse, summary="What was read, as YAML"
+)
 def configuration(request: HttpRequest, id: int) -> dict[str, Any]:
     """Empty once it is applied."""
     return {"yaml": import_runs.yaml_of(_find(request, id))}
 
 
-@routes.post("/{int:id}/apply", Action.ADMINISTER, status=202, answers=ImportShape, summary="Apply it: all, or nothing")
+@routes.post(
+    "/{int:id}/apply", Permission.ADMINISTER, status=202, answers=ImportSchema, summary="Apply it: all, or nothing"
+)
 def apply(request: HttpRequest, id: int) -> dict[str, Any]:
     """It goes on by itself: ask for it until its state is `applied` or `failed`."""
     who = caller(request)
@@ -117,7 +125,7 @@ def apply(request: HttpRequest, id: int) -> dict[str, Any]:
     return _shown(_find(request, id))
 
 
-@routes.delete("/{int:id}", Action.ADMINISTER, status=204, answers=None, summary="Throw it away")
+@routes.delete("/{int:id}", Permission.ADMINISTER, status=204, answers=None, summary="Throw it away")
 def delete(request: HttpRequest, id: int) -> None:
     import_runs.discard(_find(request, id))
 
@@ -130,4 +138,4 @@ def _find(request: HttpRequest, number: int) -> ImportRun:
 
 
 def _shown(run: ImportRun) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in ImportShape.model_fields}
+    return {name: getattr(run, name) for name in ImportSchema.model_fields}

@@ -10,22 +10,22 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import ScheduleMoment
 from tocsin.core.db import database
 from tocsin.reports import night_load, response_times
 from tocsin.reports.period import Period
-from tocsin.reports.response_times import Answers, By, Times
+from tocsin.reports.response_times import DurationStats, GroupBy, ResponseStats
 
-routes = Routes("reports")
+routes = AuthorizedRouter("reports")
 
 #: What a report is about where nobody says it.
-_USUAL = timedelta(days=30)
+_DEFAULT_PERIOD = timedelta(days=30)
 
 
-class TimesShape(BaseModel):
+class DurationStatsSchema(BaseModel):
     """How many alerts it happened to, and the seconds after which half and nine tenths of those were through."""
 
     count: int
@@ -33,26 +33,26 @@ class TimesShape(BaseModel):
     p90_seconds: float | None
 
 
-class AnswersShape(BaseModel):
+class ResponseTimesSchema(BaseModel):
     """The alerts of one key. `key` is a day, an hour (08) of the caller's time zone, or a name; empty without one."""
 
     key: str
     alerts: int
-    acknowledged: TimesShape
-    assigned: TimesShape
-    closed: TimesShape
+    acknowledged: DurationStatsSchema
+    assigned: DurationStatsSchema
+    closed: DurationStatsSchema
 
 
-class AnswersAnswer(BaseModel):
+class ResponseTimesReport(BaseModel):
     """Without tests, alerts that were only watched, and those merged into another."""
 
     since: datetime
     until: datetime
-    all: AnswersShape = Field(description="All of them, each once.")
-    rows: list[AnswersShape] = Field(description="By the key: of names the 200 most frequent.")
+    all: ResponseTimesSchema = Field(description="All of them, each once.")
+    rows: list[ResponseTimesSchema] = Field(description="By the key: of names the 200 most frequent.")
 
 
-class NightsShape(BaseModel):
+class NightLoadSchema(BaseModel):
     """One person's. An alert that called them twice counts once; mails and what stayed in the sandbox do not."""
 
     user: str
@@ -61,34 +61,34 @@ class NightsShape(BaseModel):
     nights: int = Field(description="In how many different nights.")
 
 
-class NightsAnswer(BaseModel):
+class NightLoadReport(BaseModel):
     """Whoever was called at all, whoever was woken most first."""
 
     since: datetime
     until: datetime
-    people: list[NightsShape]
+    people: list[NightLoadSchema]
 
 
-class PeriodQuery(Schema):
+class ReportPeriodQuery(Schema):
     """From when to when."""
 
     since: ScheduleMoment | None = Field(default=None, alias="from", description="30 days before `to`, if not given.")
     until: ScheduleMoment | None = Field(default=None, alias="to", description="Now, where it is not given.")
 
 
-class AnswersQuery(PeriodQuery):
+class ResponseTimesQuery(ReportPeriodQuery):
     """By what the alerts are told apart, and of when."""
 
-    by: By = By.DAY
+    by: GroupBy = GroupBy.DAY
 
 
 @routes.get(
     "/answers",
-    Action.SEE,
-    answers=AnswersAnswer,
+    Permission.SEE,
+    answers=ResponseTimesReport,
     summary="How many alerts opened `from` a moment `to` another, and how quickly they were answered; the last 30 days",
 )
-def report_answers(request: HttpRequest, query: Query[AnswersQuery]) -> dict[str, Any]:
+def report_answers(request: HttpRequest, query: Query[ResponseTimesQuery]) -> dict[str, Any]:
     period = _period(request, query)
     with database.transaction() as connection:
         report = response_times.read(connection, period, query.by)
@@ -101,9 +101,12 @@ def report_answers(request: HttpRequest, query: Query[AnswersQuery]) -> dict[str
 
 
 @routes.get(
-    "/nights", Action.SEE, answers=NightsAnswer, summary="Who was called at night, and how often; the last 30 days"
+    "/nights",
+    Permission.SEE,
+    answers=NightLoadReport,
+    summary="Who was called at night, and how often; the last 30 days",
 )
-def report_nights(request: HttpRequest, query: Query[PeriodQuery]) -> dict[str, Any]:
+def report_nights(request: HttpRequest, query: Query[ReportPeriodQuery]) -> dict[str, Any]:
     period = _period(request, query)
     with database.transaction() as connection:
         found = night_load.of_everybody(connection, period)
@@ -113,13 +116,13 @@ def report_nights(request: HttpRequest, query: Query[PeriodQuery]) -> dict[str, 
     return {"since": period.since, "until": period.until, "people": people}
 
 
-def _period(request: HttpRequest, query: PeriodQuery) -> Period:
+def _period(request: HttpRequest, query: ReportPeriodQuery) -> Period:
     who = caller(request)
     until = query.until or who.now
-    return Period.between(query.since or until - _USUAL, until, ZoneInfo(who.user.time_zone))
+    return Period.between(query.since or until - _DEFAULT_PERIOD, until, ZoneInfo(who.user.time_zone))
 
 
-def _answers(row: Answers) -> dict[str, Any]:
+def _answers(row: ResponseStats) -> dict[str, Any]:
     return {
         "key": row.key,
         "alerts": row.alerts,
@@ -129,7 +132,7 @@ def _answers(row: Answers) -> dict[str, Any]:
     }
 
 
-def _times(times: Times) -> dict[str, Any]:
+def _times(times: DurationStats) -> dict[str, Any]:
     return {"count": times.count, "median_seconds": _seconds(times.median), "p90_seconds": _seconds(times.ninety)}
 
 

@@ -7,25 +7,25 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Body
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.access.settings_commands import change_settings
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import caller, changer
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.models import Setting
 
-routes = Routes("settings")
+routes = AuthorizedRouter("settings")
 
 
-@routes.get("", Action.ADMINISTER, summary="All settings by name", tagged=True)
+@routes.get("", Permission.ADMINISTER, summary="All settings by name", tagged=True)
 def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
     return _all(response)
 
 
 @routes.patch(
     "",
-    Action.ADMINISTER,
+    Permission.ADMINISTER,
     summary="Change the named settings; the others stay",
     tagged=True,
     extra={"requestBody": {"content": {"application/json": {"example": {"message_retention_days": 30}}}}},

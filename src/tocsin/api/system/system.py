@@ -11,24 +11,24 @@ from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel
 
-from tocsin.access.roles import Action
-from tocsin.api.framework.auth import Caller, caller
-from tocsin.api.framework.authorized_router import Routes
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import Principal, caller
+from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import ScheduleMoment
 from tocsin.core.config import settings_store
 from tocsin.inbound.config import registry
 from tocsin.operate import doctor
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 from tocsin.simulate import preflight
-from tocsin.simulate.escalation import PlannedPage
+from tocsin.simulate.escalation import SimulatedPage
 
-routes = Routes("system")
+routes = AuthorizedRouter("system")
 
 #: The hour that the pre-flight is about when nobody names a moment.
 NIGHT = 3
 
 
-class ProblemShape(BaseModel):
+class HealthFindingSchema(BaseModel):
     """One thing that was found; `about` says of what, where there may be several."""
 
     id: str
@@ -37,15 +37,15 @@ class ProblemShape(BaseModel):
     about: str
 
 
-class DoctorShape(BaseModel):
+class DoctorResponse(BaseModel):
     """What is wrong, and what is worth knowing. `ok`: there is no problem."""
 
     ok: bool
-    problems: list[ProblemShape]
-    notes: list[ProblemShape]
+    problems: list[HealthFindingSchema]
+    notes: list[HealthFindingSchema]
 
 
-class PageShape(BaseModel):
+class PreflightPageSchema(BaseModel):
     """One page that would leave; `problem` says why it could not."""
 
     at: datetime
@@ -56,34 +56,34 @@ class PageShape(BaseModel):
     problem: str
 
 
-class WayShape(BaseModel):
+class PreflightRouteSchema(BaseModel):
     """One way an alert may take: by a route that holds then, or by none (`route` is null)."""
 
     route: str | None
     #: By a route with a client table: those of its clients that go this way; empty: those that are not in it.
     clients: list[str] | None
     policy: str | None
-    pages: list[PageShape]
+    pages: list[PreflightPageSchema]
     notes: list[str]
 
 
-class CheckedShape(BaseModel):
+class PreflightIntegrationSchema(BaseModel):
     """One integration; `fine`: somebody would be reached whichever way the alert took."""
 
     integration: str
     mode: str
     fine: bool
-    ways: list[WayShape]
+    ways: list[PreflightRouteSchema]
 
 
-class PreflightShape(BaseModel):
+class PreflightResponse(BaseModel):
     """Whom a critical alert would page at `at`, if nobody acted."""
 
     at: datetime
-    integrations: list[CheckedShape]
+    integrations: list[PreflightIntegrationSchema]
 
 
-@routes.get("/doctor", Action.ADMINISTER, answers=DoctorShape, summary="What is wrong, and what to do about it")
+@routes.get("/doctor", Permission.ADMINISTER, answers=DoctorResponse, summary="What is wrong, and what to do about it")
 def get_doctor(request: HttpRequest) -> dict[str, Any]:
     """The checks of `tocsin doctor`: they take seconds, since providers and the public address are called."""
     found = doctor.examine(caller(request).now)
@@ -94,8 +94,8 @@ def get_doctor(request: HttpRequest) -> dict[str, Any]:
 
 @routes.get(
     "/preflight",
-    Action.ADMINISTER,
-    answers=PreflightShape,
+    Permission.ADMINISTER,
+    answers=PreflightResponse,
     summary="Whom a critical alert would page at a moment, for each integration; sends nothing",
 )
 def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
@@ -106,11 +106,11 @@ def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None)
     return {"at": moment, "integrations": [_checked(one, who) for one in checked]}
 
 
-def _finding(finding: Finding) -> dict[str, str]:
+def _finding(finding: HealthFinding) -> dict[str, str]:
     return {name: value for name, value in asdict(finding).items() if name != "level"}
 
 
-def _checked(one: preflight.Checked, who: Caller) -> dict[str, Any]:
+def _checked(one: preflight.PreflightResult, who: Principal) -> dict[str, Any]:
     ways = [
         {
             "route": way.route or None,
@@ -124,7 +124,7 @@ def _checked(one: preflight.Checked, who: Caller) -> dict[str, Any]:
     return {"integration": one.name, "mode": str(one.mode), "fine": one.is_fine, "ways": ways}
 
 
-def _page(page: PlannedPage, who: Caller) -> dict[str, Any]:
+def _page(page: SimulatedPage, who: Principal) -> dict[str, Any]:
     return {
         "at": page.at,
         "to": page.name,

@@ -18,7 +18,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
 from tocsin.catalogue import hooks
-from tocsin.catalogue.hooks import Code
+from tocsin.catalogue.hooks import KindHooks
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
 
@@ -32,7 +32,7 @@ class Category(StrEnum):
     CHAT = "Chat"
 
 
-class SettingKind(StrEnum):
+class IntegrationSettingType(StrEnum):
     TEXT = "text"
     ADDRESS = "address"  # of a web site: https:// is added, what does not belong to it is cut
     FLAG = "flag"
@@ -43,12 +43,12 @@ class SettingKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class IntegrationSetting:
     """One thing that an integration of this kind is asked for."""
 
     name: str
     title: str
-    kind: SettingKind
+    kind: IntegrationSettingType
     help: str = ""
     default: object = None
     choices: tuple[str, ...] = ()  # of a map: what a value may be; () anything
@@ -78,7 +78,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class IntegrationKind:
     """One kind of integration. `mapping`, `rules`, `filters` and `routes` are its defaults, as definitions."""
 
     name: str
@@ -96,7 +96,7 @@ class Kind:
     rules: Mapping[str, object]
     filters: object
     routes: object
-    settings: tuple[Setting, ...]
+    settings: tuple[IntegrationSetting, ...]
     samples: tuple[Sample, ...]
     guide_text: str
     #: The name of the sample that stands for the kind; "": any that opens an alert.
@@ -107,7 +107,7 @@ class Kind:
     signature_timestamp_header: str = ""
     #: Whether a GET is a message too: its query is read as form fields are.
     takes_get: bool = False
-    code: Code = hooks.NONE
+    code: KindHooks = hooks.NONE
     #: The name of the kind whose behaviour this is, under a name of its own; "": its own.
     same_as: str = ""
     #: The guide in other languages, by their codes.
@@ -139,12 +139,12 @@ class Kind:
 
 
 @cache
-def load_kinds() -> Mapping[str, Kind]:
+def load_kinds() -> Mapping[str, IntegrationKind]:
     """All kinds by name, in the catalogue's order: by title. Raises ValueError that names a broken folder."""
     return kinds_in(_KINDS)
 
 
-def kinds_in(folder: Path) -> Mapping[str, Kind]:
+def kinds_in(folder: Path) -> Mapping[str, IntegrationKind]:
     """The kinds whose folders are in `folder`, as `load_kinds` gives them."""
     written = {one.name: _manifest(one) for one in sorted(folder.iterdir()) if (one / "integration.toml").is_file()}
     kinds = {name: _kind(folder / name, data) for name, data in written.items() if "same_as" not in data}
@@ -166,7 +166,7 @@ def table() -> str:
     return "\n".join(("| kind | title | category | what it takes |", "|---|---|---|---|", *rows))
 
 
-def clean_settings(kind: Kind, given: Mapping[str, object]) -> dict[str, object]:
+def clean_settings(kind: IntegrationKind, given: Mapping[str, object]) -> dict[str, object]:
     """Settings as they are stored. Raises Rejected("invalid_setting") that names the setting as its field."""
     known = {one.name: one for one in kind.settings}
     cleaned: dict[str, object] = {}
@@ -178,32 +178,32 @@ def clean_settings(kind: Kind, given: Mapping[str, object]) -> dict[str, object]
     return cleaned
 
 
-def _clean(setting: Setting, value: object) -> object:
+def _clean(setting: IntegrationSetting, value: object) -> object:
     place = f"settings.{setting.name}"
     match setting.kind:
-        case SettingKind.FLAG:
+        case IntegrationSettingType.FLAG:
             if not isinstance(value, bool):
                 raise Rejected("invalid_setting", f"{place}: must be true or false", place)
             return value
-        case SettingKind.MAP:
+        case IntegrationSettingType.MAP:
             if not isinstance(value, Mapping):
                 raise Rejected("invalid_setting", f"{place}: must be a list of from and to", place)
             return {str(key): _row(setting, to, f"{place}.{key}") for key, to in value.items()}
-        case SettingKind.ADDRESS:
+        case IntegrationSettingType.ADDRESS:
             return _address(value, place)
-        case SettingKind.DURATION:
+        case IntegrationSettingType.DURATION:
             return _duration(value, place)
-        case SettingKind.CRON:
+        case IntegrationSettingType.CRON:
             return _cron(value, place)
-        case SettingKind.ZONE:
+        case IntegrationSettingType.ZONE:
             return _zone(value, place)
-        case SettingKind.TEXT:
+        case IntegrationSettingType.TEXT:
             if not isinstance(value, str) or len(value) > 1000:
                 raise Rejected("invalid_setting", f"{place}: must be text of at most 1,000 characters", place)
             return value.strip()
 
 
-def _row(setting: Setting, value: object, place: str) -> str:
+def _row(setting: IntegrationSetting, value: object, place: str) -> str:
     if isinstance(value, bool | list | dict) or value is None or not str(value).strip() or len(str(value)) > 200:
         raise Rejected("invalid_setting", f"{place}: must be text of 1 to 200 characters", place)
     if setting.choices and str(value) not in setting.choices:
@@ -275,15 +275,15 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return data
 
 
-def _other_name(name: str, data: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Kind:
+def _other_name(name: str, data: Mapping[str, Any], kinds: Mapping[str, IntegrationKind]) -> IntegrationKind:
     """A kind under another name: all of it is the other's, samples and guide too."""
     if data["same_as"] not in kinds:
         raise ValueError(f"{name}/integration.toml: same_as names no kind of its own: {data['same_as']}")
     return replace(kinds[data["same_as"]], name=name, **data)
 
 
-def _kind(folder: Path, data: Mapping[str, Any]) -> Kind:
-    return Kind(
+def _kind(folder: Path, data: Mapping[str, Any]) -> IntegrationKind:
+    return IntegrationKind(
         name=folder.name,
         title=data["title"],
         category=Category(data["category"]),
@@ -311,15 +311,15 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> Kind:
     )
 
 
-def _setting(name: str, row: Mapping[str, object]) -> Setting:
-    return Setting(
+def _setting(name: str, row: Mapping[str, object]) -> IntegrationSetting:
+    return IntegrationSetting(
         name=name,
         title=str(row["title"]),
-        kind=SettingKind(str(row["kind"])),
+        kind=IntegrationSettingType(str(row["kind"])),
         help=str(row.get("help", "")),
         default=row.get("default"),
         choices=tuple(row.get("choices", ())),  # type: ignore[arg-type]
-        asked=bool(row.get("asked", row["kind"] == SettingKind.ADDRESS)),
+        asked=bool(row.get("asked", row["kind"] == IntegrationSettingType.ADDRESS)),
     )
 
 

@@ -27,40 +27,40 @@ from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.models import Setting
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 
 
 @dataclass(frozen=True, slots=True)
-class Definition[T: (str, int, bool)]:
+class SettingDefinition[T: (str, int, bool)]:
     """One setting. `read` takes it from the object that holds it by name, noting there what is wrong."""
 
     name: str
     default: T
-    read: Callable[[Spec, str], T]
+    read: Callable[[ObjectReader, str], T]
 
 
-def _days(name: str, default: int) -> Definition[int]:
-    return Definition(name, default, lambda spec, key: spec.whole(key, default, least=1, most=36_500))
+def _days(name: str, default: int) -> SettingDefinition[int]:
+    return SettingDefinition(name, default, lambda spec, key: spec.whole(key, default, least=1, most=36_500))
 
 
-ORGANISATION_NAME = Definition("organisation_name", "", lambda spec, key: spec.line(key, longest=100))
-TIME_ZONE = Definition("time_zone", "UTC", lambda spec, key: spec.zone(key))
+ORGANISATION_NAME = SettingDefinition("organisation_name", "", lambda spec, key: spec.line(key, longest=100))
+TIME_ZONE = SettingDefinition("time_zone", "UTC", lambda spec, key: spec.zone(key))
 MESSAGE_RETENTION_DAYS = _days("message_retention_days", 90)
-MESSAGE_SIZE_CAP_MB = Definition(
+MESSAGE_SIZE_CAP_MB = SettingDefinition(
     "message_size_cap_mb", 10_240, lambda spec, key: spec.whole(key, 10_240, least=10, most=100_000_000)
 )
 DELIVERY_RETENTION_DAYS = _days("delivery_retention_days", 400)
 AUDIT_RETENTION_DAYS = _days("audit_retention_days", 400)
-BUNDLE_PAGES = Definition("bundle_pages", True, lambda spec, key: spec.flag(key, True))
-WEEKLY_COVERAGE_MAIL = Definition("weekly_coverage_mail", False, lambda spec, key: spec.flag(key, False))
+BUNDLE_PAGES = SettingDefinition("bundle_pages", True, lambda spec, key: spec.flag(key, True))
+WEEKLY_COVERAGE_MAIL = SettingDefinition("weekly_coverage_mail", False, lambda spec, key: spec.flag(key, False))
 
-SMS_REPLY_CODES = Definition("sms_reply_codes", False, lambda spec, key: spec.flag(key, False))
-PHONE_REGION = Definition("phone_region", "", lambda spec, key: _region(spec, key))
+SMS_REPLY_CODES = SettingDefinition("sms_reply_codes", False, lambda spec, key: spec.flag(key, False))
+PHONE_REGION = SettingDefinition("phone_region", "", lambda spec, key: _region(spec, key))
 
 #: Who may add the address of a chat service at a host that no well-known vendor runs: administrators; with `managers`,
 #: group managers for their groups' contacts too; or everybody.
 CHAT_SERVERS = ("managers", "admins", "everybody")
-CHAT_SERVERS_BY = Definition("chat_servers_by", "managers", lambda spec, key: _one_of(spec, key, CHAT_SERVERS))
+CHAT_SERVERS_BY = SettingDefinition("chat_servers_by", "managers", lambda spec, key: _one_of(spec, key, CHAT_SERVERS))
 
 #: What a channel's messages may say of an alert, from everything to its number only.
 CONTENTS = ("full", "subject", "number")
@@ -72,25 +72,25 @@ def content_name(channel: str) -> str:
     return f"content_{channel}"
 
 
-def _content(channel: str) -> Definition[str]:
-    return Definition(content_name(channel), "full", lambda spec, key: _one_of(spec, key, CONTENTS))
+def _content(channel: str) -> SettingDefinition[str]:
+    return SettingDefinition(content_name(channel), "full", lambda spec, key: _one_of(spec, key, CONTENTS))
 
 
-def _one_of(spec: Spec, key: str, choices: tuple[str, ...]) -> str:
+def _one_of(spec: ObjectReader, key: str, choices: tuple[str, ...]) -> str:
     text = spec.text(key, choices[0])
     if text not in choices:
         spec.refuse(key, f'"{text}" is not one of {", ".join(choices)}.')
     return text
 
 
-def _region(spec: Spec, key: str) -> str:
+def _region(spec: ObjectReader, key: str) -> str:
     text = spec.text(key, longest=2).upper()
     if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
         spec.refuse(key, f'"{text}" is not the two letters of a country, such as CH.')
     return text
 
 
-def _listen(spec: Spec, key: str) -> str:
+def _listen(spec: ObjectReader, key: str) -> str:
     """Host and port, such as 0.0.0.0:2525 or [::]:2525; empty: nowhere."""
     text = spec.text(key, longest=100)
     host, _, port = text.rpartition(":")
@@ -99,9 +99,9 @@ def _listen(spec: Spec, key: str) -> str:
     return text
 
 
-MAIL_LISTEN = Definition("mail_listen", "", _listen)
+MAIL_LISTEN = SettingDefinition("mail_listen", "", _listen)
 
-type AnySetting = Definition[str] | Definition[int] | Definition[bool]
+type AnySetting = SettingDefinition[str] | SettingDefinition[int] | SettingDefinition[bool]
 
 _ALL: tuple[AnySetting, ...] = (
     ORGANISATION_NAME,
@@ -123,7 +123,7 @@ SETTINGS: dict[str, AnySetting] = {setting.name: setting for setting in _ALL}
 
 
 @overload
-def get[T: (str, int, bool)](setting: Definition[T]) -> T: ...
+def get[T: (str, int, bool)](setting: SettingDefinition[T]) -> T: ...
 @overload
 def get(setting: str) -> Any: ...
 def get(setting: Any) -> Any:
@@ -152,7 +152,7 @@ def set(setting: str | AnySetting, value: object) -> None:
 
 def checked(values: object) -> dict[str, Any]:
     """`values` by name, each known and within its limits. Raises Rejected that names the setting."""
-    spec = Spec(values)
+    spec = ObjectReader(values)
     found = {name: setting.read(spec, name) for name, setting in SETTINGS.items() if spec.has(name)}
     spec.finish()
     return found

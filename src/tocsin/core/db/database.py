@@ -20,7 +20,7 @@ from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import ConnectionPool
 
 from tocsin.core.db.guarded_connection import STATEMENT_TIMEOUT
-from tocsin.core.db.pipelined_connection import EagerConnection
+from tocsin.core.db.pipelined_connection import PipelinedConnection
 
 type Connection = psycopg.Connection[TupleRow]
 
@@ -43,7 +43,7 @@ TIMEOUTS: Mapping[str, int] = {
     "keepalives_count": 2,
 }
 
-_pool: ConnectionPool[EagerConnection] | None = None
+_pool: ConnectionPool[PipelinedConnection] | None = None
 #: When the pool's idle connections were last replaced, all of them, by the monotonic clock.
 _drained_at = float("-inf")
 _url: str | None = None
@@ -70,19 +70,19 @@ def url_in_use() -> str | None:
     return _url
 
 
-def connect(*, name: str, autocommit: bool = True) -> EagerConnection:
+def connect(*, name: str, autocommit: bool = True) -> PipelinedConnection:
     """A connection of its own (committer, listener), set up like the pool's. pg_stat_activity shows `name`."""
-    return EagerConnection.connect(url(), autocommit=autocommit, **_settings(name, url()))
+    return PipelinedConnection.connect(url(), autocommit=autocommit, **_settings(name, url()))
 
 
-def pool() -> ConnectionPool[EagerConnection]:
+def pool() -> ConnectionPool[PipelinedConnection]:
     """The process's pool of connections, opened on first use."""
     global _pool
     with _lock:
         if _pool is None:
             _pool = ConnectionPool(
                 url(),
-                connection_class=EagerConnection,
+                connection_class=PipelinedConnection,
                 kwargs={"autocommit": True, **_settings("tocsin", url())},
                 min_size=0,
                 max_size=POOL_SIZE,
@@ -99,7 +99,7 @@ def pool() -> ConnectionPool[EagerConnection]:
         return _pool
 
 
-def _check(connection: EagerConnection) -> None:
+def _check(connection: PipelinedConnection) -> None:
     """Raises OperationalError where an idle connection is of no use. The server is asked only where it has sent
     something meanwhile: psycopg's own check, an exchange with the database for each use, is dearer than most uses."""
     try:

@@ -19,6 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import RunSQL
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.migrations.state import ProjectState
 
 from tocsin.core.db import database
 from tocsin.core.db.guarded_connection import GuardedConnection
@@ -92,12 +93,13 @@ def create_tables(executor: MigrationExecutor) -> None:
         for model in apps.get_models():
             if model._meta.managed and not model._meta.proxy:
                 editor.create_model(model)
+    state = ProjectState()
     with connection.schema_editor() as editor:
         for migration, _ in plan:
             for operation in migration.operations:
                 # What the models do not say, such as how a column is stored.
                 if isinstance(operation, RunSQL):
-                    operation.database_forwards(migration.app_label, editor, None, None)
+                    operation.database_forwards(migration.app_label, editor, state, state)
             executor.recorder.record_applied(migration.app_label, migration.name)
 
 

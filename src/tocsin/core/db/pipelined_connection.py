@@ -18,7 +18,7 @@ from tocsin.core.db.guarded_connection import GuardedConnection
 _TIMES = 8
 
 
-class EagerConnection(GuardedConnection):
+class PipelinedConnection(GuardedConnection):
     """A connection for pipelines in a process whose other threads are busy."""
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:

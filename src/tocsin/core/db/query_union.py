@@ -12,15 +12,15 @@ from itertools import islice
 from django.db.models import Model, QuerySet
 
 #: Rows, or parts whose rows together are meant. A row may be in several of them.
-type Rows[M: Model] = QuerySet[M] | Sequence[QuerySet[M]]
+type QueryUnion[M: Model] = QuerySet[M] | Sequence[QuerySet[M]]
 
 
-def narrowed[M: Model](rows: Rows[M], narrow: Callable[[QuerySet[M]], QuerySet[M]]) -> Rows[M]:
+def narrowed[M: Model](rows: QueryUnion[M], narrow: Callable[[QuerySet[M]], QuerySet[M]]) -> QueryUnion[M]:
     """The same rows, each part narrowed."""
     return narrow(rows) if isinstance(rows, QuerySet) else [narrow(part) for part in rows]
 
 
-def first[M: Model](rows: Rows[M], most: int, *, descending: bool = True) -> list[M]:
+def first[M: Model](rows: QueryUnion[M], most: int, *, descending: bool = True) -> list[M]:
     """The first so many rows in the order of their primary keys, each once."""
     parts = [rows] if isinstance(rows, QuerySet) else rows
     found = [list(part.order_by("-pk" if descending else "pk")[:most]) for part in parts]

@@ -30,7 +30,7 @@ def kept(*columns: LiteralString) -> LiteralString:
     return ", ".join(_KEPT.replace("{}", column) for column in columns)
 
 
-class Kept(Func):
+class SearchableText(Func):
     """A part of a text as it is kept, for a condition on kept texts."""
 
     template = _KEPT.replace("{}", "%(expressions)s")
@@ -61,6 +61,8 @@ class TrigramIndex(GinIndex):
         create = super().create_sql(model, schema_editor, using=using, **options)
         return Statement(_CREATE_IF_POSSIBLE, table=model._meta.db_table, create=create, name=self.name)
 
-    def remove_sql(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, **options: Any) -> Statement:
+    def remove_sql(  # type: ignore[override]
+        self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor, **options: Any
+    ) -> Statement:
         name = schema_editor.quote_name(self.name)
         return Statement("DROP INDEX IF EXISTS %(name)s", table=model._meta.db_table, name=name)

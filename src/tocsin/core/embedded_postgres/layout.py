@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tocsin.core.embedded_postgres import system_user
-from tocsin.core.embedded_postgres.system_user import Account
+from tocsin.core.embedded_postgres.system_user import SystemAccount
 from tocsin.core.errors import Permanent
 
 #: Root's default data directory, and the home of PostgreSQL's part where the chosen one is closed to its account.
 ROOT_DATA_DIR = Path("/var/lib/tocsin")
 
 #: The longest path of a Unix socket on Linux, without the closing NUL (unix(7), sun_path).
-LONGEST_SOCKET_PATH = 107
+MAX_SOCKET_PATH_BYTES = 107
 SOCKET_NAME = ".s.PGSQL.5432"
 
 _OURS = 0o711
@@ -28,13 +28,13 @@ _CLOSED = 0o700
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ClusterPaths:
     """The folders and lock files of one embedded PostgreSQL, and the account it runs under (None: this user)."""
 
     data_dir: Path
     location: Path
     run: Path
-    account: Account | None
+    account: SystemAccount | None
 
     @property
     def data(self) -> Path:
@@ -80,7 +80,7 @@ def locate(data_dir: Path, major: int) -> Path:
     return inside if system_user.can_enter(system_user.find(), data_dir.parent) else elsewhere
 
 
-def prepare(data_dir: Path, major: int) -> Place:
+def prepare(data_dir: Path, major: int) -> ClusterPaths:
     """Makes the folders and sets their owners and permissions. Raises Permanent, naming the path, where it cannot."""
     data_dir = real(data_dir)
     try:
@@ -104,7 +104,7 @@ def prepare(data_dir: Path, major: int) -> Place:
             f"Tocsin cannot use {error.filename or data_dir} as (part of) its data directory: {error.strerror}.",
             remedy="Choose another with --data-dir or TOCSIN_DATA_DIR, or give it to the user that runs Tocsin.",
         ) from error
-    return Place(data_dir=data_dir, location=location, run=run, account=account)
+    return ClusterPaths(data_dir=data_dir, location=location, run=run, account=account)
 
 
 def apart(data_dir: Path) -> Path:
@@ -112,7 +112,7 @@ def apart(data_dir: Path) -> Path:
     return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(real(data_dir))).hexdigest()[:16]
 
 
-def other_majors(place: Place) -> list[Path]:
+def other_majors(place: ClusterPaths) -> list[Path]:
     """The PostgreSQL data directories of other major versions, inside the data directory or apart from it."""
     homes = (place.data_dir / "postgres", apart(place.data_dir) / "postgres")
     versions = [file for home in homes for file in home.glob("*/data/PG_VERSION")]
@@ -136,7 +136,7 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path.expanduser()))
 
 
-def _account(location: Path) -> Account | None:
+def _account(location: Path) -> SystemAccount | None:
     """Who the server runs as. A database that an ordinary user made stays that user's when root comes along."""
     if os.geteuid() != 0:
         return None
@@ -182,7 +182,7 @@ def _make_ours(folder: Path) -> None:
         folder.chmod(_OURS)
 
 
-def _make_closed(folder: Path, account: Account | None) -> None:
+def _make_closed(folder: Path, account: SystemAccount | None) -> None:
     """The folder with mode 0700, the account's. Raises Permanent if somebody else's is in its place."""
     owner = os.geteuid() if account is None else account.uid
     folder.parent.mkdir(exist_ok=True)
@@ -199,12 +199,12 @@ def _make_closed(folder: Path, account: Account | None) -> None:
         os.chown(folder, account.uid, account.gid)
 
 
-def _socket_folder(data_dir: Path, location: Path, account: Account | None) -> Path:
+def _socket_folder(data_dir: Path, location: Path, account: SystemAccount | None) -> Path:
     """`run` beside the data, or a folder at a short path of its own where a socket there could not be reached: its
     path would be too long, or has a comma, which in libpq's `host` separates two hosts.
     """
     inside = location / "run"
-    if len(os.fsencode(inside / SOCKET_NAME)) <= LONGEST_SOCKET_PATH and "," not in str(inside):
+    if len(os.fsencode(inside / SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES and "," not in str(inside):
         return inside
     elsewhere = apart(data_dir)
     if os.geteuid() == 0 and account is not None and account.name == system_user.ACCOUNT_NAME:

@@ -26,8 +26,8 @@ from psycopg import sql
 from tocsin.core.embedded_postgres import layout
 from tocsin.core.embedded_postgres import server as embedded_server
 from tocsin.core.embedded_postgres.binaries import Binaries, bundled, reachable_by, remove_older_copies
-from tocsin.core.embedded_postgres.layout import SOCKET_NAME, Place, open_private, other_majors
-from tocsin.core.embedded_postgres.server import START_LIMIT, Server
+from tocsin.core.embedded_postgres.layout import SOCKET_NAME, ClusterPaths, open_private, other_majors
+from tocsin.core.embedded_postgres.server import START_LIMIT, PostgresServer
 from tocsin.core.embedded_postgres.settings import settings
 from tocsin.core.errors import Permanent, Temporary
 
@@ -47,8 +47,8 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = layout.real(data_dir)
         self._mutex = threading.Lock()
-        self._server: Server | None = None
-        self._use: _Use | None = None
+        self._server: PostgresServer | None = None
+        self._use: _SharedLock | None = None
 
     @property
     def location(self) -> Path:
@@ -74,7 +74,7 @@ class EmbeddedPostgres:
                 if self._use is None or not self._use.is_mine():
                     if self._use is not None:
                         self._use.close()
-                    self._use = _Use(place)
+                    self._use = _SharedLock(place)
                     atexit.register(self.release)
                 if not _is_usable(server, self._use):
                     remove_older_copies(binaries, place.copies)
@@ -107,10 +107,10 @@ class EmbeddedPostgres:
         self.release()
 
 
-class _Use:
+class _SharedLock:
     """One count of the shared lock, made and ended under the second lock only, so that nobody comes in between."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ClusterPaths) -> None:
         self.place = place
         self._process = os.getpid()
         self._descriptor = open_private(place.users_lock)
@@ -139,8 +139,8 @@ class _Use:
         return True
 
 
-def _server(place: Place, binaries: Binaries) -> Server:
-    return Server(
+def _server(place: ClusterPaths, binaries: Binaries) -> PostgresServer:
+    return PostgresServer(
         binaries=binaries,
         data=place.data,
         run=place.run,
@@ -173,7 +173,7 @@ def _alone(lock: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _start(server: Server, place: Place) -> None:
+def _start(server: PostgresServer, place: ClusterPaths) -> None:
     _check_version(server, place)
     if not server.data.exists():
         embedded_server.create(server)
@@ -181,7 +181,7 @@ def _start(server: Server, place: Place) -> None:
     _make_database(server)
 
 
-def _check_version(server: Server, place: Place) -> None:
+def _check_version(server: PostgresServer, place: ClusterPaths) -> None:
     """Raises Permanent if the data is of another major version: PostgreSQL cannot read it, and it is not left aside."""
     ours = server.binaries.major
     version = server.data / "PG_VERSION"
@@ -203,7 +203,7 @@ def _check_version(server: Server, place: Place) -> None:
         )
 
 
-def _is_usable(server: Server, use: _Use) -> bool:
+def _is_usable(server: PostgresServer, use: _SharedLock) -> bool:
     """Whether a server that runs already answers, waited for while it starts. One that is ending, or whose socket was
     lost, is stopped if nobody else uses it. Raises Temporary where there is nothing to do but wait.
     """
@@ -230,18 +230,18 @@ def _is_usable(server: Server, use: _Use) -> bool:
     return False
 
 
-def _stop_after_last(server: Server, use: _Use) -> None:
+def _stop_after_last(server: PostgresServer, use: _SharedLock) -> None:
     # One that still replays its log would have to begin again: it is left to the next user.
     if use.win() and not _is_recovering(server) and not embedded_server.stop(server):
         log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
 
 
-def _is_recovering(server: Server) -> bool:
+def _is_recovering(server: PostgresServer) -> bool:
     postmaster = embedded_server.read_postmaster(server)
     return embedded_server.is_running(server) and postmaster is not None and postmaster.state == "starting"
 
 
-def _is_listening(server: Server) -> bool:
+def _is_listening(server: PostgresServer) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(os.fspath(server.run / SOCKET_NAME))
@@ -250,7 +250,7 @@ def _is_listening(server: Server) -> bool:
     return True
 
 
-def _make_database(server: Server) -> None:
+def _make_database(server: PostgresServer) -> None:
     """Makes the database `tocsin` if it is missing. Raises Temporary if PostgreSQL does not let us in."""
     try:
         with psycopg.connect(server.url("postgres"), autocommit=True, connect_timeout=10) as connection:

@@ -29,7 +29,7 @@ from tocsin.core.embedded_postgres.settings import (
     configuration_text,
     locale_arguments,
 )
-from tocsin.core.embedded_postgres.system_user import Account, RunAs
+from tocsin.core.embedded_postgres.system_user import RunAs, SystemAccount
 from tocsin.core.errors import Permanent, Temporary
 
 SUPERUSER = "tocsin"
@@ -46,7 +46,7 @@ _LAUNCH = ("/bin/sh", "-c", '"$@" >&2 & echo $!', "sh")
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class PostgresServer:
     """Where a server's parts are, and who it runs as (None: the user of this process)."""
 
     binaries: Binaries
@@ -54,7 +54,7 @@ class Server:
     run: Path
     lock: Path
     log: Path
-    account: Account | None
+    account: SystemAccount | None
     settings: Mapping[str, str]
 
     def url(self, database: str) -> str:
@@ -70,7 +70,7 @@ class Postmaster:
     state: str
 
 
-def create(server: Server, *, sync: bool = True) -> None:
+def create(server: PostgresServer, *, sync: bool = True) -> None:
     """Makes the data directory with one superuser and no password. Raises Permanent with initdb's own words.
 
     An interrupted attempt is never taken for a data directory: it becomes one by a rename. Where Tocsin was killed in
@@ -96,7 +96,7 @@ def create(server: Server, *, sync: bool = True) -> None:
     _sync_folder(server.data.parent)
 
 
-def start(server: Server) -> int:
+def start(server: PostgresServer) -> int:
     """Starts the server in a session of its own. Returns its process id at once; `wait_until_ready` follows.
 
     Raises Permanent if a server runs already: the caller asks `is_running` first, under a lock.
@@ -126,7 +126,7 @@ def start(server: Server) -> int:
     return int(launched.stdout)
 
 
-def wait_until_ready(server: Server, pid: int, limit: timedelta = START_LIMIT) -> None:
+def wait_until_ready(server: PostgresServer, pid: int, limit: timedelta = START_LIMIT) -> None:
     """Returns when the server that `start` has just started says it is ready.
 
     Raises Permanent, with its last words, when it ended instead, and Temporary when it is not ready after `limit`.
@@ -148,7 +148,7 @@ def wait_until_ready(server: Server, pid: int, limit: timedelta = START_LIMIT) -
         time.sleep(_PAUSE)
 
 
-def stop(server: Server, limit: timedelta = STOP_LIMIT) -> bool:
+def stop(server: PostgresServer, limit: timedelta = STOP_LIMIT) -> bool:
     """Stops a server that was started here, ending its sessions, and waits. False if it still runs after `limit`."""
     end = time.monotonic() + limit.total_seconds()
     asked = False
@@ -165,7 +165,7 @@ def stop(server: Server, limit: timedelta = STOP_LIMIT) -> bool:
     return True
 
 
-def is_running(server: Server) -> bool:
+def is_running(server: PostgresServer) -> bool:
     """Whether any process of a server that was started here is alive."""
     try:
         lock = os.open(server.lock, os.O_RDONLY)
@@ -180,7 +180,7 @@ def is_running(server: Server) -> bool:
     return False
 
 
-def read_postmaster(server: Server) -> Postmaster | None:
+def read_postmaster(server: PostgresServer) -> Postmaster | None:
     """What postmaster.pid says; None if there is none, or it is being written.
 
     Its lines: https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h
@@ -192,7 +192,7 @@ def read_postmaster(server: Server) -> Postmaster | None:
         return None
 
 
-def words(server: Server) -> str:
+def words(server: PostgresServer) -> str:
     """The last thing the server said, from its newest log, for an error's text."""
     logs = [server.log, *(server.data / "log").glob("*.log")]
     texts = [
@@ -203,7 +203,7 @@ def words(server: Server) -> str:
     return _last_words("\n".join(texts))
 
 
-def _clear_stale_files(server: Server) -> None:
+def _clear_stale_files(server: PostgresServer) -> None:
     """Removes the lock files of a server that is dead for sure, where PostgreSQL would take it for alive.
 
     PostgreSQL only asks whether a process of the noted number exists. After a kill -9 that may be another program of
@@ -222,7 +222,7 @@ def _clear_stale_files(server: Server) -> None:
             path.unlink(missing_ok=True)
 
 
-def _refuse_foreign_server(server: Server) -> None:
+def _refuse_foreign_server(server: PostgresServer) -> None:
     postmaster = read_postmaster(server)
     if postmaster is not None and not is_running(server) and _is_postmaster(server, postmaster.pid):
         raise Permanent(
@@ -231,7 +231,7 @@ def _refuse_foreign_server(server: Server) -> None:
         )
 
 
-def _is_postmaster(server: Server, pid: int) -> bool:
+def _is_postmaster(server: PostgresServer, pid: int) -> bool:
     """Whether that process is a PostgreSQL on this data directory; where there is no /proc, whether it lives."""
     if Path("/proc/self/cmdline").exists():
         return str(server.data) in _arguments(pid)
@@ -255,7 +255,7 @@ def _arguments(pid: int) -> list[str]:
         return []
 
 
-def _write(path: Path, text: str, account: Account | None) -> None:
+def _write(path: Path, text: str, account: SystemAccount | None) -> None:
     if path.exists() and path.read_text() == text:
         return
     draft = path.with_name(f"{path.name}.part")
@@ -271,12 +271,12 @@ def _write(path: Path, text: str, account: Account | None) -> None:
     draft.replace(path)
 
 
-def _give(path: Path, account: Account | None) -> None:
+def _give(path: Path, account: SystemAccount | None) -> None:
     if account is not None:
         os.chown(path, account.uid, account.gid)
 
 
-def _run_as(account: Account | None) -> RunAs:
+def _run_as(account: SystemAccount | None) -> RunAs:
     return RunAs() if account is None else account.run_as()
 
 

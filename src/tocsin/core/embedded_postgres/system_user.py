@@ -33,7 +33,7 @@ class RunAs(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class SystemAccount:
     """A system account, by its numbers."""
 
     name: str
@@ -44,7 +44,7 @@ class Account:
         return RunAs(user=self.uid, group=self.gid, extra_groups=[])
 
 
-def find(name: str = ACCOUNT_NAME) -> Account | None:
+def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
     """The account of that name on this system, or None."""
     try:
         return _account(pwd.getpwnam(name))
@@ -52,15 +52,15 @@ def find(name: str = ACCOUNT_NAME) -> Account | None:
         return None
 
 
-def of_uid(uid: int) -> Account:
+def of_uid(uid: int) -> SystemAccount:
     """The account with that number, whether or not the system has a name for it."""
     try:
         return _account(pwd.getpwuid(uid))
     except KeyError:
-        return Account(name=str(uid), uid=uid, gid=uid)
+        return SystemAccount(name=str(uid), uid=uid, gid=uid)
 
 
-def find_or_make(name: str = ACCOUNT_NAME) -> Account:
+def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
     """The account, made if missing. Raises Permanent, with what each program said, where it cannot be made."""
     account = find(name)
     if account is not None:
@@ -116,7 +116,7 @@ def recipes(name: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
     )  # fmt: skip
 
 
-def make(name: str, recipe: tuple[tuple[str, ...], ...], said: list[str]) -> Account | None:
+def make(name: str, recipe: tuple[tuple[str, ...], ...], said: list[str]) -> SystemAccount | None:
     """Follows one recipe. Returns the account, or None and what the programs said against it in `said`."""
     for command in recipe:
         program = shutil.which(command[0], path=_SEARCH_PATH)
@@ -134,7 +134,7 @@ def make(name: str, recipe: tuple[tuple[str, ...], ...], said: list[str]) -> Acc
     return find(name)
 
 
-def can_enter(account: Account | None, folder: Path) -> bool:
+def can_enter(account: SystemAccount | None, folder: Path) -> bool:
     """Whether the account may walk through `folder` and all its parents, by their mode bits.
 
     Folders that do not exist yet are taken as open, None as an account that owns nothing and is in no group.
@@ -143,18 +143,18 @@ def can_enter(account: Account | None, folder: Path) -> bool:
     return all(_allows(account, part.stat(), stat.S_IXOTH) for part in existing)
 
 
-def can_use(account: Account | None, file: Path) -> bool:
+def can_use(account: SystemAccount | None, file: Path) -> bool:
     """Whether the account may reach the existing `file` and read it, and run it if its owner may."""
     status = file.stat()
     wanted = stat.S_IROTH | (stat.S_IXOTH if status.st_mode & stat.S_IXUSR else 0)
     return can_enter(account, file.parent) and _allows(account, status, wanted)
 
 
-def _account(entry: pwd.struct_passwd) -> Account:
-    return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
+def _account(entry: pwd.struct_passwd) -> SystemAccount:
+    return SystemAccount(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
 
 
-def _allows(account: Account | None, status: os.stat_result, wanted_of_others: int) -> bool:
+def _allows(account: SystemAccount | None, status: os.stat_result, wanted_of_others: int) -> bool:
     """`wanted_of_others` is in the place of the "others" bits. The owner's bits alone count for the owner."""
     shift = 0
     if account is not None:

@@ -13,24 +13,26 @@ import msgspec
 from tocsin.core.config import environment
 from tocsin.core.net.client_limits import ClientLimit, client_key
 
-type Scope = MutableMapping[str, Any]
-type Message = MutableMapping[str, Any]
-type Receive = Callable[[], Awaitable[Message]]
-type Send = Callable[[Message], Awaitable[None]]
-type App = Callable[[Scope, Receive, Send], Awaitable[None]]
+type AsgiScope = MutableMapping[str, Any]
+type AsgiMessage = MutableMapping[str, Any]
+type Receive = Callable[[], Awaitable[AsgiMessage]]
+type Send = Callable[[AsgiMessage], Awaitable[None]]
+type AsgiApp = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 #: Answers a whole request, once, on the event loop's thread: status, JSON body, and any headers beside the usual ones.
-type AnswerWhole = Callable[..., None]
+type RespondDirectly = Callable[..., None]
 
 
-class WholeRequests(Protocol):
+class FastPathHandler(Protocol):
     """Takes requests that came whole without ASGI. Both methods are called on the event loop and never wait."""
 
     def wants(self, target: bytes) -> object | None:
         """Something that stands for the target of a POST whose requests are taken here; None: ASGI has it."""
         ...
 
-    def take(self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: AnswerWhole) -> bool:
+    def take(
+        self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: RespondDirectly
+    ) -> bool:
         """Whether the request is taken, and will be answered by `answer`. If not, nothing was done with it."""
         ...
 
@@ -53,23 +55,23 @@ MAX_READING = 1_000
 _FORWARDING = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"cf-connecting-ip", b"true-client-ip"})
 
 
-class TooLarge(Exception):
+class BodyTooLarge(Exception):
     """The body is over MAX_BODY."""
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The sender left."""
 
 
-class TooSlow(Gone):
+class BodyTimeout(ClientDisconnected):
     """The sender did not send the whole body in time."""
 
 
-class Busy(Exception):
+class OverCapacity(Exception):
     """There is no memory left for one more body, or too many are awaited already."""
 
 
-class Bodies:
+class BodyReader:
     """Reads whole bodies, and counts their bytes in flight."""
 
     def __init__(
@@ -84,21 +86,21 @@ class Bodies:
         self._max_in_flight = max_in_flight
         self._reading = reading or ClientLimit(MAX_READING_PER_CLIENT, MAX_READING)
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes:
+    async def read(self, scope: AsgiScope, receive: Receive) -> bytes:
         """The whole body of a request. Call `done` with its length when it is no longer held.
 
         Raises TooLarge, TooSlow, Gone or Busy; nothing is then held.
         """
         declared = content_length(scope)
         if declared is not None and declared > MAX_BODY:
-            raise TooLarge
+            raise BodyTooLarge
         if self.in_flight + (declared or 0) > self._max_in_flight:
-            raise Busy
+            raise OverCapacity
         if declared == 0:
             return await self._read(receive)
         with self._reading.entered(limit_key(scope)) as is_entered:
             if not is_entered:
-                raise Busy
+                raise OverCapacity
             return await self._read(receive)
 
     async def _read(self, receive: Receive) -> bytes:
@@ -106,9 +108,9 @@ class Bodies:
         body: bytes = message.get("body", b"")
         if not message.get("more_body", False):
             if message["type"] == "http.disconnect":
-                raise Gone
+                raise ClientDisconnected
             if len(body) > MAX_BODY:
-                raise TooLarge
+                raise BodyTooLarge
             self.in_flight += len(body)
             return body
         return await self._rest(body, receive)
@@ -122,30 +124,30 @@ class Bodies:
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Gone
+                        raise ClientDisconnected
                     part: bytes = message.get("body", b"")
                     more = message.get("more_body", False)
                     size += len(part)
                     self.in_flight += len(part)
                     parts.append(part)
                     if size > MAX_BODY:
-                        raise TooLarge
+                        raise BodyTooLarge
                     if self.in_flight > self._max_in_flight:
-                        raise Busy
+                        raise OverCapacity
         except TimeoutError:
             self.in_flight -= size
-            raise TooSlow from None
+            raise BodyTimeout from None
         except BaseException:
             self.in_flight -= size
             raise
         return b"".join(parts)
 
-    async def _receive(self, receive: Receive) -> Message:
+    async def _receive(self, receive: Receive) -> AsgiMessage:
         try:
             async with asyncio.timeout(self._deadline):
                 return await receive()
         except TimeoutError:
-            raise TooSlow from None
+            raise BodyTimeout from None
 
     def hold(self, size: int) -> bool:
         """Counts a body that is here already; False where there is no memory left for it. Call `done` afterwards."""
@@ -159,7 +161,7 @@ class Bodies:
         self.in_flight -= size
 
 
-def header(scope: Scope, name: bytes) -> str | None:
+def header(scope: AsgiScope, name: bytes) -> str | None:
     """The first header of that lower-case name, or None."""
     for key, value in scope["headers"]:
         if key == name:
@@ -167,18 +169,18 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-def headers(scope: Scope, name: bytes) -> list[str]:
+def headers(scope: AsgiScope, name: bytes) -> list[str]:
     """Every header of that lower-case name, in order."""
     return [str(value, "latin-1") for key, value in scope["headers"] if key == name]
 
 
-def content_length(scope: Scope) -> int | None:
+def content_length(scope: AsgiScope) -> int | None:
     """The declared length of the body, or None when it is not said, or not in digits."""
     text = header(scope, b"content-length")
     return int(text) if text is not None and text.isdecimal() and len(text) < 20 else None
 
 
-def client_address(scope: Scope) -> str | None:
+def client_address(scope: AsgiScope) -> str | None:
     """The address of whoever sent the request: behind a trusted proxy the last address that no such proxy has."""
     peer = scope["client"][0] if scope.get("client") else None
     trusted = environment.current().trusted_proxies
@@ -193,7 +195,7 @@ def client_address(scope: Scope) -> str | None:
     return chain[0] if chain and _parses(chain[0]) else peer
 
 
-def limit_key(scope: Scope) -> str | None:
+def limit_key(scope: AsgiScope) -> str | None:
     """The key of the client for its limits; None where a trusted proxy does not say for whom it asks."""
     address = client_address(scope)
     if address is None or _is_in(address, environment.current().trusted_proxies):
@@ -201,18 +203,18 @@ def limit_key(scope: Scope) -> str | None:
     return client_key(address)
 
 
-def is_from_trusted_proxy(scope: Scope) -> bool:
+def is_from_trusted_proxy(scope: AsgiScope) -> bool:
     """Whether the peer itself is one of `TOCSIN_TRUSTED_PROXIES`."""
     peer = scope["client"][0] if scope.get("client") else None
     return peer is not None and _is_in(peer, environment.current().trusted_proxies)
 
 
-def has_forwarding_headers(scope: Scope) -> bool:
+def has_forwarding_headers(scope: AsgiScope) -> bool:
     """Whether somebody says that the request came through a proxy."""
     return any(key in _FORWARDING or key.startswith(b"x-forwarded-") for key, _ in scope["headers"])
 
 
-def is_loopback(scope: Scope) -> bool:
+def is_loopback(scope: AsgiScope) -> bool:
     """Whether the request surely came from this machine itself, and through no proxy.
 
     A proxy on this machine has a loopback address too, and need not add headers: nginx adds none by itself, and names

@@ -11,7 +11,7 @@ from typing import Any
 _ENDLESS = "its answer does not come to an end"
 
 
-class Exchange:
+class DeadlineStream:
     """From a question to the end of its answer; `begin` it before each."""
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Exchange:
     def answers(self, connection: socket.socket) -> io.BufferedReader:
         """What comes over the connection, to be read as a file. Raises TimeoutError where the exchange is over, or the
         other side is silent for as long as the connection's own timeout."""
-        return io.BufferedReader(_Answers(self, connection))
+        return io.BufferedReader(_ResponseReader(self, connection))
 
     def receive(self, connection: socket.socket, buffer: Any) -> int:
         """The next bytes, into `buffer`; how many. Raises TimeoutError as `answers` does."""
@@ -44,8 +44,8 @@ class Exchange:
         return number
 
 
-class _Answers(io.RawIOBase):
-    def __init__(self, exchange: Exchange, connection: socket.socket) -> None:
+class _ResponseReader(io.RawIOBase):
+    def __init__(self, exchange: DeadlineStream, connection: socket.socket) -> None:
         self._exchange, self._connection = exchange, connection
 
     def readable(self) -> bool:

@@ -24,16 +24,16 @@ from tocsin.core.config import environment
 from tocsin.core.config.environment import Network
 from tocsin.core.errors import Permanent, Temporary
 
-type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+type IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
 #: A whole request, however slowly its answer drips.
 DEADLINE = 20.0
 #: A connection that was idle for longer is closed.
-KEPT = 60.0
+KEEP_ALIVE_SECONDS = 60.0
 #: Of an answer so much is read; providers say what they have to say in less.
-MOST_BYTES = 64 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024
 
 #: IPv6 addresses that carry an IPv4 address in their last 32 bits, which is what must be judged: NAT64 (RFC 6052) and
 #: stateless translation (RFC 2765, "IPv4-translated").
@@ -46,7 +46,7 @@ _ISATAP = 0x0000_5EFE
 _LOCAL = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b:1::/48", "fec0::/10", "::/96"))
 
 
-class Refused(Permanent):
+class EgressBlocked(Permanent):
     """The target's address may not be reached from here."""
 
 
@@ -55,7 +55,7 @@ class OutcomeUnknown(Temporary):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EgressResponse:
     """What a server answered: status, headers by lower-case name, and as much of its body as was asked for."""
 
     status: int
@@ -68,7 +68,7 @@ class Answer:
         return _retry_after(self.headers.get("retry-after", ""), time.time())
 
 
-def is_allowed(address: Address, allowed: Collection[Network]) -> bool:
+def is_allowed(address: IPAddress, allowed: Collection[Network]) -> bool:
     """Whether `address` is public, or inside one of the networks `allowed`."""
     plain = _unwrapped(address)
     if any(plain.version == network.version and plain in network for network in allowed):
@@ -97,7 +97,7 @@ def resolve(host: str, port: int, *, trusted: bool = False) -> list[tuple[socket
     networks = environment.current().allow_targets
     usable = [pair for pair in addresses if is_allowed(ipaddress.ip_address(pair[1].split("%")[0]), networks)]
     if not usable:
-        raise Refused(
+        raise EgressBlocked(
             f"{host} is at a private address ({addresses[0][1]}), which Tocsin does not connect to.",
             "Add its network to TOCSIN_ALLOW_TARGETS if that is meant.",
         )
@@ -145,7 +145,7 @@ class HttpClient:
         self._trusted = trusted
         self._context = context or tls_context()
         #: The one used last is on top, so that few are busy where few suffice, and the others grow old at the bottom.
-        self._idle: list[tuple[float, _Connection]] = []
+        self._idle: list[tuple[float, _SingleConnectionPool]] = []
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -157,8 +157,8 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         content: bytes = b"",
         deadline: float = DEADLINE,
-        most_bytes: int = MOST_BYTES,
-    ) -> Answer:
+        most_bytes: int = MAX_RESPONSE_BYTES,
+    ) -> EgressResponse:
         """Sends one request and returns the answer, whatever its status; a redirect is an answer too.
 
         Of the body at most `most_bytes` are read.
@@ -180,7 +180,7 @@ class HttpClient:
             ):
                 connection.patience.until = None
                 body = _body(response.iter_stream(), end, most_bytes)
-                return Answer(response.status, _headers(response.headers), body)
+                return EgressResponse(response.status, _headers(response.headers), body)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
             raise Temporary(f"{target.hostname} does not answer: {_cause(error)}.") from None
         except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError) as error:
@@ -197,7 +197,7 @@ class HttpClient:
             connection.pool.close()
 
     @contextmanager
-    def _connection(self, answer_by: float) -> Iterator[_Connection]:
+    def _connection(self, answer_by: float) -> Iterator[_SingleConnectionPool]:
         """A pool of one connection for one request, whose answer must have begun by then.
 
         One pool of many would look through all of them each time, which costs more than the request: measured with
@@ -211,7 +211,7 @@ class HttpClient:
         finally:
             now = time.monotonic()
             with self._lock:
-                old = [self._idle.pop(0)[1]] if self._idle and self._idle[0][0] < now - KEPT else []
+                old = [self._idle.pop(0)[1]] if self._idle and self._idle[0][0] < now - KEEP_ALIVE_SECONDS else []
                 if self._is_closed:
                     old.append(connection)
                 else:
@@ -219,20 +219,20 @@ class HttpClient:
             for each in old:
                 each.pool.close()
 
-    def _new(self) -> _Connection:
-        patience = _Patience()
+    def _new(self) -> _SingleConnectionPool:
+        patience = _HeaderDeadline()
         pool = httpcore.ConnectionPool(
             ssl_context=self._context,
             max_connections=1,
             max_keepalive_connections=1,
-            keepalive_expiry=KEPT,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
             network_backend=_Backend(self._trusted, patience),
         )
-        return _Connection(pool, patience)
+        return _SingleConnectionPool(pool, patience)
 
 
 @dataclass(slots=True)
-class _Patience:
+class _HeaderDeadline:
     """Until when a connection waits for the head of an answer, by the monotonic clock: a server that sends it byte by
     byte would hold a request without end, since each read by itself is in time."""
 
@@ -247,18 +247,18 @@ class _Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class _Connection:
+class _SingleConnectionPool:
     """A pool of one connection, and how long that waits."""
 
     pool: httpcore.ConnectionPool
-    patience: _Patience
+    patience: _HeaderDeadline
 
 
 class _Backend(httpcore.NetworkBackend):
     """Connects for httpcore, by `connect`: what was checked is what is connected to, so a name cannot change in
     between."""
 
-    def __init__(self, trusted: bool, patience: _Patience) -> None:
+    def __init__(self, trusted: bool, patience: _HeaderDeadline) -> None:
         self._trusted = trusted
         self._patience = patience
 
@@ -277,7 +277,7 @@ class _Backend(httpcore.NetworkBackend):
 class _Stream(httpcore.NetworkStream):
     """A connected socket as httpcore wants it."""
 
-    def __init__(self, connection: socket.socket, patience: _Patience) -> None:
+    def __init__(self, connection: socket.socket, patience: _HeaderDeadline) -> None:
         self._socket = connection
         self._patience = patience
 
@@ -336,7 +336,7 @@ def _is_readable(connection: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _unwrapped(address: Address) -> Address:
+def _unwrapped(address: IPAddress) -> IPAddress:
     """The IPv4 address that an IPv6 address stands for, if it does; else the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
@@ -346,7 +346,7 @@ def _unwrapped(address: Address) -> Address:
     return inner or address
 
 
-def _isatap(address: Address) -> ipaddress.IPv4Address | None:
+def _isatap(address: IPAddress) -> ipaddress.IPv4Address | None:
     """The IPv4 address inside an ISATAP address, to which a router of that network sends what comes."""
     if address.version == 4 or (int(address) >> 32) & 0xFCFF_FFFF != _ISATAP:
         return None

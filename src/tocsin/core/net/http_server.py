@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from tocsin.core.net import descriptors
 from tocsin.core.net.admission import AdmittedProtocol
-from tocsin.core.net.asgi import WholeRequests
+from tocsin.core.net.asgi import FastPathHandler
 from tocsin.core.net.connection_table import ConnectionLimits, ConnectionTable
 from tocsin.core.runtime import cpu_affinity
 
@@ -29,7 +29,7 @@ from tocsin.core.runtime import cpu_affinity
 HEADER_DEADLINE = 10.0
 
 #: A header that is longer than so many bytes, and still not whole, is refused: the parser would keep all of it.
-LONGEST_HEADER = 64 * 1024
+MAX_HEADER_BYTES = 64 * 1024
 
 #: A client that takes nothing of its answer for so many seconds is cut off.
 STALL_DEADLINE = 30.0
@@ -39,13 +39,13 @@ STALL_DEADLINE = 30.0
 KEEP_ALIVE = 75
 
 #: A client that sends so many requests without waiting for an answer is read no further until they are answered.
-MAX_OWED = 16
+MAX_PIPELINED_RESPONSES = 16
 
 #: A body of at most so many bytes that comes in pieces, as networks deliver it, may go the short way,
-LARGEST_IN_PIECES = 64 * 1024
+MAX_FAST_PATH_BYTES = 64 * 1024
 
 #: if it is whole within so many seconds. Whoever is slower has the ordinary way's deadlines, and is told of them.
-PATIENCE_FOR_PIECES = 1.0
+FAST_PATH_BODY_TIMEOUT = 1.0
 
 _HEADER_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -79,7 +79,7 @@ class DeadlineProtocol(AdmittedProtocol):
             # Most headers are whole by now, and never had a clock.
             self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
         self._header_size += len(data)
-        if self._header_size > LONGEST_HEADER and not self.transport.is_closing():
+        if self._header_size > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.transport.write(_HEADER_TOO_LONG)
             self.transport.close()
 
@@ -125,7 +125,7 @@ class DeadlineProtocol(AdmittedProtocol):
             self.transport.close()
 
 
-class _Owed:
+class _PendingResponse:
     """An answer that is to come: written when all before it are."""
 
     __slots__ = ("answer", "keeps_alive")
@@ -135,7 +135,7 @@ class _Owed:
         self.keeps_alive = keeps_alive
 
 
-class ShortWayProtocol(DeadlineProtocol):
+class FastPathProtocol(DeadlineProtocol):
     """Gives requests that came whole, or are soon, to `whole`, without a task or ASGI's messages for each.
 
     That halves what a small request costs. Whatever is unusual (a large or slow body in pieces, a request behind one
@@ -143,14 +143,14 @@ class ShortWayProtocol(DeadlineProtocol):
     requests.
     """
 
-    def __init__(self, table: ConnectionTable, whole: WholeRequests, **given: Any) -> None:
+    def __init__(self, table: ConnectionTable, whole: FastPathHandler, **given: Any) -> None:
         super().__init__(table, **given)
         self._whole = whole
         self._wanted: object | None = None
         self._parts: list[bytes] = []
         #: Runs while the rest of a body is waited for.
         self._patience: asyncio.TimerHandle | None = None
-        self._owed: deque[_Owed] = deque()
+        self._owed: deque[_PendingResponse] = deque()
         #: Set once a request came that cannot be answered in its turn: the connection ends after what is owed.
         self._is_deaf = False
         #: Set with it where a request was not read: the client may still be sending it.
@@ -159,8 +159,8 @@ class ShortWayProtocol(DeadlineProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._wanted is not None and self._patience is None and not self.transport.is_closing():
-            if 0 < self._declared() <= LARGEST_IN_PIECES:
-                self._patience = self.loop.call_later(PATIENCE_FOR_PIECES, self._lose_patience)
+            if 0 < self._declared() <= MAX_FAST_PATH_BYTES:
+                self._patience = self.loop.call_later(FAST_PATH_BODY_TIMEOUT, self._lose_patience)
             else:
                 self._go_ordinarily()
 
@@ -185,13 +185,13 @@ class ShortWayProtocol(DeadlineProtocol):
                 super().on_message_complete()
             return
         self._stop_waiting()
-        owed = _Owed(keeps_alive=self.parser.should_keep_alive())
+        owed = _PendingResponse(keeps_alive=self.parser.should_keep_alive())
         self._owed.append(owed)
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         if self._whole.take(self._wanted, self.headers, body, partial(self._answer, owed)):
             self._wanted = None
             self._parts = []
-            if len(self._owed) >= MAX_OWED:
+            if len(self._owed) >= MAX_PIPELINED_RESPONSES:
                 self.flow.pause_reading()
             return
         self._owed.pop()
@@ -257,7 +257,7 @@ class ShortWayProtocol(DeadlineProtocol):
         super().on_headers_complete()
         return True
 
-    def _answer(self, owed: _Owed, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    def _answer(self, owed: _PendingResponse, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
         """Writes an answer, and those behind it that waited for it."""
         more = b"".join([b"%b: %b\r\n" % header for header in headers])
         owed.answer = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
@@ -287,7 +287,7 @@ class ShortWayProtocol(DeadlineProtocol):
             )
 
 
-class Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """uvicorn's server, which says when it can serve, and for which a signal to end is no failure."""
 
     def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None], on_exit: Callable[[], None]) -> None:
@@ -316,15 +316,15 @@ def make_server(
     graceful_timeout: int,
     on_ready: Callable[[], None],
     on_exit: Callable[[], None],
-    whole: WholeRequests | None = None,
+    whole: FastPathHandler | None = None,
     limits: ConnectionLimits | None = None,
-) -> Server:
+) -> HttpServer:
     """A server for the ASGI `app`; give `run` the sockets it listens at. SIGTERM and SIGINT end it gracefully.
 
     `whole` takes the requests that it wants and that came in one piece, before `app` hears of them.
     """
     table = ConnectionTable(limits or ConnectionLimits(descriptors.most_connections()))
-    protocol: Any = partial(DeadlineProtocol, table) if whole is None else partial(ShortWayProtocol, table, whole)
+    protocol: Any = partial(DeadlineProtocol, table) if whole is None else partial(FastPathProtocol, table, whole)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -339,7 +339,7 @@ def make_server(
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=graceful_timeout,
     )
-    return Server(config, on_ready=on_ready, on_exit=on_exit)
+    return HttpServer(config, on_ready=on_ready, on_exit=on_exit)
 
 
 def listen(host: str, port: int) -> socket.socket:

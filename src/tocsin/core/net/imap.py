@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
-from tocsin.core.net.deadline_stream import Exchange
+from tocsin.core.net.deadline_stream import DeadlineStream
 
 if TYPE_CHECKING:
     from imap_tools import BaseMailBox
@@ -26,21 +26,21 @@ TIMEOUT = 20.0
 #: Signing in, each look for what is unread, and each mail, however slowly the server talks; a mail has more by its
 #: size, in bytes a second.
 DEADLINE = 60.0
-SLOWEST = 64 * 1024
+MIN_BYTES_PER_SECOND = 64 * 1024
 #: A larger mail is not read: it is no answer, and would fill the memory.
-MOST_BYTES = 10 * 1024 * 1024
+MAX_MAIL_BYTES = 10 * 1024 * 1024
 #: So much a server may say meanwhile.
-MOST_HEARD = 2 * MOST_BYTES
-_LONGEST_LINE = 1_000_000
+MAX_SESSION_BYTES = 2 * MAX_MAIL_BYTES
+_MAX_LINE_BYTES = 1_000_000
 #: So many mails of a mailbox are remembered that could not be marked.
-_MOST_UNMARKED = 10_000
+_MAX_UNMARKED_MAILS = 10_000
 
 #: The mails that are done with, where the server did not let them be marked as read: by mailbox, as long as its numbers
 #: mean the same (UIDVALIDITY). Else each look would take them again, and never come to those behind them.
 _unmarked: dict[tuple[str, int, str, str, str], dict[str, None]] = {}
 
 
-class Security(StrEnum):
+class ImapSecurity(StrEnum):
     """How a connection is encrypted: from the first byte, after a greeting, or not."""
 
     TLS = "tls"
@@ -49,7 +49,7 @@ class Security(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ImapAccount:
     """Which mailbox, and how to get into it."""
 
     host: str
@@ -57,18 +57,18 @@ class Account:
     password: str = field(repr=False)
     folder: str = "INBOX"
     port: int = 0
-    security: Security = Security.TLS
+    security: ImapSecurity = ImapSecurity.TLS
     is_trusted: bool = False
 
     @property
     def port_used(self) -> int:
-        return self.port or (993 if self.security is Security.TLS else 143)
+        return self.port or (993 if self.security is ImapSecurity.TLS else 143)
 
 
-class Mailbox:
+class ImapMailbox:
     """One mailbox, open. Raises Temporary or Permanent from every method; no text of an error holds the password."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ImapAccount) -> None:
         self._account = account
         self._box, self._client = _opened(account)
         _status, told = self._client.response("UIDVALIDITY")
@@ -114,7 +114,7 @@ class Mailbox:
         reasons = (part for part in said if isinstance(part, bytes))
         self._refusal = _said(self._account, next(reasons, b"no reason given"))
         self._unmarked[uid] = None
-        if len(self._unmarked) > _MOST_UNMARKED:
+        if len(self._unmarked) > _MAX_UNMARKED_MAILS:
             del self._unmarked[next(iter(self._unmarked))]
 
     def describe(self) -> str:
@@ -151,7 +151,7 @@ class Mailbox:
         self._client.begin()
         status, answer = self._client.uid("FETCH", uid, "(RFC822.SIZE)")
         size = _number(answer)
-        if status != "OK" or size > MOST_BYTES:
+        if status != "OK" or size > MAX_MAIL_BYTES:
             return b""
         self._client.begin(size)
         status, found = self._client.uid("FETCH", uid, "(BODY.PEEK[])")
@@ -160,7 +160,7 @@ class Mailbox:
         return next((part[1] for part in found if isinstance(part, tuple)), b"")
 
 
-def _opened(account: Account) -> tuple[BaseMailBox, _Client]:
+def _opened(account: ImapAccount) -> tuple[BaseMailBox, _Client]:
     # Loaded where a mailbox is read, not when Tocsin starts.
     from imap_tools import BaseMailBox
 
@@ -184,16 +184,16 @@ def _opened(account: Account) -> tuple[BaseMailBox, _Client]:
 class _Client(imaplib.IMAP4):
     """`imaplib` speaks the protocol; where it connects to is checked first, and how long it listens is bounded."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ImapAccount) -> None:
         self._account = account
-        self._exchange = Exchange()
+        self._exchange = DeadlineStream()
         self._answers: tuple[socket.socket, io.BufferedReader] | None = None
         self.begin()
         super().__init__(account.host, account.port_used, timeout=TIMEOUT)
 
     def begin(self, size: int = 0) -> None:
         """An exchange begins, which has its own deadline; `size` is how much is to come, in bytes."""
-        self._exchange.begin(DEADLINE + size / SLOWEST, MOST_HEARD)
+        self._exchange.begin(DEADLINE + size / MIN_BYTES_PER_SECOND, MAX_SESSION_BYTES)
 
     def read(self, size: int) -> bytes:
         """As `imaplib` has it, and no longer than the exchange may last."""
@@ -201,9 +201,9 @@ class _Client(imaplib.IMAP4):
 
     def readline(self) -> bytes:
         """As `imaplib` has it, and no longer than the exchange may last."""
-        line = self._heard().readline(_LONGEST_LINE + 1)
-        if len(line) > _LONGEST_LINE:
-            raise self.error(f"got more than {_LONGEST_LINE} bytes in a line")
+        line = self._heard().readline(_MAX_LINE_BYTES + 1)
+        if len(line) > _MAX_LINE_BYTES:
+            raise self.error(f"got more than {_MAX_LINE_BYTES} bytes in a line")
         return line
 
     def _heard(self) -> io.BufferedReader:
@@ -215,17 +215,17 @@ class _Client(imaplib.IMAP4):
     def _create_socket(self, timeout: float | None) -> socket.socket:
         connection = egress.connect(self.host, self.port, trusted=self._account.is_trusted)
         connection.settimeout(timeout)
-        if self._account.security is not Security.TLS:
+        if self._account.security is not ImapSecurity.TLS:
             return connection
         return egress.tls_context().wrap_socket(connection, server_hostname=self.host)
 
 
-def _client(account: Account) -> _Client:
+def _client(account: ImapAccount) -> _Client:
     client = _Client(account)
     match account.security:
-        case Security.STARTTLS:
+        case ImapSecurity.STARTTLS:
             client.starttls(egress.tls_context())
-        case Security.NONE if ip_address(str(client.sock.getpeername()[0]).split("%")[0]).is_global:
+        case ImapSecurity.NONE if ip_address(str(client.sock.getpeername()[0]).split("%")[0]).is_global:
             client.shutdown()
             raise Permanent(
                 f"A password is not sent to {account.host} without encryption.", "Choose tls or starttls for it."
@@ -239,7 +239,7 @@ def _library_error() -> type[Exception]:
     return ImapToolsError
 
 
-def _fail(account: Account, error: Exception) -> NoReturn:
+def _fail(account: ImapAccount, error: Exception) -> NoReturn:
     """What went wrong, as Temporary: a mailbox that is away comes back."""
     said = _said(account, str(getattr(error, "strerror", None) or error or type(error).__name__).encode())
     if (
@@ -256,7 +256,7 @@ def _fail(account: Account, error: Exception) -> NoReturn:
     raise Temporary(f"The mailbox at {account.host} cannot be read: {said}.") from None
 
 
-def _said(account: Account, text: bytes) -> str:
+def _said(account: ImapAccount, text: bytes) -> str:
     """One line of what was said, without the password."""
     line = " ".join(text.decode("utf-8", "replace").split())[:200].rstrip(".")
     return line.replace(account.password, "•••") if account.password else line

@@ -53,7 +53,7 @@ PAUSE = 1.0
 _SOCKET = "socket"
 
 
-class Orders(msgspec.Struct, frozen=True):
+class ChildConfig(msgspec.Struct, frozen=True):
     """What the parent knows and its child does not. File descriptors have the same numbers in both."""
 
     database_url: str
@@ -63,7 +63,7 @@ class Orders(msgspec.Struct, frozen=True):
     says_ready: int
 
 
-class Offspring:
+class SupervisedProcess:
     """The process that runs `module`; `what` says in a sentence what that does ("makes the pages")."""
 
     def __init__(self, module: str, what: str, database_url: str) -> None:
@@ -84,7 +84,7 @@ class Offspring:
         self.ready = threading.Event()
         self._stopping = threading.Event()
         self._missing_since = time.monotonic()
-        self._begun: _Begun | None = None
+        self._begun: _StartedChild | None = None
         self._watcher = threading.Thread(target=self._watch, name=module.split(".")[1], daemon=True)
 
     def fork(self) -> None:
@@ -140,9 +140,9 @@ class Offspring:
             self._begun = None
             self._stopping.wait(PAUSE)
 
-    def _follow(self, begun: _Begun) -> None:
+    def _follow(self, begun: _StartedChild) -> None:
         """One process, from its start to its end."""
-        orders = Orders(self._database_url, environment.current().public_url, self._socket.fileno(), begun.says)
+        orders = ChildConfig(self._database_url, environment.current().public_url, self._socket.fileno(), begun.says)
         with begun.heard:
             with suppress(BrokenPipeError):
                 begun.tell(msgspec.json.encode(orders) + b"\n")
@@ -179,7 +179,7 @@ def _is_deserted(path: Path) -> bool:
     return False
 
 
-class _Forked:
+class _ForkedProcess:
     """A forked process, with as much of `subprocess.Popen` as is needed. `wait` is called by one thread only."""
 
     def __init__(self, pid: int) -> None:
@@ -201,14 +201,14 @@ class _Forked:
             return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
 
-type Process = _Forked | subprocess.Popen[bytes]
+type Process = _ForkedProcess | subprocess.Popen[bytes]
 
 
-class _Begun:
+class _StartedChild:
     """A process that was begun, its standard input, and what it says."""
 
     def __init__(
-        self, process: _Forked | subprocess.Popen[bytes], told: IO[bytes], heard: IO[bytes], says: int
+        self, process: _ForkedProcess | subprocess.Popen[bytes], told: IO[bytes], heard: IO[bytes], says: int
     ) -> None:
         self.heard = heard
         #: The number of the file by which it says something, in that process.
@@ -230,7 +230,7 @@ class _Begun:
             self._told.close()
 
 
-def _begin(module: str, listening: int, *, fork: bool = False) -> _Begun:
+def _begin(module: str, listening: int, *, fork: bool = False) -> _StartedChild:
     """Begins a process that runs `main()` of `module`. Raises OSError."""
     hears, says = os.pipe()
     reads, tells = os.pipe()
@@ -241,7 +241,7 @@ def _begin(module: str, listening: int, *, fork: bool = False) -> _Begun:
             gc.freeze()
             if (number := os.fork()) == 0:
                 _be(module, reads, (listening, says))
-            process: Process = _Forked(number)
+            process: Process = _ForkedProcess(number)
         else:
             # A session of its own: what a terminal sends to all is its parent's to pass on.
             process = subprocess.Popen(  # noqa: S603 - this very program
@@ -254,7 +254,7 @@ def _begin(module: str, listening: int, *, fork: bool = False) -> _Begun:
     finally:
         os.close(reads)
         os.close(says)
-    return _Begun(process, os.fdopen(tells, "wb", buffering=0), os.fdopen(hears, "rb"), says)
+    return _StartedChild(process, os.fdopen(tells, "wb", buffering=0), os.fdopen(hears, "rb"), says)
 
 
 def _be(module: str, reads: int, kept: Sequence[int]) -> None:
@@ -286,7 +286,7 @@ def _let_go(number: int, nothing: int) -> None:
     os.dup2(nothing, number)
 
 
-def begun() -> Orders:
+def begun() -> ChildConfig:
     """What a process does first: it reads its orders, and has settings, a database to use, and Django's models."""
     # A service manager tells all processes at once: this one goes on for what its parent still has to answer.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -295,7 +295,7 @@ def begun() -> Orders:
     if not told:
         # The parent ended before it could say anything: there is nothing to do, and nobody to tell.
         os._exit(0)
-    orders = msgspec.json.decode(told, type=Orders)
+    orders = msgspec.json.decode(told, type=ChildConfig)
     logs.set_up(environment.current().log_format)
     environment.listens_at(orders.listens_at)
     database.use(orders.database_url)
@@ -306,7 +306,7 @@ def begun() -> Orders:
     return orders
 
 
-def is_ready(orders: Orders) -> None:
+def is_ready(orders: ChildConfig) -> None:
     """Tells the parent that this process is ready."""
     os.write(orders.says_ready, b"ready\n")
 

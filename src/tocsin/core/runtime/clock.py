@@ -17,7 +17,7 @@ MAX_SKEW = timedelta(seconds=2)
 MEASURE_EVERY = timedelta(minutes=1)
 
 #: Where this machine's own clock was set by more than this since, it is measured at once.
-SET_BY = timedelta(seconds=1)
+MIN_CLOCK_SET = timedelta(seconds=1)
 
 _lock = threading.Lock()
 _skew = timedelta()
@@ -65,7 +65,7 @@ def measure_if_due(connection: Connection) -> None:
     """Measures again when the last measurement is old, or this machine's clock was set since; each time while a test
     clock is allowed to jump."""
     age = time.monotonic() - _measured_at
-    was_set = abs(_start() - _started) > SET_BY.total_seconds()
+    was_set = abs(_start() - _started) > MIN_CLOCK_SET.total_seconds()
     if environment.current().test_clock or was_set or age >= MEASURE_EVERY.total_seconds():
         measure(connection)
 

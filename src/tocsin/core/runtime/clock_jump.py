@@ -14,20 +14,20 @@ from tocsin.core.runtime import clock
 from tocsin.core.validation import durations
 
 #: Less is no jump: clocks are slewed, and a server that takes over is a moment behind.
-BACK = timedelta(seconds=5)
+MIN_ROLLBACK = timedelta(seconds=5)
 
 #: By less back, no alert's timeline says so: a clock that is set back by seconds each minute would fill all of them.
-TOLD_FROM = timedelta(minutes=1)
+REPORT_FROM = timedelta(minutes=1)
 
 #: So far ahead at once, the clock is wrong or nothing ran for as long; which of the two, only a person knows.
-AHEAD = timedelta(days=1)
+MIN_JUMP_AHEAD = timedelta(days=1)
 
 #: After that, nothing is removed by its age for so long.
-DOUBTED_FOR = timedelta(days=1)
+DOUBT_PERIOD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Jump:
+class ClockJump:
     """That the clock jumped: `at` is by the clock after that. `by` is less than nothing where it was set back."""
 
     at: datetime
@@ -39,27 +39,27 @@ class Jump:
 
     def is_doubted(self, now: datetime) -> bool:
         """Whether the clock may be far ahead of the time, as of `now` by the same clock."""
-        return not self.is_back and now - self.at < DOUBTED_FOR
+        return not self.is_back and now - self.at < DOUBT_PERIOD
 
 
 def jumped(seen_at: datetime, now: datetime) -> timedelta:
     """By how much the clock has jumped that showed `seen_at` a moment ago; nothing where it goes on as clocks do."""
     apart = now - seen_at
-    return apart if apart < -BACK or apart > AHEAD else timedelta()
+    return apart if apart < -MIN_ROLLBACK or apart > MIN_JUMP_AHEAD else timedelta()
 
 
-def _since(seen_at: datetime, now: datetime) -> Jump:
+def _since(seen_at: datetime, now: datetime) -> ClockJump:
     by = jumped(seen_at, now)
     # A test clock is moved ahead on purpose.
-    return Jump(now, timedelta() if by > timedelta() and environment.current().test_clock else by)
+    return ClockJump(now, timedelta() if by > timedelta() and environment.current().test_clock else by)
 
 
-def remembered(last: Jump | None, jump: Jump) -> Jump:
+def remembered(last: ClockJump | None, jump: ClockJump) -> ClockJump:
     """The jump that is known from now on: the new one; but a clock that is far ahead is so still where it is set back
     by a part of that, as by the seconds of one that wobbles."""
-    if last is None or not jump.is_back or not last.is_doubted(jump.at) or last.by + jump.by <= AHEAD:
+    if last is None or not jump.is_back or not last.is_doubted(jump.at) or last.by + jump.by <= MIN_JUMP_AHEAD:
         return jump
-    return Jump(min(last.at, jump.at), last.by + jump.by)
+    return ClockJump(min(last.at, jump.at), last.by + jump.by)
 
 
 def say_jump(by: timedelta) -> str:
@@ -72,7 +72,9 @@ def say_jump(by: timedelta) -> str:
 _MINUTE = timedelta(minutes=1)
 
 
-def look(connection: Connection, read: Callable[[Connection], datetime] = clock.of_database) -> tuple[datetime, Jump]:
+def look(
+    connection: Connection, read: Callable[[Connection], datetime] = clock.of_database
+) -> tuple[datetime, ClockJump]:
     """Reads the clock and keeps what it shows, with the row locked until the caller's transaction ends.
 
     Returns that moment and the jump since the last look: by nothing, mostly. A jump is returned once: whoever is told
@@ -97,16 +99,16 @@ def look(connection: Connection, read: Callable[[Connection], datetime] = clock.
     return now, jump
 
 
-def last_jump(connection: Connection) -> Jump | None:
+def last_jump(connection: Connection) -> ClockJump | None:
     """The last time that the clock jumped, as far as is known."""
     row = database.row(connection, "SELECT jumped_at, jumped_by FROM core_clockseen WHERE jumped_at IS NOT NULL")
-    return None if row is None else Jump(row["jumped_at"], row["jumped_by"])
+    return None if row is None else ClockJump(row["jumped_at"], row["jumped_by"])
 
 
 def is_doubted(connection: Connection, now: datetime) -> bool:
     """Whether the clock may be far ahead of the time: nothing is removed by its age then."""
     row = database.row(connection, "SELECT seen_at FROM core_clockseen WHERE id = 1")
-    if row is not None and _since(row["seen_at"], now).by > AHEAD:
+    if row is not None and _since(row["seen_at"], now).by > MIN_JUMP_AHEAD:
         # Where a node starts, what removes may turn before what looks at the clock.
         return True
     jump = last_jump(connection)

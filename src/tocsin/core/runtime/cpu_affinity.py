@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 #: For how many seconds two threads stay on one processor before the system places them anew.
-STAY = 10.0
+MIN_STAY_SECONDS = 10.0
 #: How many seconds the system has to place them.
 PLACING = 0.05
 
@@ -28,7 +28,7 @@ def roam(thread: int = 0) -> None:
     _keep(thread, _ANYWHERE)
 
 
-class SameProcessor:
+class SharedCpu:
     """Has one thread, which calls it, share the processor of another: the leader.
 
     The system chooses the processor. Now and then both roam for a moment, and then stay where the leader is: should
@@ -53,7 +53,7 @@ class SameProcessor:
             where = {_processor_of(self._leader)} & _ANYWHERE or _ANYWHERE
             _keep(self._leader, where)
             _keep(0, where)
-            self._due = now + STAY
+            self._due = now + MIN_STAY_SECONDS
         else:
             self.part()
             self._due = now + PLACING

@@ -39,7 +39,7 @@ class _Task[J]:
     started_at: float
 
 
-class InFlight[K, J, R]:
+class JobPool[K, J, R]:
     """The jobs of one process that are on their way, at most `slots` at a time."""
 
     def __init__(

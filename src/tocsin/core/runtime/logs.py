@@ -25,12 +25,12 @@ def masked(text: str) -> str:
     return _SECRETS.sub(lambda found: f"{found['before']}***", text)
 
 
-class _Lines(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return masked(super().format(record))
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
@@ -47,9 +47,9 @@ def set_up(how: LogFormat) -> None:
     """Sends every log record of the process to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     if how is LogFormat.JSON:
-        handler.setFormatter(_Json())
+        handler.setFormatter(_JsonFormatter())
     else:
-        handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("uvicorn.error", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

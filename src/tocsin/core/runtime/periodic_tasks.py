@@ -26,7 +26,7 @@ DEATH_WINDOW = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class PeriodicTask:
     """What a worker repeats.
 
     `turn` does one batch and returns True when there may be more to do at once; it opens and ends its own
@@ -42,7 +42,7 @@ class Loop:
 class Worker:
     """Runs loops until told to stop, and knows when each last turned."""
 
-    def __init__(self, loops: Iterable[Loop]) -> None:
+    def __init__(self, loops: Iterable[PeriodicTask]) -> None:
         self.loops = tuple(loops)
         self.turned_at: dict[str, datetime] = {}
         self._wake = {loop.name: threading.Event() for loop in self.loops}
@@ -86,12 +86,12 @@ class Worker:
             return True
         return time.monotonic() - self._deaths[0] > DEATH_WINDOW.total_seconds()
 
-    def _spawn(self, loop: Loop) -> None:
+    def _spawn(self, loop: PeriodicTask) -> None:
         thread = threading.Thread(target=self._run, args=(loop,), name=f"loop {loop.name}", daemon=True)
         self.threads[loop.name] = thread
         thread.start()
 
-    def _run(self, loop: Loop) -> None:
+    def _run(self, loop: PeriodicTask) -> None:
         wake = self._wake[loop.name]
         while not self._stop.is_set():
             wake.clear()

@@ -11,7 +11,7 @@ import sys
 MEMORY = 1024 * 1024 * 1024
 
 
-class TooMuch(Exception):
+class ResourceLimitExceeded(Exception):
     """It took longer, or more memory, than it may."""
 
 
@@ -27,10 +27,10 @@ def run(module: str, given: bytes, *, seconds: int, memory: int = MEMORY) -> byt
             env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise TooMuch from None
+        raise ResourceLimitExceeded from None
     if done.returncode < 0:
         # The kernel ended it.
-        raise TooMuch
+        raise ResourceLimitExceeded
     if done.returncode:
         raise RuntimeError(done.stderr.decode("utf-8", "replace")[-2000:])
     return done.stdout

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from tocsin.core.errors import Rejected
 
 #: Longer spans are typing errors: nothing in Tocsin waits for more than ten years.
-LONGEST = timedelta(days=3650)
+MAX_DURATION = timedelta(days=3650)
 
 _UNITS = {
     "w": timedelta(weeks=1),
@@ -34,7 +34,7 @@ def parse(text: object, place: str | None = None) -> timedelta:
         raise Rejected("invalid_duration", f"{text!r} is not a duration; write it like 90s, 5m, 1h30m or 1w.", place)
     amounts = zip(matched.groups(), _UNITS.values(), strict=True)
     span = sum((int(amount) * unit for amount, unit in amounts if amount is not None), timedelta())
-    if span > LONGEST:
+    if span > MAX_DURATION:
         raise Rejected("invalid_duration", f"{text!r} is too long; the longest is ten years.", place)
     return span
 

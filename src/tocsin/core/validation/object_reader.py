@@ -20,7 +20,7 @@ from tocsin.core.validation.naming_rules import has_control_character, problem_w
 MAX_ITEMS = 1000
 
 
-class Spec:
+class ObjectReader:
     """The keys of one mapping while they are read. A key that nobody asked for is refused by `done`."""
 
     __slots__ = ("_asked", "_place", "_problems", "_values")
@@ -99,7 +99,7 @@ class Spec:
             return default
         return value
 
-    def span(self, key: str, default: timedelta, *, longest: timedelta = durations.LONGEST) -> timedelta:
+    def span(self, key: str, default: timedelta, *, longest: timedelta = durations.MAX_DURATION) -> timedelta:
         """A duration such as `90s` or `1h30m`."""
         if not self.has(key):
             return default
@@ -142,14 +142,15 @@ class Spec:
                 found.append(value.strip())
         return tuple(found)
 
-    def spec(self, key: str) -> Spec | None:
+    def spec(self, key: str) -> ObjectReader | None:
         """The object under `key`, or None."""
-        return Spec(self._values[key], self.place(key), self._problems) if self.has(key) else None
+        return ObjectReader(self._values[key], self.place(key), self._problems) if self.has(key) else None
 
-    def specs(self, key: str) -> list[Spec]:
+    def specs(self, key: str) -> list[ObjectReader]:
         """The list of objects under `key`."""
         return [
-            Spec(value, f"{self.place(key)}[{number}]", self._problems) for number, value in enumerate(self._list(key))
+            ObjectReader(value, f"{self.place(key)}[{number}]", self._problems)
+            for number, value in enumerate(self._list(key))
         ]
 
     def refuse(self, key: str, problem: str, code: str = "invalid") -> None:
@@ -211,7 +212,7 @@ def is_zone(name: str) -> bool:
 
 
 #: Deeper nesting than this is no configuration.
-DEEPEST = 60
+MAX_DEPTH = 60
 
 
 def storable(value: object, place: str) -> None:
@@ -220,7 +221,7 @@ def storable(value: object, place: str) -> None:
 
 
 def _storable(value: object, place: str, depth: int) -> None:
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         raise Rejected("invalid", f"{place[:200]}: is nested too deeply.", place)
     match value:
         case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):

@@ -9,16 +9,16 @@ from typing import Any
 
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import SYSTEM, Command, ExpireAcknowledgement, Unassign
-from tocsin.alerts.states import LIVE, Via
+from tocsin.alerts.states import ACTIVE, CommandChannel
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 
 log = logging.getLogger(__name__)
 
 #: A change of an account wakes the loop; without a hint it looks this often.
-EVERY = timedelta(minutes=1)
+INTERVAL = timedelta(minutes=1)
 BATCH = 100
 
 NOTE = "the account was switched off"
@@ -37,9 +37,9 @@ ORDER BY 1, 2 DESC, 3 LIMIT %(most)s
 """
 
 
-def loop() -> Loop:
+def loop() -> PeriodicTask:
     """The loop for a worker."""
-    return Loop("departed owners", lambda: turn(clock.now()), EVERY, frozenset({"config"}))
+    return PeriodicTask("departed owners", lambda: turn(clock.now()), INTERVAL, frozenset({"config"}))
 
 
 def turn(now: datetime) -> bool:
@@ -69,12 +69,12 @@ def _give_back(alert_id: int, now: datetime) -> bool:
 
 def _theirs(connection: Connection, only: int | None = None) -> list[tuple[int, Command]]:
     """The live alerts that somebody has, or has acknowledged, who is switched off, each with what ends that."""
-    parameters: dict[str, object] = {"live": sorted(LIVE), "only": only, "most": BATCH}
+    parameters: dict[str, object] = {"live": sorted(ACTIVE), "only": only, "most": BATCH}
     return [(row["id"], _end_of(row)) for row in database.rows(connection, _THEIRS, parameters)]
 
 
 def _end_of(row: dict[str, Any]) -> Command:
     # Not by way of the policy: the run must follow it as it follows what people do.
     if row["kind"] == "owner":
-        return Unassign(actor=SYSTEM, via=Via.API, note=NOTE)
-    return ExpireAcknowledgement(actor=SYSTEM, via=Via.API, note=NOTE, user_id=row["user_id"])
+        return Unassign(actor=SYSTEM, via=CommandChannel.API, note=NOTE)
+    return ExpireAcknowledgement(actor=SYSTEM, via=CommandChannel.API, note=NOTE, user_id=row["user_id"])

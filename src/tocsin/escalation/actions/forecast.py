@@ -9,16 +9,16 @@ from datetime import datetime
 from tocsin.alerts import lifecycle
 from tocsin.alerts.commands import AlertState
 from tocsin.escalation.run.engine import advance
-from tocsin.escalation.run.run_state import Decision, Pause, RunState, Start, TellWhy
-from tocsin.escalation.run.target_resolution import Roster
+from tocsin.escalation.run.run_state import ActivePause, NoticeReason, PageUser, RunDecision, RunState
+from tocsin.escalation.run.target_resolution import TargetContext
 
 #: So often a last step that is kept is shown again, and so often (each minute) a step that waits is looked at.
-_MOST_KEPT = 3
-_MOST_LOOKS = 24 * 60
+_MAX_KEPT_STEP_FIRINGS = 3
+_MAX_CONDITION_CHECKS = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
-class NextStep:
+class NextAction:
     """When something happens next, and what: "pages Bob Brown (secondary, Service Desk)".
 
     `waits`: nothing may happen then either, for a step waits until somebody is on call, and only looks again.
@@ -30,8 +30,8 @@ class NextStep:
 
 
 def next_step(
-    run: RunState, alert: AlertState, roster: Roster, now: datetime, pause: Pause | None = None
-) -> NextStep | None:
+    run: RunState, alert: AlertState, roster: TargetContext, now: datetime, pause: ActivePause | None = None
+) -> NextAction | None:
     """What comes next if nobody acts, with `roster` as it is for that moment; None when no timer is set."""
     if run.due_at is None:
         return None
@@ -42,28 +42,28 @@ def next_step(
     decision = advance(run, alert, roster, at)
     if run.progress.waiting and decision.run.progress.waiting and not (decision.asks or decision.tells or paused):
         step = f"step {run.progress.step + 1} of {len(run.plan.steps)}"
-        return NextStep(at, f"{step} has nobody, and waits until somebody is on call", waits=True)
+        return NextAction(at, f"{step} has nobody, and waits until somebody is on call", waits=True)
     summary = _summary(decision, roster)
-    return NextStep(at, f"paging is paused until then; then {summary}" if paused else summary)
+    return NextAction(at, f"paging is paused until then; then {summary}" if paused else summary)
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class RunForecast:
     """Everything that a run does if nobody acts, with its moments; `cut` says why there would be more."""
 
-    turns: tuple[tuple[datetime, Decision], ...]
+    turns: tuple[tuple[datetime, RunDecision], ...]
     cut: str = ""
 
 
 def play(
-    run: RunState, alert: AlertState, roster_at: Callable[[RunState, datetime], Roster], *, most: int = 1000
-) -> Played:
+    run: RunState, alert: AlertState, roster_at: Callable[[RunState, datetime], TargetContext], *, most: int = 1000
+) -> RunForecast:
     """Everything that a run does if nobody acts, up to its end: for the simulator and previews.
 
     `roster_at` says who is on call at a moment. At most `most` turns; of a last step that is kept, and of a step that
     waits until somebody is on call, so much that one sees what it does.
     """
-    turns: list[tuple[datetime, Decision]] = []
+    turns: list[tuple[datetime, RunDecision]] = []
     kept = looked = 0
     while run.due_at is not None and len(turns) < most:
         at = run.due_at
@@ -75,15 +75,15 @@ def play(
         run = decision.successor or decision.run
         kept += run.progress.keeping
         looked += run.progress.waiting
-        if kept > _MOST_KEPT:
-            return Played(tuple(turns), "The last step goes on like this until somebody answers.")
-        if looked > _MOST_LOOKS:
-            return Played(tuple(turns), "For hours nobody is on call: the step goes on waiting.")
+        if kept > _MAX_KEPT_STEP_FIRINGS:
+            return RunForecast(tuple(turns), "The last step goes on like this until somebody answers.")
+        if looked > _MAX_CONDITION_CHECKS:
+            return RunForecast(tuple(turns), "For hours nobody is on call: the step goes on waiting.")
     cut = f"Only the first {most} turns of the policy are shown." if run.due_at is not None else ""
-    return Played(tuple(turns), cut)
+    return RunForecast(tuple(turns), cut)
 
 
-def _summary(decision: Decision, roster: Roster) -> str:
+def _summary(decision: RunDecision, roster: TargetContext) -> str:
     parts = [f'asks {roster.name(ask.user_id)} "Still on it?"' for ask in decision.asks]
     if decision.starts or decision.contacts:
         contacts = [contact.label for contact in decision.contacts]
@@ -92,7 +92,7 @@ def _summary(decision: Decision, roster: Roster) -> str:
         parts.append(f"would page {', '.join(_people(decision.would))}")
     for tell in decision.tells:
         names = ", ".join(roster.name(user_id) for user_id in tell.user_ids)
-        what = "that nobody can be paged" if tell.why is TellWhy.NOBODY_TO_PAGE else "that nobody answered"
+        what = "that nobody can be paged" if tell.why is NoticeReason.NOBODY_TO_PAGE else "that nobody answered"
         parts.append(f"tells {names} {what}")
     if parts:
         return " and ".join(parts)
@@ -101,5 +101,5 @@ def _summary(decision: Decision, roster: Roster) -> str:
     return reasons[-1] if reasons else decision.run.reason
 
 
-def _people(starts: tuple[Start, ...]) -> list[str]:
+def _people(starts: tuple[PageUser, ...]) -> list[str]:
     return [f"{start.pick.name} ({start.pick.label})" for start in starts]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
 from tocsin.alerts.service import open_by_hand
-from tocsin.alerts.states import EventKind, Priority, Via
+from tocsin.alerts.states import CommandChannel, EventKind, Priority
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import policy as policies
 
@@ -19,7 +19,7 @@ SOURCE = "manual"
 
 
 @dataclass(frozen=True, slots=True)
-class ByHand:
+class ManualAlert:
     """What somebody says is wrong, and who should hear of it."""
 
     subject: str
@@ -34,7 +34,7 @@ class ByHand:
     note: str = ""
 
 
-def open_alert(new: ByHand, *, actor: Actor, username: str, via: Via, now: datetime) -> int:
+def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandChannel, now: datetime) -> int:
     """Opens it, and pages as it says; without a policy and recipient users nobody is. Returns its number."""
     paging = _paging(new)
     alert = NewAlert(
@@ -56,14 +56,14 @@ def open_alert(new: ByHand, *, actor: Actor, username: str, via: Via, now: datet
     return open_by_hand(alert, paging, event, now=now)
 
 
-def _paging(new: ByHand) -> Paging:
+def _paging(new: ManualAlert) -> PagingConfig:
     if new.policy is None and not new.user_ids:
         reason = "It has neither an escalation policy nor recipient users, so it pages nobody."
-        return Paging(PagingMode.RECORD, None, new.user_ids, new.group_ids, reason)
+        return PagingConfig(PagingMode.RECORD, None, new.user_ids, new.group_ids, reason)
     named = f"by the policy {new.policy.name}" if new.policy else "the recipient users"
     reason = f"It was opened by hand, to page {named}."
     version = new.policy.current_id if new.policy else None
-    return Paging(PagingMode.PAGE, version, new.user_ids, new.group_ids, reason)
+    return PagingConfig(PagingMode.PAGE, version, new.user_ids, new.group_ids, reason)
 
 
 def _default_priority(policy: Policy | None) -> Priority:

@@ -8,23 +8,23 @@ from dataclasses import replace
 from datetime import datetime
 
 from tocsin.alerts import change_handlers, lifecycle, store
-from tocsin.alerts.change_handlers import AlertChange, Paging, PagingMode
+from tocsin.alerts.change_handlers import AlertChange, PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, AlertState, NewEvent
-from tocsin.alerts.states import LIVE, EventKind, Via
+from tocsin.alerts.states import ACTIVE, CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.policy.policy_cache import plans
 from tocsin.escalation.run import effects, run_store
-from tocsin.escalation.run.run_state import CancelPages, Decision, RunStatus, from_row, with_progress
+from tocsin.escalation.run.run_state import CancelPages, RunDecision, RunStatus, from_row, with_progress
 from tocsin.escalation.run.run_status import begin, settle
 from tocsin.notify.enqueue import queue
-from tocsin.notify.rules.page_planner import Start
+from tocsin.notify.rules.page_planner import PageRequest
 
 
 def start_policy(
-    connection: Connection, alert: AlertState, policy_id: int, actor: Actor, via: Via, now: datetime
+    connection: Connection, alert: AlertState, policy_id: int, actor: Actor, via: CommandChannel, now: datetime
 ) -> str:
     """Has another policy work on a live alert from its first step; the one at work ends. Roles are looked up in the
     same recipient groups. Returns a sentence.
@@ -63,8 +63,8 @@ def start_policy(
         run_store.update(connection, {held["id"]: ended})
         run_store.insert(connection, [run_store.NewRun(alert.id, new, version)])
         store.insert_events(connection, [event])
-        effects.carry_out(connection, [(held["id"], Decision(ended, cancels=(CancelPages(None, said),)))], now)
-    by = Paging(new.mode, version, new.recipient_users, new.recipient_groups, said)
+        effects.carry_out(connection, [(held["id"], RunDecision(ended, cancels=(CancelPages(None, said),)))], now)
+    by = PagingConfig(new.mode, version, new.recipient_users, new.recipient_groups, said)
     change_handlers.react(connection, [AlertChange(alert, alert, (event,), paging=by)], now)
     database.hint(connection, "runs")
     rest = "" if new.status is RunStatus.ACTIVE else f" It waits: {new.reason}"
@@ -77,7 +77,7 @@ def add_responders(
     people: Sequence[int],
     labels: Mapping[int, str],
     actor: Actor,
-    via: Via,
+    via: CommandChannel,
     now: datetime,
 ) -> str:
     """Pages more people about a live alert, at once and by their own contact methods, whoever has it. `labels` says as
@@ -95,7 +95,7 @@ def add_responders(
         raise Rejected("not_possible", "There is nobody to page.")
     held = run_store.current(connection, [alert.id]).get(alert.id)
     starts = [
-        Start(
+        PageRequest(
             alert.id,
             now,
             f"{actor.name} asked for you: {labels.get(user, 'named')}.",
@@ -124,5 +124,5 @@ def add_responders(
 
 
 def _require_live(alert: AlertState, now: datetime) -> None:
-    if alert.status not in LIVE:
+    if alert.status not in ACTIVE:
         raise Rejected(f"already_{alert.status}", lifecycle.how_it_stands(alert, now))

@@ -12,16 +12,16 @@ from tocsin.alerts import store
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent
 from tocsin.escalation.actions import forecast
-from tocsin.escalation.actions.forecast import NextStep
+from tocsin.escalation.actions.forecast import NextAction
 from tocsin.escalation.policy import policy_cache
 from tocsin.escalation.run import pending_pages, run_store, target_loader
-from tocsin.escalation.run.run_state import Pause, RunState, RunStatus
+from tocsin.escalation.run.run_state import ActivePause, RunState, RunStatus
 from tocsin.notify import pause as pauses
 
 log = logging.getLogger(__name__)
 
 
-def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) -> dict[int, NextStep]:
+def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) -> dict[int, NextAction]:
     """What comes next if nobody acts, by alert; an alert for which no timer is set is absent.
 
     Who is on call is taken as of `now`, for all of them: at a hand-off in between, somebody else may be paged.
@@ -35,18 +35,18 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
         return {}
     known = policy_cache.plans(connection, {row["version_id"] for row in found.values()})
     runs: dict[int, RunState] = {}
-    upcoming: dict[int, NextStep] = {}
+    upcoming: dict[int, NextAction] = {}
     for alert_id, row in found.items():
         try:
             runs[alert_id] = run_store.as_run(row, known)
         except (Permanent, msgspec.ValidationError) as error:
             log.warning("The run of alert %s cannot be read: %s", alert_id, error)
-            upcoming[alert_id] = NextStep(row["due_at"], row["reason"])
+            upcoming[alert_id] = NextAction(row["due_at"], row["reason"])
     runs = pending_pages.only_those(connection, runs, now)
     states = store.load(connection, list(runs))
     roster = target_loader.roster(connection, runs.values(), now)
     held = pauses.current(connection, now)
-    pause = Pause(held.until, held.reason) if held else None
+    pause = ActivePause(held.until, held.reason) if held else None
     for alert_id, run in runs.items():
         step = forecast.next_step(run, states[alert_id], roster, now, pause) if alert_id in states else None
         if step is not None:

@@ -18,8 +18,8 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.escalation.policy import policy
-from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, PolicyPlan, references
-from tocsin.escalation.policy.steps import Step
+from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy, references
+from tocsin.escalation.policy.steps import PolicyStep
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.oncall import loader
@@ -29,7 +29,7 @@ from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.people.member_roles import MemberRole
 
 #: Of the timeline so much is looked through.
-MOST_EVENTS = 2000
+MAX_EVENTS = 2000
 
 _RUN = """
 SELECT r.status, r.mode, r.reason, r.recipient_groups, r.recipient_users, r.started_at, v.definition
@@ -64,7 +64,7 @@ _PIECES = re.compile(r"(?<=[.;])\s+")
 
 
 @dataclass(frozen=True, slots=True)
-class Uncalled:
+class UnpagedUser:
     """Somebody who has to do with the alert and was not called; `why` has sentences, the most telling first."""
 
     user_id: int
@@ -74,10 +74,10 @@ class Uncalled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class _RunFacts:
     """What is known of the alert's newest run."""
 
-    plan: PolicyPlan
+    plan: CompiledPolicy
     status: RunStatus
     mode: PagingMode
     reason: str
@@ -100,42 +100,42 @@ class _Case:
         """Who had the role of that group when the run began, in the order in which they are called."""
         return final_schedule.by_role(final_schedule.on_call(self.duties[group], self.started_at)).get(role, ())
 
-    def places(self, step: Step) -> Iterator[tuple[int, MemberRole]]:
+    def places(self, step: PolicyStep) -> Iterator[tuple[int, MemberRole]]:
         """The groups and roles that the step looks up."""
         for group in step.group_ids or self.groups:
             if group in self.duties:
                 yield from ((group, role) for role in step.roles)
 
-    def members(self, step: Step) -> frozenset[int]:
+    def members(self, step: PolicyStep) -> frozenset[int]:
         """Everybody in the step's groups."""
         groups = [self.duties[group] for group in step.group_ids or self.groups if group in self.duties]
         return frozenset(member.user_id for group in groups for member in group.members)
 
 
-def of_alert(connection: Connection, alert_id: int) -> tuple[Uncalled, ...]:
+def of_alert(connection: Connection, alert_id: int) -> tuple[UnpagedUser, ...]:
     """Everybody whom the alert's groups and policy know and who was not called about it, by name, and why."""
     row = database.row(connection, _RUN, (alert_id,))
     if row is None:
         return ()
-    case = _case(connection, row, tuple(database.rows(connection, _EVENTS, (alert_id, MOST_EVENTS))))
+    case = _case(connection, row, tuple(database.rows(connection, _EVENTS, (alert_id, MAX_EVENTS))))
     pages = list(database.rows(connection, _PAGES, (alert_id, str(Purpose.PAGE))))
     called = {page["user_id"] for page in pages if page["status"] in _CALLED}
     wanted = _concerned(case) | {page["user_id"] for page in pages}
     users = list(database.rows(connection, _USERS, (sorted(wanted - called),)))
     return tuple(
-        Uncalled(one["id"], one["username"], one["name"], tuple(_why(one, case, pages)))
+        UnpagedUser(one["id"], one["username"], one["name"], tuple(_why(one, case, pages)))
         for one in sorted(users, key=lambda one: one["name"].casefold())
     )
 
 
-def _case(connection: Connection, row: Mapping[str, Any], events: tuple[Mapping[str, Any], ...]) -> _Case:
+def _case(connection: Connection, row: Mapping[str, Any], events: tuple[Mapping[str, Any], ...]) -> _RunFacts:
     try:
         plan = policy.load(row["definition"]) if row["definition"] else RECIPIENTS_ONLY
     except Rejected:
         plan = RECIPIENTS_ONLY  # of a version that cannot be read any more, what was said at the time still holds
     named = references(plan)
     started_at = row["started_at"]
-    return _Case(
+    return _RunFacts(
         plan=plan,
         status=RunStatus(row["status"]),
         mode=PagingMode(row["mode"]),
@@ -149,7 +149,7 @@ def _case(connection: Connection, row: Mapping[str, Any], events: tuple[Mapping[
     )
 
 
-def _concerned(case: _Case) -> set[int]:
+def _concerned(case: _RunFacts) -> set[int]:
     """Everybody in the groups, whom the policy names, or who was on call."""
     found = {*case.users, *references(case.plan).users}
     for group in case.duties.values():
@@ -160,7 +160,7 @@ def _concerned(case: _Case) -> set[int]:
     return found
 
 
-def _why(user: Mapping[str, Any], case: _Case, pages: Collection[Mapping[str, Any]]) -> Iterable[str]:
+def _why(user: Mapping[str, Any], case: _RunFacts, pages: Collection[Mapping[str, Any]]) -> Iterable[str]:
     number, name = user["id"], user["name"]
     said: dict[str, None] = {}
     if not user["is_active"]:
@@ -190,7 +190,7 @@ def _mentions(number: int, name: str, events: Iterable[Mapping[str, Any]]) -> It
                     yield f"{piece[:1].upper()}{piece[1:].rstrip('.;')}."
 
 
-def _by_step(number: int, name: str, case: _Case) -> Iterator[str]:
+def _by_step(number: int, name: str, case: _RunFacts) -> Iterator[str]:
     """What each step means for them: it was to call them, somebody comes before them, or others had its roles."""
     many = len(case.plan.steps)
     now = [event for event in case.events if event["kind"] in _STEPS and event["at"] >= case.started_at]

@@ -13,16 +13,16 @@ from django.db import transaction
 from django.db.models import Max, QuerySet
 
 from tocsin.access import config_audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.changes import reachability
 from tocsin.escalation.models import Policy, PolicyVersion, Run
 from tocsin.escalation.policy import policy as definitions
-from tocsin.escalation.policy.policy import PolicyPlan, References
-from tocsin.escalation.policy.steps import Names
+from tocsin.escalation.policy.policy import CompiledPolicy, PolicyReferences
+from tocsin.escalation.policy.steps import PolicyNames
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import Group, User
 from tocsin.people.name_lookup import free_name, group_of
@@ -55,13 +55,15 @@ def _named(rows: QuerySet[Any], wanted: set[int], by: str = "name") -> dict[int,
     return dict(rows.filter(pk__in=wanted).values_list("pk", by)) if wanted else {}
 
 
-def plan_of(policy: Policy) -> PolicyPlan:
+def plan_of(policy: Policy) -> CompiledPolicy:
     """The plan of the policy's current version."""
     assert policy.current is not None, "a policy has a version from its first moment on"
     return definitions.load(policy.current.definition)
 
 
-def save_policy(spec: Mapping[str, object], *, existing: Policy | None = None, actor: Actor, now: datetime) -> Policy:
+def save_policy(
+    spec: Mapping[str, object], *, existing: Policy | None = None, actor: AuditActor, now: datetime
+) -> Policy:
     """Makes a policy, or makes `existing` what the spec says: a new version where its steps or settings differ.
 
     Runs at work go on with the version they began with. Raises Rejected that names the place of each problem:
@@ -87,9 +89,9 @@ def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) 
     _read(spec, existing)
 
 
-def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, PolicyPlan, bool]:
+def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, CompiledPolicy, bool]:
     """What the spec says: the name, the owning group, the plan, and whether it may reach nobody."""
-    read = Spec(spec)
+    read = ObjectReader(spec)
     name, group = free_name(read, Policy, existing, "an escalation policy"), group_of(read)
     plan, anyway = definitions.read(read, _names()), read.flag("anyway", False)
     read.finish()
@@ -97,7 +99,7 @@ def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Gro
     return name, group, plan, anyway
 
 
-def delete_policy(policy: Policy, *, actor: Actor, now: datetime) -> None:
+def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a policy. Runs at work finish with the version they have.
 
     Raises Rejected ("in_use") while an integration needs it.
@@ -138,7 +140,7 @@ def needs_policy(policy_id: int) -> list[str]:
     return _needing(lambda policy, names: policy_id in names.policies)
 
 
-def _needing(is_needing: Callable[[Policy, References], bool]) -> list[str]:
+def _needing(is_needing: Callable[[Policy, PolicyReferences], bool]) -> list[str]:
     return [
         f"escalation policy {policy.name}"
         for policy in Policy.objects.select_related("current")
@@ -146,15 +148,15 @@ def _needing(is_needing: Callable[[Policy, References], bool]) -> list[str]:
     ]
 
 
-def _references(policy: Policy) -> References:
+def _references(policy: Policy) -> PolicyReferences:
     return definitions.references(plan_of(policy))
 
 
-def _names() -> Names:
+def _names() -> PolicyNames:
     def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
         return {name.lower(): number for number, name in rows.values_list("pk", by)}
 
-    return Names(
+    return PolicyNames(
         users=ids(User.objects.all(), "username"),
         groups=ids(Group.objects.all()),
         schedules=ids(Schedule.objects.all()),
@@ -163,7 +165,7 @@ def _names() -> Names:
     )
 
 
-def _refuse_circle(plan: PolicyPlan, existing: Policy | None) -> None:
+def _refuse_circle(plan: CompiledPolicy, existing: Policy | None) -> None:
     """Policies that hand over in a circle would never come to an end."""
     names: list[str] = []
     following = plan.hand_over_to
@@ -176,7 +178,7 @@ def _refuse_circle(plan: PolicyPlan, existing: Policy | None) -> None:
         following = plan_of(other).hand_over_to
 
 
-def _refuse_unreachable(plan: PolicyPlan, existing: Policy | None, actor: Actor, now: datetime) -> None:
+def _refuse_unreachable(plan: CompiledPolicy, existing: Policy | None, actor: AuditActor, now: datetime) -> None:
     if actor.via == "yaml" and existing is not None:
         return  # what uses it may change in the same run, and is asked then
     found = reachability.problem_in_use(existing.pk if existing else None, plan, now)
@@ -185,7 +187,7 @@ def _refuse_unreachable(plan: PolicyPlan, existing: Policy | None, actor: Actor,
         raise Rejected("reaches_nobody", f"steps: {found} {hint}", "steps")
 
 
-def _write_version(policy: Policy, plan: PolicyPlan, now: datetime) -> None:
+def _write_version(policy: Policy, plan: CompiledPolicy, now: datetime) -> None:
     stored = definitions.store(plan)
     if policy.current is not None and policy.current.definition == stored:
         return

@@ -9,7 +9,7 @@ from django.db.models import Q
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.core.db import database
 from tocsin.escalation.models import Run
-from tocsin.escalation.policy.policy import References, references
+from tocsin.escalation.policy.policy import PolicyReferences, references
 from tocsin.escalation.policy.policy_cache import plans
 from tocsin.escalation.run.run_state import RunStatus
 
@@ -27,7 +27,7 @@ def needs_schedule(schedule_id: int) -> list[str]:
     return _alerts(lambda names: schedule_id in names.schedules, Q())
 
 
-def _alerts(is_named: Callable[[References], bool], recipients: Q) -> list[str]:
+def _alerts(is_named: Callable[[PolicyReferences], bool], recipients: Q) -> list[str]:
     at_work = Run.objects.filter(status__in=_AT_WORK, mode=PagingMode.PAGE, due_at__isnull=False)
     with database.transaction() as connection:
         known = plans(connection, at_work.exclude(version=None).values_list("version_id", flat=True).distinct())

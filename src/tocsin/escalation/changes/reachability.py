@@ -9,10 +9,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from tocsin.escalation.policy.policy import PolicyPlan, references
-from tocsin.escalation.policy.steps import Step
-from tocsin.escalation.run.target_resolution import Contact, Duty, OnSchedule, Roster, problem_with_reach
-from tocsin.notify.rules.notification_rules import Method, Person
+from tocsin.escalation.policy.policy import CompiledPolicy, references
+from tocsin.escalation.policy.steps import PolicyStep
+from tocsin.escalation.run.target_resolution import (
+    ContactTarget,
+    GroupOnCall,
+    ScheduleOnCall,
+    TargetContext,
+    problem_with_reach,
+)
+from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.models import Schedule
 from tocsin.people.member_roles import MemberRole
@@ -20,7 +26,7 @@ from tocsin.people.models import ContactMethod, Group, GroupContact, Membership,
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class PolicyUse:
     """Where a policy is used: by what, and for which recipients."""
 
     name: str
@@ -29,18 +35,18 @@ class Use:
 
 
 #: Says where a policy is used, by its id. Higher rooms hang theirs here.
-type Uses = Callable[[int], Iterable[Use]]
+type PolicyUses = Callable[[int], Iterable[PolicyUse]]
 
-_uses: list[Uses] = []
+_uses: list[PolicyUses] = []
 
 
-def register(uses: Uses) -> None:
+def register(uses: PolicyUses) -> None:
     """Has `uses` asked when a policy changes."""
     if uses not in _uses:
         _uses.append(uses)
 
 
-def problem_in_use(policy_id: int | None, plan: PolicyPlan, at: datetime) -> str | None:
+def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) -> str | None:
     """Why a policy would reach nobody: wherever it is used, or by itself where recipients do not matter to it."""
     if all(step.group_ids or not (step.roles or _needs_groups(step)) for step in plan.steps):
         return problem(plan, (), (), at)
@@ -51,12 +57,12 @@ def problem_in_use(policy_id: int | None, plan: PolicyPlan, at: datetime) -> str
     return None
 
 
-def _needs_groups(step: Step) -> bool:
+def _needs_groups(step: PolicyStep) -> bool:
     return step.everybody or step.previous_on_call or bool(step.group_contacts)
 
 
 def problem(
-    plan: PolicyPlan, recipient_users: Iterable[int], recipient_groups: Iterable[int], at: datetime
+    plan: CompiledPolicy, recipient_users: Iterable[int], recipient_groups: Iterable[int], at: datetime
 ) -> str | None:
     """Why nobody could ever be reached, as a sentence; None when somebody could.
 
@@ -69,26 +75,26 @@ def problem(
     return problem_with_reach(plan, _roster(named.groups | set(groups), named.schedules), users, groups, at)
 
 
-def _roster(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> Roster:
-    methods: dict[int, list[Method]] = {}
+def _roster(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> TargetContext:
+    methods: dict[int, list[NotificationMethod]] = {}
     for method in ContactMethod.objects.filter(is_enabled=True, awaits_code=False, user__is_active=True):
-        methods.setdefault(method.user_id, []).append(Method(method.label, method.channel, method.address))
+        methods.setdefault(method.user_id, []).append(NotificationMethod(method.label, method.channel, method.address))
     people = {
-        user.pk: Person(user.pk, user.display_name, tuple(methods.get(user.pk, ())))
+        user.pk: Recipient(user.pk, user.display_name, tuple(methods.get(user.pk, ())))
         for user in User.objects.filter(is_active=True)
     }
     gone = {user.pk: user.display_name for user in User.objects.filter(is_active=False)}
     duties = {group.pk: _duty(group) for group in Group.objects.filter(pk__in=group_ids)}
     planned = {schedule.pk: _on_schedule(schedule) for schedule in Schedule.objects.filter(pk__in=schedule_ids)}
-    return Roster(duties=duties, people=people, schedules=planned, gone=gone)
+    return TargetContext(duties=duties, people=people, schedules=planned, gone=gone)
 
 
-def _on_schedule(schedule: Schedule) -> OnSchedule:
+def _on_schedule(schedule: Schedule) -> ScheduleOnCall:
     users = dict.fromkeys(user for shift in oncall.shifts_of(schedule) for user in shift.users)
-    return OnSchedule(schedule.name, tuple(users))
+    return ScheduleOnCall(schedule.name, tuple(users))
 
 
-def _duty(group: Group) -> Duty:
+def _duty(group: Group) -> GroupOnCall:
     holders: dict[MemberRole, list[int]] = {role: [] for role in MemberRole}
     for schedule in Schedule.objects.filter(group=group):
         for shift in oncall.shifts_of(schedule):
@@ -99,8 +105,8 @@ def _duty(group: Group) -> Duty:
     for membership in Membership.objects.filter(group=group):
         for role in map(MemberRole, membership.roles):
             holders[role].append(membership.user_id)
-    contacts = tuple(Contact(contact.pk, contact.label) for contact in GroupContact.objects.filter(group=group))
+    contacts = tuple(ContactTarget(contact.pk, contact.label) for contact in GroupContact.objects.filter(group=group))
     roles = {role: tuple(users) for role, users in holders.items()}
     members = tuple(Membership.objects.filter(group=group).values_list("user_id", flat=True))
     # Whoever may have a role may have had it before.
-    return Duty(group.pk, group.name, roles, contacts, members, roles)
+    return GroupOnCall(group.pk, group.name, roles, contacts, members, roles)

@@ -10,42 +10,42 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.alerts.states import Priority
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.calculation.support_hours import SupportHours
-from tocsin.oncall.calculation.weekly_windows import Day, Window
+from tocsin.oncall.calculation.support_hours import CompiledSupportHours
+from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
 
-MOST_TAGS = 20
+MAX_CONDITION_TAGS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Between:
+class DailyWindow:
     """A daily window in a time zone, on some days."""
 
-    window: Window
+    window: WeeklyWindow
     zone: str
     #: Whether it means the rest of the time.
     is_outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class StepCondition:
     """All of it must hold; what is empty holds always."""
 
     priorities: tuple[Priority, ...] = ()
     #: Support hours by id, and whether outside of them.
     hours: int | None = None
     is_outside: bool = False
-    between: Between | None = None
+    between: DailyWindow | None = None
     #: Names with the value that the alert's tag must have, ignoring case.
     tags: tuple[tuple[str, str], ...] = ()
 
 
 def problem(
-    condition: Condition,
+    condition: StepCondition,
     priority: Priority,
     tags: Mapping[str, str],
-    hours: Mapping[int, SupportHours],
+    hours: Mapping[int, CompiledSupportHours],
     at: datetime,
 ) -> str:
     """Why a condition does not hold at `at`, for a sentence; empty when it does.
@@ -69,25 +69,25 @@ def problem(
     return ""
 
 
-def said(between: Between) -> str:
+def said(between: DailyWindow) -> str:
     """ "mon, tue 08:00 to 18:00 (Europe/Zurich)"."""
-    days = [day.short for day in Day if day.number in between.window.days]
-    shown = f"{', '.join(days)} " if len(days) < len(Day) else ""
+    days = [day.short for day in Weekday if day.number in between.window.days]
+    shown = f"{', '.join(days)} " if len(days) < len(Weekday) else ""
     start, end = weekly_windows.clock(between.window.start), weekly_windows.clock(between.window.end)
     return f"{shown}{start} to {end} ({between.zone})"
 
 
-def read(spec: Spec, hours: Mapping[str, int]) -> Condition:
+def read(spec: ObjectReader, hours: Mapping[str, int]) -> StepCondition:
     """The condition of a step's `when`; problems are noted in `spec`. `hours`: support hours by name in lower case."""
     number, is_outside = _during(spec, hours)
-    condition = Condition(_priorities(spec), number, is_outside, _between(spec), _tags(spec))
+    condition = StepCondition(_priorities(spec), number, is_outside, _between(spec), _tags(spec))
     spec.done()
-    if condition == Condition() and not spec.has("during"):
+    if condition == StepCondition() and not spec.has("during"):
         spec.refuse("priority", "a condition says something of priority, during, between or tags.", "missing")
     return condition
 
 
-def write(condition: Condition, hours_name: Callable[[int], str]) -> dict[str, Any]:
+def write(condition: StepCondition, hours_name: Callable[[int], str]) -> dict[str, Any]:
     """What `read` reads as `condition`."""
     written: dict[str, Any] = {}
     if condition.priorities:
@@ -97,7 +97,7 @@ def write(condition: Condition, hours_name: Callable[[int], str]) -> dict[str, A
         written["during"] = {"not": name} if condition.is_outside else name
     if condition.between is not None:
         (window,) = weekly_windows.write([condition.between.window])
-        if len(condition.between.window.days) == len(Day):
+        if len(condition.between.window.days) == len(Weekday):
             del window["days"]
         outside = {"outside": True} if condition.between.is_outside else {}
         written["between"] = {**window, "time_zone": condition.between.zone, **outside}
@@ -106,7 +106,7 @@ def write(condition: Condition, hours_name: Callable[[int], str]) -> dict[str, A
     return written
 
 
-def _priorities(spec: Spec) -> tuple[Priority, ...]:
+def _priorities(spec: ObjectReader) -> tuple[Priority, ...]:
     found = []
     for number, text in enumerate(spec.texts("priority")):
         if text in list(Priority):
@@ -116,7 +116,7 @@ def _priorities(spec: Spec) -> tuple[Priority, ...]:
     return tuple(priority for priority in Priority if priority in found)
 
 
-def _during(spec: Spec, known: Mapping[str, int]) -> tuple[int | None, bool]:
+def _during(spec: ObjectReader, known: Mapping[str, int]) -> tuple[int | None, bool]:
     if not spec.has("during"):
         return None, False
     raw = spec.raw("during")
@@ -132,7 +132,7 @@ def _during(spec: Spec, known: Mapping[str, int]) -> tuple[int | None, bool]:
         return None, False
 
 
-def _between(spec: Spec) -> Between | None:
+def _between(spec: ObjectReader) -> DailyWindow | None:
     held = spec.spec("between")
     if held is None:
         return None
@@ -142,8 +142,8 @@ def _between(spec: Spec) -> Between | None:
             days.add(weekly_windows.day(text).number)
         except ValueError as error:
             held.refuse(f"days[{number}]", str(error))
-    found = Between(
-        Window(frozenset(days or range(len(Day))), _time(held, "from"), _time(held, "to")),
+    found = DailyWindow(
+        WeeklyWindow(frozenset(days or range(len(Weekday))), _time(held, "from"), _time(held, "to")),
         held.zone(default="UTC"),
         held.flag("outside", False),
     )
@@ -151,7 +151,7 @@ def _between(spec: Spec) -> Between | None:
     return found
 
 
-def _time(spec: Spec, key: str) -> int:
+def _time(spec: ObjectReader, key: str) -> int:
     text = spec.text(key, required=True, longest=10)
     try:
         return weekly_windows.minutes(text) if text else 0
@@ -160,10 +160,10 @@ def _time(spec: Spec, key: str) -> int:
         return 0
 
 
-def _tags(spec: Spec) -> tuple[tuple[str, str], ...]:
+def _tags(spec: ObjectReader) -> tuple[tuple[str, str], ...]:
     raw = spec.raw("tags", {})
-    if not isinstance(raw, Mapping) or len(raw) > MOST_TAGS:
-        spec.refuse("tags", f"must be at most {MOST_TAGS} names with a value each.")
+    if not isinstance(raw, Mapping) or len(raw) > MAX_CONDITION_TAGS:
+        spec.refuse("tags", f"must be at most {MAX_CONDITION_TAGS} names with a value each.")
         return ()
     found = []
     for name, value in raw.items():

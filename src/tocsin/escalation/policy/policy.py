@@ -12,15 +12,15 @@ from typing import Any
 
 from tocsin.alerts.states import Priority
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.policy import steps
-from tocsin.escalation.policy.steps import NameOf, Names, Step
+from tocsin.escalation.policy.steps import NameOf, PolicyNames, PolicyStep
 
-MOST_STEPS = 50
-MOST_REPEATS = 100
-MOST_PEOPLE = 20
+MAX_STEPS = 50
+MAX_POLICY_REPEATS = 100
+MAX_REQUIRED_ACKS = 20
 #: A last step that is kept fires this far apart at least.
-SHORTEST_KEPT = timedelta(minutes=1)
+MIN_KEPT_STEP_INTERVAL = timedelta(minutes=1)
 DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
 DEFAULT_END_AFTER = timedelta(minutes=5)
 
@@ -36,7 +36,7 @@ class AcknowledgeEffect(StrEnum):
     CONTINUE = "continue"
 
 
-class AtEnd(StrEnum):
+class OnExhausted(StrEnum):
     """What happens when nobody answered."""
 
     TELL_MANAGERS = "tell_managers"
@@ -46,10 +46,10 @@ class AtEnd(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyPlan:
+class CompiledPolicy:
     """A whole policy, compiled."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PolicyStep, ...]
     default_priority: Priority = Priority.HIGH
     effect: AcknowledgeEffect = AcknowledgeEffect.STOP
     #: How long `pause` pauses; zero with the other effects.
@@ -64,7 +64,7 @@ class PolicyPlan:
     people: int = 1
     #: The recipient groups one after the other, so far apart; None: all together.
     groups_one_by_one: timedelta | None = None
-    at_end: AtEnd = AtEnd.TELL_MANAGERS
+    at_end: OnExhausted = OnExhausted.TELL_MANAGERS
     #: How far apart the last step fires that is kept.
     keep_every: timedelta = timedelta()
     #: The policy that goes on, by id.
@@ -75,7 +75,7 @@ class PolicyPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class References:
+class PolicyReferences:
     """The ids of everything that a plan names."""
 
     users: frozenset[int]
@@ -86,18 +86,18 @@ class References:
 
 
 #: Without a policy the recipient users alone are paged, at once.
-RECIPIENTS_ONLY = PolicyPlan(steps=(Step(after=timedelta()),))
+RECIPIENTS_ONLY = CompiledPolicy(steps=(PolicyStep(after=timedelta()),))
 
 
-def parse(definition: object, names: Names) -> PolicyPlan:
+def parse(definition: object, names: PolicyNames) -> CompiledPolicy:
     """The plan of a definition as people write it. Raises Rejected, or RejectedAll, each problem with its place."""
-    spec = Spec(definition)
+    spec = ObjectReader(definition)
     plan = read(spec, names)
     spec.finish()
     return plan
 
 
-def read(spec: Spec, names: Names) -> PolicyPlan:
+def read(spec: ObjectReader, names: PolicyNames) -> CompiledPolicy:
     """The plan of `steps`, and optionally `default_priority`, `acknowledge`, `repeat`, `groups_one_by_one`,
     `end_after`, `end` and `sla`.
 
@@ -108,7 +108,7 @@ def read(spec: Spec, names: Names) -> PolicyPlan:
     times, every = _repeat(repeat)
     at_end, keep_every, hand_over_to = _end(spec.spec("end"), names)
     respond_by, fix_by = _sla(spec.spec("sla"))
-    return PolicyPlan(
+    return CompiledPolicy(
         steps=_steps(spec, names),
         default_priority=spec.one_of("default_priority", Priority, Priority.HIGH),
         effect=effect,
@@ -127,7 +127,7 @@ def read(spec: Spec, names: Names) -> PolicyPlan:
     )
 
 
-def write(plan: PolicyPlan, name_of: NameOf) -> dict[str, Any]:
+def write(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
     """The definition that `parse` reads as `plan`, with the names that `name_of` gives."""
     acknowledge: dict[str, Any] = {"effect": str(plan.effect), "timeout": durations.write(plan.acknowledge_timeout)}
     if plan.effect is AcknowledgeEffect.PAUSE:
@@ -141,7 +141,7 @@ def write(plan: PolicyPlan, name_of: NameOf) -> dict[str, Any]:
         written["groups_one_by_one"] = durations.write(plan.groups_one_by_one)
     if plan.end_after != DEFAULT_END_AFTER:
         written["end_after"] = durations.write(plan.end_after)
-    if plan.at_end is not AtEnd.TELL_MANAGERS:
+    if plan.at_end is not OnExhausted.TELL_MANAGERS:
         written["end"] = _written_end(plan, name_of)
     clocks = {"respond_by": plan.respond_by, "fix_by": plan.fix_by}
     if sla := {key: durations.write(span) for key, span in clocks.items() if span is not None}:
@@ -150,28 +150,28 @@ def write(plan: PolicyPlan, name_of: NameOf) -> dict[str, Any]:
     return written
 
 
-def _written_end(plan: PolicyPlan, name_of: NameOf) -> dict[str, Any]:
+def _written_end(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
     written = {"then": str(plan.at_end)}
-    if plan.at_end is AtEnd.KEEP_LAST_STEP:
+    if plan.at_end is OnExhausted.KEEP_LAST_STEP:
         written["every"] = durations.write(plan.keep_every)
-    if plan.at_end is AtEnd.HAND_OVER and plan.hand_over_to is not None:
+    if plan.at_end is OnExhausted.HAND_OVER and plan.hand_over_to is not None:
         written["policy"] = name_of("policies", plan.hand_over_to)
     return written
 
 
-def store(plan: PolicyPlan) -> dict[str, Any]:
+def store(plan: CompiledPolicy) -> dict[str, Any]:
     """The plan as JSON, everything named by id: what a policy's version keeps."""
     return write(plan, lambda _key, number: f"#{number}")
 
 
-def load(stored: object) -> PolicyPlan:
+def load(stored: object) -> CompiledPolicy:
     """The plan of what `store` made, in this version or an earlier one. Raises Rejected for anything else."""
-    return parse(stored, Names(_Ids(), _Ids(), _Ids(), _Ids(), _Ids()))
+    return parse(stored, PolicyNames(_NumericIds(), _NumericIds(), _NumericIds(), _NumericIds(), _NumericIds()))
 
 
-def references(plan: PolicyPlan) -> References:
+def references(plan: CompiledPolicy) -> PolicyReferences:
     """The ids of everything that a plan names."""
-    return References(
+    return PolicyReferences(
         users=frozenset(user for step in plan.steps for user in step.user_ids),
         groups=frozenset(group for step in plan.steps for group in step.group_ids),
         schedules=frozenset(schedule for step in plan.steps for schedule in step.schedule_ids),
@@ -182,7 +182,7 @@ def references(plan: PolicyPlan) -> References:
     )
 
 
-class _Ids(dict[str, int]):
+class _NumericIds(dict[str, int]):
     """Reads `#7` as 7, so that one parser serves both forms."""
 
     def __missing__(self, key: str) -> int:
@@ -191,7 +191,7 @@ class _Ids(dict[str, int]):
         raise KeyError(key)
 
 
-def _acknowledge(spec: Spec | None) -> tuple[AcknowledgeEffect, timedelta, timedelta, int]:
+def _acknowledge(spec: ObjectReader | None) -> tuple[AcknowledgeEffect, timedelta, timedelta, int]:
     if spec is None:
         return AcknowledgeEffect.STOP, timedelta(), DEFAULT_ACKNOWLEDGE_TIMEOUT, 1
     effect = spec.one_of("effect", AcknowledgeEffect, AcknowledgeEffect.STOP)
@@ -201,23 +201,23 @@ def _acknowledge(spec: Spec | None) -> tuple[AcknowledgeEffect, timedelta, timed
     if effect is not AcknowledgeEffect.PAUSE and spec.has("pause"):
         spec.refuse("pause", "only `effect: pause` has a length.")
     timeout = _span(spec, "timeout", DEFAULT_ACKNOWLEDGE_TIMEOUT)
-    people = spec.whole("people", 1, least=1, most=MOST_PEOPLE)
+    people = spec.whole("people", 1, least=1, most=MAX_REQUIRED_ACKS)
     spec.done()
     return effect, pause, timeout, people
 
 
-def _end(spec: Spec | None, names: Names) -> tuple[AtEnd, timedelta, int | None]:
+def _end(spec: ObjectReader | None, names: PolicyNames) -> tuple[OnExhausted, timedelta, int | None]:
     if spec is None:
-        return AtEnd.TELL_MANAGERS, timedelta(), None
-    then = spec.one_of("then", AtEnd, AtEnd.TELL_MANAGERS)
+        return OnExhausted.TELL_MANAGERS, timedelta(), None
+    then = spec.one_of("then", OnExhausted, OnExhausted.TELL_MANAGERS)
     every, policy = timedelta(), None
-    if then is AtEnd.KEEP_LAST_STEP:
+    if then is OnExhausted.KEEP_LAST_STEP:
         every = _span(spec, "every", timedelta())
         if not spec.has("every"):
             spec.refuse("every", "say how far apart the last step fires again.", "missing")
-        elif every and every < SHORTEST_KEPT:
-            spec.refuse("every", f"must be at least {durations.say(SHORTEST_KEPT)}.")
-    if then is AtEnd.HAND_OVER:
+        elif every and every < MIN_KEPT_STEP_INTERVAL:
+            spec.refuse("every", f"must be at least {durations.say(MIN_KEPT_STEP_INTERVAL)}.")
+    if then is OnExhausted.HAND_OVER:
         name = spec.text("policy", required=True)
         try:
             policy = names.policies[name.lower()] if name else None
@@ -227,7 +227,7 @@ def _end(spec: Spec | None, names: Names) -> tuple[AtEnd, timedelta, int | None]
     return then, every, policy
 
 
-def _sla(spec: Spec | None) -> tuple[timedelta | None, timedelta | None]:
+def _sla(spec: ObjectReader | None) -> tuple[timedelta | None, timedelta | None]:
     if spec is None:
         return None, None
     found = [_span(spec, key, timedelta()) if spec.has(key) else None for key in ("respond_by", "fix_by")]
@@ -235,10 +235,10 @@ def _sla(spec: Spec | None) -> tuple[timedelta | None, timedelta | None]:
     return found[0], found[1]
 
 
-def _repeat(spec: Spec | None) -> tuple[int, timedelta]:
+def _repeat(spec: ObjectReader | None) -> tuple[int, timedelta]:
     if spec is None:
         return 0, timedelta()
-    times = spec.whole("times", 0, most=MOST_REPEATS)
+    times = spec.whole("times", 0, most=MAX_POLICY_REPEATS)
     every = _span(spec, "every", timedelta())
     if times and not spec.has("every"):
         spec.refuse("every", "say how far apart the passes are.", "missing")
@@ -246,16 +246,16 @@ def _repeat(spec: Spec | None) -> tuple[int, timedelta]:
     return times, every if times else timedelta()
 
 
-def _steps(spec: Spec, names: Names) -> tuple[Step, ...]:
+def _steps(spec: ObjectReader, names: PolicyNames) -> tuple[PolicyStep, ...]:
     entries = spec.specs("steps")
     if not entries and isinstance(spec.raw("steps", []), list):
         spec.refuse("steps", "a policy needs at least one step.", "missing")
-    if len(entries) > MOST_STEPS:
-        spec.refuse("steps", f"a policy has at most {MOST_STEPS} steps; this one has {len(entries)}.")
+    if len(entries) > MAX_STEPS:
+        spec.refuse("steps", f"a policy has at most {MAX_STEPS} steps; this one has {len(entries)}.")
     return tuple(steps.read(entry, number, names) for number, entry in enumerate(entries))
 
 
-def _span(spec: Spec, key: str, default: timedelta) -> timedelta:
+def _span(spec: ObjectReader, key: str, default: timedelta) -> timedelta:
     """A span that is not zero; `default` when it is not given, or no span at all."""
     span = spec.span(key, _NO_SPAN)
     if not span:

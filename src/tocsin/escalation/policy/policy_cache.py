@@ -10,18 +10,18 @@ from collections.abc import Iterable
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, PolicyPlan, load
+from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy, load
 
 log = logging.getLogger(__name__)
 
 #: So many versions are kept; the least recently used go.
-MOST = 5_000
+MAX_CACHED_VERSIONS = 5_000
 
-_known: OrderedDict[tuple[str, int], PolicyPlan] = OrderedDict()
+_known: OrderedDict[tuple[str, int], CompiledPolicy] = OrderedDict()
 _lock = threading.Lock()
 
 
-def plans(connection: Connection, version_ids: Iterable[int | None]) -> dict[int | None, PolicyPlan]:
+def plans(connection: Connection, version_ids: Iterable[int | None]) -> dict[int | None, CompiledPolicy]:
     """The plans by version id, in one statement at most; None stands for "the recipient users alone".
 
     A version that cannot be read is absent: whoever asks handles that row by itself.
@@ -29,7 +29,7 @@ def plans(connection: Connection, version_ids: Iterable[int | None]) -> dict[int
     wanted = set(version_ids)
     # Tests and restores use several databases in one process; a version's number is its own in each.
     place = database.url()
-    found: dict[int | None, PolicyPlan] = {None: RECIPIENTS_ONLY} if None in wanted else {}
+    found: dict[int | None, CompiledPolicy] = {None: RECIPIENTS_ONLY} if None in wanted else {}
     with _lock:
         for number in wanted:
             if number is not None and (place, number) in _known:
@@ -41,9 +41,9 @@ def plans(connection: Connection, version_ids: Iterable[int | None]) -> dict[int
     return found
 
 
-def _load(connection: Connection, place: str, missing: list[int | None]) -> dict[int | None, PolicyPlan]:
+def _load(connection: Connection, place: str, missing: list[int | None]) -> dict[int | None, CompiledPolicy]:
     query = "SELECT id, definition FROM escalation_policyversion WHERE id = ANY(%s)"
-    found: dict[int | None, PolicyPlan] = {}
+    found: dict[int | None, CompiledPolicy] = {}
     for row in database.rows(connection, query, (missing,)):
         try:
             found[row["id"]] = load(row["definition"])
@@ -54,6 +54,6 @@ def _load(connection: Connection, place: str, missing: list[int | None]) -> dict
         for number, plan in found.items():
             if number is not None:
                 _known[place, number] = plan
-        while len(_known) > MOST:
+        while len(_known) > MAX_CACHED_VERSIONS:
             _known.popitem(last=False)
     return found

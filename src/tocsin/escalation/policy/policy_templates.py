@@ -13,7 +13,7 @@ _OFFICE = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyMade:
+class PolicyTemplate:
     """One of them: its key, its name, what it does in a sentence, and the spec without a name."""
 
     key: str
@@ -22,10 +22,10 @@ class ReadyMade:
     spec: dict[str, Any]
 
 
-def ready_made(time_zone: str) -> tuple[ReadyMade, ...]:
+def ready_made(time_zone: str) -> tuple[PolicyTemplate, ...]:
     """All of them, the usual one first. `time_zone` is that of day and night."""
     return (
-        ReadyMade(
+        PolicyTemplate(
             "every-5-minutes",
             "Primary, secondary, manager",
             "Calls the primary at once, the secondary after five minutes, the manager after ten; all of it once more.",
@@ -34,7 +34,7 @@ def ready_made(time_zone: str) -> tuple[ReadyMade, ...]:
                 "steps": [_roles("primary"), _roles("secondary", after="5m"), _roles("manager", after="5m")],
             },
         ),
-        ReadyMade(
+        PolicyTemplate(
             "five-tries",
             "Five more tries each",
             "Calls each up to six times, five minutes apart, before the next role is called half an hour later.",
@@ -46,7 +46,7 @@ def ready_made(time_zone: str) -> tuple[ReadyMade, ...]:
                 ]
             },
         ),
-        ReadyMade(
+        PolicyTemplate(
             "one-by-one",
             "One by one",
             "Goes through everybody who is primary, then secondary, one every five minutes, until somebody answers.",
@@ -55,7 +55,7 @@ def ready_made(time_zone: str) -> tuple[ReadyMade, ...]:
                 "steps": [{**_roles("primary", "secondary"), "one_by_one": "5m"}],
             },
         ),
-        ReadyMade(
+        PolicyTemplate(
             "all-hands",
             "All hands",
             "Calls every member of the groups at once, by all their ways, and again after ten minutes.",
@@ -65,7 +65,7 @@ def ready_made(time_zone: str) -> tuple[ReadyMade, ...]:
                 "steps": [{"notify": {"everybody": True}, "after": "0m"}],
             },
         ),
-        ReadyMade(
+        PolicyTemplate(
             "mail-only",
             "Mail only",
             "Mails every member of the groups, and nobody is called or texted.",
@@ -75,7 +75,7 @@ def ready_made(time_zone: str) -> tuple[ReadyMade, ...]:
                 "steps": [{"notify": {"everybody": True}, "after": "0m", "by": _MAIL}],
             },
         ),
-        ReadyMade(
+        PolicyTemplate(
             "mail-the-manager",
             "Mail the manager",
             "Mails the groups' managers, and nobody is called or texted.",
@@ -85,7 +85,7 @@ def ready_made(time_zone: str) -> tuple[ReadyMade, ...]:
                 "steps": [{**_roles("manager"), "by": _MAIL}],
             },
         ),
-        ReadyMade(
+        PolicyTemplate(
             "mail-by-day",
             "Mail by day, call at night",
             "From eight to six on weekdays the primary is mailed; at any other time they are called by their own ways. "
@@ -108,7 +108,7 @@ def ready_made(time_zone: str) -> tuple[ReadyMade, ...]:
                 ],
             },
         ),
-        ReadyMade(
+        PolicyTemplate(
             "until-taken",
             "Until somebody takes it",
             "Acknowledging stops nobody but the one who did: it goes on until the alert is taken, and the last step "

@@ -11,17 +11,17 @@ from enum import StrEnum
 from typing import Any
 
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.policy import conditions
-from tocsin.escalation.policy.conditions import Condition
-from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, Calling, Rule
+from tocsin.escalation.policy.conditions import StepCondition
+from tocsin.notify.rules.notification_rules import USER_RULES, ContactMethodRule, DeliveryOverride
 from tocsin.people import notification_rules
 from tocsin.people.member_roles import MemberRole
 
-MOST_RETRIES = 50
-MOST_WAYS = 20
+MAX_STEP_RETRIES = 50
+MAX_CONTACT_METHODS = 20
 
-#: The name of an object: the key under which `Names` knows it, and its id.
+#: The name of an object: the key under which `PolicyNames` knows it, and its id.
 type NameOf = Callable[[str, int], str]
 
 
@@ -33,7 +33,7 @@ class IfEmpty(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PolicyStep:
     """Whom one step notifies. `after` counts from the moment the step before it began (the first: from the opening)."""
 
     after: timedelta
@@ -54,15 +54,15 @@ class Step:
     previous_on_call: bool = False
     #: One after the other, so far apart; None: all at once.
     one_by_one: timedelta | None = None
-    calling: Calling = AS_THEY_LIKE
-    when: Condition | None = None
+    calling: DeliveryOverride = USER_RULES
+    when: StepCondition | None = None
     #: Not fired, and its pages withdrawn, once anybody has acknowledged.
     only_until_acknowledged: bool = False
     if_empty: IfEmpty = IfEmpty.SKIP
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class PolicyNames:
     """The ids of what policies name, by name in lower case."""
 
     users: Mapping[str, int]
@@ -72,7 +72,7 @@ class Names:
     policies: Mapping[str, int] = field(default_factory=dict)
 
 
-def read(spec: Spec, number: int, names: Names) -> Step:
+def read(spec: ObjectReader, number: int, names: PolicyNames) -> PolicyStep:
     """The step of an entry of `steps`; problems are noted in `spec`."""
     if number > 0 and not spec.has("after"):
         spec.refuse("after", "say how long after the step before it this one fires.", "missing")
@@ -88,7 +88,7 @@ def read(spec: Spec, number: int, names: Names) -> Step:
     spec.done()
     if notify is None:
         spec.refuse("notify", "say whom this step notifies.", "missing")
-        return Step(after=after, name=name)
+        return PolicyStep(after=after, name=name)
     return _notified(spec, notify, names)(
         after=after,
         name=name,
@@ -100,7 +100,7 @@ def read(spec: Spec, number: int, names: Names) -> Step:
     )
 
 
-def write(step: Step, name_of: NameOf) -> dict[str, Any]:
+def write(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
     """What `read` reads as `step`; defaults are left out."""
     written: dict[str, Any] = {"notify": _written_notify(step, name_of), "after": durations.write(step.after)}
     if step.name:
@@ -120,7 +120,7 @@ def write(step: Step, name_of: NameOf) -> dict[str, Any]:
     return written
 
 
-def ids(spec: Spec, key: str, known: Mapping[str, int], what: str) -> tuple[int, ...]:
+def ids(spec: ObjectReader, key: str, known: Mapping[str, int], what: str) -> tuple[int, ...]:
     """The ids of the names under `key`."""
     found = []
     for number, name in enumerate(spec.texts(key)):
@@ -131,7 +131,7 @@ def ids(spec: Spec, key: str, known: Mapping[str, int], what: str) -> tuple[int,
     return tuple(dict.fromkeys(found))
 
 
-def _notified(spec: Spec, notify: Spec, names: Names) -> Callable[..., Step]:
+def _notified(spec: ObjectReader, notify: ObjectReader, names: PolicyNames) -> Callable[..., PolicyStep]:
     """A step with its targets; the rest is filled in by whoever has read it."""
     targets: dict[str, Any] = {
         "roles": _roles(notify),
@@ -148,10 +148,10 @@ def _notified(spec: Spec, notify: Spec, names: Names) -> Callable[..., Step]:
     if not any(notify.has(key) and notify.raw(key) for key in given):
         says = "say which of the groups' roles" if targets["group_ids"] else "name roles, users or group contacts"
         spec.refuse("notify", f"this step notifies nobody; {says}.")
-    return lambda **rest: Step(**targets, **rest)
+    return lambda **rest: PolicyStep(**targets, **rest)
 
 
-def _roles(notify: Spec) -> tuple[MemberRole, ...]:
+def _roles(notify: ObjectReader) -> tuple[MemberRole, ...]:
     found = []
     for number, written in enumerate(notify.texts("roles")):
         try:
@@ -161,39 +161,41 @@ def _roles(notify: Spec) -> tuple[MemberRole, ...]:
     return tuple(found)
 
 
-def _calling(spec: Spec) -> Calling:
+def _calling(spec: ObjectReader) -> DeliveryOverride:
     times, every = 0, timedelta()
     retries = spec.spec("retries")
     if retries is not None:
-        times = retries.whole("times", 0, most=MOST_RETRIES)
+        times = retries.whole("times", 0, most=MAX_STEP_RETRIES)
         every = retries.span("every", timedelta())
         if times and not every:
             retries.refuse("every", "say how far apart the tries are.", "missing")
         retries.done()
     by = tuple(_way(entry) for entry in spec.specs("by"))
-    if len(by) > MOST_WAYS:
-        spec.refuse("by", f"has at most {MOST_WAYS} entries; this one has {len(by)}.")
-    return Calling(by, times, every if times else timedelta())
+    if len(by) > MAX_CONTACT_METHODS:
+        spec.refuse("by", f"has at most {MAX_CONTACT_METHODS} entries; this one has {len(by)}.")
+    return DeliveryOverride(by, times, every if times else timedelta())
 
 
-def _way(entry: Spec) -> Rule:
+def _way(entry: ObjectReader) -> ContactMethodRule:
     label, channel = entry.line("label", longest=100), entry.text("channel", longest=20)
     if bool(label) == bool(channel):
         entry.refuse("label", "name either the label of a contact method, or a channel.", "missing")
     times, every = notification_rules.repeat(entry)
-    rule = Rule(label, channel, entry.span("wait", timedelta(), longest=notification_rules.LONGEST_WAIT), times, every)
+    rule = ContactMethodRule(
+        label, channel, entry.span("wait", timedelta(), longest=notification_rules.MAX_RULE_DELAY), times, every
+    )
     entry.done()
     return rule
 
 
-def _written_way(rule: Rule) -> dict[str, Any]:
+def _written_way(rule: ContactMethodRule) -> dict[str, Any]:
     written: dict[str, Any] = {"label": rule.label} if rule.label else {"channel": rule.channel}
     if rule.wait:
         written["wait"] = durations.write(rule.wait)
     return written | notification_rules.written_repeat(rule.repeat_times, rule.repeat_every)
 
 
-def _written_notify(step: Step, name_of: NameOf) -> dict[str, Any]:
+def _written_notify(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
     notify: dict[str, Any] = {}
     if step.roles:
         notify["roles"] = [str(role) for role in step.roles]

@@ -9,17 +9,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tocsin.alerts.change_handlers import PagingMode, Waking
+from tocsin.alerts.change_handlers import PagingMode, PagingStart
 from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
-from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
+from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 from tocsin.core.validation.durations import say
-from tocsin.escalation.policy.policy import AcknowledgeEffect, PolicyPlan
-from tocsin.escalation.run.run_state import CancelPages, Decision, RunState, RunStatus, Tell, TellWhy, with_progress
+from tocsin.escalation.policy.policy import AcknowledgeEffect, CompiledPolicy
+from tocsin.escalation.run.run_state import (
+    CancelPages,
+    NoticeReason,
+    RunDecision,
+    RunState,
+    RunStatus,
+    SendNotice,
+    with_progress,
+)
 from tocsin.escalation.run.run_status import begin, go_on, has_enough, restart, settle
 
 
 @dataclass(slots=True)
-class _Following:
+class _TransitionState:
     """A run while the parts of one change are followed."""
 
     run: RunState
@@ -35,21 +43,23 @@ class _Following:
         self.run = with_progress(self.run, busy=kept)
 
     def say(self, kind: EventKind, reason: str) -> None:
-        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, Via.POLICY))
+        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY))
 
 
-def follow(run: RunState, before: AlertState, after: AlertState, events: Iterable[NewEvent], now: datetime) -> Decision:
+def follow(
+    run: RunState, before: AlertState, after: AlertState, events: Iterable[NewEvent], now: datetime
+) -> RunDecision:
     """The run after a command turned `before` into `after` with `events`. Needs nobody's on-call data: what must
     page somebody makes the run due now.
     """
     happened = {event.kind: event for event in events if event.alert_id == after.id}
-    work = _Following(run, after, now)
+    work = _TransitionState(run, after, now)
     reason = next((event.reason for event in happened.values()), "")
-    if after.status not in LIVE:
-        if before.status in LIVE:
+    if after.status not in ACTIVE:
+        if before.status in ACTIVE:
             work.cancel(reason)
-        return Decision(settle(work.run, after, now), cancels=tuple(work.cancels))
-    if before.status not in LIVE:
+        return RunDecision(settle(work.run, after, now), cancels=tuple(work.cancels))
+    if before.status not in ACTIVE:
         _returned(work, happened)
     elif before.is_owned != after.is_owned:
         _owner_changed(work, happened, reason)
@@ -61,27 +71,27 @@ def follow(run: RunState, before: AlertState, after: AlertState, events: Iterabl
         _acknowledgements_changed(work, before, happened, reason)
     _hold_changed(work, before)
     _heard(work, happened)
-    return Decision(settle(work.run, after, now), cancels=tuple(work.cancels), events=tuple(work.events))
+    return RunDecision(settle(work.run, after, now), cancels=tuple(work.cancels), events=tuple(work.events))
 
 
-def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now: datetime) -> Decision:
+def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now: datetime) -> RunDecision:
     """What a priority does that rose above what `run` was started for; anything else leaves the run alone.
 
     `fresh` is what the routes say now, as `begin` makes it; None keeps policy and recipients. So does one that pages
     nobody, where people are paged: they are never silently dropped. The new run replaces the old. If nobody has the
     alert, escalation starts again, once; if somebody has, or acknowledged, they are told.
     """
-    if alert.status not in LIVE or not alert.priority.is_above(run.priority):
-        return Decision(run)
+    if alert.status not in ACTIVE or not alert.priority.is_above(run.priority):
+        return RunDecision(run)
     is_dropped = fresh is not None and run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE
     new = replace(_anew(run, now) if fresh is None or is_dropped else fresh, priority=alert.priority)
     if new.mode is PagingMode.RECORD and run.mode is PagingMode.RECORD:
-        return Decision(replace(run, priority=alert.priority))
+        return RunDecision(replace(run, priority=alert.priority))
     rose = f"The priority rose from {run.priority} to {alert.priority}"
-    return _replaced(run, new, alert, rose, TellWhy.PRIORITY_ROSE, now)
+    return _replaced(run, new, alert, rose, NoticeReason.PRIORITY_ROSE, now)
 
 
-def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: datetime) -> Decision:
+def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: datetime) -> RunDecision:
     """What becomes of a run whose alert moved to where the routes name others: `fresh` takes its place.
 
     The same policy for the same people leaves the run alone, and so does what only records or watches: who is being
@@ -89,18 +99,18 @@ def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: 
     """
     is_same = fresh.plan == run.plan and _recipients(fresh) == _recipients(run)
     is_dropped = fresh.mode is PagingMode.RECORD or (run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE)
-    if alert.status not in LIVE or is_dropped or (is_same and fresh.mode is run.mode):
-        return Decision(run)
-    return _replaced(run, fresh, alert, f"{moved}, and the routes name others for it", TellWhy.MOVED, now)
+    if alert.status not in ACTIVE or is_dropped or (is_same and fresh.mode is run.mode):
+        return RunDecision(run)
+    return _replaced(run, fresh, alert, f"{moved}, and the routes name others for it", NoticeReason.MOVED, now)
 
 
-def wake(run: RunState, alert: AlertState, fresh: RunState, waking: Waking, now: datetime) -> Decision:
+def wake(run: RunState, alert: AlertState, fresh: RunState, waking: PagingStart, now: datetime) -> RunDecision:
     """What becomes of a run that was only recorded or watched, when a message would open its alert and page: `fresh`
     takes its place. Whoever has the alert, or acknowledged it, knows of it: they are not told, and it pages once that
     stands no more. A run that pages already is left alone.
     """
-    if alert.status not in LIVE or run.mode is PagingMode.PAGE or fresh.mode is not PagingMode.PAGE:
-        return Decision(run)
+    if alert.status not in ACTIVE or run.mode is PagingMode.PAGE or fresh.mode is not PagingMode.PAGE:
+        return RunDecision(run)
     reason = f"{waking.why}; a newer run replaced this one."
     old = replace(run, status=RunStatus.ENDED, due_at=None, reason=reason)
     new = settle(with_progress(fresh, asked=run.progress.asked, heard=run.progress.heard), alert, now)
@@ -109,23 +119,27 @@ def wake(run: RunState, alert: AlertState, fresh: RunState, waking: Waking, now:
         said = f"Nobody is paged now: {new.reason}"
     elif alert.status is AlertStatus.ON_HOLD:
         said = "Escalation starts at step 1 at the end of the hold."
-    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, f"{waking.why}. {said}", Via.POLICY)
-    return Decision(old, events=(event,), successor=new)
+    event = NewEvent(
+        alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, f"{waking.why}. {said}", CommandChannel.POLICY
+    )
+    return RunDecision(old, events=(event,), successor=new)
 
 
 def _recipients(run: RunState) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return run.recipient_users, run.recipient_groups
 
 
-def _replaced(run: RunState, new: RunState, alert: AlertState, why: str, told: TellWhy, now: datetime) -> Decision:
+def _replaced(
+    run: RunState, new: RunState, alert: AlertState, why: str, told: NoticeReason, now: datetime
+) -> RunDecision:
     """A newer run in the place of the old, which starts again unless somebody has the alert: then they are told."""
     old = replace(run, status=RunStatus.ENDED, due_at=None, reason=f"{why}; a newer run replaced this one.")
     if alert.is_owned or has_enough(run.plan, alert):
         new = with_progress(new, asked=run.progress.asked, heard=run.progress.heard)
         return _tell_who_has_it(old, settle(new, alert, now), alert, why, told, now)
     reason = f"{why}: escalation starts again at step 1."
-    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, Via.POLICY)
-    return Decision(old, cancels=(CancelPages(None, reason),), events=(event,), successor=settle(new, alert, now))
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, CommandChannel.POLICY)
+    return RunDecision(old, cancels=(CancelPages(None, reason),), events=(event,), successor=settle(new, alert, now))
 
 
 def _anew(run: RunState, now: datetime) -> RunState:
@@ -142,8 +156,8 @@ def _anew(run: RunState, now: datetime) -> RunState:
 
 
 def _tell_who_has_it(
-    old: RunState, new: RunState, alert: AlertState, why: str, told_why: TellWhy, now: datetime
-) -> Decision:
+    old: RunState, new: RunState, alert: AlertState, why: str, told_why: NoticeReason, now: datetime
+) -> RunDecision:
     names = alert.owner_name or " and ".join(entry.name for entry in alert.acknowledged.values())
     people = tuple(alert.acknowledged)
     if alert.is_owned:
@@ -151,12 +165,14 @@ def _tell_who_has_it(
     watch = new.mode is PagingMode.WATCH
     does = "would be" if watch else "is" if len(people) == 1 else "are"
     told = f"{names} {does} told" if people else f"{names} has it and cannot be told"
-    event = NewEvent(alert.id, EventKind.TOLD, now, SYSTEM, f"{why}. {told}.", Via.POLICY, {"people": list(people)})
-    tells = (Tell(people, told_why, f"{why}."),) if people and not watch else ()
-    return Decision(old, tells=tells, events=(event,), successor=new)
+    event = NewEvent(
+        alert.id, EventKind.TOLD, now, SYSTEM, f"{why}. {told}.", CommandChannel.POLICY, {"people": list(people)}
+    )
+    tells = (SendNotice(people, told_why, f"{why}."),) if people and not watch else ()
+    return RunDecision(old, tells=tells, events=(event,), successor=new)
 
 
-def _returned(work: _Following, happened: dict[EventKind, NewEvent]) -> None:
+def _returned(work: _TransitionState, happened: dict[EventKind, NewEvent]) -> None:
     """A closed, cancelled or merged alert lives again: reopened starts again, undone goes on where it was."""
     if EventKind.REOPENED in happened:
         work.run = with_progress(work.run, busy={})
@@ -165,7 +181,7 @@ def _returned(work: _Following, happened: dict[EventKind, NewEvent]) -> None:
         work.run = go_on(work.run, work.alert, work.now)
 
 
-def _owner_changed(work: _Following, happened: dict[EventKind, NewEvent], reason: str) -> None:
+def _owner_changed(work: _TransitionState, happened: dict[EventKind, NewEvent], reason: str) -> None:
     if work.alert.is_owned:
         work.cancel(reason)
         work.run = with_progress(work.run, asked={}, heard={})
@@ -175,14 +191,14 @@ def _owner_changed(work: _Following, happened: dict[EventKind, NewEvent], reason
         work.run = go_on(work.run, work.alert, work.now)
 
 
-def _start_again(work: _Following) -> None:
+def _start_again(work: _TransitionState) -> None:
     work.run = restart(work.run, work.now)
     if work.run.mode is not PagingMode.RECORD:
         work.say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
 
 
 def _acknowledgements_changed(
-    work: _Following, before: AlertState, happened: dict[EventKind, NewEvent], reason: str
+    work: _TransitionState, before: AlertState, happened: dict[EventKind, NewEvent], reason: str
 ) -> None:
     then, now = before.acknowledged, work.alert.acknowledged
     changed = frozenset(user for user in {*then, *now} if then.get(user) != now.get(user))
@@ -210,7 +226,7 @@ def _acknowledgements_changed(
             work.say(EventKind.ESCALATION_GOES_ON, "Escalation goes on: the step then due fires.")
 
 
-def _effect(plan: PolicyPlan) -> str:
+def _effect(plan: CompiledPolicy) -> str:
     match plan.effect:
         case AcknowledgeEffect.STOP:
             does = "Escalation stops"
@@ -221,11 +237,11 @@ def _effect(plan: PolicyPlan) -> str:
     return f'{does}; "Still on it?" is asked in {say(plan.acknowledge_timeout)} if it is neither taken nor closed.'
 
 
-def _too_few(plan: PolicyPlan, have: int) -> str:
+def _too_few(plan: CompiledPolicy, have: int) -> str:
     return f"{have} of {plan.people} people have acknowledged it; escalation goes on until {plan.people} have."
 
 
-def _hold_changed(work: _Following, before: AlertState) -> None:
+def _hold_changed(work: _TransitionState, before: AlertState) -> None:
     was, held = before.status is AlertStatus.ON_HOLD, work.alert.status is AlertStatus.ON_HOLD
     if held and not was:
         # Whoever was asked is asked again when the hold is over: the answer cannot be awaited meanwhile.
@@ -234,7 +250,7 @@ def _hold_changed(work: _Following, before: AlertState) -> None:
         work.run = go_on(work.run, work.alert, work.now)
 
 
-def _heard(work: _Following, happened: dict[EventKind, NewEvent]) -> None:
+def _heard(work: _TransitionState, happened: dict[EventKind, NewEvent]) -> None:
     """Escalate makes the run due now; any act of somebody who was asked "Still on it?" is an answer."""
     escalated = happened.get(EventKind.ESCALATED)
     if escalated is not None:

@@ -8,29 +8,29 @@ from datetime import datetime
 
 from tocsin.alerts import store
 from tocsin.alerts.commands import SYSTEM, NewEvent
-from tocsin.alerts.states import EventKind, Via
+from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
-from tocsin.escalation.run.run_state import Decision, Tell, TellWhy
+from tocsin.escalation.run.run_state import NoticeReason, RunDecision, SendNotice
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.rules import page_planner as pages
 from tocsin.notify.rules.page_planner import Unreachable
 
 _TITLES = {
-    TellWhy.NOBODY_ANSWERED: "Nobody answered",
-    TellWhy.NOBODY_TO_PAGE: "Nobody could be paged",
-    TellWhy.PRIORITY_ROSE: "The priority rose",
-    TellWhy.MOVED: "It moved to another team",
+    NoticeReason.NOBODY_ANSWERED: "Nobody answered",
+    NoticeReason.NOBODY_TO_PAGE: "Nobody could be paged",
+    NoticeReason.PRIORITY_ROSE: "The priority rose",
+    NoticeReason.MOVED: "It moved to another team",
 }
 _REASONS = {
-    TellWhy.NOBODY_ANSWERED: "You are told because you manage a recipient group, or administer Tocsin.",
-    TellWhy.NOBODY_TO_PAGE: "You are told because you manage a recipient group, or administer Tocsin.",
-    TellWhy.PRIORITY_ROSE: "You are told because you have this alert.",
-    TellWhy.MOVED: "You are told because you have this alert.",
+    NoticeReason.NOBODY_ANSWERED: "You are told because you manage a recipient group, or administer Tocsin.",
+    NoticeReason.NOBODY_TO_PAGE: "You are told because you manage a recipient group, or administer Tocsin.",
+    NoticeReason.PRIORITY_ROSE: "You are told because you have this alert.",
+    NoticeReason.MOVED: "You are told because you have this alert.",
 }
 
 
-def carry_out(connection: Connection, decisions: Sequence[tuple[int | None, Decision]], now: datetime) -> None:
+def carry_out(connection: Connection, decisions: Sequence[tuple[int | None, RunDecision]], now: datetime) -> None:
     """Writes what the decisions ask for, each with its run's row (None: one that is not written yet)."""
     _cancel(connection, [decision for _row, decision in decisions], now)
     starts = [start for row, decision in decisions for start in _starts(row, decision)]
@@ -48,11 +48,11 @@ def tell_administrators(connection: Connection, alert_id: int, text: str, now: d
         title, text, f"escalation:stuck:{alert_id}", "You are told because you administer Tocsin.", alert_id
     )
     queue.queue_notice(connection, notice, now, user_ids=queue.administrators(connection))
-    event = NewEvent(alert_id, EventKind.TOLD, now, SYSTEM, f"Administrators are told: {text}", Via.POLICY)
+    event = NewEvent(alert_id, EventKind.TOLD, now, SYSTEM, f"Administrators are told: {text}", CommandChannel.POLICY)
     store.insert_events(connection, [event])
 
 
-def _cancel(connection: Connection, decisions: Iterable[Decision], now: datetime) -> None:
+def _cancel(connection: Connection, decisions: Iterable[RunDecision], now: datetime) -> None:
     """One statement for all alerts that share a reason: a storm that ends is one, not a thousand."""
     grouped: dict[tuple[frozenset[int] | None, str], list[int]] = {}
     for decision in decisions:
@@ -62,10 +62,10 @@ def _cancel(connection: Connection, decisions: Iterable[Decision], now: datetime
         queue.cancel(connection, alert_ids, users, reason, now)
 
 
-def _starts(row: int | None, decision: Decision) -> list[pages.Start]:
+def _starts(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
     alert_id = decision.run.alert_id
     found = [
-        pages.Start(
+        pages.PageRequest(
             alert_id,
             start.at,
             start.reason,
@@ -78,7 +78,7 @@ def _starts(row: int | None, decision: Decision) -> list[pages.Start]:
         for start in decision.starts
     ]
     found += [
-        pages.Start(
+        pages.PageRequest(
             alert_id,
             contact.at,
             contact.reason,
@@ -94,10 +94,10 @@ def _starts(row: int | None, decision: Decision) -> list[pages.Start]:
 
 def _not_reached(found: Unreachable, now: datetime) -> NewEvent:
     data = {} if found.start.user_id is None else {"user_id": found.start.user_id}
-    return NewEvent(found.start.alert_id, EventKind.PAGE_FAILED, now, SYSTEM, found.reason, Via.POLICY, data)
+    return NewEvent(found.start.alert_id, EventKind.PAGE_FAILED, now, SYSTEM, found.reason, CommandChannel.POLICY, data)
 
 
-def _tell(connection: Connection, tells: Sequence[tuple[int, Tell]], now: datetime) -> None:
+def _tell(connection: Connection, tells: Sequence[tuple[int, SendNotice]], now: datetime) -> None:
     if not tells:
         return
     subjects = _subjects(connection, [alert_id for alert_id, _tell in tells])

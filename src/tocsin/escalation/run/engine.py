@@ -13,26 +13,26 @@ from typing import Any
 from tocsin.alerts import lifecycle
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import SYSTEM, AlertState, Command, ExpireAcknowledgement, NewEvent, Resume
-from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
+from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 from tocsin.core.validation.durations import say
 from tocsin.escalation.policy import conditions
-from tocsin.escalation.policy.policy import AtEnd
-from tocsin.escalation.policy.steps import IfEmpty, Step
+from tocsin.escalation.policy.policy import OnExhausted
+from tocsin.escalation.policy.steps import IfEmpty, PolicyStep
 from tocsin.escalation.run.run_state import (
-    Ask,
-    Decision,
-    Pause,
+    ActivePause,
+    NoticeReason,
+    PageContact,
+    PageUser,
+    RunDecision,
     RunState,
     RunStatus,
-    Start,
-    StartContact,
-    Tell,
-    TellWhy,
+    SendAckReminder,
+    SendNotice,
     with_progress,
 )
 from tocsin.escalation.run.run_status import (
-    ANSWER_WITHIN,
-    Kind,
+    ACK_REMINDER_TIMEOUT,
+    TimerKind,
     begin,
     go_on,
     groups_of,
@@ -42,25 +42,34 @@ from tocsin.escalation.run.run_status import (
     restart,
     settle,
 )
-from tocsin.escalation.run.target_resolution import Choice, Facts, Roster, Successor, choose, managers
+from tocsin.escalation.run.target_resolution import (
+    HandoverPolicy,
+    ResolvedTargets,
+    TargetContext,
+    TargetFacts,
+    choose,
+    managers,
+)
 from tocsin.notify.rules import notification_rules
 
 #: A timer handled this late counts as on time, so that waits do not drift; one handled later counts from now.
-PUNCTUAL = timedelta(seconds=5)
+PUNCTUAL_WITHIN = timedelta(seconds=5)
 
 #: A step that waits until somebody is on call looks again this often.
-LOOK_AGAIN = timedelta(minutes=1)
+CONDITION_RECHECK = timedelta(minutes=1)
 
 
-def advance(run: RunState, alert: AlertState, roster: Roster, now: datetime, pause: Pause | None = None) -> Decision:
+def advance(
+    run: RunState, alert: AlertState, roster: TargetContext, now: datetime, pause: ActivePause | None = None
+) -> RunDecision:
     """Everything that is due at `now`. Nothing due: the run as it stands, and nothing else.
 
     At most one step that finds people fires in one turn, unless the next waits for nothing: after an outage the
     people come one after another, as far apart as the policy says, not all at once. `pause` is the pause of all
     paging in force at `now`.
     """
-    turn = _Turn(run, alert, roster, now)
-    if alert.status in LIVE:
+    turn = _DecisionBuilder(run, alert, roster, now)
+    if alert.status in ACTIVE:
         turn.end_hold()
         if turn.run.progress.wake_at is not None:
             turn.wake()
@@ -69,21 +78,21 @@ def advance(run: RunState, alert: AlertState, roster: Roster, now: datetime, pau
     return turn.decision()
 
 
-class _Turn:
+class _DecisionBuilder:
     """Collects what one turn decides."""
 
-    def __init__(self, run: RunState, alert: AlertState, roster: Roster, now: datetime) -> None:
+    def __init__(self, run: RunState, alert: AlertState, roster: TargetContext, now: datetime) -> None:
         self.run, self.alert, self.roster, self.now = run, alert, roster, now
-        self.pause: Pause | None = None
-        self.starts: list[Start] = []
-        self.contacts: list[StartContact] = []
-        self.asks: list[Ask] = []
-        self.tells: list[Tell] = []
+        self.pause: ActivePause | None = None
+        self.starts: list[PageUser] = []
+        self.contacts: list[PageContact] = []
+        self.asks: list[SendAckReminder] = []
+        self.tells: list[SendNotice] = []
         self.commands: list[Command] = []
-        self.successor: tuple[RunState, Successor] | None = None
+        self.successor: tuple[RunState, HandoverPolicy] | None = None
         self.events: list[NewEvent] = []
 
-    def decision(self) -> Decision:
+    def decision(self) -> RunDecision:
         """The whole turn; in watch mode nothing of it reaches anybody."""
         if self.pause is None and self.run.progress.pause_until is not None:
             self.run = with_progress(self.run, pause_until=None)
@@ -93,7 +102,7 @@ class _Turn:
             new, version = self.successor[0], self.successor[1].version_id
             reason = f"At its end; policy {self.successor[1].name} goes on."
             run = replace(run, status=RunStatus.ENDED, due_at=None, reason=reason)
-        whole = Decision(
+        whole = RunDecision(
             run,
             commands=tuple(self.commands),
             events=tuple(self.events),
@@ -112,7 +121,7 @@ class _Turn:
         alert = self.alert
         if alert.status is not AlertStatus.ON_HOLD or alert.hold_until is None or alert.hold_until > self.now:
             return
-        order = Resume(actor=SYSTEM, via=Via.POLICY)
+        order = Resume(actor=SYSTEM, via=CommandChannel.POLICY)
         self.commands.append(order)
         self.alert = lifecycle.apply(alert, order, self.now).state
         self.run = go_on(self.run, self.alert, self.now)
@@ -133,7 +142,7 @@ class _Turn:
             EventKind.STEP_EMPTY, "There is nobody left to wake: whoever the policy names has it or is being paged."
         )
 
-    def work(self, pause: Pause | None) -> None:
+    def work(self, pause: ActivePause | None) -> None:
         """Handles every timer that is due."""
         if self.run.mode is PagingMode.RECORD or self.alert.is_owned:
             return
@@ -143,19 +152,19 @@ class _Turn:
             if pause is not None:
                 self._wait(pause)
                 return
-            at = timer.at if self.now - timer.at <= PUNCTUAL else self.now
+            at = timer.at if self.now - timer.at <= PUNCTUAL_WITHIN else self.now
             match timer.kind:
-                case Kind.STEP:
+                case TimerKind.STEP:
                     self._resume_after_pause()
                     self._fire(at)
-                case Kind.END:
+                case TimerKind.END:
                     self._finish(at)
-                case Kind.ASK:
+                case TimerKind.ASK:
                     self._ask(timer.user_id, at)
-                case Kind.EXPIRE:
+                case TimerKind.EXPIRE:
                     self._expire(timer.user_id)
 
-    def _wait(self, pause: Pause) -> None:
+    def _wait(self, pause: ActivePause) -> None:
         self.pause = pause
         if self.run.progress.pause_until == pause.until:
             return
@@ -199,14 +208,14 @@ class _Turn:
         else:
             self.run = with_progress(self.run, step=0, group=0, passes=progress.passes + 1, paged=False)
 
-    def _why_not(self, step: Step, at: datetime, by_person: bool) -> str:
+    def _why_not(self, step: PolicyStep, at: datetime, by_person: bool) -> str:
         """Why a step is left out at all; empty: it fires."""
         if step.only_until_acknowledged and self.alert.acknowledged and not by_person:
             names = " and ".join(entry.name for entry in self.alert.acknowledged.values())
             return f"{names} acknowledged it"
         if step.when is None:
             return ""
-        tags = self.roster.facts.get(self.alert.id, Facts()).tags
+        tags = self.roster.facts.get(self.alert.id, TargetFacts()).tags
         return conditions.problem(step.when, self.alert.priority, tags, self.roster.hours, at)
 
     def _leave_out(self, index: int, why: str, at: datetime) -> None:
@@ -219,7 +228,7 @@ class _Turn:
         self._say(EventKind.STEP_EMPTY, text, **self._place(index), people=[], contacts=[], left_out=True)
         self._tell_if_nobody(index)
 
-    def _choose(self, step: Step, index: int, at: datetime, by: int | None) -> Choice:
+    def _choose(self, step: PolicyStep, index: int, at: datetime, by: int | None) -> ResolvedTargets:
         progress = self.run.progress
         # Beside the first step that is not left out: those of a policy for day and night are paged at night too.
         is_first = progress.group == 0 and (index == 0 or not progress.paged)
@@ -236,9 +245,9 @@ class _Turn:
             taken=frozenset(progress.taken),
         )
 
-    def _wait_for_somebody(self, index: int, choice: Choice, at: datetime) -> None:
+    def _wait_for_somebody(self, index: int, choice: ResolvedTargets, at: datetime) -> None:
         was_waiting = self.run.progress.waiting
-        self.run = with_progress(self.run, step_due_at=at + LOOK_AGAIN, waiting=True)
+        self.run = with_progress(self.run, step_due_at=at + CONDITION_RECHECK, waiting=True)
         if was_waiting:
             return
         where = self._where(index)
@@ -247,9 +256,11 @@ class _Turn:
         self._say(EventKind.STEP_EMPTY, text, **self._place(index), people=[], contacts=[])
         if not self.run.progress.reached and not self.run.progress.told and not self.alert.acknowledged:
             self.run = with_progress(self.run, told=True)
-            self._tell(TellWhy.NOBODY_TO_PAGE, "Nobody could be paged yet: the step waits until somebody is on call.")
+            self._tell(
+                NoticeReason.NOBODY_TO_PAGE, "Nobody could be paged yet: the step waits until somebody is on call."
+            )
 
-    def _go_past(self, choice: Choice, step: Step, index: int, at: datetime) -> datetime:
+    def _go_past(self, choice: ResolvedTargets, step: PolicyStep, index: int, at: datetime) -> datetime:
         """Notes who was started, and when what comes next is due."""
         progress = self.run.progress
         picked = tuple(pick.user_id for pick in choice.picks)
@@ -300,7 +311,7 @@ class _Turn:
         is_last = is_last and progress.group + 1 >= len(groups_of(self.run))
         if is_last and not progress.reached and not progress.told and not self.alert.acknowledged:
             self.run = with_progress(self.run, told=True)
-            self._tell(TellWhy.NOBODY_TO_PAGE, "Nobody could be paged: no step of the policy finds anybody.")
+            self._tell(NoticeReason.NOBODY_TO_PAGE, "Nobody could be paged: no step of the policy finds anybody.")
 
     def _acted(self, by: int | None) -> dict[int, str]:
         """Who is left in peace, and why."""
@@ -311,16 +322,16 @@ class _Turn:
             acted.setdefault(by, "asked for it")
         return acted
 
-    def _start(self, choice: Choice, step: Step, index: int, at: datetime, wake: bool) -> None:
+    def _start(self, choice: ResolvedTargets, step: PolicyStep, index: int, at: datetime, wake: bool) -> None:
         where, passes = self._where(index), self.run.progress.passes + 1
         priority, calling = self.alert.priority, step.calling
         for pick in choice.picks:
             reason = f"{pick.name} is paged as {pick.label}: {where} of the escalation."
-            self.starts.append(Start(pick, at, reason, index + 1, passes, wake, priority, calling))
+            self.starts.append(PageUser(pick, at, reason, index + 1, passes, wake, priority, calling))
         for duty, contact in choice.contacts:
             reason = f"{contact.label} of {duty.name}: {where} of the escalation."
             self.contacts.append(
-                StartContact(contact.id, duty.group_id, contact.label, at, reason, index + 1, passes, wake, calling)
+                PageContact(contact.id, duty.group_id, contact.label, at, reason, index + 1, passes, wake, calling)
             )
 
     def _where(self, index: int) -> str:
@@ -342,7 +353,7 @@ class _Turn:
     def _follows(self, due: datetime, at: datetime) -> str:
         return "The next step fires at once." if due == at else f"What comes next follows in {say(due - at)}."
 
-    def _say_fired(self, choice: Choice, index: int, due: datetime, at: datetime, by_person: bool) -> None:
+    def _say_fired(self, choice: ResolvedTargets, index: int, due: datetime, at: datetime, by_person: bool) -> None:
         where = self._where(index)
         where = where[0].upper() + where[1:] + (" (asked for)" if by_person else "")
         notes = f" {_sentence(choice.notes)}" if choice.notes else ""
@@ -371,7 +382,7 @@ class _Turn:
             else "Nobody answered, and the escalation is at its end."
         )
         plan = self.run.plan
-        if plan.at_end is AtEnd.KEEP_LAST_STEP:
+        if plan.at_end is OnExhausted.KEEP_LAST_STEP:
             self._keep_last_step(text, at)
             return
         successor = self.roster.successors.get(plan.hand_over_to) if plan.hand_over_to is not None else None
@@ -380,8 +391,8 @@ class _Turn:
             self._hand_over(successor, text, at)
             return
         self._say(EventKind.ESCALATION_FINISHED, text)
-        if plan.at_end is not AtEnd.NOTHING and not (self.run.progress.told and not self.run.progress.reached):
-            self._tell(TellWhy.NOBODY_ANSWERED, text)
+        if plan.at_end is not OnExhausted.NOTHING and not (self.run.progress.told and not self.run.progress.reached):
+            self._tell(NoticeReason.NOBODY_ANSWERED, text)
 
     def _keep_last_step(self, text: str, at: datetime) -> None:
         plan = self.run.plan
@@ -391,7 +402,7 @@ class _Turn:
         self.run = with_progress(self.run, step=len(plan.steps) - 1, keeping=True)
         self._fire(at)
 
-    def _hand_over(self, successor: Successor, text: str, at: datetime) -> None:
+    def _hand_over(self, successor: HandoverPolicy, text: str, at: datetime) -> None:
         """The other policy begins as if the alert had opened now, for the same recipients."""
         new = begin(
             self.run.alert_id,
@@ -410,7 +421,7 @@ class _Turn:
         self.successor = (settle(new, self.alert, self.now), successor)
         self._say(EventKind.ESCALATION_FINISHED, f"{text} Policy {successor.name} goes on.")
 
-    def _tell(self, why: TellWhy, text: str) -> None:
+    def _tell(self, why: NoticeReason, text: str) -> None:
         if self.alert.is_test:
             return
         people = managers(self.run.recipient_groups, self.roster)
@@ -419,7 +430,7 @@ class _Turn:
             self._say(EventKind.TOLD, f"{text} There is no manager or administrator to tell.")
             return
         does = "would be told" if self.run.mode is PagingMode.WATCH else "is told" if len(people) == 1 else "are told"
-        self.tells.append(Tell(people, why, text))
+        self.tells.append(SendNotice(people, why, text))
         self._say(EventKind.TOLD, f"{names} {does}: {text}", people=list(people))
 
     def _ask(self, user_id: int, at: datetime) -> None:
@@ -427,17 +438,18 @@ class _Turn:
         self.run = with_progress(self.run, asked={**self.run.progress.asked, user_id: at})
         span = say(at - max(entry.at, self.run.progress.heard.get(user_id, entry.at)))
         reason = f"{entry.name} acknowledged it {span} ago, and nobody has taken or closed it."
-        self.asks.append(Ask(user_id, reason, at + ANSWER_WITHIN))
+        self.asks.append(SendAckReminder(user_id, reason, at + ACK_REMINDER_TIMEOUT))
         does = "would be asked" if self.run.mode is PagingMode.WATCH else "is asked"
         self._say(
             EventKind.STILL_ON_IT,
-            f'{entry.name} {does} "Still on it?"; without an answer in {say(ANSWER_WITHIN)} escalation starts again.',
+            f'{entry.name} {does} "Still on it?"; '
+            f"without an answer in {say(ACK_REMINDER_TIMEOUT)} escalation starts again.",
             user_id=user_id,
         )
 
     def _expire(self, user_id: int) -> None:
         had_enough = has_enough(self.run.plan, self.alert)
-        order = ExpireAcknowledgement(actor=SYSTEM, via=Via.POLICY, user_id=user_id)
+        order = ExpireAcknowledgement(actor=SYSTEM, via=CommandChannel.POLICY, user_id=user_id)
         self.commands.append(order)
         self.alert = lifecycle.apply(self.alert, order, self.now).state
         asked = {user: at for user, at in self.run.progress.asked.items() if user != user_id}
@@ -450,7 +462,7 @@ class _Turn:
             self._say(EventKind.ESCALATION_GOES_ON, "Escalation goes on: too few acknowledgements stand.")
 
     def _say(self, kind: EventKind, reason: str, **data: object) -> None:
-        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, Via.POLICY, data))
+        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY, data))
 
 
 def _sentence(notes: tuple[str, ...]) -> str:

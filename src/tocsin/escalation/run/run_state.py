@@ -13,9 +13,9 @@ import msgspec
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Command, NewEvent
 from tocsin.alerts.states import Priority
-from tocsin.escalation.policy.policy import PolicyPlan
-from tocsin.escalation.run.target_resolution import Pick
-from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, Calling
+from tocsin.escalation.policy.policy import CompiledPolicy
+from tocsin.escalation.run.target_resolution import TargetUser
+from tocsin.notify.rules.notification_rules import USER_RULES, DeliveryOverride
 
 
 class RunStatus(StrEnum):
@@ -33,7 +33,7 @@ class RunStatus(StrEnum):
     ENDED = "ended"
 
 
-class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a run is: its row's `progress`. A new run keeps nothing: `{}` stands for "step 1 at `due_at`"."""
 
     #: Passes before this one.
@@ -82,7 +82,7 @@ class RunState:
     """One policy at work on one alert. `due_at` is its one timer, the earliest of all it waits for."""
 
     alert_id: int
-    plan: PolicyPlan
+    plan: CompiledPolicy
     mode: PagingMode
     status: RunStatus
     started_at: datetime
@@ -93,11 +93,11 @@ class RunState:
     recipient_groups: tuple[int, ...] = ()
     #: The priority it was started for.
     priority: Priority = Priority.HIGH
-    progress: Progress = field(default_factory=Progress)
+    progress: RunProgress = field(default_factory=RunProgress)
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class ActivePause:
     """The pause of all paging that is in force."""
 
     until: datetime
@@ -105,10 +105,10 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class PageUser:
     """Start paging this person now, by their own contact methods; `notify` plans when each page leaves."""
 
-    pick: Pick
+    pick: TargetUser
     at: datetime
     reason: str
     #: 1-based, for the message.
@@ -117,11 +117,11 @@ class Start:
     #: A person asked for it: it is sent although somebody has the alert or it is on hold.
     wake: bool = False
     priority: Priority = Priority.HIGH
-    calling: Calling = AS_THEY_LIKE
+    calling: DeliveryOverride = USER_RULES
 
 
 @dataclass(frozen=True, slots=True)
-class StartContact:
+class PageContact:
     """Send to this group contact now."""
 
     contact_id: int
@@ -132,11 +132,11 @@ class StartContact:
     step: int
     passes: int
     wake: bool = False
-    calling: Calling = AS_THEY_LIKE
+    calling: DeliveryOverride = USER_RULES
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SendAckReminder:
     """Ask this person "Still on it?"."""
 
     user_id: int
@@ -144,7 +144,7 @@ class Ask:
     answer_by: datetime
 
 
-class TellWhy(StrEnum):
+class NoticeReason(StrEnum):
     """What people are told of."""
 
     NOBODY_ANSWERED = "nobody_answered"
@@ -154,11 +154,11 @@ class TellWhy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendNotice:
     """A notice to these people."""
 
     user_ids: tuple[int, ...]
-    why: TellWhy
+    why: NoticeReason
     text: str
 
 
@@ -171,7 +171,7 @@ class CancelPages:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class RunDecision:
     """What a turn comes to: everything is to be written in the one transaction that writes `run`.
 
     `commands` are for `alerts.service` (the end of a hold, an acknowledgement that expires) and come before the
@@ -180,14 +180,14 @@ class Decision:
     """
 
     run: RunState
-    starts: tuple[Start, ...] = ()
-    contacts: tuple[StartContact, ...] = ()
-    asks: tuple[Ask, ...] = ()
-    tells: tuple[Tell, ...] = ()
+    starts: tuple[PageUser, ...] = ()
+    contacts: tuple[PageContact, ...] = ()
+    asks: tuple[SendAckReminder, ...] = ()
+    tells: tuple[SendNotice, ...] = ()
     cancels: tuple[CancelPages, ...] = ()
     commands: tuple[Command, ...] = ()
     events: tuple[NewEvent, ...] = ()
-    would: tuple[Start, ...] = ()
+    would: tuple[PageUser, ...] = ()
     successor: RunState | None = None
     #: The policy version of `successor`, where it is another's.
     successor_version: int | None = None
@@ -206,9 +206,9 @@ def to_row(run: RunState) -> dict[str, Any]:
     }
 
 
-def from_row(row: Mapping[str, Any], plan: PolicyPlan) -> RunState:
+def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
     """The run of a row (a mapping by column name). Raises msgspec.ValidationError for a `progress` that is not ours."""
-    progress = msgspec.convert(row["progress"], Progress, strict=False, str_keys=True)
+    progress = msgspec.convert(row["progress"], RunProgress, strict=False, str_keys=True)
     if not row["progress"] or set(row["progress"]) == {"why"}:
         progress = msgspec.structs.replace(progress, step_due_at=row["due_at"])
     return RunState(

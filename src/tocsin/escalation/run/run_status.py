@@ -13,14 +13,14 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.validation.durations import say
-from tocsin.escalation.policy.policy import AcknowledgeEffect, PolicyPlan
-from tocsin.escalation.run.run_state import Pause, Progress, RunState, RunStatus, with_progress
+from tocsin.escalation.policy.policy import AcknowledgeEffect, CompiledPolicy
+from tocsin.escalation.run.run_state import ActivePause, RunProgress, RunState, RunStatus, with_progress
 
 #: Who does not answer "Still on it?" within this has not answered.
-ANSWER_WITHIN = timedelta(minutes=5)
+ACK_REMINDER_TIMEOUT = timedelta(minutes=5)
 
 
-class Kind(Enum):
+class TimerKind(Enum):
     """What a timer is for."""
 
     STEP = auto()
@@ -34,13 +34,13 @@ class Timer:
     """The next thing to do, and when."""
 
     at: datetime
-    kind: Kind
+    kind: TimerKind
     user_id: int = 0
 
 
 def begin(
     alert_id: int,
-    plan: PolicyPlan,
+    plan: CompiledPolicy,
     mode: PagingMode,
     priority: Priority,
     now: datetime,
@@ -62,7 +62,7 @@ def begin(
         recipient_users=recipient_users,
         recipient_groups=recipient_groups,
         priority=priority,
-        progress=Progress(step_due_at=due, why=why),
+        progress=RunProgress(step_due_at=due, why=why),
     )
 
 
@@ -73,7 +73,7 @@ def restart(run: RunState, at: datetime) -> RunState:
     if run.mode is PagingMode.RECORD:
         return run
     busy = {user: until for user, until in run.progress.busy.items() if until > at}
-    fresh = Progress(
+    fresh = RunProgress(
         step_due_at=at + run.plan.steps[0].after,
         busy=busy,
         soft=tuple(user for user in run.progress.soft if user in busy),
@@ -82,7 +82,7 @@ def restart(run: RunState, at: datetime) -> RunState:
     return replace(run, started_at=at, status=RunStatus.ACTIVE, progress=fresh)
 
 
-def settle(run: RunState, alert: AlertState, now: datetime, pause: Pause | None = None) -> RunState:
+def settle(run: RunState, alert: AlertState, now: datetime, pause: ActivePause | None = None) -> RunState:
     """`run` with status, timer and reason as the alert has it now: the one place where they are derived."""
     wake_at = run.progress.wake_at
     status, due, reason = _standing(run, alert, now, pause)
@@ -92,7 +92,7 @@ def settle(run: RunState, alert: AlertState, now: datetime, pause: Pause | None 
 
 
 def _standing(
-    run: RunState, alert: AlertState, now: datetime, pause: Pause | None
+    run: RunState, alert: AlertState, now: datetime, pause: ActivePause | None
 ) -> tuple[RunStatus, datetime | None, str]:
     match alert.status:
         case AlertStatus.CLOSED | AlertStatus.CANCELLED:
@@ -126,7 +126,7 @@ def _recorded(why: str) -> str:
     return f"Only recorded, nobody is paged. {why}".strip()
 
 
-def _position(plan: PolicyPlan, step: int) -> str:
+def _position(plan: CompiledPolicy, step: int) -> str:
     if step >= len(plan.steps):
         return "All steps of this pass have fired; what comes after them follows."
     return f"Step {step + 1} of {len(plan.steps)} is next."
@@ -139,7 +139,7 @@ def _pause_end(run: RunState, alert: AlertState) -> datetime | None:
     return max(entry.at for entry in alert.acknowledged.values()) + run.plan.pause
 
 
-def has_enough(plan: PolicyPlan, alert: AlertState) -> bool:
+def has_enough(plan: CompiledPolicy, alert: AlertState) -> bool:
     """Whether so many people have acknowledged that it has the effect that the policy wants."""
     return len(alert.acknowledged) >= plan.people
 
@@ -169,13 +169,13 @@ def next_timer(run: RunState, alert: AlertState) -> Timer | None:
         heard = max(entry.at, progress.heard.get(user_id, entry.at))
         asked = progress.asked.get(user_id)
         if asked is not None and asked >= heard:
-            timers.append(Timer(asked + ANSWER_WITHIN, Kind.EXPIRE, user_id))
+            timers.append(Timer(asked + ACK_REMINDER_TIMEOUT, TimerKind.EXPIRE, user_id))
         else:
-            timers.append(Timer(heard + plan.acknowledge_timeout, Kind.ASK, user_id))
+            timers.append(Timer(heard + plan.acknowledge_timeout, TimerKind.ASK, user_id))
     stopped = has_enough(plan, alert) and plan.effect is AcknowledgeEffect.STOP
     if progress.step_due_at is not None and not stopped:
         at = max(progress.step_due_at, _pause_end(run, alert) or progress.step_due_at)
-        timers.append(Timer(at, Kind.END if is_past_all(run) else Kind.STEP))
+        timers.append(Timer(at, TimerKind.END if is_past_all(run) else TimerKind.STEP))
     return min(timers, key=lambda timer: timer.at, default=None)
 
 

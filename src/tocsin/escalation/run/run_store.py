@@ -11,7 +11,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
 from tocsin.core.errors import Permanent
-from tocsin.escalation.policy.policy import PolicyPlan
+from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run.run_state import RunState, from_row, to_row
 
 #: The columns that `runs.from_row` needs, with the row's id, version and count of failures.
@@ -50,7 +50,7 @@ def current(connection: Connection, alert_ids: Iterable[int]) -> dict[int, dict[
     return {row["alert_id"]: row for row in database.rows(connection, _CURRENT, (wanted,))} if wanted else {}
 
 
-def as_run(row: Mapping[str, Any], plans: Mapping[int | None, PolicyPlan]) -> RunState:
+def as_run(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPolicy]) -> RunState:
     """The run of a row. Raises Permanent for a version, msgspec.ValidationError for a progress that cannot be read."""
     plan = plans.get(row["version_id"])
     if plan is None:

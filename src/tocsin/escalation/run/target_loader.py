@@ -10,13 +10,20 @@ from datetime import datetime, timedelta
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.escalation.policy.policy import PolicyPlan, references
+from tocsin.escalation.policy.policy import CompiledPolicy, references
 from tocsin.escalation.policy.policy import load as load_plan
 from tocsin.escalation.run.run_state import RunState
-from tocsin.escalation.run.target_resolution import Contact, Duty, Facts, OnSchedule, Roster, Successor
+from tocsin.escalation.run.target_resolution import (
+    ContactTarget,
+    GroupOnCall,
+    HandoverPolicy,
+    ScheduleOnCall,
+    TargetContext,
+    TargetFacts,
+)
 from tocsin.notify.enqueue import queue
 from tocsin.notify.registry import address_problem
-from tocsin.notify.rules.notification_rules import Person
+from tocsin.notify.rules.notification_rules import Recipient
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
@@ -40,13 +47,13 @@ ORDER BY agent, lower(agent) = lower(u.email) DESC, lower(agent) = lower(u.usern
 
 
 def roster(
-    connection: Connection, runs: Iterable[RunState], at: datetime, facts: Mapping[int, Facts] | None = None
-) -> Roster:
+    connection: Connection, runs: Iterable[RunState], at: datetime, facts: Mapping[int, TargetFacts] | None = None
+) -> TargetContext:
     """Everybody whom these runs may page or tell at `at`. `facts` takes the place of what the alerts' rows say."""
     groups: set[int] = set()
     users: set[int] = set()
     alerts: set[int] = set()
-    plans: list[PolicyPlan] = []
+    plans: list[CompiledPolicy] = []
     for run in runs:
         named = references(run.plan)
         groups |= {*run.recipient_groups, *named.groups}
@@ -73,9 +80,9 @@ def load(
     users: Iterable[int],
     at: datetime,
     *,
-    plans: Collection[PolicyPlan] = (),
-    facts: Mapping[int, Facts] | None = None,
-) -> Roster:
+    plans: Collection[CompiledPolicy] = (),
+    facts: Mapping[int, TargetFacts] | None = None,
+) -> TargetContext:
     """The roster of these groups and users, of the administrators, and of what `plans` name besides."""
     wanted = sorted(set(groups))
     named = [references(plan) for plan in plans]
@@ -91,7 +98,7 @@ def load(
     called |= {one.assignee_id for one in (facts or {}).values() if one.assignee_id is not None}
     admins = queue.administrators(connection)
     people = queue.people_of(connection, {*users, *called, *admins})
-    return Roster(
+    return TargetContext(
         duties=duties,
         people={person.id: _reachable(person) for person in people.values() if person.is_active},
         admins=tuple(admins),
@@ -103,26 +110,29 @@ def load(
     )
 
 
-def _reachable(person: Person) -> Person:
+def _reachable(person: Recipient) -> Recipient:
     """The person with the methods that can be used at all."""
     usable = tuple(method for method in person.usable if address_problem(method.channel, method.address) is None)
     return replace(person, methods=usable)
 
 
 def _duties(
-    connection: Connection, groups: list[int], on_call: Mapping[int, tuple[OnCall, ...]], plans: Iterable[PolicyPlan]
-) -> dict[int, Duty]:
+    connection: Connection,
+    groups: list[int],
+    on_call: Mapping[int, tuple[OnCall, ...]],
+    plans: Iterable[CompiledPolicy],
+) -> dict[int, GroupOnCall]:
     if not groups:
         return {}
-    contacts: dict[int, list[Contact]] = {}
+    contacts: dict[int, list[ContactTarget]] = {}
     for row in database.rows(connection, _CONTACTS, (groups,)):
-        contacts.setdefault(row["group_id"], []).append(Contact(row["id"], row["label"]))
+        contacts.setdefault(row["group_id"], []).append(ContactTarget(row["id"], row["label"]))
     members: dict[int, list[int]] = {}
     if any(step.everybody for plan in plans for step in plan.steps):
         for row in database.rows(connection, _MEMBERS, (groups,)):
             members.setdefault(row["group_id"], []).append(row["user_id"])
     return {
-        row["id"]: Duty(
+        row["id"]: GroupOnCall(
             row["id"],
             row["name"],
             _roles(on_call.get(row["id"], ())),
@@ -138,8 +148,8 @@ def _roles(people: Iterable[OnCall]) -> dict[MemberRole, tuple[int, ...]]:
 
 
 def _with_previous(
-    connection: Connection, duties: Mapping[int, Duty], on_call: Mapping[int, tuple[OnCall, ...]]
-) -> dict[int, Duty]:
+    connection: Connection, duties: Mapping[int, GroupOnCall], on_call: Mapping[int, tuple[OnCall, ...]]
+) -> dict[int, GroupOnCall]:
     """The duties with whoever had each role at the last moment before those who have it now."""
     found = dict(duties)
     for group_id, duty in duties.items():
@@ -155,20 +165,20 @@ def _with_previous(
     return found
 
 
-def _on_schedules(connection: Connection, wanted: set[int], at: datetime) -> dict[int, OnSchedule]:
+def _on_schedules(connection: Connection, wanted: set[int], at: datetime) -> dict[int, ScheduleOnCall]:
     return {
-        number: OnSchedule(name, tuple(dict.fromkeys(person.user_id for person in people)))
+        number: ScheduleOnCall(name, tuple(dict.fromkeys(person.user_id for person in people)))
         for number, (name, people) in loader.on_schedules(connection, wanted, at).items()
     }
 
 
-def _facts(connection: Connection, alert_ids: set[int]) -> dict[int, Facts]:
+def _facts(connection: Connection, alert_ids: set[int]) -> dict[int, TargetFacts]:
     if not alert_ids:
         return {}
     rows = database.rows(connection, _FACTS, (sorted(alert_ids),))
     agents = _agents(connection, {row["source_agent"] for row in rows if row["source_agent"]})
     return {
-        row["id"]: Facts(
+        row["id"]: TargetFacts(
             row["tags"] if isinstance(row["tags"], dict) else {},
             row["owner_id"] or agents.get(row["source_agent"]),
             row["source_agent"],
@@ -177,10 +187,10 @@ def _facts(connection: Connection, alert_ids: set[int]) -> dict[int, Facts]:
     }
 
 
-def facts_of(connection: Connection, tags: Mapping[str, str], source_agent: str) -> Facts:
+def facts_of(connection: Connection, tags: Mapping[str, str], source_agent: str) -> TargetFacts:
     """The facts of an alert that has no row: for the simulator."""
     found = _agents(connection, {source_agent}) if source_agent else {}
-    return Facts(tags, found.get(source_agent), source_agent)
+    return TargetFacts(tags, found.get(source_agent), source_agent)
 
 
 def _agents(connection: Connection, names: set[str]) -> dict[str, int]:
@@ -189,13 +199,13 @@ def _agents(connection: Connection, names: set[str]) -> dict[str, int]:
     return {row["agent"]: row["id"] for row in database.rows(connection, _AGENTS, (sorted(names),))}
 
 
-def _successors(connection: Connection, wanted: set[int]) -> dict[int, Successor]:
+def _successors(connection: Connection, wanted: set[int]) -> dict[int, HandoverPolicy]:
     if not wanted:
         return {}
     found = {}
     for row in database.rows(connection, _SUCCESSORS, (sorted(wanted),)):
         try:
-            found[row["id"]] = Successor(row["name"], row["version_id"], load_plan(row["definition"]))
+            found[row["id"]] = HandoverPolicy(row["name"], row["version_id"], load_plan(row["definition"]))
         except Rejected:
             continue  # it cannot be read: whoever hands over to it tells the managers instead
     return found

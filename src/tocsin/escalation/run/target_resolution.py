@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tocsin.alerts.states import Priority
-from tocsin.escalation.policy.policy import PolicyPlan
-from tocsin.escalation.policy.steps import Step
-from tocsin.notify.rules.notification_rules import Person, leaves
-from tocsin.oncall.calculation.support_hours import SupportHours
+from tocsin.escalation.policy.policy import CompiledPolicy
+from tocsin.escalation.policy.steps import PolicyStep
+from tocsin.notify.rules.notification_rules import Recipient, leaves
+from tocsin.oncall.calculation.support_hours import CompiledSupportHours
 from tocsin.people.member_roles import MemberRole
 
 #: What a step says of a group that was deleted after the alert had opened.
@@ -18,7 +18,7 @@ _NO_GROUP = "a group in which this step looks for people exists no longer"
 
 
 @dataclass(frozen=True, slots=True)
-class Contact:
+class ContactTarget:
     """A group contact, such as a chat channel."""
 
     id: int
@@ -26,20 +26,20 @@ class Contact:
 
 
 @dataclass(frozen=True, slots=True)
-class Duty:
+class GroupOnCall:
     """Who is on call in a group, by role and in the order of calling (user ids), and the group's contacts."""
 
     group_id: int
     name: str
     roles: Mapping[MemberRole, tuple[int, ...]] = field(default_factory=dict)
-    contacts: tuple[Contact, ...] = ()
+    contacts: tuple[ContactTarget, ...] = ()
     #: All members in the group's order, and who had each role before those who have it.
     members: tuple[int, ...] = ()
     previous: Mapping[MemberRole, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class OnSchedule:
+class ScheduleOnCall:
     """Who is on call by one schedule, in whatever role."""
 
     name: str
@@ -47,7 +47,7 @@ class OnSchedule:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class TargetFacts:
     """What conditions and targets need to know of an alert: its tags, and whom the source's ticket is with."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -57,30 +57,30 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Successor:
+class HandoverPolicy:
     """A policy that others hand over to, as it is now."""
 
     name: str
     version_id: int
-    plan: PolicyPlan
+    plan: CompiledPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class Roster:
+class TargetContext:
     """Everything a turn needs to know beside run and alert: the groups on call by id, the active people by id with the
     ways that can be used, the administrators' ids, and what the plans' conditions and ends refer to. Whoever is not in
     `people` is not called.
     """
 
-    duties: Mapping[int, Duty] = field(default_factory=dict)
-    people: Mapping[int, Person] = field(default_factory=dict)
+    duties: Mapping[int, GroupOnCall] = field(default_factory=dict)
+    people: Mapping[int, Recipient] = field(default_factory=dict)
     admins: tuple[int, ...] = ()
-    schedules: Mapping[int, OnSchedule] = field(default_factory=dict)
-    hours: Mapping[int, SupportHours] = field(default_factory=dict)
+    schedules: Mapping[int, ScheduleOnCall] = field(default_factory=dict)
+    hours: Mapping[int, CompiledSupportHours] = field(default_factory=dict)
     #: By alert.
-    facts: Mapping[int, Facts] = field(default_factory=dict)
+    facts: Mapping[int, TargetFacts] = field(default_factory=dict)
     #: By policy.
-    successors: Mapping[int, Successor] = field(default_factory=dict)
+    successors: Mapping[int, HandoverPolicy] = field(default_factory=dict)
     #: The names of those who are switched off.
     gone: Mapping[int, str] = field(default_factory=dict)
 
@@ -91,7 +91,7 @@ class Roster:
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class TargetUser:
     """A person whom a step starts, and as what: `label` is "secondary, Service Desk", or how else they were named."""
 
     user_id: int
@@ -102,11 +102,11 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ResolvedTargets:
     """What a step comes to."""
 
-    picks: tuple[Pick, ...] = ()
-    contacts: tuple[tuple[Duty, Contact], ...] = ()
+    picks: tuple[TargetUser, ...] = ()
+    contacts: tuple[tuple[GroupOnCall, ContactTarget], ...] = ()
     #: Why somebody or nobody was taken, each without a full stop.
     notes: tuple[str, ...] = ()
     #: Whether somebody of this step is still being paged by an earlier one.
@@ -121,8 +121,8 @@ class Choice:
 
 
 def choose(
-    step: Step,
-    roster: Roster,
+    step: PolicyStep,
+    roster: TargetContext,
     *,
     recipient_users: tuple[int, ...],
     recipient_groups: tuple[int, ...],
@@ -132,7 +132,7 @@ def choose(
     priority: Priority = Priority.HIGH,
     alert_id: int = 0,
     taken: frozenset[int] = frozenset(),
-) -> Choice:
+) -> ResolvedTargets:
     """Whom `step` starts at `at`.
 
     `recipient_users` are paged beside the step's targets (pass none for any step but the first); roles are looked up
@@ -140,7 +140,7 @@ def choose(
     somebody has pages of an earlier step to come. For each role of each group the first person who can be started is
     taken; nobody is taken twice. One by one, the whole order of each role counts, and the next who is not in `taken`.
     """
-    search = _Search(step, roster, acted, busy, at, priority, taken)
+    search = _TargetCollector(step, roster, acted, busy, at, priority, taken)
     groups = step.group_ids or recipient_groups
     search.roles(groups)
     if step.previous_on_call:
@@ -152,22 +152,22 @@ def choose(
     for user_id in step.user_ids:
         search.user(user_id, "named by the step")
     if step.assignee:
-        search.assignee(roster.facts.get(alert_id, Facts()))
+        search.assignee(roster.facts.get(alert_id, TargetFacts()))
     for user_id in recipient_users:
         search.user(user_id, "recipient")
     contacts = () if taken else _contacts(step, groups, roster, search.notes)
-    return Choice(
+    return ResolvedTargets(
         tuple(search.picks), contacts, tuple(dict.fromkeys(search.notes)), search.is_busy, has_more=search.has_more
     )
 
 
-class _Search:
+class _TargetCollector:
     """Collects the picks of one step."""
 
     def __init__(
         self,
-        step: Step,
-        roster: Roster,
+        step: PolicyStep,
+        roster: TargetContext,
         acted: Mapping[int, str],
         busy: Mapping[int, datetime],
         at: datetime,
@@ -176,7 +176,7 @@ class _Search:
     ) -> None:
         self.step, self.roster, self.acted, self.busy, self.at = step, roster, acted, busy, at
         self.priority, self.taken = priority, taken
-        self.picks: list[Pick] = []
+        self.picks: list[TargetUser] = []
         self.notes: list[str] = []
         self.is_busy = self.has_more = False
         self._started: set[int] = set()
@@ -194,7 +194,7 @@ class _Search:
                 else:
                     self._whole_role(role, duty, group_id)
 
-    def _whole_role(self, role: MemberRole, duty: Duty | None, group_id: int) -> None:
+    def _whole_role(self, role: MemberRole, duty: GroupOnCall | None, group_id: int) -> None:
         if duty is None:
             self._no_group()
             return
@@ -204,7 +204,7 @@ class _Search:
         if not order:
             self.notes.append(f"nobody is {role} in {duty.name}")
 
-    def _role(self, role: MemberRole, duty: Duty | None, group_id: int) -> None:
+    def _role(self, role: MemberRole, duty: GroupOnCall | None, group_id: int) -> None:
         """Takes the first of that role's order who can be started."""
         if duty is None:
             self._no_group()
@@ -266,7 +266,7 @@ class _Search:
         if not groups:
             self.notes.append("there is no group whose members to page")
 
-    def assignee(self, facts: Facts) -> None:
+    def assignee(self, facts: TargetFacts) -> None:
         """Takes whoever the ticket is with."""
         if facts.assignee_id is not None:
             self.user(facts.assignee_id, "the ticket is with them")
@@ -285,7 +285,7 @@ class _Search:
             self.has_more = True
             return
         self._started.add(user_id)
-        self.picks.append(Pick(user_id, self.roster.name(user_id), label, role, group_id))
+        self.picks.append(TargetUser(user_id, self.roster.name(user_id), label, role, group_id))
 
     def _can_start(self, user_id: int) -> bool:
         person = self.roster.people.get(user_id)
@@ -306,7 +306,7 @@ class _Search:
         return False
 
 
-def managers(recipient_groups: tuple[int, ...], roster: Roster) -> tuple[int, ...]:
+def managers(recipient_groups: tuple[int, ...], roster: TargetContext) -> tuple[int, ...]:
     """Who hears that nobody answered: the recipient groups' managers, if none the administrators."""
     found = [
         user_id
@@ -319,8 +319,8 @@ def managers(recipient_groups: tuple[int, ...], roster: Roster) -> tuple[int, ..
 
 
 def problem_with_reach(
-    plan: PolicyPlan,
-    roster: Roster,
+    plan: CompiledPolicy,
+    roster: TargetContext,
     recipient_users: tuple[int, ...],
     recipient_groups: tuple[int, ...],
     at: datetime,
@@ -344,8 +344,8 @@ def problem_with_reach(
 
 
 def _contacts(
-    step: Step, groups: tuple[int, ...], roster: Roster, notes: list[str]
-) -> tuple[tuple[Duty, Contact], ...]:
+    step: PolicyStep, groups: tuple[int, ...], roster: TargetContext, notes: list[str]
+) -> tuple[tuple[GroupOnCall, ContactTarget], ...]:
     found = []
     for label in step.group_contacts:
         having = [

@@ -6,18 +6,25 @@ from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import quote
 
-from tocsin.importers.api_reader import MOST_PAGES, NotShown, Progress, Reader, checked_base, checked_key
-from tocsin.importers.json_access import Document, object_of, objects_of, text_of
+from tocsin.importers.api_reader import (
+    MAX_LIST_PAGES,
+    AccessDenied,
+    ApiReader,
+    ProgressCallback,
+    checked_base,
+    checked_key,
+)
+from tocsin.importers.json_access import JsonObject, object_of, objects_of, text_of
 
 BASE = "https://api.alertops.com"
 _API = "/api/v2"
 _PAGE = 100
 
 
-def reader(key: str, base: str, progress: Progress) -> Reader:
+def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
     """What reads the account of that key. Raises Permanent for an address or a key that can be none."""
     address = checked_base(base, BASE)
-    return Reader(
+    return ApiReader(
         "AlertOps",
         address if address.endswith(_API) else f"{address}{_API}",
         {"api-key": checked_key(key), "Accept": "application/json"},
@@ -26,15 +33,15 @@ def reader(key: str, base: str, progress: Progress) -> Reader:
     )
 
 
-def fetch(source: Reader, now: datetime) -> dict[str, list[Document]]:
+def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
     """Everything that is translated. Users and groups must be readable."""
     del now  # shifts are read whole
-    not_shown: list[Document] = []
+    not_shown: list[JsonObject] = []
 
-    def optional(path: str) -> list[Document]:
+    def optional(path: str) -> list[JsonObject]:
         try:
             return list(_all(source, path))
-        except NotShown as problem:
+        except AccessDenied as problem:
             not_shown.append({"path": path, "why": problem.detail})
             return []
 
@@ -49,10 +56,10 @@ def fetch(source: Reader, now: datetime) -> dict[str, list[Document]]:
     }
 
 
-def _all(source: Reader, path: str) -> Iterator[Document]:
+def _all(source: ApiReader, path: str) -> Iterator[JsonObject]:
     """Every object of a list, page by page. Some lists come bare, and whole."""
     offset = 0
-    for _ in range(MOST_PAGES):
+    for _ in range(MAX_LIST_PAGES):
         answer = source.get(path, limit=_PAGE, offset=offset)
         held = object_of(answer).values()
         found = objects_of(answer) or next((objects_of(one) for one in held if isinstance(one, list)), [])
@@ -63,5 +70,5 @@ def _all(source: Reader, path: str) -> Iterator[Document]:
             return
 
 
-def _id(group: Document) -> str:
+def _id(group: JsonObject) -> str:
     return quote(text_of(group, "group_id", "id", "group_name"), safe="")

@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from tocsin.importers.alertops import integrations, people, policies, schedules
-from tocsin.importers.config_builder import Draft, Known
-from tocsin.importers.json_access import Document
-from tocsin.importers.report import Translation
+from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
+from tocsin.importers.json_access import JsonObject
+from tocsin.importers.report import ConvertedConfig
 
 
 def translate(
-    documents: Mapping[str, list[Document]],
+    documents: Mapping[str, list[JsonObject]],
     now: datetime,
-    known: Mapping[str, Known] | None = None,
+    known: Mapping[str, ExistingUser] | None = None,
     *,
     with_keys: bool = False,
-) -> Translation:
+) -> ConvertedConfig:
     """What `apply` takes, and what is not as it was. One key serves all integrations there, so none is a token here."""
     del with_keys
-    draft = Draft("AlertOps", now, known)
+    draft = ConfigBuilder("AlertOps", now, known)
 
-    def of(kind: str) -> list[Document]:
+    def of(kind: str) -> list[JsonObject]:
         return list(documents.get(kind, []))
 
     users = people.users(draft, of("users"))

@@ -7,10 +7,10 @@ from typing import Any
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.importers.config_builder import Draft
-from tocsin.importers.json_access import Document, object_of, objects_of, text_of, whole_of
-from tocsin.importers.report import Weight
-from tocsin.inbound.config.normalizer import Definition, compile_reader
+from tocsin.importers.config_builder import ConfigBuilder
+from tocsin.importers.json_access import JsonObject, object_of, objects_of, text_of, whole_of
+from tocsin.importers.report import FindingSeverity
+from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_reader
 from tocsin.inbound.expressions.comparisons import Operator
 
 _KINDS = {"email": "email", "heartbeat": "heartbeat", "chat": "api", "api": "api"}
@@ -59,12 +59,16 @@ _ADVANCED = (
 #: Where Halo's status stands: the field of the kind here knows its other places too.
 _HALO_STATUS = "ticket^status^name"
 #: In minutes.
-_LONGEST_INTERVAL = 60 * 24 * 365
+_MAX_INTERVAL_MINUTES = 60 * 24 * 365
 _OPERATORS = {str(operator): str(operator) for operator in Operator} | {"regex": "matches", "is": "equals"}
 
 
 def integrations(
-    draft: Draft, documents: list[Document], groups: dict[str, str], users: dict[str, str], policies: dict[str, str]
+    draft: ConfigBuilder,
+    documents: list[JsonObject],
+    groups: dict[str, str],
+    users: dict[str, str],
+    policies: dict[str, str],
 ) -> None:
     """Adds every inbound integration."""
     for document in documents:
@@ -87,7 +91,7 @@ def integrations(
         if policy is None or not recipients["groups"]:
             entry["anyway"] = True
             draft.together(
-                Weight.TO_DO,
+                FindingSeverity.TO_DO,
                 "integrations",
                 name,
                 "have no policy, or no group that its roles are looked up in",
@@ -97,7 +101,7 @@ def integrations(
         entry |= _of_its_kind(draft, kind, document, f"integration {name}")
         draft.add("integrations", entry)
         draft.together(
-            Weight.TO_DO,
+            FindingSeverity.TO_DO,
             "integrations",
             name,
             "wait for their senders",
@@ -106,7 +110,7 @@ def integrations(
         )
 
 
-def _of_its_kind(draft: Draft, kind: str, document: Document, subject: str) -> dict[str, Any]:
+def _of_its_kind(draft: ConfigBuilder, kind: str, document: JsonObject, subject: str) -> dict[str, Any]:
     """What the integration does with its messages; of what it does there only, the report says so."""
     settings = {key: object_of(document.get(key)) for key in _SETTINGS}
     for keys, what, why, remedy in _ADVANCED:
@@ -115,7 +119,7 @@ def _of_its_kind(draft: Draft, kind: str, document: Document, subject: str) -> d
     match kind:
         case "heartbeat":
             every = whole_of(settings["heartbeat_settings"], "heartbeat_interval_in_min")
-            return {"settings": {"interval": f"{every}m"}} if 0 < every <= _LONGEST_INTERVAL else {}
+            return {"settings": {"interval": f"{every}m"}} if 0 < every <= _MAX_INTERVAL_MINUTES else {}
         case "email":
             email = settings["email_settings"]
             if any(_is_used(one.get("open_alert_when")) for one in (email, object_of(email.get("url_mapping")))):
@@ -138,7 +142,7 @@ def _is_used(value: object) -> bool:
     return bool(value)
 
 
-def _definition(draft: Draft, kind: str, settings: Document, subject: str) -> dict[str, Any]:
+def _definition(draft: ConfigBuilder, kind: str, settings: JsonObject, subject: str) -> dict[str, Any]:
     """Mapping, rules and filters of one's own; left to the kind where they cannot be used here."""
     mapping = object_of(settings.get("url_mapping"))
     found: dict[str, Any] = {}
@@ -158,7 +162,7 @@ def _definition(draft: Draft, kind: str, settings: Document, subject: str) -> di
     if not found:
         return {}
     try:
-        compile_reader(load_kinds()[kind], Definition(**{"settings": {}, **found}))
+        compile_reader(load_kinds()[kind], IntegrationDefinition(**{"settings": {}, **found}))
     except (Rejected, TypeError, ValueError, KeyError) as problem:
         draft.leave_out(
             subject,
@@ -170,7 +174,7 @@ def _definition(draft: Draft, kind: str, settings: Document, subject: str) -> di
     return found
 
 
-def _rules(draft: Draft, mapping: Document, subject: str) -> dict[str, Any]:
+def _rules(draft: ConfigBuilder, mapping: JsonObject, subject: str) -> dict[str, Any]:
     """When it opens and closes. Only the rule that opens names its field: the one that closes asks the same."""
     field = text_of(object_of(mapping.get("open_alert_when")), "field_name")
     asked = f"^{field}" if field and field.casefold() != _HALO_STATUS else "source_status"
@@ -198,7 +202,7 @@ def _value(text: str) -> dict[str, str]:
     return {"template": text} if "<" in text else {"path": text}
 
 
-def _filter(draft: Draft, settings: Document, how: str, subject: str) -> dict[str, Any]:
+def _filter(draft: ConfigBuilder, settings: JsonObject, how: str, subject: str) -> dict[str, Any]:
     found = []
     for one in objects_of(object_of(settings.get(f"add_{how}_filter")).get("filters")):
         condition = object_of(one.get("condition"))
@@ -219,7 +223,7 @@ def _filter(draft: Draft, settings: Document, how: str, subject: str) -> dict[st
     return {how: found} if found else {}
 
 
-def _known(draft: Draft, given: object, names: dict[str, str], subject: str) -> list[str]:
+def _known(draft: ConfigBuilder, given: object, names: dict[str, str], subject: str) -> list[str]:
     """The recipients that are here, each once, by their names here."""
     several = given if isinstance(given, list) else []
     said = [text_of(one, "group_name", "user_name", "name") if isinstance(one, dict) else str(one) for one in several]

@@ -7,18 +7,18 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.importers import people
-from tocsin.importers.config_builder import Draft
-from tocsin.importers.json_access import Document, object_of, objects_of, text_of, whole_of
-from tocsin.importers.people import Person, Way
-from tocsin.importers.report import Weight
+from tocsin.importers.config_builder import ConfigBuilder
+from tocsin.importers.json_access import JsonObject, object_of, objects_of, text_of, whole_of
+from tocsin.importers.people import ImportedContactMethod, ImportedUser
+from tocsin.importers.report import FindingSeverity
 from tocsin.people import addresses
 from tocsin.people.member_roles import MemberRole
-from tocsin.people.notification_rules import MOST_REPEATS
+from tocsin.people.notification_rules import MAX_RULE_REPEATS
 
 _ROLES = {"owner": "admin", "app admin": "admin", "group admin": "manager", "integrations admin": "manager"}
 
 
-def users(draft: Draft, documents: list[Document]) -> dict[str, str]:
+def users(draft: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
     """Adds everybody with an e-mail address. Returns usernames here, by username there in lower case."""
     names: dict[str, str] = {}
     for user in documents:
@@ -33,7 +33,7 @@ def users(draft: Draft, documents: list[Document]) -> dict[str, str]:
     return names
 
 
-def groups(draft: Draft, documents: list[Document], usernames: dict[str, str]) -> dict[str, str]:
+def groups(draft: ConfigBuilder, documents: list[JsonObject], usernames: dict[str, str]) -> dict[str, str]:
     """Adds the groups. Returns names here, by name there in lower case."""
     names = {}
     for group in documents:
@@ -50,7 +50,7 @@ def groups(draft: Draft, documents: list[Document], usernames: dict[str, str]) -
     return names
 
 
-def roles_of(draft: Draft, given: object, subject: str) -> list[str]:
+def roles_of(draft: ConfigBuilder, given: object, subject: str) -> list[str]:
     """The roles of somebody, by their names there."""
     found = []
     for text in given if isinstance(given, list) else [given]:
@@ -67,7 +67,7 @@ def roles_of(draft: Draft, given: object, subject: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _email(user: Document) -> str:
+def _email(user: JsonObject) -> str:
     for method in objects_of(user.get("contact_methods")):
         if str(method.get("contact_method_name")).startswith("Email-Official"):
             address = text_of(object_of(method.get("email")), "email_address")
@@ -77,7 +77,7 @@ def _email(user: Document) -> str:
     return address if "@" in address else ""
 
 
-def _person(draft: Draft, user: Document, username: str) -> Person:
+def _person(draft: ConfigBuilder, user: JsonObject, username: str) -> ImportedUser:
     roles = user.get("roles")
     named = [str(role).lower() for role in roles] if isinstance(roles, list) else []
     found = {_ROLES[role] for role in named if role in _ROLES}
@@ -86,7 +86,7 @@ def _person(draft: Draft, user: Document, username: str) -> Person:
         role = "observer"
     methods = sorted(objects_of(user.get("contact_methods")), key=lambda one: whole_of(one, "sequence"))
     ways = [way for one in methods if (way := _way(draft, one, username)) is not None]
-    return Person(
+    return ImportedUser(
         email=_email(user),
         name=" ".join(part for part in (text_of(user, "first_name"), text_of(user, "last_name")) if part),
         role=role,
@@ -96,18 +96,18 @@ def _person(draft: Draft, user: Document, username: str) -> Person:
     )
 
 
-def _way(draft: Draft, method: Document, username: str) -> Way | None:
+def _way(draft: ConfigBuilder, method: JsonObject, username: str) -> ImportedContactMethod | None:
     label = text_of(method, "contact_method_name")
     email = text_of(object_of(method.get("email")), "email_address")
     if email and "Gateway" not in label:
-        way = Way("email", email, label)
+        way = ImportedContactMethod("email", email, label)
     elif (number := _number(object_of(method.get("phone")))) and label.startswith("Phone"):
-        way = Way("voice", number, label)
+        way = ImportedContactMethod("voice", number, label)
     elif (number := _number(object_of(method.get("sms")))) and label.startswith("SMS"):
-        way = Way("sms", number, label)
+        way = ImportedContactMethod("sms", number, label)
     else:
         draft.together(
-            Weight.TO_DO,
+            FindingSeverity.TO_DO,
             "users",
             username,
             "have fewer ways to be reached",
@@ -118,11 +118,11 @@ def _way(draft: Draft, method: Document, username: str) -> Way | None:
     way.is_enabled = method.get("enabled") is not False
     wait = timedelta(minutes=whole_of(method, "wait_time_in_mins"))
     every = timedelta(minutes=whole_of(method, "repeat_minutes"))
-    times = min(whole_of(method, "repeat_times"), MOST_REPEATS) if method.get("repeat") and every else 0
+    times = min(whole_of(method, "repeat_times"), MAX_RULE_REPEATS) if method.get("repeat") and every else 0
     way.times = [wait + number * every for number in range(times + 1)]
     if method.get("notification_time24x7") is False and objects_of(method.get("notification_times")):
         draft.together(
-            Weight.CHANGED,
+            FindingSeverity.CHANGED,
             "users",
             username,
             "are reached at any time by every way",
@@ -132,12 +132,12 @@ def _way(draft: Draft, method: Document, username: str) -> Way | None:
     return way
 
 
-def _number(held: Document) -> str:
+def _number(held: JsonObject) -> str:
     number = text_of(held, "phone_number")
     return number if not number or number.startswith("+") else f"{text_of(held, 'country_code')}{number}"
 
 
-def _members(draft: Draft, group: Document, usernames: dict[str, str], name: str) -> list[dict[str, Any]]:
+def _members(draft: ConfigBuilder, group: JsonObject, usernames: dict[str, str], name: str) -> list[dict[str, Any]]:
     members: list[dict[str, Any]] = []
     for member in sorted(objects_of(group.get("members")), key=lambda one: whole_of(one, "sequence")):
         there = text_of(member, "member", "user_name")
@@ -152,7 +152,7 @@ def _members(draft: Draft, group: Document, usernames: dict[str, str], name: str
     return members
 
 
-def _contacts(draft: Draft, group: Document, name: str) -> list[dict[str, Any]]:
+def _contacts(draft: ConfigBuilder, group: JsonObject, name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for method in sorted(objects_of(group.get("contact_methods")), key=lambda one: whole_of(one, "sequence")):
         label = text_of(method, "contact_method_name")[:90] or "Contact"

@@ -7,16 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 from tocsin.core.validation import durations
-from tocsin.escalation.policy.steps import MOST_RETRIES
-from tocsin.importers.config_builder import Draft
-from tocsin.importers.json_access import Document, objects_of, text_of, whole_of
+from tocsin.escalation.policy.steps import MAX_STEP_RETRIES
+from tocsin.importers.config_builder import ConfigBuilder
+from tocsin.importers.json_access import JsonObject, objects_of, text_of, whole_of
 from tocsin.people.member_roles import MemberRole
-from tocsin.people.notification_rules import MOST_REPEATS
+from tocsin.people.notification_rules import MAX_RULE_REPEATS
 
 _PRIORITIES = ("critical", "high", "medium", "low")
 
 
-def policies(draft: Draft, documents: list[Document]) -> dict[str, str]:
+def policies(draft: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
     """Adds every policy that notifies a role. Returns names here, by name there in lower case."""
     names = {}
     for document in documents:
@@ -47,7 +47,7 @@ def policies(draft: Draft, documents: list[Document]) -> dict[str, str]:
     return names
 
 
-def _step(draft: Draft, one: Document, subject: str) -> dict[str, Any]:
+def _step(draft: ConfigBuilder, one: JsonObject, subject: str) -> dict[str, Any]:
     role = text_of(one, "member_role_type", "role").lower()
     if role not in list(MemberRole):
         draft.leave_out(
@@ -60,7 +60,7 @@ def _step(draft: Draft, one: Document, subject: str) -> dict[str, Any]:
     step: dict[str, Any] = {"notify": {"roles": [role]}, "after": _minutes(whole_of(one, "role_wait_time_in_mins"))}
     if apart := whole_of(one, "wait_time_between_members_in_mins"):
         step["one_by_one"] = _minutes(apart)
-    retries, every = min(whole_of(one, "no_of_retries"), MOST_RETRIES), whole_of(one, "retry_interval")
+    retries, every = min(whole_of(one, "no_of_retries"), MAX_STEP_RETRIES), whole_of(one, "retry_interval")
     if retries and every:
         step["retries"] = {"times": retries, "every": _minutes(every)}
     ways = sorted(objects_of(one.get("contact_methods")), key=lambda way: whole_of(way, "sequence"))
@@ -68,11 +68,11 @@ def _step(draft: Draft, one: Document, subject: str) -> dict[str, Any]:
     return step | ({"by": by[:20]} if by else {})
 
 
-def _way(way: Document) -> dict[str, Any]:
+def _way(way: JsonObject) -> dict[str, Any]:
     found: dict[str, Any] = {"label": text_of(way, "contact_method_name")[:100]}
     if wait := whole_of(way, "wait_time_in_mins"):
         found["wait"] = _minutes(wait)
-    times, every = min(whole_of(way, "repeat_times"), MOST_REPEATS), whole_of(way, "repeat_minutes")
+    times, every = min(whole_of(way, "repeat_times"), MAX_RULE_REPEATS), whole_of(way, "repeat_minutes")
     if way.get("repeat") and times and every:
         found["repeat"] = {"times": times, "every": _minutes(every)}
     return found

@@ -7,19 +7,21 @@ from datetime import date, timedelta
 from typing import Any
 
 from tocsin.importers.alertops.people import roles_of
-from tocsin.importers.config_builder import Draft
-from tocsin.importers.json_access import Document, object_of, objects_of, text_of, whole_of
-from tocsin.importers.rotation_converter import CannotSay, together, window
+from tocsin.importers.config_builder import ConfigBuilder
+from tocsin.importers.json_access import JsonObject, object_of, objects_of, text_of, whole_of
+from tocsin.importers.rotation_converter import UnsupportedRotation, together, window
 from tocsin.importers.zones import zone as known_zone
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.calculation.weekly_windows import Day, Window
-from tocsin.oncall.changes.specs import MOST_LAYERS
+from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
+from tocsin.oncall.changes.specs import MAX_LAYERS
 
-_DAYS = tuple(day.short for day in Day)
-_ALL = frozenset(range(len(Day)))
+_DAYS = tuple(day.short for day in Weekday)
+_ALL = frozenset(range(len(Weekday)))
 
 
-def schedules(draft: Draft, documents: list[Document], groups: dict[str, str], usernames: dict[str, str]) -> None:
+def schedules(
+    draft: ConfigBuilder, documents: list[JsonObject], groups: dict[str, str], usernames: dict[str, str]
+) -> None:
     """Adds one schedule for each group that has shifts."""
     for group in documents:
         shifts = [one for one in objects_of(group.get("schedules")) if one.get("enabled") is not False]
@@ -28,7 +30,9 @@ def schedules(draft: Draft, documents: list[Document], groups: dict[str, str], u
             _schedule(draft, name, group, shifts, usernames)
 
 
-def _schedule(draft: Draft, group: str, document: Document, shifts: list[Document], names: dict[str, str]) -> None:
+def _schedule(
+    draft: ConfigBuilder, group: str, document: JsonObject, shifts: list[JsonObject], names: dict[str, str]
+) -> None:
     zone = next((told for one in shifts if (told := known_zone(text_of(one, "time_zone")))), "UTC")
     layers = _layers(shifts)
     found: list[dict[str, Any]] = []
@@ -38,7 +42,7 @@ def _schedule(draft: Draft, group: str, document: Document, shifts: list[Documen
         own = draft.zone(shift.get("time_zone"), subject, zone)
         try:
             made = _shifts(draft, shift, document, names, subject)
-        except (CannotSay, ValueError) as problem:
+        except (UnsupportedRotation, ValueError) as problem:
             why = f"{str(problem)[:200].rstrip('.')}."
             draft.leave_out(subject, "is not in the schedule", why, "Add a shift that says the same.")
             continue
@@ -60,24 +64,24 @@ def _schedule(draft: Draft, group: str, document: Document, shifts: list[Documen
         draft.add("schedules", {"name": name, "group": group, "time_zone": zone, "shifts": found})
 
 
-def _layers(shifts: list[Document]) -> list[int]:
+def _layers(shifts: list[JsonObject]) -> list[int]:
     """The longer a shift lasts in all, the lower its layer; those that never end by how much of a week they have."""
 
-    def length(shift: Document) -> tuple[int, int]:
+    def length(shift: JsonObject) -> tuple[int, int]:
         begin, end = _date(shift, "start_date"), _date(shift, "end_date")
         days = (end - begin).days if begin and end else 10**6
         try:
             minutes = sum(one.length * len(one.days) for one in _windows(shift)) or weekly_windows.MINUTES_A_WEEK
-        except (CannotSay, ValueError):
+        except (UnsupportedRotation, ValueError):
             minutes = weekly_windows.MINUTES_A_WEEK
         return days, minutes
 
     order = sorted({length(shift) for shift in shifts}, reverse=True)
-    return [min(order.index(length(shift)) + 1, MOST_LAYERS) for shift in shifts]
+    return [min(order.index(length(shift)) + 1, MAX_LAYERS) for shift in shifts]
 
 
 def _shifts(
-    draft: Draft, shift: Document, group: Document, names: dict[str, str], subject: str
+    draft: ConfigBuilder, shift: JsonObject, group: JsonObject, names: dict[str, str], subject: str
 ) -> list[dict[str, Any]]:
     end = _date(shift, "end_date")
     if end is not None and end < draft.now.date() - timedelta(days=1):
@@ -101,7 +105,7 @@ def _shifts(
             for role in roles_of(draft, one.get("role") or "primary", subject):
                 by_role.setdefault(role, []).append(names[key])
     if not by_role:
-        raise CannotSay("Nobody who is here has it")
+        raise UnsupportedRotation("Nobody who is here has it")
     return [
         {
             "name": name if len(by_role) == 1 else f"{name}, {role}",
@@ -113,7 +117,7 @@ def _shifts(
 
 
 def _rotations(
-    draft: Draft, shift: Document, names: dict[str, str], opened: list[dict[str, object]], subject: str
+    draft: ConfigBuilder, shift: JsonObject, names: dict[str, str], opened: list[dict[str, object]], subject: str
 ) -> list[dict[str, Any]]:
     """People move on through the places; each place keeps its role. Here no two places of a rotation have the same one:
     where they do, each place is a rotation of its own that begins with whoever is in it first.
@@ -122,12 +126,12 @@ def _rotations(
     users = [names[_key(one, "user")] for one in several]
     roles = [(roles_of(draft, one.get("role") or "primary", subject) or ["primary"])[0] for one in several]
     if len(set(users)) < len(users):
-        raise CannotSay("Somebody is in its order twice")
+        raise UnsupportedRotation("Somebody is in its order twice")
     frequency = text_of(shift, "rotate_frequency").lower()
     rule = object_of(shift.get(f"rotate_{frequency}"))
     units = {"daily": ("every_x_days", "d"), "weekly": ("every_x_weeks", "w"), "monthly": ("every_x_months", " months")}
     if frequency not in units or not users:
-        raise CannotSay("Nobody who is here has it, or its frequency cannot be read")
+        raise UnsupportedRotation("Nobody who is here has it, or its frequency cannot be read")
     key, unit = units[frequency]
     at = object_of(rule.get("rotate_at_time"))
     rotate: dict[str, Any] = {
@@ -144,7 +148,7 @@ def _rotations(
     return [rotate | {"users": [*users[place:], *users[:place]], "roles": [role]} for place, role in enumerate(roles)]
 
 
-def _windows(shift: Document) -> tuple[Window, ...]:
+def _windows(shift: JsonObject) -> tuple[WeeklyWindow, ...]:
     """When it is on in a week. An end at a minute that ends in 59 is the whole hour after it."""
     start, end = (_minute(object_of(shift.get(key))) for key in ("start_date", "end_date"))
     if end % 60 == 59:
@@ -159,22 +163,22 @@ def _windows(shift: Document) -> tuple[Window, ...]:
     days = frozenset(number for number, name in enumerate(_DAYS) if name in chosen) or _ALL
     length = (end - start) % weekly_windows.MINUTES_A_DAY or weekly_windows.MINUTES_A_DAY
     if length == weekly_windows.MINUTES_A_DAY and start == 0:
-        return (Window(days, 0, weekly_windows.MINUTES_A_DAY),)
+        return (WeeklyWindow(days, 0, weekly_windows.MINUTES_A_DAY),)
     return together([window(day, start, length) for day in sorted(days)])
 
 
 def _always() -> list[dict[str, object]]:
-    return weekly_windows.write((Window(_ALL, 0, weekly_windows.MINUTES_A_DAY),))
+    return weekly_windows.write((WeeklyWindow(_ALL, 0, weekly_windows.MINUTES_A_DAY),))
 
 
-def _minute(held: Document) -> int:
+def _minute(held: JsonObject) -> int:
     found = whole_of(held, "hour") * 60 + whole_of(held, "minute")
     if found > weekly_windows.MINUTES_A_DAY:
-        raise CannotSay("Its hours cannot be read")
+        raise UnsupportedRotation("Its hours cannot be read")
     return found
 
 
-def _date(shift: Document, key: str) -> date | None:
+def _date(shift: JsonObject, key: str) -> date | None:
     text = text_of(object_of(shift.get(key)), "date")
     try:
         return date.fromisoformat(text[:10]) if text else None
@@ -182,11 +186,11 @@ def _date(shift: Document, key: str) -> date | None:
         return None
 
 
-def _key(one: Document, name: str) -> str:
+def _key(one: JsonObject, name: str) -> str:
     return text_of(one, name, "user_name").casefold()
 
 
 def _once(users: list[str], subject: str) -> list[str]:
     if not users:
-        raise CannotSay(f"Nobody who is here has {subject.rsplit(': ', 1)[-1]}")
+        raise UnsupportedRotation(f"Nobody who is here has {subject.rsplit(': ', 1)[-1]}")
     return list(dict.fromkeys(users))

@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tocsin.core.errors import Permanent
-from tocsin.importers.api_reader import MOST_PAGES, NotShown, Progress, Reader, checked_base, checked_key
-from tocsin.importers.json_access import Document, object_of, objects_of
+from tocsin.importers.api_reader import (
+    MAX_LIST_PAGES,
+    AccessDenied,
+    ApiReader,
+    ProgressCallback,
+    checked_base,
+    checked_key,
+)
+from tocsin.importers.json_access import JsonObject, object_of, objects_of
 
 _API = "/api/v1"
 #: What must be readable, and what need not be; all by their names in the API.
@@ -15,7 +22,7 @@ _NEEDED = ("users", "schedules", "on_call_shifts", "escalation_chains", "escalat
 _OPTIONAL = ("teams", "integrations", "routes", "personal_notification_rules", "webhooks")
 
 
-def reader(key: str, base: str, progress: Progress) -> Reader:
+def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
     """What reads the OnCall at an address. Raises Permanent for an address or a key that can be none."""
     if not base.strip():
         raise Permanent(
@@ -23,7 +30,7 @@ def reader(key: str, base: str, progress: Progress) -> Reader:
             "Give it with --api-base: it is under Settings, such as https://oncall.example.org.",
         )
     address = checked_base(base, "")
-    return Reader(
+    return ApiReader(
         "Grafana OnCall",
         address if address.endswith(_API) else f"{address}{_API}",
         {"Authorization": checked_key(key), "Accept": "application/json"},
@@ -32,24 +39,24 @@ def reader(key: str, base: str, progress: Progress) -> Reader:
     )
 
 
-def fetch(source: Reader, now: datetime) -> dict[str, list[Document]]:
+def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
     """Everything that is translated."""
     del now  # shifts are read whole
-    documents: dict[str, list[Document]] = {kind: list(_all(source, kind)) for kind in _NEEDED}
-    not_shown: list[Document] = []
+    documents: dict[str, list[JsonObject]] = {kind: list(_all(source, kind)) for kind in _NEEDED}
+    not_shown: list[JsonObject] = []
     for kind in _OPTIONAL:
         try:
             documents[kind] = list(_all(source, kind))
-        except NotShown as problem:
+        except AccessDenied as problem:
             documents[kind] = []
             not_shown.append({"path": kind, "why": problem.detail})
     return documents | {"not_shown": not_shown}
 
 
-def _all(source: Reader, kind: str) -> Iterator[Document]:
+def _all(source: ApiReader, kind: str) -> Iterator[JsonObject]:
     """Every object of a list, page by page: counted, because `next` may call the server by another name."""
     count = 0
-    for number in range(1, MOST_PAGES + 1):
+    for number in range(1, MAX_LIST_PAGES + 1):
         answer = object_of(source.get(f"{kind}/", page=number))
         found = objects_of(answer.get("results"))
         yield from found

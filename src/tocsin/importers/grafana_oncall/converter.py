@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from tocsin.importers.config_builder import Draft, Known
+from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
 from tocsin.importers.grafana_oncall import integrations, people, policies, schedules
-from tocsin.importers.grafana_oncall.id_map import World
-from tocsin.importers.json_access import Document, each_once
-from tocsin.importers.report import Translation
+from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap
+from tocsin.importers.json_access import JsonObject, each_once
+from tocsin.importers.report import ConvertedConfig
 
 
 def translate(
-    documents: Mapping[str, list[Document]],
+    documents: Mapping[str, list[JsonObject]],
     now: datetime,
-    known: Mapping[str, Known] | None = None,
+    known: Mapping[str, ExistingUser] | None = None,
     *,
     with_keys: bool = False,
-) -> Translation:
+) -> ConvertedConfig:
     """What `apply` takes, and what is not as it was. Keys of senders are too short to be tokens here."""
     del with_keys
-    draft = Draft("Grafana OnCall", now, known)
-    world = World(draft)
+    draft = ConfigBuilder("Grafana OnCall", now, known)
+    world = GrafanaIdMap(draft)
 
-    def of(kind: str) -> list[Document]:
+    def of(kind: str) -> list[JsonObject]:
         return each_once(documents.get(kind, []))
 
     people.users(world, of("users"), of("personal_notification_rules"))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tocsin.importers.config_builder import Draft
-from tocsin.importers.json_access import Document
+from tocsin.importers.config_builder import ConfigBuilder
+from tocsin.importers.json_access import JsonObject
 
 
 @dataclass(slots=True)
-class World:
+class GrafanaIdMap:
     """Names here, by id there."""
 
-    draft: Draft
+    draft: ConfigBuilder
     users: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     schedules: dict[str, str] = field(default_factory=dict)
@@ -23,11 +23,11 @@ class World:
         several = numbers if isinstance(numbers, list) else []
         return list(dict.fromkeys(self.users[one] for one in several if isinstance(one, str) and one in self.users))
 
-    def group(self, document: Document) -> str | None:
+    def group(self, document: JsonObject) -> str | None:
         """The group of an object's team."""
         return self.groups.get(str(document.get("team_id") or ""))
 
 
-def number_of(document: Document) -> str:
+def number_of(document: JsonObject) -> str:
     """The id of a document."""
     return str(document.get("id") or "")

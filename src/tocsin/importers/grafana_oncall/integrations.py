@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tocsin.importers.grafana_oncall.id_map import World, number_of
-from tocsin.importers.json_access import Document, object_of
-from tocsin.importers.report import Weight
+from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, number_of
+from tocsin.importers.json_access import JsonObject, object_of
+from tocsin.importers.report import FindingSeverity
 
 _KINDS = {
     "alertmanager": "alertmanager",
@@ -21,7 +21,7 @@ _KINDS = {
 _BY_HAND = frozenset({"direct_paging", "manual", "maintenance"})
 
 
-def integrations(world: World, documents: list[Document], routes: list[Document]) -> None:
+def integrations(world: GrafanaIdMap, documents: list[JsonObject], routes: list[JsonObject]) -> None:
     """Adds every integration that takes alerts."""
     for document in documents:
         there = str(document.get("type") or "webhook").lower()
@@ -30,7 +30,7 @@ def integrations(world: World, documents: list[Document], routes: list[Document]
             _integration(world, document, there, own)
 
 
-def _integration(world: World, document: Document, there: str, routes: list[Document]) -> None:
+def _integration(world: GrafanaIdMap, document: JsonObject, there: str, routes: list[JsonObject]) -> None:
     draft = world.draft
     name = draft.name("integrations", document.get("name"))
     kind = _KINDS.get(there, "api")
@@ -45,7 +45,7 @@ def _integration(world: World, document: Document, there: str, routes: list[Docu
     else:
         entry["anyway"] = True
         draft.together(
-            Weight.TO_DO,
+            FindingSeverity.TO_DO,
             "integrations",
             name,
             "have no policy that pages anybody",
@@ -68,7 +68,7 @@ def _integration(world: World, document: Document, there: str, routes: list[Docu
     _tell_senders(world, name, kind, there)
 
 
-def _tell_senders(world: World, name: str, kind: str, there: str) -> None:
+def _tell_senders(world: GrafanaIdMap, name: str, kind: str, there: str) -> None:
     match kind:
         case "email":
             what, remedy = "wait for mails", "Change it to the address on the integration's Guide tab."
@@ -82,4 +82,4 @@ def _tell_senders(world: World, name: str, kind: str, there: str) -> None:
         case _:
             what, remedy = "wait for their senders", "Change the address that they send to to the integration's URL."
             why = "Those still send to OnCall."
-    world.draft.together(Weight.TO_DO, "integrations", name, what, why, remedy)
+    world.draft.together(FindingSeverity.TO_DO, "integrations", name, what, why, remedy)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tocsin.importers import people
-from tocsin.importers.grafana_oncall.id_map import World, number_of
-from tocsin.importers.json_access import Document
-from tocsin.importers.people import Person, Way
-from tocsin.importers.report import Weight
+from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, number_of
+from tocsin.importers.json_access import JsonObject
+from tocsin.importers.people import ImportedContactMethod, ImportedUser
+from tocsin.importers.report import FindingSeverity
 
 _ROLES = {"admin": "admin", "viewer": "observer"}
 
 
-def users(world: World, documents: list[Document], rules: list[Document]) -> None:
+def users(world: GrafanaIdMap, documents: list[JsonObject], rules: list[JsonObject]) -> None:
     """Adds everybody with an e-mail address."""
     for user in documents:
         email = str(user.get("email") or "").strip()
@@ -27,7 +27,7 @@ def users(world: World, documents: list[Document], rules: list[Document]) -> Non
             people.add(world.draft, _person(world, user, own, username), username)
 
 
-def groups(world: World, documents: list[Document], users: list[Document]) -> None:
+def groups(world: GrafanaIdMap, documents: list[JsonObject], users: list[JsonObject]) -> None:
     """Adds the teams, with whoever says that they are in it."""
     for team in documents:
         name = world.draft.name("groups", team.get("name"))
@@ -42,14 +42,14 @@ def groups(world: World, documents: list[Document], users: list[Document]) -> No
         world.draft.add("groups", {"name": name, "members": several})
 
 
-def _teams(user: Document) -> list[object]:
+def _teams(user: JsonObject) -> list[object]:
     teams = user.get("teams")
     return teams if isinstance(teams, list) else []
 
 
-def _person(world: World, user: Document, rules: list[Document], username: str) -> Person:
+def _person(world: GrafanaIdMap, user: JsonObject, rules: list[JsonObject], username: str) -> ImportedUser:
     email = str(user["email"]).strip()
-    way = Way("email", email)
+    way = ImportedContactMethod("email", email)
     at = timedelta()
     others = set()
     for rule in sorted(rules, key=lambda one: _whole(one.get("position"))):
@@ -62,14 +62,14 @@ def _person(world: World, user: Document, rules: list[Document], username: str) 
             others.add(kind)
     if others:
         world.draft.together(
-            Weight.TO_DO,
+            FindingSeverity.TO_DO,
             "users",
             username,
             "have fewer ways to be reached",
             "OnCall's API shows no phone numbers, chat accounts or devices.",
             "Each enters their number under Me, connects chats there, and switches pushes on under Me → Devices.",
         )
-    return Person(
+    return ImportedUser(
         email=email,
         name=str(user.get("name") or user.get("username") or ""),
         role=_ROLES.get(str(user.get("role") or "").lower(), "responder"),

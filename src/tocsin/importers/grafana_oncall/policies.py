@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from tocsin.core.validation import durations
-from tocsin.escalation.policy.policy import MOST_STEPS
-from tocsin.importers.grafana_oncall.id_map import World, number_of
-from tocsin.importers.json_access import Document
-from tocsin.importers.report import Weight
+from tocsin.escalation.policy.policy import MAX_STEPS
+from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, number_of
+from tocsin.importers.json_access import JsonObject
+from tocsin.importers.report import FindingSeverity
 
 #: How often OnCall repeats a chain at most, which is how often it does.
 _REPEATS = 5
@@ -31,14 +31,14 @@ _WITHOUT = {
 }
 
 
-def policies(world: World, chains: list[Document], several: list[Document]) -> None:
+def policies(world: GrafanaIdMap, chains: list[JsonObject], several: list[JsonObject]) -> None:
     """Adds every chain that notifies somebody."""
     for chain in chains:
         own = [one for one in several if one.get("escalation_chain_id") == chain.get("id")]
         _policy(world, chain, sorted(own, key=lambda one: _whole(one.get("position"))))
 
 
-def _policy(world: World, chain: Document, several: list[Document]) -> None:
+def _policy(world: GrafanaIdMap, chain: JsonObject, several: list[JsonObject]) -> None:
     draft, wanted = world.draft, str(chain.get("name") or "")
     steps: list[dict[str, Any]] = []
     at = before = timedelta()
@@ -56,7 +56,7 @@ def _policy(world: World, chain: Document, several: list[Document]) -> None:
             before, first = at, at if first is None else first
             if one.get("important"):
                 draft.together(
-                    Weight.CHANGED,
+                    FindingSeverity.CHANGED,
                     "chains",
                     wanted,
                     "page by everybody's ordinary ways",
@@ -71,18 +71,18 @@ def _policy(world: World, chain: Document, several: list[Document]) -> None:
             "Make a policy in its place.",
         )
         return
-    if len(steps) > MOST_STEPS:
-        draft.leave_out(f"chain {wanted}", f"ends after {MOST_STEPS} steps", "A policy has no more of them.")
+    if len(steps) > MAX_STEPS:
+        draft.leave_out(f"chain {wanted}", f"ends after {MAX_STEPS} steps", "A policy has no more of them.")
     entry: dict[str, Any] = {"name": draft.name("escalation_policies", wanted), "group": world.group(chain)}
     if repeats_at is not None:
         every = max(_MINUTE, repeats_at - before + (first or timedelta()))
         entry["repeat"] = {"times": _REPEATS, "every": durations.write(every)}
     draft.acknowledgements_run_out("chains", wanted)
-    draft.add("escalation_policies", entry | {"steps": steps[:MOST_STEPS]})
+    draft.add("escalation_policies", entry | {"steps": steps[:MAX_STEPS]})
     world.policies[number_of(chain)] = entry["name"]
 
 
-def _notified(world: World, one: Document, kind: str, subject: str) -> dict[str, Any]:
+def _notified(world: GrafanaIdMap, one: JsonObject, kind: str, subject: str) -> dict[str, Any]:
     draft = world.draft
     match kind:
         case "notify_persons":

@@ -6,15 +6,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.importers.grafana_oncall import shifts
-from tocsin.importers.grafana_oncall.id_map import World, number_of
-from tocsin.importers.json_access import Document
-from tocsin.importers.rotation_converter import CannotSay
-from tocsin.oncall.changes.specs import MOST_LAYERS
+from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, number_of
+from tocsin.importers.json_access import JsonObject
+from tocsin.importers.rotation_converter import UnsupportedRotation
+from tocsin.oncall.changes.specs import MAX_LAYERS
 
-_MOST_LEVEL = MOST_LAYERS - 2
+_MAX_LEVEL = MAX_LAYERS - 2
 
 
-def schedules(world: World, documents: list[Document], all_shifts: list[Document]) -> None:
+def schedules(world: GrafanaIdMap, documents: list[JsonObject], all_shifts: list[JsonObject]) -> None:
     """Adds every schedule that has somebody in it."""
     by_number = {number_of(shift): shift for shift in all_shifts}
     for document in documents:
@@ -24,7 +24,7 @@ def schedules(world: World, documents: list[Document], all_shifts: list[Document
         _schedule(world, document, own)
 
 
-def _schedule(world: World, document: Document, several: list[Document]) -> None:
+def _schedule(world: GrafanaIdMap, document: JsonObject, several: list[JsonObject]) -> None:
     draft, wanted = world.draft, str(document.get("name") or "")
     zone = draft.zone(document.get("time_zone"), f"schedule {wanted}")
     found: list[dict[str, Any]] = []
@@ -38,7 +38,7 @@ def _schedule(world: World, document: Document, several: list[Document]) -> None
         try:
             event = shifts.read(shift, _named(shift, names), layer, people)
             made = shifts.shifts(event, draft.now.astimezone(ZoneInfo(own_zone)).replace(tzinfo=None))
-        except (CannotSay, ValueError, TypeError) as problem:
+        except (UnsupportedRotation, ValueError, TypeError) as problem:
             why = f"{str(problem)[:200].rstrip('.')}."
             draft.leave_out(subject, "is not in the schedule", why, "Add a shift that says the same.")
             continue
@@ -59,7 +59,7 @@ def _schedule(world: World, document: Document, several: list[Document]) -> None
     world.schedules[number_of(document)] = name
 
 
-def _people(world: World, shift: Document, subject: str) -> tuple[tuple[str, ...], ...]:
+def _people(world: GrafanaIdMap, shift: JsonObject, subject: str) -> tuple[tuple[str, ...], ...]:
     """Who takes turns, those together in one; from whoever begins."""
     rolling = shift.get("rolling_users")
     if not isinstance(rolling, list) or not rolling:
@@ -77,22 +77,22 @@ def _people(world: World, shift: Document, subject: str) -> tuple[tuple[str, ...
     return tuple(turns)
 
 
-def _layer(shift: Document) -> int:
+def _layer(shift: JsonObject) -> int:
     """Levels begin at 0; an override goes before them all."""
     if shift.get("type") == "override":
-        return MOST_LAYERS
+        return MAX_LAYERS
     level = shift.get("level")
-    return min(level, _MOST_LEVEL) + 1 if isinstance(level, int) and level >= 0 else 1
+    return min(level, _MAX_LEVEL) + 1 if isinstance(level, int) and level >= 0 else 1
 
 
 def _in_zone(shift: dict[str, Any], own: str, schedule: str) -> dict[str, Any]:
     return shift if own == schedule else {**shift, "time_zone": own}
 
 
-def _calendars(document: Document, names: set[str]) -> list[dict[str, Any]]:
+def _calendars(document: JsonObject, names: set[str]) -> list[dict[str, Any]]:
     """Calendars that OnCall reads: Tocsin reads them too, and knows people in them by name or e-mail."""
     found = []
-    for key, wanted, layer in (("ical_url_primary", "Calendar", 1), ("ical_url_overrides", "Overrides", MOST_LAYERS)):
+    for key, wanted, layer in (("ical_url_primary", "Calendar", 1), ("ical_url_overrides", "Overrides", MAX_LAYERS)):
         url = document.get(key)
         if isinstance(url, str) and url.startswith(("http://", "https://", "webcal://")) and len(url) <= 2000:
             shift: dict[str, Any] = {"name": _unique(wanted, names)}
@@ -101,7 +101,7 @@ def _calendars(document: Document, names: set[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _named(shift: Document, names: set[str]) -> str:
+def _named(shift: JsonObject, names: set[str]) -> str:
     return _unique(" ".join(str(shift.get("name") or "Shift").replace("\0", "").split())[:80] or "Shift", names)
 
 

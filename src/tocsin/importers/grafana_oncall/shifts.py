@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.importers import rotation_converter
-from tocsin.importers.json_access import Document, local_moment
-from tocsin.importers.rotation_converter import CannotSay, Turns
+from tocsin.importers.json_access import JsonObject, local_moment
+from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.changes.specs import MOST_WEEKS
+from tocsin.oncall.changes.specs import MAX_WEEKS
 
 _DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _WEEK = timedelta(weeks=1)
@@ -24,7 +24,7 @@ _PERIODS = {"hourly": timedelta(hours=1), "daily": _DAY, "weekly": _WEEK}
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class GrafanaShift:
     """A shift as OnCall has it; times are local in its zone. `turns` are who has it, one after the other, in each
     several at once; one that recurs without taking turns has one.
     """
@@ -45,19 +45,19 @@ class Event:
     begin: datetime | None = None
 
 
-def read(document: Document, name: str, layer: int, people: tuple[tuple[str, ...], ...]) -> Event:
+def read(document: JsonObject, name: str, layer: int, people: tuple[tuple[str, ...], ...]) -> GrafanaShift:
     """The event of a document. Raises CannotSay."""
     start, duration = _local(document.get("start")), document.get("duration")
     if start is None or not isinstance(duration, int) or not 60 <= duration < 10**8:
-        raise CannotSay("Its start or duration cannot be read")
+        raise UnsupportedRotation("Its start or duration cannot be read")
     if document.get("by_month") or document.get("by_monthday"):
-        raise CannotSay("It is for some months or days of the month only")
+        raise UnsupportedRotation("It is for some months or days of the month only")
     interval = document.get("interval") or 1
     days = document.get("by_day") or []
     if not isinstance(interval, int) or not 1 <= interval < 10_000 or not set(days) <= set(_DAYS):
-        raise CannotSay("Its rule cannot be read")
+        raise UnsupportedRotation("Its rule cannot be read")
     is_once = document.get("type") in ("single_event", "override")
-    return Event(
+    return GrafanaShift(
         name=name,
         layer=layer,
         start=start,
@@ -72,7 +72,7 @@ def read(document: Document, name: str, layer: int, people: tuple[tuple[str, ...
     )
 
 
-def shifts(event: Event, now: datetime) -> list[dict[str, Any]]:
+def shifts(event: GrafanaShift, now: datetime) -> list[dict[str, Any]]:
     """The shifts as YAML has them; none for what is over at the local time `now`, or is nobody's. Raises CannotSay."""
     if not any(event.turns):
         return []
@@ -81,22 +81,22 @@ def shifts(event: Event, now: datetime) -> list[dict[str, Any]]:
         return [_stretch(event, event.name, event.turns[0], event.start, None, None)] if end > now else []
     period = _PERIODS.get(event.frequency)
     if period is None:
-        raise CannotSay(f"It recurs {event.frequency or 'by a rule that cannot be read'}")
+        raise UnsupportedRotation(f"It recurs {event.frequency or 'by a rule that cannot be read'}")
     if event.until is not None and (event.until < event.start or event.until + event.duration <= now):
         return []
     each = event.interval * period
     if event.duration >= each and not event.by_day:
         if event.duration > each and len(event.turns) > 1:
-            raise CannotSay("Its turns overlap")
+            raise UnsupportedRotation("Its turns overlap")
         return _without_gaps(event, each, now)
     if event.frequency == "hourly":
-        raise CannotSay("It recurs by the hour, with gaps")
+        raise UnsupportedRotation("It recurs by the hour, with gaps")
     if len(event.turns) == 1 and event.duration <= _DAY and each in (_WEEK, _DAY):
         return _in_windows(event, each, now)
     return _occurrences(event, each, now)
 
 
-def _in_windows(event: Event, each: timedelta, now: datetime) -> list[dict[str, Any]]:
+def _in_windows(event: GrafanaShift, each: timedelta, now: datetime) -> list[dict[str, Any]]:
     """The same people on the same days of each week."""
     firsts = [_not_before(first, event.begin, 1) for _, first in _week_of(event, each)]
     minutes = event.duration // timedelta(minutes=1)
@@ -117,14 +117,14 @@ def _in_windows(event: Event, each: timedelta, now: datetime) -> list[dict[str, 
     return [{"name": event.name, **layer, "fixed": pattern, **bounds}]
 
 
-def _week_of(event: Event, each: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
+def _week_of(event: GrafanaShift, each: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
     """The first occurrence on each day of the week that has any."""
     if each == _DAY and not event.by_day:
         return [(event.turns[0], event.start + number * _DAY) for number in range(7)]
     return _firsts(event, each)
 
 
-def _without_gaps(event: Event, each: timedelta, now: datetime) -> list[dict[str, Any]]:
+def _without_gaps(event: GrafanaShift, each: timedelta, now: datetime) -> list[dict[str, Any]]:
     """One turn follows the other: a rotation; whoever has a turn together, each in a rotation beside the others'."""
     most = max(len(several) for several in event.turns)
     found = []
@@ -133,29 +133,29 @@ def _without_gaps(event: Event, each: timedelta, now: datetime) -> list[dict[str
         name = event.name if place == 0 else f"{event.name[:90]}, beside {place}"
         end = _last_end(event, each) if event.until is not None else None
         found += rotation_converter.shifts(
-            Turns(name, slots, event.start, each, (), event.begin, end, event.layer), now
+            ConvertedRotation(name, slots, event.start, each, (), event.begin, end, event.layer), now
         )
     return found
 
 
-def _last_end(event: Event, each: timedelta) -> datetime:
+def _last_end(event: GrafanaShift, each: timedelta) -> datetime:
     """When the last occurrence ends that begins by `until`."""
     assert event.until is not None
     passed = max(0, (event.until - event.start) // each)
     return event.start + passed * each + event.duration
 
 
-def _occurrences(event: Event, each: timedelta, now: datetime) -> list[dict[str, Any]]:
+def _occurrences(event: GrafanaShift, each: timedelta, now: datetime) -> list[dict[str, Any]]:
     """Each occurrence as a stretch that comes again when all have had their turn."""
     firsts = list(_firsts(event, each))
     cycle = each * len(event.turns)
-    weeks = next((n for n in range(1, MOST_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
+    weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
     if weeks is None:
-        raise CannotSay("Its turns come again after a time that fits into no year")
+        raise UnsupportedRotation("Its turns come again after a time that fits into no year")
     again = range((weeks * _WEEK) // cycle)
     spans = [(users, first + number * cycle) for number in again for users, first in firsts if users]
-    if event.duration > weeks * _WEEK or len(spans) > rotation_converter.MOST_STRETCHES:
-        raise CannotSay(f"It would take {len(spans)} stretches in {weeks} weeks to write it down")
+    if event.duration > weeks * _WEEK or len(spans) > rotation_converter.MAX_SEGMENTS:
+        raise UnsupportedRotation(f"It would take {len(spans)} stretches in {weeks} weeks to write it down")
     found = []
     for number, (users, first) in enumerate(spans, 1):
         name = event.name if len(spans) == 1 else f"{event.name[:90]}, {number}"
@@ -171,12 +171,12 @@ def _occurrences(event: Event, each: timedelta, now: datetime) -> list[dict[str,
     return found
 
 
-def _firsts(event: Event, each: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
+def _firsts(event: GrafanaShift, each: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
     """The occurrences of everybody's first turn."""
     if event.frequency == "daily":
         if event.by_day and set(event.by_day) != set(range(7)):
             if event.interval > 1 or len(event.turns) > 1:
-                raise CannotSay("Its turns by the day are on some days of the week only")
+                raise UnsupportedRotation("Its turns by the day are on some days of the week only")
             return _in_week(event, event.turns[0], event.start)
         return [(users, event.start + number * each) for number, users in enumerate(event.turns)]
     found = []
@@ -188,7 +188,7 @@ def _firsts(event: Event, each: timedelta) -> list[tuple[tuple[str, ...], dateti
 
 
 def _in_week(
-    event: Event, users: tuple[str, ...], since: datetime, later: timedelta = timedelta()
+    event: GrafanaShift, users: tuple[str, ...], since: datetime, later: timedelta = timedelta()
 ) -> list[tuple[tuple[str, ...], datetime]]:
     """The days of one turn's week. Days before the start come with the next turn of the same people."""
     first_day = event.start - ((event.start.weekday() - event.week_start) % 7) * _DAY + later
@@ -208,7 +208,7 @@ def _not_before(first: datetime, begin: datetime | None, weeks: int) -> datetime
 
 
 def _stretch(
-    event: Event, name: str, users: tuple[str, ...], begin: datetime, every: str | None, end: datetime | None
+    event: GrafanaShift, name: str, users: tuple[str, ...], begin: datetime, every: str | None, end: datetime | None
 ) -> dict[str, Any]:
     fixed: dict[str, Any] = {"from": _written(begin), "to": _written(begin + event.duration)}
     if every is not None:

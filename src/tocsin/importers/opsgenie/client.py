@@ -7,7 +7,14 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from tocsin.importers.api_reader import MOST_PAGES, NotShown, Progress, Reader, checked_base, checked_key
+from tocsin.importers.api_reader import (
+    MAX_LIST_PAGES,
+    AccessDenied,
+    ApiReader,
+    ProgressCallback,
+    checked_base,
+    checked_key,
+)
 from tocsin.importers.json_access import object_of, objects_of
 
 BASE = "https://api.opsgenie.com"
@@ -20,9 +27,9 @@ _ONLY_COUNTED = {
 }
 
 
-def reader(key: str, base: str, progress: Progress) -> Reader:
+def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
     """What reads the account of that key. Raises Permanent for an address or a key that can be none."""
-    return Reader(
+    return ApiReader(
         "Opsgenie",
         checked_base(base, BASE),
         {"Authorization": f"GenieKey {checked_key(key)}", "Accept": "application/json"},
@@ -34,7 +41,7 @@ def reader(key: str, base: str, progress: Progress) -> Reader:
     )
 
 
-def fetch(source: Reader, now: datetime) -> dict[str, list[dict[str, Any]]]:
+def fetch(source: ApiReader, now: datetime) -> dict[str, list[dict[str, Any]]]:
     """Everything that is translated. Users, teams and schedules must be readable; of the rest, `not_shown` says what
     the key may not see.
     """
@@ -44,7 +51,7 @@ def fetch(source: Reader, now: datetime) -> dict[str, list[dict[str, Any]]]:
     def optional(path: str) -> list[dict[str, Any]]:
         try:
             return list(_all(source, path))
-        except NotShown as problem:
+        except AccessDenied as problem:
             not_shown.append({"path": path, "why": problem.detail})
             return []
 
@@ -75,7 +82,7 @@ def fetch(source: Reader, now: datetime) -> dict[str, list[dict[str, Any]]]:
     return documents | {"not_shown": not_shown}
 
 
-def _user(source: Reader, user: dict[str, Any], how_far: str) -> dict[str, Any]:
+def _user(source: ApiReader, user: dict[str, Any], how_far: str) -> dict[str, Any]:
     source.progress(f"Read {how_far}")
     rules = _data(source, f"v2/users/{_id(user)}/notification-rules")
     return {
@@ -90,20 +97,20 @@ def _user(source: Reader, user: dict[str, Any], how_far: str) -> dict[str, Any]:
     }
 
 
-def _team(source: Reader, team: dict[str, Any]) -> dict[str, Any]:
+def _team(source: ApiReader, team: dict[str, Any]) -> dict[str, Any]:
     whole = object_of(object_of(source.get(f"v2/teams/{_id(team)}")).get("data"))
     return {**team, **whole, "routing_rules": _data(source, f"v2/teams/{_id(team)}/routing-rules")}
 
 
-def _data(source: Reader, path: str) -> list[dict[str, Any]]:
+def _data(source: ApiReader, path: str) -> list[dict[str, Any]]:
     """The list at a path; empty where the key may not see it."""
     return objects_of(object_of(source.get_or_none(path)).get("data"))
 
 
-def _all(source: Reader, path: str) -> Iterator[dict[str, Any]]:
+def _all(source: ApiReader, path: str) -> Iterator[dict[str, Any]]:
     """Every object of a list, page by page: `paging.next` is the next page's address."""
     answer = object_of(source.get(path, **({"limit": _PAGE} if path == "v2/users" else {})))
-    for _ in range(MOST_PAGES):
+    for _ in range(MAX_LIST_PAGES):
         data = answer.get("data")
         if isinstance(data, dict):
             # Heartbeats are one level deeper.
@@ -115,7 +122,7 @@ def _all(source: Reader, path: str) -> Iterator[dict[str, Any]]:
         answer = object_of(source.get(following))
 
 
-def _told(source: Reader, what: str, found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _told(source: ApiReader, what: str, found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     tell: Callable[[str], None] = source.progress
     for number, one in enumerate(found, 1):
         tell(f"Read {number} {what}")

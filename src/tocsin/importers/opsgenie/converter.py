@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from tocsin.importers.config_builder import Draft, Known
+from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
 from tocsin.importers.json_access import each_once
 from tocsin.importers.opsgenie import integrations, maintenance, people, policies, schedules
-from tocsin.importers.opsgenie.id_map import World
-from tocsin.importers.report import Translation
+from tocsin.importers.opsgenie.id_map import OpsgenieIdMap
+from tocsin.importers.report import ConvertedConfig
 
 _NOT_CARRIED = {
     "alert_policies": (
@@ -25,13 +25,13 @@ _NOT_CARRIED = {
 def translate(
     documents: Mapping[str, list[dict[str, Any]]],
     now: datetime,
-    known: Mapping[str, Known] | None = None,
+    known: Mapping[str, ExistingUser] | None = None,
     *,
     with_keys: bool = False,
-) -> Translation:
+) -> ConvertedConfig:
     """What `apply` takes, and what is not as it was. `with_keys`: API keys that are in the documents become tokens."""
-    draft = Draft("Opsgenie", now, known)
-    world = World(draft)
+    draft = ConfigBuilder("Opsgenie", now, known)
+    world = OpsgenieIdMap(draft)
 
     def of(kind: str) -> list[dict[str, Any]]:
         return each_once(documents.get(kind, []))

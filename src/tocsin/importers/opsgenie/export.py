@@ -18,8 +18,8 @@ from tocsin.core.errors import Rejected
 from tocsin.importers.json_access import object_of, objects_of
 
 #: Unpacked, all files together; and so many of them.
-MOST_BYTES = 64 * 1024 * 1024
-MOST_FILES = 20_000
+MAX_UNPACKED_BYTES = 64 * 1024 * 1024
+MAX_FILES = 20_000
 
 #: Folders of the backup and keys of one file, by the kind of document.
 _KINDS = {
@@ -58,9 +58,9 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         raise _refused("it is a ZIP that cannot be opened.") from None
     entries = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".json")]
-    if len(entries) > MOST_FILES:
-        raise _refused(f"there are more than {MOST_FILES} files in it.")
-    left = MOST_BYTES
+    if len(entries) > MAX_FILES:
+        raise _refused(f"there are more than {MAX_FILES} files in it.")
+    left = MAX_UNPACKED_BYTES
     for entry in entries:
         path = PurePosixPath(entry.filename)
         kind = next((_KINDS[part.lower()] for part in reversed(path.parts[:-1]) if part.lower() in _KINDS), None)
@@ -74,7 +74,7 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
             raise _refused(f"{path.name}: cannot be unpacked.") from None
         left -= len(text)
         if left < 0:
-            raise _refused(f"it has more than {MOST_BYTES // 1024 // 1024} MiB in it.")
+            raise _refused(f"it has more than {MAX_UNPACKED_BYTES // 1024 // 1024} MiB in it.")
         value = _parsed(text, path.name)
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, dict):

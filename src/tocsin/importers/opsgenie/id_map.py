@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tocsin.importers import rotation_converter
-from tocsin.importers.config_builder import Draft
-from tocsin.importers.json_access import Document, object_of, objects_of
+from tocsin.importers.config_builder import ConfigBuilder
+from tocsin.importers.json_access import JsonObject, object_of, objects_of
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.calculation.weekly_windows import Window
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 
 _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
 
 
 @dataclass(slots=True)
-class World:
+class OpsgenieIdMap:
     """Names here, by id and by name there."""
 
-    draft: Draft
+    draft: ConfigBuilder
     users: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     #: None: it is not there, because it says nothing.
@@ -28,12 +28,12 @@ class World:
     policies: dict[str, str] = field(default_factory=dict)
     #: Policies that page by one schedule, made for routes that name it.
     by_schedule: dict[str, str] = field(default_factory=dict)
-    teams: dict[str, Document] = field(default_factory=dict)
+    teams: dict[str, JsonObject] = field(default_factory=dict)
     #: The group of a schedule, by the schedule's name here.
     group_of: dict[str, str] = field(default_factory=dict)
     #: Schedules that are switched off there.
     off: set[str] = field(default_factory=set)
-    escalations: dict[str, Document] = field(default_factory=dict)
+    escalations: dict[str, JsonObject] = field(default_factory=dict)
     integrations: dict[str, str] = field(default_factory=dict)
     #: Support hours made for routing rules.
     hours: dict[str, str] = field(default_factory=dict)
@@ -49,15 +49,15 @@ class World:
         return _found(self.groups, held.get("id"), held.get("name"))
 
 
-def keys(document: Document, *names: str) -> Iterable[str]:
+def keys(document: JsonObject, *names: str) -> Iterable[str]:
     """What a document is referred to by."""
     return [str(document[name]).casefold() for name in ("id", *names) if document.get(name)]
 
 
-def in_order(several: Iterable[Document]) -> list[Document]:
+def in_order(several: Iterable[JsonObject]) -> list[JsonObject]:
     """By their `order`."""
 
-    def order(document: Document) -> int:
+    def order(document: JsonObject) -> int:
         held = document.get("order")
         return held if isinstance(held, int) else 0
 
@@ -79,7 +79,7 @@ def span(value: object) -> timedelta:
     return timedelta(seconds=round(amount * _UNITS.get(str(held.get("timeUnit", "minutes")).lower(), 60)))
 
 
-def open_windows(restriction: object) -> tuple[Window, ...]:
+def open_windows(restriction: object) -> tuple[WeeklyWindow, ...]:
     """The windows of a `timeRestriction`; none where it is open always. Raises ValueError for one that cannot be read.
 
     `time-of-day` is each day; `weekday-and-time-of-day` is one stretch from the start day's time to the end day's.
@@ -90,7 +90,7 @@ def open_windows(restriction: object) -> tuple[Window, ...]:
     if not several:
         return ()
     if str(held.get("type")) == "time-of-day":
-        opened: list[Window] = []
+        opened: list[WeeklyWindow] = []
         for one in several:
             start, end = _minute(one, "start"), _minute(one, "end")
             each = rotation_converter.daily(
@@ -104,7 +104,7 @@ def open_windows(restriction: object) -> tuple[Window, ...]:
     return rotation_converter.together([_across(one) for one in several])
 
 
-def _across(one: Document) -> Window:
+def _across(one: JsonObject) -> WeeklyWindow:
     start_day, end_day = (
         weekly_windows.day(str(one.get("startDay"))).number,
         weekly_windows.day(str(one.get("endDay"))).number,
@@ -114,7 +114,7 @@ def _across(one: Document) -> Window:
     return rotation_converter.window(start_day, start, length or weekly_windows.MINUTES_A_WEEK)
 
 
-def _minute(one: Document, which: str) -> int:
+def _minute(one: JsonObject, which: str) -> int:
     try:
         hour, minute = int(one.get(f"{which}Hour") or 0), int(one.get(f"{which}Min") or 0)
     except (TypeError, OverflowError):

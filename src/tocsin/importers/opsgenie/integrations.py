@@ -7,10 +7,10 @@ from typing import Any
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.importers.json_access import Document, object_of, objects_of
-from tocsin.importers.opsgenie.id_map import World, found, in_order, keys, open_windows
+from tocsin.importers.json_access import JsonObject, object_of, objects_of
+from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, found, in_order, keys, open_windows
 from tocsin.importers.opsgenie.policies import by_schedule, default_notify
-from tocsin.importers.report import Weight
+from tocsin.importers.report import FindingSeverity
 from tocsin.inbound.expressions.conditions import compile_condition
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.oncall.calculation import weekly_windows
@@ -62,7 +62,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
 _UNITS = {"minutes": "m", "hours": "h", "days": "d", "weeks": "w"}
 
 
-def heartbeats(world: World, documents: list[Document]) -> None:
+def heartbeats(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
     """Adds every heartbeat, under its own name: senders ping /v2/heartbeats/NAME/ping here too."""
     for heartbeat in documents:
         name = world.draft.name("integrations", heartbeat.get("name"))
@@ -75,7 +75,7 @@ def heartbeats(world: World, documents: list[Document]) -> None:
             entry["mode"] = "disabled"
         world.draft.add("integrations", entry | _reach(world, object_of(heartbeat.get("ownerTeam")), name))
         world.draft.together(
-            Weight.TO_DO,
+            FindingSeverity.TO_DO,
             "heartbeats",
             name,
             "wait for their first ping",
@@ -84,14 +84,14 @@ def heartbeats(world: World, documents: list[Document]) -> None:
         )
 
 
-def integrations(world: World, documents: list[Document], *, with_keys: bool) -> None:
+def integrations(world: OpsgenieIdMap, documents: list[JsonObject], *, with_keys: bool) -> None:
     """Adds every integration that sends alerts; with its key as token where that is known and asked for."""
     for document in documents:
         wanted, kind_there = str(document.get("name") or ""), str(document.get("type") or "API")
         plain = re.sub(r"[^a-z0-9]", "", kind_there.lower())
         if plain in _OUTGOING:
             world.draft.together(
-                Weight.LEFT_OUT,
+                FindingSeverity.LEFT_OUT,
                 "integrations",
                 f"{wanted} ({kind_there})",
                 "are not here",
@@ -113,7 +113,7 @@ def integrations(world: World, documents: list[Document], *, with_keys: bool) ->
         _tell_senders(world, name, kind, kind_there)
 
 
-def _tell_senders(world: World, name: str, kind: str, kind_there: str) -> None:
+def _tell_senders(world: OpsgenieIdMap, name: str, kind: str, kind_there: str) -> None:
     match kind:
         case "opsgenie":
             what, why = "wait for their senders", "Those still send to Opsgenie."
@@ -125,10 +125,10 @@ def _tell_senders(world: World, name: str, kind: str, kind_there: str) -> None:
             what = f"are general ones here, {kind_there} there"
             why = f"{kind_there} sends in its own form, to an address of its own in Opsgenie."
             remedy = "Give it the integration's URL and map its first message; or take a kind of the catalogue."
-    world.draft.together(Weight.TO_DO, "integrations", name, what, why, remedy)
+    world.draft.together(FindingSeverity.TO_DO, "integrations", name, what, why, remedy)
 
 
-def _owner(world: World, document: Document, name: str) -> Document:
+def _owner(world: OpsgenieIdMap, document: JsonObject, name: str) -> JsonObject:
     """The team that an integration is for."""
     owner = object_of(document.get("ownerTeam")) or {"id": document.get("teamId")}
     team = found(world.teams, owner)
@@ -148,14 +148,14 @@ def _owner(world: World, document: Document, name: str) -> Document:
     return {}
 
 
-def _reach(world: World, owner: Document, name: str) -> dict[str, Any]:
+def _reach(world: OpsgenieIdMap, owner: JsonObject, name: str) -> dict[str, Any]:
     """Whom an integration of that team notifies."""
     team = found(world.teams, owner)
     group = world.group(owner)
     policy = _policy(world, default_notify(team)) if team else None
     if group is None or policy is None:
         world.draft.together(
-            Weight.TO_DO,
+            FindingSeverity.TO_DO,
             "integrations",
             name,
             "have no policy that pages anybody",
@@ -166,7 +166,7 @@ def _reach(world: World, owner: Document, name: str) -> dict[str, Any]:
     return {"group": group, "escalation_policy": policy, "recipients": {"groups": [group]}}
 
 
-def _policy(world: World, notify: Document) -> str | None:
+def _policy(world: OpsgenieIdMap, notify: JsonObject) -> str | None:
     match notify.get("type"):
         case "escalation":
             return found(world.policies, notify)
@@ -176,7 +176,7 @@ def _policy(world: World, notify: Document) -> str | None:
     return None
 
 
-def _routes(world: World, team: Document, kind: str, name: str) -> dict[str, Any]:
+def _routes(world: OpsgenieIdMap, team: JsonObject, kind: str, name: str) -> dict[str, Any]:
     """The team's routing rules but the default one, in their order."""
     rules = in_order(rule for rule in objects_of(team.get("routing_rules")) if not rule.get("isDefault"))
     routes = []
@@ -184,16 +184,16 @@ def _routes(world: World, team: Document, kind: str, name: str) -> dict[str, Any
         subject = f"integration {name}: routing rule {rule.get('name') or rule.get('id')}"
         try:
             routes.append(_route(world, team, rule, kind))
-        except _Untold as problem:
+        except _NotConvertible as problem:
             world.draft.leave_out(subject, "is no route here", str(problem), "Add a route on the Routing tab.")
     return {"routes": routes}
 
 
-class _Untold(Exception):
+class _NotConvertible(Exception):
     """The rule has no form here; the text says why."""
 
 
-def _route(world: World, team: Document, rule: Document, kind: str) -> dict[str, Any]:
+def _route(world: OpsgenieIdMap, team: JsonObject, rule: JsonObject, kind: str) -> dict[str, Any]:
     route: dict[str, Any] = {"name": str(rule.get("name") or "Routing rule").replace("\0", "")[:100]}
     condition = _condition(object_of(rule.get("criteria")), kind)
     if condition:
@@ -205,17 +205,17 @@ def _route(world: World, team: Document, rule: Document, kind: str) -> dict[str,
         return route | {"action": "record"}
     policy = _policy(world, notify)
     if policy is None:
-        raise _Untold("What it notifies could not be carried over.")
+        raise _NotConvertible("What it notifies could not be carried over.")
     return route | {"escalation_policy": policy}
 
 
-def _hours(world: World, team: Document, rule: Document) -> str:
+def _hours(world: OpsgenieIdMap, team: JsonObject, rule: JsonObject) -> str:
     try:
         opened = open_windows(rule.get("timeRestriction"))
     except ValueError:
-        raise _Untold("Its time restriction cannot be read.") from None
+        raise _NotConvertible("Its time restriction cannot be read.") from None
     if not opened:
-        opened = (weekly_windows.Window(frozenset(range(7)), 0, weekly_windows.MINUTES_A_DAY),)
+        opened = (weekly_windows.WeeklyWindow(frozenset(range(7)), 0, weekly_windows.MINUTES_A_DAY),)
     group = world.group(team)
     wanted = f"{group}: {rule.get('name') or 'routing rule'}"
     written = weekly_windows.write(opened)
@@ -229,7 +229,7 @@ def _hours(world: World, team: Document, rule: Document) -> str:
     return world.hours[key]
 
 
-def _condition(criteria: Document, kind: str) -> dict[str, Any]:
+def _condition(criteria: JsonObject, kind: str) -> dict[str, Any]:
     how = str(criteria.get("type") or "match-all")
     if how == "match-all":
         return {}
@@ -240,7 +240,7 @@ def _condition(criteria: Document, kind: str) -> dict[str, Any]:
     try:
         compile_condition(whole, "when", _known_fields(kind))
     except Rejected as problem:
-        raise _Untold(f"Its condition cannot be used here: {problem.detail}") from None
+        raise _NotConvertible(f"Its condition cannot be used here: {problem.detail}") from None
     return whole
 
 
@@ -250,24 +250,24 @@ def _known_fields(kind: str) -> set[str]:
     return {*FIELDS, *mapping, *(tags if isinstance(tags, dict) else ())}
 
 
-def _leaf(one: Document, kind: str) -> dict[str, Any]:
+def _leaf(one: JsonObject, kind: str) -> dict[str, Any]:
     there, operation = str(one.get("field") or ""), str(one.get("operation") or "")
     value = one.get("expectedValue")
     if there in ("details", "extra-properties", "extraProperties"):
         key = str(one.get("key") or (value if operation == "contains-key" else "") or "")
         if kind != "opsgenie":
-            raise _Untold("It asks for extra properties, which messages of this integration do not have.")
+            raise _NotConvertible("It asks for extra properties, which messages of this integration do not have.")
         if not key:
-            raise _Untold("It asks for extra properties without naming one.")
+            raise _NotConvertible("It asks for extra properties without naming one.")
         field = f"^details^{key.replace('^', '^^')}"
     elif there in _FIELDS:
         field = _FIELDS[there]
     else:
-        raise _Untold(f"It asks for {there[:60] or 'nothing'}, which messages here do not have.")
+        raise _NotConvertible(f"It asks for {there[:60] or 'nothing'}, which messages here do not have.")
     if kind != "opsgenie" and (field.startswith("^") or field not in _known_fields(kind)):
-        raise _Untold(f"It asks for {there[:60]}, which messages of this integration do not have.")
+        raise _NotConvertible(f"It asks for {there[:60]}, which messages of this integration do not have.")
     if there == "priority" and operation in ("greater-than", "less-than"):
-        raise _Untold("It compares priorities.")
+        raise _NotConvertible("It compares priorities.")
     leaf: dict[str, Any] = {"field": field}
     match operation:
         case "contains-key":
@@ -279,7 +279,7 @@ def _leaf(one: Document, kind: str) -> dict[str, Any]:
         case _ if operation in _OPERATORS:
             leaf |= {"operator": _OPERATORS[operation], "value": value}
         case _:
-            raise _Untold(f"It asks by {operation[:60] or 'nothing'}, which there is not here.")
+            raise _NotConvertible(f"It asks by {operation[:60] or 'nothing'}, which there is not here.")
     if one.get("not") and operation != "is-empty":
         leaf["not"] = True
     if leaf.get("not") is False:

@@ -6,11 +6,11 @@ https://docs.opsgenie.com/docs/maintenance-api
 from __future__ import annotations
 
 from tocsin.importers import maintenance
-from tocsin.importers.json_access import Document, moment, object_of, objects_of, text_of
-from tocsin.importers.opsgenie.id_map import World, found
+from tocsin.importers.json_access import JsonObject, moment, object_of, objects_of, text_of
+from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, found
 
 
-def windows(world: World, documents: list[Document]) -> None:
+def windows(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
     """Adds what is still to come; a policy that one switches on or off has no window here."""
     for document in documents:
         if str(document.get("status")).lower() in ("past", "cancelled"):

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tocsin.importers import people
-from tocsin.importers.json_access import Document, moment, object_of, objects_of
-from tocsin.importers.opsgenie.id_map import World, in_order, keys, span
-from tocsin.importers.people import Person, Way
-from tocsin.importers.report import Weight
+from tocsin.importers.json_access import JsonObject, moment, object_of, objects_of
+from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, in_order, keys, span
+from tocsin.importers.people import ImportedContactMethod, ImportedUser
+from tocsin.importers.report import FindingSeverity
 from tocsin.oncall.changes.specs import write_moment
 
 _ROLES = {"owner": "admin", "admin": "admin", "user": "responder", "stakeholder": "observer", "observer": "observer"}
 _CHANNELS = {"email": "email", "sms": "sms", "voice": "voice"}
 
 
-def users(world: World, documents: list[Document], forwardings: list[Document]) -> None:
+def users(world: OpsgenieIdMap, documents: list[JsonObject], forwardings: list[JsonObject]) -> None:
     """Adds everybody; whoever has no e-mail address as username cannot be a user here."""
     for user in documents:
         email = str(user.get("username") or "").strip()
@@ -31,7 +31,7 @@ def users(world: World, documents: list[Document], forwardings: list[Document]) 
             people.add(world.draft, _person(world, user, username, forwardings), username)
 
 
-def groups(world: World, documents: list[Document]) -> None:
+def groups(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
     """Adds the teams: their administrators are managers; who is primary, the schedules say."""
     for team in documents:
         name = world.draft.name("groups", team.get("name"))
@@ -54,7 +54,7 @@ def groups(world: World, documents: list[Document]) -> None:
         )
 
 
-def _person(world: World, user: Document, username: str, forwardings: list[Document]) -> Person:
+def _person(world: OpsgenieIdMap, user: JsonObject, username: str, forwardings: list[JsonObject]) -> ImportedUser:
     role = str(object_of(user.get("role")).get("name") or object_of(user.get("role")).get("id") or "User")
     known = _ROLES.get(role.lower())
     if known is None:
@@ -67,7 +67,7 @@ def _person(world: World, user: Document, username: str, forwardings: list[Docum
     rules = objects_of(user.get("notification_rules"))
     ways = _ways(world, user, username)
     has_rules = _apply_rules(world, rules, ways, username)
-    return Person(
+    return ImportedUser(
         email=str(user["username"]).strip(),
         name=str(user.get("fullName") or ""),
         role=known or "responder",
@@ -79,17 +79,17 @@ def _person(world: World, user: Document, username: str, forwardings: list[Docum
     )
 
 
-def _ways(world: World, user: Document, username: str) -> list[Way]:
-    ways: list[Way] = []
+def _ways(world: OpsgenieIdMap, user: JsonObject, username: str) -> list[ImportedContactMethod]:
+    ways: list[ImportedContactMethod] = []
     for contact in objects_of(user.get("contacts")):
         method = str(contact.get("method") or contact.get("contactMethod") or "").lower()
         address = str(contact.get("to") or "")
         if method in _CHANNELS:
             enabled = object_of(contact.get("status")).get("enabled", contact.get("enabled", True))
-            ways.append(Way(_CHANNELS[method], address, is_enabled=enabled is not False))
+            ways.append(ImportedContactMethod(_CHANNELS[method], address, is_enabled=enabled is not False))
         elif method:
             world.draft.together(
-                Weight.TO_DO,
+                FindingSeverity.TO_DO,
                 "users",
                 username,
                 "are not reached by Opsgenie's app any more",
@@ -99,7 +99,9 @@ def _ways(world: World, user: Document, username: str) -> list[Way]:
     return ways
 
 
-def _apply_rules(world: World, rules: list[Document], ways: list[Way], username: str) -> bool:
+def _apply_rules(
+    world: OpsgenieIdMap, rules: list[JsonObject], ways: list[ImportedContactMethod], username: str
+) -> bool:
     """Notes in the ways when the rule for new alerts uses them. False: there is no such rule to be read."""
     asked = in_order(r for r in rules if r.get("actionType") == "create-alert" and r.get("enabled", True))
     if not asked:
@@ -118,7 +120,7 @@ def _apply_rules(world: World, rules: list[Document], ways: list[Way], username:
     others = len(asked) - 1
     if others or not _is_for_all(rule) or object_of(rule.get("repeat")).get("enabled"):
         world.draft.together(
-            Weight.CHANGED,
+            FindingSeverity.CHANGED,
             "users",
             username,
             "have one set of rules for every alert",
@@ -128,7 +130,7 @@ def _apply_rules(world: World, rules: list[Document], ways: list[Way], username:
     return True
 
 
-def _is_for_all(rule: Document) -> bool:
+def _is_for_all(rule: JsonObject) -> bool:
     criteria = object_of(rule.get("criteria"))
     return str(criteria.get("type") or "match-all") == "match-all" and not rule.get("timeRestriction")
 
@@ -139,7 +141,7 @@ def _same(address: str, other: str) -> bool:
     return [c for c in address if c.isdigit()] == [c for c in other if c.isdigit()]
 
 
-def _away(world: World, user: Document, forwardings: list[Document]) -> list[dict[str, Any]]:
+def _away(world: OpsgenieIdMap, user: JsonObject, forwardings: list[JsonObject]) -> list[dict[str, Any]]:
     """Forwardings of what comes to this user that are not over, as absences with cover."""
     found = []
     own = world.user(user)
@@ -155,7 +157,7 @@ def _away(world: World, user: Document, forwardings: list[Document]) -> list[dic
     return _apart(world, str(own), sorted(found, key=lambda entry: str(entry["from"])))
 
 
-def _apart(world: World, username: str, several: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _apart(world: OpsgenieIdMap, username: str, several: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those that do not overlap an earlier one."""
     kept: list[dict[str, Any]] = []
     for entry in several:

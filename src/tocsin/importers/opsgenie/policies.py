@@ -10,15 +10,15 @@ from datetime import timedelta
 from typing import Any
 
 from tocsin.core.validation import durations
-from tocsin.escalation.policy.policy import MOST_REPEATS, MOST_STEPS
-from tocsin.importers.json_access import Document, object_of, objects_of
-from tocsin.importers.opsgenie.id_map import World, found, keys, span
+from tocsin.escalation.policy.policy import MAX_POLICY_REPEATS, MAX_STEPS
+from tocsin.importers.json_access import JsonObject, object_of, objects_of
+from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, found, keys, span
 
 _NOT_CLOSED = "if-not-closed"
-type Notify = dict[str, Any]
+type NotifyRule = dict[str, Any]
 
 
-def policies(world: World, documents: list[Document]) -> None:
+def policies(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
     """Adds every escalation that notifies somebody."""
     for document in documents:
         for key in keys(document, "name"):
@@ -27,7 +27,7 @@ def policies(world: World, documents: list[Document]) -> None:
         _policy(world, document)
 
 
-def by_schedule(world: World, schedule: str) -> str:
+def by_schedule(world: OpsgenieIdMap, schedule: str) -> str:
     """The policy that pages whoever is on call by a schedule; made when it is first needed."""
     if schedule not in world.by_schedule:
         name = world.draft.name("escalation_policies", f"On call by {schedule}")
@@ -43,7 +43,7 @@ def by_schedule(world: World, schedule: str) -> str:
     return world.by_schedule[schedule]
 
 
-def _policy(world: World, document: Document) -> None:
+def _policy(world: OpsgenieIdMap, document: JsonObject) -> None:
     wanted = str(document.get("name") or "")
     subject = f"escalation {wanted}"
     rules = sorted(objects_of(document.get("rules")), key=lambda rule: span(rule.get("delay")))
@@ -65,8 +65,8 @@ def _policy(world: World, document: Document) -> None:
             subject, "is not here", "None of its rules notifies anybody who is here.", "Make a policy in its place."
         )
         return
-    if len(steps) > MOST_STEPS:
-        world.draft.leave_out(subject, f"ends after {MOST_STEPS} steps", "A policy has no more of them.")
+    if len(steps) > MAX_STEPS:
+        world.draft.leave_out(subject, f"ends after {MAX_STEPS} steps", "A policy has no more of them.")
     name = world.draft.name("escalation_policies", wanted)
     entry: dict[str, Any] = {"name": name, "group": found(world.groups, document.get("ownerTeam"))}
     if has_unclosed:
@@ -74,12 +74,12 @@ def _policy(world: World, document: Document) -> None:
     else:
         world.draft.acknowledgements_run_out("escalations", wanted)
     repeat = _repeat(world, document, subject, span(rules[0].get("delay")))
-    world.draft.add("escalation_policies", entry | {"repeat": repeat, "steps": steps[:MOST_STEPS]})
+    world.draft.add("escalation_policies", entry | {"repeat": repeat, "steps": steps[:MAX_STEPS]})
     for key in keys(document, "name"):
         world.policies[key] = name
 
 
-def _repeat(world: World, document: Document, subject: str, first_delay: timedelta) -> dict[str, Any]:
+def _repeat(world: OpsgenieIdMap, document: JsonObject, subject: str, first_delay: timedelta) -> dict[str, Any]:
     repeat = object_of(document.get("repeat"))
     count, wait = repeat.get("count"), repeat.get("waitInterval")
     if repeat.get("closeAlertAfterAll"):
@@ -92,10 +92,10 @@ def _repeat(world: World, document: Document, subject: str, first_delay: timedel
         return {}
     # The first rule's delay counts again in each pass; here a pass begins with its first step.
     every = timedelta(minutes=wait) + first_delay
-    return {"times": min(count, MOST_REPEATS), "every": durations.write(every)}
+    return {"times": min(count, MAX_POLICY_REPEATS), "every": durations.write(every)}
 
 
-def _notified(world: World, rule: Document, subject: str) -> Notify | None:
+def _notified(world: OpsgenieIdMap, rule: JsonObject, subject: str) -> NotifyRule | None:
     recipient = object_of(rule.get("recipient"))
     kind, how = str(recipient.get("type") or "").lower(), str(rule.get("notifyType") or "default").lower()
     match kind:
@@ -114,7 +114,7 @@ def _notified(world: World, rule: Document, subject: str) -> Notify | None:
     return None
 
 
-def _by_schedule(world: World, recipient: Document, how: str, subject: str) -> Notify | None:
+def _by_schedule(world: OpsgenieIdMap, recipient: JsonObject, how: str, subject: str) -> NotifyRule | None:
     references = list(keys(recipient, "name"))
     if any(key in world.off for key in references):
         world.draft.leave_out(
@@ -144,9 +144,9 @@ def _by_schedule(world: World, recipient: Document, how: str, subject: str) -> N
     return {"schedules": [name]}
 
 
-def _by_team(world: World, team: Document, how: str, subject: str) -> Notify:
+def _by_team(world: OpsgenieIdMap, team: JsonObject, how: str, subject: str) -> NotifyRule:
     group = world.group(team)
-    everybody: Notify = {"groups": [group], "everybody": True}
+    everybody: NotifyRule = {"groups": [group], "everybody": True}
     members = objects_of(team.get("members"))
     match how:
         case "admins" if any(str(member.get("role")).lower() == "admin" for member in members):
@@ -175,14 +175,14 @@ def _by_team(world: World, team: Document, how: str, subject: str) -> Notify:
     return everybody
 
 
-def default_notify(team: Document) -> Document:
+def default_notify(team: JsonObject) -> JsonObject:
     """What the team's default routing rule notifies; an empty one where there is none."""
     rules = objects_of(team.get("routing_rules"))
     rule = next((one for one in rules if one.get("isDefault")), rules[-1] if rules else {})
     return object_of(rule.get("notify"))
 
 
-def _first_schedule(world: World, notify: Document) -> str | None:
+def _first_schedule(world: OpsgenieIdMap, notify: JsonObject) -> str | None:
     """The schedule that a routing rule notifies, or that its escalation notifies first."""
     if notify.get("type") == "schedule":
         return found(world.schedules, notify)

@@ -12,21 +12,21 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.importers import rotation_converter
-from tocsin.importers.json_access import Document, moment, objects_of
-from tocsin.importers.opsgenie.id_map import World, found, keys, open_windows
-from tocsin.importers.rotation_converter import CannotSay, Turns
+from tocsin.importers.json_access import JsonObject, moment, objects_of
+from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, found, keys, open_windows
+from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
 from tocsin.oncall.changes.specs import write_moment
 
 _UNITS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1), "weekly": timedelta(weeks=1)}
 
 
-def schedules(world: World, documents: list[Document]) -> None:
+def schedules(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
     """Adds every schedule that has somebody in it, with a group of its own where no team owns it."""
     for document in documents:
         _schedule(world, document)
 
 
-def _schedule(world: World, document: Document) -> None:
+def _schedule(world: OpsgenieIdMap, document: JsonObject) -> None:
     draft, wanted = world.draft, str(document.get("name") or "")
     references = list(keys(document, "name"))
     world.schedules |= dict.fromkeys(references, None)
@@ -60,7 +60,7 @@ def _schedule(world: World, document: Document) -> None:
 class _Rotations:
     """The rotations of one schedule while they are translated."""
 
-    def __init__(self, world: World, schedule: str, zone: ZoneInfo) -> None:
+    def __init__(self, world: OpsgenieIdMap, schedule: str, zone: ZoneInfo) -> None:
         self.world, self.draft, self.schedule, self.zone = world, world.draft, schedule, zone
         self.shifts: list[dict[str, Any]] = []
         self.users: list[str] = []
@@ -71,14 +71,14 @@ class _Rotations:
         self._with_gaps: set[str] = set()
         self._count = 0
 
-    def add(self, rotation: Document) -> None:
+    def add(self, rotation: JsonObject) -> None:
         """Adds a rotation's shifts."""
         subject = f"schedule {self.schedule}: rotation {rotation.get('name') or self._count + 1}"
         self._count += 1
         try:
             read = self._turns(rotation, subject)
             found = rotation_converter.shifts(read, self.draft.now.astimezone(self.zone).replace(tzinfo=None))
-        except (CannotSay, ValueError) as problem:
+        except (UnsupportedRotation, ValueError) as problem:
             self.draft.leave_out(
                 subject,
                 "is not in the schedule",
@@ -99,7 +99,7 @@ class _Rotations:
             if read.windows or None in read.slots:
                 self._with_gaps.add(key)
 
-    def override(self, document: Document) -> list[dict[str, Any]]:
+    def override(self, document: JsonObject) -> list[dict[str, Any]]:
         """An override that is not over: one of the whole schedule, or one for each shift of the rotations it is for."""
         since, until = moment(document.get("startDate")), moment(document.get("endDate"))
         if since is None or until is None or until <= self.draft.now or until <= since:
@@ -130,14 +130,14 @@ class _Rotations:
         shifts = [name for one in named for name in found(self._of, one) or []]
         return [{**entry, "shift": name} for name in dict.fromkeys(shifts)]
 
-    def _turns(self, rotation: Document, subject: str) -> Turns:
+    def _turns(self, rotation: JsonObject, subject: str) -> ConvertedRotation:
         unit = _UNITS.get(str(rotation.get("type")).lower())
         first = moment(rotation.get("startDate"))
         length = rotation.get("length") or 1
         if unit is None or first is None or not isinstance(length, int) or not 0 < length < 10_000:
-            raise CannotSay("Its type, length or start cannot be read")
+            raise UnsupportedRotation("Its type, length or start cannot be read")
         end = moment(rotation.get("endDate"))
-        return Turns(
+        return ConvertedRotation(
             name=self._named(str(rotation.get("name") or f"Rotation {self._count}")),
             slots=tuple(self._slot(one, subject) for one in objects_of(rotation.get("participants"))),
             first=self._local(first),
@@ -146,7 +146,7 @@ class _Rotations:
             end=self._local(end) if end is not None else None,
         )
 
-    def _slot(self, participant: Document, subject: str) -> str | None:
+    def _slot(self, participant: JsonObject, subject: str) -> str | None:
         kind = str(participant.get("type") or "user").lower()
         if kind == "none":
             return None

@@ -7,8 +7,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from tocsin.importers.api_reader import MOST_PAGES, NotShown, Progress, Reader, checked_base, checked_key
-from tocsin.importers.json_access import Document, object_of, objects_of
+from tocsin.importers.api_reader import (
+    MAX_LIST_PAGES,
+    AccessDenied,
+    ApiReader,
+    ProgressCallback,
+    checked_base,
+    checked_key,
+)
+from tocsin.importers.json_access import JsonObject, object_of, objects_of
 
 BASE = "https://api.pagerduty.com"
 _PAGE = 100
@@ -24,9 +31,9 @@ _ONLY_COUNTED = {
 }
 
 
-def reader(key: str, base: str, progress: Progress) -> Reader:
+def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
     """What reads the account of that key. Raises Permanent for an address or a key that can be none."""
-    return Reader(
+    return ApiReader(
         "PagerDuty",
         checked_base(base, BASE),
         {
@@ -41,19 +48,19 @@ def reader(key: str, base: str, progress: Progress) -> Reader:
     )
 
 
-def fetch(source: Reader, now: datetime) -> dict[str, list[Document]]:
+def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
     """Everything that is translated. Users, schedules and policies must be readable."""
     people = list(_all(source, "users", [("include[]", "contact_methods"), ("include[]", "notification_rules")]))
-    not_shown: list[Document] = []
+    not_shown: list[JsonObject] = []
 
-    def optional(path: str, query: list[tuple[str, str]] | None = None) -> list[Document]:
+    def optional(path: str, query: list[tuple[str, str]] | None = None) -> list[JsonObject]:
         try:
             return list(_all(source, path, query))
-        except NotShown as problem:
+        except AccessDenied as problem:
             not_shown.append({"path": path, "why": problem.detail})
             return []
 
-    documents: dict[str, list[Document]] = {
+    documents: dict[str, list[JsonObject]] = {
         "users": people,
         "teams": [{**team, "members": optional(f"teams/{_id(team)}/members")} for team in optional("teams")],
         "schedules": [_schedule(source, one, now) for one in _all(source, "schedules")],
@@ -68,10 +75,10 @@ def fetch(source: Reader, now: datetime) -> dict[str, list[Document]]:
     return documents | {"not_shown": not_shown}
 
 
-def _schedule(source: Reader, schedule: Document, now: datetime) -> Document:
+def _schedule(source: ApiReader, schedule: JsonObject, now: datetime) -> JsonObject:
     source.progress(f"Read schedule {schedule.get('name')}")
     whole = object_of(object_of(source.get(f"schedules/{_id(schedule)}")).get("schedule"))
-    overrides: dict[Any, Document] = {}
+    overrides: dict[Any, JsonObject] = {}
     since = now
     while since < now + _AHEAD:
         query = {"since": since.isoformat(timespec="seconds"), "until": (since + _RANGE).isoformat(timespec="seconds")}
@@ -82,11 +89,11 @@ def _schedule(source: Reader, schedule: Document, now: datetime) -> Document:
     return {**schedule, **whole, "overrides": list(overrides.values())}
 
 
-def _all(source: Reader, path: str, query: list[tuple[str, str]] | None = None) -> Iterator[Document]:
+def _all(source: ApiReader, path: str, query: list[tuple[str, str]] | None = None) -> Iterator[JsonObject]:
     """Every object of a list, page by page: `more` says whether there is one after."""
     key = path.rsplit("/", 1)[-1]
     offset = 0
-    for _ in range(MOST_PAGES):
+    for _ in range(MAX_LIST_PAGES):
         asked = urlencode([*(query or []), ("limit", str(_PAGE)), ("offset", str(offset))])
         answer = object_of(source.get(f"{path}?{asked}"))
         found = objects_of(answer.get(key))
@@ -97,5 +104,5 @@ def _all(source: Reader, path: str, query: list[tuple[str, str]] | None = None) 
             return
 
 
-def _id(one: Document) -> str:
+def _id(one: JsonObject) -> str:
     return quote(str(one.get("id", "")), safe="")

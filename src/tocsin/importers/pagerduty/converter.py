@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from tocsin.importers.config_builder import Draft, Known
-from tocsin.importers.json_access import Document, each_once
+from tocsin.importers.config_builder import ConfigBuilder, ExistingUser
+from tocsin.importers.json_access import JsonObject, each_once
 from tocsin.importers.pagerduty import people, policies, schedules, services
-from tocsin.importers.pagerduty.id_map import World
-from tocsin.importers.report import Translation
+from tocsin.importers.pagerduty.id_map import PagerdutyIdMap
+from tocsin.importers.report import ConvertedConfig
 
 _NOT_CARRIED = {
     "orchestrations": (
@@ -23,17 +23,17 @@ _NOT_CARRIED = {
 
 
 def translate(
-    documents: Mapping[str, list[Document]],
+    documents: Mapping[str, list[JsonObject]],
     now: datetime,
-    known: Mapping[str, Known] | None = None,
+    known: Mapping[str, ExistingUser] | None = None,
     *,
     with_keys: bool = False,
-) -> Translation:
+) -> ConvertedConfig:
     """What `apply` takes, and what is not as it was. `with_keys`: integration keys become tokens."""
-    draft = Draft("PagerDuty", now, known)
-    world = World(draft)
+    draft = ConfigBuilder("PagerDuty", now, known)
+    world = PagerdutyIdMap(draft)
 
-    def of(kind: str) -> list[Document]:
+    def of(kind: str) -> list[JsonObject]:
         return each_once(documents.get(kind, []))
 
     people.users(world, of("users"))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tocsin.importers.config_builder import Draft
-from tocsin.importers.json_access import Document, object_of, objects_of
+from tocsin.importers.config_builder import ConfigBuilder
+from tocsin.importers.json_access import JsonObject, object_of, objects_of
 
 
 @dataclass(slots=True)
-class World:
+class PagerdutyIdMap:
     """Names here, by id there."""
 
-    draft: Draft
+    draft: ConfigBuilder
     users: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     schedules: dict[str, str] = field(default_factory=dict)
@@ -33,12 +33,12 @@ def said(reference: object) -> str:
     return str(held.get("summary") or held.get("name") or held.get("id") or "somebody")[:100]
 
 
-def number_of(document: Document) -> str:
+def number_of(document: JsonObject) -> str:
     """The id of a document."""
     return str(document.get("id") or "")
 
 
-def owner(world: World, document: Document) -> str | None:
+def owner(world: PagerdutyIdMap, document: JsonObject) -> str | None:
     """The group of the first team that has an object."""
     teams = objects_of(document.get("teams"))
     return next((name for team in teams if (name := found(world.groups, team))), None)

@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from tocsin.importers import people
-from tocsin.importers.json_access import Document, object_of, objects_of
-from tocsin.importers.pagerduty.id_map import World, found, number_of
-from tocsin.importers.people import Person, Way
-from tocsin.importers.report import Weight
+from tocsin.importers.json_access import JsonObject, object_of, objects_of
+from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, found, number_of
+from tocsin.importers.people import ImportedContactMethod, ImportedUser
+from tocsin.importers.report import FindingSeverity
 
 _ROLES = {
     "owner": "admin",
@@ -25,7 +25,7 @@ _CHANNELS = {"email_contact_method": "email", "phone_contact_method": "voice", "
 _PUSH = "push_notification_contact_method"
 
 
-def users(world: World, documents: list[Document]) -> None:
+def users(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
     """Adds everybody with an e-mail address."""
     for user in documents:
         email = str(user.get("email") or "").strip()
@@ -39,7 +39,7 @@ def users(world: World, documents: list[Document]) -> None:
             people.add(world.draft, _person(world, user, username), username)
 
 
-def groups(world: World, documents: list[Document]) -> None:
+def groups(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
     """Adds the teams; observers of a team are no members here, since nobody is to page them."""
     for team in documents:
         world.groups[number_of(team)] = world.draft.name("groups", team.get("name"))
@@ -55,9 +55,9 @@ def groups(world: World, documents: list[Document]) -> None:
         )
 
 
-def _person(world: World, user: Document, username: str) -> Person:
+def _person(world: PagerdutyIdMap, user: JsonObject, username: str) -> ImportedUser:
     role = str(user.get("role") or "")
-    ways: dict[str, Way] = {}
+    ways: dict[str, ImportedContactMethod] = {}
     for method in objects_of(user.get("contact_methods")):
         kind = str(method.get("type") or "").removesuffix("_reference")
         address = str(method.get("address") or "")
@@ -65,10 +65,12 @@ def _person(world: World, user: Document, username: str) -> Person:
             country = "" if "email" in kind or address.startswith("+") else str(method.get("country_code") or "")
             # A blacklisted one is one that PagerDuty had to give up.
             is_enabled = not method.get("blacklisted") and method.get("enabled") is not False
-            ways[number_of(method)] = Way(_CHANNELS[kind], f"{country}{address}", is_enabled=is_enabled)
+            ways[number_of(method)] = ImportedContactMethod(
+                _CHANNELS[kind], f"{country}{address}", is_enabled=is_enabled
+            )
         elif kind == _PUSH:
             world.draft.together(
-                Weight.TO_DO,
+                FindingSeverity.TO_DO,
                 "users",
                 username,
                 "are not reached by PagerDuty's app any more",
@@ -85,7 +87,7 @@ def _person(world: World, user: Document, username: str) -> Person:
             minutes = rule.get("start_delay_in_minutes")
             wait = timedelta(minutes=minutes if isinstance(minutes, int) and 0 <= minutes < 100_000 else 0)
             (way.low_times if rule.get("urgency") == "low" else way.times).append(wait)
-    return Person(
+    return ImportedUser(
         email=str(user["email"]).strip(),
         name=str(user.get("name") or ""),
         role=_ROLES.get(role, "responder"),

@@ -11,19 +11,19 @@ from datetime import timedelta
 from typing import Any
 
 from tocsin.core.validation import durations
-from tocsin.escalation.policy.policy import MOST_REPEATS, MOST_STEPS
-from tocsin.importers.json_access import Document, object_of, objects_of
-from tocsin.importers.pagerduty.id_map import World, found, number_of, owner, said
+from tocsin.escalation.policy.policy import MAX_POLICY_REPEATS, MAX_STEPS
+from tocsin.importers.json_access import JsonObject, object_of, objects_of
+from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, found, number_of, owner, said
 
 
-def policies(world: World, documents: list[Document], services: list[Document]) -> None:
+def policies(world: PagerdutyIdMap, documents: list[JsonObject], services: list[JsonObject]) -> None:
     """Adds every policy that notifies somebody. When an acknowledgement runs out, its services say."""
     for document in documents:
         own = [one for one in services if object_of(one.get("escalation_policy")).get("id") == document.get("id")]
         _policy(world, document, own)
 
 
-def _policy(world: World, document: Document, services: list[Document]) -> None:
+def _policy(world: PagerdutyIdMap, document: JsonObject, services: list[JsonObject]) -> None:
     wanted = str(document.get("name") or "")
     subject = f"policy {wanted}"
     steps: list[dict[str, Any]] = []
@@ -42,8 +42,8 @@ def _policy(world: World, document: Document, services: list[Document]) -> None:
             subject, "is not here", "None of its levels notifies anybody who is here.", "Make a policy in its place."
         )
         return
-    if len(steps) > MOST_STEPS:
-        world.draft.leave_out(subject, f"ends after {MOST_STEPS} steps", "A policy has no more of them.")
+    if len(steps) > MAX_STEPS:
+        world.draft.leave_out(subject, f"ends after {MAX_STEPS} steps", "A policy has no more of them.")
     name = world.draft.name("escalation_policies", wanted)
     # What comes after the last step that is here waits for the levels that are not.
     end = at + delay - before or timedelta(minutes=5)
@@ -55,12 +55,15 @@ def _policy(world: World, document: Document, services: list[Document]) -> None:
     }
     loops = document.get("num_loops")
     if isinstance(loops, int) and loops > 0:
-        entry["repeat"] = {"times": min(loops, MOST_REPEATS), "every": durations.write(end + (first or timedelta()))}
-    world.draft.add("escalation_policies", entry | {"steps": steps[:MOST_STEPS]})
+        entry["repeat"] = {
+            "times": min(loops, MAX_POLICY_REPEATS),
+            "every": durations.write(end + (first or timedelta())),
+        }
+    world.draft.add("escalation_policies", entry | {"steps": steps[:MAX_STEPS]})
     world.policies[number_of(document)] = name
 
 
-def _notified(world: World, rule: Document, subject: str) -> dict[str, list[str]]:
+def _notified(world: PagerdutyIdMap, rule: JsonObject, subject: str) -> dict[str, list[str]]:
     notify: dict[str, list[str]] = {}
     for target in objects_of(rule.get("targets")):
         kind = str(target.get("type") or "").removesuffix("_reference")
@@ -86,7 +89,7 @@ def _notified(world: World, rule: Document, subject: str) -> dict[str, list[str]
     return notify
 
 
-def _acknowledge(world: World, services: Iterable[Document], subject: str) -> dict[str, str]:
+def _acknowledge(world: PagerdutyIdMap, services: Iterable[JsonObject], subject: str) -> dict[str, str]:
     """What the services say; nothing, which means 30 minutes, where they say nothing."""
     given = [service.get("acknowledgement_timeout") for service in services]
     spans = {seconds for seconds in given if isinstance(seconds, int) and 0 < seconds < 10**8}

@@ -11,21 +11,21 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.importers import rotation_converter
-from tocsin.importers.json_access import Document, moment, objects_of
-from tocsin.importers.pagerduty.id_map import World, found, number_of, owner, said
-from tocsin.importers.rotation_converter import CannotSay, Turns
+from tocsin.importers.json_access import JsonObject, moment, objects_of
+from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, found, number_of, owner, said
+from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.calculation.weekly_windows import Window
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.oncall.changes.specs import write_moment
 
 
-def schedules(world: World, documents: list[Document]) -> None:
+def schedules(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
     """Adds every schedule that has somebody in it."""
     for document in documents:
         _schedule(world, document)
 
 
-def _schedule(world: World, document: Document) -> None:
+def _schedule(world: PagerdutyIdMap, document: JsonObject) -> None:
     draft, wanted = world.draft, str(document.get("name") or "")
     zone_name = draft.zone(document.get("time_zone"), f"schedule {wanted}")
     zone = ZoneInfo(zone_name)
@@ -37,7 +37,7 @@ def _schedule(world: World, document: Document) -> None:
         try:
             read = _turns(world, layer, number, zone, subject)
             shifts += rotation_converter.shifts(read, draft.now.astimezone(zone).replace(tzinfo=None))
-        except (CannotSay, ValueError) as problem:
+        except (UnsupportedRotation, ValueError) as problem:
             why = f"{str(problem)[:200].rstrip('.')}."
             draft.leave_out(subject, "is not in the schedule", why, "Add a shift that says the same.")
             continue
@@ -59,13 +59,13 @@ def _schedule(world: World, document: Document) -> None:
     world.schedules[number_of(document)] = name
 
 
-def _turns(world: World, layer: Document, number: int, zone: ZoneInfo, subject: str) -> Turns:
+def _turns(world: PagerdutyIdMap, layer: JsonObject, number: int, zone: ZoneInfo, subject: str) -> ConvertedRotation:
     first, length = moment(layer.get("rotation_virtual_start")), layer.get("rotation_turn_length_seconds")
     start, end = moment(layer.get("start")), moment(layer.get("end"))
     if first is None or not isinstance(length, int) or not 0 < length < 10**9:
-        raise CannotSay("Its turns cannot be read")
+        raise UnsupportedRotation("Its turns cannot be read")
     if length % 60:
-        raise CannotSay("Its turns are no whole minutes")
+        raise UnsupportedRotation("Its turns are no whole minutes")
     slots = []
     for entry in objects_of(layer.get("users")):
         reference = entry.get("user", entry)
@@ -78,7 +78,7 @@ def _turns(world: World, layer: Document, number: int, zone: ZoneInfo, subject: 
                 "Say who it is to be: edit the shift.",
             )
         slots.append(user)
-    return Turns(
+    return ConvertedRotation(
         name=f"{' '.join(str(layer.get('name') or 'Layer').split())[:60]} ({number})".replace("\0", ""),
         slots=tuple(slots),
         first=_local(first, zone),
@@ -90,13 +90,13 @@ def _turns(world: World, layer: Document, number: int, zone: ZoneInfo, subject: 
     )
 
 
-def _windows(layer: Document) -> tuple[Window, ...]:
-    found: list[Window] = []
+def _windows(layer: JsonObject) -> tuple[WeeklyWindow, ...]:
+    found: list[WeeklyWindow] = []
     for one in objects_of(layer.get("restrictions")):
         hour, minute = (int(part) for part in str(one.get("start_time_of_day")).split(":")[:2])
         start, length = hour * 60 + minute, one.get("duration_seconds")
         if not isinstance(length, int) or length <= 0 or not 0 <= start < weekly_windows.MINUTES_A_DAY:
-            raise CannotSay("A restriction of it cannot be read")
+            raise UnsupportedRotation("A restriction of it cannot be read")
         if one.get("type") == "daily_restriction":
             each = rotation_converter.daily(start, length // 60)
             if not each:
@@ -105,12 +105,12 @@ def _windows(layer: Document) -> tuple[Window, ...]:
         else:
             day = one.get("start_day_of_week")
             if not isinstance(day, int) or not 1 <= day <= 7:
-                raise CannotSay("A restriction of it cannot be read")
+                raise UnsupportedRotation("A restriction of it cannot be read")
             found.append(rotation_converter.window(day - 1, start, max(1, length // 60)))
     return rotation_converter.together(found)
 
 
-def _override(world: World, document: Document, wanted: str) -> list[dict[str, Any]]:
+def _override(world: PagerdutyIdMap, document: JsonObject, wanted: str) -> list[dict[str, Any]]:
     since, until = moment(document.get("start")), moment(document.get("end"))
     if since is None or until is None or until <= world.draft.now or until <= since:
         return []

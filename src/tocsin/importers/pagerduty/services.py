@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from tocsin.importers import maintenance
-from tocsin.importers.json_access import Document, moment, object_of, objects_of, text_of
-from tocsin.importers.pagerduty.id_map import World, found, number_of, owner
-from tocsin.importers.report import Weight
+from tocsin.importers.json_access import JsonObject, moment, object_of, objects_of, text_of
+from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, found, number_of, owner
+from tocsin.importers.report import FindingSeverity
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
 #: What sends PagerDuty's events, whatever its name.
@@ -20,13 +20,13 @@ _CONSTANT = {
 }
 
 
-def services(world: World, documents: list[Document], *, with_keys: bool) -> None:
+def services(world: PagerdutyIdMap, documents: list[JsonObject], *, with_keys: bool) -> None:
     """Adds every service; with the integration keys as tokens where that is asked for."""
     for document in documents:
         _service(world, document, with_keys=with_keys)
 
 
-def windows(world: World, documents: list[Document]) -> None:
+def windows(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
     """Adds the maintenance windows that are still to come: their services open no incidents then."""
     for document in documents:
         of = [
@@ -40,7 +40,7 @@ def windows(world: World, documents: list[Document]) -> None:
         )
 
 
-def _service(world: World, document: Document, *, with_keys: bool) -> None:
+def _service(world: PagerdutyIdMap, document: JsonObject, *, with_keys: bool) -> None:
     wanted = str(document.get("name") or document.get("summary") or "")
     several = [one for one in objects_of(document.get("integrations")) if one.get("type") or one.get("id")]
     common = _common(world, document, wanted)
@@ -59,7 +59,7 @@ def _service(world: World, document: Document, *, with_keys: bool) -> None:
         _tell_senders(world, name, kind, own or kind)
 
 
-def _common(world: World, document: Document, wanted: str) -> dict[str, Any]:
+def _common(world: PagerdutyIdMap, document: JsonObject, wanted: str) -> dict[str, Any]:
     """Whom the service notifies."""
     group, policy = owner(world, document), found(world.policies, document.get("escalation_policy"))
     entry: dict[str, Any] = {"group": group, "recipients": {"groups": [group]} if group else {}}
@@ -67,7 +67,7 @@ def _common(world: World, document: Document, wanted: str) -> dict[str, Any]:
         entry["mode"] = "disabled"
     if isinstance(document.get("auto_resolve_timeout"), int):
         world.draft.together(
-            Weight.CHANGED,
+            FindingSeverity.CHANGED,
             "services",
             wanted,
             "do not close alerts by themselves",
@@ -84,7 +84,7 @@ def _common(world: World, document: Document, wanted: str) -> dict[str, Any]:
     return entry | {"escalation_policy": policy}
 
 
-def _kind(one: Document) -> str:
+def _kind(one: JsonObject) -> str:
     kind = str(one.get("type") or "").removesuffix("_reference")
     if "email" in kind:
         return "email"
@@ -94,7 +94,7 @@ def _kind(one: Document) -> str:
     return "api"
 
 
-def _urgency(world: World, document: Document, name: str) -> dict[str, Any]:
+def _urgency(world: PagerdutyIdMap, document: JsonObject, name: str) -> dict[str, Any]:
     """Urgency as priority: severity says it by itself, a constant urgency is one priority for all."""
     rule = object_of(document.get("incident_urgency_rule"))
     urgency = str(rule.get("urgency") or "")
@@ -109,7 +109,7 @@ def _urgency(world: World, document: Document, name: str) -> dict[str, Any]:
     return {"settings": {"priorities": _CONSTANT[urgency]}} if urgency in _CONSTANT else {}
 
 
-def _tell_senders(world: World, name: str, kind: str, there: str) -> None:
+def _tell_senders(world: PagerdutyIdMap, name: str, kind: str, there: str) -> None:
     match kind:
         case "pagerduty":
             what, why = "wait for their senders", "Those still send to PagerDuty."
@@ -121,4 +121,4 @@ def _tell_senders(world: World, name: str, kind: str, there: str) -> None:
             what = f"are general ones here, {there[:60]} there"
             why = "It sends in its own form, which PagerDuty turns into events."
             remedy = "Give it the integration's URL and map its first message; or take a kind of the catalogue."
-    world.draft.together(Weight.TO_DO, "integrations", name, what, why, remedy)
+    world.draft.together(FindingSeverity.TO_DO, "integrations", name, what, why, remedy)

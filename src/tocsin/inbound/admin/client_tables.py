@@ -12,30 +12,30 @@ from typing import Any
 from django.db import transaction
 
 from tocsin.access import config_audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import csv_text
-from tocsin.core.validation.object_reader import Spec, raise_all
+from tocsin.core.validation.object_reader import ObjectReader, raise_all
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
 from tocsin.people.name_lookup import free_name, group_of
 
-MOST_CLIENTS = 5_000
+MAX_CLIENTS = 5_000
 
 
 #: The names of groups and of policies, by id.
-type Known = tuple[Mapping[int, str], Mapping[int, str]]
+type ReferenceNamesById = tuple[Mapping[int, str], Mapping[int, str]]
 
 
-def names() -> Known:
+def names() -> ReferenceNamesById:
     """Of all of them: for whoever shows many tables."""
     return dict(Group.objects.values_list("pk", "name")), dict(Policy.objects.values_list("pk", "name"))
 
 
-def client_table_spec(table: ClientTable, known: Known | None = None) -> dict[str, Any]:
+def client_table_spec(table: ClientTable, known: ReferenceNamesById | None = None) -> dict[str, Any]:
     """The table as YAML and the API write one."""
     groups, policies = known or names()
     spec: dict[str, Any] = {"name": table.name}
@@ -53,12 +53,12 @@ def client_table_spec(table: ClientTable, known: Known | None = None) -> dict[st
 
 
 def save_client_table(
-    spec: Mapping[str, object], *, existing: ClientTable | None = None, actor: Actor, now: datetime
+    spec: Mapping[str, object], *, existing: ClientTable | None = None, actor: AuditActor, now: datetime
 ) -> ClientTable:
     """Makes a table, or makes `existing` what the spec says. Raises Rejected that names the place of each problem."""
     with transaction.atomic():
         config_version.lock()
-        read = Spec(spec)
+        read = ObjectReader(spec)
         name, group, clients = free_name(read, ClientTable, existing, "a client table"), group_of(read), _clients(read)
         read.finish()
         before = client_table_spec(existing) if existing else None
@@ -69,7 +69,7 @@ def save_client_table(
     return table
 
 
-def delete_client_table(table: ClientTable, *, actor: Actor, now: datetime) -> None:
+def delete_client_table(table: ClientTable, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a table. Raises Rejected ("in_use") while a route names it."""
     with transaction.atomic():
         config_version.lock()
@@ -121,10 +121,10 @@ def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
     return csv_text.write([["client", "group", "policy"], *rows])
 
 
-def _clients(read: Spec) -> list[dict[str, Any]]:
+def _clients(read: ObjectReader) -> list[dict[str, Any]]:
     raw = read.raw("clients", [])
-    if not isinstance(raw, list | tuple) or len(raw) > MOST_CLIENTS:
-        read.refuse("clients", f"must be a list of at most {MOST_CLIENTS} clients.")
+    if not isinstance(raw, list | tuple) or len(raw) > MAX_CLIENTS:
+        read.refuse("clients", f"must be a list of at most {MAX_CLIENTS} clients.")
         return []
     groups = {name.lower(): number for number, name in Group.objects.values_list("pk", "name")}
     policies = {name.lower(): number for number, name in Policy.objects.values_list("pk", "name")}
@@ -132,7 +132,7 @@ def _clients(read: Spec) -> list[dict[str, Any]]:
     seen: set[str] = set()
     for number, value in enumerate(raw):
         problems: list[Rejected] = []
-        row = Spec(value, f"clients[{number}]", problems)
+        row = ObjectReader(value, f"clients[{number}]", problems)
         client = row.text("client", required=True)
         if client.casefold() in seen:
             row.refuse("client", f'"{client}" is there twice.', "name_taken")

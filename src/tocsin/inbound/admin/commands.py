@@ -12,9 +12,9 @@ from typing import Any
 from django.db import transaction
 
 from tocsin.access import config_audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import ACTIVE
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import ids, object_hooks
 from tocsin.core.config import config_version, crypto
@@ -22,18 +22,18 @@ from tocsin.core.errors import Rejected
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.changes import reachability
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, PolicyPlan
+from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy
 from tocsin.inbound.admin import references, secrets, source_conflicts, specs
-from tocsin.inbound.admin.references import GROUP, HOURS, POLICY, TABLE, USER, Names
+from tocsin.inbound.admin.references import GROUP, HOURS, POLICY, TABLE, USER, ReferenceNames
 from tocsin.inbound.admin.specs import IntegrationSpec
-from tocsin.inbound.config.routes import Action
+from tocsin.inbound.config.routes import RouteAction
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import ClientTable, DelayedOpening, Integration, IntegrationVersion
 
 
 def integration_spec(
-    integration: Integration, names: Names | None = None, *, with_secrets: bool = False
+    integration: Integration, names: ReferenceNames | None = None, *, with_secrets: bool = False
 ) -> dict[str, Any]:
     """The integration as YAML and the API write one; with its token and credentials only where asked for.
 
@@ -82,7 +82,7 @@ def integration_state(integration: Integration) -> dict[str, Any]:
 
 
 def save_integration(
-    spec: Mapping[str, object], *, existing: Integration | None = None, actor: Actor, now: datetime
+    spec: Mapping[str, object], *, existing: Integration | None = None, actor: AuditActor, now: datetime
 ) -> Integration:
     """Makes an integration, or makes `existing` what the spec says. Token and credentials that the spec leaves out
     stay; a new one gets a token.
@@ -114,7 +114,7 @@ def save_integration(
     return integration
 
 
-def delete_integration(integration: Integration, *, actor: Actor, now: datetime) -> None:
+def delete_integration(integration: Integration, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an integration with its messages; its alerts stay.
 
     Raises Rejected ("in_use") while alerts of it are live, since nothing else could close them, or wait to open, which
@@ -123,7 +123,7 @@ def delete_integration(integration: Integration, *, actor: Actor, now: datetime)
     with transaction.atomic():
         config_version.lock()
         object_hooks.refuse_deletion("integration", integration.pk, integration.name)
-        live = Alert.objects.filter(integration_id=integration.pk, status__in=sorted(LIVE)).count()
+        live = Alert.objects.filter(integration_id=integration.pk, status__in=sorted(ACTIVE)).count()
         if live:
             what = "an alert of it is" if live == 1 else f"{live} alerts of it are"
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
@@ -154,11 +154,11 @@ def needs_policy(policy_id: int) -> list[str]:
     return [*_named(Integration.objects.filter(policy=policy_id)), *_routed(POLICY, policy_id)]
 
 
-def uses_of_policy(policy_id: int) -> Iterator[reachability.Use]:
+def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
     """For whom integrations that page use the policy, by themselves."""
     for integration in Integration.objects.filter(policy=policy_id, mode=IntegrationMode.PAGE):
         if not integration.settings.get(specs.ANYWAY):
-            yield reachability.Use(
+            yield reachability.PolicyUse(
                 f"integration {integration.name}",
                 tuple(integration.recipient_users.values_list("pk", flat=True)),
                 tuple(integration.recipient_groups.values_list("pk", flat=True)),
@@ -246,7 +246,7 @@ def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetim
             secrets.put_credentials(integration, wanted)
 
 
-def _write_version(integration: Integration, definition: dict[str, Any], actor: Actor, now: datetime) -> None:
+def _write_version(integration: Integration, definition: dict[str, Any], actor: AuditActor, now: datetime) -> None:
     if integration.current is not None and integration.current.definition == definition:
         return
     last = integration.versions.order_by("number").last()
@@ -288,7 +288,7 @@ def _unreachable(
 ) -> Iterator[tuple[str, str]]:
     ways = [("escalation_policy", policy_id, tuple(user_ids), tuple(group_ids))]
     for number, route in enumerate(definition.get("routes", [])):
-        if route.get("action") == Action.RECORD:
+        if route.get("action") == RouteAction.RECORD:
             continue
         recipients = route.get("recipients") or {}
         ways.append(
@@ -310,7 +310,7 @@ def _groups_of_table(table_id: object) -> list[int]:
     return [row["group"] for row in table.clients if row.get("group")] if table else []
 
 
-def _plan(policy_id: int | None) -> PolicyPlan:
+def _plan(policy_id: int | None) -> CompiledPolicy:
     if policy_id is None:
         return RECIPIENTS_ONLY
     return policies.plan_of(Policy.objects.select_related("current").get(pk=policy_id))

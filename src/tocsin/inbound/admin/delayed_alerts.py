@@ -12,28 +12,28 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import lock_number
-from tocsin.inbound.deciding.state import Settled, Wait
+from tocsin.inbound.deciding.state import DelayReason, WaitOutcome
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedOpening, InboundMessage
 from tocsin.inbound.storage import noise_store as shaped_rows
 
 #: What people call each reason to wait.
 WORDS: Mapping[str, str | Promise] = {
-    Wait.WAIT: _("Delayed"),
-    Wait.COUNT: _("Waits for more"),
-    Wait.EVERY: _("At most once in a while"),
-    Wait.HOURS: _("Waits for support hours"),
-    Wait.MAINTENANCE: _("Maintenance"),
-    Wait.FLAPPING: _("Flapping"),
+    DelayReason.WAIT: _("Delayed"),
+    DelayReason.COUNT: _("Waits for more"),
+    DelayReason.EVERY: _("At most once in a while"),
+    DelayReason.HOURS: _("Waits for support hours"),
+    DelayReason.MAINTENANCE: _("Maintenance"),
+    DelayReason.FLAPPING: _("Flapping"),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class DelayedAlertInfo:
     """One opening that waits. `count` and `of` where it waits for more of its kind."""
 
     id: str
@@ -52,7 +52,7 @@ class Waiting:
         return WORDS.get(self.wait, self.wait)
 
 
-def waiting(rows: QuerySet[DelayedOpening] | None = None, most: int = 50) -> list[Waiting]:
+def waiting(rows: QuerySet[DelayedOpening] | None = None, most: int = 50) -> list[DelayedAlertInfo]:
     """What waits, the next that is due first; what waits for others comes last."""
     from django.db.models import F
 
@@ -61,9 +61,9 @@ def waiting(rows: QuerySet[DelayedOpening] | None = None, most: int = 50) -> lis
     return [shown(row) for row in listed]
 
 
-def shown(row: DelayedOpening) -> Waiting:
+def shown(row: DelayedOpening) -> DelayedAlertInfo:
     """One row as people see it."""
-    return Waiting(
+    return DelayedAlertInfo(
         bytes(row.key_hash).hex(),
         row.integration_id,
         row.integration.name,
@@ -77,7 +77,7 @@ def shown(row: DelayedOpening) -> Waiting:
     )
 
 
-def of_message(message: InboundMessage) -> Waiting | None:
+def of_message(message: InboundMessage) -> DelayedAlertInfo | None:
     """What the message waits with; None: it does not wait."""
     if message.status != MessageStatus.DELAYED or message.key_hash is None:
         return None
@@ -107,7 +107,7 @@ def find(text: str) -> DelayedOpening:
     return row
 
 
-def open_now(row: DelayedOpening, *, actor: Actor, now: datetime) -> None:
+def open_now(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
     """Has it open at the loop's next turn. A maintenance window that is in force still decides."""
     with database.transaction() as connection:
         connection.execute(
@@ -118,7 +118,7 @@ def open_now(row: DelayedOpening, *, actor: Actor, now: datetime) -> None:
     _record(row, "open now", actor, now)
 
 
-def drop(row: DelayedOpening, *, actor: Actor, now: datetime) -> None:
+def drop(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
     """Lets it go: no alert opens for what came. Raises Rejected ("not_found") when it is too late."""
     key = bytes(row.key_hash)
     with database.transaction() as connection:
@@ -127,12 +127,12 @@ def drop(row: DelayedOpening, *, actor: Actor, now: datetime) -> None:
         if not gone:
             raise Rejected("not_found", "It is too late: its alert opened or closed meanwhile.")
         reason = f"{actor.name} let it go while its alert waited"
-        shaped_rows.settle(connection, {key: Settled(MessageStatus.IGNORED, reason)})
+        shaped_rows.settle(connection, {key: WaitOutcome(MessageStatus.IGNORED, reason)})
         database.hint(connection, "messages")
     _record(row, "dropped", actor, now)
 
 
-def _record(row: DelayedOpening, what: str, actor: Actor, now: datetime) -> None:
+def _record(row: DelayedOpening, what: str, actor: AuditActor, now: datetime) -> None:
     audit.record(
         actor,
         "change",

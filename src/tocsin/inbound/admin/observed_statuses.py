@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.config import config_version
 from tocsin.core.db import database
@@ -14,9 +14,9 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound.admin import commands, specs
-from tocsin.inbound.admin.status_rules import Does, changed, does
+from tocsin.inbound.admin.status_rules import StatusEffect, changed, does
 from tocsin.inbound.body_compression import body_of
-from tocsin.inbound.config.normalizer import Reader, Reading
+from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.deciding.echo_suppression import is_of_new
 from tocsin.inbound.inspect.message_explanation import reader_of
 from tocsin.inbound.models import Integration
@@ -26,15 +26,15 @@ MONTH = timedelta(days=30)
 WEEK = timedelta(days=7)
 
 #: So many of the newest messages are looked at, and so many statuses are shown.
-_LOOKED_AT = 20_000
-_MOST = 40
+_MAX_MESSAGES = 20_000
+_MAX_STATUSES = 40
 
 #: Of so many tickets that opened nothing, the newest, the first message is read again.
 _TICKETS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class SeenStatus:
+class ObservedStatus:
     """One status that has come, in the last 30 days."""
 
     name: str
@@ -43,20 +43,20 @@ class SeenStatus:
     count_week: int
     last_at: datetime
     #: None where the rules do not compile.
-    does: Does | None
+    does: StatusEffect | None
     #: How many tickets of the last 7 days came with it first, and opened nothing.
     opened_nothing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ObservedStatuses:
     """All of them, the most frequent first, and what is to be told about them: a sentence, or nothing."""
 
-    statuses: tuple[SeenStatus, ...]
+    statuses: tuple[ObservedStatus, ...]
     warning: str = ""
 
 
-def statuses_seen(integration: Integration, now: datetime) -> Seen:
+def statuses_seen(integration: Integration, now: datetime) -> ObservedStatuses:
     """What the integration received; samples and replays do not count."""
     try:
         reader = reader_of(integration, integration.current)
@@ -66,7 +66,7 @@ def statuses_seen(integration: Integration, now: datetime) -> Seen:
         rows = _counted(connection, integration.pk, now)
         unopened = _unopened(connection, integration.pk, reader, now) if reader is not None else {}
     found = tuple(
-        SeenStatus(
+        ObservedStatus(
             name,
             count,
             week,
@@ -76,10 +76,12 @@ def statuses_seen(integration: Integration, now: datetime) -> Seen:
         )
         for name, count, week, last_at in rows
     )
-    return Seen(found, _warning(found, unopened))
+    return ObservedStatuses(found, _warning(found, unopened))
 
 
-def set_status(integration: Integration, status: str, wanted: Does, *, actor: Actor, now: datetime) -> Integration:
+def set_status(
+    integration: Integration, status: str, wanted: StatusEffect, *, actor: AuditActor, now: datetime
+) -> Integration:
     """Makes messages with that status open, close or update, in a new version of the integration.
 
     Raises Rejected: `invalid` for a status that is none, `not_possible` where other rules decide on it.
@@ -98,7 +100,7 @@ def set_status(integration: Integration, status: str, wanted: Does, *, actor: Ac
         return commands.save_integration(spec, existing=integration, actor=actor, now=now)
 
 
-def _compiled(integration: Integration, spec: dict[str, object]) -> Reader:
+def _compiled(integration: Integration, spec: dict[str, object]) -> Normalizer:
     """The integration as it would be by that spec."""
     version = integration.current
     definition = dict(version.definition) if version is not None else {}
@@ -138,16 +140,16 @@ JOIN inbound_inboundmessage m ON m.id = f.id
 
 
 def _counted(connection: Connection, integration_id: int, now: datetime) -> list[tuple[str, int, int, datetime]]:
-    return connection.execute(_COUNTED, {**_window(integration_id, now), "most": _MOST}).fetchall()
+    return connection.execute(_COUNTED, {**_window(integration_id, now), "most": _MAX_STATUSES}).fetchall()
 
 
-def _unopened(connection: Connection, integration_id: int, reader: Reader, now: datetime) -> dict[str, int]:
+def _unopened(connection: Connection, integration_id: int, reader: Normalizer, now: datetime) -> dict[str, int]:
     """By status, how many new tickets came with it and opened nothing, of those that would open nothing now either."""
     found: dict[str, int] = {}
     for status, raw, content_type in connection.execute(
         _FIRST, {**_window(integration_id, now), "tickets": _TICKETS}
     ).fetchall():
-        opens_nothing = not status or does(reader.rules, status) is Does.UPDATE
+        opens_nothing = not status or does(reader.rules, status) is StatusEffect.UPDATE
         if opens_nothing and tells_of_new(reader, body_of(raw), content_type):
             found[status] = found.get(status, 0) + 1
     return found
@@ -158,11 +160,11 @@ def _window(integration_id: int, now: datetime) -> dict[str, object]:
         "integration": integration_id,
         "since": first_uuid7(now - MONTH),
         "week": now - WEEK,
-        "limit": _LOOKED_AT,
+        "limit": _MAX_MESSAGES,
     }
 
 
-def tells_of_new(reader: Reader, raw: bytes, content_type: str) -> bool:
+def tells_of_new(reader: Normalizer, raw: bytes, content_type: str) -> bool:
     """Whether a message tells of a new ticket. A first message with another event is of a ticket that is older than its
     integration, and says nothing about the rules."""
     try:
@@ -170,16 +172,16 @@ def tells_of_new(reader: Reader, raw: bytes, content_type: str) -> bool:
     except Rejected:
         return False
     reading = reader.read(elements[0]) if elements else None
-    return isinstance(reading, Reading) and is_of_new(reading)
+    return isinstance(reading, NormalizedEvent) and is_of_new(reading)
 
 
-def _warning(found: tuple[SeenStatus, ...], unopened: dict[str, int]) -> str:
+def _warning(found: tuple[ObservedStatus, ...], unopened: dict[str, int]) -> str:
     number = sum(unopened.values())
     if not number:
         return ""
     names = [f'"{name}"' if name else "no status" for name in sorted(unopened, key=lambda one: -unopened[one])[:3]]
     tickets = "1 new ticket" if number == 1 else f"{number} new tickets"
-    if any(status.does is Does.OPEN and status.count_week for status in found):
+    if any(status.does is StatusEffect.OPEN and status.count_week for status in found):
         cure = "Let it open if somebody should be paged."
     else:
         cure = "No status of the last 7 days opens: choose the one that should page somebody."

@@ -14,7 +14,7 @@ from typing import Any, assert_never
 NAME = "Which tickets page?"
 
 
-class Which(StrEnum):
+class PresetKind(StrEnum):
     """The answers."""
 
     ALL = "all"  # all new ones
@@ -24,10 +24,10 @@ class Which(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RoutingPreset:
     """One answer with what it needs: the name of support hours, or types and clients."""
 
-    which: Which = Which.ALL
+    which: PresetKind = PresetKind.ALL
     hours: str = ""
     types: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
@@ -36,34 +36,34 @@ class Answer:
     def is_complete(self) -> bool:
         """Whether everything it needs is chosen."""
         match self.which:
-            case Which.ALL | Which.URGENT:
+            case PresetKind.ALL | PresetKind.URGENT:
                 return True
-            case Which.OUTSIDE:
+            case PresetKind.OUTSIDE:
                 return bool(self.hours)
-            case Which.THESE:
+            case PresetKind.THESE:
                 return bool(self.types or self.clients)
             case _:
                 assert_never(self.which)
 
 
-def answer_of(routes: object) -> Answer | None:
+def answer_of(routes: object) -> RoutingPreset | None:
     """The answer that these routes, as people write them, give; None where somebody changed its route by hand."""
     first = routes[0] if isinstance(routes, Sequence) and not isinstance(routes, str) and routes else None
     if not isinstance(first, Mapping) or first.get("name") != NAME:
-        return Answer()
+        return RoutingPreset()
     hours = first.get("during")
     lists = _lists(first.get("when"))
     for answer in (
-        Answer(Which.URGENT),
-        Answer(Which.OUTSIDE, hours if isinstance(hours, str) else ""),
-        Answer(Which.THESE, types=lists.get("ticket_type", ()), clients=lists.get("client", ())),
+        RoutingPreset(PresetKind.URGENT),
+        RoutingPreset(PresetKind.OUTSIDE, hours if isinstance(hours, str) else ""),
+        RoutingPreset(PresetKind.THESE, types=lists.get("ticket_type", ()), clients=lists.get("client", ())),
     ):
         if answer.is_complete and _route(answer) == dict(first):
             return answer
     return None
 
 
-def routes_with(routes: object, answer: Answer) -> list[Any]:
+def routes_with(routes: object, answer: RoutingPreset) -> list[Any]:
     """The routes after somebody answered: those of before, with this answer's route first."""
     known = list(routes) if isinstance(routes, Sequence) and not isinstance(routes, str) else []
     others = [route for route in known if not (isinstance(route, Mapping) and route.get("name") == NAME)]
@@ -71,15 +71,15 @@ def routes_with(routes: object, answer: Answer) -> list[Any]:
     return [route, *others] if route is not None else others
 
 
-def _route(answer: Answer) -> dict[str, Any] | None:
+def _route(answer: RoutingPreset) -> dict[str, Any] | None:
     match answer.which:
-        case Which.ALL:
+        case PresetKind.ALL:
             return None
-        case Which.URGENT:
+        case PresetKind.URGENT:
             when: Any = {"field": "priority", "operator": "one of", "value": ["medium", "low"]}
-        case Which.OUTSIDE:
+        case PresetKind.OUTSIDE:
             return {"name": NAME, "during": answer.hours, "action": "record"}
-        case Which.THESE:
+        case PresetKind.THESE:
             named = (("ticket_type", answer.types), ("client", answer.clients))
             parts = [{"field": f, "operator": "one of", "value": list(values)} for f, values in named if values]
             when = {"not": {"any": parts}}

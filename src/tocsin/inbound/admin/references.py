@@ -18,7 +18,7 @@ TABLE = "client table"
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class ReferenceNames:
     """For each noun the name of each id."""
 
     policies: Mapping[int, str] = field(default_factory=dict)
@@ -41,10 +41,10 @@ class Names:
         return named[noun]
 
 
-class Resolver:
+class ReferenceResolver:
     """Finds ids by name, ignoring case, and collects what is not there."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: ReferenceNames) -> None:
         nouns = (POLICY, USER, GROUP, HOURS, OUTBOUND, TABLE)
         self._ids = {noun: {name.lower(): number for number, name in names.of(noun).items()} for noun in nouns}
         self._problems: list[Rejected] = []
@@ -68,7 +68,7 @@ class Resolver:
         raise_all(self._problems)
 
 
-def definition_with_ids(definition: Mapping[str, Any], resolver: Resolver) -> dict[str, Any]:
+def definition_with_ids(definition: Mapping[str, Any], resolver: ReferenceResolver) -> dict[str, Any]:
     """A definition as it is stored: its routes, and the support hours of its delay. It has been compiled."""
     stored = dict(definition)
     if "routes" in stored:
@@ -78,7 +78,7 @@ def definition_with_ids(definition: Mapping[str, Any], resolver: Resolver) -> di
     return stored
 
 
-def definition_with_names(definition: Mapping[str, Any], names: Names) -> dict[str, Any]:
+def definition_with_names(definition: Mapping[str, Any], names: ReferenceNames) -> dict[str, Any]:
     """A definition as people write it."""
     shown = dict(definition)
     if "routes" in shown:
@@ -104,25 +104,25 @@ def _hours_in(delay: object) -> Iterator[tuple[str, int]]:
         yield HOURS, hours
 
 
-def _delay_with_ids(delay: Mapping[str, Any], place: str, resolver: Resolver) -> dict[str, Any]:
+def _delay_with_ids(delay: Mapping[str, Any], place: str, resolver: ReferenceResolver) -> dict[str, Any]:
     stored = {key: value for key, value in delay.items() if value is not None}
     if "until" in stored:
         stored["until"] = resolver.find(HOURS, stored["until"], f"{place}.until")
     return stored
 
 
-def _delay_with_names(delay: object, names: Names) -> object:
+def _delay_with_names(delay: object, names: ReferenceNames) -> object:
     if isinstance(delay, Mapping) and "until" in delay:
         return {**delay, "until": _name(delay["until"], names.hours)}
     return delay
 
 
-def with_ids(routes: list[Mapping[str, Any]], resolver: Resolver) -> list[dict[str, Any]]:
+def with_ids(routes: list[Mapping[str, Any]], resolver: ReferenceResolver) -> list[dict[str, Any]]:
     """Routes as they are stored. They have been compiled, so their shape is right; unknown names go to `resolver`."""
     return [_route_with_ids(route, f"routes[{number}]", resolver) for number, route in enumerate(routes)]
 
 
-def with_names(routes: list[Mapping[str, Any]], names: Names) -> list[dict[str, Any]]:
+def with_names(routes: list[Mapping[str, Any]], names: ReferenceNames) -> list[dict[str, Any]]:
     """Routes as people write them. Whatever is gone is left out, or its number stays where a name is needed."""
     return [_route_with_names(route, names) for route in routes]
 
@@ -145,7 +145,7 @@ def ids_in(routes: list[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
             yield HOURS, hours
 
 
-def _route_with_ids(route: Mapping[str, Any], place: str, resolver: Resolver) -> dict[str, Any]:
+def _route_with_ids(route: Mapping[str, Any], place: str, resolver: ReferenceResolver) -> dict[str, Any]:
     stored = {key: value for key, value in route.items() if value is not None and key != "policy"}
     policy_key = "policy" if route.get("policy") is not None else "escalation_policy"
     if route.get(policy_key) not in (None, ""):
@@ -170,7 +170,7 @@ def _route_with_ids(route: Mapping[str, Any], place: str, resolver: Resolver) ->
     return stored
 
 
-def _route_with_names(route: Mapping[str, Any], names: Names) -> dict[str, Any]:
+def _route_with_names(route: Mapping[str, Any], names: ReferenceNames) -> dict[str, Any]:
     shown = dict(route)
     if "escalation_policy" in route:
         shown["escalation_policy"] = _name(route["escalation_policy"], names.policies)

@@ -16,11 +16,11 @@ from uuid import UUID
 import msgspec
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
-from tocsin.catalogue.kinds import Kind, Sample, load_kinds
+from tocsin.access.audit import AuditActor
+from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.http import test_token
@@ -35,7 +35,7 @@ _CHECK = "Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewal
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SampleResult:
     """What the public URL answered, and what became of the sample."""
 
     sample: str
@@ -55,12 +55,12 @@ class Sent:
 
 def send_sample(
     integration: Integration,
-    actor: Actor,
+    actor: AuditActor,
     sample: str | None = None,
     *,
     now: datetime,
     client: HttpClient | None = None,
-) -> Sent:
+) -> SampleResult:
     """Posts a sample of the integration's kind (by name; None: one that opens an alert) and says what came of it.
 
     `actor` is who is paged. Raises Rejected for a sample that there is not; Permanent, in words for a person, when
@@ -104,7 +104,7 @@ def _chosen(integration: Integration, name: str | None) -> Sample:
     raise Rejected("invalid", f'sample: {kind.title} has no sample "{name}"; it has {known}.', "sample")
 
 
-def _first(kind: Kind) -> Sample:
+def _first(kind: IntegrationKind) -> Sample:
     """The sample that the kind shows first, else the first that opens an alert by itself."""
     by_name = {sample.name: sample for sample in kind.samples}
     if kind.first_sample in by_name:
@@ -113,7 +113,7 @@ def _first(kind: Kind) -> Sample:
     return next(opens, kind.samples[0])
 
 
-def _post(client: HttpClient, url: str, integration: Integration, sample: Sample, body: bytes) -> Answer:
+def _post(client: HttpClient, url: str, integration: Integration, sample: Sample, body: bytes) -> EgressResponse:
     public = environment.current().public_url
     headers = {
         "Content-Type": sample.content_type,
@@ -149,16 +149,16 @@ def _credentials(integration: Integration, body: bytes) -> dict[str, str]:
     return headers
 
 
-class _Body(msgspec.Struct):
+class _ResponseBody(msgspec.Struct):
     """What the door answers: about a message, or about the first of several; or an error."""
 
     message_id: UUID | None = None
     error: str = ""
     detail: str = ""
-    messages: list[_Body] = []
+    messages: list[_ResponseBody] = []
 
 
-def _read(integration: Integration, sample: Sample, source_id: str, answer: Answer, took: int) -> Sent:
+def _read(integration: Integration, sample: Sample, source_id: str, answer: EgressResponse, took: int) -> SampleResult:
     message_id = _message_of(answer)
     row = InboundMessage.objects.filter(pk=message_id, integration=integration).first()
     if row is None:
@@ -166,10 +166,10 @@ def _read(integration: Integration, sample: Sample, source_id: str, answer: Answ
             f"{environment.current().public_url} answered as Tocsin does, but the sample did not arrive here.",
             "Another installation of Tocsin answers at that address, or one with another database.",
         )
-    return Sent(sample.name, source_id, row.pk, row.status, row.reason, row.alert_id, took)
+    return SampleResult(sample.name, source_id, row.pk, row.status, row.reason, row.alert_id, took)
 
 
-def _message_of(answer: Answer) -> UUID:
+def _message_of(answer: EgressResponse) -> UUID:
     """The message that the door's answer names. Raises Permanent for any other answer."""
     public = environment.current().public_url
     if answer.status in (301, 302, 303, 307, 308):
@@ -177,7 +177,7 @@ def _message_of(answer: Answer) -> UUID:
         detail = f"{public} sends senders on to {place}; most senders do not follow."
         raise Permanent(detail, "Set TOCSIN_BASE_URL to the address that answers by itself.")
     try:
-        body = msgspec.json.decode(answer.body, type=_Body)
+        body = msgspec.json.decode(answer.body, type=_ResponseBody)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise _foreign(answer) from None
     found = body.message_id or next((one.message_id for one in body.messages), None)
@@ -190,7 +190,7 @@ def _message_of(answer: Answer) -> UUID:
     raise Permanent(detail, "If this is not this Tocsin's own answer, check where the proxy sends /in/.")
 
 
-def _foreign(answer: Answer) -> Permanent:
+def _foreign(answer: EgressResponse) -> Permanent:
     text = " ".join(re.sub(r"<[^>]*>", " ", answer.body.decode("utf-8", "replace")).split())[:_SHOWN]
     said = f": “{text}”" if text else ""
     detail = f"{environment.current().public_url} answered {answer.status}, which is not Tocsin's answer{said}."

@@ -10,18 +10,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import config_version, crypto, environment
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.core.validation.server_origin import is_elsewhere
 from tocsin.inbound.config import imap_url
 from tocsin.inbound.models import Integration, PinnedSender
 
 #: How long the token before still works, unless the caller says otherwise.
 DEFAULT_OVERLAP = timedelta(days=1)
-LONGEST_OVERLAP = timedelta(days=30)
+MAX_OVERLAP = timedelta(days=30)
 
 _TOKEN = re.compile(r"[-_A-Za-z0-9]{32,200}")
 _HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}")
@@ -38,7 +38,7 @@ _PARTS = {
 _TIME = "timestamp_header"
 #: From where requests may come: nothing secret.
 _ADDRESSES = "addresses"
-_MOST_ADDRESSES = 100
+_MAX_ADDRESSES = 100
 
 
 def token_of(integration: Integration) -> str:
@@ -63,7 +63,7 @@ def rotate_token(
     *,
     overlap: timedelta = DEFAULT_OVERLAP,
     token: str | None = None,
-    actor: Actor,
+    actor: AuditActor,
     now: datetime,
 ) -> str:
     """Gives the integration a new token and returns it; the one before works for `overlap` more.
@@ -71,8 +71,8 @@ def rotate_token(
     A token before that one ends at once. Raises Rejected for an overlap that is too long, or a `token` that cannot
     be used.
     """
-    if not timedelta() <= overlap <= LONGEST_OVERLAP:
-        raise Rejected("invalid_duration", f"The overlap is at most {LONGEST_OVERLAP.days} days.", "overlap")
+    if not timedelta() <= overlap <= MAX_OVERLAP:
+        raise Rejected("invalid_duration", f"The overlap is at most {MAX_OVERLAP.days} days.", "overlap")
     with config_version.alone(integration):
         fresh = ids.token() if token is None else checked_token(token, integration)
         put_token(integration, fresh, overlap=overlap, now=now)
@@ -156,7 +156,7 @@ def read_credentials(
     `signature_header` of the kind where no other is named, and its time in the `timestamp_header`, unless the spec has
     an empty one. Raises Rejected, or RejectedAll, naming each place.
     """
-    spec = Spec(value, "credentials")
+    spec = ObjectReader(value, "credentials")
     found: dict[str, Any] = {}
     for kind, (shown, secret) in _PARTS.items():
         part = spec.spec(kind)
@@ -193,10 +193,10 @@ def read_credentials(
     return found
 
 
-def _networks(spec: Spec) -> list[str]:
+def _networks(spec: ObjectReader) -> list[str]:
     """Addresses and networks as people write them, in the shortest form."""
     found: list[str] = []
-    for number, text in enumerate(spec.texts(_ADDRESSES)[:_MOST_ADDRESSES]):
+    for number, text in enumerate(spec.texts(_ADDRESSES)[:_MAX_ADDRESSES]):
         try:
             found.append(str(ipaddress.ip_network(text, strict=False)))
         except ValueError:

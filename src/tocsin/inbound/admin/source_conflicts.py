@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from tocsin.access.audit import Actor
-from tocsin.access.roles import Action
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
 from tocsin.alerts.models import Alert
-from tocsin.alerts.states import LIVE
-from tocsin.catalogue.kinds import Kind, SettingKind, load_kinds
+from tocsin.alerts.states import ACTIVE
+from tocsin.catalogue.kinds import IntegrationKind, IntegrationSettingType, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
 from tocsin.people import permissions
@@ -52,7 +52,7 @@ def refuse_without_rights(
     after: Mapping[str, Any],
     *,
     key_source_before: str | None,
-    actor: Actor,
+    actor: AuditActor,
 ) -> None:
     """Raises Rejected ("shared_source") where `integration`, as it is now, shares its Source with one that the user who
     saves it may not change. `before` and `after` are its specs: a change that decides nothing about alerts is allowed
@@ -65,7 +65,7 @@ def refuse_without_rights(
         return
     viewer = permissions.viewer(User.objects.get(pk=actor.user_id))
     for other in _sharing(integration, key_source):
-        if not viewer.may(Action.ROUTING, other.group_id):
+        if not viewer.may(Permission.ROUTING, other.group_id):
             raise Rejected(
                 "shared_source",
                 f'source: "{key_source}" is the Source of {other.name} too, which you may not change: this one could '
@@ -83,14 +83,14 @@ def key_source_of(integration: Integration) -> str:
 
 def _sharing(integration: Integration, key_source: str) -> Iterator[Integration]:
     """The others of that Source, and those that had it when alerts opened that are live still."""
-    alerts = Alert.objects.filter(source=key_source, status__in=sorted(LIVE))
+    alerts = Alert.objects.filter(source=key_source, status__in=sorted(ACTIVE))
     had_it = set(alerts.values_list("integration_id", flat=True).distinct())
     others = Integration.objects.exclude(pk=integration.pk).order_by("pk")
     return (other for other in others if other.pk in had_it or key_source_of(other) == key_source)
 
 
-def _hosts(integration: Integration, kind: Kind) -> list[str]:
+def _hosts(integration: Integration, kind: IntegrationKind) -> list[str]:
     """By which names its ticket system is known: the one that people see, and the one that is written to."""
-    named = [integration.settings.get(one.name) for one in kind.settings if one.kind is SettingKind.ADDRESS]
+    named = [integration.settings.get(one.name) for one in kind.settings if one.kind is IntegrationSettingType.ADDRESS]
     outbound = integration.outbound.settings.get("base_url") if integration.outbound is not None else ""
     return [host for address in (*named, outbound) if (host := urlsplit(str(address or "")).hostname)]

@@ -11,14 +11,14 @@ from typing import Any
 
 from django.apps import apps
 
-from tocsin.catalogue.kinds import Kind, clean_settings, load_kinds
+from tocsin.catalogue.kinds import IntegrationKind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import Spec, raise_all, storable
+from tocsin.core.validation.object_reader import ObjectReader, raise_all, storable
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import references
-from tocsin.inbound.admin.references import GROUP, OUTBOUND, POLICY, USER, Names, Resolver
+from tocsin.inbound.admin.references import GROUP, OUTBOUND, POLICY, USER, ReferenceNames, ReferenceResolver
 from tocsin.inbound.config.noise_settings import KEYS as SHAPING_KEYS
-from tocsin.inbound.config.normalizer import Definition, Reader, compile_reader
+from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_reader
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.inbound.models import ClientTable
@@ -43,7 +43,7 @@ class IntegrationSpec:
     """An integration, checked; everything it refers to by id."""
 
     name: str
-    kind: Kind
+    kind: IntegrationKind
     source: str
     mode: IntegrationMode
     group_id: int | None
@@ -60,9 +60,9 @@ class IntegrationSpec:
     credentials: object
 
 
-def names() -> Names:
+def names() -> ReferenceNames:
     """Everything that an integration can name, as the transaction sees it."""
-    return Names(
+    return ReferenceNames(
         policies=dict(Policy.objects.values_list("pk", "name")),
         users=dict(User.objects.values_list("pk", "username")),
         groups=dict(Group.objects.values_list("pk", "name")),
@@ -75,12 +75,12 @@ def names() -> Names:
 
 def read(value: object) -> IntegrationSpec:
     """Raises Rejected, or RejectedAll, naming each place: `rules.open.value`, `routes[0].during`."""
-    spec = Spec(value)
+    spec = ObjectReader(value)
     name, source = spec.name(), spec.line("source", longest=100)
     kind = _kind(spec)
     mode = spec.one_of("mode", IntegrationMode, IntegrationMode.PAGE)
     anyway = spec.flag("anyway", False)
-    resolver = Resolver(names())
+    resolver = ReferenceResolver(names())
     outbound = spec.text("outbound")
     outbound_id = resolver.find(OUTBOUND, outbound, "outbound") if outbound else None
     group = resolver.find(GROUP, spec.text("group"), "group") if spec.text("group") else None
@@ -122,7 +122,7 @@ def read(value: object) -> IntegrationSpec:
     )
 
 
-def compile_definition(kind: Kind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def compile_definition(kind: IntegrationKind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Compiles what an integration sets for itself together with its kind's defaults.
 
     Raises Rejected that names the place of a path, a regular expression, an operator or a key that cannot be used.
@@ -139,22 +139,24 @@ def compile_definition(kind: Kind, given: Mapping[str, Any], settings: Mapping[s
     compiled(kind, given, settings)
 
 
-def definition_of(kind: Kind, parts: Mapping[str, Any], settings: Mapping[str, Any], known: Names) -> dict[str, Any]:
+def definition_of(
+    kind: IntegrationKind, parts: Mapping[str, Any], settings: Mapping[str, Any], known: ReferenceNames
+) -> dict[str, Any]:
     """A definition as it is stored, of its `parts` as people write them; empty ones are left to the kind.
 
     Raises Rejected, or RejectedAll, as `read` does for the same parts.
     """
     given = {key: parts[key] for key in DEFINITION_KEYS if parts.get(key) not in (None, {}, [], "")}
     compile_definition(kind, given, settings)
-    resolver = Resolver(known)
+    resolver = ReferenceResolver(known)
     given = references.definition_with_ids(given, resolver)
     resolver.check()
     return as_stored(given)
 
 
-def compiled(kind: Kind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Reader:
+def compiled(kind: IntegrationKind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Normalizer:
     """The rules of an integration that sets `given` for itself. Raises Rejected as `compile_definition` does."""
-    return compile_reader(kind, Definition(**{"settings": settings, **given}))
+    return compile_reader(kind, IntegrationDefinition(**{"settings": settings, **given}))
 
 
 def with_custom_apart(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def with_custom_apart(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, CUSTOM: {**beside, **(own.get(CUSTOM) or {})}}
 
 
-def _refuse_unknown_fields(kind: Kind, mapping: Mapping[str, Any]) -> None:
+def _refuse_unknown_fields(kind: IntegrationKind, mapping: Mapping[str, Any]) -> None:
     """A misspelt field must not silently become a custom one."""
     known = _TOP | kind.mapping.keys()
     problems = []
@@ -187,7 +189,7 @@ def as_stored(value: dict[str, Any]) -> dict[str, Any]:
     return stored
 
 
-def _noting[T](spec: Spec, work: Callable[[], T]) -> T | None:
+def _noting[T](spec: ObjectReader, work: Callable[[], T]) -> T | None:
     try:
         return work()
     except Rejected as problem:
@@ -195,7 +197,7 @@ def _noting[T](spec: Spec, work: Callable[[], T]) -> T | None:
         return None
 
 
-def _kind(spec: Spec) -> Kind | None:
+def _kind(spec: ObjectReader) -> IntegrationKind | None:
     kind_name = spec.text("kind", required=True)
     kind = load_kinds().get(kind_name)
     if kind_name and kind is None:
@@ -203,7 +205,7 @@ def _kind(spec: Spec) -> Kind | None:
     return kind
 
 
-def _recipients(spec: Spec, resolver: Resolver) -> tuple[list[int], list[int]]:
+def _recipients(spec: ObjectReader, resolver: ReferenceResolver) -> tuple[list[int], list[int]]:
     recipients = spec.spec("recipients")
     if recipients is None:
         return [], []
@@ -215,7 +217,7 @@ def _recipients(spec: Spec, resolver: Resolver) -> tuple[list[int], list[int]]:
     )
 
 
-def _settings(kind: Kind, given: object) -> dict[str, Any]:
+def _settings(kind: IntegrationKind, given: object) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise Rejected("invalid_setting", "settings: are named values.", "settings")
     storable(given, "settings")

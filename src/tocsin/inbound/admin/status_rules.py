@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from tocsin.inbound.config.rules import CompiledRules, Intent
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.config.rules import CompiledRules, EventAction
+from tocsin.inbound.expressions.mapped import MappedFields
 
 
-class Does(StrEnum):
+class StatusEffect(StrEnum):
     """What a status does: the words on the buttons."""
 
     OPEN = "open"
@@ -21,29 +21,29 @@ class Does(StrEnum):
     UPDATE = "update"
 
 
-def does(rules: CompiledRules, status: str) -> Does:
+def does(rules: CompiledRules, status: str) -> StatusEffect:
     """What a message does that says nothing but this status."""
-    intent, _verdict = rules.classify({}, Mapped({"source_status": status}, {}, {}))
+    intent, _verdict = rules.classify({}, MappedFields({"source_status": status}, {}, {}))
     match intent:
-        case Intent.OPEN:
-            return Does.OPEN
-        case Intent.CLOSE | Intent.CANCEL:
-            return Does.CLOSE
-        case Intent.UPDATE | Intent.NONE:
-            return Does.UPDATE
+        case EventAction.OPEN:
+            return StatusEffect.OPEN
+        case EventAction.CLOSE | EventAction.CANCEL:
+            return StatusEffect.CLOSE
+        case EventAction.UPDATE | EventAction.NONE:
+            return StatusEffect.UPDATE
 
 
-def changed(rules: Mapping[str, Any], defaults: Mapping[str, Any], status: str, wanted: Does) -> dict[str, Any]:
+def changed(rules: Mapping[str, Any], defaults: Mapping[str, Any], status: str, wanted: StatusEffect) -> dict[str, Any]:
     """The integration's own `rules` so that `status` does what is wanted; `defaults` are the kind's."""
     whole = {**defaults, **rules}
     opens, closes = _without(whole.get("open"), status), _without(whole.get("close"), status)
     match wanted:
-        case Does.OPEN:
+        case StatusEffect.OPEN:
             opens, closes = _or(opens, status), _but_not(closes, status)
-        case Does.CLOSE:
+        case StatusEffect.CLOSE:
             # Close is tried before open: it needs no exception there.
             closes = _or(closes, status)
-        case Does.UPDATE:
+        case StatusEffect.UPDATE:
             opens, closes = _but_not(opens, status), _but_not(closes, status)
     found = dict(rules)
     for name, rule in (("open", opens), ("close", closes)):

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import commands, references, specs
-from tocsin.inbound.admin.references import Names
+from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.models import Integration, IntegrationVersion
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class DefinitionChange:
     """One part of a definition that two versions have otherwise; None: as the kind has it."""
 
     part: str
@@ -32,7 +32,7 @@ def find(integration: Integration, number: int) -> IntegrationVersion:
     return found
 
 
-def shown(version: IntegrationVersion, names: Names | None = None) -> dict[str, Any]:
+def shown(version: IntegrationVersion, names: ReferenceNames | None = None) -> dict[str, Any]:
     """A version's parts as people write them."""
     definition: dict[str, Any] = dict(version.definition)
     if "mapping" in definition:
@@ -42,16 +42,16 @@ def shown(version: IntegrationVersion, names: Names | None = None) -> dict[str, 
     return {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Changed, ...]:
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[DefinitionChange, ...]:
     """The parts in which two definitions, as `shown` gives them, differ."""
     return tuple(
-        Changed(key, before.get(key), after.get(key))
+        DefinitionChange(key, before.get(key), after.get(key))
         for key in specs.DEFINITION_KEYS
         if before.get(key) != after.get(key)
     )
 
 
-def bring_back(integration: Integration, number: int, *, actor: Actor, now: datetime) -> Integration:
+def bring_back(integration: Integration, number: int, *, actor: AuditActor, now: datetime) -> Integration:
     """Makes an old version's parts the integration's again, as a new version.
 
     Raises Rejected: `not_found`; whatever saving refuses, such as a policy of that version that is gone.

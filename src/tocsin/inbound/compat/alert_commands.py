@@ -11,68 +11,72 @@ from datetime import datetime
 
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Actor, Assign, Command, Escalate, Hold, Reply, Unacknowledge, Unassign
-from tocsin.alerts.states import ActorKind, AlertStatus, Via
+from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.deciding.decide import actor_of
 
 log = logging.getLogger(__name__)
 
 
-def user_of(door: Door, name: str) -> Actor | None:
+def user_of(door: CompiledIntegration, name: str) -> Actor | None:
     """The user of that e-mail address, username or name."""
     found = door.directory.users.get(name.strip().casefold()) if name else None
     return Actor(ActorKind.USER, found[1], found[0]) if found is not None else None
 
 
-def acknowledge(door: Door, alert_id: int, by: str, note: str, now: datetime) -> None:
+def acknowledge(door: CompiledIntegration, alert_id: int, by: str, note: str, now: datetime) -> None:
     """Somebody over there is on it. A user of ours acknowledges; anybody else has it from now on, by name, unless
     somebody has it already: nobody else is woken either way."""
     user = user_of(door, by)
     if user is not None:
-        _act(alert_id, Acknowledge(actor=user, note=_note(door, note), via=Via.INBOUND), now)
+        _act(alert_id, Acknowledge(actor=user, note=_note(door, note), via=CommandChannel.INBOUND), now)
     elif not service.state_of(_meant(alert_id)).is_owned:
         name = by.strip() or door.shown_source
         said = _note(door, note or "acknowledged there")
-        _act(alert_id, Assign(actor=actor_of(door), name=name[:100], note=said, via=Via.INBOUND), now)
+        _act(alert_id, Assign(actor=actor_of(door), name=name[:100], note=said, via=CommandChannel.INBOUND), now)
 
 
-def unacknowledge(door: Door, alert_id: int, by: str, note: str, now: datetime) -> None:
+def unacknowledge(door: CompiledIntegration, alert_id: int, by: str, note: str, now: datetime) -> None:
     """Takes back what `acknowledge` did."""
     user = user_of(door, by)
     if user is not None:
-        _act(alert_id, Unacknowledge(actor=user, note=_note(door, note), via=Via.INBOUND), now)
+        _act(alert_id, Unacknowledge(actor=user, note=_note(door, note), via=CommandChannel.INBOUND), now)
         return
     state = service.state_of(_meant(alert_id))
     if state.owner_id is None and state.is_owned:
-        _act(alert_id, Unassign(actor=actor_of(door), note=_note(door, note), via=Via.INBOUND), now)
+        _act(alert_id, Unassign(actor=actor_of(door), note=_note(door, note), via=CommandChannel.INBOUND), now)
 
 
-def assign(door: Door, alert_id: int, to: str, by: str, note: str, now: datetime) -> None:
+def assign(door: CompiledIntegration, alert_id: int, to: str, by: str, note: str, now: datetime) -> None:
     """Gives it to a user, or to a name outside."""
     owner = user_of(door, to)
     name, user_id = (owner.name, owner.user_id) if owner is not None else (to.strip()[:100], None)
     actor = user_of(door, by) or actor_of(door)
-    _act(alert_id, Assign(actor=actor, name=name, user_id=user_id, note=_note(door, note), via=Via.INBOUND), now)
+    _act(
+        alert_id,
+        Assign(actor=actor, name=name, user_id=user_id, note=_note(door, note), via=CommandChannel.INBOUND),
+        now,
+    )
 
 
-def snooze(door: Door, alert_id: int, until: datetime, by: str, note: str, now: datetime) -> None:
+def snooze(door: CompiledIntegration, alert_id: int, until: datetime, by: str, note: str, now: datetime) -> None:
     """Stops the timers until then."""
     actor = user_of(door, by) or actor_of(door)
-    _act(alert_id, Hold(actor=actor, until=until, note=_note(door, note), via=Via.INBOUND), now)
+    _act(alert_id, Hold(actor=actor, until=until, note=_note(door, note), via=CommandChannel.INBOUND), now)
 
 
-def escalate(door: Door, alert_id: int, by: str, note: str, now: datetime) -> None:
+def escalate(door: CompiledIntegration, alert_id: int, by: str, note: str, now: datetime) -> None:
     """Notifies the next step now."""
     actor = user_of(door, by) or actor_of(door)
-    _act(alert_id, Escalate(actor=actor, note=_note(door, note), via=Via.INBOUND), now)
+    _act(alert_id, Escalate(actor=actor, note=_note(door, note), via=CommandChannel.INBOUND), now)
 
 
-def add_note(door: Door, alert_id: int, text: str, by: str, now: datetime) -> None:
+def add_note(door: CompiledIntegration, alert_id: int, text: str, by: str, now: datetime) -> None:
     """Puts a text on the timeline."""
     actor = user_of(door, by) or actor_of(door)
     if text.strip():
-        _act(alert_id, Reply(actor=actor, text=text[:4000], via=Via.INBOUND), now)
+        _act(alert_id, Reply(actor=actor, text=text[:4000], via=CommandChannel.INBOUND), now)
 
 
 def _act(alert_id: int, command: Command, now: datetime) -> None:
@@ -88,5 +92,5 @@ def _meant(alert_id: int) -> int:
     return state.merged_into if state.status is AlertStatus.MERGED and state.merged_into is not None else alert_id
 
 
-def _note(door: Door, note: str) -> str:
+def _note(door: CompiledIntegration, note: str) -> str:
     return f"{door.shown_source}: {note.strip()[:1000]}" if note.strip() else f"by {door.shown_source}"

@@ -16,17 +16,17 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.core.net.asgi import Receive, Scope, Send, answer
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer
 from tocsin.core.runtime import clock
 from tocsin.inbound.compat import opsgenie_commands, opsgenie_queries
-from tocsin.inbound.compat.opsgenie_commands import Verb
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.compat.opsgenie_commands import OpsgenieAction
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import kept_headers
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.inbound.heartbeats import schedule
-from tocsin.inbound.heartbeats.schedule import Ping
+from tocsin.inbound.heartbeats.schedule import PingKind
 from tocsin.inbound.http import heartbeat_endpoint
-from tocsin.inbound.http.ingest_service import RETRY, Reception, Refusal, headers_of
+from tocsin.inbound.http.ingest_service import RETRY, HttpError, IngestService, headers_of
 from tocsin.inbound.parsing.decode import LARGE, Element, decode
 from tocsin.inbound.processing.committer import is_pending
 
@@ -43,11 +43,11 @@ _NOT_PROCESSABLE: Final = "Request body is not processable. Please check the err
 
 
 @dataclass(slots=True)
-class Request:
+class OpsgenieRequest:
     """One request: its door, its path below `/v2/alerts`, its query, and when it came."""
 
-    scope: Scope
-    door: Door
+    scope: AsgiScope
+    door: CompiledIntegration
     parts: list[str]
     query: dict[str, str]
     headers: dict[str, str]
@@ -61,19 +61,19 @@ class Request:
         return str(self.scope["method"])
 
 
-async def handle(reception: Reception, scope: Scope, receive: Receive, send: Send) -> None:
+async def handle(reception: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Takes one request. Raises Refusal in Tocsin's words, which `refused` says in Opsgenie's."""
     headers = headers_of(scope)
     door = await _door(reception, headers)
     raw_path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
     found = [unquote(part) for part in raw_path.strip("/").split("/")][1:]
     query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
-    request = Request(scope, door, found[1:], query, headers)
+    request = OpsgenieRequest(scope, door, found[1:], query, headers)
     if found[0] == "heartbeats":
         await _beat(reception, request, send)
         return
     if door.reader.kind.name != KIND:
-        raise Refusal(401, "unauthenticated", "Could not authenticate")
+        raise HttpError(401, "unauthenticated", "Could not authenticate")
     body = await reception.body(scope, receive)
     try:
         if request.method == "GET":
@@ -84,28 +84,28 @@ async def handle(reception: Reception, scope: Scope, receive: Receive, send: Sen
         reception.bodies.done(len(body))
 
 
-async def refused(send: Send, refusal: Refusal) -> None:
+async def refused(send: Send, refusal: HttpError) -> None:
     """Tells a sender why. 5xx and 429 are tried again by all of them."""
     said: dict[str, object] = {"message": refusal.detail, "took": 0.0, "requestId": str(uuid.uuid4())}
     await answer(send, refusal.status, msgspec.json.encode(said), headers=refusal.headers)
 
 
-async def _door(reception: Reception, headers: dict[str, str]) -> Door:
+async def _door(reception: IngestService, headers: dict[str, str]) -> CompiledIntegration:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != _SCHEME or not token.strip():
-        raise Refusal(401, "unauthenticated", "Could not authenticate")
+        raise HttpError(401, "unauthenticated", "Could not authenticate")
     try:
         return await reception.door(token.strip())
-    except Refusal as refusal:
+    except HttpError as refusal:
         if refusal.status == 404:
-            raise Refusal(401, "unauthenticated", "Could not authenticate") from None
+            raise HttpError(401, "unauthenticated", "Could not authenticate") from None
         raise
 
 
 # --- Reading
 
 
-async def _read(request: Request, send: Send) -> None:
+async def _read(request: OpsgenieRequest, send: Send) -> None:
     match request.parts:
         case []:
             data: object = await asyncio.to_thread(opsgenie_queries.alerts, request.door, request.query)
@@ -121,14 +121,14 @@ async def _read(request: Request, send: Send) -> None:
         case _:
             raise _no_such_path()
     if data is None:
-        raise Refusal(404, "not_found", "Alert does not exist")
+        raise HttpError(404, "not_found", "Alert does not exist")
     await _say(request, send, 200, {"data": data})
 
 
 # --- Changing
 
 
-async def _order(reception: Reception, request: Request, body: bytes, send: Send) -> None:
+async def _order(reception: IngestService, request: OpsgenieRequest, body: bytes, send: Send) -> None:
     proofs = reception.proofs(request.door, request.scope, request.headers, body)
     try:
         body = await reception.unpacked(request.headers, body)
@@ -168,25 +168,25 @@ async def _order(reception: Reception, request: Request, body: bytes, send: Send
         await _say(request, send, 422, {"message": _NOT_PROCESSABLE, "errors": problems})
         return
     if is_pending(taken.stored) and verb in opsgenie_commands.AFTERWARDS:
-        raise Refusal(503, "not_stored", "Somebody is changing this alert. Send it again.", RETRY)
+        raise HttpError(503, "not_stored", "Somebody is changing this alert. Send it again.", RETRY)
     alert_id = taken.stored[0].alert_id
     if alert_id is not None:
         await asyncio.to_thread(opsgenie_commands.carry_out, request.door, verb, alert_id, payload, clock.now())
     await _say(request, send, 202, {"result": "Request will be processed"})
 
 
-def _verb(request: Request) -> tuple[Verb, str | None, dict[str, object]]:
+def _verb(request: OpsgenieRequest) -> tuple[OpsgenieAction, str | None, dict[str, object]]:
     """What is asked, of which alert (None: a new one), and what the path and the query say besides the body."""
     more: dict[str, object] = {
         name: request.query[name] for name in ("user", "source", "note", "tags", "keys") if name in request.query
     }
     match request.method, request.parts:
         case "POST", []:
-            return Verb.CREATE, None, {}
+            return OpsgenieAction.CREATE, None, {}
         case "DELETE", [identifier]:
-            return Verb.DELETE, identifier, more
+            return OpsgenieAction.DELETE, identifier, more
         case "POST", [identifier, "actions", action]:
-            return Verb.ACTION, identifier, {"name": action}
+            return OpsgenieAction.ACTION, identifier, {"name": action}
         case (("POST" | "PUT" | "DELETE"), [identifier, word]):
             verb = opsgenie_commands.WORDS.get((request.method, word))
             if verb is not None:
@@ -194,7 +194,7 @@ def _verb(request: Request) -> tuple[Verb, str | None, dict[str, object]]:
     raise _no_such_path()
 
 
-async def _alias(request: Request, identifier: str) -> str | None:
+async def _alias(request: OpsgenieRequest, identifier: str) -> str | None:
     if _type(request) == "alias":
         return identifier
     found = await asyncio.to_thread(opsgenie_queries.find, request.door, identifier, _type(request))
@@ -211,30 +211,30 @@ def _payload(body: bytes) -> dict[str, object]:
     return dict(elements[0].payload)
 
 
-def _not_processable(rejected: Rejected) -> Refusal:
-    return Refusal(422, "invalid_request", f"Request body is not processable: {rejected.detail}")
+def _not_processable(rejected: Rejected) -> HttpError:
+    return HttpError(422, "invalid_request", f"Request body is not processable: {rejected.detail}")
 
 
 # --- Heartbeats
 
 
-async def _beat(reception: Reception, request: Request, send: Send) -> None:
+async def _beat(reception: IngestService, request: OpsgenieRequest, send: Send) -> None:
     if len(request.parts) != 2 or request.parts[1] != "ping" or request.method not in ("GET", "POST", "PUT", "PATCH"):
         raise _no_such_path()
     pinged = _heartbeat(reception, request.door, request.parts[0])
     if pinged is not None:
-        taken = await heartbeat_endpoint.take(reception, pinged, Ping.BEAT, None, {})
+        taken = await heartbeat_endpoint.take(reception, pinged, PingKind.BEAT, None, {})
         request.number = taken.incoming[0].id
     # The same answer for a name that nobody has, as over there.
     await _say(request, send, 202, {"result": "PONG - Heartbeat received"})
 
 
-def _heartbeat(reception: Reception, door: Door, name: str) -> Door | None:
+def _heartbeat(reception: IngestService, door: CompiledIntegration, name: str) -> CompiledIntegration | None:
     """The heartbeat of that name, or the token's own."""
     if door.reader.kind.name == schedule.KIND:
         return door
     if door.reader.kind.name != KIND:
-        raise Refusal(401, "unauthenticated", "Could not authenticate")
+        raise HttpError(401, "unauthenticated", "Could not authenticate")
     every = reception.registry.doors().values()
     named = (one for one in every if one.reader.kind.name == schedule.KIND and one.name.casefold() == name.casefold())
     return next(named, None) if door.settings.get("pings", True) else None
@@ -243,15 +243,15 @@ def _heartbeat(reception: Reception, door: Door, name: str) -> Door | None:
 # --- Answering
 
 
-def _type(request: Request) -> str:
+def _type(request: OpsgenieRequest) -> str:
     return request.query.get("identifierType", "id").lower()
 
 
-def _no_such_path() -> Refusal:
-    return Refusal(404, "not_found", "No such path: Tocsin speaks the Alert API v2 and heartbeat pings.")
+def _no_such_path() -> HttpError:
+    return HttpError(404, "not_found", "No such path: Tocsin speaks the Alert API v2 and heartbeat pings.")
 
 
-async def _say(request: Request, send: Send, status: int, said: dict[str, object]) -> None:
+async def _say(request: OpsgenieRequest, send: Send, status: int, said: dict[str, object]) -> None:
     took = round(time.monotonic() - request.begun, 3)
     number = str(request.number)
     body = msgspec.json.encode({**said, "took": took, "requestId": number})

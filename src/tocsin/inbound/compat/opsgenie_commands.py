@@ -9,11 +9,11 @@ from typing import Final, assert_never
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.compat import alert_commands
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.expressions.fields import moment, text_of
 
 
-class Verb(StrEnum):
+class OpsgenieAction(StrEnum):
     """As they stand in a message's `action`."""
 
     CREATE = "create"
@@ -34,81 +34,81 @@ class Verb(StrEnum):
 
 
 #: By method and the path's last word.
-WORDS: Final[Mapping[tuple[str, str], Verb]] = {
-    ("POST", "acknowledge"): Verb.ACKNOWLEDGE,
-    ("POST", "unacknowledge"): Verb.UNACKNOWLEDGE,
-    ("POST", "close"): Verb.CLOSE,
-    ("POST", "snooze"): Verb.SNOOZE,
-    ("POST", "escalate"): Verb.ESCALATE,
-    ("POST", "assign"): Verb.ASSIGN,
-    ("POST", "responders"): Verb.RESPONDER,
-    ("POST", "teams"): Verb.TEAM,
-    ("POST", "notes"): Verb.NOTE,
-    ("POST", "tags"): Verb.TAGS,
-    ("DELETE", "tags"): Verb.TAGS,
-    ("POST", "details"): Verb.DETAILS,
-    ("DELETE", "details"): Verb.DETAILS,
-    ("PUT", "message"): Verb.UPDATE,
-    ("PUT", "description"): Verb.UPDATE,
-    ("PUT", "priority"): Verb.UPDATE,
+WORDS: Final[Mapping[tuple[str, str], OpsgenieAction]] = {
+    ("POST", "acknowledge"): OpsgenieAction.ACKNOWLEDGE,
+    ("POST", "unacknowledge"): OpsgenieAction.UNACKNOWLEDGE,
+    ("POST", "close"): OpsgenieAction.CLOSE,
+    ("POST", "snooze"): OpsgenieAction.SNOOZE,
+    ("POST", "escalate"): OpsgenieAction.ESCALATE,
+    ("POST", "assign"): OpsgenieAction.ASSIGN,
+    ("POST", "responders"): OpsgenieAction.RESPONDER,
+    ("POST", "teams"): OpsgenieAction.TEAM,
+    ("POST", "notes"): OpsgenieAction.NOTE,
+    ("POST", "tags"): OpsgenieAction.TAGS,
+    ("DELETE", "tags"): OpsgenieAction.TAGS,
+    ("POST", "details"): OpsgenieAction.DETAILS,
+    ("DELETE", "details"): OpsgenieAction.DETAILS,
+    ("PUT", "message"): OpsgenieAction.UPDATE,
+    ("PUT", "description"): OpsgenieAction.UPDATE,
+    ("PUT", "priority"): OpsgenieAction.UPDATE,
     # The same by the older names.
-    ("POST", "message"): Verb.UPDATE,
-    ("POST", "description"): Verb.UPDATE,
-    ("POST", "priority"): Verb.UPDATE,
+    ("POST", "message"): OpsgenieAction.UPDATE,
+    ("POST", "description"): OpsgenieAction.UPDATE,
+    ("POST", "priority"): OpsgenieAction.UPDATE,
 }
 
 #: Verbs whose effect comes after the message, on an alert that must be known then.
 AFTERWARDS: Final = frozenset(
     {
-        Verb.ACKNOWLEDGE,
-        Verb.UNACKNOWLEDGE,
-        Verb.SNOOZE,
-        Verb.ESCALATE,
-        Verb.ASSIGN,
-        Verb.NOTE,
-        Verb.RESPONDER,
-        Verb.TEAM,
-        Verb.ACTION,
+        OpsgenieAction.ACKNOWLEDGE,
+        OpsgenieAction.UNACKNOWLEDGE,
+        OpsgenieAction.SNOOZE,
+        OpsgenieAction.ESCALATE,
+        OpsgenieAction.ASSIGN,
+        OpsgenieAction.NOTE,
+        OpsgenieAction.RESPONDER,
+        OpsgenieAction.TEAM,
+        OpsgenieAction.ACTION,
     }
 )
 
 #: Verbs that add to what an alert has already, or take from it.
-TO_WHAT_THERE_IS: Final = frozenset({Verb.TAGS, Verb.DETAILS})
+TO_WHAT_THERE_IS: Final = frozenset({OpsgenieAction.TAGS, OpsgenieAction.DETAILS})
 
 #: What the vendor says of a request that was carried out.
-DONE: Final[Mapping[Verb, tuple[str, str]]] = {
-    Verb.CREATE: ("Create", "Created alert"),
-    Verb.CLOSE: ("Close", "Closed alert"),
-    Verb.DELETE: ("Delete", "Deleted alert"),
-    Verb.ACKNOWLEDGE: ("Acknowledge", "Acknowledged alert"),
-    Verb.UNACKNOWLEDGE: ("UnAcknowledge", "UnAcknowledged alert"),
-    Verb.SNOOZE: ("Snooze", "Snoozed alert"),
-    Verb.ESCALATE: ("EscalateToNext", "Escalated alert"),
-    Verb.ASSIGN: ("Assign", "Assigned ownership"),
-    Verb.NOTE: ("AddNote", "Added note"),
-    Verb.RESPONDER: ("AddResponder", "Added responder"),
-    Verb.TEAM: ("AddTeam", "Added team"),
-    Verb.UPDATE: ("Update", "Updated alert"),
-    Verb.TAGS: ("AddTags", "Added tags"),
-    Verb.DETAILS: ("AddDetails", "Added details"),
-    Verb.ACTION: ("CustomAction", "Executed custom action"),
+DONE: Final[Mapping[OpsgenieAction, tuple[str, str]]] = {
+    OpsgenieAction.CREATE: ("Create", "Created alert"),
+    OpsgenieAction.CLOSE: ("Close", "Closed alert"),
+    OpsgenieAction.DELETE: ("Delete", "Deleted alert"),
+    OpsgenieAction.ACKNOWLEDGE: ("Acknowledge", "Acknowledged alert"),
+    OpsgenieAction.UNACKNOWLEDGE: ("UnAcknowledge", "UnAcknowledged alert"),
+    OpsgenieAction.SNOOZE: ("Snooze", "Snoozed alert"),
+    OpsgenieAction.ESCALATE: ("EscalateToNext", "Escalated alert"),
+    OpsgenieAction.ASSIGN: ("Assign", "Assigned ownership"),
+    OpsgenieAction.NOTE: ("AddNote", "Added note"),
+    OpsgenieAction.RESPONDER: ("AddResponder", "Added responder"),
+    OpsgenieAction.TEAM: ("AddTeam", "Added team"),
+    OpsgenieAction.UPDATE: ("Update", "Updated alert"),
+    OpsgenieAction.TAGS: ("AddTags", "Added tags"),
+    OpsgenieAction.DETAILS: ("AddDetails", "Added details"),
+    OpsgenieAction.ACTION: ("CustomAction", "Executed custom action"),
 }
 
 
-def message(verb: Verb, given: Mapping[str, object]) -> dict[str, object]:
+def message(verb: OpsgenieAction, given: Mapping[str, object]) -> dict[str, object]:
     """The message that a request is kept as. Raises Rejected, whose field is the one that cannot be used."""
     payload = {**given, "action": verb.value}
     match verb:
-        case Verb.CREATE:
+        case OpsgenieAction.CREATE:
             if not _text(given.get("message")):
                 raise Rejected("invalid_request", "Message can not be empty.", "message")
-        case Verb.SNOOZE:
+        case OpsgenieAction.SNOOZE:
             if moment(given.get("endTime")) is None:
                 raise Rejected("invalid_request", "End time can not be empty.", "endTime")
-        case Verb.ASSIGN:
+        case OpsgenieAction.ASSIGN:
             if not _name(given.get("owner")):
                 raise Rejected("invalid_request", "Owner can not be empty.", "owner")
-        case Verb.NOTE:
+        case OpsgenieAction.NOTE:
             if not _text(given.get("note")):
                 raise Rejected("invalid_request", "Note can not be empty.", "note")
         case _:
@@ -121,7 +121,7 @@ def with_what_there_is(
 ) -> dict[str, object]:
     """The message with the alert's tags or details as they are afterwards. The last of them cannot be taken away."""
     whole = dict(payload)
-    if payload["action"] == Verb.TAGS:
+    if payload["action"] == OpsgenieAction.TAGS:
         named = _listed(payload.get("tags"))
         left = [one for one in labels if one not in named]
         whole["tags"] = left if is_removal else list(dict.fromkeys([*labels, *named]))
@@ -140,32 +140,42 @@ def _listed(value: object) -> list[str]:
     return [text for one in found if (text := _text(one))]
 
 
-def carry_out(door: Door, verb: Verb, alert_id: int, payload: Mapping[str, object], now: datetime) -> None:
+def carry_out(
+    door: CompiledIntegration, verb: OpsgenieAction, alert_id: int, payload: Mapping[str, object], now: datetime
+) -> None:
     """Does to the alert what its message does not do by itself."""
     by, note = _text(payload.get("user")), _text(payload.get("note"))
     match verb:
-        case Verb.ACKNOWLEDGE:
+        case OpsgenieAction.ACKNOWLEDGE:
             alert_commands.acknowledge(door, alert_id, by, note, now)
-        case Verb.UNACKNOWLEDGE:
+        case OpsgenieAction.UNACKNOWLEDGE:
             alert_commands.unacknowledge(door, alert_id, by, note, now)
-        case Verb.SNOOZE:
+        case OpsgenieAction.SNOOZE:
             until = moment(payload.get("endTime"))
             assert until is not None
             alert_commands.snooze(door, alert_id, until, by, note, now)
-        case Verb.ESCALATE:
+        case OpsgenieAction.ESCALATE:
             alert_commands.escalate(door, alert_id, by, note, now)
-        case Verb.ASSIGN:
+        case OpsgenieAction.ASSIGN:
             alert_commands.assign(door, alert_id, _name(payload.get("owner")), by, note, now)
-        case Verb.RESPONDER | Verb.TEAM:
+        case OpsgenieAction.RESPONDER | OpsgenieAction.TEAM:
             wanted = _name(payload.get("responder") or payload.get("team"))
             text = (
                 f"Asked for {wanted or 'somebody'} as well: whom an alert notifies is its escalation policy's choice."
             )
             alert_commands.add_note(door, alert_id, f"{text} {note}".strip(), by, now)
-        case Verb.ACTION:
+        case OpsgenieAction.ACTION:
             text = f"Asked for the action “{_text(payload.get('name'))}”, which is not carried out here. {note}"
             alert_commands.add_note(door, alert_id, text, by, now)
-        case Verb.NOTE | Verb.CREATE | Verb.CLOSE | Verb.UPDATE | Verb.TAGS | Verb.DETAILS | Verb.DELETE:
+        case (
+            OpsgenieAction.NOTE
+            | OpsgenieAction.CREATE
+            | OpsgenieAction.CLOSE
+            | OpsgenieAction.UPDATE
+            | OpsgenieAction.TAGS
+            | OpsgenieAction.DETAILS
+            | OpsgenieAction.DELETE
+        ):
             alert_commands.add_note(door, alert_id, note, by, now)
         case _:
             assert_never(verb)

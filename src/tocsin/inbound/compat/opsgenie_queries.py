@@ -10,23 +10,23 @@ from uuid import UUID
 
 import msgspec
 
-from tocsin.alerts.states import LIVE, AlertStatus
+from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.ids import uuid7
 from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.inbound.body_compression import body_of
-from tocsin.inbound.compat.opsgenie_commands import DONE, Verb
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.compat.opsgenie_commands import DONE, OpsgenieAction
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.expressions.fields import text_of
-from tocsin.inbound.http.ingest_service import Refusal
+from tocsin.inbound.http.ingest_service import HttpError
 from tocsin.inbound.parsing.decode import Element
 
-type Row = Mapping[str, Any]
+type AlertRow = Mapping[str, Any]
 
-_MOST: Final = 100
+_MAX_ROWS: Final = 100
 
 # How often it was created: verbs are no more of it. The messages of one that is over are pruned at last.
 _COLUMNS: Final = """
@@ -40,14 +40,14 @@ _FROM: Final = "FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
 
 _PRIORITIES: Final = {"critical": "P1", "high": "P2", "medium": "P3", "low": "P5"}
 
-_OPEN: Final = sorted(LIVE | {AlertStatus.MERGED})
+_OPEN: Final = sorted(ACTIVE | {AlertStatus.MERGED})
 
 
-class _Said(msgspec.Struct):
+class _OpsgenieResponse(msgspec.Struct):
     action: str = ""
 
 
-def find(door: Door, identifier: str, identifier_type: str) -> Row | None:
+def find(door: CompiledIntegration, identifier: str, identifier_type: str) -> AlertRow | None:
     """The alert of that id (or tiny id, which is the same), or alias: the live one, else the last."""
     with database.transaction() as connection:
         if identifier_type == "alias":
@@ -58,7 +58,7 @@ def find(door: Door, identifier: str, identifier_type: str) -> Row | None:
         return database.row(connection, sql, (int(identifier), door.id))
 
 
-def _by_alias(connection: Connection, door: Door, alias: str) -> Row | None:
+def _by_alias(connection: Connection, door: CompiledIntegration, alias: str) -> AlertRow | None:
     """By the key that a message of that alias has: an alias is unbounded in time, and an index finds it."""
     prepared = prepare(door, Element({"action": "get", "alias": alias}, b"{}"), uuid7())
     sql = f"""
@@ -69,10 +69,10 @@ def _by_alias(connection: Connection, door: Door, alias: str) -> Row | None:
     return database.row(connection, sql, (door.id, prepared.key, prepared.key))
 
 
-def alerts(door: Door, query: Mapping[str, str]) -> list[dict[str, object]]:
+def alerts(door: CompiledIntegration, query: Mapping[str, str]) -> list[dict[str, object]]:
     """A page of the integration's alerts, newest first."""
     where, values = _where(query)
-    limit, offset = _number(query, "limit", 20, _MOST), _number(query, "offset", 0, 20_000)
+    limit, offset = _number(query, "limit", 20, _MAX_ROWS), _number(query, "offset", 0, 20_000)
     order = "ASC" if query.get("order", "").lower() == "asc" else "DESC"
     sql = f"SELECT {_COLUMNS} {_FROM} WHERE a.integration_id = %s {where} ORDER BY a.id {order} LIMIT %s OFFSET %s"
     with database.transaction() as connection:
@@ -80,7 +80,7 @@ def alerts(door: Door, query: Mapping[str, str]) -> list[dict[str, object]]:
     return [base(door, row) for row in found]
 
 
-def count(door: Door, query: Mapping[str, str]) -> dict[str, object]:
+def count(door: CompiledIntegration, query: Mapping[str, str]) -> dict[str, object]:
     """How many alerts of the integration a query finds."""
     where, values = _where(query)
     with database.transaction() as connection:
@@ -89,7 +89,7 @@ def count(door: Door, query: Mapping[str, str]) -> dict[str, object]:
     return {"count": found["n"] if found else 0}
 
 
-def request_status(door: Door, number: str) -> dict[str, object] | None:
+def request_status(door: CompiledIntegration, number: str) -> dict[str, object] | None:
     """What became of a request; None for one that there was not."""
     try:
         wanted = UUID(number)
@@ -107,7 +107,7 @@ def request_status(door: Door, number: str) -> dict[str, object] | None:
     verb = _verb(body_of(found["raw"]))
     action, done = DONE[verb]
     is_done = found["alert_id"] is not None
-    missing = found["reason"] if verb is Verb.CREATE else "Alert does not exist"
+    missing = found["reason"] if verb is OpsgenieAction.CREATE else "Alert does not exist"
     return {
         "success": is_done,
         "isSuccess": is_done,
@@ -120,15 +120,17 @@ def request_status(door: Door, number: str) -> dict[str, object] | None:
     }
 
 
-def _verb(raw: bytes) -> Verb:
+def _verb(raw: bytes) -> OpsgenieAction:
     """What a message asks for; a message that came by another way than this API may be anything."""
     try:
-        return Verb(msgspec.json.decode(raw, type=_Said).action)
+        return OpsgenieAction(msgspec.json.decode(raw, type=_OpsgenieResponse).action)
     except (msgspec.MsgspecError, ValueError):
-        return Verb.UPDATE
+        return OpsgenieAction.UPDATE
 
 
-def below(door: Door, identifier: str, identifier_type: str, what: str) -> list[dict[str, object]] | None:
+def below(
+    door: CompiledIntegration, identifier: str, identifier_type: str, what: str
+) -> list[dict[str, object]] | None:
     """The notes or the log of an alert, newest first; recipients are not told. None for an alert that there is not."""
     found = find(door, identifier, identifier_type)
     if found is None:
@@ -141,7 +143,7 @@ def below(door: Door, identifier: str, identifier_type: str, what: str) -> list[
             connection,
             f"SELECT id, at, kind, actor_name, reason, data FROM alerts_alertevent WHERE alert_id = %s {kind} "
             "ORDER BY id DESC LIMIT %s",
-            (found["id"], _MOST),
+            (found["id"], _MAX_ROWS),
         )
     key = "note" if what == "notes" else "log"
     return [
@@ -156,7 +158,7 @@ def below(door: Door, identifier: str, identifier_type: str, what: str) -> list[
     ]
 
 
-def base(door: Door, row: Row) -> dict[str, object]:
+def base(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
     """An alert as lists show it."""
     held = row["hold_until"] if row["status"] == AlertStatus.ON_HOLD else None
     owner = row["owner"] or row["owner_name"]
@@ -183,7 +185,7 @@ def base(door: Door, row: Row) -> dict[str, object]:
     }
 
 
-def whole(door: Door, row: Row) -> dict[str, object]:
+def whole(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
     """An alert as it is shown by itself."""
     return {
         **base(door, row),
@@ -194,12 +196,12 @@ def whole(door: Door, row: Row) -> dict[str, object]:
     }
 
 
-def labels(row: Row) -> list[str]:
+def labels(row: AlertRow) -> list[str]:
     """The alert's tags as their sender wrote them: words, where Tocsin's own have names."""
     return [one for one in row["custom"].get("labels", "").split(", ") if one]
 
 
-def details(row: Row) -> dict[str, str]:
+def details(row: AlertRow) -> dict[str, str]:
     """The alert's details, by name."""
     custom = row["custom"]
     text = custom.get("properties") or custom.get("details", "")
@@ -246,9 +248,9 @@ def _where(query: Mapping[str, str]) -> tuple[str, list[object]]:
     return where, values
 
 
-def _not_understood(term: str) -> Refusal:
+def _not_understood(term: str) -> HttpError:
     known = "status, alias, id, tinyId and priority, each with a colon"
-    return Refusal(422, "invalid_query", f"The query “{term[:80]}” is not understood; known: {known}.")
+    return HttpError(422, "invalid_query", f"The query “{term[:80]}” is not understood; known: {known}.")
 
 
 def _number(query: Mapping[str, str], name: str, default: int, most: int) -> int:
@@ -256,7 +258,7 @@ def _number(query: Mapping[str, str], name: str, default: int, most: int) -> int
     if not text:
         return default
     if not text.isdecimal() or len(text) > 9:
-        raise Refusal(422, "invalid_query", f"{name} must be a whole number.")
+        raise HttpError(422, "invalid_query", f"{name} must be a whole number.")
     return min(int(text), most)
 
 

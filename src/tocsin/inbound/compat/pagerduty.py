@@ -14,13 +14,13 @@ from typing import Final
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.core.net.asgi import Receive, Scope, Send, answer
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer
 from tocsin.core.runtime import clock
 from tocsin.inbound.compat import alert_commands
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import kept_headers
 from tocsin.inbound.expressions.fields import text_of
-from tocsin.inbound.http.ingest_service import RETRY, Reception, Refusal, headers_of
+from tocsin.inbound.http.ingest_service import RETRY, HttpError, IngestService, headers_of
 from tocsin.inbound.parsing.decode import LARGE, Element, decode
 from tocsin.inbound.processing.committer import is_pending
 
@@ -35,13 +35,13 @@ _ACTIONS: Final = ("trigger", "acknowledge", "resolve")
 _SEVERITIES: Final = ("critical", "error", "warning", "info")
 _MAX_KEY: Final = 255
 
-type Event = dict[str, object]
+type PagerdutyEvent = dict[str, object]
 
 
-async def handle(reception: Reception, scope: Scope, receive: Receive, send: Send) -> None:
+async def handle(reception: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Takes one event. Raises Refusal in Tocsin's words, which `refused` says in PagerDuty's."""
     if scope["method"] != "POST":
-        raise Refusal(405, "method_not_allowed", "Send a POST.", ((b"allow", b"POST"),))
+        raise HttpError(405, "method_not_allowed", "Send a POST.", ((b"allow", b"POST"),))
     body = await reception.body(scope, receive)
     try:
         await _event(reception, scope, body, send)
@@ -49,7 +49,7 @@ async def handle(reception: Reception, scope: Scope, receive: Receive, send: Sen
         reception.bodies.done(len(body))
 
 
-async def refused(send: Send, refusal: Refusal) -> None:
+async def refused(send: Send, refusal: HttpError) -> None:
     """Tells a sender why its event is not taken. 5xx is tried again by all of them."""
     if refusal.status >= 500:
         said: dict[str, object] = {"status": "error", "message": refusal.detail}
@@ -58,19 +58,19 @@ async def refused(send: Send, refusal: Refusal) -> None:
     await answer(send, refusal.status, msgspec.json.encode(said), headers=refusal.headers)
 
 
-async def _event(reception: Reception, scope: Scope, body: bytes, send: Send) -> None:
+async def _event(reception: IngestService, scope: AsgiScope, body: bytes, send: Send) -> None:
     headers = headers_of(scope)
     sent = body
     try:
         body = await reception.unpacked(headers, sent)
     except Rejected as rejected:
-        raise Refusal(400, "invalid_event", rejected.detail) from None
+        raise HttpError(400, "invalid_event", rejected.detail) from None
     event = await asyncio.to_thread(_read, body) if len(body) > LARGE else _read(body)
     path: str = scope["path"]
     key_name = "service_key" if path == FIRST else "routing_key"
     token = event.pop(key_name, None) or headers.get("x-routing-key")
     if not isinstance(token, str) or not token:
-        raise Refusal(400, "invalid_event", f"'{key_name}' is missing or blank")
+        raise HttpError(400, "invalid_event", f"'{key_name}' is missing or blank")
     door = await _door(reception, token, key_name)
     proofs = reception.proofs(door, scope, headers, sent)
     if path == CHANGES:
@@ -93,21 +93,21 @@ async def _event(reception: Reception, scope: Scope, body: bytes, send: Send) ->
     (stored,) = taken.stored
     if _action(event) == "acknowledge":
         if is_pending(taken.stored):
-            raise Refusal(503, "not_stored", "Somebody is changing this alert. Send it again.", RETRY)
+            raise HttpError(503, "not_stored", "Somebody is changing this alert. Send it again.", RETRY)
         if stored.alert_id is not None:
             await asyncio.to_thread(alert_commands.acknowledge, door, stored.alert_id, "", "", clock.now())
     await _accepted(send, path, key)
 
 
-async def _door(reception: Reception, token: str, key_name: str) -> Door:
+async def _door(reception: IngestService, token: str, key_name: str) -> CompiledIntegration:
     try:
         door = await reception.door(token)
-    except Refusal as refusal:
+    except HttpError as refusal:
         if refusal.status != 404:
             raise
         door = None
     if door is None or door.reader.kind.name != KIND:
-        raise Refusal(400, "invalid_event", f"Invalid {key_name.replace('_', ' ')}")
+        raise HttpError(400, "invalid_event", f"Invalid {key_name.replace('_', ' ')}")
     return door
 
 
@@ -124,35 +124,35 @@ def _invalid(*errors: str) -> dict[str, object]:
     return {"status": "invalid event", "message": "Event object is invalid", "errors": list(errors)}
 
 
-def _read(body: bytes) -> Event:
+def _read(body: bytes) -> PagerdutyEvent:
     """The event: JSON, whatever the request calls it."""
     try:
         (element,) = decode(body, None, lenient=False).elements
     except (Rejected, ValueError) as error:
         detail = error.detail if isinstance(error, Rejected) else "Event object is invalid"
-        raise Refusal(400, "invalid_event", detail) from None
+        raise HttpError(400, "invalid_event", detail) from None
     if element.payload is None:
-        raise Refusal(400, "invalid_event", "Event object is invalid")
+        raise HttpError(400, "invalid_event", "Event object is invalid")
     return dict(element.payload)
 
 
-def _key(event: Event, name: str) -> str:
+def _key(event: PagerdutyEvent, name: str) -> str:
     """The event's key, which it has as the text that is answered; one is made for a trigger without any, and is then
     of no other event."""
     key = event[name] = _given_key(event, name) or uuid.uuid4().hex
     return key
 
 
-def _given_key(event: Event, name: str) -> str:
+def _given_key(event: PagerdutyEvent, name: str) -> str:
     return (text_of(event.get(name)) or "").strip()
 
 
-def _action(event: Event) -> str:
+def _action(event: PagerdutyEvent) -> str:
     found = event.get("event_action") or event.get("event_type")
     return found.lower() if isinstance(found, str) else ""
 
 
-def _problems(event: Event) -> list[str]:
+def _problems(event: PagerdutyEvent) -> list[str]:
     """What PagerDuty would refuse, in its words."""
     action = _action(event)
     if action not in _ACTIONS:
@@ -174,7 +174,7 @@ def _problems(event: Event) -> list[str]:
     return problems
 
 
-def _problems_of_first(event: Event) -> list[str]:
+def _problems_of_first(event: PagerdutyEvent) -> list[str]:
     action = _action(event)
     if action not in _ACTIONS:
         return ["Event type is invalid (must be one of the following: trigger, acknowledge or resolve)"]
@@ -184,14 +184,14 @@ def _problems_of_first(event: Event) -> list[str]:
     return problems
 
 
-def _problems_of_change(event: Event) -> list[str]:
+def _problems_of_change(event: PagerdutyEvent) -> list[str]:
     payload = event.get("payload")
     if not isinstance(payload, Mapping) or not str(payload.get("summary") or "").strip():
         return ["'payload.summary' is missing or blank"]
     return []
 
 
-def _problem_with_key(event: Event, name: str, *, is_needed: bool) -> list[str]:
+def _problem_with_key(event: PagerdutyEvent, name: str, *, is_needed: bool) -> list[str]:
     key = _given_key(event, name)
     if is_needed and not key:
         return [f"'{name}' is missing or blank"]

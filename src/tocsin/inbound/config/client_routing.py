@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tocsin.inbound.config.compiled_integration import ClientEntry, Clients, Door
-from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.config.compiled_integration import ClientEntry, ClientMap, CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.routes import RouteChoice
 
 #: Where the client stands in a message: its name, or the number that its source has for it.
 _FIELDS = ("client", "client_id")
 
 
-def by_client(door: Door, route: RouteChoice, reading: Reading) -> RouteChoice:
+def by_client(door: CompiledIntegration, route: RouteChoice, reading: NormalizedEvent) -> RouteChoice:
     """The route with the group and the policy that its table has for the message's client.
 
     A client that is not in the table leaves the route as it is, and the reason says so.
@@ -31,7 +31,7 @@ def by_client(door: Door, route: RouteChoice, reading: Reading) -> RouteChoice:
     return replace(route, reason=f"{route.reason}; {who} is not in client table {table.name}")
 
 
-def table_of(door: Door, route: RouteChoice) -> Clients | None:
+def table_of(door: CompiledIntegration, route: RouteChoice) -> ClientMap | None:
     """The client table that the route names; None: it names none, or that is gone."""
     if route.table is None:
         return None

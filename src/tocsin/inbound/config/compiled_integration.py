@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from tocsin.alerts.source import Agent
+from tocsin.alerts.source import TicketAgent
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.credentials import Credentials
-from tocsin.inbound.config.normalizer import Reader, Reading
-from tocsin.inbound.config.routes import Reference
+from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
+from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.maintenance.windows import DoorWindow
+from tocsin.inbound.maintenance.windows import IntegrationWindow
 
 
-class Hours(Protocol):
+class IsSupportHours(Protocol):
     """Support hours: whether they are at an instant."""
 
     def __call__(self, now: datetime) -> bool: ...
 
 
-class NextHours(Protocol):
+class NextSupportHours(Protocol):
     """Support hours: when they are next, from an instant on; None: never."""
 
     def __call__(self, now: datetime) -> datetime | None: ...
@@ -49,7 +49,7 @@ class ClientEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
+class ClientMap:
     """A client table: by client, folded."""
 
     name: str
@@ -57,7 +57,7 @@ class Clients:
 
 
 @dataclass(frozen=True, slots=True)
-class Directory:
+class ReferenceDirectory:
     """The names that messages and routes may refer to; shared by all doors of one configuration version."""
 
     policies: Mapping[int, PolicyEntry] = field(default_factory=dict)
@@ -68,14 +68,14 @@ class Directory:
     #: Policies by folded name.
     policy_ids: Mapping[str, int] = field(default_factory=dict)
     #: Support hours by id and by folded name.
-    hours: Mapping[Reference, Hours] = field(default_factory=dict)
-    next_hours: Mapping[Reference, NextHours] = field(default_factory=dict)
+    hours: Mapping[RouteReference, IsSupportHours] = field(default_factory=dict)
+    next_hours: Mapping[RouteReference, NextSupportHours] = field(default_factory=dict)
     #: Client tables by id and by folded name.
-    client_tables: Mapping[Reference, Clients] = field(default_factory=dict)
+    client_tables: Mapping[RouteReference, ClientMap] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class CompiledIntegration:
     """One inbound integration, ready to decide."""
 
     id: int
@@ -83,14 +83,14 @@ class Door:
     #: The sending system: integrations that share it share alerts.
     source: str
     mode: IntegrationMode
-    reader: Reader
+    reader: Normalizer
     version_id: int | None
     settings: Mapping[str, object]
     policy_id: int | None
     recipient_users: tuple[int, ...]
     recipient_groups: tuple[int, ...]
     credentials: Credentials
-    directory: Directory
+    directory: ReferenceDirectory
     #: The outbound integration by which what people do is written back, and tickets are read again.
     outbound_id: int | None = None
     #: Why its configuration cannot be used: then nothing is read, and every message is kept as Mapping Failed.
@@ -98,7 +98,7 @@ class Door:
     #: What stands for the source in dedup keys, where it is another than that.
     keyed_as: str = ""
     #: The maintenance windows that may be about its alerts.
-    windows: tuple[DoorWindow, ...] = ()
+    windows: tuple[IntegrationWindow, ...] = ()
 
     @property
     def is_shaped(self) -> bool:
@@ -115,28 +115,28 @@ class Door:
         """What its dedup keys begin with."""
         return self.keyed_as or self.source
 
-    def agent(self, reading: Reading) -> Agent:
+    def agent(self, reading: NormalizedEvent) -> TicketAgent:
         """Who has the ticket, as the message says."""
         if reading.mapped.says_nobody("agent"):
             # Halo's "Unassigned" may have an address.
-            return Agent()
+            return TicketAgent()
         text = reading.mapped.text
         return self.agent_named(text("agent") or "", text("assignee") or "", text("agent_id") or "")
 
-    def agent_named(self, name: str, email: str = "", number: str = "") -> Agent:
+    def agent_named(self, name: str, email: str = "", number: str = "") -> TicketAgent:
         """The agent that a source calls `name`: the user of that e-mail address, else of the name that the number
         stands for in the settings, which may have been chosen by hand, else of that name."""
         text = name or email
         if not text:
-            return Agent()
+            return TicketAgent()
         agents = self.settings.get("agents")
         known = agents.get(number, "") if isinstance(agents, Mapping) else ""
         for said in (email if "@" in email else "", known, text):
             if found := self.directory.users.get(str(said).casefold()):
-                return Agent(found[1], found[0], found[1])
-        return Agent(text)
+                return TicketAgent(found[1], found[0], found[1])
+        return TicketAgent(text)
 
-    def dedup_key(self, reading: Reading) -> str | None:
+    def dedup_key(self, reading: NormalizedEvent) -> str | None:
         """What makes a message the same problem as another; None: it is a problem of its own."""
         if reading.dedup_key:
             return f"{self.key_source}\x1f{reading.dedup_key}"
@@ -144,12 +144,12 @@ class Door:
             return None
         return f"{self.key_source}\x1f{reading.source_name}\x1f{reading.source_id}"
 
-    def in_hours(self, reference: Reference, now: datetime) -> bool:
+    def in_hours(self, reference: RouteReference, now: datetime) -> bool:
         """Whether the support hours that a route names are now. Ones that are gone are never."""
         hours = self.directory.hours.get(reference.casefold() if isinstance(reference, str) else reference)
         return hours is not None and hours(now)
 
-    def next_hours(self, reference: Reference, now: datetime) -> datetime | None:
+    def next_hours(self, reference: RouteReference, now: datetime) -> datetime | None:
         """When those support hours are next, from `now` on. Ones that are gone are never: then nothing is awaited."""
         found = self.directory.next_hours.get(reference.casefold() if isinstance(reference, str) else reference)
         return found(now) if found is not None else None

@@ -41,10 +41,10 @@ MAX_AGE = timedelta(minutes=5)
 ADDRESS = "sender's address"
 
 #: A sender's own scheme of signature: (body, headers, secret, now) → whether it is right.
-type Signed = Callable[[bytes, Mapping[str, str], str, datetime], bool]
+type SignatureCheck = Callable[[bytes, Mapping[str, str], str, datetime], bool]
 
 
-class Proof(StrEnum):
+class CredentialSource(StrEnum):
     """How a credential was found."""
 
     VALID = "present, valid"
@@ -81,15 +81,15 @@ class Credentials:
         body: bytes,
         *,
         address: str | None = None,
-        is_signed: Signed | None = None,
+        is_signed: SignatureCheck | None = None,
         now: datetime | None = None,
-    ) -> dict[str, Proof]:
+    ) -> dict[str, CredentialSource]:
         """How each asked credential was found, by lower-case header name. All must be VALID.
 
         `address` is the sender's; `is_signed` (with `now`) takes the place of HMAC-SHA256 over the body. Where the
         signature covers the time, that is not further than MAX_AGE from `now`.
         """
-        found: dict[str, Proof] = {}
+        found: dict[str, CredentialSource] = {}
         if self.username or self.password:
             found["authorization"] = self._basic(headers.get("authorization"))
         if self.header:
@@ -99,37 +99,37 @@ class Credentials:
             name = self.signature_header.lower()
             if is_signed is not None and now is not None and name in headers:
                 right = is_signed(body, headers, self.signature_secret, now)
-                found[name] = Proof.VALID if right else Proof.INVALID
+                found[name] = CredentialSource.VALID if right else CredentialSource.INVALID
             else:
                 found[name] = self._signature(headers.get(name), body, headers)
             if self.timestamp_header:
                 name = self.timestamp_header.lower()
                 found[name] = _freshness(headers.get(name), now)
         if self.networks:
-            found[ADDRESS] = Proof.VALID if _is_in(address, self.networks) else Proof.INVALID
+            found[ADDRESS] = CredentialSource.VALID if _is_in(address, self.networks) else CredentialSource.INVALID
         return found
 
-    def _basic(self, value: str | None) -> Proof:
+    def _basic(self, value: str | None) -> CredentialSource:
         """RFC 7617: "Basic " and base64 of user:password, UTF-8."""
         if value is None:
-            return Proof.MISSING
+            return CredentialSource.MISSING
         scheme, _, encoded = value.partition(" ")
         try:
             given = base64.b64decode(encoded.strip(), validate=True)
         except (binascii.Error, ValueError):
-            return Proof.INVALID
+            return CredentialSource.INVALID
         wanted = f"{self.username}:{self.password}".encode()
         is_right = scheme.lower() == "basic" and hmac.compare_digest(given, wanted)
-        return Proof.VALID if is_right else Proof.INVALID
+        return CredentialSource.VALID if is_right else CredentialSource.INVALID
 
-    def _signature(self, value: str | None, body: bytes, headers: Mapping[str, str]) -> Proof:
+    def _signature(self, value: str | None, body: bytes, headers: Mapping[str, str]) -> CredentialSource:
         """HMAC-SHA256 of the body, in hex or base64, with or without `sha256=` before it.
 
         With a header of the time, of `TIME:BODY`, as Grafana signs, or `TIME.BODY`, as Stripe and Standard Webhooks do:
         https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/
         """
         if value is None:
-            return Proof.MISSING
+            return CredentialSource.MISSING
         signed = [body]
         if self.timestamp_header:
             time = headers.get(self.timestamp_header.lower(), "").encode("latin-1", "replace")
@@ -139,22 +139,22 @@ class Credentials:
         is_right = any(
             _same(given.lower(), digest.hex()) or _same(given, base64.b64encode(digest).decode()) for digest in digests
         )
-        return Proof.VALID if is_right else Proof.INVALID
+        return CredentialSource.VALID if is_right else CredentialSource.INVALID
 
 
-def kept_headers(headers: Mapping[str, str], proofs: Mapping[str, Proof]) -> dict[str, str]:
+def kept_headers(headers: Mapping[str, str], proofs: Mapping[str, CredentialSource]) -> dict[str, str]:
     """Of a message's headers what may be kept: an allow-list, and of credentials how they were found."""
     kept = {name: value[:MAX_HEADER] for name, value in headers.items() if name in KEPT_HEADERS and name not in proofs}
     return {**kept, **{name: proof.value for name, proof in proofs.items()}}
 
 
-def _freshness(value: str | None, now: datetime | None) -> Proof:
+def _freshness(value: str | None, now: datetime | None) -> CredentialSource:
     """Whether a time (Unix seconds or milliseconds, or ISO 8601 with its zone) is close enough to `now`."""
     if value is None:
-        return Proof.MISSING
+        return CredentialSource.MISSING
     at = _moment(value.strip())
     is_fresh = at is not None and now is not None and abs(now - at) <= MAX_AGE
-    return Proof.VALID if is_fresh else Proof.INVALID
+    return CredentialSource.VALID if is_fresh else CredentialSource.INVALID
 
 
 def _moment(text: str) -> datetime | None:
@@ -177,10 +177,10 @@ def _is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
     return any(parsed.version == network.version and parsed in network for network in networks)
 
 
-def _compare(given: str | None, wanted: str) -> Proof:
+def _compare(given: str | None, wanted: str) -> CredentialSource:
     if given is None:
-        return Proof.MISSING
-    return Proof.VALID if _same(given.strip(), wanted) else Proof.INVALID
+        return CredentialSource.MISSING
+    return CredentialSource.VALID if _same(given.strip(), wanted) else CredentialSource.INVALID
 
 
 def _same(given: str, wanted: str) -> bool:

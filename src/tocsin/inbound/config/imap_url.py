@@ -14,7 +14,7 @@ _FORM = "must look like imaps://user@mail.example.org/INBOX, with %40 for an @ i
 
 
 @dataclass(frozen=True, slots=True)
-class Mailbox:
+class MailboxSettings:
     """Where mails wait. `is_tls`: from the first byte; `is_starttls`: after the greeting."""
 
     host: str
@@ -25,7 +25,7 @@ class Mailbox:
     is_starttls: bool = False
 
 
-def read(text: str) -> Mailbox:
+def read(text: str) -> MailboxSettings:
     """The mailbox that `text` names. Raises ValueError with a sentence."""
     try:
         parts = urlsplit(text)
@@ -38,7 +38,7 @@ def read(text: str) -> Mailbox:
         raise ValueError("has no password in it: that has a place of its own.")
     folder = unquote(parts.path.strip("/")) or "INBOX"
     is_tls, is_starttls = parts.scheme == "imaps", parts.scheme == "imap+starttls"
-    return Mailbox(host, port or _PORTS[parts.scheme], unquote(parts.username), folder, is_tls, is_starttls)
+    return MailboxSettings(host, port or _PORTS[parts.scheme], unquote(parts.username), folder, is_tls, is_starttls)
 
 
 def problem_with(text: str) -> str:

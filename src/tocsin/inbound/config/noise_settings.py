@@ -15,7 +15,7 @@ from typing import Final
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
 from tocsin.core.validation import durations
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.extraction import Extraction
 from tocsin.inbound.mapping.templates import Template, compile_template
 
@@ -25,11 +25,11 @@ KEYS: Final = ("parent", "grouping", "flapping", "delay", "flood")
 #: What a route says instead of a delay, when its alerts open at once.
 NO_DELAY: Final = "none"
 
-MOST_ALERTS: Final = 100
-LONGEST: Final = timedelta(days=7)
+MAX_COUNTED_ALERTS: Final = 100
+MAX_NOISE_WINDOW: Final = timedelta(days=7)
 
 #: Support hours: their name, or their id.
-type Hours = str | int
+type SupportHoursRef = str | int
 
 
 class DelayKind(StrEnum):
@@ -41,7 +41,7 @@ class DelayKind(StrEnum):
     HOURS = "until"  # until support hours
 
 
-class Per(StrEnum):
+class CountScope(StrEnum):
     """What is counted together."""
 
     ALERT = "alert"  # messages of one dedup key
@@ -53,13 +53,13 @@ class Delay:
     kind: DelayKind
     span: timedelta = timedelta()
     alerts: int = 0
-    hours: Hours | None = None
+    hours: SupportHoursRef | None = None
     hours_name: str = ""
-    per: Per = Per.ALERT
+    per: CountScope = CountScope.ALERT
 
     def said(self) -> str:
         """The rest of "an alert opens …"."""
-        of = " of the integration" if self.per is Per.INTEGRATION else ""
+        of = " of the integration" if self.per is CountScope.INTEGRATION else ""
         match self.kind:
             case DelayKind.WAIT:
                 return f"after {durations.say(self.span)}, unless it closes before"
@@ -89,7 +89,7 @@ class Flapping:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class AlertRateLimit:
     """So many alerts at once, and one more each `every`; what comes beyond is one alert."""
 
     burst: int
@@ -103,35 +103,35 @@ class KeyTemplate:
     template: Template
     extraction: Extraction
 
-    def render(self, payload: object, mapped: Mapped) -> str | None:
+    def render(self, payload: object, mapped: MappedFields) -> str | None:
         found = self.template.render(self.extraction.read(payload), mapped.values)
         return found[:500] if found is not None and found.strip() else None
 
 
 @dataclass(frozen=True, slots=True)
-class Shaping:
+class NoiseSettings:
     """Everything of one integration."""
 
     parent: KeyTemplate | None = None
     grouping: Grouping | None = None
     flapping: Flapping | None = None
     delay: Delay | None = None
-    limit: Limit | None = None
+    limit: AlertRateLimit | None = None
     #: Whether alerts of the whole integration are counted together, by a delay of its own or of a route.
     counts_integration: bool = False
     #: Whether a delay lets an alert open once in a while.
     counts_alerts: bool = False
 
-    def group_of(self, payload: object, mapped: Mapped) -> str | None:
+    def group_of(self, payload: object, mapped: MappedFields) -> str | None:
         """What makes different alerts one; None: this one stands alone."""
         return self.grouping.key.render(payload, mapped) if self.grouping is not None else None
 
-    def parent_of(self, payload: object, mapped: Mapped) -> str | None:
+    def parent_of(self, payload: object, mapped: MappedFields) -> str | None:
         """The source id of the alert that this one belongs to."""
         return self.parent.render(payload, mapped) if self.parent is not None else None
 
 
-class Scope(StrEnum):
+class RateScope(StrEnum):
     """What a tally counts: each is a lock and a row of its own."""
 
     GROUP = "group"
@@ -140,7 +140,7 @@ class Scope(StrEnum):
     DELAY = "delay"
 
 
-def scope_hash(scope: Scope, integration_id: int, text: str = "") -> bytes:
+def scope_hash(scope: RateScope, integration_id: int, text: str = "") -> bytes:
     """The key of a tally, which is locked like a dedup key."""
     return key_hash(f"\x1f{scope}\x1f{integration_id}\x1f{text}")
 
@@ -153,8 +153,8 @@ def compile_shaping(
     fields: frozenset[str],
     settings: Mapping[str, object],
     route_delays: tuple[Delay | None, ...] = (),
-    hours_names: Mapping[Hours, str] | None = None,
-) -> Shaping | None:
+    hours_names: Mapping[SupportHoursRef, str] | None = None,
+) -> NoiseSettings | None:
     """None where nothing is set. Raises Rejected that names the place."""
     given = {key: definition[key] for key in KEYS if definition.get(key) not in (None, {}, "")}
     delays = [delay for delay in route_delays if delay is not None]
@@ -162,18 +162,18 @@ def compile_shaping(
         return None
     own = compile_delay(given.get("delay"), "delay", hours_names)
     delays += [own] if own else []
-    return Shaping(
+    return NoiseSettings(
         parent=_template(given["parent"], "parent", fields, settings) if "parent" in given else None,
         grouping=_grouping(given["grouping"], fields, settings) if "grouping" in given else None,
         flapping=_flapping(given["flapping"]) if "flapping" in given else None,
         delay=own,
         limit=_limit(given["flood"]) if "flood" in given else None,
-        counts_integration=any(one.per is Per.INTEGRATION for one in delays),
-        counts_alerts=any(one.kind is DelayKind.EVERY and one.per is Per.ALERT for one in delays),
+        counts_integration=any(one.per is CountScope.INTEGRATION for one in delays),
+        counts_alerts=any(one.kind is DelayKind.EVERY and one.per is CountScope.ALERT for one in delays),
     )
 
 
-def compile_delay(value: object, place: str, hours_names: Mapping[Hours, str] | None = None) -> Delay | None:
+def compile_delay(value: object, place: str, hours_names: Mapping[SupportHoursRef, str] | None = None) -> Delay | None:
     """A delay as people write it: `{wait: 5m}`, `{alerts: 3}`, `{alerts: 3, within: 10m}`, `{every: 30m}`,
     `{until: Business hours}`; with `per: integration` for those that count. Raises Rejected that names the place."""
     if value is None or value in ({}, "", NO_DELAY):
@@ -191,7 +191,7 @@ def compile_delay(value: object, place: str, hours_names: Mapping[Hours, str] | 
         case DelayKind.WAIT | DelayKind.EVERY:
             return Delay(kind, _span(given[kind.value], f"{place}.{kind}"), per=per)
         case DelayKind.COUNT:
-            alerts = _whole(given["alerts"], f"{place}.alerts", 2, MOST_ALERTS)
+            alerts = _whole(given["alerts"], f"{place}.alerts", 2, MAX_COUNTED_ALERTS)
             within = _span(given["within"], f"{place}.within") if "within" in given else timedelta()
             return Delay(kind, within, alerts, per=per)
         case DelayKind.HOURS:
@@ -201,12 +201,12 @@ def compile_delay(value: object, place: str, hours_names: Mapping[Hours, str] | 
             return Delay(kind, hours=hours, hours_name=(hours_names or {}).get(hours, str(hours)))
 
 
-def _per(value: object, kind: DelayKind, place: str) -> Per:
+def _per(value: object, kind: DelayKind, place: str) -> CountScope:
     try:
-        found = Per(str(value)) if value not in (None, "") else Per.ALERT
+        found = CountScope(str(value)) if value not in (None, "") else CountScope.ALERT
     except ValueError:
         raise _refused(place, f"unknown '{str(value)[:40]}'; alert or integration") from None
-    if found is Per.INTEGRATION and kind not in (DelayKind.COUNT, DelayKind.EVERY):
+    if found is CountScope.INTEGRATION and kind not in (DelayKind.COUNT, DelayKind.EVERY):
         raise _refused(place, "belongs to alerts and every")
     return found
 
@@ -221,15 +221,17 @@ def _grouping(value: object, fields: frozenset[str], settings: Mapping[str, obje
 def _flapping(value: object) -> Flapping:
     given = _mapping(value, "flapping", ("alerts", "within", "stable"), "{alerts: 4, within: 30m, stable: 10m}")
     return Flapping(
-        _whole(given.get("alerts"), "flapping.alerts", 2, MOST_ALERTS),
+        _whole(given.get("alerts"), "flapping.alerts", 2, MAX_COUNTED_ALERTS),
         _span(given.get("within"), "flapping.within"),
         _span(given.get("stable"), "flapping.stable"),
     )
 
 
-def _limit(value: object) -> Limit:
+def _limit(value: object) -> AlertRateLimit:
     given = _mapping(value, "flood", ("burst", "every"), "{burst: 20, every: 1m}")
-    return Limit(_whole(given.get("burst"), "flood.burst", 1, 10_000), _span(given.get("every"), "flood.every"))
+    return AlertRateLimit(
+        _whole(given.get("burst"), "flood.burst", 1, 10_000), _span(given.get("every"), "flood.every")
+    )
 
 
 def _template(value: object, place: str, fields: frozenset[str], settings: Mapping[str, object]) -> KeyTemplate:
@@ -255,7 +257,7 @@ def _span(value: object, place: str) -> timedelta:
         found = durations.parse(value, place)
     except Rejected as problem:
         raise Rejected(problem.code, f"{place}: {problem.detail}", place) from None
-    if not timedelta() < found <= LONGEST:
+    if not timedelta() < found <= MAX_NOISE_WINDOW:
         raise _refused(place, "must be more than nothing, and at most 7 days")
     return found
 

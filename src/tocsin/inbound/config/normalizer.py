@@ -16,20 +16,20 @@ from typing import Any
 
 import msgspec
 
-from tocsin.catalogue.kinds import Kind
+from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.noise_settings import KEYS as SHAPING_KEYS
-from tocsin.inbound.config.noise_settings import Shaping, compile_shaping
-from tocsin.inbound.config.routes import Reference, Route, RouteChoice, choose, compile_routes
-from tocsin.inbound.config.rules import CompiledRules, Intent, compile_rules
-from tocsin.inbound.expressions.conditions import Verdict
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.config.noise_settings import NoiseSettings, compile_shaping
+from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
+from tocsin.inbound.config.rules import CompiledRules, EventAction, compile_rules
+from tocsin.inbound.expressions.conditions import RuleMatch
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
 from tocsin.inbound.parsing.decode import Element
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
+class IntegrationDefinition:
     """What one integration sets for itself; the kind's defaults fill the rest.
 
     `mapping` and `rules` override field by field and rule by rule (None leaves one out); `filters`, `routes` and
@@ -50,7 +50,7 @@ class Definition:
     flood: object = None
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any], settings: Mapping[str, object]) -> Definition:
+    def of(cls, stored: Mapping[str, Any], settings: Mapping[str, object]) -> IntegrationDefinition:
         """A definition as versions keep it."""
         return cls(
             mapping=stored.get("mapping") or {},
@@ -63,13 +63,13 @@ class Definition:
         )
 
 
-class Reading(msgspec.Struct, frozen=True):
+class NormalizedEvent(msgspec.Struct, frozen=True):
     """What one message says. `source_id` is None where there is none and the kind does not need one; `dedup_key` is
     the text of the integration's key template, None where it has no template."""
 
-    mapped: Mapped
-    intent: Intent
-    verdict: Verdict  # which values decided the intent
+    mapped: MappedFields
+    intent: EventAction
+    verdict: RuleMatch  # which values decided the intent
     source_id: str | None
     source_name: str
     delivery_id: str | None
@@ -77,34 +77,34 @@ class Reading(msgspec.Struct, frozen=True):
     dedup_key: str | None
     notes: tuple[str, ...]
     payload: object
-    _reader: Reader
+    _reader: Normalizer
 
     def __repr__(self) -> str:
         return f"Reading({self.intent}: {self.verdict.reason}; {self.mapped})"
 
-    def filter_verdict(self) -> Verdict:
+    def filter_verdict(self) -> RuleMatch:
         """Whether the kind's vetoes and the integration's filters let an alert open."""
         return self._reader.rules.may_open(self.payload, self.mapped)
 
-    def route(self, in_hours: Callable[[Reference], bool]) -> RouteChoice:
+    def route(self, in_hours: Callable[[RouteReference], bool]) -> RouteChoice:
         """The route that a new alert takes. `in_hours(name)` says whether support hours are now."""
         return choose(self._reader.routes, self.payload, self.mapped, in_hours)
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class Normalizer:
     """One configuration version, compiled."""
 
-    kind: Kind
+    kind: IntegrationKind
     mapping: CompiledMapping
     rules: CompiledRules
     routes: tuple[Route, ...]
     id_required: bool
     has_key_template: bool
     #: None where alerts open by themselves and at once.
-    shaping: Shaping | None = None
+    shaping: NoiseSettings | None = None
 
-    def read(self, element: Element) -> Reading | Rejected:
+    def read(self, element: Element) -> NormalizedEvent | Rejected:
         """The reading of one element, or the reason why it cannot be one (unreadable, or without a needed id)."""
         if element.problem is not None:
             return element.problem
@@ -116,7 +116,7 @@ class Reader:
         if self.id_required and source_id is None and dedup_key is None:
             return self._without_id()
         intent, verdict = self.rules.classify(payload, mapped)
-        return Reading(
+        return NormalizedEvent(
             mapped,
             intent,
             verdict,
@@ -146,7 +146,9 @@ def _named(kinds: Mapping[str, object], own: Mapping[str, object]) -> dict[str, 
     return found
 
 
-def compile_reader(kind: Kind, definition: Definition, hours_names: Mapping[Reference, str] | None = None) -> Reader:
+def compile_reader(
+    kind: IntegrationKind, definition: IntegrationDefinition, hours_names: Mapping[RouteReference, str] | None = None
+) -> Normalizer:
     """`hours_names`: what people call the support hours that routes refer to by id; reasons then say the name.
 
     Raises Rejected that names the place, such as "rules.open.all[1].operator: unknown operator …"."""
@@ -161,7 +163,7 @@ def compile_reader(kind: Kind, definition: Definition, hours_names: Mapping[Refe
     routes = compile_routes(given, mapping.names, hours_names=hours_names)
     shapes = {name: getattr(definition, name) for name in SHAPING_KEYS}
     delays = tuple(route.delay for route in routes)
-    return Reader(
+    return Normalizer(
         kind=kind,
         mapping=mapping,
         rules=compile_rules({**kind.rules, **definition.rules}, filters, mapping.names),

@@ -18,10 +18,16 @@ from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.inbound.config.compiled_integration import ClientEntry, Clients, Directory, Door, PolicyEntry
+from tocsin.inbound.config.compiled_integration import (
+    ClientEntry,
+    ClientMap,
+    CompiledIntegration,
+    PolicyEntry,
+    ReferenceDirectory,
+)
 from tocsin.inbound.config.credentials import Credentials
-from tocsin.inbound.config.normalizer import Definition, Reader, compile_reader
-from tocsin.inbound.config.routes import Reference
+from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_reader
+from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.oncall import loader
@@ -30,31 +36,31 @@ log = logging.getLogger(__name__)
 
 
 #: A configuration that is saved while it is loaded is loaded once more, so often at most.
-_TRIES = 5
+_MAX_TRIES = 5
 
 
-class UnknownDoor(LookupError):
+class UnknownIntegration(LookupError):
     """The integration is gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TokenLookup:
     """The door behind a token; `expired` when the token is an old one that works no more."""
 
-    door: Door
+    door: CompiledIntegration
     expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
     version: int = -1
-    doors: Mapping[int, Door] = field(default_factory=dict)
+    doors: Mapping[int, CompiledIntegration] = field(default_factory=dict)
     tokens: Mapping[bytes, int] = field(default_factory=dict)
     #: Old tokens: the door, and until when they work.
     old_tokens: Mapping[bytes, tuple[int, datetime]] = field(default_factory=dict)
 
 
-class Registry:
+class IntegrationRegistry:
     """The doors that this process knows. Reading is free of locks: a snapshot is replaced as a whole."""
 
     def __init__(self) -> None:
@@ -72,25 +78,25 @@ class Registry:
         """Whether a newer configuration than the loaded one exists."""
         return self._snapshot.version < version
 
-    def door(self, integration_id: int) -> Door:
+    def door(self, integration_id: int) -> CompiledIntegration:
         """The door of an integration. Raises UnknownDoor when there is none (any more)."""
         try:
             return self._snapshot.doors[integration_id]
         except KeyError:
-            raise UnknownDoor(integration_id) from None
+            raise UnknownIntegration(integration_id) from None
 
-    def doors(self) -> Mapping[int, Door]:
+    def doors(self) -> Mapping[int, CompiledIntegration]:
         """All doors by the integration's id."""
         return self._snapshot.doors
 
-    def find(self, token_hash: bytes, now: datetime) -> Found | None:
+    def find(self, token_hash: bytes, now: datetime) -> TokenLookup | None:
         """The door that a token opens, or once opened; None for a token that never was."""
         snapshot = self._snapshot
         number = snapshot.tokens.get(token_hash)
         if number is not None:
-            return Found(snapshot.doors[number])
+            return TokenLookup(snapshot.doors[number])
         old = snapshot.old_tokens.get(token_hash)
-        return Found(snapshot.doors[old[0]], expired=now >= old[1]) if old is not None else None
+        return TokenLookup(snapshot.doors[old[0]], expired=now >= old[1]) if old is not None else None
 
     def count_expired(self, integration_id: int, posts: int = 1) -> None:
         """Counts posts to a token that was rotated away, until the loop writes them."""
@@ -115,7 +121,7 @@ class Registry:
             version = config_version.version(connection)
             if not self.is_older_than(version):
                 return
-            for _ in range(_TRIES):
+            for _ in range(_MAX_TRIES):
                 snapshot, before = _load(connection, version), version
                 # Each statement sees what was saved before it: nothing may have been in between.
                 if (version := config_version.version(connection)) == before:
@@ -124,16 +130,16 @@ class Registry:
             log.info("Configuration %s is loaded: %s integrations.", version, len(self._snapshot.doors))
 
 
-_shared: tuple[str, Registry] | None = None
+_shared: tuple[str, IntegrationRegistry] | None = None
 _sharing = threading.Lock()
 
 
-def shared() -> Registry:
+def shared() -> IntegrationRegistry:
     """The registry of this process's pages and commands, for the database in use. `refresh` it before reading."""
     global _shared
     with _sharing:
         if _shared is None or _shared[0] != database.url():
-            _shared = (database.url(), Registry())
+            _shared = (database.url(), IntegrationRegistry())
         return _shared[1]
 
 
@@ -155,8 +161,8 @@ FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_id
 
 def _load(connection: Connection, version: int) -> _Snapshot:
     directory = load_directory(connection)
-    hours: dict[Reference, str] = {number: one.name for number, one in loader.support_hours(connection).items()}
-    doors: dict[int, Door] = {}
+    hours: dict[RouteReference, str] = {number: one.name for number, one in loader.support_hours(connection).items()}
+    doors: dict[int, CompiledIntegration] = {}
     tokens: dict[bytes, int] = {}
     old_tokens: dict[bytes, tuple[int, datetime]] = {}
     windows = maintenance_windows.load(connection)
@@ -171,7 +177,7 @@ def _load(connection: Connection, version: int) -> _Snapshot:
     return _Snapshot(version, doors, tokens, old_tokens)
 
 
-def load_directory(connection: Connection) -> Directory:
+def load_directory(connection: Connection) -> ReferenceDirectory:
     """The names that messages and routes may refer to."""
     policies = database.rows(connection, _POLICIES)
     users = database.rows(
@@ -184,7 +190,7 @@ def load_directory(connection: Connection) -> Directory:
             if user[column]:
                 named[user[column].casefold()] = (user["id"], user["name"] or user["username"])
     hours = loader.support_hours(connection)
-    return Directory(
+    return ReferenceDirectory(
         policies={
             row["id"]: PolicyEntry(row["name"], row["version_id"], Priority(row["default_priority"] or Priority.HIGH))
             for row in policies
@@ -206,42 +212,46 @@ def load_directory(connection: Connection) -> Directory:
     )
 
 
-def _client_tables(connection: Connection) -> dict[Reference, Clients]:
-    found: dict[Reference, Clients] = {}
+def _client_tables(connection: Connection) -> dict[RouteReference, ClientMap]:
+    found: dict[RouteReference, ClientMap] = {}
     for row in database.rows(connection, "SELECT id, name, clients FROM inbound_clienttable"):
         entries = {
             one["client"].casefold(): ClientEntry(one.get("group"), one.get("policy"), one["client"])
             for one in row["clients"]
         }
-        found[row["id"]] = found[row["name"].casefold()] = Clients(row["name"], entries)
+        found[row["id"]] = found[row["name"].casefold()] = ClientMap(row["name"], entries)
     return found
 
 
-def _reader(row: Mapping[str, Any], hours: Mapping[Reference, str]) -> tuple[Reader, Rejected | None]:
+def _reader(row: Mapping[str, Any], hours: Mapping[RouteReference, str]) -> tuple[Normalizer, Rejected | None]:
     """The compiled rules of a row; of one that cannot be compiled its kind's, and why its own cannot be used."""
     kind = load_kinds().get(row["kind"])
     try:
         if kind is None:
             raise Rejected("not_compiled", f"This version of Tocsin does not know the kind {row['kind']}.")
         stored: Mapping[str, Any] = row["definition"] or {}
-        definition = Definition.of(stored, row["settings"])
+        definition = IntegrationDefinition.of(stored, row["settings"])
         return compile_reader(kind, definition, hours), None
     except Exception as error:  # one integration's edge: such as a row that a newer version wrote
         said = error.detail if isinstance(error, Rejected) else type(error).__name__
         log.error("Integration %s cannot be used: %s", row["name"], said, exc_info=not isinstance(error, Rejected))
         detail = f"The integration's own configuration cannot be used: {said}"
-        return compile_reader(kind or load_kinds()[_STAND_IN], Definition()), Rejected("not_compiled", detail)
+        return compile_reader(kind or load_kinds()[_STAND_IN], IntegrationDefinition()), Rejected(
+            "not_compiled", detail
+        )
 
 
 #: Stands for a kind that is not known: nothing is read by it.
 _STAND_IN = "api"
 
 
-def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference, str]) -> Door:
+def _door(
+    row: Mapping[str, Any], directory: ReferenceDirectory, hours: Mapping[RouteReference, str]
+) -> CompiledIntegration:
     """The door of a row. One that cannot be compiled keeps what it gets, undecided; the others go on."""
     reader, problem = _reader(row, hours)
     kind = reader.kind
-    return Door(
+    return CompiledIntegration(
         id=row["id"],
         name=row["name"],
         source=row["source"] or kind.source or row["name"],

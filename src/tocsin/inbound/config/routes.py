@@ -15,7 +15,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.config.noise_settings import NO_DELAY, Delay, compile_delay
 from tocsin.inbound.expressions.conditions import MAX_REASON, CompiledCondition, compile_condition
 from tocsin.inbound.expressions.fields import PRIORITIES
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import cut_bytes
 
 MAX_ROUTES: Final = 200
@@ -24,19 +24,19 @@ MAX_ROUTES: Final = 200
 _UNNAMED: Final = re.compile(r"route \d+")
 
 #: A policy, user, group or set of support hours: its name, or its id.
-type Reference = str | int
+type RouteReference = str | int
 
 
-class Action(StrEnum):
+class RouteAction(StrEnum):
     PAGE = "page"
     RECORD = "record"  # an alert that pages nobody
 
 
 @dataclass(frozen=True, slots=True)
-class During:
+class SupportHoursCondition:
     """Inside support hours, or outside them (`{not: NAME}`)."""
 
-    hours: Reference
+    hours: RouteReference
     is_outside: bool
     name: str  # of the hours, for people
 
@@ -49,14 +49,14 @@ class Route:
     place: str
     name: str
     when: CompiledCondition
-    during: During | None
-    policy: Reference | None
-    users: tuple[Reference, ...] | None  # None: the integration's own
-    groups: tuple[Reference, ...] | None
+    during: SupportHoursCondition | None
+    policy: RouteReference | None
+    users: tuple[RouteReference, ...] | None  # None: the integration's own
+    groups: tuple[RouteReference, ...] | None
     priority: str | None
-    action: Action
+    action: RouteAction
     #: The client table that says who answers for the message's client.
-    table: Reference | None = None
+    table: RouteReference | None = None
     delay: Delay | None = None
     #: Whether its own word on delays counts, `none` too; else the integration's does.
     has_delay: bool = False
@@ -69,12 +69,12 @@ class RouteChoice:
     index: int | None
     name: str
     reason: str
-    policy: Reference | None = None
-    users: tuple[Reference, ...] | None = None
-    groups: tuple[Reference, ...] | None = None
+    policy: RouteReference | None = None
+    users: tuple[RouteReference, ...] | None = None
+    groups: tuple[RouteReference, ...] | None = None
     priority: str | None = None
-    action: Action = Action.PAGE
-    table: Reference | None = None
+    action: RouteAction = RouteAction.PAGE
+    table: RouteReference | None = None
     delay: Delay | None = None
     has_delay: bool = False
 
@@ -84,7 +84,7 @@ _NONE_MATCHED: Final = RouteChoice(None, "", "no route matches: the integration'
 
 
 def choose(
-    routes: Sequence[Route], payload: object, mapped: Mapped, in_hours: Callable[[Reference], bool]
+    routes: Sequence[Route], payload: object, mapped: MappedFields, in_hours: Callable[[RouteReference], bool]
 ) -> RouteChoice:
     """The first route whose condition and hours are true. `in_hours(name)` says whether support hours are now."""
     if not routes:
@@ -107,7 +107,7 @@ def choose(
     return _NONE_MATCHED
 
 
-def is_taken(route: Route, payload: object, mapped: Mapped, in_hours: Callable[[Reference], bool]) -> bool:
+def is_taken(route: Route, payload: object, mapped: MappedFields, in_hours: Callable[[RouteReference], bool]) -> bool:
     if not route.when.holds(payload, mapped):
         return False
     return route.during is None or in_hours(route.during.hours) is not route.during.is_outside
@@ -117,7 +117,7 @@ def _said(name: str) -> str:
     return name if _UNNAMED.fullmatch(name) else f"route {name}"
 
 
-def _why(route: Route, payload: object, mapped: Mapped) -> str:
+def _why(route: Route, payload: object, mapped: MappedFields) -> str:
     said = route.when.reason(payload, mapped)
     return said if route.during is None else f"{said}, {route.during.said()}"
 
@@ -134,7 +134,7 @@ def compile_routes(
     definition: object,
     fields: Iterable[str] = (),
     where: str = "routes",
-    hours_names: Mapping[Reference, str] | None = None,
+    hours_names: Mapping[RouteReference, str] | None = None,
 ) -> tuple[Route, ...]:
     """`hours_names`: what people call the support hours that routes refer to by id, for reasons.
 
@@ -152,7 +152,7 @@ def compile_routes(
 
 
 def _route(
-    definition: object, index: int, place: str, fields: frozenset[str], hours_names: Mapping[Reference, str]
+    definition: object, index: int, place: str, fields: frozenset[str], hours_names: Mapping[RouteReference, str]
 ) -> Route:
     if not isinstance(definition, Mapping):
         raise _refused(place, "a route is {when, during, escalation_policy, recipients, priority, action}")
@@ -189,19 +189,19 @@ def _name(value: object, index: int, place: str) -> str:
     return value
 
 
-def _during(value: object, place: str, names: Mapping[Reference, str]) -> During | None:
+def _during(value: object, place: str, names: Mapping[RouteReference, str]) -> SupportHoursCondition | None:
     if value is None or value == {}:
         return None
     if isinstance(value, Mapping):
         if set(value) != {"not"}:
             raise _refused(place, "must be the name of support hours, or {not: NAME}")
         outside = _reference(value["not"], f"{place}.not")
-        return None if outside is None else During(outside, True, names.get(outside, str(outside)))
+        return None if outside is None else SupportHoursCondition(outside, True, names.get(outside, str(outside)))
     inside = _reference(value, place)
-    return None if inside is None else During(inside, False, names.get(inside, str(inside)))
+    return None if inside is None else SupportHoursCondition(inside, False, names.get(inside, str(inside)))
 
 
-def _reference(value: object, place: str) -> Reference | None:
+def _reference(value: object, place: str) -> RouteReference | None:
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -209,7 +209,7 @@ def _reference(value: object, place: str) -> Reference | None:
     return value
 
 
-def _references(recipients: object, key: str, place: str) -> tuple[Reference, ...] | None:
+def _references(recipients: object, key: str, place: str) -> tuple[RouteReference, ...] | None:
     value = recipients.get(key) if isinstance(recipients, Mapping) else None
     if value is None:
         return None
@@ -227,9 +227,9 @@ def _priority(value: object, place: str) -> str | None:
     return str(value)
 
 
-def _action(value: object, place: str) -> Action:
+def _action(value: object, place: str) -> RouteAction:
     try:
-        return Action.PAGE if value is None else Action(str(value))
+        return RouteAction.PAGE if value is None else RouteAction(str(value))
     except ValueError:
         raise _refused(place, f"unknown action '{str(value)[:40]}'; page or record") from None
 

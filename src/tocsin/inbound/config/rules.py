@@ -12,12 +12,12 @@ from enum import StrEnum
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.expressions.conditions import CompiledCondition, Verdict, compile_condition
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, compile_condition
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import quoted
 
 
-class Intent(StrEnum):
+class EventAction(StrEnum):
     """What a message asks for, before anybody looks whether an alert is live."""
 
     OPEN = "open"
@@ -28,7 +28,7 @@ class Intent(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class ReasonedCondition:
     """A condition that ends a message with a reason of its own."""
 
     when: CompiledCondition
@@ -48,40 +48,40 @@ class CompiledRules:
     close: CompiledCondition | None
     open: CompiledCondition | None
     update: CompiledCondition | None
-    ignore: tuple[Sentence, ...]
-    veto: tuple[Sentence, ...]
+    ignore: tuple[ReasonedCondition, ...]
+    veto: tuple[ReasonedCondition, ...]
     filters: CompiledCondition | None
 
-    def classify(self, payload: object, mapped: Mapped) -> tuple[Intent, Verdict]:
+    def classify(self, payload: object, mapped: MappedFields) -> tuple[EventAction, RuleMatch]:
         """What the message asks for, with the values that decided."""
         if self.cancel is not None and self.cancel.holds(payload, mapped):
-            return Intent.CANCEL, Verdict(True, self.cancel.reason(payload, mapped))
+            return EventAction.CANCEL, RuleMatch(True, self.cancel.reason(payload, mapped))
         if self.close is not None and self.close.holds(payload, mapped):
-            return Intent.CLOSE, Verdict(True, self.close.reason(payload, mapped))
+            return EventAction.CLOSE, RuleMatch(True, self.close.reason(payload, mapped))
         if self.open is not None and self.open.holds(payload, mapped):
-            return Intent.OPEN, Verdict(True, self.open.reason(payload, mapped))
+            return EventAction.OPEN, RuleMatch(True, self.open.reason(payload, mapped))
         for sentence in self.ignore:
             if sentence.when.holds(payload, mapped):
-                return Intent.NONE, Verdict(False, sentence.reason)
+                return EventAction.NONE, RuleMatch(False, sentence.reason)
         if self.update is not None and self.update.holds(payload, mapped):
-            return Intent.UPDATE, Verdict(True, self._update_reason(payload, mapped))
-        return Intent.NONE, Verdict(False, f"{_status(mapped)}: no rule matches")
+            return EventAction.UPDATE, RuleMatch(True, self._update_reason(payload, mapped))
+        return EventAction.NONE, RuleMatch(False, f"{_status(mapped)}: no rule matches")
 
-    def may_open(self, payload: object, mapped: Mapped) -> Verdict:
+    def may_open(self, payload: object, mapped: MappedFields) -> RuleMatch:
         """Whether the vetoes and the filters let an alert open; the reason is the one that said no."""
         for sentence in self.veto:
             if sentence.when.holds(payload, mapped):
-                return Verdict(False, sentence.reason)
+                return RuleMatch(False, sentence.reason)
         if self.filters is None:
-            return Verdict(True, "no filters")
+            return RuleMatch(True, "no filters")
         return self.filters.test(payload, mapped)
 
-    def _update_reason(self, payload: object, mapped: Mapped) -> str:
+    def _update_reason(self, payload: object, mapped: MappedFields) -> str:
         said = self.update.reason(payload, mapped) if self.update is not None else ""
         return f"{_status(mapped)}: neither opens nor closes" if said == "always" else said
 
 
-def _status(mapped: Mapped) -> str:
+def _status(mapped: MappedFields) -> str:
     status = mapped.values.get("source_status")
     if type(status) is str:
         return f"status {quoted(status)}"
@@ -125,16 +125,16 @@ def compile_rules(
     )
 
 
-def _sentences(definition: object, where: str, fields: frozenset[str]) -> tuple[Sentence, ...]:
+def _sentences(definition: object, where: str, fields: frozenset[str]) -> tuple[ReasonedCondition, ...]:
     if definition is None:
         return ()
     if not isinstance(definition, list | tuple):
         raise Rejected("invalid_condition", f"{where}: must be a list of {{when, reason}}", where)
-    found: list[Sentence] = []
+    found: list[ReasonedCondition] = []
     for i, one in enumerate(definition):
         place = f"{where}[{i}]"
         reason = one.get("reason") if isinstance(one, Mapping) else None
         if not isinstance(one, Mapping) or set(one) != {"when", "reason"} or not isinstance(reason, str) or not reason:
             raise Rejected("invalid_condition", f"{place}: must be {{when, reason}}", place)
-        found.append(Sentence(compile_condition(one["when"], f"{place}.when", fields), reason[:200]))
+        found.append(ReasonedCondition(compile_condition(one["when"], f"{place}.when", fields), reason[:200]))
     return tuple(found)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
-from tocsin.alerts.new_alert import NewAlert, Opening
-from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
+from tocsin.alerts.new_alert import AlertCreation, NewAlert
+from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.inbound.config.client_routing import by_client
-from tocsin.inbound.config.compiled_integration import Door, PolicyEntry
-from tocsin.inbound.config.normalizer import Reading
-from tocsin.inbound.config.routes import Action, Reference, RouteChoice
-from tocsin.inbound.deciding.state import Arrival
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
+from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.config.routes import RouteAction, RouteChoice, RouteReference
+from tocsin.inbound.deciding.state import MessageContext
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.expressions.fields import FIELDS, text_of
 
@@ -50,7 +50,7 @@ _NOT_CUSTOM = frozenset(COLUMNS) | {
 _CUSTOM = tuple(name for name in FIELDS if name not in _NOT_CUSTOM)
 
 
-def columns_of(door: Door, reading: Reading) -> dict[str, str]:
+def columns_of(door: CompiledIntegration, reading: NormalizedEvent) -> dict[str, str]:
     """The alert's columns that a message speaks of, by column name."""
     values = reading.mapped.values
     columns = {column: value for name, column in COLUMNS.items() if type(value := values.get(name)) is str and value}
@@ -62,7 +62,7 @@ def columns_of(door: Door, reading: Reading) -> dict[str, str]:
     return columns
 
 
-def custom_of(reading: Reading) -> dict[str, str]:
+def custom_of(reading: NormalizedEvent) -> dict[str, str]:
     """What a message says that has no column: the kind's further fields and the integration's custom ones."""
     values = reading.mapped.values
     custom: dict[str, str] = {}
@@ -87,7 +87,7 @@ def _says_the_same(details: object, long_text: object) -> bool:
     return type(details) is str and details.startswith(long_text.removesuffix("…"))
 
 
-def priority_of(reading: Reading) -> Priority | None:
+def priority_of(reading: NormalizedEvent) -> Priority | None:
     """The payload's own priority, when it is one of the four."""
     text = reading.mapped.values.get("priority")
     return _PRIORITIES.get(text) if type(text) is str else None
@@ -96,13 +96,15 @@ def priority_of(reading: Reading) -> Priority | None:
 _PRIORITIES = {priority.value: priority for priority in Priority}
 
 
-def default_priority(door: Door, route: RouteChoice) -> Priority:
+def default_priority(door: CompiledIntegration, route: RouteChoice) -> Priority:
     """The priority of an alert of which neither its message nor its route says one."""
     policy = policy_for(door, route)
     return policy.default_priority if policy is not None else Priority.HIGH
 
 
-def why_it_pages(door: Door, arrival: Arrival, reading: Reading, now: datetime) -> tuple[Paging, RouteChoice]:
+def why_it_pages(
+    door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, now: datetime
+) -> tuple[PagingConfig, RouteChoice]:
     """By what a new alert pages (or why nobody is paged), and the route that it took."""
     route = by_client(door, reading.route(lambda reference: door.in_hours(reference, now)), reading)
     if arrival.test_user_id is not None:
@@ -112,15 +114,15 @@ def why_it_pages(door: Door, arrival: Arrival, reading: Reading, now: datetime) 
     groups = _groups(door, route, reading)
     mode, reason = _mode(door, arrival, route, policy)
     version = policy.version_id if policy is not None else None
-    return Paging(mode, version, users, groups, reason), route
+    return PagingConfig(mode, version, users, groups, reason), route
 
 
-def for_test(user_id: int) -> Paging:
+def for_test(user_id: int) -> PagingConfig:
     """How the alert of a sample pages: only whoever sent the sample."""
-    return Paging(PagingMode.PAGE, None, (user_id,), (), "a test: it pages only who sent it")
+    return PagingConfig(PagingMode.PAGE, None, (user_id,), (), "a test: it pages only who sent it")
 
 
-def policy_for(door: Door, route: RouteChoice) -> PolicyEntry | None:
+def policy_for(door: CompiledIntegration, route: RouteChoice) -> PolicyEntry | None:
     """The policy of the route, else the integration's own."""
     directory = door.directory
     named = route.policy
@@ -131,30 +133,32 @@ def policy_for(door: Door, route: RouteChoice) -> PolicyEntry | None:
     return directory.policies.get(found) if found is not None else None
 
 
-def _mode(door: Door, arrival: Arrival, route: RouteChoice, policy: PolicyEntry | None) -> tuple[PagingMode, str]:
+def _mode(
+    door: CompiledIntegration, arrival: MessageContext, route: RouteChoice, policy: PolicyEntry | None
+) -> tuple[PagingMode, str]:
     by = f"policy {policy.name}" if policy is not None else "no policy"
     if not arrival.may_page:
         return PagingMode.RECORD, "a replay that only records: nobody is paged"
-    if route.action is Action.RECORD:
+    if route.action is RouteAction.RECORD:
         return PagingMode.RECORD, f"{route.reason}: only recorded, nobody is paged"
     if door.mode is IntegrationMode.WATCH:
         return PagingMode.WATCH, f"{door.name} only watches; {by}, {route.reason}"
     return PagingMode.PAGE, f"{by}, {route.reason}"
 
 
-def users_of(door: Door, route: RouteChoice) -> tuple[int, ...]:
+def users_of(door: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
     """The users that the route pages, else the integration's own."""
     if route.users is None:
         return door.recipient_users
     return tuple(_ids(route.users, {name: found[0] for name, found in door.directory.users.items()}))
 
 
-def groups_of(door: Door, route: RouteChoice) -> tuple[int, ...]:
+def groups_of(door: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
     """The groups in which the route has roles looked up, else the integration's own."""
     return door.recipient_groups if route.groups is None else tuple(_ids(route.groups, door.directory.groups))
 
 
-def _users(door: Door, route: RouteChoice, reading: Reading) -> tuple[int, ...]:
+def _users(door: CompiledIntegration, route: RouteChoice, reading: NormalizedEvent) -> tuple[int, ...]:
     own = users_of(door, route)
     users = door.directory.users
     named = reading.mapped.names("recipient_users")
@@ -162,7 +166,7 @@ def _users(door: Door, route: RouteChoice, reading: Reading) -> tuple[int, ...]:
     return tuple(dict.fromkeys((*own, *found))) if found else own
 
 
-def _groups(door: Door, route: RouteChoice, reading: Reading) -> tuple[int, ...]:
+def _groups(door: CompiledIntegration, route: RouteChoice, reading: NormalizedEvent) -> tuple[int, ...]:
     own = groups_of(door, route)
     groups = door.directory.groups
     named = reading.mapped.names("recipient_groups")
@@ -170,22 +174,22 @@ def _groups(door: Door, route: RouteChoice, reading: Reading) -> tuple[int, ...]
     return tuple(dict.fromkeys((*own, *found))) if found else own
 
 
-def _ids(references: tuple[Reference, ...], names: Mapping[str, int]) -> list[int]:
+def _ids(references: tuple[RouteReference, ...], names: Mapping[str, int]) -> list[int]:
     found = [one if isinstance(one, int) else names.get(one.casefold()) for one in references]
     return [number for number in found if number is not None]
 
 
 def open_alert(
-    door: Door,
-    arrival: Arrival,
-    reading: Reading,
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
     number: int,
     key_hash: bytes,
     previous_id: int | None,
-    paging: Paging,
+    paging: PagingConfig,
     route: RouteChoice,
     now: datetime,
-) -> Opening:
+) -> AlertCreation:
     """The row, the paging and the first event of a new alert."""
     priority = priority_of(reading) or _PRIORITIES.get(route.priority or "") or default_priority(door, route)
     columns = columns_of(door, reading)
@@ -218,13 +222,13 @@ def open_alert(
         now,
         Actor(ActorKind.INTEGRATION, door.shown_source),
         reason,
-        Via.INBOUND,
+        CommandChannel.INBOUND,
         data,
     )
-    return Opening(alert, paging, event)
+    return AlertCreation(alert, paging, event)
 
 
-def _subject(door: Door, reading: Reading) -> str:
+def _subject(door: CompiledIntegration, reading: NormalizedEvent) -> str:
     """What an alert is called whose message has no subject."""
     if reading.source_id:
         return f"{door.reader.kind.label} {reading.source_id}"

@@ -9,22 +9,30 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from tocsin.inbound.deciding.state import ALONE, Decision, KeyState, LiveAlert, Scopes, Standing, Tally
+from tocsin.inbound.deciding.state import (
+    ALONE,
+    ActiveAlert,
+    Decision,
+    DedupKeyState,
+    LockScopes,
+    NoiseState,
+    RateWindow,
+)
 
-_NEW = KeyState()
+_NEW = DedupKeyState()
 
 
 @dataclass(slots=True)
-class Board:
+class BatchView:
     """What is known by key. `lives`: shared alerts by id, which are the same for all of their keys."""
 
-    states: dict[bytes, KeyState] = field(default_factory=dict)
-    tallies: dict[bytes, Tally] = field(default_factory=dict)
-    lives: dict[int, LiveAlert] = field(default_factory=dict)
+    states: dict[bytes, DedupKeyState] = field(default_factory=dict)
+    tallies: dict[bytes, RateWindow] = field(default_factory=dict)
+    lives: dict[int, ActiveAlert] = field(default_factory=dict)
     #: Merged alerts whose parent ended meanwhile: their keys are free.
     freed: set[int] = field(default_factory=set)
 
-    def key(self, hashed: bytes) -> KeyState:
+    def key(self, hashed: bytes) -> DedupKeyState:
         """A key, after everything that was put before."""
         state = self.states.get(hashed, _NEW)
         if state.live is not None and state.live.parent_id is not None:
@@ -39,7 +47,7 @@ class Board:
         parent = self.lives.get(live.parent_id) if live.parent_id is not None else None
         return replace(state, live=live, parent=parent)
 
-    def standing(self, scopes: Scopes | None) -> Standing:
+    def standing(self, scopes: LockScopes | None) -> NoiseState:
         """What a message with these scopes may ask."""
         if scopes is None:
             return ALONE
@@ -49,9 +57,9 @@ class Board:
         parent = self._parent(scopes.parent)
         above = {live.parent_id for live in (*lives.values(), parent) if live is not None}
         lives |= {number: live for number in above if number is not None and (live := self.lives.get(number))}
-        return Standing(tallies, lives, parent)
+        return NoiseState(tallies, lives, parent)
 
-    def _parent(self, hashed: bytes | None) -> LiveAlert | None:
+    def _parent(self, hashed: bytes | None) -> ActiveAlert | None:
         """The live alert of a parent's key, which its own messages and those of its children share from now on."""
         if hashed is None:
             return None
@@ -62,7 +70,7 @@ class Board:
             self.states[hashed] = replace(state, shared=number)
         return state.live
 
-    def put(self, hashed: bytes, before: KeyState, decision: Decision) -> None:
+    def put(self, hashed: bytes, before: DedupKeyState, decision: Decision) -> None:
         """The key after a decision; `before` is what `key` gave."""
         after = decision.key
         self.states[hashed] = after
@@ -80,7 +88,7 @@ class Board:
         elif before.delayed is not None and after.delayed is None:
             self._count_out(before, decision)
 
-    def _count_out(self, before: KeyState, decision: Decision) -> None:
+    def _count_out(self, before: DedupKeyState, decision: Decision) -> None:
         """A key that waits no more is not counted among those that do."""
         if before.delayed is None or decision.key.delayed is not None or before.delayed.scope is None:
             return

@@ -15,29 +15,29 @@ from msgspec.structs import replace
 from tocsin.alerts import lifecycle, source
 from tocsin.alerts.change_handlers import AlertChange, PagingMode
 from tocsin.alerts.commands import Actor, AlertState, Cancel, Close
-from tocsin.alerts.new_alert import Counted
-from tocsin.alerts.states import ActorKind, AlertStatus, Priority, Via
+from tocsin.alerts.new_alert import RepeatedMessages
+from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, Priority
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.normalizer import Reading
-from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding import grouping, merge_propagation, noise_reduction, start_paging
 from tocsin.inbound.deciding.alert_creation import columns_of, custom_of, open_alert, priority_of, why_it_pages
 from tocsin.inbound.deciding.noise_trace import GATE, verdicts
-from tocsin.inbound.deciding.start_paging import Woken
+from tocsin.inbound.deciding.start_paging import PagingChange
 from tocsin.inbound.deciding.state import (
     ALONE,
     UNCOUNTED,
-    Arrival,
+    ActiveAlert,
     Decision,
-    Delayed,
-    KeyState,
-    LiveAlert,
-    Role,
-    Scopes,
-    Seen,
-    Shaped,
-    Standing,
+    DedupKeyState,
+    DelayedAlert,
+    DuplicateDelivery,
+    KeyRole,
+    LockScopes,
+    MessageContext,
+    NoiseChanges,
+    NoiseState,
 )
 from tocsin.inbound.enums import MessageStatus
 
@@ -52,16 +52,16 @@ type NextId = Callable[[], int]
 
 
 def decide(
-    door: Door,
-    arrival: Arrival,
-    reading: Reading,
-    key: KeyState,
-    seen: Seen | None,
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
+    key: DedupKeyState,
+    seen: DuplicateDelivery | None,
     key_hash: bytes,
     next_id: NextId,
     now: datetime,
-    scopes: Scopes | None = None,
-    standing: Standing = ALONE,
+    scopes: LockScopes | None = None,
+    standing: NoiseState = ALONE,
 ) -> Decision:
     """What the message does. `seen` is the decided message with the same delivery id, if there is one; `scopes` and
     `standing` are what shaping counts, and how it stands."""
@@ -77,7 +77,9 @@ def decide(
                 f"arrived late: it is of {_clock(reading.source_time)}, and one of {_clock(key.newest)} came before it"
             )
             return Decision(MessageStatus.IGNORED, reason, key, alert_id=key.live.state.id if key.live else None)
-    decision = _by_intent(door, arrival, reading, key, _Opening(key_hash, next_id, scopes or UNCOUNTED, standing), now)
+    decision = _by_intent(
+        door, arrival, reading, key, _OpeningInputs(key_hash, next_id, scopes or UNCOUNTED, standing), now
+    )
     verdict = {"rule": reading.intent.value, "why": reading.verdict.reason, **decision.verdict}
     if reading.notes:
         verdict["notes"] = [note[:120] for note in reading.notes[:3]]
@@ -85,22 +87,27 @@ def decide(
     return replace(decision, verdict=verdict, reason=_cut(reason))
 
 
-def is_late(reading: Reading, key: KeyState) -> bool:
+def is_late(reading: NormalizedEvent, key: DedupKeyState) -> bool:
     """Whether a newer message of the key has counted. Equal is not late."""
     return reading.source_time is not None and key.newest is not None and reading.source_time < key.newest
 
 
-class _Opening(Struct, frozen=True):
+class _OpeningInputs(Struct, frozen=True):
     """What is needed where an alert opens."""
 
     key_hash: bytes
     next_id: NextId
-    scopes: Scopes
-    standing: Standing
+    scopes: LockScopes
+    standing: NoiseState
 
 
 def _by_intent(
-    door: Door, arrival: Arrival, reading: Reading, key: KeyState, opening: _Opening, now: datetime
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
+    key: DedupKeyState,
+    opening: _OpeningInputs,
+    now: datetime,
 ) -> Decision:
     if arrival.waited is not None and key.live is None and grouping.is_too_few(arrival.waited):
         return grouping.too_few(arrival, key, arrival.waited, now)
@@ -111,37 +118,39 @@ def _by_intent(
         done = _refresh(door, arrival, reading, key, key.live, MessageStatus.UPDATED, now)
         return replace(done, came_back=(*done.came_back, *echo))
     match reading.intent:
-        case Intent.CANCEL | Intent.CLOSE:
+        case EventAction.CANCEL | EventAction.CLOSE:
             return _end(door, arrival, reading, key, now)
-        case Intent.OPEN:
+        case EventAction.OPEN:
             if key.live is None:
                 if key.last_alert is not None and arrival.own is not None and not arrival.own.reopens(reading):
                     return _ignored(f"Tocsin itself wrote on {_what(reading)}: that opens nothing again", key)
                 return _open(door, arrival, reading, key, opening, now)
             return _refresh(door, arrival, reading, key, key.live, MessageStatus.APPENDED, now)
-        case Intent.UPDATE:
+        case EventAction.UPDATE:
             if key.live is None and key.delayed is not None:
                 delayed = noise_reduction.waits_on(key, arrival, reading, now)
                 return _waits(arrival, reading, replace(key, delayed=delayed), delayed)
             if key.live is None:
                 return _ignored(f"{reading.verdict.reason}; no alert is open for {_what(reading)}", key)
             return _refresh(door, arrival, reading, key, key.live, MessageStatus.UPDATED, now)
-        case Intent.NONE:
+        case EventAction.NONE:
             alert = key.live.state.id if key.live else None
             return replace(_ignored(reading.verdict.reason, key), alert_id=alert)
 
 
-def _own_status(arrival: Arrival, reading: Reading) -> tuple[int, ...] | None:
+def _own_status(arrival: MessageContext, reading: NormalizedEvent) -> tuple[int, ...] | None:
     """The writes that this message's status is the echo of; None: it is somebody's act."""
-    if arrival.own is None or reading.intent not in (Intent.OPEN, Intent.CLOSE):
+    if arrival.own is None or reading.intent not in (EventAction.OPEN, EventAction.CLOSE):
         return None
     found = arrival.own.echo_of_status(reading)
     return None if found is None else (found,) if found else ()
 
 
-def _end(door: Door, arrival: Arrival, reading: Reading, key: KeyState, now: datetime) -> Decision:
+def _end(
+    door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, key: DedupKeyState, now: datetime
+) -> Decision:
     """Closes or cancels the alert that holds the key. With nothing open, a close still says how new the source is."""
-    is_cancel = reading.intent is Intent.CANCEL
+    is_cancel = reading.intent is EventAction.CANCEL
     if key.live is None:
         settled = grouping.over_before_it_opened(key, now)
         said = "it was over before its alert opened" if settled else f"nothing was open for {_what(reading)}"
@@ -152,21 +161,21 @@ def _end(door: Door, arrival: Arrival, reading: Reading, key: KeyState, now: dat
         return replace(left, key=_moved(left.key, arrival, reading))
     note = _end_note(door, reading)
     order = Cancel if is_cancel else Close
-    command = order(actor=actor_of(door), note=note, via=Via.INBOUND)
+    command = order(actor=actor_of(door), note=note, via=CommandChannel.INBOUND)
     changes = _apply(live, command, now)
     freed = _moved(replace(key, live=None, shared=None, role=None), arrival, reading)
-    counted = Counted(live.state.id, 1, arrival.received_at, _differing(door, live, reading))
+    counted = RepeatedMessages(live.state.id, 1, arrival.received_at, _differing(door, live, reading))
     reason = f"{reading.verdict.reason}; alert {live.state.id} {'cancelled' if is_cancel else 'closed'}"
     return Decision(MessageStatus.CLOSED, reason, freed, live.state.id, changes=changes, counted=counted, counts=True)
 
 
-def _end_note(door: Door, reading: Reading) -> str:
-    if reading.intent is Intent.CANCEL:
+def _end_note(door: CompiledIntegration, reading: NormalizedEvent) -> str:
+    if reading.intent is EventAction.CANCEL:
         return f"deleted in {door.shown_source}"
     return reading.verdict.reason
 
 
-def _apply(live: LiveAlert, command: Close | Cancel, now: datetime) -> tuple[AlertChange, ...]:
+def _apply(live: ActiveAlert, command: Close | Cancel, now: datetime) -> tuple[AlertChange, ...]:
     """The end of an alert, and what follows for those merged into it."""
     state = live.state
     if state.status is AlertStatus.MERGED:
@@ -181,7 +190,14 @@ def _apply(live: LiveAlert, command: Close | Cancel, now: datetime) -> tuple[Ale
     return tuple(changes)
 
 
-def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed: _Opening, now: datetime) -> Decision:
+def _open(
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
+    key: DedupKeyState,
+    needed: _OpeningInputs,
+    now: datetime,
+) -> Decision:
     allowed = reading.filter_verdict()
     if not allowed.is_true:
         decision = _ignored(f"filter: {allowed.reason}", key)
@@ -198,7 +214,7 @@ def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed:
         return replace(_ignored(answer.suppressed, key), verdict=verdict, is_refused=True)
     if answer.waits is not None:
         waits = _waits(arrival, reading, replace(key, delayed=answer.waits), answer.waits)
-        shaped = Shaped(tallies=answer.tallies) if answer.tallies else None
+        shaped = NoiseChanges(tallies=answer.tallies) if answer.tallies else None
         return replace(waits, verdict=verdict, shaped=shaped)
     if answer.joins is not None:
         above = needed.standing.lives.get(answer.joins.parent_id or 0)
@@ -213,11 +229,11 @@ def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed:
     fields: dict[str, object] = {**alert.columns, "tags": alert.tags, "custom": alert.custom}
     changes: tuple[AlertChange, ...] = ()
     if door.settings.get("owned_ticket_stops") and (agent := door.agent(reading)).text and answer.flood is None:
-        given = source.agent_changed(state, source.Agent(), agent, actor_of(door), now)
+        given = source.agent_changed(state, source.TicketAgent(), agent, actor_of(door), now)
         changes = (AlertChange(state, given.state, given.events),) if given.is_change else ()
         state = given.state
     pages = paging.mode is PagingMode.PAGE
-    live = LiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages, watch=alert.watch)
+    live = ActiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages, watch=alert.watch)
     after = replace(_moved(key, arrival, reading), live=live, last_alert=number, delayed=None)
     shaped = None
     if answer.gathers or answer.tallies or key.delayed is not None:
@@ -235,22 +251,22 @@ def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed:
     )
 
 
-def _waits(arrival: Arrival, reading: Reading, key: KeyState, delayed: Delayed) -> Decision:
+def _waits(arrival: MessageContext, reading: NormalizedEvent, key: DedupKeyState, delayed: DelayedAlert) -> Decision:
     reason = f"{reading.verdict.reason}; its alert opens {delayed.why}"
     return Decision(MessageStatus.DELAYED, reason, _moved(key, arrival, reading), counts=arrival.replay_of is None)
 
 
 def _refresh(
-    door: Door,
-    arrival: Arrival,
-    reading: Reading,
-    key: KeyState,
-    live: LiveAlert,
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
+    key: DedupKeyState,
+    live: ActiveAlert,
     status: MessageStatus,
     now: datetime,
 ) -> Decision:
     """Counts the message on the live alert; what it says differently is written, and told on the timeline."""
-    if key.role in (Role.MEMBER, Role.CHILD):
+    if key.role in (KeyRole.MEMBER, KeyRole.CHILD):
         said = grouping.count(door, arrival, reading, key, live, status, now)
         return replace(said, key=_moved(said.key, arrival, reading))
     actor = actor_of(door)
@@ -303,7 +319,7 @@ def _refresh(
             door, arrival, reading, key.parent, live, status, after.priority if rises else None, now
         )
         changes.extend(told.changes)
-        woken, shaped = told.woken, Shaped(lives={key.parent.state.id: told.parent})
+        woken, shaped = told.woken, NoiseChanges(lives={key.parent.state.id: told.parent})
     # An open of a merged alert's key counts on the alert that people look at.
     counted_on = live.parent_id if status is MessageStatus.APPENDED and live.parent_id is not None else live.state.id
     written = found.changes if counted_on == live.state.id else None
@@ -314,14 +330,14 @@ def _refresh(
         after_key,
         counted_on,
         changes=tuple(changes),
-        counted=Counted(counted_on, 1, arrival.received_at, written or None),
+        counted=RepeatedMessages(counted_on, 1, arrival.received_at, written or None),
         counts=True,
         came_back=_no_longer_awaited(arrival, echo, given, own),
         shaped=shaped,
     )
 
 
-def _news_of_priority(reading: Reading, live: LiveAlert) -> Priority | None:
+def _news_of_priority(reading: NormalizedEvent, live: ActiveAlert) -> Priority | None:
     """The priority that the message says, unless its source has said it before: a merged alert, a workflow or a person
     may have changed it since, which a repetition does not take back."""
     said = priority_of(reading)
@@ -329,7 +345,7 @@ def _news_of_priority(reading: Reading, live: LiveAlert) -> Priority | None:
 
 
 def _no_longer_awaited(
-    arrival: Arrival, echo: int | None, given: AlertChange | None, own: Mapping[str, int]
+    arrival: MessageContext, echo: int | None, given: AlertChange | None, own: Mapping[str, int]
 ) -> tuple[int, ...]:
     """The writes that will not come back: of an agent the one that this message is the echo of, likewise of a priority
     and a team; and where somebody gave the ticket to another since, all of them: that agent once more is then an
@@ -341,14 +357,19 @@ def _no_longer_awaited(
     return arrival.own.overtaken() if given is not None and arrival.own is not None else ()
 
 
-def _moved_team(live: LiveAlert, mapped: Mapping[str, object]) -> str:
+def _moved_team(live: ActiveAlert, mapped: Mapping[str, object]) -> str:
     """That the source gave it to another team, as the beginning of a sentence; empty where it did not."""
     before, after = live.fields.get("team"), mapped.get("team")
     return f"It moved from {before} to {after}" if before and after and before != after else ""
 
 
 def _agent(
-    door: Door, live: LiveAlert, state: AlertState, reading: Reading, actor: Actor, now: datetime
+    door: CompiledIntegration,
+    live: ActiveAlert,
+    state: AlertState,
+    reading: NormalizedEvent,
+    actor: Actor,
+    now: datetime,
 ) -> AlertChange | None:
     """What a changed agent does. A message that does not speak of the agent changes nothing."""
     if not door.reader.kind.follows_agent or "agent" not in reading.mapped.values:
@@ -362,12 +383,16 @@ def _agent(
     return AlertChange(state, done.state, done.events) if done.is_change else None
 
 
-def _refreshed(live: LiveAlert, state: AlertState, changes: Mapping[str, object]) -> LiveAlert:
+def _refreshed(live: ActiveAlert, state: AlertState, changes: Mapping[str, object]) -> ActiveAlert:
     return replace(live, state=state, fields={**live.fields, **changes} if changes else live.fields)
 
 
 def _refresh_reason(
-    reading: Reading, status: MessageStatus, found: source.Refresh, alert_id: int, woken: Woken | None
+    reading: NormalizedEvent,
+    status: MessageStatus,
+    found: source.SourceUpdate,
+    alert_id: int,
+    woken: PagingChange | None,
 ) -> str:
     if status is MessageStatus.APPENDED:
         said = woken.said if woken is not None else "counted, nobody is paged"
@@ -377,7 +402,7 @@ def _refresh_reason(
     return f"{reading.verdict.reason}; nothing new"
 
 
-def _mapped(door: Door, reading: Reading, live: LiveAlert) -> dict[str, object]:
+def _mapped(door: CompiledIntegration, reading: NormalizedEvent, live: ActiveAlert) -> dict[str, object]:
     """What a message says, in the alert's own columns; a field it does not speak of is left out."""
     fields: dict[str, object] = dict(columns_of(door, reading))
     custom = custom_of(reading)
@@ -410,7 +435,7 @@ def _without_agent(mapped: Mapping[str, object]) -> dict[str, object]:
     return kept
 
 
-def _is_same_agent(live: LiveAlert, reading: Reading) -> bool:
+def _is_same_agent(live: ActiveAlert, reading: NormalizedEvent) -> bool:
     """Whether the message's agent has the number of the alert's agent, whose name is known already."""
     number = reading.mapped.text("agent_id")
     known = live.fields.get("custom")
@@ -418,7 +443,7 @@ def _is_same_agent(live: LiveAlert, reading: Reading) -> bool:
     return is_same and live.fields.get("source_agent") != f"Agent {number}"
 
 
-def _differing(door: Door, live: LiveAlert, reading: Reading) -> Mapping[str, object] | None:
+def _differing(door: CompiledIntegration, live: ActiveAlert, reading: NormalizedEvent) -> Mapping[str, object] | None:
     """The fields that a closing message changes: the alert then shows the source's last word."""
     changes = source.refresh(
         live.state.id, live.fields, _mapped(door, reading, live), actor_of(door), live.state.opened_at
@@ -426,12 +451,12 @@ def _differing(door: Door, live: LiveAlert, reading: Reading) -> Mapping[str, ob
     return changes.changes or None
 
 
-def actor_of(door: Door) -> Actor:
+def actor_of(door: CompiledIntegration) -> Actor:
     """The integration as the one who acts."""
     return Actor(ActorKind.INTEGRATION, door.shown_source)
 
 
-def _moved(key: KeyState, arrival: Arrival, reading: Reading) -> KeyState:
+def _moved(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent) -> DedupKeyState:
     """The key with its newest time moved on; a replay does not move it."""
     at = reading.source_time
     if at is None or arrival.replay_of is not None or (key.newest is not None and at <= key.newest):
@@ -442,27 +467,27 @@ def _moved(key: KeyState, arrival: Arrival, reading: Reading) -> KeyState:
     return replace(key, newest=at)
 
 
-def _ignored(reason: str, key: KeyState) -> Decision:
+def _ignored(reason: str, key: DedupKeyState) -> Decision:
     return Decision(MessageStatus.IGNORED, reason, key)
 
 
 def switched_off() -> Decision:
     """The decision on everything that arrives while the integration is switched off."""
-    return _ignored("switched off", KeyState())
+    return _ignored("switched off", DedupKeyState())
 
 
 def about_no_ticket() -> Decision:
     """The decision of a webhook that tells of no ticket at all: whoever set it up had it tried."""
     reason = "it is about no ticket, as the test that is sent when a webhook is set up: there is nothing to do"
-    return Decision(MessageStatus.IGNORED, reason, KeyState())
+    return Decision(MessageStatus.IGNORED, reason, DedupKeyState())
 
 
 def failed(rejected: Rejected) -> Decision:
     """The decision on a message that cannot be read, or has no id where one is needed."""
-    return Decision(MessageStatus.FAILED, _cut(rejected.detail), KeyState(), verdict={"error": rejected.code})
+    return Decision(MessageStatus.FAILED, _cut(rejected.detail), DedupKeyState(), verdict={"error": rejected.code})
 
 
-def _what(reading: Reading) -> str:
+def _what(reading: NormalizedEvent) -> str:
     return f"id {reading.source_id}" if reading.source_id else "it"
 
 

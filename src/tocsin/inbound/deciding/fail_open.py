@@ -7,37 +7,37 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from tocsin.alerts.change_handlers import AlertChange, Paging, PagingMode, Waking
+from tocsin.alerts.change_handlers import AlertChange, PagingConfig, PagingMode, PagingStart
 from tocsin.alerts.commands import Actor, AlertState, NewEvent
-from tocsin.alerts.new_alert import Counted, NewAlert, Opening
-from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority, Via
+from tocsin.alerts.new_alert import AlertCreation, NewAlert, RepeatedMessages
+from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
 from tocsin.core.validation.text_sanitizing import without_unstorable
-from tocsin.inbound.config.compiled_integration import Door, PolicyEntry
+from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
 from tocsin.inbound.deciding.alert_creation import for_test
-from tocsin.inbound.deciding.state import Arrival, Decision, KeyState, LiveAlert, Shaped
+from tocsin.inbound.deciding.state import ActiveAlert, Decision, DedupKeyState, MessageContext, NoiseChanges
 from tocsin.inbound.enums import IntegrationMode
 
 #: At most one alert per integration and this span.
-EVERY = timedelta(minutes=10)
+REPORT_INTERVAL = timedelta(minutes=10)
 
 #: So much of the message's text stands in the alert.
-SHOWN = 4_000
+MAX_EXCERPT_CHARS = 4_000
 
 
-def key_of(door: Door, test_id: str = "") -> bytes:
+def key_of(door: CompiledIntegration, test_id: str = "") -> bytes:
     """The key of an integration's alert about unreadable messages; one of its own for each test."""
     return key_hash(f"\x1funreadable\x1f{door.id}" + (f"\x1ftest\x1f{test_id}" if test_id else ""))
 
 
 def fail_open(
-    door: Door,
-    arrival: Arrival,
+    door: CompiledIntegration,
+    arrival: MessageContext,
     decision: Decision,
     rejected: Rejected,
     raw: bytes,
-    key: KeyState,
+    key: DedupKeyState,
     hashed: bytes,
     next_id: Callable[[], int],
     now: datetime,
@@ -47,51 +47,53 @@ def fail_open(
         return replace(decision, key=key)
     if key.live is not None:
         return _count(door, arrival, decision, key, key.live)
-    if key.newest is not None and abs(now - key.newest) < EVERY:
+    if key.newest is not None and abs(now - key.newest) < REPORT_INTERVAL:
         return replace(decision, key=key)
     number = next_id()
     opening = _opening(door, arrival, rejected, raw, number, hashed, key.last_alert, now)
     state = AlertState(number, AlertStatus.OPEN, opening.alert.priority, now)
     return replace(
         decision,
-        key=KeyState(LiveAlert(state, {}, pages=opening.paging.mode is PagingMode.PAGE), now, number),
+        key=DedupKeyState(ActiveAlert(state, {}, pages=opening.paging.mode is PagingMode.PAGE), now, number),
         alert_id=number,
         opening=opening,
         counts=True,
     )
 
 
-def _count(door: Door, arrival: Arrival, decision: Decision, key: KeyState, live: LiveAlert) -> Decision:
+def _count(
+    door: CompiledIntegration, arrival: MessageContext, decision: Decision, key: DedupKeyState, live: ActiveAlert
+) -> Decision:
     """One more on the live alert, or on that which it is merged into; that one pages from now on if it has paged
     nobody."""
     number = live.state.id if live.parent_id is None else live.parent_id
-    counted = Counted(number, 1, arrival.received_at)
+    counted = RepeatedMessages(number, 1, arrival.received_at)
     said = replace(decision, key=key, counted=counted, alert_id=number)
     on = live if live.parent_id is None else key.parent
     paging = _paging(door, arrival, _policy(door))
     if on is None or on.pages or paging.mode is not PagingMode.PAGE:
         return said
-    waking = Waking(f"{door.name} sent more that Tocsin cannot read, and so far nobody was paged about it")
+    waking = PagingStart(f"{door.name} sent more that Tocsin cannot read, and so far nobody was paged about it")
     change = AlertChange(on.state, on.state, (), paging=paging, waking=waking, was_watched=on.is_watched)
     awake = replace(on, pages=True)
     if on is live:
         return replace(said, key=replace(key, live=awake), changes=(change,))
-    return replace(said, shaped=Shaped(lives={number: awake}), changes=(change,))
+    return replace(said, shaped=NoiseChanges(lives={number: awake}), changes=(change,))
 
 
 def _opening(
-    door: Door,
-    arrival: Arrival,
+    door: CompiledIntegration,
+    arrival: MessageContext,
     rejected: Rejected,
     raw: bytes,
     number: int,
     hashed: bytes,
     previous: int | None,
     now: datetime,
-) -> Opening:
+) -> AlertCreation:
     policy = _policy(door)
     paging = _paging(door, arrival, policy)
-    shown = without_unstorable(raw[:SHOWN].decode("utf-8", "replace"))
+    shown = without_unstorable(raw[:MAX_EXCERPT_CHARS].decode("utf-8", "replace"))
     alert = NewAlert(
         id=number,
         priority=policy.default_priority if policy is not None else Priority.HIGH,
@@ -109,19 +111,19 @@ def _opening(
     actor = Actor(ActorKind.INTEGRATION, door.shown_source)
     reason = f"{door.name} sent something Tocsin cannot read: {rejected.detail}; {paging.reason}."
     data: dict[str, object] = {"message_id": str(arrival.message_id)}
-    event = NewEvent(number, EventKind.OPENED, now, actor, reason, Via.INBOUND, data)
-    return Opening(alert, paging, event)
+    event = NewEvent(number, EventKind.OPENED, now, actor, reason, CommandChannel.INBOUND, data)
+    return AlertCreation(alert, paging, event)
 
 
-def _policy(door: Door) -> PolicyEntry | None:
+def _policy(door: CompiledIntegration) -> PolicyEntry | None:
     return door.directory.policies.get(door.policy_id) if door.policy_id is not None else None
 
 
-def _paging(door: Door, arrival: Arrival, policy: PolicyEntry | None) -> Paging:
+def _paging(door: CompiledIntegration, arrival: MessageContext, policy: PolicyEntry | None) -> PagingConfig:
     if arrival.test_user_id is not None:
         return for_test(arrival.test_user_id)
     mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
     if not arrival.may_page:
         mode = PagingMode.RECORD
     by = f"policy {policy.name}" if policy is not None else "no policy"
-    return Paging(mode, policy.version_id if policy else None, door.recipient_users, door.recipient_groups, by)
+    return PagingConfig(mode, policy.version_id if policy else None, door.recipient_users, door.recipient_groups, by)

@@ -11,42 +11,42 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from tocsin.alerts.change_handlers import AlertChange, Paging
+from tocsin.alerts.change_handlers import AlertChange, PagingConfig
 from tocsin.alerts.commands import Actor, AlertState, NewEvent
-from tocsin.alerts.new_alert import Counted, Opening
-from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority, Via
+from tocsin.alerts.new_alert import AlertCreation, RepeatedMessages
+from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.ids import key_hash
 from tocsin.core.validation.durations import say
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding.alert_creation import priority_of, why_it_pages
 from tocsin.inbound.deciding.merge_propagation import tell
-from tocsin.inbound.deciding.noise_reduction import Answer
-from tocsin.inbound.deciding.start_paging import Woken, wake
+from tocsin.inbound.deciding.noise_reduction import NoiseDecision
+from tocsin.inbound.deciding.start_paging import PagingChange, wake
 from tocsin.inbound.deciding.state import (
-    Arrival,
+    ActiveAlert,
     Decision,
-    Delayed,
-    Join,
-    KeyState,
-    LiveAlert,
-    Role,
-    Settled,
-    Shaped,
-    Wait,
+    DedupKeyState,
+    DelayedAlert,
+    DelayReason,
+    GroupJoin,
+    KeyRole,
+    MessageContext,
+    NoiseChanges,
+    WaitOutcome,
 )
 from tocsin.inbound.enums import MessageStatus
 
 
 def join(
-    door: Door,
-    arrival: Arrival,
-    reading: Reading,
-    key: KeyState,
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
+    key: DedupKeyState,
     hashed: bytes,
-    answer: Answer,
-    parent: LiveAlert | None,
-    paging: Paging,
+    answer: NoiseDecision,
+    parent: ActiveAlert | None,
+    paging: PagingConfig,
     now: datetime,
 ) -> Decision:
     """The message counts on the alert that it joins, or on the `parent` that this one is merged into. One more urgent
@@ -61,7 +61,7 @@ def join(
         now,
         actor,
         f"{what} joined: {answer.why}.",
-        Via.INBOUND,
+        CommandChannel.INBOUND,
         {"message_id": str(arrival.message_id), "source_id": reading.source_id or ""},
     )
     risen = priority_of(reading) if arrival.may_page else None
@@ -74,7 +74,7 @@ def join(
     )
     woken = told.woken if told is not None else woken
     counted_on = told.parent.state.id if told is not None else number
-    members = live.members + (answer.role is not Role.CHILD)
+    members = live.members + (answer.role is not KeyRole.CHILD)
     after = replace(live, state=state, members=members, pages=live.pages or change.waking is not None)
     waited = _settled(key, MessageStatus.APPENDED, f"it waited, and joined alert {number} then", number)
     return Decision(
@@ -83,12 +83,12 @@ def join(
         replace(key, live=after, shared=number, role=answer.role, last_alert=number, delayed=None),
         counted_on,
         changes=(change, *(told.changes if told is not None else ())),
-        counted=Counted(counted_on, 1 + _waiting(key), arrival.received_at),
+        counted=RepeatedMessages(counted_on, 1 + _waiting(key), arrival.received_at),
         counts=True,
-        shaped=Shaped(
+        shaped=NoiseChanges(
             tallies=answer.tallies,
             settled=waited,
-            join=Join(number, answer.role, _subject(reading), reading.source_id or ""),
+            join=GroupJoin(number, answer.role, _subject(reading), reading.source_id or ""),
             lives={number: after} if told is None else {number: after, counted_on: told.parent},
             released=answer.released,
         ),
@@ -96,8 +96,8 @@ def join(
 
 
 def opened(
-    after: KeyState, before: KeyState, answer: Answer, opening: Opening, reading: Reading
-) -> tuple[KeyState, Shaped]:
+    after: DedupKeyState, before: DedupKeyState, answer: NoiseDecision, opening: AlertCreation, reading: NormalizedEvent
+) -> tuple[DedupKeyState, NoiseChanges]:
     """The key after its alert opened, and what else changes: others may join, and what waited goes on."""
     number, live = opening.alert.id, after.live
     assert live is not None
@@ -108,16 +108,16 @@ def opened(
     made = None
     if answer.gathers:
         # The alert about a flood says what none of its members says.
-        role = Role.FIRST if answer.flood is None else Role.MEMBER
+        role = KeyRole.FIRST if answer.flood is None else KeyRole.MEMBER
         after = replace(after, shared=number, role=role)
-        made = Join(number, role, _subject(reading), reading.source_id or "")
+        made = GroupJoin(number, role, _subject(reading), reading.source_id or "")
     lives = {number: live} if answer.gathers else {}
-    return after, Shaped(tallies=tallies, settled=settled, join=made, lives=lives, released=answer.released)
+    return after, NoiseChanges(tallies=tallies, settled=settled, join=made, lives=lives, released=answer.released)
 
 
 def shaped_opening(
-    opening: Opening, answer: Answer, waited: Delayed | None, arrival: Arrival, now: datetime
-) -> Opening:
+    opening: AlertCreation, answer: NoiseDecision, waited: DelayedAlert | None, arrival: MessageContext, now: datetime
+) -> AlertCreation:
     """The opening with what its timeline says of the gate; one that others may join has a key of its own."""
     alert, event = opening.alert, opening.event
     said = [event.reason.removesuffix(".")]
@@ -139,15 +139,15 @@ def shaped_opening(
         }
         # It is nobody's ticket: what is done on it is not written back to the first one's.
         alert = replace(alert, subject=columns["subject"], columns=columns, source_id="", custom={})
-    return Opening(alert, opening.paging, replace(event, reason=f"{'; '.join(said)}."))
+    return AlertCreation(alert, opening.paging, replace(event, reason=f"{'; '.join(said)}."))
 
 
 def count(
-    door: Door,
-    arrival: Arrival,
-    reading: Reading,
-    key: KeyState,
-    live: LiveAlert,
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
+    key: DedupKeyState,
+    live: ActiveAlert,
     status: MessageStatus,
     now: datetime,
 ) -> Decision:
@@ -162,7 +162,7 @@ def count(
         paging, _route = why_it_pages(door, arrival, reading, now)
         actor = Actor(ActorKind.INTEGRATION, door.shown_source)
         said = f"{what_is(reading)}, which joined it, is {risen} now."
-        event = NewEvent(number, EventKind.UPDATED, now, actor, said, Via.INBOUND)
+        event = NewEvent(number, EventKind.UPDATED, now, actor, said, CommandChannel.INBOUND)
         change, state = _risen(live, risen, paging, event)
         changes = (_woken(change, live, woken),)
     elif woken is not None and woken.waking is not None:
@@ -180,9 +180,9 @@ def count(
         replace(key, live=replace(live, state=state, pages=pages)),
         counted_on,
         changes=(*changes, *(told.changes if told is not None else ())),
-        counted=Counted(counted_on, 1, arrival.received_at),
+        counted=RepeatedMessages(counted_on, 1, arrival.received_at),
         counts=True,
-        shaped=Shaped(lives={told.parent.state.id: told.parent}) if told is not None else None,
+        shaped=NoiseChanges(lives={told.parent.state.id: told.parent}) if told is not None else None,
     )
 
 
@@ -191,10 +191,15 @@ def _merged(counted_on: int, number: int) -> str:
 
 
 def leave(
-    door: Door, arrival: Arrival, reading: Reading, key: KeyState, live: LiveAlert, now: datetime
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
+    key: DedupKeyState,
+    live: ActiveAlert,
+    now: datetime,
 ) -> Decision | None:
     """The end of a key that shares its alert; None where it is the last, and closes it."""
-    is_child = key.role is Role.CHILD
+    is_child = key.role is KeyRole.CHILD
     others = live.members - (not is_child)
     if others <= 0 and not is_child:
         return None
@@ -206,7 +211,7 @@ def leave(
         now,
         Actor(ActorKind.INTEGRATION, door.shown_source),
         f"{what_is(reading)} is over: {reading.verdict.reason}; the alert {goes_on}.",
-        Via.INBOUND,
+        CommandChannel.INBOUND,
         {"source_id": reading.source_id or ""},
     )
     after = replace(live, members=others)
@@ -216,30 +221,30 @@ def leave(
         replace(key, live=None, shared=None, role=None),
         number,
         changes=(AlertChange(live.state, live.state, (event,)),),
-        counted=Counted(number, 1, arrival.received_at),
+        counted=RepeatedMessages(number, 1, arrival.received_at),
         counts=True,
-        shaped=Shaped(join=Join(number, None), lives={number: after}),
+        shaped=NoiseChanges(join=GroupJoin(number, None), lives={number: after}),
     )
 
 
 # --- What waited ---------------------------------------------------------------------------------------------------
 
 
-def over_before_it_opened(key: KeyState, now: datetime) -> Shaped | None:
+def over_before_it_opened(key: DedupKeyState, now: datetime) -> NoiseChanges | None:
     """What becomes of an opening that waits when its close comes; None: nothing waits."""
     delayed = key.delayed
     if delayed is None:
         return None
     reason = f"over after {say(now - delayed.since)}, before its alert opened ({delayed.why}); nobody was paged"
-    return Shaped(settled=Settled(MessageStatus.IGNORED, reason))
+    return NoiseChanges(settled=WaitOutcome(MessageStatus.IGNORED, reason))
 
 
-def is_too_few(waited: Delayed) -> bool:
+def is_too_few(waited: DelayedAlert) -> bool:
     """Whether what is due waited to be enough, and is not."""
-    return waited.wait is Wait.COUNT and not waited.is_released
+    return waited.wait is DelayReason.COUNT and not waited.is_released
 
 
-def too_few(arrival: Arrival, key: KeyState, waited: Delayed, now: datetime) -> Decision:
+def too_few(arrival: MessageContext, key: DedupKeyState, waited: DelayedAlert, now: datetime) -> Decision:
     """The end of the wait of a message that was one of too few; a newer one of the key waits on."""
     oldest = waited.opens[0] if waited.opens else arrival.received_at
     span = (waited.due_at or now) - oldest
@@ -252,16 +257,16 @@ def too_few(arrival: Arrival, key: KeyState, waited: Delayed, now: datetime) -> 
     return Decision(MessageStatus.IGNORED, reason, key)
 
 
-def _settled(key: KeyState, status: MessageStatus, reason: str, alert_id: int) -> Settled | None:
-    return Settled(status, reason, alert_id) if key.delayed is not None else None
+def _settled(key: DedupKeyState, status: MessageStatus, reason: str, alert_id: int) -> WaitOutcome | None:
+    return WaitOutcome(status, reason, alert_id) if key.delayed is not None else None
 
 
-def _waiting(key: KeyState) -> int:
+def _waiting(key: DedupKeyState) -> int:
     return key.delayed.messages if key.delayed is not None else 0
 
 
 def _risen(
-    live: LiveAlert, priority: Priority | None, paging: Paging, event: NewEvent
+    live: ActiveAlert, priority: Priority | None, paging: PagingConfig, event: NewEvent
 ) -> tuple[AlertChange, AlertState]:
     state = live.state
     if priority is None or not priority.is_above(state.priority):
@@ -273,18 +278,18 @@ def _risen(
     return AlertChange(state, risen, (event,), paging=paging, was_watched=live.is_watched), risen
 
 
-def _woken(change: AlertChange, live: LiveAlert, woken: Woken | None) -> AlertChange:
+def _woken(change: AlertChange, live: ActiveAlert, woken: PagingChange | None) -> AlertChange:
     """The change, with which the alert pages from now on, if it has paged nobody."""
     if woken is None or woken.waking is None:
         return change
     return replace(change, paging=woken.paging, waking=woken.waking, was_watched=live.is_watched)
 
 
-def _said(woken: Woken | None) -> str:
+def _said(woken: PagingChange | None) -> str:
     return f"; {woken.said}" if woken is not None else ""
 
 
-def what_is(reading: Reading) -> str:
+def what_is(reading: NormalizedEvent) -> str:
     """What a message is about, for a sentence that begins with it."""
     subject, number = _subject(reading), reading.source_id
     if subject and number:
@@ -292,5 +297,5 @@ def what_is(reading: Reading) -> str:
     return subject or (f"Id {number}" if number else "A message")
 
 
-def _subject(reading: Reading) -> str:
+def _subject(reading: NormalizedEvent) -> str:
     return (reading.mapped.text("subject") or "")[:120]

@@ -10,38 +10,38 @@ from msgspec.structs import replace
 
 from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import Actor, NewEvent
-from tocsin.alerts.states import LIVE, ActorKind, EventKind, Priority, Via
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.normalizer import Reading
-from tocsin.inbound.deciding.start_paging import Woken, wake
-from tocsin.inbound.deciding.state import Arrival, LiveAlert
+from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, EventKind, Priority
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.deciding.start_paging import PagingChange, wake
+from tocsin.inbound.deciding.state import ActiveAlert, MessageContext
 from tocsin.inbound.enums import MessageStatus
 
 
-class Told(Struct, frozen=True):
+class ParentUpdate(Struct, frozen=True):
     """The parent after the message, and what changes on it."""
 
-    parent: LiveAlert
+    parent: ActiveAlert
     changes: tuple[AlertChange, ...] = ()
     #: What an opening message has to say of a parent that has paged nobody.
-    woken: Woken | None = None
+    woken: PagingChange | None = None
 
 
 def tell(
-    door: Door,
-    arrival: Arrival,
-    reading: Reading,
-    parent: LiveAlert,
-    child: LiveAlert,
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
+    parent: ActiveAlert,
+    child: ActiveAlert,
     status: MessageStatus,
     risen: Priority | None,
     now: datetime,
-) -> Told:
+) -> ParentUpdate:
     """A priority that rises on the child above the parent's raises that too, by whose policy people are paged; and an
     opening message has a parent page that has paged nobody. `risen` is the child's new priority, if it rose."""
     state = parent.state
-    if state.status not in LIVE:
-        return Told(parent)
+    if state.status not in ACTIVE:
+        return ParentUpdate(parent)
     woken = wake(door, arrival, reading, parent, now) if status is MessageStatus.APPENDED else None
     waking = woken.waking if woken is not None else None
     events: tuple[NewEvent, ...] = ()
@@ -51,9 +51,9 @@ def tell(
         said = f"Alert {child.state.id}, which is merged into this one, is {risen} now; it was {state.priority}."
         data = {"changes": {"priority": [str(state.priority), str(risen)]}}
         actor = Actor(ActorKind.INTEGRATION, door.shown_source)
-        events = (NewEvent(state.id, EventKind.UPDATED, now, actor, said, Via.INBOUND, data),)
+        events = (NewEvent(state.id, EventKind.UPDATED, now, actor, said, CommandChannel.INBOUND, data),)
     if not events and waking is None:
-        return Told(parent, woken=woken)
+        return ParentUpdate(parent, woken=woken)
     paging = woken.paging if woken is not None else None
     change = AlertChange(state, after, events, paging=paging, waking=waking, was_watched=parent.is_watched)
-    return Told(replace(parent, state=after, pages=parent.pages or paging is not None), (change,), woken)
+    return ParentUpdate(replace(parent, state=after, pages=parent.pages or paging is not None), (change,), woken)

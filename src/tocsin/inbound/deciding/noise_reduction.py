@@ -15,29 +15,47 @@ from msgspec.structs import replace
 from tocsin.alerts.states import Priority
 from tocsin.core.ids import key_hash
 from tocsin.core.validation.durations import say
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.noise_settings import Delay, DelayKind, Limit, Per, Scope, Shaping, scope_hash
-from tocsin.inbound.config.normalizer import Reading
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.noise_settings import (
+    AlertRateLimit,
+    CountScope,
+    Delay,
+    DelayKind,
+    NoiseSettings,
+    RateScope,
+    scope_hash,
+)
+from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.routes import RouteChoice
 from tocsin.inbound.deciding.alert_creation import default_priority, priority_of
-from tocsin.inbound.deciding.state import Arrival, Delayed, KeyState, LiveAlert, Role, Scopes, Standing, Tally, Wait
+from tocsin.inbound.deciding.state import (
+    ActiveAlert,
+    DedupKeyState,
+    DelayedAlert,
+    DelayReason,
+    KeyRole,
+    LockScopes,
+    MessageContext,
+    NoiseState,
+    RateWindow,
+)
 from tocsin.inbound.enums import WindowAction
-from tocsin.inbound.maintenance.windows import Caught, caught_by
+from tocsin.inbound.maintenance.windows import WindowMatch, caught_by
 
 #: So long after enough alerts came do those that waited with them join.
 _JOINING = timedelta(minutes=5)
 
 #: So many of a waiting opening's arrivals are kept.
-_MOST_TIMES = 100
+_MAX_ARRIVAL_TIMES = 100
 
 
-class Answer(Struct, frozen=True):
+class NoiseDecision(Struct, frozen=True):
     """What the gate says. Exactly one of `suppressed`, `waits` and `joins` is set, or none: it opens."""
 
     suppressed: str = ""
-    waits: Delayed | None = None
-    joins: LiveAlert | None = None
-    role: Role = Role.MEMBER
+    waits: DelayedAlert | None = None
+    joins: ActiveAlert | None = None
+    role: KeyRole = KeyRole.MEMBER
     #: Which part lets it join: "parent", "group", "delay" or "flood".
     part: str = ""
     #: Why it joins, or what is to be said of its opening.
@@ -45,42 +63,42 @@ class Answer(Struct, frozen=True):
     #: It opens for several keys: others may join it.
     gathers: bool = False
     #: It opens as the alert about a flood.
-    flood: Limit | None = None
-    tallies: Mapping[bytes, Tally] = field(default_factory=dict)
+    flood: AlertRateLimit | None = None
+    tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
     #: The tallies that name the alert which opens.
     naming: tuple[bytes, ...] = ()
     released: tuple[bytes, ...] = ()
 
 
-OPENS = Answer()
+OPENS = NoiseDecision()
 
 
-class _Asked(Struct, frozen=True):
+class _NoiseInputs(Struct, frozen=True):
     """Everything that the answer depends on."""
 
-    door: Door
-    arrival: Arrival
-    reading: Reading
-    key: KeyState
+    door: CompiledIntegration
+    arrival: MessageContext
+    reading: NormalizedEvent
+    key: DedupKeyState
     route: RouteChoice
-    scopes: Scopes
-    standing: Standing
+    scopes: LockScopes
+    standing: NoiseState
     now: datetime
 
 
 def ask(
-    door: Door,
-    arrival: Arrival,
-    reading: Reading,
-    key: KeyState,
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
+    key: DedupKeyState,
     route: RouteChoice,
     groups: tuple[int, ...],
-    scopes: Scopes,
-    standing: Standing,
+    scopes: LockScopes,
+    standing: NoiseState,
     now: datetime,
-) -> Answer:
+) -> NoiseDecision:
     """`groups` are the recipient groups that the alert would have."""
-    asked = _Asked(door, arrival, reading, key, route, scopes, standing, now)
+    asked = _NoiseInputs(door, arrival, reading, key, route, scopes, standing, now)
     caught = caught_by(door.windows, reading.payload, reading.mapped, groups, now)
     if caught is not None:
         return _in_maintenance(asked, caught)
@@ -89,12 +107,12 @@ def ask(
         return OPENS
     if standing.parent is not None:
         subject = f"alert {standing.parent.state.id} is of its parent"
-        return Answer(joins=standing.parent, role=Role.CHILD, part="parent", why=subject)
+        return NoiseDecision(joins=standing.parent, role=KeyRole.CHILD, part="parent", why=subject)
     group = standing.tally(scopes.group)
     if scopes.group is not None and group.until is not None and now < group.until:
         live = standing.live(group)
         if live is not None:
-            return Answer(joins=live, part="group", why="the same group")
+            return NoiseDecision(joins=live, part="group", why="the same group")
     flaps = _flaps(asked, shaping)
     if flaps.waits is not None:
         return flaps
@@ -104,7 +122,7 @@ def ask(
     return _with(_limited(asked, shaping, _with(delayed, flaps)), flaps)
 
 
-class Held(Struct, frozen=True):
+class HeldPages(Struct, frozen=True):
     """What holds back the pages of an alert that is live already: for good (`suppressed`), or until a moment."""
 
     suppressed: str = ""
@@ -114,36 +132,36 @@ class Held(Struct, frozen=True):
 
 
 def holds_back(
-    door: Door,
-    arrival: Arrival,
-    reading: Reading,
+    door: CompiledIntegration,
+    arrival: MessageContext,
+    reading: NormalizedEvent,
     route: RouteChoice,
     groups: tuple[int, ...],
     since: datetime,
     now: datetime,
-) -> Held:
+) -> HeldPages:
     """Whether an alert that is live since then, and has paged nobody, may begin to. A delay that waits for others, and
     a limit, ask how many alerts there are: this one is there."""
     if not door.is_shaped:
-        return Held()
+        return HeldPages()
     caught = caught_by(door.windows, reading.payload, reading.mapped, groups, now)
     if caught is not None:
         if caught.window.action is WindowAction.SUPPRESS:
-            return Held(suppressed=_suppressed(caught))
-        return Held(until=caught.span[1], why=_until_its_end(caught))
+            return HeldPages(suppressed=_suppressed(caught))
+        return HeldPages(until=caught.span[1], why=_until_its_end(caught))
     shaping = door.reader.shaping
     delay = None if shaping is None else route.delay if route.has_delay else shaping.delay
     if delay is None or arrival.replay_of is not None:
-        return Held()
+        return HeldPages()
     until = None
     if delay.kind is DelayKind.WAIT:
         until = since + delay.span
     elif delay.kind is DelayKind.HOURS and delay.hours is not None:
         until = door.next_hours(delay.hours, now)
-    return Held(until=until, why=delay.said()) if until is not None and until > now else Held()
+    return HeldPages(until=until, why=delay.said()) if until is not None and until > now else HeldPages()
 
 
-def scopes_of(door: Door, reading: Reading, key: bytes) -> Scopes | None:
+def scopes_of(door: CompiledIntegration, reading: NormalizedEvent, key: bytes) -> LockScopes | None:
     """What a message that may open counts on; None where the integration counts nothing."""
     shaping = door.reader.shaping
     if shaping is None:
@@ -154,17 +172,17 @@ def scopes_of(door: Door, reading: Reading, key: bytes) -> Scopes | None:
     if parent is not None:
         named = parent if door.reader.has_key_template else f"{reading.source_name}\x1f{parent}"
         parent_key = key_hash(f"{door.key_source}\x1f{named}")
-    return Scopes(
-        group=scope_hash(Scope.GROUP, door.id, group) if group is not None else None,
-        limit=scope_hash(Scope.LIMIT, door.id) if shaping.limit is not None else None,
-        flapping=scope_hash(Scope.FLAPPING, door.id, key.hex()) if shaping.flapping is not None else None,
-        alert=scope_hash(Scope.DELAY, door.id, key.hex()) if shaping.counts_alerts else None,
-        integration=scope_hash(Scope.DELAY, door.id) if shaping.counts_integration else None,
+    return LockScopes(
+        group=scope_hash(RateScope.GROUP, door.id, group) if group is not None else None,
+        limit=scope_hash(RateScope.LIMIT, door.id) if shaping.limit is not None else None,
+        flapping=scope_hash(RateScope.FLAPPING, door.id, key.hex()) if shaping.flapping is not None else None,
+        alert=scope_hash(RateScope.DELAY, door.id, key.hex()) if shaping.counts_alerts else None,
+        integration=scope_hash(RateScope.DELAY, door.id) if shaping.counts_integration else None,
         parent=parent_key if parent_key != key else None,
     )
 
 
-def waits_on(key: KeyState, arrival: Arrival, reading: Reading, now: datetime) -> Delayed:
+def waits_on(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent, now: datetime) -> DelayedAlert:
     """The opening that waits, with one more message that opens nothing. One that is more urgent ends the wait."""
     assert key.delayed is not None
     delayed = replace(key.delayed, messages=key.delayed.messages + 1)
@@ -173,7 +191,7 @@ def waits_on(key: KeyState, arrival: Arrival, reading: Reading, now: datetime) -
     return delayed
 
 
-def _is_more_urgent(reading: Reading, delayed: Delayed) -> bool:
+def _is_more_urgent(reading: NormalizedEvent, delayed: DelayedAlert) -> bool:
     priority = priority_of(reading)
     return priority is not None and delayed.priority is not None and priority.is_above(delayed.priority)
 
@@ -181,22 +199,24 @@ def _is_more_urgent(reading: Reading, delayed: Delayed) -> bool:
 # --- The parts -----------------------------------------------------------------------------------------------------
 
 
-def _in_maintenance(asked: _Asked, caught: Caught) -> Answer:
+def _in_maintenance(asked: _NoiseInputs, caught: WindowMatch) -> NoiseDecision:
     window, (_, end) = caught.window, caught.span
     if window.action is WindowAction.SUPPRESS:
-        return Answer(suppressed=_suppressed(caught))
-    return Answer(waits=_waiting(asked, Wait.MAINTENANCE, end, _until_its_end(caught), window_id=window.id))
+        return NoiseDecision(suppressed=_suppressed(caught))
+    return NoiseDecision(
+        waits=_waiting(asked, DelayReason.MAINTENANCE, end, _until_its_end(caught), window_id=window.id)
+    )
 
 
-def _suppressed(caught: Caught) -> str:
+def _suppressed(caught: WindowMatch) -> str:
     return f"maintenance: {caught.window.name}, until {_clock(caught.span[1])}"
 
 
-def _until_its_end(caught: Caught) -> str:
+def _until_its_end(caught: WindowMatch) -> str:
     return f"when the maintenance {caught.window.name} ends"
 
 
-def _flaps(asked: _Asked, shaping: Shaping) -> Answer:
+def _flaps(asked: _NoiseInputs, shaping: NoiseSettings) -> NoiseDecision:
     """Counts the opening. One too many within the span waits until it was there for a while."""
     flapping, scope = shaping.flapping, asked.scopes.flapping
     if flapping is None or scope is None or asked.arrival.replay_of is not None or asked.arrival.waited is not None:
@@ -204,21 +224,21 @@ def _flaps(asked: _Asked, shaping: Shaping) -> Answer:
     before = asked.standing.tally(scope)
     if asked.key.delayed is not None:
         # It is the same rise that waits already.
-        return OPENS if asked.key.delayed.wait is not Wait.FLAPPING else _again(asked, asked.key.delayed)
+        return OPENS if asked.key.delayed.wait is not DelayReason.FLAPPING else _again(asked, asked.key.delayed)
     times = tuple(one for one in before.times if one > asked.now - flapping.within)[-flapping.alerts :]
     times = (*times, asked.now)
     tallies = {scope: replace(before, times=times, until=asked.now + flapping.within)}
     if len(times) > flapping.alerts:
         why = f"when it was open for {say(flapping.stable)}, because it flaps"
-        waits = _waiting(asked, Wait.FLAPPING, asked.now + flapping.stable, why)
-        return Answer(waits=waits, tallies=tallies)
+        waits = _waiting(asked, DelayReason.FLAPPING, asked.now + flapping.stable, why)
+        return NoiseDecision(waits=waits, tallies=tallies)
     if len(times) < flapping.alerts:
-        return Answer(tallies=tallies)
+        return NoiseDecision(tallies=tallies)
     said = f"it flaps: it opened {flapping.alerts} times within {say(flapping.within)}, and from now on it opens only "
-    return Answer(tallies=tallies, why=f"{said}when it was there for {say(flapping.stable)}")
+    return NoiseDecision(tallies=tallies, why=f"{said}when it was there for {say(flapping.stable)}")
 
 
-def _delay(asked: _Asked, delay: Delay | None) -> Answer:
+def _delay(asked: _NoiseInputs, delay: Delay | None) -> NoiseDecision:
     if delay is None or asked.arrival.replay_of is not None:
         return OPENS
     released = asked.arrival.waited is not None
@@ -228,25 +248,29 @@ def _delay(asked: _Asked, delay: Delay | None) -> Answer:
     match delay.kind:
         case DelayKind.WAIT:
             due = asked.key.delayed.due_at if asked.key.delayed is not None else asked.now + delay.span
-            return OPENS if released else _waits(asked, Wait.WAIT, due, delay)
+            return OPENS if released else _waits(asked, DelayReason.WAIT, due, delay)
         case DelayKind.HOURS:
             opens_at = asked.door.next_hours(delay.hours, asked.now) if delay.hours is not None else None
             is_now = opens_at is None or opens_at <= asked.now
-            return OPENS if released or is_now else _waits(asked, Wait.HOURS, opens_at, delay)
+            return OPENS if released or is_now else _waits(asked, DelayReason.HOURS, opens_at, delay)
         case DelayKind.EVERY:
             return _every(asked, delay, released=released)
-        case DelayKind.COUNT if delay.per is Per.ALERT:
+        case DelayKind.COUNT if delay.per is CountScope.ALERT:
             return _counted(asked, delay, released=released)
         case DelayKind.COUNT:
             return _counted_together(asked, delay, released=released)
 
 
-def _has_its_time(reading: Reading, waits: Delayed) -> bool:
+def _has_its_time(reading: NormalizedEvent, waits: DelayedAlert) -> bool:
     """Whether another opening message leaves it to wait as it does, or no longer."""
-    return waits.is_released or waits.wait in (Wait.MAINTENANCE, Wait.FLAPPING) or _is_more_urgent(reading, waits)
+    return (
+        waits.is_released
+        or waits.wait in (DelayReason.MAINTENANCE, DelayReason.FLAPPING)
+        or _is_more_urgent(reading, waits)
+    )
 
 
-def _counted(asked: _Asked, delay: Delay, *, released: bool) -> Answer:
+def _counted(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
     """Until messages of this key came so often."""
     if released:
         return OPENS
@@ -256,10 +280,10 @@ def _counted(asked: _Asked, delay: Delay, *, released: bool) -> Answer:
     if len(opens) + 1 >= delay.alerts:
         return OPENS
     due = (opens or (asked.now,))[0] + delay.span if delay.span else None
-    return _waits(asked, Wait.COUNT, due, delay)
+    return _waits(asked, DelayReason.COUNT, due, delay)
 
 
-def _counted_together(asked: _Asked, delay: Delay, *, released: bool) -> Answer:
+def _counted_together(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
     """Until so many alerts of the integration came: the last of them opens, and those that waited join it."""
     scope = asked.scopes.integration
     assert scope is not None
@@ -270,17 +294,17 @@ def _counted_together(asked: _Asked, delay: Delay, *, released: bool) -> Answer:
     # This key may be among those that wait.
     waiting = tally.waiting - (asked.key.delayed is not None and asked.key.delayed.scope == scope)
     if waiting + 1 >= delay.alerts:
-        fresh = Tally(until=asked.now + _JOINING)
-        return Answer(gathers=True, tallies={scope: fresh}, naming=(scope,), released=(scope,))
+        fresh = RateWindow(until=asked.now + _JOINING)
+        return NoiseDecision(gathers=True, tallies={scope: fresh}, naming=(scope,), released=(scope,))
     due = asked.now + delay.span if delay.span else None
-    answer = _waits(asked, Wait.COUNT, due, delay, scope)
+    answer = _waits(asked, DelayReason.COUNT, due, delay, scope)
     assert answer.waits is not None
     return replace(answer, tallies={scope: replace(tally, waiting=waiting + 1)})
 
 
-def _every(asked: _Asked, delay: Delay, *, released: bool) -> Answer:
+def _every(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
     """At most one in each span: what comes sooner waits for its end, and opens then as one."""
-    is_shared = delay.per is Per.INTEGRATION
+    is_shared = delay.per is CountScope.INTEGRATION
     scope = asked.scopes.integration if is_shared else asked.scopes.alert
     assert scope is not None
     tally = asked.standing.tally(scope)
@@ -288,24 +312,24 @@ def _every(asked: _Asked, delay: Delay, *, released: bool) -> Answer:
     if released and is_closed and is_shared and (joined := _joined(asked, tally)) is not None:
         return joined
     if is_closed and not released:
-        return _waits(asked, Wait.EVERY, tally.until, delay, scope)
-    fresh = Tally(until=asked.now + delay.span)
-    return Answer(gathers=is_shared, tallies={scope: fresh}, naming=(scope,))
+        return _waits(asked, DelayReason.EVERY, tally.until, delay, scope)
+    fresh = RateWindow(until=asked.now + delay.span)
+    return NoiseDecision(gathers=is_shared, tallies={scope: fresh}, naming=(scope,))
 
 
-def _joined(asked: _Asked, tally: Tally) -> Answer | None:
+def _joined(asked: _NoiseInputs, tally: RateWindow) -> NoiseDecision | None:
     live = asked.standing.live(tally)
     if live is None or tally.until is None or asked.now >= tally.until:
         return None
-    return Answer(joins=live, part="delay", why="they waited together")
+    return NoiseDecision(joins=live, part="delay", why="they waited together")
 
 
-def _limited(asked: _Asked, shaping: Shaping, opens: Answer) -> Answer:
+def _limited(asked: _NoiseInputs, shaping: NoiseSettings, opens: NoiseDecision) -> NoiseDecision:
     """Takes a token for the alert that opens. Without one it joins the alert about the flood, or is its first."""
     limit, scope = shaping.limit, asked.scopes.limit
     answer = replace(opens, gathers=opens.gathers or asked.scopes.group is not None)
     if asked.scopes.group is not None and shaping.grouping is not None:
-        fresh = Tally(until=asked.now + shaping.grouping.within)
+        fresh = RateWindow(until=asked.now + shaping.grouping.within)
         answer = replace(
             answer,
             tallies={**answer.tallies, asked.scopes.group: fresh},
@@ -322,9 +346,9 @@ def _limited(asked: _Asked, shaping: Shaping, opens: Answer) -> Answer:
     if live is not None:
         why = f"more than {limit.burst} alerts at once"
         # Those that waited with it go on, and join too when their turn comes.
-        return Answer(joins=live, part="flood", why=why, released=answer.released)
+        return NoiseDecision(joins=live, part="flood", why=why, released=answer.released)
     flood = replace(tally, tokens=tokens, at=asked.now)
-    return Answer(
+    return NoiseDecision(
         gathers=True,
         flood=limit,
         tallies={**answer.tallies, scope: flood},
@@ -334,13 +358,13 @@ def _limited(asked: _Asked, shaping: Shaping, opens: Answer) -> Answer:
     )
 
 
-def _tokens(tally: Tally, limit: Limit, now: datetime) -> float:
+def _tokens(tally: RateWindow, limit: AlertRateLimit, now: datetime) -> float:
     if tally.tokens is None or tally.at is None:
         return float(limit.burst)
     return min(float(limit.burst), tally.tokens + max(0.0, (now - tally.at) / limit.every))
 
 
-def _with(answer: Answer, flaps: Answer) -> Answer:
+def _with(answer: NoiseDecision, flaps: NoiseDecision) -> NoiseDecision:
     """The answer, with what flapping counted and says."""
     if flaps is OPENS:
         return answer
@@ -348,36 +372,40 @@ def _with(answer: Answer, flaps: Answer) -> Answer:
     return replace(answer, tallies={**flaps.tallies, **answer.tallies}, why=why)
 
 
-def _waits(asked: _Asked, wait: Wait, due_at: datetime | None, delay: Delay, scope: bytes | None = None) -> Answer:
-    return Answer(waits=_waiting(asked, wait, due_at, delay.said(), scope=scope))
+def _waits(
+    asked: _NoiseInputs, wait: DelayReason, due_at: datetime | None, delay: Delay, scope: bytes | None = None
+) -> NoiseDecision:
+    return NoiseDecision(waits=_waiting(asked, wait, due_at, delay.said(), scope=scope))
 
 
-def _again(asked: _Asked, delayed: Delayed) -> Answer:
+def _again(asked: _NoiseInputs, delayed: DelayedAlert) -> NoiseDecision:
     """Another open message of what waits already. One that is more urgent ends the wait, and nothing begins it anew."""
     is_raised = _is_more_urgent(asked.reading, delayed)
     due_at = asked.now if is_raised else delayed.due_at
     waits = _waiting(asked, delayed.wait, due_at, delayed.why, scope=delayed.scope, window_id=delayed.window_id)
-    return Answer(waits=replace(waits, is_released=is_raised or delayed.is_released))
+    return NoiseDecision(waits=replace(waits, is_released=is_raised or delayed.is_released))
 
 
 def _waiting(
-    asked: _Asked,
-    wait: Wait,
+    asked: _NoiseInputs,
+    wait: DelayReason,
     due_at: datetime | None,
     why: str,
     *,
     scope: bytes | None = None,
     window_id: int | None = None,
-) -> Delayed:
+) -> DelayedAlert:
     before = asked.key.delayed or asked.arrival.waited
     values = asked.reading.mapped.text
     own = priority_of(asked.reading) or (Priority(asked.route.priority) if asked.route.priority else None)
-    return Delayed(
+    return DelayedAlert(
         wait,
         before.since if before is not None else asked.now,
         due_at,
         why,
-        (*(asked.key.delayed.opens if asked.key.delayed is not None else ()), asked.arrival.received_at)[-_MOST_TIMES:],
+        (*(asked.key.delayed.opens if asked.key.delayed is not None else ()), asked.arrival.received_at)[
+            -_MAX_ARRIVAL_TIMES:
+        ],
         asked.key.delayed.messages + 1 if asked.key.delayed is not None else 1,
         own or (before.priority if before is not None else None) or default_priority(asked.door, asked.route),
         scope,

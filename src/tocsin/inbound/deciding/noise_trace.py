@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from tocsin.core.validation.durations import say
-from tocsin.inbound.deciding.noise_reduction import Answer
-from tocsin.inbound.deciding.state import Delayed, Wait
+from tocsin.inbound.deciding.noise_reduction import NoiseDecision
+from tocsin.inbound.deciding.state import DelayedAlert, DelayReason
 
 #: In a message's verdict: the list of what the gate said.
 GATE = "gate"
 
-_PARTS = {Wait.MAINTENANCE: "maintenance", Wait.FLAPPING: "flapping"}
+_PARTS = {DelayReason.MAINTENANCE: "maintenance", DelayReason.FLAPPING: "flapping"}
 
 _NOTHING = "no maintenance, parent, group, delay or limit holds it back"
 
 
-def verdicts(answer: Answer, waited: Delayed | None, now: datetime) -> list[Mapping[str, object]]:
+def verdicts(answer: NoiseDecision, waited: DelayedAlert | None, now: datetime) -> list[Mapping[str, object]]:
     """In the order in which they came: each with `name`, `opens` (the alert by itself, now) and `reason`."""
     found: list[Mapping[str, object]] = []
     if waited is not None:
@@ -39,7 +39,7 @@ def verdicts(answer: Answer, waited: Delayed | None, now: datetime) -> list[Mapp
     return found
 
 
-def _part(delayed: Delayed) -> str:
+def _part(delayed: DelayedAlert) -> str:
     return _PARTS.get(delayed.wait, "delay")
 
 

@@ -11,13 +11,13 @@ from msgspec import Struct, field
 
 from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import AlertState
-from tocsin.alerts.new_alert import Counted, Opening
+from tocsin.alerts.new_alert import AlertCreation, RepeatedMessages
 from tocsin.alerts.states import Priority
-from tocsin.inbound.deciding.echo_suppression import OwnWrites
+from tocsin.inbound.deciding.echo_suppression import RecentWrites
 from tocsin.inbound.enums import MessageStatus
 
 
-class Arrival(Struct, frozen=True):
+class MessageContext(Struct, frozen=True):
     """One element of what arrived, with what the caller already knows of it."""
 
     message_id: UUID
@@ -30,14 +30,14 @@ class Arrival(Struct, frozen=True):
     #: A sample that pages only this user; its alert is badged TEST.
     test_user_id: int | None = None
     #: What Tocsin itself wrote on the ticket lately, or is about to write.
-    own: OwnWrites | None = None
+    own: RecentWrites | None = None
     #: It waited, and is due: how it stood.
-    waited: Delayed | None = None
+    waited: DelayedAlert | None = None
     #: Why it is decided although its system was not asked how the ticket stands, or did not say.
     unasked: str = ""
 
 
-class LiveAlert(Struct, frozen=True):
+class ActiveAlert(Struct, frozen=True):
     """The alert that holds a key: what the lifecycle knows, what its source said last, and its parent if merged."""
 
     state: AlertState
@@ -60,22 +60,22 @@ class LiveAlert(Struct, frozen=True):
         return self.watch and not self.pages
 
 
-class KeyState(Struct, frozen=True):
+class DedupKeyState(Struct, frozen=True):
     """A dedup key as it stands: the alert that holds it, the newest source time that counted, the last alert."""
 
-    live: LiveAlert | None = None
+    live: ActiveAlert | None = None
     newest: datetime | None = None
     last_alert: int | None = None
     #: The opening that waits.
-    delayed: Delayed | None = None
+    delayed: DelayedAlert | None = None
     #: The alert that it shares with other keys (`live` is that one), and what it is to it.
     shared: int | None = None
-    role: Role | None = None
+    role: KeyRole | None = None
     #: Where `live` is merged into another alert: that one.
-    parent: LiveAlert | None = None
+    parent: ActiveAlert | None = None
 
 
-class Seen(Struct, frozen=True):
+class DuplicateDelivery(Struct, frozen=True):
     """The decided message that came with the same delivery id."""
 
     message_id: UUID
@@ -87,11 +87,11 @@ class Decision(Struct, frozen=True):
 
     status: MessageStatus
     reason: str
-    key: KeyState
+    key: DedupKeyState
     alert_id: int | None = None
-    opening: Opening | None = None
+    opening: AlertCreation | None = None
     changes: tuple[AlertChange, ...] = ()
-    counted: Counted | None = None
+    counted: RepeatedMessages | None = None
     #: Whether the key's newest time and last alert are to be written.
     counts: bool = False
     #: Tocsin's own writes that this message is the echo of.
@@ -99,7 +99,7 @@ class Decision(Struct, frozen=True):
     #: Which rule decided, and what filters and routes said.
     verdict: Mapping[str, object] = field(default_factory=dict)
     #: What it changes beside its key; None: nothing, as most do.
-    shaped: Shaped | None = None
+    shaped: NoiseChanges | None = None
     #: A filter or maintenance said no to an alert that would open.
     is_refused: bool = False
 
@@ -107,10 +107,10 @@ class Decision(Struct, frozen=True):
     def may_come_again(self) -> bool:
         """Whether the same delivery is decided again when it comes again: a source that repeats what still is may
         open an alert then, once nothing says no any more or the alert of its parent is closed."""
-        return self.is_refused or self.key.role is Role.CHILD
+        return self.is_refused or self.key.role is KeyRole.CHILD
 
 
-class Wait(StrEnum):
+class DelayReason(StrEnum):
     """For what an opening waits."""
 
     WAIT = "wait"
@@ -121,10 +121,10 @@ class Wait(StrEnum):
     FLAPPING = "flapping"
 
 
-class Delayed(Struct, frozen=True):
+class DelayedAlert(Struct, frozen=True):
     """An alert that would be open, and waits. It opens at `due_at`; None: when others come."""
 
-    wait: Wait
+    wait: DelayReason
     since: datetime
     due_at: datetime | None
     #: The rest of "it opens …", or "it waits for …": a sentence without its end.
@@ -143,7 +143,7 @@ class Delayed(Struct, frozen=True):
     source_id: str = ""
 
 
-class Role(StrEnum):
+class KeyRole(StrEnum):
     """What a key is to the alert that it shares with others."""
 
     FIRST = "first"  # the alert says what this one says
@@ -151,7 +151,7 @@ class Role(StrEnum):
     CHILD = "child"  # of the alert's own key: its end never closes the alert
 
 
-class Tally(Struct, frozen=True):
+class RateWindow(Struct, frozen=True):
     """What is counted for a scope: the alert that is joined, until when, tokens that are left, and recent openings."""
 
     alert_id: int | None = None
@@ -163,10 +163,10 @@ class Tally(Struct, frozen=True):
     waiting: int = 0
 
 
-NOTHING = Tally()
+NOTHING = RateWindow()
 
 
-class Settled(Struct, frozen=True):
+class WaitOutcome(Struct, frozen=True):
     """What becomes of the messages that waited before this one."""
 
     status: MessageStatus
@@ -174,48 +174,48 @@ class Settled(Struct, frozen=True):
     alert_id: int | None = None
 
 
-class Join(Struct, frozen=True):
+class GroupJoin(Struct, frozen=True):
     """A key whose messages count on an alert from now on; `role` None: no more."""
 
     alert_id: int
-    role: Role | None
+    role: KeyRole | None
     subject: str = ""
     source_id: str = ""
 
 
-class Shaped(Struct, frozen=True):
+class NoiseChanges(Struct, frozen=True):
     """What a decision changes beside its key."""
 
-    tallies: Mapping[bytes, Tally] = field(default_factory=dict)
-    settled: Settled | None = None
-    join: Join | None = None
+    tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
+    settled: WaitOutcome | None = None
+    join: GroupJoin | None = None
     #: Shared alerts after it, by id.
-    lives: Mapping[int, LiveAlert] = field(default_factory=dict)
+    lives: Mapping[int, ActiveAlert] = field(default_factory=dict)
     #: Scopes whose waiting openings are due now.
     released: tuple[bytes, ...] = ()
 
 
-class Standing(Struct, frozen=True):
+class NoiseState(Struct, frozen=True):
     """What a decision may ask beside its key. `lives` has the alerts of tallies that are live,
     and those that one which is to be joined is merged into."""
 
-    tallies: Mapping[bytes, Tally] = field(default_factory=dict)
-    lives: Mapping[int, LiveAlert] = field(default_factory=dict)
+    tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
+    lives: Mapping[int, ActiveAlert] = field(default_factory=dict)
     #: The live alert that the message names as its parent.
-    parent: LiveAlert | None = None
+    parent: ActiveAlert | None = None
 
-    def tally(self, scope: bytes | None) -> Tally:
+    def tally(self, scope: bytes | None) -> RateWindow:
         return self.tallies.get(scope, NOTHING) if scope is not None else NOTHING
 
-    def live(self, tally: Tally) -> LiveAlert | None:
+    def live(self, tally: RateWindow) -> ActiveAlert | None:
         """The tally's alert, if it is live."""
         return self.lives.get(tally.alert_id) if tally.alert_id is not None else None
 
 
-ALONE = Standing()
+ALONE = NoiseState()
 
 
-class Scopes(Struct, frozen=True):
+class LockScopes(Struct, frozen=True):
     """The hashes that a message which may open locks beside its key; None: not counted."""
 
     group: bytes | None = None
@@ -238,4 +238,4 @@ class Scopes(Struct, frozen=True):
 
 
 #: Of a message that counts on nothing.
-UNCOUNTED = Scopes()
+UNCOUNTED = LockScopes()

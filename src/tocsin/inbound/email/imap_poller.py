@@ -9,48 +9,48 @@ from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import uuid7
 from tocsin.core.net import imap, mailbox_errors
-from tocsin.core.net.imap import Account, Mailbox, Security
-from tocsin.core.net.mailbox_errors import Reads
+from tocsin.core.net.imap import ImapAccount, ImapMailbox, ImapSecurity
+from tocsin.core.net.mailbox_errors import MailboxReader
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import imap_url
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.email import messages as mail_taking
 from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.inbound.processing import process_now
 from tocsin.inbound.storage import messages
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 
 log = logging.getLogger(__name__)
 
 #: How often each mailbox is looked at.
-EVERY = timedelta(minutes=1)
+POLL_INTERVAL = timedelta(minutes=1)
 
 #: So many mails of one mailbox at a time: one that is flooded does not keep the others waiting.
-_MOST = 50
+_MAX_MAILS_PER_POLL = 50
 
 #: Among the numbers of advisory locks: that one node at a time reads a mailbox.
 _LOCK = 0x6D61_696C
 
 
-def loop(registry: Registry) -> Loop:
+def loop(registry: IntegrationRegistry) -> PeriodicTask:
     """The loop of a worker."""
 
     def turn() -> bool:
         return read_all(registry)
 
-    return Loop("inbound mailboxes", turn, EVERY)
+    return PeriodicTask("inbound mailboxes", turn, POLL_INTERVAL)
 
 
-def read_all(registry: Registry) -> bool:
+def read_all(registry: IntegrationRegistry) -> bool:
     """Reads each mailbox; what is wrong with one stops no other. True when there may be more."""
     registry.refresh()
     more = False
     for door in list(registry.doors().values()):
         if door.credentials.mailbox and door.reader.kind.name == mail_taking.KIND:
             try:
-                more = read(door, clock.now()) >= _MOST or more
+                more = read(door, clock.now()) >= _MAX_MAILS_PER_POLL or more
             except (Temporary, Permanent, ValueError) as error:
                 log.warning("The mailbox of %s cannot be read: %s", door.name, error)
                 _failed(door, str(error))
@@ -60,12 +60,12 @@ def read_all(registry: Registry) -> bool:
     return more
 
 
-def _failed(door: Door, said: str) -> None:
+def _failed(door: CompiledIntegration, said: str) -> None:
     with database.transaction() as connection:
-        mailbox_errors.failed(connection, Reads.INBOUND, door.id, said, clock.now())
+        mailbox_errors.failed(connection, MailboxReader.INBOUND, door.id, said, clock.now())
 
 
-def read(door: Door, now: datetime) -> int:
+def read(door: CompiledIntegration, now: datetime) -> int:
     """Takes what is unread in an integration's mailbox; how many mails that was. Raises Temporary, Permanent."""
     with database.pool().connection() as connection:
         connection.autocommit = True
@@ -74,7 +74,7 @@ def read(door: Door, now: datetime) -> int:
             return 0
         try:
             number = _read(door, now)
-            mailbox_errors.works(connection, Reads.INBOUND, door.id)
+            mailbox_errors.works(connection, MailboxReader.INBOUND, door.id)
             return number
         finally:
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK, door.id))
@@ -88,24 +88,24 @@ def look_into(address: str, password: str) -> str:
         raise Rejected("no_mailbox", "There is no mailbox to sign in to: write its address first.", "imap.mailbox")
     if problem := imap_url.problem_with(address):
         raise Rejected("invalid_mailbox", f"The mailbox {problem}", "imap.mailbox")
-    box = Mailbox(_account(imap_url.read(address), password))
+    box = ImapMailbox(_account(imap_url.read(address), password))
     try:
         return box.describe()
     finally:
         box.close()
 
 
-def _account(place: imap_url.Mailbox, password: str) -> Account:
-    security = Security.TLS if place.is_tls else Security.STARTTLS if place.is_starttls else Security.NONE
-    return Account(place.host, place.user, password, place.folder, place.port, security)
+def _account(place: imap_url.MailboxSettings, password: str) -> ImapAccount:
+    security = ImapSecurity.TLS if place.is_tls else ImapSecurity.STARTTLS if place.is_starttls else ImapSecurity.NONE
+    return ImapAccount(place.host, place.user, password, place.folder, place.port, security)
 
 
-def _read(door: Door, now: datetime) -> int:
+def _read(door: CompiledIntegration, now: datetime) -> int:
     place = imap_url.read(door.credentials.mailbox)
-    box = Mailbox(_account(place, door.credentials.mailbox_password))
+    box = ImapMailbox(_account(place, door.credentials.mailbox_password))
     number = 0
     try:
-        for uid, raw in box.unread(_MOST):
+        for uid, raw in box.unread(_MAX_MAILS_PER_POLL):
             number += 1
             _take(_incoming(door, raw, place.host, now), now)
             # Only now: a mail that is not stored stays unread, and comes again.
@@ -115,11 +115,11 @@ def _read(door: Door, now: datetime) -> int:
     return number
 
 
-def _take(incoming: Incoming, now: datetime) -> None:
+def _take(incoming: IncomingMessage, now: datetime) -> None:
     """Has a mail decided; one that cannot be is kept as Mapping Failed, as it would come again and again."""
     try:
         process_now.take_in([incoming], now)
-    except (UnknownDoor, *process_now.CONFLICTS):
+    except (UnknownIntegration, *process_now.CONFLICTS):
         raise
     except Exception as error:  # one mail's edge: those behind it are taken all the same
         if database.is_unavailable(error):
@@ -128,7 +128,7 @@ def _take(incoming: Incoming, now: datetime) -> None:
         process_now.take_in([messages.undecidable(incoming, error)], now)
 
 
-def _incoming(door: Door, raw: bytes, host: str, now: datetime) -> Incoming:
+def _incoming(door: CompiledIntegration, raw: bytes, host: str, now: datetime) -> IncomingMessage:
     number = uuid7()
     try:
         kept = mail_taking.stamped(raw, number, f"from the mailbox at {host}", now) if raw else b""
@@ -136,7 +136,7 @@ def _incoming(door: Door, raw: bytes, host: str, now: datetime) -> Incoming:
         kept = raw[: mail.MAX_KEPT]
     if not kept:
         problem = Rejected(
-            "invalid_mail", f"The mail is over {imap.MOST_BYTES // 1024**2} MiB: read it in the mailbox."
+            "invalid_mail", f"The mail is over {imap.MAX_MAIL_BYTES // 1024**2} MiB: read it in the mailbox."
         )
-        return Incoming(number, door.id, now, b"", problem, mail.MEDIA_TYPE)
+        return IncomingMessage(number, door.id, now, b"", problem, mail.MEDIA_TYPE)
     return mail_taking.incoming(door, kept, number, {}, now)

@@ -11,18 +11,18 @@ from uuid import UUID
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding.preprocessing import prepare
 from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.inbound.parsing.decode import Element
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 
 #: The kind of integration that mails reach.
 KIND: Final = "email"
 
 
-def doors_for(registry: Registry, address: str, now: datetime) -> list[Door]:
+def doors_for(registry: IntegrationRegistry, address: str, now: datetime) -> list[CompiledIntegration]:
     """The integrations that a mail to `address` is for: the part before its @ (and before a +) is a token, or a mailbox
     that several may share."""
     local = address.rpartition("@")[0].strip().strip('"').partition("+")[0]
@@ -62,7 +62,11 @@ def element(raw: bytes) -> Element | Rejected:
         return problem
 
 
-def incoming(door: Door, raw: bytes, number: UUID, headers: Mapping[str, str], now: datetime) -> Incoming:
+def incoming(
+    door: CompiledIntegration, raw: bytes, number: UUID, headers: Mapping[str, str], now: datetime
+) -> IncomingMessage:
     """The message that a stamped mail is for an integration."""
     read = element(raw)
-    return Incoming(number, door.id, now, raw, read, mail.MEDIA_TYPE, headers, prepared=prepare(door, read, number))
+    return IncomingMessage(
+        number, door.id, now, raw, read, mail.MEDIA_TYPE, headers, prepared=prepare(door, read, number)
+    )

@@ -19,10 +19,10 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.credentials import ADDRESS, Credentials, Proof
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.credentials import ADDRESS, Credentials, CredentialSource
 from tocsin.inbound.email import messages as mail_taking
-from tocsin.inbound.http.ingest_service import Reception, Refusal
+from tocsin.inbound.http.ingest_service import HttpError, IngestService
 from tocsin.inbound.parsing import mime_parser as mail
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: So many connections at once; another is told to come again.
-MOST_CONNECTIONS = 50
+MAX_CONNECTIONS = 50
 #: So many mails are read at once: reading one takes memory and time.
-MOST_AT_ONCE = 4
-MOST_RECIPIENTS = 50
+MAX_CONCURRENT_PARSES = 4
+MAX_RECIPIENTS = 50
 
 #: Seconds without a word before a connection ends.
 _TIMEOUT = 60.0
@@ -44,10 +44,10 @@ _LOOK = 2.0
 _AGAIN = "451 4.3.0 It is not stored. Send it again."
 
 
-class MailDoor:
+class SmtpListener:
     """Listens for mails in a thread with an event loop of its own, as long as the setting says where."""
 
-    def __init__(self, reception: Reception, listen: Callable[[], str] | None = None) -> None:
+    def __init__(self, reception: IngestService, listen: Callable[[], str] | None = None) -> None:
         self._reception = reception
         self._listen = listen or _setting
         self._stopping = threading.Event()
@@ -72,7 +72,7 @@ class MailDoor:
 
     async def _follow(self) -> None:
         """Opens and closes the listener as the setting changes."""
-        self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
+        self._at_once = asyncio.Semaphore(MAX_CONCURRENT_PARSES)
         server: asyncio.Server | None = None
         opened = ""
         while not self._stopping.is_set():
@@ -107,7 +107,7 @@ class MailDoor:
 
             def connection_made(self, transport: Any) -> None:
                 door._connections += 1
-                if door._connections > MOST_CONNECTIONS:
+                if door._connections > MAX_CONNECTIONS:
                     transport.write(b"421 4.3.2 Too many connections. Come again.\r\n")
                     transport.close()
                     return
@@ -135,7 +135,7 @@ class MailDoor:
         self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Whether an integration has that address."""
-        if len(envelope.rcpt_tos) >= MOST_RECIPIENTS:
+        if len(envelope.rcpt_tos) >= MAX_RECIPIENTS:
             return "452 4.5.3 Too many recipients"
         found = self._doors(address)
         if not found:
@@ -158,7 +158,7 @@ class MailDoor:
             async with self._at_once:
                 for door in wanted:
                     await self._take(door, raw, session)
-        except (Refusal, psycopg.Error) as error:
+        except (HttpError, psycopg.Error) as error:
             log.warning("A mail is not stored: %s", error)
             return _AGAIN
         except Exception:  # the edge of a mail: its sender comes again, and the next one goes on
@@ -166,7 +166,7 @@ class MailDoor:
             return _AGAIN
         return "250 2.0.0 Stored" if wanted else "550 5.1.1 No integration has this address"
 
-    async def _take(self, door: Door, raw: bytes, session: Session) -> None:
+    async def _take(self, door: CompiledIntegration, raw: bytes, session: Session) -> None:
         now, number = clock.now(), uuid7()
         came = f"from {_peer(session)}"
         try:
@@ -174,11 +174,11 @@ class MailDoor:
             read = await asyncio.to_thread(mail_taking.element, kept)
         except Rejected as problem:
             kept, read = raw[: mail.MAX_KEPT], problem
-        proofs = {ADDRESS: Proof.VALID.value} if door.credentials.networks else {}
+        proofs = {ADDRESS: CredentialSource.VALID.value} if door.credentials.networks else {}
         elements = read if isinstance(read, Rejected) else [read]
         await self._reception.take(door, elements, kept, proofs, content_type=mail.MEDIA_TYPE, ids=[number])
 
-    def _doors(self, address: str) -> list[Door]:
+    def _doors(self, address: str) -> list[CompiledIntegration]:
         return mail_taking.doors_for(self._reception.registry, address, clock.now())
 
     def _refresh(self) -> None:
@@ -188,12 +188,12 @@ class MailDoor:
             log.warning("The database does not say whose address it is: %s", error)
 
 
-def _may_send(door: Door, session: Session) -> bool:
+def _may_send(door: CompiledIntegration, session: Session) -> bool:
     """Whether mails may come from that address, where the integration says from where."""
     if not door.credentials.networks:
         return True
     only = Credentials(networks=door.credentials.networks)
-    return only.check({}, b"", address=_peer(session))[ADDRESS] is Proof.VALID
+    return only.check({}, b"", address=_peer(session))[ADDRESS] is CredentialSource.VALID
 
 
 def _peer(session: Session) -> str:

@@ -17,7 +17,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.inbound.expressions.fields import is_unset_date, moment, number_of, text_of
 from tocsin.inbound.expressions.paths import MISSING
-from tocsin.inbound.expressions.text_format import SHOWN, listed
+from tocsin.inbound.expressions.text_format import MAX_VALUE_CHARS, listed
 
 MAX_VALUES: Final = 1000
 _PATTERN_LENGTH: Final = 2000
@@ -45,7 +45,9 @@ def operator_of(value: object, where: str) -> Operator:
         except ValueError:
             near = difflib.get_close_matches(name, list(Operator), 1)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
-            raise refused(where, f"unknown operator '{value[:SHOWN]}'{hint}; one of {', '.join(Operator)}") from None
+            raise refused(
+                where, f"unknown operator '{value[:MAX_VALUE_CHARS]}'{hint}; one of {', '.join(Operator)}"
+            ) from None
     raise refused(where, f"give an operator, one of {', '.join(Operator)}")
 
 
@@ -98,7 +100,7 @@ def _text(operator: Operator, value: object, place: str, match_case: bool) -> Co
 
     def said(text: str) -> str:
         hit = next((one for one in wanted if _matcher(operator, [one], match_case)(text)), "")
-        return f"{verb} {hit[:SHOWN]}"
+        return f"{verb} {hit[:MAX_VALUE_CHARS]}"
 
     return Comparison(matches, said, f"{denial} any of {shown}")
 

@@ -13,7 +13,7 @@ import msgspec
 
 from tocsin.inbound.expressions.comparisons import Comparison, compile_comparison, operator_of, refused, texts_of
 from tocsin.inbound.expressions.fields import FIELDS
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.paths import compile_path
 from tocsin.inbound.expressions.text_format import cut_bytes, quoted
 
@@ -22,17 +22,17 @@ MAX_LEAVES: Final = 500
 MAX_REASON: Final = 260  # bytes of UTF-8, so that a stored verdict stays under 300
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class RuleMatch(msgspec.Struct, frozen=True):
     """Whether a condition was true, and the sentence that says which values decided."""
 
     is_true: bool
     reason: str
 
 
-class _Node(Protocol):
-    def holds(self, payload: object, mapped: Mapped) -> bool: ...
+class _ConditionNode(Protocol):
+    def holds(self, payload: object, mapped: MappedFields) -> bool: ...
 
-    def reason(self, payload: object, mapped: Mapped) -> str: ...
+    def reason(self, payload: object, mapped: MappedFields) -> str: ...
 
 
 class CompiledCondition:
@@ -40,16 +40,16 @@ class CompiledCondition:
 
     __slots__ = ("_node", "definition", "holds")
 
-    def __init__(self, definition: object, node: _Node) -> None:
+    def __init__(self, definition: object, node: _ConditionNode) -> None:
         self.definition = definition
         self._node = node
         #: (payload, mapped) → bool, without the reason.
-        self.holds: Callable[[object, Mapped], bool] = node.holds
+        self.holds: Callable[[object, MappedFields], bool] = node.holds
 
-    def test(self, payload: object, mapped: Mapped) -> Verdict:
-        return Verdict(self.holds(payload, mapped), self.reason(payload, mapped))
+    def test(self, payload: object, mapped: MappedFields) -> RuleMatch:
+        return RuleMatch(self.holds(payload, mapped), self.reason(payload, mapped))
 
-    def reason(self, payload: object, mapped: Mapped) -> str:
+    def reason(self, payload: object, mapped: MappedFields) -> str:
         """The facts that decided, such as `status "New" contains New`; at most 260 bytes."""
         return cut_bytes(self._node.reason(payload, mapped), MAX_REASON)
 
@@ -68,7 +68,7 @@ class _Compiler:
         self.fields = fields
         self.leaves = 0
 
-    def node(self, definition: object, where: str, depth: int) -> _Node:
+    def node(self, definition: object, where: str, depth: int) -> _ConditionNode:
         if definition is None or definition is True or definition == {}:
             return _Constant(True)
         if definition is False:
@@ -97,12 +97,12 @@ class _Compiler:
             )
         raise refused(where, f"{' and '.join(map(str, keys))} do not stand beside each other; nest one in the other")
 
-    def group(self, definition: object, where: str, depth: int) -> tuple[_Node, ...]:
+    def group(self, definition: object, where: str, depth: int) -> tuple[_ConditionNode, ...]:
         if not isinstance(definition, Sequence) or isinstance(definition, str | bytes):
             raise refused(where, "must be a list of conditions")
         return tuple(self.node(one, f"{where}[{i}]", depth + 1) for i, one in enumerate(definition))
 
-    def leaf(self, definition: Mapping[str, object], where: str) -> _Node:
+    def leaf(self, definition: Mapping[str, object], where: str) -> _ConditionNode:
         self.leaves += 1
         if self.leaves > MAX_LEAVES:
             raise refused(where, f"a condition has at most {MAX_LEAVES} comparisons")
@@ -116,7 +116,7 @@ class _Compiler:
         comparison = compile_comparison(operator, definition, where, match_case)
         return _Leaf(label, field, read, comparison, inverted)
 
-    def reader(self, field: object, where: str) -> tuple[str, str | None, Callable[[object, Mapped], object]]:
+    def reader(self, field: object, where: str) -> tuple[str, str | None, Callable[[object, MappedFields], object]]:
         """The field's label, its name if it is a known one, and what reads it."""
         if not isinstance(field, str) or not field.strip():
             raise refused(where, "give the name of a mapped field, or a path such as ticket^status^name")
@@ -133,11 +133,11 @@ def _is_forced(field: str) -> bool:
     return (len(field) - len(field.lstrip("^"))) % 2 == 1
 
 
-def _known_reader(field: str) -> Callable[[object, Mapped], object]:
+def _known_reader(field: str) -> Callable[[object, MappedFields], object]:
     return lambda payload, mapped: mapped.values.get(field)
 
 
-def _free_reader(field: str) -> Callable[[object, Mapped], object]:
+def _free_reader(field: str) -> Callable[[object, MappedFields], object]:
     return lambda payload, mapped: mapped.custom.get(field) or mapped.tags.get(field)
 
 
@@ -155,7 +155,7 @@ class _Leaf:
         self,
         label: str,
         field: str | None,
-        read: Callable[[object, Mapped], object],
+        read: Callable[[object, MappedFields], object],
         comparison: Comparison,
         inverted: bool,
     ) -> None:
@@ -164,7 +164,7 @@ class _Leaf:
         self.comparison = comparison
         self.holds = _holds(field, read, comparison.matches, inverted)
 
-    def reason(self, payload: object, mapped: Mapped) -> str:
+    def reason(self, payload: object, mapped: MappedFields) -> str:
         texts = texts_of(self.read(payload, mapped))
         if not texts:
             return f"no value at {self.label}"
@@ -175,14 +175,14 @@ class _Leaf:
 
 
 def _holds(
-    field: str | None, read: Callable[[object, Mapped], object], matches: Callable[[str], bool], inverted: bool
-) -> Callable[[object, Mapped], bool]:
+    field: str | None, read: Callable[[object, MappedFields], object], matches: Callable[[str], bool], inverted: bool
+) -> Callable[[object, MappedFields], bool]:
     """The quick answer of a leaf. A known field's text is clean already, and every message asks for some."""
 
-    def holds(payload: object, mapped: Mapped) -> bool:
+    def holds(payload: object, mapped: MappedFields) -> bool:
         return any(map(matches, texts_of(read(payload, mapped)))) is not inverted
 
-    def holds_field(payload: object, mapped: Mapped) -> bool:
+    def holds_field(payload: object, mapped: MappedFields) -> bool:
         value = mapped.values.get(field)  # type: ignore[arg-type]
         if type(value) is str:
             return matches(value) is not inverted
@@ -195,49 +195,49 @@ class _Constant:
     def __init__(self, answer: bool) -> None:
         self.answer = answer
 
-    def holds(self, payload: object, mapped: Mapped) -> bool:
+    def holds(self, payload: object, mapped: MappedFields) -> bool:
         return self.answer
 
-    def reason(self, payload: object, mapped: Mapped) -> str:
+    def reason(self, payload: object, mapped: MappedFields) -> str:
         return "always" if self.answer else "never"
 
 
 class _All:
-    def __init__(self, nodes: tuple[_Node, ...]) -> None:
+    def __init__(self, nodes: tuple[_ConditionNode, ...]) -> None:
         self.nodes = nodes
 
-    def holds(self, payload: object, mapped: Mapped) -> bool:
+    def holds(self, payload: object, mapped: MappedFields) -> bool:
         return all(node.holds(payload, mapped) for node in self.nodes)
 
-    def reason(self, payload: object, mapped: Mapped) -> str:
+    def reason(self, payload: object, mapped: MappedFields) -> str:
         failing = next((node for node in self.nodes if not node.holds(payload, mapped)), None)
         return failing.reason(payload, mapped) if failing is not None else _joined(self.nodes, payload, mapped)
 
 
 class _Any:
-    def __init__(self, nodes: tuple[_Node, ...]) -> None:
+    def __init__(self, nodes: tuple[_ConditionNode, ...]) -> None:
         self.nodes = nodes
 
-    def holds(self, payload: object, mapped: Mapped) -> bool:
+    def holds(self, payload: object, mapped: MappedFields) -> bool:
         return any(node.holds(payload, mapped) for node in self.nodes)
 
-    def reason(self, payload: object, mapped: Mapped) -> str:
+    def reason(self, payload: object, mapped: MappedFields) -> str:
         deciding = next((node for node in self.nodes if node.holds(payload, mapped)), None)
         return deciding.reason(payload, mapped) if deciding is not None else _joined(self.nodes, payload, mapped)
 
 
 class _Not:
-    def __init__(self, node: _Node) -> None:
+    def __init__(self, node: _ConditionNode) -> None:
         self.node = node
 
-    def holds(self, payload: object, mapped: Mapped) -> bool:
+    def holds(self, payload: object, mapped: MappedFields) -> bool:
         return not self.node.holds(payload, mapped)
 
-    def reason(self, payload: object, mapped: Mapped) -> str:
+    def reason(self, payload: object, mapped: MappedFields) -> str:
         return self.node.reason(payload, mapped)
 
 
-def _joined(nodes: tuple[_Node, ...], payload: object, mapped: Mapped) -> str:
+def _joined(nodes: tuple[_ConditionNode, ...], payload: object, mapped: MappedFields) -> str:
     if not nodes:
         return "always"
     said: list[str] = []

@@ -9,7 +9,7 @@ import msgspec
 from tocsin.inbound.expressions.fields import Attachment, Value
 
 
-class Mapped(msgspec.Struct, frozen=True):
+class MappedFields(msgspec.Struct, frozen=True):
     """`values` holds the known fields that the message says something about, by name.
 
     A field that is absent was not mentioned: what an alert knows already stays. A field that is present as None

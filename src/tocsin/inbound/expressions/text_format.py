@@ -7,19 +7,19 @@ from typing import Final
 
 from tocsin.core.validation.text_sanitizing import without_unstorable
 
-SHOWN: Final = 60  # characters of each value in a reason
+MAX_VALUE_CHARS: Final = 60  # characters of each value in a reason
 
 
 def quoted(text: str) -> str:
     """A value as reasons show it: in quotes, on one line, at most 60 characters."""
-    if len(text) > SHOWN:
-        text = f"{text[: SHOWN - 1]}…"
+    if len(text) > MAX_VALUE_CHARS:
+        text = f"{text[: MAX_VALUE_CHARS - 1]}…"
     return f'"{text}"' if text.isprintable() else f'"{" ".join(without_unstorable(text).split())}"'
 
 
 def listed(texts: Sequence[str]) -> str:
     """Up to five values with commas between them."""
-    shown = ", ".join(text[:SHOWN] for text in texts[:5])
+    shown = ", ".join(text[:MAX_VALUE_CHARS] for text in texts[:5])
     return f"{shown}, …" if len(texts) > 5 else shown
 
 

@@ -19,27 +19,27 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.registry import Registry
-from tocsin.inbound.enums import Health, IntegrationMode, MessageStatus
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.registry import IntegrationRegistry
+from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus
 from tocsin.inbound.heartbeats import schedule
-from tocsin.inbound.heartbeats.schedule import Monitor, Ping
+from tocsin.inbound.heartbeats.schedule import HeartbeatMonitor, PingKind
 from tocsin.inbound.models import Heartbeat, Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing import process_now
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 
 log = logging.getLogger(__name__)
 
 #: So many silent senders at most are told of in one turn.
-_MOST = 100
+_MAX_SILENT_PER_RUN = 100
 
 #: What fell due longer ago than this when a node starts fell due while nobody listened: it gets its grace anew.
 _UNHEARD = timedelta(seconds=30)
 
 #: A silence that could not be told is told this much later: others are not to wait behind it.
-_LATER = timedelta(seconds=10)
+_RETRY_AFTER = timedelta(seconds=10)
 
 #: One that is due while its integration is switched off is looked at again this much later.
 _SWITCHED_OFF = timedelta(minutes=1)
@@ -51,7 +51,7 @@ SELECT integration_id FROM inbound_heartbeat WHERE due_at <= %s ORDER BY due_at,
 """
 
 
-def record(door: Door, ping: Ping, said: object, now: datetime) -> dict[str, object]:
+def record(door: CompiledIntegration, ping: PingKind, said: object, now: datetime) -> dict[str, object]:
     """Writes a ping down; returns the message that it is."""
     plan = schedule.plan_of(door.settings)
     with database.transaction() as connection:
@@ -65,7 +65,7 @@ def record(door: Door, ping: Ping, said: object, now: datetime) -> dict[str, obj
     return schedule.message(door.id, door.name, ping, plan, before, said)
 
 
-def loop(registry: Registry, read: Callable[[], datetime] = clock.now) -> Loop:
+def loop(registry: IntegrationRegistry, read: Callable[[], datetime] = clock.now) -> PeriodicTask:
     """The loop that notices who is silent. `read` reads the clock."""
     is_anew = True
     listened_to: datetime | None = None
@@ -89,7 +89,7 @@ def loop(registry: Registry, read: Callable[[], datetime] = clock.now) -> Loop:
             # At its end: a turn that is slow is no halt.
             listened_to = read() - clock.jump()
 
-    return Loop("inbound heartbeats", turn, timedelta(seconds=1))
+    return PeriodicTask("inbound heartbeats", turn, timedelta(seconds=1))
 
 
 def wait_anew(now: datetime, away: timedelta = timedelta()) -> int:
@@ -104,10 +104,10 @@ def wait_anew(now: datetime, away: timedelta = timedelta()) -> int:
         ).rowcount
 
 
-def notice(registry: Registry, now: datetime) -> bool:
+def notice(registry: IntegrationRegistry, now: datetime) -> bool:
     """Opens an alert for each sender that is due. True when there may be more."""
     with database.transaction() as connection:
-        due = [row["integration_id"] for row in database.rows(connection, _DUE, (now, _MOST))]
+        due = [row["integration_id"] for row in database.rows(connection, _DUE, (now, _MAX_SILENT_PER_RUN))]
     if due:
         registry.refresh()
     for integration_id in due:
@@ -117,11 +117,11 @@ def notice(registry: Registry, now: datetime) -> bool:
             if database.is_unavailable(error):
                 raise
             log.exception("The silence of integration %s cannot be told; it is tried again.", integration_id)
-            _postpone(integration_id, now + _LATER)
-    return len(due) == _MOST
+            _postpone(integration_id, now + _RETRY_AFTER)
+    return len(due) == _MAX_SILENT_PER_RUN
 
 
-def _look_at(door: Door | None, integration_id: int, now: datetime) -> None:
+def _look_at(door: CompiledIntegration | None, integration_id: int, now: datetime) -> None:
     if door is None:
         # Its integration is not to be used now; it is asked about again when it pings.
         _postpone(integration_id, None)
@@ -132,7 +132,7 @@ def _look_at(door: Door | None, integration_id: int, now: datetime) -> None:
         _say_silent(door, now)
 
 
-def _say_silent(door: Door, now: datetime) -> None:
+def _say_silent(door: CompiledIntegration, now: datetime) -> None:
     try:
         plan = schedule.plan_of(door.settings)
     except (Rejected, ValueError, KeyError):
@@ -149,7 +149,7 @@ def _say_silent(door: Door, now: datetime) -> None:
         # The same silence is the same delivery, should this transaction fail after the message is stored.
         payload["delivery"] = f"{silence} {monitor.due_at.isoformat() if monitor.due_at else ''}"
         raw = msgspec.json.encode(payload)
-        incoming = Incoming(uuid7(), door.id, now, raw, Element(payload, raw), "application/json")
+        incoming = IncomingMessage(uuid7(), door.id, now, raw, Element(payload, raw), "application/json")
         (stored,) = process_now.take_in([incoming], now)
         if stored.status is MessageStatus.IGNORED and stored.alert_id is None:
             # It opened nothing. The silence may outlast the reason why.
@@ -170,7 +170,7 @@ def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -
     row = Heartbeat.objects.select_for_update().filter(integration_id=integration_id).first()
     if row is None:
         return
-    monitor = Monitor(Health(row.health), row.last_at, row.started_at, row.due_at)
+    monitor = HeartbeatMonitor(HeartbeatHealth(row.health), row.last_at, row.started_at, row.due_at)
     row.due_at = schedule.replanned(monitor, schedule.plan_of(settings), now).due_at
     row.save(update_fields=["due_at"])
 
@@ -178,7 +178,7 @@ def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -
 def tell_again(integration_id: int, now: datetime) -> None:
     """Has a silence told once more that was only watched so far: nothing else comes while its sender is silent. Within
     the caller's Django transaction."""
-    Heartbeat.objects.filter(integration_id=integration_id, health=Health.LATE, due_at=None).update(due_at=now)
+    Heartbeat.objects.filter(integration_id=integration_id, health=HeartbeatHealth.LATE, due_at=None).update(due_at=now)
 
 
 _AHEAD = """
@@ -193,7 +193,7 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
     defaults = load_kinds()[schedule.KIND].default_settings
     found = database.rows(connection, _AHEAD, {"now": now})
     for row in found:
-        monitor = Monitor(Health(row["health"]), row["last_at"], row["started_at"], row["due_at"])
+        monitor = HeartbeatMonitor(HeartbeatHealth(row["health"]), row["last_at"], row["started_at"], row["due_at"])
         try:
             plan = schedule.plan_of({**defaults, **row["settings"]})
         except (Rejected, ValueError, KeyError):
@@ -205,39 +205,39 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class HeartbeatStatus:
     """A monitored sender as people are shown it; `expected` says when it should ping, in words."""
 
-    health: Health
+    health: HeartbeatHealth
     expected: str
     last_at: datetime | None = None
     started_at: datetime | None = None
     due_at: datetime | None = None
 
 
-def standings(integrations: Collection[Integration]) -> dict[int, Standing]:
+def standings(integrations: Collection[Integration]) -> dict[int, HeartbeatStatus]:
     """How heartbeats stand, by integration; one that never pinged is new. Over Django's connection."""
     rows = {row.pk: row for row in Heartbeat.objects.filter(integration__in=[one.pk for one in integrations])}
     defaults = load_kinds()[schedule.KIND].default_settings
-    found: dict[int, Standing] = {}
+    found: dict[int, HeartbeatStatus] = {}
     for one in integrations:
         said, row = schedule.plan_of({**defaults, **one.settings}).said, rows.get(one.pk)
         if row is None:
-            found[one.pk] = Standing(Health.NEW, said)
+            found[one.pk] = HeartbeatStatus(HeartbeatHealth.NEW, said)
         else:
-            found[one.pk] = Standing(Health(row.health), said, row.last_at, row.started_at, row.due_at)
+            found[one.pk] = HeartbeatStatus(HeartbeatHealth(row.health), said, row.last_at, row.started_at, row.due_at)
     return found
 
 
-def _monitor(connection: Connection, integration_id: int) -> Monitor | None:
+def _monitor(connection: Connection, integration_id: int) -> HeartbeatMonitor | None:
     """The row, locked until the transaction's end."""
     row: Mapping[str, Any] | None = database.row(connection, _TAKE, (integration_id,))
     if row is None:
         return None
-    return Monitor(Health(row["health"]), row["last_at"], row["started_at"], row["due_at"])
+    return HeartbeatMonitor(HeartbeatHealth(row["health"]), row["last_at"], row["started_at"], row["due_at"])
 
 
-def _write(connection: Connection, integration_id: int, monitor: Monitor) -> None:
+def _write(connection: Connection, integration_id: int, monitor: HeartbeatMonitor) -> None:
     connection.execute(
         "UPDATE inbound_heartbeat SET health = %s, last_at = %s, started_at = %s, due_at = %s "
         "WHERE integration_id = %s",

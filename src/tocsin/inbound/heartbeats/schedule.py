@@ -13,7 +13,7 @@ from typing import Final, assert_never
 from zoneinfo import ZoneInfo
 
 from tocsin.core.validation import durations
-from tocsin.inbound.enums import Health
+from tocsin.inbound.enums import HeartbeatHealth
 
 #: The kind of integration whose senders are expected.
 KIND: Final = "heartbeat"
@@ -22,13 +22,13 @@ KIND: Final = "heartbeat"
 _UTC: Final = ZoneInfo("UTC")
 
 #: A sender's clock may be so much ahead.
-AHEAD: Final = timedelta(seconds=10)
+CLOCK_TOLERANCE: Final = timedelta(seconds=10)
 
 #: A silence that opened nothing is told again this much later, if it lasts.
 ASK_AGAIN: Final = timedelta(minutes=10)
 
 
-class Ping(StrEnum):
+class PingKind(StrEnum):
     """What a sender says, by the end of the address it asks."""
 
     BEAT = "beat"
@@ -37,7 +37,7 @@ class Ping(StrEnum):
     FAIL = "fail"
 
 
-class Silence(StrEnum):
+class SilenceState(StrEnum):
     """What Tocsin says of a sender that did not."""
 
     MISSED = "missed"
@@ -45,7 +45,7 @@ class Silence(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class HeartbeatSchedule:
     """When a sender is expected: each `interval`, or by `cron` in its zone; `grace` is added to either."""
 
     interval: timedelta
@@ -66,19 +66,19 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Monitor:
+class HeartbeatMonitor:
     """A sender as it stands. `due_at`: when an alert opens unless it pings; None while nothing is awaited."""
 
-    health: Health = Health.NEW
+    health: HeartbeatHealth = HeartbeatHealth.NEW
     last_at: datetime | None = None
     started_at: datetime | None = None
     due_at: datetime | None = None
 
 
-def plan_of(settings: Mapping[str, object]) -> Plan:
+def plan_of(settings: Mapping[str, object]) -> HeartbeatSchedule:
     """The plan that an integration's settings state. Raises Rejected or KeyError for settings that were not checked."""
     longest = settings.get("longest_run")
-    return Plan(
+    return HeartbeatSchedule(
         interval=durations.parse(settings.get("interval", "1h")),
         grace=durations.parse(settings.get("grace", "5m")),
         cron=str(settings.get("cron") or ""),
@@ -87,62 +87,64 @@ def plan_of(settings: Mapping[str, object]) -> Plan:
     )
 
 
-def expected_after(plan: Plan, at: datetime) -> datetime:
+def expected_after(plan: HeartbeatSchedule, at: datetime) -> datetime:
     """When the ping after one of that moment is expected, without grace. One just before the moment of a cron line is
     that moment's."""
     if not plan.cron:
         return at + plan.interval
     from cronsim import CronSim
 
-    return next(CronSim(plan.cron, (at + AHEAD).astimezone(plan.zone))).astimezone(UTC)
+    return next(CronSim(plan.cron, (at + CLOCK_TOLERANCE).astimezone(plan.zone))).astimezone(UTC)
 
 
-def pinged(monitor: Monitor, plan: Plan, ping: Ping, now: datetime) -> Monitor:
+def pinged(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, ping: PingKind, now: datetime) -> HeartbeatMonitor:
     """The monitor after a ping."""
     match ping:
-        case Ping.BEAT | Ping.FINISH:
-            return Monitor(Health.UP, now, None, expected_after(plan, now) + plan.grace)
-        case Ping.FAIL:
-            return Monitor(Health.FAILED, now, None, expected_after(plan, now) + plan.grace)
-        case Ping.START:
+        case PingKind.BEAT | PingKind.FINISH:
+            return HeartbeatMonitor(HeartbeatHealth.UP, now, None, expected_after(plan, now) + plan.grace)
+        case PingKind.FAIL:
+            return HeartbeatMonitor(HeartbeatHealth.FAILED, now, None, expected_after(plan, now) + plan.grace)
+        case PingKind.START:
             due = now + plan.longest_run if plan.longest_run is not None else monitor.due_at
             if due is None:
                 due = expected_after(plan, now) + plan.grace
-            if monitor.health is Health.RUNNING and monitor.due_at is not None:
+            if monitor.health is HeartbeatHealth.RUNNING and monitor.due_at is not None:
                 # The run before it never ended: beginning again and again is no way to be never late.
-                return Monitor(Health.RUNNING, now, monitor.started_at, min(due, monitor.due_at))
-            return Monitor(Health.RUNNING, now, now, due)
+                return HeartbeatMonitor(HeartbeatHealth.RUNNING, now, monitor.started_at, min(due, monitor.due_at))
+            return HeartbeatMonitor(HeartbeatHealth.RUNNING, now, now, due)
         case _:
             assert_never(ping)
 
 
-def silent(monitor: Monitor, plan: Plan, now: datetime) -> tuple[Silence, Monitor] | None:
+def silent(
+    monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime
+) -> tuple[SilenceState, HeartbeatMonitor] | None:
     """What is said of a sender that is due, and the monitor after that: one alert, until it pings again."""
     if monitor.due_at is None or monitor.due_at > now:
         return None
-    is_overrun = monitor.health is Health.RUNNING and plan.longest_run is not None
-    after = replace(monitor, health=Health.LATE, due_at=None)
-    return (Silence.OVERRUN if is_overrun else Silence.MISSED), after
+    is_overrun = monitor.health is HeartbeatHealth.RUNNING and plan.longest_run is not None
+    after = replace(monitor, health=HeartbeatHealth.LATE, due_at=None)
+    return (SilenceState.OVERRUN if is_overrun else SilenceState.MISSED), after
 
 
-def untold(monitor: Monitor, silence: Silence, now: datetime) -> Monitor:
+def untold(monitor: HeartbeatMonitor, silence: SilenceState, now: datetime) -> HeartbeatMonitor:
     """The monitor after a silence that opened nothing, because of maintenance say: it is asked about again."""
-    if silence is Silence.OVERRUN:
+    if silence is SilenceState.OVERRUN:
         return replace(monitor, due_at=now + ASK_AGAIN)
-    return replace(monitor, health=Health.LATE, due_at=now + ASK_AGAIN)
+    return replace(monitor, health=HeartbeatHealth.LATE, due_at=now + ASK_AGAIN)
 
 
-def replanned(monitor: Monitor, plan: Plan, now: datetime) -> Monitor:
+def replanned(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime) -> HeartbeatMonitor:
     """The monitor when its plan has changed: as if it had pinged last under the new one, and no alarm for the past."""
     if monitor.due_at is None or monitor.last_at is None:
         return monitor
-    if monitor.health is Health.RUNNING and monitor.started_at is not None and plan.longest_run is not None:
+    if monitor.health is HeartbeatHealth.RUNNING and monitor.started_at is not None and plan.longest_run is not None:
         return replace(monitor, due_at=max(monitor.started_at + plan.longest_run, now + plan.grace))
     due = expected_after(plan, monitor.last_at) + plan.grace
     return replace(monitor, due_at=max(due, now + plan.grace))
 
 
-def set_back(monitor: Monitor, plan: Plan, by: timedelta, now: datetime) -> Monitor:
+def set_back(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, by: timedelta, now: datetime) -> HeartbeatMonitor:
     """The monitor after the clock was set back by that much: what it heard in the future was heard so much earlier, and
     what is expected is reckoned from then. One that was heard by a clock that was right stays as it is."""
     last_at, started_at = (
@@ -156,25 +158,30 @@ def set_back(monitor: Monitor, plan: Plan, by: timedelta, now: datetime) -> Moni
 
 
 def message(
-    integration_id: int, name: str, ping: Ping | Silence, plan: Plan, monitor: Monitor, said: object
+    integration_id: int,
+    name: str,
+    ping: PingKind | SilenceState,
+    plan: HeartbeatSchedule,
+    monitor: HeartbeatMonitor,
+    said: object,
 ) -> dict[str, object]:
     """The message that a ping, or the lack of one, is kept as. `said`: what the sender posted, or None."""
     payload: dict[str, object] = {"heartbeat": ping.value, "monitor": integration_id}
     match ping:
-        case Ping.FAIL:
+        case PingKind.FAIL:
             payload["subject"] = f"{name} says that it failed"
-        case Silence.MISSED:
+        case SilenceState.MISSED:
             last = f"; the last came {_clock(monitor.last_at)}" if monitor.last_at else ""
             payload["subject"] = f"{name} is silent"
             payload["text"] = (
                 f"A heartbeat is expected {plan.said}, with {durations.say(plan.grace)} of grace{last}. None came."
             )
-        case Silence.OVERRUN:
+        case SilenceState.OVERRUN:
             begun = f" {_clock(monitor.started_at)}" if monitor.started_at else ""
             limit = durations.say(plan.longest_run) if plan.longest_run else ""
             payload["subject"] = f"{name} does not end"
             payload["text"] = f"It began{begun} and has not said that it finished within {limit}."
-        case Ping.BEAT | Ping.START | Ping.FINISH:
+        case PingKind.BEAT | PingKind.START | PingKind.FINISH:
             pass
         case _:
             assert_never(ping)

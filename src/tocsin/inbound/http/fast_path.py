@@ -15,17 +15,17 @@ import msgspec
 from tocsin.catalogue import hooks
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash, uuid7
-from tocsin.core.net.asgi import AnswerWhole, Bodies
+from tocsin.core.net.asgi import BodyReader, RespondDirectly
 from tocsin.core.runtime import clock
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import kept_headers
-from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
 from tocsin.inbound.http.ingest_service import NOT_STORED, RETRY
 from tocsin.inbound.http.responses import answer_of
 from tocsin.inbound.parsing.decode import LARGE, decode, is_costly
-from tocsin.inbound.processing.committer import Committer, Ticket
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.inbound.processing.committer import Committer, IngestRequest
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +36,15 @@ _NOT_STORED = msgspec.json.encode({"error": "not_stored", "detail": NOT_STORED})
 _GONE = msgspec.json.encode({"error": "unknown_token", "detail": "The integration was removed."})
 
 
-class ShortWay:
+class FastPath:
     """Takes whole requests for doors that ask for nothing but their token."""
 
-    def __init__(self, registry: Registry, committer: Committer, bodies: Bodies) -> None:
+    def __init__(self, registry: IntegrationRegistry, committer: Committer, bodies: BodyReader) -> None:
         self._registry = registry
         self._committer = committer
         self._bodies = bodies
 
-    def wants(self, target: bytes) -> Door | None:
+    def wants(self, target: bytes) -> CompiledIntegration | None:
         """The door of a target, if it is known and current, asks for no credentials, and its kind has no code."""
         usual = _TARGET.fullmatch(target)
         if usual is None:
@@ -55,9 +55,11 @@ class ShortWay:
         door = found.door
         return None if door.credentials.are_asked or door.reader.kind.code is not hooks.NONE else door
 
-    def take(self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: AnswerWhole) -> bool:
+    def take(
+        self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: RespondDirectly
+    ) -> bool:
         """Hands one message to the committer. Arrays, and bodies that are packed or cannot be read, are not taken."""
-        assert isinstance(wanted, Door)
+        assert isinstance(wanted, CompiledIntegration)
         try:
             incoming = None if len(body) > LARGE else _incoming(wanted, headers, body)
         except Exception:  # the edge of a request: the ordinary way meets it again, and says what is wrong
@@ -66,14 +68,20 @@ class ShortWay:
         if incoming is None or not self._bodies.hold(len(body)):
             return False
         tell = partial(self._tell, wanted, incoming, answer)
-        if self._committer.put(Ticket((incoming,), len(body), tell, asyncio.get_running_loop())):
+        if self._committer.put(IngestRequest((incoming,), len(body), tell, asyncio.get_running_loop())):
             return True
         self._bodies.done(len(body))
         return False
 
-    def _tell(self, door: Door, incoming: Incoming, answer: AnswerWhole, result: list[Stored] | Exception) -> None:
+    def _tell(
+        self,
+        door: CompiledIntegration,
+        incoming: IncomingMessage,
+        answer: RespondDirectly,
+        result: list[MessageResult] | Exception,
+    ) -> None:
         self._bodies.done(len(incoming.raw))
-        if isinstance(result, UnknownDoor):
+        if isinstance(result, UnknownIntegration):
             answer(404, _GONE)
         elif isinstance(result, Exception):
             answer(503, _NOT_STORED, *RETRY)
@@ -81,7 +89,7 @@ class ShortWay:
             answer(*answer_of(door, [incoming], result, is_array=False))
 
 
-def _incoming(door: Door, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Incoming | None:
+def _incoming(door: CompiledIntegration, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> IncomingMessage | None:
     """The one message of a request; None where it is not one that can be read."""
     named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
     content_type = named.get("content-type", "")
@@ -95,7 +103,7 @@ def _incoming(door: Door, headers: Sequence[tuple[bytes, bytes]], body: bytes) -
         return None
     (element,) = decoded.elements
     number = uuid7()
-    return Incoming(
+    return IncomingMessage(
         number,
         door.id,
         clock.now(),

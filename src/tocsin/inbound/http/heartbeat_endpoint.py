@@ -10,14 +10,14 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.core.net.asgi import Receive, Scope, Send, answer
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer
 from tocsin.core.runtime import clock
 from tocsin.core.validation.text_sanitizing import without_unstorable
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import kept_headers
 from tocsin.inbound.heartbeats import monitor
-from tocsin.inbound.heartbeats.schedule import Ping
-from tocsin.inbound.http.ingest_service import Reception, Refusal, Taken, headers_of
+from tocsin.inbound.heartbeats.schedule import PingKind
+from tocsin.inbound.http.ingest_service import HttpError, IngestResult, IngestService, headers_of
 from tocsin.inbound.parsing.decode import Element, decode
 from tocsin.inbound.processing.committer import is_pending
 
@@ -27,13 +27,15 @@ _SAID = 10_000
 _QUERY_FIELDS = 50
 
 
-async def handle(reception: Reception, door: Door, word: str, scope: Scope, receive: Receive, send: Send) -> None:
+async def handle(
+    reception: IngestService, door: CompiledIntegration, word: str, scope: AsgiScope, receive: Receive, send: Send
+) -> None:
     """Takes one ping. Raises Refusal."""
     try:
-        ping = Ping(word.strip("/") or "beat")
+        ping = PingKind(word.strip("/") or "beat")
     except ValueError:
-        known = ", ".join(f"/{one}" for one in Ping if one is not Ping.BEAT)
-        raise Refusal(
+        known = ", ".join(f"/{one}" for one in PingKind if one is not PingKind.BEAT)
+        raise HttpError(
             404, "unknown_ping", f"A heartbeat has the address of its integration, or {known} after it."
         ) from None
     body = await reception.body(scope, receive)
@@ -57,20 +59,22 @@ async def handle(reception: Reception, door: Door, word: str, scope: Scope, rece
     await answer(send, 202 if is_pending(taken.stored) else 200, msgspec.json.encode(told))
 
 
-async def take(reception: Reception, door: Door, ping: Ping, said: object, headers: Mapping[str, str]) -> Taken:
+async def take(
+    reception: IngestService, door: CompiledIntegration, ping: PingKind, said: object, headers: Mapping[str, str]
+) -> IngestResult:
     """Writes a ping down, then has its message decided. Raises Refusal."""
     payload = await asyncio.to_thread(monitor.record, door, ping, said, clock.now())
     raw = msgspec.json.encode(payload)
     return await reception.take(door, [Element(payload, raw)], raw, headers)
 
 
-def _ping_in(said: object) -> Ping | None:
+def _ping_in(said: object) -> PingKind | None:
     """The ping that a body names itself: `{"heartbeat": "fail"}`."""
     word = said.get("heartbeat") if isinstance(said, dict) else None
-    return Ping(word) if word in tuple(Ping) else None
+    return PingKind(word) if word in tuple(PingKind) else None
 
 
-def _said(scope: Scope, body: bytes, content_type: str) -> object:
+def _said(scope: AsgiScope, body: bytes, content_type: str) -> object:
     """What the sender posted, as an object or as text; None for nothing."""
     if body.strip():
         found = _object(body[:_SAID], content_type)

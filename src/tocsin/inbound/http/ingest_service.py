@@ -15,18 +15,27 @@ import psycopg
 
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash, uuid7
-from tocsin.core.net.asgi import MAX_BODY, Bodies, Busy, Receive, Scope, TooLarge, TooSlow, client_address
+from tocsin.core.net.asgi import (
+    MAX_BODY,
+    AsgiScope,
+    BodyReader,
+    BodyTimeout,
+    BodyTooLarge,
+    OverCapacity,
+    Receive,
+    client_address,
+)
 from tocsin.core.runtime import clock
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.credentials import ADDRESS, Proof
-from tocsin.inbound.config.registry import Found, Registry, UnknownDoor
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.credentials import ADDRESS, CredentialSource
+from tocsin.inbound.config.registry import IntegrationRegistry, TokenLookup, UnknownIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
-from tocsin.inbound.http.test_token import Pass
+from tocsin.inbound.http.test_token import WebhookTestToken
 from tocsin.inbound.parsing import encodings
 from tocsin.inbound.parsing.decode import LARGE, Decoded, Element, is_costly
 from tocsin.inbound.parsing.payload_splitting import elements_of
-from tocsin.inbound.processing.committer import Committer, NotStored, Ticket
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.inbound.processing.committer import Committer, IngestRequest, NotStored
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +50,7 @@ JSON = "application/json"
 
 
 @dataclass(slots=True)
-class Refusal(Exception):
+class HttpError(Exception):
     """Why a request is not taken: the status, a code, a sentence, and headers that go with it."""
 
     status: int
@@ -51,50 +60,50 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class IngestResult:
     """The messages of one request, and what became of each."""
 
-    incoming: Sequence[Incoming]
-    stored: Sequence[Stored]
+    incoming: Sequence[IncomingMessage]
+    stored: Sequence[MessageResult]
 
 
-class Reception:
+class IngestService:
     """The inbound side of a node, as its doors use it."""
 
-    def __init__(self, registry: Registry, committer: Committer, bodies: Bodies) -> None:
+    def __init__(self, registry: IntegrationRegistry, committer: Committer, bodies: BodyReader) -> None:
         self.registry = registry
         self.bodies = bodies
         self._committer = committer
         self._looked_at = 0.0
         self._looking: asyncio.Future[None] | None = None
 
-    async def door(self, token: str) -> Door:
+    async def door(self, token: str) -> CompiledIntegration:
         """The integration whose token this is. Raises Refusal: 404, or 503 where the database does not say."""
         try:
             found = await self._find(token)
         except psycopg.Error as error:
             log.warning("The database does not say whose token it is: %s", error)
-            raise Refusal(503, "not_stored", "It is not stored. Send it again.", RETRY) from None
+            raise HttpError(503, "not_stored", "It is not stored. Send it again.", RETRY) from None
         if found is not None and found.expired:
             self.registry.count_expired(found.door.id)
         if found is None or found.expired:
-            raise Refusal(404, "unknown_token", "No integration has this address. It may have been rotated.")
+            raise HttpError(404, "unknown_token", "No integration has this address. It may have been rotated.")
         return found.door
 
-    async def body(self, scope: Scope, receive: Receive) -> bytes:
+    async def body(self, scope: AsgiScope, receive: Receive) -> bytes:
         """The whole body. Call `bodies.done` with its length when it is no longer held.
 
         Raises Refusal: 413, 503 or 408; Gone when the sender left.
         """
         try:
             return await self.bodies.read(scope, receive)
-        except TooLarge:
-            raise Refusal(413, "too_large", "A body has at most 5 MiB.", _CLOSE) from None
-        except Busy:
+        except BodyTooLarge:
+            raise HttpError(413, "too_large", "A body has at most 5 MiB.", _CLOSE) from None
+        except OverCapacity:
             raise _busy() from None
-        except TooSlow:
+        except BodyTimeout:
             detail = "The body did not come whole in time. Send it again."
-            raise Refusal(408, "too_slow", detail, _CLOSE) from None
+            raise HttpError(408, "too_slow", detail, _CLOSE) from None
 
     async def unpacked(self, headers: Mapping[str, str], body: bytes) -> bytes:
         """The body without the compression that its headers name; a signature is of the bytes that were sent.
@@ -111,24 +120,28 @@ class Reception:
             return await asyncio.to_thread(encodings.unpacked, body, encoding, MAX_BODY)
         except Rejected as rejected:
             if rejected.code == "too_large":
-                raise Refusal(413, "too_large", rejected.detail) from None
+                raise HttpError(413, "too_large", rejected.detail) from None
             raise
         finally:
             self.bodies.done(MAX_BODY)
 
-    def proofs(self, door: Door, scope: Scope, headers: Mapping[str, str], body: bytes) -> dict[str, Proof]:
+    def proofs(
+        self, door: CompiledIntegration, scope: AsgiScope, headers: Mapping[str, str], body: bytes
+    ) -> dict[str, CredentialSource]:
         """How each credential that the integration asks for was found, all valid. Raises Refusal (401)."""
         if not door.credentials.are_asked:
             return {}
         signed = door.reader.kind.code.is_signed
         address = client_address(scope)
         proofs = door.credentials.check(headers, body, address=address, is_signed=signed, now=clock.now())
-        if any(proof is not Proof.VALID for proof in proofs.values()):
+        if any(proof is not CredentialSource.VALID for proof in proofs.values()):
             said = "; ".join(_of_proof(name, proof, address) for name, proof in proofs.items())
-            raise Refusal(401, "bad_credentials", said)
+            raise HttpError(401, "bad_credentials", said)
         return proofs
 
-    async def decoded(self, door: Door, body: bytes, content_type: str, headers: Mapping[str, str]) -> Decoded:
+    async def decoded(
+        self, door: CompiledIntegration, body: bytes, content_type: str, headers: Mapping[str, str]
+    ) -> Decoded:
         """The elements of a body. Raises Rejected as `decode` does; Refusal (413) for too many of them."""
         try:
             if is_costly(body, content_type):
@@ -136,25 +149,25 @@ class Reception:
             return elements_of(door.reader.kind, body, content_type, headers)
         except Rejected as rejected:
             if rejected.code == "too_many":
-                raise Refusal(413, "too_many", rejected.detail) from None
+                raise HttpError(413, "too_many", rejected.detail) from None
             raise
 
     async def take(
         self,
-        door: Door,
+        door: CompiledIntegration,
         elements: Sequence[Element] | Rejected,
         body: bytes,
         headers: Mapping[str, str],
         *,
         content_type: str = JSON,
-        test: Pass | None = None,
+        test: WebhookTestToken | None = None,
         ids: Sequence[UUID] = (),
-    ) -> Taken:
+    ) -> IngestResult:
         """Has the messages of a request decided and stored; `headers` are those that are kept, `ids` the messages' own
         if they have them already. Raises Refusal: 404 for an integration that is gone, 503 for what is not known to be
         stored."""
         make = partial(
-            Incoming, integration_id=door.id, received_at=clock.now(), content_type=content_type, headers=headers
+            IncomingMessage, integration_id=door.id, received_at=clock.now(), content_type=content_type, headers=headers
         )
         if test is not None:
             make = partial(make, test_user_id=test.user_id, test_id=test.id)
@@ -166,23 +179,23 @@ class Reception:
             incoming = await asyncio.to_thread(read) if len(body) > LARGE else read()
         # What a kind makes of a body may be far more than that: each message repeats what they share.
         size = max(len(body), sum([len(one.raw) for one in incoming])) if len(incoming) > 1 else len(body)
-        return Taken(incoming, await self._committed(incoming, size))
+        return IngestResult(incoming, await self._committed(incoming, size))
 
-    async def _committed(self, incoming: Sequence[Incoming], size: int) -> list[Stored]:
+    async def _committed(self, incoming: Sequence[IncomingMessage], size: int) -> list[MessageResult]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Stored] | Exception] = loop.create_future()
+        future: asyncio.Future[list[MessageResult] | Exception] = loop.create_future()
 
-        if not self._committer.put(Ticket(incoming, size, partial(_settle, future), loop)):
-            stored: list[Stored] | Exception = NotStored("too much is waiting")
+        if not self._committer.put(IngestRequest(incoming, size, partial(_settle, future), loop)):
+            stored: list[MessageResult] | Exception = NotStored("too much is waiting")
         else:
             stored = await future
-        if isinstance(stored, UnknownDoor):
-            raise Refusal(404, "unknown_token", "The integration was removed.")
+        if isinstance(stored, UnknownIntegration):
+            raise HttpError(404, "unknown_token", "The integration was removed.")
         if isinstance(stored, Exception):
-            raise Refusal(503, "not_stored", NOT_STORED, RETRY)
+            raise HttpError(503, "not_stored", NOT_STORED, RETRY)
         return stored
 
-    async def _find(self, token: str) -> Found | None:
+    async def _find(self, token: str) -> TokenLookup | None:
         if not token or len(token) > 200 or not token.isascii():
             return None
         hashed = token_hash(token)
@@ -209,25 +222,29 @@ class Reception:
         await asyncio.to_thread(self.registry.refresh)
 
 
-def _of_proof(name: str, proof: Proof, address: str | None) -> str:
+def _of_proof(name: str, proof: CredentialSource, address: str | None) -> str:
     if name != ADDRESS:
         return f"{name}: {proof.value}"
     where = address or "an unknown address"
-    return f"{where} may send here" if proof is Proof.VALID else f"{where} is no address that may send here"
+    return f"{where} may send here" if proof is CredentialSource.VALID else f"{where} is no address that may send here"
 
 
-def _busy() -> Refusal:
-    return Refusal(503, "busy", "Too much is being received. Send it again.", RETRY)
+def _busy() -> HttpError:
+    return HttpError(503, "busy", "Too much is being received. Send it again.", RETRY)
 
 
-def headers_of(scope: Scope) -> dict[str, str]:
+def headers_of(scope: AsgiScope) -> dict[str, str]:
     """A request's headers by lower-case name."""
     return {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
 
 
 def _incoming(
-    door: Door, make: Callable[..., Incoming], elements: Sequence[Element], numbers: Sequence[UUID], test_id: str
-) -> list[Incoming]:
+    door: CompiledIntegration,
+    make: Callable[..., IncomingMessage],
+    elements: Sequence[Element],
+    numbers: Sequence[UUID],
+    test_id: str,
+) -> list[IncomingMessage]:
     """The messages of a request, read while the batch before them is being committed."""
     found = []
     for number, element in zip(numbers, elements, strict=True):
@@ -240,6 +257,6 @@ def _incoming(
     return found
 
 
-def _settle(future: asyncio.Future[list[Stored] | Exception], result: list[Stored] | Exception) -> None:
+def _settle(future: asyncio.Future[list[MessageResult] | Exception], result: list[MessageResult] | Exception) -> None:
     if not future.done():
         future.set_result(result)

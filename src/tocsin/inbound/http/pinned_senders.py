@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from tocsin.catalogue.hooks import Payload, Sender
 from tocsin.core.db import database
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.http.ingest_service import Refusal
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.http.ingest_service import HttpError
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ ON CONFLICT (integration_id) DO NOTHING
 """
 
 
-def require(door: Door, payloads: Sequence[Payload]) -> bool:
+def require(door: CompiledIntegration, payloads: Sequence[Payload]) -> bool:
     """Checks the sender of payloads that are proved to be genuine. True where the integration is to be pinned to it.
 
     Raises Refusal (403, "other_sender") for a sender that the integration is not pinned to.
@@ -39,7 +39,7 @@ def require(door: Door, payloads: Sequence[Payload]) -> bool:
     return not pinned and not senders[0].expected
 
 
-def pin(door: Door, payload: Payload) -> None:
+def pin(door: CompiledIntegration, payload: Payload) -> None:
     """Pins the integration to the payload's sender, unless it is pinned already."""
     read = door.reader.kind.code.sender
     if read is None:
@@ -56,9 +56,9 @@ def _pinned(integration_id: int) -> str:
     return row["sender"] if row else ""
 
 
-def _refuse(door: Door, sender: Sender, expected: str) -> NoReturn:
+def _refuse(door: CompiledIntegration, sender: Sender, expected: str) -> NoReturn:
     log.warning("A message of %s to %s is refused: it takes those of %s only.", sender.name, door.name, expected)
-    raise Refusal(
+    raise HttpError(
         403,
         "other_sender",
         f"This integration takes messages of {expected} only, not of {sender.name}. To change that, {sender.remedy}",

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.processing.committer import is_pending
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 #: Why a message fails that can be read: its sender did nothing wrong, and would gain nothing by sending it again.
 _READABLE = frozenset({"no_id", "not_compiled"})
 
 
-class Answer(msgspec.Struct, omit_defaults=True):
+class MessageResponse(msgspec.Struct, omit_defaults=True):
     """What a sender is told about one message."""
 
     status: str
@@ -24,7 +24,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
 
 
 def answer_of(
-    door: Door, incoming: Sequence[Incoming], stored: Sequence[Stored], *, is_array: bool
+    door: CompiledIntegration, incoming: Sequence[IncomingMessage], stored: Sequence[MessageResult], *, is_array: bool
 ) -> tuple[int, bytes]:
     """The status and the JSON body for messages that are stored: 200; 202 where one waits to be decided; 400 for one
     that cannot be read, where the kind does not answer those with 200."""
@@ -38,5 +38,5 @@ def answer_of(
     return status, msgspec.json.encode(_said(one, what))
 
 
-def _said(incoming: Incoming, stored: Stored) -> Answer:
-    return Answer(stored.status.value, str(incoming.id), stored.alert_id, stored.reason)
+def _said(incoming: IncomingMessage, stored: MessageResult) -> MessageResponse:
+    return MessageResponse(stored.status.value, str(incoming.id), stored.alert_id, stored.reason)

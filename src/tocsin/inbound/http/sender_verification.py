@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from tocsin.catalogue.hooks import Code, Payload, Reply
+from tocsin.catalogue.hooks import KindHooks, Payload, SenderReply
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.http import pinned_senders
-from tocsin.inbound.http.ingest_service import RETRY, Refusal
+from tocsin.inbound.http.ingest_service import RETRY, HttpError
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _DEADLINE = 5.0
 
 
-def greet(door: Door, payloads: Sequence[Payload], headers: Mapping[str, str]) -> Reply | None:
+def greet(door: CompiledIntegration, payloads: Sequence[Payload], headers: Mapping[str, str]) -> SenderReply | None:
     """The reply to a question; None where they are messages. A question is always alone.
 
     Raises Refusal: 403 with the reason for a sender that is not who it says, or that the integration is not pinned to;
@@ -40,21 +40,21 @@ def greet(door: Door, payloads: Sequence[Payload], headers: Mapping[str, str]) -
         if is_unpinned and (reply is None or reply.status < 300):
             pinned_senders.pin(door, payloads[0])
     except psycopg.Error:
-        raise Refusal(503, "not_checked", "The sender cannot be checked now.", RETRY) from None
+        raise HttpError(503, "not_checked", "The sender cannot be checked now.", RETRY) from None
     return reply
 
 
-def require_genuine(code: Code, payloads: Sequence[Payload], headers: Mapping[str, str]) -> None:
+def require_genuine(code: KindHooks, payloads: Sequence[Payload], headers: Mapping[str, str]) -> None:
     """Raises Refusal as `greet` does, unless each payload proves its sender."""
     if code.refusal is None:
         return
     with _refusing():
         for payload in payloads:
             if (reason := code.refusal(payload, headers, fetch)) is not None:
-                raise Refusal(403, "not_the_sender", reason)
+                raise HttpError(403, "not_the_sender", reason)
 
 
-def _reply_to(code: Code, payloads: Sequence[Payload], headers: Mapping[str, str]) -> Reply | None:
+def _reply_to(code: KindHooks, payloads: Sequence[Payload], headers: Mapping[str, str]) -> SenderReply | None:
     if code.handshake is None or len(payloads) != 1:
         return None
     with _refusing():
@@ -67,12 +67,12 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except Temporary as error:
-        raise Refusal(503, "not_checked", error.detail, RETRY) from None
+        raise HttpError(503, "not_checked", error.detail, RETRY) from None
     except Permanent as error:
-        raise Refusal(403, "not_the_sender", error.detail) from None
+        raise HttpError(403, "not_the_sender", error.detail) from None
     except (ValueError, TypeError, KeyError, AttributeError, LookupError) as error:
         log.exception("The code of a kind cannot read a request.")
-        raise Refusal(403, "not_the_sender", f"It cannot be checked: {type(error).__name__}.") from None
+        raise HttpError(403, "not_the_sender", f"It cannot be checked: {type(error).__name__}.") from None
 
 
 def fetch(url: str) -> bytes:

@@ -30,7 +30,7 @@ _LENGTH = len(base64.urlsafe_b64encode(bytes(_LAYOUT.size + _MAC)))
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class WebhookTestToken:
     """Whose test it is, and a number that no other test has."""
 
     user_id: int
@@ -42,15 +42,15 @@ class Pass:
         return f"{self.number:016x}"
 
 
-def issue(integration_id: int, user_id: int, now: datetime) -> tuple[str, Pass]:
+def issue(integration_id: int, user_id: int, now: datetime) -> tuple[str, WebhookTestToken]:
     """The text of a new pass, URL-safe, and the pass."""
     random = os.urandom(8)
     payload = _LAYOUT.pack(integration_id, user_id, int((now + VALID_FOR).timestamp()), random)
     text = base64.urlsafe_b64encode(payload + _mac(crypto.keys()[0], payload)).decode()
-    return text, Pass(user_id, int.from_bytes(random))
+    return text, WebhookTestToken(user_id, int.from_bytes(random))
 
 
-def check(text: str, integration_id: int, now: datetime) -> Pass:
+def check(text: str, integration_id: int, now: datetime) -> WebhookTestToken:
     """The pass that `issue` made under any of the known keys. Raises Rejected ("bad_pass") for any other."""
     raw = _decoded(text)
     payload, mac = raw[: _LAYOUT.size], raw[_LAYOUT.size :]
@@ -64,7 +64,7 @@ def check(text: str, integration_id: int, now: datetime) -> Pass:
         raise Rejected("bad_pass", "This pass is for a test of another integration.")
     if now.timestamp() >= until:
         raise Rejected("bad_pass", "This pass for a test was valid for a minute, which is over. Send the sample again.")
-    return Pass(user_id, int.from_bytes(random))
+    return WebhookTestToken(user_id, int.from_bytes(random))
 
 
 def _decoded(text: str) -> bytes:

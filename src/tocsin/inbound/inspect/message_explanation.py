@@ -11,8 +11,8 @@ import msgspec
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import Definition, Reader, compile_reader
-from tocsin.inbound.config.routes import Reference
+from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_reader
+from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.inspect.trace import Trace, explain, with_gate
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.parsing.decode import Element, decode
@@ -20,7 +20,7 @@ from tocsin.oncall import loader
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class MessageExplanation:
     """What the mapping found (None where the body cannot be read), and how (None where the rules do not compile here);
     `problem` says what is wrong."""
 
@@ -29,13 +29,13 @@ class Explained:
     problem: str | None = None
 
 
-def explained(message: InboundMessage, version: IntegrationVersion | None = None) -> Explained:
+def explained(message: InboundMessage, version: IntegrationVersion | None = None) -> MessageExplanation:
     """The message by the rules of `version`; None: those that decided it, or where they are gone the current ones.
     Support hours are those of its arrival."""
     try:
         reader, element, trace = _read(message, version)
     except Rejected as problem:
-        return Explained(None, None, problem.detail)
+        return MessageExplanation(None, None, problem.detail)
     if version is None:
         # Other rules would have asked otherwise.
         trace = with_gate(trace, message.verdict)
@@ -43,38 +43,40 @@ def explained(message: InboundMessage, version: IntegrationVersion | None = None
     if element.problem is None:
         found = reader.mapping.apply(element.payload)
         mapped = {**msgspec.to_builtins(found.values), "tags": dict(found.tags), "custom": dict(found.custom)}
-    return Explained(mapped, trace, trace.problem)
+    return MessageExplanation(mapped, trace, trace.problem)
 
 
 def reader_of(
-    integration: Integration, version: IntegrationVersion | None, hours_names: Mapping[Reference, str] | None = None
-) -> Reader:
+    integration: Integration,
+    version: IntegrationVersion | None,
+    hours_names: Mapping[RouteReference, str] | None = None,
+) -> Normalizer:
     """The integration's rules in one version, compiled; reasons call support hours by their names where these are
     given. Raises Rejected when the rules do not compile here."""
     kind = load_kinds().get(integration.kind)
     if kind is None:
         raise Rejected("unknown_kind", f"This version of Tocsin does not know the kind {integration.kind}.")
     stored: Mapping[str, Any] = version.definition if version is not None else {}
-    definition = Definition.of(stored, integration.settings)
+    definition = IntegrationDefinition.of(stored, integration.settings)
     return compile_reader(kind, definition, hours_names)
 
 
-def _read(message: InboundMessage, version: IntegrationVersion | None) -> tuple[Reader, Element, Trace]:
+def _read(message: InboundMessage, version: IntegrationVersion | None) -> tuple[Normalizer, Element, Trace]:
     with database.transaction() as connection:
         hours = loader.support_hours(connection)
-    names: dict[Reference, str] = {number: one.name for number, one in hours.items()}
+    names: dict[RouteReference, str] = {number: one.name for number, one in hours.items()}
     integration = message.integration
     reader = reader_of(integration, version or message.version or integration.current, names)
     element = _element(reader, message)
 
-    def is_now(reference: Reference) -> bool:
+    def is_now(reference: RouteReference) -> bool:
         found = hours.get(reference) if isinstance(reference, int) else None
         return found is not None and found.is_open(message.received_at)
 
     return reader, element, explain(reader, element, is_now)
 
 
-def _element(reader: Reader, message: InboundMessage) -> Element:
+def _element(reader: Normalizer, message: InboundMessage) -> Element:
     """The one element of a stored message, or what is wrong with its bytes."""
     raw = bytes(message.raw)
     try:

@@ -8,22 +8,22 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.inbound.config import registry
-from tocsin.inbound.config.registry import UnknownDoor
+from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.processing.process_now import take_in
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
 
 #: A message older than this pages nobody when it is replayed, unless whoever replays it says so.
 RECORD_AFTER = timedelta(hours=1)
 
 
-def replay(message_id: UUID, page: bool | None, actor: Actor, now: datetime) -> InboundMessage:
+def replay(message_id: UUID, page: bool | None, actor: AuditActor, now: datetime) -> InboundMessage:
     """Decides the message again and returns the new row, whose `replay_of` is the message.
 
     It is not the same delivery as anything and never late. `page` says whether an alert that it opens pages; None:
@@ -39,26 +39,31 @@ def replay(message_id: UUID, page: bool | None, actor: Actor, now: datetime) -> 
     incoming = _incoming(message, pages and not message.test, now)
     try:
         (stored,) = take_in([incoming], now)
-    except UnknownDoor:
+    except UnknownIntegration:
         raise _cannot_decide() from None
     _record(message, incoming, stored.status, actor, now)
     return InboundMessage.objects.select_related("integration").get(pk=incoming.id)
 
 
 #: So many messages are replayed with one press.
-MOST = 500
+MAX_REPLAYED_MESSAGES = 500
 
 #: So many are decided in one transaction.
 _TOGETHER = 50
 
 
-def replay_many(message_ids: Sequence[UUID], page: bool | None, actor: Actor, now: datetime) -> Counter[MessageStatus]:
+def replay_many(
+    message_ids: Sequence[UUID], page: bool | None, actor: AuditActor, now: datetime
+) -> Counter[MessageStatus]:
     """Replays each of the messages as `replay` does, oldest first; counts what became of them.
 
     What cannot be replayed is left out. Raises Rejected ("too_many") for more than 500.
     """
-    if len(message_ids) > MOST:
-        raise Rejected("too_many", f"At most {MOST} messages are replayed at once; these are {len(message_ids):,}.")
+    if len(message_ids) > MAX_REPLAYED_MESSAGES:
+        raise Rejected(
+            "too_many",
+            f"At most {MAX_REPLAYED_MESSAGES} messages are replayed at once; these are {len(message_ids):,}.",
+        )
     counted: Counter[MessageStatus] = Counter()
     ids = sorted(set(message_ids))
     for start in range(0, len(ids), _TOGETHER):
@@ -67,7 +72,7 @@ def replay_many(message_ids: Sequence[UUID], page: bool | None, actor: Actor, no
         able = [(row, incoming) for row, incoming in found if incoming is not None]
         try:
             stored = take_in([incoming for _, incoming in able], now) if able else []
-        except UnknownDoor:
+        except UnknownIntegration:
             continue
         for (row, incoming), became in zip(able, stored, strict=True):
             counted[became.status] += 1
@@ -75,7 +80,7 @@ def replay_many(message_ids: Sequence[UUID], page: bool | None, actor: Actor, no
     return counted
 
 
-def _replayed(message: InboundMessage, page: bool | None, now: datetime) -> Incoming | None:
+def _replayed(message: InboundMessage, page: bool | None, now: datetime) -> IncomingMessage | None:
     """The message as it comes in again; None where its integration cannot decide."""
     pages = message.received_at >= now - RECORD_AFTER if page is None else page
     try:
@@ -84,7 +89,9 @@ def _replayed(message: InboundMessage, page: bool | None, now: datetime) -> Inco
         return None
 
 
-def _record(message: InboundMessage, incoming: Incoming, status: MessageStatus, actor: Actor, now: datetime) -> None:
+def _record(
+    message: InboundMessage, incoming: IncomingMessage, status: MessageStatus, actor: AuditActor, now: datetime
+) -> None:
     after = {"message": str(incoming.id), "page": incoming.may_page, "status": status.value}
     audit.record(
         actor,
@@ -97,17 +104,17 @@ def _record(message: InboundMessage, incoming: Incoming, status: MessageStatus, 
     )
 
 
-def _incoming(message: InboundMessage, pages: bool, now: datetime) -> Incoming:
+def _incoming(message: InboundMessage, pages: bool, now: datetime) -> IncomingMessage:
     doors = registry.shared()
     doors.refresh()
     try:
         door = doors.door(message.integration_id)
-    except UnknownDoor:
+    except UnknownIntegration:
         raise _cannot_decide() from None
     if door.problem is not None:
         raise _cannot_decide()
     raw = bytes(message.raw)
-    return Incoming(
+    return IncomingMessage(
         id=uuid7(),
         integration_id=message.integration_id,
         received_at=now,

@@ -14,8 +14,8 @@ from urllib.parse import quote_plus
 
 from tocsin.catalogue.kinds import Sample
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import Reader, Reading
-from tocsin.inbound.http.test_token import Pass
+from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
+from tocsin.inbound.http.test_token import WebhookTestToken
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
 #: HaloITSM numbers tickets in 32 bits; the ids of samples are above, so that no ticket ever has one.
@@ -30,7 +30,7 @@ _HEX = re.compile(r"(?=.*[0-9])[0-9a-f]{12,}", re.I)
 _TRIES = 24
 
 
-def freshened(reader: Reader, sample: Sample, test: Pass) -> tuple[str, bytes]:
+def freshened(reader: Normalizer, sample: Sample, test: WebhookTestToken) -> tuple[str, bytes]:
     """The first message's new id, and the sample's body with new ids and delivery ids in the place of its own.
 
     A number stays one, a GUID and a hexadecimal id too; another becomes `TEST-…`. What cannot be read, has no id, or
@@ -40,7 +40,7 @@ def freshened(reader: Reader, sample: Sample, test: Pass) -> tuple[str, bytes]:
     readings = _readings(reader, sample, body)
     for place, before in enumerate(readings):
         if before is not None:
-            renewal = _Renewal(reader, sample, place, test.number + place)
+            renewal = _IdReplacement(reader, sample, place, test.number + place)
             body = renewal.renewed(body, "source_id")
             body = renewal.renewed(body, "delivery_id")
     now = _readings(reader, sample, body) if body is not sample.body else readings
@@ -49,10 +49,10 @@ def freshened(reader: Reader, sample: Sample, test: Pass) -> tuple[str, bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Renewal:
+class _IdReplacement:
     """Of the ids of one message of a body."""
 
-    reader: Reader
+    reader: Normalizer
     sample: Sample
     place: int
     number: int
@@ -71,7 +71,7 @@ class _Renewal:
                     return tried
         return body
 
-    def _says_the_same(self, before: Reading, body: bytes, name: str) -> bool:
+    def _says_the_same(self, before: NormalizedEvent, body: bytes, name: str) -> bool:
         after = self._reading(body)
         if after is None or _id(after, name) == _id(before, name):
             return False
@@ -80,7 +80,7 @@ class _Renewal:
             after.mapped.values.get(one) == before.mapped.values.get(one) for one in kept
         )
 
-    def _reading(self, body: bytes) -> Reading | None:
+    def _reading(self, body: bytes) -> NormalizedEvent | None:
         found = _readings(self.reader, self.sample, body)
         return found[self.place] if self.place < len(found) else None
 
@@ -97,20 +97,20 @@ class _Renewal:
         yield number
 
 
-def _id(reading: Reading | None, name: str) -> str | None:
+def _id(reading: NormalizedEvent | None, name: str) -> str | None:
     if reading is None:
         return None
     return reading.source_id if name == "source_id" else reading.delivery_id
 
 
-def _readings(reader: Reader, sample: Sample, body: bytes) -> list[Reading | None]:
+def _readings(reader: Normalizer, sample: Sample, body: bytes) -> list[NormalizedEvent | None]:
     """How each message in a body is read; none where it cannot be."""
     try:
         elements = elements_of(reader.kind, body, sample.content_type).elements
     except Rejected:
         return []
     found = [reader.read(element) for element in elements]
-    return [one if isinstance(one, Reading) else None for one in found]
+    return [one if isinstance(one, NormalizedEvent) else None for one in found]
 
 
 def _parts(whole: str, payload: object) -> list[str]:

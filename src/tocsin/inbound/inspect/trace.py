@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.normalizer import Reader
-from tocsin.inbound.config.routes import Reference, choose, is_taken
+from tocsin.inbound.config.normalizer import Normalizer
+from tocsin.inbound.config.routes import RouteReference, choose, is_taken
 from tocsin.inbound.config.rules import ORDER, CompiledRules
 from tocsin.inbound.deciding.noise_trace import GATE
 from tocsin.inbound.expressions.fields import FIELDS, Value, text_of
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import quoted
 from tocsin.inbound.mapping.mapping import MappedField
 from tocsin.inbound.mapping.value_source import NOBODY
@@ -26,7 +26,7 @@ from tocsin.inbound.parsing.payload_splitting import elements_of
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TraceStep:
     """One alternative of a field: where it looked, what was there, and what came of it."""
 
     place: str  # where the mapping says so: "mapping.source_status[2].paths[0]"
@@ -40,11 +40,11 @@ class FieldTrace:
     field: str
     label: str
     value: str | None
-    steps: tuple[Step, ...]
+    steps: tuple[TraceStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RuleTrace:
     """A rule, filter or route, what it answered and why. `is_deciding`: the search ended here."""
 
     name: str
@@ -64,12 +64,12 @@ class Trace:
     custom: tuple[FieldTrace, ...] = ()
     intent: str = ""
     reason: str = ""
-    rules: tuple[Answer, ...] = ()
-    opening: tuple[Answer, ...] = ()  # vetoes and filters: whether an alert may open
-    routes: tuple[Answer, ...] = ()
+    rules: tuple[RuleTrace, ...] = ()
+    opening: tuple[RuleTrace, ...] = ()  # vetoes and filters: whether an alert may open
+    routes: tuple[RuleTrace, ...] = ()
     route: str = ""
     #: What maintenance, parents, groups, flapping, delays and limits said when it was decided.
-    gate: tuple[Answer, ...] = ()
+    gate: tuple[RuleTrace, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """As plain dicts, lists and texts."""
@@ -83,13 +83,13 @@ def with_gate(trace: Trace, verdict: Mapping[str, object]) -> Trace:
     if not isinstance(kept, list):
         return trace
     said = [one for one in kept if isinstance(one, Mapping)]
-    answers = [Answer(str(one.get("name")), bool(one.get("opens")), str(one.get("reason"))) for one in said]
+    answers = [RuleTrace(str(one.get("name")), bool(one.get("opens")), str(one.get("reason"))) for one in said]
     ending = len(answers) - 1
     return replace(trace, gate=tuple(replace(one, is_deciding=n == ending) for n, one in enumerate(answers)))
 
 
 def explain_body(
-    reader: Reader, body: bytes, content_type: str | None, in_hours: Callable[[Reference], bool] | None = None
+    reader: Normalizer, body: bytes, content_type: str | None, in_hours: Callable[[RouteReference], bool] | None = None
 ) -> tuple[Trace, ...]:
     """A trace for each element of a body (of a stored message: one)."""
     try:
@@ -99,7 +99,7 @@ def explain_body(
     return tuple(explain(reader, element, in_hours) for element in decoded.elements)
 
 
-def explain(reader: Reader, element: Element, in_hours: Callable[[Reference], bool] | None = None) -> Trace:
+def explain(reader: Normalizer, element: Element, in_hours: Callable[[RouteReference], bool] | None = None) -> Trace:
     """The trace of one element. Without `in_hours`, no support hours are now."""
     notes = element.notes or _notes(element.raw)
     if element.problem is not None:
@@ -140,7 +140,7 @@ def _notes(raw: bytes) -> tuple[str, ...]:
 
 def _field(field: MappedField, slots: list[object], payload: object, values: dict[str, Value]) -> FieldTrace:
     """Walks the alternatives as the mapping does, and remembers each. Adds what it finds to `values`."""
-    steps: list[Step] = []
+    steps: list[TraceStep] = []
     value: str | None = None
     for alternative in field.alternatives:
         there = slots[alternative.slot] if alternative.slot >= 0 else alternative.find(slots, payload, values)
@@ -148,7 +148,7 @@ def _field(field: MappedField, slots: list[object], payload: object, values: dic
         clean = None if found is None or found is NOBODY else field.cleaner(found, field.length)
         outcome = _outcome(field, there, found, clean, alternative.terms)
         shown = None if there is None or there is NOBODY else _shown(there)
-        steps.append(Step(alternative.place, alternative.said, shown, outcome))
+        steps.append(TraceStep(alternative.place, alternative.said, shown, outcome))
         if found is NOBODY:
             values[field.name] = None
             break
@@ -180,48 +180,48 @@ def _shown(value: object) -> str:
     return said if len(said) <= 500 else f"{said[:499]}…"
 
 
-def _rules(rules: CompiledRules, payload: object, mapped: Mapped) -> tuple[Answer, ...]:
+def _rules(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
     """The rules that were asked, to the one that decided."""
-    asked: list[Answer] = []
+    asked: list[RuleTrace] = []
     for name in ORDER:
         if name == "ignore":
             for sentence in rules.ignore:
                 holds = sentence.when.holds(payload, mapped)
                 reason = sentence.reason if holds else sentence.when.reason(payload, mapped)
-                asked.append(Answer(name, holds, reason, holds))
+                asked.append(RuleTrace(name, holds, reason, holds))
         else:
             rule = getattr(rules, name)
             if rule is not None:
                 verdict = rule.test(payload, mapped)
-                asked.append(Answer(name, verdict.is_true, verdict.reason, verdict.is_true))
+                asked.append(RuleTrace(name, verdict.is_true, verdict.reason, verdict.is_true))
         if asked and asked[-1].is_deciding:
             break
     return tuple(asked)
 
 
-def _opening(rules: CompiledRules, payload: object, mapped: Mapped) -> tuple[Answer, ...]:
-    asked: list[Answer] = []
+def _opening(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
+    asked: list[RuleTrace] = []
     for sentence in rules.veto:
         if sentence.when.holds(payload, mapped):
-            asked.append(Answer("veto", False, sentence.reason, True))
+            asked.append(RuleTrace("veto", False, sentence.reason, True))
             return tuple(asked)
     if rules.filters is not None:
         verdict = rules.filters.test(payload, mapped)
-        asked.append(Answer("filters", verdict.is_true, verdict.reason, not verdict.is_true))
+        asked.append(RuleTrace("filters", verdict.is_true, verdict.reason, not verdict.is_true))
     return tuple(asked)
 
 
 def _routes(
-    reader: Reader, payload: object, mapped: Mapped, in_hours: Callable[[Reference], bool]
-) -> tuple[Answer, ...]:
+    reader: Normalizer, payload: object, mapped: MappedFields, in_hours: Callable[[RouteReference], bool]
+) -> tuple[RuleTrace, ...]:
     """The routes that were asked, to the one that was taken."""
-    asked: list[Answer] = []
+    asked: list[RuleTrace] = []
     for route in reader.routes:
         taken = is_taken(route, payload, mapped, in_hours)
         said = route.when.reason(payload, mapped)
         if route.during is not None and route.when.holds(payload, mapped):
             said = f"{said}; {route.during.said()}: {'yes' if taken else 'no'}"
-        asked.append(Answer(route.name, taken, said, taken))
+        asked.append(RuleTrace(route.name, taken, said, taken))
         if taken:
             break
     return tuple(asked)

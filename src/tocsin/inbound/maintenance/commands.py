@@ -15,39 +15,41 @@ from django.db import connection as django_connection
 from django.db import transaction
 
 from tocsin.access import config_audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import Spec, storable
+from tocsin.core.validation.object_reader import ObjectReader, storable
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.conditions import compile_condition
 from tocsin.inbound.maintenance import times as maintenance_times
-from tocsin.inbound.maintenance.recurrence import Recurrence, Span
-from tocsin.inbound.maintenance.windows import Clock, Window
+from tocsin.inbound.maintenance.recurrence import Recurrence, TimeSpan
+from tocsin.inbound.maintenance.windows import CompiledWindow, WindowClock
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.models import Group
 from tocsin.people.name_lookup import free_name, group_of
 
 log = logging.getLogger(__name__)
 
-MOST_TAGS = 20
+MAX_WINDOW_TAGS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class WindowNames:
     """The names of integrations and of groups, by id."""
 
     integrations: Mapping[int, str]
     groups: Mapping[int, str]
 
 
-def names() -> Known:
+def names() -> WindowNames:
     """Of all of them: for whoever shows many windows."""
-    return Known(dict(Integration.objects.values_list("pk", "name")), dict(Group.objects.values_list("pk", "name")))
+    return WindowNames(
+        dict(Integration.objects.values_list("pk", "name")), dict(Group.objects.values_list("pk", "name"))
+    )
 
 
-def window_spec(window: MaintenanceWindow, known: Known | None = None) -> dict[str, Any]:
+def window_spec(window: MaintenanceWindow, known: WindowNames | None = None) -> dict[str, Any]:
     """The window as YAML and the API write one."""
     found = known or names()
     spec: dict[str, Any] = {"name": window.name}
@@ -67,7 +69,7 @@ def window_spec(window: MaintenanceWindow, known: Known | None = None) -> dict[s
 
 
 def save_window(
-    spec: Mapping[str, object], *, existing: MaintenanceWindow | None = None, actor: Actor, now: datetime
+    spec: Mapping[str, object], *, existing: MaintenanceWindow | None = None, actor: AuditActor, now: datetime
 ) -> MaintenanceWindow:
     """Makes a window, or makes `existing` what the spec says. Raises Rejected that names the place of each problem.
 
@@ -75,7 +77,7 @@ def save_window(
     """
     with transaction.atomic():
         config_version.lock()
-        read = Spec(spec)
+        read = ObjectReader(spec)
         window = existing or MaintenanceWindow(created_at=now)
         before = window_spec(existing) if existing else None
         window.name = free_name(read, MaintenanceWindow, existing, "a maintenance window")
@@ -93,7 +95,7 @@ def save_window(
     return window
 
 
-def delete_window(window: MaintenanceWindow, *, actor: Actor, now: datetime) -> None:
+def delete_window(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a window. What waits for its end opens now."""
     with transaction.atomic():
         config_version.lock()
@@ -102,7 +104,7 @@ def delete_window(window: MaintenanceWindow, *, actor: Actor, now: datetime) -> 
         window.delete()
 
 
-def end_now(window: MaintenanceWindow, *, actor: Actor, now: datetime) -> MaintenanceWindow:
+def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> MaintenanceWindow:
     """Ends a window that is once, and in force: what waits for its end opens now. Raises Rejected ("not_possible")."""
     with config_version.alone(window):
         recurrence = recurrence_of(window)
@@ -135,7 +137,7 @@ def recurrence_of(window: MaintenanceWindow) -> Recurrence:
     return maintenance_times.recurrence(window.times)
 
 
-def next_times(window: MaintenanceWindow, now: datetime, number: int) -> list[Span]:
+def next_times(window: MaintenanceWindow, now: datetime, number: int) -> list[TimeSpan]:
     """The occurrence that is now, if one is, and those after it; none of a window that cannot be read here."""
     try:
         return recurrence_of(window).next(now, number)
@@ -144,21 +146,21 @@ def next_times(window: MaintenanceWindow, now: datetime, number: int) -> list[Sp
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class ActiveWindow:
     """A window that is in force, and how many openings wait for its end."""
 
     window: MaintenanceWindow
-    span: Span
+    span: TimeSpan
     waiting: int
 
 
-def in_force(now: datetime, among: Iterable[MaintenanceWindow] | None = None) -> list[InForce]:
+def in_force(now: datetime, among: Iterable[MaintenanceWindow] | None = None) -> list[ActiveWindow]:
     """The windows that are in force, the one that ends first first."""
     rows = list(MaintenanceWindow.objects.all()) if among is None else list(among)
     coming = [(row, spans[0]) for row in rows if (spans := next_times(row, now, 1))]
     current = [(row, span) for row, span in coming if span[0] <= now]
     waiting = waiting_for([row.pk for row, _ in current])
-    found = [InForce(row, span, waiting.get(row.pk, 0)) for row, span in current]
+    found = [ActiveWindow(row, span, waiting.get(row.pk, 0)) for row, span in current]
     return sorted(found, key=lambda one: one.span[1])
 
 
@@ -173,7 +175,7 @@ def waiting_for(ids: list[int]) -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
-def load(connection: database.Connection) -> list[Window]:
+def load(connection: database.Connection) -> list[CompiledWindow]:
     """All windows as the hot path has them. One that cannot be read holds nothing back: its alerts open and page."""
     query = "SELECT id, name, times, action, integrations, groups, tags, condition FROM inbound_maintenancewindow"
     found = []
@@ -186,13 +188,13 @@ def load(connection: database.Connection) -> list[Window]:
     return found
 
 
-def _window(row: Mapping[str, Any]) -> Window:
+def _window(row: Mapping[str, Any]) -> CompiledWindow:
     compile_condition(row["condition"], "when")
-    return Window(
+    return CompiledWindow(
         row["id"],
         row["name"],
         WindowAction(row["action"]),
-        Clock(maintenance_times.recurrence(row["times"])),
+        WindowClock(maintenance_times.recurrence(row["times"])),
         frozenset(row["integrations"]),
         frozenset(row["groups"]),
         row["tags"],
@@ -200,13 +202,13 @@ def _window(row: Mapping[str, Any]) -> Window:
     )
 
 
-def compiled(window: MaintenanceWindow) -> Window:
+def compiled(window: MaintenanceWindow) -> CompiledWindow:
     """A row, also one that is not saved yet, as the hot path has it."""
-    return Window(
+    return CompiledWindow(
         window.pk or 0,
         window.name,
         WindowAction(window.action),
-        Clock(recurrence_of(window)),
+        WindowClock(recurrence_of(window)),
         frozenset(window.integrations),
         frozenset(window.groups),
         window.tags,
@@ -216,7 +218,7 @@ def compiled(window: MaintenanceWindow) -> Window:
 
 def draft(spec: Mapping[str, object]) -> MaintenanceWindow:
     """The window that a spec describes, not saved. Raises Rejected as saving does, but for its name."""
-    read = Spec({"name": "draft", **{key: value for key, value in spec.items() if value not in (None, "")}})
+    read = ObjectReader({"name": "draft", **{key: value for key, value in spec.items() if value not in (None, "")}})
     read.text("name")
     window = MaintenanceWindow(name="draft", group=group_of(read), times=maintenance_times.read(read))
     window.action = read.one_of("action", WindowAction, WindowAction.SUPPRESS)
@@ -230,7 +232,7 @@ def draft(spec: Mapping[str, object]) -> MaintenanceWindow:
 # --- Reading -------------------------------------------------------------------------------------------------------
 
 
-def _ids(spec: Spec, key: str, word: str, known: Iterable[tuple[str, int]]) -> list[int]:
+def _ids(spec: ObjectReader, key: str, word: str, known: Iterable[tuple[str, int]]) -> list[int]:
     named = spec.texts(key)
     if not named:
         return []
@@ -244,19 +246,19 @@ def _ids(spec: Spec, key: str, word: str, known: Iterable[tuple[str, int]]) -> l
     return found
 
 
-def _tags(spec: Spec) -> dict[str, str]:
+def _tags(spec: ObjectReader) -> dict[str, str]:
     given = spec.raw("tags", {})
     problem = "are named values, such as environment: test."
     if not isinstance(given, Mapping) or not all(isinstance(value, str | int) for value in given.values()):
         spec.refuse("tags", problem)
         return {}
-    if len(given) > MOST_TAGS:
-        spec.refuse("tags", f"are {MOST_TAGS} at most.")
+    if len(given) > MAX_WINDOW_TAGS:
+        spec.refuse("tags", f"are {MAX_WINDOW_TAGS} at most.")
         return {}
     return {str(name)[:100]: str(value)[:200] for name, value in given.items()}
 
 
-def _condition(spec: Spec) -> object:
+def _condition(spec: ObjectReader) -> object:
     given = spec.raw("when")
     if given in (None, {}, ""):
         return None

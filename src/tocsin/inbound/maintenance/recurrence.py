@@ -14,15 +14,15 @@ from enum import StrEnum
 from itertools import islice
 from zoneinfo import ZoneInfo
 
-from tocsin.oncall.calculation.weekly_windows import Day, day, instant
+from tocsin.oncall.calculation.weekly_windows import Weekday, day, instant
 
 #: A recurring window lasts at most so long, by the clock on the wall.
-LONGEST = timedelta(days=7)
+MAX_RECURRING_WINDOW = timedelta(days=7)
 
 #: Further ahead than this nothing is looked for: a window that comes once in four years is found.
 _HORIZON = timedelta(days=366 * 9)
 
-type Span = tuple[datetime, datetime]
+type TimeSpan = tuple[datetime, datetime]
 
 
 class Repeat(StrEnum):
@@ -50,7 +50,7 @@ class MonthDay:
     def __str__(self) -> str:
         if self.weekday is None:
             return "last day" if self.number < 0 else str(self.number)
-        return f"{'last' if self.number < 0 else _ORDINALS[self.number - 1]} {list(Day)[self.weekday].short}"
+        return f"{'last' if self.number < 0 else _ORDINALS[self.number - 1]} {list(Weekday)[self.weekday].short}"
 
 
 _ORDINALS = ("1st", "2nd", "3rd", "4th", "5th")
@@ -82,17 +82,17 @@ class Recurrence:
     month_days: tuple[MonthDay, ...] = ()
     until: date | None = None
 
-    def at(self, now: datetime) -> Span | None:
+    def at(self, now: datetime) -> TimeSpan | None:
         """The occurrence that `now` is in, in UTC (its end is no longer in it); of several, the one that ends last."""
         today = now.astimezone(self.zone).date()
         back = self.length.days + 2
         spans = (self._on(today - timedelta(days=number)) for number in range(-1, back + 1))
         return max((span for span in spans if span and span[0] <= now < span[1]), key=lambda s: s[1], default=None)
 
-    def after(self, now: datetime) -> Iterator[Span]:
+    def after(self, now: datetime) -> Iterator[TimeSpan]:
         """The occurrences that begin after `now`, in their order."""
         first = max(now.astimezone(self.zone).date() - timedelta(days=1), self.begin.date())
-        end = date.max - LONGEST - timedelta(days=2)
+        end = date.max - MAX_RECURRING_WINDOW - timedelta(days=2)
         last = min(self.until or end, end, first + _HORIZON if first < end - _HORIZON else end)
         if self.repeat is Repeat.ONCE:
             first = last = self.begin.date()
@@ -103,7 +103,7 @@ class Recurrence:
                 yield span
             when += timedelta(days=1)
 
-    def next(self, now: datetime, number: int) -> list[Span]:
+    def next(self, now: datetime, number: int) -> list[TimeSpan]:
         """The occurrence that is now, if one is, and those after it: at most `number`."""
         current = self.at(now)
         return ([current] if current else []) + list(islice(self.after(now), number - (current is not None)))
@@ -112,7 +112,7 @@ class Recurrence:
         """Whether it never comes again."""
         return self.at(now) is None and next(self.after(now), None) is None
 
-    def _on(self, when: date) -> Span | None:
+    def _on(self, when: date) -> TimeSpan | None:
         """The occurrence that begins on that day."""
         if when < self.begin.date() or (self.until is not None and when > self.until) or not self._is_day(when):
             return None

@@ -12,12 +12,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import Spec
-from tocsin.inbound.maintenance.recurrence import LONGEST, MonthDay, Recurrence, Repeat, month_day
-from tocsin.oncall.calculation.weekly_windows import Day, clock, day, minutes
+from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.inbound.maintenance.recurrence import MAX_RECURRING_WINDOW, MonthDay, Recurrence, Repeat, month_day
+from tocsin.oncall.calculation.weekly_windows import Weekday, clock, day, minutes
 
 #: A window that is once lasts at most so long.
-LONGEST_ONCE = timedelta(days=366)
+MAX_SINGLE_WINDOW = timedelta(days=366)
 
 KEYS = ("repeat", "time_zone", "starts", "ends", "days", "from", "to", "lasts", "first_day", "last_day")
 
@@ -25,7 +25,7 @@ _FIRST = date(2000, 1, 1)
 _LAST_YEAR = 2200
 
 
-def read(spec: Spec) -> dict[str, Any]:
+def read(spec: ObjectReader) -> dict[str, Any]:
     """The times of a spec in the form in which they are stored; what is wrong is noted in the spec."""
     repeat = spec.one_of("repeat", Repeat, Repeat.ONCE)
     zone = spec.zone()
@@ -89,7 +89,7 @@ def sentence(times: Mapping[str, Any]) -> str:
 def _said(one: MonthDay) -> str:
     if one.weekday is None:
         return "last day" if one.number < 0 else f"{one.number}."
-    return f"{str(one).split()[0]} {list(Day)[one.weekday].value.capitalize()}"
+    return f"{str(one).split()[0]} {list(Weekday)[one.weekday].value.capitalize()}"
 
 
 def _and(texts: list[str]) -> str:
@@ -103,16 +103,16 @@ def _length(times: Mapping[str, Any], start: int) -> timedelta:
     return timedelta(minutes=end - start if end > start else end + 24 * 60 - start)
 
 
-def _once(spec: Spec) -> dict[str, str]:
+def _once(spec: ObjectReader) -> dict[str, str]:
     starts, ends = _moment(spec, "starts"), _moment(spec, "ends")
     if starts is None or ends is None:
         return {}
-    if not timedelta() < ends - starts <= LONGEST_ONCE:
+    if not timedelta() < ends - starts <= MAX_SINGLE_WINDOW:
         spec.refuse("ends", "must be after starts, and within a year of it.")
     return {"starts": starts.strftime("%Y-%m-%d %H:%M"), "ends": ends.strftime("%Y-%m-%d %H:%M")}
 
 
-def _moment(spec: Spec, key: str) -> datetime | None:
+def _moment(spec: ObjectReader, key: str) -> datetime | None:
     text = str(spec.raw(key, "")).strip()
     try:
         found = datetime.fromisoformat(text) if text else None
@@ -124,7 +124,7 @@ def _moment(spec: Spec, key: str) -> datetime | None:
     return found.replace(second=0, microsecond=0)
 
 
-def _days(spec: Spec, repeat: Repeat) -> dict[str, list[str]]:
+def _days(spec: ObjectReader, repeat: Repeat) -> dict[str, list[str]]:
     if repeat is Repeat.DAILY:
         if spec.has("days"):
             spec.refuse("days", "belongs to weekly and monthly windows.")
@@ -142,7 +142,7 @@ def _days(spec: Spec, repeat: Repeat) -> dict[str, list[str]]:
     return {"days": list(dict.fromkeys(found))}
 
 
-def _hours(spec: Spec) -> dict[str, str]:
+def _hours(spec: ObjectReader) -> dict[str, str]:
     found: dict[str, str] = {}
     for key in ("from", "to"):
         text = spec.text(key, required=key == "from" or spec.has(key))
@@ -154,14 +154,14 @@ def _hours(spec: Spec) -> dict[str, str]:
     if spec.has("to") == spec.has("lasts"):
         spec.refuse("to", "give one of to (22:00) and lasts (8h).", "missing")
     elif spec.has("lasts"):
-        span = spec.span("lasts", timedelta(hours=1), longest=LONGEST)
+        span = spec.span("lasts", timedelta(hours=1), longest=MAX_RECURRING_WINDOW)
         if span < timedelta(minutes=1):
             spec.refuse("lasts", "must be a minute at least.")
         found["lasts"] = durations.write(span)
     return found
 
 
-def _date(spec: Spec, key: str) -> str:
+def _date(spec: ObjectReader, key: str) -> str:
     text = str(spec.raw(key, "")).strip()
     try:
         found = date.fromisoformat(text) if text else None

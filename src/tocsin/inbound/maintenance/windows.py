@@ -8,11 +8,11 @@ from datetime import datetime
 
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
-from tocsin.inbound.expressions.mapped import Mapped
-from tocsin.inbound.maintenance.recurrence import Recurrence, Span
+from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.inbound.maintenance.recurrence import Recurrence, TimeSpan
 
 
-class Clock:
+class WindowClock:
     """Whether a window is in force, worked out again only when that changes."""
 
     __slots__ = ("_known", "recurrence")
@@ -20,9 +20,9 @@ class Clock:
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
         #: From when until when the answer holds, and the answer. Replaced as a whole.
-        self._known: tuple[datetime, datetime | None, Span | None] | None = None
+        self._known: tuple[datetime, datetime | None, TimeSpan | None] | None = None
 
-    def at(self, now: datetime) -> Span | None:
+    def at(self, now: datetime) -> TimeSpan | None:
         known = self._known
         if known is not None and known[0] <= now and (known[1] is None or now < known[1]):
             return known[2]
@@ -34,13 +34,13 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class CompiledWindow:
     """One maintenance window. Empty `integrations`, `groups` or `tags` mean every one."""
 
     id: int
     name: str
     action: WindowAction
-    clock: Clock
+    clock: WindowClock
     integrations: frozenset[int] = frozenset()
     #: The alert is of one of these recipient groups.
     groups: frozenset[int] = frozenset()
@@ -48,19 +48,19 @@ class Window:
     tags: Mapping[str, str] = field(default_factory=dict)
     condition: object = None
 
-    def for_door(self, integration_id: int, fields: Iterable[str]) -> DoorWindow | None:
+    def for_door(self, integration_id: int, fields: Iterable[str]) -> IntegrationWindow | None:
         """The window for one integration, whose fields its condition may name; None where it is about others."""
         if self.integrations and integration_id not in self.integrations:
             return None
-        return DoorWindow(self, compile_condition(self.condition, "when", fields))
+        return IntegrationWindow(self, compile_condition(self.condition, "when", fields))
 
 
 @dataclass(frozen=True, slots=True)
-class DoorWindow:
-    window: Window
+class IntegrationWindow:
+    window: CompiledWindow
     when: CompiledCondition
 
-    def catches(self, payload: object, mapped: Mapped, groups: Iterable[int]) -> bool:
+    def catches(self, payload: object, mapped: MappedFields, groups: Iterable[int]) -> bool:
         """Whether it is about such an alert, whenever it opens."""
         window = self.window
         if window.groups and window.groups.isdisjoint(groups):
@@ -73,24 +73,24 @@ class DoorWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class Caught:
+class WindowMatch:
     """The window that an alert would open in, and the occurrence."""
 
-    window: Window
-    span: Span
+    window: CompiledWindow
+    span: TimeSpan
 
 
 def caught_by(
-    windows: Iterable[DoorWindow], payload: object, mapped: Mapped, groups: Iterable[int], now: datetime
-) -> Caught | None:
+    windows: Iterable[IntegrationWindow], payload: object, mapped: MappedFields, groups: Iterable[int], now: datetime
+) -> WindowMatch | None:
     """The first window in force that is about the alert; one that suppresses before one that holds."""
-    found: Caught | None = None
+    found: WindowMatch | None = None
     for one in windows:
         span = one.window.clock.at(now)
         if span is None or not one.catches(payload, mapped, groups):
             continue
         if one.window.action is WindowAction.SUPPRESS:
-            return Caught(one.window, span)
+            return WindowMatch(one.window, span)
         if found is None or span[1] > found.span[1]:
-            found = Caught(one.window, span)
+            found = WindowMatch(one.window, span)
     return found

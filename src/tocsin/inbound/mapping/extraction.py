@@ -18,25 +18,25 @@ _SHAPE_KEYS: Final = 1500
 _SHAPE_TEXT: Final = 40_000
 
 
-class _Plan:
+class _ExtractionPlan:
     """What to follow in an object of one shape. `serial` tells the shapes of all nodes apart; 0: not remembered."""
 
     __slots__ = ("rows", "serial")
 
-    def __init__(self, rows: tuple[tuple[str, int, _Node | None], ...], serial: int) -> None:
+    def __init__(self, rows: tuple[tuple[str, int, _PathNode | None], ...], serial: int) -> None:
         self.rows = rows  # key as the sender writes it, slot, node below it
         self.serial = serial
 
 
-class _Node:
+class _PathNode:
     """One object (or list) on the way, and the segments that paths follow from it."""
 
     __slots__ = ("below", "items", "serials", "shapes")
 
     def __init__(self, serials: Iterator[int]) -> None:
-        self.below: dict[str, tuple[int, _Node]] = {}
-        self.items: tuple[tuple[int, int, _Node], ...] = ()
-        self.shapes: dict[tuple[str, ...], _Plan] = {}
+        self.below: dict[str, tuple[int, _PathNode]] = {}
+        self.items: tuple[tuple[int, int, _PathNode], ...] = ()
+        self.shapes: dict[tuple[str, ...], _ExtractionPlan] = {}
         self.serials = serials
 
     def freeze(self) -> None:
@@ -66,8 +66,8 @@ class _Node:
         else:
             trail.append(-1)
 
-    def plan(self, value: dict[str, object], shape: tuple[str, ...]) -> _Plan:
-        rows: list[tuple[str, int, _Node | None]] = []
+    def plan(self, value: dict[str, object], shape: tuple[str, ...]) -> _ExtractionPlan:
+        rows: list[tuple[str, int, _PathNode | None]] = []
         # All keys are folded once, not once a path: an object may have half a million.
         folded: dict[str, str] = {}
         if any(wanted not in value for wanted in self.below):
@@ -78,10 +78,10 @@ class _Node:
             if found is not None:
                 rows.append((found, slot, node if node.below else None))
         if len(shape) > _SHAPE_KEYS or sum(map(len, shape)) > _SHAPE_TEXT:
-            return _Plan(tuple(rows), 0)
+            return _ExtractionPlan(tuple(rows), 0)
         if len(self.shapes) >= _SHAPES:
             self.shapes.clear()
-        plan = self.shapes[shape] = _Plan(tuple(rows), next(self.serials))
+        plan = self.shapes[shape] = _ExtractionPlan(tuple(rows), next(self.serials))
         return plan
 
 
@@ -93,7 +93,7 @@ class Extraction:
 
     def __init__(self) -> None:
         self._serials = count(1)
-        self._root = _Node(self._serials)
+        self._root = _PathNode(self._serials)
         self._count = 0
         self._slots: dict[str, int] = {}
         self._collecting: list[tuple[int, Path]] = []
@@ -116,7 +116,7 @@ class Extraction:
         node, slot = self._root, -1
         for segment in segments:
             if segment not in node.below:
-                node.below[segment] = (self._new(), _Node(self._serials))
+                node.below[segment] = (self._new(), _PathNode(self._serials))
             slot, node = node.below[segment]
         return slot
 

@@ -25,13 +25,13 @@ from tocsin.inbound.expressions.fields import (
     line,
     text,
 )
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import quoted
 from tocsin.inbound.mapping.extraction import Extraction
-from tocsin.inbound.mapping.value_source import NOBODY, Alternative, EntryCompiler, Found, refused
+from tocsin.inbound.mapping.value_source import NOBODY, Alternative, EntryCompiler, FoundValue, refused
 
 type Cleaner = Callable[[object, int], Value]
-type Pick = Callable[[list[object], object, dict[str, Value]], object]
+type PickValue = Callable[[list[object], object, dict[str, Value]], object]
 
 #: Plans remembered, one for each way in which a sender's messages are shaped.
 _PLANS: Final = 256
@@ -48,15 +48,17 @@ class MappedField:
     alternatives: tuple[Alternative, ...]
     cleaner: Cleaner
     length: int
-    pick: Pick
+    pick: PickValue
 
 
-class _Plan:
+class _MappingPlan:
     """The fields that payloads of one trail can fill. `direct` ones come from one plain path each."""
 
     __slots__ = ("direct", "picked")
 
-    def __init__(self, direct: tuple[tuple[str, int, Cleaner, int], ...], picked: tuple[tuple[str, Pick], ...]) -> None:
+    def __init__(
+        self, direct: tuple[tuple[str, int, Cleaner, int], ...], picked: tuple[tuple[str, PickValue], ...]
+    ) -> None:
         self.direct = direct
         self.picked = picked
 
@@ -76,13 +78,13 @@ class CompiledMapping:
         self.tags = tags
         self.custom = custom
         self.names = frozenset(field.name for group in (fields, tags, custom) for field in group)
-        self._full = _Plan((), tuple((field.name, field.pick) for field in fields))
-        self._plans: dict[tuple[int, ...], _Plan] = {}
+        self._full = _MappingPlan((), tuple((field.name, field.pick) for field in fields))
+        self._plans: dict[tuple[int, ...], _MappingPlan] = {}
         self._tag_plan = tuple((field.name, field.pick) for field in tags)
         self._custom_plan = tuple((field.name, field.pick) for field in custom)
         self._understood = tuple(f for f in fields if FIELDS[f.name].kind in _UNDERSTOOD)
 
-    def apply(self, payload: object) -> Mapped:
+    def apply(self, payload: object) -> MappedFields:
         """What the message says. Never raises, whatever the payload is."""
         slots, trail = self.extraction.read_with_trail(payload)
         plan = self._full if trail is None else self._plans.get(trail) or self._planned(trail, payload)
@@ -101,13 +103,13 @@ class CompiledMapping:
                 notes += (note,)
         tags = _texts(self._tag_plan, slots, payload, values) if self._tag_plan else {}
         custom = _texts(self._custom_plan, slots, payload, values) if self._custom_plan else {}
-        return Mapped(values, tags, custom, notes)
+        return MappedFields(values, tags, custom, notes)
 
-    def _planned(self, trail: tuple[int, ...], payload: object) -> _Plan:
+    def _planned(self, trail: tuple[int, ...], payload: object) -> _MappingPlan:
         """The plan for a trail: without the alternatives whose path is in no payload of that trail."""
         filled = self.extraction.filled(payload)
         direct: list[tuple[str, int, Cleaner, int]] = []
-        picked: list[tuple[str, Pick]] = []
+        picked: list[tuple[str, PickValue]] = []
         for field in self.fields:
             left = tuple(a for a in field.alternatives if a.slot < 0 or a.slot in filled)
             if len(left) == 1 and left[0].is_plain:
@@ -116,12 +118,12 @@ class CompiledMapping:
                 picked.append((field.name, _picker(left, field.cleaner, field.length)))
         if len(self._plans) >= _PLANS:
             self._plans.clear()
-        plan = self._plans[trail] = _Plan(tuple(direct), tuple(picked))
+        plan = self._plans[trail] = _MappingPlan(tuple(direct), tuple(picked))
         return plan
 
 
 def _texts(
-    plan: tuple[tuple[str, Pick], ...],
+    plan: tuple[tuple[str, PickValue], ...],
     slots: list[object],
     payload: object,
     values: dict[str, Value],
@@ -218,13 +220,13 @@ def _field(
     return MappedField(name, alternatives, cleaner, length, _picker(alternatives, cleaner, length))
 
 
-def _picker(alternatives: tuple[Alternative, ...], cleaner: Cleaner, length: int) -> Pick:
+def _picker(alternatives: tuple[Alternative, ...], cleaner: Cleaner, length: int) -> PickValue:
     """The first alternative that has a value, cleaned. A plain path needs no call of its own."""
     steps = tuple((a.slot if a.is_plain else -1, a.slot, a.find) for a in alternatives)
 
     def pick(slots: list[object], payload: object, values: dict[str, Value]) -> object:
         for plain, slot, find in steps:
-            found: Found
+            found: FoundValue
             if plain >= 0:
                 found = slots[plain]
                 if found is None:

@@ -12,10 +12,10 @@ from tocsin.inbound.expressions.fields import text_of
 
 _MARK: Final = 200
 
-type Part = Callable[[object], str | None]
+type SubstringReader = Callable[[object], str | None]
 
 
-def compile_part(definition: Mapping[str, object], place: str) -> Part | None:
+def compile_part(definition: Mapping[str, object], place: str) -> SubstringReader | None:
     """What `between: [start, end]`, or `pattern` with `group` (a name or a number), takes of a text; None for neither.
 
     `end` may be left out or empty: to the end of the line. Without `group` it is the pattern's first group, or all that
@@ -39,7 +39,7 @@ def describe(definition: Mapping[str, object]) -> str:
     return f"matching {definition['pattern']}" if definition.get("pattern") else ""
 
 
-def _between(value: object, place: str) -> Part:
+def _between(value: object, place: str) -> SubstringReader:
     marks = [value] if isinstance(value, str) else value
     if not isinstance(marks, list | tuple) or not 1 <= len(marks) <= 2 or not all(isinstance(m, str) for m in marks):
         raise _refused(place, "give the text before it and the text after it")
@@ -63,7 +63,7 @@ def _between(value: object, place: str) -> Part:
     return find
 
 
-def _pattern(value: object, group: object, place: str) -> Part:
+def _pattern(value: object, group: object, place: str) -> SubstringReader:
     if not isinstance(value, str) or not value:
         raise _refused(f"{place}.pattern", "a pattern is text")
     try:

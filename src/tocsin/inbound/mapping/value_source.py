@@ -16,7 +16,7 @@ from typing import Final
 from tocsin.core.errors import Rejected
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.inbound.expressions.fields import Value, is_unset_date, line, number_of, text_of
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping import substring
 from tocsin.inbound.mapping.extraction import Extraction
 from tocsin.inbound.mapping.templates import Template, compile_template
@@ -24,10 +24,10 @@ from tocsin.inbound.mapping.templates import Template, compile_template
 MAX_ALTERNATIVES: Final = 100
 MAX_MAP: Final = 2000
 
-type Found = object  # a payload value, a text, NOBODY, or None for no value
+type FoundValue = object  # a payload value, a text, NOBODY, or None for no value
 
 
-class _Nobody:
+class _Unassigned:
     __slots__ = ()
 
     def __repr__(self) -> str:
@@ -35,10 +35,10 @@ class _Nobody:
 
 
 #: The message says that there is nobody here: the search ends.
-NOBODY: Final = _Nobody()
+NOBODY: Final = _Unassigned()
 
 
-class Only(StrEnum):
+class ValueType(StrEnum):
     """The sort of value that an alternative takes."""
 
     TEXT = "text"  # a text or a number: no object, list, true or false
@@ -62,7 +62,7 @@ class Alternative:
     said: str  # how a trace names the source: the path, the template, the literal
     slot: int
     is_plain: bool
-    find: Callable[[list[object], object, dict[str, Value]], Found]
+    find: Callable[[list[object], object, dict[str, Value]], FoundValue]
     fields: frozenset[str] = frozenset()
     terms: str = ""  # what a value must be, or becomes, in words: "only guid"
 
@@ -71,7 +71,7 @@ _KEYS: Final = (
     "path", "paths", "template", "literal", "between", "pattern", "group", "only", "nobody", "map", "else", "when",
 )  # fmt: skip
 _SOURCES: Final = ("path", "paths", "template", "literal")
-_NOTHING: Final = Mapped({}, {}, {})
+_NOTHING: Final = MappedFields({}, {}, {})
 
 
 class EntryCompiler:
@@ -122,7 +122,7 @@ class EntryCompiler:
         definition: Mapping[str, object],
         source: str,
         place: str,
-        finish: Callable[[object], Found] | None,
+        finish: Callable[[object], FoundValue] | None,
         when: CompiledCondition | None,
     ) -> Iterator[Alternative]:
         match source:
@@ -140,7 +140,7 @@ class EntryCompiler:
                 yield _literal(definition["literal"], f"{place}.literal", finish, when)
 
     def _path(
-        self, path: object, place: str, finish: Callable[[object], Found] | None, when: CompiledCondition | None
+        self, path: object, place: str, finish: Callable[[object], FoundValue] | None, when: CompiledCondition | None
     ) -> Alternative:
         if not isinstance(path, str):
             raise refused(place, "a path is text such as ticket^status^name")
@@ -149,7 +149,7 @@ class EntryCompiler:
             return Alternative(place, path, slot, True, _slot_reader(slot))
         done = finish or _unchanged
 
-        def find(slots: list[object], payload: object, values: dict[str, Value]) -> Found:
+        def find(slots: list[object], payload: object, values: dict[str, Value]) -> FoundValue:
             value = slots[slot]
             if value is None or (when is not None and not when.holds(payload, _NOTHING)):
                 return None
@@ -158,12 +158,12 @@ class EntryCompiler:
         return Alternative(place, path, slot, False, find)
 
     def _template(
-        self, text: object, place: str, finish: Callable[[object], Found] | None, when: CompiledCondition | None
+        self, text: object, place: str, finish: Callable[[object], FoundValue] | None, when: CompiledCondition | None
     ) -> Alternative:
         template: Template = compile_template(text, self.extraction, self.settings, place, self.fields)
         done = finish or _unchanged
 
-        def find(slots: list[object], payload: object, values: dict[str, Value]) -> Found:
+        def find(slots: list[object], payload: object, values: dict[str, Value]) -> FoundValue:
             if when is not None and not when.holds(payload, _NOTHING):
                 return None
             value = template.render(slots, values)
@@ -174,8 +174,8 @@ class EntryCompiler:
     def _when(self, definition: Mapping[str, object], place: str) -> CompiledCondition | None:
         return compile_condition(definition["when"], f"{place}.when") if "when" in definition else None
 
-    def _finisher(self, definition: Mapping[str, object], place: str) -> Callable[[object], Found] | None:
-        steps: list[Callable[[object], Found]] = []
+    def _finisher(self, definition: Mapping[str, object], place: str) -> Callable[[object], FoundValue] | None:
+        steps: list[Callable[[object], FoundValue]] = []
         if (part := substring.compile_part(definition, place)) is not None:
             steps.append(part)
         if (only := definition.get("only")) is not None:
@@ -187,7 +187,7 @@ class EntryCompiler:
         if len(steps) < 2:
             return steps[0] if steps else None
 
-        def finish(value: object) -> Found:
+        def finish(value: object) -> FoundValue:
             for step in steps:
                 value = step(value)
                 if value is None or value is NOBODY:
@@ -228,22 +228,22 @@ def _terms(definition: Mapping[str, object]) -> str:
     return ", ".join(said)
 
 
-def _slot_reader(slot: int) -> Callable[[list[object], object, dict[str, Value]], Found]:
+def _slot_reader(slot: int) -> Callable[[list[object], object, dict[str, Value]], FoundValue]:
     return lambda slots, payload, values: slots[slot]
 
 
-def _unchanged(value: object) -> Found:
+def _unchanged(value: object) -> FoundValue:
     return value
 
 
 def _literal(
-    value: object, place: str, finish: Callable[[object], Found] | None, when: CompiledCondition | None
+    value: object, place: str, finish: Callable[[object], FoundValue] | None, when: CompiledCondition | None
 ) -> Alternative:
     if not isinstance(value, str | int | float | list) or value in ("", []):
         raise refused(place, "a literal is a text, a number, true, false, or a list of those")
     done = (finish or _unchanged)(value)
 
-    def find(slots: list[object], payload: object, values: dict[str, Value]) -> Found:
+    def find(slots: list[object], payload: object, values: dict[str, Value]) -> FoundValue:
         return done if when is None or when.holds(payload, _NOTHING) else None
 
     return Alternative(place, f'"{text_of(value)}"', -1, False, find)
@@ -261,40 +261,40 @@ def _whole(value: object) -> int | None:
     return int(number) if number is not None and number.is_integer() and abs(number) < 1e16 else None
 
 
-def _scalar(value: object) -> Found:
+def _scalar(value: object) -> FoundValue:
     return value if isinstance(value, str | int | float) and not isinstance(value, bool) else None
 
 
-_ONLY: Final[Mapping[Only, Callable[[object], Found]]] = {
-    Only.TEXT: _scalar,
-    Only.WORDS: lambda value: (
+_ONLY: Final[Mapping[ValueType, Callable[[object], FoundValue]]] = {
+    ValueType.TEXT: _scalar,
+    ValueType.WORDS: lambda value: (
         value if type(value) is str and (value[:1].isalpha() or number_of(value) is None) else None
     ),
-    Only.NUMBER: lambda value: value if number_of(value) is not None else None,
-    Only.INTEGER: _whole,
-    Only.POSITIVE: lambda value: whole if (whole := _whole(value)) is not None and int(whole) > 0 else None,
-    Only.GUID: lambda value: value if type(value) is str and _GUID.fullmatch(value) else None,
-    Only.DATE: lambda value: value if (said := line(value, 100)) and not is_unset_date(said) else None,
-    Only.EMAIL: lambda value: (
+    ValueType.NUMBER: lambda value: value if number_of(value) is not None else None,
+    ValueType.INTEGER: _whole,
+    ValueType.POSITIVE: lambda value: whole if (whole := _whole(value)) is not None and int(whole) > 0 else None,
+    ValueType.GUID: lambda value: value if type(value) is str and _GUID.fullmatch(value) else None,
+    ValueType.DATE: lambda value: value if (said := line(value, 100)) and not is_unset_date(said) else None,
+    ValueType.EMAIL: lambda value: (
         value if type(value) is str and re.fullmatch(r"[^@\s]{1,64}@[^@\s]{1,250}", value) else None
     ),
 }
 
 
-def _only(value: object, place: str) -> Callable[[object], Found]:
+def _only(value: object, place: str) -> Callable[[object], FoundValue]:
     try:
-        return _ONLY[Only(str(value))]
+        return _ONLY[ValueType(str(value))]
     except ValueError:
-        raise refused(place, f"unknown sort '{str(value)[:40]}'; one of {', '.join(Only)}") from None
+        raise refused(place, f"unknown sort '{str(value)[:40]}'; one of {', '.join(ValueType)}") from None
 
 
-def _nobody(value: object, place: str) -> Callable[[object], Found]:
+def _nobody(value: object, place: str) -> Callable[[object], FoundValue]:
     items = value if isinstance(value, list | tuple) else [value]
     texts = frozenset(said.strip().casefold() for item in items if (said := _said(item)) is not None)
     if not texts:
         raise refused(place, 'give the values that mean "nobody"')
 
-    def find(value: object) -> Found:
+    def find(value: object) -> FoundValue:
         said = _said(value)
         return NOBODY if said is not None and len(said) < 200 and said.strip().casefold() in texts else value
 
@@ -306,11 +306,11 @@ def _said(value: object) -> str | None:
     return value if type(value) is str else text_of(value)
 
 
-def _translation(table: Mapping[str, str], otherwise: object, place: str) -> Callable[[object], Found]:
+def _translation(table: Mapping[str, str], otherwise: object, place: str) -> Callable[[object], FoundValue]:
     if otherwise is not None and not isinstance(otherwise, str):
         raise refused(place, 'must be text; "" for no value, <value> stands for the value')
 
-    def translate(value: object) -> Found:
+    def translate(value: object) -> FoundValue:
         said = text_of(value)
         if said is None:
             return None

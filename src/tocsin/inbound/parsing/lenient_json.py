@@ -49,13 +49,13 @@ def read(text: str) -> tuple[object, tuple[str, ...]]:
     """The value of a broken JSON text, and notes. Raises Rejected as `parse` does, at what cannot be mended."""
     if sum(map(text.count, ',:"\\')) > MAX_MARKS:
         return parse(text, strict=False)
-    mended = _Mended(text)
+    mended = _Repair(text)
     try:
         value, notes = parse(mended.result, strict=False)
     except Rejected as first:
         if first.code != "invalid_json":
             raise
-        bold = _Mended(_escape_inner_quotes(text) if len(text) <= MAX_QUOTED else text)
+        bold = _Repair(_escape_inner_quotes(text) if len(text) <= MAX_QUOTED else text)
         if bold.text == text:
             raise mended.original(first) from None
         try:
@@ -76,7 +76,7 @@ _BAD_ESCAPE: Final = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}|(.))', re.DOT
 _CONTROL: Final = re.compile(r"[\x00-\x1f]")
 
 
-class _Mended:
+class _Repair:
     """One pass over a text that mends token by token, and remembers where it changed the length."""
 
     def __init__(self, text: str) -> None:

@@ -62,7 +62,7 @@ _FAULTS: Final = (
 )  # fmt: skip
 
 
-class Attachment(NamedTuple):
+class MimeAttachment(NamedTuple):
     """A part that is no text of the mail: its name, media type and bytes."""
 
     name: str
@@ -115,7 +115,7 @@ def read(raw: bytes) -> dict[str, object]:
 
 
 @_faults()
-def attachments(raw: bytes) -> list[Attachment]:
+def attachments(raw: bytes) -> list[MimeAttachment]:
     """The parts that are no text of the mail, in order. Raises Rejected as `read` does."""
     return _contents(_parsed(raw))[1]
 
@@ -158,10 +158,10 @@ def _parts(mail: Message) -> Iterator[Message]:
         yield part
 
 
-def _contents(mail: Message) -> tuple[str, list[Attachment]]:
+def _contents(mail: Message) -> tuple[str, list[MimeAttachment]]:
     """The mail's text (of HTML, what a reader sees), and everything else."""
     plain = html = ""
-    attached: list[Attachment] = []
+    attached: list[MimeAttachment] = []
     for part in _parts(mail):
         if part.is_multipart():
             continue
@@ -215,14 +215,14 @@ def _bytes(part: Message) -> bytes:
     return content if isinstance(content, bytes) else b""
 
 
-def _attachment(part: Message, number: int) -> Attachment:
+def _attachment(part: Message, number: int) -> MimeAttachment:
     try:
         name = _decoded(part.get_filename() or "")
     except _FAULTS:
         name = ""
     # Of a path only its end, and nothing that a header or a shell would take for more than a name.
     clean = re.sub(r'[\x00-\x1f\x7f"\\/<>|:*?]+', "_", re.split(r"[\\/]", name)[-1]).strip(" .")[:150]
-    return Attachment(clean or f"attachment-{number + 1}", part.get_content_type(), _bytes(part))
+    return MimeAttachment(clean or f"attachment-{number + 1}", part.get_content_type(), _bytes(part))
 
 
 def _header(mail: Message, name: str) -> str:

@@ -11,7 +11,7 @@ from itertools import islice
 
 import msgspec
 
-from tocsin.catalogue.kinds import Kind
+from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.inbound.parsing.decode import MAX_ELEMENTS, Decoded, Element, decode
 
@@ -23,7 +23,9 @@ MAX_SPLIT = 16 * 1024 * 1024
 _NO_HEADERS: Mapping[str, str] = {}
 
 
-def elements_of(kind: Kind, body: bytes, content_type: str | None, headers: Mapping[str, str] = _NO_HEADERS) -> Decoded:
+def elements_of(
+    kind: IntegrationKind, body: bytes, content_type: str | None, headers: Mapping[str, str] = _NO_HEADERS
+) -> Decoded:
     """The elements of a body. `headers` by lower-case name. Raises Rejected as `decode` does."""
     decoded = decode(body, content_type, lenient=kind.lenient)
     if kind.code.messages is None:
@@ -36,7 +38,7 @@ def elements_of(kind: Kind, body: bytes, content_type: str | None, headers: Mapp
     return Decoded(tuple(found), decoded.is_array or len(found) > 1)
 
 
-def _messages(kind: Kind, element: Element, headers: Mapping[str, str]) -> list[Element]:
+def _messages(kind: IntegrationKind, element: Element, headers: Mapping[str, str]) -> list[Element]:
     """The messages of one element; itself where the kind finds one only, or cannot make anything of it."""
     if element.payload is None or kind.code.messages is None:
         return [element]

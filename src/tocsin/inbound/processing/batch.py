@@ -18,26 +18,37 @@ from psycopg import Cursor
 
 from tocsin.alerts import service, store
 from tocsin.alerts.change_handlers import AlertChange
-from tocsin.alerts.new_alert import Counted, Opening
+from tocsin.alerts.new_alert import AlertCreation, RepeatedMessages
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.normalizer import Reading
-from tocsin.inbound.config.registry import Registry
-from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.config.registry import IntegrationRegistry
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding import echo_suppression, fail_open
-from tocsin.inbound.deciding.batch_view import Board
+from tocsin.inbound.deciding.batch_view import BatchView
 from tocsin.inbound.deciding.decide import about_no_ticket, decide, failed, switched_off
-from tocsin.inbound.deciding.echo_suppression import OwnWrites
+from tocsin.inbound.deciding.echo_suppression import RecentWrites
 from tocsin.inbound.deciding.preprocessing import DeliveryKey, prepare
-from tocsin.inbound.deciding.state import ALONE, Arrival, Decision, Delayed, Join, KeyState, Scopes, Seen, Settled, Wait
+from tocsin.inbound.deciding.state import (
+    ALONE,
+    Decision,
+    DedupKeyState,
+    DelayedAlert,
+    DelayReason,
+    DuplicateDelivery,
+    GroupJoin,
+    LockScopes,
+    MessageContext,
+    WaitOutcome,
+)
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.storage import dedup_key_store, messages
 from tocsin.inbound.storage import noise_store as shaped_rows
-from tocsin.inbound.storage.dedup_key_store import Keys
-from tocsin.inbound.storage.messages import Incoming, MessageRow, Stored
+from tocsin.inbound.storage.dedup_key_store import LoadedKeys
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult, MessageRow
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +57,7 @@ PENDING = "decided in order within seconds"
 ASKING = "it does not say how the ticket stands: its system is asked first"
 
 
-class Numbers:
+class AlertIdAllocator:
     """Numbers for new alerts, taken from the sequence only as needed; what a batch leaves, the next one uses."""
 
     def __init__(self) -> None:
@@ -89,16 +100,16 @@ class Numbers:
         self._used = 0
 
 
-_NEW = KeyState()
+_NEW = DedupKeyState()
 
 
 @dataclass(slots=True)
-class _Read:
+class _BatchItem:
     """A message as it was read, and where it belongs."""
 
-    incoming: Incoming
-    door: Door
-    reading: Reading | None = None
+    incoming: IncomingMessage
+    door: CompiledIntegration
+    reading: NormalizedEvent | None = None
     rejected: Rejected | None = None
     key: bytes | None = None
     delivery: DeliveryKey | None = None
@@ -106,46 +117,46 @@ class _Read:
     is_pending: bool = False
     #: Its system is asked for what it does not say, before it is decided.
     must_ask: bool = False
-    scopes: Scopes | None = None
+    scopes: LockScopes | None = None
 
 
 @dataclass(slots=True)
-class _Fold:
+class _BatchState:
     """What the batch is to write, filled in arrival order."""
 
-    board: Board
-    seen: dict[DeliveryKey, Seen]
+    board: BatchView
+    seen: dict[DeliveryKey, DuplicateDelivery]
     held: set[bytes]
     clocked: frozenset[bytes]
-    new_seen: dict[DeliveryKey, Seen] = field(default_factory=dict)
+    new_seen: dict[DeliveryKey, DuplicateDelivery] = field(default_factory=dict)
     moved: set[bytes] = field(default_factory=set)
-    openings: list[Opening] = field(default_factory=list)
+    openings: list[AlertCreation] = field(default_factory=list)
     changes: list[AlertChange] = field(default_factory=list)
-    counted: dict[int, Counted] = field(default_factory=dict)
-    own: Mapping[tuple[int, str], OwnWrites] = field(default_factory=dict)
+    counted: dict[int, RepeatedMessages] = field(default_factory=dict)
+    own: Mapping[tuple[int, str], RecentWrites] = field(default_factory=dict)
     came_back: list[int] = field(default_factory=list)
     #: Openings that are due, as they waited.
-    waited: dict[bytes, Delayed] = field(default_factory=dict)
+    waited: dict[bytes, DelayedAlert] = field(default_factory=dict)
     #: Openings that wait, or do no more, with their integration.
-    delayed: dict[bytes, tuple[int, Delayed | None]] = field(default_factory=dict)
+    delayed: dict[bytes, tuple[int, DelayedAlert | None]] = field(default_factory=dict)
     #: This batch's messages that wait, by key.
-    waiting: dict[bytes, list[_Read]] = field(default_factory=dict)
-    settled: dict[bytes, Settled] = field(default_factory=dict)
-    joins: dict[bytes, Join] = field(default_factory=dict)
+    waiting: dict[bytes, list[_BatchItem]] = field(default_factory=dict)
+    settled: dict[bytes, WaitOutcome] = field(default_factory=dict)
+    joins: dict[bytes, GroupJoin] = field(default_factory=dict)
     counted_in: set[bytes] = field(default_factory=set)
     released: set[bytes] = field(default_factory=set)
 
 
 def process(
     connection: Connection,
-    registry: Registry,
-    numbers: Numbers,
-    incoming: Sequence[Incoming],
+    registry: IntegrationRegistry,
+    numbers: AlertIdAllocator,
+    incoming: Sequence[IncomingMessage],
     now: datetime,
     *,
     wait: bool = True,
     draining: bool = False,
-) -> list[Stored]:
+) -> list[MessageResult]:
     """Stores and decides messages in one transaction; returns what became of each, in their order, once committed.
 
     With `wait`, raises psycopg's LockNotAvailable when a key or an alert stays held for longer than the connection's
@@ -184,11 +195,17 @@ def process(
 
 
 def _folded(
-    connection: Connection, read: Sequence[_Read], standing: Keys, numbers: Numbers, now: datetime, *, draining: bool
-) -> _Fold:
+    connection: Connection,
+    read: Sequence[_BatchItem],
+    standing: LoadedKeys,
+    numbers: AlertIdAllocator,
+    now: datetime,
+    *,
+    draining: bool,
+) -> _BatchState:
     """What a batch changes: each message decided, in its turn, on what those before it left."""
-    board = Board(standing.states, standing.tallies, standing.lives)
-    fold = _Fold(board, standing.seen, set(standing.held), standing.clocked)
+    board = BatchView(standing.states, standing.tallies, standing.lives)
+    fold = _BatchState(board, standing.seen, set(standing.held), standing.clocked)
     if draining:
         _begin_due(read, fold, now)
     fold.own = echo_suppression.own_writes(connection, ((one.door.outbound_id, _ticket(one)) for one in read), now)
@@ -199,7 +216,7 @@ def _folded(
     return fold
 
 
-def _topics(read: Sequence[_Read], fold: _Fold) -> list[str]:
+def _topics(read: Sequence[_BatchItem], fold: _BatchState) -> list[str]:
     """What to tell the listening nodes of."""
     topics = ["messages"]
     if any(one.is_pending for one in read):
@@ -213,7 +230,7 @@ def _topics(read: Sequence[_Read], fold: _Fold) -> list[str]:
     return topics
 
 
-def _read(registry: Registry, incoming: Incoming) -> _Read:
+def _read(registry: IntegrationRegistry, incoming: IncomingMessage) -> _BatchItem:
     door = registry.door(incoming.integration_id)
     prepared = incoming.prepared
     if prepared is None or prepared.door is not door:
@@ -221,15 +238,20 @@ def _read(registry: Registry, incoming: Incoming) -> _Read:
         prepared = prepare(door, incoming.element, incoming.id, test_id=incoming.test_id, is_replay=is_replay)
     outcome = prepared.outcome
     if outcome is None:
-        return _Read(incoming, door, decision=switched_off())
+        return _BatchItem(incoming, door, decision=switched_off())
     if isinstance(outcome, Rejected):
-        return _Read(incoming, door, rejected=outcome, key=prepared.key)
-    return _Read(incoming, door, outcome, key=prepared.key, delivery=prepared.delivery, scopes=prepared.scopes)
+        return _BatchItem(incoming, door, rejected=outcome, key=prepared.key)
+    return _BatchItem(incoming, door, outcome, key=prepared.key, delivery=prepared.delivery, scopes=prepared.scopes)
 
 
 def _ask(
-    connection: Connection, registry: Registry, numbers: Numbers, incoming: Sequence[Incoming], *, wait: bool
-) -> tuple[list[_Read], dedup_key_store.Asked]:
+    connection: Connection,
+    registry: IntegrationRegistry,
+    numbers: AlertIdAllocator,
+    incoming: Sequence[IncomingMessage],
+    *,
+    wait: bool,
+) -> tuple[list[_BatchItem], dedup_key_store.PendingKeyQuery]:
     """The messages as they read now, and what they stand on: asked for inside a pipeline."""
     read = [_read(registry, one) for one in incoming]
     numbers.provide(connection, sum(1 for one in read if _may_open(one)))
@@ -242,7 +264,7 @@ def _ask(
     )
 
 
-def _still_waiting(connection: Connection, read: Sequence[_Read]) -> list[_Read]:
+def _still_waiting(connection: Connection, read: Sequence[_BatchItem]) -> list[_BatchItem]:
     """Those of stored messages that nobody has decided since they were looked up. Their keys are locked by now."""
     found = connection.execute(
         "SELECT id FROM inbound_inboundmessage WHERE id = ANY(%s) AND status IN ('Pending', 'Mapped Delayed') "
@@ -253,40 +275,42 @@ def _still_waiting(connection: Connection, read: Sequence[_Read]) -> list[_Read]
     return [one for one in read if one.incoming.id in waiting]
 
 
-def _begin_due(read: Sequence[_Read], fold: _Fold, now: datetime) -> None:
+def _begin_due(read: Sequence[_BatchItem], fold: _BatchState, now: datetime) -> None:
     """Openings that are due stand as if nothing of theirs had come; those that are not due after all wait on."""
     for one in read:
         if not one.incoming.is_due or one.key is None or one.key in fold.waited:
             continue
-        state = fold.board.states.get(one.key, KeyState())
+        state = fold.board.states.get(one.key, DedupKeyState())
         waited = state.delayed
         if waited is not None and (waited.due_at is None or waited.due_at > now):
             fold.held.add(one.key)
         elif one.key not in fold.held:
             # Another key than it had, because the configuration is another: then nothing of it is known here.
-            fold.waited[one.key] = waited or Delayed(Wait.WAIT, one.incoming.received_at, now, "after its delay")
+            fold.waited[one.key] = waited or DelayedAlert(
+                DelayReason.WAIT, one.incoming.received_at, now, "after its delay"
+            )
             if waited is not None:
                 fold.board.states[one.key] = replace(state, delayed=None)
                 fold.delayed[one.key] = (one.door.id, None)
 
 
-def _may_open(one: _Read) -> bool:
+def _may_open(one: _BatchItem) -> bool:
     """Whether deciding may ask for the number of a new alert."""
-    return one.rejected is not None or (one.reading is not None and one.reading.intent is Intent.OPEN)
+    return one.rejected is not None or (one.reading is not None and one.reading.intent is EventAction.OPEN)
 
 
-def _ticket(one: _Read) -> str | None:
+def _ticket(one: _BatchItem) -> str | None:
     return one.reading.source_id if one.reading is not None else None
 
 
-def _must_ask(one: _Read, *, draining: bool) -> bool:
+def _must_ask(one: _BatchItem, *, draining: bool) -> bool:
     """Whether the message waits until its system was asked. A message is asked about once, and a replay never."""
     if one.reading is None or one.incoming.replay_of is not None or one.incoming.test_user_id is not None:
         return False
     return one.incoming.is_asked_about if draining else echo_suppression.must_ask(one.door, one.reading)
 
 
-def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
+def _decide(one: _BatchItem, fold: _BatchState, numbers: AlertIdAllocator, now: datetime) -> None:
     if one.decision is not None:
         return
     assert one.key is not None
@@ -302,7 +326,7 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
         key = fold.board.key(one.key)
     incoming = one.incoming
     own = fold.own.get((one.door.outbound_id or 0, _ticket(one) or ""))
-    arrival = Arrival(
+    arrival = MessageContext(
         incoming.id, incoming.received_at, incoming.replay_of, incoming.may_page, incoming.test_user_id, own
     )
     if incoming.unasked:
@@ -324,7 +348,7 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
         standing = ALONE if scopes is None else fold.board.standing(scopes)
         decision = decide(one.door, arrival, one.reading, key, seen, one.key, numbers.take, now, scopes, standing)
         if one.delivery is not None and seen is None and not decision.may_come_again:
-            found = Seen(incoming.id, decision.alert_id)
+            found = DuplicateDelivery(incoming.id, decision.alert_id)
             fold.seen[one.delivery] = fold.new_seen[one.delivery] = found
     one.decision = decision
     if decision.shaped is None and key.delayed is None and key.shared is None and decision.key.delayed is None:
@@ -335,7 +359,7 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
     _fold_in(one.key, decision, fold)
 
 
-def _shape(one: _Read, key: bytes, before: KeyState, decision: Decision, fold: _Fold) -> None:
+def _shape(one: _BatchItem, key: bytes, before: DedupKeyState, decision: Decision, fold: _BatchState) -> None:
     fold.board.put(key, before, decision)
     if decision.key.delayed is not before.delayed:
         fold.delayed[key] = (one.door.id, decision.key.delayed)
@@ -357,7 +381,7 @@ def _shape(one: _Read, key: bytes, before: KeyState, decision: Decision, fold: _
             )
 
 
-def _fold_in(key: bytes, decision: Decision, fold: _Fold) -> None:
+def _fold_in(key: bytes, decision: Decision, fold: _BatchState) -> None:
     if decision.counts:
         fold.moved.add(key)
     if decision.opening is not None:
@@ -383,7 +407,7 @@ def _fold_in(key: bytes, decision: Decision, fold: _Fold) -> None:
         fold.counted[counted.alert_id] = counted
 
 
-def _write(connection: Connection, fold: _Fold, now: datetime) -> None:
+def _write(connection: Connection, fold: _BatchState, now: datetime) -> None:
     new = {opening.alert.id for opening in fold.openings}
     # What was live before frees its key before a new alert of this batch takes it.
     service.write(connection, [change for change in fold.changes if change.alert_id not in new], now)
@@ -399,7 +423,7 @@ def _write(connection: Connection, fold: _Fold, now: datetime) -> None:
         _write_shaped(connection, fold, now)
 
 
-def _write_shaped(connection: Connection, fold: _Fold, now: datetime) -> None:
+def _write_shaped(connection: Connection, fold: _BatchState, now: datetime) -> None:
     shaped_rows.settle(connection, fold.settled)
     shaped_rows.write_delayed(connection, fold.delayed)
     shaped_rows.write_joins(connection, fold.joins, now)
@@ -407,16 +431,16 @@ def _write_shaped(connection: Connection, fold: _Fold, now: datetime) -> None:
     shaped_rows.release(connection, sorted(fold.released), now)
 
 
-def _stored(one: _Read) -> Stored:
+def _stored(one: _BatchItem) -> MessageResult:
     if one.is_pending:
-        return Stored(MessageStatus.PENDING, ASKING if one.must_ask else PENDING)
+        return MessageResult(MessageStatus.PENDING, ASKING if one.must_ask else PENDING)
     assert one.decision is not None
     is_failed = one.decision.status is MessageStatus.FAILED
     code = one.rejected.code if one.rejected is not None and is_failed else None
-    return Stored(one.decision.status, one.decision.reason, one.decision.alert_id, code)
+    return MessageResult(one.decision.status, one.decision.reason, one.decision.alert_id, code)
 
 
-def _row(one: _Read) -> MessageRow:
+def _row(one: _BatchItem) -> MessageRow:
     stored = _stored(one)
     verdict: Mapping[str, object] = one.decision.verdict if one.decision is not None else one.incoming.keeps
     if one.must_ask:
@@ -450,7 +474,7 @@ WHERE m.id = n.id
 """
 
 
-def _settle(connection: Connection, read: Sequence[_Read]) -> None:
+def _settle(connection: Connection, read: Sequence[_BatchItem]) -> None:
     """Writes what became of messages that waited. Those that must wait on stay as they are."""
     settled = [
         {
@@ -471,7 +495,9 @@ def _settle(connection: Connection, read: Sequence[_Read]) -> None:
         connection.execute(_SETTLE, (as_json(settled),))
 
 
-def answer_from(stored: Mapping[UUID, Stored], incoming: Sequence[Incoming]) -> list[Stored] | None:
+def answer_from(
+    stored: Mapping[UUID, MessageResult], incoming: Sequence[IncomingMessage]
+) -> list[MessageResult] | None:
     """What a committed batch decided, if it is stored; None if it is not: a batch is stored whole or not at all."""
     if not all(one.id in stored for one in incoming):
         return None

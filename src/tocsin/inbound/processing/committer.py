@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tocsin.core.runtime import metrics
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.processing.committer_thread import CommitterThread, NotStored, Ticket
-from tocsin.inbound.storage.messages import Stored
+from tocsin.inbound.processing.committer_thread import CommitterThread, IngestRequest, NotStored
+from tocsin.inbound.storage.messages import MessageResult
 
-__all__ = ["MAX_WAIT", "MAX_WAITING", "MAX_WAITING_BYTES", "Committer", "NotStored", "Ticket", "is_pending"]
+__all__ = ["MAX_WAIT", "MAX_WAITING", "MAX_WAITING_BYTES", "Committer", "IngestRequest", "NotStored", "is_pending"]
 
 #: Limits of what waits: messages, bytes, and seconds of waiting. Beyond them senders are told to come again.
 MAX_WAITING = 5_000
@@ -26,7 +26,7 @@ MAX_WAIT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingBatch:
     """What waits to be decided: messages, their bytes, and for how many seconds the first of them has."""
 
     messages: int
@@ -37,7 +37,7 @@ class Waiting:
 class Committer:
     """Takes tickets from the event loop and answers each when its transaction has committed."""
 
-    def __init__(self, registry: Registry, max_wait: float = MAX_WAIT) -> None:
+    def __init__(self, registry: IntegrationRegistry, max_wait: float = MAX_WAIT) -> None:
         """`max_wait` is how many seconds a message may wait, and a database may not answer."""
         self._max_wait = max_wait
         self._lock = threading.Lock()
@@ -61,12 +61,12 @@ class Committer:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def waiting(self) -> Waiting:
+    def waiting(self) -> PendingBatch:
         """What waits now."""
         with self._lock:
             return self._standing(time.monotonic())
 
-    def put(self, ticket: Ticket) -> bool:
+    def put(self, ticket: IngestRequest) -> bool:
         """Has a ticket decided; False when there is no room, or its turn would come too late.
 
         A ticket with a loop is put in on that loop's thread.
@@ -100,11 +100,11 @@ class Committer:
             self._is_waking = False
             self._thread.wake()
 
-    def _standing(self, now: float) -> Waiting:
+    def _standing(self, now: float) -> PendingBatch:
         began = self._thread.oldest()
-        return Waiting(self._thread.count, self._thread.size, 0.0 if began is None else now - began)
+        return PendingBatch(self._thread.count, self._thread.size, 0.0 if began is None else now - began)
 
 
-def is_pending(stored: Sequence[Stored]) -> bool:
+def is_pending(stored: Sequence[MessageResult]) -> bool:
     """Whether any of a request's messages waits to be decided."""
     return any(one.status is MessageStatus.PENDING for one in stored)

@@ -19,14 +19,14 @@ from psycopg import errors
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.pipelined_connection import EagerConnection
+from tocsin.core.db.pipelined_connection import PipelinedConnection
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock, metrics
-from tocsin.core.runtime.cpu_affinity import SameProcessor
-from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.core.runtime.cpu_affinity import SharedCpu
+from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.processing import batch
 from tocsin.inbound.storage import messages
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +45,12 @@ class NotStored(Exception):
 
 
 @dataclass(slots=True)
-class Ticket:
+class IngestRequest:
     """The messages of one request, and whom to tell: `answer` is called once, on the thread of `loop` if given."""
 
-    incoming: Sequence[Incoming]
+    incoming: Sequence[IncomingMessage]
     size: int
-    answer: Callable[[list[Stored] | Exception], None]
+    answer: Callable[[list[MessageResult] | Exception], None]
     loop: asyncio.AbstractEventLoop | None = None
     put_at: float = 0.0
 
@@ -58,15 +58,15 @@ class Ticket:
 class CommitterThread:
     """Decides and answers the tickets that are put into it, in their order."""
 
-    def __init__(self, registry: Registry, lock: threading.Lock, max_wait: float) -> None:
+    def __init__(self, registry: IntegrationRegistry, lock: threading.Lock, max_wait: float) -> None:
         """`lock` guards what waits; `max_wait` is for how many seconds a database may not answer."""
         self._registry = registry
         self._max_wait = max_wait
-        self._numbers = batch.Numbers()
-        self._waiting: deque[Ticket] = deque()
+        self._numbers = batch.AlertIdAllocator()
+        self._waiting: deque[IngestRequest] = deque()
         self._ready = threading.Condition(lock)
         self._stopping = False
-        self._connection: EagerConnection | None = None
+        self._connection: PipelinedConnection | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: The messages that wait, and their bytes. Read and changed under the lock, as is everything that waits.
         self.count = 0
@@ -89,7 +89,7 @@ class CommitterThread:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def add(self, ticket: Ticket) -> None:
+    def add(self, ticket: IngestRequest) -> None:
         """Has a ticket decided after those that wait already. Call it under the lock, and `wake` afterwards."""
         self._waiting.append(ticket)
         self.count += len(ticket.incoming)
@@ -105,7 +105,7 @@ class CommitterThread:
         return self._waiting[0].put_at if self._waiting else None
 
     def _run(self) -> None:
-        together = SameProcessor(threading.main_thread().native_id or 0)
+        together = SharedCpu(threading.main_thread().native_id or 0)
         while (tickets := self._take()) is not None:
             if len(tickets) >= MANY:
                 together.share()
@@ -120,7 +120,7 @@ class CommitterThread:
         together.part()
         self._disconnect()
 
-    def _take(self) -> list[Ticket] | None:
+    def _take(self) -> list[IngestRequest] | None:
         """What waits, up to a batch's size; None at the end."""
         with self._ready:
             while not self._waiting and not self._stopping:
@@ -139,37 +139,39 @@ class CommitterThread:
             self.size -= size
             return taken
 
-    def _process(self, tickets: list[Ticket]) -> None:
+    def _process(self, tickets: list[IngestRequest]) -> None:
         if not tickets:
             return
         incoming = [one for ticket in tickets for one in ticket.incoming]
         began = time.monotonic()
         results = self._decide(incoming)
         metrics.count_refused(sum(isinstance(one, NotStored) for one in results))
-        statuses = (one.status for one in results if isinstance(one, Stored))
+        statuses = (one.status for one in results if isinstance(one, MessageResult))
         metrics.count_batch(statuses, time.monotonic() - began)
         start = 0
-        answers: list[tuple[Ticket, list[Stored] | Exception]] = []
+        answers: list[tuple[IngestRequest, list[MessageResult] | Exception]] = []
         for ticket in tickets:
             end = start + len(ticket.incoming)
             found = results[start:end]
             refused = next((one for one in found if isinstance(one, Exception)), None)
-            answers.append((ticket, refused or [one for one in found if isinstance(one, Stored)]))
+            answers.append((ticket, refused or [one for one in found if isinstance(one, MessageResult)]))
             start = end
         _tell(answers)
 
-    def _decide(self, incoming: list[Incoming]) -> list[Stored | Exception]:
+    def _decide(self, incoming: list[IncomingMessage]) -> list[MessageResult | Exception]:
         """What became of each message: UnknownDoor where its integration is gone, NotStored where the database does
         not answer in time."""
         known = self._registry.doors()
         rest = [one for one in incoming if one.integration_id in known]
         decided = dict(zip((one.id for one in rest), self._decide_known(rest), strict=True)) if rest else {}
-        return [decided[one.id] if one.id in decided else UnknownDoor(one.integration_id) for one in incoming]
+        return [decided[one.id] if one.id in decided else UnknownIntegration(one.integration_id) for one in incoming]
 
-    def _decide_known(self, incoming: list[Incoming], *, again: bool = False) -> Sequence[Stored | Exception]:
+    def _decide_known(
+        self, incoming: list[IncomingMessage], *, again: bool = False
+    ) -> Sequence[MessageResult | Exception]:
         try:
             return self._try(incoming)
-        except UnknownDoor:
+        except UnknownIntegration:
             # The batch found a newer configuration, in which an integration is missing.
             return self._decide(incoming)
         except NotStored as error:
@@ -190,14 +192,14 @@ class CommitterThread:
             self._disconnect()
             return self._decide_known(incoming, again=True)
 
-    def _keep(self, poison: Incoming, error: Exception) -> list[Stored | Exception]:
+    def _keep(self, poison: IncomingMessage, error: Exception) -> list[MessageResult | Exception]:
         """Keeps a message that cannot be decided as Mapping Failed."""
         if isinstance(poison.element, Rejected) and poison.element.code == messages.UNDECIDABLE:
             return [NotStored(f"message {poison.id} can be neither decided nor kept: {error}")]
         log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error)
         return self._decide([messages.undecidable(poison, error)])
 
-    def _try(self, incoming: list[Incoming]) -> list[Stored]:
+    def _try(self, incoming: list[IncomingMessage]) -> list[MessageResult]:
         """One transaction, tried again while the connection or a conflict fails it, for `max_wait` seconds at most."""
         give_up_at = time.monotonic() + self._max_wait
         wait, is_doubtful, has_clashed = True, False, False
@@ -257,10 +259,10 @@ class CommitterThread:
             self._connection = None
 
 
-def _tell(answers: Sequence[tuple[Ticket, list[Stored] | Exception]]) -> None:
+def _tell(answers: Sequence[tuple[IngestRequest, list[MessageResult] | Exception]]) -> None:
     """Gives each ticket its answer. An event loop is woken once for all of its own: a wake-up for each would have its
     thread and this one fight for the interpreter."""
-    waiting: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, list[Stored] | Exception]]] = {}
+    waiting: dict[asyncio.AbstractEventLoop, list[tuple[IngestRequest, list[MessageResult] | Exception]]] = {}
     for ticket, result in answers:
         if ticket.loop is None:
             ticket.answer(result)
@@ -270,7 +272,7 @@ def _tell(answers: Sequence[tuple[Ticket, list[Stored] | Exception]]) -> None:
         loop.call_soon_threadsafe(_answer_each, mine)
 
 
-def _answer_each(answers: Sequence[tuple[Ticket, list[Stored] | Exception]]) -> None:
+def _answer_each(answers: Sequence[tuple[IngestRequest, list[MessageResult] | Exception]]) -> None:
     for ticket, result in answers:
         try:
             ticket.answer(result)

@@ -15,22 +15,22 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.ids import lock_number
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
-from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.processing import batch
 from tocsin.inbound.storage import messages
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import incoming_of
 
 log = logging.getLogger(__name__)
 
 #: So many openings at most are taken in one turn, and of each the first message and so many of the newest; those in
 #: between follow them as they are.
-MOST = 100
-_MESSAGES = 200
+MAX_ALERTS_PER_RUN = 100
+_MAX_MESSAGES = 200
 
 #: One that cannot be decided is tried again so much later.
-_LATER = timedelta(seconds=30)
+_RETRY_AFTER = timedelta(seconds=30)
 
 _DUE = """
 SELECT key_hash, integration_id FROM inbound_delayedopening WHERE due_at <= %s ORDER BY due_at, key_hash LIMIT %s
@@ -61,30 +61,36 @@ WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
 """
 
 
-def loop(registry: Registry) -> Loop:
+def loop(registry: IntegrationRegistry) -> PeriodicTask:
     """The loop that opens what is due."""
-    return Loop(
+    return PeriodicTask(
         "inbound delayed openings",
         # Numbers for each turn: one that was kept for long would be older than those whose words are kept already.
-        lambda: open_due(registry, batch.Numbers(), clock.now()),
+        lambda: open_due(registry, batch.AlertIdAllocator(), clock.now()),
         timedelta(seconds=1),
         frozenset({"delayed"}),
     )
 
 
-def open_due(registry: Registry, numbers: batch.Numbers, now: datetime) -> bool:
+def open_due(registry: IntegrationRegistry, numbers: batch.AlertIdAllocator, now: datetime) -> bool:
     """Decides the messages of what is due. True when there may be more."""
     with database.pool().connection() as connection:
-        found = connection.execute(_DUE, (now, MOST)).fetchall()
+        found = connection.execute(_DUE, (now, MAX_ALERTS_PER_RUN)).fetchall()
         if not found:
             return False
         registry.refresh()
         with messages.ready(connection):
             _open(connection, registry, numbers, [bytes(row[0]) for row in found], now)
-    return len(found) == MOST
+    return len(found) == MAX_ALERTS_PER_RUN
 
 
-def _open(connection: Connection, registry: Registry, numbers: batch.Numbers, keys: list[bytes], now: datetime) -> None:
+def _open(
+    connection: Connection,
+    registry: IntegrationRegistry,
+    numbers: batch.AlertIdAllocator,
+    keys: list[bytes],
+    now: datetime,
+) -> None:
     """Opens these; where they fail together, each by itself, and one that fails is tried again later."""
     try:
         incoming = _incoming(connection, registry, keys, now)
@@ -95,7 +101,7 @@ def _open(connection: Connection, registry: Registry, numbers: batch.Numbers, ke
         # Somebody else has one of them: its next turn comes in a second.
         return
     except Exception as error:  # one opening's edge: the others open all the same
-        if isinstance(error, UnknownDoor):
+        if isinstance(error, UnknownIntegration):
             raise
         if len(keys) > 1:
             half = len(keys) // 2
@@ -104,14 +110,16 @@ def _open(connection: Connection, registry: Registry, numbers: batch.Numbers, ke
             return
         if database.is_unavailable(error):
             raise
-        log.exception("A delayed opening cannot be decided; it is tried again in %s.", _LATER)
+        log.exception("A delayed opening cannot be decided; it is tried again in %s.", _RETRY_AFTER)
         connection.execute(
-            "UPDATE inbound_delayedopening SET due_at = %s WHERE key_hash = ANY(%s)", (now + _LATER, keys)
+            "UPDATE inbound_delayedopening SET due_at = %s WHERE key_hash = ANY(%s)", (now + _RETRY_AFTER, keys)
         )
 
 
-def _incoming(connection: Connection, registry: Registry, keys: list[bytes], now: datetime) -> list[Incoming]:
-    rows = database.rows(connection, _MESSAGES_OF, (keys, _MESSAGES))
+def _incoming(
+    connection: Connection, registry: IntegrationRegistry, keys: list[bytes], now: datetime
+) -> list[IncomingMessage]:
+    rows = database.rows(connection, _MESSAGES_OF, (keys, _MAX_MESSAGES))
     known = registry.doors()
     found = (incoming_of(row, registry, now) for row in rows if row["integration_id"] in known)
     return [messages.due(one) for one in found]

@@ -9,10 +9,10 @@ from psycopg import errors
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.inbound.config.registry import Registry, UnknownDoor
+from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.processing import batch
 from tocsin.inbound.storage import messages
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import incoming_of
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT %s
 """
 
 
-def drain(registry: Registry, numbers: batch.Numbers, now: datetime) -> bool:
+def drain(registry: IntegrationRegistry, numbers: batch.AlertIdAllocator, now: datetime) -> bool:
     """Decides messages that wait, in the order of their arrival. True when there may be more."""
     registry.refresh()
     with database.pool().connection() as connection:
@@ -47,7 +47,11 @@ def drain(registry: Registry, numbers: batch.Numbers, now: datetime) -> bool:
 
 
 def _drain_batch(
-    connection: Connection, registry: Registry, numbers: batch.Numbers, waiting: list[Incoming], now: datetime
+    connection: Connection,
+    registry: IntegrationRegistry,
+    numbers: batch.AlertIdAllocator,
+    waiting: list[IncomingMessage],
+    now: datetime,
 ) -> int:
     if not waiting:
         return 0
@@ -59,7 +63,7 @@ def _drain_batch(
     except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure):
         return 0
     except Exception as error:  # one message's edge: the others are decided all the same
-        if isinstance(error, UnknownDoor):
+        if isinstance(error, UnknownIntegration):
             raise
         if len(waiting) == 1:
             if database.is_unavailable(error):
@@ -76,7 +80,7 @@ def _drain_batch(
         )
 
 
-def _count_failure(connection: Connection, incoming: Incoming) -> int:
+def _count_failure(connection: Connection, incoming: IncomingMessage) -> int:
     """How often it has failed; beyond `MAX_FAILURES` it is Mapping Failed."""
     counted = connection.execute(
         "UPDATE inbound_inboundmessage SET failures = failures + 1, "

@@ -13,7 +13,7 @@ from tocsin.core.db.database import Connection
 from tocsin.inbound.config import registry
 from tocsin.inbound.processing import batch
 from tocsin.inbound.storage import messages
-from tocsin.inbound.storage.messages import Incoming, Stored
+from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 CONFLICTS = (
     errors.LockNotAvailable,
@@ -23,7 +23,7 @@ CONFLICTS = (
 )
 
 
-def take_in(incoming: Sequence[Incoming], now: datetime) -> list[Stored]:
+def take_in(incoming: Sequence[IncomingMessage], now: datetime) -> list[MessageResult]:
     """What became of the messages, in their order, once it is committed. One whose alert somebody holds is Pending.
 
     Raises UnknownDoor when the integration is gone.
@@ -36,8 +36,10 @@ def take_in(incoming: Sequence[Incoming], now: datetime) -> list[Stored]:
             return _process(connection, incoming, now, wait=False)
 
 
-def _process(connection: Connection, incoming: Sequence[Incoming], now: datetime, *, wait: bool) -> list[Stored]:
+def _process(
+    connection: Connection, incoming: Sequence[IncomingMessage], now: datetime, *, wait: bool
+) -> list[MessageResult]:
     doors = registry.shared()
     if not all(one.integration_id in doors.doors() for one in incoming):
         doors.refresh()
-    return batch.process(connection, doors, batch.Numbers(), incoming, now, wait=wait)
+    return batch.process(connection, doors, batch.AlertIdAllocator(), incoming, now, wait=wait)

@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.ids import lock_number
-from tocsin.inbound.deciding.state import Wait
+from tocsin.inbound.deciding.state import DelayReason
 
 #: Waits that are counted from when they began. Support hours and maintenance windows end at real moments; and one that
 #: waits to be enough must not be over sooner.
-_COUNTED = (Wait.WAIT, Wait.EVERY, Wait.FLAPPING)
+_COUNTED = (DelayReason.WAIT, DelayReason.EVERY, DelayReason.FLAPPING)
 
 #: So many keys are locked; advisory locks share PostgreSQL's lock table.
-_MOST_LOCKS = 1000
+_MAX_LOCKS = 1000
 
 _KEYS = """
 SELECT key_hash FROM inbound_delayedopening WHERE due_at > %(now)s AND wait = ANY(%(waits)s)
@@ -41,7 +41,7 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
     found = connection.execute(_KEYS, parameters).fetchall()
     if not found:
         return 0
-    numbers = sorted({lock_number(bytes(row[0])) for row in found})[:_MOST_LOCKS]
+    numbers = sorted({lock_number(bytes(row[0])) for row in found})[:_MAX_LOCKS]
     connection.execute("SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n", (numbers,))
     moved = connection.execute(_OPENINGS, parameters).rowcount
     connection.execute(_TALLIES, parameters)

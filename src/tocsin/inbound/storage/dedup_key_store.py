@@ -14,30 +14,30 @@ from psycopg.rows import DictRow, dict_row
 from tocsin.alerts import store as alert_rows
 from tocsin.alerts.commands import Acknowledged, AlertState
 from tocsin.alerts.new_alert import SOURCE_COLUMNS
-from tocsin.alerts.states import LIVE, AlertStatus, Priority
+from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.ids import lock_number
 from tocsin.inbound.deciding.preprocessing import DeliveryKey
-from tocsin.inbound.deciding.state import KeyState, LiveAlert, Role, Scopes, Seen, Tally
+from tocsin.inbound.deciding.state import ActiveAlert, DedupKeyState, DuplicateDelivery, KeyRole, LockScopes, RateWindow
 from tocsin.inbound.storage import noise_store as shaped_rows
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class LoadedKeys:
     """What a batch stands on."""
 
-    states: dict[bytes, KeyState]
-    seen: dict[DeliveryKey, Seen]
+    states: dict[bytes, DedupKeyState]
+    seen: dict[DeliveryKey, DuplicateDelivery]
     #: Keys that cannot be decided now: somebody holds their alert, or an undecided message is before them.
     held: frozenset[bytes]
     #: Keys that have a row of their own in the table of clocks.
     clocked: frozenset[bytes]
     config_version: int
     #: What is counted, by scope, and alerts that several keys share, by id.
-    tallies: dict[bytes, Tally] = field(default_factory=dict)
-    lives: dict[int, LiveAlert] = field(default_factory=dict)
+    tallies: dict[bytes, RateWindow] = field(default_factory=dict)
+    lives: dict[int, ActiveAlert] = field(default_factory=dict)
 
 
 #: A list of hashes travels as one string of bytes, which costs nothing to write, and is taken apart by the database.
@@ -85,10 +85,10 @@ LEFT JOIN inbound_inboundmessage m ON m.id = s.message
 """
 
 
-_NO_SCOPES: Mapping[bytes, Scopes] = {}
+_NO_SCOPES: Mapping[bytes, LockScopes] = {}
 
 
-class Asked(NamedTuple):
+class PendingKeyQuery(NamedTuple):
     """What was asked of the database about the keys of a batch, and is not read yet."""
 
     locked: Cursor[Any]
@@ -98,7 +98,7 @@ class Asked(NamedTuple):
     shaped: Cursor[DictRow]
     #: The keys, and what else is locked and counted with them.
     wanted: Sequence[bytes]
-    scopes: Mapping[bytes, Scopes]
+    scopes: Mapping[bytes, LockScopes]
     counted: set[bytes]
     wait: bool
 
@@ -109,8 +109,8 @@ def ask(
     deliveries: Sequence[DeliveryKey],
     *,
     wait: bool,
-    scopes: Mapping[bytes, Scopes] = _NO_SCOPES,
-) -> Asked:
+    scopes: Mapping[bytes, LockScopes] = _NO_SCOPES,
+) -> PendingKeyQuery:
     """Locks the keys and asks how they stand: inside a pipeline, which is over before `standing` reads the answers.
 
     With `wait`, whoever holds one of them is waited for, up to the connection's `lock_timeout` (LockNotAvailable);
@@ -125,7 +125,7 @@ def ask(
         "ids": _array([number for number, _ in deliveries]),
         "number": len(deliveries),
     }
-    return Asked(
+    return PendingKeyQuery(
         locked=connection.execute(_WAIT_FOR if wait else _TRY, (numbers,), binary=True),
         live=_dicts(connection, _LIVE if wait else _LIVE_NOW, packed),
         clocks=connection.execute(_CLOCKS, packed, binary=True),
@@ -138,7 +138,7 @@ def ask(
     )
 
 
-def standing(connection: Connection, asked: Asked, *, now: datetime, replaying: bool = False) -> Keys:
+def standing(connection: Connection, asked: PendingKeyQuery, *, now: datetime, replaying: bool = False) -> LoadedKeys:
     """How the keys stand; scopes cost two more exchanges with the database. A drain of undecided messages is
     `replaying`: they are not behind themselves."""
     wait, scopes = asked.wait, asked.scopes
@@ -156,15 +156,15 @@ def standing(connection: Connection, asked: Asked, *, now: datetime, replaying: 
         shaped_found = [row for row in shaped_found if row["role"] != shaped_rows.PENDING]
     clock_rows = asked.clocks.fetchall()
     states = _states(connection, live_rows, clock_rows)
-    tallies: dict[bytes, Tally] = {}
-    lives: dict[int, LiveAlert] = {}
+    tallies: dict[bytes, RateWindow] = {}
+    lives: dict[int, ActiveAlert] = {}
     parents = {live.parent_id for state in states.values() if (live := state.live) is not None and live.parent_id}
     if shaped_found or asked.counted or parents:
         tallies = shaped_rows.tallies(connection, asked.counted, now) if asked.counted else {}
         lives = _shared(connection, states, shaped_found, tallies, parents, held, scopes, wait=wait)
-    return Keys(
+    return LoadedKeys(
         states,
-        {(row[0], bytes(row[1])): Seen(row[2], row[3]) for row in asked.seen},
+        {(row[0], bytes(row[1])): DuplicateDelivery(row[2], row[3]) for row in asked.seen},
         frozenset(held),
         frozenset(row[0] for row in clock_rows),
         locked[0][0] or 0,
@@ -175,15 +175,15 @@ def standing(connection: Connection, asked: Asked, *, now: datetime, replaying: 
 
 def _shared(
     connection: Connection,
-    states: dict[bytes, KeyState],
+    states: dict[bytes, DedupKeyState],
     shaped: Sequence[DictRow],
-    tallies: Mapping[bytes, Tally],
+    tallies: Mapping[bytes, RateWindow],
     parents: Collection[int],
     held: set[bytes],
-    scopes: Mapping[bytes, Scopes],
+    scopes: Mapping[bytes, LockScopes],
     *,
     wait: bool,
-) -> dict[int, LiveAlert]:
+) -> dict[int, ActiveAlert]:
     """Adds what waits and what joined to the keys; locks and returns the alerts that keys share, and the `parents` of
     merged ones. A key for whose shared alert or parent somebody else holds the lock is added to `held`."""
     joined: dict[bytes, DictRow] = {}
@@ -192,7 +192,7 @@ def _shared(
         if row["alert_id"] is not None:
             joined[key] = row
         else:
-            states[key] = replace(states.get(key, KeyState()), delayed=shaped_rows.delayed_of(row))
+            states[key] = replace(states.get(key, DedupKeyState()), delayed=shaped_rows.delayed_of(row))
     named = {tally.alert_id for tally in tallies.values() if tally.alert_id is not None}
     named |= {row["alert_id"] for row in joined.values()}
     named |= set(parents)
@@ -212,8 +212,10 @@ def _shared(
         }
     for key, row in joined.items():
         # A key whose alert was closed by somebody is free.
-        if (live := found.get(row["alert_id"])) is not None and (known := states.get(key, KeyState())).live is None:
-            states[key] = replace(known, live=live[1], shared=row["alert_id"], role=Role(row["role"]))
+        if (live := found.get(row["alert_id"])) is not None and (
+            known := states.get(key, DedupKeyState())
+        ).live is None:
+            states[key] = replace(known, live=live[1], shared=row["alert_id"], role=KeyRole(row["role"]))
     for number, (own, _) in found.items():
         if (state := states.get(own)) is not None and state.live is not None and state.live.state.id == number:
             states[own] = replace(state, shared=number)
@@ -224,7 +226,8 @@ def _alive(connection: Connection, ids: set[int]) -> set[int]:
     if not ids:
         return set()
     rows = connection.execute(
-        "SELECT id FROM alerts_alert WHERE id = ANY(%s) AND (holds_key OR status = ANY(%s))", (list(ids), sorted(LIVE))
+        "SELECT id FROM alerts_alert WHERE id = ANY(%s) AND (holds_key OR status = ANY(%s))",
+        (list(ids), sorted(ACTIVE)),
     )
     return {row[0] for row in rows}
 
@@ -246,8 +249,8 @@ def _not_locked(connection: Connection, free: set[int], live: Sequence[DictRow],
     return held | {bytes(row[0]) for row in alive if bytes(row[0]) not in mine}
 
 
-def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[Any]) -> dict[bytes, KeyState]:
-    states = {bytes(key): KeyState(None, newest, last) for key, newest, last in clocks}
+def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[Any]) -> dict[bytes, DedupKeyState]:
+    states = {bytes(key): DedupKeyState(None, newest, last) for key, newest, last in clocks}
     if not live:
         return states
     ids = [row["id"] for row in live]
@@ -263,9 +266,9 @@ def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[An
         own = children.get(row["id"], {})
         state = _state(row, acks.get(row["id"], {}), tuple(own))
         fields: dict[str, object] = {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")}
-        alert = LiveAlert(state, fields, row["merged_into_id"], own, pages=row["pages"], watch=row["watch"])
+        alert = ActiveAlert(state, fields, row["merged_into_id"], own, pages=row["pages"], watch=row["watch"])
         key = bytes(row["key_hash"])
-        states[key] = replace(states.get(key, KeyState()), live=alert, last_alert=row["id"])
+        states[key] = replace(states.get(key, DedupKeyState()), live=alert, last_alert=row["id"])
     return states
 
 
@@ -307,7 +310,7 @@ SELECT * FROM json_to_recordset(%s) AS n(integration_id bigint, hash bytea, mess
 
 
 def write_clocks(
-    connection: Connection, states: Mapping[bytes, KeyState], known: frozenset[bytes], now: datetime
+    connection: Connection, states: Mapping[bytes, DedupKeyState], known: frozenset[bytes], now: datetime
 ) -> None:
     """Writes the newest source time and the last alert of keys.
 
@@ -335,7 +338,7 @@ def write_clocks(
         )
 
 
-def write_seen(connection: Connection, seen: Mapping[DeliveryKey, Seen]) -> None:
+def write_seen(connection: Connection, seen: Mapping[DeliveryKey, DuplicateDelivery]) -> None:
     """Remembers deliveries that were decided. Another node that decides the same one now fails, and tries again."""
     if seen:
         rows = [

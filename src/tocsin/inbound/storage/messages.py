@@ -15,7 +15,7 @@ from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.inbound.body_compression import kept
-from tocsin.inbound.deciding.preprocessing import Prepared
+from tocsin.inbound.deciding.preprocessing import PreprocessedMessage
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.expressions.fields import line
 from tocsin.inbound.parsing.decode import Element
@@ -24,7 +24,7 @@ from tocsin.inbound.parsing.decode import Element
 UNDECIDABLE = "cannot_be_decided"
 
 
-class Incoming(msgspec.Struct, frozen=True):
+class IncomingMessage(msgspec.Struct, frozen=True):
     """One element that is to be stored and decided: a message of its own, or one of an array."""
 
     id: UUID
@@ -40,7 +40,7 @@ class Incoming(msgspec.Struct, frozen=True):
     may_page: bool = True
     test_user_id: int | None = None
     #: How it was read where it arrived, if it was.
-    prepared: Prepared | None = None
+    prepared: PreprocessedMessage | None = None
     #: What no other test has: the alert of a test never shares its key with a real one.
     test_id: str = ""
     #: It waits still for what its system was asked.
@@ -58,18 +58,18 @@ class Incoming(msgspec.Struct, frozen=True):
         return {} if self.may_page else {"record": True}
 
 
-def due(incoming: Incoming) -> Incoming:
+def due(incoming: IncomingMessage) -> IncomingMessage:
     """The message as one whose opening is due."""
     return replace(incoming, is_due=True)
 
 
-def undecidable(incoming: Incoming, error: Exception) -> Incoming:
+def undecidable(incoming: IncomingMessage, error: Exception) -> IncomingMessage:
     """The message as one that is kept as Mapping Failed, because deciding it fails."""
     detail = f"Tocsin could not decide it: {type(error).__name__}. It can be replayed."
     return replace(incoming, element=Rejected(UNDECIDABLE, detail), prepared=None)
 
 
-class Stored(msgspec.Struct, frozen=True):
+class MessageResult(msgspec.Struct, frozen=True):
     """What became of an incoming message: what its sender is answered, and what its row says."""
 
     status: MessageStatus
@@ -81,8 +81,8 @@ class Stored(msgspec.Struct, frozen=True):
 class MessageRow(msgspec.Struct, frozen=True):
     """The columns of a message besides what came in."""
 
-    incoming: Incoming
-    stored: Stored
+    incoming: IncomingMessage
+    stored: MessageResult
     source_id: str = ""
     source_status: str = ""
     subject: str = ""
@@ -159,10 +159,10 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
     connection.execute(_INSERT, {"bodies": b"".join(bodies), "rows": as_json(written)})
 
 
-def stored_already(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Stored]:
+def stored_already(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, MessageResult]:
     """What is known of messages whose COMMIT may have been answered to nobody."""
     rows = connection.execute(
         "SELECT id, status, reason, alert_id, verdict ->> 'error' FROM inbound_inboundmessage WHERE id = ANY(%s)",
         (list(ids),),
     )
-    return {row[0]: Stored(MessageStatus(row[1]), row[2], row[3], row[4]) for row in rows}
+    return {row[0]: MessageResult(MessageStatus(row[1]), row[2], row[3], row[4]) for row in rows}

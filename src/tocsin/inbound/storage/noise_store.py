@@ -11,11 +11,11 @@ from typing import Any
 
 from tocsin.alerts import store
 from tocsin.alerts.new_alert import SOURCE_COLUMNS
-from tocsin.alerts.states import LIVE, Priority
+from tocsin.alerts.states import ACTIVE, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
-from tocsin.inbound.deciding.state import Delayed, Join, LiveAlert, Settled, Tally, Wait
+from tocsin.inbound.deciding.state import ActiveAlert, DelayedAlert, DelayReason, GroupJoin, RateWindow, WaitOutcome
 
 #: The undecided messages, openings that wait and joined keys among some keys: one statement, as most batches have none.
 #: What waits is locked: who lets it go without its key, such as the end of a maintenance window, comes before or after.
@@ -56,18 +56,18 @@ FROM alerts_alert a WHERE a.id = ANY(%s) AND (a.holds_key OR a.status = ANY(%s))
 _LIVES_NOW = database.literal(_LIVES.rstrip() + " SKIP LOCKED")
 
 
-def tallies(connection: Connection, scopes: Iterable[bytes], now: datetime) -> dict[bytes, Tally]:
+def tallies(connection: Connection, scopes: Iterable[bytes], now: datetime) -> dict[bytes, RateWindow]:
     """The tallies of some scopes, whose locks are held."""
     found = database.rows(connection, _TALLIES, {"scopes": sorted(scopes), "now": now})
     return {
-        bytes(row["hash"]): Tally(
+        bytes(row["hash"]): RateWindow(
             row["alert_id"], row["until"], row["tokens"], row["at"], tuple(row["times"] or ()), row["waiting"]
         )
         for row in found
     }
 
 
-def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int, tuple[bytes, LiveAlert]]:
+def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int, tuple[bytes, ActiveAlert]]:
     """The live alerts among `ids` with their own keys and the alerts merged into them, locked. Without `wait`, those
     that somebody holds are left out.
 
@@ -77,7 +77,7 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
     wanted = sorted(set(ids))
     if not wanted:
         return {}
-    found = database.rows(connection, _LIVES if wait else _LIVES_NOW, (wanted, sorted(LIVE)))
+    found = database.rows(connection, _LIVES if wait else _LIVES_NOW, (wanted, sorted(ACTIVE)))
     states = store.load(connection, [row["id"] for row in found])
     merged = [child for state in states.values() for child in state.children]
     if merged:
@@ -86,7 +86,7 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
     return {
         row["id"]: (
             bytes(row["key_hash"] or b""),
-            LiveAlert(
+            ActiveAlert(
                 states[row["id"]],
                 {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")},
                 row["merged_into_id"],
@@ -100,10 +100,10 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
     }
 
 
-def delayed_of(row: Mapping[str, Any]) -> Delayed:
+def delayed_of(row: Mapping[str, Any]) -> DelayedAlert:
     """The opening that waits, from its row."""
-    return Delayed(
-        Wait(row["wait"]),
+    return DelayedAlert(
+        DelayReason(row["wait"]),
         row["since"],
         row["due_at"],
         row["why"],
@@ -133,7 +133,7 @@ ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, w
 """
 
 
-def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, Delayed | None]]) -> None:
+def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, DelayedAlert | None]]) -> None:
     """Writes the openings that wait, by key with their integration; None: it waits no more."""
     gone = [key for key, (_, delayed) in changed.items() if delayed is None]
     if gone:
@@ -162,7 +162,7 @@ def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, Del
         connection.execute(_DELAY, (as_json(kept),))
 
 
-def settle(connection: Connection, settled: Mapping[bytes, Settled]) -> None:
+def settle(connection: Connection, settled: Mapping[bytes, WaitOutcome]) -> None:
     """Says what became of the stored messages that waited, by key."""
     if settled:
         changed = [
@@ -186,7 +186,7 @@ ON CONFLICT (key_hash) DO UPDATE SET alert_id = excluded.alert_id, role = exclud
 """
 
 
-def write_joins(connection: Connection, joins: Mapping[bytes, Join], now: datetime) -> None:
+def write_joins(connection: Connection, joins: Mapping[bytes, GroupJoin], now: datetime) -> None:
     """Writes which keys joined an alert, and which are over."""
     over = [key for key, one in joins.items() if one.role is None]
     if over:
@@ -218,7 +218,7 @@ ON CONFLICT (hash) DO UPDATE SET alert_id = excluded.alert_id, until = excluded.
 """
 
 
-def write_tallies(connection: Connection, changed: Mapping[bytes, Tally], now: datetime) -> None:
+def write_tallies(connection: Connection, changed: Mapping[bytes, RateWindow], now: datetime) -> None:
     """Writes tallies; what waits in them is counted where it is."""
     if changed:
         made = [

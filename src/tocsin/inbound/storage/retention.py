@@ -15,15 +15,15 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock, clock_jump
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 
 #: So many messages are removed in one turn, and of large ones so many bytes: a transaction must be short.
 CHUNK = 5_000
-MOST_BYTES = 256 * 1024 * 1024
+MAX_BYTES_PER_RUN = 256 * 1024 * 1024
 
 #: A narrow table is looked through in so many turns, and not in slices smaller than that.
 TURNS = 120
-LEAST_BLOCKS = 200
+MIN_BLOCKS = 200
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -66,14 +66,14 @@ _BESIDE: dict[LiteralString, LiteralString] = {
 }
 
 
-def loop() -> Loop:
+def loop() -> PeriodicTask:
     """The loop for a worker."""
-    keeper = Pruning()
-    return Loop("inbound prune", lambda: keeper.turn(clock.now()), timedelta(minutes=1))
+    keeper = RetentionTask()
+    return PeriodicTask("inbound prune", lambda: keeper.turn(clock.now()), timedelta(minutes=1))
 
 
 @dataclass(slots=True)
-class Pruning:
+class RetentionTask:
     """One worker's loop. It remembers, by table, at which block its next look begins: after a restart, anywhere."""
 
     _places: dict[str, int] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Pruning:
             before = _NEVER
         with database.transaction() as connection:
             over = _over(connection, settings[settings_store.MESSAGE_SIZE_CAP_MB.name] * 1024 * 1024)
-            most = min(over or MOST_BYTES, MOST_BYTES)
+            most = min(over or MAX_BYTES_PER_RUN, MAX_BYTES_PER_RUN)
             if _remove(connection, before, over=over > 0, most=most, chunk=chunk):
                 return True
         if is_doubted:
@@ -103,7 +103,7 @@ class Pruning:
         """Looks through the next slice of a table that has no order in which its oldest rows could be found."""
         blocks = _blocks(connection, table)
         begin = self._places.get(table, 0)
-        end = begin + max(LEAST_BLOCKS, blocks // TURNS)
+        end = begin + max(MIN_BLOCKS, blocks // TURNS)
         connection.execute(
             database.literal(f"DELETE FROM {table} t WHERE {_SLICE} AND {_BESIDE[table]}"),
             {"begin": begin, "end": end, "before": before, "now": now},
@@ -120,7 +120,7 @@ def _remove(connection: Connection, before: datetime, *, over: bool, most: int, 
     ).fetchone()
     assert found is not None
     number, size = found
-    return bool(number == chunk or size >= MOST_BYTES)
+    return bool(number == chunk or size >= MAX_BYTES_PER_RUN)
 
 
 def _over(connection: Connection, cap: int) -> int:

@@ -12,13 +12,13 @@ from tocsin.alerts import search_index
 from tocsin.core.db import database
 from tocsin.core.db.trigram_index import kept
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.models import MessageText
 
 #: So many messages, and alerts, a turn. A flood is followed at leisure: sending and paging come first.
-MOST = 500
+MAX_ROWS_PER_RUN = 500
 
-EVERY = timedelta(seconds=1)
+INTERVAL = timedelta(seconds=1)
 
 #: A message that waits longer to be decided holds the others up no more: what it is about is then not searched.
 WAITS = timedelta(minutes=10)
@@ -46,20 +46,20 @@ SELECT n.alert_id FROM next n JOIN done d ON d.message_id = n.id
 _FIRST = UUID(int=0)
 
 
-def loop() -> Loop:
+def loop() -> PeriodicTask:
     """The loop for a worker."""
-    return Loop("inbound search", lambda: turn(clock.now()), EVERY)
+    return PeriodicTask("inbound search", lambda: turn(clock.now()), INTERVAL)
 
 
-def turn(now: datetime, *, most: int = MOST) -> bool:
-    """Keeps the words of the next alerts and messages. Never at once again: see MOST."""
+def turn(now: datetime, *, most: int = MAX_ROWS_PER_RUN) -> bool:
+    """Keeps the words of the next alerts and messages. Never at once again: see MAX_ROWS_PER_RUN."""
     with database.transaction() as connection:
         won = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone()
         if won is None or not won[0]:
             return False
         search_index.fill(connection, now, most)
         found = connection.execute(
-            _FILL, {"first": _FIRST, "most": most, "settled": now - search_index.SETTLES, "waits": now - WAITS}
+            _FILL, {"first": _FIRST, "most": most, "settled": now - search_index.SETTLE_AFTER, "waits": now - WAITS}
         ).fetchall()
         search_index.refresh(connection, [row[0] for row in found if row[0] is not None])
     return False

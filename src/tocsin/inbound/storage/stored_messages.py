@@ -8,13 +8,13 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.body_compression import body_of
-from tocsin.inbound.config.registry import Registry
+from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import echo_suppression
 from tocsin.inbound.parsing.decode import Element, decode
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 
 
-def incoming_of(row: Mapping[str, Any], registry: Registry, now: datetime) -> Incoming:
+def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: datetime) -> IncomingMessage:
     """A stored message as it is decided again."""
     raw, content_type = body_of(row["raw"]), row["content_type"]
     reader = registry.door(row["integration_id"]).reader
@@ -24,11 +24,11 @@ def incoming_of(row: Mapping[str, Any], registry: Registry, now: datetime) -> In
     asked = kept.get(echo_suppression.REREAD)
     is_waiting = asked == echo_suppression.WANTED
     # Of a message that came by a clock which was set back since, patience is at its end too.
-    is_over = is_waiting and abs(now - row["received_at"]) >= echo_suppression.PATIENCE
+    is_over = is_waiting and abs(now - row["received_at"]) >= echo_suppression.LOOKUP_TIMEOUT
     if asked and isinstance(asked, Mapping) and isinstance(element, Element) and element.payload is not None:
         # Its system was asked meanwhile, and said how the ticket stands.
         element = echo_suppression.completed(reader, element, asked)
-    return Incoming(
+    return IncomingMessage(
         id=row["id"],
         integration_id=row["integration_id"],
         received_at=row["received_at"],

@@ -16,8 +16,10 @@ def checked(text: str) -> str:
         return text
     if encrypted_addresses.is_sealed(text):
         return _readable(text)
-    if len(text.encode()) > encrypted_addresses.LONGEST:
-        raise Rejected("invalid_address", f"The address has at most {encrypted_addresses.LONGEST} characters.")
+    if len(text.encode()) > encrypted_addresses.MAX_PLAIN_ADDRESS_CHARS:
+        raise Rejected(
+            "invalid_address", f"The address has at most {encrypted_addresses.MAX_PLAIN_ADDRESS_CHARS} characters."
+        )
     return encrypted_addresses.seal(chat_url_policy.service(text).scheme, text)
 
 

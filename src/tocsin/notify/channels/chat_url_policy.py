@@ -29,7 +29,7 @@ _NOT_KNOWN = "is not the address of a chat or push service that is known here; s
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ChatService:
     """A service that an address leads to."""
 
     scheme: str
@@ -38,11 +38,11 @@ class Service:
     own_host: str = ""
 
 
-def service(url: str) -> Service:
+def service(url: str) -> ChatService:
     """The service that `url` leads to. Raises Rejected("invalid_address") without repeating the URL, a secret."""
     plugin = opened(url)
     own = sorted(plugin.schemas(), key=lambda name: (len(name), name))
-    return Service(own[0], str(plugin.service_name).strip() or own[0], _own_host(plugin))
+    return ChatService(own[0], str(plugin.service_name).strip() or own[0], _own_host(plugin))
 
 
 def opened(url: str) -> Any:

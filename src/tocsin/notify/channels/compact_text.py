@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tocsin.core.validation.text_sanitizing import without_unstorable
-from tocsin.notify.interfaces import Button, Message, Rendered
+from tocsin.notify.interfaces import Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, html_sanitizer
 from tocsin.notify.text.phrases import say
 
 #: A longer address of a ticket would leave no room for the text.
-_LONGEST_ADDRESS = 1000
+_MAX_URL_CHARS = 1000
 
 
 def render(message: Message, *, longest: int, details: int) -> Rendered:
@@ -70,13 +70,13 @@ def _text(message: Message, details: int) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _buttons(message: Message, link: str) -> tuple[Button, ...]:
+def _buttons(message: Message, link: str) -> tuple[MessageButton, ...]:
     if message.purpose not in (Purpose.PAGE, Purpose.STILL_ON_IT) or not link:
         return ()
     if len(message.alerts) > 1:
-        return (Button(say(message.language, "Open the alerts"), link),)
+        return (MessageButton(say(message.language, "Open the alerts"), link),)
     label = say(message.language, "Acknowledge or take" if message.recipient else "Open the alert")
     ticket = formatting.one_line(message.alerts[0].source_url)
-    if not ticket.startswith(("http://", "https://")) or len(ticket) > _LONGEST_ADDRESS:
-        return (Button(label, link),)
-    return (Button(label, link), Button(say(message.language, "Open the ticket"), ticket))
+    if not ticket.startswith(("http://", "https://")) or len(ticket) > _MAX_URL_CHARS:
+        return (MessageButton(label, link),)
+    return (MessageButton(label, link), MessageButton(say(message.language, "Open the ticket"), ticket))

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString, mark_safe
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.text_sanitizing import without_unstorable
-from tocsin.notify.interfaces import AlertText, Button, Message, Rendered
+from tocsin.notify.interfaces import AlertContent, Message, MessageButton, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, html_sanitizer, message_ids
 from tocsin.notify.text.phrases import say, say_date, spoken
@@ -50,7 +50,7 @@ class EmailChannel:
             text=_plain(message),
             html=_html(message, subject),
             headers=headers(message),
-            buttons=tuple(Button(_button(message), alert.link) for alert in message.alerts if alert.link),
+            buttons=tuple(MessageButton(_button(message), alert.link) for alert in message.alerts if alert.link),
             link=first.link if first else message.home,
             priority=first.priority if first else None,
         )
@@ -131,7 +131,7 @@ def _plain(message: Message) -> str:
     return "\n\n".join(part for part in parts if part.strip()) + "\n"
 
 
-def _plain_alert(message: Message, alert: AlertText) -> str:
+def _plain_alert(message: Message, alert: AlertContent) -> str:
     lines = [formatting.named(alert, language=message.language)]
     lines += [
         f"{fact.label}: {fact.text}{f' {fact.url}' if _is_web(fact.url) else ''}" for fact in _facts(message, alert)
@@ -222,11 +222,11 @@ def _button(message: Message) -> str:
     return say(message.language, "Acknowledge again, take or close" if asks else "Open the alert")
 
 
-def _details(message: Message, alert: AlertText) -> str:
+def _details(message: Message, alert: AlertContent) -> str:
     return alert.long_text if message.purpose is Purpose.PAGE and len(message.alerts) == 1 else ""
 
 
-def _facts(message: Message, alert: AlertText) -> list[_Fact]:
+def _facts(message: Message, alert: AlertContent) -> list[_Fact]:
     line = formatting.one_line
     ticket = formatting.mark(alert)
     phone = line(alert.requester_phone, 50)

@@ -11,37 +11,37 @@ from uuid import UUID
 
 from tocsin.core.db.database import Connection
 from tocsin.notify.dispatch import delivery_queries
-from tocsin.notify.dispatch.delivery_queries import Full, Leased
+from tocsin.notify.dispatch.delivery_queries import LeaseUpdate, SaturatedProviders
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import health
-from tocsin.notify.providers.circuit_breaker import Allowance
-from tocsin.notify.providers.pool import SANDBOX, Carrier, Directory
+from tocsin.notify.providers.circuit_breaker import RateAllowance
+from tocsin.notify.providers.pool import SANDBOX, ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import bundling
-from tocsin.notify.rules.bundling import MOST_TOGETHER, Bundle, Room
-from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, NO_TURN_YET, Due, after_waiting
-from tocsin.notify.text.message_ids import AnswersTo
-from tocsin.notify.text.redaction import Content
+from tocsin.notify.rules.bundling import MAX_BUNDLE_SIZE, Bundle, BundleLimit
+from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, NO_TURN_YET, DueDelivery, after_waiting
+from tocsin.notify.text.message_ids import ReplyAddress
+from tocsin.notify.text.redaction import ContentLevel
 
 #: What waits for a provider that has much on its way is looked at again so much later.
-LOOKED_AT_AGAIN = timedelta(seconds=1)
+RECHECK_AFTER = timedelta(seconds=1)
 
 #: By so much later comes what has just begun to wait; nothing of it is left after a quarter of an hour.
 _BY_AGE = timedelta(seconds=0.1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Job:
+class DeliveryJob:
     """One message to send, and by whom; `carrier` None: the sandbox."""
 
     bundle: Bundle
-    carrier: Carrier | None
+    carrier: ActiveProvider | None
     #: Why nobody can send it: it fails at once, with this reason.
     problem: str = ""
     #: What its channel may say of an alert.
-    content: Content = Content.FULL
+    content: ContentLevel = ContentLevel.FULL
     #: Of a mail: where people answer it to, if anywhere.
-    answers_to: AnswersTo | None = None
+    answers_to: ReplyAddress | None = None
     #: Of a text message: whether it says the code with which people answer.
     has_reply_codes: bool = False
 
@@ -58,10 +58,10 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedBatch:
     """What a turn took."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[DeliveryJob, ...]
     #: How many rows were due and looked at. More may be due when there were any: each integration has its share.
     found: int
     #: Whether there is room for no more now, or a provider can be given no more.
@@ -70,20 +70,20 @@ class Claimed:
 
 def claim(
     connection: Connection,
-    directory: Directory,
+    directory: ProviderPool,
     busy: Mapping[str, int],
     *,
     node: str,
     slots: int,
     now: datetime,
     pause: CurrentPause | None,
-) -> Claimed:
+) -> ClaimedBatch:
     """Leases for `node` as many messages as there is room for; `busy` counts what is on its way, by provider."""
     if pause is not None:
         delivery_queries.explain(connection, pause, now)
     limits = {carrier.name: carrier.per_minute for carrier in directory.all() if carrier.per_minute}
     allowances = health.allowances(connection, limits)
-    rooms = _Rooms(directory, busy, slots, {name: entry.room(now) for name, entry in allowances.items()})
+    rooms = _ProviderCapacity(directory, busy, slots, {name: entry.room(now) for name, entry in allowances.items()})
     free = slots - sum(busy.values())
     full = rooms.full()
     ids = delivery_queries.pick(connection, full, free, now, is_paused=pause is not None)
@@ -99,10 +99,12 @@ def claim(
     delivery_queries.wait(connection, rooms.turns(allowances, now))
     delivery_queries.lease(connection, [leased for job in jobs for leased in _leased(job)], node)
     delivery_queries.note_bundles(connection, _told_later(jobs), now)
-    return Claimed(tuple(jobs), len(ids), is_full=len(ids) >= free or rooms.is_crowded)
+    return ClaimedBatch(tuple(jobs), len(ids), is_full=len(ids) >= free or rooms.is_crowded)
 
 
-def _bundled(connection: Connection, rooms: _Rooms, ready: list[Due], now: datetime) -> list[Job]:
+def _bundled(
+    connection: Connection, rooms: _ProviderCapacity, ready: list[DueDelivery], now: datetime
+) -> list[DeliveryJob]:
     """The messages that leave now; what waits for others is written down as waiting."""
     ready = ready + delivery_queries.companions(connection, ready, now, _room)
     arranged = bundling.arrange(ready, now, _room)
@@ -117,7 +119,7 @@ def _bundled(connection: Connection, rooms: _Rooms, ready: list[Due], now: datet
     return [job for job in jobs if job not in late]
 
 
-def _told_later(jobs: Iterable[Job]) -> dict[UUID, list[UUID]]:
+def _told_later(jobs: Iterable[DeliveryJob]) -> dict[UUID, list[UUID]]:
     """The deliveries of messages about several alerts of which is told later (by a vendor that calls back, or a mail
     that comes back), by the id that they are known by."""
     return {
@@ -129,15 +131,17 @@ def _told_later(jobs: Iterable[Job]) -> dict[UUID, list[UUID]]:
     }
 
 
-def _leased(job: Job) -> list[Leased]:
+def _leased(job: DeliveryJob) -> list[LeaseUpdate]:
     row_id = job.carrier.id if job.carrier else None
-    return [Leased(due.id, row_id, job.provider, after_waiting(due.waited)) for due in job.bundle.members]
+    return [LeaseUpdate(due.id, row_id, job.provider, after_waiting(due.waited)) for due in job.bundle.members]
 
 
-class _Rooms:
+class _ProviderCapacity:
     """How much each provider may still be given, so that one that hangs leaves room for the others."""
 
-    def __init__(self, directory: Directory, busy: Mapping[str, int], slots: int, allowed: Mapping[str, int]) -> None:
+    def __init__(
+        self, directory: ProviderPool, busy: Mapping[str, int], slots: int, allowed: Mapping[str, int]
+    ) -> None:
         self._directory = directory
         self._busy = dict(busy)
         self._slots = slots
@@ -154,7 +158,7 @@ class _Rooms:
         """Whether a provider has as much on its way as it may: there is room again within moments."""
         return bool(self._crowded)
 
-    def full(self) -> Full:
+    def full(self) -> SaturatedProviders:
         """What can be given out no more. One that has used up its minute is passed over for the next."""
         carriers = self._directory.all()
         used_up = [carrier.name for carrier in carriers if not self._is_allowed(carrier.name)]
@@ -165,19 +169,19 @@ class _Rooms:
                     firsts.setdefault(channel, carrier.name)
         channels = {channel for carrier in carriers for channel in carrier.channels}
         closed = [channel for channel in channels if firsts.get(channel) in (None, *self._crowded)]
-        return Full([*self._crowded, *used_up], sorted(closed))
+        return SaturatedProviders([*self._crowded, *used_up], sorted(closed))
 
-    def jobs(self, bundles: Iterable[Bundle]) -> list[Job]:
+    def jobs(self, bundles: Iterable[Bundle]) -> list[DeliveryJob]:
         """The messages that somebody can take now; the others stay where they are."""
         return [job for bundle in bundles if (job := self._job(bundle)) is not None]
 
-    def _job(self, bundle: Bundle) -> Job | None:
+    def _job(self, bundle: Bundle) -> DeliveryJob | None:
         due = bundle.lead
         if due.problem:
-            return Job(bundle, None, due.problem)
+            return DeliveryJob(bundle, None, due.problem)
         carriers = self._directory.carriers(due.channel, due.address)
         if not carriers and (problem := self._directory.nobody(due.channel)):
-            return Job(bundle, None, problem)
+            return DeliveryJob(bundle, None, problem)
         carrier = self._chosen(carriers, due.provider_name)
         if carriers and carrier is None:
             self.later.append(bundle)
@@ -191,7 +195,7 @@ class _Rooms:
         if name in self._allowed:
             self._allowed[name] -= 1
         answers_to = self._directory.answers_to if due.channel == "email" else None
-        return Job(
+        return DeliveryJob(
             bundle,
             carrier,
             content=self._directory.content(due.channel),
@@ -199,13 +203,13 @@ class _Rooms:
             has_reply_codes=due.channel == "sms" and self._directory.asks_reply_codes,
         )
 
-    def turns(self, allowances: Mapping[str, Allowance], now: datetime) -> list[tuple[Due, str, datetime]]:
+    def turns(self, allowances: Mapping[str, RateAllowance], now: datetime) -> list[tuple[DueDelivery, str, datetime]]:
         """When each message that nobody may take yet is looked at again: at the moment at which it may leave if all
         leave in the order in which they came. So it keeps nothing else from being looked at, nor is it overtaken."""
         left = dict(allowances)
         found = []
         for bundle in sorted(self.later, key=lambda bundle: bundle.lead.queued_at):
-            at = now + LOOKED_AT_AGAIN
+            at = now + RECHECK_AFTER
             carriers = self._directory.carriers(bundle.lead.channel, bundle.lead.address)
             limited = [one.name for one in _named(carriers, bundle.lead.provider_name) if one.name in left]
             if limited and not any(self._is_allowed(name) for name in limited):
@@ -217,7 +221,7 @@ class _Rooms:
             found += [(due, due.waited or NO_TURN_YET, at) for due in bundle.members]
         return found
 
-    def _chosen(self, carriers: Sequence[Carrier], wanted: str) -> Carrier | None:
+    def _chosen(self, carriers: Sequence[ActiveProvider], wanted: str) -> ActiveProvider | None:
         """The provider that was named, where it still carries there; else the first that has not used up its minute."""
         return next((one for one in _named(carriers, wanted) if self._is_allowed(one.name)), None)
 
@@ -231,13 +235,13 @@ class _Rooms:
         return self._busy.get(name, 0) < min(most, 4 * left)
 
 
-def _named(carriers: Sequence[Carrier], wanted: str) -> Sequence[Carrier]:
+def _named(carriers: Sequence[ActiveProvider], wanted: str) -> Sequence[ActiveProvider]:
     """The provider that was named, where it still carries there; else all that do."""
     return [carrier for carrier in carriers if carrier.name == wanted] or carriers
 
 
-def _room(name: str) -> Room:
+def _room(name: str) -> BundleLimit:
     channel = CHANNELS.get(name)
     if channel is None:
-        return Room(1, 1)
-    return Room(channel.bundle_limit, MOST_TOGETHER if channel.counts_rest else channel.bundle_limit)
+        return BundleLimit(1, 1)
+    return BundleLimit(channel.bundle_limit, MAX_BUNDLE_SIZE if channel.counts_rest else channel.bundle_limit)

@@ -17,17 +17,17 @@ from tocsin.core.db.database import Connection
 from tocsin.notify.dispatch import fallback
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.registry import address_problem
-from tocsin.notify.rules.bundling import WINDOW, Key, Room, has_waited, most_together
+from tocsin.notify.rules.bundling import WINDOW, BundleKey, BundleLimit, has_waited, most_together
 from tocsin.notify.rules.bundling import key as key_of
 from tocsin.notify.rules.notification_rules import quiet_hours
 from tocsin.notify.rules.pre_send_check import (
     NOT_AGAIN,
     AlertFacts,
-    Cancel,
-    Due,
-    Fail,
-    Send,
-    Wait,
+    CancelDelivery,
+    Defer,
+    DueDelivery,
+    FailDelivery,
+    SendNow,
     needs_another_way,
     verdict,
 )
@@ -38,7 +38,7 @@ LEASE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Full:
+class SaturatedProviders:
     """What cannot be given out now: providers by name, and channels whose first provider is among them."""
 
     names: list[str]
@@ -93,7 +93,7 @@ _NOT_FULL = (
 _NOT_PAUSED = "AND d.purpose <> 'page'"
 
 
-def pick(connection: Connection, full: Full, free: int, now: datetime, *, is_paused: bool) -> list[UUID]:
+def pick(connection: Connection, full: SaturatedProviders, free: int, now: datetime, *, is_paused: bool) -> list[UUID]:
     """The ids of what is due, locked until the transaction ends: at most `free`, fairly across integrations."""
     if free <= 0:
         return []
@@ -115,9 +115,11 @@ CROSS JOIN LATERAL (
 """
 
 
-def companions(connection: Connection, ready: Sequence[Due], now: datetime, room: Callable[[str], Room]) -> list[Due]:
+def companions(
+    connection: Connection, ready: Sequence[DueDelivery], now: datetime, room: Callable[[str], BundleLimit]
+) -> list[DueDelivery]:
     """What is due for the same people at the same addresses as what has waited for company."""
-    limits: dict[Key, int] = {}
+    limits: dict[BundleKey, int] = {}
     for due in ready:
         if has_waited(due) and (key := key_of(due)) is not None:
             limits[key] = max(limits.get(key, 0), most_together(due, room))
@@ -150,7 +152,9 @@ RETURNING recipient, channel, address, purpose
 """
 
 
-def through_the_gate(connection: Connection, firsts: Iterable[Key], others: Iterable[Key], now: datetime) -> set[Key]:
+def through_the_gate(
+    connection: Connection, firsts: Iterable[BundleKey], others: Iterable[BundleKey], now: datetime
+) -> set[BundleKey]:
     """Notes that something leaves for these keys now. Returns those of `firsts` for which nothing has left within the
     window: another node may have sent a first message in this very moment.
     """
@@ -158,7 +162,7 @@ def through_the_gate(connection: Connection, firsts: Iterable[Key], others: Iter
     return _gate(connection, firsts, now, WINDOW.total_seconds())
 
 
-def _gate(connection: Connection, keys: Iterable[Key], now: datetime, window: float) -> set[Key]:
+def _gate(connection: Connection, keys: Iterable[BundleKey], now: datetime, window: float) -> set[BundleKey]:
     # In one order everywhere, so that two nodes never wait for each other.
     wanted = sorted(keys)
     if not wanted:
@@ -174,7 +178,7 @@ def _gate(connection: Connection, keys: Iterable[Key], now: datetime, window: fl
             "window": window,
         },
     ).fetchall()
-    return {Key(*row) for row in found}
+    return {BundleKey(*row) for row in found}
 
 
 _OWN = "a.id = d.alert_id"
@@ -230,7 +234,7 @@ WHERE d.id = ANY(%s)
 """
 
 
-def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[Due]:
+def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[DueDelivery]:
     """Reads, in a snapshot newer than the pick's, what is known of `ids`, and writes down what is not to be sent now.
     Returns what is to be sent."""
     if not ids:
@@ -242,31 +246,31 @@ def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[Due]
     stuck = [due for due in known.values() if needs_another_way(due, now, address_problem)]
     if turned := fallback.take(connection, stuck, now):
         known |= {due.id: due for due in facts(connection, [due.id for due in turned])}
-    ready: list[Due] = []
-    cancelled: list[tuple[Due, str]] = []
-    waiting: list[tuple[Due, str, datetime]] = []
+    ready: list[DueDelivery] = []
+    cancelled: list[tuple[DueDelivery, str]] = []
+    waiting: list[tuple[DueDelivery, str, datetime]] = []
     for due in (known[id_] for id_ in ids if id_ in known):
         match verdict(due, now, address_problem):
-            case Send():
+            case SendNow():
                 ready.append(due)
-            case Fail(reason):
+            case FailDelivery(reason):
                 ready.append(replace(due, problem=reason))
-            case Cancel(reason):
+            case CancelDelivery(reason):
                 cancelled.append((due, reason))
-            case Wait(reason, until):
+            case Defer(reason, until):
                 waiting.append((due, reason, until))
     _cancel(connection, cancelled, now)
     wait(connection, waiting)
     return ready
 
 
-def facts(connection: Connection, ids: Sequence[UUID], *, meant: bool = False) -> list[Due]:
+def facts(connection: Connection, ids: Sequence[UUID], *, meant: bool = False) -> list[DueDelivery]:
     """What is known of these deliveries now; with `meant`, the alert of a merged one is the one it was merged into."""
     query = database.literal(_FACTS.format(alert=_MEANT if meant else _OWN))
     return [_due(row) for row in database.rows(connection, query, (list(ids),))]
 
 
-def _due(row: dict[str, Any]) -> Due:
+def _due(row: dict[str, Any]) -> DueDelivery:
     alert = {name[2:]: row.pop(name) for name in list(row) if name.startswith("a_")}
     facts = None
     if alert["id"] is not None:
@@ -274,7 +278,7 @@ def _due(row: dict[str, Any]) -> Due:
         facts = AlertFacts(**{**alert, "status": status, "priority": priority, "custom": _mapping(alert["custom"])})
     row["left_before"] = tuple(row["left_before"])
     row["quiet"] = quiet_hours(row["quiet"])
-    return Due(**{**row, "purpose": Purpose(row["purpose"]), "data": _mapping(row["data"]), "alert": facts})
+    return DueDelivery(**{**row, "purpose": Purpose(row["purpose"]), "data": _mapping(row["data"]), "alert": facts})
 
 
 def _mapping(value: object) -> dict[str, Any]:
@@ -282,7 +286,7 @@ def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _readdress(connection: Connection, moved: Sequence[Due]) -> None:
+def _readdress(connection: Connection, moved: Sequence[DueDelivery]) -> None:
     """Has them go where the people's contact methods lead now."""
     addresses = {due.id: due.address_now for due in moved}
     connection.execute(
@@ -294,7 +298,7 @@ def _readdress(connection: Connection, moved: Sequence[Due]) -> None:
     )
 
 
-def _cancel(connection: Connection, cancelled: Sequence[tuple[Due, str]], now: datetime) -> None:
+def _cancel(connection: Connection, cancelled: Sequence[tuple[DueDelivery, str]], now: datetime) -> None:
     if cancelled:
         connection.execute(
             "UPDATE notify_delivery d SET status = 'cancelled', reason = c.reason, ended_at = %s "
@@ -303,11 +307,11 @@ def _cancel(connection: Connection, cancelled: Sequence[tuple[Due, str]], now: d
         )
 
 
-def _why_not(due: Due, reason: str) -> str:
+def _why_not(due: DueDelivery, reason: str) -> str:
     return f"{NOT_AGAIN}: {reason}" if due.may_have_left else reason
 
 
-def wait(connection: Connection, waiting: Sequence[tuple[Due, str, datetime]]) -> None:
+def wait(connection: Connection, waiting: Sequence[tuple[DueDelivery, str, datetime]]) -> None:
     if waiting:
         connection.execute(
             "UPDATE notify_delivery d SET due_at = w.until, reason = w.reason "
@@ -337,7 +341,7 @@ def note_bundles(connection: Connection, together: Mapping[UUID, Sequence[UUID]]
 
 
 @dataclass(frozen=True, slots=True)
-class Leased:
+class LeaseUpdate:
     """A row to mark as being sent: through which provider, and what is to be said of it."""
 
     id: UUID
@@ -346,7 +350,7 @@ class Leased:
     note: str
 
 
-def lease(connection: Connection, rows: Sequence[Leased], node: str) -> None:
+def lease(connection: Connection, rows: Sequence[LeaseUpdate], node: str) -> None:
     """Marks rows as being sent by `node`. A try counts from here, so that one which takes the whole process with it is
     counted too."""
     if not rows:

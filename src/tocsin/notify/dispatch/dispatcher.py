@@ -18,40 +18,40 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.job_pool import Deadline, InFlight
+from tocsin.core.runtime.job_pool import Deadline, JobPool
 from tocsin.notify import pause
 from tocsin.notify.dispatch import leases, receipt_timeouts, stuck_senders
-from tocsin.notify.dispatch.claim import Claimed, Job, claim
+from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
 from tocsin.notify.dispatch.results import mark_sent, record
-from tocsin.notify.dispatch.send import Accepted, Result, send
+from tocsin.notify.dispatch.send import Accepted, SendResult, send
 from tocsin.notify.providers import health, recovery
-from tocsin.notify.providers.pool import Directory
+from tocsin.notify.providers.pool import ProviderPool
 
 #: So many messages are on their way at a time. They wait for servers, not for the processor.
-SLOTS = 96
+MAX_CONCURRENT_SENDS = 96
 #: In a storm a turn waits for so many slots, or so many seconds, before it claims again.
-ENOUGH = 8
-PATIENCE = 0.02
+GATHER_JOBS = 8
+GATHER_SECONDS = 0.02
 
 
-class Outbox:
+class DeliveryDispatcher:
     """Made once a process; `turn` and `keep_leases` are its loops."""
 
     def __init__(
         self,
         *,
-        slots: int = SLOTS,
-        directory: Directory | None = None,
+        slots: int = MAX_CONCURRENT_SENDS,
+        directory: ProviderPool | None = None,
         now: Callable[[], datetime] = clock.now,
         jitter: Callable[[], float] = random.random,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
-        self.directory = directory or Directory()
+        self.directory = directory or ProviderPool()
         self._slots = slots
         self._now = now
         self._jitter = jitter
-        self.in_flight = InFlight[UUID, Job, Result](
+        self.in_flight = JobPool[UUID, DeliveryJob, SendResult](
             "outbox",
             slots,
             key=lambda job: job.bundle.lead.id,
@@ -60,7 +60,7 @@ class Outbox:
             salvage=_mark_sent,
             deadline=Deadline(stuck_senders.SEND_DEADLINE, self._lost, elapsed),
         )
-        self._silences = receipt_timeouts.Silences()
+        self._silences = receipt_timeouts.SilentAddresses()
         #: When each provider recovered whose messages this process has released.
         self._released: dict[str, datetime] = {}
 
@@ -106,19 +106,19 @@ class Outbox:
         """How many sends hang past their deadline, by provider."""
         return stuck_senders.by_provider(self.in_flight.stuck())
 
-    def _send(self, job: Job) -> Result:
+    def _send(self, job: DeliveryJob) -> SendResult:
         refused = stuck_senders.refusal(job, self.in_flight.stuck())
-        return send(job, self._now) if refused is None else Result(job, refused, self._now())
+        return send(job, self._now) if refused is None else SendResult(job, refused, self._now())
 
-    def _lost(self, job: Job) -> Result:
-        return Result(job, stuck_senders.lost(), self._now())
+    def _lost(self, job: DeliveryJob) -> SendResult:
+        return SendResult(job, stuck_senders.lost(), self._now())
 
     def _wait_for_slots(self) -> None:
         """Waits a moment, so that one claim takes several rows where many are sent."""
-        few = max(0, len(self.in_flight.jobs()) - ENOUGH)
-        self.in_flight.wait_until(lambda jobs: len(jobs) <= few, PATIENCE)
+        few = max(0, len(self.in_flight.jobs()) - GATHER_JOBS)
+        self.in_flight.wait_until(lambda jobs: len(jobs) <= few, GATHER_SECONDS)
 
-    def _claim(self) -> Claimed:
+    def _claim(self) -> ClaimedBatch:
         now = self._now()
         busy = Counter(job.provider for job in self.in_flight.jobs())
         with database.transaction() as connection:
@@ -147,7 +147,7 @@ class Outbox:
                 del released[name]
         return released
 
-    def _record(self, results: Sequence[Result]) -> None:
+    def _record(self, results: Sequence[SendResult]) -> None:
         with database.transaction() as connection:
             record(connection, self.directory, results, self.node, self._jitter)
 
@@ -156,7 +156,9 @@ class Outbox:
         with database.transaction() as connection:
             late = receipt_timeouts.overdue(connection, now)
             notes = [
-                health.Note(one.provider, now, f"It did not report a message as delivered within {one.waited} seconds.")
+                health.HealthUpdate(
+                    one.provider, now, f"It did not report a message as delivered within {one.waited} seconds."
+                )
                 for one in self._silences.counted(late, now)
             ]
             self.directory.note(connection, notes)
@@ -166,7 +168,7 @@ class Outbox:
             leases.take_up(connection, self.directory, ours, self.node, self._now(), self._jitter)
 
 
-def _mark_sent(result: Result) -> None:
+def _mark_sent(result: SendResult) -> None:
     """Keeps at least that a message was sent: unsent, it would be sent again."""
     if isinstance(result.outcome, Accepted):
         with database.transaction() as connection:

@@ -8,42 +8,42 @@ from typing import Protocol
 
 from tocsin.alerts import store as alert_rows
 from tocsin.alerts.commands import SYSTEM, NewEvent
-from tocsin.alerts.states import EventKind, Via
+from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
-from tocsin.notify.dispatch.send import Failed
+from tocsin.notify.dispatch.send import SendFailed
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.registry import CHANNELS
-from tocsin.notify.rules.pre_send_check import Due
-from tocsin.notify.rules.retry_policy import Failure
+from tocsin.notify.rules.pre_send_check import DueDelivery
+from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.states import Purpose
 
 #: Administrators are told of the same kind of failure once in so long; the pages themselves show each.
-QUIET = timedelta(minutes=15)
+NOTICE_INTERVAL = timedelta(minutes=15)
 
 #: A notice that cannot be sent is not told by another notice to others; and whoever asked for a test sees it fail.
-NOT_TOLD = frozenset({Purpose.NOTICE, Purpose.TEST})
+NOT_REPORTED = frozenset({Purpose.NOTICE, Purpose.TEST})
 
 
-class GivenUp(Protocol):
+class FailedDelivery(Protocol):
     """A delivery that was given up."""
 
     @property
-    def due(self) -> Due: ...
+    def due(self) -> DueDelivery: ...
     @property
-    def failed(self) -> Failed: ...
+    def failed(self) -> SendFailed: ...
     @property
     def provider(self) -> str: ...
     @property
     def at(self) -> datetime: ...
 
 
-def is_stuck(failure: Failure) -> bool:
+def is_stuck(failure: FailureKind) -> bool:
     """Whether Tocsin itself is to blame, and no provider."""
-    return failure in (Failure.BROKEN, Failure.LOST)
+    return failure in (FailureKind.BROKEN, FailureKind.LOST)
 
 
-def tell(connection: Connection, given_up: Sequence[GivenUp]) -> None:
+def tell(connection: Connection, given_up: Sequence[FailedDelivery]) -> None:
     """Writes an event on each alert concerned, mails the administrators, once for all of them, and has notices that
     were to come by another way than by mail come so."""
     if not given_up:
@@ -59,14 +59,14 @@ def tell(connection: Connection, given_up: Sequence[GivenUp]) -> None:
     for entry in given_up:
         if entry.due.purpose is Purpose.NOTICE and entry.due.channel != "email" and entry.due.user_id is not None:
             _mail_instead(connection, entry.due, entry.due.user_id, entry.at)
-    pages = [entry for entry in given_up if entry.due.purpose not in NOT_TOLD]
+    pages = [entry for entry in given_up if entry.due.purpose not in NOT_REPORTED]
     for about in ("stuck", "failed"):
         concerned = [entry for entry in pages if (about == "stuck") == is_stuck(entry.failed.failure)]
         if concerned:
             _notice(connection, concerned, about)
 
 
-def _mail_instead(connection: Connection, due: Due, user_id: int, now: datetime) -> None:
+def _mail_instead(connection: Connection, due: DueDelivery, user_id: int, now: datetime) -> None:
     """To the address that they sign in with."""
     why = f"{due.why} It could not be sent by {_way(due)}, so it comes by mail."
     known = {name: str(due.data.get(name, "")) for name in ("title", "text", "about", "heading")}
@@ -74,7 +74,7 @@ def _mail_instead(connection: Connection, due: Due, user_id: int, now: datetime)
     queue.queue_notice(connection, notice, now, user_ids=[user_id])
 
 
-def _event(entry: GivenUp) -> NewEvent:
+def _event(entry: FailedDelivery) -> NewEvent:
     due = entry.due
     assert due.alert is not None
     what = _what(due)
@@ -84,15 +84,15 @@ def _event(entry: GivenUp) -> NewEvent:
         entry.at,
         SYSTEM,
         f"{what} could not be sent to {due.name}{_by(due)}: {_stopped(entry.failed.error)}",
-        Via.POLICY,
+        CommandChannel.POLICY,
         {"delivery": str(due.id), "channel": due.channel, "provider": entry.provider},
     )
 
 
-def _notice(connection: Connection, concerned: Sequence[GivenUp], about: str) -> None:
+def _notice(connection: Connection, concerned: Sequence[FailedDelivery], about: str) -> None:
     first = concerned[0]
     admins = queue.administrators(connection)
-    if not admins or queue.was_noticed(connection, admins, about, first.at, QUIET):
+    if not admins or queue.was_noticed(connection, admins, about, first.at, NOTICE_INTERVAL):
         return
     lines = [
         f"{_what(entry.due)}{_of_alert(entry.due)} could not be sent to {entry.due.name}{_by(entry.due)}: "
@@ -108,14 +108,14 @@ def _notice(connection: Connection, concerned: Sequence[GivenUp], about: str) ->
             "A message could not be sent",
             "Look at the provider's page, and at the person's contact methods.",
         )
-    quiet = f"You are told once in {QUIET // timedelta(minutes=1)} minutes; each alert shows its own."
+    quiet = f"You are told once in {NOTICE_INTERVAL // timedelta(minutes=1)} minutes; each alert shows its own."
     reason = "You administer this installation."
     queue.queue_notice(
         connection, Notice(title, "\n".join([*lines, "", advice, quiet]), about, reason), first.at, user_ids=admins
     )
 
 
-def _what(due: Due) -> str:
+def _what(due: DueDelivery) -> str:
     match due.purpose:
         case Purpose.PAGE:
             return "A page"
@@ -129,16 +129,16 @@ def _what(due: Due) -> str:
             return "A test"
 
 
-def _of_alert(due: Due) -> str:
+def _of_alert(due: DueDelivery) -> str:
     return f" about alert #{due.alert.id}" if due.alert is not None else ""
 
 
-def _by(due: Due) -> str:
+def _by(due: DueDelivery) -> str:
     label = _way(due)
     return f" by {label}" if label != due.name else ""
 
 
-def _way(due: Due) -> str:
+def _way(due: DueDelivery) -> str:
     return due.label or (CHANNELS[due.channel].label if due.channel in CHANNELS else due.channel)
 
 

@@ -11,9 +11,9 @@ from tocsin.core.db.database import Connection
 from tocsin.notify.enqueue import queue
 from tocsin.notify.registry import address_problem, quietest
 from tocsin.notify.rules import page_planner
-from tocsin.notify.rules.notification_rules import Method, Person, is_quiet
-from tocsin.notify.rules.page_planner import OtherWay
-from tocsin.notify.rules.pre_send_check import Due
+from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, is_quiet
+from tocsin.notify.rules.page_planner import FallbackMethod
+from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 
 _THEIRS = """
@@ -45,15 +45,15 @@ FROM turned t WHERE n.id = t.notification_id
 """
 
 
-def take(connection: Connection, stuck: Sequence[Due], now: datetime) -> list[Due]:
+def take(connection: Connection, stuck: Sequence[DueDelivery], now: datetime) -> list[DueDelivery]:
     """Turns each all-clear to the way that `plan.other_way` says, each page to the first that its person's quiet hours
     do not hold, and notes why; returns those that now go by another. Whoever has no other way is left as they are."""
     if not stuck:
         return []
-    ways: dict[object, list[OtherWay]] = {}
+    ways: dict[object, list[FallbackMethod]] = {}
     for row in database.rows(connection, _THEIRS, ([due.id for due in stuck],)):
         if address_problem(row["channel"], row["address"]) is None:
-            ways.setdefault(row.pop("id"), []).append(OtherWay(**row))
+            ways.setdefault(row.pop("id"), []).append(FallbackMethod(**row))
     pages = {due.user_id for due in stuck if due.purpose is Purpose.PAGE and due.user_id is not None}
     people = queue.people_of(connection, pages)
     turned = [(due, way) for due in stuck if (way := _chosen(due, ways.get(due.id, ()), people, now)) is not None]
@@ -70,13 +70,15 @@ def take(connection: Connection, stuck: Sequence[Due], now: datetime) -> list[Du
     return [due for due, _ in turned]
 
 
-def _chosen(due: Due, theirs: Sequence[OtherWay], people: Mapping[int, Person], now: datetime) -> OtherWay | None:
+def _chosen(
+    due: DueDelivery, theirs: Sequence[FallbackMethod], people: Mapping[int, Recipient], now: datetime
+) -> FallbackMethod | None:
     if due.purpose is not Purpose.PAGE:
         return page_planner.other_way(theirs, quietest)
     person = people.get(due.user_id or 0)
     if person is None or due.alert is None:
         return None
     for way in theirs:
-        if not is_quiet(person, Method(way.label, way.channel, way.address), due.alert.priority, now):
+        if not is_quiet(person, NotificationMethod(way.label, way.channel, way.address), due.alert.priority, now):
             return way
     return None

@@ -9,16 +9,16 @@ from uuid import UUID
 from tocsin.core.db.database import Connection
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.delivery_queries import LEASE_SECONDS
-from tocsin.notify.dispatch.results import Trouble, record_troubles
-from tocsin.notify.dispatch.send import Failed
-from tocsin.notify.providers.pool import Directory
-from tocsin.notify.rules.retry_policy import Failure
+from tocsin.notify.dispatch.results import DeliveryFailure, record_troubles
+from tocsin.notify.dispatch.send import SendFailed
+from tocsin.notify.providers.pool import ProviderPool
+from tocsin.notify.rules.retry_policy import FailureKind
 
 #: So many at most in one turn.
-MOST = 500
+MAX_LEASES_PER_RUN = 500
 
 #: When something last left for an address is of interest for seconds; rows are dropped after this.
-KEPT = timedelta(hours=1)
+RECEIPT_RETENTION = timedelta(hours=1)
 
 
 def renew(connection: Connection, ids: Sequence[UUID], node: str) -> None:
@@ -35,7 +35,7 @@ def renew(connection: Connection, ids: Sequence[UUID], node: str) -> None:
         "DELETE FROM notify_lastsent WHERE (recipient, channel, address, purpose) IN ("
         "SELECT recipient, channel, address, purpose FROM notify_lastsent "
         "WHERE left_at < statement_timestamp() - %s LIMIT 500 FOR UPDATE SKIP LOCKED)",
-        (KEPT,),
+        (RECEIPT_RETENTION,),
     )
 
 
@@ -51,7 +51,7 @@ RETURNING id
 
 def take_up(
     connection: Connection,
-    directory: Directory,
+    directory: ProviderPool,
     ours: Sequence[UUID],
     node: str,
     now: datetime,
@@ -63,11 +63,13 @@ def take_up(
     senders.
     """
     found = connection.execute(
-        _LOST, {"node": node, "seconds": LEASE_SECONDS, "ours": list(ours), "most": MOST}
+        _LOST, {"node": node, "seconds": LEASE_SECONDS, "ours": list(ours), "most": MAX_LEASES_PER_RUN}
     ).fetchall()
     if not found:
         return 0
-    lost = Failed(Failure.LOST, "The process that was sending it stopped.")
+    lost = SendFailed(FailureKind.LOST, "The process that was sending it stopped.")
     known = delivery_queries.facts(connection, [row[0] for row in found])
-    record_troubles(connection, directory, [Trouble(due, due.provider_name, lost, now) for due in known], node, jitter)
+    record_troubles(
+        connection, directory, [DeliveryFailure(due, due.provider_name, lost, now) for due in known], node, jitter
+    )
     return len(found)

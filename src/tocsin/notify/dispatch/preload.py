@@ -10,7 +10,7 @@ from uuid import UUID
 
 from tocsin.alerts.states import Priority
 from tocsin.core.net import egress
-from tocsin.notify.interfaces import AlertText, Message
+from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.localization import tell
@@ -20,7 +20,7 @@ from tocsin.notify.text.phrases import SPOKEN
 def preload(now: datetime) -> None:
     """Renders one message for each channel, purpose and language, and drops it."""
     egress.tls_context()
-    alert = AlertText(
+    alert = AlertContent(
         id=1,
         subject="Preload",
         long_text="<p>Preload</p>",

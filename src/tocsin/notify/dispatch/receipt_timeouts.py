@@ -11,10 +11,10 @@ from uuid import UUID
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.notify.dispatch.send import Accepted, Result
+from tocsin.notify.dispatch.send import Accepted, SendResult
 from tocsin.notify.enqueue import queue
-from tocsin.notify.rules.notification_rules import Method, is_quiet
-from tocsin.notify.rules.page_planner import SOON
+from tocsin.notify.rules.notification_rules import NotificationMethod, is_quiet
+from tocsin.notify.rules.page_planner import NOTICE_HORIZON
 from tocsin.notify.rules.pre_send_check import BROUGHT_FORWARD
 from tocsin.notify.states import Purpose
 
@@ -23,10 +23,10 @@ FAILED = "the way before it failed"
 NOT_REACHED = "the call before it reached nobody"
 
 #: A phone that stays silent counts against its provider so often.
-COUNTED_ONCE_IN = timedelta(hours=1)
+COUNT_ONCE_PER = timedelta(hours=1)
 
 #: So many overdue receipts in one turn.
-MOST = 200
+MAX_RECEIPTS_PER_RUN = 200
 
 
 _BEGIN = """
@@ -37,7 +37,7 @@ ON CONFLICT (delivery) DO UPDATE SET due_at = excluded.due_at, waited = excluded
 """
 
 
-def begin(connection: Connection, results: Sequence[Result]) -> None:
+def begin(connection: Connection, results: Sequence[SendResult]) -> None:
     """Notes until when accepted pages must be reported as delivered, where their provider reports at all."""
     rows = [
         (due.id, result.at + timedelta(seconds=carrier.receipt_timeout), carrier.receipt_timeout)
@@ -58,7 +58,7 @@ def end(connection: Connection, delivery_ids: Sequence[UUID]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Overdue:
+class OverdueReceipt:
     """A delivery that was not reported in time."""
 
     id: UUID
@@ -84,25 +84,25 @@ FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.waited, d.chann
 """
 
 
-def overdue(connection: Connection, now: datetime) -> list[Overdue]:
+def overdue(connection: Connection, now: datetime) -> list[OverdueReceipt]:
     """Takes what is overdue, says so on each delivery, and lets the next ways begin."""
-    found = [Overdue(*row) for row in connection.execute(_OVERDUE, (now, MOST)).fetchall()]
+    found = [OverdueReceipt(*row) for row in connection.execute(_OVERDUE, (now, MAX_RECEIPTS_PER_RUN)).fetchall()]
     for one in found:
         why = f"{one.provider} did not report the way before as delivered"
         move_on(connection, [one.id], why, now)
     return found
 
 
-class Silences:
+class SilentAddresses:
     """Which addresses were silent lately, by provider: a phone that is off is no fault of its provider's, so one counts
     against it once in an hour, and only several on end do harm. One a process."""
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, str, str], datetime] = {}
 
-    def counted(self, late: Sequence[Overdue], now: datetime) -> list[Overdue]:
+    def counted(self, late: Sequence[OverdueReceipt], now: datetime) -> list[OverdueReceipt]:
         """Those that count against their provider."""
-        self._since = {key: at for key, at in self._since.items() if at > now - COUNTED_ONCE_IN}
+        self._since = {key: at for key, at in self._since.items() if at > now - COUNT_ONCE_PER}
         found = []
         for one in late:
             key = (one.provider, one.channel, one.address)
@@ -151,12 +151,12 @@ def move_on(connection: Connection, delivery_ids: Sequence[UUID], why: str, now:
 
 def _following(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> list[UUID]:
     """The first page of each person's next way that may leave now."""
-    wanted = {"ids": list(delivery_ids), "now": now, "soon": now + SOON}
+    wanted = {"ids": list(delivery_ids), "now": now, "soon": now + NOTICE_HORIZON}
     rows = database.rows(connection, _NOT_BEGUN, wanted)
     people = queue.people_of(connection, {row["user_id"] for row in rows})
     found: dict[tuple[int, int], UUID] = {}
     for row in rows:
-        method = Method(row["label"], row["channel"], row["address"])
+        method = NotificationMethod(row["label"], row["channel"], row["address"])
         person = people.get(row["user_id"])
         if person is None or not is_quiet(person, method, Priority(row["priority"]), now):
             found.setdefault((row["alert_id"], row["user_id"]), row["id"])

@@ -13,53 +13,63 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import metrics
 from tocsin.notify.dispatch import failure_notices, receipt_timeouts, sandbox
-from tocsin.notify.dispatch.send import Accepted, Failed, Result
+from tocsin.notify.dispatch.send import Accepted, SendFailed, SendResult
 from tocsin.notify.providers import health, recovery
-from tocsin.notify.providers.pool import SANDBOX, Directory
-from tocsin.notify.rules.pre_send_check import NOT_AGAIN, Due
-from tocsin.notify.rules.retry_policy import FAULTS, FINAL, OWN, UNCERTAIN, Again, Failure, GiveUp, Tried, after
+from tocsin.notify.providers.pool import SANDBOX, ProviderPool
+from tocsin.notify.rules.pre_send_check import NOT_AGAIN, DueDelivery
+from tocsin.notify.rules.retry_policy import (
+    FAULTS,
+    FINAL,
+    OWN,
+    UNCERTAIN,
+    FailureKind,
+    GiveUp,
+    ProviderAttempts,
+    Retry,
+    after,
+)
 from tocsin.notify.states import Purpose
 
 #: Of the alerts whose timelines changed, so many are named in a hint; the lists are told in any case.
-_MOST_NAMED = 50
+_MAX_NAMED_ALERTS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class DeliveryFailure:
     """One delivery whose try failed."""
 
-    due: Due
+    due: DueDelivery
     provider: str
-    failed: Failed
+    failed: SendFailed
     at: datetime
 
 
 def record(
     connection: Connection,
-    directory: Directory,
-    results: Sequence[Result],
+    directory: ProviderPool,
+    results: Sequence[SendResult],
     node: str,
     jitter: Callable[[], float],
 ) -> None:
     """Writes the results of jobs that `node` has leased."""
     _sent(connection, [result for result in results if isinstance(result.outcome, Accepted)])
     troubles = [
-        Trouble(due, result.job.provider, result.outcome, result.at)
+        DeliveryFailure(due, result.job.provider, result.outcome, result.at)
         for result in results
-        if isinstance(result.outcome, Failed)
+        if isinstance(result.outcome, SendFailed)
         for due in result.job.bundle.members
     ]
     record_troubles(connection, directory, troubles, node, jitter)
     for result in results:
         came_of_it = "sent" if isinstance(result.outcome, Accepted) else "failed"
         metrics.count_delivery(result.job.bundle.lead.channel, came_of_it, len(result.job.ids))
-    failed = [result for result in results if isinstance(result.outcome, Failed)]
+    failed = [result for result in results if isinstance(result.outcome, SendFailed)]
     recovered = health.recovered(connection) if failed else {}
     _note_health(connection, directory, [result for result in results if not _is_stale(result, recovered)])
     _release_stale(connection, directory, failed)
     alert_ids = {due.alert.id for result in results for due in result.job.bundle.members if due.alert is not None}
     if alert_ids:
-        database.hint(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MOST_NAMED]))
+        database.hint(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MAX_NAMED_ALERTS]))
 
 
 _SENT = """
@@ -78,7 +88,7 @@ FROM told t JOIN held USING (id) WHERE d.id = t.id
 """
 
 
-def _sent(connection: Connection, results: Sequence[Result]) -> None:
+def _sent(connection: Connection, results: Sequence[SendResult]) -> None:
     """A message that is known to have been accepted is marked so, whatever else became of its row: only that keeps it
     from being sent again."""
     if not results:
@@ -95,7 +105,7 @@ def _sent(connection: Connection, results: Sequence[Result]) -> None:
     )
     receipt_timeouts.begin(connection, results)
     kept = [
-        sandbox.Kept(
+        sandbox.SandboxRecord(
             lead.id,
             lead.alert.id if lead.alert else None,
             lead.user_id,
@@ -111,11 +121,11 @@ def _sent(connection: Connection, results: Sequence[Result]) -> None:
     sandbox.keep(connection, kept)
 
 
-def _external_id(result: Result) -> str:
+def _external_id(result: SendResult) -> str:
     return result.outcome.external_id if isinstance(result.outcome, Accepted) else ""
 
 
-def _note(due: Due, result: Result) -> str:
+def _note(due: DueDelivery, result: SendResult) -> str:
     """What a sent delivery says of itself: what it left together with, and that nothing left at all."""
     notes = []
     numbers = dict.fromkeys(other.alert.id for other in result.job.bundle.members if other.alert)
@@ -128,35 +138,35 @@ def _note(due: Due, result: Result) -> str:
     return " ".join(notes)
 
 
-def _note_health(connection: Connection, directory: Directory, results: Sequence[Result]) -> None:
+def _note_health(connection: Connection, directory: ProviderPool, results: Sequence[SendResult]) -> None:
     """Last in the transaction: those rows are every node's."""
     if not results:
         return
     notes = []
-    failed = {result.job.bundle.lead.channel for result in results if isinstance(result.outcome, Failed)}
+    failed = {result.job.bundle.lead.channel for result in results if isinstance(result.outcome, SendFailed)}
     awaited_channels = recovery.awaited_channels(connection, failed, max(result.at for result in results))
     for result in results:
         if result.job.carrier is None:
             continue
-        if isinstance(result.outcome, Failed):
+        if isinstance(result.outcome, SendFailed):
             if result.outcome.failure in FAULTS and not result.job.carrier.kind.has_many_servers:
                 is_awaited = not awaited_channels.isdisjoint(result.job.carrier.channels)
-                notes.append(health.Note(result.job.provider, result.at, result.outcome.error, is_awaited))
+                notes.append(health.HealthUpdate(result.job.provider, result.at, result.outcome.error, is_awaited))
         elif result.job.bundle.lead.channel not in result.job.carrier.receipts:
             # Of one that reports, only a message that has arrived says that it works.
-            notes.append(health.Note(result.job.provider, result.at))
+            notes.append(health.HealthUpdate(result.job.provider, result.at))
     directory.note(connection, notes)
 
 
-def _is_stale(result: Result, recovered: Mapping[str, datetime]) -> bool:
+def _is_stale(result: SendResult, recovered: Mapping[str, datetime]) -> bool:
     """Whether a try failed that began before its provider recovered: it says nothing of how the provider does now."""
     began_at = result.began_at or result.at
-    is_failed = isinstance(result.outcome, Failed)
+    is_failed = isinstance(result.outcome, SendFailed)
     # A moment to come is one of a clock that was set back.
     return is_failed and began_at < recovered.get(result.job.provider, began_at) <= result.at
 
 
-def _release_stale(connection: Connection, directory: Directory, failed: Sequence[Result]) -> None:
+def _release_stale(connection: Connection, directory: ProviderPool, failed: Sequence[SendResult]) -> None:
     """Has what failed leave at once where a provider has recovered since the try began: the release that came with the
     recovery did not see it. `_note_health` has locked the providers' rows: a recovery is either seen here, or sees
     these rows."""
@@ -171,7 +181,7 @@ def _release_stale(connection: Connection, directory: Directory, failed: Sequenc
                 break
 
 
-def mark_sent(connection: Connection, result: Result) -> None:
+def mark_sent(connection: Connection, result: SendResult) -> None:
     """Marks as sent and nothing else: for a result of which `record` cannot write the rest."""
     connection.execute(
         "UPDATE notify_delivery SET status = 'sent', sent_at = %s, lease_until = NULL, leased_by = '', ended_at = NULL "
@@ -213,10 +223,10 @@ JOIN notify_delivery d ON d.id = t.previous
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class DeliveryOutcome:
     """What becomes of one delivery, and which one follows it."""
 
-    trouble: Trouble
+    trouble: DeliveryFailure
     status: str
     reason: str
     due_at: datetime | None = None
@@ -232,8 +242,8 @@ class Step:
 
 def record_troubles(
     connection: Connection,
-    directory: Directory,
-    troubles: Sequence[Trouble],
+    directory: ProviderPool,
+    troubles: Sequence[DeliveryFailure],
     node: str,
     jitter: Callable[[], float],
 ) -> None:
@@ -262,7 +272,7 @@ def record_troubles(
     follow(connection, steps)
 
 
-def follow(connection: Connection, steps: Sequence[Step]) -> None:
+def follow(connection: Connection, steps: Sequence[DeliveryOutcome]) -> None:
     """Writes what becomes of failed deliveries, tells of those that were given up or failed for minutes, and lets the
     person's next way begin."""
     _write(connection, steps)
@@ -277,29 +287,35 @@ def follow(connection: Connection, steps: Sequence[Step]) -> None:
         database.hint(connection, "outbox")
 
 
-def tried_of(connection: Connection, notification_ids: set[UUID]) -> dict[UUID, dict[str, Tried]]:
+def tried_of(connection: Connection, notification_ids: set[UUID]) -> dict[UUID, dict[str, ProviderAttempts]]:
     """What each provider has been asked so far, by notification."""
-    found: dict[UUID, dict[str, Tried]] = {}
+    found: dict[UUID, dict[str, ProviderAttempts]] = {}
     for row in connection.execute(_TRIED, (list(notification_ids),)).fetchall():
-        found.setdefault(row[0], {})[row[1]] = Tried(row[2], row[3])
+        found.setdefault(row[0], {})[row[1]] = ProviderAttempts(row[2], row[3])
     return found
 
 
-def step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], providers: Sequence[str], jitter: float) -> Step:
+def step(
+    trouble: DeliveryFailure,
+    withdrawn: str,
+    tried: Mapping[str, ProviderAttempts],
+    providers: Sequence[str],
+    jitter: float,
+) -> DeliveryOutcome:
     """What follows a failed try; `providers` are those that can carry it, in order."""
     due, failed = trouble.due, trouble.failed
     if withdrawn:
         how = NOT_AGAIN if failed.failure in UNCERTAIN else "It had not left when this came"
-        return Step(trouble, "cancelled", f"{how}: {withdrawn}")
+        return DeliveryOutcome(trouble, "cancelled", f"{how}: {withdrawn}")
     names = list(providers) or [trouble.provider]
     if due.problem:
         # No provider can mend what is wrong with the address.
-        return Step(trouble, "failed", _given_up(trouble, 1, names), is_over=True)
+        return DeliveryOutcome(trouble, "failed", _given_up(trouble, 1, names), is_over=True)
     if due.data.get("provider"):
         # Whoever tests one provider does not want to hear of another.
         names = [trouble.provider]
-    current = tried.get(trouble.provider, Tried(1))
-    known = {**tried, trouble.provider: Tried(current.tries, failed.failure in FINAL)}
+    current = tried.get(trouble.provider, ProviderAttempts(1))
+    known = {**tried, trouble.provider: ProviderAttempts(current.tries, failed.failure in FINAL)}
     following = after(
         failed.failure,
         trouble.provider,
@@ -312,30 +328,32 @@ def step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], providers
         own_failures=due.own_failures + 1 if failed.failure in OWN else 0,
     )
     # Whoever tests a contact method is looking at the page, and wants to know now.
-    if isinstance(following, Again) and following.delay and due.purpose is Purpose.TEST:
+    if isinstance(following, Retry) and following.delay and due.purpose is Purpose.TEST:
         following = GiveUp()
     match following:
         case GiveUp():
-            return Step(trouble, "failed", _given_up(trouble, current.tries, names), is_over=True)
-        case Again(provider, delay, is_exhausted) if provider == trouble.provider or (
+            return DeliveryOutcome(trouble, "failed", _given_up(trouble, current.tries, names), is_over=True)
+        case Retry(provider, delay, is_exhausted) if provider == trouble.provider or (
             # In hours of an outage each try would else leave a row behind. What a provider refused for good stays.
             is_exhausted and delay and failed.failure not in FINAL
         ):
             reason = _again(due, failed, current.tries, is_exhausted=is_exhausted)
-            return Step(trouble, "queued", reason, trouble.at + delay, turned_to=provider, is_exhausted=is_exhausted)
-        case Again(provider, delay, is_exhausted):
+            return DeliveryOutcome(
+                trouble, "queued", reason, trouble.at + delay, turned_to=provider, is_exhausted=is_exhausted
+            )
+        case Retry(provider, delay, is_exhausted):
             reason = f"{trouble.provider or 'Tocsin'} could not send it; {provider} takes over."
-            return Step(
+            return DeliveryOutcome(
                 trouble, "failed", reason, trouble.at + delay, next_provider=provider, is_exhausted=is_exhausted
             )
 
 
-def _again(due: Due, failed: Failed, tries: int, *, is_exhausted: bool) -> str:
+def _again(due: DueDelivery, failed: SendFailed, tries: int, *, is_exhausted: bool) -> str:
     times = f"{tries} {'try' if tries == 1 else 'tries'} failed"
     match failed.failure:
-        case Failure.LOST:
+        case FailureKind.LOST:
             return "The process that was sending it stopped, and whether it left is not known: it is sent again."
-        case Failure.UNKNOWN:
+        case FailureKind.UNKNOWN:
             return f"{times}; whether it left is not known: it is sent again."
         case _ if is_exhausted and due.purpose is Purpose.PAGE:
             return f"{times}; it is retried until somebody answers."
@@ -343,8 +361,8 @@ def _again(due: Due, failed: Failed, tries: int, *, is_exhausted: bool) -> str:
             return f"{times}; it is tried again."
 
 
-def _given_up(trouble: Trouble, tries: int, names: Sequence[str]) -> str:
-    told = "" if trouble.due.purpose in failure_notices.NOT_TOLD else " Administrators were told."
+def _given_up(trouble: DeliveryFailure, tries: int, names: Sequence[str]) -> str:
+    told = "" if trouble.due.purpose in failure_notices.NOT_REPORTED else " Administrators were told."
     if failure_notices.is_stuck(trouble.failed.failure):
         return f"Stuck: Tocsin itself failed {tries} times to send it.{told}"
     if trouble.due.problem:
@@ -353,7 +371,7 @@ def _given_up(trouble: Trouble, tries: int, names: Sequence[str]) -> str:
     return f"Given up after {tries} {'try' if tries == 1 else 'tries'}: {others}.{told}"
 
 
-def _write(connection: Connection, steps: Sequence[Step]) -> None:
+def _write(connection: Connection, steps: Sequence[DeliveryOutcome]) -> None:
     if not steps:
         return
     connection.execute(

@@ -18,7 +18,7 @@ NOTE = "This channel has no provider: the message is in the sandbox, and nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SandboxRecord:
     """One rendered message, as it is kept."""
 
     delivery_id: UUID
@@ -35,7 +35,7 @@ def content(rendered: Rendered) -> dict[str, Any]:
     return dict(_storable(rendered.content()))
 
 
-def keep(connection: Connection, messages: Sequence[Kept]) -> None:
+def keep(connection: Connection, messages: Sequence[SandboxRecord]) -> None:
     """Writes them. One that is kept already (its first write was not known to have succeeded) stays as it is."""
     if not messages:
         return

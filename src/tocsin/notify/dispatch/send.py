@@ -14,19 +14,19 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.notify.dispatch import sandbox
-from tocsin.notify.dispatch.claim import Job
-from tocsin.notify.interfaces import AddressRefused, Rendered
+from tocsin.notify.dispatch.claim import DeliveryJob
+from tocsin.notify.interfaces import AddressRejected, Rendered
 from tocsin.notify.registry import channel
-from tocsin.notify.rules.retry_policy import Failure
+from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.text.render import compose
 from tocsin.people import addresses
 
 log = logging.getLogger(__name__)
 
-LONGEST_ERROR = 500
+MAX_SEND_ERROR_CHARS = 500
 
 #: A shorter one, such as the topic "a", would be found in the middle of words.
-_SHORTEST_ADDRESS = 4
+_MIN_ADDRESS_CHARS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,50 +38,50 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class SendFailed:
     """The try failed. `error` is a sentence that people read; no secret is in it."""
 
-    failure: Failure
+    failure: FailureKind
     error: str
     retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SendResult:
     """What came of a job, and when."""
 
-    job: Job
-    outcome: Accepted | Failed
+    job: DeliveryJob
+    outcome: Accepted | SendFailed
     at: datetime
     #: When the try began; None where nobody knows.
     began_at: datetime | None = None
 
 
-def send(job: Job, now: Callable[[], datetime]) -> Result:
+def send(job: DeliveryJob, now: Callable[[], datetime]) -> SendResult:
     """Never raises: whatever goes wrong is a result. `now` is asked before the message is made and when it has gone."""
     began_at = now()
-    return Result(job, _outcome(job, began_at), now(), began_at)
+    return SendResult(job, _outcome(job, began_at), now(), began_at)
 
 
-def _outcome(job: Job, now: datetime) -> Accepted | Failed:
+def _outcome(job: DeliveryJob, now: datetime) -> Accepted | SendFailed:
     try:
         return _send(job, now)
     except OutcomeUnknown as error:
-        return _failed(job, Failure.UNKNOWN, error.detail, error.retry_after)
+        return _failed(job, FailureKind.UNKNOWN, error.detail, error.retry_after)
     except Temporary as error:
-        return _failed(job, Failure.TEMPORARY, error.detail, error.retry_after)
-    except AddressRefused as error:
-        return _failed(job, Failure.REFUSED, str(error))
+        return _failed(job, FailureKind.TEMPORARY, error.detail, error.retry_after)
+    except AddressRejected as error:
+        return _failed(job, FailureKind.REFUSED, str(error))
     except Permanent as error:
-        return _failed(job, Failure.PERMANENT, str(error))
+        return _failed(job, FailureKind.PERMANENT, str(error))
     except Rejected as error:
-        return _failed(job, Failure.PERMANENT, error.detail)
+        return _failed(job, FailureKind.PERMANENT, error.detail)
     except Exception as error:  # a delivery's edge: one that breaks stops no other
         log.exception("The delivery %s broke.", job.bundle.lead.id)
-        return _failed(job, Failure.BROKEN, f"{type(error).__name__}: {error}")
+        return _failed(job, FailureKind.BROKEN, f"{type(error).__name__}: {error}")
 
 
-def _send(job: Job, now: datetime) -> Accepted:
+def _send(job: DeliveryJob, now: datetime) -> Accepted:
     if job.problem:
         raise Permanent(job.problem)
     lead = job.bundle.lead
@@ -98,26 +98,26 @@ def _send(job: Job, now: datetime) -> Accepted:
     return _hand_over(job, rendered)
 
 
-def _can_reply(job: Job) -> bool:
+def _can_reply(job: DeliveryJob) -> bool:
     return job.bundle.lead.channel in job.carrier.replies if job.carrier else True
 
 
-def _hand_over(job: Job, rendered: Rendered) -> Accepted:
+def _hand_over(job: DeliveryJob, rendered: Rendered) -> Accepted:
     assert job.carrier is not None
     lead = job.bundle.lead
     sent = job.carrier.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
     return Accepted(without_unstorable(sent.external_id)[:200])
 
 
-def _failed(job: Job, failure: Failure, error: str, retry_after: timedelta | None = None) -> Failed:
+def _failed(job: DeliveryJob, failure: FailureKind, error: str, retry_after: timedelta | None = None) -> SendFailed:
     text = job.carrier.masked(error) if job.carrier else error
     text = without_address(text, job.bundle.lead.channel, job.bundle.lead.address)
-    return Failed(failure, " ".join(without_unstorable(text).split())[:LONGEST_ERROR], retry_after)
+    return SendFailed(failure, " ".join(without_unstorable(text).split())[:MAX_SEND_ERROR_CHARS], retry_after)
 
 
 def without_address(text: str, channel: str, address: str) -> str:
     """Servers repeat the address that they refuse, and everybody who sees the alert reads what they said."""
-    if len(address) < _SHORTEST_ADDRESS:
+    if len(address) < _MIN_ADDRESS_CHARS:
         return text
     shown = addresses.mask(channel, address)
     # A gateway may repeat a phone number without its plus.

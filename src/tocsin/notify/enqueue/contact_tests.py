@@ -9,15 +9,15 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.notify.enqueue.store import Row, write
+from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem
 from tocsin.notify.states import Purpose
 
 #: A person's tests within so long: a test costs money, and a phone that never stops ringing helps nobody.
-MOST_TESTS = 10
+MAX_TESTS = 10
 TESTS_WITHIN = timedelta(minutes=10)
 #: Texts and calls among them, in a day.
-MOST_PAID_TESTS = 20
+MAX_PAID_TESTS = 20
 _PAID = ("sms", "voice")
 
 
@@ -59,7 +59,7 @@ def _queue(connection: Connection, user_id: int, label: str, channel: str, addre
     if problem := address_problem(channel, address):
         raise Rejected("invalid_address", problem)
     _require_few_tests(connection, user_id, channel, now)
-    row = Row(
+    row = NotificationRow(
         purpose=Purpose.TEST,
         channel=channel,
         address=address,
@@ -93,14 +93,14 @@ def _require_few_tests(connection: Connection, user_id: int, channel: str, now: 
         "paid": list(_PAID),
     }  # fmt: skip
     found = database.row(connection, _TESTS, wanted)
-    if found is not None and found["lately"] >= MOST_TESTS:
+    if found is not None and found["lately"] >= MAX_TESTS:
         minutes = TESTS_WITHIN // timedelta(minutes=1)
         raise Rejected(
-            "too_many", f"{MOST_TESTS} tests were sent within {minutes} minutes. Wait a little, then send another."
+            "too_many", f"{MAX_TESTS} tests were sent within {minutes} minutes. Wait a little, then send another."
         )
-    if found is not None and channel in _PAID and found["paid"] >= MOST_PAID_TESTS:
+    if found is not None and channel in _PAID and found["paid"] >= MAX_PAID_TESTS:
         raise Rejected(
             "too_many",
-            f"{MOST_PAID_TESTS} texts and calls were sent as tests within a day, and each costs money. Try again "
+            f"{MAX_PAID_TESTS} texts and calls were sent as tests within a day, and each costs money. Try again "
             "tomorrow, or have an administrator test the provider.",
         )

@@ -6,13 +6,13 @@ from datetime import datetime
 
 from django.db import transaction
 
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.oncall.changes import notices
 from tocsin.people import second_factors
 from tocsin.people.models import User
 
 
-def take_away(user: User, *, actor: Actor, now: datetime) -> list[str]:
+def take_away(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
     """Takes all of them away, and returns which there were. Where there was one, the person gets a mail."""
     with transaction.atomic():
         gone = second_factors.take_away(user, actor=actor, now=now)
@@ -31,5 +31,5 @@ def take_away(user: User, *, actor: Actor, now: datetime) -> list[str]:
     return gone
 
 
-def _who(actor: Actor) -> str:
+def _who(actor: AuditActor) -> str:
     return actor.name if actor.user_id is not None else "Somebody on Tocsin's own machine"

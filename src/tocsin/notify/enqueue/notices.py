@@ -11,13 +11,13 @@ from typing import Any
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.notify.enqueue.queue import Notice, notice_data
-from tocsin.notify.enqueue.store import Row, write
+from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem
 from tocsin.notify.states import Purpose
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NoticeRecipients:
     """Whom a notice goes to, by name, and who cannot be told, each with the reason."""
 
     names: tuple[str, ...] = ()
@@ -51,10 +51,10 @@ def tell(
     user_ids: Sequence[int] = (),
     label: str = "",
     contacts_of: Collection[int] = (),
-) -> Told:
+) -> NoticeRecipients:
     """Sends a notice to users by their contact method `label` ("": by e-mail, where they sign in), and to every contact
     of the groups `contacts_of`. Three statements, however many people."""
-    rows: list[Row] = []
+    rows: list[NotificationRow] = []
     missed: list[str] = []
     names: list[str] = []
     users = list(dict.fromkeys(user_ids))
@@ -77,7 +77,7 @@ def tell(
             rows.append(_row(notice, row, now, group_contact_id=row["id"]))
             names.append(row["name"])
     write(connection, rows, now)
-    return Told(tuple(names), tuple(missed))
+    return NoticeRecipients(tuple(names), tuple(missed))
 
 
 def _row(
@@ -87,8 +87,8 @@ def _row(
     *,
     user_id: int | None = None,
     group_contact_id: int | None = None,
-) -> Row:
-    return Row(
+) -> NotificationRow:
+    return NotificationRow(
         purpose=Purpose.NOTICE,
         channel=found["channel"],
         address=found["address"],

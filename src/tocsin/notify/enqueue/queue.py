@@ -10,11 +10,11 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.notify.enqueue.store import Row, write
+from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem, quietest
 from tocsin.notify.rules import page_planner as planning
-from tocsin.notify.rules.notification_rules import Method, Person, with_rules
-from tocsin.notify.rules.page_planner import AllClear, Page, Paged, Plan, Start, Unreachable
+from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, with_rules
+from tocsin.notify.rules.page_planner import AllClear, Page, PagedRecipient, PagePlan, PageRequest, Unreachable
 from tocsin.notify.rules.pre_send_check import NOT_AGAIN, ON_HOLD
 from tocsin.notify.states import DeliveryStatus, Purpose
 
@@ -23,7 +23,7 @@ ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class QueuedPages:
     """What came of starts: how many pages wait, until when the last of each start is due, and who cannot be reached."""
 
     pages: tuple[Page, ...]
@@ -31,19 +31,19 @@ class Queued:
     unreachable: tuple[Unreachable, ...]
 
 
-def queue(connection: Connection, starts: Sequence[Start], now: datetime) -> Queued:
+def queue(connection: Connection, starts: Sequence[PageRequest], now: datetime) -> QueuedPages:
     """Plans and writes the pages of `starts`: one notification and one delivery for each method and repetition.
 
     A page whose address cannot be used is written as failed, with the reason. The caller puts each `unreachable` on its
     alert's timeline.
     """
     if not starts:
-        return Queued((), ())
+        return QueuedPages((), ())
     planned = plan_of(connection, starts)
     alert_ids = sorted({start.alert_id for start in starts})
     firsts = _first_pages(connection, alert_ids, planned.pages)
     rows = [
-        Row(
+        NotificationRow(
             purpose=Purpose.PAGE,
             channel=page.channel,
             address=page.address,
@@ -61,10 +61,10 @@ def queue(connection: Connection, starts: Sequence[Start], now: datetime) -> Que
         for number, page in enumerate(planned.pages)
     ]
     write(connection, rows, now)
-    return Queued(planned.pages, planned.unreachable)
+    return QueuedPages(planned.pages, planned.unreachable)
 
 
-def plan_of(connection: Connection, starts: Sequence[Start]) -> Plan:
+def plan_of(connection: Connection, starts: Sequence[PageRequest]) -> PagePlan:
     """What `queue` would write for `starts`, with the contact methods as they are now. Writes nothing."""
     people = people_of(connection, {start.user_id for start in starts if start.user_id is not None})
     contacts = _contacts(connection, {s.group_contact_id for s in starts if s.group_contact_id is not None})
@@ -80,16 +80,16 @@ WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
 """
 
 
-def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Person]:
+def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Recipient]:
     """The users with their contact methods and rules, by id: for `plan.plan` and `ways.leaves`."""
     if not user_ids:
         return {}
-    found: dict[int, tuple[dict[str, Any], list[Method]]] = {}
+    found: dict[int, tuple[dict[str, Any], list[NotificationMethod]]] = {}
     for row in database.rows(connection, _PEOPLE, (list(user_ids),)):
         methods = found.setdefault(row["id"], (row, []))[1]
         if row["label"] is not None:
             methods.append(
-                Method(
+                NotificationMethod(
                     row["label"], row["channel"], row["address"], row["wait"], row["repeat_times"], row["repeat_every"],
                     row["is_enabled"],
                 )
@@ -97,12 +97,12 @@ def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Pe
     return {user_id: _person(row, methods) for user_id, (row, methods) in found.items()}
 
 
-def _person(row: Mapping[str, Any], methods: Sequence[Method]) -> Person:
-    person = Person(row["id"], row["name"], tuple(methods), row["is_active"], row["time_zone"])
+def _person(row: Mapping[str, Any], methods: Sequence[NotificationMethod]) -> Recipient:
+    person = Recipient(row["id"], row["name"], tuple(methods), row["is_active"], row["time_zone"])
     return with_rules(person, row["contact_rules"]) if row["contact_rules"] else person
 
 
-def _contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, Method]:
+def _contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, NotificationMethod]:
     if not contact_ids:
         return {}
     found = database.rows(
@@ -110,7 +110,7 @@ def _contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int,
         "SELECT c.id, c.label, c.channel, c.address FROM people_groupcontact c WHERE c.id = ANY(%s)",
         (list(contact_ids),),
     )
-    return {row["id"]: Method(row["label"], row["channel"], row["address"]) for row in found}
+    return {row["id"]: NotificationMethod(row["label"], row["channel"], row["address"]) for row in found}
 
 
 def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[Page]) -> frozenset[int]:
@@ -149,7 +149,7 @@ RETURNING d.alert_id, d.user_id, d.status
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
+class CancelledPages:
     """How many pages were cancelled, by alert and user (None: group contacts)."""
 
     counts: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
@@ -167,7 +167,7 @@ def cancel(
     now: datetime,
     *,
     purposes: Collection[Purpose] = ABOUT_LIVE,
-) -> Cancelled:
+) -> CancelledPages:
     """Cancels what is queued for these alerts: of everybody, or of `user_ids` only. The rows stay, with the reason.
 
     What is just being sent, or has left, cannot be called back; should that fail, it is not tried again, for the same
@@ -188,7 +188,7 @@ def cancel(
     for alert_id, user_id, status in found:
         if status == DeliveryStatus.CANCELLED:
             counts[alert_id, user_id] = counts.get((alert_id, user_id), 0) + 1
-    return Cancelled(counts)
+    return CancelledPages(counts)
 
 
 # What was leaving at the act, and failed afterwards, was cancelled when that came out.
@@ -214,7 +214,7 @@ RETURNING d.alert_id, d.user_id, d.due_at, d.status
 
 
 @dataclass(frozen=True, slots=True)
-class Undone:
+class ReversedAction:
     """That an act counts no more which cancelled pages: when it was done, and why they are back."""
 
     at: datetime
@@ -223,7 +223,7 @@ class Undone:
     due_after: datetime | None = None
 
 
-def restore(connection: Connection, undone: Mapping[int, Undone]) -> dict[int, dict[int, datetime]]:
+def restore(connection: Connection, undone: Mapping[int, ReversedAction]) -> dict[int, dict[int, datetime]]:
     """Puts pages back that an act cancelled, by alert; they leave when they were due.
 
     Returns by alert until when each user has pages to come.
@@ -260,7 +260,7 @@ def release(connection: Connection, alert_ids: Iterable[int], now: datetime) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
+class AlertEnded:
     """That an alert needs nobody any more: the sentence for those who were paged, and who has answered already."""
 
     alert_id: int
@@ -290,7 +290,7 @@ WHERE alert_id = ANY(%(alerts)s) AND purpose = 'all_clear' GROUP BY alert_id, us
 """
 
 
-def queue_all_clear(connection: Connection, over: Sequence[Over], now: datetime) -> list[AllClear]:
+def queue_all_clear(connection: Connection, over: Sequence[AlertEnded], now: datetime) -> list[AllClear]:
     """Tells, once, each person who was paged about these alerts and has not answered, on the quietest channel used.
 
     A page that is on its way counts: its all-clear follows it, or is dropped if the page never leaves. So does one that
@@ -300,7 +300,7 @@ def queue_all_clear(connection: Connection, over: Sequence[Over], now: datetime)
         return []
     by_alert = {entry.alert_id: entry for entry in over}
     wanted: dict[str, object] = {"alerts": list(by_alert)}
-    paged = [Paged(**row) for row in database.rows(connection, _PAGED, wanted)]
+    paged = [PagedRecipient(**row) for row in database.rows(connection, _PAGED, wanted)]
     if not paged:
         return []
     answered = {alert_id: set(entry.answered) for alert_id, entry in by_alert.items()}
@@ -313,7 +313,7 @@ def queue_all_clear(connection: Connection, over: Sequence[Over], now: datetime)
     told = {(row[0], row[1]): row[2] for row in connection.execute(_TOLD, wanted).fetchall()}
     clears = planning.all_clears(paged, {key: frozenset(users) for key, users in answered.items()}, told, quietest)
     rows = [
-        Row(
+        NotificationRow(
             purpose=Purpose.ALL_CLEAR,
             channel=clear.channel,
             address=clear.address,
@@ -336,7 +336,7 @@ def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], 
     Returns those who cannot be asked.
     """
     people = people_of(connection, {user_id for _, user_id in asked})
-    rows: list[Row] = []
+    rows: list[NotificationRow] = []
     unreachable: list[Unreachable] = []
     for alert_id, user_id in asked:
         person = people.get(user_id)
@@ -350,9 +350,9 @@ def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], 
             is_off = person is not None and not person.is_active
             why = "the account is switched off" if is_off else "no contact method can be used"
             reason = f"{name} acknowledged the alert and cannot be asked about it: {why}."
-            unreachable.append(Unreachable(Start(alert_id, now, reason, user_id), name, reason))
+            unreachable.append(Unreachable(PageRequest(alert_id, now, reason, user_id), name, reason))
         rows += [
-            Row(
+            NotificationRow(
                 purpose=Purpose.STILL_ON_IT,
                 channel=method.channel,
                 address=method.address,
@@ -401,7 +401,7 @@ def queue_notice(
     targets += [(None, address) for address in dict.fromkeys(addresses) if address.lower() not in known]
     data = notice_data(notice)
     rows = [
-        Row(
+        NotificationRow(
             purpose=Purpose.NOTICE,
             channel="email",
             address=address,
@@ -428,7 +428,7 @@ def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, us
     )
     if found is None or address_problem(found["channel"], found["address"]):
         return False
-    row = Row(
+    row = NotificationRow(
         purpose=Purpose.NOTICE,
         channel=found["channel"],
         address=found["address"],

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation import durations
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
@@ -23,15 +23,15 @@ from tocsin.people.member_roles import MemberRole
 log = logging.getLogger(__name__)
 
 #: What was written is mailed so soon.
-EVERY = timedelta(seconds=5)
+NOTICE_INTERVAL = timedelta(seconds=5)
 #: Shifts to come are looked at again so often; reminders that are due leave at most a minute late.
-PLANNED_EVERY = timedelta(minutes=5)
+PLANNING_INTERVAL = timedelta(minutes=5)
 #: Reminders are planned so long before they are due: after an outage up to as long, they still come, late.
-AHEAD = timedelta(days=1)
-REMINDED_EVERY = timedelta(seconds=20)
+PLANNING_HORIZON = timedelta(days=1)
+REMINDER_INTERVAL = timedelta(seconds=20)
 BATCH = 100
 #: A reminder that could not leave in time is dropped when the shift began so long ago.
-TOO_LATE = timedelta(minutes=5)
+SKIP_AFTER = timedelta(minutes=5)
 
 _TAKE = """
 UPDATE oncall_dutynotice SET sent_at = %(now)s
@@ -68,12 +68,14 @@ RETURNING user_id, group_id, role, shift_at, before, ARRAY(
 _USER = "SELECT username, time_zone, reminders FROM people_user WHERE id = %s AND is_active"
 
 
-def loops() -> tuple[Loop, ...]:
+def loops() -> tuple[PeriodicTask, ...]:
     """The loops of a worker."""
     return (
-        Loop("duty notices", lambda: hand_on(clock.now()), EVERY),
-        Loop("shifts to remind of", lambda: plan_reminders(clock.now()), PLANNED_EVERY, frozenset({"config"})),
-        Loop("reminders", lambda: remind(clock.now()), REMINDED_EVERY),
+        PeriodicTask("duty notices", lambda: hand_on(clock.now()), NOTICE_INTERVAL),
+        PeriodicTask(
+            "shifts to remind of", lambda: plan_reminders(clock.now()), PLANNING_INTERVAL, frozenset({"config"})
+        ),
+        PeriodicTask("reminders", lambda: remind(clock.now()), REMINDER_INTERVAL),
     )
 
 
@@ -100,13 +102,13 @@ def plan_reminders(now: datetime) -> bool:
         plans = loader.plans(connection, groups, now)
     planned: list[tuple[int, int, str, datetime, timedelta, datetime]] = []
     for group_id, plan in plans.items():
-        for person in final_schedule.timeline(plan, now, now + longest + AHEAD).segments:
+        for person in final_schedule.timeline(plan, now, now + longest + PLANNING_HORIZON).segments:
             begin = person.since
             if begin is not None and begin > now and person.schedule:
                 planned += [
                     (person.user_id, group_id, str(person.role), begin, rule.before, begin - rule.before)
                     for rule in rules.get(person.user_id, ())
-                    if begin - rule.before > now - TOO_LATE
+                    if begin - rule.before > now - SKIP_AFTER
                 ]
     with database.transaction() as connection:
         if planned:
@@ -123,7 +125,7 @@ def remind(now: datetime) -> bool:
         plans = loader.plans(connection, {row["group_id"] for row in due}, now)
         for row in due:
             plan = plans.get(row["group_id"])
-            if plan is None or row["shift_at"] < now - TOO_LATE:
+            if plan is None or row["shift_at"] < now - SKIP_AFTER:
                 continue
             person = next(
                 (

@@ -16,7 +16,7 @@ from tocsin.notify.states import DeliveryStatus, Purpose
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class NotificationRow:
     """One notification with its first delivery."""
 
     purpose: Purpose
@@ -50,7 +50,7 @@ SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, notification_id uuid, al
 """
 
 
-def write(connection: Connection, rows: Sequence[Row], now: datetime) -> None:
+def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime) -> None:
     """Writes notifications and deliveries, and tells the outbox if something is to leave at once."""
     if not rows:
         return
@@ -61,7 +61,7 @@ def write(connection: Connection, rows: Sequence[Row], now: datetime) -> None:
         database.hint(connection, "outbox")
 
 
-def _notification(row: Row) -> dict[str, object]:
+def _notification(row: NotificationRow) -> dict[str, object]:
     """In the order of the columns of `_NOTIFICATIONS`."""
     return {
         "id": row.id,
@@ -78,7 +78,7 @@ def _notification(row: Row) -> dict[str, object]:
     }
 
 
-def _delivery(row: Row, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
+def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
     """In the order of the columns of `_DELIVERIES`."""
     return {
         "id": ids.uuid7(),

@@ -13,14 +13,14 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, results
-from tocsin.notify.dispatch.send import Failed, without_address
+from tocsin.notify.dispatch.send import SendFailed, without_address
 from tocsin.notify.providers import health, pool
-from tocsin.notify.rules.retry_policy import Failure
+from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.states import DeliveryStatus
 from tocsin.notify.webhooks import Receipt, ReceiptState
 
 #: By the vendor's id alone, messages of so long ago are found.
-LATEST = timedelta(days=2)
+RECEIPT_WINDOW = timedelta(days=2)
 
 CUT_OFF = "The call ended before anybody was told anything."
 
@@ -76,7 +76,7 @@ def deliveries(connection: Connection, provider: str, key: str, external_id: str
     # Ids are UUIDv7s: the primary key leads to the newest rows, and no other index is needed.
     rows = connection.execute(
         "SELECT id FROM notify_delivery WHERE id >= %s AND external_id = %s AND provider_name = %s ORDER BY id",
-        (ids.first_uuid7(now - LATEST), external_id, provider),
+        (ids.first_uuid7(now - RECEIPT_WINDOW), external_id, provider),
     ).fetchall()
     return [row[0] for row in rows]
 
@@ -132,7 +132,7 @@ def _delivered(connection: Connection, found: list[UUID], provider: str, receipt
     connection.execute(_DELIVERED, wanted)
     connection.execute(_NOT_AGAIN, wanted)
     receipt_timeouts.end(connection, found)
-    health.note(connection, [health.Note(provider, now)])
+    health.note(connection, [health.HealthUpdate(provider, now)])
 
 
 _NOT_REACHED = f"""
@@ -167,7 +167,7 @@ def _not_reached(connection: Connection, found: list[UUID], provider: str, recei
     changed = [row[0] for row in connection.execute(_NOT_REACHED, wanted).fetchall()]
     receipt_timeouts.end(connection, found)
     receipt_timeouts.move_on(connection, changed, receipt_timeouts.NOT_REACHED, now)
-    health.note(connection, [health.Note(provider, now)])
+    health.note(connection, [health.HealthUpdate(provider, now)])
 
 
 # What was sent again has another id of the vendor's: what is said of the first is not about it.
@@ -196,10 +196,10 @@ def _failed(
     if not changed:
         return
     receipt_timeouts.end(connection, found)
-    failure = Failure.REFUSED if receipt.is_address else Failure.PERMANENT
+    failure = FailureKind.REFUSED if receipt.is_address else FailureKind.PERMANENT
     if receipt.is_passing:
-        failure = Failure.TEMPORARY
-    failed = Failed(failure, receipt.reason or f"{provider} reported it as not delivered.")
+        failure = FailureKind.TEMPORARY
+    failed = SendFailed(failure, receipt.reason or f"{provider} reported it as not delivered.")
     known = [
         replace(due, problem=failed.error) if due.id in over else due
         for due in delivery_queries.facts(connection, sorted(changed))
@@ -207,7 +207,7 @@ def _failed(
     tried = results.tried_of(connection, {due.notification_id for due in known})
     steps = [
         results.step(
-            results.Trouble(due, provider, failed, now),
+            results.DeliveryFailure(due, provider, failed, now),
             changed[due.id],
             tried.get(due.notification_id, {}),
             pool.in_order(connection, due.channel, due.address),
@@ -218,7 +218,7 @@ def _failed(
     results.follow(connection, steps)
     _again(connection, [step.trouble.due.id for step in steps if step.status == DeliveryStatus.QUEUED], now)
     if not receipt.is_address:
-        health.note(connection, [health.Note(provider, now, failed.error)])
+        health.note(connection, [health.HealthUpdate(provider, now, failed.error)])
 
 
 def _again(connection: Connection, tried: list[UUID], now: datetime) -> None:

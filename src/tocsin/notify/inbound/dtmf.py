@@ -8,30 +8,30 @@ from tocsin.alerts.states import CommandKind
 
 
 @dataclass(frozen=True, slots=True)
-class Hear:
+class RepeatPrompt:
     """Say it (again)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class InvalidKey:
     """This key does nothing here: say so, and say it all again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Confirm:
+class ConfirmKey:
     """Ask for the same key again."""
 
     digit: str
 
 
 @dataclass(frozen=True, slots=True)
-class Do:
+class RunCommand:
     """Act."""
 
     command: CommandKind
 
 
-type Meaning = Hear | Wrong | Confirm | Do
+type KeyAction = RepeatPrompt | InvalidKey | ConfirmKey | RunCommand
 
 _COMMANDS = {
     "6": CommandKind.ESCALATE,
@@ -41,12 +41,12 @@ _COMMANDS = {
 }
 
 
-def meaning(digit: str, asked: str, keys: str) -> Meaning:
+def meaning(digit: str, asked: str, keys: str) -> KeyAction:
     """What `digit` means where `keys` are offered and `asked` was asked for again; no digit: somebody picked up."""
     if not digit or digit == "1":
-        return Hear()
+        return RepeatPrompt()
     if digit not in keys or digit not in _COMMANDS:
-        return Wrong()
+        return InvalidKey()
     if digit == "9" and asked != "9":
-        return Confirm("9")
-    return Do(_COMMANDS[digit])
+        return ConfirmKey("9")
+    return RunCommand(_COMMANDS[digit])

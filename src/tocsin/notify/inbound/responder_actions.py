@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tocsin.access import roles
-from tocsin.access.roles import Action, Reach, Role
+from tocsin.access.roles import Permission, PermissionScope, Role
 from tocsin.alerts import service
 from tocsin.alerts.commands import CLASSES, Actor, Assign, Command, Reply
-from tocsin.alerts.states import LIVE, ActorKind, CommandKind, Via
+from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -23,11 +23,11 @@ OFFERED = frozenset(
 )
 
 #: An alert that somebody was paged about longer ago is not meant by a word without its number.
-RECENT = timedelta(days=7)
+RECENT_WITHIN = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class Responder:
     """Somebody who answers."""
 
     id: int
@@ -41,7 +41,7 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponderResult:
     """What came of it: whether anything was done, and a sentence for the person."""
 
     is_done: bool
@@ -54,13 +54,13 @@ WHERE u.id = %s AND u.is_active
 """
 
 
-def person(connection: Connection, user_id: int) -> Person | None:
+def person(connection: Connection, user_id: int) -> Responder | None:
     """The active user of that id."""
     row = database.row(connection, _PERSON, (user_id,))
     if row is None:
         return None
-    may_act = roles.reach(Role(row["role"]), Action.ACT) is not Reach.NONE
-    return Person(row["id"], row["name"], row["language"], may_act)
+    may_act = roles.reach(Role(row["role"]), Permission.ACT) is not PermissionScope.NONE
+    return Responder(row["id"], row["name"], row["language"], may_act)
 
 
 _WHOSE = """
@@ -75,7 +75,7 @@ ORDER BY (SELECT n.id FROM notify_notification n WHERE n.user_id = m.user_id AND
 def whose(connection: Connection, channels: Sequence[str], address: str, now: datetime) -> int | None:
     """The id of the active user with that address; of several, whoever was last paged there. Tests do not count:
     anybody may send one, and a chat that is another's would answer in their place."""
-    wanted = {"channels": list(channels), "address": address, "since": ids.first_uuid7(now - RECENT)}
+    wanted = {"channels": list(channels), "address": address, "since": ids.first_uuid7(now - RECENT_WITHIN)}
     row = connection.execute(_WHOSE, wanted).fetchone()
     return None if row is None else row[0]
 
@@ -93,7 +93,7 @@ ORDER BY a.id
 
 def open_for(connection: Connection, user_id: int, now: datetime) -> list[int]:
     """The live alerts that this person was paged about, by number; of a merged one, the one it was merged into."""
-    wanted = {"user": user_id, "since": ids.first_uuid7(now - RECENT), "live": sorted(LIVE)}
+    wanted = {"user": user_id, "since": ids.first_uuid7(now - RECENT_WITHIN), "live": sorted(ACTIVE)}
     return [row[0] for row in connection.execute(_OPEN, wanted).fetchall()]
 
 
@@ -117,23 +117,25 @@ def meant(alert_id: int) -> int:
     return alert_id if row is None or row[0] is None else row[0]
 
 
-def act(who: Person, alert_id: int, kind: CommandKind, via: Via, now: datetime, text: str = "") -> Answer:
+def act(
+    who: Responder, alert_id: int, kind: CommandKind, via: CommandChannel, now: datetime, text: str = ""
+) -> ResponderResult:
     """Gives the command: for a merged alert to the one that it is merged into, which the answer says. Never raises for
     what the alert's state, or a person's role, does not allow."""
     if not who.may_act:
-        return Answer(False, "Your role may look at alerts, and not act on them. Ask an administrator.")
+        return ResponderResult(False, "Your role may look at alerts, and not act on them. Ask an administrator.")
     if kind not in OFFERED:
-        return Answer(False, "That cannot be asked for here. Open the alert.")
+        return ResponderResult(False, "That cannot be asked for here. Open the alert.")
     number = meant(alert_id)
     merged = f"Alert {alert_id} is merged into {number}. " if number != alert_id else ""
     try:
         outcome = service.act(number, _command(who, kind, via, text), now=now)
     except Rejected as rejected:
-        return Answer(False, f"{merged}{rejected.detail}")
-    return Answer(True, f"{merged}{outcome.sentence}")
+        return ResponderResult(False, f"{merged}{rejected.detail}")
+    return ResponderResult(True, f"{merged}{outcome.sentence}")
 
 
-def _command(who: Person, kind: CommandKind, via: Via, text: str) -> Command:
+def _command(who: Responder, kind: CommandKind, via: CommandChannel, text: str) -> Command:
     match kind:
         case CommandKind.ASSIGN:
             return Assign(actor=who.actor, via=via, name=who.name, user_id=who.id)

@@ -12,7 +12,7 @@ from django.db import transaction
 from psycopg.types.json import Jsonb
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
@@ -23,15 +23,15 @@ from tocsin.notify.states import Purpose
 from tocsin.people.models import ContactMethod, User
 
 VALID_FOR = timedelta(minutes=10)
-MOST_TRIES = 5
+MAX_CODE_TRIES = 5
 #: Codes to one contact method, and by one person to all of theirs, within the hour.
-MOST_SENDS, MOST_OF_ONE_PERSON = 4, 10
+MAX_SENDS, MAX_SENDS_PER_USER = 4, 10
 #: By one person within a day.
-MOST_A_DAY = 20
+MAX_CODES_PER_DAY = 20
 _WINDOW = timedelta(hours=1)
-_BETWEEN = timedelta(seconds=30)
+_MIN_INTERVAL = timedelta(seconds=30)
 
-WHY = "A code to confirm this address was asked for."
+REASON = "A code to confirm this address was asked for."
 
 
 def send_code(method: ContactMethod, *, now: datetime) -> UUID:
@@ -54,7 +54,7 @@ def send_code(method: ContactMethod, *, now: datetime) -> UUID:
     return notification
 
 
-def confirm(method: ContactMethod, text: str, *, actor: Actor, now: datetime) -> None:
+def confirm(method: ContactMethod, text: str, *, actor: AuditActor, now: datetime) -> None:
     """Takes the code that was read at the address: from now on the method is used, and known to be right.
 
     Raises Rejected: `no_code`, `expired_code`, `too_many`, or `wrong_code`.
@@ -86,17 +86,17 @@ def confirm(method: ContactMethod, text: str, *, actor: Actor, now: datetime) ->
 def is_waiting(method: ContactMethod, now: datetime) -> bool:
     """Whether a code that still counts was sent to the method's address."""
     return VerificationCode.objects.filter(
-        method=method, address=method.address, expires_at__gt=now, tries__lt=MOST_TRIES
+        method=method, address=method.address, expires_at__gt=now, tries__lt=MAX_CODE_TRIES
     ).exists()
 
 
 def _store(method: ContactMethod, code: str, now: datetime) -> None:
     held = VerificationCode.objects.filter(method=method).first() or VerificationCode(method=method, sends=0)
     if held.sends and now - held.counted_from < _WINDOW:
-        if now - held.sent_at < _BETWEEN:
+        if now - held.sent_at < _MIN_INTERVAL:
             raise Rejected("too_many", "A code was sent a moment ago. Wait half a minute before the next.")
-        if held.sends >= MOST_SENDS:
-            raise Rejected("too_many", f"{MOST_SENDS} codes were sent within the hour. Try again later.")
+        if held.sends >= MAX_SENDS:
+            raise Rejected("too_many", f"{MAX_SENDS} codes were sent within the hour. Try again later.")
     else:
         held.sends, held.counted_from = 0, now
     held.sends += 1
@@ -110,7 +110,7 @@ def _problem(held: VerificationCode | None, method: ContactMethod, text: str, no
         return Rejected("no_code", "Ask for a code first: none was sent to this address.", "code")
     if now >= held.expires_at:
         return Rejected("expired_code", "This code is older than ten minutes. Ask for a new one.", "code")
-    if held.tries >= MOST_TRIES:
+    if held.tries >= MAX_CODE_TRIES:
         return Rejected("too_many", "That was wrong five times. Ask for a new code.", "code")
     given = "".join(text.split())
     if not any(hmac.compare_digest(held.code_hash, known) for known in _hashes(method, given)):
@@ -132,7 +132,10 @@ def _require_few(user_id: int, now: datetime) -> None:
     # The ids, which carry the machine's time, lead to the newest rows; the rows' own time decides.
     newest = ids.first_uuid7(now - timedelta(days=2))
     sent = Notification.objects.filter(user=user_id, pk__gte=newest, purpose=Purpose.TEST, data__has_key="sealed")
-    for most, within, named in ((MOST_OF_ONE_PERSON, _WINDOW, "the hour"), (MOST_A_DAY, timedelta(days=1), "a day")):
+    for most, within, named in (
+        (MAX_SENDS_PER_USER, _WINDOW, "the hour"),
+        (MAX_CODES_PER_DAY, timedelta(days=1), "a day"),
+    ):
         if sent.filter(created_at__gt=now - within).count() >= most:
             raise Rejected("too_many", f"{most} codes were sent within {named}. Try again later.")
 
@@ -159,7 +162,7 @@ def _queue(
     purpose = str(Purpose.TEST)
     connection.execute(
         _NOTIFICATION,
-        (notification, method.user_id, purpose, method.channel, method.label, method.address, WHY, Jsonb(data), now),
+        (notification, method.user_id, purpose, method.channel, method.label, method.address, REASON, Jsonb(data), now),
     )
     connection.execute(
         _DELIVERY, (ids.uuid7(), notification, method.user_id, method.channel, method.address, purpose, now, now)

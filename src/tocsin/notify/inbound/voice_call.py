@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.alerts import lifecycle, service
-from tocsin.alerts.states import LIVE, CommandKind, Via
+from tocsin.alerts.states import ACTIVE, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -17,23 +17,23 @@ from tocsin.notify.inbound import delivery_receipts, dtmf, responder_actions
 from tocsin.notify.interfaces import CallScript
 from tocsin.notify.registry import channel
 from tocsin.notify.rules.bundling import Bundle
-from tocsin.notify.rules.pre_send_check import Due
+from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import render
 from tocsin.notify.text.localization import tell
-from tocsin.notify.text.redaction import Content
+from tocsin.notify.text.redaction import ContentLevel
 from tocsin.notify.text.voice import HEAR_KEYS
-from tocsin.notify.text.voice_phrases import Words, words
-from tocsin.notify.webhooks import CallStep, CallTurn, Receipt, ReceiptState
+from tocsin.notify.text.voice_phrases import VoicePhrases, words
+from tocsin.notify.webhooks import CallPrompt, CallState, Receipt, ReceiptState
 
 #: By the number alone, a call of so long ago is gone on with, or heard again by calling back.
-RECENT = timedelta(hours=1)
+RECALL_WINDOW = timedelta(hours=1)
 
 _ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
 MACHINE = "A machine answered the call."
 
 
-def go_on(provider: str, turn: CallTurn, now: datetime) -> CallStep:
+def go_on(provider: str, turn: CallState, now: datetime) -> CallPrompt:
     """What the call says next. Notes that somebody picked up, pressed a key, or that a machine answered."""
     with database.transaction() as connection:
         found = _deliveries(connection, provider, turn, now)
@@ -41,42 +41,42 @@ def go_on(provider: str, turn: CallTurn, now: datetime) -> CallStep:
         heard = delivery_queries.facts(connection, found, meant=True)
         if turn.is_machine and not turn.digits:
             _note(connection, provider, turn, heard, ReceiptState.NOT_REACHED, now)
-            return CallStep()
+            return CallPrompt()
         state = ReceiptState.ANSWERED if turn.digits else ReceiptState.DELIVERED
         _note(connection, provider, turn, heard, state, now)
         content = render.content_of(connection, "voice")
     if not heard:
-        return CallStep(f"{words('').nothing} {words('').goodbye}")
+        return CallPrompt(f"{words('').nothing} {words('').goodbye}")
     speaks = words(heard[0].language)
     if heard[0].purpose is Purpose.TEST and turn.digits and not heard[0].data.get("sealed"):
         return _tested(found, turn, speaks)
     current = _current(heard)
     if not current:
-        return CallStep(
+        return CallPrompt(
             f"{tell(_how_it_stands(heard[0], now), heard[0].language)} {speaks.goodbye}", language=speaks.code
         )
     script = _script(current, content, now)
     match dtmf.meaning(turn.digits, turn.asked, script.keys):
-        case dtmf.Hear():
-            return CallStep(script=script, language=speaks.code)
-        case dtmf.Wrong():
-            return CallStep(speaks.wrong_key, script, language=speaks.code)
-        case dtmf.Confirm(digit):
-            return CallStep(speaks.sure, asked=digit, language=speaks.code)
-        case dtmf.Do(command):
-            return CallStep(f"{_act(current, command, speaks, now)} {speaks.goodbye}", language=speaks.code)
+        case dtmf.RepeatPrompt():
+            return CallPrompt(script=script, language=speaks.code)
+        case dtmf.InvalidKey():
+            return CallPrompt(speaks.wrong_key, script, language=speaks.code)
+        case dtmf.ConfirmKey(digit):
+            return CallPrompt(speaks.sure, asked=digit, language=speaks.code)
+        case dtmf.RunCommand(command):
+            return CallPrompt(f"{_act(current, command, speaks, now)} {speaks.goodbye}", language=speaks.code)
 
 
-def _current(heard: list[Due]) -> list[Due]:
+def _current(heard: list[DueDelivery]) -> list[DueDelivery]:
     """What is still to be told. Of alerts that became one since, that one, once."""
-    found: dict[object, Due] = {}
+    found: dict[object, DueDelivery] = {}
     for due in heard:
-        if due.purpose not in _ABOUT_LIVE or (due.alert and due.alert.status in LIVE):
+        if due.purpose not in _ABOUT_LIVE or (due.alert and due.alert.status in ACTIVE):
             found.setdefault(due.alert.id if due.alert else due.id, due)
     return list(found.values())
 
 
-def _deliveries(connection: Connection, provider: str, turn: CallTurn, now: datetime) -> list[UUID]:
+def _deliveries(connection: Connection, provider: str, turn: CallState, now: datetime) -> list[UUID]:
     found = delivery_receipts.deliveries(connection, provider, turn.key, turn.external_id, now)
     if found or not turn.number:
         return found
@@ -84,13 +84,13 @@ def _deliveries(connection: Connection, provider: str, turn: CallTurn, now: date
         "SELECT notification_id FROM notify_delivery WHERE id >= %s AND channel = 'voice' AND address = %s "
         "AND provider_name = %s AND (status IN ('sending', 'sent', 'delivered') "
         "OR (attempts > 0 AND NOT is_permanent)) ORDER BY id DESC LIMIT 1",
-        (ids.first_uuid7(now - RECENT), turn.number, provider),
+        (ids.first_uuid7(now - RECALL_WINDOW), turn.number, provider),
     ).fetchone()
     return delivery_receipts.deliveries(connection, provider, str(last[0]), "", now) if last else []
 
 
 def _note(
-    connection: Connection, provider: str, turn: CallTurn, heard: list[Due], state: ReceiptState, now: datetime
+    connection: Connection, provider: str, turn: CallState, heard: list[DueDelivery], state: ReceiptState, now: datetime
 ) -> None:
     if heard:
         reason = MACHINE if state is ReceiptState.NOT_REACHED else ""
@@ -98,16 +98,16 @@ def _note(
         delivery_receipts.apply(connection, provider, Receipt(state, key, turn.external_id, reason), now)
 
 
-def _tested(found: list[UUID], turn: CallTurn, speaks: Words) -> CallStep:
+def _tested(found: list[UUID], turn: CallState, speaks: VoicePhrases) -> CallPrompt:
     """Whoever tests a phone sees on the page which key was pressed."""
     with database.transaction() as connection:
         delivery_receipts.mark(connection, found, f"The key {turn.digits[:1]} was pressed.")
         database.hint(connection, "outbox")
     said = speaks.pressed.format(key=turn.digits[:1])
-    return CallStep(f"{said} {speaks.goodbye}", language=speaks.code)
+    return CallPrompt(f"{said} {speaks.goodbye}", language=speaks.code)
 
 
-def _script(current: list[Due], content: Content, now: datetime) -> CallScript:
+def _script(current: list[DueDelivery], content: ContentLevel, now: datetime) -> CallScript:
     way = channel("voice")
     bundle = Bundle(tuple(current), named=way.bundle_limit if len(current) > way.bundle_limit else 0)
     made = render.compose(bundle, way, now, can_reply=True, content=content).script
@@ -116,7 +116,7 @@ def _script(current: list[Due], content: Content, now: datetime) -> CallScript:
     return made if current[0].user_id is not None else replace(made, keys=HEAR_KEYS, menu="")
 
 
-def _act(current: list[Due], command: CommandKind, speaks: Words, now: datetime) -> str:
+def _act(current: list[DueDelivery], command: CommandKind, speaks: VoicePhrases, now: datetime) -> str:
     user_id = current[0].user_id
     assert user_id is not None
     with database.transaction() as connection:
@@ -124,11 +124,11 @@ def _act(current: list[Due], command: CommandKind, speaks: Words, now: datetime)
     if who is None:
         return speaks.nothing
     numbers = [due.alert.id for due in current if due.alert is not None]
-    answers = [responder_actions.act(who, number, command, Via.VOICE, now) for number in numbers]
+    answers = [responder_actions.act(who, number, command, CommandChannel.VOICE, now) for number in numbers]
     if len(answers) > 1:
         return speaks.several_done.format(number=sum(answer.is_done for answer in answers))
     return speaks.done[command].format(id=numbers[0]) if answers[0].is_done else tell(answers[0].sentence, who.language)
 
 
-def _how_it_stands(due: Due, now: datetime) -> str:
+def _how_it_stands(due: DueDelivery, now: datetime) -> str:
     return lifecycle.how_it_stands(service.state_of(due.alert.id), now) if due.alert else ""

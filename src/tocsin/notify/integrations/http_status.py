@@ -6,13 +6,13 @@ import json
 from typing import Any, NoReturn
 
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.net.egress import Answer, OutcomeUnknown
+from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
 
 #: Refused for now, and not for good.
 AGAIN = frozenset({408, 425, 429, 507})
 
 
-def fail(answer: Answer, server: str, said: str = "") -> NoReturn:
+def fail(answer: EgressResponse, server: str, said: str = "") -> NoReturn:
     """Raises what an answer that is no success means. `said` is what the vendor wrote, without secrets.
 
     Raises Temporary for 408, 425, 429 and 5xx, Permanent for everything else.
@@ -31,13 +31,13 @@ def fail(answer: Answer, server: str, said: str = "") -> NoReturn:
             raise Permanent(f"{server} refuses the message ({status}{why}).")
 
 
-def body(answer: Answer) -> dict[str, Any]:
+def body(answer: EgressResponse) -> dict[str, Any]:
     """The answer's JSON object; an empty one for anything else, such as a page of HTML."""
     found = content(answer)
     return found if isinstance(found, dict) else {}
 
 
-def content(answer: Answer) -> object:
+def content(answer: EgressResponse) -> object:
     """The answer's JSON, whatever it is; None where it is none."""
     try:
         return json.loads(answer.body)

@@ -13,78 +13,99 @@ from email.utils import parseaddr
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import imap
-from tocsin.notify.interfaces import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
-from tocsin.notify.text.message_ids import AnswersTo
-from tocsin.notify.webhooks import Callback, CallbackAnswer, CallbackPoint, Ears, Listener, NotGenuine
+from tocsin.notify.interfaces import (
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Rendered,
+    SendReceipt,
+)
+from tocsin.notify.text.message_ids import ReplyAddress
+from tocsin.notify.webhooks import (
+    Callback,
+    CallbackResponse,
+    EventReceiver,
+    InvalidWebhookSignature,
+    WebhookEndpoint,
+    WebhookProvider,
+)
 
 #: The fields in which mail services post a whole mail: SendGrid, Mailgun and Postmark's relays, and our own.
 _FIELDS = ("email", "body-mime", "raw", "message", "mail")
 
 
-class MailRepliesKind(ProviderKind, Listener):
+class MailRepliesKind(ProviderKind, WebhookProvider):
     name = "mail_replies"
     label = "Mailbox for answers"
     about = "Reads a mailbox by IMAP, or takes mails that are forwarded here, so that people answer a page by mail."
     icon = "mail-opened"
     channels: tuple[str, ...] = ()
     parallel = 1
-    settings: tuple[Setting, ...] = (
-        Setting("address", "Address for answers", is_required=True, help="Mails ask for answers there: Reply-To."),
-        Setting(
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "address", "Address for answers", is_required=True, help="Mails ask for answers there: Reply-To."
+        ),
+        ProviderSetting(
             "tagged",
             "Answers carry the alert in the address",
-            SettingKind.FLAG,
+            ProviderSettingType.FLAG,
             default=False,
             help="As in alerts+…@example.org. Only where the mail server delivers such addresses to the mailbox.",
         ),
-        Setting(
+        ProviderSetting(
             "host",
             "IMAP server",
-            SettingKind.HOST,
+            ProviderSettingType.HOST,
             help="Such as imap.example.org. Empty where mails are forwarded here instead.",
         ),
-        Setting("port", "Port", SettingKind.NUMBER, help="Default 993, or 143 without TLS from the start."),
-        Setting(
+        ProviderSetting(
+            "port", "Port", ProviderSettingType.NUMBER, help="Default 993, or 143 without TLS from the start."
+        ),
+        ProviderSetting(
             "security",
             "Encryption",
-            SettingKind.CHOICE,
+            ProviderSettingType.CHOICE,
             default="tls",
-            choices=tuple(imap.Security),
+            choices=tuple(imap.ImapSecurity),
             help="Certificates are always checked.",
         ),
-        Setting("username", "User name", help="Often the whole address."),
-        Setting("password", "Password", is_secret=True, help="Many servers want an app password."),
-        Setting("folder", "Folder", default="INBOX", help="Unread mails in it are read, and marked as read."),
-        Setting("post_secret", "Secret for forwarded mails", is_secret=True, help="As the password or bearer token."),
+        ProviderSetting("username", "User name", help="Often the whole address."),
+        ProviderSetting("password", "Password", is_secret=True, help="Many servers want an app password."),
+        ProviderSetting("folder", "Folder", default="INBOX", help="Unread mails in it are read, and marked as read."),
+        ProviderSetting(
+            "post_secret", "Secret for forwarded mails", is_secret=True, help="As the password or bearer token."
+        ),
     )
-    points: tuple[CallbackPoint, ...] = (
-        CallbackPoint("mail", "Forward mails to", "By POST, whole, with the secret as password or bearer token."),
+    points: tuple[WebhookEndpoint, ...] = (
+        WebhookEndpoint("mail", "Forward mails to", "By POST, whole, with the secret as password or bearer token."),
     )
 
     def accepts(self, channel: str, address: str) -> bool:
         return False
 
-    def open(self, account: Account) -> Sender:
-        return _Hearer(account)
+    def open(self, account: ProviderAccount) -> ProviderSender:
+        return _MailboxSender(account)
 
-    def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
+    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
         _check(account.secrets.get("post_secret", ""), callback.headers.get("authorization", ""))
         if callback.method != "POST":
             raise Rejected("invalid", "Send the mail by POST.")
         try:
             outcome = ears.mail(whole_mail(callback))
         except Temporary as problem:
-            return CallbackAnswer(503, f"{problem.detail}\n")
-        return CallbackAnswer(200, f"{outcome}\n")
+            return CallbackResponse(503, f"{problem.detail}\n")
+        return CallbackResponse(200, f"{outcome}\n")
 
 
-class _Hearer:
+class _MailboxSender:
     """A mailbox, as far as providers are tried and closed."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ProviderAccount) -> None:
         self._account = account
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         raise Permanent("A mailbox for answers sends nothing.", "Add an SMTP server.")
 
     def verify(self) -> str:
@@ -95,7 +116,7 @@ class _Hearer:
             if not self._account.secrets.get("post_secret"):
                 raise Permanent("Nothing can come in.", "Enter an IMAP server, or a secret for forwarded mails.")
             return "It waits for mails that are forwarded here."
-        box = imap.Mailbox(wanted)
+        box = imap.ImapMailbox(wanted)
         try:
             return box.describe()
         finally:
@@ -105,26 +126,26 @@ class _Hearer:
         """Nothing is open: the loop has its own connection."""
 
 
-def answers_to(kind: str, account: Account) -> AnswersTo | None:
+def answers_to(kind: str, account: ProviderAccount) -> ReplyAddress | None:
     """Where a provider of that kind has people answer mails to; None for any other kind."""
     address = parseaddr(str(account.settings.get("address", "")))[1]
     if kind != MailRepliesKind.name or "@" not in address:
         return None
-    return AnswersTo(address, bool(account.settings.get("tagged")))
+    return ReplyAddress(address, bool(account.settings.get("tagged")))
 
 
-def mailbox_of(account: Account) -> imap.Account | None:
+def mailbox_of(account: ProviderAccount) -> imap.ImapAccount | None:
     """The mailbox that is to be read; None where mails are forwarded."""
     settings = account.settings
     if not settings.get("host"):
         return None
-    return imap.Account(
+    return imap.ImapAccount(
         host=str(settings["host"]),
         username=str(settings.get("username") or settings.get("address") or ""),
         password=account.secrets.get("password", ""),
         folder=str(settings.get("folder") or "INBOX"),
         port=int(settings.get("port") or 0),
-        security=imap.Security(str(settings.get("security") or imap.Security.TLS)),
+        security=imap.ImapSecurity(str(settings.get("security") or imap.ImapSecurity.TLS)),
         is_trusted=account.is_trusted,
     )
 
@@ -174,4 +195,4 @@ def _check(secret: str, authorization: str) -> None:
         case _:
             given = ""
     if not secret or not hmac.compare_digest(secret.encode(), given.encode("utf-8", "replace")):
-        raise NotGenuine
+        raise InvalidWebhookSignature

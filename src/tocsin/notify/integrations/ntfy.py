@@ -7,18 +7,27 @@ from typing import NoReturn
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.notify.channels.ntfy import split
 from tocsin.notify.integrations import http_status
-from tocsin.notify.interfaces import Account, AddressRefused, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.interfaces import (
+    AddressRejected,
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Rendered,
+    SendReceipt,
+)
 
 DEFAULT_SERVER = "https://ntfy.sh"
 
 _PRIORITIES = {Priority.CRITICAL: 5, Priority.HIGH: 4, Priority.MEDIUM: 3, Priority.LOW: 2}
 _LOWER, _DEFAULT = 2, 3
-MOST_BYTES = 4_000
+MAX_MESSAGE_BYTES = 4_000
 #: The server shows so many buttons.
-_MOST_BUTTONS = 3
+_MAX_BUTTONS = 3
 
 
 class NtfyKind(ProviderKind):
@@ -28,9 +37,13 @@ class NtfyKind(ProviderKind):
     icon = "bell-ringing"
     channels: tuple[str, ...] = ("ntfy", "push")
     parallel = 80
-    settings: tuple[Setting, ...] = (
-        Setting("api_base", "Server", SettingKind.URL, default=DEFAULT_SERVER, help="Its address, without a topic."),
-        Setting("token", "Access token", is_secret=True, help="Only where the server asks for one; begins with tk_."),
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "api_base", "Server", ProviderSettingType.URL, default=DEFAULT_SERVER, help="Its address, without a topic."
+        ),
+        ProviderSetting(
+            "token", "Access token", is_secret=True, help="Only where the server asks for one; begins with tk_."
+        ),
     )
 
     def accepts(self, channel: str, address: str) -> bool:
@@ -40,19 +53,19 @@ class NtfyKind(ProviderKind):
             return False
         return True
 
-    def open(self, account: Account) -> Sender:
+    def open(self, account: ProviderAccount) -> ProviderSender:
         return NtfySender(account)
 
 
 class NtfySender:
     """Publishes to topics of one server, and of others where an address names them."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ProviderAccount) -> None:
         self._server = str(account.settings.get("api_base") or DEFAULT_SERVER).rstrip("/")
         self._token = account.secrets.get("token", "")
         self._client = HttpClient(trusted=account.is_trusted)
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         server, topic = split(address)
         answer = self._client.request(
             "POST",
@@ -68,7 +81,7 @@ class NtfySender:
             _fail(answer, "ntfy")
         if not (found := _id(answer)):
             raise http_status.no_answer("ntfy")
-        return Sent(found)
+        return SendReceipt(found)
 
     def verify(self) -> str:
         answer = self._client.request("GET", f"{self._server}/v1/health")
@@ -98,11 +111,11 @@ def _published(rendered: Rendered, topic: str, key: str) -> bytes:
         "topic": topic,
         "title": rendered.subject,
         # Of more bytes than it takes, the server would make an attachment.
-        "message": rendered.text.encode()[:MOST_BYTES].decode("utf-8", "ignore"),
+        "message": rendered.text.encode()[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore"),
         "priority": _priority(rendered),
         "click": rendered.link,
         "actions": [
-            {"action": "view", "label": button.label, "url": button.url} for button in rendered.buttons[:_MOST_BUTTONS]
+            {"action": "view", "label": button.label, "url": button.url} for button in rendered.buttons[:_MAX_BUTTONS]
         ],
         "sequence_id": key,
     }
@@ -117,21 +130,21 @@ def _priority(rendered: Rendered) -> int:
     return _PRIORITIES[rendered.priority] if rendered.buttons else _LOWER
 
 
-def _id(answer: Answer) -> str:
+def _id(answer: EgressResponse) -> str:
     try:
         return str(json.loads(answer.body)["id"])[:100]
     except (ValueError, KeyError, TypeError):
         return ""
 
 
-def _fail(answer: Answer, server: str) -> NoReturn:
+def _fail(answer: EgressResponse, server: str) -> NoReturn:
     said = _error(answer)
     match answer.status:
         case 401:
             raise Permanent(f"{server} refuses access to the topic (401{said}).", "Check the access token.")
         case 403:
             # Whoever the token is may not write there: another's topic.
-            raise AddressRefused(f"{server} refuses access to the topic (403{said}).", "Check the access token.")
+            raise AddressRejected(f"{server} refuses access to the topic (403{said}).", "Check the access token.")
         case 408 | 425 | 429 | 507:
             raise Temporary(f"{server} takes no more for now ({answer.status}{said}).", answer.retry_after)
         case status if status >= 500:
@@ -142,7 +155,7 @@ def _fail(answer: Answer, server: str) -> NoReturn:
             raise Permanent(f"{server} refuses the message ({status}{said}).")
 
 
-def _error(answer: Answer) -> str:
+def _error(answer: EgressResponse) -> str:
     """What the server says is wrong, from its JSON; never a page of HTML."""
     try:
         said = json.loads(answer.body)["error"]

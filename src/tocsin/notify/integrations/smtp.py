@@ -21,23 +21,32 @@ from urllib.parse import unquote, urlsplit
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
-from tocsin.core.net.deadline_stream import Exchange
+from tocsin.core.net.deadline_stream import DeadlineStream
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.runtime import clock
 from tocsin.notify.channels.email import EmailChannel
-from tocsin.notify.interfaces import Account, AddressRefused, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.interfaces import (
+    AddressRejected,
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Rendered,
+    SendReceipt,
+)
 
 #: For each answer of the server; after the data it may look for viruses first.
 TIMEOUT = 15.0
 TIMEOUT_AFTER_DATA = 60.0
 #: Signing in, and each mail, however slowly the server talks; and so much it may say meanwhile, in bytes.
 DEADLINE = 120.0
-MOST_SAID = 64 * 1024
+MAX_SESSION_BYTES = 64 * 1024
 #: A connection that was idle for longer, or carried so many mails, is not used again.
-MOST_IDLE = 60.0
-MOST_MAILS = 100
+MAX_IDLE_SECONDS = 60.0
+MAX_MAILS_PER_CONNECTION = 100
 
-LONGEST_LINE = 990
+MAX_LINE_BYTES = 990
 _POLICY = compat32.clone(linesep="\r\n")
 _AS_IT_IS, _QUOTED = Charset("utf-8"), Charset("utf-8")
 _AS_IT_IS.body_encoding = None  # type: ignore[assignment]  # what the documentation says for "not encoded"
@@ -56,20 +65,24 @@ class SmtpKind(ProviderKind):
     icon = "mail"
     channels: tuple[str, ...] = ("email",)
     parallel = 20
-    settings: tuple[Setting, ...] = (
-        Setting("host", "Server", SettingKind.HOST, is_required=True, help="Its name, such as smtp.example.org."),
-        Setting("port", "Port", SettingKind.NUMBER, help="Default 587, or 465 with TLS from the start."),
-        Setting(
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "host", "Server", ProviderSettingType.HOST, is_required=True, help="Its name, such as smtp.example.org."
+        ),
+        ProviderSetting(
+            "port", "Port", ProviderSettingType.NUMBER, help="Default 587, or 465 with TLS from the start."
+        ),
+        ProviderSetting(
             "security",
             "Encryption",
-            SettingKind.CHOICE,
+            ProviderSettingType.CHOICE,
             default="auto",
             choices=("auto", "starttls", "tls", "none"),
             help="auto: STARTTLS where the server offers it. Certificates are always checked.",
         ),
-        Setting("username", "User name", help="Only where the server asks for one."),
-        Setting("password", "Password", is_secret=True, help="Of that user."),
-        Setting("sender", "From", SettingKind.MAILBOX, help="Such as Tocsin <tocsin@example.org>."),
+        ProviderSetting("username", "User name", help="Only where the server asks for one."),
+        ProviderSetting("password", "Password", is_secret=True, help="Of that user."),
+        ProviderSetting("sender", "From", ProviderSettingType.MAILBOX, help="Such as Tocsin <tocsin@example.org>."),
     )
 
     def accepts(self, channel: str, address: str) -> bool:
@@ -79,11 +92,11 @@ class SmtpKind(ProviderKind):
             return False
         return True
 
-    def open(self, account: Account) -> Sender:
+    def open(self, account: ProviderAccount) -> ProviderSender:
         return SmtpSender(account)
 
 
-def account_of_url(name: str, url: str, sender: str) -> Account:
+def account_of_url(name: str, url: str, sender: str) -> ProviderAccount:
     """The account that `smtp[s]://user:password@host:port` names; `smtps` means TLS from the start."""
     parts = urlsplit(url)
     settings = {
@@ -93,25 +106,25 @@ def account_of_url(name: str, url: str, sender: str) -> Account:
         "username": unquote(parts.username or ""),
         "sender": sender,
     }
-    return Account(name, settings, {"password": unquote(parts.password or "")}, is_trusted=True)
+    return ProviderAccount(name, settings, {"password": unquote(parts.password or "")}, is_trusted=True)
 
 
 class SmtpSender:
     """Sends over as many connections as are needed at a time, and keeps them for the next mails."""
 
-    def __init__(self, account: Account) -> None:
-        self._server = _Server.of(account)
-        self._idle: list[_Connection] = []
+    def __init__(self, account: ProviderAccount) -> None:
+        self._server = _SmtpServer.of(account)
+        self._idle: list[_SmtpConnection] = []
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         connection = self._take()
         while True:
             data = _data(rendered, self._server, address, idempotency_key, connection.takes_8bit)
             try:
                 said = connection.carry(self._server.envelope, address, data)
-            except _Stale:
+            except _StaleConnection:
                 # The server closed it while it was idle. Nothing was accepted; another one will do.
                 connection.close()
                 connection = self._take(fresh=True)
@@ -120,7 +133,7 @@ class SmtpSender:
                 raise
             else:
                 self._give_back(connection)
-                return Sent(_queue_id(said))
+                return SendReceipt(_queue_id(said))
 
     def verify(self) -> str:
         connection = self._take(fresh=True)
@@ -141,7 +154,7 @@ class SmtpSender:
         for connection in idle:
             connection.close()
 
-    def _take(self, fresh: bool = False) -> _Connection:
+    def _take(self, fresh: bool = False) -> _SmtpConnection:
         while not fresh:
             with self._lock:
                 if not self._idle:
@@ -150,9 +163,9 @@ class SmtpSender:
             if connection.is_usable():
                 return connection
             connection.close()
-        return _Connection.open(self._server)
+        return _SmtpConnection.open(self._server)
 
-    def _give_back(self, connection: _Connection) -> None:
+    def _give_back(self, connection: _SmtpConnection) -> None:
         connection.was_kept = True
         connection.used_at = time.monotonic()
         with self._lock:
@@ -163,7 +176,7 @@ class SmtpSender:
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class _SmtpServer:
     """Where and how to connect, and as whom."""
 
     host: str
@@ -175,7 +188,7 @@ class _Server:
     password: str = field(repr=False, default="")
 
     @classmethod
-    def of(cls, account: Account) -> _Server:
+    def of(cls, account: ProviderAccount) -> _SmtpServer:
         settings = account.settings
         security = str(settings.get("security") or "auto")
         default = _IMPLICIT_TLS_PORT if security == "tls" else _SUBMISSION_PORT
@@ -198,20 +211,20 @@ class _Server:
         return parseaddr(self.sender)[1]
 
 
-class _Stale(Exception):
+class _StaleConnection(Exception):
     """A connection that was kept turned out to be closed, before anything was accepted."""
 
 
-class _Connection(smtplib.SMTP):
+class _SmtpConnection(smtplib.SMTP):
     """One signed-in connection. `smtplib` speaks the protocol; where it connects to is checked first."""
 
-    def __init__(self, server: _Server) -> None:
+    def __init__(self, server: _SmtpServer) -> None:
         self._server = server
         self.used_at = time.monotonic()
         self.mails = 0
         self.was_kept = False
         self.tls_version = ""
-        self._exchange = Exchange()
+        self._exchange = DeadlineStream()
         self._begin()
         # A name of our own for EHLO: looking up the machine's can take seconds.
         super().__init__(local_hostname=server.envelope.rpartition("@")[2] or "localhost", timeout=TIMEOUT)
@@ -220,7 +233,7 @@ class _Connection(smtplib.SMTP):
 
     def _begin(self) -> None:
         """An exchange begins, which has its own deadline."""
-        self._exchange.begin(DEADLINE, MOST_SAID)
+        self._exchange.begin(DEADLINE, MAX_SESSION_BYTES)
 
     def getreply(self) -> tuple[int, bytes]:
         """As `smtplib` has it, and no longer than the exchange may last."""
@@ -229,7 +242,7 @@ class _Connection(smtplib.SMTP):
         return super().getreply()
 
     @classmethod
-    def open(cls, server: _Server) -> _Connection:
+    def open(cls, server: _SmtpServer) -> _SmtpConnection:
         """Connects, encrypts and signs in. Raises Temporary or Permanent: nothing was sent yet."""
         connection = cls(server)
         try:
@@ -294,7 +307,7 @@ class _Connection(smtplib.SMTP):
         except (smtplib.SMTPServerDisconnected, OSError) as error:
             self.close()
             if self.was_kept:
-                raise _Stale from error
+                raise _StaleConnection from error
             _fail(self._server, error)
         return self._data(data)
 
@@ -302,7 +315,7 @@ class _Connection(smtplib.SMTP):
         """An answer before the mail was handed over. A server that was idle for too long says 421 and closes (RFC 5321,
         3.8), which a kept connection hears only now."""
         if code == 421 and self.was_kept:
-            raise _Stale
+            raise _StaleConnection
         return code, said
 
     def _data(self, data: bytes) -> str:
@@ -342,10 +355,14 @@ class _Connection(smtplib.SMTP):
 
     def is_usable(self) -> bool:
         """Whether it can carry another mail."""
-        return self.sock is not None and self.mails < MOST_MAILS and time.monotonic() - self.used_at < MOST_IDLE
+        return (
+            self.sock is not None
+            and self.mails < MAX_MAILS_PER_CONNECTION
+            and time.monotonic() - self.used_at < MAX_IDLE_SECONDS
+        )
 
 
-def _data(rendered: Rendered, server: _Server, address: str, key: str, takes_8bit: bool) -> bytes:
+def _data(rendered: Rendered, server: _SmtpServer, address: str, key: str, takes_8bit: bool) -> bytes:
     """The mail as it goes on the wire: CRLF, dots doubled (RFC 5321, 4.5.2), and the line that ends it.
 
     Built with the older half of `email`: the newer one parses every header again, which takes five times as long.
@@ -373,12 +390,12 @@ def _part(text: str, kind: str, takes_8bit: bool) -> MIMENonMultipart:
     """Readable as it is where that is allowed: every line under 998 bytes (RFC 5321, 4.5.3.1.6)."""
     part = MIMENonMultipart("text", kind)
     data = text.encode("utf-8", "replace")
-    is_plain = (takes_8bit or data.isascii()) and max(map(len, data.splitlines()), default=0) < LONGEST_LINE
+    is_plain = (takes_8bit or data.isascii()) and max(map(len, data.splitlines()), default=0) < MAX_LINE_BYTES
     part.set_payload(data.decode(), _AS_IT_IS if is_plain else _QUOTED)
     return part
 
 
-def _refused(server: _Server, code: int, said: bytes, *, is_recipient: bool = False) -> NoReturn:
+def _refused(server: _SmtpServer, code: int, said: bytes, *, is_recipient: bool = False) -> NoReturn:
     shown = _clean(said.decode("utf-8", "replace"), server)
     text = f"{server.host} said {code} {shown}"
     if 400 <= code < 500:
@@ -387,11 +404,11 @@ def _refused(server: _Server, code: int, said: bytes, *, is_recipient: bool = Fa
     # most is about whoever sends.
     enhanced = re.match(r"5\.(\d+)\.\d+\b", shown)
     if is_recipient and code in _NO_MAILBOX and (enhanced is None or enhanced[1] in ("1", "2")):
-        raise AddressRefused(f"{text}.")
+        raise AddressRejected(f"{text}.")
     raise Permanent(f"{text}.")
 
 
-def _fail(server: _Server, error: Exception) -> NoReturn:
+def _fail(server: _SmtpServer, error: Exception) -> NoReturn:
     """Turns what went wrong before a mail was handed over into Temporary or Permanent."""
     match error:
         case smtplib.SMTPAuthenticationError() if error.smtp_code >= 500:
@@ -421,7 +438,7 @@ def _text(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
-def _clean(text: str, server: _Server) -> str:
+def _clean(text: str, server: _SmtpServer) -> str:
     line = " ".join(text.split())[:200].rstrip(".")
     return line.replace(server.password, "•••") if server.password else line
 

@@ -11,25 +11,42 @@ import json
 from typing import Any, NoReturn
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.notify.channels import chat_buttons
 from tocsin.notify.integrations import background_post, http_status, json_object
 from tocsin.notify.integrations.json_object import child, items, text
-from tocsin.notify.interfaces import Account, AddressRefused, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.interfaces import (
+    AddressRejected,
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Rendered,
+    SendReceipt,
+)
 from tocsin.notify.text import formatting
 from tocsin.notify.text.phrases import say
-from tocsin.notify.webhooks import Callback, CallbackAnswer, CallbackPoint, Ears, Listener, NotGenuine, SaidByText
+from tocsin.notify.webhooks import (
+    Callback,
+    CallbackResponse,
+    EventReceiver,
+    InboundText,
+    InvalidWebhookSignature,
+    WebhookEndpoint,
+    WebhookProvider,
+)
 
 API = "https://api.telegram.org"
 PREFIX = "telegram:"
-LONGEST = 4096
+MAX_MESSAGE_CHARS = 4096
 #: What Telegram says of a chat in which the bot may not write.
 _MAY_NOT_WRITE = ("not enough rights", "have no rights", "chat_write_forbidden", "peer_id_invalid")
 #: Of what appears over the chat when a button was pressed.
-_LONGEST_NOTE = 200
+_MAX_NOTE_CHARS = 200
 
 
-class TelegramKind(ProviderKind, Listener):
+class TelegramKind(ProviderKind, WebhookProvider):
     name = "telegram"
     label = "Telegram bot"
     about = "Messages by a Telegram bot, with buttons that acknowledge, take and close, and words as in a text message."
@@ -37,24 +54,32 @@ class TelegramKind(ProviderKind, Listener):
     channels: tuple[str, ...] = ("chat",)
     replies: frozenset[str] = frozenset({"chat"})
     parallel = 20
-    settings: tuple[Setting, ...] = (
-        Setting("bot_token", "Bot token", is_required=True, is_secret=True, help="As @BotFather gives it: 123456:ABC…"),
-        Setting("api_base", "API address", SettingKind.URL, default=API, help="Another one for a server of your own."),
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "bot_token", "Bot token", is_required=True, is_secret=True, help="As @BotFather gives it: 123456:ABC…"
+        ),
+        ProviderSetting(
+            "api_base",
+            "API address",
+            ProviderSettingType.URL,
+            default=API,
+            help="Another one for a server of your own.",
+        ),
     )
     #: Nothing is entered at Telegram: `verify` tells it where to call.
-    points: tuple[CallbackPoint, ...] = ()
+    points: tuple[WebhookEndpoint, ...] = ()
 
     def accepts(self, channel: str, address: str) -> bool:
         return address.startswith(PREFIX)
 
-    def open(self, account: Account) -> Sender:
+    def open(self, account: ProviderAccount) -> ProviderSender:
         return TelegramSender(account)
 
-    def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
+    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
         given = callback.headers.get("x-telegram-bot-api-secret-token", "").encode("ascii", "replace")
         token = account.secrets.get("bot_token", "")
         if not token or not hmac.compare_digest(secret_of(token).encode(), given):
-            raise NotGenuine
+            raise InvalidWebhookSignature
         try:
             update = json_object.parsed(callback.body)
         except ValueError:
@@ -63,19 +88,19 @@ class TelegramKind(ProviderKind, Listener):
             return _pressed(account, update["callback_query"], ears)
         if isinstance(update.get("message"), dict):
             return _said(update["message"], text(update.get("update_id")), ears)
-        return CallbackAnswer(200)
+        return CallbackResponse(200)
 
 
 class TelegramSender:
     """Writes as one bot."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ProviderAccount) -> None:
         self._account = account
         self._client = HttpClient(trusted=account.is_trusted)
         #: Whether Telegram was told where to call, since this account was opened.
         self._is_told = False
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         body: dict[str, Any] = {
             "chat_id": address.removeprefix(PREFIX),
             "text": text_of(rendered),
@@ -92,7 +117,7 @@ class TelegramSender:
                 json.dumps(self._webhook()).encode(),
                 is_trusted=self._account.is_trusted,
             )
-        return Sent(str((said.get("result") or {}).get("message_id", "")))
+        return SendReceipt(str((said.get("result") or {}).get("message_id", "")))
 
     def verify(self) -> str:
         said = self._call("getMe", {}, {})
@@ -124,7 +149,7 @@ class TelegramSender:
     def _call(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
         return _taken(*self._ask(method, body, headers))
 
-    def _ask(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[Answer, dict[str, Any]]:
+    def _ask(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[EgressResponse, dict[str, Any]]:
         answer = self._client.request(
             "POST",
             url_of(self._account, method),
@@ -134,7 +159,7 @@ class TelegramSender:
         return answer, http_status.body(answer)
 
 
-def _taken(answer: Answer, said: dict[str, Any]) -> dict[str, Any]:
+def _taken(answer: EgressResponse, said: dict[str, Any]) -> dict[str, Any]:
     """What Telegram said of what it took; raises what a refusal means."""
     if answer.status == 200 and "ok" not in said:
         raise http_status.no_answer("Telegram")
@@ -143,7 +168,7 @@ def _taken(answer: Answer, said: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def url_of(account: Account, method: str) -> str:
+def url_of(account: ProviderAccount, method: str) -> str:
     """The address of a method of the bot's: it holds the token, and is never shown."""
     api = str(account.settings.get("api_base") or API).rstrip("/")
     return f"{api}/bot{account.secrets.get('bot_token', '')}/{method}"
@@ -157,21 +182,21 @@ def secret_of(bot_token: str) -> str:
 def text_of(rendered: Rendered) -> str:
     """Title, text and link within Telegram's limit; the text is cut."""
     link = rendered.link
-    room = LONGEST - len(rendered.subject) - len(link) - 4
+    room = MAX_MESSAGE_CHARS - len(rendered.subject) - len(link) - 4
     return "\n".join(part for part in (rendered.subject, formatting.cut(rendered.text, max(0, room)), link) if part)
 
 
-def _fail(answer: Answer, said: dict[str, Any]) -> NoReturn:
+def _fail(answer: EgressResponse, said: dict[str, Any]) -> NoReturn:
     why = http_status.line(said.get("description", ""))
     lower = why.lower()
     if answer.status == 429:
         raise Temporary(f"Telegram takes no more for now ({why}).", answer.retry_after)
     if "chat not found" in lower or "user is deactivated" in lower:
-        raise AddressRefused(f"Telegram knows no such chat, or the person has not pressed Start there yet ({why}).")
+        raise AddressRejected(f"Telegram knows no such chat, or the person has not pressed Start there yet ({why}).")
     if answer.status == 400 and any(said_so in lower for said_so in _MAY_NOT_WRITE):
-        raise AddressRefused(f"The bot may not write in that chat ({why}).")
+        raise AddressRejected(f"The bot may not write in that chat ({why}).")
     if answer.status == 403 and "bot" in lower:
-        raise AddressRefused(f"The person or room has shut the bot out ({why}).")
+        raise AddressRejected(f"The person or room has shut the bot out ({why}).")
     if answer.status in (401, 404):
         # An unknown token is answered 404 by older servers.
         raise Permanent(f"Telegram refuses the bot token ({answer.status}).", "Enter it again, as @BotFather gives it.")
@@ -194,7 +219,7 @@ def _left(shown: dict[str, Any], pressed: str, number: int) -> dict[str, Any]:
     return {"inline_keyboard": [left] if left else []}
 
 
-def _pressed(account: Account, query: dict[str, Any], ears: Ears) -> CallbackAnswer:
+def _pressed(account: ProviderAccount, query: dict[str, Any], ears: EventReceiver) -> CallbackResponse:
     """Does what the button says; the answer to the callback shows the sentence, and the message is redrawn after it."""
     asked = chat_buttons.read(text(query.get("data")))
     sender = text(child(query, "from").get("id"))
@@ -210,13 +235,13 @@ def _pressed(account: Account, query: dict[str, Any], ears: Ears) -> CallbackAns
     return _note(query, pressed.told)
 
 
-def _redraw(account: Account, query: dict[str, Any], command: str, number: int, sentence: str) -> None:
+def _redraw(account: ProviderAccount, query: dict[str, Any], command: str, number: int, sentence: str) -> None:
     shown = child(query, "message")
     name = http_status.line(text(child(query, "from").get("first_name")), 60)
     body = {
         "chat_id": child(shown, "chat").get("id"),
         "message_id": shown.get("message_id"),
-        "text": formatting.cut(text(shown.get("text")), LONGEST - 400) + f"\n\n{name}: {sentence}",
+        "text": formatting.cut(text(shown.get("text")), MAX_MESSAGE_CHARS - 400) + f"\n\n{name}: {sentence}",
         "link_preview_options": {"is_disabled": True},
         "reply_markup": _left(shown, command, number),
     }
@@ -224,33 +249,33 @@ def _redraw(account: Account, query: dict[str, Any], command: str, number: int, 
     background_post.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)
 
 
-def _note(query: dict[str, Any], note: str) -> CallbackAnswer:
+def _note(query: dict[str, Any], note: str) -> CallbackResponse:
     return _method(
         "answerCallbackQuery",
         callback_query_id=text(query.get("id")),
-        text=formatting.cut(note, _LONGEST_NOTE),
+        text=formatting.cut(note, _MAX_NOTE_CHARS),
         show_alert=True,
     )
 
 
-def _said(message: dict[str, Any], update: str, ears: Ears) -> CallbackAnswer:
+def _said(message: dict[str, Any], update: str, ears: EventReceiver) -> CallbackResponse:
     """A line to the bot: a word of the contract from a person, or /start from whoever sets it up."""
     chat, said = child(message, "chat"), text(message.get("text")).strip()
     room, sender = f"{PREFIX}{text(chat.get('id'))}", f"{PREFIX}{text(child(message, 'from').get('id'))}"
     if said.partition(" ")[0].partition("@")[0] in ("/start", "/id"):
         return _answer(chat, f"The address of this chat in Tocsin is {room}")
     if chat.get("type") != "private" or not said:
-        return CallbackAnswer(200)
+        return CallbackResponse(200)
     if ears.user_of("chat", sender) is None:
         return _answer(chat, chat_buttons.unknown(sender))
-    answer = ears.text(SaidByText("chat", sender, said.removeprefix("/"), update))
-    return _answer(chat, answer) if answer else CallbackAnswer(200)
+    answer = ears.text(InboundText("chat", sender, said.removeprefix("/"), update))
+    return _answer(chat, answer) if answer else CallbackResponse(200)
 
 
-def _answer(chat: dict[str, Any], answer: str) -> CallbackAnswer:
+def _answer(chat: dict[str, Any], answer: str) -> CallbackResponse:
     return _method("sendMessage", chat_id=chat.get("id"), text=answer)
 
 
-def _method(name: str, **values: Any) -> CallbackAnswer:
+def _method(name: str, **values: Any) -> CallbackResponse:
     """A call of the bot's in the answer to an update (https://core.telegram.org/bots/api#making-requests-when-getting-updates)."""
-    return CallbackAnswer(200, json.dumps({"method": name, **values}), "application/json")
+    return CallbackResponse(200, json.dumps({"method": name, **values}), "application/json")

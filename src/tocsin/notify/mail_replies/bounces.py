@@ -12,7 +12,7 @@ from uuid import UUID
 from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.notify.text import formatting
 
-LONGEST_REASON = 200
+MAX_REASON_CHARS = 200
 
 #: Our Message-ID: the notification, its signed reference, and how many alerts it was about.
 _ID = re.compile(r"([0-9a-f]{8}-[0-9a-f-]{27})\.([A-Za-z0-9_-]{20,80})\.[0-9]{1,3}@")
@@ -57,7 +57,7 @@ def _failed(part: Message) -> str:
     for group in groups if isinstance(groups, list) else []:
         if str(group.get("Action", "")).strip().lower() == "failed":
             said = str(group.get("Diagnostic-Code", "")).partition(";")[2] or str(group.get("Status", ""))
-            return formatting.one_line(without_unstorable(said), LONGEST_REASON) or "no reason given"
+            return formatting.one_line(without_unstorable(said), MAX_REASON_CHARS) or "no reason given"
     return ""
 
 

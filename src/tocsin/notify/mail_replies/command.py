@@ -16,7 +16,7 @@ _ALONE = re.compile(rf"\W*+[^\W_]++[\s:,.#!]*+(?:{NUMBERS.pattern}|all)?+[\s.!]*
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MailCommand:
     """What somebody wants: a command, or nothing but to be helped (`kind` None)."""
 
     kind: CommandKind | None
@@ -26,7 +26,7 @@ class Wanted:
     text: str = ""
 
 
-def wanted(text: str) -> Wanted:
+def wanted(text: str) -> MailCommand:
     """What a mail's new part asks for; an empty one is a reply without text."""
     first = text.split("\n", 1)[0].strip()
     asked = command_parser.asked(first)
@@ -34,13 +34,13 @@ def wanted(text: str) -> Wanted:
         return _reply(asked, text)
     if _ALONE.fullmatch(first):
         if isinstance(asked.what, CommandKind):
-            return Wanted(asked.what, asked.number, asked.others, asked.is_all)
+            return MailCommand(asked.what, asked.number, asked.others, asked.is_all)
         if asked.what is Word.HELP:
-            return Wanted(None)
-    return Wanted(CommandKind.REPLY, text=text)
+            return MailCommand(None)
+    return MailCommand(CommandKind.REPLY, text=text)
 
 
-def _reply(asked: Asked, text: str) -> Wanted:
+def _reply(asked: Asked, text: str) -> MailCommand:
     """ "reply 42 The line is back", with what stands on the lines below."""
     rest = text.split("\n", 1)[1:]
-    return Wanted(CommandKind.REPLY, asked.number, text="\n".join([asked.text, *rest]).strip())
+    return MailCommand(CommandKind.REPLY, asked.number, text="\n".join([asked.text, *rest]).strip())

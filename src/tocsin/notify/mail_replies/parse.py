@@ -18,15 +18,15 @@ from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.notify.mail_replies import quotes
 from tocsin.notify.mail_replies.bounces import Bounce, bounced
 from tocsin.notify.text import formatting, html_sanitizer
-from tocsin.notify.text.message_ids import Reference, found_in
+from tocsin.notify.text.message_ids import MessageReference, found_in
 
-LONGEST_TEXT = 20_000
+MAX_TEXT_CHARS = 20_000
 
 _SENT_TO = ("To", "Cc", "Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To")
 
 
 @dataclass(frozen=True, slots=True)
-class MailReply:
+class ParsedReply:
     """What a mail says."""
 
     #: By which it is known again.
@@ -34,7 +34,7 @@ class MailReply:
     #: In lower case; empty where it has no single one.
     sender: str
     subject: str
-    references: tuple[Reference, ...]
+    references: tuple[MessageReference, ...]
     #: What is new in it, without quotations and signature.
     text: str
     #: Why it is no person's answer: the rest of a sentence that begins with "It"; empty for a person's.
@@ -43,14 +43,14 @@ class MailReply:
     bounce: Bounce | None = None
 
 
-def read(raw: bytes) -> MailReply:
+def read(raw: bytes) -> ParsedReply:
     """The answer in a mail."""
     mail = message_from_bytes(raw, policy=policy.default)
     assert isinstance(mail, EmailMessage)
     ids = f"{_header(mail, 'References')} {_header(mail, 'In-Reply-To')}"
     sent_to = [value for name in _SENT_TO for value in _headers(mail, name)]
     known = _header(mail, "Message-ID").strip()
-    return MailReply(
+    return ParsedReply(
         hash=hashlib.sha256(known.encode("utf-8", "replace") if known else raw).hexdigest(),
         sender=without_unstorable(_sender(mail)),
         subject=formatting.one_line(without_unstorable(_header(mail, "Subject")), 200),
@@ -85,12 +85,12 @@ def automatic(mail: EmailMessage) -> str:
 
 def new_part(text: str) -> str:
     """What its writer wrote, without what it answers to and without a signature."""
-    return without_unstorable(quotes.new_part(text)).strip()[:LONGEST_TEXT]
+    return without_unstorable(quotes.new_part(text)).strip()[:MAX_TEXT_CHARS]
 
 
 def _text(mail: EmailMessage) -> str:
     """The plain part, else the HTML part as text."""
-    for kind, made in (("plain", str), ("html", lambda text: html_sanitizer.plain(text, LONGEST_TEXT))):
+    for kind, made in (("plain", str), ("html", lambda text: html_sanitizer.plain(text, MAX_TEXT_CHARS))):
         part = _quietly(lambda kind=kind: mail.get_body((kind,)), None)  # type: ignore[misc]
         if part is None:
             continue

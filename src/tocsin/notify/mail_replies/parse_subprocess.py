@@ -11,7 +11,7 @@ import msgspec
 
 from tocsin.core.runtime import sandboxed_process
 from tocsin.notify.mail_replies import parse
-from tocsin.notify.mail_replies.parse import MailReply
+from tocsin.notify.mail_replies.parse import ParsedReply
 
 log = logging.getLogger(__name__)
 
@@ -21,17 +21,17 @@ _SMALL = 500
 _SECONDS = 8
 
 
-def read(raw: bytes, *, seconds: int = _SECONDS) -> MailReply:
+def read(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
     """As `reading.read`. A mail that cannot be read in so many seconds is nobody's answer, and says so."""
     try:
         if len(raw) <= _SMALL:
             return parse.read(raw)
-        return msgspec.json.decode(sandboxed_process.run(__name__, raw, seconds=seconds), type=MailReply)
-    except sandboxed_process.TooMuch:
+        return msgspec.json.decode(sandboxed_process.run(__name__, raw, seconds=seconds), type=ParsedReply)
+    except sandboxed_process.ResourceLimitExceeded:
         pass
     except (RuntimeError, OSError, msgspec.MsgspecError) as error:
         log.warning("A mail cannot be read as an answer: %s", error)
-    return MailReply(
+    return ParsedReply(
         hash=hashlib.sha256(raw).hexdigest(),
         sender="",
         subject="",

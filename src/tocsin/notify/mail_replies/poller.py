@@ -9,32 +9,32 @@ from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import imap, mailbox_errors
-from tocsin.core.net.imap import Account, Mailbox
-from tocsin.core.net.mailbox_errors import Reads
+from tocsin.core.net.imap import ImapAccount, ImapMailbox
+from tocsin.core.net.mailbox_errors import MailboxReader
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.integrations.mail_replies import MailRepliesKind, mailbox_of
 from tocsin.notify.mail_replies import process
-from tocsin.notify.mail_replies.process import UnderWay
+from tocsin.notify.mail_replies.process import AlreadyInProgress
 from tocsin.notify.providers import pool
 
 log = logging.getLogger(__name__)
 
-EVERY = timedelta(seconds=10)
+POLL_INTERVAL = timedelta(seconds=10)
 #: So many mails of one mailbox in a turn; the rest in the next, at once.
-MOST = 50
+MAX_MAILS_PER_POLL = 50
 #: A mailbox that cannot be read is tried again after so many turns: servers shut out who knocks too often.
-_TURNS_AFTER_TROUBLE = 6
+_SKIPPED_POLLS_AFTER_ERROR = 6
 
 
-class Reader:
+class ReplyPoller:
     """The mailboxes of one process, kept open. Several processes may read one: a mail acts once."""
 
     def __init__(self) -> None:
         self._version = -1
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, ImapAccount] = {}
         self._numbers: dict[str, int] = {}
-        self._open: dict[str, tuple[Account, Mailbox]] = {}
+        self._open: dict[str, tuple[ImapAccount, ImapMailbox]] = {}
         self._rests: dict[str, int] = {}
         #: What is wrong with a mailbox, by its provider's name; "" where it was read. Each change is noted for Home.
         self._noted: dict[str, str] = {}
@@ -52,7 +52,7 @@ class Reader:
             box.close()
         self._open = {}
 
-    def _read(self, name: str, account: Account) -> bool:
+    def _read(self, name: str, account: ImapAccount) -> bool:
         if self._rests.get(name, 0) > 0:
             self._rests[name] -= 1
             return False
@@ -60,11 +60,11 @@ class Reader:
             found = self._take(name, self._box(name, account))
         except (Temporary, Permanent) as error:
             self._forget(name)
-            self._rests[name] = _TURNS_AFTER_TROUBLE
+            self._rests[name] = _SKIPPED_POLLS_AFTER_ERROR
             self._note(name, str(error))
             return False
         self._note(name, "")
-        return found >= MOST
+        return found >= MAX_MAILS_PER_POLL
 
     def _note(self, name: str, error: str) -> None:
         if self._noted.get(name) == error:
@@ -72,14 +72,14 @@ class Reader:
         with database.transaction() as connection:
             if error:
                 log.warning("The mailbox for answers %s: %s", name, error)
-                mailbox_errors.failed(connection, Reads.ANSWERS, self._numbers[name], error, clock.now())
+                mailbox_errors.failed(connection, MailboxReader.ANSWERS, self._numbers[name], error, clock.now())
             else:
-                mailbox_errors.works(connection, Reads.ANSWERS, self._numbers[name])
+                mailbox_errors.works(connection, MailboxReader.ANSWERS, self._numbers[name])
         self._noted[name] = error
 
-    def _take(self, name: str, box: Mailbox) -> int:
+    def _take(self, name: str, box: ImapMailbox) -> int:
         found = 0
-        for uid, raw in box.unread(MOST):
+        for uid, raw in box.unread(MAX_MAILS_PER_POLL):
             if not raw:
                 log.warning("A mail in the mailbox for answers %s is too large to be an answer.", name)
             elif not self._act(name, raw):
@@ -92,7 +92,7 @@ class Reader:
         """Whether the mail is done with."""
         try:
             process.take(name, raw, clock.now())
-        except UnderWay:
+        except AlreadyInProgress:
             # Whoever is at it may be stopped: it is left unread until it is done.
             return False
         except Exception as error:  # one mail's edge: those behind it are answers of people who wait
@@ -101,12 +101,12 @@ class Reader:
             log.exception("A mail in the mailbox for answers %s could not be understood; it is left there, read.", name)
         return True
 
-    def _box(self, name: str, account: Account) -> Mailbox:
+    def _box(self, name: str, account: ImapAccount) -> ImapMailbox:
         known = self._open.get(name)
         if known is not None and known[0] == account:
             return known[1]
         self._forget(name)
-        box = imap.Mailbox(account)
+        box = imap.ImapMailbox(account)
         self._open[name] = (account, box)
         return box
 
@@ -145,7 +145,7 @@ class Reader:
 _KIND = MailRepliesKind()
 
 
-def loop(reader: Reader | None = None) -> Loop:
+def loop(reader: ReplyPoller | None = None) -> PeriodicTask:
     """The loop of one process."""
     # It waits for servers, so it has a thread of its own, as every loop.
-    return Loop("mail replies", (reader or Reader()).turn, EVERY, frozenset({"config"}))
+    return PeriodicTask("mail replies", (reader or ReplyPoller()).turn, POLL_INTERVAL, frozenset({"config"}))

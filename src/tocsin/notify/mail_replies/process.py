@@ -9,50 +9,50 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from tocsin.alerts.states import CommandKind, Via
+from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.inbound import delivery_receipts, responder_actions
-from tocsin.notify.inbound.responder_actions import Person
+from tocsin.notify.inbound.responder_actions import Responder
 from tocsin.notify.mail_replies import command, parse_subprocess
 from tocsin.notify.mail_replies.bounces import Bounce
-from tocsin.notify.mail_replies.command import Wanted
-from tocsin.notify.mail_replies.parse import MailReply
+from tocsin.notify.mail_replies.command import MailCommand
+from tocsin.notify.mail_replies.parse import ParsedReply
 from tocsin.notify.text import command_parser, signed_links
 
 log = logging.getLogger(__name__)
 
 #: A mail that somebody began with and never ended, since their process died, is taken up after so long.
-_ABANDONED = timedelta(minutes=2)
+_ABANDONED_AFTER = timedelta(minutes=2)
 #: What came of mails is kept for so long.
-_KEPT = timedelta(days=90)
+_RETENTION = timedelta(days=90)
 
 
-class Result(StrEnum):
+class ReplyResult(StrEnum):
     ACTED = "acted"
     REFUSED = "refused"
     IGNORED = "ignored"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReplyOutcome:
     """What became of a mail: why, and the answer to its sender where there is something to say."""
 
-    result: Result
+    result: ReplyResult
     reason: str
     answer: str = ""
     user_id: int | None = None
     alert_id: int | None = None
 
 
-class UnderWay(Exception):
+class AlreadyInProgress(Exception):
     """Somebody else is at it, or began and was stopped: whoever has the mail keeps it, and comes with it again."""
 
 
-def take(provider: str, raw: bytes, now: datetime) -> Outcome | None:
+def take(provider: str, raw: bytes, now: datetime) -> ReplyOutcome | None:
     """Does what a mail asks for; None where that was done before. Raises UnderWay."""
     reply = parse_subprocess.read(raw)
     number = _begin(provider, reply, now)
@@ -63,7 +63,7 @@ def take(provider: str, raw: bytes, now: datetime) -> Outcome | None:
         _end(connection, number, outcome)
         if outcome.answer and outcome.user_id is not None:
             _answer(connection, outcome, now)
-    if outcome.result is Result.REFUSED:
+    if outcome.result is ReplyResult.REFUSED:
         log.warning("A mail to %s from %s was refused: %s", provider, reply.sender or "nobody", outcome.reason)
     return outcome
 
@@ -79,13 +79,13 @@ RETURNING id
 _IS_UNDER_WAY = "SELECT 1 FROM notify_mailreply WHERE mail_hash = %s AND outcome = ''"
 
 
-def _begin(provider: str, reply: MailReply, now: datetime) -> int | None:
+def _begin(provider: str, reply: ParsedReply, now: datetime) -> int | None:
     """The row of a mail; None where it was done. Raises UnderWay while it is somebody else's to work on."""
     with database.transaction() as connection:
         connection.execute(
             "DELETE FROM notify_mailreply WHERE id IN "
             "(SELECT id FROM notify_mailreply WHERE received_at < %s ORDER BY id LIMIT 100)",
-            (now - _KEPT,),
+            (now - _RETENTION,),
         )
         row = connection.execute(
             _BEGIN,
@@ -95,15 +95,15 @@ def _begin(provider: str, reply: MailReply, now: datetime) -> int | None:
                 "provider": provider,
                 "sender": reply.sender[:254],
                 "subject": reply.subject,
-                "abandoned": now - _ABANDONED,
+                "abandoned": now - _ABANDONED_AFTER,
             },
         ).fetchone()
         if row is None and connection.execute(_IS_UNDER_WAY, (reply.hash,)).fetchone():
-            raise UnderWay
+            raise AlreadyInProgress
     return None if row is None else row[0]
 
 
-def _end(connection: Connection, number: int, outcome: Outcome) -> None:
+def _end(connection: Connection, number: int, outcome: ReplyOutcome) -> None:
     connection.execute(
         "UPDATE notify_mailreply SET outcome = %s, reason = %s, user_id = %s, "
         "alert_id = (SELECT id FROM alerts_alert WHERE id = %s) WHERE id = %s",
@@ -111,30 +111,34 @@ def _end(connection: Connection, number: int, outcome: Outcome) -> None:
     )
 
 
-def _outcome(reply: MailReply, now: datetime) -> Outcome:
+def _outcome(reply: ParsedReply, now: datetime) -> ReplyOutcome:
     if reply.bounce is not None and (came_back := _came_back(reply.bounce, now)) is not None:
         return came_back
     if reply.automatic:
-        return Outcome(Result.IGNORED, f"It {reply.automatic}")
+        return ReplyOutcome(ReplyResult.IGNORED, f"It {reply.automatic}")
     if not reply.sender:
-        return Outcome(Result.REFUSED, "It has no single sender.")
+        return ReplyOutcome(ReplyResult.REFUSED, "It has no single sender.")
     if not reply.references:
-        return Outcome(Result.REFUSED, "It answers no mail of Tocsin's to a person: it carries no signed reference.")
+        return ReplyOutcome(
+            ReplyResult.REFUSED, "It answers no mail of Tocsin's to a person: it carries no signed reference."
+        )
     try:
         alert_id, user_id = _verified(reply, now)
     except Rejected as rejected:
-        return Outcome(Result.REFUSED, rejected.detail)
+        return ReplyOutcome(ReplyResult.REFUSED, rejected.detail)
     with database.transaction() as connection:
         who = responder_actions.person(connection, user_id)
         is_own = reply.sender in _addresses(connection, user_id)
     if who is None:
-        return Outcome(Result.REFUSED, "The person whom the mail was for is switched off, or gone.")
+        return ReplyOutcome(ReplyResult.REFUSED, "The person whom the mail was for is switched off, or gone.")
     if not is_own:
-        return Outcome(Result.REFUSED, f"{reply.sender} is not one of {who.name}'s own addresses.", alert_id=alert_id)
+        return ReplyOutcome(
+            ReplyResult.REFUSED, f"{reply.sender} is not one of {who.name}'s own addresses.", alert_id=alert_id
+        )
     return _done(who, alert_id, reply, now)
 
 
-def _came_back(bounce: Bounce, now: datetime) -> Outcome | None:
+def _came_back(bounce: Bounce, now: datetime) -> ReplyOutcome | None:
     """A page whose mail came back has failed: the person's next way begins. None where it is no mail of ours."""
     try:
         alert_id, user_id = signed_links.verify_reference(bounce.token, now)
@@ -142,10 +146,10 @@ def _came_back(bounce: Bounce, now: datetime) -> Outcome | None:
         return None
     with database.transaction() as connection:
         reason = delivery_receipts.came_back(connection, bounce.notification, user_id, bounce.reason, now)
-    return None if reason is None else Outcome(Result.ACTED, reason, user_id=user_id, alert_id=alert_id)
+    return None if reason is None else ReplyOutcome(ReplyResult.ACTED, reason, user_id=user_id, alert_id=alert_id)
 
 
-def _verified(reply: MailReply, now: datetime) -> tuple[int, int]:
+def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
     """The alert and user of the first reference that holds. Raises Rejected with what is wrong with the first."""
     first: Rejected | None = None
     for reference in reply.references:
@@ -158,40 +162,42 @@ def _verified(reply: MailReply, now: datetime) -> tuple[int, int]:
     raise Rejected("invalid", "Its reference is not whole, or was not made here.")
 
 
-def _done(who: Person, alert_id: int, reply: MailReply, now: datetime) -> Outcome:
+def _done(who: Responder, alert_id: int, reply: ParsedReply, now: datetime) -> ReplyOutcome:
     wanted = command.wanted(reply.text)
     if wanted.kind is None:
-        return Outcome(Result.ACTED, "It asked for help.", command_parser.HELP, who.id, alert_id)
+        return ReplyOutcome(ReplyResult.ACTED, "It asked for help.", command_parser.HELP, who.id, alert_id)
     if wanted.kind is CommandKind.REPLY and not wanted.text:
         said = "Your mail has no text of its own above what it answers, so nothing was done."
-        return Outcome(Result.REFUSED, "It has no text of its own.", said, who.id, alert_id)
+        return ReplyOutcome(ReplyResult.REFUSED, "It has no text of its own.", said, who.id, alert_id)
     if not wanted.others or wanted.number is None:
         return _acted(who, wanted, wanted.kind, alert_id, reply, now)
     each = [
         _acted(who, replace(wanted, number=number, others=()), wanted.kind, alert_id, reply, now)
         for number in (wanted.number, *wanted.others)
     ]
-    result = Result.ACTED if any(one.result is Result.ACTED for one in each) else Result.REFUSED
+    result = ReplyResult.ACTED if any(one.result is ReplyResult.ACTED for one in each) else ReplyResult.REFUSED
     said = " ".join(one.answer for one in each)
-    return Outcome(result, said, said, who.id, each[0].alert_id)
+    return ReplyOutcome(result, said, said, who.id, each[0].alert_id)
 
 
-def _acted(who: Person, wanted: Wanted, kind: CommandKind, alert_id: int, reply: MailReply, now: datetime) -> Outcome:
+def _acted(
+    who: Responder, wanted: MailCommand, kind: CommandKind, alert_id: int, reply: ParsedReply, now: datetime
+) -> ReplyOutcome:
     with database.transaction() as connection:
         numbers = _numbers(connection, who, wanted, alert_id, reply.references[0].alerts, now)
     if isinstance(numbers, str):
-        return Outcome(Result.REFUSED, numbers, numbers, who.id, alert_id)
-    answers = [responder_actions.act(who, number, kind, Via.EMAIL, now, wanted.text) for number in numbers]
+        return ReplyOutcome(ReplyResult.REFUSED, numbers, numbers, who.id, alert_id)
+    answers = [responder_actions.act(who, number, kind, CommandChannel.EMAIL, now, wanted.text) for number in numbers]
     done = sum(answer.is_done for answer in answers)
     said = answers[0].sentence if len(answers) == 1 else command_parser.of_many(kind, done, len(answers) - done)
-    result = Result.ACTED if done else Result.REFUSED
+    result = ReplyResult.ACTED if done else ReplyResult.REFUSED
     # Who writes a line for the others is not told that it was written.
     is_quiet = kind is CommandKind.REPLY and done
-    return Outcome(result, said, "" if is_quiet else said, who.id, numbers[0])
+    return ReplyOutcome(result, said, "" if is_quiet else said, who.id, numbers[0])
 
 
 def _numbers(
-    connection: Connection, who: Person, wanted: Wanted, alert_id: int, alerts: int, now: datetime
+    connection: Connection, who: Responder, wanted: MailCommand, alert_id: int, alerts: int, now: datetime
 ) -> Sequence[int] | str:
     """The alerts that are meant, or a sentence that says why none is."""
     if wanted.number is not None:
@@ -220,7 +226,7 @@ def _addresses(connection: Connection, user_id: int) -> set[str]:
     return {row[0] for row in rows}
 
 
-def _answer(connection: Connection, outcome: Outcome, now: datetime) -> None:
+def _answer(connection: Connection, outcome: ReplyOutcome, now: datetime) -> None:
     assert outcome.user_id is not None
     title = f"Your answer about alert {outcome.alert_id}" if outcome.alert_id else "Your answer"
     notice = Notice(

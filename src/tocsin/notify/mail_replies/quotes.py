@@ -17,7 +17,7 @@ from types import FrameType
 _LANGUAGES = ["en", "de", "fr", "it", "es", "nl", "pl", "da", "sv", "no", "cs", "pt"]
 
 #: So much of a text is read, for so many seconds of work.
-_LONGEST = 50_000
+_MAX_TEXT_CHARS = 50_000
 SECONDS = 2.0
 
 #: Where a quotation begins, as far as that can be told by a line alone.
@@ -29,7 +29,7 @@ def new_part(text: str, *, seconds: float = SECONDS) -> str:
 
     The time is kept in a process's first thread only: give what a stranger wrote to a process of its own.
     """
-    plain = text.replace("\r\n", "\n")[:_LONGEST]
+    plain = text.replace("\r\n", "\n")[:_MAX_TEXT_CHARS]
     try:
         with _within(seconds):
             return _parsed(plain)

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 #: So many failures on end, of different messages, and others take its turn.
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 #: So long until it is asked again whether it works; the more often it was found failing, the longer.
-WAITS = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=5))
+OPEN_PERIODS = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=5))
 #: A provider that does not answer is probed this often while messages wait for it.
 AWAITED_WAIT = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Circuit:
+class CircuitBreaker:
     """How a provider has done lately."""
 
     failures: int = 0
@@ -29,15 +29,15 @@ class Circuit:
     is_silent: bool = False
 
 
-CLOSED = Circuit()
+CLOSED = CircuitBreaker()
 
 
-def worked(circuit: Circuit) -> Circuit:
+def worked(circuit: CircuitBreaker) -> CircuitBreaker:
     """After a message that it accepted, or a receipt that one has arrived."""
     return CLOSED
 
 
-def failed(circuit: Circuit, now: datetime, *, is_awaited: bool = False) -> Circuit:
+def failed(circuit: CircuitBreaker, now: datetime, *, is_awaited: bool = False) -> CircuitBreaker:
     """After a message that failed by its fault. `is_awaited`: messages wait for the provider's return.
 
     A provider that succeeds in probes and fails to send is probed less and less often, even while messages wait.
@@ -45,18 +45,20 @@ def failed(circuit: Circuit, now: datetime, *, is_awaited: bool = False) -> Circ
     counted = replace(circuit, failures=circuit.failures + 1)
     if circuit.is_open and circuit.is_silent and is_awaited:
         return replace(counted, retry_at=min(circuit.retry_at or now, now + AWAITED_WAIT))
-    if circuit.is_open or counted.failures < MOST_FAILURES:
+    if circuit.is_open or counted.failures < MAX_FAILURES:
         return counted
     wait = AWAITED_WAIT if is_awaited and not circuit.openings else _wait(circuit.openings)
     return replace(counted, is_open=True, opened_at=now, retry_at=now + wait, openings=circuit.openings + 1)
 
 
-def answered(circuit: Circuit) -> Circuit:
+def answered(circuit: CircuitBreaker) -> CircuitBreaker:
     """After it was asked whether it works, and said so: it is used in its turn, and one failure ends that."""
-    return replace(circuit, is_open=False, is_silent=False, opened_at=None, retry_at=None, failures=MOST_FAILURES - 1)
+    return replace(circuit, is_open=False, is_silent=False, opened_at=None, retry_at=None, failures=MAX_FAILURES - 1)
 
 
-def silent(circuit: Circuit, now: datetime, *, is_passing: bool = True, is_awaited: bool = False) -> Circuit:
+def silent(
+    circuit: CircuitBreaker, now: datetime, *, is_passing: bool = True, is_awaited: bool = False
+) -> CircuitBreaker:
     """After it was asked whether it works, and did not. `is_passing`: the trouble may pass by itself."""
     if is_passing and is_awaited:
         return replace(circuit, is_silent=True, retry_at=now + AWAITED_WAIT)
@@ -65,11 +67,11 @@ def silent(circuit: Circuit, now: datetime, *, is_passing: bool = True, is_await
 
 
 def _wait(openings: int) -> timedelta:
-    return WAITS[min(openings, len(WAITS) - 1)]
+    return OPEN_PERIODS[min(openings, len(OPEN_PERIODS) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class RateAllowance:
     """How many messages a provider may be given now, where it has a limit a minute: at most ten seconds' worth at once,
     then evenly (the generic cell rate algorithm, ITU-T I.371)."""
 

@@ -17,14 +17,14 @@ from typing import Any
 from django.db import transaction
 
 from tocsin.access import config_audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.core.validation.server_origin import leads_elsewhere
 from tocsin.notify import provider_settings, reschedule
-from tocsin.notify.interfaces import ProviderKind, Setting, SettingKind
+from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
 from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.provider_settings import settings_of
 from tocsin.notify.providers.pool import ENVIRONMENT, SANDBOX, account_of, environment_account, slug
@@ -65,7 +65,7 @@ def secrets_set(provider: Provider) -> frozenset[str]:
 
 
 def save_provider(
-    spec: Mapping[str, object], *, existing: Provider | None = None, actor: Actor, now: datetime
+    spec: Mapping[str, object], *, existing: Provider | None = None, actor: AuditActor, now: datetime
 ) -> Provider:
     """Makes a provider, or makes `existing` what the spec says. A secret that the spec does not have stays as it is; an
     empty one is forgotten, or refused where the kind cannot do without it.
@@ -74,7 +74,7 @@ def save_provider(
     """
     with transaction.atomic():
         config_version.lock()
-        read = _read(Spec(spec), existing)
+        read = _read(ObjectReader(spec), existing)
         before = provider_spec(existing) if existing else None
         is_same_kind = existing is not None and existing.kind == read.kind.name
         known = secret_bundle.readable(existing.secrets) if existing is not None and is_same_kind else {}
@@ -98,7 +98,7 @@ def save_provider(
     return provider
 
 
-def delete_provider(provider: Provider, *, actor: Actor, now: datetime) -> None:
+def delete_provider(provider: Provider, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a provider. What waits goes by the next one, or into the sandbox if there is none."""
     with transaction.atomic():
         config_version.lock()
@@ -137,7 +137,7 @@ def test_environment() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ProviderSpec:
     """A spec that was found good."""
 
     name: str
@@ -149,7 +149,7 @@ class _Read:
     secrets: Mapping[str, str]
 
 
-def _read(spec: Spec, existing: Provider | None) -> _Read:
+def _read(spec: ObjectReader, existing: Provider | None) -> _ProviderSpec:
     name = _name(spec, existing)
     kind = KINDS.get(spec.text("kind", required=True))
     if kind is None:
@@ -172,10 +172,12 @@ def _read(spec: Spec, existing: Provider | None) -> _Read:
             # Without it nothing can be sent.
             _need(spec, setting)
     spec.finish()
-    return _Read(name, kind, channels, order, is_enabled, {k: v for k, v in settings.items() if v != ""}, secrets)
+    return _ProviderSpec(
+        name, kind, channels, order, is_enabled, {k: v for k, v in settings.items() if v != ""}, secrets
+    )
 
 
-def _name(spec: Spec, existing: Provider | None) -> str:
+def _name(spec: ObjectReader, existing: Provider | None) -> str:
     name = spec.name()
     others = Provider.objects.exclude(pk=existing.pk) if existing else Provider.objects.all()
     if name.lower() in _RESERVED:
@@ -188,7 +190,7 @@ def _name(spec: Spec, existing: Provider | None) -> str:
     return name
 
 
-def _channels(spec: Spec, kind: ProviderKind) -> tuple[str, ...]:
+def _channels(spec: ObjectReader, kind: ProviderKind) -> tuple[str, ...]:
     """Without any, those that the kind is named for: all that it carries."""
     channels = spec.texts("channels") or kind.channels
     for number, channel in enumerate(channels):
@@ -198,46 +200,46 @@ def _channels(spec: Spec, kind: ProviderKind) -> tuple[str, ...]:
     return tuple(channels)
 
 
-def _setting(spec: Spec, setting: Setting) -> str | int | bool:
+def _setting(spec: ObjectReader, setting: ProviderSetting) -> str | int | bool:
     match setting.kind:
-        case SettingKind.NUMBER:
+        case ProviderSettingType.NUMBER:
             if not spec.has(setting.name):
                 _need(spec, setting)
                 return setting.default
             return spec.whole(setting.name, setting.least, least=setting.least, most=setting.most)
-        case SettingKind.FLAG:
+        case ProviderSettingType.FLAG:
             return spec.flag(setting.name, bool(setting.default))
-        case SettingKind.CHOICE:
+        case ProviderSettingType.CHOICE:
             chosen = spec.text(setting.name, str(setting.default))
             if chosen not in setting.choices:
                 spec.refuse(setting.name, f'"{chosen}" is not one of {", ".join(setting.choices)}.')
             return chosen
-        case SettingKind.URL:
+        case ProviderSettingType.URL:
             url = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=2000)
             _check_url(spec, setting.name, url)
             return url.rstrip("/")
-        case SettingKind.TEXT | SettingKind.HOST | SettingKind.MAILBOX:
+        case ProviderSettingType.TEXT | ProviderSettingType.HOST | ProviderSettingType.MAILBOX:
             text = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=500)
             if not text.isprintable():
                 spec.refuse(setting.name, "has a line break or control character in it.")
             elif text:
                 _check_text(spec, setting, text)
             return text
-        case SettingKind.LONG_TEXT:
+        case ProviderSettingType.LONG_TEXT:
             return spec.text(setting.name, str(setting.default), required=setting.is_required, longest=20_000)
 
 
-def _need(spec: Spec, setting: Setting) -> None:
+def _need(spec: ObjectReader, setting: ProviderSetting) -> None:
     if setting.is_required:
         spec.refuse(setting.name, "is needed.", "missing")
 
 
-def _check_text(spec: Spec, setting: Setting, text: str) -> None:
+def _check_text(spec: ObjectReader, setting: ProviderSetting, text: str) -> None:
     if setting is provider_settings.PREFIXES:
         _check_prefixes(spec, setting.name, text)
-    elif setting.kind is SettingKind.HOST and not _is_host(text):
+    elif setting.kind is ProviderSettingType.HOST and not _is_host(text):
         spec.refuse(setting.name, f'"{text[:100]}" is not the name of a server; write one like mail.example.org.')
-    elif setting.kind is SettingKind.MAILBOX:
+    elif setting.kind is ProviderSettingType.MAILBOX:
         try:
             addresses.email(parseaddr(text)[1])
         except ValueError:
@@ -255,14 +257,14 @@ def _is_host(text: str) -> bool:
     return True
 
 
-def _check_prefixes(spec: Spec, name: str, text: str) -> None:
+def _check_prefixes(spec: ObjectReader, name: str, text: str) -> None:
     try:
         provider_settings.prefixes(text)
     except ValueError as problem:
         spec.refuse(name, str(problem))
 
 
-def _check_url(spec: Spec, name: str, url: str) -> None:
+def _check_url(spec: ObjectReader, name: str, url: str) -> None:
     if not url:
         return
     try:

@@ -10,14 +10,14 @@ from datetime import datetime
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.notify.providers import circuit_breaker
-from tocsin.notify.providers.circuit_breaker import Allowance, Circuit
+from tocsin.notify.providers.circuit_breaker import CircuitBreaker, RateAllowance
 
 #: What went wrong is kept so long.
-LONGEST_ERROR = 300
+MAX_HEALTH_ERROR_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class HealthUpdate:
     """That a provider worked, or failed with a sentence that names neither secret nor address."""
 
     name: str
@@ -41,10 +41,10 @@ WHERE name = %(name)s
 """
 
 
-def note(connection: Connection, notes: Sequence[Note]) -> list[str]:
+def note(connection: Connection, notes: Sequence[HealthUpdate]) -> list[str]:
     """Counts what came of messages, in their order. Returns the providers that are passed over from now on, or no
     longer."""
-    by_name: dict[str, list[Note]] = {}
+    by_name: dict[str, list[HealthUpdate]] = {}
     for one in notes:
         by_name.setdefault(one.name, []).append(one)
     before = _locked(connection, sorted(by_name))
@@ -64,7 +64,7 @@ def note(connection: Connection, notes: Sequence[Note]) -> list[str]:
     return changed
 
 
-def _locked(connection: Connection, names: list[str]) -> dict[str, Circuit]:
+def _locked(connection: Connection, names: list[str]) -> dict[str, CircuitBreaker]:
     """In one order everywhere, so that two nodes never wait for each other."""
     if not names:
         return {}
@@ -72,10 +72,12 @@ def _locked(connection: Connection, names: list[str]) -> dict[str, Circuit]:
         "INSERT INTO notify_providerhealth (name) SELECT unnest(%s::text[]) ON CONFLICT (name) DO NOTHING", (names,)
     )
     found = database.rows(connection, _READ, (names,))
-    return {row.pop("name"): Circuit(**row) for row in found}
+    return {row.pop("name"): CircuitBreaker(**row) for row in found}
 
 
-def _write(connection: Connection, name: str, state: Circuit, notes: Sequence[Note], now: datetime) -> None:
+def _write(
+    connection: Connection, name: str, state: CircuitBreaker, notes: Sequence[HealthUpdate], now: datetime
+) -> None:
     good = [one.at for one in notes if one.error is None]
     bad = [one for one in notes if one.error is not None]
     connection.execute(
@@ -91,7 +93,7 @@ def _write(connection: Connection, name: str, state: Circuit, notes: Sequence[No
             "now": now,
             "worked_at": max(good, default=None),
             "failed_at": max((one.at for one in bad), default=None),
-            "error": (bad[-1].error or "")[:LONGEST_ERROR] if bad else None,
+            "error": (bad[-1].error or "")[:MAX_HEALTH_ERROR_CHARS] if bad else None,
         },
     )
 
@@ -141,10 +143,10 @@ def note_asked(
         database.hint(connection, "outbox")
     else:
         state = circuit_breaker.silent(before, now, is_passing=is_passing, is_awaited=is_awaited)
-        _write(connection, name, state, [Note(name, now, error)], now)
+        _write(connection, name, state, [HealthUpdate(name, now, error)], now)
 
 
-def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, Allowance]:
+def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, RateAllowance]:
     """What providers with a limit may be given, locked until the transaction ends."""
     if not limits:
         return {}
@@ -152,7 +154,7 @@ def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, A
     found = connection.execute(
         "SELECT name, free_at FROM notify_providerhealth WHERE name = ANY(%s)", (sorted(limits),)
     ).fetchall()
-    return {name: Allowance(limits[name], free_at) for name, free_at in found}
+    return {name: RateAllowance(limits[name], free_at) for name, free_at in found}
 
 
 def use_up(connection: Connection, free_at: Mapping[str, datetime]) -> None:

@@ -25,12 +25,12 @@ from tocsin.core.errors import Permanent, Temporary, TocsinError
 from tocsin.notify import provider_settings
 from tocsin.notify.integrations.mail_replies import answers_to
 from tocsin.notify.integrations.smtp import account_of_url
-from tocsin.notify.interfaces import Account, ProviderKind, Sender
+from tocsin.notify.interfaces import ProviderAccount, ProviderKind, ProviderSender
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
-from tocsin.notify.text.message_ids import AnswersTo
-from tocsin.notify.text.redaction import Content
-from tocsin.notify.webhooks import Listener
+from tocsin.notify.text.message_ids import ReplyAddress
+from tocsin.notify.text.redaction import ContentLevel
+from tocsin.notify.webhooks import WebhookProvider
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ _GRACE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
+class ActiveProvider:
     """One provider, open."""
 
     name: str
@@ -57,9 +57,9 @@ class Carrier:
     id: int | None
     kind: ProviderKind
     channels: tuple[str, ...]
-    sender: Sender
+    sender: ProviderSender
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    account: Account = field(default=Account(""), repr=False)
+    account: ProviderAccount = field(default=ProviderAccount(""), repr=False)
 
     def masked(self, text: str) -> str:
         """`text` with this provider's secrets replaced, should a server have repeated one."""
@@ -71,7 +71,7 @@ class Carrier:
     def replies(self) -> frozenset[str]:
         """The channels on which answers reach Tocsin by it."""
         # Who is called back needs an address to call; the others look for answers themselves.
-        is_deaf = isinstance(self.kind, Listener) and not self.account.callbacks
+        is_deaf = isinstance(self.kind, WebhookProvider) and not self.account.callbacks
         return frozenset() if is_deaf else self.kind.replies
 
     @property
@@ -104,14 +104,14 @@ def carries_country(settings: Mapping[str, Any], channel: str, address: str) -> 
     )
 
 
-class Directory:
+class ProviderPool:
     """What is configured, as of the version that `refresh` saw last. One a process; read by many threads."""
 
     def __init__(self) -> None:
         self._version = -1
-        self._carriers: tuple[Carrier, ...] = ()
-        self._opened: dict[str, tuple[str, Carrier]] = {}
-        self._retired: list[tuple[float, Sender]] = []
+        self._carriers: tuple[ActiveProvider, ...] = ()
+        self._opened: dict[str, tuple[str, ActiveProvider]] = {}
+        self._retired: list[tuple[float, ProviderSender]] = []
         self._lock = threading.Lock()
         #: Those that failed on end: they come last.
         self._passed_over: frozenset[str] = frozenset()
@@ -122,8 +122,8 @@ class Directory:
         #: Whether text messages say a code with which people answer.
         self.asks_reply_codes = False
         #: Where people answer mails to, if anywhere.
-        self.answers_to: AnswersTo | None = None
-        self._contents: Mapping[str, Content] = {}
+        self.answers_to: ReplyAddress | None = None
+        self._contents: Mapping[str, ContentLevel] = {}
         #: Why a provider cannot be used at all, by name; and the channels of those.
         self.problems: Mapping[str, str] = {}
         self._unusable: Mapping[str, Sequence[str]] = {}
@@ -138,7 +138,7 @@ class Directory:
             self._passed_over = health.passed_over(connection)
             self._close_retired()
 
-    def carriers(self, channel: str, address: str) -> tuple[Carrier, ...]:
+    def carriers(self, channel: str, address: str) -> tuple[ActiveProvider, ...]:
         """The providers that can carry to `address`, in order, those that fail on end last; none: the sandbox."""
         return tuple(carrier for carrier in self.all() if carrier.carries(channel, address))
 
@@ -157,20 +157,20 @@ class Directory:
         why = f": {', '.join(unusable)} cannot be used" if unusable else ""
         return f"No provider carries {label} to this address{why}."
 
-    def all(self) -> Sequence[Carrier]:
+    def all(self) -> Sequence[ActiveProvider]:
         """All providers in use, in order, those that fail on end last."""
         # sorted() keeps the order of equals.
         return sorted(self._carriers, key=lambda carrier: carrier.name in self._passed_over)
 
-    def content(self, channel: str) -> Content:
+    def content(self, channel: str) -> ContentLevel:
         """What the channel's messages may say of an alert."""
-        return self._contents.get(channel, Content.FULL)
+        return self._contents.get(channel, ContentLevel.FULL)
 
-    def get(self, name: str) -> Carrier | None:
+    def get(self, name: str) -> ActiveProvider | None:
         """The provider of that name, if it is in use."""
         return next((carrier for carrier in self._carriers if carrier.name == name), None)
 
-    def note(self, connection: Connection, notes: Sequence[health.Note]) -> None:
+    def note(self, connection: Connection, notes: Sequence[health.HealthUpdate]) -> None:
         """Notes what came of messages. That one which works goes on working is written every few seconds only."""
         with self._lock:
             new = [note for note in notes if self._is_news(note)]
@@ -197,7 +197,7 @@ class Directory:
                 health.note_asked(connection, name, error, asked_at, is_passing=is_passing, is_awaited=bool(awaited))
                 self._passed_over = health.passed_over(connection)
 
-    def _is_news(self, note: health.Note) -> bool:
+    def _is_news(self, note: health.HealthUpdate) -> bool:
         if note.error is not None:
             self._troubled.add(note.name)
             return True
@@ -225,7 +225,7 @@ class Directory:
             'ORDER BY "order", name',
         )
         problems: dict[str, str] = {}
-        opened: dict[str, tuple[str, Carrier]] = {}
+        opened: dict[str, tuple[str, ActiveProvider]] = {}
         for row in found:
             try:
                 opened[row["name"]] = self._open(row)
@@ -236,7 +236,7 @@ class Directory:
         if (account := environment_account()) is not None:
             opened[ENVIRONMENT] = self._opened_once(account, KINDS["smtp"], None, ("email",))
         for built_in in BUILT_IN:
-            account = Account(built_in.label)
+            account = ProviderAccount(built_in.label)
             opened[built_in.label] = self._opened_once(account, built_in, None, built_in.channels)
         for name, (fingerprint, carrier) in self._opened.items():
             if opened.get(name, ("", carrier))[0] != fingerprint:
@@ -249,9 +249,9 @@ class Directory:
         settings = settings_store.load(connection)
         self.is_bundling = bool(settings[settings_store.BUNDLE_PAGES.name])
         self.asks_reply_codes = bool(settings[settings_store.SMS_REPLY_CODES.name])
-        self._contents = {name: Content(settings[settings_store.content_name(name)]) for name in CHANNELS}
+        self._contents = {name: ContentLevel(settings[settings_store.content_name(name)]) for name in CHANNELS}
 
-    def _open(self, row: Mapping[str, Any]) -> tuple[str, Carrier]:
+    def _open(self, row: Mapping[str, Any]) -> tuple[str, ActiveProvider]:
         kind = KINDS.get(row["kind"])
         if kind is None:
             raise Permanent(f"There is no kind of provider {row['kind']!r}.")
@@ -260,8 +260,8 @@ class Directory:
         return self._opened_once(account, kind, row["id"], channels)
 
     def _opened_once(
-        self, account: Account, kind: ProviderKind, row_id: int | None, channels: tuple[str, ...]
-    ) -> tuple[str, Carrier]:
+        self, account: ProviderAccount, kind: ProviderKind, row_id: int | None, channels: tuple[str, ...]
+    ) -> tuple[str, ActiveProvider]:
         """The sender that is open already, if nothing about it has changed: its connections stay."""
         fingerprint = json.dumps(
             [row_id, kind.name, channels, dict(account.settings), dict(account.secrets), account.callbacks],
@@ -273,7 +273,7 @@ class Directory:
             return kept
         known = {text for secret in account.secrets.values() for text in (secret, quote(secret, safe=""))}
         secrets = tuple(sorted((text for text in known if len(text) >= 4), key=len, reverse=True))
-        return fingerprint, Carrier(account.name, row_id, kind, channels, kind.open(account), secrets, account)
+        return fingerprint, ActiveProvider(account.name, row_id, kind, channels, kind.open(account), secrets, account)
 
     def _close_retired(self) -> None:
         now = time.monotonic()
@@ -284,7 +284,7 @@ class Directory:
 
 def in_order(connection: Connection, channel: str, address: str) -> list[str]:
     """The names of the providers that can carry to `address`, in order, without opening any: what
-    `Directory.carriers` has, for a process that sends nothing itself."""
+    `ProviderPool.carriers` has, for a process that sends nothing itself."""
     late = health.passed_over(connection)
     found = [
         row["name"]
@@ -306,12 +306,12 @@ def in_order(connection: Connection, channel: str, address: str) -> list[str]:
 
 def account_of(
     name: str, row_id: int | None, kind: ProviderKind, settings: Mapping[str, Any], secrets: Mapping[str, str]
-) -> Account:
+) -> ProviderAccount:
     """A configured provider's account; the installation's own sender address fills in for mails."""
     known = dict(settings)
     if not known.get("sender"):
         known["sender"] = environment.current().email_from or ""
-    return Account(name, known, secrets, callbacks=_callbacks(name, row_id, kind, settings))
+    return ProviderAccount(name, known, secrets, callbacks=_callbacks(name, row_id, kind, settings))
 
 
 def slug(name: str, row_id: int | None) -> str:
@@ -320,7 +320,7 @@ def slug(name: str, row_id: int | None) -> str:
 
 
 def _callbacks(name: str, row_id: int | None, kind: ProviderKind, settings: Mapping[str, Any]) -> str:
-    if not isinstance(kind, Listener):
+    if not isinstance(kind, WebhookProvider):
         return ""
     # Without a public address only a server beside this one could call back, and a vendor refuses such an address.
     vendors = next((setting.default for setting in kind.settings if setting.name == "api_base"), "")
@@ -329,7 +329,7 @@ def _callbacks(name: str, row_id: int | None, kind: ProviderKind, settings: Mapp
     return f"{environment.current().public_url}/hooks/{slug(name, row_id)}"
 
 
-def environment_account() -> Account | None:
+def environment_account() -> ProviderAccount | None:
     """The account of the SMTP server that the environment names, if it names one."""
     settings = environment.current()
     if settings.smtp_url is None:

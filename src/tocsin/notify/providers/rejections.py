@@ -12,14 +12,14 @@ from django.db import connection
 from tocsin.core import ids
 
 #: Looked at so far back.
-LATELY = timedelta(days=7)
+REJECTION_WINDOW = timedelta(days=7)
 
 #: So many different sentences of one provider are told, those of the most messages first.
-MOST_OF_ONE = 5
+MAX_PER_PROVIDER = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """One sentence, how many messages it was said of, when last, and of which alert then."""
 
     error: str
@@ -41,14 +41,14 @@ SELECT provider_name, error, count, last_at, alert_id FROM (
 """
 
 
-def lately(now: datetime) -> Mapping[str, tuple[Refusal, ...]]:
+def lately(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
     """What each provider refused for good within a week, by its name; one that refused nothing is absent."""
-    since = now - LATELY
+    since = now - REJECTION_WINDOW
     with connection.cursor() as cursor:
         # The ids carry the machine's time; the rows' own time decides.
-        cursor.execute(_REFUSED, [ids.first_uuid7(since - timedelta(days=1)), since, MOST_OF_ONE])
+        cursor.execute(_REFUSED, [ids.first_uuid7(since - timedelta(days=1)), since, MAX_PER_PROVIDER])
         rows = cursor.fetchall()
-    found: dict[str, tuple[Refusal, ...]] = {}
+    found: dict[str, tuple[Rejection, ...]] = {}
     for name, error, count, last_at, alert_id in rows:
-        found[name] = (*found.get(name, ()), Refusal(error, count, last_at, alert_id))
+        found[name] = (*found.get(name, ()), Rejection(error, count, last_at, alert_id))
     return found

@@ -12,10 +12,10 @@ from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.providers import pool
 from tocsin.notify.registry import BUILT_IN, KINDS
-from tocsin.notify.webhooks import CallbackPoint, Listener
+from tocsin.notify.webhooks import WebhookEndpoint, WebhookProvider
 
 
-class State(StrEnum):
+class ProviderState(StrEnum):
     """How a provider stands."""
 
     #: Nothing was sent by it yet.
@@ -28,10 +28,10 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ProviderStatus:
     """One provider's."""
 
-    state: State = State.UNUSED
+    state: ProviderState = ProviderState.UNUSED
     worked_at: datetime | None = None
     failed_at: datetime | None = None
     #: What went wrong last: a sentence, or empty.
@@ -41,7 +41,7 @@ class Status:
     retry_at: datetime | None = None
 
 
-def statuses() -> dict[str, Status]:
+def statuses() -> dict[str, ProviderStatus]:
     """By the provider's name; one that is not here was never used."""
     return {row.name: _status(row) for row in ProviderHealth.objects.all()}
 
@@ -53,10 +53,10 @@ def in_use() -> list[str]:
     return [*configured, *environment, *(kind.label for kind in BUILT_IN)]
 
 
-def callback_addresses(provider: Provider) -> list[tuple[CallbackPoint, str]]:
+def callback_addresses(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
     """What is to be entered at the vendor's, and the address; none where nobody outside could reach this machine."""
     kind = KINDS.get(provider.kind)
-    if kind is None or not isinstance(kind, Listener):
+    if kind is None or not isinstance(kind, WebhookProvider):
         return []
     account = pool.account_of(provider.name, provider.pk, kind, provider.settings, {})
     return [(point, f"{account.callbacks}/{point.what}") for point in kind.points if account.callbacks]
@@ -65,7 +65,7 @@ def callback_addresses(provider: Provider) -> list[tuple[CallbackPoint, str]]:
 def is_deaf(provider: Provider) -> bool:
     """Whether its vendor calls back, and cannot reach this machine: TOCSIN_BASE_URL is not set."""
     kind = KINDS.get(provider.kind)
-    if kind is None or not isinstance(kind, Listener):
+    if kind is None or not isinstance(kind, WebhookProvider):
         return False
     return not pool.account_of(provider.name, provider.pk, kind, provider.settings, {}).callbacks
 
@@ -88,12 +88,12 @@ def contact_card(name: str) -> str:
     return "\r\n".join([*lines, "NOTE:Pages from Tocsin. Mark this contact as a favourite.", "END:VCARD", ""])
 
 
-def _status(row: ProviderHealth) -> Status:
+def _status(row: ProviderHealth) -> ProviderStatus:
     if row.is_open:
-        state = State.PASSED_OVER
+        state = ProviderState.PASSED_OVER
     elif row.failures:
-        state = State.FAILING
+        state = ProviderState.FAILING
     else:
-        state = State.WORKS if row.worked_at else State.UNUSED
-    error = row.error if state in (State.FAILING, State.PASSED_OVER) else ""
-    return Status(state, row.worked_at, row.failed_at, error, row.opened_at, row.retry_at)
+        state = ProviderState.WORKS if row.worked_at else ProviderState.UNUSED
+    error = row.error if state in (ProviderState.FAILING, ProviderState.PASSED_OVER) else ""
+    return ProviderStatus(state, row.worked_at, row.failed_at, error, row.opened_at, row.retry_at)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, CAPPED, Due
+from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, CAPPED, DueDelivery
 from tocsin.notify.states import Purpose
 
 WINDOW = timedelta(seconds=10)
@@ -20,11 +20,11 @@ WINDOW = timedelta(seconds=10)
 BUNDLED = frozenset({Purpose.PAGE, Purpose.ALL_CLEAR})
 
 #: So many at most are one message.
-MOST_TOGETHER = 1000
+MAX_BUNDLE_SIZE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class BundleLimit:
     """How many alerts one message of a channel names, and for how many it may stand: those that it does not name, it
     counts."""
 
@@ -33,7 +33,7 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Key:
+class BundleKey:
     """Whom and where: what has the same key can leave as one message."""
 
     recipient: int
@@ -46,55 +46,55 @@ class Key:
 class Bundle:
     """One message: usually about one alert."""
 
-    members: tuple[Due, ...]
+    members: tuple[DueDelivery, ...]
     #: Whether it is a first message: another node may have sent one in this very moment, which the database tells.
     is_first: bool = False
     #: How many of them the message names; the others it counts. 0: all.
     named: int = 0
 
     @property
-    def lead(self) -> Due:
+    def lead(self) -> DueDelivery:
         return self.members[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
+class BundlePlan:
     """What leaves, and what waits until when. Deliveries in neither wait for the next turn."""
 
     bundles: tuple[Bundle, ...]
-    waiting: tuple[tuple[Due, datetime], ...]
+    waiting: tuple[tuple[DueDelivery, datetime], ...]
 
 
-def key(due: Due) -> Key | None:
+def key(due: DueDelivery) -> BundleKey | None:
     """What `due` can be bundled by; None for what always leaves alone."""
     # Of notices those that say under which heading they may stand together.
     is_bundled = due.purpose in BUNDLED or (due.purpose is Purpose.NOTICE and bool(due.data.get("heading")))
     if not is_bundled or due.alert is None or due.problem:
         return None
-    return Key(due.user_id or 0, due.channel, due.address, due.purpose)
+    return BundleKey(due.user_id or 0, due.channel, due.address, due.purpose)
 
 
-def has_waited(due: Due) -> bool:
+def has_waited(due: DueDelivery) -> bool:
     """Whether it has waited for others already, or was tried before: it does not wait for others again."""
     return due.waited in (BUNDLED_LATER, CAPPED) or due.provider_name != ""
 
 
-def most_together(due: Due, room: Callable[[str], Room]) -> int:
+def most_together(due: DueDelivery, room: Callable[[str], BundleLimit]) -> int:
     """How many deliveries may leave together with `due`."""
-    return MOST_TOGETHER if due.waited == CAPPED else room(due.channel).together
+    return MAX_BUNDLE_SIZE if due.waited == CAPPED else room(due.channel).together
 
 
-def arrange(ready: Iterable[Due], now: datetime, room: Callable[[str], Room]) -> Arrangement:
+def arrange(ready: Iterable[DueDelivery], now: datetime, room: Callable[[str], BundleLimit]) -> BundlePlan:
     """Sorts what may be sent into messages. `room` says what fits into one message of a channel."""
     alone: list[Bundle] = []
-    groups: dict[Key, list[Due]] = {}
+    groups: dict[BundleKey, list[DueDelivery]] = {}
     for due in ready:
         found = key(due)
         if found is None:
             alone.append(Bundle((due,)))
         else:
             groups.setdefault(found, []).append(due)
-    bundles, waiting = alone, list[tuple[Due, datetime]]()
+    bundles, waiting = alone, list[tuple[DueDelivery, datetime]]()
     for group in groups.values():
         group.sort(key=lambda due: (due.due_at, due.id))
         left_at = max((due.left_at for due in group if due.left_at is not None), default=None)
@@ -109,4 +109,4 @@ def arrange(ready: Iterable[Due], now: datetime, room: Callable[[str], Room]) ->
         else:
             # By a clock that was ahead it left later than now.
             waiting += [(due, min(left_at, now) + WINDOW) for due in group]
-    return Arrangement(tuple(bundles), tuple(waiting))
+    return BundlePlan(tuple(bundles), tuple(waiting))

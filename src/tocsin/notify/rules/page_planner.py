@@ -8,23 +8,31 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts.states import Priority
-from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, Calling, Leave, Method, Person, is_quiet, leaves
+from tocsin.notify.rules.notification_rules import (
+    USER_RULES,
+    DeliveryOverride,
+    NotificationMethod,
+    PlannedPage,
+    Recipient,
+    is_quiet,
+    leaves,
+)
 
 #: Says why an address on a channel cannot be used, or None.
-type Problem = Callable[[str, str], str | None]
+type FindAddressProblem = Callable[[str, str], str | None]
 #: The quietest of some channels.
-type Quietest = Callable[[set[str]], str]
+type FindQuietest = Callable[[set[str]], str]
 
 #: Under which a page's notification keeps from when quiet hours hold it back.
 HELD_FROM = "held_from"
 
 #: Of the ways after one that fails, what waits longer than this waits for something else, such as the end of quiet
 #: hours: it is left alone.
-SOON = timedelta(minutes=30)
+NOTICE_HORIZON = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class PageRequest:
     """That paging one person, or one group contact, about one alert begins."""
 
     alert_id: int
@@ -39,14 +47,14 @@ class Start:
     data: Mapping[str, Any] = field(default_factory=dict)
     #: What decides by which ways, beside the person's own wishes.
     priority: Priority = Priority.HIGH
-    calling: Calling = AS_THEY_LIKE
+    calling: DeliveryOverride = USER_RULES
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """One planned notification."""
 
-    start: Start
+    start: PageRequest
     label: str
     channel: str
     address: str
@@ -68,13 +76,13 @@ class Page:
 class Unreachable:
     """A start that reaches nobody, and why: a sentence for the alert's timeline."""
 
-    start: Start
+    start: PageRequest
     name: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PagePlan:
     """What the starts come to. Every start is in `pages` or in `unreachable`, or in both with its problems."""
 
     pages: tuple[Page, ...]
@@ -82,8 +90,11 @@ class Plan:
 
 
 def plan(
-    starts: Iterable[Start], people: Mapping[int, Person], contacts: Mapping[int, Method], problem: Problem
-) -> Plan:
+    starts: Iterable[PageRequest],
+    people: Mapping[int, Recipient],
+    contacts: Mapping[int, NotificationMethod],
+    problem: FindAddressProblem,
+) -> PagePlan:
     """The pages of `starts`: for people as `ways.leaves` says, for a group's contact one at once, and its retries."""
     pages: list[Page] = []
     unreachable: list[Unreachable] = []
@@ -94,18 +105,18 @@ def plan(
         pages += planned
         if not any(not page.problem for page in planned):
             unreachable.append(Unreachable(start, name, why or _nothing_works(name, planned)))
-    return Plan(tuple(pages), tuple(unreachable))
+    return PagePlan(tuple(pages), tuple(unreachable))
 
 
 def _reached(
-    start: Start, people: Mapping[int, Person], contacts: Mapping[int, Method]
-) -> tuple[str, str, tuple[Leave, ...]]:
+    start: PageRequest, people: Mapping[int, Recipient], contacts: Mapping[int, NotificationMethod]
+) -> tuple[str, str, tuple[PlannedPage, ...]]:
     """The name of who is to be reached, why that cannot be, and by what it would be tried when."""
     if start.group_contact_id is not None:
         contact = contacts.get(start.group_contact_id)
         if contact is None:
             return "A group contact", "The group contact that this step names exists no longer.", ()
-        alone = Person(0, contact.label, (contact,))
+        alone = Recipient(0, contact.label, (contact,))
         return contact.label, "", leaves(alone, replace(start.calling, by=()), start.priority, start.at)
     person = people.get(start.user_id) if start.user_id is not None else None
     if person is None:
@@ -119,7 +130,9 @@ def _reached(
     return person.name, "", found
 
 
-def _pages(start: Start, person: Person | None, found: Iterable[Leave], problem: Problem) -> list[Page]:
+def _pages(
+    start: PageRequest, person: Recipient | None, found: Iterable[PlannedPage], problem: FindAddressProblem
+) -> list[Page]:
     pages: list[Page] = []
     refused: set[str] = set()
     leaves = list(found)
@@ -139,8 +152,11 @@ def _pages(start: Start, person: Person | None, found: Iterable[Leave], problem:
 
 
 def _moved_up(
-    start: Start, person: Person | None, leaves: Sequence[Leave], problems: Mapping[Method, str]
-) -> list[Leave]:
+    start: PageRequest,
+    person: Recipient | None,
+    leaves: Sequence[PlannedPage],
+    problems: Mapping[NotificationMethod, str],
+) -> list[PlannedPage]:
     """The first way that can be used does not wait as if one before it had been tried that cannot be; unless another
     leaves at that moment, the person's quiet hours hold it then, or it waits for something else."""
     refused = [leave.at for leave in leaves if problems[leave.method]]
@@ -150,14 +166,14 @@ def _moved_up(
     usable = [leave for leave in leaves if not problems[leave.method] and leave.at >= at]
     free = [leave for leave in usable if person is None or not is_quiet(person, leave.method, start.priority, at)]
     following = min(free, key=_moment, default=None)
-    if following is None or not at < following.at <= at + SOON:
+    if following is None or not at < following.at <= at + NOTICE_HORIZON:
         return list(leaves)
     how = f"{following.how}, at once because the way before it fails"
     early = replace(following, at=at, how=how, held_from=None)
     return [early if leave is following else leave for leave in leaves]
 
 
-def _moment(leave: Leave) -> datetime:
+def _moment(leave: PlannedPage) -> datetime:
     return leave.at
 
 
@@ -167,7 +183,7 @@ def _nothing_works(name: str, planned: Sequence[Page]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Paged:
+class PagedRecipient:
     """That a person was sent a page, or is being sent one."""
 
     alert_id: int
@@ -191,17 +207,17 @@ class AllClear:
 
 
 def all_clears(
-    paged: Iterable[Paged],
+    paged: Iterable[PagedRecipient],
     answered: Mapping[int, frozenset[int]],
     told: Mapping[tuple[int, int], datetime],
-    quietest: Quietest,
+    quietest: FindQuietest,
 ) -> list[AllClear]:
     """Once for each person who was paged about an alert, has not answered it, and was not told since that page.
 
     `answered` has the users by alert; `told` the time of the last all-clear by alert and user. The way is the quietest
     channel that the person was paged by.
     """
-    by_person: dict[tuple[int, int], list[Paged]] = {}
+    by_person: dict[tuple[int, int], list[PagedRecipient]] = {}
     for page in paged:
         if page.user_id not in answered.get(page.alert_id, frozenset()):
             by_person.setdefault((page.alert_id, page.user_id), []).append(page)
@@ -216,7 +232,7 @@ def all_clears(
 
 
 @dataclass(frozen=True, slots=True)
-class OtherWay:
+class FallbackMethod:
     """A contact method that can be used."""
 
     label: str
@@ -226,7 +242,7 @@ class OtherWay:
     was_used: bool
 
 
-def other_way(ways: Sequence[OtherWay], quietest: Quietest) -> OtherWay | None:
+def other_way(ways: Sequence[FallbackMethod], quietest: FindQuietest) -> FallbackMethod | None:
     """By which of a person's ways an all-clear goes whose own cannot be used any more: the quietest channel that they
     were paged by, else the quietest that they have; None where they have none."""
     candidates = [way for way in ways if way.was_used] or ways

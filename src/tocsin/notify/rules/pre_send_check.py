@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from tocsin.alerts.states import LIVE, AlertStatus, Priority
-from tocsin.notify.rules.notification_rules import Method, Person, Quiet, quiet_until
-from tocsin.notify.rules.page_planner import Problem
+from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
+from tocsin.notify.rules.notification_rules import NotificationMethod, QuietWindow, Recipient, quiet_until
+from tocsin.notify.rules.page_planner import FindAddressProblem
 from tocsin.notify.states import Purpose
 
 #: Reasons of rows that wait. What is done with such a row depends on which of them it has.
@@ -68,7 +68,7 @@ class AlertFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueDelivery:
     """One delivery."""
 
     id: UUID
@@ -116,7 +116,7 @@ class Due:
     most_per_hour: int = 0
     left_before: tuple[datetime, ...] = ()
     #: The person's quiet hours, of a page that they hold back.
-    quiet: tuple[Quiet, ...] = ()
+    quiet: tuple[QuietWindow, ...] = ()
     #: Why nobody can send it.
     problem: str = ""
 
@@ -156,19 +156,19 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendNow:
     """It is to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class CancelDelivery:
     """It is not to be sent any more."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Defer:
     """It is not to be sent before `until`."""
 
     reason: str
@@ -176,80 +176,80 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Fail:
+class FailDelivery:
     """It cannot be sent by anybody."""
 
     reason: str
 
 
-type Verdict = Send | Cancel | Wait | Fail
+type PreSendDecision = SendNow | CancelDelivery | Defer | FailDelivery
 
 
-def needs_another_way(due: Due, now: datetime, problem: Problem) -> bool:
+def needs_another_way(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> bool:
     """Whether it is to reach a person, and cannot by the way that it was written for: an all-clear, whatever is wrong
     with that; a page whose way is used no more."""
-    if due.user_id is None or not isinstance(verdict(due, now, problem), Fail):
+    if due.user_id is None or not isinstance(verdict(due, now, problem), FailDelivery):
         return False
     if due.purpose is not Purpose.PAGE:
         return due.purpose is Purpose.ALL_CLEAR
     return due.is_by_unused and not due.has_opted_out and problem(due.channel, due.address) is None
 
 
-def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
+def verdict(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> PreSendDecision:
     """What to do with a due delivery, just before it is sent. `problem` says why an address cannot be used."""
     alert = due.alert
     if alert is not None and due.purpose in _ABOUT_LIVE:
-        if alert.status not in LIVE:
-            return Cancel(_over(alert))
+        if alert.status not in ACTIVE:
+            return CancelDelivery(_over(alert))
         if due.purpose is Purpose.PAGE and (stopped := _stopped(due, alert, now)) is not None:
             return stopped
-    if alert is not None and due.is_escalation_notice and due.late_since is not None and alert.status not in LIVE:
-        return Cancel(_over(alert))
+    if alert is not None and due.is_escalation_notice and due.late_since is not None and alert.status not in ACTIVE:
+        return CancelDelivery(_over(alert))
     if due.purpose is Purpose.ALL_CLEAR:
         if due.is_being_paged:
-            return Wait(PAGE_LEAVING, now + timedelta(seconds=2))
+            return Defer(PAGE_LEAVING, now + timedelta(seconds=2))
         if not due.has_been_paged:
-            return Cancel("The page itself is not known to have left, so there is nothing to take back.")
+            return CancelDelivery("The page itself is not known to have left, so there is nothing to take back.")
     if due.user_id is None and not due.address:
-        return Cancel("Whoever this was for has no account any more.")
+        return CancelDelivery("Whoever this was for has no account any more.")
     if due.has_opted_out:
-        return Fail(OPTED_OUT)
+        return FailDelivery(OPTED_OUT)
     if (found := problem(due.channel, due.address)) is not None:
-        return Fail(found)
+        return FailDelivery(found)
     if due.is_by_unused:
         what = due.label or due.channel
         gone = f"{due.user_name} uses {what} no more." if due.user_id else f"{what} is a contact of its group no more."
-        return Fail(gone)
-    return Send()
+        return FailDelivery(gone)
+    return SendNow()
 
 
-def _stopped(due: Due, alert: AlertFacts, now: datetime) -> Verdict | None:
+def _stopped(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDecision | None:
     if due.has_acknowledged:
-        return Cancel(f"{due.user_name} has acknowledged the alert.")
+        return CancelDelivery(f"{due.user_name} has acknowledged the alert.")
     if due.user_id is not None and alert.owner_id == due.user_id:
-        return Cancel(f"{due.user_name} has taken the alert.")
+        return CancelDelivery(f"{due.user_name} has taken the alert.")
     if not due.is_active:
-        return Cancel(f"The account of {due.user_name} was switched off.")
+        return CancelDelivery(f"The account of {due.user_name} was switched off.")
     # A person who asked for the next one to be woken means it, hold or not.
     if alert.status is AlertStatus.ON_HOLD and not due.data.get("wake"):
         until = alert.hold_until or now
-        return Wait(ON_HOLD, max(until, now + timedelta(seconds=2)))
+        return Defer(ON_HOLD, max(until, now + timedelta(seconds=2)))
     if (until := _quiet_until(due, alert, now)) > now:
-        return Wait(IN_QUIET_HOURS, until)
+        return Defer(IN_QUIET_HOURS, until)
     if (free_at := _free_at(due, alert, now)) is not None and free_at > now:
-        return Wait(CAPPED, free_at)
+        return Defer(CAPPED, free_at)
     return None
 
 
-def _quiet_until(due: Due, alert: AlertFacts, now: datetime) -> datetime:
+def _quiet_until(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime:
     """When the person's quiet hours, as they are now, end of a page that waits for that and was not tried yet."""
     if not due.quiet or due.attempts:
         return now
-    person = Person(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)
-    return quiet_until(person, Method(due.label, due.channel, due.address), alert.priority, now)
+    person = Recipient(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)
+    return quiet_until(person, NotificationMethod(due.label, due.channel, due.address), alert.priority, now)
 
 
-def _free_at(due: Due, alert: AlertFacts, now: datetime) -> datetime | None:
+def _free_at(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime | None:
     """When the person's hour has room for another message; None where it always has. Critical alerts always leave."""
     # What left in the future left by a clock that was set back since: how long ago that was is not known.
     left = sorted(at for at in due.left_before if at <= now)

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-MOST_TRIES = 5
+MAX_TRIES = 5
 DELAYS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(seconds=120), timedelta(seconds=300))
 #: Each delay is up to so much longer, so that what failed together does not come back together.
 JITTER = 0.2
 #: A provider that asks for more patience is not asked again at all before this.
-LONGEST_DELAY = timedelta(minutes=10)
+MAX_RETRY_DELAY = timedelta(minutes=10)
 
 
-class Failure(StrEnum):
+class FailureKind(StrEnum):
     """Why a try failed."""
 
     #: Nothing was accepted; it may work later.
@@ -39,17 +39,17 @@ class Failure(StrEnum):
 
 
 #: Tocsin's own faults. Five of them end a message: it may be what breaks the process.
-OWN = frozenset({Failure.BROKEN, Failure.LOST})
+OWN = frozenset({FailureKind.BROKEN, FailureKind.LOST})
 #: It may have left all the same.
-UNCERTAIN = frozenset({Failure.UNKNOWN, Failure.LOST})
+UNCERTAIN = frozenset({FailureKind.UNKNOWN, FailureKind.LOST})
 #: Not tried again by the same provider.
-FINAL = frozenset({Failure.PERMANENT, Failure.REFUSED})
+FINAL = frozenset({FailureKind.PERMANENT, FailureKind.REFUSED})
 #: What counts against a provider's health.
-FAULTS = frozenset({Failure.TEMPORARY, Failure.UNKNOWN, Failure.PERMANENT})
+FAULTS = frozenset({FailureKind.TEMPORARY, FailureKind.UNKNOWN, FailureKind.PERMANENT})
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class ProviderAttempts:
     """What one provider has been asked so far about one notification."""
 
     tries: int
@@ -57,7 +57,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """Try `provider`, after `delay`."""
 
     provider: str
@@ -71,13 +71,13 @@ class GiveUp:
     """No provider is left."""
 
 
-type Next = Again | GiveUp
+type RetryDecision = Retry | GiveUp
 
 
 def after(
-    failure: Failure,
+    failure: FailureKind,
     current: str,
-    tried: Mapping[str, Tried],
+    tried: Mapping[str, ProviderAttempts],
     providers: Sequence[str],
     *,
     jitter: float,
@@ -85,40 +85,40 @@ def after(
     is_lasting: bool = False,
     is_exhausted: bool = False,
     own_failures: int = 0,
-) -> Next:
+) -> RetryDecision:
     """What to do after `current` failed. `tried` counts that try too; `jitter` is between 0 and 1.
 
     `is_lasting`: the message is retried for as long as it matters; `is_exhausted`: its quick retries are used up.
     `own_failures` counts the failures of Tocsin's own, this one included.
     """
-    goes_on = is_lasting and own_failures < MOST_TRIES
-    if failure is Failure.LOST and (goes_on or tried[current].tries < MOST_TRIES):
+    goes_on = is_lasting and own_failures < MAX_TRIES
+    if failure is FailureKind.LOST and (goes_on or tried[current].tries < MAX_TRIES):
         # The node's fault, not the provider's; and the lease has taken its ten seconds already.
-        return Again(current, timedelta(), is_exhausted)
-    if failure is Failure.LOST:
+        return Retry(current, timedelta(), is_exhausted)
+    if failure is FailureKind.LOST:
         return GiveUp()
     for name in providers:
         if name not in tried:
-            return Again(name, timedelta(), is_exhausted)
+            return Retry(name, timedelta(), is_exhausted)
     open_ones = [name for name in providers if name in tried and not tried[name].is_permanent]
-    left = [name for name in open_ones if tried[name].tries < MOST_TRIES] if not is_exhausted else []
+    left = [name for name in open_ones if tried[name].tries < MAX_TRIES] if not is_exhausted else []
     if not left:
         return _much_later(current, open_ones, jitter, retry_after) if goes_on and open_ones else GiveUp()
     chosen = min(left, key=lambda name: (tried[name].tries, left.index(name)))
     if tried[chosen].tries < max(tried[name].tries for name in open_ones):
         # This round began with another provider: its wait is over.
-        return Again(chosen, timedelta())
+        return Retry(chosen, timedelta())
     delay = _delay(DELAYS[tried[chosen].tries - 1], jitter, retry_after if chosen == current else None)
-    return Again(chosen, delay)
+    return Retry(chosen, delay)
 
 
-def _much_later(current: str, providers: Sequence[str], jitter: float, retry_after: timedelta | None) -> Again:
+def _much_later(current: str, providers: Sequence[str], jitter: float, retry_after: timedelta | None) -> Retry:
     """The provider after `current`, round robin."""
     place = providers.index(current) + 1 if current in providers else 0
     chosen = providers[place % len(providers)]
-    return Again(chosen, _delay(DELAYS[-1], jitter, retry_after if chosen == current else None), is_exhausted=True)
+    return Retry(chosen, _delay(DELAYS[-1], jitter, retry_after if chosen == current else None), is_exhausted=True)
 
 
 def _delay(least: timedelta, jitter: float, retry_after: timedelta | None) -> timedelta:
     delay = least * (1 + JITTER * jitter)
-    return delay if retry_after is None else max(delay, min(retry_after, LONGEST_DELAY))
+    return delay if retry_after is None else max(delay, min(retry_after, MAX_RETRY_DELAY))

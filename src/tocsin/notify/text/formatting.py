@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable
 
 from tocsin.core.validation.text_sanitizing import without_unstorable
-from tocsin.notify.interfaces import AlertText, Message
+from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.phrases import say
 
 #: Of a subject that a source wrote, so much is kept in a headline.
-LONGEST_HEADLINE = 200
+MAX_HEADLINE_CHARS = 200
 
 #: What people call a source, where its own name is longer.
 _CALLED = {"haloitsm": "Halo", "halopsa": "Halo", "haloservicedesk": "Halo"}
@@ -38,20 +38,20 @@ def cut(text: str, longest: int) -> str:
     return (kept[:at] if at > longest * 0.6 else kept).rstrip(" ,;:.-–") + "…"
 
 
-def headline(alert: AlertText, longest: int = LONGEST_HEADLINE) -> str:
+def headline(alert: AlertContent, longest: int = MAX_HEADLINE_CHARS) -> str:
     """ "Acme: VPN down". The client gives way before the subject does."""
     subject = one_line(alert.subject) or "Alert without a subject"
     client = one_line(alert.client, 60)
     return cut(f"{client}: {subject}" if client else subject, longest)
 
 
-def mark(alert: AlertText) -> str:
+def mark(alert: AlertContent) -> str:
     """ "Halo 20817": the source's own number, as people say it; empty without one."""
     number = one_line(alert.source_id, 40)
     return f"{source(alert)} {number}".strip() if number else ""
 
 
-def source(alert: AlertText) -> str:
+def source(alert: AlertContent) -> str:
     """What people call the source: "Halo" for HaloITSM."""
     name = one_line(alert.source, 30)
     return _CALLED.get(name.lower(), name)
@@ -62,13 +62,13 @@ def subject(message: Message) -> str:
     "[Critical] Acme: VPN down (Halo 20817) (Tocsin #42)".
     """
     if not message.alerts:
-        title = one_line(message.title, LONGEST_HEADLINE) or "Tocsin"
+        title = one_line(message.title, MAX_HEADLINE_CHARS) or "Tocsin"
         return f"[Tocsin] {title}" if message.purpose is Purpose.NOTICE else title
     first = message.alerts[0]
     if len(message.alerts) > 1:
         return _bundle_subject(message)
     if message.purpose is Purpose.NOTICE:
-        return f"[Tocsin] {one_line(message.title, LONGEST_HEADLINE)} (Tocsin #{first.id})"
+        return f"[Tocsin] {one_line(message.title, MAX_HEADLINE_CHARS)} (Tocsin #{first.id})"
     parts = [f"[{priority(first)}]", headline(first)]
     if first.is_test:
         parts.insert(0, "[TEST]")
@@ -81,7 +81,7 @@ def _bundle_subject(message: Message) -> str:
     first, *others = message.alerts
     count = len(message.alerts) + message.more
     if message.purpose is Purpose.NOTICE:
-        return f"[Tocsin] {one_line(message.title, LONGEST_HEADLINE)} (Tocsin #{first.id})"
+        return f"[Tocsin] {one_line(message.title, MAX_HEADLINE_CHARS)} (Tocsin #{first.id})"
     if message.purpose is Purpose.ALL_CLEAR:
         return f"All clear for {count} alerts (Tocsin #{first.id})"
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
@@ -89,12 +89,12 @@ def _bundle_subject(message: Message) -> str:
     return f"[{priority(worst)}] {count} alerts: {more}"
 
 
-def priority(alert: AlertText) -> str:
+def priority(alert: AlertContent) -> str:
     """ "Critical"."""
     return alert.priority.capitalize()
 
 
-def short(alert: AlertText) -> str:
+def short(alert: AlertContent) -> str:
     """What is wrong, for a text message or a call: the short text, else the subject."""
     return one_line(alert.short_text) or one_line(alert.subject) or "Alert without a subject"
 
@@ -104,13 +104,13 @@ def first_name(name: str) -> str:
     return one_line(name, 60).split(" ")[0]
 
 
-def named(alert: AlertText, longest: int = LONGEST_HEADLINE, language: str = "") -> str:
+def named(alert: AlertContent, longest: int = MAX_HEADLINE_CHARS, language: str = "") -> str:
     """ "#42 Critical Acme: VPN down (Halo 20817)": an alert in a list of several."""
     said = mark(alert)
     return f"#{alert.id} {say(language, priority(alert))} {headline(alert, longest)}{f' ({said})' if said else ''}"
 
 
-def still_on_it(message: Message, alert: AlertText) -> str:
+def still_on_it(message: Message, alert: AlertContent) -> str:
     """The question to whoever acknowledged and has been quiet since."""
     who = first_name(message.recipient)
     asked = say(message.language, "Still on it, {who}?", who=who) if who else say(message.language, "Still on it?")
@@ -151,7 +151,7 @@ def how_many_more(message: Message) -> str:
     return say(message.language, "And {more} more", more=message.more)
 
 
-def news(alert: AlertText, language: str = "") -> str:
+def news(alert: AlertContent, language: str = "") -> str:
     """What an all-clear says: "Taken by Alice: VPN down (#42). Nothing to do."."""
     return one_line(alert.news) or say(
         language, "Alert #{number} needs nobody any more. Nothing to do.", number=alert.id

@@ -11,7 +11,7 @@ from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.notify.text.formatting import cut
 
 #: Of a long text so much goes into a mail; the alert's page has all of it.
-LONGEST = 20_000
+MAX_TEXT_CHARS = 20_000
 
 _TAGS = {
     "a", "b", "blockquote", "br", "code", "dd", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "hr", "i", "li", "ol",
@@ -41,15 +41,15 @@ def safe_html(text: str) -> str:
     """`text`, plain or HTML, as HTML without scripts, styles, pictures, forms or strange addresses."""
     kept = without_unstorable(text)
     if not is_html(kept):
-        return "<br>\n".join(html.escape(line) for line in cut(kept, LONGEST).splitlines())
+        return "<br>\n".join(html.escape(line) for line in cut(kept, MAX_TEXT_CHARS).splitlines())
     rel = "noopener noreferrer"
-    cleaned = nh3.clean(kept[:LONGEST], tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel=rel)
-    return f"{cleaned}…" if len(kept) > LONGEST else cleaned
+    cleaned = nh3.clean(kept[:MAX_TEXT_CHARS], tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel=rel)
+    return f"{cleaned}…" if len(kept) > MAX_TEXT_CHARS else cleaned
 
 
-def plain(text: str, longest: int = LONGEST) -> str:
+def plain(text: str, longest: int = MAX_TEXT_CHARS) -> str:
     """`text`, plain or HTML, as plain text with its line breaks."""
-    kept = without_unstorable(text)[: LONGEST * 3]
+    kept = without_unstorable(text)[: MAX_TEXT_CHARS * 3]
     if is_html(kept):
         kept = without(kept, "script", "style", "head", "title")
         # In HTML a line break is only a space.

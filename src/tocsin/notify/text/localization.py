@@ -8,12 +8,12 @@ from collections.abc import Callable
 from tocsin.notify.text.phrases import spoken
 
 #: Says what was decided in a language: `(text, language) → text`.
-type Told = Callable[[str, str], str]
+type LocalizeText = Callable[[str, str], str]
 
-_told: list[Told] = []
+_told: list[LocalizeText] = []
 
 
-def tell_by(told: Told) -> None:
+def tell_by(told: LocalizeText) -> None:
     """Has `told` translate what people are told, from now on."""
     _told[:] = [told]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import datetime
 
-from tocsin.notify.interfaces import AlertText, Message
+from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.rules.bundling import Bundle
-from tocsin.notify.rules.pre_send_check import Due
+from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.phrases import say
 
@@ -44,7 +44,7 @@ def message(bundle: Bundle, link_to: LinkTo, home: str, now: datetime, *, can_re
     )
 
 
-def _headed(members: Collection[Due], language: str) -> tuple[str, str]:
+def _headed(members: Collection[DueDelivery], language: str) -> tuple[str, str]:
     """The title and the text of several notices: "Nobody answered: 160 alerts"."""
     counts: dict[str, int] = {}
     for due in members:
@@ -57,12 +57,12 @@ def _headed(members: Collection[Due], language: str) -> tuple[str, str]:
     return title, "\n".join(dict.fromkeys(str(due.data.get("text", "")) for due in members))
 
 
-def _alert(due: Due, link_to: LinkTo) -> AlertText | None:
+def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
     alert = due.alert
     if alert is None:
         return None
     acts = due.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT)
-    return AlertText(
+    return AlertContent(
         id=alert.id,
         priority=alert.priority,
         subject=alert.subject,

@@ -22,7 +22,7 @@ _TAG = re.compile(r"\+([a-z2-7]{30,64})@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class MessageReference:
     """A token, not verified yet, and about how many alerts the mail was."""
 
     token: str
@@ -30,7 +30,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswersTo:
+class ReplyAddress:
     """Where people answer mails to."""
 
     address: str
@@ -59,11 +59,11 @@ def reply_to(address: str, link: str) -> str:
     return f"{local}+{tag}@{domain}" if len(local) + 1 + len(tag) <= 64 else address
 
 
-def found_in(ids: str, addresses: Iterable[str]) -> list[Reference]:
+def found_in(ids: str, addresses: Iterable[str]) -> list[MessageReference]:
     """The references in the text of `In-Reply-To` and `References`, the latest first, then those in addresses."""
-    found = [Reference(match[1], int(match[2])) for match in _ID.finditer(ids)]
+    found = [MessageReference(match[1], int(match[2])) for match in _ID.finditer(ids)]
     tags = [match[1] for address in addresses if (match := _TAG.search(address))]
-    return [*reversed(found), *(Reference(token) for tag in tags if (token := _token(tag)))]
+    return [*reversed(found), *(MessageReference(token) for tag in tags if (token := _token(tag)))]
 
 
 def _token(tag: str) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 
-from tocsin.notify.interfaces import AlertText, Message
+from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.text import formatting
 
 #: A shorter client or subject, such as "a", would be found in the middle of words.
-_SHORTEST = 3
+_MIN_REDACTED_CHARS = 3
 
 
-class Content(StrEnum):
+class ContentLevel(StrEnum):
     """What messages may say of an alert."""
 
     FULL = "full"
@@ -23,12 +23,12 @@ class Content(StrEnum):
     NUMBER = "number"
 
 
-def disclosed(message: Message, content: Content) -> Message:
+def disclosed(message: Message, content: ContentLevel) -> Message:
     """The message with no more in it than may leave."""
-    if content is Content.FULL:
+    if content is ContentLevel.FULL:
         return message
     told = replace(message, alerts=tuple(_alert(alert, content) for alert in message.alerts))
-    if content is Content.SUBJECT:
+    if content is ContentLevel.SUBJECT:
         return told
     # What a notice says of an alert was written with its subject in it.
     return replace(
@@ -44,14 +44,14 @@ def _hidden(text: str, message: Message) -> str:
         number = f"alert {alert.id}"
         names = [f"{alert.client}: {alert.subject}", alert.subject, formatting.one_line(alert.subject), alert.client]
         for name in names:
-            if len(name) >= _SHORTEST:
+            if len(name) >= _MIN_REDACTED_CHARS:
                 text = text.replace(name, number)
     return text
 
 
-def _alert(alert: AlertText, content: Content) -> AlertText:
+def _alert(alert: AlertContent, content: ContentLevel) -> AlertContent:
     told = replace(alert, short_text="", long_text="", site="", team="", requester="", requester_phone="", is_vip=False)
-    if content is Content.SUBJECT:
+    if content is ContentLevel.SUBJECT:
         return told
     # The link leads to the rest, for those who may see it.
     subject = formatting.mark(alert) or f"Alert {alert.id}"

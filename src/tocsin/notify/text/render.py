@@ -10,18 +10,24 @@ from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db.database import Connection
 from tocsin.notify.interfaces import Channel, Message, Rendered
 from tocsin.notify.rules.bundling import Bundle
-from tocsin.notify.rules.pre_send_check import Due
+from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.text import reply_codes, signed_links
 from tocsin.notify.text.localization import tell
 from tocsin.notify.text.message import LinkTo, message
-from tocsin.notify.text.redaction import Content, disclosed
+from tocsin.notify.text.redaction import ContentLevel, disclosed
 
 #: What waited longer gets links that are valid for their whole time.
 _SAME_FOR = timedelta(days=1)
 
 
 def compose(
-    bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, content: Content, has_reply_codes: bool = False
+    bundle: Bundle,
+    way: Channel,
+    now: datetime,
+    *,
+    can_reply: bool,
+    content: ContentLevel,
+    has_reply_codes: bool = False,
 ) -> Rendered:
     """The message that `bundle` is. Raises Permanent where a sealed code cannot be opened."""
     public = environment.current().public_url
@@ -52,9 +58,9 @@ def _in_language(made: Message) -> Message:
     )
 
 
-def content_of(connection: Connection, channel: str) -> Content:
+def content_of(connection: Connection, channel: str) -> ContentLevel:
     """What the channel's messages may say of an alert, as the installation's settings have it."""
-    return Content(settings_store.load(connection).get(settings_store.content_name(channel), Content.FULL))
+    return ContentLevel(settings_store.load(connection).get(settings_store.content_name(channel), ContentLevel.FULL))
 
 
 def link_to(public: str, now: datetime) -> LinkTo:
@@ -69,7 +75,7 @@ def link_to(public: str, now: datetime) -> LinkTo:
     return address
 
 
-def _unsealed(bundle: Bundle, way: Channel) -> Due:
+def _unsealed(bundle: Bundle, way: Channel) -> DueDelivery:
     lead = bundle.lead
     code = crypto.decrypt(str(lead.data["sealed"]))
     # A voice that reads a number reads a large one; digits it reads one by one.

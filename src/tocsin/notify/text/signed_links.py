@@ -23,7 +23,7 @@ _LINK, _REFERENCE = "link", "reference"
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
 #: No token of ours is longer; what is longer is not decoded.
-_LONGEST = 80
+_MAX_TOKEN_CHARS = 80
 _OF_ALERT = re.compile(r"//[^/]+(?:/a/(?P<token>[\w-]{20,80})|/alerts/(?P<number>\d{1,18}))/?$", re.ASCII)
 
 
@@ -100,7 +100,7 @@ def _sealed(payload: bytes, purpose: str) -> str:
 
 
 def _payload(token: str, purpose: str) -> bytes:
-    if len(token) > _LONGEST or not token.isascii():
+    if len(token) > _MAX_TOKEN_CHARS or not token.isascii():
         raise _invalid()
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tocsin.notify.interfaces import AlertText, Message
+from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import (
     STILL_ON_IT,
@@ -42,7 +42,7 @@ SEGMENT_CHARACTERS = 67
 
 
 @dataclass(frozen=True, slots=True)
-class Length:
+class SmsLimit:
     """How long a text message may be: in segments of the 7-bit alphabet. Other alphabets, whose segments hold less than
     half of that, get twice as many."""
 
@@ -55,11 +55,11 @@ class Length:
         return len(text.encode("utf-16-le", "replace")) // 2 <= 2 * self.segments * SEGMENT_CHARACTERS
 
 
-LONGEST_CLIENT = LONGEST_MARK = 30
-LONGEST_TITLE = 80
+MAX_CLIENT_CHARS = MAX_MARK_CHARS = 30
+MAX_TITLE_CHARS = 80
 
-ONE_ALERT = Length(2)
-SEVERAL_ALERTS = Length(4)
+ONE_ALERT = SmsLimit(2)
+SEVERAL_ALERTS = SmsLimit(4)
 
 
 def is_gsm(text: str) -> bool:
@@ -105,9 +105,9 @@ def text_message(message: Message) -> str:
     alert = message.alerts[0] if message.alerts else None
     match message.purpose:
         case Purpose.PAGE if alert:
-            client = for_phones(one_line(alert.client, LONGEST_CLIENT))
+            client = for_phones(one_line(alert.client, MAX_CLIENT_CHARS))
             head = f"{'TEST ' if alert.is_test else ''}{_loud(alert, message)} {f'{client}: ' if client else ''}"
-            said = for_phones(one_line(mark(alert), LONGEST_MARK))
+            said = for_phones(one_line(mark(alert), MAX_MARK_CHARS))
             tail = [
                 f"{said}." if said else "",
                 _replies(alert, message.language) if message.can_reply else "",
@@ -127,20 +127,20 @@ def text_message(message: Message) -> str:
             # Of pictures alone nothing is left, and no provider carries an empty text.
             return _fitted("", for_phones(news(alert, message.language)) or f"#{alert.id}", [], ONE_ALERT)
         case _:
-            title = for_phones(one_line(message.title, LONGEST_TITLE))
+            title = for_phones(one_line(message.title, MAX_TITLE_CHARS))
             head = f"Tocsin: {title}. " if title and message.purpose is Purpose.NOTICE else ""
             return _fitted(head, for_phones(notice(message)) or "Tocsin", [], ONE_ALERT)
 
 
-def _loud(alert: AlertText, message: Message) -> str:
+def _loud(alert: AlertContent, message: Message) -> str:
     return say(message.language, priority(alert)).upper()
 
 
-def _replies(alert: AlertText, language: str) -> str:
+def _replies(alert: AlertContent, language: str) -> str:
     return say(language, "Reply ACK {number}, TAKE {number}.", number=_named(alert))
 
 
-def _named(alert: AlertText) -> str:
+def _named(alert: AlertContent) -> str:
     """How an answer names the alert: its number, and the code where one is asked for."""
     return f"{alert.id} {alert.reply_code}".rstrip()
 
@@ -171,11 +171,11 @@ def _more(message: Message) -> str:
     return say(message.language, " and {more} more", more=message.more) if message.more else ""
 
 
-def _phone_headline(alert: AlertText, longest: int) -> str:
+def _phone_headline(alert: AlertContent, longest: int) -> str:
     return for_phones(headline(alert, longest)).rstrip(".")
 
 
-def _fitted(head: str, middle: str, tail: Sequence[str], length: Length) -> str:
+def _fitted(head: str, middle: str, tail: Sequence[str], length: SmsLimit) -> str:
     """`head`, `middle` and `tail` in one message; what is too long is cut from `middle`, whole words at a time."""
     end = " ".join(part for part in tail if part)
     # No more than this can ever fit; trying a book's words one by one would take its time.

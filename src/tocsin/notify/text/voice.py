@@ -7,9 +7,9 @@ import re
 from tocsin.notify.interfaces import CallScript, Message
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.formatting import first_name, headline, news, notice, one_line, short
-from tocsin.notify.text.voice_phrases import Words, words
+from tocsin.notify.text.voice_phrases import VoicePhrases, words
 
-LONGEST_SPOKEN = 300
+MAX_SPOKEN_CHARS = 300
 
 #: The keys of an alert, of several, of a question, and where there is only something to hear.
 PAGE_KEYS, SEVERAL_KEYS, STILL_KEYS, HEAR_KEYS = "16789", "178", "17", "1"
@@ -41,7 +41,7 @@ def script(message: Message) -> CallScript:
             return CallScript("Tocsin.", " ".join(parts), speaks.menu_again, speaks.code, HEAR_KEYS)
 
 
-def _page(message: Message, speaks: Words, who: str) -> CallScript:
+def _page(message: Message, speaks: VoicePhrases, who: str) -> CallScript:
     if len(message.alerts) == 1:
         alert = message.alerts[0]
         client = one_line(alert.client, 60)
@@ -62,10 +62,10 @@ def _page(message: Message, speaks: Words, who: str) -> CallScript:
     return CallScript(f"Tocsin. {greeting}", said, speaks.menu_several, speaks.code, SEVERAL_KEYS)
 
 
-def _more(message: Message, speaks: Words) -> list[str]:
+def _more(message: Message, speaks: VoicePhrases) -> list[str]:
     return [speaks.and_more.format(number=message.more)] if message.more else []
 
 
 def _told(text: str) -> str:
-    line = one_line(text, LONGEST_SPOKEN)
+    line = one_line(text, MAX_SPOKEN_CHARS)
     return line if line.endswith((".", "!", "?")) else f"{line.rstrip('…,;:')}."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class VoicePhrases:
     """One language. Sentences in braces are filled in; `{who}` is a first name, or empty."""
 
     #: As voices are named (BCP 47).
@@ -36,7 +36,7 @@ class Words:
     code_is: str
 
 
-ENGLISH = Words(
+ENGLISH = VoicePhrases(
     code="en-GB",
     priorities={"critical": "Critical", "high": "High", "medium": "Medium", "low": "Low"},
     alert_for="{priority} alert for {who}.",
@@ -67,7 +67,7 @@ ENGLISH = Words(
     code_is="Your code is {code}.",
 )
 
-GERMAN = Words(
+GERMAN = VoicePhrases(
     code="de-DE",
     priorities={"critical": "Kritischer", "high": "Dringender", "medium": "Mittlerer", "low": "Unwichtiger"},
     alert_for="{priority} Alarm für {who}.",
@@ -100,9 +100,9 @@ GERMAN = Words(
     code_is="Ihr Code lautet {code}.",
 )
 
-_LANGUAGES: Mapping[str, Words] = {"en": ENGLISH, "de": GERMAN}
+_LANGUAGES: Mapping[str, VoicePhrases] = {"en": ENGLISH, "de": GERMAN}
 
 
-def words(language: str) -> Words:
+def words(language: str) -> VoicePhrases:
     """Those of a language such as "de" or "de-ch"; English for one that calls do not speak."""
     return _LANGUAGES.get(language.lower().partition("-")[0], ENGLISH)

@@ -13,14 +13,14 @@ from itertools import combinations
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
-from tocsin.oncall.calculation.resolver import Verdicts
+from tocsin.oncall.calculation.resolver import OnCallResolver
 from tocsin.people.member_roles import MemberRole
 
 #: So far ahead is looked.
-AHEAD = timedelta(days=60)
+COVERAGE_HORIZON = timedelta(days=60)
 
 
-class Kind(StrEnum):
+class CoverageFindingKind(StrEnum):
     """What is wrong."""
 
     #: Nobody has a role that some shift has.
@@ -41,14 +41,14 @@ class Kind(StrEnum):
     @property
     def is_note(self) -> bool:
         """Whether it may well be meant so."""
-        return self in (Kind.NO_SHIFT, Kind.TWICE)
+        return self in (CoverageFindingKind.NO_SHIFT, CoverageFindingKind.TWICE)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CoverageFinding:
     """One thing that is wrong, first met from `since` until `until` (None: no end known), `times` in all."""
 
-    kind: Kind
+    kind: CoverageFindingKind
     #: A sentence without its times.
     text: str
     since: datetime | None = None
@@ -66,7 +66,7 @@ def findings(
     since: datetime,
     until: datetime,
     timeline: Timeline | None = None,
-) -> tuple[Finding, ...]:
+) -> tuple[CoverageFinding, ...]:
     """What is wrong from `since` until `until`, the gravest first. `reachable` has everybody with a usable way to be
     paged. `timeline` is of that range, where one is at hand already. A group without a schedule has no findings.
     """
@@ -82,39 +82,43 @@ def findings(
         *_twice(plan, drawn),
         *_no_shift(plan, drawn),
     ]
-    order = list(Kind)
+    order = list(CoverageFindingKind)
     return tuple(sorted(found, key=lambda finding: order.index(finding.kind)))
 
 
-def _gaps(plan: GroupPlan, drawn: Timeline) -> Iterator[Finding]:
+def _gaps(plan: GroupPlan, drawn: Timeline) -> Iterator[CoverageFinding]:
     for role in MemberRole:
         gaps = [gap for gap in drawn.gaps if gap.role is role]
         for gap in gaps:
-            yield Finding(Kind.GAP, f"Nobody is {role} of {plan.name}.", gap.since, gap.until, len(gaps), role)
+            yield CoverageFinding(
+                CoverageFindingKind.GAP, f"Nobody is {role} of {plan.name}.", gap.since, gap.until, len(gaps), role
+            )
 
 
-def _people(plan: GroupPlan, drawn: Timeline, reachable: Collection[int]) -> Iterator[Finding]:
+def _people(plan: GroupPlan, drawn: Timeline, reachable: Collection[int]) -> Iterator[CoverageFinding]:
     absent = [segment for segment in drawn.segments if segment.is_absent]
     for user_id, role in dict.fromkeys((segment.user_id, segment.role) for segment in absent):
         theirs = [segment for segment in absent if (segment.user_id, segment.role) == (user_id, role)]
         text = f"{theirs[0].name} is {role} of {plan.name} while out of office, and nobody covers."
-        yield from (replace(_about(Kind.ABSENT, text, [segment]), times=len(theirs)) for segment in theirs)
+        yield from (
+            replace(_about(CoverageFindingKind.ABSENT, text, [segment]), times=len(theirs)) for segment in theirs
+        )
     for user_id in dict.fromkeys(segment.user_id for segment in drawn.segments):
         if user_id not in reachable:
             theirs = [segment for segment in drawn.segments if segment.user_id == user_id]
             text = f"{theirs[0].name} is on call in {plan.name} and has no contact method that can be used."
-            yield _about(Kind.UNREACHABLE, text, theirs)
+            yield _about(CoverageFindingKind.UNREACHABLE, text, theirs)
 
 
-def _departed(plan: GroupPlan, since: datetime) -> Iterator[Finding]:
+def _departed(plan: GroupPlan, since: datetime) -> Iterator[CoverageFinding]:
     for schedule in plan.schedules:
         for shift in schedule.shifts:
             if shift.end is not None and shift.end <= since:
                 continue
             for user_id in shift.users:
                 if not plan.is_callable(user_id):
-                    yield Finding(
-                        Kind.DEPARTED,
+                    yield CoverageFinding(
+                        CoverageFindingKind.DEPARTED,
                         f"Shift {shift.name} of {schedule.name} names {plan.name_of(user_id)}, who is switched off: "
                         "nobody calls them.",
                         user_id=user_id,
@@ -123,7 +127,7 @@ def _departed(plan: GroupPlan, since: datetime) -> Iterator[Finding]:
                     )
 
 
-def _without_stand_in(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[Finding]:
+def _without_stand_in(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[CoverageFinding]:
     """Overrides in the range that count for nothing, because whoever is to stand in was switched off meanwhile."""
     for schedule in plan.schedules:
         for override in schedule.overrides:
@@ -132,8 +136,8 @@ def _without_stand_in(plan: GroupPlan, since: datetime, until: datetime) -> Iter
                 text = f"An override of {schedule.name} has {who} stand in, who is switched off: it does not count."
                 if override.name:
                     text = text.replace("An override", f"Override {override.name}", 1)
-                yield Finding(
-                    Kind.DEPARTED,
+                yield CoverageFinding(
+                    CoverageFindingKind.DEPARTED,
                     text,
                     override.starts_at,
                     override.ends_at,
@@ -144,14 +148,14 @@ def _without_stand_in(plan: GroupPlan, since: datetime, until: datetime) -> Iter
                 )
 
 
-def _hidden(drawn: Timeline) -> Iterator[Finding]:
+def _hidden(drawn: Timeline) -> Iterator[CoverageFinding]:
     for key in dict.fromkeys((bar.schedule, bar.shift) for bar in drawn.bars):
         bars = [bar for bar in drawn.bars if (bar.schedule, bar.shift) == key]
         if all(bar.hidden_by.startswith("shift ") for bar in bars):
             schedule, shift = key
             text = f"Shift {shift} of {schedule} never counts: {bars[0].hidden_by} goes before it."
-            yield Finding(
-                Kind.HIDDEN,
+            yield CoverageFinding(
+                CoverageFindingKind.HIDDEN,
                 text,
                 bars[0].since,
                 bars[-1].until,
@@ -162,13 +166,13 @@ def _hidden(drawn: Timeline) -> Iterator[Finding]:
             )
 
 
-def _twice(plan: GroupPlan, drawn: Timeline) -> Iterator[Finding]:
+def _twice(plan: GroupPlan, drawn: Timeline) -> Iterator[CoverageFinding]:
     for first, second in combinations(MemberRole, 2):
         both = list(_overlaps(drawn, first, second))
         if both:
             name, since, until = both[0]
             text = f"{name} is {first} and {second} of {plan.name} at once."
-            yield Finding(Kind.TWICE, text, since, until, len(both), second)
+            yield CoverageFinding(CoverageFindingKind.TWICE, text, since, until, len(both), second)
 
 
 def _overlaps(
@@ -188,20 +192,22 @@ def _overlaps(
                 yield one.name, _latest(one.since, other.since), other.until
 
 
-def _no_shift(plan: GroupPlan, drawn: Timeline) -> Iterator[Finding]:
-    scheduled = Verdicts(plan).scheduled
+def _no_shift(plan: GroupPlan, drawn: Timeline) -> Iterator[CoverageFinding]:
+    scheduled = OnCallResolver(plan).scheduled
     for role in MemberRole:
         stretches = [s for s in drawn.segments if s.role is role and not s.schedule and role in scheduled]
         if stretches:
             names = ", ".join(dict.fromkeys(stretch.name for stretch in stretches))
             text = f"No shift is on for {role} of {plan.name}; in the group's own order it is {names}."
-            yield _about(Kind.NO_SHIFT, text, stretches)
+            yield _about(CoverageFindingKind.NO_SHIFT, text, stretches)
 
 
-def _about(kind: Kind, text: str, segments: Sequence[OnCall]) -> Finding:
+def _about(kind: CoverageFindingKind, text: str, segments: Sequence[OnCall]) -> CoverageFinding:
     first = segments[0]
-    user = first.user_id if kind is not Kind.NO_SHIFT else None
-    return Finding(kind, text, first.since, first.until, len(segments), first.role, user, first.schedule, first.shift)
+    user = first.user_id if kind is not CoverageFindingKind.NO_SHIFT else None
+    return CoverageFinding(
+        kind, text, first.since, first.until, len(segments), first.role, user, first.schedule, first.shift
+    )
 
 
 def _is_before(one: datetime | None, other: datetime | None) -> bool:
@@ -212,16 +218,16 @@ def _latest(*moments: datetime | None) -> datetime | None:
     return max((moment for moment in moments if moment is not None), default=None)
 
 
-def problems(found: Iterable[Finding]) -> tuple[Finding, ...]:
+def problems(found: Iterable[CoverageFinding]) -> tuple[CoverageFinding, ...]:
     """Those that are not likely to be meant."""
     return tuple(finding for finding in found if not finding.kind.is_note)
 
 
-def firsts(found: Iterable[Finding]) -> tuple[Finding, ...]:
+def firsts(found: Iterable[CoverageFinding]) -> tuple[CoverageFinding, ...]:
     """Of what comes again and again only the first: each says how often it comes."""
-    kept: dict[object, Finding] = {}
+    kept: dict[object, CoverageFinding] = {}
     for finding in found:
         # Whoever is away is away from one shift as from the next.
-        shift = () if finding.kind is Kind.ABSENT else (finding.schedule, finding.shift)
+        shift = () if finding.kind is CoverageFindingKind.ABSENT else (finding.schedule, finding.shift)
         kept.setdefault((finding.kind, finding.role, finding.user_id, shift), finding)
     return tuple(kept.values())

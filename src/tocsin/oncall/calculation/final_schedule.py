@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
-from tocsin.oncall.calculation.resolver import Claim, Layered, Verdicts
-from tocsin.oncall.calculation.schedules import Schedule
+from tocsin.oncall.calculation.resolver import Assignment, LayeredAssignment, OnCallResolver
+from tocsin.oncall.calculation.schedules import CompiledSchedule
 from tocsin.oncall.calculation.shifts import Shift
 from tocsin.people.member_roles import MemberRole
 
@@ -48,7 +48,7 @@ class OnCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class LayerSegment:
     """A stretch of a shift as its schedule has it, within the range: what a drawing of the layers shows."""
 
     schedule: str
@@ -64,7 +64,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class CoverageGap:
     """Nobody has `role` from `since` until `until`, within the range."""
 
     role: MemberRole
@@ -84,8 +84,8 @@ class Timeline:
     since: datetime
     until: datetime
     segments: tuple[OnCall, ...]
-    bars: tuple[Bar, ...]
-    gaps: tuple[Gap, ...]
+    bars: tuple[LayerSegment, ...]
+    gaps: tuple[CoverageGap, ...]
 
 
 def on_call(plan: GroupPlan, at: datetime) -> tuple[OnCall, ...]:
@@ -93,7 +93,7 @@ def on_call(plan: GroupPlan, at: datetime) -> tuple[OnCall, ...]:
 
     Somebody with several roles comes once for each.
     """
-    verdicts = Verdicts(plan)
+    verdicts = OnCallResolver(plan)
     return tuple(
         _shown(verdicts, claim, _since(verdicts, claim, at), _until(verdicts, claim, at))
         for role, verdict in verdicts.at(at).items()
@@ -107,12 +107,12 @@ def timeline(plan: GroupPlan, since: datetime, until: datetime) -> Timeline:
     How to ask for one: `lookup.plan(connection, group_id, since, until)` loads the plan, and this draws it; the API has
     it as GET /api/v1/groups/{id}/timeline?from=&to=.
     """
-    verdicts = Verdicts(plan)
+    verdicts = OnCallResolver(plan)
     moments = [since, *sorted(set(_all_edges(plan, since, until)))]
     segments: list[OnCall] = []
-    bars = _Runs[Layered]()
-    claims = _Runs[Claim]()
-    gaps = _Runs[MemberRole]()
+    bars = _SegmentMerger[LayeredAssignment]()
+    claims = _SegmentMerger[Assignment]()
+    gaps = _SegmentMerger[MemberRole]()
     for moment in moments:
         found = verdicts.at(moment)
         claims.step(moment, {claim.key: claim for verdict in found.values() for claim in verdict.claims})
@@ -129,7 +129,7 @@ def timeline(plan: GroupPlan, since: datetime, until: datetime) -> Timeline:
         until,
         tuple(segments),
         tuple(_bar(plan, bar, begin, end or until) for bar, begin, end in bars.all()),
-        tuple(Gap(role, begin, end or until) for role, begin, end in gaps.all()),
+        tuple(CoverageGap(role, begin, end or until) for role, begin, end in gaps.all()),
     )
 
 
@@ -146,7 +146,7 @@ def by_role(people: Iterable[OnCall]) -> Mapping[MemberRole, tuple[OnCall, ...]]
     return {role: tuple(entries) for role, entries in found.items()}
 
 
-def _since(verdicts: Verdicts, claim: Claim, at: datetime) -> datetime | None:
+def _since(verdicts: OnCallResolver, claim: Assignment, at: datetime) -> datetime | None:
     """When the stretch of this claim, which holds at `at`, began."""
     later = at
     for begin in [claim.since] if claim.since else [at - span for span in HORIZONS]:
@@ -158,7 +158,7 @@ def _since(verdicts: Verdicts, claim: Claim, at: datetime) -> datetime | None:
     return claim.since
 
 
-def _until(verdicts: Verdicts, claim: Claim, at: datetime) -> datetime | None:
+def _until(verdicts: OnCallResolver, claim: Assignment, at: datetime) -> datetime | None:
     """When it ends."""
     earlier = at
     for end in [claim.until] if claim.until else [at + span for span in HORIZONS]:
@@ -169,7 +169,7 @@ def _until(verdicts: Verdicts, claim: Claim, at: datetime) -> datetime | None:
     return claim.until
 
 
-def _edges_of(verdicts: Verdicts, claim: Claim, since: datetime, until: datetime) -> Iterator[datetime]:
+def _edges_of(verdicts: OnCallResolver, claim: Assignment, since: datetime, until: datetime) -> Iterator[datetime]:
     """The moments between `since` and `until` at which this claim may begin or end."""
     for schedule in verdicts.plan.schedules:
         for shift, roles in zip(schedule.shifts, verdicts.roles[schedule.name], strict=True):
@@ -178,7 +178,7 @@ def _edges_of(verdicts: Verdicts, claim: Claim, since: datetime, until: datetime
     yield from _edges_beside(verdicts.plan, since, until)
 
 
-def _may_touch(plan: GroupPlan, claim: Claim, schedule: Schedule, shift: Shift) -> bool:
+def _may_touch(plan: GroupPlan, claim: Assignment, schedule: CompiledSchedule, shift: Shift) -> bool:
     """Whether what the shift does can begin or end the claim: by going before it, or by bringing the same person."""
     if not claim.schedule:
         return True
@@ -204,7 +204,7 @@ def _edges_beside(plan: GroupPlan, since: datetime, until: datetime) -> Iterator
         yield from (edge for edge in (absence.starts_at, absence.ends_at) if since < edge < until)
 
 
-def _shown(verdicts: Verdicts, claim: Claim, since: datetime | None, until: datetime | None) -> OnCall:
+def _shown(verdicts: OnCallResolver, claim: Assignment, since: datetime | None, until: datetime | None) -> OnCall:
     return OnCall(
         role=claim.role,
         user_id=claim.user_id,
@@ -221,9 +221,9 @@ def _shown(verdicts: Verdicts, claim: Claim, since: datetime | None, until: date
     )
 
 
-def _bar(plan: GroupPlan, bar: Layered, since: datetime, until: datetime) -> Bar:
+def _bar(plan: GroupPlan, bar: LayeredAssignment, since: datetime, until: datetime) -> LayerSegment:
     claim = bar.claim
-    return Bar(
+    return LayerSegment(
         schedule=claim.schedule,
         shift=claim.shift,
         layer=claim.layer or 0,
@@ -236,7 +236,7 @@ def _bar(plan: GroupPlan, bar: Layered, since: datetime, until: datetime) -> Bar
     )
 
 
-class _Runs[T]:
+class _SegmentMerger[T]:
     """Joins what holds at successive moments into stretches, while its key stays."""
 
     def __init__(self) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tocsin.oncall.calculation.schedules import Schedule
+from tocsin.oncall.calculation.schedules import CompiledSchedule
 from tocsin.people.member_roles import MemberRole
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class SnapshotMember:
     """A user's place in a group: who, with what roles, where in the order (lower is called sooner)."""
 
     user_id: int
@@ -24,7 +24,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class SnapshotUser:
     """Somebody whom a schedule, an override or an absence names. Who is switched off is never called."""
 
     name: str
@@ -52,11 +52,11 @@ class GroupPlan:
 
     id: int
     name: str
-    members: tuple[Member, ...] = ()
+    members: tuple[SnapshotMember, ...] = ()
     #: By name.
-    schedules: tuple[Schedule, ...] = ()
+    schedules: tuple[CompiledSchedule, ...] = ()
     #: Everybody whom anything here names, by id; whoever is missing is gone.
-    people: Mapping[int, Person] = field(default_factory=dict)
+    people: Mapping[int, SnapshotUser] = field(default_factory=dict)
     absences: tuple[Absence, ...] = ()
 
     def is_callable(self, user_id: int) -> bool:

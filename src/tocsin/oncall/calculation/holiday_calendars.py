@@ -10,7 +10,7 @@ from functools import cache
 
 
 @dataclass(frozen=True, slots=True)
-class OwnDay:
+class CustomHoliday:
     """A day of one's own; without a year it comes each year."""
 
     month: int
@@ -26,7 +26,7 @@ class HolidayDays:
     name: str
     country: str = ""
     region: str = ""
-    own: tuple[OwnDay, ...] = ()
+    own: tuple[CustomHoliday, ...] = ()
     _years: dict[int, Mapping[date, str]] = field(default_factory=dict, compare=False, repr=False)
 
     def on(self, day: date) -> str | None:
@@ -52,13 +52,13 @@ def load(name: str, country: str, region: str, days: Sequence[Mapping[str, str]]
     return HolidayDays(name, country, region, tuple(own_day(entry["date"], entry["name"]) for entry in days))
 
 
-def own_day(text: str, name: str) -> OwnDay:
+def own_day(text: str, name: str) -> CustomHoliday:
     """A day from `2026-12-24`, or `12-24` for each year. Raises ValueError."""
     if len(text) == len("12-24"):
         found = date.fromisoformat(f"2000-{text}")  # a leap year
-        return OwnDay(found.month, found.day, name)
+        return CustomHoliday(found.month, found.day, name)
     found = date.fromisoformat(text)
-    return OwnDay(found.month, found.day, name, found.year)
+    return CustomHoliday(found.month, found.day, name, found.year)
 
 
 @cache

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan
-from tocsin.oncall.calculation.schedules import Override, Schedule
+from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedule
 from tocsin.oncall.calculation.shifts import Shift
 from tocsin.people.member_roles import MemberRole
 
@@ -19,7 +19,7 @@ _ROLES = tuple(MemberRole)
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Assignment:
     """One person's claim to a role at a moment. While its key stays, it is the same stretch."""
 
     role: MemberRole
@@ -41,7 +41,7 @@ class Claim:
     def key(self) -> tuple[object, ...]:
         return (self.role, self.user_id, self.source, self.is_absent)
 
-    def within(self, since: datetime, until: datetime) -> Claim:
+    def within(self, since: datetime, until: datetime) -> Assignment:
         """The same, ending where `since` and `until` are at the latest."""
         return replace(
             self,
@@ -51,10 +51,10 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Layered:
+class LayeredAssignment:
     """A shift's claim before anything went before it, and what did."""
 
-    claim: Claim
+    claim: Assignment
     hidden_by: str
 
     @property
@@ -63,17 +63,17 @@ class Layered:
 
 
 @dataclass(slots=True)
-class Verdict:
-    claims: list[Claim]
-    bars: list[Layered]
+class RoleAssignment:
+    claims: list[Assignment]
+    bars: list[LayeredAssignment]
 
 
-class Verdicts:
+class OnCallResolver:
     """What holds in one group at a moment, in each role; each moment decided once."""
 
     def __init__(self, plan: GroupPlan) -> None:
         self.plan = plan
-        self._known: dict[datetime, dict[MemberRole, Verdict]] = {}
+        self._known: dict[datetime, dict[MemberRole, RoleAssignment]] = {}
         self._own = {
             member.user_id: tuple(role for role in MemberRole if role in member.roles) for member in plan.members
         }
@@ -84,14 +84,14 @@ class Verdicts:
         self.scheduled = frozenset(role for several in self.roles.values() for roles in several for role in roles)
         self._by_order = {role: list(_by_order(plan, role, self.scheduled)) for role in MemberRole}
 
-    def at(self, at: datetime) -> dict[MemberRole, Verdict]:
+    def at(self, at: datetime) -> dict[MemberRole, RoleAssignment]:
         """The verdict on each role at `at`."""
         found = self._known.get(at)
         if found is None:
             found = self._known[at] = self._decide(at)
         return found
 
-    def holds(self, claim: Claim, at: datetime) -> bool:
+    def holds(self, claim: Assignment, at: datetime) -> bool:
         """Whether the same claim holds at `at`."""
         return any(claim.key == other.key for other in self.at(at)[claim.role].claims)
 
@@ -102,10 +102,10 @@ class Verdicts:
     def _roles_of(self, shift: Shift) -> frozenset[MemberRole]:
         return frozenset(shift.roles or (role for user in shift.users for role in self.own_roles(user)))
 
-    def _decide(self, at: datetime) -> dict[MemberRole, Verdict]:
+    def _decide(self, at: datetime) -> dict[MemberRole, RoleAssignment]:
         plan = self.plan
-        found = {role: Verdict([], []) for role in _ROLES}
-        replacing: dict[str, list[Override]] = {}
+        found = {role: RoleAssignment([], []) for role in _ROLES}
+        replacing: dict[str, list[CompiledOverride]] = {}
         for schedule in plan.schedules:
             current = [o for o in schedule.overrides if o.holds(at) and plan.is_callable(o.user_id)]
             replacing[schedule.name] = [override for override in current if override.instead_of is not None]
@@ -118,19 +118,21 @@ class Verdicts:
             if not verdict.claims:
                 verdict.claims = self._by_order[role]
             # Each once in a role: by the first that names them.
-            first: dict[int, Claim] = {}
+            first: dict[int, Assignment] = {}
             for claim in verdict.claims:
                 covered = _covered(plan, claim, replacing.get(claim.schedule, ()), at) if plan.absences else claim
                 first.setdefault(covered.user_id, covered)
             verdict.claims = list(first.values())
         return found
 
-    def _claims(self, schedule: Schedule, current: list[Override], at: datetime) -> Iterator[Claim]:
+    def _claims(
+        self, schedule: CompiledSchedule, current: list[CompiledOverride], at: datetime
+    ) -> Iterator[Assignment]:
         """What the shifts say, with the overrides of single shifts."""
         for turn in schedule.turns(at):
             reason = f"shift {turn.shift} of {schedule.name}"
             for role in self.own_roles(turn.user_id) if turn.role is None else (turn.role,):
-                claim = Claim(
+                claim = Assignment(
                     role,
                     turn.user_id,
                     (reason,),
@@ -150,12 +152,12 @@ class Verdicts:
 
 def _settle(
     plan: GroupPlan,
-    schedule: Schedule,
-    current: list[Override],
+    schedule: CompiledSchedule,
+    current: list[CompiledOverride],
     roles: Sequence[frozenset[MemberRole]],
-    claims: list[Claim],
+    claims: list[Assignment],
     role: MemberRole,
-    verdict: Verdict,
+    verdict: RoleAssignment,
 ) -> None:
     """Adds to the verdict who has the role by this schedule: layers first, then the overrides that are wider."""
     callable_ones = [claim for claim in claims if plan.is_callable(claim.user_id)]
@@ -176,10 +178,10 @@ def _settle(
             hidden = f"{plan.name_of(claim.user_id)} is switched off"
         else:
             hidden = over or (ahead if claim.layer != top else "")
-        verdict.bars.append(Layered(claim, hidden))
+        verdict.bars.append(LayeredAssignment(claim, hidden))
 
 
-def _replaced(plan: GroupPlan, claim: Claim, override: Override) -> Claim:
+def _replaced(plan: GroupPlan, claim: Assignment, override: CompiledOverride) -> Assignment:
     """The claim as the override leaves it."""
     if override.user_id == claim.user_id or override.instead_of not in (None, claim.user_id):
         return claim
@@ -198,11 +200,11 @@ def _replaced(plan: GroupPlan, claim: Claim, override: Override) -> Claim:
     )
 
 
-def _alone(plan: GroupPlan, schedule: Schedule, override: Override, role: MemberRole) -> Claim:
+def _alone(plan: GroupPlan, schedule: CompiledSchedule, override: CompiledOverride, role: MemberRole) -> Assignment:
     """The override's own claim, whoever else would have the role."""
     reason = _said(override)
     what = f"{override.role} of {schedule.name}" if override.role else f"the whole of {schedule.name}"
-    return Claim(
+    return Assignment(
         role,
         override.user_id,
         (f"{reason}: {plan.name_of(override.user_id)} for {what}",),
@@ -215,11 +217,11 @@ def _alone(plan: GroupPlan, schedule: Schedule, override: Override, role: Member
     )
 
 
-def _said(override: Override) -> str:
+def _said(override: CompiledOverride) -> str:
     return f"override {override.name}" if override.name else "an override"
 
 
-def _by_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRole]) -> Iterator[Claim]:
+def _by_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRole]) -> Iterator[Assignment]:
     """The holders of the role in the group, in its order."""
     if not plan.schedules:
         why = "the group has no schedule"
@@ -228,10 +230,10 @@ def _by_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRol
     reason = f"{role} of {plan.name}; {why}"
     for member in sorted(plan.members, key=lambda member: member.position):
         if member.is_active and role in member.roles:
-            yield Claim(role, member.user_id, (reason,), reason, ())
+            yield Assignment(role, member.user_id, (reason,), reason, ())
 
 
-def _covered(plan: GroupPlan, claim: Claim, replacing: Iterable[Override], at: datetime) -> Claim:
+def _covered(plan: GroupPlan, claim: Assignment, replacing: Iterable[CompiledOverride], at: datetime) -> Assignment:
     """The claim with whoever covers, or stands in for who covers; marked where they are away and nobody does."""
     away = {claim.user_id}
     while absence := _absence(plan, claim.user_id, at):
@@ -262,7 +264,7 @@ def _covered(plan: GroupPlan, claim: Claim, replacing: Iterable[Override], at: d
     return claim
 
 
-def _handed_over(plan: GroupPlan, claim: Claim, override: Override) -> Claim:
+def _handed_over(plan: GroupPlan, claim: Assignment, override: CompiledOverride) -> Assignment:
     """What somebody covers, as an override instead of them leaves it."""
     replaced = _replaced(plan, claim, override)
     return replaced if replaced is claim else replace(replaced, reasons=(*claim.reasons, replaced.reasons[-1]))

@@ -14,7 +14,17 @@ from zoneinfo import ZoneInfo
 from tocsin.core.validation import durations
 from tocsin.oncall.calculation import shifts, weekly_windows
 from tocsin.oncall.calculation.holiday_calendars import HolidayDays
-from tocsin.oncall.calculation.shifts import Imported, Months, OnHolidays, Pattern, Rotation, Shift, Span, Turn, Weekly
+from tocsin.oncall.calculation.shifts import (
+    FixedSpan,
+    ImportedShifts,
+    MonthInterval,
+    OnHolidays,
+    Rotation,
+    Shift,
+    ShiftOccurrence,
+    ShiftPattern,
+    Weekly,
+)
 from tocsin.people.member_roles import MemberRole
 
 #: What stands in a shift's roles for those that its users have in the group.
@@ -23,7 +33,7 @@ KINDS = ("rotate", "fixed", "calendar")
 
 
 @dataclass(frozen=True, slots=True)
-class Override:
+class CompiledOverride:
     """A user from `starts_at` to `ends_at`: on one shift, in one role, or, with neither, in every role of the schedule.
 
     With `instead_of` only that person is replaced; without, whoever has it, and nobody is too.
@@ -44,7 +54,7 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class CompiledSchedule:
     """A group's shifts. In each role the shifts of the highest layer win; within it, earlier ones are called first."""
 
     name: str
@@ -52,7 +62,7 @@ class Schedule:
     shifts: tuple[Shift, ...]
     id: int = 0
     #: In the order in which they were made: a later one goes before an earlier one.
-    overrides: tuple[Override, ...] = ()
+    overrides: tuple[CompiledOverride, ...] = ()
 
     @property
     def roles(self) -> frozenset[MemberRole]:
@@ -64,7 +74,7 @@ class Schedule:
         """Everybody whom a shift or an override names, at whatever time."""
         return frozenset(user for shift in self.shifts for user in shift.users) | {o.user_id for o in self.overrides}
 
-    def turns(self, at: datetime) -> list[Turn]:
+    def turns(self, at: datetime) -> list[ShiftOccurrence]:
         """Who has which shift at `at`, before layers and overrides."""
         return [turn for shift in self.shifts for turn in shift.turns(at)]
 
@@ -76,13 +86,13 @@ def load(
     *,
     number: int = 0,
     calendars: Sequence[HolidayDays] = (),
-    imported: Mapping[str, Imported] | None = None,
-    overrides: Sequence[Override] = (),
-) -> Schedule:
+    imported: Mapping[str, ImportedShifts] | None = None,
+    overrides: Sequence[CompiledOverride] = (),
+) -> CompiledSchedule:
     """The schedule from its stored form; `imported` has what was read of calendars, by shift."""
     zone = ZoneInfo(time_zone)
     read = tuple(_shift(stored, zone, tuple(calendars), imported or {}) for stored in definition["shifts"])
-    return Schedule(name, zone, read, number, tuple(overrides))
+    return CompiledSchedule(name, zone, read, number, tuple(overrides))
 
 
 def kind_of(stored: Mapping[str, Any]) -> str:
@@ -96,17 +106,20 @@ def users_of(stored: Mapping[str, Any]) -> list[int]:
 
 
 def _shift(
-    stored: Mapping[str, Any], zone: ZoneInfo, calendars: tuple[HolidayDays, ...], imported: Mapping[str, Imported]
+    stored: Mapping[str, Any],
+    zone: ZoneInfo,
+    calendars: tuple[HolidayDays, ...],
+    imported: Mapping[str, ImportedShifts],
 ) -> Shift:
     zone = ZoneInfo(stored["time_zone"]) if "time_zone" in stored else zone
     kind = kind_of(stored)
-    pattern: Pattern
+    pattern: ShiftPattern
     if kind == "rotate":
         pattern = _rotation(stored["rotate"], date.fromisoformat(stored["start"]))
     elif kind == "fixed":
         pattern = _fixed(stored["fixed"], stored.get("start"))
     else:
-        pattern = imported.get(stored["name"], Imported())
+        pattern = imported.get(stored["name"], ImportedShifts())
     return Shift(
         name=stored["name"],
         zone=zone,
@@ -123,11 +136,11 @@ def _shift(
 def _rotation(stored: Mapping[str, Any], start: date) -> Rotation:
     every, at = step(stored["every"]), weekly_windows.minutes(stored["at"])
     on = stored.get("on")
-    if isinstance(every, Months):
+    if isinstance(every, MonthInterval):
         if isinstance(on, str):
-            every = Months(every.count, weekday=weekly_windows.day(on).number)
+            every = MonthInterval(every.count, weekday=weekly_windows.day(on).number)
         else:
-            every = Months(every.count, day=on or start.day)
+            every = MonthInterval(every.count, day=on or start.day)
         first = shifts.first_of_months(start, at, every)
     else:
         first = shifts.first_hand_off(start, at, weekly_windows.day(on).number if on else None)
@@ -140,22 +153,22 @@ def _rotation(stored: Mapping[str, Any], start: date) -> Rotation:
     )
 
 
-def _fixed(stored: Mapping[str, Any], start: str | None) -> Weekly | Span:
+def _fixed(stored: Mapping[str, Any], start: str | None) -> Weekly | FixedSpan:
     users = tuple(stored["users"])
     every = durations.parse(stored["every"]) if "every" in stored else None
     if "windows" not in stored:
         begin, end = datetime.fromisoformat(stored["from"]), datetime.fromisoformat(stored["to"])
-        return Span(users, begin, end, every)
+        return FixedSpan(users, begin, end, every)
     weeks = every // timedelta(weeks=1) if every else 1
     first = datetime.fromisoformat(start).date() if start else None
     return Weekly(users, weekly_windows.week(weekly_windows.load(stored["windows"]), weeks, first))
 
 
-def step(text: str) -> timedelta | Months:
+def step(text: str) -> timedelta | MonthInterval:
     """How far apart hand-offs are: a duration, or whole months written `1 month`, `3 months`. Raises Rejected."""
     count, _, unit = text.partition(" ")
     if unit in ("month", "months") and count.isascii() and count.isdigit() and len(count) < 4:
-        return Months(int(count))
+        return MonthInterval(int(count))
     return durations.parse(text)
 
 

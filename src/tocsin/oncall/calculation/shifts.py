@@ -17,12 +17,12 @@ from zoneinfo import ZoneInfo
 
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.holiday_calendars import HolidayDays
-from tocsin.oncall.calculation.weekly_windows import Week
+from tocsin.oncall.calculation.weekly_windows import MergedWeek
 from tocsin.people.member_roles import MemberRole
 
 _DAY = timedelta(days=1)
 #: Holidays are looked for so far to either side of a moment.
-_FURTHEST = 400
+_MAX_STEPS = 400
 
 
 class OnHolidays(StrEnum):
@@ -34,7 +34,7 @@ class OnHolidays(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ShiftOccurrence:
     """One user in one role by one shift, for a span; None where it has no bound.
 
     `role` is None where the user counts in whatever roles they have in the group.
@@ -49,7 +49,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Occupancy:
     """Who holds a pattern's places, in their order, for a span."""
 
     since: datetime | None
@@ -58,7 +58,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Months:
+class MonthInterval:
     """A step of whole months, to a day of the month (beyond its end: its last day) or its first weekday of a kind."""
 
     count: int
@@ -88,11 +88,11 @@ class Rotation:
 
     users: tuple[int, ...]
     first: datetime
-    every: timedelta | Months
+    every: timedelta | MonthInterval
     move: int = 1
-    week: Week | None = None
+    week: MergedWeek | None = None
 
-    def held(self, zone: ZoneInfo, at: datetime) -> list[Held]:
+    def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
         """Who has the places at `at`, all users in their order from then; nothing before the first hand-off."""
         number, since, until = self._turn(zone, at)
         if number < 0:
@@ -103,7 +103,7 @@ class Rotation:
                 return []
             since, until = max(since, open_now[0]), open_now[1] if until is None else min(until, open_now[1])
         shift = number * self.move % len(self.users)
-        return [Held(since, until, self.users[shift:] + self.users[:shift])]
+        return [Occupancy(since, until, self.users[shift:] + self.users[:shift])]
 
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
         """Every moment after `since` and before `until` at which `held` may answer anew."""
@@ -134,7 +134,7 @@ class Rotation:
         return self.move % len(self.users) == 0
 
     def _local(self, number: int) -> datetime:
-        if isinstance(self.every, Months):
+        if isinstance(self.every, MonthInterval):
             return self.every.after(self.first, number)
         return self.first + number * self.every
 
@@ -144,7 +144,7 @@ class Rotation:
         The number is negative before the first hand-off.
         """
         local = at.astimezone(zone).replace(tzinfo=None)
-        if isinstance(self.every, Months):
+        if isinstance(self.every, MonthInterval):
             number = ((local.year - self.first.year) * 12 + local.month - self.first.month) // self.every.count
         else:
             number = (local - self.first) // self.every
@@ -165,14 +165,14 @@ class Weekly:
     """The same users in the same windows."""
 
     users: tuple[int, ...]
-    week: Week
+    week: MergedWeek
 
-    def held(self, zone: ZoneInfo, at: datetime) -> list[Held]:
+    def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
         """Who has it at `at`: everybody, or nobody."""
         if self.week.is_always:
-            return [Held(None, None, self.users)]
+            return [Occupancy(None, None, self.users)]
         span = self.week.current(zone, at)
-        return [Held(*span, self.users)] if span else []
+        return [Occupancy(*span, self.users)] if span else []
 
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
         """Every moment after `since` and before `until` at which a window begins or ends."""
@@ -180,7 +180,7 @@ class Weekly:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class FixedSpan:
     """The same users in one stretch, between two local times; with `every`, again each so many weeks."""
 
     users: tuple[int, ...]
@@ -188,11 +188,11 @@ class Span:
     end: datetime
     every: timedelta | None = None
 
-    def held(self, zone: ZoneInfo, at: datetime) -> list[Held]:
+    def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
         """Who has it at `at`: everybody, or nobody."""
         for since, until in self._around(zone, at):
             if since <= at < until:
-                return [Held(since, until, self.users)]
+                return [Occupancy(since, until, self.users)]
         return []
 
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
@@ -222,7 +222,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedShifts:
     """Stretches read from a calendar elsewhere: (user, from, to) with moments in UTC, in order."""
 
     spans: tuple[tuple[int, datetime, datetime], ...] = ()
@@ -237,10 +237,10 @@ class Imported:
     def users(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys(user for user, _, _ in self.spans))
 
-    def held(self, zone: ZoneInfo, at: datetime) -> list[Held]:
+    def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
         """Who has it at `at`, whoever began first coming first."""
         del zone
-        return [Held(since, until, (user,)) for user, since, until in self.spans if since <= at < until]
+        return [Occupancy(since, until, (user,)) for user, since, until in self.spans if since <= at < until]
 
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
         """Every moment after `since` and before `until` at which a stretch begins or ends."""
@@ -250,7 +250,7 @@ class Imported:
             yield from (edge for edge in span if since < edge < until)
 
 
-type Pattern = Rotation | Weekly | Span | Imported
+type ShiftPattern = Rotation | Weekly | FixedSpan | ImportedShifts
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +264,7 @@ class Shift:
     name: str
     zone: ZoneInfo
     roles: tuple[MemberRole, ...]
-    pattern: Pattern
+    pattern: ShiftPattern
     layer: int = 1
     start: datetime | None = None
     end: datetime | None = None
@@ -276,12 +276,12 @@ class Shift:
         """Everybody who has it at some time."""
         return self.pattern.users
 
-    def turns(self, at: datetime) -> list[Turn]:
+    def turns(self, at: datetime) -> list[ShiftOccurrence]:
         """Who has it at `at`: of a rotation in the order of the roles, else by role and then in the users' order."""
         if (self.start and at < self.start) or (self.end and at >= self.end):
             return []
         return [
-            Turn(role, user, *span, self.name, self.layer)
+            ShiftOccurrence(role, user, *span, self.name, self.layer)
             for held in self.pattern.held(self.zone, at)
             if (span := self._within(held, at)) is not None
             for role, user in self._places(held)
@@ -297,13 +297,13 @@ class Shift:
         if self.on_holidays is not OnHolidays.RUN:
             yield from (edge for edge in self._holiday_edges(begin, end) if begin < edge < end)
 
-    def _places(self, held: Held) -> list[tuple[MemberRole | None, int]]:
+    def _places(self, held: Occupancy) -> list[tuple[MemberRole | None, int]]:
         roles: tuple[MemberRole | None, ...] = self.roles or (None,)
         if isinstance(self.pattern, Rotation):
             return list(zip(roles, held.users, strict=False))
         return [(role, user) for role in roles for user in held.users]
 
-    def _within(self, held: Held, at: datetime) -> tuple[datetime | None, datetime | None] | None:
+    def _within(self, held: Occupancy, at: datetime) -> tuple[datetime | None, datetime | None] | None:
         """The span of `held` that the shift's own bounds and holidays leave around `at`; None where it does not run."""
         since, until = _later(held.since, self.start), _sooner(held.until, self.end)
         if self.on_holidays is OnHolidays.RUN:
@@ -313,13 +313,13 @@ class Shift:
         if self._is_holiday(today) is not wanted:
             return None
         # Looked for day by day, no further than the span reaches.
-        before = (today - weekly_windows.day_of(since, self.zone)).days + 1 if since else _FURTHEST
-        after = (weekly_windows.day_of(until, self.zone) - today).days + 1 if until else _FURTHEST
-        for days in range(1, min(before, _FURTHEST)):
+        before = (today - weekly_windows.day_of(since, self.zone)).days + 1 if since else _MAX_STEPS
+        after = (weekly_windows.day_of(until, self.zone) - today).days + 1 if until else _MAX_STEPS
+        for days in range(1, min(before, _MAX_STEPS)):
             if self._is_holiday(today - days * _DAY) is not wanted:
                 since = _later(since, weekly_windows.midnight(today - (days - 1) * _DAY, self.zone))
                 break
-        for days in range(1, min(after, _FURTHEST)):
+        for days in range(1, min(after, _MAX_STEPS)):
             if self._is_holiday(today + days * _DAY) is not wanted:
                 until = _sooner(until, weekly_windows.midnight(today + days * _DAY, self.zone))
                 break
@@ -342,7 +342,7 @@ def first_hand_off(start: date, at: int, on: int | None = None) -> datetime:
     return datetime.combine(start, datetime.min.time()) + timedelta(days=wait, minutes=at)
 
 
-def first_of_months(start: date, at: int, months: Months) -> datetime:
+def first_of_months(start: date, at: int, months: MonthInterval) -> datetime:
     """The first hand-off on or after `start` of a rotation by months."""
     found = months.in_month(start.year, start.month)
     if found < start:

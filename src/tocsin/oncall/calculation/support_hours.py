@@ -9,19 +9,19 @@ from zoneinfo import ZoneInfo
 
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.holiday_calendars import HolidayDays
-from tocsin.oncall.calculation.weekly_windows import Window
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 
 #: So many days are looked ahead.
-_FAR = 183
+_MAX_DAYS_AHEAD = 183
 
 
 @dataclass(frozen=True, slots=True)
-class SupportHours:
+class CompiledSupportHours:
     """A named set of weekly windows in its time zone, closed on the days of its holiday calendars."""
 
     name: str
     zone: ZoneInfo
-    windows: tuple[Window, ...]
+    windows: tuple[WeeklyWindow, ...]
     calendars: tuple[HolidayDays, ...] = ()
 
     def is_open(self, now: datetime) -> bool:
@@ -33,7 +33,7 @@ class SupportHours:
         if self.is_open(now):
             return now
         today = now.astimezone(self.zone).date()
-        for ahead in range(-1, _FAR):
+        for ahead in range(-1, _MAX_DAYS_AHEAD):
             when = today + timedelta(days=ahead)
             # They begin with a window, or with the midnight after a holiday.
             moments = [weekly_windows.midnight(when, self.zone)]
@@ -51,6 +51,6 @@ class SupportHours:
         return next((name for days in self.calendars if (name := days.on(today)) is not None), None)
 
 
-def is_open(among: Iterable[Window], zone: ZoneInfo, now: datetime) -> bool:
+def is_open(among: Iterable[WeeklyWindow], zone: ZoneInfo, now: datetime) -> bool:
     """Whether any of the windows, in local time of `zone`, is open at `now`; its end is no longer in it."""
     return weekly_windows.current(among, zone, now) is not None

@@ -15,11 +15,11 @@ from zoneinfo import ZoneInfo
 MINUTES_A_DAY = 24 * 60
 MINUTES_A_WEEK = 7 * MINUTES_A_DAY
 #: In no zone did clocks ever jump by more than a day: in minutes, and an hour to spare.
-_FARTHEST_JUMP = 25 * 60
+_MAX_ZONE_JUMP_MINUTES = 25 * 60
 _MIDNIGHT = time()
 
 
-class Day(StrEnum):
+class Weekday(StrEnum):
     """A day of the week, in the order of `date.weekday()`."""
 
     MONDAY = "monday"
@@ -38,15 +38,15 @@ class Day(StrEnum):
     @property
     def number(self) -> int:
         """0 for Monday, as `date.weekday()` counts."""
-        return list(Day).index(self)
+        return list(Weekday).index(self)
 
 
-def day(text: str) -> Day:
+def day(text: str) -> Weekday:
     """The day that `text` names, in short or whole. Raises ValueError."""
-    for known in Day:
+    for known in Weekday:
         if text.lower() in (known.value, known.short):
             return known
-    raise ValueError(f'"{text}" is not a day; write {", ".join(known.short for known in Day)}.')
+    raise ValueError(f'"{text}" is not a day; write {", ".join(known.short for known in Weekday)}.')
 
 
 def minutes(text: str) -> int:
@@ -65,7 +65,7 @@ def clock(number: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class WeeklyWindow:
     """From `start` to `end`, in minutes from the midnight before it begins, on the given days (0 is Monday).
 
     An end at or before the start is on the next day: 22:00 to 06:00 begins on those days. One after 24:00 is as many
@@ -92,7 +92,7 @@ class Window:
         return (self.end if self.end > self.start else self.end + MINUTES_A_DAY) - self.start
 
 
-def current(windows: Iterable[Window], zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime] | None:
+def current(windows: Iterable[WeeklyWindow], zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime] | None:
     """The first of the windows that is open at `at`, as a span in UTC; its end is no longer in it."""
     today = at.astimezone(zone).date()
     for window in windows:
@@ -125,57 +125,57 @@ def day_of(at: datetime, zone: ZoneInfo) -> date:
     return tomorrow if midnight(tomorrow, zone) <= at else today
 
 
-def load(stored: Sequence[Mapping[str, object]]) -> tuple[Window, ...]:
+def load(stored: Sequence[Mapping[str, object]]) -> tuple[WeeklyWindow, ...]:
     """Windows from their stored form."""
     return tuple(_load(entry) for entry in stored)
 
 
-def _load(entry: Mapping[str, object]) -> Window:
+def _load(entry: Mapping[str, object]) -> WeeklyWindow:
     if "days" not in entry:
         return across(str(entry["from"]), str(entry["to"]))
     days = entry["days"]
     assert isinstance(days, list)
-    return Window(
+    return WeeklyWindow(
         days=frozenset(day(text).number for text in days),
         start=minutes(str(entry["from"])),
         end=minutes(str(entry["to"])),
     )
 
 
-def across(begins: str, ends: str) -> Window:
+def across(begins: str, ends: str) -> WeeklyWindow:
     """One unbroken window over several days from its two ends, each as `fri 17:00`. Raises ValueError."""
     (first, start), (last, end) = _day_and_time(begins), _day_and_time(ends)
     length = (last.number * MINUTES_A_DAY + end - first.number * MINUTES_A_DAY - start) % MINUTES_A_WEEK
-    return Window(frozenset({first.number}), start, start + (length or MINUTES_A_WEEK))
+    return WeeklyWindow(frozenset({first.number}), start, start + (length or MINUTES_A_WEEK))
 
 
-def _day_and_time(text: str) -> tuple[Day, int]:
+def _day_and_time(text: str) -> tuple[Weekday, int]:
     name, _, clock_time = text.strip().partition(" ")
     if not clock_time:
         raise ValueError(f'"{text}" is not a day and a time; write it like "fri 17:00", or give days.')
     return day(name), minutes(clock_time.strip())
 
 
-def write(windows: Iterable[Window]) -> list[dict[str, object]]:
+def write(windows: Iterable[WeeklyWindow]) -> list[dict[str, object]]:
     """The form in which people write windows, and in which they are stored."""
     return [_write(window) for window in windows]
 
 
-def _write(window: Window) -> dict[str, object]:
+def _write(window: WeeklyWindow) -> dict[str, object]:
     if window.end > MINUTES_A_DAY:
-        first = next(known for known in Day if known.number in window.days)
+        first = next(known for known in Weekday if known.number in window.days)
         days, end = divmod(window.end, MINUTES_A_DAY)
-        last = list(Day)[(first.number + days) % 7]
+        last = list(Weekday)[(first.number + days) % 7]
         return {"from": f"{first.short} {clock(window.start)}", "to": f"{last.short} {clock(end)}"}
     return {
-        "days": [known.short for known in Day if known.number in window.days],
+        "days": [known.short for known in Weekday if known.number in window.days],
         "from": clock(window.start),
         "to": clock(window.end),
     }
 
 
 @dataclass(frozen=True, slots=True)
-class Week:
+class MergedWeek:
     """Windows as stretches of the week that neither touch nor overlap: what is one stretch is never cut at midnight.
 
     `spans` are (start, length) in minutes from Monday's midnight. `every`: only in each so many weeks, counted from the
@@ -200,7 +200,7 @@ class Week:
             since_monday = minute - weeks * MINUTES_A_WEEK
             for start, length in self.spans:
                 # Only what is near by the clock is worked out exactly.
-                if start - _FARTHEST_JUMP <= since_monday <= start + length + _FARTHEST_JUMP:
+                if start - _MAX_ZONE_JUMP_MINUTES <= since_monday <= start + length + _MAX_ZONE_JUMP_MINUTES:
                     span = self._span(monday + timedelta(weeks=weeks), start, length, zone)
                     if span is not None and span[0] <= at < span[1]:
                         return span
@@ -232,8 +232,8 @@ class Week:
         return instant(begin + timedelta(minutes=start), zone), instant(begin + timedelta(minutes=start + length), zone)
 
 
-def week(windows: Iterable[Window], every: int = 1, start: date | None = None) -> Week:
-    """The windows as stretches of the week; `every` and `start` as `Week` has them, any day of its first week."""
+def week(windows: Iterable[WeeklyWindow], every: int = 1, start: date | None = None) -> MergedWeek:
+    """The windows as stretches of the week; `every` and `start` as `MergedWeek` has them, any day of its first week."""
     anchor = start - timedelta(days=start.weekday()) if start else date(1970, 1, 5)
     pieces = sorted(
         (number * MINUTES_A_DAY + window.start, window.length) for window in windows for number in window.days
@@ -244,7 +244,7 @@ def week(windows: Iterable[Window], every: int = 1, start: date | None = None) -
             merged[-1] = (merged[-1][0], max(sum(merged[-1]), begin + length) - merged[-1][0])
         else:
             merged.append((begin, length))
-    return Week(tuple(merged) if every > 1 else _round(merged), every, anchor)
+    return MergedWeek(tuple(merged) if every > 1 else _round(merged), every, anchor)
 
 
 def _round(merged: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

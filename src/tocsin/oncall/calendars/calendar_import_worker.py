@@ -19,28 +19,28 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.oncall.calendars import ical_subprocess
-from tocsin.oncall.calendars.ical import Read, Unreadable
+from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
 from tocsin.oncall.changes.specs import write_moment
 from tocsin.people import encrypted_addresses
 
 log = logging.getLogger(__name__)
 
-EVERY = timedelta(minutes=1)
+INTERVAL = timedelta(minutes=1)
 #: A calendar is read again so long after it was read, or could not be.
-AGAIN = timedelta(minutes=15)
+REFRESH_INTERVAL = timedelta(minutes=15)
 AFTER_FAILURE = timedelta(minutes=5)
 #: Events are taken from so long ago until so far ahead.
-BACK = timedelta(days=32)
-AHEAD = timedelta(days=400)
+LOOK_BACK = timedelta(days=32)
+LOOK_AHEAD = timedelta(days=400)
 #: One is read for so long, in seconds, with all redirects; and one a turn, so that slow servers do not stop the loop.
-FETCH = 20.0
+FETCH_TIMEOUT = 20.0
 #: So many events that cannot be understood are named.
-MOST_FLAWS = 5
+MAX_NAMED_EVENTS = 5
 #: A calendar may be so big.
-MOST_BYTES = 5 * 1024 * 1024
-MOST_REDIRECTS = 3
+MAX_CALENDAR_BYTES = 5 * 1024 * 1024
+MAX_REDIRECTS = 3
 _ACCEPT = {"Accept": "text/calendar, */*;q=0.1"}
 
 _CLAIM = """
@@ -65,10 +65,10 @@ WHERE id = %(id)s AND url = %(url)s
 _FAILED = "UPDATE oncall_calendarimport SET due_at = %(due)s, error = %(error)s WHERE id = %(id)s AND url = %(url)s"
 
 
-def loop() -> Loop:
+def loop() -> PeriodicTask:
     """The loop of a worker."""
     client = HttpClient()
-    return Loop("calendar imports", lambda: turn(client, clock.now()), EVERY, frozenset({"config"}))
+    return PeriodicTask("calendar imports", lambda: turn(client, clock.now()), INTERVAL, frozenset({"config"}))
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
@@ -93,10 +93,15 @@ def turn(client: HttpClient, now: datetime) -> bool:
         return True
     try:
         read = ical_subprocess.read(
-            _fetch(client, encrypted_addresses.unseal(row["url"])), people, zone, now - BACK, now + AHEAD, now=now
+            _fetch(client, encrypted_addresses.unseal(row["url"])),
+            people,
+            zone,
+            now - LOOK_BACK,
+            now + LOOK_AHEAD,
+            now=now,
         )
         _keep(row, read, now)
-    except (Temporary, Permanent, Unreadable) as error:
+    except (Temporary, Permanent, UnreadableCalendar) as error:
         _fail(row, str(error), now)
     except Exception as error:  # one calendar's edge: the others are read all the same
         if database.is_unavailable(error):
@@ -107,17 +112,17 @@ def turn(client: HttpClient, now: datetime) -> bool:
 
 
 def _fetch(client: HttpClient, url: str) -> bytes:
-    end = time.monotonic() + FETCH
-    for _ in range(MOST_REDIRECTS + 1):
+    end = time.monotonic() + FETCH_TIMEOUT
+    for _ in range(MAX_REDIRECTS + 1):
         left = max(0.1, end - time.monotonic())
-        answer = client.request("GET", url, headers=_ACCEPT, most_bytes=MOST_BYTES, deadline=left)
+        answer = client.request("GET", url, headers=_ACCEPT, most_bytes=MAX_CALENDAR_BYTES, deadline=left)
         if answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
             url = urljoin(url, answer.headers["location"])
             continue
         if answer.status != 200:
             raise Temporary(f"Its server answers {answer.status}.")
-        if len(answer.body) >= MOST_BYTES:
-            raise Permanent(f"It is bigger than {MOST_BYTES // 1024 // 1024} MB.")
+        if len(answer.body) >= MAX_CALENDAR_BYTES:
+            raise Permanent(f"It is bigger than {MAX_CALENDAR_BYTES // 1024 // 1024} MB.")
         return answer.body
     raise Permanent("Its address leads from one to the next without end.")
 
@@ -142,13 +147,13 @@ def _people(rows: list[dict[str, Any]]) -> dict[str, int]:
     return found | {row["email"]: row["id"] for row in rows if row["email"]}
 
 
-def _keep(row: dict[str, Any], read: Read, now: datetime) -> None:
+def _keep(row: dict[str, Any], read: ParsedCalendar, now: datetime) -> None:
     spans = [[user, write_moment(since), write_moment(until)] for user, since, until in read.spans]
     given = {
         "id": row["id"],
         "url": row["url"],
         "now": now,
-        "due": now + AGAIN,
+        "due": now + REFRESH_INTERVAL,
         "error": _said(read.flaws),
         "unknown": Jsonb(list(read.unknown)[:50]),
         "spans": Jsonb(spans),
@@ -161,8 +166,8 @@ def _said(flaws: tuple[str, ...]) -> str:
     """What is told of events that are left out, or taken in part."""
     if not flaws:
         return ""
-    more = f"; and {len(flaws) - MOST_FLAWS} more" if len(flaws) > MOST_FLAWS else ""
-    return f"Left out, or not taken as meant: {'; '.join(flaws[:MOST_FLAWS])}{more}."[:500]
+    more = f"; and {len(flaws) - MAX_NAMED_EVENTS} more" if len(flaws) > MAX_NAMED_EVENTS else ""
+    return f"Left out, or not taken as meant: {'; '.join(flaws[:MAX_NAMED_EVENTS])}{more}."[:500]
 
 
 def _fail(row: dict[str, Any], problem: str, now: datetime) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import transaction
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
@@ -35,7 +35,7 @@ def make(
     *,
     group: Group | None = None,
     schedule: Schedule | None = None,
-    actor: Actor,
+    actor: AuditActor,
     now: datetime,
 ) -> NewFeed:
     """A feed for `owner`. Raises Rejected ("name_taken") when they have that one already: rotate it."""
@@ -55,7 +55,7 @@ def make(
     return NewFeed(feed, _url(secret))
 
 
-def rotate(feed: CalendarFeed, *, actor: Actor, now: datetime) -> NewFeed:
+def rotate(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> NewFeed:
     """Gives it a new address; the old one ends at once."""
     secret = ids.token()
     with transaction.atomic():
@@ -65,7 +65,7 @@ def rotate(feed: CalendarFeed, *, actor: Actor, now: datetime) -> NewFeed:
     return NewFeed(feed, _url(secret))
 
 
-def delete(feed: CalendarFeed, *, actor: Actor, now: datetime) -> None:
+def delete(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> None:
     """Ends it: its address answers no more."""
     with transaction.atomic():
         _record(feed, "delete", actor, now)
@@ -110,7 +110,7 @@ def _url(secret: str) -> str:
     return f"{environment.current().public_url}/calendar/{secret}.ics"
 
 
-def _record(feed: CalendarFeed, action: str, actor: Actor, now: datetime) -> None:
+def _record(feed: CalendarFeed, action: str, actor: AuditActor, now: datetime) -> None:
     audit.record(
         actor,
         action,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: How often programs are asked to look again.
 REFRESH = timedelta(hours=1)
 #: Of a calendar so many turns are taken; one with more is refused.
-MOST_TURNS = 5000
+MAX_SHIFTS = 5000
 _PRODUCT = "-//Tocsin//On call//EN"
 _BOM = b"\xef\xbb\xbf"
 #: What makes a turn: an event in which one of these cannot be understood is left out, or taken in part.
@@ -29,12 +29,12 @@ _ONCE = ("DTSTART", "DTEND", "DURATION", "RECURRENCE-ID")
 _BROKEN = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 
 
-class Unreadable(Exception):
+class UnreadableCalendar(Exception):
     """This is no calendar whose turns can be taken: a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
-class GroupTurn:
+class GroupShift:
     """Somebody on call in a group."""
 
     group: str
@@ -42,7 +42,7 @@ class GroupTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ParsedCalendar:
     """What a calendar says: (user, from, to) in order, the names in it that are nobody here, and what is wrong with
     single events of it."""
 
@@ -52,7 +52,7 @@ class Read:
 
 
 def write(
-    name: str, turns: Iterable[GroupTurn], since: datetime, until: datetime, now: datetime, *, names_people: bool
+    name: str, turns: Iterable[GroupShift], since: datetime, until: datetime, now: datetime, *, names_people: bool
 ) -> bytes:
     """The turns as a calendar, cut to the range. `names_people`: each event begins with who it is."""
     # Imported here: most processes never write one.
@@ -91,7 +91,7 @@ def read(
     until: datetime,
     *,
     now: datetime | None = None,
-) -> Read:
+) -> ParsedCalendar:
     """The turns of a calendar in the range. `people` has users by lower-case e-mail, username and name. Of turns
     that are over at `now` it is not told that they are nobody's.
 
@@ -105,15 +105,15 @@ def read(
     try:
         calendars = icalendar.Calendar.from_ical(body, multiple=True)
     except _BROKEN as error:
-        raise Unreadable(f"It is not a calendar that can be read: {str(error)[:200]}.") from None
+        raise UnreadableCalendar(f"It is not a calendar that can be read: {str(error)[:200]}.") from None
     begun = sum(line.rstrip().upper() == b"BEGIN:VCALENDAR" for line in body.removeprefix(_BOM).splitlines())
     if len(calendars) < max(begun, 1):
         problem = "it is not whole, or its lines do not end as they must"
-        raise Unreadable(f"It is not a calendar that can be read: {problem}.")
+        raise UnreadableCalendar(f"It is not a calendar that can be read: {problem}.")
     flaws: dict[str, None] = {}
     events = [event for calendar in calendars for event in _events(calendar, zone, since, until, flaws)]
-    if len(events) > MOST_TURNS:
-        raise Unreadable(f"It has {len(events)} events in the time looked at; {MOST_TURNS} are taken at most.")
+    if len(events) > MAX_SHIFTS:
+        raise UnreadableCalendar(f"It has {len(events)} events in the time looked at; {MAX_SHIFTS} are taken at most.")
     spans: list[tuple[int, datetime, datetime]] = []
     unknown: dict[str, None] = {}
     for event in events:
@@ -132,19 +132,21 @@ def read(
             unknown[(names or ("an event without a title",))[0][:200]] = None
         elif invited:
             unknown |= dict.fromkeys(name[:200] for name in names if name.lower() not in people)
-    return Read(tuple(sorted(set(spans), key=lambda span: (span[1], span[2], span[0]))), tuple(unknown), tuple(flaws))
+    return ParsedCalendar(
+        tuple(sorted(set(spans), key=lambda span: (span[1], span[2], span[0]))), tuple(unknown), tuple(flaws)
+    )
 
 
 def _refuse_other(body: bytes) -> None:
     """Raises Unreadable for what is no calendar at all, or only the beginning of one."""
     text = body.removeprefix(_BOM).strip()
     if not text:
-        raise Unreadable("It is not a calendar: it is empty.")
+        raise UnreadableCalendar("It is not a calendar: it is empty.")
     if text[:15].upper() != b"BEGIN:VCALENDAR":
         begins = " ".join(text[:40].decode("utf-8", "replace").split())
-        raise Unreadable(f'It is not a calendar: it begins with "{begins}".')
+        raise UnreadableCalendar(f'It is not a calendar: it begins with "{begins}".')
     if text[-13:].upper() != b"END:VCALENDAR":
-        raise Unreadable("It is not a calendar to its end: its server was too slow, or sent only a part.")
+        raise UnreadableCalendar("It is not a calendar to its end: its server was too slow, or sent only a part.")
 
 
 def _events(

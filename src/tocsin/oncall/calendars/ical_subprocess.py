@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core.runtime import sandboxed_process
 from tocsin.oncall.calendars import ical
-from tocsin.oncall.calendars.ical import Read, Unreadable
+from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
 
 #: It may work for so many seconds.
 CPU_SECONDS = 20
@@ -29,7 +29,7 @@ def read(
     *,
     now: datetime | None = None,
     seconds: int = CPU_SECONDS,
-) -> Read:
+) -> ParsedCalendar:
     """As `ical.read`, in a process of its own that works for so many seconds at most. Raises Unreadable, and
     RuntimeError where that process fails.
     """
@@ -42,14 +42,14 @@ def read(
     }
     try:
         answer = json.loads(sandboxed_process.run(__name__, json.dumps(asked).encode() + b"\n" + body, seconds=seconds))
-    except sandboxed_process.TooMuch:
-        raise Unreadable(_TOO_MUCH) from None
+    except sandboxed_process.ResourceLimitExceeded:
+        raise UnreadableCalendar(_TOO_MUCH) from None
     if problem := answer.get("problem"):
-        raise Unreadable(problem)
+        raise UnreadableCalendar(problem)
     spans = tuple(
         (user, datetime.fromisoformat(begin), datetime.fromisoformat(end)) for user, begin, end in answer["spans"]
     )
-    return Read(spans, tuple(answer["unknown"]), tuple(answer["flaws"]))
+    return ParsedCalendar(spans, tuple(answer["unknown"]), tuple(answer["flaws"]))
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
     answer: dict[str, object]
     try:
         found = ical.read(sys.stdin.buffer.read(), asked["people"], ZoneInfo(asked["zone"]), since, until, now=now)
-    except Unreadable as error:
+    except UnreadableCalendar as error:
         answer = {"problem": str(error)}
     except MemoryError:
         answer = {"problem": _TOO_MUCH}

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import transaction
 
 from tocsin.access import config_audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected
@@ -98,7 +98,7 @@ def calendar_names() -> dict[int, str]:
 
 
 def save_schedule(
-    spec: Mapping[str, object], *, existing: Schedule | None = None, actor: Actor, now: datetime
+    spec: Mapping[str, object], *, existing: Schedule | None = None, actor: AuditActor, now: datetime
 ) -> Schedule:
     """Makes a schedule, or makes `existing` what the spec says; without `overrides` they stay.
 
@@ -146,7 +146,7 @@ def _checked(spec: Mapping[str, object], existing: Schedule | None) -> tuple[Sch
     )
 
 
-def delete_schedule(schedule: Schedule, *, actor: Actor, now: datetime) -> None:
+def delete_schedule(schedule: Schedule, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a schedule: its group's role holders are on call again."""
     with transaction.atomic():
         config_version.lock()
@@ -166,7 +166,7 @@ def support_hours_spec(hours: SupportHours, calendars: Mapping[int, str] | None 
 
 
 def save_support_hours(
-    spec: Mapping[str, object], *, existing: SupportHours | None = None, actor: Actor, now: datetime
+    spec: Mapping[str, object], *, existing: SupportHours | None = None, actor: AuditActor, now: datetime
 ) -> SupportHours:
     """Makes support hours, or makes `existing` what the spec says. Raises Rejected that names the place."""
     with transaction.atomic():
@@ -185,7 +185,7 @@ def save_support_hours(
     return hours
 
 
-def delete_support_hours(hours: SupportHours, *, actor: Actor, now: datetime) -> None:
+def delete_support_hours(hours: SupportHours, *, actor: AuditActor, now: datetime) -> None:
     """Deletes support hours. Raises Rejected ("in_use") while a route needs them."""
     with transaction.atomic():
         config_version.lock()
@@ -209,7 +209,7 @@ def holiday_calendar_spec(calendar: HolidayCalendar) -> dict[str, Any]:
 
 
 def save_holiday_calendar(
-    spec: Mapping[str, object], *, existing: HolidayCalendar | None = None, actor: Actor, now: datetime
+    spec: Mapping[str, object], *, existing: HolidayCalendar | None = None, actor: AuditActor, now: datetime
 ) -> HolidayCalendar:
     """Makes a holiday calendar, or makes `existing` what the spec says. Raises Rejected that names the place."""
     with transaction.atomic():
@@ -227,7 +227,7 @@ def save_holiday_calendar(
     return calendar
 
 
-def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: Actor, now: datetime) -> None:
+def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a holiday calendar. Raises Rejected ("in_use") while a schedule or support hours need it."""
     with transaction.atomic():
         config_version.lock()

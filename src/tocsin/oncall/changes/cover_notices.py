@@ -11,14 +11,14 @@ from datetime import datetime
 
 from django.db import transaction
 
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.oncall.changes import notices
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import OutOfOffice, User
 
 
 @dataclass(frozen=True, slots=True)
-class _Covering:
+class _Cover:
     """What somebody covers: from when to when, and where, as words."""
 
     starts_at: datetime
@@ -27,7 +27,7 @@ class _Covering:
 
 
 def save_absence(
-    user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: Actor, now: datetime
+    user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: AuditActor, now: datetime
 ) -> OutOfOffice:
     """As `people.changes.out_of_office.save_absence`; whoever covers from now on, otherwise or no more is told."""
     with transaction.atomic():
@@ -42,7 +42,7 @@ def save_absence(
     return saved
 
 
-def delete_absence(absence: OutOfOffice, *, actor: Actor, now: datetime) -> None:
+def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) -> None:
     """As `people.changes.out_of_office.delete_absence`; whoever was to cover is told."""
     with transaction.atomic():
         before = _covering(absence) if absence.ends_at > now else {}
@@ -51,7 +51,7 @@ def delete_absence(absence: OutOfOffice, *, actor: Actor, now: datetime) -> None
             _tell_over(cover, absence.user, covering, actor, now)
 
 
-def _covering(absence: OutOfOffice) -> dict[User, _Covering]:
+def _covering(absence: OutOfOffice) -> dict[User, _Cover]:
     single: dict[User, list[str]] = {}
     for one in absence.covers.all():
         single.setdefault(one.user, []).append(one.group.name)
@@ -59,24 +59,24 @@ def _covering(absence: OutOfOffice) -> dict[User, _Covering]:
     if absence.cover is not None:
         others = single.keys() - {absence.cover}
         where[absence.cover] = "in every other group" if others else "in every group"
-    return {user: _Covering(absence.starts_at, absence.ends_at, words) for user, words in where.items()}
+    return {user: _Cover(absence.starts_at, absence.ends_at, words) for user, words in where.items()}
 
 
-def _tell(cover: User, away: User, covering: _Covering, actor: Actor, now: datetime) -> None:
+def _tell(cover: User, away: User, covering: _Cover, actor: AuditActor, now: datetime) -> None:
     span = notices.span(covering.starts_at, covering.ends_at, cover.time_zone)
     title = f"{cover.display_name} covers for {away.display_name}, {span}"
     text = f"{cover.display_name} covers for {away.display_name} from {span}, {covering.where}."
     _write(cover, title, text, actor, now)
 
 
-def _tell_over(cover: User, away: User, covering: _Covering, actor: Actor, now: datetime) -> None:
+def _tell_over(cover: User, away: User, covering: _Cover, actor: AuditActor, now: datetime) -> None:
     span = notices.span(covering.starts_at, covering.ends_at, cover.time_zone)
     title = f"{cover.display_name} no longer covers for {away.display_name}, {span}"
     text = f"{cover.display_name} was to cover for {away.display_name} from {span}, and is not any more."
     _write(cover, title, text, actor, now)
 
 
-def _write(cover: User, title: str, text: str, actor: Actor, now: datetime) -> None:
+def _write(cover: User, title: str, text: str, actor: AuditActor, now: datetime) -> None:
     if cover.pk == actor.user_id:
         return
     arranged = f"{text}\n\n{actor.name} arranged it."

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Prefetch
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.object_reader import raise_all
@@ -24,7 +24,7 @@ from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
 
 #: So many that are not over may a schedule have.
-MOST = 1000
+MAX_OVERRIDES = 1000
 
 
 def current(schedule: Schedule, now: datetime) -> list[Override]:
@@ -63,7 +63,7 @@ def nested_spec(override: Override) -> dict[str, Any]:
 
 
 def save_override(
-    spec: Mapping[str, object], *, existing: Override | None = None, actor: Actor, now: datetime
+    spec: Mapping[str, object], *, existing: Override | None = None, actor: AuditActor, now: datetime
 ) -> Override:
     """Makes an override, or makes `existing` what the spec says; `schedule` names the schedule.
 
@@ -88,7 +88,7 @@ def save_override(
     return override
 
 
-def delete_override(override: Override, *, actor: Actor, now: datetime) -> None:
+def delete_override(override: Override, *, actor: AuditActor, now: datetime) -> None:
     """Takes an override away: who has the shift by the schedule has it again, and both hear of it."""
     with transaction.atomic():
         config_version.lock()
@@ -99,14 +99,14 @@ def delete_override(override: Override, *, actor: Actor, now: datetime) -> None:
 
 
 def replace_all(
-    schedule: Schedule, wanted: Sequence[OverrideSpec], *, is_new: bool = False, actor: Actor, now: datetime
+    schedule: Schedule, wanted: Sequence[OverrideSpec], *, is_new: bool = False, actor: AuditActor, now: datetime
 ) -> None:
     """Makes the schedule's overrides those, inside the caller's transaction; what is over is left as it is. Of two that
     overlap the later in the list is the later made one, which wins. Those of a new schedule are told to nobody: its
     shifts are not either.
     """
-    if len(wanted) > MOST:
-        raise Rejected("invalid", f"overrides: a schedule has at most {MOST}.", "overrides")
+    if len(wanted) > MAX_OVERRIDES:
+        raise Rejected("invalid", f"overrides: a schedule has at most {MAX_OVERRIDES}.", "overrides")
     held = _coming(schedule, now)
     users = _users(wanted)
     placed: list[Override] = []
@@ -135,7 +135,7 @@ def _overlap(one: Override, other: Override) -> bool:
     return one.starts_at < other.ends_at and other.starts_at < one.ends_at
 
 
-def _make_again(override: Override, actor: Actor, now: datetime) -> None:
+def _make_again(override: Override, actor: AuditActor, now: datetime) -> None:
     """Makes it the one that was made last."""
     _record(override, override_spec(override), None, actor, now)
     Override.objects.filter(pk=override.pk).delete()
@@ -144,7 +144,7 @@ def _make_again(override: Override, actor: Actor, now: datetime) -> None:
     _record(override, None, override_spec(override), actor, now)
 
 
-def drop_orphans(schedule: Schedule, *, actor: Actor, now: datetime) -> None:
+def drop_orphans(schedule: Schedule, *, actor: AuditActor, now: datetime) -> None:
     """Takes away what is still to come on shifts that the schedule no longer has, inside the caller's transaction."""
     names = set(shift_names(schedule))
     for override in _coming(schedule, now):
@@ -161,7 +161,7 @@ def stand_in(
     *,
     role: MemberRole | None = None,
     swap: SwapRequest | None = None,
-    actor: Actor,
+    actor: AuditActor,
     now: datetime,
 ) -> Override:
     """One person instead of another for a while, in one role or in all: a shift taken, handed over or swapped.
@@ -254,7 +254,7 @@ def _people(override: Override) -> list[User]:
     return [user for user in (override.user, override.instead_of) if user is not None]
 
 
-def _tell(override: Override, actor: Actor, now: datetime, besides: Iterable[User] = ()) -> None:
+def _tell(override: Override, actor: AuditActor, now: datetime, besides: Iterable[User] = ()) -> None:
     """Whoever is to stand in, and whoever no longer has to be there, hear of it, unless they did it themselves."""
     schedule = override.schedule
     people = {user.pk: user for user in (*_people(override), *besides)}
@@ -273,7 +273,7 @@ def _tell(override: Override, actor: Actor, now: datetime, besides: Iterable[Use
     )
 
 
-def _tell_over(override: Override, actor: Actor, now: datetime) -> None:
+def _tell_over(override: Override, actor: AuditActor, now: datetime) -> None:
     """Whoever was to stand in, and whoever has it again, hear that the override is gone."""
     schedule = override.schedule
     span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
@@ -291,7 +291,7 @@ def _tell_over(override: Override, actor: Actor, now: datetime) -> None:
 
 
 def _record(
-    override: Override, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
+    override: Override, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: AuditActor, now: datetime
 ) -> None:
     if audit.record_change(
         actor,

@@ -14,19 +14,19 @@ from tocsin.core.config import secret_urls
 from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.oncall.calculation import holiday_calendars, schedules, weekly_windows
-from tocsin.oncall.calculation.shifts import Months, OnHolidays
-from tocsin.oncall.calculation.weekly_windows import Window
+from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.oncall.changes import calendar_urls
 from tocsin.people.member_roles import MemberRole
 
 #: A rotation hands over at most so often, and at least so often.
-SHORTEST_TURN = timedelta(hours=1)
-LONGEST_TURN = timedelta(days=366)
-MOST_LAYERS = 100
-MOST_MONTHS = 24
-MOST_WEEKS = 52
+MIN_HANDOFF_INTERVAL = timedelta(hours=1)
+MAX_HANDOFF_INTERVAL = timedelta(days=366)
+MAX_LAYERS = 100
+MAX_MONTHS = 24
+MAX_WEEKS = 52
 _WEEK = timedelta(weeks=1)
 _LOCAL = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?", re.ASCII)
 
@@ -80,7 +80,7 @@ class SupportHoursSpec:
     name: str
     group: str | None
     time_zone: str
-    windows: tuple[Window, ...]
+    windows: tuple[WeeklyWindow, ...]
     holiday_calendars: tuple[str, ...] = ()
 
 
@@ -97,7 +97,7 @@ class HolidayCalendarSpec:
 
 def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: "UTC") -> ScheduleSpec:
     """Raises Rejected, or RejectedAll, naming each place. `zone_of` knows a group's time zone, for overrides."""
-    spec = Spec(value)
+    spec = ObjectReader(value)
     group = spec.text("group", required=True)
     zone = spec.zone() if spec.has("time_zone") else None
     shifts = tuple(_shift(shift) for shift in spec.specs("shifts"))
@@ -120,7 +120,7 @@ def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: 
 
 def read_override(value: object, zone: str, shifts: Iterable[str]) -> OverrideSpec:
     """One override, without its schedule. Times without a zone are local in `zone`. Raises Rejected as above."""
-    spec = Spec(value)
+    spec = ObjectReader(value)
     override = _override(spec, zone, tuple(shifts))
     spec.check()
     return override
@@ -128,7 +128,7 @@ def read_override(value: object, zone: str, shifts: Iterable[str]) -> OverrideSp
 
 def read_holiday_calendar(value: object) -> HolidayCalendarSpec:
     """Raises Rejected, or RejectedAll, naming each place."""
-    spec = Spec(value)
+    spec = ObjectReader(value)
     country, region = spec.text("country", longest=2).upper(), spec.text("region", longest=10)
     if country and (problem := holiday_calendars.problem(country, region)):
         spec.refuse(*problem)
@@ -147,7 +147,7 @@ def read_holiday_calendar(value: object) -> HolidayCalendarSpec:
 
 def read_support_hours(value: object, default_zone: str) -> SupportHoursSpec:
     """Raises Rejected, or RejectedAll, naming each place."""
-    spec = Spec(value)
+    spec = ObjectReader(value)
     hours = SupportHoursSpec(
         name=spec.name(),
         group=spec.text("group") or None,
@@ -159,7 +159,7 @@ def read_support_hours(value: object, default_zone: str) -> SupportHoursSpec:
     return hours
 
 
-def refuse_doubles(spec: Spec, key: str, names: Iterable[str], field: str = "") -> None:
+def refuse_doubles(spec: ObjectReader, key: str, names: Iterable[str], field: str = "") -> None:
     """Refuses what stands twice in a list, ignoring case."""
     seen: set[str] = set()
     for number, name in enumerate(names):
@@ -168,7 +168,7 @@ def refuse_doubles(spec: Spec, key: str, names: Iterable[str], field: str = "") 
         seen.add(name.casefold())
 
 
-def moment(spec: Spec, key: str, zone: str) -> datetime:
+def moment(spec: ObjectReader, key: str, zone: str) -> datetime:
     """A moment, needed: with an offset or Z, or local in `zone`. In UTC."""
     text = spec.text(key, required=True, longest=40)
     if text:
@@ -192,12 +192,12 @@ def write_moment(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _overrides(spec: Spec, zone: str, shifts: Iterable[ShiftSpec]) -> tuple[OverrideSpec, ...]:
+def _overrides(spec: ObjectReader, zone: str, shifts: Iterable[ShiftSpec]) -> tuple[OverrideSpec, ...]:
     names = tuple(shift.stored["name"] for shift in shifts)
     return tuple(_override(override, zone, names) for override in spec.specs("overrides"))
 
 
-def _override(spec: Spec, zone: str, shifts: tuple[str, ...]) -> OverrideSpec:
+def _override(spec: ObjectReader, zone: str, shifts: tuple[str, ...]) -> OverrideSpec:
     role = spec.text("role")
     if role and role not in list(MemberRole):
         spec.refuse("role", f'"{role}" is not one of {", ".join(MemberRole)}.')
@@ -225,7 +225,7 @@ def _override(spec: Spec, zone: str, shifts: tuple[str, ...]) -> OverrideSpec:
     return override
 
 
-def _own_day(spec: Spec) -> dict[str, str]:
+def _own_day(spec: ObjectReader) -> dict[str, str]:
     text, name = spec.text("date", required=True), spec.line("name", required=True, longest=100)
     if text:
         try:
@@ -236,14 +236,14 @@ def _own_day(spec: Spec) -> dict[str, str]:
     return {"date": text, "name": name}
 
 
-def _windows(spec: Spec) -> tuple[Window, ...]:
+def _windows(spec: ObjectReader) -> tuple[WeeklyWindow, ...]:
     found = tuple(_window(window) for window in spec.specs("windows"))
     if not found:
         spec.refuse("windows", "at least one window is needed.", "missing")
     return found
 
 
-def _window(spec: Spec) -> Window:
+def _window(spec: ObjectReader) -> WeeklyWindow:
     if not spec.has("days") and any(character.isalpha() for character in f"{spec.raw('from')}{spec.raw('to')}"):
         return _window_across(spec)
     days = set()
@@ -254,7 +254,7 @@ def _window(spec: Spec) -> Window:
             spec.refuse(f"days[{number}]", str(error))
     if not days and not spec.raw("days"):
         spec.refuse("days", "at least one day is needed, such as [mon, tue].", "missing")
-    window = Window(frozenset(days), _time(spec, "from"), _time(spec, "to"))
+    window = WeeklyWindow(frozenset(days), _time(spec, "from"), _time(spec, "to"))
     if window.start == weekly_windows.MINUTES_A_DAY:
         spec.refuse("from", "begins before 24:00; write 00:00 on the next day.")
     elif window.start == window.end and spec.has("from") and spec.has("to"):
@@ -263,10 +263,10 @@ def _window(spec: Spec) -> Window:
     return window
 
 
-def _window_across(spec: Spec) -> Window:
+def _window_across(spec: ObjectReader) -> WeeklyWindow:
     """One unbroken stretch over several days: from `fri 17:00` to `mon 08:00`."""
     begins, ends = spec.text("from", required=True), spec.text("to", required=True)
-    found = Window(frozenset({0}), 0, weekly_windows.MINUTES_A_DAY)
+    found = WeeklyWindow(frozenset({0}), 0, weekly_windows.MINUTES_A_DAY)
     for key, text in (("from", begins), ("to", ends)):
         try:
             weekly_windows.across(text, text)
@@ -279,7 +279,7 @@ def _window_across(spec: Spec) -> Window:
     return found
 
 
-def _time(spec: Spec, key: str) -> int:
+def _time(spec: ObjectReader, key: str) -> int:
     text = spec.text(key, required=True)
     if text:
         try:
@@ -289,9 +289,9 @@ def _time(spec: Spec, key: str) -> int:
     return 0
 
 
-def _shift(spec: Spec) -> ShiftSpec:
+def _shift(spec: ObjectReader) -> ShiftSpec:
     stored: dict[str, Any] = {"name": spec.line("name", required=True, longest=100)}
-    layer = spec.whole("layer", 1, least=1, most=MOST_LAYERS)
+    layer = spec.whole("layer", 1, least=1, most=MAX_LAYERS)
     if layer != 1:
         stored["layer"] = layer
     if spec.has("time_zone"):
@@ -325,7 +325,7 @@ def _shift(spec: Spec) -> ShiftSpec:
     return ShiftSpec(stored, users, held.place("users"))
 
 
-def _rotation(spec: Spec, start: str | None) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _rotation(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], dict[str, Any]]:
     every = _step(spec)
     stored: dict[str, Any] = {
         "every": durations.write(every) if isinstance(every, timedelta) else _months(every),
@@ -345,30 +345,30 @@ def _rotation(spec: Spec, start: str | None) -> tuple[tuple[str, ...], dict[str,
     return users, stored | {"roles": roles}
 
 
-def _step(spec: Spec) -> timedelta | Months:
+def _step(spec: ObjectReader) -> timedelta | MonthInterval:
     """How far apart hand-offs are."""
     text = spec.raw("every")
     if isinstance(text, str) and re.fullmatch(r"\s*\d{1,3}\s+months?\s*", text):
         found = schedules.step(" ".join(text.split()))
-        if isinstance(found, Months) and 1 <= found.count <= MOST_MONTHS:
+        if isinstance(found, MonthInterval) and 1 <= found.count <= MAX_MONTHS:
             return found
-        spec.refuse("every", f"must be 1 to {MOST_MONTHS} months.")
-        return Months(1)
-    every = spec.span("every", _WEEK, longest=LONGEST_TURN)
-    if every < SHORTEST_TURN:
+        spec.refuse("every", f"must be 1 to {MAX_MONTHS} months.")
+        return MonthInterval(1)
+    every = spec.span("every", _WEEK, longest=MAX_HANDOFF_INTERVAL)
+    if every < MIN_HANDOFF_INTERVAL:
         spec.refuse("every", "must be at least 1h.")
         return _WEEK
     return every
 
 
-def _months(every: Months) -> str:
+def _months(every: MonthInterval) -> str:
     return f"{every.count} month{'s' if every.count > 1 else ''}"
 
 
-def _hand_off_day(spec: Spec, every: timedelta | Months) -> str | int | None:
+def _hand_off_day(spec: ObjectReader, every: timedelta | MonthInterval) -> str | int | None:
     """The day of the week on which whole weeks hand over; of months, the day of the month or its first such weekday."""
     value = spec.raw("on")
-    if isinstance(every, Months) and isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(every, MonthInterval) and isinstance(value, int) and not isinstance(value, bool):
         if 1 <= value <= 31:
             return value
         spec.refuse("on", "must be a day of the month from 1 to 31.")
@@ -383,12 +383,12 @@ def _hand_off_day(spec: Spec, every: timedelta | Months) -> str | int | None:
     return found
 
 
-def _fixed(spec: Spec, start: str | None) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _fixed(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], dict[str, Any]]:
     users, roles = _users_and_roles(spec)
     stored: dict[str, Any] = {}
     every = None
     if spec.has("every"):
-        every = spec.span("every", _WEEK, longest=MOST_WEEKS * _WEEK)
+        every = spec.span("every", _WEEK, longest=MAX_WEEKS * _WEEK)
         if not every or every % _WEEK:
             spec.refuse("every", "must be whole weeks, such as 2w.")
             every = None
@@ -404,7 +404,7 @@ def _fixed(spec: Spec, start: str | None) -> tuple[tuple[str, ...], dict[str, An
     return users, stored | {"roles": roles}
 
 
-def _span(spec: Spec, every: timedelta | None) -> dict[str, str]:
+def _span(spec: ObjectReader, every: timedelta | None) -> dict[str, str]:
     """One stretch between two local times."""
     if spec.has("windows"):
         spec.refuse("windows", "give either windows, or from and to.")
@@ -418,7 +418,7 @@ def _span(spec: Spec, every: timedelta | None) -> dict[str, str]:
     return {"from": begin.isoformat(timespec="minutes"), "to": end.isoformat(timespec="minutes")}
 
 
-def _calendar(spec: Spec) -> dict[str, Any]:
+def _calendar(spec: ObjectReader) -> dict[str, Any]:
     url = spec.text("url", required=True, longest=2000)
     if url:
         url = re.sub(r"^webcals?://", "https://", url, flags=re.IGNORECASE)
@@ -433,14 +433,14 @@ def _calendar(spec: Spec) -> dict[str, Any]:
     return stored
 
 
-def _users_and_roles(spec: Spec) -> tuple[tuple[str, ...], list[str]]:
+def _users_and_roles(spec: ObjectReader) -> tuple[tuple[str, ...], list[str]]:
     users = spec.texts("users")
     if not users and not spec.raw("users"):
         spec.refuse("users", "at least one user is needed.", "missing")
     return users, _roles(spec)
 
 
-def _roles(spec: Spec) -> list[str]:
+def _roles(spec: ObjectReader) -> list[str]:
     roles = []
     given = spec.texts("roles")
     for number, role in enumerate(given):
@@ -453,7 +453,7 @@ def _roles(spec: Spec) -> list[str]:
     return roles or [str(MemberRole.PRIMARY)]
 
 
-def _day_or_local(spec: Spec, key: str) -> str | None:
+def _day_or_local(spec: ObjectReader, key: str) -> str | None:
     """A date, or a local time, as it is stored."""
     if not spec.has(key):
         return None
@@ -473,7 +473,7 @@ def _last_moment(end: str) -> datetime:
     return found + timedelta(days=1) if len(end) == len("2026-01-05") else found
 
 
-def _local(spec: Spec, key: str) -> datetime | None:
+def _local(spec: ObjectReader, key: str) -> datetime | None:
     """A local time, needed."""
     text = spec.text(key, required=True, longest=40)
     try:

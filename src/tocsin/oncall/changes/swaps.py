@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -28,11 +28,11 @@ from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Membership, User
 
 #: A stretch that changes hands lasts so long at most.
-LONGEST = timedelta(days=400)
+MAX_SWAP_RANGE = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class ShiftRange:
     """What is taken, handed over or swapped: a window, in one role or in whatever roles the person has then."""
 
     starts_at: datetime
@@ -50,7 +50,7 @@ def belongs(schedule: Schedule, user: User) -> bool:
     return Membership.objects.filter(group=schedule.group_id, user=user).exists() or user.pk in _named(schedule)
 
 
-def give(schedule: Schedule, stretch: Stretch, *, of: User, to: User, actor: Actor, now: datetime) -> Override:
+def give(schedule: Schedule, stretch: ShiftRange, *, of: User, to: User, actor: AuditActor, now: datetime) -> Override:
     """Puts `to` in the place of `of` for the stretch: a shift taken or handed over.
 
     Raises Rejected when `of` is not on call in the schedule then, it is over, or `to` is switched off.
@@ -60,7 +60,7 @@ def give(schedule: Schedule, stretch: Stretch, *, of: User, to: User, actor: Act
     return overrides.stand_in(schedule, to, of, ahead.starts_at, ahead.ends_at, role=ahead.role, actor=actor, now=now)
 
 
-def fill(schedule: Schedule, stretch: Stretch, *, user: User, actor: Actor, now: datetime) -> Override:
+def fill(schedule: Schedule, stretch: ShiftRange, *, user: User, actor: AuditActor, now: datetime) -> Override:
     """Puts `user` where nobody has a role: an uncovered stretch that somebody of the group takes.
 
     Raises Rejected without a role, when somebody has it at any moment of the stretch, or it is over.
@@ -91,13 +91,13 @@ def may_take_back(override: Override, user: User) -> bool:
 
 def ask(
     schedule: Schedule,
-    stretch: Stretch,
+    stretch: ShiftRange,
     *,
     asked_by: User,
     asked: User,
-    in_return: Stretch | None,
+    in_return: ShiftRange | None,
     message: str,
-    actor: Actor,
+    actor: AuditActor,
     now: datetime,
 ) -> SwapRequest:
     """Asks `asked` to take the stretch of `asked_by`, perhaps for one of theirs in return; they are mailed.
@@ -139,7 +139,7 @@ def ask(
     return swap
 
 
-def accept(swap: SwapRequest, *, actor: Actor, now: datetime) -> SwapRequest:
+def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Takes what was asked: both stretches change hands at once, and the asker is mailed.
 
     Raises Rejected when it was answered already, is over, or somebody has lost their stretch meanwhile.
@@ -159,7 +159,7 @@ def accept(swap: SwapRequest, *, actor: Actor, now: datetime) -> SwapRequest:
         return _end(locked, SwapState.ACCEPTED, f"{locked.asked.display_name} took it.", locked.asked_by, actor, now)
 
 
-def decline(swap: SwapRequest, *, actor: Actor, now: datetime) -> SwapRequest:
+def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Says no: the asker is mailed. Raises Rejected when it was answered already."""
     with transaction.atomic():
         config_version.lock()
@@ -168,7 +168,7 @@ def decline(swap: SwapRequest, *, actor: Actor, now: datetime) -> SwapRequest:
         return _end(locked, SwapState.DECLINED, text, locked.asked_by, actor, now)
 
 
-def withdraw(swap: SwapRequest, *, actor: Actor, now: datetime) -> SwapRequest:
+def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Takes the question back: the asked person is mailed. Raises Rejected when it was answered already."""
     with transaction.atomic():
         config_version.lock()
@@ -196,7 +196,7 @@ def swap_spec(swap: SwapRequest) -> dict[str, Any]:
     }
 
 
-def refuse_unless_on_call(schedule: Schedule, user: User, stretch: Stretch) -> None:
+def refuse_unless_on_call(schedule: Schedule, user: User, stretch: ShiftRange) -> None:
     """Raises Rejected when the user has nothing of the schedule in that stretch. Over the pool, in no transaction."""
     drawn = _drawn(schedule, stretch)
     if not any(
@@ -208,12 +208,12 @@ def refuse_unless_on_call(schedule: Schedule, user: User, stretch: Stretch) -> N
         raise Rejected("invalid", f"{user.display_name} is not on call{role} in {schedule.name} from {span}.", "from")
 
 
-def _drawn(schedule: Schedule, stretch: Stretch) -> Timeline:
+def _drawn(schedule: Schedule, stretch: ShiftRange) -> Timeline:
     """The group's timeline of the stretch. Raises Rejected when it ends before it begins, or lasts too long."""
     if stretch.ends_at <= stretch.starts_at:
         raise Rejected("invalid", "to: is not after from.", "to")
-    if stretch.ends_at - stretch.starts_at > LONGEST:
-        raise Rejected("invalid", f"to: is more than {LONGEST.days} days after from.", "to")
+    if stretch.ends_at - stretch.starts_at > MAX_SWAP_RANGE:
+        raise Rejected("invalid", f"to: is more than {MAX_SWAP_RANGE.days} days after from.", "to")
     with database.transaction() as connection:
         plan = loader.plan(connection, schedule.group_id, stretch.starts_at)
     return final_schedule.timeline(plan or GroupPlan(schedule.group_id, ""), stretch.starts_at, stretch.ends_at)
@@ -223,16 +223,16 @@ def _named(schedule: Schedule) -> set[int]:
     return {user for shift in schedule.definition["shifts"] for user in schedules.users_of(shift)}
 
 
-def _stretches(swap: SwapRequest) -> list[tuple[Stretch, User]]:
+def _stretches(swap: SwapRequest) -> list[tuple[ShiftRange, User]]:
     """What changes hands, each with who has it now."""
     role, back = (MemberRole(text) if text else None for text in (swap.role, swap.return_role))
-    found = [(Stretch(swap.starts_at, swap.ends_at, role), swap.asked_by)]
+    found = [(ShiftRange(swap.starts_at, swap.ends_at, role), swap.asked_by)]
     if swap.return_starts_at is not None and swap.return_ends_at is not None:
-        found.append((Stretch(swap.return_starts_at, swap.return_ends_at, back), swap.asked))
+        found.append((ShiftRange(swap.return_starts_at, swap.return_ends_at, back), swap.asked))
     return found
 
 
-def _ahead(stretch: Stretch, now: datetime, field: str = "to") -> Stretch:
+def _ahead(stretch: ShiftRange, now: datetime, field: str = "to") -> ShiftRange:
     """What is still to come of it: what is over stays as it was. Raises Rejected when all of it is over."""
     if stretch.ends_at <= now:
         raise Rejected("invalid", f"{field}: is over already.", field)
@@ -247,7 +247,7 @@ def _locked(swap: SwapRequest) -> SwapRequest:
     return found
 
 
-def _end(swap: SwapRequest, state: SwapState, text: str, told: User, actor: Actor, now: datetime) -> SwapRequest:
+def _end(swap: SwapRequest, state: SwapState, text: str, told: User, actor: AuditActor, now: datetime) -> SwapRequest:
     before = swap_spec(swap)
     swap.state, swap.answered_at = str(state), now
     swap.save(update_fields=["state", "answered_at"])
@@ -273,7 +273,7 @@ def _said(swap: SwapRequest) -> str:
     return "\n\n".join(lines)
 
 
-def _record(swap: SwapRequest, before: dict[str, Any] | None, actor: Actor, now: datetime) -> None:
+def _record(swap: SwapRequest, before: dict[str, Any] | None, actor: AuditActor, now: datetime) -> None:
     shown = {key: str(value) if isinstance(value, datetime) else value for key, value in swap_spec(swap).items()}
     earlier = before and {key: str(v) if isinstance(v, datetime) else v for key, v in before.items()}
     audit.record_change(

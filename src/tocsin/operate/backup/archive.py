@@ -21,7 +21,7 @@ from tocsin.core.errors import Rejected
 FORMAT = 1
 
 #: The first bytes of one, whole or not.
-BEGINS = b"PK\x03\x04"
+MAGIC = b"PK\x03\x04"
 
 _MANIFEST = "manifest.json"
 _MARK = b"tocsin backup "
@@ -33,10 +33,10 @@ CHUNK = 1 << 18
 _UNREADABLE = (KeyError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
 #: A manifest is a few kilobytes; a file with a bigger one is none of ours.
-_LARGEST_MANIFEST = 16 << 20
+_MAX_MANIFEST_BYTES = 16 << 20
 
 
-class Table(msgspec.Struct, frozen=True):
+class TableInfo(msgspec.Struct, frozen=True):
     """One table's stream: its columns in order, and what must come out of it."""
 
     name: str
@@ -46,7 +46,7 @@ class Table(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Sequence(msgspec.Struct, frozen=True):
+class SequenceInfo(msgspec.Struct, frozen=True):
     """Where the numbers of a column have come to."""
 
     table: str
@@ -55,7 +55,7 @@ class Sequence(msgspec.Struct, frozen=True):
     is_called: bool
 
 
-class Keys(msgspec.Struct, frozen=True, omit_defaults=True):
+class ArchiveKeys(msgspec.Struct, frozen=True, omit_defaults=True):
     """The secret keys, new first: sealed under a passphrase, else in the clear; and by what each is recognised."""
 
     fingerprints: list[str] = []
@@ -75,9 +75,9 @@ class Manifest(msgspec.Struct, frozen=True):
     postgres: int
     #: The migrations that its tables have had, as [app, name].
     migrations: list[tuple[str, str]]
-    tables: list[Table]
-    sequences: list[Sequence]
-    keys: Keys
+    tables: list[TableInfo]
+    sequences: list[SequenceInfo]
+    keys: ArchiveKeys
 
     @property
     def rows(self) -> int:
@@ -90,7 +90,7 @@ class _AnyManifest(msgspec.Struct):
     format: int
 
 
-class Sum:
+class StreamChecksum:
     """Adds up a stream: what it is, how many rows, how many bytes."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Sum:
         self.size += len(data)
 
 
-class Writer:
+class BackupWriter:
     """Writes a backup into an open file, table by table. `finish` makes it whole."""
 
     def __init__(self, file: IO[bytes], made_at: datetime) -> None:
@@ -112,14 +112,14 @@ class Writer:
         self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
         self._made_at = made_at
 
-    def add(self, name: str, columns: list[str], stream: Iterable[bytes | bytearray | memoryview]) -> Table:
+    def add(self, name: str, columns: list[str], stream: Iterable[bytes | bytearray | memoryview]) -> TableInfo:
         """Writes one table's rows: COPY's text form, in which a line break ends a row and stands for nothing else."""
-        total = Sum()
+        total = StreamChecksum()
         with self._zip.open(self._entry(_path(name)), "w", force_zip64=True) as entry:
             for data in _gathered(stream):
                 total.add(data)
                 entry.write(data)
-        return Table(name, columns, total.rows, total.size, total.digest.hexdigest())
+        return TableInfo(name, columns, total.rows, total.size, total.digest.hexdigest())
 
     def finish(self, manifest: Manifest) -> None:
         """Writes the manifest, and closes the archive."""
@@ -135,7 +135,7 @@ class Writer:
         return entry
 
 
-class Reader:
+class BackupReader:
     """A backup that was found whole so far as its manifest goes; `verify` reads all the rest. Close it when done."""
 
     def __init__(self, archive: zipfile.ZipFile, manifest: Manifest) -> None:
@@ -160,13 +160,13 @@ class Reader:
     def verify(self) -> None:
         """Reads everything. Raises Rejected, naming the table, where one is not what the manifest says."""
         for table in self.manifest.tables:
-            found = Sum()
+            found = StreamChecksum()
             for data in self.stream(table):
                 found.add(data)
             if (found.digest.hexdigest(), found.rows, found.size) != (table.sha256, table.rows, table.size):
                 raise _damaged(table.name)
 
-    def stream(self, table: Table) -> Iterator[bytes]:
+    def stream(self, table: TableInfo) -> Iterator[bytes]:
         """One table's rows. Raises Rejected where they cannot be read."""
         try:
             with self._zip.open(_path(table.name)) as entry:
@@ -189,7 +189,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
     mark = archive.comment
     if not mark.startswith(_MARK) or _MANIFEST not in archive.namelist():
         raise Rejected("not_a_backup", f"{path} is not a backup of Tocsin's.")
-    if archive.getinfo(_MANIFEST).file_size > _LARGEST_MANIFEST:
+    if archive.getinfo(_MANIFEST).file_size > _MAX_MANIFEST_BYTES:
         raise _damaged(_MANIFEST)
     try:
         data = archive.read(_MANIFEST)

@@ -19,24 +19,24 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from tocsin.core.config import crypto
 from tocsin.core.config.environment import Config
 from tocsin.core.errors import Rejected
-from tocsin.operate.backup.archive import Keys
+from tocsin.operate.backup.archive import ArchiveKeys
 
 #: scrypt's N, with r = 8 and p = 1: 64 MiB of memory and some tenths of a second a guess.
 COST = 1 << 16
-_MOST_COST = 1 << 20
+_MAX_COST = 1 << 20
 
 
-def seal(keys: Sequence[str], passphrase: str | None, *, cost: int = COST) -> Keys:
+def seal(keys: Sequence[str], passphrase: str | None, *, cost: int = COST) -> ArchiveKeys:
     """The keys as a backup holds them: in the clear only where there is no passphrase."""
     known = [crypto.fingerprint(key) for key in keys]
     if passphrase is None:
-        return Keys(known, plain=list(keys))
+        return ArchiveKeys(known, plain=list(keys))
     salt = secrets.token_bytes(16)
     sealed = _box(passphrase, salt, cost).encrypt(json.dumps(list(keys)).encode())
-    return Keys(known, sealed.decode(), base64.b64encode(salt).decode(), cost)
+    return ArchiveKeys(known, sealed.decode(), base64.b64encode(salt).decode(), cost)
 
 
-def unseal(keys: Keys, passphrase: str | None) -> tuple[str, ...]:
+def unseal(keys: ArchiveKeys, passphrase: str | None) -> tuple[str, ...]:
     """The keys in a backup. Raises Rejected without the right passphrase."""
     if not keys.sealed:
         return tuple(keys.plain)
@@ -46,7 +46,7 @@ def unseal(keys: Keys, passphrase: str | None) -> tuple[str, ...]:
             "The secret key in this backup is under a passphrase: give it with --passphrase-file, or restore "
             "--without-key and enter every secret anew.",
         )
-    if not 2 <= keys.cost <= _MOST_COST:
+    if not 2 <= keys.cost <= _MAX_COST:
         raise Rejected("damaged", "The backup is damaged: its secret key cannot be read.")
     try:
         opened = _box(passphrase, base64.b64decode(keys.salt), keys.cost).decrypt(keys.sealed.encode())
@@ -55,12 +55,12 @@ def unseal(keys: Keys, passphrase: str | None) -> tuple[str, ...]:
     return tuple(str(key) for key in json.loads(opened))
 
 
-def missing(keys: Keys, known: Sequence[str]) -> bool:
+def missing(keys: ArchiveKeys, known: Sequence[str]) -> bool:
     """Whether a secret in the backup may need a key that is not among those known."""
     return not set(keys.fingerprints) <= {crypto.fingerprint(key) for key in known}
 
 
-def choose(keys: Keys, settings: Config, passphrase: str | None, *, without_key: bool) -> tuple[str, ...]:
+def choose(keys: ArchiveKeys, settings: Config, passphrase: str | None, *, without_key: bool) -> tuple[str, ...]:
     """The keys to put into the data directory, new first; none where nothing is to be changed.
 
     Raises Rejected where secrets in the backup could not be read afterwards, unless `without_key` accepts that.

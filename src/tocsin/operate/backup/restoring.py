@@ -12,7 +12,7 @@ from django.db import transaction
 from psycopg import errors, sql
 
 from tocsin.alerts.models import Alert
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import config_version, environment
 from tocsin.core.db import migrate
 from tocsin.core.db.database import Connection
@@ -20,7 +20,7 @@ from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.core.db.migrate import MIGRATION_LOCK
 from tocsin.core.errors import Rejected
 from tocsin.operate.backup import key_encryption, tables
-from tocsin.operate.backup.archive import Manifest, Reader, Table
+from tocsin.operate.backup.archive import BackupReader, Manifest, TableInfo
 
 #: What a database may hold and yet count as empty: what migrations, starts and looking at it leave behind.
 _OF_NO_ACCOUNT = ("django_", "auth_", "core_", "operate_", "access_auditentry")
@@ -51,7 +51,7 @@ _NEW_STAMPS = "UPDATE people_user SET session_stamp = left(replace(gen_random_uu
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoreResult:
     """What a restore did."""
 
     manifest: Manifest
@@ -63,7 +63,9 @@ class Restored:
     live_alerts: int
 
 
-def restore(reader: Reader, new_keys: Sequence[str], *, force: bool, paused_for: timedelta | None = None) -> Restored:
+def restore(
+    reader: BackupReader, new_keys: Sequence[str], *, force: bool, paused_for: timedelta | None = None
+) -> RestoreResult:
     """Makes the database what the (verified) backup says, then brings its tables up to date.
 
     `paused_for`: all paging is paused so long from the very moment at which the state is there, whatever comes after.
@@ -103,7 +105,7 @@ def restore(reader: Reader, new_keys: Sequence[str], *, force: bool, paused_for:
     session.restore_time_limit()
     settings = environment.current()
     known = settings.secret_keys or key_encryption.stored(settings.data_dir)
-    return Restored(
+    return RestoreResult(
         manifest, migrated, bool(new_keys), not key_encryption.missing(manifest.keys, known), _live_alerts()
     )
 
@@ -183,7 +185,7 @@ def _clear(connection: Connection, present: Sequence[str]) -> None:
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(listed))
 
 
-def _fill(connection: Connection, reader: Reader) -> None:
+def _fill(connection: Connection, reader: BackupReader) -> None:
     """Puts in every row. References are taken away meanwhile and checked at the end, all at once."""
     manifest = reader.manifest
     restored = [table for table in manifest.tables if table.name not in tables.OMITTED]
@@ -223,7 +225,7 @@ def _end_access(connection: Connection) -> None:
         connection.execute(_NEW_STAMPS)
 
 
-def _fill_table(connection: Connection, reader: Reader, table: Table) -> None:
+def _fill_table(connection: Connection, reader: BackupReader, table: TableInfo) -> None:
     listed = sql.SQL(", ").join(map(sql.Identifier, table.columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table.name), listed)
     try:
@@ -255,4 +257,4 @@ def _keep_keys(new: Sequence[str]) -> None:
 
 
 def _live_alerts() -> int:
-    return Alert.objects.filter(status__in=LIVE).count()
+    return Alert.objects.filter(status__in=ACTIVE).count()

@@ -23,8 +23,8 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.migrate import MIGRATION_LOCK, Migration
 from tocsin.core.errors import Rejected
 from tocsin.operate.backup import key_encryption, tables
-from tocsin.operate.backup.archive import BEGINS, FORMAT, Manifest, Table, Writer
-from tocsin.operate.backup.archive import Sequence as Numbers
+from tocsin.operate.backup.archive import FORMAT, MAGIC, BackupWriter, Manifest, TableInfo
+from tocsin.operate.backup.archive import SequenceInfo as Numbers
 
 #: The same text on every server, whatever its settings.
 _PLAIN_TEXT = (
@@ -55,7 +55,7 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         migrations = tables.applied(connection)
         _refuse(migrations)
-        writer = Writer(file, now)
+        writer = BackupWriter(file, now)
         names = [name for name in tables.tables_at(migrations) if name not in tables.OMITTED]
         written = [_table(connection, writer, name) for name in names]
         manifest = Manifest(
@@ -83,7 +83,7 @@ def _refuse(migrations: list[Migration]) -> None:
         )
 
 
-def _table(connection: Connection, writer: Writer, name: str) -> Table:
+def _table(connection: Connection, writer: BackupWriter, name: str) -> TableInfo:
     columns = [
         row[0]
         for row in connection.execute(
@@ -149,7 +149,7 @@ def _remove_abandoned(folder: Path) -> None:
         # What is somebody else's, or on a disk without locks, stays.
         with contextlib.suppress(OSError), left.open("rb") as file:
             is_old = time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED_AFTER
-            if is_old and file.read(len(BEGINS)) in (BEGINS, b""):
+            if is_old and file.read(len(MAGIC)) in (MAGIC, b""):
                 _lock(file)
                 left.unlink()
 

@@ -16,15 +16,15 @@ import httpx
 from tocsin.core.config import environment
 from tocsin.core.errors import TocsinError
 from tocsin.core.net import egress
-from tocsin.operate.finding import Finding, note
+from tocsin.operate.finding import HealthFinding, note
 
 TIMEOUT = 5.0
 
 #: A certificate that ends within this, or within a third of its whole life where that is shorter, was not renewed.
-SOON = timedelta(days=14)
+EXPIRES_SOON = timedelta(days=14)
 
 
-def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[Finding]:
+def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[HealthFinding]:
     """What is wrong with `TOCSIN_BASE_URL`. `context` takes the place of the system's trusted certificates."""
     settings = environment.current()
     if settings.base_url is None:
@@ -49,7 +49,7 @@ def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[Find
                 "Set it to the proxy's address, such as 127.0.0.1,::1.",
             )
     elif not _is_this_machine(host):
-        yield Finding(
+        yield HealthFinding(
             "address.not_encrypted",
             f"{settings.base_url} is not encrypted: passwords and the integrations' secret addresses can be read.",
             "Put a proxy with a certificate in front, and set TOCSIN_BASE_URL to its https address.",
@@ -57,7 +57,7 @@ def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[Find
     yield from _answer(settings.base_url, context)
 
 
-def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -> Iterator[Finding]:
+def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -> Iterator[HealthFinding]:
     try:
         plain = egress.connect(host, port, TIMEOUT, trusted=True)
     except TocsinError as error:
@@ -67,7 +67,7 @@ def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -
         with plain, context.wrap_socket(plain, server_hostname=host) as secure:
             certificate = secure.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
-        yield Finding(
+        yield HealthFinding(
             "address.certificate",
             f"The certificate of {host} is not trusted: {error.verify_message}.",
             "Have the proxy get one that is publicly trusted; HaloITSM and phones refuse any other.",
@@ -78,15 +78,15 @@ def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -
         return
     begin, end = (_moment(str(certificate[key])) for key in ("notBefore", "notAfter"))
     left = end - now
-    if left < min(SOON, (end - begin) / 3):
-        yield Finding(
+    if left < min(EXPIRES_SOON, (end - begin) / 3):
+        yield HealthFinding(
             "address.certificate_ends",
             f"The certificate of {host} ends in {max(0, left.days)} days.",
             "Look why the proxy does not renew it.",
         )
 
 
-def _answer(base_url: str, context: ssl.SSLContext) -> Iterator[Finding]:
+def _answer(base_url: str, context: ssl.SSLContext) -> Iterator[HealthFinding]:
     try:
         with httpx.Client(timeout=TIMEOUT, verify=context, trust_env=False) as client:
             answer = client.get(f"{base_url}/healthz")
@@ -94,13 +94,13 @@ def _answer(base_url: str, context: ssl.SSLContext) -> Iterator[Finding]:
         yield _unreachable(f"{base_url} does not answer: {str(error) or type(error).__name__}.")
         return
     if answer.is_redirect:
-        yield Finding(
+        yield HealthFinding(
             "address.elsewhere",
             f"{base_url} leads on to {answer.headers.get('location', 'another address')}: senders do not follow.",
             "Set TOCSIN_BASE_URL to the address that answers itself.",
         )
     elif (answer.status_code, answer.text.strip()) != (200, "ok"):
-        yield Finding(
+        yield HealthFinding(
             "address.not_here",
             f"{base_url}/healthz answers {answer.status_code}, not 200 with “ok”: the address leads somewhere else, or "
             "Tocsin does not run.",
@@ -108,8 +108,8 @@ def _answer(base_url: str, context: ssl.SSLContext) -> Iterator[Finding]:
         )
 
 
-def _unreachable(detail: str) -> Finding:
-    return Finding(
+def _unreachable(detail: str) -> HealthFinding:
+    return HealthFinding(
         "address.unreachable",
         detail,
         "Look at DNS, the firewall and the proxy; then try the address from a phone on mobile data.",

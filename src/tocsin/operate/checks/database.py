@@ -13,9 +13,9 @@ from tocsin.core.db.database import Connection
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.runtime import clock
 from tocsin.operate import durability, node_heartbeat, readiness
-from tocsin.operate.finding import Finding, note
+from tocsin.operate.finding import HealthFinding, note
 
-OLDEST = 15
+MIN_POSTGRES_VERSION = 15
 
 #: A node's connections: 1 commits, 1 listens, 10 for loops; for its pages 8 of Django, 9 beside it, 1 for the clock.
 OF_A_NODE = 30
@@ -37,22 +37,22 @@ WRITABLE = ("read-write", "primary")
 HINT_DEADLINE = 3.0
 
 
-def check(connection: Connection) -> Iterator[Finding]:
+def check(connection: Connection) -> Iterator[HealthFinding]:
     """What is wrong with the database that this process uses, and where it lives."""
     yield from _version(connection)
     server = durability.read(connection)
     for weakness in durability.weaknesses(server):
-        yield Finding(f"database.{weakness.id}", weakness.detail, weakness.remedy)
+        yield HealthFinding(f"database.{weakness.id}", weakness.detail, weakness.remedy)
     if (risk := durability.risk_at_failover(server)) is not None:
-        yield Finding(f"database.{risk.id}", risk.detail, risk.remedy)
+        yield HealthFinding(f"database.{risk.id}", risk.detail, risk.remedy)
     if missing := readiness.missing_migrations(connection):
-        yield Finding(
+        yield HealthFinding(
             "database.tables",
             f"{len(missing)} migrations are missing, such as {missing[0]}.",
             "Start `tocsin serve`, which brings the tables up to date.",
         )
     if newer := migrate.of_a_newer_program():
-        yield Finding(
+        yield HealthFinding(
             "database.newer",
             f"The database's tables are a newer Tocsin's, which has made {newer[0]}.",
             "Upgrade this one too. To go back to it for good, restore the backup from before the upgrade.",
@@ -63,25 +63,25 @@ def check(connection: Connection) -> Iterator[Finding]:
     yield from _place()
 
 
-def check_timeouts(connection: Connection) -> Iterator[Finding]:
+def check_timeouts(connection: Connection) -> Iterator[HealthFinding]:
     """Whether a connection notices in time that its server is gone, and finds the one that takes writes."""
     settings = connection.info.get_parameters()
     is_tcp = not connection.info.host.startswith("/")
     if slow := [name for name in MAX_TIMEOUTS if is_tcp and _is_slow(settings, name)]:
-        yield Finding(
+        yield HealthFinding(
             "database.timeouts",
             f"TOCSIN_DATABASE_URL sets {', '.join(slow)} so that a database host that vanishes is noticed late.",
             "Remove them from TOCSIN_DATABASE_URL: Tocsin has shorter defaults.",
         )
     if database.has_several_servers(database.url()) and settings.get("target_session_attrs") not in WRITABLE:
-        yield Finding(
+        yield HealthFinding(
             "database.any_server",
             "TOCSIN_DATABASE_URL names several servers, and its target_session_attrs accepts one that is read-only.",
             "Set target_session_attrs to read-write, or remove it.",
         )
     row = database.row(connection, "SELECT current_setting('statement_timeout') AS statement_timeout")
     if row is None or row["statement_timeout"] == "0":
-        yield Finding(
+        yield HealthFinding(
             "database.time_limits",
             "No statement has a time limit: a pooler such as PgBouncer ignores the startup parameter `options`.",
             "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at the pooler.",
@@ -93,7 +93,7 @@ def _is_slow(settings: Mapping[str, str], name: str) -> bool:
     return value == 0 or value > MAX_TIMEOUTS[name]
 
 
-def check_connections(connection: Connection) -> Iterator[Finding]:
+def check_connections(connection: Connection) -> Iterator[HealthFinding]:
     """Whether all nodes together may need more connections than there are. Needs Tocsin's tables."""
     row = database.row(
         connection,
@@ -108,14 +108,14 @@ def check_connections(connection: Connection) -> Iterator[Finding]:
     if needed > row["most"]:
         what = f"{nodes} {'node' if nodes == 1 else 'nodes'} of Tocsin with {OF_A_NODE} connections each"
         others = f" and {row['others']} of others" if row["others"] else ""
-        yield Finding(
+        yield HealthFinding(
             "database.connections",
             f"{what}{others} can need {needed} connections, and PostgreSQL allows {row['most']}.",
             f"Set max_connections to {needed + 10} or more, or run fewer nodes.",
         )
 
 
-def _version(connection: Connection) -> Iterator[Finding]:
+def _version(connection: Connection) -> Iterator[HealthFinding]:
     row = database.row(
         connection,
         "SELECT current_setting('server_version_num')::int / 10000 AS major, "
@@ -123,45 +123,45 @@ def _version(connection: Connection) -> Iterator[Finding]:
         "has_schema_privilege(current_schema(), 'CREATE') AS may_create",
     )
     assert row is not None
-    if row["major"] < OLDEST:
-        yield Finding(
+    if row["major"] < MIN_POSTGRES_VERSION:
+        yield HealthFinding(
             "database.version",
-            f"PostgreSQL {row['major']} is too old: Tocsin needs {OLDEST} or later.",
+            f"PostgreSQL {row['major']} is too old: Tocsin needs {MIN_POSTGRES_VERSION} or later.",
             "Upgrade it, or `tocsin backup`, and restore into a newer one.",
         )
     if row["enc"] != "UTF8":
-        yield Finding(
+        yield HealthFinding(
             "database.encoding",
             f"The database's encoding is {row['enc']}: some texts cannot be stored.",
             "Make one with ENCODING 'UTF8' TEMPLATE template0, and move there by `tocsin backup` and `restore`.",
         )
     if not row["may_create"]:
-        yield Finding(
+        yield HealthFinding(
             "database.rights",
             "Tocsin's role may not make tables, so it cannot be upgraded.",
             "ALTER DATABASE … OWNER TO Tocsin's role.",
         )
 
 
-def _clock(connection: Connection) -> Iterator[Finding]:
+def _clock(connection: Connection) -> Iterator[HealthFinding]:
     clock.measure(connection)
     if not clock.is_sound():
         apart = abs(clock.skew().total_seconds())
-        yield Finding(
+        yield HealthFinding(
             "clock.off",
             f"This machine's clock and the database's are {apart:.1f} seconds apart.",
             "Run NTP on both (`timedatectl set-ntp true`).",
         )
 
 
-def _hints() -> Iterator[Finding]:
+def _hints() -> Iterator[HealthFinding]:
     """LISTEN needs a session of its own; a pooler in transaction mode swallows what it should hear."""
     try:
         if _hears_itself():
             return
     except psycopg.Error:
         pass
-    yield Finding(
+    yield HealthFinding(
         "database.pooler",
         "LISTEN does not work: changes reach other processes a second late, and locks of a session may be lost.",
         "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at a pooler in transaction mode.",
@@ -176,7 +176,7 @@ def _hears_itself() -> bool:
         return any(notice.payload == word for notice in listener.notifies(timeout=HINT_DEADLINE, stop_after=1))
 
 
-def _place() -> Iterator[Finding]:
+def _place() -> Iterator[HealthFinding]:
     settings = environment.current()
     if settings.database_url is not None:
         return

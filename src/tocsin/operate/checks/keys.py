@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from tocsin.core.config import crypto
 from tocsin.core.db.database import Connection
 from tocsin.operate.encryption import rotation
-from tocsin.operate.finding import Finding, note
+from tocsin.operate.finding import HealthFinding, note
 
 
-def check(connection: Connection) -> Iterator[Finding]:
+def check(connection: Connection) -> Iterator[HealthFinding]:
     """Where there are several keys: what the older ones are needed for, and which nodes do not know the newest."""
     if len(crypto.keys()) < 2:
         return
     for name in rotation.nodes_without_newest_key(connection):
-        yield Finding(
+        yield HealthFinding(
             "secrets.node_without_key",
             f"The node {name} does not know the newest secret key.",
             "Start it again with that key in front of the others.",

@@ -9,10 +9,10 @@ from pathlib import Path
 from tocsin.core.config import crypto, environment
 from tocsin.core.net import descriptors
 from tocsin.operate.disk_space import _folders, room
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 
 
-def check() -> Iterator[Finding]:
+def check() -> Iterator[HealthFinding]:
     """What is wrong with this machine, as this process is configured."""
     settings = environment.current()
     for folder in _folders(settings):
@@ -21,23 +21,23 @@ def check() -> Iterator[Finding]:
     if not settings.secret_keys:
         yield from key_file(settings.data_dir / crypto.KEY_FILE)
     if settings.test_clock:
-        yield Finding(
+        yield HealthFinding(
             "configuration.test_clock",
             "TOCSIN_TEST_CLOCK is set: whoever can write to the database can move the time.",
             "Take the variable away; it is for tests.",
         )
     if settings.debug:
-        yield Finding(
+        yield HealthFinding(
             "configuration.debug",
             "TOCSIN_DEBUG is set: error pages show settings and code to whoever meets one.",
             "Take the variable away; it is for developers.",
         )
 
 
-def open_files(limit: int) -> Iterator[Finding]:
+def open_files(limit: int) -> Iterator[HealthFinding]:
     """Whether a node that may have `limit` files open at once can take as many connections as it would."""
     if limit < descriptors.NEEDED:
-        yield Finding(
+        yield HealthFinding(
             "machine.open_files",
             f"A process may have {limit} files open at once, and {descriptors.NEEDED} are needed for all connections "
             "that Tocsin takes: idle senders are disconnected early.",
@@ -45,14 +45,14 @@ def open_files(limit: int) -> Iterator[Finding]:
         )
 
 
-def key_file(path: Path) -> Iterator[Finding]:
+def key_file(path: Path) -> Iterator[HealthFinding]:
     """Whether nobody but its owner can read the secret key."""
     try:
         found = path.stat()
     except OSError:
         return
     if stat.S_IMODE(found.st_mode) & 0o077:
-        yield Finding(
+        yield HealthFinding(
             "secrets.key_file",
             f"Others than its owner may read {path} (mode {found.st_mode & 0o777:04o}), the key to all stored secrets.",
             f"chmod 600 {path}. If others may have read it, give every provider new secrets.",

@@ -10,7 +10,7 @@ from tocsin.inbound.admin import secrets
 from tocsin.inbound.email import imap_poller
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 
 #: In seconds, for all mailboxes together.
 DEADLINE = 20.0
@@ -18,7 +18,7 @@ DEADLINE = 20.0
 _REMEDY = "Look at its address and password under Security, and whether this machine may connect to it."
 
 
-def check() -> Iterator[Finding]:
+def check() -> Iterator[HealthFinding]:
     """The mailboxes that refuse, or do not answer in time. All are asked at once."""
     pool = ThreadPoolExecutor(8, thread_name_prefix="doctor")
     asked: dict[str, Future[str]] = {}
@@ -30,7 +30,9 @@ def check() -> Iterator[Finding]:
     pool.shutdown(wait=False, cancel_futures=True)
     for name, answer in asked.items():
         if (problem := _problem(answer)) is not None:
-            yield Finding("mailbox.refuses", f"The mailbox of {name} cannot be read: {problem}", _REMEDY, about=name)
+            yield HealthFinding(
+                "mailbox.refuses", f"The mailbox of {name} cannot be read: {problem}", _REMEDY, about=name
+            )
 
 
 def _problem(asked: Future[str]) -> str | None:

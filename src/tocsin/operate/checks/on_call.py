@@ -7,19 +7,21 @@ from datetime import datetime
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.oncall.calculation.coverage_checks import Kind
+from tocsin.oncall.calculation.coverage_checks import CoverageFindingKind
 from tocsin.operate.coverage import coverage
-from tocsin.operate.finding import Finding, Level
+from tocsin.operate.finding import FindingLevel, HealthFinding
 
 _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule"
 
 REMEDIES = {
-    Kind.GAP: "Add a shift for that time. Until then a step that asks for this role calls nobody, and the next comes.",
-    Kind.ABSENT: "Name who covers under their out of office, or override the shift. Until then they are still paged.",
-    Kind.DEPARTED: "Take them out of the shift or override, or put somebody in their place.",
-    Kind.HIDDEN: "Give it a higher layer, or delete it.",
-    Kind.TWICE: "Override one of the two roles, or change the order of the users.",
-    Kind.NO_SHIFT: "Add a shift for that time, unless it is meant so.",
+    CoverageFindingKind.GAP: "Add a shift for that time. Until then a step that asks for this role calls nobody, and "
+    "the next comes.",
+    CoverageFindingKind.ABSENT: "Name who covers under their out of office, or override the shift. Until then they are "
+    "still paged.",
+    CoverageFindingKind.DEPARTED: "Take them out of the shift or override, or put somebody in their place.",
+    CoverageFindingKind.HIDDEN: "Give it a higher layer, or delete it.",
+    CoverageFindingKind.TWICE: "Override one of the two roles, or change the order of the users.",
+    CoverageFindingKind.NO_SHIFT: "Add a shift for that time, unless it is meant so.",
 }
 #: What was read before stays in force, so that nothing breaks at once, and nobody notices.
 UNREAD = (
@@ -27,24 +29,24 @@ UNREAD = (
 )
 
 
-def check(connection: Connection, now: datetime) -> Iterator[Finding]:
+def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     """What is wrong with the next 60 days, one finding of each kind for each group, person and role."""
     groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
     for plan, found in coverage.of_groups(connection, groups, now).values():
         told: set[tuple[object, ...]] = set()
         for finding in found:
-            shift = finding.shift if finding.kind in (Kind.HIDDEN, Kind.DEPARTED) else ""
+            shift = finding.shift if finding.kind in (CoverageFindingKind.HIDDEN, CoverageFindingKind.DEPARTED) else ""
             key = (finding.kind, finding.role, finding.user_id, shift)
             # Who cannot be reached at all is said of people, not of each group.
             if key in told or finding.kind not in REMEDIES:
                 continue
             told.add(key)
-            yield Finding(
+            yield HealthFinding(
                 f"oncall.{finding.kind}",
                 coverage.sentence(plan, finding, now),
                 REMEDIES[finding.kind],
                 about=plan.name,
-                level=Level.NOTE if finding.kind.is_note else Level.PROBLEM,
+                level=FindingLevel.NOTE if finding.kind.is_note else FindingLevel.PROBLEM,
             )
     for one in coverage.unread(connection):
-        yield Finding("oncall.calendar", one.text, UNREAD, about=one.group)
+        yield HealthFinding("oncall.calendar", one.text, UNREAD, about=one.group)

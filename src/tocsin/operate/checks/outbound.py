@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tocsin.core.db.database import Connection
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 from tocsin.outbound import health
 
 REMEDIES: Mapping[str, str] = {
@@ -17,7 +17,7 @@ REMEDIES: Mapping[str, str] = {
 }
 
 
-def check(connection: Connection) -> Iterator[Finding]:
+def check(connection: Connection) -> Iterator[HealthFinding]:
     """What is wrong with them, as they were last found."""
     for one in health.wrong(connection):
-        yield Finding(f"outbound.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)
+        yield HealthFinding(f"outbound.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)

@@ -19,19 +19,19 @@ from tocsin.inbound.models import Integration
 from tocsin.notify.inbound import opt_outs
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules import push_only_check
-from tocsin.notify.rules.notification_rules import Method, Person, with_rules
+from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, with_rules
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
 from tocsin.oncall.models import CalendarImport, Override, Schedule
-from tocsin.operate.finding import Finding, Level, note
+from tocsin.operate.finding import FindingLevel, HealthFinding, note
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import ContactMethod, Membership, User
 
 
-def check(now: datetime) -> Iterator[Finding]:
+def check(now: datetime) -> Iterator[HealthFinding]:
     """What is wrong with who is paged, as it is configured at `now`. Over Django's connection."""
     if not User.objects.filter(role=Role.ADMIN, is_active=True).exists():
-        yield Finding(
+        yield HealthFinding(
             "people.no_administrator",
             "There is no administrator: nobody is told of problems, or can mend them in the browser.",
             "tocsin user create NAME --email E --role admin",
@@ -41,7 +41,7 @@ def check(now: datetime) -> Iterator[Finding]:
     yield from _unreachable_ways(now)
 
 
-def _unreachable_people(now: datetime) -> Iterator[Finding]:
+def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
     """Active people whom a group, schedule or policy calls, and who have no way to be called."""
     called = {membership.user_id for membership in Membership.objects.filter(roles__len__gt=0)}
     for integration in Integration.objects.prefetch_related("recipient_users"):
@@ -60,7 +60,7 @@ def _unreachable_people(now: datetime) -> Iterator[Finding]:
         if address_problem(method.channel, method.address) is None
     }
     for user in User.objects.filter(pk__in=called - reachable, is_active=True).order_by("username"):
-        yield Finding(
+        yield HealthFinding(
             "people.unreachable",
             f"{user.display_name} is called by a group, schedule or policy and has no contact method that can be used.",
             "Give them one under Users, or have them add one under Me.",
@@ -78,16 +78,16 @@ def _covering(called: set[int], now: datetime) -> set[int]:
     return found | _covering(called | found, now) if found - called else found
 
 
-def _by_push_alone(called: set[int]) -> Iterator[Finding]:
+def _by_push_alone(called: set[int]) -> Iterator[HealthFinding]:
     """People whom only pushes reach where it matters most."""
     users = User.objects.filter(pk__in=called, is_active=True).prefetch_related("contact_methods")
     for user in users.order_by("username"):
         methods = tuple(
-            Method(method.label, method.channel, method.address, is_enabled=method.is_enabled)
+            NotificationMethod(method.label, method.channel, method.address, is_enabled=method.is_enabled)
             for method in user.contact_methods.all()
             if not method.awaits_code
         )
-        person = with_rules(Person(user.pk, user.display_name, methods), user.contact_rules)
+        person = with_rules(Recipient(user.pk, user.display_name, methods), user.contact_rules)
         if found := push_only_check.priorities(person):
             yield note(
                 "people.push_only",
@@ -97,12 +97,12 @@ def _by_push_alone(called: set[int]) -> Iterator[Finding]:
             )
 
 
-def _opted_out() -> Iterator[Finding]:
+def _opted_out() -> Iterator[HealthFinding]:
     """People who wrote STOP: their texts fail, and only they can take it back."""
     with database.transaction() as connection:
         found = opt_outs.opted_out(connection)
     for _, name, label, _ in found:
-        yield Finding(
+        yield HealthFinding(
             "people.opted_out",
             f"{name} wrote STOP: {label} gets no text messages.",
             "Have them send START to Tocsin's number, or give them another way.",
@@ -110,7 +110,7 @@ def _opted_out() -> Iterator[Finding]:
         )
 
 
-def _unreachable_ways(now: datetime) -> Iterator[Finding]:
+def _unreachable_ways(now: datetime) -> Iterator[HealthFinding]:
     for integration in Integration.objects.select_related("current").prefetch_related(
         "recipient_users", "recipient_groups"
     ):
@@ -119,7 +119,7 @@ def _unreachable_ways(now: datetime) -> Iterator[Finding]:
         try:
             reader_of(integration, integration.current)
         except Rejected as rejected:
-            yield Finding(
+            yield HealthFinding(
                 "integration.unusable",
                 f"{integration.name} decides nothing: {rejected.detail} What it gets is kept as Mapping Failed.",
                 "Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log.",
@@ -127,11 +127,11 @@ def _unreachable_ways(now: datetime) -> Iterator[Finding]:
             )
         for place, problem in unreachable(integration, now):
             where = "" if place == "escalation_policy" else f" ({place})"
-            yield Finding(
+            yield HealthFinding(
                 "integration.reaches_nobody",
                 f"{integration.name}{where} would page nobody. {problem}",
                 "Give it a policy or recipients that can be reached, or set it to watch.",
                 about=integration.name,
                 # Whoever saved it was told, and said "anyway".
-                level=Level.NOTE if integration.settings.get(ANYWAY) else Level.PROBLEM,
+                level=FindingLevel.NOTE if integration.settings.get(ANYWAY) else FindingLevel.PROBLEM,
             )

@@ -10,28 +10,30 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, TocsinError
 from tocsin.notify.providers import health
-from tocsin.notify.providers.pool import Carrier, Directory
+from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.text import formatting
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 
 #: In seconds, for all providers together.
 DEADLINE = 20.0
 
 #: So many people are named in one finding.
-_MOST_NAMED = 10
+_MAX_NAMED_USERS = 10
 
 
-def check(connection: Connection) -> Iterator[Finding]:
+def check(connection: Connection) -> Iterator[HealthFinding]:
     """What is wrong with the providers in use, and which channels people are paged by without one."""
-    directory = Directory()
+    directory = ProviderPool()
     try:
         directory.refresh(connection)
         for name, problem in directory.problems.items():
-            yield Finding("provider.unusable", f"The provider {name} cannot be used: {problem}", _SAVE, about=name)
+            yield HealthFinding(
+                "provider.unusable", f"The provider {name} cannot be used: {problem}", _SAVE, about=name
+            )
         yield from _refusing(directory.all())
         for name in sorted(health.passed_over(connection)):
-            yield Finding(
+            yield HealthFinding(
                 "provider.passed_over",
                 f"The provider {name} failed on end, and others take its turn.",
                 "Its page under Providers says why. It is asked again by itself.",
@@ -42,7 +44,7 @@ def check(connection: Connection) -> Iterator[Finding]:
         directory.close()
 
 
-def check_secrets(connection: Connection) -> Iterator[Finding]:
+def check_secrets(connection: Connection) -> Iterator[HealthFinding]:
     """Stored secrets that no known key opens."""
     rows = database.rows(
         connection,
@@ -53,7 +55,7 @@ def check_secrets(connection: Connection) -> Iterator[Finding]:
         "WHERE secrets <> '' ORDER BY 1, 2",
     )
     for noun, name in dict.fromkeys((row["noun"], row["name"]) for row in rows if not _opens(row["sealed"])):
-        yield Finding(
+        yield HealthFinding(
             "secrets.unreadable",
             f"A secret of the {noun} {name} cannot be decrypted with the known secret keys.",
             "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
@@ -64,7 +66,7 @@ def check_secrets(connection: Connection) -> Iterator[Finding]:
 _SAVE = "Open it under Providers, correct it, and save."
 
 
-def _refusing(carriers: Sequence[Carrier]) -> Iterator[Finding]:
+def _refusing(carriers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
     """Those that refuse, or do not answer in time. All are asked at once."""
     pool = ThreadPoolExecutor(max(1, len(carriers)), thread_name_prefix="doctor")
     asked = {carrier.name: pool.submit(carrier.sender.verify) for carrier in carriers}
@@ -73,7 +75,9 @@ def _refusing(carriers: Sequence[Carrier]) -> Iterator[Finding]:
     for carrier in carriers:
         if (problem := _problem(asked[carrier.name])) is not None:
             remedy = "Look at its address and credentials, and whether this machine may connect to it."
-            yield Finding("provider.refuses", f"{carrier.name}: {carrier.masked(problem)}", remedy, about=carrier.name)
+            yield HealthFinding(
+                "provider.refuses", f"{carrier.name}: {carrier.masked(problem)}", remedy, about=carrier.name
+            )
 
 
 def _problem(asked: Future[str]) -> str | None:
@@ -92,7 +96,7 @@ UNION ALL SELECT c.channel, c.address, NULL, g.name FROM people_groupcontact c J
 """
 
 
-def _missing(connection: Connection, directory: Directory) -> Iterator[Finding]:
+def _missing(connection: Connection, directory: ProviderPool) -> Iterator[HealthFinding]:
     """Channels that people have and that nobody carries, and addresses that the providers of their channel do not."""
     used: dict[str, set[int]] = {} if directory.nobody("email") else {"email": set()}
     not_carried: dict[str, set[str]] = {}
@@ -108,7 +112,7 @@ def _missing(connection: Connection, directory: Directory) -> Iterator[Finding]:
     for channel, users in sorted(used.items()):
         people = len(users)
         whose = f", also the pages of {people} {'person' if people == 1 else 'people'}" if people else ""
-        yield Finding(
+        yield HealthFinding(
             "provider.missing",
             f"No provider carries {_label(channel)}: what is sent by it goes to the sandbox and leaves nowhere{whose}.",
             _remedy(channel),
@@ -116,8 +120,8 @@ def _missing(connection: Connection, directory: Directory) -> Iterator[Finding]:
         )
     for channel, names in sorted(not_carried.items()):
         shown = sorted(names)
-        named = formatting.listed([*shown[:_MOST_NAMED], f"{len(shown) - _MOST_NAMED} more"][: len(shown)])
-        yield Finding(
+        named = formatting.listed([*shown[:_MAX_NAMED_USERS], f"{len(shown) - _MAX_NAMED_USERS} more"][: len(shown)])
+        yield HealthFinding(
             "provider.not_carried",
             f"No provider carries {_label(channel)} to the address of {named}: their pages by it fail.",
             "Look at the channel's providers, also at their countries, or give them another way.",

@@ -8,22 +8,22 @@ from tocsin.core.config import environment
 from tocsin.core.db.database import Connection
 from tocsin.core.validation import durations
 from tocsin.operate import health_status, node_heartbeat
-from tocsin.operate.finding import Finding, note
+from tocsin.operate.finding import HealthFinding, note
 
 
-def check(connection: Connection) -> Iterator[Finding]:
+def check(connection: Connection) -> Iterator[HealthFinding]:
     """What is wrong with what runs now."""
     nodes = node_heartbeat.nodes(connection)
     there = [node for node in nodes if node.is_there]
     if not there:
-        yield Finding(
+        yield HealthFinding(
             "running.nothing",
             "No Tocsin runs on this database: nothing is taken, and nobody is paged.",
             "Start `tocsin serve`; `tocsin service install` has it start with the machine.",
         )
     for node in nodes:
         if there and not node.is_there:
-            yield Finding(
+            yield HealthFinding(
                 "running.gone",
                 f"The node {node.name} ({node.role}) was last heard of {durations.say(node.age)} ago, and did not end "
                 "in good order. Others have taken over its work.",
@@ -35,13 +35,13 @@ def check(connection: Connection) -> Iterator[Finding]:
     yield from _paging(connection, bool(there))
 
 
-def _paging(connection: Connection, is_running: bool) -> Iterator[Finding]:
+def _paging(connection: Connection, is_running: bool) -> Iterator[HealthFinding]:
     stands = health_status.of(connection)
     if is_running and stands.silence is not None:
         remedy = "Start a node with the role worker or all. A node that just started needs half a minute."
-        yield Finding("paging.unwatched", stands.silence, remedy)
+        yield HealthFinding("paging.unwatched", stands.silence, remedy)
     for problem in stands.problems if is_running else ():
-        yield Finding(f"paging.{problem.id.partition(':')[0]}", problem.detail, problem.remedy, about=problem.id)
+        yield HealthFinding(f"paging.{problem.id.partition(':')[0]}", problem.detail, problem.remedy, about=problem.id)
     if environment.current().heartbeat_url is None:
         yield note(
             "heartbeat.none",
@@ -49,7 +49,7 @@ def _paging(connection: Connection, is_running: bool) -> Iterator[Finding]:
             "Set it to the address of a service that raises an alarm when it is not called.",
         )
     elif stands.heartbeat_problem:
-        yield Finding(
+        yield HealthFinding(
             "heartbeat.failing",
             f"The outside heartbeat is not taken: {stands.heartbeat_problem}.",
             "Look at TOCSIN_HEARTBEAT_URL, and whether this machine may connect to it.",

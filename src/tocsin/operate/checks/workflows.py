@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tocsin.core.db.database import Connection
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 from tocsin.workflows.views import health
 
 REMEDIES: Mapping[str, str] = {
@@ -15,7 +15,7 @@ REMEDIES: Mapping[str, str] = {
 }
 
 
-def check(connection: Connection) -> Iterator[Finding]:
+def check(connection: Connection) -> Iterator[HealthFinding]:
     """What is wrong with them."""
     for one in health.wrong(connection):
-        yield Finding(f"workflow.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)
+        yield HealthFinding(f"workflow.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)

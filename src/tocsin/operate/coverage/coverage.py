@@ -14,14 +14,14 @@ from tocsin.notify.registry import address_problem
 from tocsin.notify.text.formatting import one_line
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks
-from tocsin.oncall.calculation.coverage_checks import Finding, Kind
+from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 
 _METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled AND NOT awaits_code"
 
 #: Of the names that are nobody's, so many are said, each so long at most.
-_MOST_NAMES = 5
-_LONGEST_NAME = 60
+_MAX_NAMES = 5
+_MAX_NAME_CHARS = 60
 
 _UNREAD = """
 SELECT g.id AS group_id, g.name AS "group", s.id AS schedule_id, s.name AS schedule, i.shift, i.error, i.unknown,
@@ -35,8 +35,11 @@ ORDER BY s.name, i.shift
 
 
 def of_groups(
-    connection: Connection, group_ids: Iterable[int], since: datetime, ahead: timedelta = coverage_checks.AHEAD
-) -> dict[int, tuple[GroupPlan, tuple[Finding, ...]]]:
+    connection: Connection,
+    group_ids: Iterable[int],
+    since: datetime,
+    ahead: timedelta = coverage_checks.COVERAGE_HORIZON,
+) -> dict[int, tuple[GroupPlan, tuple[CoverageFinding, ...]]]:
     """Each group's plan and what is wrong with it from `since` on, so far ahead, the gravest first; by group id."""
     can_be_paged = reachable(connection)
     return {
@@ -54,7 +57,7 @@ def reachable(connection: Connection) -> frozenset[int]:
     )
 
 
-def sentence(plan: GroupPlan, finding: Finding, since: datetime) -> str:
+def sentence(plan: GroupPlan, finding: CoverageFinding, since: datetime) -> str:
     """The finding with its times, in the zone of the group's first schedule."""
     if not has_times(finding):
         return finding.text
@@ -65,13 +68,13 @@ def sentence(plan: GroupPlan, finding: Finding, since: datetime) -> str:
     return f"{finding.text.removesuffix('.')}: from {begin:%a %d %b %H:%M} ({zone.key}){lasts}{again}."
 
 
-def has_times(finding: Finding) -> bool:
+def has_times(finding: CoverageFinding) -> bool:
     """Whether it matters when it is: what never counts, never does."""
-    return finding.kind is not Kind.HIDDEN and not (finding.since is None and finding.until is None)
+    return finding.kind is not CoverageFindingKind.HIDDEN and not (finding.since is None and finding.until is None)
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class UnreadCalendar:
     """A shift whose calendar elsewhere could not be read, or not as it is meant: `error` is a sentence, or empty, and
     `unknown` are the names that are nobody's here."""
 
@@ -87,13 +90,13 @@ class Unread:
     @property
     def text(self) -> str:
         """What is wrong, as a sentence."""
-        names = [one_line(name, _LONGEST_NAME) for name in self.unknown[:_MOST_NAMES]]
-        more = f" and {len(self.unknown) - _MOST_NAMES} more" if len(self.unknown) > _MOST_NAMES else ""
+        names = [one_line(name, _MAX_NAME_CHARS) for name in self.unknown[:_MAX_NAMES]]
+        more = f" and {len(self.unknown) - _MAX_NAMES} more" if len(self.unknown) > _MAX_NAMES else ""
         unknown = f"Nobody here is called {', '.join(names)}{more}: those turns are nobody's." if names else ""
         said = " ".join(part for part in (self.error, unknown) if part)
         return f"The calendar of shift {self.shift} of {self.schedule}: {said}"
 
 
-def unread(connection: Connection) -> list[Unread]:
+def unread(connection: Connection) -> list[UnreadCalendar]:
     """The calendars elsewhere with which something is wrong, by schedule."""
-    return [Unread(**row) for row in database.rows(connection, _UNREAD)]
+    return [UnreadCalendar(**row) for row in database.rows(connection, _UNREAD)]

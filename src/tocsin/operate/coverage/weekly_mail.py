@@ -12,20 +12,20 @@ from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.oncall.calculation import coverage_checks
-from tocsin.oncall.calculation.coverage_checks import Finding
+from tocsin.oncall.calculation.coverage_checks import CoverageFinding
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.operate.coverage import coverage
 from tocsin.people.member_roles import MemberRole
 
-EVERY = timedelta(minutes=10)
+CHECK_INTERVAL = timedelta(minutes=10)
 #: Mondays, in the installation's time zone.
-AT = time(8)
+SEND_TIME = time(8)
 #: A mail says so many things; the rest is counted.
-SHOWN = 20
+MAX_FINDINGS = 20
 
 _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule ORDER BY group_id"
 
@@ -33,9 +33,9 @@ _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule ORDER BY group_id"
 _LOCK = int.from_bytes(b"coverage")
 
 
-def loop() -> Loop:
+def loop() -> PeriodicTask:
     """The loop of a worker."""
-    return Loop("weekly coverage mail", lambda: turn(clock.now()), EVERY)
+    return PeriodicTask("weekly coverage mail", lambda: turn(clock.now()), CHECK_INTERVAL)
 
 
 def turn(now: datetime) -> bool:
@@ -45,7 +45,7 @@ def turn(now: datetime) -> bool:
         if not settings[settings_store.WEEKLY_COVERAGE_MAIL.name]:
             return False
         local = now.astimezone(ZoneInfo(settings[settings_store.TIME_ZONE.name]))
-        if local.weekday() != 0 or local.time() < AT:
+        if local.weekday() != 0 or local.time() < SEND_TIME:
             return False
         if not database.rows(connection, "SELECT 1 WHERE pg_try_advisory_xact_lock(%s)", (_LOCK,)):
             return False
@@ -60,18 +60,21 @@ def turn(now: datetime) -> bool:
     return False
 
 
-def _send(connection: Connection, plan: GroupPlan, problems: tuple[Finding, ...], week: str, now: datetime) -> int:
+def _send(
+    connection: Connection, plan: GroupPlan, problems: tuple[CoverageFinding, ...], week: str, now: datetime
+) -> int:
     managers = [m.user_id for m in plan.members if m.is_active and MemberRole.MANAGER in m.roles]
     told = managers or queue.administrators(connection)
     about = f"coverage:{plan.id}:{week}"
     if not told or queue.was_noticed(connection, told, about, now, timedelta(days=6)):
         return 0
-    lines = [f"- {coverage.sentence(plan, finding, now)}" for finding in problems[:SHOWN]]
-    if len(problems) > SHOWN:
-        lines.append(f"- and {len(problems) - SHOWN} more")
+    lines = [f"- {coverage.sentence(plan, finding, now)}" for finding in problems[:MAX_FINDINGS]]
+    if len(problems) > MAX_FINDINGS:
+        lines.append(f"- and {len(problems) - MAX_FINDINGS} more")
     text = "\n".join(
         [
-            f"What is wrong with who is on call in {plan.name} in the next {coverage_checks.AHEAD.days} days:",
+            f"What is wrong with who is on call in {plan.name} in the next "
+            f"{coverage_checks.COVERAGE_HORIZON.days} days:",
             "",
             *lines,
             "",

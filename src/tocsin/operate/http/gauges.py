@@ -10,11 +10,11 @@ from datetime import datetime
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.escalation.tasks import STUCK_AFTER
-from tocsin.inbound.processing.committer import Waiting
+from tocsin.inbound.processing.committer import PendingBatch
 from tocsin.operate import health_status, node_heartbeat
 from tocsin.operate.self_check import inputs
 
@@ -42,7 +42,7 @@ def of_pool(stats: Mapping[str, int]) -> Iterator[Metric]:
     yield _gauge("tocsin_pool_connections_max", "Connections that the pool may have.", stats.get("pool_max", 0))
 
 
-def of_queue(waiting: Waiting) -> Iterator[Metric]:
+def of_queue(waiting: PendingBatch) -> Iterator[Metric]:
     """What waits for this node's committer."""
     yield _gauge("tocsin_queue_messages", "Messages that wait for this node's committer.", waiting.messages)
     yield _gauge("tocsin_queue_bytes", "Their bytes.", waiting.size)
@@ -51,9 +51,9 @@ def of_queue(waiting: Waiting) -> Iterator[Metric]:
 
 def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
     found = connection.execute(
-        "SELECT status, count(*) FROM alerts_alert WHERE status = ANY(%s) GROUP BY status", (sorted(LIVE),)
+        "SELECT status, count(*) FROM alerts_alert WHERE status = ANY(%s) GROUP BY status", (sorted(ACTIVE),)
     ).fetchall()
-    counts = {str(status): 0 for status in sorted(LIVE)} | dict(found)
+    counts = {str(status): 0 for status in sorted(ACTIVE)} | dict(found)
     yield _labelled("tocsin_alerts", "Live alerts by status.", "status", counts.items())
     unreached = inputs.unreached(connection, now).count
     yield _gauge("tocsin_alerts_unreached", "Open alerts about which no page has left although one was due.", unreached)

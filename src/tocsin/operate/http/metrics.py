@@ -17,12 +17,12 @@ from psycopg_pool import PoolTimeout
 import tocsin
 from tocsin.access import tokens
 from tocsin.core.db import database
-from tocsin.core.net.asgi import Receive, Scope, Send, answer, header, is_loopback, refuse
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer, header, is_loopback, refuse
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.metrics import REGISTRY
 from tocsin.inbound.processing.committer import Committer
 from tocsin.operate.http import gauges
-from tocsin.operate.single_flight import Inquiry
+from tocsin.operate.single_flight import SingleFlight
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +32,16 @@ DEADLINE = 4.0
 _CHALLENGE = ((b"www-authenticate", b"Bearer"),)
 
 
-class Exposition:
+class MetricsApp:
     """Answers `/metrics` of one node."""
 
     def __init__(self, committer: Committer | None) -> None:
         self._committer = committer
-        self._gauges = Inquiry("metrics", _from_database)
+        self._gauges = SingleFlight("metrics", _from_database)
         #: Each check takes a connection of the database's: one at a time, however many ask.
         self._checking = asyncio.Lock()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """The metrics, or 401: open to this machine itself where Tocsin has no public address and no trusted proxy,
         and always with an API token."""
         if not is_loopback(scope):
@@ -59,12 +59,12 @@ class Exposition:
                 return
         await answer(send, 200, await self._text(), content_type=CONTENT_TYPE_LATEST.encode())
 
-    async def _may_read(self, scope: Scope) -> bool:
+    async def _may_read(self, scope: AsgiScope) -> bool:
         scheme, _, secret = (header(scope, b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             return False
         async with asyncio.timeout(DEADLINE), self._checking:
-            return await Inquiry("metrics token", lambda: _is_token(secret.strip())).answer(DEADLINE)
+            return await SingleFlight("metrics token", lambda: _is_token(secret.strip())).answer(DEADLINE)
 
     async def _text(self) -> bytes:
         """Both parts; the database's is left out, and `tocsin_database_up` 0, while it does not answer."""
@@ -74,7 +74,7 @@ class Exposition:
             log.warning("The database does not answer /metrics: %s", error)
             known = [GaugeMetricFamily("tocsin_database_up", _UP, value=0)]
         registry = CollectorRegistry()
-        registry.register(_Given([*self._own(), *known]))
+        registry.register(_StaticCollector([*self._own(), *known]))
         return generate_latest(REGISTRY) + generate_latest(registry)
 
     def _own(self) -> Iterable[Metric]:
@@ -103,7 +103,7 @@ def _is_token(secret: str) -> bool:
         connections.close_all()
 
 
-class _Given(Collector):
+class _StaticCollector(Collector):
     """Metrics that were made already."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:

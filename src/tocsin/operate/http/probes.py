@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from tocsin.core.net.asgi import Receive, Scope, Send, answer, refuse
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, answer, refuse
 from tocsin.core.runtime import metrics
 from tocsin.core.runtime.periodic_tasks import Worker
 from tocsin.inbound.processing.committer import MAX_WAIT, Committer
 from tocsin.operate import readiness
-from tocsin.operate.http.metrics import Exposition
-from tocsin.operate.single_flight import Inquiry
+from tocsin.operate.http.metrics import MetricsApp
+from tocsin.operate.single_flight import SingleFlight
 from tocsin.operate.tasks import PRESENCE
 
 _TEXT = b"text/plain; charset=utf-8"
@@ -24,7 +24,7 @@ DEADLINE = 4.0
 NO_WRITES = timedelta(seconds=30)
 
 
-class Probes:
+class ProbesApp:
     """What this node answers about itself. `listens` says whether the thread lives that starts dead loops again, and
     `pages` why there are none where there should be."""
 
@@ -40,10 +40,10 @@ class Probes:
         self._committer = committer
         self._listens = listens
         self._pages = pages
-        self._readiness = Inquiry("readiness", readiness.problem)
-        self._metrics = Exposition(committer)
+        self._readiness = SingleFlight("readiness", readiness.problem)
+        self._metrics = MetricsApp(committer)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answers one probe."""
         if scope["method"] not in ("GET", "HEAD"):
             await refuse(send, 405, "method_not_allowed", "Ask with GET.", headers=((b"allow", b"GET, HEAD"),))

@@ -5,24 +5,24 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock_jump
 from tocsin.escalation.tasks import STUCK_AFTER
 from tocsin.notify import pause
 from tocsin.operate import node_heartbeat
-from tocsin.operate.self_check.rules import LATE, Facts, Several, Waiting
+from tocsin.operate.self_check.rules import OVERDUE_AFTER, CountWithExamples, LongestWait, SelfCheckInputs
 
 #: So many alerts are named in a problem.
-NAMED = 5
+MAX_EXAMPLES = 5
 
-_LIVE = sorted(LIVE)
+_LIVE = sorted(ACTIVE)
 
 
-def gather(connection: Connection, now: datetime) -> Facts:
+def gather(connection: Connection, now: datetime) -> SelfCheckInputs:
     """The facts as of `now`."""
-    return Facts(
+    return SelfCheckInputs(
         now=now,
         nodes=node_heartbeat.nodes(connection),
         run=_waiting(connection, _RUN, {"now": now}),
@@ -84,7 +84,7 @@ WITH late AS MATERIALIZED (
                     WHERE p.started_at <= %(now)s AND coalesce(p.ended_at, p.until) > %(before)s)
 )
 SELECT count(*) AS number, coalesce((array_agg(id ORDER BY id))[1:"""
-    + str(NAMED)
+    + str(MAX_EXAMPLES)
     + """], '{}') AS some FROM unreached
 """
 )
@@ -114,25 +114,25 @@ WHERE r.due_at IS NOT NULL AND r.failures >= %(stuck)s AND a.status = ANY(%(live
 """
 
 
-def _waiting(connection: Connection, query: str, parameters: dict[str, Any]) -> Waiting | None:
+def _waiting(connection: Connection, query: str, parameters: dict[str, Any]) -> LongestWait | None:
     row = database.row(connection, database.literal(query), parameters)
-    return None if row is None else Waiting(row["alert_id"], row["since"], row["why"])
+    return None if row is None else LongestWait(row["alert_id"], row["since"], row["why"])
 
 
-def _page(connection: Connection, now: datetime) -> Waiting | None:
+def _page(connection: Connection, now: datetime) -> LongestWait | None:
     return _waiting(connection, _PAGE, {"now": now})
 
 
-def unreached(connection: Connection, now: datetime) -> Several:
+def unreached(connection: Connection, now: datetime) -> CountWithExamples:
     """Open alerts about which no page has ever left, although one was due a minute ago or more; all of them failed, or
     wait to be retried. Nobody has acknowledged them, and neither a pause nor a dry run nor a test explains it."""
-    row = database.row(connection, _UNREACHED, {"now": now, "before": now - LATE})
-    return Several(row["number"], tuple(row["some"])) if row else Several()
+    row = database.row(connection, _UNREACHED, {"now": now, "before": now - OVERDUE_AFTER})
+    return CountWithExamples(row["number"], tuple(row["some"])) if row else CountWithExamples()
 
 
-def _several(connection: Connection, query: str, parameters: dict[str, Any]) -> Several:
+def _several(connection: Connection, query: str, parameters: dict[str, Any]) -> CountWithExamples:
     ids = [row["id"] for row in database.rows(connection, database.literal(query), parameters)]
-    return Several(len(ids), tuple(ids[:NAMED]))
+    return CountWithExamples(len(ids), tuple(ids[:MAX_EXAMPLES]))
 
 
 def _lost(connection: Connection) -> int:
@@ -141,6 +141,6 @@ def _lost(connection: Connection) -> int:
         connection,
         "SELECT count(*) AS number FROM notify_delivery WHERE status = 'sending' "
         "AND lease_until < clock_timestamp() - %s",
-        (LATE,),
+        (OVERDUE_AFTER,),
     )
     return row["number"] if row else 0

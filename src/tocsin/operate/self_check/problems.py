@@ -12,22 +12,22 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.validation import durations
 from tocsin.notify.enqueue.queue import Notice
-from tocsin.operate.self_check.rules import Found
+from tocsin.operate.self_check.rules import DetectedProblem
 
 #: A problem is told when it is still there after this: the next audit. A restart or a storm passes by itself.
-CERTAIN = timedelta(seconds=20)
+CONFIRM_AFTER = timedelta(seconds=20)
 
 #: The same problem is told at most once in so long, however often it comes and goes.
-QUIET = timedelta(hours=1)
+REPEAT_AFTER = timedelta(hours=1)
 
 #: The rows of problems that are over go after this.
-KEPT = timedelta(days=7)
+PROBLEM_RETENTION = timedelta(days=7)
 
 _REASON = "You are told because you administer Tocsin."
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ProblemRecord:
     """One problem with its history."""
 
     id: str
@@ -46,16 +46,16 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class ProblemUpdate:
     """What to write, and what to tell."""
 
-    changed: tuple[Problem, ...]
+    changed: tuple[ProblemRecord, ...]
     notices: tuple[Notice, ...]
 
 
-def follow(known: Mapping[str, Problem], found: Sequence[Found], now: datetime) -> Followed:
+def follow(known: Mapping[str, ProblemRecord], found: Sequence[DetectedProblem], now: datetime) -> ProblemUpdate:
     """What becomes of the problems known by id, when an audit at `now` found these."""
-    changed: list[Problem] = []
+    changed: list[ProblemRecord] = []
     notices: list[Notice] = []
     for one in found:
         problem = _seen(known.get(one.id), one, now)
@@ -69,28 +69,28 @@ def follow(known: Mapping[str, Problem], found: Sequence[Found], now: datetime) 
             changed.append(replace(problem, ended_at=now))
             if problem.told_at is not None:
                 notices.append(_over(problem, now))
-    return Followed(tuple(changed), tuple(notices))
+    return ProblemUpdate(tuple(changed), tuple(notices))
 
 
-def _seen(before: Problem | None, found: Found, now: datetime) -> Problem:
+def _seen(before: ProblemRecord | None, found: DetectedProblem, now: datetime) -> ProblemRecord:
     if before is None or not before.is_open:
         last = before.last_told_at if before else None
-        return Problem(found.id, found.title, found.detail, found.remedy, now, now, last_told_at=last)
+        return ProblemRecord(found.id, found.title, found.detail, found.remedy, now, now, last_told_at=last)
     return replace(before, title=found.title, detail=found.detail, remedy=found.remedy, seen_at=now)
 
 
-def _is_to_be_told(problem: Problem, now: datetime) -> bool:
-    is_quiet = problem.last_told_at is not None and now - problem.last_told_at < QUIET
-    return problem.told_at is None and now - problem.since >= CERTAIN and not is_quiet
+def _is_to_be_told(problem: ProblemRecord, now: datetime) -> bool:
+    is_quiet = problem.last_told_at is not None and now - problem.last_told_at < REPEAT_AFTER
+    return problem.told_at is None and now - problem.since >= CONFIRM_AFTER and not is_quiet
 
 
-def _begun(problem: Problem, now: datetime) -> Notice:
+def _begun(problem: ProblemRecord, now: datetime) -> Notice:
     began = durations.say_ago(problem.since, now)
     text = f"{problem.detail}\n\nIt began {began}.\n\nWhat to do: {problem.remedy}\n\nYou are told when it is over."
     return Notice(f"Tocsin: {problem.title}", text, f"operate:{problem.id}", _REASON)
 
 
-def _over(problem: Problem, now: datetime) -> Notice:
+def _over(problem: ProblemRecord, now: datetime) -> Notice:
     lasted = durations.say(now - problem.since)
     text = f"It is over; it lasted {lasted}. It was: {problem.detail}"
     return Notice(f"Tocsin: over: {problem.title}", text, f"operate:{problem.id}:over", _REASON)
@@ -99,11 +99,11 @@ def _over(problem: Problem, now: datetime) -> Notice:
 _COLUMNS = "id, title, detail, remedy, since, seen_at, ended_at, told_at, last_told_at"
 
 
-def load(connection: Connection, *, only_open: bool = False) -> dict[str, Problem]:
+def load(connection: Connection, *, only_open: bool = False) -> dict[str, ProblemRecord]:
     """The stored problems by id, oldest first."""
     which = " WHERE ended_at IS NULL" if only_open else ""
     query = database.literal(f"SELECT {_COLUMNS} FROM operate_problem{which} ORDER BY since, id")
-    return {row["id"]: Problem(**row) for row in database.rows(connection, query)}
+    return {row["id"]: ProblemRecord(**row) for row in database.rows(connection, query)}
 
 
 _KEEP = """
@@ -126,7 +126,7 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
     connection.execute("DELETE FROM operate_node WHERE seen_at > clock_timestamp()")
 
 
-def keep(connection: Connection, changed: Sequence[Problem], now: datetime) -> None:
+def keep(connection: Connection, changed: Sequence[ProblemRecord], now: datetime) -> None:
     """Writes what changed, and removes what has long been over."""
     if changed:
         with connection.cursor() as cursor:
@@ -137,4 +137,4 @@ def keep(connection: Connection, changed: Sequence[Problem], now: datetime) -> N
                     for p in changed
                 ],
             )
-    connection.execute("DELETE FROM operate_problem WHERE ended_at < %s", (now - KEPT,))
+    connection.execute("DELETE FROM operate_problem WHERE ended_at < %s", (now - PROBLEM_RETENTION,))

@@ -10,20 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.core.runtime.clock_jump import TOLD_FROM, Jump, say_jump
+from tocsin.core.runtime.clock_jump import REPORT_FROM, ClockJump, say_jump
 from tocsin.core.validation import durations
-from tocsin.operate.finding import Finding
-from tocsin.operate.node_heartbeat import NodeSeen
+from tocsin.operate.finding import HealthFinding
+from tocsin.operate.node_heartbeat import NodeStatus
 
 #: Whatever is due is done within this, or something is wrong.
-LATE = timedelta(seconds=60)
+OVERDUE_AFTER = timedelta(seconds=60)
 
 #: That the clock was set back is told for so long.
-TOLD_OF_CLOCK = timedelta(hours=1)
+CLOCK_NOTICE_INTERVAL = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class LongestWait:
     """The alert that has waited longest for something, since when that was due, and why, where that is known."""
 
     alert_id: int | None
@@ -32,7 +32,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Several:
+class CountWithExamples:
     """How many there are, and the numbers of the first few."""
 
     count: int = 0
@@ -40,33 +40,33 @@ class Several:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SelfCheckInputs:
     """Everything an audit looks at, as of one moment."""
 
     now: datetime
-    nodes: Sequence[NodeSeen] = ()
+    nodes: Sequence[NodeStatus] = ()
     #: The oldest run that is due and was not decided.
-    run: Waiting | None = None
+    run: LongestWait | None = None
     #: The oldest first page that has not left, while none about its alert has.
-    page: Waiting | None = None
+    page: LongestWait | None = None
     #: Open alerts about which no page has left although one was due a minute ago.
-    unreached: Several = Several()
+    unreached: CountWithExamples = CountWithExamples()
     #: The oldest message that is not decided.
-    message: Waiting | None = None
+    message: LongestWait | None = None
     #: Live alerts that no timer will bring up again, and that do not say why.
-    forgotten: Several = Several()
+    forgotten: CountWithExamples = CountWithExamples()
     #: Alerts whose run could not be decided five times in a row.
-    stuck: Several = Several()
+    stuck: CountWithExamples = CountWithExamples()
     #: Deliveries whose sender ended in mid-send a minute ago or more, and that nobody took up.
     lost: int = 0
     #: The last time that the clock jumped.
-    jump: Jump | None = None
+    jump: ClockJump | None = None
     #: What is short on the disks that Tocsin writes to.
-    room: Sequence[Finding] = ()
+    room: Sequence[HealthFinding] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DetectedProblem:
     """One problem: its id, under which it is told once; a title; sentences that say what is wrong and what to do."""
 
     id: str
@@ -77,7 +77,7 @@ class Found:
     is_warning: bool = False
 
 
-def judge(facts: Facts) -> tuple[Found, ...]:
+def judge(facts: SelfCheckInputs) -> tuple[DetectedProblem, ...]:
     """Every problem that these facts show. Empty: paging works."""
     return (
         *_loops(facts),
@@ -94,15 +94,15 @@ def judge(facts: Facts) -> tuple[Found, ...]:
     )
 
 
-def _loops(facts: Facts) -> Iterator[Found]:
+def _loops(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
     """Loops that have not turned. Of a node that is gone nothing is said: others have taken over its work."""
     stopped: dict[str, list[str]] = {}
     for node in facts.nodes:
         for loop in node.loops if node.is_there else ():
-            if loop.age >= LATE + 2 * loop.every:
+            if loop.age >= OVERDUE_AFTER + 2 * loop.every:
                 stopped.setdefault(loop.name, []).append(f"{node.name} ({durations.say(loop.age)} ago)")
     for name, where in sorted(stopped.items()):
-        yield Found(
+        yield DetectedProblem(
             f"loop_stopped:{name}",
             f"The loop “{name}” does not turn",
             f"The loop “{name}” last finished a turn without an error on {', '.join(where)}.",
@@ -110,7 +110,7 @@ def _loops(facts: Facts) -> Iterator[Found]:
         )
 
 
-def _stuck_senders(facts: Facts) -> Iterator[Found]:
+def _stuck_senders(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
     """Providers with sends that hang past their deadline."""
     where: dict[str, list[str]] = {}
     number: Counter[str] = Counter()
@@ -120,7 +120,7 @@ def _stuck_senders(facts: Facts) -> Iterator[Found]:
             number[provider] += count
     for provider, nodes in sorted(where.items()):
         sends = f"{number[provider]} {'send hangs' if number[provider] == 1 else 'sends hang'}"
-        yield Found(
+        yield DetectedProblem(
             f"stuck_sender:{provider}",
             f"The provider “{provider}” hangs",
             f"{sends} in the provider “{provider}” on {', '.join(nodes)}. They count as failed, and other providers "
@@ -129,9 +129,9 @@ def _stuck_senders(facts: Facts) -> Iterator[Found]:
         )
 
 
-def _run(facts: Facts) -> Iterator[Found]:
-    if facts.run is not None and (late := facts.now - facts.run.since) >= LATE:
-        yield Found(
+def _run(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
+    if facts.run is not None and (late := facts.now - facts.run.since) >= OVERDUE_AFTER:
+        yield DetectedProblem(
             "runs_late",
             "Escalation is late",
             f"What was due for alert #{facts.run.alert_id} has not been decided for {durations.say(late)}.",
@@ -139,10 +139,10 @@ def _run(facts: Facts) -> Iterator[Found]:
         )
 
 
-def _page(facts: Facts) -> Iterator[Found]:
-    if facts.page is not None and (late := facts.now - facts.page.since) >= LATE:
+def _page(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
+    if facts.page is not None and (late := facts.now - facts.page.since) >= OVERDUE_AFTER:
         why = f" {facts.page.why}" if facts.page.why else ""
-        yield Found(
+        yield DetectedProblem(
             "pages_late",
             "Pages are late",
             f"The first page about alert #{facts.page.alert_id} should have left {durations.say(late)} ago.{why}",
@@ -150,11 +150,11 @@ def _page(facts: Facts) -> Iterator[Found]:
         )
 
 
-def _unreached(facts: Facts) -> Iterator[Found]:
+def _unreached(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if facts.unreached.count:
         what, are = _alerts(facts.unreached)
         about = "it" if facts.unreached.count == 1 else "them"
-        yield Found(
+        yield DetectedProblem(
             "alerts_unreached",
             "Alerts have reached nobody",
             f"{what} {are} open, and no page about {about} has left although one was due.",
@@ -162,9 +162,9 @@ def _unreached(facts: Facts) -> Iterator[Found]:
         )
 
 
-def _message(facts: Facts) -> Iterator[Found]:
-    if facts.message is not None and (late := facts.now - facts.message.since) >= LATE:
-        yield Found(
+def _message(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
+    if facts.message is not None and (late := facts.now - facts.message.since) >= OVERDUE_AFTER:
+        yield DetectedProblem(
             "messages_late",
             "Messages wait to be decided",
             f"A message that is stored has not been decided for {durations.say(late)}; it may open an alert.",
@@ -172,10 +172,10 @@ def _message(facts: Facts) -> Iterator[Found]:
         )
 
 
-def _forgotten(facts: Facts) -> Iterator[Found]:
+def _forgotten(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if facts.forgotten.count:
         what, are = _alerts(facts.forgotten)
-        yield Found(
+        yield DetectedProblem(
             "alerts_forgotten",
             "Alerts are forgotten",
             f"{what} {are} open, with no timer that brings it up again and no reason why not.",
@@ -183,10 +183,10 @@ def _forgotten(facts: Facts) -> Iterator[Found]:
         )
 
 
-def _stuck(facts: Facts) -> Iterator[Found]:
+def _stuck(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if facts.stuck.count:
         what, _ = _alerts(facts.stuck)
-        yield Found(
+        yield DetectedProblem(
             "runs_stuck",
             "Escalation is stuck",
             f"Whom to page about {what[0].lower()}{what[1:]} could not be decided five times in a row.",
@@ -194,10 +194,10 @@ def _stuck(facts: Facts) -> Iterator[Found]:
         )
 
 
-def _lost(facts: Facts) -> Iterator[Found]:
+def _lost(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
     if facts.lost:
         many = facts.lost != 1
-        yield Found(
+        yield DetectedProblem(
             "deliveries_lost",
             "Messages were left in mid-send",
             f"{facts.lost} {'messages were' if many else 'message was'} being sent by a process that ended, and no "
@@ -206,13 +206,13 @@ def _lost(facts: Facts) -> Iterator[Found]:
         )
 
 
-def _clock(facts: Facts) -> Iterator[Found]:
+def _clock(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
     jump = facts.jump
     if jump is None:
         return
-    if jump.is_back and timedelta() <= facts.now - jump.at < TOLD_OF_CLOCK:
-        said = ", and each alert says so" if -jump.by >= TOLD_FROM else ""
-        yield Found(
+    if jump.is_back and timedelta() <= facts.now - jump.at < CLOCK_NOTICE_INTERVAL:
+        said = ", and each alert says so" if -jump.by >= REPORT_FROM else ""
+        yield DetectedProblem(
             "clock_set_back",
             "The clock was set back",
             f"The clock of the database's machine was set back by {say_jump(jump.by)}. What waited was brought "
@@ -222,7 +222,7 @@ def _clock(facts: Facts) -> Iterator[Found]:
             is_warning=True,
         )
     elif jump.is_doubted(facts.now):
-        yield Found(
+        yield DetectedProblem(
             "clock_ahead",
             "The clock is far ahead of where it was",
             f"The clock of the database's machine is {say_jump(jump.by)} further than when it was last looked at. "
@@ -232,13 +232,15 @@ def _clock(facts: Facts) -> Iterator[Found]:
         )
 
 
-def _room(facts: Facts) -> Iterator[Found]:
+def _room(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
     for short in facts.room:
         why = "When it is full nothing can be stored, and nobody is paged."
-        yield Found(short.id, "The disk is nearly full", f"{short.detail} {why}", short.remedy, is_warning=True)
+        yield DetectedProblem(
+            short.id, "The disk is nearly full", f"{short.detail} {why}", short.remedy, is_warning=True
+        )
 
 
-def _alerts(several: Several) -> tuple[str, str]:
+def _alerts(several: CountWithExamples) -> tuple[str, str]:
     """("Alert #4", "is") or ("Alerts #4, #7 and 12 more", "are")."""
     named = [f"#{number}" for number in several.some]
     more = several.count - len(named)

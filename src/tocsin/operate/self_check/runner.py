@@ -16,20 +16,20 @@ from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import queue
 from tocsin.operate import disk_space
-from tocsin.operate.finding import Finding
+from tocsin.operate.finding import HealthFinding
 from tocsin.operate.self_check import inputs, problems
 from tocsin.operate.self_check.heartbeat import ping
-from tocsin.operate.self_check.rules import Found, judge
+from tocsin.operate.self_check.rules import DetectedProblem, judge
 
 log = logging.getLogger(__name__)
 
-EVERY = timedelta(seconds=30)
+CHECK_INTERVAL = timedelta(seconds=30)
 
 #: An audit that another node did within this is not done again.
-RECENT = timedelta(seconds=20)
+SKIP_IF_WITHIN = timedelta(seconds=20)
 
 
-class Auditor:
+class SelfCheckRunner:
     """One worker's part in it. `turn` is a loop's."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Auditor:
         *,
         now: Callable[[], datetime] = clock.now,
         heartbeat_url: Callable[[], str | None] = lambda: environment.current().heartbeat_url,
-        room: Callable[[], Iterable[Finding]] = disk_space.room_of_database,
+        room: Callable[[], Iterable[HealthFinding]] = disk_space.room_of_database,
         name: str = "",
     ) -> None:
         self._now = now
@@ -71,7 +71,7 @@ class Auditor:
             )
 
 
-def audit(connection: Connection, now: datetime, room: Sequence[Finding] = ()) -> tuple[Found, ...]:
+def audit(connection: Connection, now: datetime, room: Sequence[HealthFinding] = ()) -> tuple[DetectedProblem, ...]:
     """Finds what is wrong at `now`, with what is short on the disks (`room`), stores it, and queues what administrators
     are told, in the caller's transaction."""
     found = judge(replace(inputs.gather(connection, now), room=room))
@@ -103,4 +103,4 @@ def _claim(connection: Connection, node: str) -> bool:
     connection.execute(
         "INSERT INTO operate_audit (id, checked_at) VALUES (1, 'epoch') ON CONFLICT (id) DO NOTHING",
     )
-    return connection.execute(_CLAIM, {"node": node, "recent": RECENT}).rowcount == 1
+    return connection.execute(_CLAIM, {"node": node, "recent": SKIP_IF_WITHIN}).rowcount == 1

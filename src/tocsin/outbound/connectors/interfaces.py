@@ -12,25 +12,25 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.net.egress import MOST_BYTES, Answer, HttpClient
-from tocsin.core.validation.object_reader import Spec
-from tocsin.outbound.rate_limit import Rate
+from tocsin.core.net.egress import MAX_RESPONSE_BYTES, EgressResponse, HttpClient
+from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.outbound.rate_limit import RequestRate
 from tocsin.outbound.redaction import masked_text, masked_url
 
 #: Of a request's and an answer's body so much is kept.
-KEPT = 4_000
+MAX_RECORDED_CHARS = 4_000
 
 
 class Throttled(Temporary):
     """The other side says that it is too much now: everything to it waits, and this try does not count."""
 
 
-class Barred(Permanent):
+class NeedsAttention(Permanent):
     """Nothing can be sent until a person acts: a secret that is refused, a right that is lost, a wrong address."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class RecordedExchange:
     """One request and its answer, without secrets."""
 
     at: datetime
@@ -43,7 +43,7 @@ class Said:
     error: str = ""
 
 
-class Line:
+class RecordedClient:
     """Sends the requests of one call, and remembers what was said. Not for several threads. `before` is called before
     each request, and what it raises ends the call."""
 
@@ -54,7 +54,7 @@ class Line:
         secrets: Sequence[str] = (),
         before: Callable[[], None] | None = None,
     ) -> None:
-        self.said: list[Said] = []
+        self.said: list[RecordedExchange] = []
         self._before = before
         self._client = client
         self._now = now
@@ -74,19 +74,19 @@ class Line:
         content: bytes = b"",
         shown: str | None = None,
         shown_url: str | None = None,
-        most_bytes: int = MOST_BYTES,
-    ) -> Answer:
+        most_bytes: int = MAX_RESPONSE_BYTES,
+    ) -> EgressResponse:
         """One request; `shown` and `shown_url` take the place of the body and the address in the log. Raises what
         `HttpClient.request` raises."""
         if self._before is not None:
             self._before()
         at, begun = self._now(), time.monotonic()
-        said = self.masked(shown if shown is not None else content[: 2 * KEPT].decode("utf-8", "replace"))
+        said = self.masked(shown if shown is not None else content[: 2 * MAX_RECORDED_CHARS].decode("utf-8", "replace"))
 
         def keep(status: int | None, response: str, error: str = "") -> None:
             took = round((time.monotonic() - begun) * 1000)
             self.said.append(
-                Said(
+                RecordedExchange(
                     at,
                     took,
                     method,
@@ -103,7 +103,7 @@ class Line:
         except (Temporary, Permanent) as error:
             keep(None, "", self.masked(error.detail))
             raise
-        keep(answer.status, answer.body[: 2 * KEPT].decode("utf-8", "replace"))
+        keep(answer.status, answer.body[: 2 * MAX_RECORDED_CHARS].decode("utf-8", "replace"))
         return answer
 
     def hide(self, secret: str) -> None:
@@ -114,11 +114,11 @@ class Line:
         """`text` without secrets: the other side may have said them again."""
         for secret in self._secrets:
             text = text.replace(secret, "•••")
-        return masked_text(text)[:KEPT].replace("\0", "\ufffd")
+        return masked_text(text)[:MAX_RECORDED_CHARS].replace("\0", "\ufffd")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class CallJob:
     """A call that is to be made now."""
 
     id: int
@@ -139,7 +139,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CallDone:
     """The call was made."""
 
     #: What came of it, in words.
@@ -150,22 +150,22 @@ class Done:
     ticket: str = ""
 
 
-class Sender(Protocol):
+class IntegrationSender(Protocol):
     """An open integration; used by several threads at once."""
 
-    rate: Rate
+    rate: RequestRate
 
-    def send(self, job: Job, line: Line, now: datetime) -> Done:
+    def send(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
         """Does what the job says. Raises Temporary, OutcomeUnknown, Throttled, Permanent or Barred."""
         ...
 
-    def verify(self, line: Line, now: datetime) -> str:
+    def verify(self, line: RecordedClient, now: datetime) -> str:
         """Tries address and credentials and changes nothing; a sentence that says what works. Raises as `send`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class IntegrationAccount:
     """An integration's name, settings and secrets."""
 
     id: int
@@ -182,9 +182,9 @@ class ConnectorKind:
     title: str
     description: str
     #: Opens it. Raises Permanent for settings that cannot be used.
-    open: Callable[[Account, HttpClient], Sender]
+    open: Callable[[IntegrationAccount, HttpClient], IntegrationSender]
     #: Reads its settings from a spec, noting what is wrong there; and the names of its secrets.
-    read: Callable[[Spec], dict[str, Any]]
+    read: Callable[[ObjectReader], dict[str, Any]]
     secrets: tuple[str, ...]
     #: Of those, the ones without which an integration with these settings could send nothing.
     needed: Callable[[Mapping[str, Any]], tuple[str, ...]]
@@ -192,6 +192,6 @@ class ConnectorKind:
     hidden: tuple[str, ...] = ()
 
 
-def retry_after(answer: Answer) -> timedelta | None:
+def retry_after(answer: EgressResponse) -> timedelta | None:
     """How long the other side asks to wait."""
     return answer.retry_after

@@ -12,8 +12,8 @@ from typing import Any
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.outbound import rate_limit
-from tocsin.outbound.connectors.interfaces import Job
-from tocsin.outbound.delivery.integration_pool import Directory
+from tocsin.outbound.connectors.interfaces import CallJob
+from tocsin.outbound.delivery.integration_pool import IntegrationPool
 
 LEASE_SECONDS = 10
 
@@ -44,12 +44,12 @@ WHERE id = ANY(%(ids)s)
 """
 
 
-def claim(connection: Connection, directory: Directory, free: int, node: str, now: datetime) -> list[Job]:
+def claim(connection: Connection, directory: IntegrationPool, free: int, node: str, now: datetime) -> list[CallJob]:
     """Leases at most `free` calls to `node`."""
     ids = list(directory.all())
     if free <= 0 or not ids:
         return []
-    jobs: list[Job] = []
+    jobs: list[CallJob] = []
     for standing in database.rows(connection, _STANDINGS, {"ids": ids, "now": now, "opens": rate_limit.OPENS_AFTER}):
         most = min(free - len(jobs), _allowance(directory, standing, now))
         if most <= 0:
@@ -68,7 +68,7 @@ def claim(connection: Connection, directory: Directory, free: int, node: str, no
     return jobs
 
 
-def _allowance(directory: Directory, standing: Mapping[str, Any], now: datetime) -> int:
+def _allowance(directory: IntegrationPool, standing: Mapping[str, Any], now: datetime) -> int:
     """How many calls of one integration may leave."""
     opened = directory.get(standing["integration_id"])
     if opened is None:
@@ -86,7 +86,7 @@ def _is_probing(standing: Mapping[str, Any]) -> bool:
 
 
 def _grant(
-    connection: Connection, directory: Directory, standing: Mapping[str, Any], calls: int, now: datetime
+    connection: Connection, directory: IntegrationPool, standing: Mapping[str, Any], calls: int, now: datetime
 ) -> None:
     opened = directory.get(standing["integration_id"])
     assert opened is not None
@@ -96,8 +96,8 @@ def _grant(
     )
 
 
-def _job(row: Mapping[str, Any]) -> Job:
-    return Job(
+def _job(row: Mapping[str, Any]) -> CallJob:
+    return CallJob(
         id=row["id"],
         integration_id=row["integration_id"],
         alert_id=row["alert_id"],

@@ -18,38 +18,38 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.job_pool import InFlight
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.job_pool import JobPool
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.text_sanitizing import without_unstorable
-from tocsin.outbound.connectors.interfaces import Barred, Done, Job, Line, Throttled
+from tocsin.outbound.connectors.interfaces import CallDone, CallJob, NeedsAttention, RecordedClient, Throttled
 from tocsin.outbound.delivery import job_hooks
 from tocsin.outbound.delivery.claim import LEASE_SECONDS, claim
-from tocsin.outbound.delivery.integration_pool import Directory
+from tocsin.outbound.delivery.integration_pool import IntegrationPool
 from tocsin.outbound.delivery.queue import TOPIC
-from tocsin.outbound.delivery.results import Failed, Failure, Result, mark, record
+from tocsin.outbound.delivery.results import CallFailed, CallFailure, CallResult, mark, record
 
 log = logging.getLogger(__name__)
 
 #: So many calls are on their way at a time.
-SLOTS = 8
+MAX_CONCURRENT_CALLS = 8
 
 
-class Outbox:
+class CallDispatcher:
     """Made once a process; `turn` and `keep_leases` are its loops."""
 
     def __init__(
         self,
         *,
-        slots: int = SLOTS,
-        directory: Directory | None = None,
+        slots: int = MAX_CONCURRENT_CALLS,
+        directory: IntegrationPool | None = None,
         now: Callable[[], datetime] = clock.now,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
-        self.directory = directory or Directory()
+        self.directory = directory or IntegrationPool()
         self._now = now
         self._jitter = jitter
-        self.in_flight = InFlight[int, Job, Result](
+        self.in_flight = JobPool[int, CallJob, CallResult](
             "outbound",
             slots,
             key=lambda job: job.id,
@@ -88,14 +88,14 @@ class Outbox:
         self.in_flight.close(timeout)
         self.directory.close()
 
-    def _claim(self, free: int) -> list[Job]:
+    def _claim(self, free: int) -> list[CallJob]:
         now = self._now()
         with database.transaction() as connection:
             self.directory.refresh(connection)
             jobs = claim(connection, self.directory, free, self.node, now)
             return job_hooks.prepare(connection, self.directory, jobs)
 
-    def _record(self, results: Sequence[Result]) -> None:
+    def _record(self, results: Sequence[CallResult]) -> None:
         with database.transaction() as connection:
             # It may lock alerts, which come before calls.
             job_hooks.conclude(connection, self.directory, results)
@@ -106,42 +106,42 @@ class Outbox:
             _take_up(connection, ours, self._now())
 
 
-def _mark(result: Result) -> None:
+def _mark(result: CallResult) -> None:
     with database.transaction() as connection:
         mark(connection, result)
 
 
-def make(directory: Directory, job: Job, now: Callable[[], datetime]) -> Result:
+def make(directory: IntegrationPool, job: CallJob, now: Callable[[], datetime]) -> CallResult:
     """Makes one call. Never raises: whatever goes wrong is a result."""
     opened = directory.get(job.integration_id)
     if opened is None:
-        return Result(job, Failed(Failure.BARRED, "This integration is not in use."), now())
-    line = Line(directory.client, now, opened.secrets)
+        return CallResult(job, CallFailed(CallFailure.BARRED, "This integration is not in use."), now())
+    line = RecordedClient(directory.client, now, opened.secrets)
     outcome = _outcome(job, lambda: opened.sender.send(job, line, now()))
-    return Result(job, _storable(outcome, line), now(), tuple(line.said))
+    return CallResult(job, _storable(outcome, line), now(), tuple(line.said))
 
 
-def _outcome(job: Job, work: Callable[[], Done]) -> Done | Failed:
+def _outcome(job: CallJob, work: Callable[[], CallDone]) -> CallDone | CallFailed:
     try:
         return work()
     except Throttled as error:
-        return Failed(Failure.THROTTLED, error.detail, error.retry_after)
+        return CallFailed(CallFailure.THROTTLED, error.detail, error.retry_after)
     except OutcomeUnknown as error:
-        return Failed(Failure.UNKNOWN, error.detail, error.retry_after)
+        return CallFailed(CallFailure.UNKNOWN, error.detail, error.retry_after)
     except Temporary as error:
-        return Failed(Failure.TEMPORARY, error.detail, error.retry_after)
-    except Barred as error:
-        return Failed(Failure.BARRED, str(error))
+        return CallFailed(CallFailure.TEMPORARY, error.detail, error.retry_after)
+    except NeedsAttention as error:
+        return CallFailed(CallFailure.BARRED, str(error))
     except Permanent as error:
-        return Failed(Failure.PERMANENT, str(error))
+        return CallFailed(CallFailure.PERMANENT, str(error))
     except Exception as error:  # a call's edge: one that breaks stops no other
         log.exception("The outbound call %s broke.", job.id)
-        return Failed(Failure.PERMANENT, f"Tocsin itself failed: {type(error).__name__}.")
+        return CallFailed(CallFailure.PERMANENT, f"Tocsin itself failed: {type(error).__name__}.")
 
 
-def _storable(outcome: Done | Failed, line: Line) -> Done | Failed:
+def _storable(outcome: CallDone | CallFailed, line: RecordedClient) -> CallDone | CallFailed:
     """The outcome without secrets, and without what a database does not take; the other side may have said anything."""
-    if isinstance(outcome, Failed):
+    if isinstance(outcome, CallFailed):
         return replace(outcome, error=without_unstorable(line.masked(outcome.error)))
     captured = {name: without_unstorable(value) for name, value in outcome.captured.items()}
     return replace(
@@ -181,14 +181,14 @@ WHERE id IN (SELECT id FROM outbound_call WHERE status = 'queued' AND due_at > %
 _NOT_YET = timedelta(minutes=1)
 
 
-_shared: Outbox | None = None
+_shared: CallDispatcher | None = None
 
 
-def shared() -> Outbox:
+def shared() -> CallDispatcher:
     """The process's outbox, made when it is first asked for."""
     global _shared
     if _shared is None:
-        _shared = Outbox()
+        _shared = CallDispatcher()
     return _shared
 
 
@@ -200,10 +200,10 @@ def close(timeout: float = 20.0) -> None:
         _shared = None
 
 
-def loops() -> tuple[Loop, ...]:
+def loops() -> tuple[PeriodicTask, ...]:
     """The outbox's loops in a worker."""
     box = shared()
     return (
-        Loop("outbound", box.turn, timedelta(milliseconds=500), frozenset({TOPIC, "clock", "config"})),
-        Loop("outbound leases", box.keep_leases, timedelta(seconds=2)),
+        PeriodicTask("outbound", box.turn, timedelta(milliseconds=500), frozenset({TOPIC, "clock", "config"})),
+        PeriodicTask("outbound leases", box.keep_leases, timedelta(seconds=2)),
     )

@@ -15,19 +15,19 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import HttpClient
 from tocsin.outbound import hidden_settings
-from tocsin.outbound.connectors.interfaces import Account, ConnectorKind, Sender
+from tocsin.outbound.connectors.interfaces import ConnectorKind, IntegrationAccount, IntegrationSender
 from tocsin.outbound.connectors.registry import KINDS
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class ActiveIntegration:
     """One integration, open."""
 
-    account: Account
+    account: IntegrationAccount
     kind: ConnectorKind
-    sender: Sender
+    sender: IntegrationSender
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -35,13 +35,13 @@ class Open:
 
 
 @dataclass(slots=True)
-class Directory:
+class IntegrationPool:
     """Read by many threads; a snapshot is replaced as a whole."""
 
     client: HttpClient = field(default_factory=HttpClient)
     #: Why an integration cannot be used at all, by its id.
     problems: Mapping[int, str] = field(default_factory=dict)
-    _open: Mapping[int, Open] = field(default_factory=dict)
+    _open: Mapping[int, ActiveIntegration] = field(default_factory=dict)
     _fingerprints: dict[int, str] = field(default_factory=dict)
     _version: int = -1
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -54,11 +54,11 @@ class Directory:
                 self._load(connection)
                 self._version = version
 
-    def get(self, integration_id: int) -> Open | None:
+    def get(self, integration_id: int) -> ActiveIntegration | None:
         """The integration of that id, if it is in use."""
         return self._open.get(integration_id)
 
-    def all(self) -> Mapping[int, Open]:
+    def all(self) -> Mapping[int, ActiveIntegration]:
         """All of them, by id."""
         return self._open
 
@@ -67,7 +67,7 @@ class Directory:
         self.client.close()
 
     def _load(self, connection: Connection) -> None:
-        found: dict[int, Open] = {}
+        found: dict[int, ActiveIntegration] = {}
         problems: dict[int, str] = {}
         fingerprints: dict[int, str] = {}
         for row in database.rows(
@@ -88,11 +88,11 @@ class Directory:
         self._open, self.problems, self._fingerprints = found, problems, fingerprints
 
 
-def opened(row: Mapping[str, Any], client: HttpClient) -> Open:
+def opened(row: Mapping[str, Any], client: HttpClient) -> ActiveIntegration:
     """A row of the table, open. Raises Permanent for one that cannot be used."""
     kind = KINDS.get(row["kind"])
     if kind is None:
         raise Permanent(f"There is no kind of outbound integration {row['kind']!r}.")
     settings, secrets = hidden_settings.reveal(row["settings"], secret_bundle.opened(row["secrets"]), kind.hidden)
-    account = Account(row["id"], row["name"], settings, secrets)
-    return Open(account, kind, kind.open(account, client))
+    account = IntegrationAccount(row["id"], row["name"], settings, secrets)
+    return ActiveIntegration(account, kind, kind.open(account, client))

@@ -13,24 +13,24 @@ from enum import StrEnum
 
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import SYSTEM, NewEvent
-from tocsin.alerts.new_alert import Counted
-from tocsin.alerts.states import EventKind, Via
+from tocsin.alerts.new_alert import RepeatedMessages
+from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
 from tocsin.outbound import rate_limit
-from tocsin.outbound.connectors.interfaces import Done, Job, Said
+from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedExchange
 from tocsin.outbound.delivery import ticket_creation
-from tocsin.outbound.delivery.integration_pool import Directory
+from tocsin.outbound.delivery.integration_pool import IntegrationPool
 
 log = logging.getLogger(__name__)
 
-LONGEST_ERROR = 500
+MAX_CALL_ERROR_CHARS = 500
 #: A call whose senders stopped so often in the middle of it is not tried again.
-MOST_LOST = 5
+MAX_WORKER_LOSSES = 5
 
 
-class Failure(StrEnum):
+class CallFailure(StrEnum):
     #: Nothing was done; it may work later.
     TEMPORARY = "temporary"
     #: It may have been done.
@@ -46,22 +46,22 @@ class Failure(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class CallFailed:
     """The try failed; `error` is a sentence that people read, without secrets."""
 
-    failure: Failure
+    failure: CallFailure
     error: str
     retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CallResult:
     """What came of a job, when, and what was said on the wire."""
 
-    job: Job
-    outcome: Done | Failed
+    job: CallJob
+    outcome: CallDone | CallFailed
     at: datetime
-    said: Sequence[Said] = ()
+    said: Sequence[RecordedExchange] = ()
 
 
 _SENT = """
@@ -78,15 +78,17 @@ WHERE id = %(id)s AND status = 'sending' AND leased_by = %(node)s
 """
 
 
-def record(connection: Connection, directory: Directory, results: Sequence[Result], node: str, jitter: float) -> None:
+def record(
+    connection: Connection, directory: IntegrationPool, results: Sequence[CallResult], node: str, jitter: float
+) -> None:
     """Writes all results, their requests, and how each other side stands."""
     # The alerts first, in the one order of locks.
     _write_captured(connection, results)
     for result in results:
         match result.outcome:
-            case Done():
+            case CallDone():
                 _write_sent(connection, result, result.outcome, node)
-            case Failed():
+            case CallFailed():
                 _write_failed(connection, result, result.outcome, node, jitter)
     keep_said(connection, [(r.job.integration_id, r.job.id, said) for r in results for said in r.said])
     for number in sorted({result.job.integration_id for result in results}):
@@ -100,10 +102,10 @@ def record(connection: Connection, directory: Directory, results: Sequence[Resul
     database.hint(connection, "outbound", "outbound-log")
 
 
-def mark(connection: Connection, result: Result) -> None:
+def mark(connection: Connection, result: CallResult) -> None:
     """Ends the call and writes nothing else: for a result of which `record` cannot write the rest. What was made is not
     made again; what failed waits for a person."""
-    is_made = isinstance(result.outcome, Done)
+    is_made = isinstance(result.outcome, CallDone)
     connection.execute(
         "UPDATE outbound_call SET status = %s, ended_at = %s, lease_until = NULL, attempts = attempts + 1, error = %s "
         "WHERE id = %s AND status = 'sending'",
@@ -113,9 +115,9 @@ def mark(connection: Connection, result: Result) -> None:
 
 def note(
     connection: Connection,
-    directory: Directory,
+    directory: IntegrationPool,
     integration_id: int,
-    outcome: Done | Failed,
+    outcome: CallDone | CallFailed,
     requests: int,
     at: datetime,
 ) -> None:
@@ -123,7 +125,7 @@ def note(
     _write_standing(connection, directory, integration_id, [(outcome, at)], requests)
 
 
-def keep_said(connection: Connection, said: Sequence[tuple[int, int | None, Said]]) -> None:
+def keep_said(connection: Connection, said: Sequence[tuple[int, int | None, RecordedExchange]]) -> None:
     """Writes requests and answers: (integration, call or none, what was said)."""
     for integration_id, call_id, one in said:
         connection.execute(
@@ -134,10 +136,10 @@ def keep_said(connection: Connection, said: Sequence[tuple[int, int | None, Said
         )  # fmt: skip
 
 
-def _write_sent(connection: Connection, result: Result, done: Done, node: str) -> None:
+def _write_sent(connection: Connection, result: CallResult, done: CallDone, node: str) -> None:
     parameters = {
         "at": result.at,
-        "result": done.result[:LONGEST_ERROR],
+        "result": done.result[:MAX_CALL_ERROR_CHARS],
         "progress": as_json(result.job.progress),
         "ticket": done.ticket,
         "id": result.job.id,
@@ -146,23 +148,23 @@ def _write_sent(connection: Connection, result: Result, done: Done, node: str) -
     connection.execute(_SENT, parameters)
 
 
-def _write_failed(connection: Connection, result: Result, failed: Failed, node: str, jitter: float) -> None:
+def _write_failed(connection: Connection, result: CallResult, failed: CallFailed, node: str, jitter: float) -> None:
     job = result.job
-    counts = failed.failure not in (Failure.THROTTLED, Failure.BARRED)
+    counts = failed.failure not in (CallFailure.THROTTLED, CallFailure.BARRED)
     attempts = job.attempts + (1 if counts else 0)
-    is_over = failed.failure is Failure.PERMANENT or (
-        result.at - job.queued_at >= rate_limit.GIVE_UP and failed.failure is not Failure.THROTTLED
-    ) or (failed.failure is Failure.LOST and attempts >= MOST_LOST)  # fmt: skip
-    wait = timedelta() if not counts or failed.failure is Failure.LOST else rate_limit.retry_in(
+    is_over = failed.failure is CallFailure.PERMANENT or (
+        result.at - job.queued_at >= rate_limit.GIVE_UP_AFTER and failed.failure is not CallFailure.THROTTLED
+    ) or (failed.failure is CallFailure.LOST and attempts >= MAX_WORKER_LOSSES)  # fmt: skip
+    wait = timedelta() if not counts or failed.failure is CallFailure.LOST else rate_limit.retry_in(
         attempts, jitter, failed.retry_after
     )  # fmt: skip
     parameters = {
         "status": "dead" if is_over else "queued",
         "due": result.at + wait,
         "counts": 1 if counts else 0,
-        "error": failed.error[:LONGEST_ERROR],
+        "error": failed.error[:MAX_CALL_ERROR_CHARS],
         "progress": as_json(job.progress),
-        "uncertain": failed.failure in (Failure.UNKNOWN, Failure.LOST),
+        "uncertain": failed.failure in (CallFailure.UNKNOWN, CallFailure.LOST),
         "at": result.at,
         "id": job.id,
         "node": node,
@@ -172,9 +174,9 @@ def _write_failed(connection: Connection, result: Result, failed: Failed, node: 
 
 def _write_standing(
     connection: Connection,
-    directory: Directory,
+    directory: IntegrationPool,
     integration_id: int,
-    outcomes: Sequence[tuple[Done | Failed, datetime]],
+    outcomes: Sequence[tuple[CallDone | CallFailed, datetime]],
     requests: int,
 ) -> None:
     """The circuit, the bar and the rate of one integration, after these outcomes in their order. `requests`: those that
@@ -213,34 +215,34 @@ def _write_standing(
         connection.execute(
             "UPDATE outbound_call SET status = 'dead', ended_at = %s, error = %s "
             "WHERE integration_id = %s AND status = 'queued' AND queued_at < %s",
-            (last, standing["problem"], integration_id, last - rate_limit.GIVE_UP),
+            (last, standing["problem"], integration_id, last - rate_limit.GIVE_UP_AFTER),
         )
 
 
-def _after(standing: dict[str, object], outcome: Done | Failed, at: datetime) -> dict[str, object]:
+def _after(standing: dict[str, object], outcome: CallDone | CallFailed, at: datetime) -> dict[str, object]:
     """What one outcome changes about an integration's standing."""
     healthy: dict[str, object] = {
         "failures": 0, "open_until": None, "problem": "", "problem_at": None, "barred_until": None, "trouble": "",
         "trouble_at": None, "throttled": 0, "not_before": None,
     }  # fmt: skip
-    if isinstance(outcome, Done):
+    if isinstance(outcome, CallDone):
         return {**healthy, "succeeded_at": at}
     match outcome.failure:
-        case Failure.PERMANENT:
+        case CallFailure.PERMANENT:
             # The other side answered: only this call is wrong.
             return healthy
-        case Failure.THROTTLED:
+        case CallFailure.THROTTLED:
             times = int(str(standing["throttled"])) + 1
             return {
                 "throttled": times, "not_before": at + rate_limit.throttle(times, outcome.retry_after),
                 "trouble": outcome.error, "trouble_at": standing["trouble_at"] or at,
             }  # fmt: skip
-        case Failure.BARRED:
+        case CallFailure.BARRED:
             since = standing["problem_at"] if standing["problem"] == outcome.error else at
-            return {"problem": outcome.error, "problem_at": since, "barred_until": at + rate_limit.BARRED}
-        case Failure.LOST:
+            return {"problem": outcome.error, "problem_at": since, "barred_until": at + rate_limit.BLOCKED_INTERVAL}
+        case CallFailure.LOST:
             return {}
-        case Failure.TEMPORARY | Failure.UNKNOWN:
+        case CallFailure.TEMPORARY | CallFailure.UNKNOWN:
             failures = int(str(standing["failures"])) + 1
             pause = rate_limit.pause_of(failures)
             since = standing["trouble_at"] or at
@@ -250,11 +252,11 @@ def _after(standing: dict[str, object], outcome: Done | Failed, at: datetime) ->
             }  # fmt: skip
 
 
-def _write_captured(connection: Connection, results: Sequence[Result]) -> None:
+def _write_captured(connection: Connection, results: Sequence[CallResult]) -> None:
     """Captured values become custom fields of their alerts, with a line on the timeline."""
     for result in sorted(results, key=lambda one: one.job.alert_id or 0):
         done, alert_id = result.outcome, result.job.alert_id
-        if not isinstance(done, Done) or not done.captured or alert_id is None:
+        if not isinstance(done, CallDone) or not done.captured or alert_id is None:
             continue
         found = database.row(
             connection, "SELECT custom, last_message_at FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (alert_id,)
@@ -263,7 +265,9 @@ def _write_captured(connection: Connection, results: Sequence[Result]) -> None:
             continue
         said = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in done.captured.items())
         reason = f"The answer to an outbound call set {said}."
-        event = NewEvent(alert_id, EventKind.UPDATED, result.at, SYSTEM, reason, Via.POLICY, {"call": result.job.id})
+        event = NewEvent(
+            alert_id, EventKind.UPDATED, result.at, SYSTEM, reason, CommandChannel.POLICY, {"call": result.job.id}
+        )
         changes = {"custom": {**found["custom"], **done.captured}}
-        store.count_messages(connection, [Counted(alert_id, 0, found["last_message_at"], changes)])
+        store.count_messages(connection, [RepeatedMessages(alert_id, 0, found["last_message_at"], changes)])
         store.insert_events(connection, [event])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_storable_json
@@ -19,7 +19,7 @@ from tocsin.outbound.delivery.queue import TOPIC, NewCall, queue
 _FIELDS = ("ticket_type", "team", "priority", "client", "site", "user")
 
 #: So often making a ticket is begun again by itself, once what kept it from being made may have passed.
-MOST_BY_ITSELF = 5
+MAX_AUTOMATIC_RETRIES = 5
 
 _LINK = """
 INSERT INTO outbound_ticketlink (integration_id, alert_id)
@@ -86,7 +86,7 @@ def again(
     """
     parameters: dict[str, object] = {
         "integration": integration_id, "alerts": None if alert_ids is None else list(alert_ids), "asked": asked,
-        "live": sorted(LIVE), "most": MOST_BY_ITSELF,
+        "live": sorted(ACTIVE), "most": MAX_AUTOMATIC_RETRIES,
     }  # fmt: skip
     ended = database.rows(connection, _ENDED, parameters)
     settings = connection.execute(

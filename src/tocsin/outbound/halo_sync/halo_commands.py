@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import config_version
 from tocsin.core.db import database
@@ -22,16 +22,16 @@ from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound import alert_values
 from tocsin.outbound.commands import with_line
-from tocsin.outbound.connectors.haloitsm.client import LISTS, Client
+from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
-from tocsin.outbound.connectors.interfaces import Barred, Line
+from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
 from tocsin.outbound.delivery import ticket_creation
-from tocsin.outbound.delivery.integration_pool import Open
+from tocsin.outbound.delivery.integration_pool import ActiveIntegration
 from tocsin.outbound.delivery.queue import queue
 from tocsin.outbound.halo_sync import poller, webhook_setup
 from tocsin.outbound.halo_sync.webhook_monitor import url_hash, was_of
-from tocsin.outbound.halo_sync.webhook_setup import SetUp, Wanted
+from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult
 from tocsin.outbound.models import LookUp, OutboundIntegration, Standing, Webhook
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
@@ -42,7 +42,7 @@ _WATCHED, _LOOKS = 0.7, 8
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
+class PermissionCheck:
     """One thing that Tocsin needs to be able to do; `problem` says why it cannot, or ""."""
 
     what: str
@@ -50,14 +50,16 @@ class Right:
     problem: str = ""
 
 
-def rights(integration: OutboundIntegration, now: datetime, *, client: HttpClient | None = None) -> list[Right]:
+def rights(
+    integration: OutboundIntegration, now: datetime, *, client: HttpClient | None = None
+) -> list[PermissionCheck]:
     """What works and what does not, one by one. Raises Temporary or Barred where nothing works at all."""
 
-    def work(opened: Open, line: Line) -> list[Right]:
+    def work(opened: ActiveIntegration, line: RecordedClient) -> list[PermissionCheck]:
         halo = _client(opened)
         halo.forget_token()
         me = halo.me(line, now)
-        found = [Right(f"Sign in as {me.get('name') or 'an agent'}", "everything")]
+        found = [PermissionCheck(f"Sign in as {me.get('name') or 'an agent'}", "everything")]
         one = {"pageinate": True, "page_no": 1, "page_size": 1}
         found.append(_tried("Read tickets", "reading back", lambda: halo.get(line, "Tickets", now, "read", query=one)))
         found += [
@@ -78,12 +80,12 @@ _NEEDED = {
 
 
 def refresh(
-    integration: OutboundIntegration, actor: Actor, now: datetime, *, client: HttpClient | None = None
+    integration: OutboundIntegration, actor: AuditActor, now: datetime, *, client: HttpClient | None = None
 ) -> list[str]:
     """Reads Halo's lists again; returns why some could not be read."""
     standing, _ = Standing.objects.get_or_create(integration=_halo(integration), defaults={"look_at": now})
 
-    def work(opened: Open, line: Line) -> list[str]:
+    def work(opened: ActiveIntegration, line: RecordedClient) -> list[str]:
         return poller.refresh_lists(integration.pk, _client(opened), line, dict(standing.memory), now)
 
     problems = with_line(integration, work, now, client)[0]
@@ -94,11 +96,11 @@ def refresh(
 def set_up_webhook(
     integration: OutboundIntegration,
     door: Integration,
-    actor: Actor,
+    actor: AuditActor,
     now: datetime,
     *,
     client: HttpClient | None = None,
-) -> SetUp:
+) -> WebhookSetupResult:
     """Makes the webhook of an inbound integration in Halo, subscribes, switches on and tests it; what fails is undone.
 
     Raises Rejected for an integration that is none of this Halo's.
@@ -108,13 +110,13 @@ def set_up_webhook(
     known = secrets.credentials_of(door).get("basic")
     basic = (known["username"], known["password"]) if known else None
     before = Webhook.objects.filter(integration=integration, door=door).first()
-    wanted = Wanted(secrets.url_of(door), basic, before.number if before else "", partial(was_of, door))
+    wanted = DesiredWebhook(secrets.url_of(door), basic, before.number if before else "", partial(was_of, door))
 
     def wait(attempt: int) -> bool:
         time.sleep(_WATCHED)
         return attempt < _LOOKS
 
-    def work(opened: Open, line: Line) -> SetUp:
+    def work(opened: ActiveIntegration, line: RecordedClient) -> WebhookSetupResult:
         if basic:
             line.hide(basic[1])
         return webhook_setup.set_up(_client(opened), line, now, wanted, wait=wait)
@@ -145,7 +147,7 @@ def look_now(integration: OutboundIntegration, now: datetime) -> None:
         database.hint(connection, "clock")
 
 
-def make_ticket(integration: OutboundIntegration, alert_id: int, actor: Actor, now: datetime) -> int:
+def make_ticket(integration: OutboundIntegration, alert_id: int, actor: AuditActor, now: datetime) -> int:
     """Queues the making of a ticket for an alert that came from elsewhere; returns the call's number.
 
     Raises Rejected: `not_found`, or `not_possible` for an alert that has a ticket, or whose ticket is being made.
@@ -179,7 +181,7 @@ def _is_from(connection: Connection, integration: OutboundIntegration, alert_id:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedAgents:
     """Who and what was made, and who could not be, with the reason."""
 
     users: Sequence[str]
@@ -187,7 +189,9 @@ class Imported:
     problems: Sequence[str]
 
 
-def import_people(integration: OutboundIntegration, numbers: Sequence[str], actor: Actor, now: datetime) -> Imported:
+def import_people(
+    integration: OutboundIntegration, numbers: Sequence[str], actor: AuditActor, now: datetime
+) -> ImportedAgents:
     """Makes users of agents (by number), who are not users yet by e-mail, and groups of their teams. They are
     responders, get their e-mail as a contact method, and sign in once they are invited."""
     agents = LookUp.objects.filter(integration=_halo(integration), noun="agent", number__in=list(numbers))
@@ -209,7 +213,7 @@ def import_people(integration: OutboundIntegration, numbers: Sequence[str], acto
             users.append(user.username)
         for team in agent.data.get("teams", ()):
             members.setdefault(team, []).append(user.username)
-    return Imported(users, _groups(members, problems, actor, now), problems)
+    return ImportedAgents(users, _groups(members, problems, actor, now), problems)
 
 
 def _user_spec(name: str, email: str) -> dict[str, object]:
@@ -220,7 +224,7 @@ def _user_spec(name: str, email: str) -> dict[str, object]:
     return {"username": username, "name": name, "email": email, "role": "responder", "contact_methods": [method]}
 
 
-def _groups(members: dict[str, list[str]], problems: list[str], actor: Actor, now: datetime) -> list[str]:
+def _groups(members: dict[str, list[str]], problems: list[str], actor: AuditActor, now: datetime) -> list[str]:
     made = []
     for team, names in members.items():
         try:
@@ -233,7 +237,7 @@ def _groups(members: dict[str, list[str]], problems: list[str], actor: Actor, no
     return made
 
 
-def _joined(team: str, names: Sequence[str], actor: Actor, now: datetime) -> bool:
+def _joined(team: str, names: Sequence[str], actor: AuditActor, now: datetime) -> bool:
     """Puts them into the group of that name, which is made where there is none. False: they were in it."""
     group = Group.objects.filter(name__iexact=team).first()
     spec: dict[str, Any] = groups.group_spec(group) if group else {"name": team, "members": []}
@@ -245,14 +249,14 @@ def _joined(team: str, names: Sequence[str], actor: Actor, now: datetime) -> boo
     return bool(wanted)
 
 
-def _tried(what: str, needed_for: str, work: Callable[[], object]) -> Right:
+def _tried(what: str, needed_for: str, work: Callable[[], object]) -> PermissionCheck:
     try:
         work()
-    except Barred:
+    except NeedsAttention:
         raise
     except (Temporary, Permanent) as error:
-        return Right(what, needed_for, str(error))
-    return Right(what, needed_for)
+        return PermissionCheck(what, needed_for, str(error))
+    return PermissionCheck(what, needed_for)
 
 
 def _halo(integration: OutboundIntegration) -> OutboundIntegration:
@@ -261,13 +265,13 @@ def _halo(integration: OutboundIntegration) -> OutboundIntegration:
     return integration
 
 
-def _client(opened: Open) -> Client:
+def _client(opened: ActiveIntegration) -> HaloClient:
     assert isinstance(opened.sender, HaloSender)
     return opened.sender.client
 
 
 def _audited(
-    actor: Actor, verb: str, integration: OutboundIntegration, after: dict[str, object], now: datetime
+    actor: AuditActor, verb: str, integration: OutboundIntegration, after: dict[str, object], now: datetime
 ) -> None:
     audit.record(
         actor, verb, now=now, object_type="outbound_integration", object_id=integration.pk,

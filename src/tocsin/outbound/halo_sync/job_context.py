@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tocsin.alerts import store
-from tocsin.alerts.new_alert import Counted
+from tocsin.alerts.new_alert import RepeatedMessages
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
-from tocsin.outbound.connectors.haloitsm.reference_data import Lists, load
-from tocsin.outbound.connectors.interfaces import Done, Job
+from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceLists, load
+from tocsin.outbound.connectors.interfaces import CallDone, CallJob
 from tocsin.outbound.delivery import ticket_creation
-from tocsin.outbound.delivery.integration_pool import Open
-from tocsin.outbound.delivery.results import Result
+from tocsin.outbound.delivery.integration_pool import ActiveIntegration
+from tocsin.outbound.delivery.results import CallResult
 
 #: Halo's "Unassigned".
 NOBODY = "1"
@@ -39,10 +39,10 @@ WHERE c.id = ANY(%s) AND c.action = 'write' AND e.ticket <> '' GROUP BY c.id
 
 
 @dataclass(frozen=True, slots=True)
-class HaloPreparer:
+class HaloJobHooks:
     """For calls of the kind haloitsm."""
 
-    def prepare(self, connection: Connection, opened: Open, jobs: Sequence[Job]) -> Sequence[Job]:
+    def prepare(self, connection: Connection, opened: ActiveIntegration, jobs: Sequence[CallJob]) -> Sequence[CallJob]:
         """The jobs with the numbers of what they name."""
         number = opened.account.id
         jobs = _without_what_was_set_since(connection, jobs)
@@ -61,15 +61,15 @@ class HaloPreparer:
         same = _same_before(connection, [job.id for job in jobs if job.is_uncertain])
         return [replace(job, known={**job.known, "same_before": same.get(job.id, 0)}) for job in prepared]
 
-    def conclude(self, connection: Connection, opened: Open, results: Sequence[Result]) -> None:
+    def conclude(self, connection: Connection, opened: ActiveIntegration, results: Sequence[CallResult]) -> None:
         """Keeps the numbers of tickets that were made, and that their alerts know the agents who were written."""
         _know_agents(connection, results)
-        made = [r for r in results if r.job.action == "create" and isinstance(r.outcome, Done)]
+        made = [r for r in results if r.job.action == "create" and isinstance(r.outcome, CallDone)]
         if made:
             # What kept others from being made may have passed too.
             ticket_creation.again(connection, opened.account.id, made[-1].at)
         for result in results:
-            if result.job.action == "create" and isinstance(result.outcome, Done):
+            if result.job.action == "create" and isinstance(result.outcome, CallDone):
                 connection.execute(
                     "UPDATE outbound_ticketlink SET ticket = %s, made_at = %s "
                     "WHERE integration_id = %s AND alert_id = %s",
@@ -77,7 +77,7 @@ class HaloPreparer:
                 )
 
 
-def _without_what_was_set_since(connection: Connection, jobs: Sequence[Job]) -> list[Job]:
+def _without_what_was_set_since(connection: Connection, jobs: Sequence[CallJob]) -> list[CallJob]:
     """The jobs without what a later write has set on the ticket already."""
     found = {row["id"]: row for row in database.rows(connection, _SINCE, ([job.id for job in jobs],))}
     return [
@@ -102,7 +102,7 @@ def _same_before(connection: Connection, uncertain: Sequence[int]) -> dict[int, 
     return {row[0]: row[1] for row in connection.execute(_SAME, (list(uncertain),)).fetchall()}
 
 
-def _know_agents(connection: Connection, results: Sequence[Result]) -> None:
+def _know_agents(connection: Connection, results: Sequence[CallResult]) -> None:
     """The alert knows the ticket's agent as Tocsin wrote it, should the webhook that tells of it get lost: what
     somebody in Halo changes next is then seen as a change."""
     wrote = {
@@ -121,12 +121,12 @@ def _know_agents(connection: Connection, results: Sequence[Result]) -> None:
         is_nobody = agent["number"] == NOBODY
         custom = {**row["custom"], "agent_id": "" if is_nobody else agent["number"]}
         changes = {"source_agent": "" if is_nobody else agent["name"], "custom": custom}
-        counted.append(Counted(row["id"], 0, row["last_message_at"], changes))
+        counted.append(RepeatedMessages(row["id"], 0, row["last_message_at"], changes))
     store.count_messages(connection, counted)
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class HaloUser:
     """A user, as far as a write needs to know."""
 
     name: str
@@ -135,7 +135,7 @@ class Person:
     chosen: str
 
 
-def _people(connection: Connection, number: int, jobs: Sequence[Job]) -> dict[int, Person]:
+def _people(connection: Connection, number: int, jobs: Sequence[CallJob]) -> dict[int, HaloUser]:
     ids = {user for job in jobs for user in (_user_of(job), job.content.get("who_user")) if isinstance(user, int)}
     if not ids:
         return {}
@@ -146,10 +146,10 @@ def _people(connection: Connection, number: int, jobs: Sequence[Job]) -> dict[in
         "WHERE u.id = ANY(%s)",
         (number, sorted(ids)),
     )
-    return {row["id"]: Person(row["name"], row["email"], row["chosen"]) for row in found}
+    return {row["id"]: HaloUser(row["name"], row["email"], row["chosen"]) for row in found}
 
 
-def _owners(connection: Connection, jobs: Sequence[Job]) -> dict[int, tuple[int | None, str]]:
+def _owners(connection: Connection, jobs: Sequence[CallJob]) -> dict[int, tuple[int | None, str]]:
     """Who has the alerts now."""
     wanted = [job.alert_id for job in jobs if job.alert_id is not None and "agent" in job.content]
     if not wanted:
@@ -168,7 +168,7 @@ def _is_overtaken(wanted: Mapping[str, Any], owner: tuple[int | None, str] | Non
     return bool(not wanted.get("name") or owner[1] != wanted["name"])
 
 
-def _user_of(job: Job) -> int | None:
+def _user_of(job: CallJob) -> int | None:
     agent = job.content.get("agent")
     return agent.get("user") if isinstance(agent, Mapping) else None
 
@@ -184,10 +184,10 @@ def _links(connection: Connection, number: int, alerts: Sequence[int]) -> dict[i
 
 
 def _known(
-    job: Job,
+    job: CallJob,
     settings: Mapping[str, Any],
-    lists: Lists,
-    people: Mapping[int, Person],
+    lists: ReferenceLists,
+    people: Mapping[int, HaloUser],
     links: Mapping[int, str],
     later: Mapping[str, Any],
     owners: Mapping[int, tuple[int | None, str]],
@@ -223,7 +223,7 @@ def _known(
     return {**known, "stand_in": stand_in} if stand_in else known
 
 
-def agent_for(wanted: Mapping[str, Any], lists: Lists, people: Mapping[int, Person]) -> dict[str, Any]:
+def agent_for(wanted: Mapping[str, Any], lists: ReferenceLists, people: Mapping[int, HaloUser]) -> dict[str, Any]:
     """The agent for a person, matched by hand, by e-mail, else by name; a remark where there is none."""
     person = people.get(wanted.get("user") or 0)
     if person is not None:
@@ -243,12 +243,12 @@ def agent_for(wanted: Mapping[str, Any], lists: Lists, people: Mapping[int, Pers
     )
 
 
-def _agent_of(person: Person, lists: Lists) -> dict[str, str] | None:
+def _agent_of(person: HaloUser, lists: ReferenceLists) -> dict[str, str] | None:
     entry = lists.numbered("agent", person.chosen) or lists.agent_with(person.email)
     return {"number": entry.number, "name": entry.name} if entry else None
 
 
-def _fields(content: Mapping[str, Any], lists: Lists) -> dict[str, Any]:
+def _fields(content: Mapping[str, Any], lists: ReferenceLists) -> dict[str, Any]:
     """What a new ticket gets. Client, site and user are numbers, because names of them are not unique in Halo."""
     fields: dict[str, Any] = {}
     for noun, field in (("ticket_type", "tickettype_id"), ("priority", "priority_id")):
@@ -271,7 +271,7 @@ FROM jsonb_to_recordset(%s) AS n(id bigint, wrote jsonb, ticket text) WHERE c.id
 """
 
 
-def _note_what_is_written(connection: Connection, jobs: Sequence[Job]) -> None:
+def _note_what_is_written(connection: Connection, jobs: Sequence[CallJob]) -> None:
     """An empty agent stands for nobody."""
     noted = []
     for job in jobs:

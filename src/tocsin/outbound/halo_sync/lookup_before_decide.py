@@ -13,32 +13,32 @@ from tocsin.core.db import database
 from tocsin.core.db.json_text import as_storable_json
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import registry
-from tocsin.inbound.config.registry import UnknownDoor
+from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.deciding import echo_suppression
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
-from tocsin.outbound.connectors.interfaces import Barred, Done, Line, Throttled
+from tocsin.outbound.connectors.interfaces import CallDone, NeedsAttention, RecordedClient, Throttled
 from tocsin.outbound.delivery import results
-from tocsin.outbound.delivery.integration_pool import Directory, Open
-from tocsin.outbound.delivery.results import Failed, Failure
+from tocsin.outbound.delivery.integration_pool import ActiveIntegration, IntegrationPool
+from tocsin.outbound.delivery.results import CallFailed, CallFailure
 
 log = logging.getLogger(__name__)
 
 #: So many messages are completed in a turn.
-_MOST = 5
+_MAX_MESSAGES_PER_RUN = 5
 #: Longer texts of a ticket add nothing to a decision.
-_LONGEST = 100_000
+_MAX_TEXT_CHARS = 100_000
 
 #: Why a message is decided without Halo, as the end of its reason.
-BARRED = "decided without asking Halo, which refuses Tocsin until somebody acts"
-AWAY = "decided without asking Halo, which does not answer"
-PATIENCE = "decided without asking Halo, which asks for patience"
-REFUSED = "decided as it is, because Halo does not show the ticket"
+HALO_BLOCKED = "decided without asking Halo, which refuses Tocsin until somebody acts"
+HALO_UNREACHABLE = "decided without asking Halo, which does not answer"
+HALO_RATE_LIMITED = "decided without asking Halo, which asks for patience"
+TICKET_HIDDEN = "decided as it is, because Halo does not show the ticket"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TicketLookup:
     """The ticket as Halo has it, or why it is not known."""
 
     ticket: Mapping[str, Any] = field(default_factory=dict)
@@ -47,13 +47,13 @@ class Found:
     later: datetime | None = None
 
 
-def loop(directory: Directory) -> Loop:
+def loop(directory: IntegrationPool) -> PeriodicTask:
     """The loop of a worker."""
     topics = frozenset({echo_suppression.REREAD})
-    return Loop("outbound ask", lambda: ask_about(directory, clock.now), timedelta(seconds=1), topics)
+    return PeriodicTask("outbound ask", lambda: ask_about(directory, clock.now), timedelta(seconds=1), topics)
 
 
-def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
+def ask_about(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
     """Completes messages that wait for it, a few at a time, by asking Halo how their tickets stand."""
     with database.transaction() as connection:
         directory.refresh(connection)
@@ -61,20 +61,20 @@ def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
             connection,
             "SELECT id, integration_id, source_id, received_at FROM inbound_inboundmessage "
             "WHERE status = 'Pending' AND verdict ->> 'reread' = 'wanted' ORDER BY id LIMIT %s",
-            (_MOST,),
+            (_MAX_MESSAGES_PER_RUN,),
         )
     if not waiting:
         return False
     doors = registry.shared()
     doors.refresh()
-    found: dict[tuple[int, str], Found] = {}
+    found: dict[tuple[int, str], TicketLookup] = {}
     is_any = False
     for row in waiting:
         key = (row["integration_id"], row["source_id"])
         if key not in found:
             found[key] = _ticket(directory, doors, key, now)
         one = found[key]
-        if one.later is not None and one.later < row["received_at"] + echo_suppression.PATIENCE:
+        if one.later is not None and one.later < row["received_at"] + echo_suppression.LOOKUP_TIMEOUT:
             # It may be asked about in time.
             continue
         is_any = True
@@ -88,19 +88,21 @@ def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
     return is_any
 
 
-def _ticket(directory: Directory, doors: registry.Registry, key: tuple[int, str], now: Callable[[], datetime]) -> Found:
+def _ticket(
+    directory: IntegrationPool, doors: registry.IntegrationRegistry, key: tuple[int, str], now: Callable[[], datetime]
+) -> TicketLookup:
     """The ticket as Halo has it now; without one where Halo is not to be asked, or does not say."""
     try:
         door = doors.door(key[0])
-    except UnknownDoor:
-        return Found()
+    except UnknownIntegration:
+        return TicketLookup()
     opened = directory.get(door.outbound_id or 0)
     if opened is None or not isinstance(opened.sender, HaloSender) or not opened.account.settings.get("reread", True):
-        return Found()
+        return TicketLookup()
     at = now()
     if (unasked := _why_not(opened, at)) is not None:
         return unasked
-    line = Line(directory.client, now, opened.secrets)
+    line = RecordedClient(directory.client, now, opened.secrets)
     try:
         ticket, _at = opened.sender.client.ticket(line, key[1], at)
     except (Temporary, Permanent) as error:
@@ -108,15 +110,15 @@ def _ticket(directory: Directory, doors: registry.Registry, key: tuple[int, str]
         failed, why = _failure(error)
         _note(directory, opened, line, failed, now())
         if isinstance(error, Throttled):
-            return _why_not(opened, now()) or Found(unasked=why)
-        return Found(unasked=why)
-    _note(directory, opened, line, Done(), now())
-    return Found(
-        {key: value for key, value in ticket.items() if not (isinstance(value, str) and len(value) > _LONGEST)}
+            return _why_not(opened, now()) or TicketLookup(unasked=why)
+        return TicketLookup(unasked=why)
+    _note(directory, opened, line, CallDone(), now())
+    return TicketLookup(
+        {key: value for key, value in ticket.items() if not (isinstance(value, str) and len(value) > _MAX_TEXT_CHARS)}
     )
 
 
-def _why_not(opened: Open, now: datetime) -> Found | None:
+def _why_not(opened: ActiveIntegration, now: datetime) -> TicketLookup | None:
     """Why Halo is left alone now; None when it may be asked."""
     with database.transaction() as connection:
         standing = database.row(
@@ -127,30 +129,40 @@ def _why_not(opened: Open, now: datetime) -> Found | None:
     if standing is None:
         return None
     until: Mapping[str, datetime | None] = standing
-    for name, why in (("barred_until", BARRED), ("open_until", AWAY), ("not_before", PATIENCE)):
+    for name, why in (
+        ("barred_until", HALO_BLOCKED),
+        ("open_until", HALO_UNREACHABLE),
+        ("not_before", HALO_RATE_LIMITED),
+    ):
         moment = until[name]
         if moment is not None and moment > now:
-            return Found(unasked=why, later=moment if why == PATIENCE else None)
+            return TicketLookup(unasked=why, later=moment if why == HALO_RATE_LIMITED else None)
     return None
 
 
-def _failure(error: Temporary | Permanent) -> tuple[Failed, str]:
+def _failure(error: Temporary | Permanent) -> tuple[CallFailed, str]:
     match error:
         case Throttled():
-            return Failed(Failure.THROTTLED, error.detail, error.retry_after), PATIENCE
+            return CallFailed(CallFailure.THROTTLED, error.detail, error.retry_after), HALO_RATE_LIMITED
         case Temporary():
-            return Failed(Failure.TEMPORARY, error.detail), AWAY
-        case Barred():
-            return Failed(Failure.BARRED, str(error)), BARRED
+            return CallFailed(CallFailure.TEMPORARY, error.detail), HALO_UNREACHABLE
+        case NeedsAttention():
+            return CallFailed(CallFailure.BARRED, str(error)), HALO_BLOCKED
         case _:
-            return Failed(Failure.PERMANENT, str(error)), REFUSED
+            return CallFailed(CallFailure.PERMANENT, str(error)), TICKET_HIDDEN
 
 
-def _note(directory: Directory, opened: Open, line: Line, outcome: Done | Failed, now: datetime) -> None:
+def _note(
+    directory: IntegrationPool,
+    opened: ActiveIntegration,
+    line: RecordedClient,
+    outcome: CallDone | CallFailed,
+    now: datetime,
+) -> None:
     """What that says of how Halo fares, as a call's outcome does."""
-    if isinstance(outcome, Failed):
+    if isinstance(outcome, CallFailed):
         outcome = replace(outcome, error=line.masked(outcome.error))
     with database.transaction() as connection:
         results.note(connection, directory, opened.account.id, outcome, line.requests, now)
-        if isinstance(outcome, Failed):
+        if isinstance(outcome, CallFailed):
             results.keep_said(connection, [(opened.account.id, None, one) for one in line.said])

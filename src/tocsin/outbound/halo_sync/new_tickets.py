@@ -11,11 +11,11 @@ from typing import Any
 from tocsin.core.db import database
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound.admin.observed_statuses import tells_of_new
-from tocsin.inbound.admin.status_rules import Does, does
+from tocsin.inbound.admin.status_rules import StatusEffect, does
 from tocsin.inbound.body_compression import body_of
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.normalizer import Reading
-from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding.echo_suppression import without_status
 from tocsin.inbound.parsing.decode import Element
 from tocsin.outbound.connectors.haloitsm.client import whole
@@ -33,7 +33,7 @@ _AT_ONCE = timedelta(seconds=1)
 #: A webhook may have come so long before the look at which its ticket was not there yet.
 _BEFORE = timedelta(hours=1)
 #: Where Tocsin has not looked yet, webhooks of so long are asked for.
-_AT_MOST = timedelta(days=1)
+_MAX_LOOK_BACK = timedelta(days=1)
 
 #: What the looks remember: the highest number of a ticket seen; that of looks which did not see all pages yet; and the
 #: new tickets that those have taken in.
@@ -71,12 +71,16 @@ def met(memory: dict[str, Any], tickets: Sequence[str]) -> None:
 
 
 def messages(
-    ticket: Mapping[str, Any], at: datetime, ways: Sequence[tuple[Door, Reading]], *, is_pulled: bool
-) -> Iterator[tuple[Element, Door]]:
+    ticket: Mapping[str, Any],
+    at: datetime,
+    ways: Sequence[tuple[CompiledIntegration, NormalizedEvent]],
+    *,
+    is_pulled: bool,
+) -> Iterator[tuple[Element, CompiledIntegration]]:
     """What is taken in of a new ticket that opens nothing as it is, and whose key has no alert. `ways`: the doors that
     would have got it, and how each reads it now. Where no webhook tells, one that is as it was created is kept, so that
     people see which status opened nothing."""
-    open_to = [door for door, now in ways if now.intent in (Intent.UPDATE, Intent.NONE)]
+    open_to = [door for door, now in ways if now.intent in (EventAction.UPDATE, EventAction.NONE)]
     if not _has_moved_on(ticket):
         if is_pulled and open_to:
             yield ticket_messages.message(ticket, at, _EVENT), open_to[0]
@@ -97,23 +101,23 @@ def _has_moved_on(ticket: Mapping[str, Any]) -> bool:
     return created is None or changed is None or abs(changed - created) > _AT_ONCE
 
 
-def _as_created(door: Door, ticket: Mapping[str, Any], at: datetime) -> Element | None:
+def _as_created(door: CompiledIntegration, ticket: Mapping[str, Any], at: datetime) -> Element | None:
     """The message of the new ticket, if there is a status with which it would have opened an alert."""
     rest = without_status(ticket)
     for status in ({}, *({"status_id": int(number)} for number in _opening(door))):
         said = ticket_messages.message({**rest, **status}, at, _EVENT, MOVED_ON)
         found = door.reader.read(said)
-        if isinstance(found, Reading) and found.intent is Intent.OPEN and found.filter_verdict().is_true:
+        if isinstance(found, NormalizedEvent) and found.intent is EventAction.OPEN and found.filter_verdict().is_true:
             return Element(said.payload, said.raw, (MOVED_ON,))
     return None
 
 
-def _opening(door: Door) -> list[str]:
+def _opening(door: CompiledIntegration) -> list[str]:
     """The numbers of the statuses that open, where New has another name."""
     known = door.settings.get("statuses")
     names = known.items() if isinstance(known, Mapping) else ()
     rules = door.reader.rules
-    return [number for number, name in names if str(number).isdecimal() and does(rules, str(name)) is Does.OPEN]
+    return [number for number, name in names if str(number).isdecimal() and does(rules, str(name)) is StatusEffect.OPEN]
 
 
 _HEARD = """
@@ -123,9 +127,11 @@ WHERE integration_id = ANY(%(doors)s) AND id >= %(since)s AND source_id = ANY(%(
 """
 
 
-def told(doors: Sequence[Door], tickets: Sequence[str], looked_at: datetime | None, now: datetime) -> set[str]:
+def told(
+    doors: Sequence[CompiledIntegration], tickets: Sequence[str], looked_at: datetime | None, now: datetime
+) -> set[str]:
     """Those of these tickets of whose creation a webhook told: the rules have decided on them."""
-    since = max(looked_at or now - _AT_MOST, now - _AT_MOST) - _BEFORE
+    since = max(looked_at or now - _MAX_LOOK_BACK, now - _MAX_LOOK_BACK) - _BEFORE
     wanted = {
         "doors": [door.id for door in doors],
         "since": first_uuid7(since),

@@ -9,49 +9,49 @@ from typing import Any, Protocol
 
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor, Reply
-from tocsin.alerts.states import ActorKind, Via
+from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.outbound.connectors.haloitsm.client import Client
+from tocsin.outbound.connectors.haloitsm.client import HaloClient
 from tocsin.outbound.connectors.haloitsm.connector import text_of_note
-from tocsin.outbound.connectors.haloitsm.errors import Gone
-from tocsin.outbound.connectors.interfaces import Barred, Line
+from tocsin.outbound.connectors.haloitsm.errors import TicketNotFound
+from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
 from tocsin.outbound.halo_sync import ticket_messages
 
 log = logging.getLogger(__name__)
 
 #: So many tickets' notes are read in one look.
-MOST_TICKETS = 20
+MAX_TICKETS_PER_POLL = 20
 #: Of a ticket that is new to Tocsin so many notes at most become replies.
 _FIRST_NOTES = 10
 #: Of so many tickets it is remembered up to where their notes were read.
-_REMEMBERED = 2000
+_MAX_REMEMBERED_NOTES = 2000
 
 
-class Looking(Protocol):
+class NotesPoll(Protocol):
     """The look in which notes are read."""
 
     integration_id: int
-    client: Client
-    line: Line
+    client: HaloClient
+    line: RecordedClient
     settings: Mapping[str, Any]
     memory: dict[str, Any]
     now: datetime
     remarks: list[str]
 
 
-def become_replies(look: Looking, live: Mapping[str, int]) -> None:
+def become_replies(look: NotesPoll, live: Mapping[str, int]) -> None:
     """Reads the notes of these tickets, whose alerts are live; those that are too many are left for the next look."""
     # Should Halo answer no more, none of them is forgotten.
     look.memory["unread"] = list(live)
     seen: dict[str, int] = look.memory.setdefault("notes", {})
     refused = ""
-    for ticket, alert_id in list(live.items())[:MOST_TICKETS]:
+    for ticket, alert_id in list(live.items())[:MAX_TICKETS_PER_POLL]:
         try:
             actions = look.client.actions(look.line, ticket, look.now)
-        except Barred:
+        except NeedsAttention:
             raise
-        except Gone:
+        except TicketNotFound:
             continue
         except Permanent as error:
             # Notes that Halo does not show must not keep the look from what else it has to see.
@@ -66,16 +66,16 @@ def become_replies(look: Looking, live: Mapping[str, int]) -> None:
                 _reply(look, alert_id, note)
         seen[ticket] = max([note.id for note in found] + [seen.get(ticket, 0)])
     look.remarks += [refused] if refused else []
-    look.memory["unread"] = list(live)[MOST_TICKETS:]
+    look.memory["unread"] = list(live)[MAX_TICKETS_PER_POLL:]
     # What is over is forgotten.
-    look.memory["notes"] = dict(list(seen.items())[-_REMEMBERED:])
+    look.memory["notes"] = dict(list(seen.items())[-_MAX_REMEMBERED_NOTES:])
 
 
-def _reply(look: Looking, alert_id: int, note: ticket_messages.Note) -> None:
+def _reply(look: NotesPoll, alert_id: int, note: ticket_messages.TicketNote) -> None:
     user = _user_of(look.integration_id, note.agent)
     actor = Actor(ActorKind.USER, user[1], user[0]) if user else Actor(ActorKind.CONTACT, note.agent_name)
     try:
-        alerts.act(alert_id, Reply(actor=actor, via=Via.HALO, text=note.text[:20_000]), now=look.now)
+        alerts.act(alert_id, Reply(actor=actor, via=CommandChannel.HALO, text=note.text[:20_000]), now=look.now)
     except Rejected as rejected:
         log.info("A note from Halo does not fit on alert %s: %s", alert_id, rejected.detail)
 

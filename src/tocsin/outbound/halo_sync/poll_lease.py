@@ -15,12 +15,12 @@ from tocsin.core.db.database import Connection
 LEASE = timedelta(minutes=1)
 
 
-class Overtaken(Exception):
+class LeaseLost(Exception):
     """Another process has taken the look up: this one must not write any more."""
 
 
 @dataclass(slots=True)
-class Turn:
+class PollLease:
     """The look at one Halo that this process has, and what was known before it."""
 
     integration_id: int
@@ -39,19 +39,19 @@ class Turn:
             wanted = {"id": self.integration_id, "until": self.until, "lease": LEASE}
             found = connection.execute(_RENEW, wanted).fetchone()
         if found is None:
-            raise Overtaken
+            raise LeaseLost
         self.until = found[0]
 
     def end(self, connection: Connection) -> None:
         """Gives the turn back, inside the transaction that writes what came of it. Raises Overtaken."""
         wanted = {"id": self.integration_id, "until": self.until}
         if connection.execute(_END, wanted).fetchone() is None:
-            raise Overtaken
+            raise LeaseLost
 
 
 #: No look is planned so far ahead: one that is was planned before the clock went back. Patience that Halo asks for has
 #: a moment of its own.
-FURTHEST = timedelta(minutes=10)
+MAX_POLL_AHEAD = timedelta(minutes=10)
 
 _CLAIM = """
 UPDATE outbound_standing s SET look_lease_until = clock_timestamp() + %(lease)s
@@ -78,7 +78,7 @@ WHERE integration_id = %(id)s AND look_lease_until = %(until)s RETURNING 1
 """
 
 
-def claim(connection: Connection, now: datetime) -> Turn | None:
+def claim(connection: Connection, now: datetime) -> PollLease | None:
     """The Halo that is to be looked at next, if there is one."""
-    found = database.row(connection, _CLAIM, {"now": now, "lease": LEASE, "furthest": now + FURTHEST})
-    return Turn(found["integration_id"], found["look_lease_until"], found) if found is not None else None
+    found = database.row(connection, _CLAIM, {"now": now, "lease": LEASE, "furthest": now + MAX_POLL_AHEAD})
+    return PollLease(found["integration_id"], found["look_lease_until"], found) if found is not None else None

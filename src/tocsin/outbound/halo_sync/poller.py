@@ -11,32 +11,32 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import service as alerts
-from tocsin.alerts.commands import Actor, Cancel, Order
-from tocsin.alerts.states import LIVE, ActorKind, Via
+from tocsin.alerts.commands import Actor, BaseCommand, Cancel
+from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.json_text import as_json
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.core.ids import key_hash, uuid7
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.inbound.config import registry
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.normalizer import Reading
-from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing.process_now import take_in
-from tocsin.inbound.storage.messages import Incoming
+from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.outbound import rate_limit
 from tocsin.outbound.connectors.haloitsm import reference_data
-from tocsin.outbound.connectors.haloitsm.client import MOST_PAGES, PAGE, Client, whole
+from tocsin.outbound.connectors.haloitsm.client import MAX_LIST_PAGES, PAGE_SIZE, HaloClient, whole
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
-from tocsin.outbound.connectors.haloitsm.errors import Gone
-from tocsin.outbound.connectors.interfaces import Barred, Done, Line, Throttled
+from tocsin.outbound.connectors.haloitsm.errors import TicketNotFound
+from tocsin.outbound.connectors.interfaces import CallDone, NeedsAttention, RecordedClient, Throttled
 from tocsin.outbound.delivery import results, ticket_creation
-from tocsin.outbound.delivery.integration_pool import Directory
+from tocsin.outbound.delivery.integration_pool import IntegrationPool
 from tocsin.outbound.halo_sync import (
     lookup_before_decide,
     new_tickets,
@@ -45,17 +45,17 @@ from tocsin.outbound.halo_sync import (
     ticket_messages,
     webhook_monitor,
 )
-from tocsin.outbound.halo_sync.ticket_messages import Known
+from tocsin.outbound.halo_sync.ticket_messages import KnownTicket
 from tocsin.outbound.models import OutboundIntegration
 
 log = logging.getLogger(__name__)
 
-EVERY = timedelta(minutes=3)
-EVERY_WHEN_PULLING = timedelta(seconds=30)
+POLL_INTERVAL = timedelta(minutes=3)
+PULL_INTERVAL = timedelta(seconds=30)
 #: In pull mode nothing else brings tickets: a Halo that refuses everything may have done so for a minute only.
-EVERY_WHEN_REFUSED = timedelta(minutes=5)
+BLOCKED_INTERVAL = timedelta(minutes=5)
 #: Halo's lists are read again after so long.
-LISTS_LAST = timedelta(hours=12)
+LISTS_TTL = timedelta(hours=12)
 #: The first look only finds out where to begin: Halo's dates may be so much behind UTC.
 _BEHIND = timedelta(hours=15)
 
@@ -64,16 +64,16 @@ _CHUNK, _SINGLY = 50, 10
 
 
 @dataclass(slots=True)
-class Look:
+class PollRun:
     """One look at one Halo."""
 
     integration_id: int
-    client: Client
-    line: Line
+    client: HaloClient
+    line: RecordedClient
     settings: Mapping[str, Any]
     looked_to: str
     memory: dict[str, Any]
-    doors: Sequence[Door]
+    doors: Sequence[CompiledIntegration]
     now: datetime
     looked_at: datetime | None = None
     found: int = 0
@@ -113,7 +113,7 @@ class Look:
 
     def _read_lists(self) -> None:
         at = self.memory.get("lists_at")
-        if at and datetime.fromisoformat(at) > self.now - LISTS_LAST:
+        if at and datetime.fromisoformat(at) > self.now - LISTS_TTL:
             return
         refresh_lists(self.integration_id, self.client, self.line, self.memory, self.now)
 
@@ -123,7 +123,7 @@ class Look:
         first = (self.now - _BEHIND).replace(tzinfo=None).isoformat(timespec="seconds")
         for rows, _at in self.client.pages(self.line, self.now, {"lastupdatefromdate": first, "order": "id"}):
             seen = ticket_messages.newest(rows, seen, self.now)
-            new_tickets.remember(self.memory, rows, is_all=len(rows) < PAGE)
+            new_tickets.remember(self.memory, rows, is_all=len(rows) < PAGE_SIZE)
         self.looked_to = seen or first
 
     def _changed(self) -> list[tuple[dict[str, Any], datetime]]:
@@ -135,7 +135,7 @@ class Look:
         pages, full = 0, False
         asked = {"lastupdatefromdate": begin, "order": "id"}
         for rows, at in self.client.pages(self.line, self.now, asked, first):
-            pages, full = pages + 1, len(rows) == PAGE
+            pages, full = pages + 1, len(rows) == PAGE_SIZE
             if first == pages == 1:
                 self.memory["begun"] = at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
             for ticket in rows:
@@ -144,7 +144,7 @@ class Look:
                 if whole(ticket.get("id")).isdecimal() and not (changed and earliest and changed < earliest):
                     found.append((ticket, at))
         # So much changed that one look does not see all of it: the next one goes on from there.
-        self.next_page = first + pages if pages == MOST_PAGES and full else 0
+        self.next_page = first + pages if pages == MAX_LIST_PAGES and full else 0
         return found
 
     def _zone(self) -> str:
@@ -167,7 +167,7 @@ class Look:
 
     def _bring_in(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> None:
         """Takes in what is news, through the door that would have got it."""
-        wanted: list[Incoming] = []
+        wanted: list[IncomingMessage] = []
         for element, door in self._news(tickets):
             wanted.append(self._incoming(door, element))
             self.found_by[door.id] = self.found_by.get(door.id, 0) + 1
@@ -176,20 +176,22 @@ class Look:
         self.found += len(wanted)
         new_tickets.met(self.memory, self.begun)
 
-    def _incoming(self, door: Door, element: Element) -> Incoming:
-        return Incoming(
+    def _incoming(self, door: CompiledIntegration, element: Element) -> IncomingMessage:
+        return IncomingMessage(
             uuid7(), door.id, self.now, element.raw, element, "application/json", ticket_messages.HEADERS
         )  # fmt: skip
 
-    def _news(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> Iterable[tuple[Element, Door]]:
-        read: list[tuple[Element, list[tuple[Door, Reading]]]] = []
+    def _news(
+        self, tickets: Sequence[tuple[dict[str, Any], datetime]]
+    ) -> Iterable[tuple[Element, CompiledIntegration]]:
+        read: list[tuple[Element, list[tuple[CompiledIntegration, NormalizedEvent]]]] = []
         for ticket, at in tickets:
             element = ticket_messages.message(ticket, at)
-            ways = [(door, one) for door in self.doors if isinstance(one := door.reader.read(element), Reading)]
+            ways = [(door, one) for door in self.doors if isinstance(one := door.reader.read(element), NormalizedEvent)]
             read.append((element, ways))
         keys = {_key(door, one) for _element, ways in read for door, one in ways}
         known, waiting = known_alerts(keys), waiting_keys(keys)
-        new: list[tuple[dict[str, Any], datetime, list[tuple[Door, Reading]]]] = []
+        new: list[tuple[dict[str, Any], datetime, list[tuple[CompiledIntegration, NormalizedEvent]]]] = []
         for (ticket, at), (element, ways) in zip(tickets, read, strict=True):
             door = _whose_news(ways, known, waiting)
             if door is not None:
@@ -199,8 +201,8 @@ class Look:
         yield from self._new(new)
 
     def _new(
-        self, tickets: Sequence[tuple[dict[str, Any], datetime, list[tuple[Door, Reading]]]]
-    ) -> Iterable[tuple[Element, Door]]:
+        self, tickets: Sequence[tuple[dict[str, Any], datetime, list[tuple[CompiledIntegration, NormalizedEvent]]]]
+    ) -> Iterable[tuple[Element, CompiledIntegration]]:
         """What is taken in of tickets that were created since the last look, and open nothing as they are now."""
         is_pulled = bool(self.settings.get("pull"))
         numbers = [whole(ticket["id"]) for ticket, _at, _ways in tickets]
@@ -217,7 +219,7 @@ class Look:
                 connection,
                 "SELECT id, source_id FROM alerts_alert WHERE integration_id = ANY(%s) AND status = ANY(%s) "
                 "AND id > %s AND source_id <> '' AND NOT test AND (%s OR source_id = ANY(%s)) ORDER BY id LIMIT %s",
-                ([door.id for door in self.doors], sorted(LIVE), above, tickets is None, list(tickets or ()), most),
+                ([door.id for door in self.doors], sorted(ACTIVE), above, tickets is None, list(tickets or ()), most),
             )
         return {row["source_id"]: row["id"] for row in found}
 
@@ -234,10 +236,10 @@ class Look:
                 continue
             try:
                 whole_ticket, at = self.client.ticket(self.line, ticket, self.now)
-            except Gone as error:
+            except TicketNotFound as error:
                 self._is_gone(ticket, alert_id, error, gone)
                 continue
-            except Barred:
+            except NeedsAttention:
                 raise
             except Permanent as error:
                 self.remarks.append(str(error))
@@ -250,7 +252,7 @@ class Look:
         self._bring_in(again)
         self.memory["gone"] = {ticket: times for ticket, times in gone.items() if ticket in {**live, **waiting}}
 
-    def _is_gone(self, ticket: str, alert_id: int, error: Gone, gone: dict[str, int]) -> None:
+    def _is_gone(self, ticket: str, alert_id: int, error: TicketNotFound, gone: dict[str, int]) -> None:
         """A ticket that Halo knows nothing of at two looks, while it shows others, was deleted. One that it does not
         show may still need somebody: its alert stays."""
         if "(404)" not in error.detail:
@@ -261,12 +263,14 @@ class Look:
             return
         gone.pop(ticket)
         door = self.doors[0]
-        self._act(alert_id, Cancel(actor=_actor(door), via=Via.HALO, note=f"ticket {ticket} was deleted in Halo"))
+        self._act(
+            alert_id, Cancel(actor=_actor(door), via=CommandChannel.HALO, note=f"ticket {ticket} was deleted in Halo")
+        )
 
     def _merge(self, alert_id: int, ticket: str, parent: str) -> None:
         door = self.doors[0]
         note = f"ticket {ticket} was merged into {parent} in Halo"
-        order = Order(actor=_actor(door), via=Via.HALO, note=note)
+        order = BaseCommand(actor=_actor(door), via=CommandChannel.HALO, note=note)
         other = self._live([parent]).get(parent)
         if other is not None and other != alert_id:
             self._act(alert_id, alerts.merge_into(other, order))
@@ -280,17 +284,19 @@ class Look:
             log.info("What Halo says of alert %s does not fit: %s", alert_id, rejected.detail)
 
 
-def _actor(door: Door) -> Actor:
+def _actor(door: CompiledIntegration) -> Actor:
     return Actor(ActorKind.INTEGRATION, door.shown_source)
 
 
-def _whose_news(ways: Sequence[tuple[Door, Reading]], known: Mapping[bytes, Known], waiting: set[bytes]) -> Door | None:
+def _whose_news(
+    ways: Sequence[tuple[CompiledIntegration, NormalizedEvent]], known: Mapping[bytes, KnownTicket], waiting: set[bytes]
+) -> CompiledIntegration | None:
     """The door that would have got a ticket and to which it says something new; None: to nobody."""
     for door, one in ways:
         last = known.get(_key(door, one))
         if last is not None and last.integration_id not in (None, door.id) and len(ways) > 1:
             continue
-        if one.intent is Intent.OPEN and _key(door, one) in waiting:
+        if one.intent is EventAction.OPEN and _key(door, one) in waiting:
             # Its alert waits to open: to hear of it again would count it twice.
             return None
         if ticket_messages.is_news(door, one, last):
@@ -298,7 +304,7 @@ def _whose_news(ways: Sequence[tuple[Door, Reading]], known: Mapping[bytes, Know
     return None
 
 
-def _key(door: Door, one: Reading) -> bytes:
+def _key(door: CompiledIntegration, one: NormalizedEvent) -> bytes:
     text = door.dedup_key(one)
     return key_hash(text) if text is not None else b""
 
@@ -310,12 +316,14 @@ FROM inbound_keyclock k JOIN alerts_alert a ON a.id = k.last_alert WHERE k.key_h
 """
 
 
-def known_alerts(keys: set[bytes]) -> dict[bytes, Known]:
+def known_alerts(keys: set[bytes]) -> dict[bytes, KnownTicket]:
     """The last alert of each dedup key."""
     with database.transaction() as connection:
         found = database.rows(connection, _KNOWN, (sorted(keys),))
     return {
-        bytes(row["key_hash"]): Known(row["id"], row["integration_id"], row["status"] in LIVE, row, row["agent_id"])
+        bytes(row["key_hash"]): KnownTicket(
+            row["id"], row["integration_id"], row["status"] in ACTIVE, row, row["agent_id"]
+        )
         for row in found
     }
 
@@ -329,7 +337,9 @@ def waiting_keys(keys: set[bytes]) -> set[bytes]:
         return {bytes(row[0]) for row in found}
 
 
-def refresh_lists(integration_id: int, client: Client, line: Line, memory: dict[str, Any], now: datetime) -> list[str]:
+def refresh_lists(
+    integration_id: int, client: HaloClient, line: RecordedClient, memory: dict[str, Any], now: datetime
+) -> list[str]:
     """Reads Halo's lists and who Tocsin is there, keeps them, and teaches the inbound integrations. Returns why some
     could not be read."""
     me = client.me(line, now)
@@ -367,7 +377,7 @@ WHERE integration_id = %(id)s
 """
 
 
-def look(directory: Directory, now: Callable[[], datetime]) -> bool:
+def look(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
     """One look at the Halo whose turn it is; True when there was one."""
     at = now()
     with database.transaction() as connection:
@@ -379,15 +389,15 @@ def look(directory: Directory, now: Callable[[], datetime]) -> bool:
     opened = directory.get(turn.integration_id)
     if opened is None or not isinstance(opened.sender, HaloSender):
         return False
-    line = Line(directory.client, now, opened.secrets, before=turn.renew)
-    one = Look(
+    line = RecordedClient(directory.client, now, opened.secrets, before=turn.renew)
+    one = PollRun(
         standing["integration_id"], opened.sender.client, line, opened.account.settings, standing["looked_to"],
         dict(standing["memory"]), _doors(standing["integration_id"]), at, standing["looked_at"],
     )  # fmt: skip
     problem: TocsinError | None = None
     try:
         one.carry_out()
-    except poll_lease.Overtaken:
+    except poll_lease.LeaseLost:
         log.warning("The look at outbound integration %s took too long: another process goes on.", one.integration_id)
         return True
     except (Temporary, Permanent) as error:
@@ -399,12 +409,12 @@ def look(directory: Directory, now: Callable[[], datetime]) -> bool:
         problem = Permanent("Something in it could not be understood; the log says what.")
     try:
         _write(one, directory, opened.sender.rate, turn, problem)
-    except poll_lease.Overtaken:
+    except poll_lease.LeaseLost:
         log.warning("The look at outbound integration %s took too long: another process goes on.", one.integration_id)
     return True
 
 
-def _doors(integration_id: int) -> list[Door]:
+def _doors(integration_id: int) -> list[CompiledIntegration]:
     doors = registry.shared()
     doors.refresh()
     own = [door for door in doors.doors().values() if door.outbound_id == integration_id]
@@ -413,11 +423,15 @@ def _doors(integration_id: int) -> list[Door]:
 
 
 def _write(
-    one: Look, directory: Directory, rate: rate_limit.Rate, turn: poll_lease.Turn, problem: TocsinError | None
+    one: PollRun,
+    directory: IntegrationPool,
+    rate: rate_limit.RequestRate,
+    turn: poll_lease.PollLease,
+    problem: TocsinError | None,
 ) -> None:
-    every = EVERY_WHEN_PULLING if one.settings.get("pull") else EVERY
-    if isinstance(problem, Barred):
-        every = EVERY_WHEN_REFUSED
+    every = PULL_INTERVAL if one.settings.get("pull") else POLL_INTERVAL
+    if isinstance(problem, NeedsAttention):
+        every = BLOCKED_INTERVAL
     text = one.line.masked(str(problem) if problem is not None else " ".join(one.remarks))
     times = int(one.memory.pop("throttled", 0)) + 1
     if isinstance(problem, Throttled):
@@ -426,7 +440,7 @@ def _write(
         turn.end(connection)
         if problem is None and turn.was_barred:
             # What this side found it takes back; its requests are charged below.
-            results.note(connection, directory, one.integration_id, Done(), 0, one.now)
+            results.note(connection, directory, one.integration_id, CallDone(), 0, one.now)
         connection.execute(
             _WRITE,
             {
@@ -441,8 +455,8 @@ def _write(
                 "id": one.integration_id,
             },
         )
-        if isinstance(problem, Barred):
-            until = one.now + rate_limit.BARRED
+        if isinstance(problem, NeedsAttention):
+            until = one.now + rate_limit.BLOCKED_INTERVAL
             connection.execute(_BAR, {"problem": text, "until": until, "now": one.now, "id": one.integration_id})
         if isinstance(problem, Throttled):
             until = one.now + rate_limit.throttle(times, problem.retry_after)
@@ -454,9 +468,11 @@ def _write(
         database.hint(connection, "outbound-log")
 
 
-def loops(directory: Directory) -> tuple[Loop, ...]:
+def loops(directory: IntegrationPool) -> tuple[PeriodicTask, ...]:
     """The loops that read back."""
     return (
-        Loop("outbound look", lambda: look(directory, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})),
+        PeriodicTask(
+            "outbound look", lambda: look(directory, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})
+        ),
         lookup_before_decide.loop(directory),
     )

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.inbound.config.compiled_integration import Door
-from tocsin.inbound.config.normalizer import Reading
-from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding.alert_creation import columns_of
 from tocsin.inbound.deciding.echo_suppression import FOUND_BY
 from tocsin.inbound.parsing.decode import Element
@@ -37,7 +37,7 @@ _COMPARED = ("source_status", "subject", "client", "team", "source_priority")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownTicket:
     """What Tocsin knows of a ticket: its last alert."""
 
     alert_id: int
@@ -62,15 +62,15 @@ def message(ticket: Mapping[str, Any], at: datetime, event: str = "found by reco
     return Element(payload, raw)
 
 
-def is_news(door: Door, reading: Reading, known: Known | None) -> bool:
+def is_news(door: CompiledIntegration, reading: NormalizedEvent, known: KnownTicket | None) -> bool:
     """Whether the reading tells something that Tocsin does not know. A ticket that never had an alert is news when it
     would open one; of a ticket whose alert is over only that it was opened again."""
     if known is None:
-        return reading.intent is Intent.OPEN and reading.filter_verdict().is_true
+        return reading.intent is EventAction.OPEN and reading.filter_verdict().is_true
     columns = columns_of(door, reading)
     if not known.is_live:
-        return reading.intent is Intent.OPEN and columns.get("source_status") != known.columns.get("source_status")
-    if reading.intent in (Intent.CLOSE, Intent.CANCEL):
+        return reading.intent is EventAction.OPEN and columns.get("source_status") != known.columns.get("source_status")
+    if reading.intent in (EventAction.CLOSE, EventAction.CANCEL):
         return True
     differ = any(name in columns and _differs(name, columns[name], known.columns) for name in _COMPARED)
     if "agent" not in reading.mapped.values:
@@ -130,7 +130,7 @@ def since(looked_to: str, zone: str = "UTC") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class TicketNote:
     """What an agent wrote on a ticket."""
 
     id: int
@@ -139,7 +139,7 @@ class Note:
     text: str
 
 
-def notes(actions: Sequence[Mapping[str, Any]], me: str, application: str, text_of: Any) -> list[Note]:
+def notes(actions: Sequence[Mapping[str, Any]], me: str, application: str, text_of: Any) -> list[TicketNote]:
     """The agents' notes among a ticket's actions, oldest first, without those of Tocsin itself: by its agent, or by the
     name of its application in Halo."""
     found = []
@@ -151,5 +151,5 @@ def notes(actions: Sequence[Mapping[str, Any]], me: str, application: str, text_
             continue
         text = str(text_of(action)).strip()
         if text:
-            found.append(Note(int(number), agent, str(action.get("who") or f"Agent {agent}"), text))
+            found.append(TicketNote(int(number), agent, str(action.get("who") or f"Agent {agent}"), text))
     return sorted(found, key=lambda note: note.id)

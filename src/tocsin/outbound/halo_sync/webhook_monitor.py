@@ -12,10 +12,10 @@ from tocsin.core.db import database
 from tocsin.core.errors import Permanent
 from tocsin.core.ids import token_hash
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.models import Integration
-from tocsin.outbound.connectors.haloitsm.client import Client, whole
-from tocsin.outbound.connectors.interfaces import Barred, Line
+from tocsin.outbound.connectors.haloitsm.client import HaloClient, whole
+from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
 from tocsin.outbound.halo_sync import ticket_messages, webhook_setup
 from tocsin.outbound.models import Webhook
 
@@ -30,14 +30,14 @@ _SILENT = (
 )
 
 
-class Looking(Protocol):
+class WebhookPoll(Protocol):
     """The look in which webhooks are looked after."""
 
     integration_id: int
-    client: Client
-    line: Line
+    client: HaloClient
+    line: RecordedClient
     memory: dict[str, Any]
-    doors: Sequence[Door]
+    doors: Sequence[CompiledIntegration]
     now: datetime
     found_by: dict[int, int]
 
@@ -53,7 +53,7 @@ def was_of(door: Integration, url: str) -> bool:
     return bool(door.old_token_hash and token and bytes(door.old_token_hash) == token_hash(token))
 
 
-def problems(look: Looking) -> str:
+def problems(look: WebhookPoll) -> str:
     """Why webhooks bring nothing: sentences, or "". With several integrations each names its own."""
     rows = Webhook.objects.filter(integration=look.integration_id).select_related("door").order_by("pk")
     known = {row.door_id: row for row in rows}
@@ -74,7 +74,7 @@ def problems(look: Looking) -> str:
     return " ".join(said)
 
 
-def _missed(look: Looking, door: Door, before: Mapping[str, Any]) -> dict[str, Any]:
+def _missed(look: WebhookPoll, door: CompiledIntegration, before: Mapping[str, Any]) -> dict[str, Any]:
     """How often in a row a look found what no webhook had told, and since when; what comes by webhook ends that."""
     times, since = int(before.get("times", 0)), before.get("since")
     if times and _has_come(door.id, datetime.fromisoformat(str(since))):
@@ -95,11 +95,11 @@ def _has_come(door_id: int, since: datetime) -> bool:
     return bool(found and found[0])
 
 
-def _of(look: Looking, row: Webhook) -> str:
+def _of(look: WebhookPoll, row: Webhook) -> str:
     """What is wrong with one webhook, after giving it its new address."""
     try:
         hook = look.client.get(look.line, f"Webhook/{row.number}", look.now, "see whether its webhook is on")
-    except Barred:
+    except NeedsAttention:
         raise
     except Permanent as error:
         # Without the right to see it, what it brings still tells whether it works.
@@ -112,7 +112,7 @@ def _of(look: Looking, row: Webhook) -> str:
     elif bytes(row.url_hash) == url_hash(there) or was_of(row.door, there):
         try:
             webhook_setup.change_address(look.client, look.line, look.now, row.number, url)
-        except Barred:
+        except NeedsAttention:
             raise
         except Permanent as error:
             return f"The webhook in Halo still has the old address, and cannot be given the new one: {error}"

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.outbound.connectors.haloitsm.client import Client, rows_of, whole
-from tocsin.outbound.connectors.interfaces import Barred, Line
+from tocsin.outbound.connectors.haloitsm.client import HaloClient, rows_of, whole
+from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
 
 #: What Tocsin wants to hear of; each in its "All" flavour, because "Assigned" never fires for a webhook.
 EVENTS: tuple[tuple[str, tuple[str, ...], int | None], ...] = (
@@ -24,14 +24,14 @@ EVENTS: tuple[tuple[str, tuple[str, ...], int | None], ...] = (
 )
 
 #: Halo keeps addresses of up to so many characters.
-_LONGEST_URL = 499
+_MAX_URL_CHARS = 499
 
 #: Full object with linked objects; the numbers of Halo's lists are not documented, and are read back.
 _PAYLOAD = 1
 
 
 @dataclass(slots=True)
-class SetUp:
+class WebhookSetupResult:
     """What was done, step by step; the last of `steps` is where it stopped if `problem` says why."""
 
     steps: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class SetUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DesiredWebhook:
     """Which webhook is set up: its address, and by what one is known that was made before."""
 
     url: str
@@ -69,19 +69,19 @@ class Wanted:
 
 
 def set_up(
-    client: Client,
-    line: Line,
+    client: HaloClient,
+    line: RecordedClient,
     now: datetime,
-    wanted: Wanted,
+    wanted: DesiredWebhook,
     *,
     wait: Callable[[int], bool] = lambda attempt: False,
-) -> SetUp:
+) -> WebhookSetupResult:
     """Makes the webhook, or changes the one that was made before. `wait` is asked between looks into Halo's log, with
     how often it looked; False ends that.
 
     Never raises for what Halo says: the outcome has it. What this call made is taken away again where a step fails.
     """
-    done = SetUp()
+    done = WebhookSetupResult()
     undo: list[Callable[[], None]] = []
     try:
         _carry_out(client, line, now, done, undo, wanted, wait)
@@ -99,18 +99,18 @@ def set_up(
 
 
 def _carry_out(
-    client: Client,
-    line: Line,
+    client: HaloClient,
+    line: RecordedClient,
     now: datetime,
-    done: SetUp,
+    done: WebhookSetupResult,
     undo: list[Callable[[], None]],
-    wanted: Wanted,
+    wanted: DesiredWebhook,
     wait: Callable[[int], bool],
 ) -> None:
     url, basic = wanted.url, wanted.basic
-    if len(url) > _LONGEST_URL:
+    if len(url) > _MAX_URL_CHARS:
         raise Permanent(
-            f"The address is longer than Halo keeps ({_LONGEST_URL} characters).", "Shorten TOCSIN_BASE_URL."
+            f"The address is longer than Halo keeps ({_MAX_URL_CHARS} characters).", "Shorten TOCSIN_BASE_URL."
         )
     hooks = rows_of(client.get(line, "Webhook", now, "see its webhooks (the scope admin:webhooks)", query={"type": 0}))
     own = wanted.own(hooks)
@@ -157,17 +157,17 @@ def _found(own: Mapping[str, Any] | None, url: str) -> str:
     return f"Found the webhook, switched it off{changed}."
 
 
-def change_address(client: Client, line: Line, now: datetime, number: str, url: str) -> None:
+def change_address(client: HaloClient, line: RecordedClient, now: datetime, number: str, url: str) -> None:
     """Gives a webhook that is there another address; all else of it stays. Raises what Halo says."""
     client.post(line, "Webhook", {"id": number, "url": url}, now, "give its webhook the new address")
 
 
-def _numbers(client: Client, line: Line, now: datetime) -> dict[str, int]:
+def _numbers(client: HaloClient, line: RecordedClient, now: datetime) -> dict[str, int]:
     """The number of each event in this Halo, by its folded name; the known ones where its list cannot be read."""
     try:
         rows = rows_of(client.get(line, "Lookup", now, "read its list of events", query={"lookupid": 64}))
     except Permanent as error:
-        if isinstance(error, Barred):
+        if isinstance(error, NeedsAttention):
             raise
         rows = []
     return {
@@ -183,12 +183,12 @@ def _flavour(row: dict[str, Any]) -> str:
 
 
 def _subscribe(
-    client: Client,
-    line: Line,
+    client: HaloClient,
+    line: RecordedClient,
     now: datetime,
     number: str,
     numbers: dict[str, int],
-    done: SetUp,
+    done: WebhookSetupResult,
     undo: list[Callable[[], None]],
 ) -> None:
     """Events that are posted with the webhook are dropped: each is a notification of its own."""
@@ -221,12 +221,19 @@ def _subscribe(
         done.steps.append(f"This Halo has no event for {', '.join(done.without)}: reconciliation finds those changes.")
 
 
-def _put_back(client: Client, line: Line, now: datetime, before: dict[str, object]) -> None:
+def _put_back(client: HaloClient, line: RecordedClient, now: datetime, before: dict[str, object]) -> None:
     """A webhook that was there before is as it was, and on if it was on."""
     client.post(line, "Webhook", before, now, "put the webhook back")
 
 
-def _test(client: Client, line: Line, now: datetime, number: str, done: SetUp, wait: Callable[[int], bool]) -> None:
+def _test(
+    client: HaloClient,
+    line: RecordedClient,
+    now: datetime,
+    number: str,
+    done: WebhookSetupResult,
+    wait: Callable[[int], bool],
+) -> None:
     """Has Halo send its own test, and looks into its log for what came of it: not of what was sent before."""
     earlier = [_delivery(row) for row in _deliveries(client, line, now, number)]
     client.post(line, "Webhook", {"id": number, "_test": True}, now, "send its test")
@@ -256,7 +263,7 @@ def _delivery(row: dict[str, Any]) -> tuple[str, str]:
     return whole(row.get("id")), str(row.get("timestamp", ""))
 
 
-def _deliveries(client: Client, line: Line, now: datetime, number: str) -> list[dict[str, Any]]:
+def _deliveries(client: HaloClient, line: RecordedClient, now: datetime, number: str) -> list[dict[str, Any]]:
     query = {"webhook_id": number, "pageinate": True, "page_size": 50, "page_no": 1}
     rows = rows_of(client.get(line, "WebhookEvent", now, "read its log of deliveries", query=query))
     return sorted(rows, key=lambda row: str(row.get("timestamp", "")))

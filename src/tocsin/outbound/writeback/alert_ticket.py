@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import family
 from tocsin.core.errors import Rejected
@@ -49,7 +49,7 @@ def of(alert: Alert) -> AlertTicket | None:
     return AlertTicket(owner, "", "", is_coming=last is not None and last.status not in ENDED)
 
 
-def make(alert: Alert, actor: Actor, now: datetime) -> int:
+def make(alert: Alert, actor: AuditActor, now: datetime) -> int:
     """Has its ticket made; returns the call's number. Raises Rejected ("not_possible") where none can be."""
     found = of(alert)
     if found is None:

@@ -28,22 +28,22 @@ from tocsin.alerts.commands import (
     Unassign,
     Undo,
 )
-from tocsin.alerts.states import ActorKind, EventKind, Via
-from tocsin.outbound.states import Event
+from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
+from tocsin.outbound.states import OutboundEvent
 
 #: By these ways a change comes from the other side.
-_FROM_OUTSIDE = frozenset({Via.INBOUND, Via.HALO})
+_FROM_OUTSIDE = frozenset({CommandChannel.INBOUND, CommandChannel.HALO})
 
 #: A step that somebody asked for is told as that person's act already.
 _ASKED_FOR = "(asked for)"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AlertUpdate:
     """One thing to tell."""
 
     alert_id: int
-    event: Event
+    event: OutboundEvent
     who: str
     at: datetime
     #: The user who did it, if it was one.
@@ -60,7 +60,7 @@ class Told:
     values: Mapping[str, object] = field(default_factory=dict)
 
 
-def told_of(change: AlertChange) -> Iterator[Told]:
+def told_of(change: AlertChange) -> Iterator[AlertUpdate]:
     """What one change tells."""
     if change.before is None or change.after.is_test:
         return
@@ -72,15 +72,15 @@ def told_of(change: AlertChange) -> Iterator[Told]:
             yield found
 
 
-def _of_engine(change: AlertChange) -> Iterator[Told]:
+def _of_engine(change: AlertChange) -> Iterator[AlertUpdate]:
     """The escalation's own lines: a further step, and the end without an answer."""
     for event in change.events:
-        if event.via is not Via.POLICY:
+        if event.via is not CommandChannel.POLICY:
             continue
         if event.kind is EventKind.ESCALATION_FINISHED:
-            yield _plain(Event.EXHAUSTED, event)
+            yield _plain(OutboundEvent.EXHAUSTED, event)
         elif event.kind is EventKind.STEP_FIRED and _ASKED_FOR not in event.reason and _is_further(event):
-            yield _plain(Event.ESCALATE, event)
+            yield _plain(OutboundEvent.ESCALATE, event)
 
 
 def _is_further(event: NewEvent) -> bool:
@@ -88,11 +88,11 @@ def _is_further(event: NewEvent) -> bool:
     return (event.data.get("step"), event.data.get("pass")) != (1, 1)
 
 
-def _plain(kind: Event, event: NewEvent) -> Told:
-    return Told(event.alert_id, kind, "Tocsin", event.at, values={"what": event.reason})
+def _plain(kind: OutboundEvent, event: NewEvent) -> AlertUpdate:
+    return AlertUpdate(event.alert_id, kind, "Tocsin", event.at, values={"what": event.reason})
 
 
-def _of_command(change: AlertChange, command: Command) -> Told | None:
+def _of_command(change: AlertChange, command: Command) -> AlertUpdate | None:
     after, actor = change.after, command.actor
     at = change.events[-1].at if change.events else None
     if at is None:
@@ -100,40 +100,42 @@ def _of_command(change: AlertChange, command: Command) -> Told | None:
     what = change.events[0].reason
     note = _sentence(command.note)
 
-    def told(event: Event, text: str = "", *, sets_agent: bool = False, **values: object) -> Told:
-        return Told(
+    def told(event: OutboundEvent, text: str = "", *, sets_agent: bool = False, **values: object) -> AlertUpdate:
+        return AlertUpdate(
             change.alert_id, event, actor.name, at, actor.user_id, text, not text, sets_agent,
             values={"what": what, "note": note, "owner": after.owner_name, **values},
         )  # fmt: skip
 
     match command:
         case Acknowledge():
-            return _with_agent(told(Event.ACKNOWLEDGE, sets_agent=not after.is_owned), actor.user_id, actor.name)
+            return _with_agent(
+                told(OutboundEvent.ACKNOWLEDGE, sets_agent=not after.is_owned), actor.user_id, actor.name
+            )
         case Unacknowledge():
-            return told(Event.ACKNOWLEDGE, "<who> took the acknowledgement back at <time>.<note>")
+            return told(OutboundEvent.ACKNOWLEDGE, "<who> took the acknowledgement back at <time>.<note>")
         case ExpireAcknowledgement():
-            return told(Event.ACKNOWLEDGE, "<what>")
+            return told(OutboundEvent.ACKNOWLEDGE, "<what>")
         case Assign():
             own = command.user_id is not None and command.user_id == actor.user_id
             text = "" if own else "<who> assigned this to <owner> at <time>.<note>"
-            found = told(Event.ASSIGN, text, sets_agent=True)
+            found = told(OutboundEvent.ASSIGN, text, sets_agent=True)
             return _whole(_with_agent(found, after.owner_id, after.owner_name))
         case Unassign():
-            return told(Event.ASSIGN, "<who> gave this back at <time>: nobody has it.<note>", sets_agent=True)
+            return told(OutboundEvent.ASSIGN, "<who> gave this back at <time>: nobody has it.<note>", sets_agent=True)
         case Escalate():
-            return _whole(told(Event.ESCALATE, "<who> asked at <time> to wake the next person.<note>"))
+            return _whole(told(OutboundEvent.ESCALATE, "<who> asked at <time> to wake the next person.<note>"))
         case Reply():
-            return told(Event.REPLY, said=command.text)
+            return told(OutboundEvent.REPLY, said=command.text)
         case Hold():
-            return told(Event.HOLD, until=command.until)
+            return told(OutboundEvent.HOLD, until=command.until)
         case Resume():
-            return told(Event.HOLD, "<who> ended the hold at <time>.<note>")
+            return told(OutboundEvent.HOLD, "<who> ended the hold at <time>.<note>")
         case Close():
-            return told(Event.CLOSE)
+            return told(OutboundEvent.CLOSE)
         case Cancel():
-            return _whole(told(Event.CLOSE, "<who> cancelled the alert at <time>: nothing was wrong.<note>"))
+            return _whole(told(OutboundEvent.CLOSE, "<who> cancelled the alert at <time>: nothing was wrong.<note>"))
         case Merge():
-            return told(Event.CLOSE, f"<who> merged this into alert {command.into.id} at <time>.<note>")
+            return told(OutboundEvent.CLOSE, f"<who> merged this into alert {command.into.id} at <time>.<note>")
         case Reopen() | Undo():
             return _back(change, told)
 
@@ -144,18 +146,18 @@ def _sentence(note: str) -> str:
     return f" {said[0].upper()}{said[1:]}{'.' if said[-1].isalnum() else ''}" if said else ""
 
 
-def _back(change: AlertChange, told: Callable[..., Told]) -> Told:
+def _back(change: AlertChange, told: Callable[..., AlertUpdate]) -> AlertUpdate:
     """A person took something back: who has the ticket follows, the rest is only noted."""
     before, after = change.before, change.after
     assert before is not None
     moved = (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name)
-    found = told(Event.ASSIGN if moved else Event.CLOSE, "<who>: <what>", sets_agent=moved)
+    found = told(OutboundEvent.ASSIGN if moved else OutboundEvent.CLOSE, "<who>: <what>", sets_agent=moved)
     return _with_agent(found, after.owner_id, after.owner_name)
 
 
-def _with_agent(found: Told, user_id: int | None, name: str) -> Told:
+def _with_agent(found: AlertUpdate, user_id: int | None, name: str) -> AlertUpdate:
     return replace(found, agent_id=user_id, agent_name=name)
 
 
-def _whole(found: Told) -> Told:
+def _whole(found: AlertUpdate) -> AlertUpdate:
     return replace(found, is_whole=True)

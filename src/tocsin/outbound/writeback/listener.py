@@ -19,8 +19,8 @@ from tocsin.outbound import alert_values
 from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.queue import NewCall, queue
-from tocsin.outbound.states import CallStatus, Event
-from tocsin.outbound.writeback.alert_updates import Told, told_of
+from tocsin.outbound.states import CallStatus, OutboundEvent
+from tocsin.outbound.writeback.alert_updates import AlertUpdate, told_of
 
 _ALERTS = """
 SELECT a.id, a.source_id, a.subject, i.kind AS inbound_kind, o.id AS outbound_id, o.settings, l.ticket AS linked,
@@ -76,7 +76,7 @@ def _opened(connection: Connection, changes: Sequence[AlertChange]) -> set[int]:
 
 
 @dataclass(slots=True)
-class _Makers:
+class _TicketCreators:
     """The inbound integrations whose alerts get a ticket when they open. Read again at most each second, so that ingest
     does not ask with every batch."""
 
@@ -95,11 +95,11 @@ class _Makers:
         return self.ids
 
 
-_makers = _Makers()
+_makers = _TicketCreators()
 
 
 def _tickets_to_make(
-    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[Told], opened: set[int]
+    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[AlertUpdate], opened: set[int]
 ) -> dict[int, NewCall]:
     """By alert, the call that makes its ticket. The row of the link is the guard: an alert never gets two."""
     happened = {(one.alert_id, one.event.value) for one in told if one.is_whole}
@@ -118,7 +118,7 @@ def _tickets_to_make(
 
 
 def _try_again(
-    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[Told], now: datetime
+    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[AlertUpdate], now: datetime
 ) -> None:
     """Where a ticket could not be made, what happens next on the alert has it tried once more."""
     happened = {one.alert_id for one in told}
@@ -131,7 +131,7 @@ def _try_again(
 
 
 def _writes(
-    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[Told], made: frozenset[int]
+    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[AlertUpdate], made: frozenset[int]
 ) -> list[NewCall]:
     wanted = [one for one in told if one.alert_id in alerts and _has_ticket(alerts[one.alert_id], made)]
     if not wanted:
@@ -151,7 +151,7 @@ def _has_ticket(row: Mapping[str, Any], made: frozenset[int]) -> bool:
     return row["id"] in made or (row["linked"] is not None and row["making"] != CallStatus.DROPPED)
 
 
-def _write(row: Mapping[str, Any], told: Told, pages: Mapping[str, int]) -> NewCall | None:
+def _write(row: Mapping[str, Any], told: AlertUpdate, pages: Mapping[str, int]) -> NewCall | None:
     """The call that writes what was told, unless the integration writes nothing for it."""
     settings = row["settings"]
     wanted = writeback_settings.write_of(settings, told.event)
@@ -162,7 +162,7 @@ def _write(row: Mapping[str, Any], told: Told, pages: Mapping[str, int]) -> NewC
         "who": told.who,
         "time": writeback_settings.clock_text(told.at, zone),
         "after": writeback_settings.after_text(pages)
-        if told.event in (Event.ACKNOWLEDGE, Event.ASSIGN, Event.CLOSE)
+        if told.event in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN, OutboundEvent.CLOSE)
         else "",
         "alert": row["id"],
         "subject": row["subject"],

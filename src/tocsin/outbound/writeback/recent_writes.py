@@ -10,10 +10,10 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.inbound.deciding.echo_suppression import OwnWrites
+from tocsin.inbound.deciding.echo_suppression import RecentWrites
 
 #: What did not come back by then will not.
-REMEMBERED = timedelta(minutes=15)
+REMEMBER_FOR = timedelta(minutes=15)
 
 _WRITES = """
 SELECT c.integration_id, c.ticket, c.id, c.status, c.queued_at, c.wrote, c.is_echoed, c.content ? 'agent' AS has_agent,
@@ -30,7 +30,7 @@ ORDER BY c.id
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _WriteCollector:
     me: str = ""
     agents: dict[str, int] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
@@ -46,18 +46,18 @@ class _Gathered:
 
 def ask(
     connection: Connection, tickets: Sequence[tuple[int, str]], now: datetime
-) -> Mapping[tuple[int, str], OwnWrites]:
+) -> Mapping[tuple[int, str], RecentWrites]:
     """By (integration, ticket); a ticket on which nothing was written has no entry."""
     parameters = {
         "integrations": [number for number, _ in tickets],
         "tickets": [ticket for _, ticket in tickets],
-        "since": now - REMEMBERED,
+        "since": now - REMEMBER_FOR,
     }
-    gathered: dict[tuple[int, str], _Gathered] = {}
+    gathered: dict[tuple[int, str], _WriteCollector] = {}
     for row in database.rows(connection, _WRITES, parameters):
-        _add(gathered.setdefault((row["integration_id"], row["ticket"]), _Gathered()), row)
+        _add(gathered.setdefault((row["integration_id"], row["ticket"]), _WriteCollector()), row)
     return {
-        key: OwnWrites(
+        key: RecentWrites(
             one.agents,
             one.statuses,
             one.agent_is_coming,
@@ -74,7 +74,7 @@ def ask(
     }
 
 
-def _add(found: _Gathered, row: Mapping[str, Any]) -> None:
+def _add(found: _WriteCollector, row: Mapping[str, Any]) -> None:
     found.me = row["me"]
     is_over = row["status"] in ("dead", "dropped")
     # What failed has set only what was done until then.

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from tocsin.access import audit, config_audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected
@@ -37,7 +37,7 @@ def group_spec(group: Group) -> dict[str, Any]:
     return spec | ({"contacts": contacts} if contacts else {})
 
 
-def save_group(spec: Mapping[str, object], *, existing: Group | None = None, actor: Actor, now: datetime) -> Group:
+def save_group(spec: Mapping[str, object], *, existing: Group | None = None, actor: AuditActor, now: datetime) -> Group:
     """Makes a group, or makes `existing` what the spec says. Raises Rejected that names the place.
 
     A new member whose addresses the actor does not see shows them in the group only after `show_addresses`: else
@@ -63,7 +63,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
     return group
 
 
-def show_addresses(group: Group, user: User, *, actor: Actor, now: datetime) -> None:
+def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime) -> None:
     """Lets the other members of `group` see the addresses of `user`, a member. Ask before whether the actor sees them.
 
     Raises Rejected ("not_found") for somebody who is no member.
@@ -88,7 +88,7 @@ def show_addresses(group: Group, user: User, *, actor: Actor, now: datetime) -> 
         )
 
 
-def delete_group(group: Group, *, actor: Actor, now: datetime) -> None:
+def delete_group(group: Group, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a group; its members stay. Raises Rejected ("in_use") while something needs it."""
     with transaction.atomic():
         config_version.lock()
@@ -131,7 +131,7 @@ def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User], add
     Membership.objects.bulk_update(changed, ["roles", "position"])
 
 
-def _write_contacts(group: Group, read: GroupSpec, actor: Actor) -> None:
+def _write_contacts(group: Group, read: GroupSpec, actor: AuditActor) -> None:
     """A contact is the same while its label is."""
     known = {contact.label.lower(): contact for contact in group.contacts.all()}
     kept = {wanted.label.lower() for wanted in read.contacts}

@@ -15,14 +15,14 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
 
 #: So many that are not over may a user have.
-MOST = 200
+MAX_ABSENCES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def nested_spec(absence: OutOfOffice) -> dict[str, Any]:
 
 
 def save_absence(
-    user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: Actor, now: datetime
+    user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: AuditActor, now: datetime
 ) -> OutOfOffice:
     """Adds one of the user's absences, or makes `existing` what the spec says.
 
@@ -74,7 +74,7 @@ def save_absence(
     """
     with transaction.atomic():
         config_version.lock()
-        outer = Spec(spec)
+        outer = ObjectReader(spec)
         read = _read(outer, user.time_zone)
         outer.check()
         if read.ends_at <= now:
@@ -89,7 +89,7 @@ def save_absence(
     return absence
 
 
-def delete_absence(absence: OutOfOffice, *, actor: Actor, now: datetime) -> None:
+def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) -> None:
     """Takes an absence away: the user is on call again as the schedules say."""
     with transaction.atomic():
         config_version.lock()
@@ -97,19 +97,19 @@ def delete_absence(absence: OutOfOffice, *, actor: Actor, now: datetime) -> None
         absence.delete()
 
 
-def replace_all(user: User, wanted: object, *, actor: Actor, now: datetime) -> bool:
+def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime) -> bool:
     """Makes the user's absences what a list of specs says; what is over is left as it is. False: nothing differed.
 
     Raises Rejected that names the place, from `out_of_office` on.
     """
     with transaction.atomic():
         config_version.lock()
-        outer = Spec({"out_of_office": wanted})
+        outer = ObjectReader({"out_of_office": wanted})
         found = [_read(one, user.time_zone) for one in outer.specs("out_of_office")]
         outer.check()
         coming = [read for read in found if read.ends_at > now]
-        if len(coming) > MOST:
-            raise Rejected("invalid", f"out_of_office: a user has at most {MOST}.", "out_of_office")
+        if len(coming) > MAX_ABSENCES:
+            raise Rejected("invalid", f"out_of_office: a user has at most {MAX_ABSENCES}.", "out_of_office")
         for number, read in enumerate(coming):
             earlier = [(one.starts_at, one.ends_at, one.place) for one in coming[:number]]
             _refuse_overlaps(user, earlier, read)
@@ -143,7 +143,7 @@ def needs_user(user_id: int, now: datetime) -> list[str]:
     return [f"the absence of {absence.user.username}" for absence in covering.distinct()]
 
 
-def _read(spec: Spec, zone: str) -> AbsenceSpec:
+def _read(spec: ObjectReader, zone: str) -> AbsenceSpec:
     starts_at, ends_at = _moment(spec, "from", zone), _moment(spec, "to", zone)
     if spec.has("from") and spec.has("to") and ends_at <= starts_at:
         spec.refuse("to", "is not after from.")
@@ -172,7 +172,7 @@ def _read(spec: Spec, zone: str) -> AbsenceSpec:
     return read
 
 
-def _moment(spec: Spec, key: str, zone: str) -> datetime:
+def _moment(spec: ObjectReader, key: str, zone: str) -> datetime:
     """A moment, needed: with an offset or Z, or local in `zone`. In UTC."""
     text = spec.text(key, required=True, longest=40)
     if text:
@@ -246,7 +246,7 @@ def _written(at: datetime) -> str:
 
 
 def _record(
-    absence: OutOfOffice, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
+    absence: OutOfOffice, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: AuditActor, now: datetime
 ) -> None:
     if audit.record_change(
         actor,

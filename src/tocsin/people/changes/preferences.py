@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
 from tocsin.people.changes import users
 from tocsin.people.models import User
@@ -21,7 +21,7 @@ def spec_of(user: User) -> dict[str, Any]:
     return {"name": user.name, "time_zone": user.time_zone, "language": user.language, "theme": user.theme}
 
 
-def change(user: User, wanted: Mapping[str, Any], *, actor: Actor, now: datetime) -> User:
+def change(user: User, wanted: Mapping[str, Any], *, actor: AuditActor, now: datetime) -> User:
     """Changes those that `wanted` has; what is None there gets its default. Raises Rejected that names the place."""
     theme = (wanted["theme"] or "") if "theme" in wanted else user.theme
     if theme and theme not in THEMES:

@@ -9,15 +9,15 @@ from typing import Any
 from django.db import transaction
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.people.models import ContactMethod, User
 
-MOST = 3
-LONGEST = timedelta(days=30)
+MAX_REMINDERS = 3
+MAX_LEAD_TIME = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +39,20 @@ def renamed(stored: Any, old: str, new: str | None) -> list[dict[str, str]]:
     return [_written(rule) for rule in dict.fromkeys(rules)]
 
 
-def replace_all(user: User, wanted: object, *, actor: Actor, now: datetime) -> bool:
+def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime) -> bool:
     """Makes the user's reminders what a list of specs says. False: nothing differed.
 
     Raises Rejected that names the place, from `reminders` on.
     """
     with transaction.atomic():
         config_version.lock()
-        outer = Spec({"reminders": wanted})
+        outer = ObjectReader({"reminders": wanted})
         specs = outer.specs("reminders")
         labels = {m.label.casefold(): m.label for m in ContactMethod.objects.filter(user=user)}
         rules = [_read(spec, labels) for spec in specs]
         outer.check()
-        if len(rules) > MOST:
-            raise Rejected("invalid", f"reminders: there are at most {MOST}.", "reminders")
+        if len(rules) > MAX_REMINDERS:
+            raise Rejected("invalid", f"reminders: there are at most {MAX_REMINDERS}.", "reminders")
         written = [_written(rule) for rule in sorted(rules, key=lambda rule: -rule.before)]
         if len({(rule.before, rule.by) for rule in rules}) < len(rules):
             raise Rejected("invalid", "reminders: the same reminder is there twice.", "reminders")
@@ -73,8 +73,8 @@ def replace_all(user: User, wanted: object, *, actor: Actor, now: datetime) -> b
     return True
 
 
-def _read(spec: Spec, labels: dict[str, str]) -> ReminderRule:
-    before = spec.span("before", timedelta(), longest=LONGEST)
+def _read(spec: ObjectReader, labels: dict[str, str]) -> ReminderRule:
+    before = spec.span("before", timedelta(), longest=MAX_LEAD_TIME)
     if before < timedelta(minutes=1):
         spec.refuse("before", "is needed: at least 1m before the shift, such as 1h.", "missing")
     by = spec.text("by")

@@ -8,10 +8,10 @@ from datetime import timedelta
 
 from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.people import addresses, notification_rules
 from tocsin.people.member_roles import MemberRole
-from tocsin.people.notification_rules import ContactRules
+from tocsin.people.notification_rules import NotificationRules
 
 LANGUAGES = ("en", "de")
 
@@ -43,8 +43,8 @@ class UserSpec:
     is_active: bool
     language: str | None
     contact_methods: tuple[ContactSpec, ...] | None
-    contact_rules: ContactRules | None = None
-    rules_spec: Spec | None = None
+    contact_rules: NotificationRules | None = None
+    rules_spec: ObjectReader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class GroupSpec:
 
 def read_user(value: object, default_zone: str) -> UserSpec:
     """Raises Rejected, or RejectedAll, naming each place."""
-    spec = Spec(value)
+    spec = ObjectReader(value)
     rules = spec.spec("contact_rules")
     user = UserSpec(
         username=spec.name("username"),
@@ -98,7 +98,7 @@ def read_user(value: object, default_zone: str) -> UserSpec:
 
 def read_contact_method(value: object) -> ContactSpec:
     """Raises Rejected, or RejectedAll, naming each place."""
-    spec = Spec(value)
+    spec = ObjectReader(value)
     method = _contact_method(spec)
     spec.check()
     return method
@@ -106,7 +106,7 @@ def read_contact_method(value: object) -> ContactSpec:
 
 def read_group(value: object, default_zone: str) -> GroupSpec:
     """Raises Rejected, or RejectedAll, naming each place."""
-    spec = Spec(value)
+    spec = ObjectReader(value)
     group = GroupSpec(
         name=spec.name(),
         description=spec.text("description", longest=2000),
@@ -119,7 +119,7 @@ def read_group(value: object, default_zone: str) -> GroupSpec:
     return group
 
 
-def _email(spec: Spec) -> str:
+def _email(spec: ObjectReader) -> str:
     email = spec.text("email", required=True, longest=254)
     if email:
         try:
@@ -130,7 +130,7 @@ def _email(spec: Spec) -> str:
     return email
 
 
-def _language(spec: Spec) -> str | None:
+def _language(spec: ObjectReader) -> str | None:
     if not spec.has("language"):
         return None
     language = spec.text("language", longest=10)
@@ -139,13 +139,13 @@ def _language(spec: Spec) -> str | None:
     return language
 
 
-def _contact_methods(spec: Spec) -> tuple[ContactSpec, ...]:
+def _contact_methods(spec: ObjectReader) -> tuple[ContactSpec, ...]:
     methods = tuple(_contact_method(method) for method in spec.specs("contact_methods"))
     _refuse_doubles(spec, "contact_methods", [method.label for method in methods])
     return methods
 
 
-def _contact_method(spec: Spec) -> ContactSpec:
+def _contact_method(spec: ObjectReader) -> ContactSpec:
     label = spec.line("label", required=True, longest=100)
     channel, address = _address(spec)
     times, every = notification_rules.repeat(spec)
@@ -153,7 +153,7 @@ def _contact_method(spec: Spec) -> ContactSpec:
         label=label,
         channel=channel,
         address=address,
-        wait=spec.span("wait", timedelta(), longest=notification_rules.LONGEST_WAIT),
+        wait=spec.span("wait", timedelta(), longest=notification_rules.MAX_RULE_DELAY),
         repeat_times=times,
         repeat_every=every,
         is_enabled=spec.flag("enabled", True),
@@ -162,16 +162,16 @@ def _contact_method(spec: Spec) -> ContactSpec:
     return method
 
 
-def _group_contact(spec: Spec) -> GroupContactSpec:
+def _group_contact(spec: ObjectReader) -> GroupContactSpec:
     label = spec.line("label", required=True, longest=100)
     channel, address = _address(spec)
     spec.done()
     return GroupContactSpec(label, channel, address)
 
 
-def _address(spec: Spec) -> tuple[str, str]:
+def _address(spec: ObjectReader) -> tuple[str, str]:
     channel = spec.text("channel", required=True, longest=20)
-    address = spec.text("address", required=True, longest=addresses.LONGEST)
+    address = spec.text("address", required=True, longest=addresses.MAX_ADDRESS_CHARS)
     if channel and address:
         try:
             address = addresses.checked(channel, address)
@@ -180,7 +180,7 @@ def _address(spec: Spec) -> tuple[str, str]:
     return channel, address
 
 
-def _members(spec: Spec) -> tuple[MemberSpec, ...]:
+def _members(spec: ObjectReader) -> tuple[MemberSpec, ...]:
     members = []
     for entry in spec.specs("members"):
         user = entry.text("user", required=True)
@@ -196,7 +196,7 @@ def _members(spec: Spec) -> tuple[MemberSpec, ...]:
     return tuple(members)
 
 
-def _refuse_doubles(spec: Spec, key: str, names: Iterable[str]) -> None:
+def _refuse_doubles(spec: ObjectReader, key: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for number, name in enumerate(names):
         if name and name.casefold() in seen:

@@ -17,7 +17,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from tocsin.access import audit, setup_link
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
@@ -71,7 +71,7 @@ def save_user(
     spec: Mapping[str, object],
     *,
     existing: User | None = None,
-    actor: Actor,
+    actor: AuditActor,
     now: datetime,
     password: str | None = None,
 ) -> User:
@@ -105,14 +105,14 @@ def save_user(
     return user
 
 
-def save_contact_rules(user: User, rules: object, *, actor: Actor, now: datetime) -> User:
+def save_contact_rules(user: User, rules: object, *, actor: AuditActor, now: datetime) -> User:
     """Makes a user's contact rules what `rules` says, and leaves the rest. Raises Rejected that names the place, from
     `contact_rules` on."""
     return change_own(user, {"contact_rules": rules}, actor=actor, now=now)
 
 
 def change_own(
-    user: User, changes: Mapping[str, object], *, actor: Actor, now: datetime, password: str | None = None
+    user: User, changes: Mapping[str, object], *, actor: AuditActor, now: datetime, password: str | None = None
 ) -> User:
     """Changes what somebody may change of themselves, and nothing else: what was taken from them since their request
     began, such as a role, stays taken. Raises Rejected as `save_user` does, or "not_found" for who is gone."""
@@ -160,7 +160,7 @@ def create_first_administrator(
         if has_administrator():
             raise Rejected("setup_done", "There is an administrator already. Sign in, or ask them for an account.")
         setup_link.use_up(token)
-        actor = Actor(None, "set-up link", "web", address)
+        actor = AuditActor(None, "set-up link", "web", address)
         return save_user({**spec, "role": Role.ADMIN, "active": True}, actor=actor, now=now, password=password)
 
 
@@ -169,7 +169,7 @@ def has_administrator() -> bool:
     return User.objects.filter(role=Role.ADMIN, is_active=True).exists()
 
 
-def delete_user(user: User, *, actor: Actor, now: datetime) -> None:
+def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a user with their contact methods and tokens, and every address that messages went to; what they did
     stays on record under their name.
 
@@ -193,7 +193,7 @@ def delete_user(user: User, *, actor: Actor, now: datetime) -> None:
 
 
 def save_contact_method(
-    user: User, spec: Mapping[str, object], *, existing: ContactMethod | None = None, actor: Actor, now: datetime
+    user: User, spec: Mapping[str, object], *, existing: ContactMethod | None = None, actor: AuditActor, now: datetime
 ) -> ContactMethod:
     """Adds one of the user's contact methods at the end, or makes `existing` what the spec says.
 
@@ -218,7 +218,7 @@ def save_contact_method(
     return method
 
 
-def delete_contact_method(method: ContactMethod, *, actor: Actor, now: datetime) -> None:
+def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: datetime) -> None:
     """Deletes one contact method."""
     with transaction.atomic():
         config_version.lock()
@@ -288,7 +288,7 @@ def _write_contact_methods(user: User, wanted: Sequence[ContactSpec]) -> None:
         _write_contact_method(method, read)
 
 
-def _is_self_entered(user: User, actor: Actor) -> bool:
+def _is_self_entered(user: User, actor: AuditActor) -> bool:
     """Whether somebody enters their own address. An administrator, a file and an import are believed."""
     return actor.user_id == user.pk and user.role != Role.ADMIN and actor.via not in _TRUSTED
 
@@ -343,7 +343,7 @@ def _relabel(user: User, old: str, new: str | None) -> None:
     held.save(update_fields=["contact_rules", "reminders"])
 
 
-def move_contact_method(method: ContactMethod, places: int, *, actor: Actor, now: datetime) -> None:
+def move_contact_method(method: ContactMethod, places: int, *, actor: AuditActor, now: datetime) -> None:
     """Moves one of a user's methods up (negative) or down in their order."""
     with transaction.atomic():
         config_version.lock()
@@ -372,7 +372,7 @@ def _write_email(user: User, *, is_verified: bool) -> None:
         held.save(update_fields=["email", "verified"])
 
 
-def _record(user: User, before: dict[str, Any] | None, actor: Actor, now: datetime) -> None:
+def _record(user: User, before: dict[str, Any] | None, actor: AuditActor, now: datetime) -> None:
     # Read again: what was prefetched on this object may be from before.
     after = user_spec(User.objects.get(pk=user.pk))
     if audit.record_change(

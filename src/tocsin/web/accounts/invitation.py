@@ -10,7 +10,7 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, environment
 from tocsin.core.errors import Rejected
 from tocsin.people.changes import users
@@ -52,7 +52,7 @@ def take(token: str, *, password: str, time_zone: str, address: str | None, now:
     with transaction.atomic():
         config_version.lock()
         user = user_of(token)
-        actor = Actor.of(user, "web", address)
+        actor = AuditActor.of(user, "web", address)
         return users.change_own(user, {"time_zone": time_zone}, actor=actor, now=now, password=password)
 
 

@@ -50,7 +50,7 @@ class SignInForm(LoginForm):
         password.help_text = ""
 
 
-class ForgottenForm(ResetPasswordForm):
+class PasswordResetRequestForm(ResetPasswordForm):
     """Whose password is forgotten."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -76,11 +76,11 @@ class NewPasswordForm(_PasswordsForm, ChangePasswordForm):
     """A new password, after the old one."""
 
 
-class ChosenPasswordForm(_PasswordsForm, ResetPasswordKeyForm):
+class PasswordResetConfirmForm(_PasswordsForm, ResetPasswordKeyForm):
     """A new password, by the link of a mail."""
 
 
-class StillYouForm(_PasswordsForm, PasswordAgainForm):
+class ReauthenticatePasswordForm(_PasswordsForm, PasswordAgainForm):
     """The password before something that matters."""
 
 
@@ -134,7 +134,7 @@ class SecondFactorForm(_OnceForm, AuthenticateForm):
             raise
 
 
-class AgainForm(_OnceForm, ReauthenticateForm):
+class ReauthenticateCodeForm(_OnceForm, ReauthenticateForm):
     """The code before something that matters."""
 
 
@@ -143,7 +143,7 @@ def _validate_line(text: str) -> None:
         raise forms.ValidationError(_("A name has no line breaks or control characters in it."), code="invalid")
 
 
-class AddKeyForm(AddWebAuthnForm):
+class AddSecurityKeyForm(AddWebAuthnForm):
     """A new passkey or security key."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -158,7 +158,7 @@ class AddKeyForm(AddWebAuthnForm):
         by_itself.initial = True
 
 
-class RenameKeyForm(EditWebAuthnForm):
+class RenameSecurityKeyForm(EditWebAuthnForm):
     """Another name for a key."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

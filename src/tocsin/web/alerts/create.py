@@ -8,21 +8,21 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
-from tocsin.access.roles import Action
-from tocsin.alerts.states import Priority, Via
-from tocsin.escalation.actions.manual_alerts import ByHand, open_alert
+from tocsin.access.roles import Permission
+from tocsin.alerts.states import CommandChannel, Priority
+from tocsin.escalation.actions.manual_alerts import ManualAlert, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.people.models import Group
 from tocsin.simulate.manual_alert import preview
 from tocsin.web.alerts.forms import NewAlertForm
 from tocsin.web.http.authorization import alert_actor, needs
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.integrations import simulation_view
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ACT)
-def new_alert(request: Request) -> HttpResponse:
+@needs(Permission.ACT)
+def new_alert(request: SignedInRequest) -> HttpResponse:
     """Asks what is wrong and who should hear of it; then pages at once."""
     form = NewAlertForm(request.POST or None, initial=_initial())
     context: dict[str, Any] = {"form": form}
@@ -40,8 +40,8 @@ def new_alert(request: Request) -> HttpResponse:
         paged = simulation_view.paged(played.pages)
         context |= {
             "played": played,
-            "paged": paged[: simulation_view.MOST],
-            "has_more": len(paged) > simulation_view.MOST,
+            "paged": paged[: simulation_view.MAX_MOMENTS],
+            "has_more": len(paged) > simulation_view.MAX_MOMENTS,
             "problems": dict.fromkeys(page.problem for page in played.pages if page.problem),
         }
     return page(request, "alerts/new.html", context, status=status)
@@ -53,14 +53,14 @@ def _initial() -> dict[str, Any]:
     return {"policy": Policy.objects.first(), "groups": groups if len(groups) == 1 else []}
 
 
-def _open(request: Request, new: ByHand) -> int:
+def _open(request: SignedInRequest, new: ManualAlert) -> int:
     return open_alert(
-        new, actor=alert_actor(request.user), username=request.user.username, via=Via.WEB, now=request.now
+        new, actor=alert_actor(request.user), username=request.user.username, via=CommandChannel.WEB, now=request.now
     )
 
 
-def _by_hand(data: dict[str, Any]) -> ByHand:
-    return ByHand(
+def _by_hand(data: dict[str, Any]) -> ManualAlert:
+    return ManualAlert(
         subject=data["subject"],
         priority=Priority(data["priority"]),
         policy=data["policy"],

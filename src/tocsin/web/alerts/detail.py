@@ -13,12 +13,12 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.alerts import service
-from tocsin.alerts.commands import CLASSES, Actor, Assign, Command, Hold, Order, Reply
+from tocsin.alerts.commands import CLASSES, Actor, Assign, BaseCommand, Command, Hold, Reply
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
-from tocsin.alerts.states import LIFE, LIVE, AlertStatus, CommandKind, EventKind, Via
-from tocsin.alerts.undo import WITHIN
+from tocsin.alerts.states import ACTIVE, LIFE, AlertStatus, CommandChannel, CommandKind, EventKind
+from tocsin.alerts.undo import UNDO_WINDOW
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations, text_sanitizing
 from tocsin.inbound.models import JoinedKey
@@ -26,7 +26,7 @@ from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
 from tocsin.web.alerts import next_action, timeline
 from tocsin.web.http.authorization import alert_actor, needs
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.outbound import alert_sync_status
 from tocsin.web.told import told
 from tocsin.web.ui.richtext import is_long, safe_html
@@ -50,7 +50,7 @@ _CAN_BE_UNDONE = frozenset(
 
 
 @require_safe
-def alert_page(request: Request, number: int) -> HttpResponse:
+def alert_page(request: SignedInRequest, number: int) -> HttpResponse:
     """The alert, in the order in which somebody woken at night needs it."""
     return page(
         request, "alerts/alert.html", alert_context(request, number, request.user), parts=("state", "story", "aside")
@@ -58,11 +58,11 @@ def alert_page(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ACT)
-def command(request: Request, number: int, kind: str) -> HttpResponse:
+@needs(Permission.ACT)
+def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
     """Gives one command, and goes back to the alert, which says what became of it."""
     try:
-        order = read_command(request, number, CommandKind(kind), alert_actor(request.user), Via.WEB)
+        order = read_command(request, number, CommandKind(kind), alert_actor(request.user), CommandChannel.WEB)
         outcome = service.act(number, order, now=request.now)
     except ValueError:
         raise Http404(_("There is no such command.")) from None
@@ -75,7 +75,9 @@ def command(request: Request, number: int, kind: str) -> HttpResponse:
     return redirect("alert", number)
 
 
-def read_command(request: Request, number: int, kind: CommandKind, actor: Actor, via: Via) -> Command:
+def read_command(
+    request: SignedInRequest, number: int, kind: CommandKind, actor: Actor, via: CommandChannel
+) -> Command:
     """The command that a form asks for. Raises Rejected that names the field."""
     form = request.POST
     common: dict[str, Any] = {"actor": actor, "via": via, "note": _typed(request, "note", 2000)}
@@ -93,12 +95,12 @@ def read_command(request: Request, number: int, kind: CommandKind, actor: Actor,
             into = form.get("into", "").strip().removeprefix("#")
             if not (into.isascii() and into.isdigit() and len(into) < 19):
                 raise Rejected("invalid", _("Write the number of the alert that stays."), "into")
-            return service.merge_into(int(into), Order(**common))
+            return service.merge_into(int(into), BaseCommand(**common))
         case _:
             return CLASSES[kind](**common)  # type: ignore[return-value] # the others need nothing else
 
 
-def _typed(request: Request, field: str, most: int) -> str:
+def _typed(request: SignedInRequest, field: str, most: int) -> str:
     """What was written into a field, as it can be stored."""
     return text_sanitizing.without_unstorable(request.POST.get(field, ""))[:most]
 
@@ -114,7 +116,7 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
     return Assign(**common, name=chosen.display_name, user_id=chosen.pk)
 
 
-def _until(request: Request) -> datetime:
+def _until(request: SignedInRequest) -> datetime:
     text = request.POST.get("until", "")
     if text:
         moment = _moment(text)
@@ -132,20 +134,22 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
+def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str, Any]:
     """Everything the alert's page and the page behind a mail's link show, to `user`. Raises Http404."""
     rows = Alert.objects.select_related("owner", "integration__outbound", "previous", "merged_into")
     alert = rows.filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})
-    story = timeline.read(alert, request.now, timeline.MOST if "all" in request.GET else timeline.SHOWN)
+    story = timeline.read(
+        alert, request.now, timeline.MAX_ENTRIES if "all" in request.GET else timeline.INITIAL_ENTRIES
+    )
     acknowledgements = list(Acknowledgement.objects.filter(alert=alert).select_related("user").order_by("at"))
     text = alert.long_text or alert.short_text
     custom = dict(alert.custom)
     vip = str(custom.pop("vip", "")).lower() in ("true", "1", "yes", "vip")
     return {
         "alert": alert,
-        "is_live": alert.status in LIVE,
+        "is_live": alert.status in ACTIVE,
         "joined": list(JoinedKey.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
         "unsent": alert_sync_status.unsent(alert.pk),
         "ticket": alert_ticket.of(alert),
@@ -221,5 +225,5 @@ def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:
     last = AlertEvent.objects.filter(alert=alert, kind__in=kinds).order_by("-pk").first()
     if last is None or last.actor_id != user.pk or last.kind not in _CAN_BE_UNDONE:
         return None
-    until = last.at + WITHIN
+    until = last.at + UNDO_WINDOW
     return until if until > now else None

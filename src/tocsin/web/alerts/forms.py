@@ -12,7 +12,7 @@ from tocsin.people.models import Group, User
 from tocsin.web.ui.choices import PRIORITIES
 
 
-class FilterForm(forms.Form):
+class AlertFilterForm(forms.Form):
     """Reads the filters of the alert list, which its template draws: that is far quicker, and the list is opened most.
 
     What cannot be used is ignored, so that an old link still opens.

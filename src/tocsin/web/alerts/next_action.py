@@ -11,7 +11,7 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus
 from tocsin.core.db import database
 from tocsin.escalation.actions import next_steps
-from tocsin.escalation.actions.forecast import NextStep
+from tocsin.escalation.actions.forecast import NextAction
 from tocsin.escalation.models import Run
 from tocsin.escalation.policy.policy import AcknowledgeEffect
 from tocsin.escalation.run.run_state import RunStatus
@@ -19,7 +19,7 @@ from tocsin.web.told import told
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
+class UpcomingAction:
     """When (None: no timer), what, and what else to know."""
 
     at: datetime | None
@@ -29,20 +29,22 @@ class Next:
     tone: str = ""
 
 
-def of(alert: Alert, now: datetime) -> Next:
+def of(alert: Alert, now: datetime) -> UpcomingAction:
     """What comes next if nobody acts."""
     match AlertStatus(alert.status):
         case AlertStatus.ON_HOLD:
-            return Next(alert.hold_until, _("Comes back from hold"), tone="wait")
+            return UpcomingAction(alert.hold_until, _("Comes back from hold"), tone="wait")
         case AlertStatus.ASSIGNED:
             owner = alert.owner.display_name if alert.owner else alert.owner_name
-            return Next(None, _("Nothing: %(name)s has it.") % {"name": owner})
+            return UpcomingAction(None, _("Nothing: %(name)s has it.") % {"name": owner})
         case AlertStatus.OPEN:
             return _of_open(alert, now)
         case AlertStatus.MERGED:
-            return Next(None, _("Nothing: act on alert %(number)s instead.") % {"number": alert.merged_into_id})
+            return UpcomingAction(
+                None, _("Nothing: act on alert %(number)s instead.") % {"number": alert.merged_into_id}
+            )
         case AlertStatus.CLOSED | AlertStatus.CANCELLED:
-            return Next(None, _("Nothing: it is over."))
+            return UpcomingAction(None, _("Nothing: it is over."))
 
 
 def is_asked(alert: Alert, user_id: int) -> bool:
@@ -51,7 +53,7 @@ def is_asked(alert: Alert, user_id: int) -> bool:
     return alert.status == AlertStatus.OPEN and runs.exclude(status=RunStatus.ENDED).exists()
 
 
-def steps_of(numbers: list[int], now: datetime) -> dict[int, NextStep]:
+def steps_of(numbers: list[int], now: datetime) -> dict[int, NextAction]:
     """The next step of many alerts; those for which nothing is due are absent."""
     if not numbers:
         return {}
@@ -65,19 +67,19 @@ def capitalised(text: str) -> str:
     return said[:1].upper() + said[1:]
 
 
-def _of_open(alert: Alert, now: datetime) -> Next:
+def _of_open(alert: Alert, now: datetime) -> UpcomingAction:
     run = Run.objects.filter(alert=alert).exclude(status=RunStatus.ENDED).select_related("version__policy").first()
     if run is None:
-        return Next(None, _("Nothing is planned: no policy works on this alert."))
+        return UpcomingAction(None, _("Nothing is planned: no policy works on this alert."))
     policy = run.version.policy.name if run.version and run.version.policy else ""
     step = steps_of([alert.pk], now).get(alert.pk)
     if step is None:
         tone = "now" if run.status == RunStatus.FINISHED else ""
-        return Next(None, told(run.reason) or _("Nothing is planned."), policy, tone)
+        return UpcomingAction(None, told(run.reason) or _("Nothing is planned."), policy, tone)
     detail = _stops(run)
     tone = "now" if run.status == RunStatus.ACTIVE else "wait"
     text = f"{capitalised(step.summary).removesuffix('.')}."
-    return Next(None if step.waits else step.at, text, f"{policy}. {detail}" if policy else detail, tone)
+    return UpcomingAction(None if step.waits else step.at, text, f"{policy}. {detail}" if policy else detail, tone)
 
 
 def _stops(run: Run) -> str:

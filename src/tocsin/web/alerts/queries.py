@@ -12,10 +12,10 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.alerts import search_index
 from tocsin.alerts.models import Acknowledgement, Alert
-from tocsin.alerts.states import LIVE, NOT_LIVE, AlertStatus, Priority
+from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.core.db import database
-from tocsin.core.db.trigram_index import Kept
-from tocsin.escalation.actions.forecast import NextStep
+from tocsin.core.db.trigram_index import SearchableText
+from tocsin.escalation.actions.forecast import NextAction
 from tocsin.escalation.models import Run
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.inbound.models import Integration
@@ -38,10 +38,10 @@ TABS: tuple[tuple[str, Any], ...] = (
 _LONG = ("long_text", "short_text", "custom")
 
 #: Of so many of the newest alerts the most urgent are found.
-_LOOKED_AT = 500
+_MAX_ALERTS_SCANNED = 500
 
 #: What the side bar's badge says at most, and one more: "99+".
-_MOST_IN_A_BADGE = 100
+_MAX_BADGE_COUNT = 100
 
 #: One column for each tab that is counted. The partial index on live alerts answers each.
 _COUNTS = """
@@ -74,7 +74,7 @@ _ACKNOWLEDGED = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
 
 
 @dataclass(frozen=True, slots=True)
-class Tab:
+class AlertTab:
     """One tab; `count` is None for closed alerts, of which there is no end."""
 
     key: str
@@ -85,11 +85,11 @@ class Tab:
     @property
     def shown(self) -> str:
         """The count for people; empty without one."""
-        return capped_counts.counted(self.count, capped_counts.MOST_ALERTS) if self.count is not None else ""
+        return capped_counts.counted(self.count, capped_counts.MAX_COUNTED_ALERTS) if self.count is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AlertListRow:
     """One alert as the list draws it."""
 
     alert: Alert
@@ -115,18 +115,18 @@ class Row:
         return self.alert.owner or (self.acknowledged_by[0] if self.acknowledged_by else None)
 
 
-def tabs(current: str) -> list[Tab]:
+def tabs(current: str) -> list[AlertTab]:
     """Every tab with its count, in one statement; each counted as far as a page says it."""
     with database.pool().connection() as connection:
-        counts = database.row(connection, _COUNTS, {"most": capped_counts.MOST_ALERTS + 1}) or {}
-    return [Tab(key, label, counts.get(key), key == current) for key, label in TABS]
+        counts = database.row(connection, _COUNTS, {"most": capped_counts.MAX_COUNTED_ALERTS + 1}) or {}
+    return [AlertTab(key, label, counts.get(key), key == current) for key, label in TABS]
 
 
 def open_count() -> int:
     """How many alerts need somebody, as far as a badge says it."""
     # Every page asks it, and Django takes longer to make the statement than the database to answer it.
     with database.pool().connection() as connection:
-        found = database.row(connection, _NEEDING, {"most": _MOST_IN_A_BADGE})
+        found = database.row(connection, _NEEDING, {"most": _MAX_BADGE_COUNT})
     return int(found["number"]) if found else 0
 
 
@@ -138,7 +138,9 @@ def needing_somebody() -> QuerySet[Alert]:
 
 def most_urgent(most: int) -> list[Alert]:
     """Of the newest alerts that need somebody, the most urgent, the newest first."""
-    newest = sorted(needing_somebody().order_by("-pk").values_list("pk", "priority")[:_LOOKED_AT], key=_urgency)
+    newest = sorted(
+        needing_somebody().order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED], key=_urgency
+    )
     found = all_alerts().in_bulk([number for number, _priority in newest[:most]])
     return [found[number] for number, _priority in newest[:most] if number in found]
 
@@ -164,7 +166,7 @@ def of_tab(key: str) -> QuerySet[Alert]:
         case "on_hold":
             return rows.filter(status=AlertStatus.ON_HOLD)
         case "closed":
-            return rows.filter(status__in=sorted(NOT_LIVE))
+            return rows.filter(status__in=sorted(INACTIVE))
         case _:
             return rows.filter(status=AlertStatus.OPEN).filter(~_ACKNOWLEDGED)
 
@@ -184,7 +186,7 @@ def filtered(tab: str, chosen: dict[str, Any], text: str) -> list[QuerySet[Alert
     wanted, kept = Q(), Q()
     if chosen.get("client"):
         wanted &= Q(client__icontains=chosen["client"])
-        kept &= Q(texts__client__contains=Kept(chosen["client"]))
+        kept &= Q(texts__client__contains=SearchableText(chosen["client"]))
     if chosen.get("tag"):
         wanted &= _tag(chosen["tag"])
         kept &= _kept_tag(chosen["tag"])
@@ -200,11 +202,11 @@ def filtered(tab: str, chosen: dict[str, Any], text: str) -> list[QuerySet[Alert
 
 def search(text: str) -> tuple[list[QuerySet[Alert]], list[QuerySet[Alert]]]:
     """The live alerts that fit the words, and those that are over."""
-    live = all_alerts().filter(status__in=sorted(LIVE))
+    live = all_alerts().filter(status__in=sorted(ACTIVE))
     return [search_index.live(live, _search(text))], filtered("closed", {}, text)
 
 
-def rows_of(alerts: Iterable[Alert], now: datetime) -> list[Row]:
+def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
     """The alerts as rows: a fixed number of further statements, however many there are."""
     alerts = list(alerts)
     numbers = [alert.pk for alert in alerts]
@@ -221,12 +223,12 @@ def rows_of(alerts: Iterable[Alert], now: datetime) -> list[Row]:
     ]
 
 
-def _row(alert: Alert, people: list[User], step: NextStep | None, reason: str) -> Row:
+def _row(alert: Alert, people: list[User], step: NextAction | None, reason: str) -> AlertListRow:
     if alert.status == AlertStatus.ON_HOLD:
-        return Row(alert, people, alert.hold_until, "")
+        return AlertListRow(alert, people, alert.hold_until, "")
     if step is None:
-        return Row(alert, people, None, told(reason))
-    return Row(alert, people, None if step.waits else step.at, capitalised(step.summary))
+        return AlertListRow(alert, people, None, told(reason))
+    return AlertListRow(alert, people, None if step.waits else step.at, capitalised(step.summary))
 
 
 def _tag(text: str) -> Q:
@@ -244,8 +246,8 @@ def _kept_tag(text: str) -> Q:
     """As `_tag`. Of a name and its value the value leads to the few alerts of which it may be true."""
     _name, separator, value = text.partition("=")
     if separator:
-        return Q(texts__tags__contains=Kept(value.strip())) & _tag(text)
-    return Q(texts__tags__contains=Kept(text))
+        return Q(texts__tags__contains=SearchableText(value.strip())) & _tag(text)
+    return Q(texts__tags__contains=SearchableText(text))
 
 
 def _search(text: str) -> Q:
@@ -256,8 +258,8 @@ def _search(text: str) -> Q:
 
 def _kept(text: str) -> Q:
     """As `_search`, without the alert's own number."""
-    part = Kept(text)
-    named = Q(texts__source_id=Kept(text.removeprefix("#")))
+    part = SearchableText(text)
+    named = Q(texts__source_id=SearchableText(text.removeprefix("#")))
     return Q(texts__subject__contains=part) | named | Q(texts__client__contains=part)
 
 

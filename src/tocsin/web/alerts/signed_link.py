@@ -14,9 +14,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from tocsin.access import roles
-from tocsin.access.roles import Action, Reach, Role
+from tocsin.access.roles import Permission, PermissionScope, Role
 from tocsin.alerts import service
-from tocsin.alerts.states import CommandKind, Via
+from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.errors import Rejected
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.text import signed_links
@@ -24,7 +24,7 @@ from tocsin.people.models import User
 from tocsin.web.alerts.detail import alert_context, read_command
 from tocsin.web.http.authorization import alert_actor
 from tocsin.web.http.middleware import zone
-from tocsin.web.http.request import Request
+from tocsin.web.http.request import SignedInRequest
 
 #: What can be done from a link. The rest is on the alert's own page.
 OFFERED = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.UNDO)
@@ -33,14 +33,14 @@ OFFERED = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, Co
 @login_not_required
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-def link_page(request: Request, token: str) -> HttpResponse:
+def link_page(request: SignedInRequest, token: str) -> HttpResponse:
     """Shows the alert, or does what a button says."""
     try:
         sent, user_id = signed_links.verify(token, request.now)
     except Rejected as rejected:
         return render(request, "alerts/link_over.html", {"reason": rejected.detail}, status=410)
     user = User.objects.filter(pk=user_id, is_active=True).first()
-    if user is None or roles.reach(Role(user.role), Action.ACT) is Reach.NONE:
+    if user is None or roles.reach(Role(user.role), Permission.ACT) is PermissionScope.NONE:
         return render(request, "alerts/link_over.html", {"reason": "", "is_gone": True}, status=403)
     number = responder_actions.meant(sent)
     with timezone.override(zone(user.time_zone)):
@@ -52,13 +52,13 @@ def link_page(request: Request, token: str) -> HttpResponse:
         return render(request, "alerts/link_page.html", context)
 
 
-def _act(request: Request, number: int, user: User) -> None:
+def _act(request: SignedInRequest, number: int, user: User) -> None:
     asked = request.POST.get("command", "")
     if asked not in OFFERED:
         messages.warning(request, "Choose one of the buttons.")
         return
     try:
-        order = read_command(request, number, CommandKind(asked), alert_actor(user), Via.EMAIL)
+        order = read_command(request, number, CommandKind(asked), alert_actor(user), CommandChannel.EMAIL)
         outcome = service.act(number, order, now=request.now)
     except Rejected as rejected:
         messages.warning(request, rejected.detail)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.states import EventKind, Via
+from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
@@ -22,8 +22,8 @@ from tocsin.web.told import told
 from tocsin.web.ui.choices import channel_name
 
 #: So many of the newest events, pages and messages are shown at first, and so many where all of them are asked for.
-SHOWN = 300
-MOST = 2000
+INITIAL_ENTRIES = 300
+MAX_ENTRIES = 2000
 
 
 # Hebrew, Arabic and their neighbours, and their forms of presentation.
@@ -32,7 +32,7 @@ _BETWEEN = re.compile(" → |; ")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TimelineEntry:
     """One line."""
 
     at: datetime
@@ -47,12 +47,12 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class AlertTimeline:
     """What is known of an alert's life."""
 
     #: Newest first, back to a moment from which on nothing is left out.
-    entries: Sequence[Entry]
-    paged: Sequence[Paged]
+    entries: Sequence[TimelineEntry]
+    paged: Sequence[NotifiedPerson]
     #: Newest first.
     messages: Sequence[InboundMessage]
     more_messages: bool
@@ -61,7 +61,7 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True)
-class Paged:
+class NotifiedPerson:
     """One person, or group contact, who was paged about the alert, and how."""
 
     name: str
@@ -99,7 +99,7 @@ _TONES = {
 }
 
 
-def read(alert: Alert, now: datetime, shown: int = SHOWN) -> Story:
+def read(alert: Alert, now: datetime, shown: int = INITIAL_ENTRIES) -> AlertTimeline:
     """The timeline, who was paged, and the newest messages, `shown` of each kind at most; three statements."""
     events, more_events = _newest(AlertEvent.objects.filter(alert=alert), shown)
     pages = Notification.objects.filter(alert=alert).select_related("user", "group_contact")
@@ -125,7 +125,7 @@ def read(alert: Alert, now: datetime, shown: int = SHOWN) -> Story:
     # Lines of the same moment keep the order in which they came about: what is newest in the story is on top.
     entries.sort(key=lambda entry: entry.at, reverse=True)
     whole = [entry for entry in entries if not begins or entry.at >= max(begins)]
-    return Story(whole, _paged(notifications), messages, more_messages, bool(begins))
+    return AlertTimeline(whole, _paged(notifications), messages, more_messages, bool(begins))
 
 
 def _newest[Row: Model](rows: QuerySet[Row], shown: int) -> tuple[list[Row], bool]:
@@ -134,22 +134,22 @@ def _newest[Row: Model](rows: QuerySet[Row], shown: int) -> tuple[list[Row], boo
     return found[:shown], len(found) > shown
 
 
-def _of_event(event: AlertEvent) -> Entry:
+def _of_event(event: AlertEvent) -> TimelineEntry:
     data = event.data or {}
     quote = str(data.get("text") or "")
     via = {
-        Via.EMAIL: _("by e-mail"),
-        Via.API: _("through the API"),
-        Via.SMS: _("by SMS"),
-        Via.VOICE: _("on the phone"),
-        Via.PUSH: _("by push"),
-        Via.CHAT: _("in the chat"),
-        Via.HALO: _("in Halo"),
-    }.get(Via(event.via) if event.via in set(Via) else Via.WEB, "")
+        CommandChannel.EMAIL: _("by e-mail"),
+        CommandChannel.API: _("through the API"),
+        CommandChannel.SMS: _("by SMS"),
+        CommandChannel.VOICE: _("on the phone"),
+        CommandChannel.PUSH: _("by push"),
+        CommandChannel.CHAT: _("in the chat"),
+        CommandChannel.HALO: _("in Halo"),
+    }.get(CommandChannel(event.via) if event.via in set(CommandChannel) else CommandChannel.WEB, "")
     first, _rest, more = event.reason.partition("\n")
     # Left out by a condition, or its people are being paged already: nothing is wrong.
     is_calm = bool(data.get("left_out") or data.get("busy"))
-    return Entry(
+    return TimelineEntry(
         event.at,
         "" if is_calm else _TONES.get(_kind(event), ""),
         in_order(told(first)) or event.kind,
@@ -168,39 +168,45 @@ def _kind(event: AlertEvent) -> EventKind:
     return EventKind(event.kind) if event.kind in set(EventKind) else EventKind.UPDATED
 
 
-def _of_message(alert: Alert, message: InboundMessage) -> Entry:
+def _of_message(alert: Alert, message: InboundMessage) -> TimelineEntry:
     title = _("%(source)s sent it again: counted, nobody paged") % {"source": alert.source or _("The source")}
-    return Entry(message.received_at, "wait", title, f"{message.status}: {told(message.reason)}", message=message)
+    return TimelineEntry(
+        message.received_at, "wait", title, f"{message.status}: {told(message.reason)}", message=message
+    )
 
 
-def _of_notification(notification: Notification, now: datetime) -> Iterable[Entry]:
+def _of_notification(notification: Notification, now: datetime) -> Iterable[TimelineEntry]:
     what = channel_name(notification.channel)
     who = recipient(notification)
     for delivery in notification.deliveries.all():
         yield _of_delivery(notification, delivery, f"{what} → {who}", now)
 
 
-def _of_delivery(notification: Notification, delivery: Delivery, whom: str, now: datetime) -> Entry:
+def _of_delivery(notification: Notification, delivery: Delivery, whom: str, now: datetime) -> TimelineEntry:
     what = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
     why = told(delivery.reason or notification.reason)
     match DeliveryStatus(delivery.status):
         case DeliveryStatus.SENT | DeliveryStatus.DELIVERED:
             at = delivery.sent_at or delivery.queued_at
             tone = "wait" if delivery.receipt == ReceiptState.NOT_REACHED else "ok"
-            return Entry(at, tone, f"{whom}: {_came_of_it(delivery)}{what}", _provider(delivery, notification))
+            return TimelineEntry(at, tone, f"{whom}: {_came_of_it(delivery)}{what}", _provider(delivery, notification))
         case DeliveryStatus.FAILED:
             at = delivery.ended_at or delivery.due_at
             parts = [delivery.provider_name, told(delivery.error), why]
-            return Entry(at, "now", f"{whom}: {_('not sent')}{what}", " · ".join(part for part in parts if part))
+            return TimelineEntry(
+                at, "now", f"{whom}: {_('not sent')}{what}", " · ".join(part for part in parts if part)
+            )
         case DeliveryStatus.CANCELLED:
             at = delivery.ended_at or delivery.due_at
-            return Entry(at, "", f"{whom}: {_('not needed any more')}{what}", why)
+            return TimelineEntry(at, "", f"{whom}: {_('not needed any more')}{what}", why)
         case DeliveryStatus.QUEUED if delivery.due_at > now:
             until = timezone.localtime(delivery.due_at)
             word = _("waits until %(time)s") % {"time": f"{until:%H:%M:%S}"}
-            return Entry(delivery.queued_at, "wait", f"{whom}: {word}{what}", told(delivery.error) or why)
+            return TimelineEntry(delivery.queued_at, "wait", f"{whom}: {word}{what}", told(delivery.error) or why)
         case DeliveryStatus.QUEUED | DeliveryStatus.SENDING:
-            return Entry(delivery.queued_at, "accent", f"{whom}: {_('on its way')}{what}", told(delivery.error) or why)
+            return TimelineEntry(
+                delivery.queued_at, "accent", f"{whom}: {_('on its way')}{what}", told(delivery.error) or why
+            )
 
 
 def _came_of_it(delivery: Delivery) -> str:
@@ -224,7 +230,7 @@ def _provider(delivery: Delivery, notification: Notification) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _paged(notifications: Sequence[Notification]) -> list[Paged]:
+def _paged(notifications: Sequence[Notification]) -> list[NotifiedPerson]:
     """Each recipient once, oldest first."""
     found: dict[str, list[Notification]] = {}
     for notification in reversed(notifications):
@@ -233,7 +239,7 @@ def _paged(notifications: Sequence[Notification]) -> list[Paged]:
     return [_one_paged(name, of_one) for name, of_one in found.items()]
 
 
-def _one_paged(name: str, notifications: Sequence[Notification]) -> Paged:
+def _one_paged(name: str, notifications: Sequence[Notification]) -> NotifiedPerson:
     channels = ", ".join(dict.fromkeys(channel_name(n.channel) for n in notifications))
     deliveries = [delivery for n in notifications for delivery in n.deliveries.all()]
     states = {delivery.status for delivery in deliveries}
@@ -252,7 +258,7 @@ def _one_paged(name: str, notifications: Sequence[Notification]) -> Paged:
         result, tone = _("failed"), "now"
     else:
         result, tone = _("not needed"), ""
-    return Paged(name, notifications[0].user_id is not None, channels, result, tone)
+    return NotifiedPerson(name, notifications[0].user_id is not None, channels, result, tone)
 
 
 def recipient(notification: Notification) -> str:

@@ -10,34 +10,34 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Command
 from tocsin.alerts.service import act_on_many
-from tocsin.alerts.states import Via
+from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.web.alerts import queries
-from tocsin.web.alerts.forms import FilterForm
+from tocsin.web.alerts.forms import AlertFilterForm
 from tocsin.web.http.authorization import alert_actor, needs
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import PRIORITIES
 
-MOST_AT_ONCE = 500
+MAX_BULK_ALERTS = 500
 
 #: Digits of the largest number that an alert can have in the database, and a program can read.
-LONGEST_NUMBER = 18
+MAX_NUMBER_DIGITS = 18
 
 
 @require_safe
-def alert_list(request: Request) -> HttpResponse:
+def alert_list(request: SignedInRequest) -> HttpResponse:
     """One tab of the list, filtered, a page at a time; all of it in the address."""
     tab = request.GET.get("tab", "open")
     if tab not in dict(queries.TABS):
         tab = "open"
     text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
-    form = FilterForm(request.GET)
+    form = AlertFilterForm(request.GET)
     form.is_valid()
     chosen = {name: value for name, value in form.cleaned_data.items() if value}
     rows = queries.filtered(tab, chosen, text)
@@ -58,17 +58,17 @@ def alert_list(request: Request) -> HttpResponse:
 
 
 @require_safe
-def open_count(request: Request) -> HttpResponse:
+def open_count(request: SignedInRequest) -> HttpResponse:
     """The number beside "Alerts" in the side bar."""
     return page(request, "parts/open_count.html", {"open_count": queries.open_count()})
 
 
 @require_POST
-@needs(Action.ACT)
-def bulk(request: Request) -> HttpResponse:
+@needs(Permission.ACT)
+def bulk(request: SignedInRequest) -> HttpResponse:
     """One command for every chosen alert; one that is refused stops no other."""
-    chosen = request.POST.getlist("alert")[:MOST_AT_ONCE]
-    numbers = [int(text) for text in chosen if text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER]
+    chosen = request.POST.getlist("alert")[:MAX_BULK_ALERTS]
+    numbers = [int(text) for text in chosen if text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_DIGITS]
     command = _command(request)
     if not numbers or command is None:
         messages.warning(request, _("Choose at least one alert."))
@@ -86,20 +86,20 @@ def bulk(request: Request) -> HttpResponse:
     return _back(request)
 
 
-def _command(request: Request) -> Command | None:
+def _command(request: SignedInRequest) -> Command | None:
     actor = alert_actor(request.user)
     match request.POST.get("command"):
         case "acknowledge":
-            return Acknowledge(actor=actor, via=Via.WEB)
+            return Acknowledge(actor=actor, via=CommandChannel.WEB)
         case "take":
-            return Assign(actor=actor, via=Via.WEB, name=actor.name, user_id=actor.user_id)
+            return Assign(actor=actor, via=CommandChannel.WEB, name=actor.name, user_id=actor.user_id)
         case "close":
-            return Close(actor=actor, via=Via.WEB)
+            return Close(actor=actor, via=CommandChannel.WEB)
         case _:
             return None
 
 
-def _back(request: Request) -> HttpResponse:
+def _back(request: SignedInRequest) -> HttpResponse:
     target = request.POST.get("next", "")
     if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
         return redirect(target)

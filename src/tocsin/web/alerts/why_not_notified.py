@@ -9,11 +9,11 @@ from django.views.decorators.http import require_safe
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database
 from tocsin.escalation.actions import why_not_paged
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 
 
 @require_safe
-def not_called(request: Request, number: int) -> HttpResponse:
+def not_called(request: SignedInRequest, number: int) -> HttpResponse:
     """Everybody whom the alert's groups and policy know and who was not called."""
     alert = Alert.objects.filter(pk=number).first()
     if alert is None:

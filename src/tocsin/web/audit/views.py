@@ -11,14 +11,14 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
 from tocsin.access.models import AuditEntry
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.web.http.authorization import needs
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui import pagination
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AuditRow:
     """One entry, with each changed value side by side."""
 
     entry: AuditEntry
@@ -27,8 +27,8 @@ class Row:
 
 
 @require_safe
-@needs(Action.ADMINISTER)
-def audit_log(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def audit_log(request: SignedInRequest) -> HttpResponse:
     """Newest first, filtered by kind of action, kind of object and text."""
     rows = AuditEntry.objects.all()
     chosen = request.GET.get("show", "")
@@ -44,11 +44,11 @@ def audit_log(request: Request) -> HttpResponse:
     return page(request, "audit/log.html", context)
 
 
-def _row(entry: AuditEntry) -> Row:
+def _row(entry: AuditEntry) -> AuditRow:
     before: dict[str, Any] = entry.before or {}
     after: dict[str, Any] = entry.after or {}
     keys = [*before, *(key for key in after if key not in before)]
-    return Row(entry, tuple((key, _said(before.get(key)), _said(after.get(key))) for key in keys))
+    return AuditRow(entry, tuple((key, _said(before.get(key)), _said(after.get(key))) for key in keys))
 
 
 def _said(value: object) -> str:

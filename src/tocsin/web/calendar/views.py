@@ -12,24 +12,24 @@ from tocsin.core.db import database
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calendars import feeds, ical
-from tocsin.oncall.calendars.ical import GroupTurn
+from tocsin.oncall.calendars.ical import GroupShift
 from tocsin.oncall.models import CalendarFeed
 from tocsin.oncall.states import FeedKind
-from tocsin.web.http.request import Request
+from tocsin.web.http.request import SignedInRequest
 
 #: A calendar has what was, and what is to come, so far.
-BACK = timedelta(days=31)
-AHEAD = timedelta(days=180)
+FEED_LOOK_BACK = timedelta(days=31)
+FEED_LOOK_AHEAD = timedelta(days=180)
 
 
 @login_not_required
 @require_safe
-def feed(request: Request, token: str) -> HttpResponse:
+def feed(request: SignedInRequest, token: str) -> HttpResponse:
     """The calendar of that token."""
     found = feeds.verify(token, request.now)
     if found is None:
         raise Http404("There is no such calendar.")
-    since, until = request.now - BACK, request.now + AHEAD
+    since, until = request.now - FEED_LOOK_BACK, request.now + FEED_LOOK_AHEAD
     body = ical.write(
         feeds.name_of(found),
         _turns(found, since, until),
@@ -44,7 +44,7 @@ def feed(request: Request, token: str) -> HttpResponse:
     return response
 
 
-def _turns(found: CalendarFeed, since: datetime, until: datetime) -> list[GroupTurn]:
+def _turns(found: CalendarFeed, since: datetime, until: datetime) -> list[GroupShift]:
     """By schedules; and where a group's own order stands in, as long as that has an end."""
     with database.transaction() as connection:
         match FeedKind(found.kind):
@@ -56,7 +56,7 @@ def _turns(found: CalendarFeed, since: datetime, until: datetime) -> list[GroupT
                 groups = frozenset({found.schedule.group_id} if found.schedule else ())
         plans = loader.plans(connection, groups, since)
     return [
-        GroupTurn(plan.name, person)
+        GroupShift(plan.name, person)
         for plan in plans.values()
         for person in final_schedule.timeline(plan, since, until).segments
         if _belongs(found, person) and (person.schedule or (person.since and person.until))

@@ -13,20 +13,20 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import CodeField, beside, each, show_rejection
 
 #: A file larger than this is no table of clients.
-LARGEST = 2_000_000
+MAX_FILE_BYTES = 2_000_000
 
 
 _ROW = re.compile(r"clients\[(\d+)\]")
@@ -58,7 +58,7 @@ class ClientTableForm(forms.Form):
         sent = self.cleaned_data.get("file")
         if sent is None:
             return ""
-        if sent.size > LARGEST:
+        if sent.size > MAX_FILE_BYTES:
             raise forms.ValidationError(_("This file is too large for a table of clients."))
         try:
             return str(sent.read().decode("utf-8-sig"))
@@ -67,27 +67,27 @@ class ClientTableForm(forms.Form):
 
 
 @require_safe
-def client_table_list(request: Request) -> HttpResponse:
+def client_table_list(request: SignedInRequest) -> HttpResponse:
     """Every table, with how many clients it has."""
     rows = ClientTable.objects.select_related("group")
-    may_add = may_somewhere(request, Action.ROUTING)
+    may_add = may_somewhere(request, Permission.ROUTING)
     return page(request, "client_tables/list.html", {"rows": rows, "may_add": may_add})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def edit(request: Request, number: int | None = None) -> HttpResponse:
+@needs(Permission.ROUTING)
+def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """A new table, or changes to one."""
     row = _find(number) if number is not None else None
     if row is not None:
-        require(request, Action.ROUTING, row.group_id)
+        require(request, Permission.ROUTING, row.group_id)
     form = ClientTableForm(request.POST or None, request.FILES or None, initial=_initial(row))
     offer_own_groups(request, form.fields["group"])
-    seen = Seen.of(request, "client_table", row, commands.client_table_spec)
+    seen = FormSnapshot.of(request, "client_table", row, commands.client_table_spec)
     if request.method == "POST" and form.is_valid():
         data, clients = form.cleaned_data, list[dict[str, str]]()
         try:
-            require(request, Action.ROUTING, data["group"])
+            require(request, Permission.ROUTING, data["group"])
             clients = commands.from_csv(data["file"] or data["clients"])
             spec = {"name": data["name"], "group": data["group"].name if data["group"] else None, "clients": clients}
             with seen.unchanged():
@@ -113,11 +113,11 @@ def _show(form: ClientTableForm, rejected: Rejected, clients: Sequence[Mapping[s
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""
     row = _find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     return ask_and_delete(
         request,
         row,
@@ -126,7 +126,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="edit_client_table",
         then=("client_tables",),
         about=_("Alerts that are open keep their recipients."),
-        seen=Seen.of(request, "client_table", row, commands.client_table_spec, is_deleting=True),
+        seen=FormSnapshot.of(request, "client_table", row, commands.client_table_spec, is_deleting=True),
         noun="client_table",
     )
 

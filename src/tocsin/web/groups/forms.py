@@ -13,7 +13,7 @@ from tocsin.people.models import User
 from tocsin.web.ui.choices import ROLES, channel_choices
 from tocsin.web.ui.forms import ZoneField
 
-MOST = 200
+MAX_ROWS = 200
 
 
 class GroupForm(forms.Form):
@@ -47,14 +47,14 @@ class ContactForm(forms.Form):
     address = forms.CharField(label=_("Address"), max_length=500, required=False)
 
 
-MemberFormSet = forms.formset_factory(MemberForm, extra=1, can_delete=True, max_num=MOST, absolute_max=MOST + 5)
+MemberFormSet = forms.formset_factory(MemberForm, extra=1, can_delete=True, max_num=MAX_ROWS, absolute_max=MAX_ROWS + 5)
 ContactFormSet = forms.formset_factory(ContactForm, extra=1, can_delete=True, max_num=20, absolute_max=25)
 
 
 def spec(form: GroupForm, members: Any, contacts: Any) -> dict[str, Any]:
     """The group in a spec's shape."""
     kept = [m.cleaned_data for m in members.forms if m.cleaned_data.get("user") and not m.cleaned_data.get("DELETE")]
-    kept.sort(key=lambda data: data["position"] or MOST + 1)
+    kept.sort(key=lambda data: data["position"] or MAX_ROWS + 1)
     ways = [
         c.cleaned_data
         for c in contacts.forms

@@ -15,7 +15,7 @@ from tocsin.people.models import Group
 
 
 @dataclass(frozen=True, slots=True)
-class Duty:
+class GroupDuty:
     """Who is on call in one group: now, whom the next steps call, and who follows when the first one's turn ends."""
 
     group: Group
@@ -26,7 +26,7 @@ class Duty:
     after: str = ""
 
 
-def duties(now: datetime) -> list[Duty]:
+def duties(now: datetime) -> list[GroupDuty]:
     """Every group that has members: by its schedules, and by who holds a role where no shift has it."""
     groups = list(Group.objects.filter(memberships__isnull=False).distinct())
     with database.transaction() as connection:
@@ -34,12 +34,12 @@ def duties(now: datetime) -> list[Duty]:
         return [_duty(connection, group, found.get(group.pk, ())) for group in groups]
 
 
-def _duty(connection: Connection, group: Group, people: Sequence[OnCall]) -> Duty:
+def _duty(connection: Connection, group: Group, people: Sequence[OnCall]) -> GroupDuty:
     first = [person for person in people if person.role is MemberRole.PRIMARY][:1]
     rest = [person for person in people if person not in first and person.role is not MemberRole.MANAGER]
     until = first[0].until if first else None
     if until is None:
-        return Duty(group, first, rest[:3])
+        return GroupDuty(group, first, rest[:3])
     then = loader.on_call(connection, [group.pk], until).get(group.pk, ())
     after = next((person.name for person in then if person.role is MemberRole.PRIMARY), "")
-    return Duty(group, first, rest[:3], until, after)
+    return GroupDuty(group, first, rest[:3], until, after)

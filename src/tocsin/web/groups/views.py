@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import contact_tests
@@ -23,23 +23,23 @@ from tocsin.people.models import Group, User
 from tocsin.web.groups import on_call_now
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.http.authorization import actor, may, needs, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import beside, each, offer_own_zone, show_rejection
 
 
 @require_safe
-def group_list(request: Request) -> HttpResponse:
+def group_list(request: SignedInRequest) -> HttpResponse:
     """Every group with who is on call now."""
     duties = {duty.group.pk: duty for duty in on_call_now.duties(request.now)}
     rows = [(group, duties.get(group.pk), group.size) for group in _sized()]
-    return page(request, "groups/list.html", {"rows": rows, "may_add": may(request, Action.TEAMS)})
+    return page(request, "groups/list.html", {"rows": rows, "may_add": may(request, Permission.TEAMS)})
 
 
 @require_safe
-def group(request: Request, number: int) -> HttpResponse:
+def group(request: SignedInRequest, number: int) -> HttpResponse:
     """One group."""
     row = find(number)
     viewer = permissions.viewer(request.user)
@@ -58,13 +58,13 @@ def group(request: Request, number: int) -> HttpResponse:
         "may_show": {one.pk for one in masked if viewer.sees_addresses_of(one.user_id)},
         "contacts": contacts,
         "on_call": on_call,
-        "may_change": may(request, Action.TEAMS, row),
+        "may_change": may(request, Permission.TEAMS, row),
     }
     return page(request, "groups/group.html", context)
 
 
 @require_POST
-def show_addresses(request: Request, number: int, user: int) -> HttpResponse:
+def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResponse:
     """Lets the members see the addresses of one whom somebody added who did not see them."""
     row = find(number)
     member = User.objects.filter(pk=user).first()
@@ -78,11 +78,11 @@ def show_addresses(request: Request, number: int, user: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.TEAMS)
-def test_contact(request: Request, number: int, contact: int) -> HttpResponse:
+@needs(Permission.TEAMS)
+def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpResponse:
     """Sends a test to a contact of the whole group, and shows what becomes of it."""
     row = find(number)
-    require(request, Action.TEAMS, row)
+    require(request, Permission.TEAMS, row)
     if not row.contacts.filter(pk=contact).exists():
         raise Http404(_("This contact is gone."))
     try:
@@ -95,11 +95,11 @@ def test_contact(request: Request, number: int, contact: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.TEAMS)
-def edit(request: Request, number: int | None = None) -> HttpResponse:
+@needs(Permission.TEAMS)
+def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """A new group, or changes to one."""
     row = find(number) if number is not None else None
-    require(request, Action.TEAMS, row)
+    require(request, Permission.TEAMS, row)
     written: dict[str, Any] | None = commands.group_spec(row) if row else None
     form = GroupForm(request.POST or None, initial=written or {"time_zone": request.user.time_zone})
     if row is None:
@@ -109,7 +109,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     contacts = ContactFormSet(
         request.POST or None, initial=initial_contacts(written) if written else [], prefix="contacts"
     )
-    seen = Seen.of(request, "group", row, commands.group_spec)
+    seen = FormSnapshot.of(request, "group", row, commands.group_spec)
     if request.method == "POST" and all([form.is_valid(), members.is_valid(), contacts.is_valid()]):
         try:
             with seen.unchanged():
@@ -133,11 +133,11 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.TEAMS)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.TEAMS)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""
     row = find(number)
-    require(request, Action.TEAMS, row)
+    require(request, Permission.TEAMS, row)
     return ask_and_delete(
         request,
         row,
@@ -146,7 +146,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="group",
         then=("groups",),
         about=_("Its members stay; only the group goes."),
-        seen=Seen.of(request, "group", row, commands.group_spec, is_deleting=True),
+        seen=FormSnapshot.of(request, "group", row, commands.group_spec, is_deleting=True),
         noun="group",
     )
 

@@ -24,7 +24,7 @@ from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.oncall.calculation import coverage_checks
-from tocsin.oncall.calculation.coverage_checks import Finding, Kind
+from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
 from tocsin.operate import health_status
 from tocsin.operate.coverage import coverage
 from tocsin.web.home import mailbox_warnings, provider_warnings
@@ -35,21 +35,21 @@ from tocsin.web.ui.capped_counts import DAY
 from tocsin.workflows.views import health as workflows
 
 #: So many integrations are looked at one by one.
-MOST_LOOKED_AT = 20
+MAX_INTEGRATIONS_CHECKED = 20
 
 #: So far ahead gaps are told, and so many of one group.
 FORTNIGHT = timedelta(days=14)
-MOST_OF_A_GROUP = 3
+MAX_GAPS_PER_GROUP = 3
 
 #: Whoever wrote on each of so many days before the last one is missed after a day of silence.
 USUAL_DAYS = 3
 
 #: For so many seconds it is remembered what takes longer to find out.
-REMEMBERED = 300
+CACHE_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class HealthWarning:
     """One thing that is wrong: a sentence, where to mend it, and whether somebody must come now."""
 
     text: str
@@ -57,16 +57,16 @@ class Trouble:
     is_urgent: bool = False
 
 
-def found(now: datetime) -> list[Trouble]:
+def found(now: datetime) -> list[HealthWarning]:
     """Everything that is wrong, the most urgent first."""
     every = [
         *_standing(),
         *_unanswered(),
         *_unusable(),
         *_without_policy(),
-        *(Trouble(*each) for each in provider_warnings.found(now)),
-        *(Trouble(*each) for each in mailbox_warnings.found()),
-        *(Trouble(*each) for each in outbound_troubles.found()),
+        *(HealthWarning(*each) for each in provider_warnings.found(now)),
+        *(HealthWarning(*each) for each in mailbox_warnings.found()),
+        *(HealthWarning(*each) for each in outbound_troubles.found()),
         *_workflows(),
         *_unreadable(now),
         *_unreachable(),
@@ -78,7 +78,7 @@ def found(now: datetime) -> list[Trouble]:
     return sorted(every, key=lambda trouble: not trouble.is_urgent)
 
 
-def _workflows() -> Iterator[Trouble]:
+def _workflows() -> Iterator[HealthWarning]:
     """Workflows that do nothing, or hang. No paging waits for them."""
     with database.pool().connection() as connection:
         wrong = list(workflows.wrong(connection))
@@ -86,16 +86,16 @@ def _workflows() -> Iterator[Trouble]:
         url = reverse("workflow", args=[one.workflow_id])
         if one.kind == "stuck":
             url = f"{reverse('workflow_log', args=[one.workflow_id])}?show=stuck"
-        yield Trouble(told(one.text), url)
+        yield HealthWarning(told(one.text), url)
 
 
-def _standing() -> Iterator[Trouble]:
+def _standing() -> Iterator[HealthWarning]:
     """What Tocsin found when it last checked itself."""
     known = health_status.read()
     if known.silence:
-        yield Trouble(told(known.silence), reverse("system"), is_urgent=True)
+        yield HealthWarning(told(known.silence), reverse("system"), is_urgent=True)
     for problem in known.problems:
-        yield Trouble(f"{told(problem.title)}: {told(problem.detail)}", reverse("system"), is_urgent=True)
+        yield HealthWarning(f"{told(problem.title)}: {told(problem.detail)}", reverse("system"), is_urgent=True)
 
 
 # As SQL: Home asks all of these at every look, and Django takes longer to make such a statement than the database to
@@ -133,13 +133,13 @@ def _rows(statement: LiteralString, **values: object) -> list[DictRow]:
         return database.rows(connection, statement, values)
 
 
-def _unanswered() -> Iterator[Trouble]:
+def _unanswered() -> Iterator[HealthWarning]:
     for row in _rows(_UNANSWERED):
         text = _("Nobody answered alert %(number)s: %(subject)s") % row
-        yield Trouble(text, reverse("alert", args=[row["number"]]), is_urgent=True)
+        yield HealthWarning(text, reverse("alert", args=[row["number"]]), is_urgent=True)
 
 
-def _unusable() -> Iterator[Trouble]:
+def _unusable() -> Iterator[HealthWarning]:
     doors = registry.shared()
     doors.refresh()
     for door in doors.doors().values():
@@ -148,16 +148,16 @@ def _unusable() -> Iterator[Trouble]:
                 "name": door.name,
                 "why": told(door.problem.detail),
             }
-            yield Trouble(text, reverse("integration", args=[door.id]), is_urgent=True)
+            yield HealthWarning(text, reverse("integration", args=[door.id]), is_urgent=True)
 
 
-def _without_policy() -> Iterator[Trouble]:
+def _without_policy() -> Iterator[HealthWarning]:
     for row in _rows(_WITHOUT_POLICY):
         text = _("%(name)s pages nobody: it has neither a policy nor recipients") % row
-        yield Trouble(text, reverse("integration", args=[row["id"]]), is_urgent=True)
+        yield HealthWarning(text, reverse("integration", args=[row["id"]]), is_urgent=True)
 
 
-def _unreadable(now: datetime) -> Iterator[Trouble]:
+def _unreadable(now: datetime) -> Iterator[HealthWarning]:
     number = _rows(_UNREADABLE, since=first_uuid7(now - timedelta(days=7)))[0]["number"]
     if number:
         text = ngettext(
@@ -165,55 +165,55 @@ def _unreadable(now: datetime) -> Iterator[Trouble]:
             "%(count)d messages of the last 7 days could not be read",
             number,
         ) % {"count": number}
-        yield Trouble(text, f"{reverse('inbound_log')}?outcome=failed")
+        yield HealthWarning(text, f"{reverse('inbound_log')}?outcome=failed")
 
 
-def _unreachable() -> Iterator[Trouble]:
+def _unreachable() -> Iterator[HealthWarning]:
     for row in _rows(_UNREACHABLE):
         names = {"name": row["name"] or row["username"], "group": row["group_name"]}
         text = _("%(name)s is on call in %(group)s and cannot be reached") % names
-        yield Trouble(text, reverse("group", args=[row["group_id"]]), is_urgent=True)
+        yield HealthWarning(text, reverse("group", args=[row["group_id"]]), is_urgent=True)
 
 
-def _old_tokens() -> Iterator[Trouble]:
+def _old_tokens() -> Iterator[HealthWarning]:
     for row in _rows(_OLD_TOKENS):
         text = ngettext(
             "%(count)d message came to an old URL of %(name)s",
             "%(count)d messages came to an old URL of %(name)s",
             row["posts"],
         ) % {"count": row["posts"], "name": row["name"]}
-        yield Trouble(text, reverse("integration_security", args=[row["id"]]))
+        yield HealthWarning(text, reverse("integration_security", args=[row["id"]]))
 
 
-def _on_call(now: datetime) -> Iterator[Trouble]:
+def _on_call(now: datetime) -> Iterator[HealthWarning]:
     """What is wrong with who is on call in the next two weeks, and calendars elsewhere that cannot be read."""
     with database.transaction() as connection:
         key = f"on-call:{config_version.version(connection)}"
         found = caches["process"].get(key)
         if found is None:
             found = list(_coverage(connection, now))
-            caches["process"].set(key, found, REMEMBERED)
+            caches["process"].set(key, found, CACHE_SECONDS)
         unread = coverage.unread(connection)
     for group, finding in found:
         # What a page would not reach today is for now; a shift that never counts is for whenever there is time.
-        is_urgent = finding.kind is not Kind.HIDDEN and (finding.since or now) < now + DAY
-        yield Trouble(say(finding, now), reverse("group_schedule", args=[group]), is_urgent)
-    for one in unread[:MOST_OF_A_GROUP]:
-        yield Trouble(told(one.text), reverse("schedule", args=[one.schedule_id]))
+        is_urgent = finding.kind is not CoverageFindingKind.HIDDEN and (finding.since or now) < now + DAY
+        yield HealthWarning(say(finding, now), reverse("group_schedule", args=[group]), is_urgent)
+    for one in unread[:MAX_GAPS_PER_GROUP]:
+        yield HealthWarning(told(one.text), reverse("schedule", args=[one.schedule_id]))
 
 
-def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, Finding]]:
+def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, CoverageFinding]]:
     groups = [row["group_id"] for row in database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")]
     for number, (_plan, findings) in coverage.of_groups(connection, groups, now, FORTNIGHT).items():
-        for finding in coverage_checks.firsts(coverage_checks.problems(findings))[:MOST_OF_A_GROUP]:
+        for finding in coverage_checks.firsts(coverage_checks.problems(findings))[:MAX_GAPS_PER_GROUP]:
             yield number, finding
 
 
-def _silent(now: datetime) -> Iterator[Trouble]:
+def _silent(now: datetime) -> Iterator[HealthWarning]:
     """Integrations that used to get messages day by day, and got none for a day."""
     last = InboundMessage.objects.filter(integration=OuterRef("pk")).order_by("-pk").values("received_at")[:1]
     known = Integration.objects.exclude(mode=IntegrationMode.DISABLED).annotate(newest=Subquery(last)).order_by("name")
-    for integration in known[:MOST_LOOKED_AT]:
+    for integration in known[:MAX_INTEGRATIONS_CHECKED]:
         newest = integration.newest
         if newest is None or newest > now - DAY:
             continue
@@ -224,17 +224,19 @@ def _silent(now: datetime) -> Iterator[Trouble]:
                 "name": integration.name,
                 "span": durations.say(timedelta(hours=(now - newest) // timedelta(hours=1))),
             }
-            yield Trouble(text, reverse("integration", args=[integration.pk]))
+            yield HealthWarning(text, reverse("integration", args=[integration.pk]))
 
 
-def _opens_nothing(now: datetime) -> Iterator[Trouble]:
+def _opens_nothing(now: datetime) -> Iterator[HealthWarning]:
     """Integrations whose tickets begin with a status that opens nothing."""
-    for integration in Integration.objects.filter(mode=IntegrationMode.PAGE).order_by("name")[:MOST_LOOKED_AT]:
+    for integration in Integration.objects.filter(mode=IntegrationMode.PAGE).order_by("name")[
+        :MAX_INTEGRATIONS_CHECKED
+    ]:
         # The last days' messages are read for it: that is done now and then, not at each look at Home.
         key = f"statuses:{integration.pk}:{integration.current_id}"
         warning = caches["process"].get(key)
         if warning is None:
             warning = observed_statuses.statuses_seen(integration, now).warning
-            caches["process"].set(key, warning, REMEMBERED)
+            caches["process"].set(key, warning, CACHE_SECONDS)
         if warning:
-            yield Trouble(f"{integration.name}: {told(warning)}", reverse("integration", args=[integration.pk]))
+            yield HealthWarning(f"{integration.name}: {told(warning)}", reverse("integration", args=[integration.pk]))

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from tocsin.core.db import database
 from tocsin.core.net import mailbox_errors
-from tocsin.core.net.mailbox_errors import Reads
+from tocsin.core.net.mailbox_errors import MailboxReader
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Provider
@@ -19,8 +19,8 @@ from tocsin.web.told import told
 def found() -> Iterator[tuple[str, str, bool]]:
     """Each as a sentence, where to mend it, and whether somebody must come now."""
     with database.transaction() as connection:
-        doors = mailbox_errors.known(connection, Reads.INBOUND)
-        answers = mailbox_errors.known(connection, Reads.ANSWERS)
+        doors = mailbox_errors.known(connection, MailboxReader.INBOUND)
+        answers = mailbox_errors.known(connection, MailboxReader.ANSWERS)
     if doors:
         rows = Integration.objects.exclude(mode=IntegrationMode.DISABLED).in_bulk([one.number for one in doors])
         for one in doors:

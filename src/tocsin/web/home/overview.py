@@ -25,7 +25,7 @@ _ANSWERS = [
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
+class NightSummary:
     """What a night was like, from 22:00 to 07:00 where the reader is."""
 
     pages: int
@@ -51,7 +51,7 @@ def alerts_of(user: User, most: int) -> QuerySet[Alert]:
     return all_alerts().filter(pk__in=numbers).order_by("-pk")[:most]
 
 
-def last_night(reader: User, now: datetime) -> Night:
+def last_night(reader: User, now: datetime) -> NightSummary:
     """The reader's last night; before seven in the morning, the one that it is."""
     local = timezone.localtime(now)
     end = timezone.make_aware(datetime.combine(local.date(), time(7)))
@@ -62,13 +62,13 @@ def last_night(reader: User, now: datetime) -> Night:
     )  # fmt: skip
     counts = dict(sent.values_list("user").annotate(number=Count("pk")).order_by())
     if not counts:
-        return Night(pages=0, people=[], answered_in=None, unanswered=0, goes_on=now < end, mine=0)
+        return NightSummary(pages=0, people=[], answered_in=None, unanswered=0, goes_on=now < end, mine=0)
     people = [user.display_name for user in User.objects.filter(pk__in=[key for key in counts if key]).order_by("name")]
     alerts = set(sent.exclude(alert=None).values_list("alert", flat=True))
     events = AlertEvent.objects.filter(alert__in=alerts, kind__in=_ANSWERS)
     by_people = events.filter(actor_kind=ActorKind.USER)
     firsts = by_people.values_list("alert", "alert__opened_at").annotate(first=Min("at")).order_by()
-    return Night(
+    return NightSummary(
         pages=sum(counts.values()),
         people=people,
         answered_in=max((first - opened for _alert, opened, first in firsts), default=None),

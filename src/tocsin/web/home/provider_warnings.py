@@ -19,7 +19,7 @@ from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.web.ui.capped_counts import DAY
 
 #: So many providers are named for one thing.
-_MOST = 5
+_MAX_NAMED_PROVIDERS = 5
 
 
 def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
@@ -36,7 +36,7 @@ def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
         names = (
             lost.exclude(provider_name="").values_list("provider_name", flat=True).distinct().order_by("provider_name")
         )
-        tried = ", ".join(names[:_MOST])
+        tried = ", ".join(names[:_MAX_NAMED_PROVIDERS])
         yield f"{text}: {tried}" if tried else text, reverse("providers"), True
     passed_over = list(ProviderHealth.objects.filter(is_open=True, name__in=status.in_use()).order_by("name"))
     for row in passed_over:
@@ -53,7 +53,7 @@ def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
         yield text % {"name": name, "count": number}, reverse("providers"), False
     with database.transaction() as connection:
         people = opt_outs.opted_out(connection)
-    for user_id, name, label, _at in people[:_MOST]:
+    for user_id, name, label, _at in people[:_MAX_NAMED_PROVIDERS]:
         text = _("%(name)s wrote STOP, and gets no texts at %(label)s") % {"name": name, "label": label}
         yield text, reverse("user", args=[user_id]), False
 
@@ -71,4 +71,4 @@ def _sent_otherwise() -> Exists:
 
 
 def _by_provider(rows: QuerySet[Delivery]) -> QuerySet[Delivery, tuple[str, int]]:
-    return rows.values_list("provider_name").annotate(number=Count("pk")).order_by("-number")[:_MOST]
+    return rows.values_list("provider_name").annotate(number=Count("pk")).order_by("-number")[:_MAX_NAMED_PROVIDERS]

@@ -10,7 +10,7 @@ from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.web.alerts import queries
 from tocsin.web.groups import on_call_now
 from tocsin.web.home import first_steps, health_warnings, overview
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall import swaps
 from tocsin.web.ui import capped_counts
 
@@ -18,7 +18,7 @@ ROWS = 8
 
 
 @require_safe
-def home(request: Request) -> HttpResponse:
+def home(request: SignedInRequest) -> HttpResponse:
     """The page one opens first."""
     own = list(overview.alerts_of(request.user, ROWS))
     rows = queries.rows_of([*own, *queries.most_urgent(ROWS)], request.now)

@@ -16,12 +16,12 @@ from tocsin.access.models import AuditEntry
 from tocsin.core.config import environment, secret_bundle
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
-from tocsin.notify.event_receiver import Hearing
+from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import pool
 from tocsin.notify.registry import KINDS
-from tocsin.notify.webhooks import Callback, Listener, NotGenuine
+from tocsin.notify.webhooks import Callback, InvalidWebhookSignature, WebhookProvider
 
 
 @csrf_exempt
@@ -33,7 +33,7 @@ def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
     now = clock.now()
     row, name = _find(provider, now)
     kind = KINDS.get(row.kind) if row else None
-    if row is None or kind is None or not isinstance(kind, Listener):
+    if row is None or kind is None or not isinstance(kind, WebhookProvider):
         return HttpResponse("There is no such provider.\n", status=404, content_type="text/plain")
     secrets = secret_bundle.opened(row.secrets)
     account = pool.account_of(name, row.pk, kind, row.settings, secrets)
@@ -47,8 +47,8 @@ def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
         at=now,
     )
     try:
-        answer = kind.listen(account, callback, Hearing(name, callback.at))
-    except NotGenuine:
+        answer = kind.listen(account, callback, ProviderEventReceiver(name, callback.at))
+    except InvalidWebhookSignature:
         return HttpResponse("The signature is missing or not valid.\n", status=403, content_type="text/plain")
     except Rejected as rejected:
         status = 404 if rejected.code == "not_found" else 400
@@ -75,7 +75,7 @@ def _find(slug: str, now: datetime) -> tuple[Provider | None, str]:
 def _names_before(rows: Collection[str], now: datetime) -> Iterable[tuple[str, str]]:
     """The names that these providers had lately, by id, newest first."""
     changes = AuditEntry.objects.filter(
-        at__gt=now - responder_actions.RECENT, object_type="provider", object_id__in=rows, action="update"
+        at__gt=now - responder_actions.RECENT_WITHIN, object_type="provider", object_id__in=rows, action="update"
     )
     found = changes.order_by("-at").values_list("object_id", "before__name")
     return [(number, name) for number, name in found if name]

@@ -11,33 +11,33 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.access.audit import Actor as ConfigurationActor
-from tocsin.access.roles import Action, Reach, Role, reach
+from tocsin.access.audit import AuditActor as ConfigurationActor
+from tocsin.access.roles import Permission, PermissionScope, Role, reach
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.states import ActorKind
 from tocsin.people import permissions
 from tocsin.people.models import Group, User
-from tocsin.web.http.request import Request, address_of
+from tocsin.web.http.request import SignedInRequest, address_of
 
 type View = Callable[..., HttpResponse]
 
 _NEEDS = {
-    Action.ACT: _("It takes a responder, a manager or an administrator to act on alerts."),
-    Action.TEAMS: _("It takes a manager of the owning group, or an administrator."),
-    Action.ROUTING: _("It takes a manager of the owning group, or an administrator."),
-    Action.TRY_OUT: _("It takes a manager of the owning group, or an administrator."),
-    Action.ADMINISTER: _("It takes an administrator."),
+    Permission.ACT: _("It takes a responder, a manager or an administrator to act on alerts."),
+    Permission.TEAMS: _("It takes a manager of the owning group, or an administrator."),
+    Permission.ROUTING: _("It takes a manager of the owning group, or an administrator."),
+    Permission.TRY_OUT: _("It takes a manager of the owning group, or an administrator."),
+    Permission.ADMINISTER: _("It takes an administrator."),
 }
 
 
-def needs(action: Action) -> Callable[[View], View]:
+def needs(action: Permission) -> Callable[[View], View]:
     """Refuses whoever's role can take `action` on nothing at all."""
 
     def guard(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             role = Role(request.user.role)  # type: ignore[union-attr]
-            if reach(role, action) is Reach.NONE:
+            if reach(role, action) is PermissionScope.NONE:
                 raise PermissionDenied(_NEEDS.get(action, ""))
             return view(request, *args, **kwargs)
 
@@ -46,23 +46,23 @@ def needs(action: Action) -> Callable[[View], View]:
     return guard
 
 
-def require(request: Request, action: Action, group: Group | int | None) -> None:
+def require(request: SignedInRequest, action: Permission, group: Group | int | None) -> None:
     """Refuses whoever may not take `action` on an object that `group` owns."""
     if not permissions.may(request.user, action, group):
         raise PermissionDenied(_NEEDS.get(action, ""))
 
 
-def may(request: Request, action: Action, group: Group | int | None = None) -> bool:
+def may(request: SignedInRequest, action: Permission, group: Group | int | None = None) -> bool:
     """Whether the signed-in person may take `action` on an object that `group` owns."""
     return permissions.may(request.user, action, group)
 
 
-def may_somewhere(request: Request, action: Action) -> bool:
+def may_somewhere(request: SignedInRequest, action: Permission) -> bool:
     """Whether there may be any object on which the signed-in person may take `action`."""
     return permissions.viewer(request.user).may_somewhere(action)
 
 
-def offer_own_groups(request: Request, field: forms.Field) -> None:
+def offer_own_groups(request: SignedInRequest, field: forms.Field) -> None:
     """Has a form's field of the owning group offer only groups for which the signed-in person may act.
 
     Whoever is no administrator must choose one: an object that no group owns is the administrators'.
@@ -79,6 +79,6 @@ def alert_actor(user: User) -> Actor:
     return Actor(ActorKind.USER, user.display_name, user.pk)
 
 
-def actor(request: Request) -> ConfigurationActor:
+def actor(request: SignedInRequest) -> ConfigurationActor:
     """The signed-in person as the actor of a change of configuration."""
     return ConfigurationActor.of(request.user, "web", address_of(request))

@@ -28,7 +28,7 @@ type Respond = Callable[[HttpRequest], HttpResponseBase]
 log = logging.getLogger(__name__)
 
 
-class Moment:
+class RequestTimeMiddleware:
     """Reads the clock once, and gives the request an id that is shown where a page fails."""
 
     def __init__(self, respond: Respond) -> None:
@@ -53,7 +53,7 @@ class Moment:
         return None
 
 
-class Reader:
+class UserPreferencesMiddleware:
     """Activates the signed-in person's time zone and language."""
 
     def __init__(self, respond: Respond) -> None:
@@ -72,7 +72,7 @@ class Reader:
                 return response
 
 
-class SignInRequired(LoginRequiredMiddleware):
+class SignInRequiredMiddleware(LoginRequiredMiddleware):
     """Every page needs a signed-in person unless its view says otherwise; programs' doors are left alone."""
 
     def process_view(

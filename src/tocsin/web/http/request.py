@@ -18,7 +18,7 @@ PART = "X-Part"
 IN_PLACE = "HX-Request"
 
 
-class Request(HttpRequest):
+class SignedInRequest(HttpRequest):
     """A request of somebody who is signed in. `now` is read once, by the middleware."""
 
     user: User

@@ -13,7 +13,7 @@ from whitenoise.responders import MissingFileError
 from tocsin.web.http.assets import COMPRESSED, PREFIX, static_url
 
 
-class StaticFiles(WhiteNoiseMiddleware):
+class StaticFilesMiddleware(WhiteNoiseMiddleware):
     """WhiteNoise that also answers for another version's digest: pages of before an upgrade still work."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override] # as its middleware has it

@@ -11,13 +11,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.errors import Rejected
 from tocsin.importers import import_runs
 from tocsin.importers.products import PRODUCTS
 from tocsin.web.http.authorization import actor, needs
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.imports.forms import ImportForm
 from tocsin.web.ui.forms import show_rejection
 
@@ -25,8 +25,8 @@ _RUNNING = (ImportState.READING, ImportState.APPLYING)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ADMINISTER)
-def imports(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def imports(request: SignedInRequest) -> HttpResponse:
     """The import that there is, and the form that begins another."""
     form = ImportForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid() and _started(request, form):
@@ -44,8 +44,8 @@ def imports(request: Request) -> HttpResponse:
 
 
 @require_safe
-@needs(Action.ADMINISTER)
-def configuration(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def configuration(request: SignedInRequest, number: int) -> HttpResponse:
     """The YAML as a file."""
     text = import_runs.yaml_of(_find(request, number))
     if not text:
@@ -54,8 +54,8 @@ def configuration(request: Request, number: int) -> HttpResponse:
 
 
 @require_safe
-@needs(Action.ADMINISTER)
-def report(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def report(request: SignedInRequest, number: int) -> HttpResponse:
     """The report as a file."""
     lines = [
         f"{one['weight']:<8}  {one['object']}: {one['what']}. {one['why']} {one['remedy']}".rstrip()
@@ -65,8 +65,8 @@ def report(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ADMINISTER)
-def apply(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def apply(request: SignedInRequest, number: int) -> HttpResponse:
     """Applies what was read."""
     try:
         import_runs.apply(_find(request, number), actor=actor(request), now=request.now)
@@ -76,8 +76,8 @@ def apply(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ADMINISTER)
-def discard(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def discard(request: SignedInRequest, number: int) -> HttpResponse:
     """Throws it away."""
     import_runs.discard(_find(request, number))
     messages.success(request, _("The import is thrown away. Nothing was changed by that."))
@@ -98,7 +98,7 @@ def _counts(counts: dict[str, int]) -> list[str]:
     return [say(counts[key]) % {"n": counts[key]} for key, say in said.items() if counts.get(key)]
 
 
-def _started(request: Request, form: ImportForm) -> bool:
+def _started(request: SignedInRequest, form: ImportForm) -> bool:
     given, file = form.cleaned_data, form.cleaned_data["file"]
     try:
         import_runs.start(
@@ -117,7 +117,7 @@ def _started(request: Request, form: ImportForm) -> bool:
     return True
 
 
-def _find(request: Request, number: int) -> ImportRun:
+def _find(request: SignedInRequest, number: int) -> ImportRun:
     run = import_runs.latest(request.now)
     if run is None or run.pk != number:
         raise Http404

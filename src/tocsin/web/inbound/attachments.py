@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.parsing import mime_parser as mail
-from tocsin.web.http.request import Request
+from tocsin.web.http.request import SignedInRequest
 
 #: What a browser may be told about; everything else is bytes. None of them can run anything.
 _HARMLESS = frozenset(
@@ -30,7 +30,7 @@ _HARMLESS = frozenset(
 
 
 @require_safe
-def attachment(request: Request, message_id: UUID, number: int) -> HttpResponse:
+def attachment(request: SignedInRequest, message_id: UUID, number: int) -> HttpResponse:
     """The file as a download: never shown in the page's own name, whatever the sender called it."""
     message = get_object_or_404(InboundMessage.objects.only("raw", "content_type"), pk=message_id)
     if message.content_type.partition(";")[0].strip() != mail.MEDIA_TYPE:

@@ -12,23 +12,23 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.db import query_union
 from tocsin.core.errors import Rejected
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect import replay as replays
 from tocsin.inbound.models import InboundMessage
 from tocsin.web.http.authorization import actor, needs, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.inbound.views import find, fitting
 
 
 @require_POST
-@needs(Action.TRY_OUT)
-def replay(request: Request, message_id: UUID) -> HttpResponse:
+@needs(Permission.TRY_OUT)
+def replay(request: SignedInRequest, message_id: UUID) -> HttpResponse:
     """Has the rules of now decide the message again, as a new row; shows that row."""
     message = find(message_id)
-    require(request, Action.TRY_OUT, message.integration.group_id)
+    require(request, Permission.TRY_OUT, message.integration.group_id)
     try:
         made = replays.replay(message.pk, request.POST.get("page") == "yes", actor(request), request.now)
     except Rejected as rejected:
@@ -39,12 +39,12 @@ def replay(request: Request, message_id: UUID) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.TRY_OUT)
-def replay_many(request: Request) -> HttpResponse:
+@needs(Permission.TRY_OUT)
+def replay_many(request: SignedInRequest) -> HttpResponse:
     """States how many messages would be replayed, whose, and from when; with `sure`, replays them, oldest first."""
     rows = _asked(request)
     for integration in {row.integration_id: row.integration for row in rows}.values():
-        require(request, Action.TRY_OUT, integration.group_id)
+        require(request, Permission.TRY_OUT, integration.group_id)
     if not rows:
         messages.warning(request, _("Choose at least one message."))
         return redirect("inbound_log")
@@ -68,14 +68,14 @@ def replay_many(request: Request) -> HttpResponse:
     return redirect("inbound_log")
 
 
-def _asked(request: Request) -> list[InboundMessage]:
+def _asked(request: SignedInRequest) -> list[InboundMessage]:
     """The chosen messages; or with `all`, the newest of those that fit the log's filters."""
     known = InboundMessage.objects.select_related("integration").defer("raw", "headers", "verdict")
     if "all" in request.POST:
         decided = [rows.exclude(status=MessageStatus.PENDING) for rows in fitting(request.POST)]
-        return query_union.first(decided, replays.MOST)
+        return query_union.first(decided, replays.MAX_REPLAYED_MESSAGES)
     ids = []
-    for text in request.POST.getlist("message")[: replays.MOST + 1]:
+    for text in request.POST.getlist("message")[: replays.MAX_REPLAYED_MESSAGES + 1]:
         try:
             ids.append(UUID(str(text)))
         except ValueError:
@@ -83,7 +83,7 @@ def _asked(request: Request) -> list[InboundMessage]:
     return list(known.filter(pk__in=ids).exclude(status=MessageStatus.PENDING).order_by("-pk"))
 
 
-def _stated(rows: list[InboundMessage], request: Request) -> dict[str, Any]:
+def _stated(rows: list[InboundMessage], request: SignedInRequest) -> dict[str, Any]:
     by_integration = Counter(row.integration.name for row in rows)
     return {
         "rows": rows,
@@ -93,5 +93,5 @@ def _stated(rows: list[InboundMessage], request: Request) -> dict[str, Any]:
         "first": rows[-1].received_at,
         "last": rows[0].received_at,
         "is_all": "all" in request.POST,
-        "most": replays.MOST,
+        "most": replays.MAX_REPLAYED_MESSAGES,
     }

@@ -14,8 +14,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from tocsin.access.roles import Action
-from tocsin.core.db.trigram_index import Kept
+from tocsin.access.roles import Permission
+from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.enums import MessageStatus
@@ -23,7 +23,7 @@ from tocsin.inbound.inspect.message_explanation import explained
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration
 from tocsin.inbound.storage import search_index
 from tocsin.web.http.authorization import may, may_somewhere
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.inbound import body
 from tocsin.web.ui import pagination
 from tocsin.web.ui.capped_counts import DAY
@@ -41,7 +41,7 @@ TABS: tuple[tuple[str, Any, MessageStatus | None], ...] = (
 )
 
 
-class FilterForm(forms.Form):
+class MessageFilterForm(forms.Form):
     """The log's filters."""
 
     integration = forms.ModelChoiceField(Integration.objects.all(), required=False)
@@ -50,10 +50,10 @@ class FilterForm(forms.Form):
 
 
 @require_safe
-def log(request: Request) -> HttpResponse:
+def log(request: SignedInRequest) -> HttpResponse:
     """A page of messages, newest first, filtered by outcome, integration, alert and text."""
     chosen = request.GET.get("outcome", "")
-    form = FilterForm(request.GET)
+    form = MessageFilterForm(request.GET)
     form.is_valid()
     found = pagination.by_uuid(fitting(request.GET), request.GET.get("cursor", ""))
     failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid7(request.now - DAY))
@@ -67,7 +67,7 @@ def log(request: Request) -> HttpResponse:
         "integrations": Integration.objects.only("pk", "name"),
         "chosen": form.cleaned_data,
         "is_filtered": any(form.cleaned_data.values()) or _status(chosen) is not None,
-        "may_replay": may_somewhere(request, Action.TRY_OUT),
+        "may_replay": may_somewhere(request, Permission.TRY_OUT),
         "outcome": chosen,
     }
     return page(request, "inbound/log.html", context, parts=("list", "tabs"))
@@ -82,7 +82,7 @@ def _with_due(rows: Sequence[InboundMessage]) -> Sequence[InboundMessage]:
 
 
 @require_safe
-def message(request: Request, message_id: UUID) -> HttpResponse:
+def message(request: SignedInRequest, message_id: UUID) -> HttpResponse:
     """One message: raw body, mapping, rules, filters, routes, result; by the rules of then, or the current ones."""
     row = find(message_id)
     by_current = request.GET.get("rules") == "current"
@@ -91,11 +91,11 @@ def message(request: Request, message_id: UUID) -> HttpResponse:
     context = {
         "message": row,
         "explained": explained(row, version),
-        "body": text[: body.SHOWN],
-        "is_cut": len(text) > body.SHOWN,
+        "body": text[: body.MAX_BODY_CHARS],
+        "is_cut": len(text) > body.MAX_BODY_CHARS,
         "by_current": by_current,
         "waits": delayed_alerts.of_message(row),
-        "may_replay": may(request, Action.TRY_OUT, row.integration.group_id),
+        "may_replay": may(request, Permission.TRY_OUT, row.integration.group_id),
         "is_old": request.now - row.received_at > DAY / 24,
         "replays": InboundMessage.objects.filter(replay_of=row.pk, pk__gt=row.pk).only("pk", "received_at", "status")
         if row.alert_id is None
@@ -115,7 +115,7 @@ def find(message_id: UUID) -> InboundMessage:
 
 def fitting(asked: QueryDict) -> list[QuerySet[InboundMessage]]:
     """The messages that fit the log's filters, as an address or a form names them: the parts of a `keyset` page."""
-    form = FilterForm(asked)
+    form = MessageFilterForm(asked)
     form.is_valid()
     return _filtered(form.cleaned_data, _status(asked.get("outcome", "")))
 
@@ -138,7 +138,7 @@ def _filtered(chosen: dict[str, Any], status: MessageStatus | None) -> list[Quer
         return [rows]
     number = text.removeprefix("#")
     wanted = Q(source_id__iexact=number) | Q(subject__icontains=text)
-    kept = Q(texts__source_id=Kept(number)) | Q(texts__subject__contains=Kept(text))
+    kept = Q(texts__source_id=SearchableText(number)) | Q(texts__subject__contains=SearchableText(text))
     named = list(Integration.objects.filter(name__icontains=text).values_list("pk", flat=True))
     of_named = [rows.filter(integration=integration) for integration in named]
     return [rows.filter(wanted, pk__gt=search_index.newest_kept()), rows.filter(kept), *of_named]

@@ -8,20 +8,20 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.web.http.authorization import actor, needs, require
-from tocsin.web.http.request import Request
+from tocsin.web.http.request import SignedInRequest
 
 
 @require_POST
-@needs(Action.TRY_OUT)
-def act(request: Request, key: str, verb: str) -> HttpResponse:
+@needs(Permission.TRY_OUT)
+def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
     """Does it, and goes back to the integration."""
     try:
         row = delayed_alerts.find(key)
-        require(request, Action.TRY_OUT, row.integration.group_id)
+        require(request, Permission.TRY_OUT, row.integration.group_id)
         if verb == "open":
             delayed_alerts.open_now(row, actor=actor(request), now=request.now)
             messages.success(request, _("It opens now."))

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.catalogue.kinds import Kind, Setting, SettingKind, load_kinds
+from tocsin.catalogue.kinds import IntegrationKind, IntegrationSetting, IntegrationSettingType, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
 from tocsin.inbound.enums import IntegrationMode
@@ -24,7 +24,7 @@ MODES = [
 ]
 
 #: A pasted payload is as large as what may be posted to an integration.
-LONGEST_PAYLOAD = 5 * 1024 * 1024
+MAX_PAYLOAD_CHARS = 5 * 1024 * 1024
 
 #: Where a problem's place, as the command names it, is shown.
 PLACES = {
@@ -35,7 +35,7 @@ PLACES = {
 }
 
 
-class AddForm(forms.Form):
+class AddIntegrationForm(forms.Form):
     """What a new integration needs: a name, who is paged, and for some kinds their address. Nothing else."""
 
     name = forms.CharField(label=_("Name"), max_length=100)
@@ -69,7 +69,7 @@ class AddForm(forms.Form):
     source = forms.CharField(label=_("Source"), max_length=100, required=False, widget=forms.HiddenInput)
     anyway = forms.BooleanField(label=_("Save it although it can reach nobody"), required=False)
 
-    def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, kind: IntegrationKind, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kind = kind
         if self.data.get("source"):
@@ -109,7 +109,7 @@ class AddForm(forms.Form):
         }
 
 
-class SettingsForm(AddForm):
+class IntegrationSettingsForm(AddIntegrationForm):
     """Everything about an integration that is not mapping, rules, routes or secrets."""
 
     mode = forms.ChoiceField(label=_("What it does"), choices=MODES, widget=forms.RadioSelect)
@@ -125,7 +125,7 @@ class SettingsForm(AddForm):
         help_text=_("At most one in ten minutes, so that a broken template does not silence the pager."),
     )
 
-    def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, kind: IntegrationKind, **kwargs: Any) -> None:
         super().__init__(*args, kind=kind, **kwargs)
         self.others = [setting for setting in kind.settings if not setting.asked]
         for setting in self.others:
@@ -137,7 +137,7 @@ class SettingsForm(AddForm):
         found: dict[str, Any] = {}
         for setting in self.kind.settings:
             value = self.cleaned_data[_field_name(setting)]
-            if setting.kind is SettingKind.MAP:
+            if setting.kind is IntegrationSettingType.MAP:
                 value = read_map(value, f"settings.{setting.name}")
                 if value == (setting.default or {}):
                     continue
@@ -177,12 +177,12 @@ def routing_spec(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "recipients": recipients} if recipients else spec
 
 
-def initial_of(integration: Integration, kind: Kind) -> dict[str, Any]:
+def initial_of(integration: Integration, kind: IntegrationKind) -> dict[str, Any]:
     """What the settings form begins with."""
     settings = {**kind.default_settings, **integration.settings}
     shown = {
         _field_name(setting): write_map(settings.get(setting.name))
-        if setting.kind is SettingKind.MAP
+        if setting.kind is IntegrationSettingType.MAP
         else settings.get(setting.name)
         for setting in kind.settings
     }
@@ -200,12 +200,12 @@ def initial_of(integration: Integration, kind: Kind) -> dict[str, Any]:
     }
 
 
-def setting_field(setting: Setting) -> forms.Field:
+def setting_field(setting: IntegrationSetting) -> forms.Field:
     """The field of one of a kind's settings."""
     match setting.kind:
-        case SettingKind.FLAG:
+        case IntegrationSettingType.FLAG:
             return forms.BooleanField(label=told(setting.title), help_text=told(setting.help), required=False)
-        case SettingKind.MAP:
+        case IntegrationSettingType.MAP:
             return CodeField(
                 label=told(setting.title),
                 help_text=f"{told(setting.help)} {_('One a line: from = to.')}",
@@ -213,7 +213,7 @@ def setting_field(setting: Setting) -> forms.Field:
                 max_length=20_000,
                 rows=5,
             )
-        case SettingKind.ADDRESS:
+        case IntegrationSettingType.ADDRESS:
             return forms.CharField(
                 label=told(setting.title),
                 help_text=told(setting.help),
@@ -221,7 +221,12 @@ def setting_field(setting: Setting) -> forms.Field:
                 max_length=500,
                 widget=forms.TextInput(attrs={"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}),
             )
-        case SettingKind.TEXT | SettingKind.DURATION | SettingKind.CRON | SettingKind.ZONE:
+        case (
+            IntegrationSettingType.TEXT
+            | IntegrationSettingType.DURATION
+            | IntegrationSettingType.CRON
+            | IntegrationSettingType.ZONE
+        ):
             return forms.CharField(
                 label=told(setting.title), help_text=told(setting.help), required=False, max_length=1000
             )
@@ -245,13 +250,13 @@ def read_map(text: str, place: str) -> dict[str, str]:
     return found
 
 
-class TestForm(forms.Form):
+class IntegrationTestForm(forms.Form):
     """A payload to try, and the moment to try it for."""
 
     __test__ = False
 
     chosen = forms.ChoiceField(label=_("Message"), required=False)
-    payload = CodeField(label=_("Payload"), required=False, rows=18, max_length=LONGEST_PAYLOAD)
+    payload = CodeField(label=_("Payload"), required=False, rows=18, max_length=MAX_PAYLOAD_CHARS)
     at = MomentField(
         label=_("At"),
         required=False,
@@ -263,7 +268,7 @@ class TestForm(forms.Form):
         self.fields["chosen"].choices = choices  # type: ignore[attr-defined]
 
 
-class RotateForm(forms.Form):
+class RotateUrlForm(forms.Form):
     """A new URL, and how long the one before still works."""
 
     overlap = DurationField(
@@ -374,10 +379,10 @@ class CredentialsForm(forms.Form):
         }
 
 
-def _field_name(setting: Setting) -> str:
+def _field_name(setting: IntegrationSetting) -> str:
     return f"setting_{setting.name}"
 
 
-def places_of(kind: Kind) -> dict[str, str]:
+def places_of(kind: IntegrationKind) -> dict[str, str]:
     """Where problems of a kind's settings are shown, beside PLACES."""
     return {**PLACES, **{f"settings.{setting.name}": _field_name(setting) for setting in kind.settings}}

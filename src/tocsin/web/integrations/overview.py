@@ -10,34 +10,34 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from tocsin.alerts.models import Alert
-from tocsin.catalogue.kinds import Kind, load_kinds
+from tocsin.catalogue.kinds import IntegrationKind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import delayed_alerts, drafts, presets, versions
-from tocsin.inbound.admin.presets import Which
-from tocsin.inbound.enums import Health as Beat
+from tocsin.inbound.admin.presets import PresetKind
+from tocsin.inbound.enums import HeartbeatHealth as Beat
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
 from tocsin.simulate import backtest
-from tocsin.simulate.backtest_diff import Tally, is_night
+from tocsin.simulate.backtest_diff import BacktestTotals, is_night
 from tocsin.simulate.chain import simulate_door
 from tocsin.web.integrations import simulation_view
-from tocsin.web.ui.capped_counts import DAY, MOST, counted
+from tocsin.web.ui.capped_counts import DAY, MAX_COUNTED_MESSAGES, counted
 
 #: So many alerts that wait are shown.
-_MOST_WAITING = 20
+_MAX_DELAYED_ALERTS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class IntegrationHealth:
     """How an integration fares, in a few words, and in which tone."""
 
     text: str
     tone: str
 
 
-def kind_of(integration: Integration) -> Kind | None:
+def kind_of(integration: Integration) -> IntegrationKind | None:
     """The integration's kind, unless this version does not know it."""
     return load_kinds().get(integration.kind)
 
@@ -46,29 +46,31 @@ def health(
     integration: Integration,
     today: tuple[int, datetime] | None,
     has_any: bool,
-    beat: monitor.Standing | None = None,
-) -> Health:
+    beat: monitor.HeartbeatStatus | None = None,
+) -> IntegrationHealth:
     """Its state in a chip; of a heartbeat, whether it beats."""
     if integration.mode == IntegrationMode.DISABLED:
-        return Health(_("switched off"), "quiet")
+        return IntegrationHealth(_("switched off"), "quiet")
     match beat.health if beat is not None else None:
         case Beat.LATE:
-            return Health(_("silent"), "now")
+            return IntegrationHealth(_("silent"), "now")
         case Beat.FAILED:
-            return Health(_("failed"), "now")
+            return IntegrationHealth(_("failed"), "now")
         case Beat.UP:
-            return Health(_("beats"), "ok")
+            return IntegrationHealth(_("beats"), "ok")
         case Beat.RUNNING:
-            return Health(_("runs"), "ok")
+            return IntegrationHealth(_("runs"), "ok")
         case Beat.NEW:
-            return Health(_("waits for its first beat"), "wait")
+            return IntegrationHealth(_("waits for its first beat"), "wait")
         case None:
             pass
     if today is None:
-        return Health(_("silent today") if has_any else _("waiting for the first message"), "wait")
-    text = _("receiving, %(count)s today") % {"count": counted(today[0], MOST)}
+        return IntegrationHealth(_("silent today") if has_any else _("waiting for the first message"), "wait")
+    text = _("receiving, %(count)s today") % {"count": counted(today[0], MAX_COUNTED_MESSAGES)}
     return (
-        Health(text, "ok") if integration.mode == IntegrationMode.PAGE else Health(f"{text}, {_('watching')}", "wait")
+        IntegrationHealth(text, "ok")
+        if integration.mode == IntegrationMode.PAGE
+        else IntegrationHealth(f"{text}, {_('watching')}", "wait")
     )
 
 
@@ -89,24 +91,24 @@ def which_page(integration: Integration) -> str:
         versions.shown(integration.current).get("routes") if routes and integration.current else None
     )
     match answer.which if answer is not None else None:
-        case Which.ALL:
+        case PresetKind.ALL:
             return _("all new ones") if not routes else _("by its routes")
-        case Which.URGENT:
+        case PresetKind.URGENT:
             return _("critical and high")
-        case Which.OUTSIDE:
+        case PresetKind.OUTSIDE:
             return _("outside %(hours)s") % {"hours": answer.hours if answer else ""}
-        case Which.THESE:
+        case PresetKind.THESE:
             return ", ".join((*answer.types, *answer.clients)) if answer else ""
         case None:
             return _("by its routes")
 
 
-def watched(integration: Integration, now: datetime) -> Tally | None:
+def watched(integration: Integration, now: datetime) -> BacktestTotals | None:
     """What an integration that only watches would have paged in the last seven days."""
     if integration.mode != IntegrationMode.WATCH:
         return None
     rows = Alert.objects.filter(integration=integration.pk, watch=True, test=False, opened_at__gte=now - 7 * DAY)
-    zone, found = backtest.zone_of(integration), Tally()
+    zone, found = backtest.zone_of(integration), BacktestTotals()
     for at in rows.values_list("opened_at", flat=True):
         found.pages += 1
         found.at_night += is_night(at, zone)
@@ -116,11 +118,11 @@ def watched(integration: Integration, now: datetime) -> Tally | None:
 def held_back(integration: Integration, now: datetime) -> dict[str, Any]:
     """Its alerts that wait, and the maintenance windows in force that may be about it."""
     rows = DelayedOpening.objects.filter(integration=integration)
-    shown = delayed_alerts.waiting(rows, _MOST_WAITING)
+    shown = delayed_alerts.waiting(rows, _MAX_DELAYED_ALERTS)
     windows = MaintenanceWindow.objects.filter(Q(integrations=[]) | Q(integrations__contains=[integration.pk]))
     return {
         "waiting": shown,
-        "waiting_count": len(shown) if len(shown) < _MOST_WAITING else rows.count(),
+        "waiting_count": len(shown) if len(shown) < _MAX_DELAYED_ALERTS else rows.count(),
         "in_force": maintenance_windows.in_force(now, windows),
     }
 

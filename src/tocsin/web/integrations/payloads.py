@@ -12,7 +12,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from tocsin.catalogue.kinds import Kind, Sample
+from tocsin.catalogue.kinds import IntegrationKind, Sample
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.web.inbound.body import readable
@@ -25,7 +25,7 @@ _OFFERED = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
+class SamplePayload:
     """What is tried: its key in the form, how people call it, and its bytes."""
 
     key: str
@@ -41,10 +41,10 @@ class Payload:
 
 
 #: Nothing to try anything on.
-NONE = Payload(PASTED, "", b"")
+NONE = SamplePayload(PASTED, "", b"")
 
 
-def groups(integration: Integration, kind: Kind) -> list[tuple[str, list[tuple[str, str]]]]:
+def groups(integration: Integration, kind: IntegrationKind) -> list[tuple[str, list[tuple[str, str]]]]:
     """What can be chosen, by heading."""
     messages = [(f"{_LOG}{one.pk}", _named(one)) for one in _latest(integration)[:_OFFERED]]
     samples = [(f"{_SAMPLE}{one.name}", _(one.title)) for one in kind.samples]
@@ -52,13 +52,13 @@ def groups(integration: Integration, kind: Kind) -> list[tuple[str, list[tuple[s
     return [(heading, options) for heading, options in found if options]
 
 
-def choices(integration: Integration, kind: Kind) -> list[tuple[str, Any]]:
+def choices(integration: Integration, kind: IntegrationKind) -> list[tuple[str, Any]]:
     """The same for a form's select."""
     own, *others = groups(integration, kind)
     return [*own[1], *others]
 
 
-def chosen(integration: Integration, kind: Kind, key: str, pasted: str) -> Payload:
+def chosen(integration: Integration, kind: IntegrationKind, key: str, pasted: str) -> SamplePayload:
     """The payload that a form names; the pasted one where it names none that there is."""
     if key.startswith(_LOG):
         message = _message(integration, key.removeprefix(_LOG))
@@ -69,16 +69,16 @@ def chosen(integration: Integration, kind: Kind, key: str, pasted: str) -> Paylo
         for sample in kind.samples:
             if sample.name == name:
                 return of_sample(sample)
-    return Payload(PASTED, _("pasted"), pasted.encode("utf-8", "surrogatepass"))
+    return SamplePayload(PASTED, _("pasted"), pasted.encode("utf-8", "surrogatepass"))
 
 
-def asked(integration: Integration, kind: Kind, message: str) -> Payload:
+def asked(integration: Integration, kind: IntegrationKind, message: str) -> SamplePayload:
     """The message that an address names, else what a page begins with."""
     found = _message(integration, message) if message else None
     return of_message(found) if found is not None else first(integration, kind)
 
 
-def first(integration: Integration, kind: Kind) -> Payload:
+def first(integration: Integration, kind: IntegrationKind) -> SamplePayload:
     """What a page begins with: the newest message that opened an alert, else the newest that can be read, else the
     kind's usual sample."""
     recent = list(_latest(integration)[:_OFFERED])
@@ -87,23 +87,23 @@ def first(integration: Integration, kind: Kind) -> Payload:
     if message is not None:
         return of_message(message)
     sample = usual_sample(kind)
-    return of_sample(sample) if sample is not None else Payload(PASTED, _("pasted"), b"")
+    return of_sample(sample) if sample is not None else SamplePayload(PASTED, _("pasted"), b"")
 
 
-def of_message(message: InboundMessage) -> Payload:
+def of_message(message: InboundMessage) -> SamplePayload:
     """A message of the log."""
     said = timezone.localtime(message.received_at).strftime("%H:%M:%S")
     label = _("%(time)s, from the log") % {"time": said}
-    return Payload(f"{_LOG}{message.pk}", label, bytes(message.raw), message.content_type, message.received_at)
+    return SamplePayload(f"{_LOG}{message.pk}", label, bytes(message.raw), message.content_type, message.received_at)
 
 
-def of_sample(sample: Sample) -> Payload:
+def of_sample(sample: Sample) -> SamplePayload:
     """One of the kind's samples."""
-    return Payload(f"{_SAMPLE}{sample.name}", _("sample: %(title)s") % {"title": _(sample.title)}, sample.body,
+    return SamplePayload(f"{_SAMPLE}{sample.name}", _("sample: %(title)s") % {"title": _(sample.title)}, sample.body,
                    sample.content_type)  # fmt: skip
 
 
-def usual_sample(kind: Kind) -> Sample | None:
+def usual_sample(kind: IntegrationKind) -> Sample | None:
     """The one that stands for the kind, else one that opens an alert by itself."""
     if kind.first_sample:
         return next((one for one in kind.samples if one.name == kind.first_sample), None)

@@ -13,20 +13,20 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import commands, drafts, presets, specs
-from tocsin.inbound.admin.presets import Answer, Which
-from tocsin.inbound.admin.references import Names
-from tocsin.inbound.config.normalizer import Reading
-from tocsin.inbound.config.rules import Intent
+from tocsin.inbound.admin.presets import PresetKind, RoutingPreset
+from tocsin.inbound.admin.references import ReferenceNames
+from tocsin.inbound.config.normalizer import NormalizedEvent
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.models import Integration
 from tocsin.simulate import backtest
-from tocsin.simulate.backtest_diff import Tally
+from tocsin.simulate.backtest_diff import BacktestTotals
 from tocsin.web.http.authorization import actor, require
-from tocsin.web.http.request import PART, Request, page
+from tocsin.web.http.request import PART, SignedInRequest, page
 from tocsin.web.integrations.views import find, frame
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 
 WEEK = timedelta(days=7)
 
@@ -44,17 +44,17 @@ _OFFERED = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class PresetOption:
     """One answer as the page shows it."""
 
-    answer: Answer
+    answer: RoutingPreset
     label: str
-    tally: Tally | None
+    tally: BacktestTotals | None
     is_chosen: bool
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def which(request: Request, number: int) -> HttpResponse:
+def which(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks, with the counts of the last week; saves the answer as the first route."""
     row, kind = find(number)
     if kind is None:
@@ -62,10 +62,10 @@ def which(request: Request, number: int) -> HttpResponse:
     names = specs.names()
     parts = drafts.parts_of(row, names)
     known = presets.answer_of(parts.get("routes"))
-    answer, problem = known or Answer(), ""
-    seen = Seen.of(request, "integration", row, commands.integration_spec, keys=(ROUTES,))
+    answer, problem = known or RoutingPreset(), ""
+    seen = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=(ROUTES,))
     if request.method == "POST":
-        require(request, Action.ROUTING, row.group_id)
+        require(request, Permission.ROUTING, row.group_id)
         answer = _answer(request)
         if request.POST.get("do") == "save":
             problem = _save(request, row, answer, seen)
@@ -91,21 +91,21 @@ def which(request: Request, number: int) -> HttpResponse:
     return page(request, "integrations/which.html", context, parts=("counts",), status=422 if problem else 200)
 
 
-def _answer(request: Request) -> Answer:
+def _answer(request: SignedInRequest) -> RoutingPreset:
     post = request.POST
     chosen = str(post.get("which", ""))
-    return Answer(
-        Which(chosen) if chosen in set(Which) else Which.ALL,
+    return RoutingPreset(
+        PresetKind(chosen) if chosen in set(PresetKind) else PresetKind.ALL,
         str(post.get("hours", "")),
         tuple(map(str, post.getlist("types"))),
         tuple(map(str, post.getlist("clients"))),
     )
 
 
-def _save(request: Request, row: Integration, answer: Answer, seen: Seen) -> str:
+def _save(request: SignedInRequest, row: Integration, answer: RoutingPreset, seen: FormSnapshot) -> str:
     """What is wrong, in words; "" once it is saved."""
     if not answer.is_complete:
-        return _("Choose the support hours.") if answer.which is Which.OUTSIDE else _("Choose at least one.")
+        return _("Choose the support hours.") if answer.which is PresetKind.OUTSIDE else _("Choose at least one.")
     try:
         with seen.unchanged():
             spec = commands.integration_spec(row)
@@ -119,25 +119,26 @@ def _save(request: Request, row: Integration, answer: Answer, seen: Seen) -> str
 def _options(
     row: Integration,
     parts: dict[str, Any],
-    answer: Answer,
-    known: Answer | None,
+    answer: RoutingPreset,
+    known: RoutingPreset | None,
     hours: list[str],
-    names: Names,
-    request: Request,
+    names: ReferenceNames,
+    request: SignedInRequest,
     *,
     counts: bool,
-) -> list[Option]:
+) -> list[PresetOption]:
     labels = {
-        Which.ALL: _("All new ones"),
-        Which.URGENT: _("Critical and high"),
-        Which.OUTSIDE: _("Outside support hours"),
-        Which.THESE: _("These types or clients"),
+        PresetKind.ALL: _("All new ones"),
+        PresetKind.URGENT: _("Critical and high"),
+        PresetKind.OUTSIDE: _("Outside support hours"),
+        PresetKind.THESE: _("These types or clients"),
     }
-    answers = [replace(answer, which=one) for one in Which]
+    answers = [replace(answer, which=one) for one in PresetKind]
     answers = [
-        replace(one, hours=one.hours or hours[0]) if one.which is Which.OUTSIDE and hours else one for one in answers
+        replace(one, hours=one.hours or hours[0]) if one.which is PresetKind.OUTSIDE and hours else one
+        for one in answers
     ]
-    counted: dict[Which, Tally] = {}
+    counted: dict[PresetKind, BacktestTotals] = {}
     complete = [one for one in answers if one.is_complete and counts]
     try:
         doors = [
@@ -150,19 +151,19 @@ def _options(
         counted = {one.which: tally for one, tally in zip(complete, tallies, strict=True)}
     is_known = known is not None or request.method == "POST"
     return [
-        Option(one, labels[one.which], counted.get(one.which), is_known and one.which is answer.which)
+        PresetOption(one, labels[one.which], counted.get(one.which), is_known and one.which is answer.which)
         for one in answers
     ]
 
 
-def _seen(row: Integration, request: Request) -> tuple[Counter[str], Counter[str]]:
+def _seen(row: Integration, request: SignedInRequest) -> tuple[Counter[str], Counter[str]]:
     """How often each type and client came with a ticket that opens an alert."""
     types: Counter[str] = Counter()
     clients: Counter[str] = Counter()
     door = drafts.door_of(row)
     for arrived in backtest.messages(row, door, request.now - WEEK, limit=_COUNTED // 2):
         reading = None if isinstance(arrived.element, Rejected) else door.reader.read(arrived.element)
-        if isinstance(reading, Reading) and reading.intent is Intent.OPEN:
+        if isinstance(reading, NormalizedEvent) and reading.intent is EventAction.OPEN:
             for counter, field in ((types, "ticket_type"), (clients, "client")):
                 if name := reading.mapped.text(field):
                     counter[name] += 1

@@ -10,19 +10,19 @@ from django.utils.translation import gettext as _
 
 from tocsin.core.validation import durations
 from tocsin.inbound.enums import MessageStatus
-from tocsin.simulate.chain import Outcome
-from tocsin.simulate.escalation import PlannedPage
+from tocsin.simulate.chain import SimulatedOutcome
+from tocsin.simulate.escalation import SimulatedPage
 from tocsin.web.told import told
 from tocsin.web.told.reading import say_span
 
 #: So many moments of an escalation are shown; the rest is in the API.
-MOST = 12
+MAX_MOMENTS = 12
 
 _CHANNELS = {"email": "e-mail", "sms": "SMS", "voice": "call", "push": "push"}
 
 
 @dataclass(slots=True)
-class Paged:
+class SimulatedPaging:
     """Whom one moment pages, each with the channels."""
 
     after: timedelta
@@ -35,24 +35,24 @@ class Paged:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class OutcomeView:
     """One message's outcome with its words and colours."""
 
-    outcome: Outcome
+    outcome: SimulatedOutcome
     verb: str
     tone: str
-    paged: tuple[Paged, ...]
+    paged: tuple[SimulatedPaging, ...]
     has_more: bool
     #: Whom nothing could reach, each a sentence.
     problems: tuple[str, ...]
 
 
-def shown(outcomes: Iterable[Outcome]) -> list[Shown]:
+def shown(outcomes: Iterable[SimulatedOutcome]) -> list[OutcomeView]:
     """The outcomes of one body, as pages draw them."""
     return [_shown(outcome) for outcome in outcomes]
 
 
-def would_page(outcome: Outcome) -> str:
+def would_page(outcome: SimulatedOutcome) -> str:
     """Who would be paged first, in words: "Alice Andersson, at once"; "" for nobody."""
     moments = paged(outcome.pages)
     if not moments:
@@ -62,19 +62,19 @@ def would_page(outcome: Outcome) -> str:
     return f"{said}, {moments[0].when if moments[0].after else _('now')}"
 
 
-def _shown(outcome: Outcome) -> Shown:
+def _shown(outcome: SimulatedOutcome) -> OutcomeView:
     verb, tone = _verb(outcome.status)
     moments = paged(outcome.pages)
     problems = tuple(dict.fromkeys(page.problem for page in outcome.pages if page.problem))
-    return Shown(outcome, verb, tone, tuple(moments[:MOST]), len(moments) > MOST, problems)
+    return OutcomeView(outcome, verb, tone, tuple(moments[:MAX_MOMENTS]), len(moments) > MAX_MOMENTS, problems)
 
 
-def paged(pages: Iterable[PlannedPage]) -> list[Paged]:
+def paged(pages: Iterable[SimulatedPage]) -> list[SimulatedPaging]:
     """Whom pages reach, moment by moment."""
-    found: dict[timedelta, Paged] = {}
+    found: dict[timedelta, SimulatedPaging] = {}
     for page in pages:
         if not page.problem:
-            channels = found.setdefault(page.after, Paged(page.after)).people.setdefault(page.name, [])
+            channels = found.setdefault(page.after, SimulatedPaging(page.after)).people.setdefault(page.name, [])
             channel = told(_CHANNELS.get(page.channel, page.channel))
             if channel not in channels:
                 channels.append(channel)

@@ -10,26 +10,20 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.alerts.models import Alert
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import ACTIVE
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.models import DelayedOpening
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.web.http.authorization import actor, needs, offer_own_groups, require
-from tocsin.web.http.request import Request, page
-from tocsin.web.integrations.forms import (
-    CredentialsForm,
-    RotateForm,
-    SettingsForm,
-    initial_of,
-    places_of,
-)
+from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.integrations.forms import CredentialsForm, IntegrationSettingsForm, RotateUrlForm, initial_of, places_of
 from tocsin.web.integrations.views import HIDDEN_URL, find, frame
 from tocsin.web.ui import guide_text, references
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
 #: The part of an integration that the Security tab changes.
@@ -37,16 +31,16 @@ CREDENTIALS = "credentials"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def settings(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def settings(request: SignedInRequest, number: int) -> HttpResponse:
     """Name, what it does, who is paged, and the kind's settings."""
     row, kind = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     if kind is None:
         return page(request, "integrations/unknown.html", frame(request, row, kind, "settings"))
-    form = SettingsForm(request.POST or None, kind=kind, initial=initial_of(row, kind))
+    form = IntegrationSettingsForm(request.POST or None, kind=kind, initial=initial_of(row, kind))
     offer_own_groups(request, form.fields["group"])
-    seen = Seen.of(request, "integration", row, commands.integration_spec, keys=form.KEYS)
+    seen = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=form.KEYS)
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
@@ -64,19 +58,19 @@ def settings(request: Request, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def security(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def security(request: SignedInRequest, number: int) -> HttpResponse:
     """The secret URL and its rotation; what else senders must know."""
     row, kind = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     asked = request.POST.get("form")
-    rotate = RotateForm(request.POST if asked == "rotate" else None)
+    rotate = RotateUrlForm(request.POST if asked == "rotate" else None)
     known = secrets.shown_credentials(secrets.known_credentials(row))
     begin = {"addresses": "\n".join(known.pop("addresses", ()))} | {
         f"{kind_of}_{part}": value for kind_of, parts in known.items() for part, value in parts.items()
     }
     credentials = CredentialsForm(row.kind, request.POST if asked == "credentials" else None, initial=begin)
-    seen = Seen.of(request, "integration", row, commands.integration_state, keys=(CREDENTIALS,))
+    seen = FormSnapshot.of(request, "integration", row, commands.integration_state, keys=(CREDENTIALS,))
     done = (asked == "rotate" and _rotate(request, row, rotate)) or (
         asked == "credentials" and _save_credentials(request, row, credentials, seen)
     )
@@ -97,7 +91,7 @@ def security(request: Request, number: int) -> HttpResponse:
 
 
 @require_safe
-def guide(request: Request, number: int) -> HttpResponse:
+def guide(request: SignedInRequest, number: int) -> HttpResponse:
     """How to set up the sender, with the integration's own URL in it."""
     row, kind = find(number)
     context = frame(request, row, kind, "guide")
@@ -107,12 +101,12 @@ def guide(request: Request, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first; then deletes it with its messages. Its alerts stay."""
     row, kind = find(number)
-    require(request, Action.ROUTING, row.group_id)
-    seen = Seen.of(request, "integration", row, commands.integration_state, is_deleting=True)
+    require(request, Permission.ROUTING, row.group_id)
+    seen = FormSnapshot.of(request, "integration", row, commands.integration_state, is_deleting=True)
     problem = ""
     if request.method == "POST":
         try:
@@ -128,13 +122,13 @@ def delete(request: Request, number: int) -> HttpResponse:
         "problem": problem,
         "seen": seen,
         "needed_by": references.of("integration", row.pk),
-        "live": Alert.objects.filter(integration_id=row.pk, status__in=sorted(LIVE)).count(),
+        "live": Alert.objects.filter(integration_id=row.pk, status__in=sorted(ACTIVE)).count(),
         "waiting": DelayedOpening.objects.filter(integration_id=row.pk).count(),
     }
     return page(request, "integrations/delete.html", context, status=409 if problem else 200)
 
 
-def _rotate(request: Request, row: Any, form: RotateForm) -> bool:
+def _rotate(request: SignedInRequest, row: Any, form: RotateUrlForm) -> bool:
     if not form.is_valid():
         return False
     try:
@@ -150,7 +144,7 @@ def _rotate(request: Request, row: Any, form: RotateForm) -> bool:
     return True
 
 
-def _save_credentials(request: Request, row: Any, form: CredentialsForm, seen: Seen) -> bool:
+def _save_credentials(request: SignedInRequest, row: Any, form: CredentialsForm, seen: FormSnapshot) -> bool:
     if not form.is_valid():
         return False
     try:

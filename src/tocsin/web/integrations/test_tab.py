@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.inbound.admin import sample as samples
@@ -19,37 +19,39 @@ from tocsin.inbound.admin.drafts import door_of
 from tocsin.inbound.email import imap_poller
 from tocsin.simulate.chain import simulate_door
 from tocsin.web.http.authorization import actor, needs, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.integrations import payloads, simulation_view
-from tocsin.web.integrations.forms import TestForm
+from tocsin.web.integrations.forms import IntegrationTestForm
 from tocsin.web.integrations.views import find, frame
 
 #: So many messages of an array are shown.
-MOST = 20
+MAX_MESSAGES_SHOWN = 20
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.TRY_OUT)
-def test(request: Request, number: int) -> HttpResponse:
+@needs(Permission.TRY_OUT)
+def test(request: SignedInRequest, number: int) -> HttpResponse:
     """What would become of a payload. Nothing is stored or sent."""
     row, kind = find(number)
-    require(request, Action.TRY_OUT, row.group_id)
+    require(request, Permission.TRY_OUT, row.group_id)
     if kind is None:
         return page(request, "integrations/unknown.html", frame(request, row, kind, "test"))
     payload = payloads.asked(row, kind, request.GET.get("message", ""))
     choices = payloads.choices(row, kind)
-    form = TestForm(request.POST or None, choices=choices, initial={"chosen": payload.key, "payload": payload.text})
+    form = IntegrationTestForm(
+        request.POST or None, choices=choices, initial={"chosen": payload.key, "payload": payload.text}
+    )
     context: dict[str, Any] = {**frame(request, row, kind, "test"), "shown": [], "problem": ""}
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
         payload = payloads.chosen(row, kind, data["chosen"], data["payload"])
         if payload.key != payloads.PASTED:
             # What is tried is what is shown.
-            form = TestForm({**request.POST.dict(), "payload": payload.text}, choices=choices)
+            form = IntegrationTestForm({**request.POST.dict(), "payload": payload.text}, choices=choices)
             form.is_valid()
         try:
             found = simulate_door(
-                door_of(row), payload.body, payload.content_type, data["at"] or request.now, most=MOST
+                door_of(row), payload.body, payload.content_type, data["at"] or request.now, most=MAX_MESSAGES_SHOWN
             )
         except Rejected as rejected:
             context["problem"] = rejected.detail
@@ -60,11 +62,11 @@ def test(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ROUTING)
-def mailbox(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def mailbox(request: SignedInRequest, number: int) -> HttpResponse:
     """Signs in to the mailbox that the integration reads, and says what waits there."""
     row, _kind = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     imap = secrets.credentials_of(row).get("imap", {})
     try:
         said = imap_poller.look_into(imap.get("mailbox", ""), imap.get("password", ""))
@@ -76,11 +78,11 @@ def mailbox(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.TRY_OUT)
-def sample(request: Request, number: int) -> HttpResponse:
+@needs(Permission.TRY_OUT)
+def sample(request: SignedInRequest, number: int) -> HttpResponse:
     """Really posts a sample through the public URL; its alert is badged TEST and pages only whoever sent it."""
     row, _kind = find(number)
-    require(request, Action.TRY_OUT, row.group_id)
+    require(request, Permission.TRY_OUT, row.group_id)
     chosen = request.POST.get("sample") or request.POST.get("chosen", "").partition("sample:")[2]
     try:
         sent = samples.send_sample(row, actor(request), chosen or None, now=request.now)

@@ -12,14 +12,14 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import specs
 from tocsin.inbound.admin import versions as kept
-from tocsin.inbound.admin.versions import Changed
+from tocsin.inbound.admin.versions import DefinitionChange
 from tocsin.inbound.models import IntegrationVersion
 from tocsin.web.http.authorization import actor, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.integrations.views import find, frame
 
@@ -30,11 +30,11 @@ _KINDS: Mapping[str, str] = {"+": "added", "-": "removed", "@": "place"}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def versions(request: Request, number: int) -> HttpResponse:
+def versions(request: SignedInRequest, number: int) -> HttpResponse:
     """The list, and what differs between two of them."""
     row, kind = find(number)
     if request.method == "POST":
-        require(request, Action.ROUTING, row.group_id)
+        require(request, Permission.ROUTING, row.group_id)
         try:
             kept.bring_back(row, _number(request.POST.get("number")), actor=actor(request), now=request.now)
         except Rejected as rejected:
@@ -73,7 +73,7 @@ def _changes(old: IntegrationVersion, new: IntegrationVersion) -> list[tuple[str
     return [(change.part.replace("_", " "), _lines(change)) for change in found]
 
 
-def _lines(change: Changed) -> list[tuple[str, str]]:
+def _lines(change: DefinitionChange) -> list[tuple[str, str]]:
     before, after = (yaml_text.write(value).splitlines(keepends=True) for value in (change.before, change.after))
     lines = list(difflib.unified_diff(before, after, n=3))[2:]
     return [(_KINDS.get(line[0], ""), line if line.endswith("\n") else f"{line}\n") for line in lines]

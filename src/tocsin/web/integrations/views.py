@@ -11,19 +11,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action, Role
-from tocsin.catalogue.kinds import Category, Kind, load_kinds
+from tocsin.access.roles import Permission, Role
+from tocsin.catalogue.kinds import Category, IntegrationKind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import commands, observed_statuses, secrets
-from tocsin.inbound.admin.status_rules import Does
+from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.http.request import PART, Request, page
+from tocsin.web.http.request import PART, SignedInRequest, page
 from tocsin.web.integrations import overview
-from tocsin.web.integrations.forms import AddForm, places_of
+from tocsin.web.integrations.forms import AddIntegrationForm, places_of
 from tocsin.web.told import told
 from tocsin.web.ui import capped_counts, guide_text
 from tocsin.web.ui.forms import show_rejection
@@ -36,7 +36,7 @@ HIDDEN_URL = "https://…/in/…"
 
 
 @require_safe
-def integration_list(request: Request) -> HttpResponse:
+def integration_list(request: SignedInRequest) -> HttpResponse:
     """Every integration with how it fares."""
     rows = list(Integration.objects.select_related("policy", "group"))
     today = capped_counts.messages_today(request.now, [row.pk for row in rows])
@@ -51,13 +51,13 @@ def integration_list(request: Request) -> HttpResponse:
         )
         for row in rows
     ]
-    context = {"rows": shown, "may_add": may_somewhere(request, Action.ROUTING)}
+    context = {"rows": shown, "may_add": may_somewhere(request, Permission.ROUTING)}
     return page(request, "integrations/list.html", context, parts=("list",))
 
 
 @require_safe
-@needs(Action.ROUTING)
-def catalogue(request: Request) -> HttpResponse:
+@needs(Permission.ROUTING)
+def catalogue(request: SignedInRequest) -> HttpResponse:
     """What can be connected, by category, with search."""
     text = request.GET.get("q", "").strip()[:100]
     chosen = request.GET.get("category", "")
@@ -71,20 +71,20 @@ def catalogue(request: Request) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def add(request: Request, kind_name: str) -> HttpResponse:
+@needs(Permission.ROUTING)
+def add(request: SignedInRequest, kind_name: str) -> HttpResponse:
     """A kind explains itself, and asks for what a new integration needs."""
     kind = load_kinds().get(kind_name)
     if kind is None:
         raise Http404(_("The catalogue has no “%(name)s”.") % {"name": kind_name})
-    form = AddForm(request.POST or None, kind=kind, initial=_initial(request, kind))
+    form = AddIntegrationForm(request.POST or None, kind=kind, initial=_initial(request, kind))
     if request.user.role == Role.ADMIN:
         # Whose it is can be said later, in its settings: nothing more is asked than is needed.
         del form.fields["group"]
     else:
         offer_own_groups(request, form.fields["group"])
     if request.method == "POST" and form.is_valid():
-        require(request, Action.ROUTING, form.cleaned_data.get("group"))
+        require(request, Permission.ROUTING, form.cleaned_data.get("group"))
         try:
             made = commands.save_integration(form.spec(), actor=actor(request), now=request.now)
         except Rejected as rejected:
@@ -99,14 +99,14 @@ def add(request: Request, kind_name: str) -> HttpResponse:
 
 
 @require_safe
-def integration(request: Request, number: int) -> HttpResponse:
+def integration(request: SignedInRequest, number: int) -> HttpResponse:
     """Overview: the URL and the wait for the first message; later health, statuses seen, last messages."""
     row, kind = find(number)
     latest = list(
         InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10]
     )
     today = capped_counts.messages_today(request.now, [row.pk]).get(row.pk)
-    may_see = may(request, Action.ROUTING, row.group_id)
+    may_see = may(request, Permission.ROUTING, row.group_id)
     url = secrets.shown_url(row) if may_see else ""
     beat = monitor.standings([row])[row.pk] if row.kind == schedule.KIND else None
     context = {
@@ -125,27 +125,27 @@ def integration(request: Request, number: int) -> HttpResponse:
         "watched": overview.watched(row, request.now),
         "unusable": overview.problem_of(row),
         **overview.held_back(row, request.now),
-        "may_try": may(request, Action.TRY_OUT, row.group_id),
+        "may_try": may(request, Permission.TRY_OUT, row.group_id),
     }
     return page(request, "integrations/overview.html", context, parts=("first", "received", "health"))
 
 
 _DOES = (
-    (Does.OPEN, gettext_lazy("opens")),
-    (Does.UPDATE, gettext_lazy("updates")),
-    (Does.CLOSE, gettext_lazy("closes")),
+    (StatusEffect.OPEN, gettext_lazy("opens")),
+    (StatusEffect.UPDATE, gettext_lazy("updates")),
+    (StatusEffect.CLOSE, gettext_lazy("closes")),
 )
 
 
 @require_POST
-@needs(Action.ROUTING)
-def set_status(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     """Changes what one status does, with one click."""
     row, _kind = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     status = request.POST.get("status", "")
     try:
-        wanted = Does(request.POST.get("does", ""))
+        wanted = StatusEffect(request.POST.get("does", ""))
     except ValueError:
         raise Http404(_("A status opens, updates or closes.")) from None
     try:
@@ -158,7 +158,7 @@ def set_status(request: Request, number: int) -> HttpResponse:
     return redirect("integration", number)
 
 
-def find(number: int) -> tuple[Integration, Kind | None]:
+def find(number: int) -> tuple[Integration, IntegrationKind | None]:
     """The integration and its kind. Raises Http404."""
     rows = Integration.objects.select_related("policy", "group", "current")
     row = rows.filter(pk=number).first()
@@ -167,23 +167,23 @@ def find(number: int) -> tuple[Integration, Kind | None]:
     return row, overview.kind_of(row)
 
 
-def frame(request: Request, row: Integration, kind: Kind | None, tab: str) -> dict[str, Any]:
+def frame(request: SignedInRequest, row: Integration, kind: IntegrationKind | None, tab: str) -> dict[str, Any]:
     """What every tab of an integration shows around itself."""
     return {
         "integration": row,
         "kind": kind,
         "tab": tab,
-        "may_change": may(request, Action.ROUTING, row.group_id),
-        "may_try": may(request, Action.TRY_OUT, row.group_id),
+        "may_change": may(request, Permission.ROUTING, row.group_id),
+        "may_try": may(request, Permission.TRY_OUT, row.group_id),
     }
 
 
-def _fits(kind: Kind, text: str, category: str) -> bool:
+def _fits(kind: IntegrationKind, text: str, category: str) -> bool:
     words = f"{kind.title} {kind.description} {told(kind.title)} {told(kind.description)} {kind.name}".casefold()
     return all(one in words for one in text.casefold().split()) and (not category or str(kind.category) == category)
 
 
-def _initial(request: Request, kind: Kind) -> dict[str, Any]:
+def _initial(request: SignedInRequest, kind: IntegrationKind) -> dict[str, Any]:
     policy = Policy.objects.first()
     taken = {name.casefold() for name in Integration.objects.values_list("name", flat=True)}
     name, number = kind.title, 2

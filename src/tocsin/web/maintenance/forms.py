@@ -14,7 +14,7 @@ from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.comparisons import Operator
 from tocsin.inbound.maintenance.recurrence import Repeat
 from tocsin.inbound.models import Integration, MaintenanceWindow
-from tocsin.oncall.calculation.weekly_windows import Day
+from tocsin.oncall.calculation.weekly_windows import Weekday
 from tocsin.people.models import Group
 from tocsin.web.integrations.editor import condition_form, yaml_text
 from tocsin.web.told import told
@@ -57,7 +57,7 @@ class WindowForm(forms.Form):
     weekdays = forms.MultipleChoiceField(
         label=gettext_lazy("Days"),
         required=False,
-        choices=[(one.short, WEEKDAYS[one.number]) for one in Day],
+        choices=[(one.short, WEEKDAYS[one.number]) for one in Weekday],
         widget=forms.CheckboxSelectMultiple,
     )
     month_days = forms.CharField(

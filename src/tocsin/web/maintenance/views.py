@@ -13,32 +13,32 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action, Role
+from tocsin.access.roles import Permission, Role
 from tocsin.core.errors import Rejected
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.maintenance.recurrence import Repeat, Span
+from tocsin.inbound.maintenance.recurrence import Repeat, TimeSpan
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.simulate import maintenance_preview
 from tocsin.web.http.authorization import actor, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
 from tocsin.web.maintenance.sentence import sentence
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
 
 TABS = (("", gettext_lazy("Now and planned")), ("past", gettext_lazy("Past")))
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class WindowListRow:
     """A window as a row of the list."""
 
     window: MaintenanceWindow
     sentence: str
     is_now: bool
-    span: Span | None
+    span: TimeSpan | None
     waiting: int
     about: str
 
@@ -48,7 +48,7 @@ class Listed:
 
 
 @require_safe
-def window_list(request: Request) -> HttpResponse:
+def window_list(request: SignedInRequest) -> HttpResponse:
     """Every window: those in force first, then by when they are next."""
     chosen = request.GET.get("tab", "")
     known = maintenance_windows.names()
@@ -61,23 +61,23 @@ def window_list(request: Request) -> HttpResponse:
         "rows": past if chosen == "past" else coming,
         "tabs": [(key, label, key == chosen, len(past) if key else len(coming)) for key, label in TABS],
         "is_past": chosen == "past",
-        "may_add": may_somewhere(request, Action.ROUTING),
+        "may_add": may_somewhere(request, Permission.ROUTING),
     }
     return page(request, "maintenance/list.html", context, parts=("list",))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def edit(request: Request, number: int | None = None) -> HttpResponse:
+@needs(Permission.ROUTING)
+def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """A new window, or changes to one; "Preview" shows what it comes to without saving."""
     row = _find(number) if number is not None else None
     if row is not None:
-        require(request, Action.ROUTING, row.group_id)
+        require(request, Permission.ROUTING, row.group_id)
     form = WindowForm(request.POST or None, initial=initial(row) if row is not None else _new(request))
     offer_own_groups(request, form.fields["group"])
     if row is None:
         offer_own_zone(form)
-    seen = Seen.of(request, "maintenance_window", row, maintenance_windows.window_spec)
+    seen = FormSnapshot.of(request, "maintenance_window", row, maintenance_windows.window_spec)
     preview: dict[str, Any] = {}
     if request.method == "POST" and form.is_valid():
         try:
@@ -98,11 +98,11 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ROUTING)
-def end(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def end(request: SignedInRequest, number: int) -> HttpResponse:
     """Ends one that is once and in force: what it holds opens now."""
     row = _find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     try:
         maintenance_windows.end_now(row, actor=actor(request), now=request.now)
     except Rejected as rejected:
@@ -113,11 +113,11 @@ def end(request: Request, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first."""
     row = _find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     return ask_and_delete(
         request,
         row,
@@ -126,20 +126,22 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="maintenance_window",
         then=("maintenance",),
         about=_("What waits for its end opens now."),
-        seen=Seen.of(request, "maintenance_window", row, maintenance_windows.window_spec, is_deleting=True),
+        seen=FormSnapshot.of(request, "maintenance_window", row, maintenance_windows.window_spec, is_deleting=True),
     )
 
 
-def _save(request: Request, spec: dict[str, Any], row: MaintenanceWindow | None, seen: Seen) -> MaintenanceWindow:
+def _save(
+    request: SignedInRequest, spec: dict[str, Any], row: MaintenanceWindow | None, seen: FormSnapshot
+) -> MaintenanceWindow:
     """Saves it, if whoever asks may change the integrations that it is about."""
     with seen.unchanged():
         saved = maintenance_windows.save_window(spec, existing=row, actor=actor(request), now=request.now)
-        require(request, Action.ROUTING, saved.group_id)
+        require(request, Permission.ROUTING, saved.group_id)
         if request.user.role != Role.ADMIN and not saved.integrations:
             problem = _("Choose integrations: only administrators hold back all of them.")
             raise Rejected("forbidden", problem, "integrations")
         for owner in set(Integration.objects.filter(pk__in=saved.integrations).values_list("group_id", flat=True)):
-            require(request, Action.ROUTING, owner)
+            require(request, Permission.ROUTING, owner)
     return saved
 
 
@@ -153,7 +155,9 @@ def _preview(spec: dict[str, Any], now: datetime) -> dict[str, Any]:
     }
 
 
-def _listed(row: MaintenanceWindow, now: datetime, waiting: int, known: maintenance_windows.Known) -> Listed:
+def _listed(
+    row: MaintenanceWindow, now: datetime, waiting: int, known: maintenance_windows.WindowNames
+) -> WindowListRow:
     spans = maintenance_windows.next_times(row, now, 1)
     span = spans[0] if spans else None
     is_now = span is not None and span[0] <= now
@@ -161,7 +165,7 @@ def _listed(row: MaintenanceWindow, now: datetime, waiting: int, known: maintena
     named += [known.groups.get(one, "?") for one in row.groups]
     named += [f"{name} {value}" for name, value in row.tags.items()]
     named += [_("a condition")] if row.condition is not None else []
-    return Listed(row, sentence(row.times), is_now, span, waiting, ", ".join(named))
+    return WindowListRow(row, sentence(row.times), is_now, span, waiting, ", ".join(named))
 
 
 def _can_end(row: MaintenanceWindow, now: datetime) -> bool:
@@ -174,7 +178,7 @@ def _places(form: WindowForm) -> dict[str, str]:
     return {**PLACES, "days": days}
 
 
-def _new(request: Request) -> dict[str, Any]:
+def _new(request: SignedInRequest) -> dict[str, Any]:
     given = {"time_zone": request.user.time_zone, "repeat": Repeat.ONCE, "operator": "equals"}
     chosen = request.GET.get("integration", "")
     return {**given, "integrations": [int(chosen)]} if chosen.isdecimal() and len(chosen) < 10 else given

@@ -23,9 +23,9 @@ from tocsin.oncall.changes.specs import write_moment
 from tocsin.people.changes import out_of_office as commands
 from tocsin.people.models import Group, OutOfOffice, User
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.me import shifts
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import MomentField, reader_zone, show_rejection
 
 
@@ -69,12 +69,12 @@ class AbsenceForm(forms.Form):
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def absence(request: Request, number: int | None = None) -> HttpResponse:
+def absence(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """A new absence, or changes to one."""
     row = _find(request, number) if number is not None else None
     away = row.user if row else _whose(request)
     form = _form(request, row, away)
-    seen = Seen.of(request, "out_of_office", row, commands.absence_spec)
+    seen = FormSnapshot.of(request, "out_of_office", row, commands.absence_spec)
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
@@ -97,7 +97,7 @@ def absence(request: Request, number: int | None = None) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def delete(request: Request, number: int) -> HttpResponse:
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says what changes; then takes an absence away."""
     row = _find(request, number)
     if request.method != "POST":
@@ -109,7 +109,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     return _back(request, row.user)
 
 
-def _form(request: Request, row: OutOfOffice | None, away: User) -> AbsenceForm:
+def _form(request: SignedInRequest, row: OutOfOffice | None, away: User) -> AbsenceForm:
     with database.transaction() as connection:
         groups = list(Group.objects.filter(pk__in=loader.groups_of(connection, [away.pk])).order_by("name"))
     begin: dict[str, Any]
@@ -123,7 +123,7 @@ def _form(request: Request, row: OutOfOffice | None, away: User) -> AbsenceForm:
     return AbsenceForm(request.POST or None, initial=begin, away=away, groups=groups)
 
 
-def _whose(request: Request) -> User:
+def _whose(request: SignedInRequest) -> User:
     """Oneself, or whom an administrator names."""
     wanted = request.GET.get("user", "")
     if not wanted or wanted == str(request.user.pk):
@@ -137,12 +137,12 @@ def _whose(request: Request) -> User:
     return found
 
 
-def _find(request: Request, number: int) -> OutOfOffice:
+def _find(request: SignedInRequest, number: int) -> OutOfOffice:
     row = commands.rows().filter(pk=number).first()
     if row is None or (row.user != request.user and request.user.role != Role.ADMIN):
         raise Http404(_("This is not one of your absences."))
     return row
 
 
-def _back(request: Request, away: User) -> HttpResponse:
+def _back(request: SignedInRequest, away: User) -> HttpResponse:
     return redirect("my_shifts") if away == request.user else redirect("user", away.pk)

@@ -21,29 +21,29 @@ from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import queue
-from tocsin.notify.rules.notification_rules import AS_THEY_LIKE, leaves
+from tocsin.notify.rules.notification_rules import USER_RULES, leaves
 from tocsin.people.changes import users
 from tocsin.people.models import User
-from tocsin.people.notification_rules import MOST_AN_HOUR, MOST_QUIET
+from tocsin.people.notification_rules import MAX_MESSAGES_PER_HOUR, MAX_QUIET_HOURS
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.ui.choices import PRIORITIES, channel_name
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import beside, each, in_picker, show_rejection
-from tocsin.web.ui.notification_rule_forms import Ways, initial_way, ways
+from tocsin.web.ui.notification_rule_forms import NotificationRuleFormSet, initial_way, ways
 
 #: The part of a user's spec that is changed.
 RULES = "contact_rules"
 
 
-class LimitForm(forms.Form):
+class MessageLimitForm(forms.Form):
     """How many messages an hour."""
 
     most_per_hour = forms.IntegerField(
         label=gettext_lazy("Messages an hour at one address, at most"),
         min_value=0,
-        max_value=MOST_AN_HOUR,
+        max_value=MAX_MESSAGES_PER_HOUR,
         required=False,
         help_text=gettext_lazy(
             "Empty: as many as there are. What is beyond leaves as one message when the hour is over; critical alerts "
@@ -52,7 +52,7 @@ class LimitForm(forms.Form):
     )
 
 
-class QuietForm(forms.Form):
+class QuietHoursForm(forms.Form):
     """One row of quiet hours; without a time it is empty, and left out."""
 
     begins = forms.CharField(label=gettext_lazy("From"), max_length=5, required=False)
@@ -97,7 +97,7 @@ class QuietForm(forms.Form):
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class NotificationPreview:
     """When a page of one priority would leave by what, counted from now."""
 
     priority: Priority
@@ -105,7 +105,7 @@ class Reached:
     ways: tuple[tuple[str, str, str], ...]
 
 
-def reached_now(user: User, now: datetime) -> list[Reached]:
+def reached_now(user: User, now: datetime) -> list[NotificationPreview]:
     """By what, and when, the person would be called if they were the first to be paged now."""
     with database.transaction() as connection:
         person = queue.people_of(connection, {user.pk}).get(user.pk)
@@ -113,9 +113,9 @@ def reached_now(user: User, now: datetime) -> list[Reached]:
         return []
     found = []
     for priority in Priority:
-        pages = sorted(leaves(person, AS_THEY_LIKE, priority, now), key=lambda leave: leave.at)
+        pages = sorted(leaves(person, USER_RULES, priority, now), key=lambda leave: leave.at)
         shown = ((channel_name(leave.method.channel), leave.method.label, _when(leave.at, now)) for leave in pages)
-        found.append(Reached(priority, tuple(shown)))
+        found.append(NotificationPreview(priority, tuple(shown)))
     return found
 
 
@@ -128,15 +128,15 @@ def _when(at: datetime, now: datetime) -> str:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def contact_rules(request: Request) -> HttpResponse:
+def contact_rules(request: SignedInRequest) -> HttpResponse:
     """The rules as rows, one list for each priority."""
     held = request.user.contact_rules
     labels = list(request.user.contact_methods.values_list("label", flat=True))
     data = request.POST if request.method == "POST" else None
     rows = {priority: _ways(data, priority, held.get("by_priority", {}), labels) for priority in Priority}
     quiet = _quiet(data, held.get("quiet_hours", []), labels)
-    limit = LimitForm(data, initial={"most_per_hour": held.get("most_per_hour")})
-    seen, is_refused = Seen(request, "user", request.user.pk, lambda: _held(request.user), keys=(RULES,)), False
+    limit = MessageLimitForm(data, initial={"most_per_hour": held.get("most_per_hour")})
+    seen, is_refused = FormSnapshot(request, "user", request.user.pk, lambda: _held(request.user), keys=(RULES,)), False
     if data is not None and limit.is_valid() and quiet.is_valid() and all(one.is_valid() for one in rows.values()):
         spec = {
             "by_priority": {
@@ -169,7 +169,7 @@ def _held(user: User) -> dict[str, Any]:
     return {RULES: User.objects.get(pk=user.pk).contact_rules}
 
 
-def _save(request: Request, rules: Mapping[str, Any], seen: Seen) -> Rejected | None:
+def _save(request: SignedInRequest, rules: Mapping[str, Any], seen: FormSnapshot) -> Rejected | None:
     """What is wrong with the rules; None: they are saved."""
     try:
         with seen.unchanged():
@@ -183,7 +183,12 @@ def _save(request: Request, rules: Mapping[str, Any], seen: Seen) -> Rejected | 
 _FIELDS = {"method": "way", "wait": "wait", "repeat.times": "times", "repeat": "every", "from": "begins", "to": "ends"}
 
 
-def _show(rejected: Rejected, rows: Mapping[Priority, Ways], quiet: Sequence[QuietForm], limit: LimitForm) -> None:
+def _show(
+    rejected: Rejected,
+    rows: Mapping[Priority, NotificationRuleFormSet],
+    quiet: Sequence[QuietHoursForm],
+    limit: MessageLimitForm,
+) -> None:
     """Each problem beside its row and field; what has none, above the form."""
     hours = [row for row in quiet if row.spec() is not None]
     lists = {f"by_priority.{priority}": [row for _way, row in one.chosen()] for priority, one in rows.items()}
@@ -201,12 +206,12 @@ def _show(rejected: Rejected, rows: Mapping[Priority, Ways], quiet: Sequence[Qui
         row.add_error(field if field in row.fields else None, beside(problem))
 
 
-def _ways(data: Any, priority: Priority, held: Mapping[str, Any], labels: list[str]) -> Ways:
+def _ways(data: Any, priority: Priority, held: Mapping[str, Any], labels: list[str]) -> NotificationRuleFormSet:
     begin = [initial_way(rule["method"], rule) for rule in held.get(priority, [])]
     return ways(data, begin, str(priority), [(label, label) for label in labels])
 
 
 def _quiet(data: Any, held: list[dict[str, Any]], labels: list[str]) -> Any:
-    kind = forms.formset_factory(QuietForm, extra=1, max_num=MOST_QUIET, absolute_max=MOST_QUIET)
+    kind = forms.formset_factory(QuietHoursForm, extra=1, max_num=MAX_QUIET_HOURS, absolute_max=MAX_QUIET_HOURS)
     begin = [{**one, "begins": one.get("from", ""), "ends": in_picker(one.get("to", ""))} for one in held]
     return kind(data, initial=begin, prefix="quiet", form_kwargs={"labels": labels})

@@ -27,12 +27,12 @@ from tocsin.oncall.states import FeedKind
 from tocsin.people.changes import out_of_office, reminder_rules
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall import swaps
 from tocsin.web.ui.forms import DurationField, beside, each, reader_zone
 
-AHEAD = timedelta(days=60)
-MOST = 40
+LOOK_AHEAD = timedelta(days=60)
+MAX_SHIFTS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class ReminderForm(forms.Form):
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def my_shifts(request: Request) -> HttpResponse:
+def my_shifts(request: SignedInRequest) -> HttpResponse:
     """Everything about one's own duty. What is sent are the reminders."""
     user = request.user
     rows = _reminders(request)
@@ -71,7 +71,7 @@ def my_shifts(request: Request) -> HttpResponse:
             return redirect("my_shifts")
     feeds = list(CalendarFeed.objects.filter(owner=user).select_related("group", "schedule"))
     context = {
-        "shifts": of_user(user, request.now)[:MOST],
+        "shifts": of_user(user, request.now)[:MAX_SHIFTS],
         "absences": out_of_office.current(user, request.now),
         "asked_of_me": swaps.asked_of(user, request.now),
         "asked_by_me": swaps.asked_by(user, request.now),
@@ -84,7 +84,7 @@ def my_shifts(request: Request) -> HttpResponse:
     return page(request, "me/shifts.html", context, status=422 if problems else 200)
 
 
-def of_user(user: User, now: datetime, ahead: timedelta = AHEAD) -> list[MyShift]:
+def of_user(user: User, now: datetime, ahead: timedelta = LOOK_AHEAD) -> list[MyShift]:
     """When the user is on call, from now on: by shifts, overrides, cover or a group's own order; the sooner first."""
     with database.transaction() as connection:
         plans = loader.plans(connection, loader.groups_of(connection, [user.pk]), now)
@@ -105,21 +105,24 @@ def _url(group_id: int, turn: OnCall, now: datetime) -> str:
         "user": str(turn.user_id),
         "schedule": turn.schedule,
         "from": max(turn.since or now, now).isoformat(),
-        "to": (turn.until or now + AHEAD).isoformat(),
+        "to": (turn.until or now + LOOK_AHEAD).isoformat(),
     }
     return f"{reverse('stand_in', args=[group_id])}?{urlencode(fields)}"
 
 
-def _reminders(request: Request) -> Any:
+def _reminders(request: SignedInRequest) -> Any:
     labels = list(request.user.contact_methods.values_list("label", flat=True))
     kind = forms.formset_factory(
-        ReminderForm, extra=reminder_rules.MOST, max_num=reminder_rules.MOST, absolute_max=reminder_rules.MOST
+        ReminderForm,
+        extra=reminder_rules.MAX_REMINDERS,
+        max_num=reminder_rules.MAX_REMINDERS,
+        absolute_max=reminder_rules.MAX_REMINDERS,
     )
     data = request.POST if request.method == "POST" else None
     return kind(data, initial=request.user.reminders, prefix="reminders", form_kwargs={"labels": labels})
 
 
-def _save_reminders(request: Request, rows: Iterable[ReminderForm]) -> list[str]:
+def _save_reminders(request: SignedInRequest, rows: Iterable[ReminderForm]) -> list[str]:
     """What is wrong with them, in words; nothing: they are saved. A problem of one row stands beside it too."""
     kept = [row for row in rows if row.cleaned_data.get("before")]
     wanted = [

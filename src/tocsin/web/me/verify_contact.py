@@ -14,7 +14,7 @@ from tocsin.core.errors import Rejected
 from tocsin.notify.inbound import verification
 from tocsin.people.models import ContactMethod
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.forms import show_rejection
 
 
@@ -30,7 +30,7 @@ class CodeForm(forms.Form):
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def confirm(request: Request, number: int) -> HttpResponse:
+def confirm(request: SignedInRequest, number: int) -> HttpResponse:
     """Sends a code, or takes it."""
     method = ContactMethod.objects.select_related("user").filter(pk=number, user=request.user).first()
     if method is None:
@@ -51,7 +51,7 @@ def confirm(request: Request, number: int) -> HttpResponse:
     return page(request, "me/confirm.html", context, status=422 if form.errors else 200)
 
 
-def send(request: Request, method: ContactMethod) -> None:
+def send(request: SignedInRequest, method: ContactMethod) -> None:
     """Sends a code, or says why not."""
     try:
         verification.send_code(method, now=request.now)

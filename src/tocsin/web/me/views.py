@@ -25,14 +25,14 @@ from tocsin.people import notification_rules
 from tocsin.people.changes import preferences, users
 from tocsin.people.models import ContactMethod, User
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.me import shifts, verify_contact
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
 from tocsin.web.me.notification_rules import reached_now
 from tocsin.web.push.views import is_only_way
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import channel_name
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 from tocsin.web.ui.times import say_moment
 
@@ -41,7 +41,7 @@ _SHIFTS_AHEAD = timedelta(days=21)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def me(request: Request) -> HttpResponse:
+def me(request: SignedInRequest) -> HttpResponse:
     """Everything about oneself on one page."""
     user = request.user
     form = PreferencesForm(request.POST or None, initial=preferences.spec_of(user))
@@ -64,20 +64,20 @@ def me(request: Request) -> HttpResponse:
 
 
 @require_safe
-def my_pages(request: Request) -> HttpResponse:
+def my_pages(request: SignedInRequest) -> HttpResponse:
     """Was I called last night? Every message that was meant for me."""
     found = pagination.by_uuid(_pages(request.user), request.GET.get("cursor", ""))
     return page(request, "me/pages.html", {"rows": found.rows, "page": found})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def contact_method(request: Request, number: int | None = None) -> HttpResponse:
+def contact_method(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """A new way to reach me, or changes to one."""
     method = _find(request, number) if number is not None else None
     form = ContactMethodForm(request.POST or None, initial=initial_of(method) if method else None)
     # An administrator may change it by the API, or a file. Its user's entries in the audit log are those of their ways.
     state = partial(users.contact_method_spec, method) if method else None
-    seen = Seen(request, "user", request.user.pk, state, row=method)
+    seen = FormSnapshot(request, "user", request.user.pk, state, row=method)
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
@@ -97,7 +97,7 @@ def contact_method(request: Request, number: int | None = None) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def delete_contact_method(request: Request, number: int) -> HttpResponse:
+def delete_contact_method(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says what goes with it; then takes one way away."""
     method = _find(request, number)
     if request.method != "POST":
@@ -123,7 +123,7 @@ def _what_goes_with(user: User, method: ContactMethod) -> Iterator[str]:
 
 
 @require_POST
-def move_contact_method(request: Request, number: int) -> HttpResponse:
+def move_contact_method(request: SignedInRequest, number: int) -> HttpResponse:
     """Moves one way up or down in the order in which they are listed, and tried where they wait alike."""
     places = 1 if request.POST.get("to") == "down" else -1
     users.move_contact_method(_find(request, number), places, actor=actor(request), now=request.now)
@@ -131,7 +131,7 @@ def move_contact_method(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-def send_test(request: Request, number: int) -> HttpResponse:
+def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     """Sends a test by one of my ways, and shows what becomes of it."""
     _find(request, number)
     try:
@@ -145,7 +145,7 @@ def send_test(request: Request, number: int) -> HttpResponse:
 
 
 @require_safe
-def test_result(request: Request, notification_id: UUID) -> HttpResponse:
+def test_result(request: SignedInRequest, notification_id: UUID) -> HttpResponse:
     """What became of a test: waiting, sent, or why not."""
     rows = Notification.objects.filter(pk=notification_id, user=request.user, purpose=Purpose.TEST)
     notification = rows.prefetch_related("deliveries").first()
@@ -158,7 +158,7 @@ def test_result(request: Request, notification_id: UUID) -> HttpResponse:
 
 
 @require_POST
-def create_token(request: Request) -> HttpResponse:
+def create_token(request: SignedInRequest) -> HttpResponse:
     """Makes an API token; its secret is shown once, on the page that answers."""
     form = TokenForm(request.POST)
     if form.is_valid():
@@ -175,7 +175,7 @@ def create_token(request: Request) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def revoke_token(request: Request, number: int) -> HttpResponse:
+def revoke_token(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says when it was used last; then ends one of my tokens."""
     token = ApiToken.objects.select_related("user").filter(pk=number, user=request.user).first()
     if token is None:
@@ -189,7 +189,7 @@ def revoke_token(request: Request, number: int) -> HttpResponse:
     return redirect("me")
 
 
-def _save_preferences(request: Request, form: PreferencesForm) -> bool:
+def _save_preferences(request: SignedInRequest, form: PreferencesForm) -> bool:
     try:
         preferences.change(request.user, form.cleaned_data, actor=actor(request), now=request.now)
     except Rejected as rejected:
@@ -202,7 +202,7 @@ def _pages(user: User) -> QuerySet[Notification]:
     return Notification.objects.filter(user=user).select_related("alert").prefetch_related("deliveries").order_by("-pk")
 
 
-def _find(request: Request, number: int) -> ContactMethod:
+def _find(request: SignedInRequest, number: int) -> ContactMethod:
     method = ContactMethod.objects.filter(pk=number, user=request.user).first()
     if method is None:
         raise Http404(_("This is not one of your contact methods."))

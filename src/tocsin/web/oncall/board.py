@@ -9,33 +9,33 @@ from datetime import datetime, timedelta
 from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.db import database
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
-from tocsin.oncall.calculation.resolver import Verdicts
+from tocsin.oncall.calculation.resolver import OnCallResolver
 from tocsin.people import permissions
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import may_somewhere
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall import swaps
 from tocsin.web.oncall.schedules import coverage_warnings
 
 #: So many troubles of one group are shown; its schedule's page has all.
-MOST_OF_A_GROUP = 3
+MAX_WARNINGS_PER_GROUP = 3
 
 #: What is wrong is said so far ahead here; the group's own schedule looks further.
-AHEAD = timedelta(days=14)
+LOOK_AHEAD = timedelta(days=14)
 
 #: So often the same people may go on before it is said that no change is in sight.
-MOST_ALIKE = 20
+MAX_UNCHANGED_SHIFTS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class RoleOnCall:
     """One role of a group: who has it now, and who from when on. `is_scheduled`: a shift has it at some time."""
 
     role: MemberRole
@@ -59,7 +59,7 @@ class GroupNow:
     """One group on the board."""
 
     group: Group
-    turns: Sequence[Turn]
+    turns: Sequence[RoleOnCall]
     #: Sentences.
     troubles: Sequence[str]
     has_schedule: bool
@@ -67,19 +67,19 @@ class GroupNow:
 
 
 @require_safe
-def board(request: Request) -> HttpResponse:
+def board(request: SignedInRequest) -> HttpResponse:
     """Who is on call now and next."""
     mine = permissions.own_groups(request.user)
     groups = sorted(Group.objects.all(), key=lambda group: (group.pk not in mine, group.name.casefold()))
     now = request.now
     with database.transaction() as connection:
         plans = loader.plans(connection, [group.pk for group in groups], now)
-        wrong = coverage_warnings.of_plans(connection, plans, now, AHEAD)
+        wrong = coverage_warnings.of_plans(connection, plans, now, LOOK_AHEAD)
     shown = [
         GroupNow(
             group,
             turns(plan, now),
-            coverage_warnings.sentences(wrong[group.pk][:MOST_OF_A_GROUP], now),
+            coverage_warnings.sentences(wrong[group.pk][:MAX_WARNINGS_PER_GROUP], now),
             bool(plan.schedules),
             group.pk in mine,
         )
@@ -89,15 +89,15 @@ def board(request: Request) -> HttpResponse:
     context = {
         "groups": shown,
         "asked_of_me": swaps.asked_of(request.user, now),
-        "may_add": may_somewhere(request, Action.TEAMS),
+        "may_add": may_somewhere(request, Permission.TEAMS),
     }
     return page(request, "oncall/board.html", context, parts=("board",))
 
 
-def turns(plan: GroupPlan, now: datetime) -> list[Turn]:
+def turns(plan: GroupPlan, now: datetime) -> list[RoleOnCall]:
     """Each role that somebody has now, or that some shift has at some time."""
     people = final_schedule.by_role(final_schedule.on_call(plan, now))
-    scheduled = Verdicts(plan).scheduled
+    scheduled = OnCallResolver(plan).scheduled
     return [
         _turn(plan, role, people.get(role, ()), now, role in scheduled)
         for role in MemberRole
@@ -105,20 +105,20 @@ def turns(plan: GroupPlan, now: datetime) -> list[Turn]:
     ]
 
 
-def _turn(plan: GroupPlan, role: MemberRole, people: Sequence[OnCall], now: datetime, is_scheduled: bool) -> Turn:
+def _turn(plan: GroupPlan, role: MemberRole, people: Sequence[OnCall], now: datetime, is_scheduled: bool) -> RoleOnCall:
     if not people and is_scheduled:
         change = _end_of_gap(plan, role, now)
-        return Turn(role, people, _at(plan, role, change) if change else (), change, is_scheduled)
+        return RoleOnCall(role, people, _at(plan, role, change) if change else (), change, is_scheduled)
     change, following = _ends(people), people
     # Where the same people go on by another shift, nothing changes for anybody.
-    for _again in range(MOST_ALIKE):
+    for _again in range(MAX_UNCHANGED_SHIFTS):
         if change is None:
             break
         following = _at(plan, role, change)
         if _ids(following) != _ids(people):
-            return Turn(role, people, following, change, is_scheduled)
+            return RoleOnCall(role, people, following, change, is_scheduled)
         change = _ends(following)
-    return Turn(role, people, (), None, is_scheduled)
+    return RoleOnCall(role, people, (), None, is_scheduled)
 
 
 def _at(plan: GroupPlan, role: MemberRole, at: datetime) -> Sequence[OnCall]:
@@ -135,6 +135,6 @@ def _ids(people: Sequence[OnCall]) -> list[int]:
 
 def _end_of_gap(plan: GroupPlan, role: MemberRole, now: datetime) -> datetime | None:
     """When the gap that there is now ends, within the days that are looked at."""
-    gaps: Iterable[final_schedule.Gap] = final_schedule.timeline(plan, now, now + AHEAD).gaps
+    gaps: Iterable[final_schedule.CoverageGap] = final_schedule.timeline(plan, now, now + LOOK_AHEAD).gaps
     end = next((gap.until for gap in gaps if gap.role is role), None)
-    return end if end is not None and end < now + AHEAD else None
+    return end if end is not None and end < now + LOOK_AHEAD else None

@@ -15,13 +15,13 @@ from tocsin.oncall.models import CalendarFeed, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.told import told
 from tocsin.web.ui.times import say_moment
 
 
 @require_POST
-def make(request: Request) -> HttpResponse:
+def make(request: SignedInRequest) -> HttpResponse:
     """A feed of one's own shifts, of a group's, or of a schedule's."""
     wanted, number = request.POST.get("kind", ""), request.POST.get("number", "")
     if wanted not in list(FeedKind):
@@ -41,13 +41,13 @@ def make(request: Request) -> HttpResponse:
 
 
 @require_POST
-def rotate(request: Request, number: int) -> HttpResponse:
+def rotate(request: SignedInRequest, number: int) -> HttpResponse:
     """A new address; the old one ends at once."""
     return _shown(request, commands.rotate(_find(request, number), actor=actor(request), now=request.now))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def delete(request: Request, number: int) -> HttpResponse:
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says when it was read last; then ends it."""
     feed = _find(request, number)
     if request.method != "POST":
@@ -62,13 +62,13 @@ def delete(request: Request, number: int) -> HttpResponse:
     return redirect("my_shifts")
 
 
-def _shown(request: Request, made: NewFeed) -> HttpResponse:
+def _shown(request: SignedInRequest, made: NewFeed) -> HttpResponse:
     response = page(request, "oncall/feed.html", {"name": commands.name_of(made.feed), "url": made.url})
     response["Cache-Control"] = "no-store"
     return response
 
 
-def _find(request: Request, number: int) -> CalendarFeed:
+def _find(request: SignedInRequest, number: int) -> CalendarFeed:
     row = CalendarFeed.objects.select_related("group", "schedule").filter(pk=number, owner=request.user).first()
     if row is None:
         raise Http404(_("This is not one of your calendar addresses."))

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.changes import swaps
@@ -20,9 +20,9 @@ from tocsin.oncall.changes.specs import write_moment
 from tocsin.oncall.models import Override
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor, may, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.choices import ROLES
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import MomentField, reader_zone, show_rejection
 
 
@@ -66,19 +66,19 @@ class OverrideForm(forms.Form):
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def override(request: Request, number: int) -> HttpResponse:
+def override(request: SignedInRequest, number: int) -> HttpResponse:
     """One override, and the form for whoever may change it."""
     row = _find(number)
     group = row.schedule.group
-    may_change = may(request, Action.TEAMS, group)
+    may_change = may(request, Permission.TEAMS, group)
     begin = {
         "begins": row.starts_at, "ends": row.ends_at, "user": row.user_id, "instead_of": row.instead_of_id,
         "role": row.role, "shift": row.shift, "name": row.name,
     }  # fmt: skip
     form = OverrideForm(request.POST or None, initial=begin, shifts=commands.shift_names(row.schedule))
-    seen = Seen.of(request, "override", row, commands.override_spec)
+    seen = FormSnapshot.of(request, "override", row, commands.override_spec)
     if request.method == "POST":
-        require(request, Action.TEAMS, group)
+        require(request, Permission.TEAMS, group)
         if form.is_valid():
             try:
                 with seen.unchanged():
@@ -102,11 +102,11 @@ def override(request: Request, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def delete(request: Request, number: int) -> HttpResponse:
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says who has it then."""
     row = _find(number)
     if not swaps.may_take_back(row, request.user):
-        require(request, Action.TEAMS, row.schedule.group)
+        require(request, Permission.TEAMS, row.schedule.group)
     if request.method == "POST":
         commands.delete_override(row, actor=actor(request), now=request.now)
         messages.success(request, _("The override is gone: the schedule holds again."))

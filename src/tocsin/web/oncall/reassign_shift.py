@@ -16,7 +16,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.oncall import loader
@@ -25,29 +25,29 @@ from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.oncall.changes import overrides, swaps
 from tocsin.oncall.changes.specs import write_moment
-from tocsin.oncall.changes.swaps import Stretch
+from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Schedule
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 from tocsin.web.groups.views import find
 from tocsin.web.http.authorization import actor, may
-from tocsin.web.http.request import Request, page
-from tocsin.web.oncall.reassign_shift_forms import Choices, StandInForm, returns
+from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.oncall.reassign_shift_forms import ReassignChoices, ReassignForm, returns
 from tocsin.web.ui.forms import reader_zone, show_rejection
 
 #: A stretch that nobody says the length of.
-_USUAL = timedelta(hours=12)
+_DEFAULT_RANGE = timedelta(hours=12)
 #: One's colleagues' shifts are offered in return so far ahead.
-_AHEAD = timedelta(days=45)
+_LOOK_AHEAD = timedelta(days=45)
 #: The longest stretch that is looked at; what is asked for may be longer.
-_LONGEST = timedelta(days=62)
+_MAX_RANGE = timedelta(days=62)
 _PLACES = {
     "from": "begins", "to": "ends", "return_from": "in_return", "return_to": "in_return", "shift": "instead_of",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReassignRequest:
     """The stretch that a page is about. `user_id`: whose it is, where one person's was chosen."""
 
     since: datetime
@@ -58,7 +58,7 @@ class Wanted:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def stand_in(request: Request, number: int) -> HttpResponse:
+def stand_in(request: SignedInRequest, number: int) -> HttpResponse:
     """Who is on call in a stretch and why, and the form that changes it."""
     group = find(number)
     schedules = list(Schedule.objects.filter(group=group).select_related("group"))
@@ -66,7 +66,7 @@ def stand_in(request: Request, number: int) -> HttpResponse:
         plan = loader.plan(connection, group.pk, request.now) or GroupPlan(group.pk, group.name)
     wanted = _wanted(request, schedules, plan)
     held = _held(plan, wanted)
-    is_manager = may(request, Action.TEAMS, group)
+    is_manager = may(request, Permission.TEAMS, group)
     form = _form(request, is_manager, schedules, plan, wanted, held)
     if request.method == "POST" and form.is_valid() and (said := _done(request, group, form)):
         messages.success(request, said)
@@ -87,7 +87,7 @@ def stand_in(request: Request, number: int) -> HttpResponse:
     return page(request, "oncall/stand_in.html", context, parts=("form",), status=422 if form.errors else 200)
 
 
-def _wanted(request: Request, schedules: list[Schedule], plan: GroupPlan) -> Wanted:
+def _wanted(request: SignedInRequest, schedules: list[Schedule], plan: GroupPlan) -> ReassignRequest:
     """The stretch that the address names; without one, the present turn of whoever is first."""
     said = request.GET
     since, until = _moment(said.get("from", "")), _moment(said.get("to", ""))
@@ -102,11 +102,11 @@ def _wanted(request: Request, schedules: list[Schedule], plan: GroupPlan) -> Wan
             schedule = schedule or next((one for one in schedules if one.name == now.schedule), None)
     since = since or request.now.replace(second=0, microsecond=0)
     if until is None or until <= since:
-        until = since + _USUAL
+        until = since + _DEFAULT_RANGE
     # What is over stays as it was.
     if since < request.now < until:
         since = request.now.replace(second=0, microsecond=0)
-    return Wanted(since, until, role, user_id, schedule or next(iter(schedules), None))
+    return ReassignRequest(since, until, role, user_id, schedule or next(iter(schedules), None))
 
 
 def _moment(text: str) -> datetime | None:
@@ -117,9 +117,9 @@ def _moment(text: str) -> datetime | None:
     return found if found is not None and found.tzinfo is not None and 1970 < found.year < 2190 else None
 
 
-def _held(plan: GroupPlan, wanted: Wanted) -> list[OnCall]:
+def _held(plan: GroupPlan, wanted: ReassignRequest) -> list[OnCall]:
     """Who is on call in the stretch, as far as it is looked at."""
-    until = min(wanted.until, wanted.since + _LONGEST)
+    until = min(wanted.until, wanted.since + _MAX_RANGE)
     drawn = final_schedule.timeline(plan, wanted.since, until)
     return [
         one
@@ -129,21 +129,23 @@ def _held(plan: GroupPlan, wanted: Wanted) -> list[OnCall]:
 
 
 def _form(
-    request: Request,
+    request: SignedInRequest,
     is_manager: bool,
     schedules: list[Schedule],
     plan: GroupPlan,
-    wanted: Wanted,
+    wanted: ReassignRequest,
     held: list[OnCall],
-) -> StandInForm:
+) -> ReassignForm:
     me = request.user
     by_schedule = [one for one in held if one.schedule]
     belongs = any(swaps.belongs(schedule, me) for schedule in schedules)
     is_sent = request.method == "POST"
     ids = list(dict.fromkeys(one.user_id for one in by_schedule))
     everybody = {number: person.name for number, person in plan.people.items() if person.is_active}
-    upcoming = final_schedule.timeline(plan, request.now, request.now + _AHEAD).segments if me.pk in everybody else ()
-    choices = Choices(
+    upcoming = (
+        final_schedule.timeline(plan, request.now, request.now + _LOOK_AHEAD).segments if me.pk in everybody else ()
+    )
+    choices = ReassignChoices(
         schedules=schedules,
         holders=everybody if is_sent else {number: plan.name_of(number) for number in ids},
         team=everybody,
@@ -162,7 +164,7 @@ def _form(
     sent = request.POST.copy() if is_sent else None
     if sent is not None and "take" in sent:
         sent["user"] = str(me.pk)
-    form = StandInForm(sent, initial=begin, choices=choices)
+    form = ReassignForm(sent, initial=begin, choices=choices)
     form.offers = bool(choices.holders) or is_manager or choices.fills
     form.fills = choices.fills
     form.takes = belongs and (choices.fills or any(one.user_id != me.pk for one in by_schedule))
@@ -170,7 +172,7 @@ def _form(
     return form
 
 
-def _whose(wanted: Wanted, held: list[OnCall], is_manager: bool) -> str:
+def _whose(wanted: ReassignRequest, held: list[OnCall], is_manager: bool) -> str:
     """Whom the page suggests to replace."""
     people = list(dict.fromkeys(one.user_id for one in held))
     if wanted.user_id in people or len(people) == 1:
@@ -185,12 +187,12 @@ def _others(known: dict[int, str]) -> dict[int, str]:
     return {user.pk: user.display_name for user in rows}
 
 
-def _done(request: Request, group: Group, form: StandInForm) -> str:
+def _done(request: SignedInRequest, group: Group, form: ReassignForm) -> str:
     """Does what the form says, and what was done in a sentence; empty: it could not be, and the form says why."""
     data = form.cleaned_data
     schedule: Schedule = data["schedule"]
     to = User.objects.get(pk=data["user"])
-    stretch = Stretch(data["begins"], data["ends"], MemberRole(data["role"]) if data["role"] else None)
+    stretch = ShiftRange(data["begins"], data["ends"], MemberRole(data["role"]) if data["role"] else None)
     kind, _sign, rest = data["instead_of"].partition("-")
     try:
         if kind != "user":
@@ -204,17 +206,19 @@ def _done(request: Request, group: Group, form: StandInForm) -> str:
         return ""
 
 
-def _give(request: Request, group: Group, schedule: Schedule, of: User, to: User, stretch: Stretch) -> str:
+def _give(request: SignedInRequest, group: Group, schedule: Schedule, of: User, to: User, stretch: ShiftRange) -> str:
     me = request.user
     takes = to == me and swaps.belongs(schedule, me)
-    if not (takes or of == me or may(request, Action.TEAMS, group)):
+    if not (takes or of == me or may(request, Permission.TEAMS, group)):
         why = _("Only a manager hands over what is somebody else's. You can take it yourself, if you are in the group.")
         raise Rejected("forbidden", why, "user")
     swaps.give(schedule, stretch, of=of, to=to, actor=actor(request), now=request.now)
     return _("%(to)s is on call instead of %(of)s.") % {"to": to.display_name, "of": of.display_name}
 
 
-def _ask(request: Request, schedule: Schedule, of: User, to: User, stretch: Stretch, form: StandInForm) -> str:
+def _ask(
+    request: SignedInRequest, schedule: Schedule, of: User, to: User, stretch: ShiftRange, form: ReassignForm
+) -> str:
     if of != request.user:
         raise Rejected("forbidden", _("Only your own shift can be offered."), "instead_of")
     back = form.taken_in_return()
@@ -234,9 +238,15 @@ def _ask(request: Request, schedule: Schedule, of: User, to: User, stretch: Stre
 
 
 def _override(
-    request: Request, group: Group, schedule: Schedule, to: User, stretch: Stretch, shift: str | None, kind: str
+    request: SignedInRequest,
+    group: Group,
+    schedule: Schedule,
+    to: User,
+    stretch: ShiftRange,
+    shift: str | None,
+    kind: str,
 ) -> str:
-    if not may(request, Action.TEAMS, group):
+    if not may(request, Permission.TEAMS, group):
         if kind != "role" or to != request.user or not swaps.belongs(schedule, to):
             why = _("It takes a manager of the group to put somebody else where nobody is.")
             raise Rejected("forbidden", why, "instead_of")

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.changes.overrides import shift_names
-from tocsin.oncall.changes.swaps import Stretch
+from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Schedule
 from tocsin.people.member_roles import MemberRole
 from tocsin.web.oncall.schedules.describe_shift import day, role_name
@@ -21,11 +21,11 @@ from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.forms import MomentField
 
 #: So many shifts of others are offered in return.
-MOST_RETURNS = 60
+MAX_RETURN_SHIFTS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class ReassignChoices:
     """What the form offers; people by id, with the name to show."""
 
     schedules: Sequence[Schedule]
@@ -46,11 +46,11 @@ def returns(segments: Iterable[OnCall]) -> dict[str, OnCall]:
     bounded = sorted((one.since, one.until, number) for number, one in enumerate(every) if one.since and one.until)
     return {
         f"{every[number].user_id}|{every[number].role}|{since:%Y%m%dT%H%M}|{until:%Y%m%dT%H%M}": every[number]
-        for since, until, number in bounded[:MOST_RETURNS]
+        for since, until, number in bounded[:MAX_RETURN_SHIFTS]
     }
 
 
-class StandInForm(forms.Form):
+class ReassignForm(forms.Form):
     """A stretch, whose it is, and who is to have it."""
 
     begins = MomentField(label=_("From"))
@@ -70,7 +70,7 @@ class StandInForm(forms.Form):
     offers = True
     is_mine = False
 
-    def __init__(self, *args: Any, choices: Choices, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, choices: ReassignChoices, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._returns = choices.returns
         ids = [schedule.pk for schedule in choices.schedules]
@@ -96,15 +96,15 @@ class StandInForm(forms.Form):
             self.add_error("ends", gettext("This is not after the beginning."))
         return data
 
-    def taken_in_return(self) -> tuple[int, Stretch] | None:
+    def taken_in_return(self) -> tuple[int, ShiftRange] | None:
         """Whose shift is taken in return, and which."""
         one = self._returns.get(self.cleaned_data["in_return"])
         if one is None or one.since is None or one.until is None:
             return None
-        return one.user_id, Stretch(one.since, one.until, MemberRole(one.role))
+        return one.user_id, ShiftRange(one.since, one.until, MemberRole(one.role))
 
 
-def _holders(choices: Choices) -> list[tuple[str, Any]]:
+def _holders(choices: ReassignChoices) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = [(f"user-{number}", name) for number, name in choices.holders.items()]
     if choices.is_manager:
         shifts = list(dict.fromkeys(name for schedule in choices.schedules for name in shift_names(schedule)))

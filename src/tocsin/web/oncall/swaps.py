@@ -20,7 +20,7 @@ from tocsin.oncall.models import SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import Request
+from tocsin.web.http.request import SignedInRequest
 from tocsin.web.told import told
 
 
@@ -35,7 +35,7 @@ def asked_by(user: User, now: datetime) -> list[SwapRequest]:
 
 
 @require_POST
-def answer(request: Request, number: int, verb: str) -> HttpResponse:
+def answer(request: SignedInRequest, number: int, verb: str) -> HttpResponse:
     """Accepts, declines or withdraws."""
     swap = commands.rows().filter(pk=number).first()
     if swap is None:
@@ -52,7 +52,7 @@ def answer(request: Request, number: int, verb: str) -> HttpResponse:
     return redirect(next_page(request, "my_shifts"))
 
 
-def next_page(request: Request, usual: str) -> str:
+def next_page(request: SignedInRequest, usual: str) -> str:
     """The page of Tocsin that a form says to go to, else the usual one."""
     wanted = request.POST.get("next", "")
     is_here = url_has_allowed_host_and_scheme(wanted, allowed_hosts={request.get_host()})

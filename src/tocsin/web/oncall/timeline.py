@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.db import database
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule, weekly_windows
@@ -20,10 +20,10 @@ from tocsin.oncall.models import Schedule
 from tocsin.people.models import Group
 from tocsin.web.groups.views import find
 from tocsin.web.http.authorization import may
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall import swaps, timeline_layout
 from tocsin.web.oncall.schedules import coverage_warnings, describe_shift
-from tocsin.web.oncall.timeline_layout import Piece, Range, Span
+from tocsin.web.oncall.timeline_layout import DateRange, TimelineSegment, TimelineSpan
 from tocsin.web.ui.forms import reader_zone
 
 #: The days that a calendar knows, with room on both sides.
@@ -31,12 +31,12 @@ _FIRST, _LAST = date(1970, 2, 1), date(2190, 1, 1)
 
 
 @require_safe
-def group_schedule(request: Request, number: int) -> HttpResponse:
+def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
     """The timeline of a group, and what is wrong with it in the next 60 days."""
     group = find(number)
     zone = reader_zone()
     wanted = request.GET.get("show", "")
-    span = Span(wanted) if wanted in list(Span) else Span.WEEK
+    span = TimelineSpan(wanted) if wanted in list(TimelineSpan) else TimelineSpan.WEEK
     today = weekly_windows.day_of(request.now, zone)
     shown = timeline_layout.range_of(span, _day(request.GET.get("day", ""), today), zone)
     plan, wrong = _plan(group, shown.since, request.now)
@@ -47,20 +47,20 @@ def group_schedule(request: Request, number: int) -> HttpResponse:
         "group": group,
         "drawn": drawn,
         "has_holidays": any(tick.holiday for tick in drawn.ticks),
-        "spans": list(Span),
+        "spans": list(TimelineSpan),
         "as_list": request.GET.get("view") == "list",
         "troubles": wrong,
         "schedules": [
             (one, describe_shift.lines(one.definition, names), overrides.current(one, request.now)) for one in schedules
         ],
         "asked_of_me": swaps.asked_of(request.user, request.now),
-        "may_change": may(request, Action.TEAMS, group),
+        "may_change": may(request, Permission.TEAMS, group),
         "zone": zone.key,
     }
     return page(request, "oncall/schedule.html", context, parts=("timeline",))
 
 
-def link_to(piece: Piece, group_id: int, shown: Range) -> str:
+def link_to(piece: TimelineSegment, group_id: int, shown: DateRange) -> str:
     """Where a stretch leads: to what can be done about it, filled in."""
     fields = {
         "role": piece.role,
@@ -80,7 +80,7 @@ def _plan(group: Group, since: datetime, now: datetime) -> tuple[GroupPlan, Sequ
     """The group's plan from `since` on, and what is wrong with it from now on, in sentences."""
     with database.transaction() as connection:
         plan = loader.plan(connection, group.pk, min(since, now)) or GroupPlan(group.pk, group.name)
-        wrong = coverage_warnings.of_plans(connection, {group.pk: plan}, now, coverage_checks.AHEAD)
+        wrong = coverage_warnings.of_plans(connection, {group.pk: plan}, now, coverage_checks.COVERAGE_HORIZON)
     return plan, coverage_warnings.sentences(wrong[group.pk], now)
 
 

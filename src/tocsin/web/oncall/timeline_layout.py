@@ -12,22 +12,22 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.calculation.final_schedule import Bar, Gap, OnCall, Timeline
+from tocsin.oncall.calculation.final_schedule import CoverageGap, LayerSegment, OnCall, Timeline
 from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan
-from tocsin.oncall.calculation.schedules import Override
+from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.people.member_roles import MemberRole
 
 #: Places are rounded: what overlaps by less, in percent, stands beside one another.
 _CLOSE = 0.001
 
 #: A shift with more turns in the range than this would be a grey bar; shorter ranges show it.
-_MOST_TURNS = 200
+_MAX_SHIFTS_PER_ROW = 200
 
 #: People are told apart by so many colours, which then come again.
 COLOURS = 8
 
 
-class Span(StrEnum):
+class TimelineSpan(StrEnum):
     """How much of a timeline a page shows."""
 
     DAY = "day"
@@ -35,7 +35,7 @@ class Span(StrEnum):
     MONTH = "month"
 
 
-class Kind(StrEnum):
+class RowKind(StrEnum):
     """What a row has."""
 
     #: Who is on call in a role: what counts.
@@ -47,10 +47,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class DateRange:
     """From one local midnight to another."""
 
-    span: Span
+    span: TimelineSpan
     first: date
     #: The day after the last.
     end: date
@@ -85,7 +85,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TimelineSegment:
     """One stretch in a row: where it is, and all that is to be said of it."""
 
     x: float
@@ -105,16 +105,16 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TimelineRow:
     """One line of the drawing."""
 
-    kind: Kind
+    kind: RowKind
     label: str
     #: Beside the label: the schedule.
     about: str = ""
     role: str = ""
     schedule: str = ""
-    pieces: Sequence[Piece] = ()
+    pieces: Sequence[TimelineSegment] = ()
     lanes: int = 1
     #: Of a shift.
     layer: int = 0
@@ -135,42 +135,42 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class DayInWords:
+class DaySummary:
     """One day of the list: who is on call in it, with the part of the day where it is not all of it."""
 
     day: date
     holiday: str
-    pieces: Sequence[Piece]
+    pieces: Sequence[TimelineSegment]
     is_today: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class TimelineDrawing:
     """All of it. `now` is where the line of the present is, in percent; None: outside."""
 
-    range: Range
-    rows: Sequence[Row]
+    range: DateRange
+    rows: Sequence[TimelineRow]
     ticks: Sequence[Tick]
-    days: Sequence[DayInWords] = field(default_factory=tuple)
+    days: Sequence[DaySummary] = field(default_factory=tuple)
     now: float | None = None
 
 
-def range_of(span: Span, day: date, zone: ZoneInfo) -> Range:
+def range_of(span: TimelineSpan, day: date, zone: ZoneInfo) -> DateRange:
     """The day, the week from Monday, or the month in which `day` is."""
     first = _first(span, day)
     match span:
-        case Span.DAY:
+        case TimelineSpan.DAY:
             end = first + timedelta(days=1)
-        case Span.WEEK:
+        case TimelineSpan.WEEK:
             end = first + timedelta(days=7)
-        case Span.MONTH:
+        case TimelineSpan.MONTH:
             end = (first + timedelta(days=32)).replace(day=1)
-    return Range(span, first, end, zone)
+    return DateRange(span, first, end, zone)
 
 
-def draw(plan: GroupPlan, timeline: Timeline, shown: Range, now: datetime) -> Drawing:
+def draw(plan: GroupPlan, timeline: Timeline, shown: DateRange, now: datetime) -> TimelineDrawing:
     """The group's timeline, which must be of that range."""
-    colours = _Colours(plan)
+    colours = _ColourAssigner(plan)
     winners = {role: _winners(timeline, role, shown, colours) for role in MemberRole}
     rows = [row for role in MemberRole for row in _role(timeline, role, winners[role], shown, colours)]
     rows += [row for schedule in plan.schedules if (row := _overrides(plan, schedule.name, shown, colours))]
@@ -179,26 +179,26 @@ def draw(plan: GroupPlan, timeline: Timeline, shown: Range, now: datetime) -> Dr
     today = weekly_windows.day_of(now, shown.zone)
     holidays = {day: _holiday(plan, day) for day in shown.days}
     pieces = [piece for role in MemberRole for piece in winners[role]]
-    return Drawing(
+    return TimelineDrawing(
         shown,
         rows,
         list(_ticks(shown, today, holidays)),
-        [DayInWords(day, holidays[day], list(_in_day(pieces, day, shown.zone)), day == today) for day in shown.days],
+        [DaySummary(day, holidays[day], list(_in_day(pieces, day, shown.zone)), day == today) for day in shown.days],
         shown.place(now) if shown.since <= now < shown.until else None,
     )
 
 
-def _first(span: Span, day: date) -> date:
+def _first(span: TimelineSpan, day: date) -> date:
     match span:
-        case Span.DAY:
+        case TimelineSpan.DAY:
             return day
-        case Span.WEEK:
+        case TimelineSpan.WEEK:
             return day - timedelta(days=day.weekday())
-        case Span.MONTH:
+        case TimelineSpan.MONTH:
             return day.replace(day=1)
 
 
-class _Colours:
+class _ColourAssigner:
     """The same colour for the same person, whatever range is shown."""
 
     def __init__(self, plan: GroupPlan) -> None:
@@ -209,21 +209,21 @@ class _Colours:
 
 
 def _role(
-    timeline: Timeline, role: MemberRole, winners: Sequence[Piece], shown: Range, colours: _Colours
-) -> Iterator[Row]:
+    timeline: Timeline, role: MemberRole, winners: Sequence[TimelineSegment], shown: DateRange, colours: _ColourAssigner
+) -> Iterator[TimelineRow]:
     """The row that counts, and beneath it one of each shift, the highest layer first."""
     bars = [bar for bar in timeline.bars if bar.role is role]
     if not winners and not bars:
         return
     schedule = next((bar.schedule for bar in bars), "")
-    yield _row(Kind.WINNER, str(role), winners, role=str(role), schedule=schedule)
+    yield _row(RowKind.WINNER, str(role), winners, role=str(role), schedule=schedule)
     keys = sorted({(-bar.layer, bar.schedule, bar.shift) for bar in bars})
     for layer, schedule, shift in keys:
         own = [bar for bar in bars if (-bar.layer, bar.schedule, bar.shift) == (layer, schedule, shift)]
-        if len(own) > _MOST_TURNS:
+        if len(own) > _MAX_SHIFTS_PER_ROW:
             continue
         yield _row(
-            Kind.SHIFT,
+            RowKind.SHIFT,
             shift,
             [_shift(bar, shown, colours) for bar in own],
             about=schedule,
@@ -234,21 +234,21 @@ def _role(
 
 
 def _row(
-    kind: Kind,
+    kind: RowKind,
     label: str,
-    pieces: Sequence[Piece],
+    pieces: Sequence[TimelineSegment],
     *,
     about: str = "",
     role: str = "",
     schedule: str = "",
     layer: int = 0,
-) -> Row:
+) -> TimelineRow:
     placed = list(_in_lanes(pieces))
     lanes = max((piece.lane for piece in placed), default=0) + 1
-    return Row(kind, label, about, role, schedule, placed, lanes, layer)
+    return TimelineRow(kind, label, about, role, schedule, placed, lanes, layer)
 
 
-def _in_lanes(pieces: Sequence[Piece]) -> Iterator[Piece]:
+def _in_lanes(pieces: Sequence[TimelineSegment]) -> Iterator[TimelineSegment]:
     """Beneath one another where they overlap."""
     ends: list[float] = []
     for piece in sorted(pieces, key=lambda one: one.x):
@@ -258,73 +258,75 @@ def _in_lanes(pieces: Sequence[Piece]) -> Iterator[Piece]:
         yield replace(piece, lane=lane)
 
 
-def _winners(timeline: Timeline, role: MemberRole, shown: Range, colours: _Colours) -> list[Piece]:
+def _winners(timeline: Timeline, role: MemberRole, shown: DateRange, colours: _ColourAssigner) -> list[TimelineSegment]:
     held = [_segment(one, shown, colours) for one in timeline.segments if one.role is role]
     return [*held, *(_gap(gap, shown) for gap in timeline.gaps if gap.role is role)]
 
 
-def _segment(one: OnCall, shown: Range, colours: _Colours) -> Piece:
+def _segment(one: OnCall, shown: DateRange, colours: _ColourAssigner) -> TimelineSegment:
     x, width = _between(shown, one.since, one.until)
     tone = "away" if one.is_absent else colours.of(one.user_id)
-    return Piece(
+    return TimelineSegment(
         x, width, 0, one.name, tone, one.since, one.until, one.reasons or (one.reason,),
         str(one.role), one.user_id, one.schedule, one.override_id, one.is_absent,
     )  # fmt: skip
 
 
-def _gap(gap: Gap, shown: Range) -> Piece:
+def _gap(gap: CoverageGap, shown: DateRange) -> TimelineSegment:
     x, width = _between(shown, gap.since, gap.until)
-    return Piece(x, width, 0, "", "gap", gap.since, gap.until, role=str(gap.role))
+    return TimelineSegment(x, width, 0, "", "gap", gap.since, gap.until, role=str(gap.role))
 
 
-def _shift(bar: Bar, shown: Range, colours: _Colours) -> Piece:
+def _shift(bar: LayerSegment, shown: DateRange, colours: _ColourAssigner) -> TimelineSegment:
     x, width = _between(shown, bar.since, bar.until)
     tone = f"{colours.of(bar.user_id)}{' hidden' if bar.hidden_by else ''}"
     reasons = (bar.hidden_by,) if bar.hidden_by else ()
-    return Piece(
+    return TimelineSegment(
         x, width, 0, bar.name, tone, bar.since, bar.until, reasons, str(bar.role), bar.user_id, bar.schedule
     )  # fmt: skip
 
 
-def _overrides(plan: GroupPlan, schedule: str, shown: Range, colours: _Colours) -> Row | None:
+def _overrides(plan: GroupPlan, schedule: str, shown: DateRange, colours: _ColourAssigner) -> TimelineRow | None:
     held = next(one for one in plan.schedules if one.name == schedule).overrides
     pieces = [
         _override(plan, one, shown, colours, schedule) for one in held if _touches(one.starts_at, one.ends_at, shown)
     ]
-    return _row(Kind.OVERRIDES, "", pieces, about=schedule, schedule=schedule) if pieces else None
+    return _row(RowKind.OVERRIDES, "", pieces, about=schedule, schedule=schedule) if pieces else None
 
 
-def _override(plan: GroupPlan, one: Override, shown: Range, colours: _Colours, schedule: str) -> Piece:
+def _override(
+    plan: GroupPlan, one: CompiledOverride, shown: DateRange, colours: _ColourAssigner, schedule: str
+) -> TimelineSegment:
     x, width = _between(shown, one.starts_at, one.ends_at)
     whose = (plan.name_of(one.instead_of),) if one.instead_of else ()
-    return Piece(
+    return TimelineSegment(
         x, width, 0, plan.name_of(one.user_id), colours.of(one.user_id), one.starts_at, one.ends_at, whose,
         str(one.role or one.shift or ""), one.user_id, schedule, one.id,
     )  # fmt: skip
 
 
-def _absences(plan: GroupPlan, shown: Range) -> Row | None:
+def _absences(plan: GroupPlan, shown: DateRange) -> TimelineRow | None:
     pieces = [_absence(plan, one, shown) for one in plan.absences if _touches(one.starts_at, one.ends_at, shown)]
-    return _row(Kind.ABSENCES, "", pieces) if pieces else None
+    return _row(RowKind.ABSENCES, "", pieces) if pieces else None
 
 
-def _absence(plan: GroupPlan, one: Absence, shown: Range) -> Piece:
+def _absence(plan: GroupPlan, one: Absence, shown: DateRange) -> TimelineSegment:
     x, width = _between(shown, one.starts_at, one.ends_at)
     cover = plan.cover_of(one)
     tone = "away" if cover is None else "covered"
     whose = (plan.name_of(cover),) if cover is not None else ()
-    return Piece(
+    return TimelineSegment(
         x, width, 0, plan.name_of(one.user_id), tone, one.starts_at, one.ends_at, whose,
         user_id=one.user_id, is_absent=cover is None,
     )  # fmt: skip
 
 
-def _between(shown: Range, since: datetime | None, until: datetime | None) -> tuple[float, float]:
+def _between(shown: DateRange, since: datetime | None, until: datetime | None) -> tuple[float, float]:
     begin = shown.place(since) if since else 0.0
     return round(begin, 4), round((shown.place(until) if until else 100.0) - begin, 4)
 
 
-def _touches(since: datetime, until: datetime, shown: Range) -> bool:
+def _touches(since: datetime, until: datetime, shown: DateRange) -> bool:
     return since < shown.until and until > shown.since
 
 
@@ -334,8 +336,8 @@ def _holiday(plan: GroupPlan, day: date) -> str:
     return next((name for one in calendars.values() if (name := one.on(day))), "")
 
 
-def _ticks(shown: Range, today: date, holidays: dict[date, str]) -> Iterator[Tick]:
-    if shown.span is Span.DAY:
+def _ticks(shown: DateRange, today: date, holidays: dict[date, str]) -> Iterator[Tick]:
+    if shown.span is TimelineSpan.DAY:
         day = shown.first
         for hour in range(0, 24, 2):
             at = weekly_windows.instant(datetime.combine(day, time(hour)), shown.zone)
@@ -348,7 +350,7 @@ def _ticks(shown: Range, today: date, holidays: dict[date, str]) -> Iterator[Tic
         yield Tick(x, width, "", day, None, day.weekday() > 4, day == today, holidays[day])
 
 
-def _in_day(pieces: Iterable[Piece], day: date, zone: ZoneInfo) -> Iterator[Piece]:
+def _in_day(pieces: Iterable[TimelineSegment], day: date, zone: ZoneInfo) -> Iterator[TimelineSegment]:
     """The pieces that touch the day, by role and beginning."""
     begin, end = weekly_windows.midnight(day, zone), weekly_windows.midnight(day + timedelta(days=1), zone)
     order = [str(role) for role in MemberRole]

@@ -9,19 +9,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.outbound import commands
 from tocsin.outbound.models import Call, Exchange
 from tocsin.outbound.states import WAITING, CallStatus
 from tocsin.web.http.authorization import actor, needs, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.outbound.views import find, frame
 from tocsin.web.ui.pagination import by_number
 
 
 @require_safe
-def log(request: Request, number: int) -> HttpResponse:
+def log(request: SignedInRequest, number: int) -> HttpResponse:
     """Its calls, newest first."""
     row = find(number)
     show = request.GET.get("show", "")
@@ -47,22 +47,22 @@ def log(request: Request, number: int) -> HttpResponse:
 
 
 @require_safe
-@needs(Action.ROUTING)
-def call(request: Request, number: int, call_id: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def call(request: SignedInRequest, number: int, call_id: int) -> HttpResponse:
     """One call, and what was said on the wire, without secrets."""
     row = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     found = _call(number, call_id)
     said = list(Exchange.objects.filter(call=found).order_by("-pk")[:40])
     return page(request, "outbound/call.html", {**frame(request, row, "log"), "call": found, "said": said})
 
 
 @require_POST
-@needs(Action.ROUTING)
-def act(request: Request, number: int, call_id: int, verb: str) -> HttpResponse:
+@needs(Permission.ROUTING)
+def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpResponse:
     """Sends a dead letter again, or decides that a call is not sent."""
     row = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     found = _call(number, call_id)
     try:
         if verb == "send-again":
@@ -77,11 +77,11 @@ def act(request: Request, number: int, call_id: int, verb: str) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ROUTING)
-def send_all_again(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def send_all_again(request: SignedInRequest, number: int) -> HttpResponse:
     """Every dead letter at once."""
     row = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     count = commands.send_all_again(row, actor=actor(request), now=request.now)
     text = ngettext("%(count)d is sent again.", "%(count)d are sent again.", count)
     messages.success(request, text % {"count": count})

@@ -10,21 +10,21 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
 from tocsin.outbound.connectors.haloitsm.writeback_settings import TEXTS
-from tocsin.outbound.states import Event
+from tocsin.outbound.states import OutboundEvent
 from tocsin.people.models import Group
 from tocsin.web.ui.forms import CodeField, zones
 
 _URL = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
 
 #: What happens, in words.
-EVENT_LABELS: Mapping[Event, Any] = {
-    Event.ACKNOWLEDGE: _("Somebody acknowledges"),
-    Event.ASSIGN: _("Somebody takes it, or is given it"),
-    Event.ESCALATE: _("A further step wakes somebody"),
-    Event.REPLY: _("Somebody replies"),
-    Event.HOLD: _("It is put on hold"),
-    Event.CLOSE: _("It is closed"),
-    Event.EXHAUSTED: _("Nobody answered"),
+EVENT_LABELS: Mapping[OutboundEvent, Any] = {
+    OutboundEvent.ACKNOWLEDGE: _("Somebody acknowledges"),
+    OutboundEvent.ASSIGN: _("Somebody takes it, or is given it"),
+    OutboundEvent.ESCALATE: _("A further step wakes somebody"),
+    OutboundEvent.REPLY: _("Somebody replies"),
+    OutboundEvent.HOLD: _("It is put on hold"),
+    OutboundEvent.CLOSE: _("It is closed"),
+    OutboundEvent.EXHAUSTED: _("Nobody answered"),
 }
 
 
@@ -266,7 +266,9 @@ class EventForm(forms.Form):
     team = forms.ChoiceField(label=_("Team"), required=False)
     priority = forms.ChoiceField(label=_("Priority"), required=False)
 
-    def __init__(self, data: Any, *, event: Event, lists: Mapping[str, list[str]], initial: Mapping[str, Any]) -> None:
+    def __init__(
+        self, data: Any, *, event: OutboundEvent, lists: Mapping[str, list[str]], initial: Mapping[str, Any]
+    ) -> None:
         super().__init__(data, prefix=event.value, initial=dict(initial))
         self.event, self.label = event, EVENT_LABELS[event]
         for name in ("status", "team", "priority"):
@@ -276,7 +278,7 @@ class EventForm(forms.Form):
             names = [*known, *([kept] if kept and kept not in known else [])]
             self.fields[name].choices = [("", _("leave as it is")), *((one, one) for one in names)]  # type: ignore[attr-defined]
         self.fields["text"].widget.attrs["placeholder"] = TEXTS[event]
-        if event not in (Event.ACKNOWLEDGE, Event.ASSIGN):
+        if event not in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN):
             del self.fields["agent"]
 
     @property
@@ -297,7 +299,7 @@ class EventForm(forms.Form):
         return found
 
 
-def event_initial(settings: Mapping[str, Any], event: Event) -> dict[str, Any]:
+def event_initial(settings: Mapping[str, Any], event: OutboundEvent) -> dict[str, Any]:
     """What one event's form begins with."""
     sync = settings.get("sync")
     entry = sync.get(event.value, {}) if sync is not None else {"note": True}

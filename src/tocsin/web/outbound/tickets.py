@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import family
 from tocsin.core.errors import Rejected
@@ -22,9 +22,9 @@ from tocsin.outbound import commands
 from tocsin.outbound.models import LookUp
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.web.http.authorization import actor, may, needs, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.outbound.views import TICKETS, find, frame
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
 #: When one is made; the words of `create_ticket.on`.
@@ -85,11 +85,11 @@ class TicketForm(forms.Form):
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def tickets(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def tickets(request: SignedInRequest, number: int) -> HttpResponse:
     """The form, and the inbound integrations for whose alerts tickets are made."""
     row = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     if row.kind != "haloitsm":
         raise Http404
     lists: dict[str, list[str]] = {}
@@ -97,7 +97,7 @@ def tickets(request: Request, number: int) -> HttpResponse:
     for noun, name in names:
         lists.setdefault(noun, []).append(name)
     form = TicketForm(request.POST or None, lists=lists, initial=row.settings.get(TICKETS, {}))
-    seen = Seen.of(request, "outbound_integration", row, commands.outbound_spec, keys=(TICKETS,))
+    seen = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(TICKETS,))
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
@@ -110,14 +110,14 @@ def tickets(request: Request, number: int) -> HttpResponse:
             return redirect("outbound_tickets", number)
     others = Integration.objects.exclude(kind__in=family(row.kind)).select_related("outbound").order_by("name")
     doors = [door for door in others if door.outbound_id == row.pk]
-    free = [door for door in others if door.outbound_id is None and may(request, Action.ROUTING, door.group_id)]
+    free = [door for door in others if door.outbound_id is None and may(request, Permission.ROUTING, door.group_id)]
     context = {**frame(request, row, "tickets"), "form": form, "seen": seen, "doors": doors, "free": free}
     return page(request, "outbound/tickets.html", context, status=422 if form.errors else 200)
 
 
 @require_POST
-@needs(Action.ACT)
-def make(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ACT)
+def make(request: SignedInRequest, number: int) -> HttpResponse:
     """Has a ticket made for an alert."""
     alert = Alert.objects.select_related("integration__outbound").filter(pk=number).first()
     if alert is None:

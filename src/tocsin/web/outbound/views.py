@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import config_version
 from tocsin.core.errors import Permanent, Rejected, Temporary
@@ -24,14 +24,14 @@ from tocsin.outbound import commands
 from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, LookUp, OutboundIntegration, Webhook
-from tocsin.outbound.states import WAITING, CallStatus, Event
+from tocsin.outbound.states import WAITING, CallStatus, OutboundEvent
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
 from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
 #: The parts of a spec that have a tab.
@@ -41,14 +41,14 @@ _FORMS: dict[str, type[CommonForm]] = {"haloitsm": HaloForm, "http": HttpForm}
 
 
 @require_safe
-def outbound_list(request: Request) -> HttpResponse:
+def outbound_list(request: SignedInRequest) -> HttpResponse:
     """All of them, and how each fares."""
     rows = list(OutboundIntegration.objects.select_related("standing", "group"))
     dead = _dead()
     context = {
         "rows": [(row, KINDS.get(row.kind), health(row), dead.get(row.pk, 0)) for row in rows],
         "kinds": KINDS.values(),
-        "may_add": may_somewhere(request, Action.ROUTING),
+        "may_add": may_somewhere(request, Permission.ROUTING),
     }
     return page(request, "outbound/list.html", context)
 
@@ -75,12 +75,12 @@ def _dead() -> dict[int, int]:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def edit(request: Request, number: int | None = None, kind_name: str = "") -> HttpResponse:
+@needs(Permission.ROUTING)
+def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
     """A new outbound integration, or changes to one."""
     row = find(number) if number is not None else None
     if row is not None:
-        require(request, Action.ROUTING, row.group_id)
+        require(request, Permission.ROUTING, row.group_id)
     kind = KINDS.get(row.kind if row else kind_name)
     if kind is None:
         raise Http404(_("This version does not know that kind of outbound integration."))
@@ -92,7 +92,7 @@ def edit(request: Request, number: int | None = None, kind_name: str = "") -> Ht
     stored = commands.secrets_set(row) if row else frozenset()
     form = _FORMS[kind.name](request.POST or None, initial=begin, stored=stored)
     offer_own_groups(request, form.fields["group"])
-    seen = Seen.of(request, "outbound_integration", row, _of_its_own)
+    seen = FormSnapshot.of(request, "outbound_integration", row, _of_its_own)
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
@@ -119,7 +119,7 @@ def _unused(name: str) -> str:
 
 
 @require_safe
-def outbound(request: Request, number: int) -> HttpResponse:
+def outbound(request: SignedInRequest, number: int) -> HttpResponse:
     """How it fares, what waits, and what failed."""
     row = find(number)
     waiting = Call.objects.filter(integration=row, status__in=WAITING).count()
@@ -141,8 +141,8 @@ def outbound(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ROUTING)
-def test(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Tries address and credentials; for Halo, says which right is missing."""
     row = _own(request, number)
     try:
@@ -161,8 +161,8 @@ def test(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ROUTING)
-def refresh(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def refresh(request: SignedInRequest, number: int) -> HttpResponse:
     """Reads Halo's lists again."""
     row = _own(request, number)
     try:
@@ -178,8 +178,8 @@ def refresh(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ROUTING)
-def connect(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def connect(request: SignedInRequest, number: int) -> HttpResponse:
     """Has an inbound integration write back by this one, or no more: as the button said, whatever others did since."""
     row = _own(request, number)
     door = _door(request)
@@ -198,8 +198,8 @@ def connect(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ROUTING)
-def set_up_webhook(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
     """Makes the webhook in Halo; what fails is undone, and said."""
     row = _own(request, number)
     door = _door(request)
@@ -219,8 +219,8 @@ def set_up_webhook(request: Request, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def sync(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def sync(request: SignedInRequest, number: int) -> HttpResponse:
     """What each event writes on the ticket."""
     row = _own(request, number)
     if row.kind != "haloitsm":
@@ -231,9 +231,9 @@ def sync(request: Request, number: int) -> HttpResponse:
     settings = row.settings
     forms = [
         EventForm(request.POST or None, event=event, lists=lists, initial=event_initial(settings, event))
-        for event in Event
+        for event in OutboundEvent
     ]
-    seen, problem = Seen.of(request, "outbound_integration", row, commands.outbound_spec, keys=(SYNC,)), ""
+    seen, problem = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(SYNC,)), ""
     if request.method == "POST" and not [form for form in forms if not form.is_valid()]:
         try:
             with seen.unchanged():
@@ -252,14 +252,14 @@ def sync(request: Request, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def people(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def people(request: SignedInRequest, number: int) -> HttpResponse:
     """Who is who in Halo: by e-mail, by hand, and agents who are no users yet."""
     row = _own(request, number)
     agents = list(LookUp.objects.filter(integration=row, noun="agent").order_by("name"))
     if request.method == "POST" and request.POST.get("do") == "import":
         return _import_people(request, row)
-    seen, problem = Seen.of(request, "outbound_integration", row, commands.outbound_spec, keys=(AGENTS,)), ""
+    seen, problem = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(AGENTS,)), ""
     if request.method == "POST":
         problem = _save_people(request, row, agents, seen)
         if not problem:
@@ -283,16 +283,16 @@ def people(request: Request, number: int) -> HttpResponse:
             and agent.data["email"] not in emails
             and agent.number != row.standing.memory.get("me")
         ],
-        "may_import": may(request, Action.ADMINISTER),
+        "may_import": may(request, Permission.ADMINISTER),
         "seen": seen,
         "problem": problem,
     }
     return page(request, "outbound/people.html", context, status=422 if problem else 200)
 
 
-def _import_people(request: Request, row: OutboundIntegration) -> HttpResponse:
-    if not may(request, Action.ADMINISTER):
-        require(request, Action.ADMINISTER, None)
+def _import_people(request: SignedInRequest, row: OutboundIntegration) -> HttpResponse:
+    if not may(request, Permission.ADMINISTER):
+        require(request, Permission.ADMINISTER, None)
     done = halo_commands.import_people(row, request.POST.getlist("agent"), actor(request), request.now)
     text = ngettext("%(count)d user was made.", "%(count)d users were made.", len(done.users))
     messages.success(request, text % {"count": len(done.users)})
@@ -303,7 +303,7 @@ def _import_people(request: Request, row: OutboundIntegration) -> HttpResponse:
     return redirect("outbound_people", row.pk)
 
 
-def _save_people(request: Request, row: OutboundIntegration, agents: list[LookUp], seen: Seen) -> str:
+def _save_people(request: SignedInRequest, row: OutboundIntegration, agents: list[LookUp], seen: FormSnapshot) -> str:
     """What is wrong, in words; "" once it is saved."""
     known = {agent.number for agent in agents}
     names = dict(User.objects.filter(is_active=True).values_list("pk", "username"))
@@ -322,8 +322,8 @@ def _save_people(request: Request, row: OutboundIntegration, agents: list[LookUp
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first."""
     row = _own(request, number)
     return ask_and_delete(
@@ -334,7 +334,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="outbound",
         then=("outbound_integrations",),
         about=_("What waits is not sent any more, and its log goes. A webhook in Halo stays there."),
-        seen=Seen.of(request, "outbound_integration", row, commands.outbound_state, is_deleting=True),
+        seen=FormSnapshot.of(request, "outbound_integration", row, commands.outbound_state, is_deleting=True),
     )
 
 
@@ -346,24 +346,24 @@ def find(number: int) -> OutboundIntegration:
     return row
 
 
-def _door(request: Request) -> Integration:
+def _door(request: SignedInRequest) -> Integration:
     """The inbound integration that a form names. Raises Http404, and PermissionDenied where it is not theirs."""
     wanted = request.POST.get("integration", "")
     is_number = wanted.isascii() and wanted.isdigit() and len(wanted) < 10
     door = Integration.objects.filter(pk=int(wanted)).first() if is_number else None
     if door is None:
         raise Http404(_("This integration is gone."))
-    require(request, Action.ROUTING, door.group_id)
+    require(request, Permission.ROUTING, door.group_id)
     return door
 
 
-def _own(request: Request, number: int) -> OutboundIntegration:
+def _own(request: SignedInRequest, number: int) -> OutboundIntegration:
     row = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     return row
 
 
-def frame(request: Request, row: OutboundIntegration, tab: str) -> dict[str, Any]:
+def frame(request: SignedInRequest, row: OutboundIntegration, tab: str) -> dict[str, Any]:
     """What every tab shows around itself."""
     text, tone = health(row)
     return {
@@ -373,5 +373,5 @@ def frame(request: Request, row: OutboundIntegration, tab: str) -> dict[str, Any
         "standing": row.standing,
         "health": text,
         "tone": tone,
-        "may_change": may(request, Action.ROUTING, row.group_id),
+        "may_change": may(request, Permission.ROUTING, row.group_id),
     }

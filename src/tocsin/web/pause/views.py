@@ -14,12 +14,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.notify import pause as pauses
 from tocsin.notify.models import Pause
 from tocsin.web.http.authorization import actor, needs
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.forms import MomentField, show_rejection
 
 
@@ -36,8 +36,8 @@ class PauseForm(forms.Form):
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ADMINISTER)
-def pause(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def pause(request: SignedInRequest) -> HttpResponse:
     """Shows whether paging is paused, and pauses it."""
     begin: dict[str, Any] = {"until": timezone.localtime(request.now + timedelta(hours=2))}
     form = PauseForm(request.POST or None, initial=begin)
@@ -56,14 +56,14 @@ def pause(request: Request) -> HttpResponse:
 
 
 @require_safe
-def banners(request: Request) -> HttpResponse:
+def banners(request: SignedInRequest) -> HttpResponse:
     """What stands above every page while paging is paused; pages ask for it when that changes."""
     return page(request, "parts/banners.html", {})
 
 
 @require_POST
-@needs(Action.ADMINISTER)
-def end(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def end(request: SignedInRequest) -> HttpResponse:
     """Ends the pause now."""
     if pauses.end(actor(request), request.now):
         messages.success(request, _("Paging goes on. What waited leaves now."))

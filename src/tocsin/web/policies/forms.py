@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.validation import durations
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy.policy import DEFAULT_END_AFTER, AcknowledgeEffect, AtEnd
+from tocsin.escalation.policy.policy import DEFAULT_END_AFTER, AcknowledgeEffect, OnExhausted
 from tocsin.people.models import Group
 from tocsin.web.ui.choices import PRIORITIES
 from tocsin.web.ui.forms import DurationField, readable
@@ -23,10 +23,10 @@ EFFECTS = [
 
 
 ENDS = [
-    (AtEnd.TELL_MANAGERS, _("tell the groups' managers")),
-    (AtEnd.KEEP_LAST_STEP, _("keep the last step going")),
-    (AtEnd.HAND_OVER, _("hand over to another policy")),
-    (AtEnd.NOTHING, _("nothing: it stays red on Home")),
+    (OnExhausted.TELL_MANAGERS, _("tell the groups' managers")),
+    (OnExhausted.KEEP_LAST_STEP, _("keep the last step going")),
+    (OnExhausted.HAND_OVER, _("hand over to another policy")),
+    (OnExhausted.NOTHING, _("nothing: it stays red on Home")),
 ]
 
 
@@ -81,7 +81,7 @@ class PolicyForm(forms.Form):
         label=_("At the end, if nobody answered"),
         choices=ENDS,
         widget=forms.RadioSelect,
-        initial=AtEnd.TELL_MANAGERS,
+        initial=OnExhausted.TELL_MANAGERS,
         required=False,
     )
     keep_every = DurationField(
@@ -128,11 +128,11 @@ class PolicyForm(forms.Form):
 
     def _end(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
         then = data["then"]
-        if then == AtEnd.KEEP_LAST_STEP:
+        if then == OnExhausted.KEEP_LAST_STEP:
             return {"then": then, "every": data["keep_every"] or None}
-        if then == AtEnd.HAND_OVER:
+        if then == OnExhausted.HAND_OVER:
             return {"then": then, "policy": data["hand_over"].name if data["hand_over"] else None}
-        return {"then": then} if then == AtEnd.NOTHING else None
+        return {"then": then} if then == OnExhausted.NOTHING else None
 
 
 def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
         **{key: spec.get("sla", {}).get(key, "") for key in ("respond_by", "fix_by")},
         "groups_one_by_one": spec.get("groups_one_by_one", ""),
         "end_after": spec.get("end_after", durations.write(DEFAULT_END_AFTER)),
-        "then": end.get("then", AtEnd.TELL_MANAGERS),
+        "then": end.get("then", OnExhausted.TELL_MANAGERS),
         "keep_every": end.get("every", ""),
         "hand_over": Policy.objects.filter(name=end.get("policy", "")).first(),
     }

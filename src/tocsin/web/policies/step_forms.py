@@ -12,13 +12,13 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
-from tocsin.escalation.policy.policy import MOST_STEPS
+from tocsin.escalation.policy.policy import MAX_STEPS
 from tocsin.escalation.policy.steps import IfEmpty
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
 from tocsin.web.ui.choices import PRIORITIES, ROLES, channel_choices
 from tocsin.web.ui.forms import DurationField, ZoneField, in_picker, offer_own_zone, readable, typed
-from tocsin.web.ui.notification_rule_forms import Choices, Ways, initial_way, ways
+from tocsin.web.ui.notification_rule_forms import ChoiceList, NotificationRuleFormSet, initial_way, ways
 
 OTHERS = [
     ("everybody", _("every member of the groups")),
@@ -110,7 +110,9 @@ class StepForm(forms.Form):
         if not self.initial.get("between"):
             offer_own_zone(self, "zone")
         rows = self.initial.get("by", []) if self.initial else []
-        self.by: Ways = ways(self.data if self.is_bound else None, rows, f"{self.prefix}-by", way_choices())
+        self.by: NotificationRuleFormSet = ways(
+            self.data if self.is_bound else None, rows, f"{self.prefix}-by", way_choices()
+        )
 
     def _offer(self, name: str, choices: list[tuple[Any, Any]]) -> None:
         self.fields[name].choices = choices  # type: ignore[attr-defined]
@@ -187,7 +189,7 @@ else:
     _FormSet = forms.BaseFormSet
 
 
-class Steps(_FormSet):
+class StepFormSet(_FormSet):
     """The steps in order."""
 
     def kept(self) -> list[StepForm]:
@@ -210,14 +212,14 @@ class Steps(_FormSet):
         return found
 
 
-def steps_formset(extra: int) -> type[Steps]:
+def steps_formset(extra: int) -> type[StepFormSet]:
     """The formset with so many empty steps at its end."""
     return forms.formset_factory(  # type: ignore[return-value] # a subclass of the formset that it is given
-        StepForm, formset=Steps, extra=extra, max_num=MOST_STEPS, absolute_max=MOST_STEPS + 5
+        StepForm, formset=StepFormSet, extra=extra, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5
     )
 
 
-def way_choices() -> Choices:
+def way_choices() -> ChoiceList:
     """Every label that somebody has, and every channel."""
     labels = ContactMethod.objects.order_by("label").values_list("label", flat=True).distinct()
     return [

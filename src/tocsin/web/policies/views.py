@@ -13,7 +13,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
@@ -22,17 +22,17 @@ from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy_templates import ready_made
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
-from tocsin.simulate.escalation import Stage
-from tocsin.simulate.policy import Supposed, simulate
+from tocsin.simulate.escalation import SimulatedStep
+from tocsin.simulate.policy import HypotheticalAlert, simulate
 from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.policies.forms import PolicyForm, initial_policy
-from tocsin.web.policies.step_forms import Steps, initial_steps, steps_formset
+from tocsin.web.policies.step_forms import StepFormSet, initial_steps, steps_formset
 from tocsin.web.told import told
 from tocsin.web.ui import references
 from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import MomentField, beside, each, show_rejection, typed
 from tocsin.web.ui.formset_actions import rearranged
 
@@ -53,15 +53,15 @@ _PLACES = {
 
 
 @require_safe
-def policy_list(request: Request) -> HttpResponse:
+def policy_list(request: SignedInRequest) -> HttpResponse:
     """Every policy with its steps in short."""
     rows = Policy.objects.select_related("current", "group").annotate(used=Count("integrations"))
     shown = [(row, commands.plan_of(row)) for row in rows]
-    return page(request, "policies/list.html", {"rows": shown, "may_add": may_somewhere(request, Action.TEAMS)})
+    return page(request, "policies/list.html", {"rows": shown, "may_add": may_somewhere(request, Permission.TEAMS)})
 
 
 @require_safe
-def policy(request: Request, number: int) -> HttpResponse:
+def policy(request: SignedInRequest, number: int) -> HttpResponse:
     """One policy as a line of cards, and what it would do now for one of its integrations, or for a group."""
     row = find(number)
     plan = commands.plan_of(row)
@@ -71,7 +71,7 @@ def policy(request: Request, number: int) -> HttpResponse:
     wanted = request.GET.get("priority", "")
     priority = Priority(wanted) if wanted in list(Priority) else plan.default_priority
     at = _moment(request.GET.get("at", ""))
-    played = simulate(plan, Supposed(chosen[2], chosen[1], priority), at or request.now)
+    played = simulate(plan, HypotheticalAlert(chosen[2], chosen[1], priority), at or request.now)
     context = {
         "policy": row,
         "plan": plan,
@@ -87,14 +87,14 @@ def policy(request: Request, number: int) -> HttpResponse:
         "needed_by": [
             one for one in references.of("policy", row.pk) if one.text not in {f"integration {i.name}" for i in used}
         ],
-        "may_change": may(request, Action.TEAMS, row.group_id),
+        "may_change": may(request, Permission.TEAMS, row.group_id),
     }
     return page(request, "policies/policy.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.TEAMS)
-def edit(request: Request, number: int | None = None) -> HttpResponse:
+@needs(Permission.TEAMS)
+def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """A new policy, or a new version of one."""
     row = find(number) if number is not None else None
     require_for(request, row)
@@ -106,7 +106,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         form = PolicyForm(initial=typed(form), existing=row)
         steps = steps_formset(0)(initial=steps_formset(0)(moved, prefix="steps").as_typed(), prefix="steps")
     offer_own_groups(request, form.fields["group"])
-    seen = Seen.of(request, "escalation_policy", row, commands.policy_spec)
+    seen = FormSnapshot.of(request, "escalation_policy", row, commands.policy_spec)
     # Both are asked: what is wrong is told all at once.
     if form.is_bound and not all([form.is_valid(), steps.is_valid()]):
         _show_rest(row, form, steps)
@@ -128,7 +128,9 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     return page(request, "policies/edit.html", context, status=422 if failed else 200)
 
 
-def _saved(request: Request, row: Policy | None, form: PolicyForm, steps: Steps, seen: Seen) -> Policy | None:
+def _saved(
+    request: SignedInRequest, row: Policy | None, form: PolicyForm, steps: StepFormSet, seen: FormSnapshot
+) -> Policy | None:
     wanted, kept = _wanted(form, steps), steps.kept()
     try:
         require_new_group(request, form.cleaned_data["group"])
@@ -141,11 +143,11 @@ def _saved(request: Request, row: Policy | None, form: PolicyForm, steps: Steps,
         return None
 
 
-def _wanted(form: PolicyForm, steps: Steps) -> dict[str, Any]:
+def _wanted(form: PolicyForm, steps: StepFormSet) -> dict[str, Any]:
     return {**form.spec(), "steps": [step.spec() for step in steps.kept()]}
 
 
-def _show_rest(row: Policy | None, form: PolicyForm, steps: Steps) -> None:
+def _show_rest(row: Policy | None, form: PolicyForm, steps: StepFormSet) -> None:
     """What is wrong besides that which the forms themselves found."""
     try:
         commands.check_policy(_wanted(form, steps), existing=row)
@@ -153,7 +155,7 @@ def _show_rest(row: Policy | None, form: PolicyForm, steps: Steps) -> None:
         _show(rejected, form, steps.kept())
 
 
-def _beginning(request: Request) -> dict[str, Any]:
+def _beginning(request: SignedInRequest) -> dict[str, Any]:
     """What a new policy begins with: one that is ready made, else the usual one."""
     known = ready_made(_zone())
     chosen = next((one for one in known if one.key == request.GET.get("from")), known[0])
@@ -165,11 +167,11 @@ def _zone() -> str:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.TEAMS)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.TEAMS)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""
     row = find(number)
-    require(request, Action.TEAMS, row.group_id)
+    require(request, Permission.TEAMS, row.group_id)
     return ask_and_delete(
         request,
         row,
@@ -178,7 +180,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="policy",
         then=("policies",),
         about=_("Alerts at which it works go on with it to their end."),
-        seen=Seen.of(request, "escalation_policy", row, commands.policy_spec, is_deleting=True),
+        seen=FormSnapshot.of(request, "escalation_policy", row, commands.policy_spec, is_deleting=True),
         noun="policy",
     )
 
@@ -191,15 +193,15 @@ def find(number: int) -> Policy:
     return row
 
 
-def require_for(request: Request, row: Policy | None) -> None:
+def require_for(request: SignedInRequest, row: Policy | None) -> None:
     """Whoever changes an object must be allowed to; a new one asks when its group is known."""
     if row is not None:
-        require(request, Action.TEAMS, row.group_id)
+        require(request, Permission.TEAMS, row.group_id)
 
 
-def require_new_group(request: Request, group: Group | None) -> None:
+def require_new_group(request: SignedInRequest, group: Group | None) -> None:
     """An object may only be given to a group for which one may act."""
-    require(request, Action.TEAMS, group)
+    require(request, Permission.TEAMS, group)
 
 
 def _moment(text: str) -> datetime | None:
@@ -210,7 +212,7 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def _people(stage: Stage) -> list[tuple[str, str, list[tuple[str, str, datetime]]]]:
+def _people(stage: SimulatedStep) -> list[tuple[str, str, list[tuple[str, str, datetime]]]]:
     """(name, as what, and by what when) of everybody whom a stage starts."""
     return [
         (
@@ -223,7 +225,7 @@ def _people(stage: Stage) -> list[tuple[str, str, list[tuple[str, str, datetime]
 
 
 def _chosen(
-    request: Request, used: list[Integration], groups: list[Group]
+    request: SignedInRequest, used: list[Integration], groups: list[Group]
 ) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
     """For whom the preview is: an integration's recipients, or one group."""
     wanted = request.GET.get("for", "")

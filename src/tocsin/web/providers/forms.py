@@ -9,7 +9,7 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from tocsin.notify.interfaces import ProviderKind, Setting, SettingKind
+from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
 from tocsin.notify.provider_settings import settings_of
 from tocsin.notify.registry import CHANNELS
 from tocsin.web.told import told
@@ -62,7 +62,7 @@ class ProviderForm(forms.Form):
         return found
 
 
-class TestForm(forms.Form):
+class ProviderTestForm(forms.Form):
     """A message to try a provider with."""
 
     channel = forms.ChoiceField(label=gettext_lazy("By"))
@@ -80,7 +80,7 @@ def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {"enabled": True, **spec}
 
 
-def _field(setting: Setting, *, is_stored: bool) -> forms.Field:
+def _field(setting: ProviderSetting, *, is_stored: bool) -> forms.Field:
     common: dict[str, Any] = {
         "label": told(setting.label),
         "help_text": told(setting.help),
@@ -93,21 +93,21 @@ def _field(setting: Setting, *, is_stored: bool) -> forms.Field:
             max_length=4000, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), **common
         )
     match setting.kind:
-        case SettingKind.NUMBER:
+        case ProviderSettingType.NUMBER:
             return forms.IntegerField(
                 min_value=setting.least, max_value=setting.most, initial=setting.default or None, **common
             )
-        case SettingKind.CHOICE:
+        case ProviderSettingType.CHOICE:
             choices = [(one, one) for one in setting.choices]
             return forms.ChoiceField(choices=choices, initial=setting.default, **common)
-        case SettingKind.URL:
+        case ProviderSettingType.URL:
             attributes = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
             return forms.CharField(
                 max_length=2000, initial=setting.default, widget=forms.TextInput(attrs=attributes), **common
             )
-        case SettingKind.TEXT | SettingKind.HOST | SettingKind.MAILBOX:
+        case ProviderSettingType.TEXT | ProviderSettingType.HOST | ProviderSettingType.MAILBOX:
             return forms.CharField(max_length=500, initial=setting.default, **common)
-        case SettingKind.LONG_TEXT:
+        case ProviderSettingType.LONG_TEXT:
             return CodeField(rows=4, max_length=20_000, initial=setting.default, **common)
-        case SettingKind.FLAG:
+        case ProviderSettingType.FLAG:
             return forms.BooleanField(initial=bool(setting.default), **{**common, "required": False})

@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
@@ -21,20 +21,20 @@ from tocsin.notify.inbound import opt_outs
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands, rejections, status
 from tocsin.notify.providers.pool import ENVIRONMENT
-from tocsin.notify.providers.status import Status
+from tocsin.notify.providers.status import ProviderStatus
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.web.http.authorization import actor, needs
-from tocsin.web.http.request import Request, page
-from tocsin.web.providers.forms import ProviderForm, TestForm, initial_of
+from tocsin.web.http.request import SignedInRequest, page
+from tocsin.web.providers.forms import ProviderForm, ProviderTestForm, initial_of
 from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
 
 @require_safe
-@needs(Action.ADMINISTER)
-def provider_list(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def provider_list(request: SignedInRequest) -> HttpResponse:
     """Every provider in the order in which it is tried, and the channels that have none."""
     rows = list(Provider.objects.all())
     known = status.statuses()
@@ -47,10 +47,10 @@ def provider_list(request: Request) -> HttpResponse:
     carried |= {channel for kind in BUILT_IN for channel in kind.channels}
     context = {
         "rows": [
-            (row, KINDS.get(row.kind), known.get(row.name, Status()), _carries(row), refused.get(row.name, ()))
+            (row, KINDS.get(row.kind), known.get(row.name, ProviderStatus()), _carries(row), refused.get(row.name, ()))
             for row in rows
         ],
-        "environment_status": known.get(ENVIRONMENT, Status()),
+        "environment_status": known.get(ENVIRONMENT, ProviderStatus()),
         "environment_refused": refused.get(ENVIRONMENT, ()),
         "opted_out": _opted_out(),
         "kinds": KINDS.values(),
@@ -62,8 +62,8 @@ def provider_list(request: Request) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ADMINISTER)
-def edit(request: Request, number: int | None = None, kind_name: str = "") -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
     """A new provider, or changes to one."""
     row = _find(number) if number is not None else None
     kind = KINDS.get(row.kind if row else kind_name)
@@ -74,7 +74,7 @@ def edit(request: Request, number: int | None = None, kind_name: str = "") -> Ht
         initial_of(commands.provider_spec(row)) if row else {"name": told(kind.label), "channels": list(kind.channels)}
     )
     form = ProviderForm(request.POST or None, kind=kind, stored_secrets=stored, initial=begin)
-    seen = Seen.of(request, "provider", row, commands.provider_state)
+    seen = FormSnapshot.of(request, "provider", row, commands.provider_state)
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
@@ -98,19 +98,19 @@ def _standing(row: Provider, now: datetime) -> dict[str, Any]:
     """How a provider does, what it refused, what to enter at the vendor's, and a message to try it with."""
     return {
         "refused": rejections.lately(now).get(row.name, ()),
-        "status": status.statuses().get(row.name, Status()),
+        "status": status.statuses().get(row.name, ProviderStatus()),
         "callbacks": status.callback_addresses(row),
         "is_deaf": status.is_deaf(row),
-        "test_form": TestForm(channels=row.channels),
+        "test_form": ProviderTestForm(channels=row.channels),
     }
 
 
 @require_POST
-@needs(Action.ADMINISTER)
-def send_test(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     """Sends a test through this provider alone, and shows what becomes of it."""
     row = _find(number)
-    form = TestForm(request.POST, channels=row.channels)
+    form = ProviderTestForm(request.POST, channels=row.channels)
     if form.is_valid():
         way, address = form.cleaned_data["channel"], form.cleaned_data["address"]
         try:
@@ -125,7 +125,7 @@ def send_test(request: Request, number: int) -> HttpResponse:
 
 
 @require_safe
-def contact_card(request: Request) -> HttpResponse:
+def contact_card(request: SignedInRequest) -> HttpResponse:
     """The numbers that pages come from, as a contact for one's phone."""
     name = settings_store.get(settings_store.ORGANISATION_NAME)
     card = status.contact_card(f"Tocsin {name}".strip())
@@ -135,8 +135,8 @@ def contact_card(request: Request) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ADMINISTER)
-def test(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Tries address and credentials, and sends nothing."""
     row = _find(number)
     try:
@@ -149,8 +149,8 @@ def test(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ADMINISTER)
-def test_environment(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def test_environment(request: SignedInRequest) -> HttpResponse:
     """The same for the mail server that the environment names."""
     try:
         said = commands.test_environment()
@@ -162,8 +162,8 @@ def test_environment(request: Request) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ADMINISTER)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says what becomes of its messages."""
     row = _find(number)
     return ask_and_delete(
@@ -174,7 +174,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="provider",
         then=("providers",),
         about=_("What waits goes by the next provider of its channel, or into the sandbox if there is none."),
-        seen=Seen.of(request, "provider", row, commands.provider_state, is_deleting=True),
+        seen=FormSnapshot.of(request, "provider", row, commands.provider_state, is_deleting=True),
     )
 
 

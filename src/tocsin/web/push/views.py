@@ -17,8 +17,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
-from tocsin.access.audit import Actor as ConfigurationActor
-from tocsin.alerts.states import CommandKind, Via
+from tocsin.access.audit import AuditActor as ConfigurationActor
+from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import queue
@@ -32,7 +32,7 @@ from tocsin.notify.text import signed_links
 from tocsin.notify.text.localization import tell
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.push.browsers import device_name
 from tocsin.web.told import told
 
@@ -40,7 +40,7 @@ _OFFERED = frozenset(kind for kind, _label in ACTS)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def devices(request: Request) -> HttpResponse:
+def devices(request: SignedInRequest) -> HttpResponse:
     """My devices, and this one if it takes pushes already; a POST is its browser's subscription."""
     if request.method == "POST":
         return _subscribe(request)
@@ -63,7 +63,7 @@ def is_only_way(user: User) -> bool:
 
 
 @require_POST
-def rename(request: Request, number: int) -> HttpResponse:
+def rename(request: SignedInRequest, number: int) -> HttpResponse:
     """Another name for one of my devices."""
     try:
         rows.rename(_find(request, number), request.POST.get("name", ""), actor=actor(request), now=request.now)
@@ -73,7 +73,7 @@ def rename(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-def remove(request: Request, number: int) -> HttpResponse:
+def remove(request: SignedInRequest, number: int) -> HttpResponse:
     """Forgets one of my devices."""
     device = _find(request, number)
     rows.remove(device, actor=actor(request), now=request.now)
@@ -85,7 +85,7 @@ def remove(request: Request, number: int) -> HttpResponse:
 @login_not_required
 @never_cache
 @require_POST
-def act(request: Request) -> HttpResponse:
+def act(request: SignedInRequest) -> HttpResponse:
     """A button of a push: `{"token", "command"}`. Answers `{"text"}`, a sentence that the worker shows."""
     said = _json(request)
     try:
@@ -99,7 +99,7 @@ def act(request: Request) -> HttpResponse:
     asked = said.get("command")
     if asked not in _OFFERED:
         return _answer(_("This button is not known here."), 422)
-    answer = responder_actions.act(who, number, CommandKind(str(asked)), Via.PUSH, request.now)
+    answer = responder_actions.act(who, number, CommandKind(str(asked)), CommandChannel.PUSH, request.now)
     return _answer(tell(answer.sentence, who.language), 200 if answer.is_done else 409)
 
 
@@ -107,7 +107,7 @@ def act(request: Request) -> HttpResponse:
 @login_not_required
 @never_cache
 @require_POST
-def changed(request: Request) -> HttpResponse:
+def changed(request: SignedInRequest) -> HttpResponse:
     """A browser has another subscription now: `{"before", "after"}`. Whoever knows the old one may replace it."""
     said = _json(request)
     try:
@@ -120,7 +120,7 @@ def changed(request: Request) -> HttpResponse:
     return _answer("", 200 if device else 404)
 
 
-def _subscribe(request: Request) -> HttpResponse:
+def _subscribe(request: SignedInRequest) -> HttpResponse:
     try:
         given = json.loads(request.POST.get("subscription", ""))
     except ValueError:
@@ -136,14 +136,14 @@ def _subscribe(request: Request) -> HttpResponse:
     return redirect("devices")
 
 
-def _find(request: Request, number: int) -> PushDevice:
+def _find(request: SignedInRequest, number: int) -> PushDevice:
     device = PushDevice.objects.select_related("user").filter(pk=number, user=request.user).first()
     if device is None:
         raise Http404(_("This is not one of your devices."))
     return device
 
 
-def _json(request: Request) -> dict[str, Any]:
+def _json(request: SignedInRequest) -> dict[str, Any]:
     try:
         said = json.loads(request.body)
     except ValueError:

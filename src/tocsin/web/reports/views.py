@@ -17,22 +17,22 @@ from tocsin.core.db import database
 from tocsin.core.validation import csv_text
 from tocsin.reports import night_load, response_times
 from tocsin.reports.period import Period
-from tocsin.reports.response_times import Answers, By, Times
-from tocsin.web.http.request import Request, page
+from tocsin.reports.response_times import DurationStats, GroupBy, ResponseStats
+from tocsin.web.http.request import SignedInRequest, page
 
 #: The stretches to choose from, in days, today among them.
 SPANS = (7, 30, 90, 365)
-_USUAL = 30
+_DEFAULT_DAYS = 30
 
 #: By what the table is, and what its first column is called.
 TABLES = {
-    By.DAY: gettext_lazy("Day"),
-    By.HOUR: gettext_lazy("Hour"),
-    By.SOURCE: gettext_lazy("Source"),
-    By.INTEGRATION: gettext_lazy("Integration"),
-    By.GROUP: gettext_lazy("Group"),
-    By.CLIENT: gettext_lazy("Client"),
-    By.PRIORITY: gettext_lazy("Priority"),
+    GroupBy.DAY: gettext_lazy("Day"),
+    GroupBy.HOUR: gettext_lazy("Hour"),
+    GroupBy.SOURCE: gettext_lazy("Source"),
+    GroupBy.INTEGRATION: gettext_lazy("Integration"),
+    GroupBy.GROUP: gettext_lazy("Group"),
+    GroupBy.CLIENT: gettext_lazy("Client"),
+    GroupBy.PRIORITY: gettext_lazy("Priority"),
 }
 #: What a file of figures has as its columns; the API's names.
 _ANSWERS_COLUMNS = (
@@ -43,18 +43,18 @@ _ANSWERS_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ReportRow:
     """A row of the table, its key as it is read, and its column or bar in the chart, in percent of the longest."""
 
     label: str
-    answers: Answers
+    answers: ResponseStats
     length: float
     #: From where the column hangs down: SVG counts from the top.
     top: float
 
 
 @require_safe
-def reports(request: Request) -> HttpResponse:
+def reports(request: SignedInRequest) -> HttpResponse:
     """The figures of some days, as a chart and a table."""
     days, by, period = _asked(request)
     with database.transaction() as connection:
@@ -69,10 +69,10 @@ def reports(request: Request) -> HttpResponse:
         "column": TABLES[by],
         "together": report.together,
         # Days and hours are columns beside each other; names, of which there may be many, are bars.
-        "columns": rows if by in (By.DAY, By.HOUR) else (),
+        "columns": rows if by in (GroupBy.DAY, GroupBy.HOUR) else (),
         # The newest day is what one looks for.
-        "rows": rows[::-1] if by is By.DAY else rows,
-        "most": response_times.MOST_ROWS,
+        "rows": rows[::-1] if by is GroupBy.DAY else rows,
+        "most": response_times.MAX_ROWS,
         "people": people,
         "most_at_night": max((one.at_night for one in people), default=0),
         "time_zone": request.user.time_zone,
@@ -83,7 +83,7 @@ def reports(request: Request) -> HttpResponse:
 
 
 @require_safe
-def answers_csv(request: Request) -> HttpResponse:
+def answers_csv(request: SignedInRequest) -> HttpResponse:
     """The table as a file: times in seconds."""
     days, by, period = _asked(request)
     with database.transaction() as connection:
@@ -93,7 +93,7 @@ def answers_csv(request: Request) -> HttpResponse:
 
 
 @require_safe
-def nights_csv(request: Request) -> HttpResponse:
+def nights_csv(request: SignedInRequest) -> HttpResponse:
     """Who was called at night, as a file."""
     days, _by, period = _asked(request)
     with database.transaction() as connection:
@@ -102,34 +102,34 @@ def nights_csv(request: Request) -> HttpResponse:
     return _file(f"nights-{days}-days", ["user", "name", "alerts", "at_night", "nights"], lines)
 
 
-def _asked(request: Request) -> tuple[int, By, Period]:
+def _asked(request: SignedInRequest) -> tuple[int, GroupBy, Period]:
     """What the address asks for; whatever it does not know is the usual."""
-    days = next((span for span in SPANS if str(span) == request.GET.get("days")), _USUAL)
-    by = next((key for key in By if key == request.GET.get("by")), By.DAY)
+    days = next((span for span in SPANS if str(span) == request.GET.get("days")), _DEFAULT_DAYS)
+    by = next((key for key in GroupBy if key == request.GET.get("by")), GroupBy.DAY)
     return days, by, Period.last_days(days, request.now, ZoneInfo(request.user.time_zone))
 
 
-def _rows(found: Sequence[Answers], by: By) -> list[Row]:
+def _rows(found: Sequence[ResponseStats], by: GroupBy) -> list[ReportRow]:
     longest = max((row.alerts for row in found), default=0) or 1
     lengths = [round(100 * row.alerts / longest, 1) for row in found]
     return [
-        Row(_label(row.key, by), row, length, 100 - length) for row, length in zip(found, lengths, strict=True)
+        ReportRow(_label(row.key, by), row, length, 100 - length) for row, length in zip(found, lengths, strict=True)
     ]  # fmt: skip
 
 
-def _label(key: str, by: By) -> str:
+def _label(key: str, by: GroupBy) -> str:
     match by:
-        case By.DAY:
+        case GroupBy.DAY:
             return date_format(date.fromisoformat(key), pgettext("date format", "D j M Y"))
-        case By.HOUR:
+        case GroupBy.HOUR:
             return f"{key}:00"
-        case By.PRIORITY:
+        case GroupBy.PRIORITY:
             return key
         case _:
             return key or _("none")
 
 
-def _numbers(several: Iterable[Times]) -> list[object]:
+def _numbers(several: Iterable[DurationStats]) -> list[object]:
     return [value for one in several for value in (one.count, _seconds(one.median), _seconds(one.ninety))]
 
 

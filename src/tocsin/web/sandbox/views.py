@@ -18,15 +18,15 @@ from django.views.decorators.csp import csp_override
 from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Role
-from tocsin.alerts.states import Via
+from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
-from tocsin.notify.event_receiver import Hearing
+from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.inbound import voice_call
 from tocsin.notify.models import Delivery, SandboxMessage
 from tocsin.notify.providers.pool import SANDBOX
 from tocsin.notify.text import signed_links
-from tocsin.notify.webhooks import CallStep, CallTurn, SaidByText
-from tocsin.web.http.request import Request, page
+from tocsin.notify.webhooks import CallPrompt, CallState, InboundText
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.sandbox.render import SHAPES, drawn
 from tocsin.web.told import told
 from tocsin.web.ui import pagination
@@ -35,7 +35,7 @@ from tocsin.web.ui.choices import channel_name
 CHANNELS = ("email", "sms", "voice", "push", "ntfy", "chat")
 
 #: By which way an answer came, by shape.
-_VIA = {"push": Via.PUSH, "chat": Via.CHAT}
+_VIA = {"push": CommandChannel.PUSH, "chat": CommandChannel.CHAT}
 
 #: A drawn mail may have its own styles, and nothing else: no script, no picture, no form.
 _MAIL_CSP = {
@@ -48,7 +48,7 @@ _MAIL_CSP = {
 
 
 @require_safe
-def sandbox(request: Request) -> HttpResponse:
+def sandbox(request: SignedInRequest) -> HttpResponse:
     """Newest first; each drawn as its channel."""
     rows = visible(request)
     chosen = request.GET.get("channel", "")
@@ -68,7 +68,7 @@ def sandbox(request: Request) -> HttpResponse:
 @csp_override(_MAIL_CSP)
 @xframe_options_sameorigin
 @require_safe
-def mail(request: Request, number: int) -> HttpResponse:
+def mail(request: SignedInRequest, number: int) -> HttpResponse:
     """A mail's own HTML, in a frame of its own."""
     row = _find(request, number)
     html = str(row.content.get("html", ""))
@@ -79,39 +79,41 @@ def mail(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-def act(request: Request, number: int) -> HttpResponse:
+def act(request: SignedInRequest, number: int) -> HttpResponse:
     """A button of a push or a chat."""
     row = _find(request, number)
     try:
         alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
     except Rejected as rejected:
         return _answered(request, row, rejected.detail)
-    via = _VIA.get(row.channel if row.channel in SHAPES else "push", Via.PUSH)
-    heard = Hearing(SANDBOX, request.now)
+    via = _VIA.get(row.channel if row.channel in SHAPES else "push", CommandChannel.PUSH)
+    heard = ProviderEventReceiver(SANDBOX, request.now)
     return _answered(request, row, heard.button(user_id, alert_id, request.POST.get("command", ""), via).told)
 
 
 @require_POST
-def text(request: Request, number: int) -> HttpResponse:
+def text(request: SignedInRequest, number: int) -> HttpResponse:
     """What its reader would answer by text message."""
     row = _find(request, number)
     if row.channel != "sms":
         raise Http404(_("Only a text message is answered so."))
     said = request.POST.get("text", "")[:2000]
     # A number that its reader entered may be another's: then nobody answers by it.
-    answer = Hearing(SANDBOX, request.now, speaker=row.user_id).text(SaidByText("sms", row.address, said))
+    answer = ProviderEventReceiver(SANDBOX, request.now, speaker=row.user_id).text(
+        InboundText("sms", row.address, said)
+    )
     return _answered(request, row, answer or _("To this, Tocsin would answer nothing."))
 
 
 @require_POST
-def key(request: Request, number: int) -> HttpResponse:
+def key(request: SignedInRequest, number: int) -> HttpResponse:
     """A key of the ringing phone; none: somebody picked up."""
     row = _find(request, number)
     delivery = Delivery.objects.filter(pk=row.delivery).first()
     if row.channel != "voice" or delivery is None:
         raise Http404(_("There is no such call."))
     digit, asked = request.POST.get("digit", "")[:1], request.POST.get("asked", "")[:1]
-    turn = CallTurn(str(delivery.notification_id), number=row.address, digits=digit, asked=asked)
+    turn = CallState(str(delivery.notification_id), number=row.address, digits=digit, asked=asked)
     step = voice_call.go_on(SANDBOX, turn, request.now)
     if "application/json" in request.headers.get("Accept", ""):
         return JsonResponse(_spoken(step))
@@ -124,7 +126,7 @@ def key(request: Request, number: int) -> HttpResponse:
     return redirect(_back(request, row))
 
 
-def _spoken(step: CallStep) -> dict[str, Any]:
+def _spoken(step: CallPrompt) -> dict[str, Any]:
     """What the call says next, in sentences, and whether keys are awaited."""
     script = step.script
     parts = [step.say]
@@ -139,30 +141,30 @@ def _spoken(step: CallStep) -> dict[str, Any]:
     }
 
 
-def _answered(request: Request, row: SandboxMessage, sentence: str) -> HttpResponse:
+def _answered(request: SignedInRequest, row: SandboxMessage, sentence: str) -> HttpResponse:
     if "application/json" in request.headers.get("Accept", ""):
         return JsonResponse({"text": told(sentence)})
     messages.info(request, sentence)
     return redirect(_back(request, row))
 
 
-def _back(request: Request, row: SandboxMessage) -> str:
+def _back(request: SignedInRequest, row: SandboxMessage) -> str:
     return f"{_place(request).rstrip('?&')}#message-{row.pk}"
 
 
-def _place(request: Request) -> str:
+def _place(request: SignedInRequest) -> str:
     """The sandbox as it was filtered, ready for more parameters."""
     chosen = request.POST.get("channel", "")
     return f"/sandbox/?channel={chosen}&" if chosen in CHANNELS else "/sandbox/?"
 
 
-def visible(request: Request) -> QuerySet[SandboxMessage]:
+def visible(request: SignedInRequest) -> QuerySet[SandboxMessage]:
     """One's own messages; an administrator sees all."""
     rows = SandboxMessage.objects.select_related("user", "alert")
     return rows if request.user.role == Role.ADMIN else rows.filter(user=request.user)
 
 
-def _find(request: Request, number: int) -> SandboxMessage:
+def _find(request: SignedInRequest, number: int) -> SandboxMessage:
     row = visible(request).filter(pk=number).first()
     if row is None:
         raise Http404(_("There is no such message."))

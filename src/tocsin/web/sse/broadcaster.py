@@ -16,17 +16,17 @@ from functools import partial
 from tocsin.core.runtime import clock
 
 #: How long a hint is remembered for streams that open, or come back, a little later.
-KEEP = timedelta(minutes=2)
+HINT_RETENTION = timedelta(minutes=2)
 
 #: At most so many hints are remembered; beyond it, whoever comes back asks for everything.
-KEEP_AT_MOST = 5_000
+MAX_HINTS = 5_000
 
 #: A stream that fell so many topics behind is told that everything may have changed.
-MOST_TOPICS = 200
+MAX_TOPICS_BEHIND = 200
 
 
 @dataclass(eq=False)
-class Stream:
+class EventStream:
     """One open stream: what it has yet to be told. Belongs to one event loop."""
 
     loop: asyncio.AbstractEventLoop
@@ -37,7 +37,7 @@ class Stream:
     def add(self, topics: frozenset[str]) -> None:
         """Notes topics; called on the stream's own loop."""
         self.topics |= topics
-        if len(self.topics) > MOST_TOPICS:
+        if len(self.topics) > MAX_TOPICS_BEHIND:
             self.topics.clear()
             self.everything = True
         self._woken.set()
@@ -60,12 +60,12 @@ class Stream:
         return told
 
 
-class Hub:
+class Broadcaster:
     """All streams of this process, and what was published lately."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._streams: set[Stream] = set()
+        self._streams: set[EventStream] = set()
         self._past: deque[tuple[datetime, frozenset[str]]] = deque()
         #: Everything published since then is in `_past`.
         self._known_since = datetime.max.replace(tzinfo=clock.now().tzinfo)
@@ -87,15 +87,15 @@ class Hub:
         now = clock.now()
         with self._lock:
             self._past.append((now, told))
-            while self._past and (self._past[0][0] < now - KEEP or len(self._past) > KEEP_AT_MOST):
+            while self._past and (self._past[0][0] < now - HINT_RETENTION or len(self._past) > MAX_HINTS):
                 self._known_since = self._past.popleft()[0]
             streams = list(self._streams)
         for stream in streams:
             _call(stream, partial(stream.add, told))
 
-    def open(self, since: datetime | None) -> Stream:
+    def open(self, since: datetime | None) -> EventStream:
         """A new stream on the running loop, already told what changed after `since`, or that anything may have."""
-        stream = Stream(asyncio.get_running_loop())
+        stream = EventStream(asyncio.get_running_loop())
         with self._lock:
             self._streams.add(stream)
             missed = [topics for at, topics in self._past if since is not None and at > since]
@@ -105,7 +105,7 @@ class Hub:
             stream.add(frozenset().union(*missed))
         return stream
 
-    def close(self, stream: Stream) -> None:
+    def close(self, stream: EventStream) -> None:
         """Forgets a stream that ended."""
         with self._lock:
             self._streams.discard(stream)
@@ -114,12 +114,12 @@ class Hub:
         return len(self._streams)
 
 
-def _miss(stream: Stream) -> None:
+def _miss(stream: EventStream) -> None:
     stream.everything = True
     stream.add(frozenset())
 
 
-def _call(stream: Stream, what: Callable[[], None]) -> None:
+def _call(stream: EventStream, what: Callable[[], None]) -> None:
     try:
         stream.loop.call_soon_threadsafe(what)
     except RuntimeError:
@@ -128,7 +128,7 @@ def _call(stream: Stream, what: Callable[[], None]) -> None:
 
 
 #: The hub of this process.
-hub = Hub()
+hub = Broadcaster()
 
 
 def publish(topics: Iterable[str]) -> None:

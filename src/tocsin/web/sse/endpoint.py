@@ -21,24 +21,24 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.db import DatabaseError, close_old_connections
 from django.utils.crypto import constant_time_compare
 
-from tocsin.core.net.asgi import Receive, Scope, Send, header, refuse
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, header, refuse
 from tocsin.core.runtime import clock
 from tocsin.people.models import User
-from tocsin.web.sse.broadcaster import Stream, hub
+from tocsin.web.sse.broadcaster import EventStream, hub
 
 log = logging.getLogger(__name__)
 
 #: A comment at least this often keeps proxies from closing the stream.
-TICK = 15.0
+KEEP_ALIVE_SECONDS = 15.0
 
 #: The session is looked at again this often.
-CHECK_SESSION = 60.0
+SESSION_CHECK_SECONDS = 60.0
 
 #: Hints that come together leave together.
-GATHER = 0.05
+GATHER_SECONDS = 0.05
 
 #: Open streams of one user; more are refused.
-MOST_PER_USER = 12
+MAX_STREAMS_PER_USER = 12
 
 #: One thread, so one database connection, looks at all streams' sessions.
 _sessions = ThreadPoolExecutor(1, thread_name_prefix="live sessions")
@@ -48,7 +48,7 @@ _stopping = False
 _open_of: Counter[int] = Counter()
 
 
-async def live(scope: Scope, receive: Receive, send: Send) -> None:
+async def live(scope: AsgiScope, receive: Receive, send: Send) -> None:
     """The stream of one browser, until it leaves, signs out, or the server stops."""
     if scope["method"] != "GET":
         await refuse(send, 405, "method_not_allowed", "This address only answers GET.", headers=[(b"allow", b"GET")])
@@ -65,8 +65,10 @@ async def live(scope: Scope, receive: Receive, send: Send) -> None:
     if user is None or key is None:
         await refuse(send, 401, "not_signed_in", "Sign in to receive live changes.")
         return
-    if _open_of[user] >= MOST_PER_USER:
-        await refuse(send, 429, "too_many_streams", f"{MOST_PER_USER} live streams of this user are open already.")
+    if _open_of[user] >= MAX_STREAMS_PER_USER:
+        await refuse(
+            send, 429, "too_many_streams", f"{MAX_STREAMS_PER_USER} live streams of this user are open already."
+        )
         return
     _open_of[user] += 1
     stream = hub.open(_since(scope))
@@ -87,7 +89,7 @@ def stop() -> None:
         stream.add(frozenset())
 
 
-async def _serve(stream: Stream, user: int, key: str, receive: Receive, send: Send) -> None:
+async def _serve(stream: EventStream, user: int, key: str, receive: Receive, send: Send) -> None:
     await send(
         {
             "type": "http.response.start",
@@ -106,7 +108,7 @@ async def _serve(stream: Stream, user: int, key: str, receive: Receive, send: Se
         checked = asyncio.get_running_loop().time()
         while not gone.done() and not _stopping:
             told = await _next(stream, gone)
-            if asyncio.get_running_loop().time() - checked > CHECK_SESSION:
+            if asyncio.get_running_loop().time() - checked > SESSION_CHECK_SECONDS:
                 checked = asyncio.get_running_loop().time()
                 if not await _is_still(user, key):
                     await send(_event("ended", ""))
@@ -126,8 +128,8 @@ async def _is_still(user: int, key: str) -> bool:
         return True
 
 
-async def _next(stream: Stream, gone: asyncio.Future[None]) -> dict[str, Any]:
-    woken = asyncio.ensure_future(stream.wait(TICK))
+async def _next(stream: EventStream, gone: asyncio.Future[None]) -> dict[str, Any]:
+    woken = asyncio.ensure_future(stream.wait(KEEP_ALIVE_SECONDS))
     both: set[asyncio.Future[Any]] = {woken, gone}
     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     if not woken.done():
@@ -135,7 +137,7 @@ async def _next(stream: Stream, gone: asyncio.Future[None]) -> dict[str, Any]:
         return _event("tick", "")
     if not woken.result():
         return _event("tick", "")
-    await asyncio.sleep(GATHER)
+    await asyncio.sleep(GATHER_SECONDS)
     topics, everything = stream.take()
     if everything:
         return _event("all", "")
@@ -155,7 +157,7 @@ async def _wait_until_gone(receive: Receive) -> None:
             return
 
 
-def _since(scope: Scope) -> datetime | None:
+def _since(scope: AsgiScope) -> datetime | None:
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
     text = header(scope, b"last-event-id") or (query.get("since") or [""])[0]
     # Milliseconds of up to the year 5138: what is later is no moment that a page was drawn at.
@@ -164,7 +166,7 @@ def _since(scope: Scope) -> datetime | None:
     return datetime.fromtimestamp(int(text) / 1000, UTC)
 
 
-def _session_key(scope: Scope) -> str | None:
+def _session_key(scope: AsgiScope) -> str | None:
     jar = SimpleCookie()
     try:
         jar.load(header(scope, b"cookie") or "")

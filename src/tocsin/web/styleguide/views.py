@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.escalation.policy.policy_templates import ready_made
 from tocsin.inbound.enums import MessageStatus
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui import guide_text
 from tocsin.web.ui.forms import CodeField, DurationField, ZoneField
 from tocsin.web.ui.notification_rule_forms import ways
@@ -59,7 +59,7 @@ class ExampleForm(forms.Form):
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def styleguide(request: Request) -> HttpResponse:
+def styleguide(request: SignedInRequest) -> HttpResponse:
     """The parts, and a form whose errors are shown when it is sent."""
     if not settings.DEBUG:
         raise Http404

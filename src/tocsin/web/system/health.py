@@ -13,21 +13,21 @@ from tocsin import __version__
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.operate import health_status, node_heartbeat
-from tocsin.operate.health_status import Standing
-from tocsin.operate.node_heartbeat import NodeSeen
+from tocsin.operate.health_status import HealthStatus
+from tocsin.operate.node_heartbeat import NodeStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class SystemHealth:
     """Everything that the page of the system shows."""
 
-    standing: Standing
-    nodes: list[NodeSeen]
+    standing: HealthStatus
+    nodes: list[NodeStatus]
     #: Label and value.
     facts: list[tuple[Any, Any]]
 
 
-def read() -> Health:
+def read() -> SystemHealth:
     """In one transaction."""
     with database.transaction() as connection:
         row = connection.execute(
@@ -43,4 +43,4 @@ def read() -> Health:
         ("Python", platform.python_version()),
         ("Django", django.get_version()),
     ]
-    return Health(*found, facts)
+    return SystemHealth(*found, facts)

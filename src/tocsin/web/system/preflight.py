@@ -15,23 +15,23 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.simulate import preflight
-from tocsin.simulate.escalation import PlannedPage
-from tocsin.web.http.request import Request
+from tocsin.simulate.escalation import SimulatedPage
+from tocsin.web.http.request import SignedInRequest
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.forms import MomentField
 
 #: The hour that a night's pager is about.
-NIGHT = 3
+NIGHT_HOUR = 3
 
 #: So many pages at most; those that come an hour later and more are told by their number.
-SHOWN = 12
+MAX_PAGES_SHOWN = 12
 
 #: So many of the clients that go one way are named.
-SHOWN_CLIENTS = 4
+MAX_CLIENTS_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class PreflightPerson:
     """Whom one way pages, and when: the channels of each moment, and why one of them could not leave."""
 
     name: str
@@ -39,12 +39,12 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class PreflightPath:
     """One way, by its route or by none."""
 
     route: str
     policy: str
-    people: Sequence[Person]
+    people: Sequence[PreflightPerson]
     #: How many pages come after those that are shown.
     more: int
     notes: Sequence[str]
@@ -58,14 +58,14 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PreflightRow:
     """One integration."""
 
     number: int
     name: str
     watches: bool
     is_fine: bool
-    ways: Sequence[Way]
+    ways: Sequence[PreflightPath]
 
 
 class MomentForm(forms.Form):
@@ -74,40 +74,40 @@ class MomentForm(forms.Form):
     at = MomentField(label=_("If a critical alert opened at"), required=False)
 
 
-def read(request: Request) -> dict[str, Any]:
+def read(request: SignedInRequest) -> dict[str, Any]:
     """Everything that the part of the page shows."""
-    begin = preflight.next_at(NIGHT, timezone.localtime(request.now))
+    begin = preflight.next_at(NIGHT_HOUR, timezone.localtime(request.now))
     form = MomentForm(request.GET if "at" in request.GET else None, initial={"at": begin})
     chosen = form.cleaned_data["at"] if form.is_bound and form.is_valid() else None
     at = chosen or begin
     return {"moment_form": form, "at": at, "rows": [_row(one) for one in preflight.preflight(at, registry.shared())]}
 
 
-def _row(one: preflight.Checked) -> Row:
+def _row(one: preflight.PreflightResult) -> PreflightRow:
     watches = one.mode is IntegrationMode.WATCH
-    return Row(one.id, one.name, watches, one.is_fine, [_way(way, watches) for way in one.ways])
+    return PreflightRow(one.id, one.name, watches, one.is_fine, [_way(way, watches) for way in one.ways])
 
 
-def _way(way: preflight.Way, watches: bool) -> Way:
+def _way(way: preflight.PreflightRoute, watches: bool) -> PreflightPath:
     is_wrong = not (way.reaches or way.records or watches)
     first = way.pages[0].after if way.pages else timedelta()
-    within = max(preflight.LATE, first + timedelta(minutes=1))
-    shown = [page for page in way.pages if page.after <= within][:SHOWN]
-    people = [Person(name, list(_moments(pages))) for name, pages in preflight.by_person(shown).items()]
-    return Way(
+    within = max(preflight.LATE_AFTER, first + timedelta(minutes=1))
+    shown = [page for page in way.pages if page.after <= within][:MAX_PAGES_SHOWN]
+    people = [PreflightPerson(name, list(_moments(pages))) for name, pages in preflight.by_person(shown).items()]
+    return PreflightPath(
         way.route,
         way.policy,
         people,
         len(way.pages) - len(shown),
         way.notes,
         is_wrong,
-        first > preflight.LATE,
-        None if way.clients is None else way.clients[:SHOWN_CLIENTS],
-        max(0, len(way.clients or ()) - SHOWN_CLIENTS),
+        first > preflight.LATE_AFTER,
+        None if way.clients is None else way.clients[:MAX_CLIENTS_SHOWN],
+        max(0, len(way.clients or ()) - MAX_CLIENTS_SHOWN),
     )
 
 
-def _moments(pages: Sequence[PlannedPage]) -> Iterator[tuple[str, datetime, str]]:
+def _moments(pages: Sequence[SimulatedPage]) -> Iterator[tuple[str, datetime, str]]:
     """Pages of the same minute in one: ("E-mail, SMS", 03:00, "")."""
     for minute, alike in groupby(pages, key=lambda page: page.at.replace(second=0, microsecond=0)):
         together = list(alike)

@@ -13,15 +13,15 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access import settings_commands
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.operate import doctor
 from tocsin.web.http.authorization import actor, needs
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.system import health, preflight
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import ZoneField, show_rejection
 
 _CONTENTS = [
@@ -42,7 +42,7 @@ def _content(label: Any) -> forms.ChoiceField:
     return forms.TypedChoiceField(label=label, choices=_CONTENTS, required=False, empty_value="full")
 
 
-class SettingsForm(forms.Form):
+class SystemSettingsForm(forms.Form):
     """Everything that belongs to the whole installation."""
 
     organisation_name = forms.CharField(
@@ -95,8 +95,8 @@ class SettingsForm(forms.Form):
 
 
 @require_safe
-@needs(Action.ADMINISTER)
-def system(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def system(request: SignedInRequest) -> HttpResponse:
     """What Tocsin found when it last checked itself, what to do, and which nodes there are."""
     found = health.read()
     in_force = maintenance_windows.in_force(request.now)
@@ -108,18 +108,18 @@ def system(request: Request) -> HttpResponse:
 
 
 @require_safe
-@needs(Action.ADMINISTER)
-def examination(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def examination(request: SignedInRequest) -> HttpResponse:
     """What `tocsin doctor` finds: takes seconds, since it calls the providers and the public address."""
     return page(request, "system/doctor.html", {"found": doctor.examine(request.now)})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ADMINISTER)
-def settings(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def settings(request: SignedInRequest) -> HttpResponse:
     """The installation's settings."""
-    form = SettingsForm(request.POST or None, initial=_stored())
-    seen = Seen(request, "settings", "", _stored, keys=(*form.fields,))
+    form = SystemSettingsForm(request.POST or None, initial=_stored())
+    seen = FormSnapshot(request, "settings", "", _stored, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():

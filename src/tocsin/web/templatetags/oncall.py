@@ -14,7 +14,14 @@ from django.utils.translation import pgettext
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.web.oncall import timeline
 from tocsin.web.oncall.schedules import describe_shift
-from tocsin.web.oncall.timeline_layout import Drawing, Kind, Piece, Range, Row, Span
+from tocsin.web.oncall.timeline_layout import (
+    DateRange,
+    RowKind,
+    TimelineDrawing,
+    TimelineRow,
+    TimelineSegment,
+    TimelineSpan,
+)
 from tocsin.web.told import told
 from tocsin.web.ui.forms import reader_zone
 
@@ -43,32 +50,32 @@ def between(since: datetime | None, until: datetime | None) -> str:
 
 
 @register.simple_tag
-def piece_words(row: Row, piece: Piece) -> str:
+def piece_words(row: TimelineRow, piece: TimelineSegment) -> str:
     """All that is to be said of a stretch: who, when, why; what goes before it."""
     when = between(piece.since, piece.until)
     if piece.tone == "gap":
         return _("Nobody is %(role)s, %(when)s") % {"role": describe_shift.role_name(piece.role), "when": when}
     match row.kind:
-        case Kind.WINNER:
+        case RowKind.WINNER:
             said = [
                 f"{piece.text}, {describe_shift.role_name(piece.role)}",
                 when,
                 *(told(reason) for reason in piece.reasons),
             ]
-        case Kind.SHIFT:
+        case RowKind.SHIFT:
             hidden = [_("Does not count: %(why)s") % {"why": told(piece.reasons[0])}] if piece.reasons else []
             said = [piece.text, when, *hidden]
-        case Kind.OVERRIDES:
+        case RowKind.OVERRIDES:
             whose = [_("instead of %(name)s") % {"name": piece.reasons[0]}] if piece.reasons else []
             said = [_("Override: %(name)s") % {"name": piece.text}, when, *whose]
-        case Kind.ABSENCES:
+        case RowKind.ABSENCES:
             cover = _("%(name)s covers") % {"name": piece.reasons[0]} if piece.reasons else _("nobody covers")
             said = [_("%(name)s is out of office") % {"name": piece.text}, when, cover]
     return ". ".join(said)
 
 
 @register.simple_tag
-def part_of_day(piece: Piece, day: date) -> str:
+def part_of_day(piece: TimelineSegment, day: date) -> str:
     """ "09:00 – 17:00"; "all day" where it reaches over the day on both sides."""
     zone = reader_zone()
     begin, end = weekly_windows.midnight(day, zone), weekly_windows.midnight(day + timedelta(days=1), zone)
@@ -80,12 +87,12 @@ def part_of_day(piece: Piece, day: date) -> str:
 
 
 @register.simple_tag
-def link_of(row: Row | None, piece: Piece, group_id: int, drawn: Drawing) -> str:
+def link_of(row: TimelineRow | None, piece: TimelineSegment, group_id: int, drawn: TimelineDrawing) -> str:
     """Where a stretch leads: to what can be done about it; empty: nowhere. Without a row it is of who is on call."""
-    kind = row.kind if row is not None else Kind.WINNER
-    if kind is Kind.WINNER:
+    kind = row.kind if row is not None else RowKind.WINNER
+    if kind is RowKind.WINNER:
         return timeline.link_to(piece, group_id, drawn.range)
-    if kind is Kind.OVERRIDES and piece.override_id:
+    if kind is RowKind.OVERRIDES and piece.override_id:
         return reverse("override", args=[piece.override_id])
     return ""
 
@@ -97,20 +104,20 @@ def role_name(role: str) -> str:
 
 
 @register.filter
-def span_name(span: Span) -> str:
+def span_name(span: TimelineSpan) -> str:
     """How much of a timeline is shown, on the button that shows it."""
-    return {Span.DAY: _("Day"), Span.WEEK: _("Week"), Span.MONTH: _("Month")}[span]
+    return {TimelineSpan.DAY: _("Day"), TimelineSpan.WEEK: _("Week"), TimelineSpan.MONTH: _("Month")}[span]
 
 
 @register.filter
-def range_name(shown: Range) -> str:
+def range_name(shown: DateRange) -> str:
     """ "30 Nov – 6 Dec 2026", "November 2026", "Monday 30 November 2026"."""
     match shown.span:
-        case Span.DAY:
+        case TimelineSpan.DAY:
             return date_format(shown.first, pgettext("date format", "l j F Y"))
-        case Span.MONTH:
+        case TimelineSpan.MONTH:
             return date_format(shown.first, "F Y")
-        case Span.WEEK:
+        case TimelineSpan.WEEK:
             last = shown.end - timedelta(days=1)
             begin = date_format(shown.first, pgettext("date format", "j M"))
             return f"{begin} – {date_format(last, pgettext('date format', 'j M Y'))}"
@@ -129,7 +136,7 @@ def on_day_of_year(day: date) -> str:
 
 
 @register.filter
-def midnights(shown: Range) -> str:
+def midnights(shown: DateRange) -> str:
     """The moments at which its days begin and it ends, for the script that measures what is dragged."""
     return " ".join(at.isoformat() for at in shown.midnights)
 

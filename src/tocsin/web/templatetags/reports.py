@@ -9,7 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from tocsin.reports.response_times import Times
+from tocsin.reports.response_times import DurationStats
 from tocsin.web.templatetags.ui_tags import counted
 
 register = template.Library()
@@ -32,7 +32,7 @@ def short_span(value: timedelta | None) -> str:
 
 
 @register.simple_tag
-def times_cells(times: Times, alerts: int) -> SafeString:
+def times_cells(times: DurationStats, alerts: int) -> SafeString:
     """How many of the alerts, and the two times, in three cells."""
     return format_html(
         '<td class="tight right">{} <span class="soft">{}&nbsp;%</span></td><td>{}</td><td>{}</td>',
@@ -44,7 +44,7 @@ def times_cells(times: Times, alerts: int) -> SafeString:
 
 
 @register.simple_tag
-def times_cell(times: Times, label: str) -> SafeString:
+def times_cell(times: DurationStats, label: str) -> SafeString:
     """Both times and how many, in one cell that says on a phone what it is about."""
     if not times.count:
         return format_html('<td data-label="{}">{}</td>', label, _NOBODY)

@@ -8,8 +8,8 @@ from django import template
 from django.utils.translation import gettext as _
 
 from tocsin.web.integrations.editor import condition_form, route_form
-from tocsin.web.integrations.editor.condition_form import Group, Leaf, Node
-from tocsin.web.integrations.editor.rules_tab import Mode, RuleRow
+from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup, ConditionNode
+from tocsin.web.integrations.editor.rules_tab import RuleMode, RuleRow
 
 register = template.Library()
 
@@ -45,31 +45,31 @@ def join_row(row: str, number: int) -> str:
 
 
 @register.filter
-def sort_of(node: Node) -> str:
+def sort_of(node: ConditionNode) -> str:
     """Which of the three sorts of rows it is."""
     match node:
-        case Leaf():
+        case ComparisonRow():
             return "leaf"
-        case Group():
+        case ConditionGroup():
             return "group"
         case _:
             return "yaml"
 
 
 @register.filter
-def sentence(row: RuleRow | route_form.Row, fields: Iterable[tuple[str, str]]) -> str:
+def sentence(row: RuleRow | route_form.RouteRow, fields: Iterable[tuple[str, str]]) -> str:
     """A rule or route as people say it: "Open an alert when status contains New."."""
     labels = dict(fields)
-    if isinstance(row, route_form.Row):
+    if isinstance(row, route_form.RouteRow):
         return route_form.say(row, labels)
     match row.mode:
-        case Mode.KIND:
+        case RuleMode.KIND:
             when = row.brings
-        case Mode.ALWAYS:
+        case RuleMode.ALWAYS:
             when = "always"
-        case Mode.NEVER:
+        case RuleMode.NEVER:
             when = "never"
-        case Mode.WHEN:
+        case RuleMode.WHEN:
             when = condition_form.say_rows(row.when, labels)
     if when in ("always", "never"):
         return f"{row.label}: {_('always') if when == 'always' else _('never')}."

@@ -24,7 +24,7 @@ from tocsin.notify.channels import phone_numbers
 from tocsin.people import encrypted_addresses
 from tocsin.people import second_factors as factors
 from tocsin.people.models import User
-from tocsin.web.alerts.queries import Row
+from tocsin.web.alerts.queries import AlertListRow
 from tocsin.web.told import told as _told
 from tocsin.web.told import told_of
 from tocsin.web.told.reading import say_span
@@ -194,7 +194,7 @@ def _state(status: AlertStatus, acknowledged: bool) -> tuple[str, str]:
 
 
 @register.simple_tag
-def what_next(row: Row) -> SafeString | str:
+def what_next(row: AlertListRow) -> SafeString | str:
     """What happens next with an alert of a list, or when its last thing happened."""
     alert = row.alert
     match AlertStatus(alert.status):
@@ -306,7 +306,7 @@ def capped(value: int | None) -> str:
 @register.filter
 def counted(value: int) -> str:
     """A count of messages, which goes on for ever: "10,000+" above what is counted."""
-    return capped_counts.counted(value, capped_counts.MOST)
+    return capped_counts.counted(value, capped_counts.MAX_COUNTED_MESSAGES)
 
 
 @register.filter

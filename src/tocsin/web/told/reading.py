@@ -27,10 +27,10 @@ from tocsin.web.told.shaping_sentences import SENTENCES as OF_SHAPING
 from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
 
 #: Longer texts are bodies and logs, not sentences of Tocsin's.
-_LONGEST = 800
-_DEEPEST = 6
+_MAX_TEXT_CHARS = 800
+_MAX_DEPTH = 6
 #: What has more is not Tocsin's own either.
-_MOST_SENTENCES = 20
+_MAX_SENTENCES = 20
 
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 _SPAN = r"\d+ (?:day|hour|minute|second)s?(?: \d+ (?:day|hour|minute|second)s?)?"
@@ -87,7 +87,7 @@ def told(text: str) -> str:
 
 def _said(text: str) -> str:
     language = get_language() or "en"
-    if language.startswith("en") or not text or len(text) > _LONGEST:
+    if language.startswith("en") or not text or len(text) > _MAX_TEXT_CHARS:
         return text
     return _told(str(text), language, 0)
 
@@ -117,7 +117,7 @@ def _told(text: str, language: str, depth: int) -> str:
     if ". " in text and (every := _every_sentence(text, language, depth)):
         return every
     whole = _whole(text, language, depth)
-    if whole is not None or depth >= _DEEPEST:
+    if whole is not None or depth >= _MAX_DEPTH:
         return text if whole is None else whole
     if where := _WHERE.match(text):
         return f"{where[0]}{_told(text[where.end() :], language, depth + 1)}"
@@ -146,7 +146,7 @@ def _every_sentence(text: str, language: str, depth: int) -> str:
     if together is not None:
         return together
     parts = text.split(". ")
-    if len(parts) > _MOST_SENTENCES:
+    if len(parts) > _MAX_SENTENCES:
         return ""
     # From the last on: what follows is looked at once, however many ways lead there.
     following = [""] * len(parts)

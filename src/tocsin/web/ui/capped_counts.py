@@ -16,9 +16,9 @@ from tocsin.core.ids import first_uuid7
 from tocsin.inbound.enums import MessageStatus
 
 #: Messages are counted so far; one more stands for all that there are beyond.
-MOST = 10_000
+MAX_COUNTED_MESSAGES = 10_000
 #: And alerts: nobody tells a thousand that need somebody from more.
-MOST_ALERTS = 1_000
+MAX_COUNTED_ALERTS = 1_000
 
 DAY = timedelta(hours=24)
 
@@ -35,10 +35,10 @@ def counted(number: int, most: int) -> str:
 
 
 def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, int]]:
-    """How the messages of the last 24 hours ended, of all integrations or of one, in the order of the outcomes.
+    """The outcomes of the messages of the last 24 hours with their counts, of all integrations or of one.
 
-    Of the newest MOST of them: where the numbers come to as many, there may be more (`is_cut`). What could not be read
-    and what waits is looked for beyond them too: a flood hides neither.
+    Counts the newest MAX_COUNTED_MESSAGES; `is_cut` tells whether there may be more. Failed and pending messages are
+    counted beyond them, so that a flood hides neither.
     """
     of_one = "AND integration_id = %(integration)s" if integration is not None else ""
     statement = f"""
@@ -53,7 +53,11 @@ def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, i
             WHERE status IN ('Mapping Failed', 'Pending') AND id >= %(since)s {of_one} LIMIT %(most)s
         ) AS found GROUP BY status
     """
-    values: dict[str, object] = {"since": first_uuid7(now - DAY), "integration": integration, "most": MOST}
+    values: dict[str, object] = {
+        "since": first_uuid7(now - DAY),
+        "integration": integration,
+        "most": MAX_COUNTED_MESSAGES,
+    }
     with database.pool().connection() as connection:
         counts = {
             row["status"]: row["number"] for row in database.rows(connection, database.literal(statement), values)
@@ -66,11 +70,11 @@ def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, i
 
 def is_cut(found: Iterable[tuple[str, int]]) -> bool:
     """Whether there are probably more than these: only the newest were looked at."""
-    return sum(number for _status, number in found) >= MOST
+    return sum(number for _status, number in found) >= MAX_COUNTED_MESSAGES
 
 
 def messages_today(now: datetime, integrations: Sequence[int]) -> dict[int, tuple[int, datetime]]:
-    """Messages of the last 24 hours, at most MOST + 1, and the newest one's time, by integration that got any."""
+    """By integration: its messages of the last 24 hours, at most MAX_COUNTED_MESSAGES + 1, and the newest time."""
     # In this order only the index on (integration_id, id) can be walked. Asked for equality, the database guesses that
     # most rows are an integration's, and reads all of them for one that has none.
     statement = """
@@ -83,7 +87,7 @@ def messages_today(now: datetime, integrations: Sequence[int]) -> dict[int, tupl
             ) AS newest_ones
         ) AS today JOIN inbound_inboundmessage newest ON newest.id = today.newest
     """
-    values = {"integrations": list(integrations), "since": first_uuid7(now - DAY), "most": MOST + 1}
+    values = {"integrations": list(integrations), "since": first_uuid7(now - DAY), "most": MAX_COUNTED_MESSAGES + 1}
     with database.pool().connection() as connection:
         return {row["id"]: (row["number"], row["newest"]) for row in database.rows(connection, statement, values)}
 

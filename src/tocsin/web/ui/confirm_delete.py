@@ -14,13 +14,13 @@ from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui import references
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 
 
 def ask_and_delete(
-    request: Request,
+    request: SignedInRequest,
     row: Model,
     delete: Callable[..., object],
     *,
@@ -28,7 +28,7 @@ def ask_and_delete(
     back: str,
     then: tuple[str, *tuple[int, ...]],
     about: str,
-    seen: Seen,
+    seen: FormSnapshot,
     noun: str | None = None,
 ) -> HttpResponse:
     """The page that asks; by POST it calls `delete(row, actor=…, now=…)`, which may raise Rejected, and goes to `then`.

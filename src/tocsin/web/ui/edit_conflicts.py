@@ -1,7 +1,7 @@
 """Two who have the form of one object open: whoever saves second is told so once, before it undoes what the first did.
 
-A form carries what its object was as it was shown. A view makes a `Seen`, saves inside `unchanged`, and hands it to the
-template, which writes the hidden field (`seen.html`). A page that asks before it deletes does likewise.
+A form carries what its object was as it was shown. A view makes a `FormSnapshot`, saves inside `unchanged`, and
+hands it to the template, which writes the hidden field (`seen.html`). A page that asks before it deletes does likewise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tocsin.access import history
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.net.etag import stamp
-from tocsin.web.http.request import Request
+from tocsin.web.http.request import SignedInRequest
 from tocsin.web.ui.times import say_short
 
 #: The hidden field.
@@ -28,15 +28,15 @@ FIELD = "seen"
 CHANGED = "changed_meanwhile"
 
 #: Of several who changed an object, so many are named.
-_NAMED = 3
+_MAX_NAMED = 3
 
 
-class Seen:
+class FormSnapshot:
     """The state of an object that a form was shown with, or shows next."""
 
     def __init__(
         self,
-        request: Request,
+        request: SignedInRequest,
         noun: str,
         number: object,
         state: Callable[[], Mapping[str, Any]] | None,
@@ -57,14 +57,14 @@ class Seen:
     @classmethod
     def of[M: Model](
         cls,
-        request: Request,
+        request: SignedInRequest,
         noun: str,
         row: M | None,
         spec_of: Callable[[M], Mapping[str, Any]],
         *,
         keys: Collection[str] = (),
         is_deleting: bool = False,
-    ) -> Seen:
+    ) -> FormSnapshot:
         """Of a row, or of None for one that is being made."""
         if row is None:
             return cls(request, noun, "", None)
@@ -111,7 +111,7 @@ class Seen:
         names = dict.fromkeys(
             _("yourself") if entry.actor_id == self._request.user.pk else entry.actor_name for entry in entries
         )
-        by = {"who": ", ".join([*names][:_NAMED]), "when": say_short(timezone.localtime(entries[0].at))}
+        by = {"who": ", ".join([*names][:_MAX_NAMED]), "when": say_short(timezone.localtime(entries[0].at))}
         return (self._when_deleting() if self._is_deleting else self._when_saving()) % by
 
     def _when_deleting(self) -> str:

@@ -14,10 +14,10 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
-from tocsin.catalogue.kinds import Kind
+from tocsin.catalogue.kinds import IntegrationKind
 
 
-def of_kind(kind: Kind, url: str, settings: Mapping[str, object]) -> SafeString:
+def of_kind(kind: IntegrationKind, url: str, settings: Mapping[str, object]) -> SafeString:
     """A kind's guide as HTML, in the reader's language where there is one; in English it says so to screen readers."""
     language = get_language() or "en"
     html = as_html(kind.guide(url, settings, language))

@@ -11,13 +11,13 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.web.ui.forms import DurationField
 
-type Choices = Sequence[tuple[Any, Any]]
+type ChoiceList = Sequence[tuple[Any, Any]]
 
 #: So many rows a list of ways has at most.
-MOST = 20
+MAX_RULE_ROWS = 20
 
 
-class WayForm(forms.Form):
+class NotificationRuleForm(forms.Form):
     """One row; without a way it is empty, and left out."""
 
     way = forms.ChoiceField(label=_("Way"), required=False)
@@ -25,7 +25,7 @@ class WayForm(forms.Form):
     times = forms.IntegerField(label=_("Again"), min_value=0, max_value=100, required=False)
     every = DurationField(label=_("Every"), required=False)
 
-    def __init__(self, *args: Any, choices: Choices = (), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, choices: ChoiceList = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["way"].choices = [("", "–"), *choices]  # type: ignore[attr-defined]
         for name, placeholder in (("wait", "0m"), ("times", "0"), ("every", "5m")):
@@ -41,22 +41,30 @@ class WayForm(forms.Form):
 
 
 if TYPE_CHECKING:
-    _FormSet = forms.BaseFormSet[WayForm]
+    _FormSet = forms.BaseFormSet[NotificationRuleForm]
 else:
     _FormSet = forms.BaseFormSet
 
 
-class Ways(_FormSet):
+class NotificationRuleFormSet(_FormSet):
     """The rows in order."""
 
-    def chosen(self) -> list[tuple[str, WayForm]]:
+    def chosen(self) -> list[tuple[str, NotificationRuleForm]]:
         """The rows with a way."""
         return [(form.cleaned_data["way"], form) for form in self.forms if form.cleaned_data.get("way")]
 
 
-def ways(data: Any, initial: Iterable[Mapping[str, Any]], prefix: str, choices: Choices, *, spare: int = 1) -> Ways:
+def ways(
+    data: Any, initial: Iterable[Mapping[str, Any]], prefix: str, choices: ChoiceList, *, spare: int = 1
+) -> NotificationRuleFormSet:
     """The formset of a list of ways, with so many empty rows at its end."""
-    kind = forms.formset_factory(WayForm, formset=Ways, extra=spare, max_num=MOST, absolute_max=MOST)
+    kind = forms.formset_factory(
+        NotificationRuleForm,
+        formset=NotificationRuleFormSet,
+        extra=spare,
+        max_num=MAX_RULE_ROWS,
+        absolute_max=MAX_RULE_ROWS,
+    )
     sent = data
     if data is not None and f"{prefix}-TOTAL_FORMS" not in data:
         sent = {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}  # it was sent without these rows

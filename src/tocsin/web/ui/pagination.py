@@ -8,13 +8,13 @@ from uuid import UUID
 
 from django.db.models import Model
 
-from tocsin.core.db.query_union import Rows, first, narrowed
+from tocsin.core.db.query_union import QueryUnion, first, narrowed
 
 PAGE_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Page[M: Model]:
+class PaginatedRows[M: Model]:
     """One page of rows; `next` is the cursor of the page after it, or empty at the end."""
 
     rows: Sequence[M]
@@ -23,22 +23,24 @@ class Page[M: Model]:
     is_later: bool = False
 
 
-def by_number[M: Model](rows: Rows[M], cursor: str, *, descending: bool = True, size: int = PAGE_SIZE) -> Page[M]:
+def by_number[M: Model](
+    rows: QueryUnion[M], cursor: str, *, descending: bool = True, size: int = PAGE_SIZE
+) -> PaginatedRows[M]:
     """A page in the order of a numeric key. A cursor that is none counts as absent."""
     return _page(rows, _number(cursor), descending, size)
 
 
-def by_uuid[M: Model](rows: Rows[M], cursor: str, *, size: int = PAGE_SIZE) -> Page[M]:
+def by_uuid[M: Model](rows: QueryUnion[M], cursor: str, *, size: int = PAGE_SIZE) -> PaginatedRows[M]:
     """A page, newest first, in the order of a time-ordered UUID. A cursor that is none counts as absent."""
     return _page(rows, _uuid(cursor), True, size)
 
 
-def _page[M: Model](rows: Rows[M], after: object, descending: bool, size: int) -> Page[M]:
+def _page[M: Model](rows: QueryUnion[M], after: object, descending: bool, size: int) -> PaginatedRows[M]:
     if after is not None:
         rows = narrowed(rows, lambda part: part.filter(**{"pk__lt" if descending else "pk__gt": after}))
     found = first(rows, size + 1, descending=descending)
     shown = found[:size]
-    return Page(shown, str(shown[-1].pk) if len(found) > size else "", after is not None)
+    return PaginatedRows(shown, str(shown[-1].pk) if len(found) > size else "", after is not None)
 
 
 def _number(text: str) -> int | None:

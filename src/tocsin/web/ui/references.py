@@ -35,7 +35,7 @@ _NAMES: tuple[tuple[str, type[Model], str, str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class ObjectReference:
     """One thing, in words; `url` is empty where there is no page of it."""
 
     text: str
@@ -45,7 +45,7 @@ class Need:
         return self.text
 
 
-def of(noun: str, number: int) -> list[Need]:
+def of(noun: str, number: int) -> list[ObjectReference]:
     """Everything that needs that object, each thing once."""
     texts = object_hooks.of(noun, number)
     pages: dict[str, str] = {}
@@ -54,7 +54,7 @@ def of(noun: str, number: int) -> list[Need]:
         pages |= {f"{beginning}{name}": url for name, url in _pages(model, column, view, names)}
     alerts = ((text, text.removeprefix("alert #")) for text in texts if text.startswith("alert #"))
     pages |= {text: reverse("alert", args=[int(found)]) for text, found in alerts if found.isdecimal()}
-    return [Need(text, pages.get(text, "")) for text in texts]
+    return [ObjectReference(text, pages.get(text, "")) for text in texts]
 
 
 def _pages(model: type[Model], column: str, view: str, names: list[str]) -> Iterable[tuple[Any, str]]:

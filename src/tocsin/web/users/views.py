@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.config import config_version
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
@@ -30,11 +30,11 @@ from tocsin.people.models import User
 from tocsin.web import account_mail
 from tocsin.web.accounts import invitation
 from tocsin.web.http.authorization import actor, needs
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.told import told
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
 from tocsin.web.ui.times import say_moment
 from tocsin.web.users.forms import CsvForm, EditUserForm, InviteForm
@@ -45,16 +45,16 @@ _COLUMNS = ("username", "email", "name", "role", "phone")
 
 
 @require_safe
-@needs(Action.ADMINISTER)
-def user_list(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def user_list(request: SignedInRequest) -> HttpResponse:
     """Everybody, with what is missing."""
     rows = User.objects.annotate(ways=Count("contact_methods")).order_by("-is_active", "name", "username")
     return page(request, "users/list.html", {"rows": rows})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ADMINISTER)
-def invite(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def invite(request: SignedInRequest) -> HttpResponse:
     """A new user, who is mailed a link to choose a password."""
     form = InviteForm(request.POST or None, initial={"time_zone": request.user.time_zone})
     offer_own_zone(form)
@@ -70,12 +70,12 @@ def invite(request: Request) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ADMINISTER)
-def user(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def user(request: SignedInRequest, number: int) -> HttpResponse:
     """One user: what an administrator may change, contact methods, groups, the invitation while it is open."""
     row = find(number)
     form = EditUserForm(request.POST or None, initial=_said_of(row))
-    seen = Seen.of(request, "user", row, _said_of, keys=(*form.fields,))
+    seen = FormSnapshot.of(request, "user", row, _said_of, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
@@ -118,8 +118,8 @@ _FACTORS = {
 
 
 @require_POST
-@needs(Action.ADMINISTER)
-def reset_second_factor(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
     """For somebody who lost theirs."""
     row = find(number)
     gone = take_away(row, actor=actor(request), now=request.now)
@@ -132,8 +132,8 @@ def reset_second_factor(request: Request, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ADMINISTER)
-def revoke_token(request: Request, number: int, token: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpResponse:
     """Asks first; then ends one of somebody's API tokens, at once and for good."""
     held = ApiToken.objects.select_related("user").filter(pk=token, user=number).first()
     if held is None:
@@ -148,16 +148,16 @@ def revoke_token(request: Request, number: int, token: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ADMINISTER)
-def send_invitation(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def send_invitation(request: SignedInRequest, number: int) -> HttpResponse:
     """Mails the link again."""
     _send(request, find(number))
     return redirect("user", number)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ADMINISTER)
-def import_csv(request: Request) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def import_csv(request: SignedInRequest) -> HttpResponse:
     """Many users at once: all of them, or none with every problem named by its line."""
     form = CsvForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -173,8 +173,8 @@ def import_csv(request: Request) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ADMINISTER)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ADMINISTER)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says what needs the user."""
     row = find(number)
     return ask_and_delete(
@@ -185,7 +185,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="user",
         then=("users",),
         about=_("What they did stays on record under their name. Switching them off is enough to end sign-in."),
-        seen=Seen.of(request, "user", row, _said_of, is_deleting=True),
+        seen=FormSnapshot.of(request, "user", row, _said_of, is_deleting=True),
         noun="user",
     )
 
@@ -198,7 +198,7 @@ def find(number: int) -> User:
     return row
 
 
-def _create(request: Request, form: InviteForm) -> User:
+def _create(request: SignedInRequest, form: InviteForm) -> User:
     with config_version.alone(form.cleaned_data["group"]):
         user = users.save_user(form.spec(), actor=actor(request), now=request.now)
         group = form.cleaned_data["group"]
@@ -209,7 +209,7 @@ def _create(request: Request, form: InviteForm) -> User:
     return user
 
 
-def _send(request: Request, user: User, *, quietly: bool = False) -> None:
+def _send(request: SignedInRequest, user: User, *, quietly: bool = False) -> None:
     try:
         invitation.send(user, request.user)
     except (Temporary, Permanent, OutcomeUnknown) as error:
@@ -230,7 +230,7 @@ def _send(request: Request, user: User, *, quietly: bool = False) -> None:
         )
 
 
-def _import(request: Request, form: CsvForm) -> list[User] | None:
+def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
     problems: list[str] = []
     made: list[User] = []
     try:
@@ -257,7 +257,7 @@ def _import(request: Request, form: CsvForm) -> list[User] | None:
     return made if made and not problems else None
 
 
-def _spec(row: list[str], request: Request) -> dict[str, Any]:
+def _spec(row: list[str], request: SignedInRequest) -> dict[str, Any]:
     values = dict(zip(_COLUMNS, row, strict=False))
     spec: dict[str, Any] = {
         "username": values.get("username", ""),

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 from tocsin.alerts.models import Alert
 from tocsin.web.alerts import queries
 from tocsin.web.groups import on_call_now
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui import capped_counts
 
 #: What fits a screen across the room.
@@ -18,12 +18,12 @@ ROWS = 12
 
 
 @require_safe
-def wall(request: Request) -> HttpResponse:
+def wall(request: SignedInRequest) -> HttpResponse:
     """The alerts that need somebody first, the most urgent at the top, then the acknowledged, then those taken."""
     rows: list[Alert] = queries.most_urgent(ROWS)
     for tab in ("acknowledged", "assigned"):
         rows += queries.of_tab(tab).order_by("-pk")[: max(0, ROWS - len(rows))]
-    needing = capped_counts.up_to(queries.needing_somebody(), capped_counts.MOST_ALERTS + 1)
+    needing = capped_counts.up_to(queries.needing_somebody(), capped_counts.MAX_COUNTED_ALERTS + 1)
     tabs = queries.tabs("")
     context = {
         "tabs": [replace(tab, count=needing) if tab.key == "open" else tab for tab in tabs if tab.count is not None],

@@ -8,7 +8,7 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.web.integrations.editor import condition_form
-from tocsin.web.integrations.editor.condition_form import Group, Places
+from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
 from tocsin.web.told import told
 from tocsin.web.ui.forms import beside
 from tocsin.workflows.run.context import LABELS
@@ -22,21 +22,21 @@ def fields() -> list[tuple[str, str]]:
 
 
 @dataclass(slots=True)
-class Conditions:
+class WorkflowConditions:
     """Both, while a form is worked on."""
 
-    rows: dict[str, Group] = field(default_factory=dict)
-    places: Places = field(default_factory=Places)
+    rows: dict[str, ConditionGroup] = field(default_factory=dict)
+    places: ErrorPlaces = field(default_factory=ErrorPlaces)
     #: By row, what is wrong there.
     errors: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any]) -> Conditions:
+    def of(cls, spec: Mapping[str, Any]) -> WorkflowConditions:
         """Those of a spec."""
         return cls({name: condition_form.rows_of(spec.get(name)) for name in NAMES})
 
     @classmethod
-    def posted(cls, post: Mapping[str, Any]) -> Conditions:
+    def posted(cls, post: Mapping[str, Any]) -> WorkflowConditions:
         """Those that a form sends. Raises Rejected for more rows than anybody writes."""
         return cls({name: condition_form.read(post, name) for name in NAMES})
 

@@ -14,8 +14,8 @@ from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, Group, User
 from tocsin.web.ui.choices import PRIORITIES, ROLES
 from tocsin.web.ui.forms import DurationField, typed
-from tocsin.workflows.definition.definition import HIGHEST_LIMIT, KEYS, LIMIT, MOST_ACTIONS, SPANS
-from tocsin.workflows.states import SLA, ActionKind, Moment, TriggerKind
+from tocsin.workflows.definition.definition import KEYS, LIMIT, MAX_ACTIONS, MAX_LIMIT, SPANS
+from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind
 
 TRIGGERS = [
     (_("When it happens"), [
@@ -40,9 +40,9 @@ TRIGGERS = [
 ]  # fmt: skip
 
 MOMENTS = [
-    (Moment.FIX_BY, _("the fix-by time")),
-    (Moment.RESPOND_BY, _("the respond-by time")),
-    (Moment.OPENING, _("so long after the opening")),
+    (SlaMoment.FIX_BY, _("the fix-by time")),
+    (SlaMoment.RESPOND_BY, _("the respond-by time")),
+    (SlaMoment.OPENING, _("so long after the opening")),
 ]
 
 ACTIONS = [
@@ -98,7 +98,7 @@ class WorkflowForm(forms.Form):
     limit = forms.IntegerField(
         label=_("Limit"),
         min_value=1,
-        max_value=HIGHEST_LIMIT,
+        max_value=MAX_LIMIT,
         initial=LIMIT,
         required=False,
         help_text=_("So many calls, notes and alerts in 10 minutes; what comes after is not done, and said."),
@@ -113,8 +113,8 @@ class WorkflowForm(forms.Form):
         if kind in SPANS and data["span"]:
             trigger[SPANS[kind]] = data["span"]
         if kind in SLA:
-            trigger["moment"] = data["moment"] or str(Moment.FIX_BY)
-            if data["moment"] == Moment.OPENING:
+            trigger["moment"] = data["moment"] or str(SlaMoment.FIX_BY)
+            if data["moment"] == SlaMoment.OPENING:
                 trigger["within"] = data["within"] or None
         if kind is TriggerKind.MANUAL:
             trigger["confirm"] = data["confirm"] or None
@@ -148,7 +148,7 @@ def initial_workflow(spec: Mapping[str, Any]) -> dict[str, Any]:
         "limit": spec.get("limit", LIMIT),
         "on": trigger.get("on", "opened"),
         "span": span,
-        "moment": trigger.get("moment", Moment.FIX_BY),
+        "moment": trigger.get("moment", SlaMoment.FIX_BY),
         "within": trigger.get("within", ""),
         "confirm": trigger.get("confirm", ""),
     }
@@ -277,7 +277,7 @@ else:
     _FormSet = forms.BaseFormSet
 
 
-class Actions(_FormSet):
+class ActionFormSet(_FormSet):
     """The actions in order. Each that is sent counts, whatever the form says of how many there were: none may be
     empty."""
 
@@ -289,10 +289,10 @@ class Actions(_FormSet):
         return [typed(form) for form in self.forms]
 
 
-def actions_formset(extra: int = 0) -> type[Actions]:
+def actions_formset(extra: int = 0) -> type[ActionFormSet]:
     """The formset with so many empty actions at its end."""
     return forms.formset_factory(  # type: ignore[return-value] # a subclass of the formset that it is given
-        ActionForm, formset=Actions, extra=extra, max_num=MOST_ACTIONS, absolute_max=MOST_ACTIONS + 5
+        ActionForm, formset=ActionFormSet, extra=extra, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5
     )
 
 

@@ -8,29 +8,29 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
-from tocsin.access.roles import Action
-from tocsin.alerts.states import Via
+from tocsin.access.roles import Permission
+from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
 from tocsin.web.http.authorization import actor, may, needs, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.pagination import by_number
 from tocsin.web.workflows.views import find
 from tocsin.workflows import commands
 from tocsin.workflows.models import Run
-from tocsin.workflows.states import RunStatus
+from tocsin.workflows.states import WorkflowRunStatus
 from tocsin.workflows.views import buttons
 
 #: The tabs of the log: what each shows.
 _SHOWN = {
-    "acted": (RunStatus.DONE, RunStatus.STOPPED),
-    "not": (RunStatus.SKIPPED,),
-    "waiting": (RunStatus.WAITING,),
-    "stuck": (RunStatus.STUCK,),
+    "acted": (WorkflowRunStatus.DONE, WorkflowRunStatus.STOPPED),
+    "not": (WorkflowRunStatus.SKIPPED,),
+    "waiting": (WorkflowRunStatus.WAITING,),
+    "stuck": (WorkflowRunStatus.STUCK,),
 }
 
 
 @require_safe
-def log(request: Request, number: int) -> HttpResponse:
+def log(request: SignedInRequest, number: int) -> HttpResponse:
     """Its runs, newest first."""
     row = find(number)
     show = request.GET.get("show", "")
@@ -47,22 +47,22 @@ def log(request: Request, number: int) -> HttpResponse:
         "page": found,
         "show": show,
         "q": text,
-        "stuck": Run.objects.filter(workflow=row, status=RunStatus.STUCK).count(),
+        "stuck": Run.objects.filter(workflow=row, status=WorkflowRunStatus.STUCK).count(),
         "tabs": [
             ("", _("All")), ("acted", _("Acted")), ("not", _("Did nothing")), ("waiting", _("Waiting")),
             ("stuck", _("Stuck")),
         ],
-        "may_change": may(request, Action.ROUTING, row.group_id),
+        "may_change": may(request, Permission.ROUTING, row.group_id),
     }  # fmt: skip
     return page(request, "workflows/log.html", context, parts=("runs",))
 
 
 @require_POST
-@needs(Action.ROUTING)
-def act(request: Request, number: int, run_id: int, verb: str) -> HttpResponse:
+@needs(Permission.ROUTING)
+def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpResponse:
     """Tries a stuck run again, or ends one that waits."""
     row = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     run = Run.objects.filter(workflow=row, pk=run_id).select_related("workflow").first()
     if run is None or verb not in ("try-again", "end"):
         raise Http404(_("This run is gone."))
@@ -79,12 +79,12 @@ def act(request: Request, number: int, run_id: int, verb: str) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ACT)
-def press(request: Request, number: int, workflow_id: int) -> HttpResponse:
+@needs(Permission.ACT)
+def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpResponse:
     """Presses a button on an alert; the alert's page shows what came of it."""
     row = find(workflow_id)
     try:
-        run = commands.press(row, number, request.user, str(Via.WEB), now=request.now)
+        run = commands.press(row, number, request.user, str(CommandChannel.WEB), now=request.now)
     except Rejected as rejected:
         if rejected.code == "not_found":
             raise Http404(rejected.detail) from None

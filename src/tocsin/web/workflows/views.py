@@ -11,45 +11,45 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import beside, each, show_rejection, typed
 from tocsin.web.ui.formset_actions import rearranged
-from tocsin.web.workflows.conditions import Conditions, fields
-from tocsin.web.workflows.forms import Actions, WorkflowForm, actions_formset, initial_actions, initial_workflow
+from tocsin.web.workflows.conditions import WorkflowConditions, fields
+from tocsin.web.workflows.forms import ActionFormSet, WorkflowForm, actions_formset, initial_actions, initial_workflow
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions
-from tocsin.workflows.definition.templates import ReadyMade, ready_made
+from tocsin.workflows.definition.templates import WorkflowTemplate, ready_made
 from tocsin.workflows.models import Run, Workflow
-from tocsin.workflows.states import RunStatus
+from tocsin.workflows.states import WorkflowRunStatus
 from tocsin.workflows.views import buttons, dry_run, health
-from tocsin.workflows.views.dry_run import Trial
+from tocsin.workflows.views.dry_run import DryRunResult
 
 
 @require_safe
-def workflow_list(request: Request) -> HttpResponse:
+def workflow_list(request: SignedInRequest) -> HttpResponse:
     """All of them in their order, each as a sentence."""
     rows = list(health.with_runs(Workflow.objects.select_related("group")))
     names = commands.names_of(rows, shown=True)
     shown = [
-        (row, commands.readable(row), _does(row, names), may(request, Action.ROUTING, row.group_id)) for row in rows
+        (row, commands.readable(row), _does(row, names), may(request, Permission.ROUTING, row.group_id)) for row in rows
     ]
     context = {"rows": shown, "templates": _ready_made() if not rows else [],
-               "may_add": may_somewhere(request, Action.ROUTING)}  # fmt: skip
+               "may_add": may_somewhere(request, Permission.ROUTING)}  # fmt: skip
     return page(request, "workflows/list.html", context)
 
 
-def _does(row: Workflow, names: commands.NamesById) -> tuple[str, list[str]]:
+def _does(row: Workflow, names: commands.WorkflowNamesById) -> tuple[str, list[str]]:
     """What it waits for, and what it does, in words."""
     plan = commands.readable(row)
     if plan is None:
@@ -58,12 +58,12 @@ def _does(row: Workflow, names: commands.NamesById) -> tuple[str, list[str]]:
     return descriptions.trigger(plan.trigger), [descriptions.action(action, name_of) for action in plan.actions]
 
 
-def _naming(names: commands.NamesById) -> Any:
+def _naming(names: commands.WorkflowNamesById) -> Any:
     return lambda noun, number: names[noun].get(number, f"#{number}")
 
 
 @require_safe
-def workflow(request: Request, number: int) -> HttpResponse:
+def workflow(request: SignedInRequest, number: int) -> HttpResponse:
     """What it does, its last runs, and what it would do for one alert."""
     row = find(number)
     plan = commands.readable(row)
@@ -80,16 +80,16 @@ def workflow(request: Request, number: int) -> HttpResponse:
         "start": condition_form.say(plan.start, labels) if plan else "",
         "stop": condition_form.say(plan.stop, labels) if plan and plan.stop is not None else "",
         "stories": buttons.stories(list(runs.order_by("-pk")[:10])),
-        "stuck": runs.filter(status=RunStatus.STUCK).count(),
+        "stuck": runs.filter(status=WorkflowRunStatus.STUCK).count(),
         "asked": asked,
         "tried": tried,
         "problem": problem,
-        "may_change": may(request, Action.ROUTING, row.group_id),
+        "may_change": may(request, Permission.ROUTING, row.group_id),
     }
     return page(request, "workflows/workflow.html", context, parts=("runs",))
 
 
-def _tried(row: Workflow, asked: str, request: Request) -> tuple[Trial | None, str]:
+def _tried(row: Workflow, asked: str, request: SignedInRequest) -> tuple[DryRunResult | None, str]:
     try:
         return dry_run.of(row, _number(asked), request.now), ""
     except Rejected as rejected:
@@ -103,12 +103,12 @@ def _number(text: str) -> int:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def edit(request: Request, number: int | None = None) -> HttpResponse:
+@needs(Permission.ROUTING)
+def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """A new workflow, or changes to one. Every button sends the whole form, so that it works without scripts."""
     row = find(number) if number is not None else None
     if row is not None:
-        require(request, Action.ROUTING, row.group_id)
+        require(request, Permission.ROUTING, row.group_id)
     post = request.POST if request.method == "POST" else None
     spec = _beginning(request) if row is None else commands.workflow_spec(row)
     if row is not None and commands.readable(row) is None:
@@ -116,10 +116,10 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         spec = {"name": row.name}
     form = WorkflowForm(post, initial=initial_workflow(spec))
     actions = actions_formset()(post, initial=initial_actions(spec) or [{}], prefix="actions")
-    conditions = Conditions.posted(post) if post is not None else Conditions.of(spec)
+    conditions = WorkflowConditions.posted(post) if post is not None else WorkflowConditions.of(spec)
     offer_own_groups(request, form.fields["group"])
-    tried: Trial | None = None
-    seen = Seen.of(request, "workflow", row, _without_order)
+    tried: DryRunResult | None = None
+    seen = FormSnapshot.of(request, "workflow", row, _without_order)
     do = str(post.get("do", "")) if post is not None else ""
     moved = rearranged(request.POST, "actions") if post is not None else None
     if post is not None and (moved is not None or conditions.press(do)):
@@ -155,27 +155,27 @@ def _without_order(row: Workflow) -> dict[str, Any]:
     return {key: value for key, value in commands.workflow_spec(row).items() if key != "order"}
 
 
-def _typed(request: Request, form: WorkflowForm, actions: Actions) -> tuple[WorkflowForm, Actions]:
+def _typed(request: SignedInRequest, form: WorkflowForm, actions: ActionFormSet) -> tuple[WorkflowForm, ActionFormSet]:
     """Both forms again with what was typed, without complaints."""
     again = WorkflowForm(initial=typed(form))
     offer_own_groups(request, again.fields["group"])
     return again, actions_formset()(initial=actions.as_typed(), prefix="actions")
 
 
-def _saved(request: Request, row: Workflow | None, wanted: dict[str, Any], seen: Seen) -> HttpResponse:
+def _saved(request: SignedInRequest, row: Workflow | None, wanted: dict[str, Any], seen: FormSnapshot) -> HttpResponse:
     group = Group.objects.filter(name=wanted["group"]).first() if wanted["group"] else None
-    require(request, Action.ROUTING, group)
+    require(request, Permission.ROUTING, group)
     with seen.unchanged():
         saved = commands.save_workflow(
             wanted, existing=row, actor=actor(request), now=request.now,
-            may_call=lambda group: may(request, Action.ROUTING, group),
+            may_call=lambda group: may(request, Permission.ROUTING, group),
         )  # fmt: skip
     messages.success(request, _("%(name)s is saved.") % {"name": saved.name})
     return redirect("workflow", saved.pk)
 
 
-def _tried_draft(wanted: dict[str, Any], request: Request) -> Trial:
-    read = Spec({key: wanted[key] for key in ("trigger", "start", "stop", "actions", "limit")})
+def _tried_draft(wanted: dict[str, Any], request: SignedInRequest) -> DryRunResult:
+    read = ObjectReader({key: wanted[key] for key in ("trigger", "start", "stop", "actions", "limit")})
     plan = commands.read_definition(read)
     read.finish()
     number = _number(request.POST.get("alert", "").strip().lstrip("#"))
@@ -183,7 +183,7 @@ def _tried_draft(wanted: dict[str, Any], request: Request) -> Trial:
     return dry_run.against(plan, wanted["name"], number, request.now, owner=commands.owner_of(owner))
 
 
-def _show(rejected: Rejected, form: WorkflowForm, actions: Actions, conditions: Conditions) -> None:
+def _show(rejected: Rejected, form: WorkflowForm, actions: ActionFormSet, conditions: WorkflowConditions) -> None:
     """Problems of an action beside that action, of a condition beside its row, the others beside their field."""
     for problem in each(rejected):
         place = problem.field or ""
@@ -196,7 +196,7 @@ def _show(rejected: Rejected, form: WorkflowForm, actions: Actions, conditions: 
             show_rejection(form, problem, form.PLACES)
 
 
-def _beginning(request: Request) -> dict[str, Any]:
+def _beginning(request: SignedInRequest) -> dict[str, Any]:
     """What a new workflow begins with: one that is ready made, in the reader's language, else nothing."""
     chosen = next((one for one in _ready_made() if one.key == request.GET.get("from")), None)
     if chosen is None:
@@ -215,7 +215,7 @@ def _worded(part: Mapping[str, Any]) -> dict[str, Any]:
     return {key: told(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
 
 
-def _ready_made() -> list[ReadyMade]:
+def _ready_made() -> list[WorkflowTemplate]:
     group, policy = Group.objects.order_by("name").first(), Policy.objects.order_by("name").first()
     call = OutboundIntegration.objects.filter(kind="http").order_by("name").first()
     has_halo = OutboundIntegration.objects.filter(kind="haloitsm").exists()
@@ -224,8 +224,8 @@ def _ready_made() -> list[ReadyMade]:
 
 
 @require_POST
-@needs(Action.ROUTING)
-def move(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def move(request: SignedInRequest, number: int) -> HttpResponse:
     """One place up or down."""
     row = _own(request, number)
     commands.move(row, -1 if request.POST.get("by") == "up" else 1, actor=actor(request), now=request.now)
@@ -233,8 +233,8 @@ def move(request: Request, number: int) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.ROUTING)
-def switch(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def switch(request: SignedInRequest, number: int) -> HttpResponse:
     """On or off, as the button said: of two who switch it off at once, neither switches it on again."""
     row = _own(request, number)
     commands.set_enabled(row, request.POST.get("to") == "on", actor=actor(request), now=request.now)
@@ -244,8 +244,8 @@ def switch(request: Request, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.ROUTING)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.ROUTING)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first."""
     row = _own(request, number)
     return ask_and_delete(
@@ -256,7 +256,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="workflow",
         then=("workflows",),
         about=_("What it waits to do is not done any more, and its log goes with it."),
-        seen=Seen.of(request, "workflow", row, _without_order, is_deleting=True),
+        seen=FormSnapshot.of(request, "workflow", row, _without_order, is_deleting=True),
     )
 
 
@@ -268,7 +268,7 @@ def find(number: int) -> Workflow:
     return row
 
 
-def _own(request: Request, number: int) -> Workflow:
+def _own(request: SignedInRequest, number: int) -> Workflow:
     row = find(number)
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     return row

@@ -16,18 +16,18 @@ import msgspec
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import Spec, storable
+from tocsin.core.validation.object_reader import ObjectReader, storable
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.people.member_roles import MemberRole
-from tocsin.workflows.states import CHANGES, SLA, ActionKind, Moment, TriggerKind
+from tocsin.workflows.states import CHANGES, SLA, ActionKind, SlaMoment, TriggerKind
 
-MOST_ACTIONS = 20
+MAX_ACTIONS = 20
 #: What a workflow may bring about elsewhere, unless it says otherwise: so much in so long.
 LIMIT = 200
 LIMIT_SPAN = timedelta(minutes=10)
-HIGHEST_LIMIT = 10_000
-SHORTEST = timedelta(minutes=1)
-LONGEST = timedelta(days=90)
+MAX_LIMIT = 10_000
+MIN_SPAN = timedelta(minutes=1)
+MAX_SPAN = timedelta(days=90)
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,14 +36,14 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     on: TriggerKind
     #: In seconds: how long unacknowledged, how long before or after the moment, or how often.
     span: int = 0
-    moment: Moment = Moment.FIX_BY
+    moment: SlaMoment = SlaMoment.FIX_BY
     #: In seconds after the opening, for `moment: opening`.
     within: int = 0
     #: What a button asks first.
     confirm: str = ""
 
 
-class Action(msgspec.Struct, frozen=True, omit_defaults=True):
+class WorkflowAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing to do. Which fields count depends on what."""
 
     do: ActionKind
@@ -71,19 +71,19 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     public: bool = False
 
 
-class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
+class WorkflowDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     """The whole."""
 
     trigger: Trigger
     start: Any = None
     stop: Any = None
-    actions: tuple[Action, ...] = ()
+    actions: tuple[WorkflowAction, ...] = ()
     #: So many calls, notes on tickets and alerts it may make in `LIMIT_SPAN`.
     limit: int = LIMIT
 
 
 @dataclass(frozen=True, slots=True)
-class References:
+class WorkflowReferences:
     """Everything that a definition names, by id."""
 
     users: frozenset[int] = frozenset()
@@ -93,7 +93,7 @@ class References:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class WorkflowNames:
     """What can be named: (noun, name) → id, or None."""
 
     find: Callable[[str, str], int | None]
@@ -101,7 +101,7 @@ class Names:
     kinds: Mapping[int, str] = field(default_factory=dict)
 
 
-type NamesById = Callable[[str, int], str]
+type NameLookup = Callable[[str, int], str]
 
 #: What each action's keys are, beside `do`.
 KEYS: Mapping[ActionKind, tuple[str, ...]] = {
@@ -130,62 +130,62 @@ SPANS: Mapping[TriggerKind, str] = {
 }
 
 
-def load(stored: Mapping[str, Any]) -> Definition:
+def load(stored: Mapping[str, Any]) -> WorkflowDefinition:
     """The definition of a row. Raises Rejected ("unreadable") for what this version does not know."""
     try:
-        return msgspec.convert(stored, Definition)
+        return msgspec.convert(stored, WorkflowDefinition)
     except msgspec.ValidationError as problem:
         raise Rejected("unreadable", f"The workflow cannot be read: {problem}. Save it again.") from problem
 
 
-def stored(definition: Definition) -> dict[str, Any]:
+def stored(definition: WorkflowDefinition) -> dict[str, Any]:
     """The definition for its row: plain JSON."""
     return dict(msgspec.to_builtins(definition))
 
 
-def read(spec: Spec, names: Names) -> Definition:
+def read(spec: ObjectReader, names: WorkflowNames) -> WorkflowDefinition:
     """The definition that people wrote; problems are noted on `spec`."""
     trigger = _trigger(spec)
     start, stop = _condition(spec, "start"), _condition(spec, "stop")
     actions = tuple(_action(one, names) for one in spec.specs("actions"))
     if not actions:
         spec.refuse("actions", "give at least one action.", "missing")
-    if len(actions) > MOST_ACTIONS:
-        spec.refuse("actions", f"has at most {MOST_ACTIONS} actions.")
-    limit = spec.whole("limit", LIMIT, least=1, most=HIGHEST_LIMIT)
-    return Definition(trigger, start, stop, actions, limit)
+    if len(actions) > MAX_ACTIONS:
+        spec.refuse("actions", f"has at most {MAX_ACTIONS} actions.")
+    limit = spec.whole("limit", LIMIT, least=1, most=MAX_LIMIT)
+    return WorkflowDefinition(trigger, start, stop, actions, limit)
 
 
-def changes_alerts(plan: Definition) -> bool:
+def changes_alerts(plan: WorkflowDefinition) -> bool:
     """Whether anything that it does changes the alert, whom it pages, or its ticket."""
     return any(action.do in CHANGES for action in plan.actions)
 
 
-def _trigger(spec: Spec) -> Trigger:
+def _trigger(spec: ObjectReader) -> Trigger:
     raw = spec.raw("trigger")
     if isinstance(raw, str):
-        held = Spec({"on": raw}, spec.place("trigger"), spec._problems)
+        held = ObjectReader({"on": raw}, spec.place("trigger"), spec._problems)
     else:
-        held = spec.spec("trigger") or Spec({}, spec.place("trigger"), spec._problems)
+        held = spec.spec("trigger") or ObjectReader({}, spec.place("trigger"), spec._problems)
         if raw is None:
             spec.refuse("trigger", "is needed.", "missing")
     on = held.one_of("on", TriggerKind, TriggerKind.OPENED) if held.has("on") else TriggerKind.OPENED
     if raw is not None and not held.has("on"):
         held.refuse("on", "is needed.", "missing")
-    span, moment, within = timedelta(), Moment.FIX_BY, timedelta()
+    span, moment, within = timedelta(), SlaMoment.FIX_BY, timedelta()
     if on in SPANS:
         key = SPANS[on]
         if not held.has(key) and on is not TriggerKind.AFTER_SLA:
             held.refuse(key, "is needed, such as 5m.", "missing")
-        span = held.span(key, timedelta(minutes=5), longest=LONGEST)
-        if span < SHORTEST and on is not TriggerKind.AFTER_SLA:
-            held.refuse(key, f"must be at least {durations.say(SHORTEST)}.")
+        span = held.span(key, timedelta(minutes=5), longest=MAX_SPAN)
+        if span < MIN_SPAN and on is not TriggerKind.AFTER_SLA:
+            held.refuse(key, f"must be at least {durations.say(MIN_SPAN)}.")
         if not held.has(key):
             span = timedelta()
     if on in SLA:
-        moment = held.one_of("moment", Moment, Moment.FIX_BY)
-        if moment is Moment.OPENING:
-            within = held.span("within", timedelta(), longest=LONGEST)
+        moment = held.one_of("moment", SlaMoment, SlaMoment.FIX_BY)
+        if moment is SlaMoment.OPENING:
+            within = held.span("within", timedelta(), longest=MAX_SPAN)
             if within <= (span if on is TriggerKind.BEFORE_SLA else timedelta()):
                 held.refuse("within", "is needed, and longer than what it looks ahead.", "missing")
     confirm = held.text("confirm", longest=300) if on is TriggerKind.MANUAL else ""
@@ -193,7 +193,7 @@ def _trigger(spec: Spec) -> Trigger:
     return Trigger(on, _seconds(span), moment, _seconds(within), confirm)
 
 
-def _condition(spec: Spec, key: str) -> object:
+def _condition(spec: ObjectReader, key: str) -> object:
     """A condition as it was written, once it can be read."""
     written = spec.raw(key)
     try:
@@ -205,14 +205,14 @@ def _condition(spec: Spec, key: str) -> object:
     return None if written in ({}, True) else written
 
 
-def _action(spec: Spec, names: Names) -> Action:
+def _action(spec: ObjectReader, names: WorkflowNames) -> WorkflowAction:
     if not spec.has("do"):
         spec.refuse("do", f"is needed: one of {', '.join(ActionKind)}.", "missing")
-        return Action(ActionKind.WAIT)
+        return WorkflowAction(ActionKind.WAIT)
     do = spec.one_of("do", ActionKind, ActionKind.WAIT)
     if do != spec.raw("do"):
         # What it needs beside is not known.
-        return Action(do)
+        return WorkflowAction(do)
     keys = KEYS[do]
     found: dict[str, Any] = {}
     for key in keys:
@@ -233,18 +233,18 @@ def _action(spec: Spec, names: Names) -> Action:
             case "remove":
                 found[key] = spec.texts(key)
             case "for":
-                found["span"] = _seconds(spec.span(key, timedelta(), longest=LONGEST))
+                found["span"] = _seconds(spec.span(key, timedelta(), longest=MAX_SPAN))
             case "text":
                 found[key] = spec.text(key, longest=10_000)
             case _:
                 found[key] = spec.text(key, longest=300)
     spec.done()
-    action = Action(do, **found)
+    action = WorkflowAction(do, **found)
     _refuse_empty(spec, action, names)
     return action
 
 
-def _refuse_empty(spec: Spec, action: Action, names: Names) -> None:
+def _refuse_empty(spec: ObjectReader, action: WorkflowAction, names: WorkflowNames) -> None:
     """An action that could do nothing is refused."""
     match action.do:
         case ActionKind.NOTIFY if not (action.users or action.groups or action.owner or action.paged):
@@ -275,7 +275,7 @@ def _refuse_empty(spec: Spec, action: Action, names: Names) -> None:
             spec.refuse("subject", "is needed.", "missing")
 
 
-def _found(spec: Spec, key: str, names: Names) -> tuple[int, ...]:
+def _found(spec: ObjectReader, key: str, names: WorkflowNames) -> tuple[int, ...]:
     found = []
     for name in spec.texts(key):
         number = names.find(key, name)
@@ -286,7 +286,7 @@ def _found(spec: Spec, key: str, names: Names) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _one(spec: Spec, key: str, names: Names) -> int | None:
+def _one(spec: ObjectReader, key: str, names: WorkflowNames) -> int | None:
     name = spec.text(key)
     if not name:
         return None
@@ -297,7 +297,7 @@ def _one(spec: Spec, key: str, names: Names) -> int | None:
     return number
 
 
-def _roles(spec: Spec) -> tuple[MemberRole, ...]:
+def _roles(spec: ObjectReader) -> tuple[MemberRole, ...]:
     found = []
     for text in spec.texts("roles"):
         try:
@@ -307,16 +307,16 @@ def _roles(spec: Spec) -> tuple[MemberRole, ...]:
     return tuple(found)
 
 
-def _tags(spec: Spec) -> dict[str, str]:
+def _tags(spec: ObjectReader) -> dict[str, str]:
     raw = spec.raw("tags", {})
     if not isinstance(raw, Mapping):
         spec.refuse("tags", "must be names with texts.")
         return {}
-    held = Spec(raw, spec.place("tags"), spec._problems)
+    held = ObjectReader(raw, spec.place("tags"), spec._problems)
     return {str(key)[:100]: held.text(str(key), longest=200) for key in raw}
 
 
-def write(definition: Definition, name_of: NamesById) -> dict[str, Any]:
+def write(definition: WorkflowDefinition, name_of: NameLookup) -> dict[str, Any]:
     """The definition as YAML and the API write it, with names; what `read` reads as the same."""
     found: dict[str, Any] = {"trigger": _written_trigger(definition.trigger)}
     conditions = {"start": definition.start, "stop": definition.stop}
@@ -331,14 +331,14 @@ def _written_trigger(trigger: Trigger) -> dict[str, Any] | str:
         found[SPANS[trigger.on]] = durations.write(timedelta(seconds=trigger.span))
     if trigger.on in SLA:
         found["moment"] = str(trigger.moment)
-        if trigger.moment is Moment.OPENING:
+        if trigger.moment is SlaMoment.OPENING:
             found["within"] = durations.write(timedelta(seconds=trigger.within))
     if trigger.confirm:
         found["confirm"] = trigger.confirm
     return found if len(found) > 1 else str(trigger.on)
 
 
-def _written_action(action: Action, name_of: NamesById) -> dict[str, Any]:
+def _written_action(action: WorkflowAction, name_of: NameLookup) -> dict[str, Any]:
     found: dict[str, Any] = {"do": str(action.do)}
     for key in KEYS[action.do]:
         value: Any = getattr(action, "span" if key == "for" else key)
@@ -362,10 +362,10 @@ def _written_action(action: Action, name_of: NamesById) -> dict[str, Any]:
     return found
 
 
-def references(definition: Definition) -> References:
+def references(definition: WorkflowDefinition) -> WorkflowReferences:
     """Everything it names."""
     actions = definition.actions
-    return References(
+    return WorkflowReferences(
         frozenset(number for action in actions for number in action.users),
         frozenset(number for action in actions for number in action.groups),
         frozenset(action.policy for action in actions if action.policy is not None),

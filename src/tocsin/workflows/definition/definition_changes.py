@@ -8,21 +8,21 @@ from itertools import takewhile
 
 from django.db.models import F, Q
 
-from tocsin.workflows.definition.definition import Definition
+from tocsin.workflows.definition.definition import WorkflowDefinition
 from tocsin.workflows.models import Run
-from tocsin.workflows.states import SLA, TIMED, RunStatus
+from tocsin.workflows.states import SLA, TIMED, WorkflowRunStatus
 
 
-def settle(workflow_id: int, before: Definition, after: Definition, now: datetime) -> None:
+def settle(workflow_id: int, before: WorkflowDefinition, after: WorkflowDefinition, now: datetime) -> None:
     """Ends the runs that wait for what the workflow waits for no more, and those that are past what was changed among
     its actions; has the others wait as long as it says now. One that is stuck at an action may have been mended by
     changing just that one."""
     is_waiting = Q(due_at__isnull=False)
-    left = Run.objects.filter(is_waiting | Q(status=RunStatus.STUCK), workflow=workflow_id)
+    left = Run.objects.filter(is_waiting | Q(status=WorkflowRunStatus.STUCK), workflow=workflow_id)
     looking, acting = left.filter(begun_at__isnull=True), left.filter(begun_at__isnull=False)
     if before.trigger.on is not after.trigger.on:
         looking.update(
-            status=RunStatus.SKIPPED,
+            status=WorkflowRunStatus.SKIPPED,
             due_at=None,
             ended_at=now,
             reason="The workflow was changed, and waits for something else since.",
@@ -35,7 +35,7 @@ def settle(workflow_id: int, before: Definition, after: Definition, now: datetim
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     if same < len(before.actions):
         acting.filter(step__gt=same).update(
-            status=RunStatus.STOPPED,
+            status=WorkflowRunStatus.STOPPED,
             due_at=None,
             ended_at=now,
             reason="The workflow was changed while it waited: what was left of it is not done.",

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from tocsin.core.validation.durations import say
-from tocsin.workflows.definition.definition import Action, Definition, NamesById, Trigger
-from tocsin.workflows.states import ActionKind, Moment, TriggerKind
+from tocsin.workflows.definition.definition import NameLookup, Trigger, WorkflowAction, WorkflowDefinition
+from tocsin.workflows.states import ActionKind, SlaMoment, TriggerKind
 
 _EVENTS = {
     TriggerKind.OPENED: "When an alert opens",
@@ -23,13 +23,13 @@ _EVENTS = {
 }
 
 MOMENTS = {
-    Moment.RESPOND_BY: "the respond-by time",
-    Moment.FIX_BY: "the fix-by time",
-    Moment.OPENING: "its time limit",
+    SlaMoment.RESPOND_BY: "the respond-by time",
+    SlaMoment.FIX_BY: "the fix-by time",
+    SlaMoment.OPENING: "its time limit",
 }
 
 
-def whole(plan: Definition, name_of: NamesById) -> str:
+def whole(plan: WorkflowDefinition, name_of: NameLookup) -> str:
     """The workflow in a sentence, without its conditions: "When an alert opens: tell Carol by e-mail, close it." """
     return f"{trigger(plan.trigger)}: {', '.join(action(one, name_of) for one in plan.actions)}."
 
@@ -53,12 +53,12 @@ def trigger(one: Trigger) -> str:
 
 
 def _moment(one: Trigger) -> str:
-    if one.moment is Moment.OPENING:
+    if one.moment is SlaMoment.OPENING:
         return f"{say(timedelta(seconds=one.within))} from the opening"
     return MOMENTS[one.moment]
 
 
-def action(one: Action, name_of: NamesById) -> str:
+def action(one: WorkflowAction, name_of: NameLookup) -> str:
     """What an action does."""
     span = say(timedelta(seconds=one.span))
     match one.do:
@@ -91,7 +91,7 @@ def action(one: Action, name_of: NamesById) -> str:
             return f"wait {span}"
 
 
-def _people(one: Action, name_of: NamesById) -> str:
+def _people(one: WorkflowAction, name_of: NameLookup) -> str:
     roles = f" ({', '.join(one.roles)})" if one.roles else ""
     found = [name_of("users", number) for number in one.users]
     found += [f"{name_of('groups', number)}{roles}" for number in one.groups]

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyMade:
+class WorkflowTemplate:
     """One to begin with."""
 
     key: str
@@ -17,13 +17,13 @@ class ReadyMade:
     spec: Mapping[str, Any]
 
 
-def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: bool = False) -> list[ReadyMade]:
+def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: bool = False) -> list[WorkflowTemplate]:
     """All of them; `group`, `call` and `policy` are names of a group, an HTTP call and a policy that exist, or ""."""
     on_ticket = {"do": "halo", "text": "Nobody has acknowledged this for 5 minutes; the manager is told."}
     managers: dict[str, Any] = {"groups": [group], "roles": ["manager"]} if group else {"paged": True}
     live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
     return [
-        ReadyMade(
+        WorkflowTemplate(
             "unacknowledged",
             "Not acknowledged in 5 minutes",
             "Tells the managers of a group, and notes it on the ticket where there is one.",
@@ -40,7 +40,7 @@ def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: b
                 ],
             },
         ),
-        ReadyMade(
+        WorkflowTemplate(
             "status",
             "Tell everybody paged when the status changes",
             "Whoever was paged hears of every change of the alert's or the ticket's status.",
@@ -51,7 +51,7 @@ def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: b
                 ],
             },
         ),
-        ReadyMade(
+        WorkflowTemplate(
             "sla",
             "1 hour before the SLA",
             "An hour before the ticket's fix-by time, unless it is over: the owner and the managers are told.",
@@ -68,7 +68,7 @@ def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: b
                 ],
             },
         ),
-        ReadyMade(
+        WorkflowTemplate(
             "respond",
             "At the respond-by time, nobody has it",
             "When a ticket should have been answered and nobody has it, its priority rises, so it pages again.",
@@ -78,7 +78,7 @@ def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: b
                 "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "escalate"}],
             },
         ),
-        ReadyMade(
+        WorkflowTemplate(
             "remind",
             "Remind the owner every 2 hours",
             "As long as an alert with high or critical priority lives.",
@@ -93,7 +93,7 @@ def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: b
                 "actions": [{"do": "notify", "owner": True, "subject": "Still open: <subject>"}],
             },
         ),
-        ReadyMade(
+        WorkflowTemplate(
             "vip",
             "A VIP's ticket is critical",
             "Raises the priority of whatever a VIP reports, so that it pages as critical.",
@@ -103,13 +103,13 @@ def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: b
                 "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "set_tags", "tags": {"vip": "yes"}}],
             },
         ),
-        ReadyMade(
+        WorkflowTemplate(
             "exhausted",
             "Nobody answered: start another policy",
             "When a policy ends without an answer, another one goes on.",
             {"trigger": "exhausted", "actions": [{"do": "start_policy", **({"policy": policy} if policy else {})}]},
         ),
-        ReadyMade(
+        WorkflowTemplate(
             "button",
             "A button that calls another system",
             "On every live alert: asks first, makes an HTTP call, and shows what came of it.",

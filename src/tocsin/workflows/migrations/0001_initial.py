@@ -90,7 +90,9 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 (
                     "status",
-                    models.TextField(db_default="waiting", default=tocsin.workflows.states.RunStatus["WAITING"]),
+                    models.TextField(
+                        db_default="waiting", default=tocsin.workflows.states.WorkflowRunStatus["WAITING"]
+                    ),
                 ),
                 ("cause", models.TextField(db_default="", default="")),
                 ("depth", models.SmallIntegerField(db_default=0, default=0)),

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from tocsin.alerts import service, store
-from tocsin.alerts.change_handlers import Paging, PagingMode
+from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, AlertState, Close, Command, Escalate, Hold, NewEvent, Reply
-from tocsin.alerts.new_alert import NewAlert, Opening
-from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
+from tocsin.alerts.new_alert import AlertCreation, NewAlert
+from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
@@ -22,12 +22,12 @@ from tocsin.notify.enqueue.notices import tell
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.outbound import templates
 from tocsin.outbound.delivery import calls
-from tocsin.workflows.definition.definition import Action
+from tocsin.workflows.definition.definition import WorkflowAction
 from tocsin.workflows.definition.descriptions import listed
 from tocsin.workflows.run import context as known
 from tocsin.workflows.run import loader
-from tocsin.workflows.run.context import Facts
-from tocsin.workflows.run.run_store import RunRow
+from tocsin.workflows.run.context import WorkflowFacts
+from tocsin.workflows.run.run_store import DueRun
 from tocsin.workflows.states import ActionKind
 
 #: What a notice says unless the workflow has its own words.
@@ -39,7 +39,7 @@ SOURCE = "workflow"
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ActionResult:
     """What an action came to: a sentence, and what it made."""
 
     said: str
@@ -52,12 +52,12 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ActionContext:
     """For what an action is carried out."""
 
     connection: Connection
-    run: RunRow
-    facts: Facts
+    run: DueRun
+    facts: WorkflowFacts
     now: datetime
     values: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,7 +90,7 @@ class Work:
         return templates.render(template, self.values).strip()
 
 
-def work_for(connection: Connection, run: RunRow, facts: Facts, now: datetime) -> Work:
+def work_for(connection: Connection, run: DueRun, facts: WorkflowFacts, now: datetime) -> ActionContext:
     """What actions of that run need."""
     values = {
         **known.payload(facts, run.progress.cause, now),
@@ -99,10 +99,10 @@ def work_for(connection: Connection, run: RunRow, facts: Facts, now: datetime) -
         "acknowledged_by": listed(one.name for one in facts.state.acknowledged.values()) if facts.who else "",
         "owner": facts.state.owner_name or "nobody",
     }
-    return Work(connection, run, facts, now, values)
+    return ActionContext(connection, run, facts, now, values)
 
 
-def perform(work: Work, action: Action) -> Done:
+def perform(work: ActionContext, action: WorkflowAction) -> ActionResult:
     """Does it. Raises Rejected with the reason where it cannot be done; then nothing may be left of it."""
     connection, now, actor = work.connection, work.now, work.actor
     match action.do:
@@ -111,37 +111,41 @@ def perform(work: Work, action: Action) -> Done:
         case ActionKind.START_POLICY:
             _sets_paging_going(work)
             said = manual_escalation.start_policy(
-                connection, work.locked(), action.policy or 0, actor, Via.WORKFLOW, now
+                connection, work.locked(), action.policy or 0, actor, CommandChannel.WORKFLOW, now
             )
-            return Done(said, is_told=True)
+            return ActionResult(said, is_told=True)
         case ActionKind.ADD_RESPONDERS:
             people = loader.people(connection, action, work.facts, now, first_only=True)
             if not people:
                 raise Rejected("not_possible", "Nobody has that role now.")
             said = manual_escalation.add_responders(
-                connection, work.locked(), list(people), people, actor, Via.WORKFLOW, now
+                connection, work.locked(), list(people), people, actor, CommandChannel.WORKFLOW, now
             )
-            return Done(said, is_told=True)
+            return ActionResult(said, is_told=True)
         case ActionKind.ESCALATE:
             _sets_paging_going(work)
-            return _command(work, Escalate(actor=actor, via=Via.WORKFLOW, note=work.note))
+            return _command(work, Escalate(actor=actor, via=CommandChannel.WORKFLOW, note=work.note))
         case ActionKind.SET_PRIORITY:
             _sets_paging_going(work)
             wanted = action.priority or Priority.HIGH
-            said = service.set_priority_within(connection, work.alert_id, wanted, actor, Via.WORKFLOW, now)
-            return Done(said, is_told=True)
+            said = service.set_priority_within(connection, work.alert_id, wanted, actor, CommandChannel.WORKFLOW, now)
+            return ActionResult(said, is_told=True)
         case ActionKind.SET_TAGS:
             tags = {name: work.text(text)[:200] for name, text in action.tags.items()}
-            said = service.set_tags_within(connection, work.alert_id, tags, action.remove, actor, Via.WORKFLOW, now)
-            return Done(said, is_told=True)
+            said = service.set_tags_within(
+                connection, work.alert_id, tags, action.remove, actor, CommandChannel.WORKFLOW, now
+            )
+            return ActionResult(said, is_told=True)
         case ActionKind.HOLD:
             until = now + timedelta(seconds=action.span)
-            return _command(work, Hold(actor=actor, via=Via.WORKFLOW, until=until, note=work.note))
+            return _command(work, Hold(actor=actor, via=CommandChannel.WORKFLOW, until=until, note=work.note))
         case ActionKind.CLOSE:
             note = work.text(action.text)[:2000] or work.note
-            return _command(work, Close(actor=actor, via=Via.WORKFLOW, note=note))
+            return _command(work, Close(actor=actor, via=CommandChannel.WORKFLOW, note=note))
         case ActionKind.REPLY:
-            return _command(work, Reply(actor=actor, via=Via.WORKFLOW, text=work.text(action.text), note=work.note))
+            return _command(
+                work, Reply(actor=actor, via=CommandChannel.WORKFLOW, text=work.text(action.text), note=work.note)
+            )
         case ActionKind.CALL:
             return _call(work, action)
         case ActionKind.HALO:
@@ -151,21 +155,21 @@ def perform(work: Work, action: Action) -> Done:
                 connection, work.alert_id, now, note=work.text(action.text), status=action.status,
                 is_public=action.public, who_id=work.run.user_id,
             )  # fmt: skip
-            return Done("To be written on the ticket.", calls=(number,))
+            return ActionResult("To be written on the ticket.", calls=(number,))
         case ActionKind.OPEN_ALERT:
             return _open(work, action)
         case ActionKind.WAIT:
-            return Done("Waited.", is_told=True)
+            return ActionResult("Waited.", is_told=True)
         case _:
             assert_never(action.do)
 
 
-def _command(work: Work, command: Command) -> Done:
+def _command(work: ActionContext, command: Command) -> ActionResult:
     outcome = service.act_within(work.connection, work.alert_id, command, work.now)
-    return Done(outcome.sentence, is_told=True)
+    return ActionResult(outcome.sentence, is_told=True)
 
 
-def _notify(work: Work, action: Action) -> Done:
+def _notify(work: ActionContext, action: WorkflowAction) -> ActionResult:
     people = loader.people(work.connection, action, work.facts, work.now)
     subject = work.text(action.subject or SUBJECT) or work.run.name
     notice = Notice(
@@ -180,10 +184,10 @@ def _notify(work: Work, action: Action) -> Done:
     missed = f" Not told: {'; '.join(told.missed)}." if told.missed else ""
     if not told.names:
         raise Rejected("not_possible", missed.strip() or "There is nobody to tell.")
-    return Done(f"Told {listed(told.names)}{f' by {action.by}' if action.by else ''}.{missed}")
+    return ActionResult(f"Told {listed(told.names)}{f' by {action.by}' if action.by else ''}.{missed}")
 
 
-def _call(work: Work, action: Action) -> Done:
+def _call(work: ActionContext, action: WorkflowAction) -> ActionResult:
     more = {"workflow": work.run.name, "what": work.run.progress.cause, "who": work.values["who"]}
     found = database.row(
         work.connection, "SELECT name, is_enabled FROM outbound_outboundintegration WHERE id = %s", (action.outbound,)
@@ -200,7 +204,7 @@ def _call(work: Work, action: Action) -> Done:
         more=more,
     )
     name = found["name"] if found is not None else "the outbound integration"
-    return Done(f"To be called: {name}.", calls=tuple(numbers))
+    return ActionResult(f"To be called: {name}.", calls=tuple(numbers))
 
 
 _POLICY = """
@@ -209,7 +213,7 @@ WHERE p.id = %s
 """
 
 
-def _open(work: Work, action: Action) -> Done:
+def _open(work: ActionContext, action: WorkflowAction) -> ActionResult:
     """Another alert, with the same client, that pages by a policy, users, or nobody."""
     connection, now = work.connection, work.now
     (number,) = store.new_ids(connection, 1)
@@ -222,7 +226,7 @@ def _open(work: Work, action: Action) -> Done:
         priority = priority or load_policy(policy["definition"]).default_priority
     pages = version is not None or bool(action.users)
     reason = f"Workflow {work.run.name} opened it{by or (', to page the users it names' if pages else '')}."
-    paging = Paging(PagingMode.PAGE if pages else PagingMode.RECORD, version, action.users, (), reason)
+    paging = PagingConfig(PagingMode.PAGE if pages else PagingMode.RECORD, version, action.users, (), reason)
     values = work.facts.values
     alert = NewAlert(
         id=number,
@@ -239,17 +243,17 @@ def _open(work: Work, action: Action) -> Done:
         custom={"because_of_alert": str(work.alert_id)},
     )
     said = f"{reason} It is because of alert {work.alert_id}."
-    event = NewEvent(number, EventKind.OPENED, now, work.actor, said, Via.WORKFLOW, {"alert": work.alert_id})
+    event = NewEvent(number, EventKind.OPENED, now, work.actor, said, CommandChannel.WORKFLOW, {"alert": work.alert_id})
     connection.execute(
         "INSERT INTO workflows_origin (alert_id, depth, paging_depth) VALUES (%s, %s, 0)",
         (number, work.run.progress.depth + 1),
     )
-    service.open_alerts(connection, [Opening(alert, paging, event)], now)
+    service.open_alerts(connection, [AlertCreation(alert, paging, event)], now)
     service.hint_alerts(connection, [number])
-    return Done(f"Opened alert {number}: {alert.subject}.", alert=number)
+    return ActionResult(f"Opened alert {number}: {alert.subject}.", alert=number)
 
 
-def _sets_paging_going(work: Work) -> None:
+def _sets_paging_going(work: ActionContext) -> None:
     """What the escalation of this alert does from now on may be this workflow's doing."""
     work.connection.execute(
         "INSERT INTO workflows_origin (alert_id, depth, paging_depth) VALUES (%(alert)s, 0, %(depth)s) "

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from tocsin.alerts.commands import AlertState
 from tocsin.workflows.definition.definition import Trigger
 from tocsin.workflows.run.triggers import is_acknowledged
-from tocsin.workflows.states import Moment
+from tocsin.workflows.states import SlaMoment
 
 #: The fields that conditions are offered, with their labels. Tags and custom fields go by their names.
 LABELS: Mapping[str, str] = {
@@ -43,7 +43,7 @@ LABELS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class WorkflowFacts:
     """An alert as a run sees it."""
 
     state: AlertState
@@ -71,7 +71,7 @@ class Facts:
         return self.state.owner_name or " and ".join(one.name for one in self.state.acknowledged.values())
 
 
-def payload(facts: Facts, cause: str, now: datetime) -> dict[str, Any]:
+def payload(facts: WorkflowFacts, cause: str, now: datetime) -> dict[str, Any]:
     """What conditions ask: every value by its name; tags and custom fields also as `tags^name` and `custom^name`."""
     acknowledged = [one.name for one in facts.state.acknowledged.values()]
     return {
@@ -87,9 +87,9 @@ def payload(facts: Facts, cause: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def sla_moment(trigger: Trigger, facts: Facts) -> datetime | None:
+def sla_moment(trigger: Trigger, facts: WorkflowFacts) -> datetime | None:
     """The moment that the trigger is about, in UTC: the ticket's, else the policy's; None where the alert has none."""
-    if trigger.moment is Moment.OPENING:
+    if trigger.moment is SlaMoment.OPENING:
         return facts.state.opened_at + timedelta(seconds=trigger.within)
     named = str(trigger.moment)
     own = moment_of(facts.custom.get(named, ""), facts.zone)

@@ -9,31 +9,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.alerts.states import LIVE, AlertStatus
+from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.validation.durations import say
-from tocsin.inbound.expressions.conditions import Verdict
-from tocsin.inbound.expressions.mapped import Mapped
-from tocsin.workflows.definition.definition import Action, Definition, changes_alerts, compiled
+from tocsin.inbound.expressions.conditions import RuleMatch
+from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.workflows.definition.definition import WorkflowAction, WorkflowDefinition, changes_alerts, compiled
 from tocsin.workflows.definition.descriptions import MOMENTS
 from tocsin.workflows.run import context as known
-from tocsin.workflows.run.context import Facts
-from tocsin.workflows.states import SLA, TIMED, ActionKind, RunStatus, TriggerKind
+from tocsin.workflows.run.context import WorkflowFacts
+from tocsin.workflows.states import SLA, TIMED, ActionKind, TriggerKind, WorkflowRunStatus
 
 #: A workflow may cause another, that one a third, and that one a fourth.
-MOST_DEPTH = 3
+MAX_DEPTH = 3
 #: So many runs of a workflow act on one alert within a minute, and in all where it does not recur.
-MOST_A_MINUTE = 10
-MOST_IN_ALL = 200
+MAX_RUNS_PER_MINUTE = 10
+MAX_RUNS_PER_ALERT = 200
 
 #: When a run looks again that cannot know when: on hold without an end.
-LOOK_AGAIN = timedelta(minutes=5)
+RECHECK_AFTER = timedelta(minutes=5)
 
 #: Conditions here ask by paths alone.
-_NO_MAPPING = Mapped({}, {}, {})
+_NO_MAPPING = MappedFields({}, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class OwnerGroup:
     """The group that owns a workflow."""
 
     id: int
@@ -41,7 +41,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class WorkflowProgress:
     """Where a run is."""
 
     cause: str
@@ -56,19 +56,19 @@ class Progress:
     #: The SLA moments for which it has acted.
     moments: frozenset[datetime] = frozenset()
     #: Whose workflow it is; None: the administrators', which may change every alert.
-    owner: Owner | None = None
+    owner: OwnerGroup | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class FinishRun:
     """It is over."""
 
-    status: RunStatus
+    status: WorkflowRunStatus
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitUntil:
     """It looks again at that time; `step` is where it goes on."""
 
     until: datetime
@@ -77,7 +77,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class StartActions:
     """Its conditions are true: it goes through its actions from now on."""
 
     reason: str
@@ -88,101 +88,111 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class RunAction:
     """Do this, then go on with the next."""
 
-    action: Action
+    action: WorkflowAction
     step: int
 
 
-type Next = End | Wait | Begin | Act
+type EngineStep = FinishRun | WaitUntil | StartActions | RunAction
 
 
-def decide(run: Progress, plan: Definition, alert: Facts, now: datetime, *, is_enabled: bool = True) -> Next:
+def decide(
+    run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime, *, is_enabled: bool = True
+) -> EngineStep:
     """The next thing for a run that is due."""
-    ended = RunStatus.STOPPED if run.is_begun else RunStatus.SKIPPED
+    ended = WorkflowRunStatus.STOPPED if run.is_begun else WorkflowRunStatus.SKIPPED
     if not is_enabled:
-        return End(ended, "The workflow is switched off.")
+        return FinishRun(ended, "The workflow is switched off.")
     if alert.state.is_test:
-        return End(ended, "The alert is a test: workflows leave it alone.")
+        return FinishRun(ended, "The alert is a test: workflows leave it alone.")
     if alert.watch:
-        return End(ended, "Its integration only watches: workflows leave its alerts alone.")
+        return FinishRun(ended, "Its integration only watches: workflows leave its alerts alone.")
     if run.owner is not None and run.owner.id not in alert.groups and changes_alerts(plan):
         said = f"The alert is not one of {run.owner.name}: a group's workflow changes only alerts of integrations that"
-        return End(ended, f"{said} the group owns, and alerts that page it.")
-    if run.depth > MOST_DEPTH:
-        return End(RunStatus.STOPPED, f"Workflows caused each other {run.depth} times in a row: it goes no further.")
+        return FinishRun(ended, f"{said} the group owns, and alerts that page it.")
+    if run.depth > MAX_DEPTH:
+        return FinishRun(
+            WorkflowRunStatus.STOPPED, f"Workflows caused each other {run.depth} times in a row: it goes no further."
+        )
     if not run.is_begun:
         found = _waiting(run, plan, alert, now)
         if found is not None:
             return found
     if plan.stop is not None and (verdict := _ask(plan.stop, run, alert, now)).is_true:
-        return End(ended, f"A stop condition holds: {verdict.reason}.")
+        return FinishRun(ended, f"A stop condition holds: {verdict.reason}.")
     if not run.is_begun:
         return _begin(run, plan, alert, now)
     if run.step >= len(plan.actions):
-        return End(RunStatus.DONE, "Everything was done.")
+        return FinishRun(WorkflowRunStatus.DONE, "Everything was done.")
     action = plan.actions[run.step]
     if action.do is ActionKind.WAIT:
         span = timedelta(seconds=action.span)
-        return Wait(now + span, f"It waits for {say(span)}.", run.step + 1)
-    return Act(action, run.step)
+        return WaitUntil(now + span, f"It waits for {say(span)}.", run.step + 1)
+    return RunAction(action, run.step)
 
 
-def _waiting(run: Progress, plan: Definition, alert: Facts, now: datetime) -> Next | None:
+def _waiting(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> EngineStep | None:
     """Why a run that has not begun does not begin now; None when only its conditions are left."""
     kind = plan.trigger.on
     if kind in TIMED:
         if run.is_superseded:
-            return End(RunStatus.SKIPPED, "A newer run of it looks at this alert: the time counts anew.")
-        if alert.state.status not in LIVE:
-            return End(RunStatus.SKIPPED, f"The alert is {str(alert.state.status).replace('_', ' ')}.")
+            return FinishRun(WorkflowRunStatus.SKIPPED, "A newer run of it looks at this alert: the time counts anew.")
+        if alert.state.status not in ACTIVE:
+            return FinishRun(WorkflowRunStatus.SKIPPED, f"The alert is {str(alert.state.status).replace('_', ' ')}.")
     if kind is TriggerKind.UNACKNOWLEDGED and alert.has_somebody:
-        return End(RunStatus.SKIPPED, f"Somebody answered in time: {alert.who}.")
+        return FinishRun(WorkflowRunStatus.SKIPPED, f"Somebody answered in time: {alert.who}.")
     if kind is TriggerKind.UNASSIGNED and alert.state.is_owned:
-        return End(RunStatus.SKIPPED, f"Somebody took it in time: {alert.state.owner_name}.")
+        return FinishRun(WorkflowRunStatus.SKIPPED, f"Somebody took it in time: {alert.state.owner_name}.")
     if kind in (TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED) and alert.state.status is AlertStatus.ON_HOLD:
         until = alert.state.hold_until
         if until is None or until <= now:
-            until = now + LOOK_AGAIN
-        return Wait(until, "The alert is on hold: it looks again at the end of that.", 0)
+            until = now + RECHECK_AFTER
+        return WaitUntil(until, "The alert is on hold: it looks again at the end of that.", 0)
     if kind in SLA and (found := _moment(run, plan, alert, now)) is not None:
         return found
-    if run.lately >= MOST_A_MINUTE:
-        return End(RunStatus.STOPPED, f"It has acted on this alert {run.lately} times in a minute: no more now.")
-    if run.in_all >= MOST_IN_ALL and kind not in (TriggerKind.EVERY, TriggerKind.MANUAL):
-        return End(RunStatus.STOPPED, f"It has acted on this alert {run.in_all} times: no more.")
+    if run.lately >= MAX_RUNS_PER_MINUTE:
+        return FinishRun(
+            WorkflowRunStatus.STOPPED, f"It has acted on this alert {run.lately} times in a minute: no more now."
+        )
+    if run.in_all >= MAX_RUNS_PER_ALERT and kind not in (TriggerKind.EVERY, TriggerKind.MANUAL):
+        return FinishRun(WorkflowRunStatus.STOPPED, f"It has acted on this alert {run.in_all} times: no more.")
     return None
 
 
-def _moment(run: Progress, plan: Definition, alert: Facts, now: datetime) -> Next | None:
+def _moment(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> EngineStep | None:
     trigger = plan.trigger
     moment = known.sla_moment(trigger, alert)
     named = MOMENTS[trigger.moment]
     if moment is None:
-        return End(RunStatus.SKIPPED, f"The alert has no date for {named}.")
+        return FinishRun(WorkflowRunStatus.SKIPPED, f"The alert has no date for {named}.")
     if moment in run.moments:
-        return End(RunStatus.SKIPPED, f"It has acted for {named} already, {_said(moment)}.")
+        return FinishRun(WorkflowRunStatus.SKIPPED, f"It has acted for {named} already, {_said(moment)}.")
     span = timedelta(seconds=trigger.span)
     is_before = trigger.on is TriggerKind.BEFORE_SLA
     if is_before and moment <= now:
-        return End(RunStatus.SKIPPED, f"For {named}, {_said(moment)}, it is too late.")
+        return FinishRun(WorkflowRunStatus.SKIPPED, f"For {named}, {_said(moment)}, it is too late.")
     due = moment - span if is_before else moment + span
-    return Wait(due, f"It waits for {named}, {_said(moment)}.", 0) if due > now else None
+    return WaitUntil(due, f"It waits for {named}, {_said(moment)}.", 0) if due > now else None
 
 
-def _begin(run: Progress, plan: Definition, alert: Facts, now: datetime) -> Next:
+def _begin(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> EngineStep:
     trigger = plan.trigger
     again = now + timedelta(seconds=trigger.span) if trigger.on is TriggerKind.EVERY else None
     verdict = _ask(plan.start, run, alert, now)
     if not verdict.is_true:
         said = f"Its conditions do not hold: {verdict.reason}."
-        return Wait(again, f"{said} It looks again.", 0) if again is not None else End(RunStatus.SKIPPED, said)
+        return (
+            WaitUntil(again, f"{said} It looks again.", 0)
+            if again is not None
+            else FinishRun(WorkflowRunStatus.SKIPPED, said)
+        )
     reason = "It has no conditions." if plan.start is None else f"Its conditions hold: {verdict.reason}."
-    return Begin(reason, known.sla_moment(trigger, alert) if trigger.on in SLA else None, again)
+    return StartActions(reason, known.sla_moment(trigger, alert) if trigger.on in SLA else None, again)
 
 
-def _ask(condition: object, run: Progress, alert: Facts, now: datetime) -> Verdict:
+def _ask(condition: object, run: WorkflowProgress, alert: WorkflowFacts, now: datetime) -> RuleMatch:
     return compiled(condition).test(known.payload(alert, run.cause, now), _NO_MAPPING)
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 TOPIC = "workflows"
 
 #: How old what a process knows of the workflows can be, in seconds.
-FRESH = 1.0
+CACHE_SECONDS = 1.0
 
 _ENABLED = database.literal(
     "SELECT id, definition -> 'trigger' AS trigger FROM workflows_workflow WHERE is_enabled AND trigger <> 'manual' "
@@ -95,7 +95,7 @@ class _Triggers:
     def current(self, connection: Connection) -> Mapping[TriggerKind, Sequence[tuple[int, Trigger]]]:
         """By kind, the workflows."""
         at, url = time.monotonic(), database.url()
-        if url != self.url or at - self.read_at >= FRESH:
+        if url != self.url or at - self.read_at >= CACHE_SECONDS:
             rows = connection.execute(_ENABLED).fetchall()
             self.url, self.read_at, self.found = url, at, self._by_kind(rows)
             self.order = [row[0] for row in rows]

@@ -13,8 +13,8 @@ from tocsin.core.validation import durations
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.outbound import alert_values
-from tocsin.workflows.definition.definition import Action
-from tocsin.workflows.run.context import Facts
+from tocsin.workflows.definition.definition import WorkflowAction
+from tocsin.workflows.run.context import WorkflowFacts
 
 # A ticket's dates without an offset are of the zone that its Halo is said to be in, else of the installation's.
 _ALERTS = """
@@ -32,13 +32,13 @@ WHERE a.id = ANY(%s)
 """
 
 
-def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Facts]:
+def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, WorkflowFacts]:
     """What is known of the alerts, by id; one that is gone is absent. Six statements, however many."""
     wanted = sorted(set(alert_ids))
     states = store.load(connection, wanted)
     known = alert_values.of_alerts(connection, wanted)
     return {
-        row["id"]: Facts(
+        row["id"]: WorkflowFacts(
             states[row["id"]],
             known[row["id"]],
             row["watch"],
@@ -74,7 +74,7 @@ SELECT DISTINCT user_id FROM notify_notification WHERE alert_id = %s AND purpose
 
 
 def people(
-    connection: Connection, action: Action, alert: Facts, now: datetime, *, first_only: bool = False
+    connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime, *, first_only: bool = False
 ) -> dict[int, str]:
     """Whom an action means, as what, by user id: users, members of groups or whoever has a role in them now (of each
     role all, or only the first), the owner, everybody paged."""

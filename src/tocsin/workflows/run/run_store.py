@@ -10,12 +10,12 @@ from typing import Any
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_storable_json
-from tocsin.workflows.run.engine import MOST_DEPTH, Begin, End, Owner, Progress, Wait
-from tocsin.workflows.states import RunStatus
+from tocsin.workflows.run.engine import MAX_DEPTH, FinishRun, OwnerGroup, StartActions, WaitUntil, WorkflowProgress
+from tocsin.workflows.states import WorkflowRunStatus
 
 
 @dataclass(frozen=True, slots=True)
-class RunRow:
+class DueRun:
     """A run that is due, with its workflow as it is now; `definition` is None where that is gone."""
 
     id: int
@@ -24,7 +24,7 @@ class RunRow:
     name: str
     is_enabled: bool
     definition: Any
-    progress: Progress
+    progress: WorkflowProgress
     user_id: int | None = None
     user_name: str = ""
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -67,17 +67,17 @@ WHERE r.id = ANY(%(ids)s) ORDER BY r.due_at, r.id
 """
 
 
-def claim_looking(connection: Connection, now: datetime, limit: int, only: int | None = None) -> list[RunRow]:
+def claim_looking(connection: Connection, now: datetime, limit: int, only: int | None = None) -> list[DueRun]:
     """Locks runs that have not begun and are due, and reads them. Of one workflow and alert, only the first."""
     parameters = {"now": now, "limit": limit, "only": only}
     found = read(connection, [row[0] for row in connection.execute(_LOOKING, parameters).fetchall()], now)
-    first: dict[tuple[int, int], RunRow] = {}
+    first: dict[tuple[int, int], DueRun] = {}
     for run in found:
         first.setdefault((run.workflow_id, run.alert_id), run)
     return list(first.values())
 
 
-def claim_acting(connection: Connection, run_id: int, now: datetime) -> RunRow | None:
+def claim_acting(connection: Connection, run_id: int, now: datetime) -> DueRun | None:
     """Locks a run that has begun and is due, and reads it; None: another worker acts for it, or it is not due."""
     if connection.execute(_ACTING, (run_id, now)).fetchone() is None:
         return None
@@ -90,19 +90,19 @@ def due(connection: Connection, now: datetime, limit: int, *, is_begun: bool) ->
     return [row[0] for row in connection.execute(_DUE, parameters).fetchall()]
 
 
-def read(connection: Connection, ids: Sequence[int], now: datetime) -> list[RunRow]:
+def read(connection: Connection, ids: Sequence[int], now: datetime) -> list[DueRun]:
     """These runs, as they are due."""
     if not ids:
         return []
     return [_run(row) for row in database.rows(connection, _READ, {"ids": list(ids), "now": now})]
 
 
-def _run(row: Mapping[str, Any]) -> RunRow:
-    progress = Progress(
+def _run(row: Mapping[str, Any]) -> DueRun:
+    progress = WorkflowProgress(
         row["cause"], row["depth"], row["is_begun"], row["step"], row["is_superseded"], row["lately"], row["in_all"],
-        frozenset(row["moments"] or ()), Owner(row["group_id"], row["group_name"]) if row["group_id"] else None,
+        frozenset(row["moments"] or ()), OwnerGroup(row["group_id"], row["group_name"]) if row["group_id"] else None,
     )  # fmt: skip
-    return RunRow(
+    return DueRun(
         row["id"], row["workflow_id"], row["alert_id"], row["name"] or "", bool(row["is_enabled"]), row["definition"],
         progress, row["user_id"], row["user_name"], list(row["steps"]), row["reason"], row["failures"],
     )  # fmt: skip
@@ -124,35 +124,39 @@ FROM unnest(%(ids)s::bigint[], %(due)s::timestamptz[]) AS n(id, due_at) JOIN wor
 """
 
 
-def write(connection: Connection, decided: Sequence[tuple[RunRow, End | Wait | Begin]], now: datetime) -> None:
+def write(
+    connection: Connection, decided: Sequence[tuple[DueRun, FinishRun | WaitUntil | StartActions]], now: datetime
+) -> None:
     """Writes what runs come to, in one statement; those that recur get their next run."""
     if not decided:
         return
     connection.execute(_UPDATE, (as_storable_json([_columns(run, found, now) for run, found in decided]),))
     again = [
-        (run.id, found.again_at) for run, found in decided if isinstance(found, Begin) and found.again_at is not None
+        (run.id, found.again_at)
+        for run, found in decided
+        if isinstance(found, StartActions) and found.again_at is not None
     ]
     if again:
         ids, at = [one[0] for one in again], [one[1] for one in again]
-        connection.execute(_AGAIN, {"ids": ids, "due": at, "now": now, "depth": MOST_DEPTH})
+        connection.execute(_AGAIN, {"ids": ids, "due": at, "now": now, "depth": MAX_DEPTH})
 
 
-def _columns(run: RunRow, found: End | Wait | Begin, now: datetime) -> dict[str, object]:
+def _columns(run: DueRun, found: FinishRun | WaitUntil | StartActions, now: datetime) -> dict[str, object]:
     kept: dict[str, object] = {"id": run.id, "steps": run.steps, "step": run.progress.step, "reason": found.reason}
     match found:
-        case End():
+        case FinishRun():
             # Why it acted says more than that all was done.
-            reason = run.reason if found.status is RunStatus.DONE and run.reason else found.reason
+            reason = run.reason if found.status is WorkflowRunStatus.DONE and run.reason else found.reason
             return {**kept, "status": found.status, "ended_at": now, "reason": reason}
-        case Wait():
-            return {**kept, "status": RunStatus.WAITING, "due_at": found.until, "step": found.step}
-        case Begin():
+        case WaitUntil():
+            return {**kept, "status": WorkflowRunStatus.WAITING, "due_at": found.until, "step": found.step}
+        case StartActions():
             return {
-                **kept, "status": RunStatus.WAITING, "due_at": now, "begun_at": now, "moment": found.moment,
+                **kept, "status": WorkflowRunStatus.WAITING, "due_at": now, "begun_at": now, "moment": found.moment,
             }  # fmt: skip
 
 
-def write_step(connection: Connection, run: RunRow, step: Mapping[str, object]) -> None:
+def write_step(connection: Connection, run: DueRun, step: Mapping[str, object]) -> None:
     """Writes that the run's next action was tried, and what came of it."""
     connection.execute(
         "UPDATE workflows_run SET step = %s, steps = steps || %s::jsonb, failures = 0, error = '' WHERE id = %s",
@@ -178,7 +182,7 @@ def fail(
     connection: Connection, run_id: int, failures: int, error: str, reason: str, due_at: datetime | None, now: datetime
 ) -> None:
     """Pushes a run to `due_at`; None: it is stuck until a person says that it is tried again."""
-    status = RunStatus.STUCK if due_at is None else RunStatus.WAITING
+    status = WorkflowRunStatus.STUCK if due_at is None else WorkflowRunStatus.WAITING
     connection.execute(
         "UPDATE workflows_run SET failures = %s, error = %s, reason = %s, due_at = %s, status = %s, ended_at = %s "
         "WHERE id = %s",

@@ -14,21 +14,21 @@ from datetime import datetime, timedelta
 
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import NewEvent
-from tocsin.alerts.states import EventKind, Via
+from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.periodic_tasks import Loop
+from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.workflows.definition import definition
-from tocsin.workflows.definition.definition import MOST_ACTIONS
+from tocsin.workflows.definition.definition import MAX_ACTIONS
 from tocsin.workflows.run import actions, limits, listener, loader, run_store
-from tocsin.workflows.run.context import Facts
-from tocsin.workflows.run.engine import Act, Begin, End, Next, Wait, decide
-from tocsin.workflows.run.run_store import RunRow
-from tocsin.workflows.states import OUTWARD, ActionKind, RunStatus
+from tocsin.workflows.run.context import WorkflowFacts
+from tocsin.workflows.run.engine import EngineStep, FinishRun, RunAction, StartActions, WaitUntil, decide
+from tocsin.workflows.run.run_store import DueRun
+from tocsin.workflows.states import OUTWARD, ActionKind, WorkflowRunStatus
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +41,15 @@ STUCK_AFTER = 5
 #: Administrators are told of a workflow that is stuck once in so long.
 TELL_AGAIN = timedelta(hours=6)
 
-EVERY = timedelta(seconds=1)
+INTERVAL = timedelta(seconds=1)
 
 #: What the pages listen to.
 CHANGED = "workflow-runs"
 
 
-def loop() -> Loop:
+def loop() -> PeriodicTask:
     """The loop for a worker."""
-    return Loop("workflows", lambda: turn(clock.now()), EVERY, frozenset({listener.TOPIC, "clock"}))
+    return PeriodicTask("workflows", lambda: turn(clock.now()), INTERVAL, frozenset({listener.TOPIC, "clock"}))
 
 
 def turn(now: datetime) -> bool:
@@ -65,7 +65,7 @@ def turn(now: datetime) -> bool:
 def advance(run_id: int, now: datetime) -> None:
     """Carries a run that has begun as far as it goes now."""
     try:
-        for _ in range(MOST_ACTIONS + 1):
+        for _ in range(MAX_ACTIONS + 1):
             if not database.retry_once(lambda: _act_once(run_id, now)):
                 return
     except Exception as error:  # a row's edge: it is tried later, and stops no other
@@ -116,15 +116,15 @@ def _look(now: datetime, only: int | None) -> int:
         if not runs:
             return 0
         known = loader.facts(connection, [run.alert_id for run in runs])
-        decided: list[tuple[RunRow, End | Wait | Begin]] = []
-        failed: list[tuple[RunRow, Exception]] = []
+        decided: list[tuple[DueRun, FinishRun | WaitUntil | StartActions]] = []
+        failed: list[tuple[DueRun, Exception]] = []
         for run in runs:
             try:
                 found = _next(run, known, now)
             except Exception as problem:  # noqa: BLE001 - one bad row must not stop the others
                 failed.append((run, problem))
             else:
-                assert not isinstance(found, Act), "a run acts once it has begun"
+                assert not isinstance(found, RunAction), "a run acts once it has begun"
                 decided.append((run, found))
         run_store.write(connection, decided, now)
         for run, error in failed:
@@ -134,12 +134,12 @@ def _look(now: datetime, only: int | None) -> int:
         return len(runs)
 
 
-def _next(run: RunRow, known: Mapping[int, Facts], now: datetime) -> Next:
+def _next(run: DueRun, known: Mapping[int, WorkflowFacts], now: datetime) -> EngineStep:
     if run.definition is None:
-        return End(RunStatus.STOPPED, "The workflow is gone.")
+        return FinishRun(WorkflowRunStatus.STOPPED, "The workflow is gone.")
     alert = known.get(run.alert_id)
     if alert is None:
-        return End(RunStatus.STOPPED, "The alert is gone.")
+        return FinishRun(WorkflowRunStatus.STOPPED, "The alert is gone.")
     return decide(run.progress, definition.load(run.definition), alert, now, is_enabled=run.is_enabled)
 
 
@@ -152,7 +152,7 @@ def _act_once(run_id: int, now: datetime) -> bool:
         # The alert is locked by what changes it, and only then: messages for it must not have to wait for us.
         known = loader.facts(connection, [run.alert_id])
         found = _next(run, known, now)
-        if not isinstance(found, Act):
+        if not isinstance(found, RunAction):
             run_store.write(connection, [(run, found)], now)
             database.hint(connection, CHANGED)
             return False
@@ -160,7 +160,7 @@ def _act_once(run_id: int, now: datetime) -> bool:
         return True
 
 
-def _do(connection: Connection, run: RunRow, found: Act, facts: Facts, now: datetime) -> None:
+def _do(connection: Connection, run: DueRun, found: RunAction, facts: WorkflowFacts, now: datetime) -> None:
     work = actions.work_for(connection, run, facts, now)
     step: dict[str, object] = {"at": now, "do": found.action.do}
     limit = definition.load(run.definition).limit
@@ -190,17 +190,23 @@ def _do(connection: Connection, run: RunRow, found: Act, facts: Facts, now: date
     service.hint_alerts(connection, [run.alert_id])
 
 
-def _by(run: RunRow) -> str:
+def _by(run: DueRun) -> str:
     return f"{run.user_name} pressed {run.name}: " if run.user_name else f"Workflow {run.name}: "
 
 
-def _verb(found: Act) -> str:
+def _verb(found: RunAction) -> str:
     return "write on the ticket" if found.action.do is ActionKind.HALO else str(found.action.do).replace("_", " ")
 
 
-def _tell_timeline(connection: Connection, work: actions.Work, reason: str, now: datetime) -> None:
+def _tell_timeline(connection: Connection, work: actions.ActionContext, reason: str, now: datetime) -> None:
     event = NewEvent(
-        work.alert_id, EventKind.WORKFLOW, now, work.actor, reason, Via.WORKFLOW, {"workflow": work.run.workflow_id}
+        work.alert_id,
+        EventKind.WORKFLOW,
+        now,
+        work.actor,
+        reason,
+        CommandChannel.WORKFLOW,
+        {"workflow": work.run.workflow_id},
     )
     store.insert_events(connection, [event])
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import AlertState, NewEvent
-from tocsin.alerts.states import LIVE, EventKind
+from tocsin.alerts.states import ACTIVE, EventKind
 from tocsin.workflows.definition.definition import Trigger
 from tocsin.workflows.states import SLA, TriggerKind
 
@@ -68,9 +68,9 @@ def _by_state(before: AlertState, after: AlertState, said: str) -> dict[TriggerK
     found: dict[TriggerKind, str] = {}
     if before.status is not after.status or before.acknowledged != after.acknowledged:
         found[TriggerKind.STATUS_CHANGED] = said
-    if after.status not in LIVE:
+    if after.status not in ACTIVE:
         return found
-    returned = before.status not in LIVE
+    returned = before.status not in ACTIVE
     if (returned or is_acknowledged(before)) and not is_acknowledged(after):
         found[TriggerKind.UNACKNOWLEDGED] = said
     if (returned or before.is_owned) and not after.is_owned:

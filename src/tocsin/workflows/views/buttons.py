@@ -15,15 +15,15 @@ from tocsin.workflows.definition import descriptions
 from tocsin.workflows.definition.definition import load
 from tocsin.workflows.models import Run, Workflow
 from tocsin.workflows.run import loader
-from tocsin.workflows.run.engine import End, Progress, decide
-from tocsin.workflows.states import RunStatus, TriggerKind
+from tocsin.workflows.run.engine import FinishRun, WorkflowProgress, decide
+from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
 
 #: So many runs of an alert are shown.
-SHOWN = 30
+MAX_RUNS_SHOWN = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Button:
+class WorkflowButton:
     """One that can be pressed on an alert now."""
 
     workflow: Workflow
@@ -34,7 +34,7 @@ class Button:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ActionSummary:
     """One thing that a run did."""
 
     at: str
@@ -46,11 +46,11 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class RunSummary:
     """A run with what it did."""
 
     run: Run
-    steps: tuple[Done, ...]
+    steps: tuple[ActionSummary, ...]
 
     @property
     def has_failed(self) -> bool:
@@ -58,7 +58,7 @@ class Story:
         return any(step.failed or any(call.status == "dead" for call in step.calls) for step in self.steps)
 
 
-def offered(alert_id: int, now: datetime) -> list[Button]:
+def offered(alert_id: int, now: datetime) -> list[WorkflowButton]:
     """The buttons of an alert whose conditions hold, in their order; one that cannot be read is left out."""
     rows = list(Workflow.objects.filter(trigger=TriggerKind.MANUAL, is_enabled=True).select_related("group"))
     if not rows:
@@ -72,7 +72,9 @@ def offered(alert_id: int, now: datetime) -> list[Button]:
     for row in rows:
         try:
             plan = load(row.definition)
-            is_offered = not isinstance(decide(Progress("", owner=commands.owner_of(row.group)), plan, alert, now), End)
+            is_offered = not isinstance(
+                decide(WorkflowProgress("", owner=commands.owner_of(row.group)), plan, alert, now), FinishRun
+            )
         except Rejected:
             continue
         if is_offered:
@@ -80,25 +82,25 @@ def offered(alert_id: int, now: datetime) -> list[Button]:
                 descriptions.action(action, lambda noun, number: names[noun].get(number, f"#{number}"))
                 for action in plan.actions
             )
-            found.append(Button(row, plan.trigger.confirm, does))
+            found.append(WorkflowButton(row, plan.trigger.confirm, does))
     return found
 
 
-def of_alert(alert_id: int) -> list[Story]:
+def of_alert(alert_id: int) -> list[RunSummary]:
     """What workflows did on an alert or wait for, newest first; what looked and did nothing is left to the logs."""
-    rows = Run.objects.filter(alert=alert_id).exclude(status=RunStatus.SKIPPED).select_related("workflow")
-    return stories(list(rows.order_by("-pk")[:SHOWN]))
+    rows = Run.objects.filter(alert=alert_id).exclude(status=WorkflowRunStatus.SKIPPED).select_related("workflow")
+    return stories(list(rows.order_by("-pk")[:MAX_RUNS_SHOWN]))
 
 
-def stories(runs: Sequence[Run]) -> list[Story]:
+def stories(runs: Sequence[Run]) -> list[RunSummary]:
     """The runs with their calls as they stand now: one statement."""
     numbers = {number for run in runs for step in run.steps for number in step.get("calls", ())}
     calls = Call.objects.in_bulk(numbers) if numbers else {}
-    return [Story(run, tuple(_done(step, calls) for step in run.steps)) for run in runs]
+    return [RunSummary(run, tuple(_done(step, calls) for step in run.steps)) for run in runs]
 
 
-def _done(step: dict[str, Any], calls: dict[int, Call]) -> Done:
-    return Done(
+def _done(step: dict[str, Any], calls: dict[int, Call]) -> ActionSummary:
+    return ActionSummary(
         str(step.get("at", "")),
         str(step.get("said", "")),
         bool(step.get("failed")),

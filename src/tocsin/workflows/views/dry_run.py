@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from tocsin.alerts.states import LIVE, AlertStatus
+from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.workflows import commands
 from tocsin.workflows.definition import definition, descriptions
-from tocsin.workflows.definition.definition import Action, Definition
+from tocsin.workflows.definition.definition import WorkflowAction, WorkflowDefinition
 from tocsin.workflows.models import Workflow
 from tocsin.workflows.run import actions, loader
 from tocsin.workflows.run import context as known
 from tocsin.workflows.run.actions import work_for
-from tocsin.workflows.run.context import Facts
-from tocsin.workflows.run.engine import Act, Begin, Owner, Progress, Wait, decide
-from tocsin.workflows.run.run_store import RunRow
+from tocsin.workflows.run.context import WorkflowFacts
+from tocsin.workflows.run.engine import OwnerGroup, RunAction, StartActions, WaitUntil, WorkflowProgress, decide
+from tocsin.workflows.run.run_store import DueRun
 from tocsin.workflows.states import AT_THE_END, SLA, ActionKind, TriggerKind
 
 #: What happened, in a trial.
@@ -29,7 +29,7 @@ CAUSE = "A trial."
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class DryRunResult:
     """What would happen."""
 
     would_act: bool
@@ -52,37 +52,39 @@ class Trial:
         return list(zip(self.actions, self.texts, strict=True))
 
 
-def of(workflow: Workflow, alert_id: int, now: datetime) -> Trial:
+def of(workflow: Workflow, alert_id: int, now: datetime) -> DryRunResult:
     """A workflow as it is stored. Raises Rejected `not_found` for an alert that is not there."""
     owner = commands.owner_of(workflow.group)
     return against(definition.load(workflow.definition), workflow.name, alert_id, now, owner=owner)
 
 
-def against(plan: Definition, name: str, alert_id: int, now: datetime, *, owner: Owner | None = None) -> Trial:
+def against(
+    plan: WorkflowDefinition, name: str, alert_id: int, now: datetime, *, owner: OwnerGroup | None = None
+) -> DryRunResult:
     """A workflow that need not be saved, as if its trigger had just been pulled. Raises as above."""
     with database.transaction() as connection:
         alert = loader.facts(connection, [alert_id]).get(alert_id)
         if alert is None:
             raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
-        as_opened = alert.state.status not in LIVE and plan.trigger.on not in AT_THE_END
+        as_opened = alert.state.status not in ACTIVE and plan.trigger.on not in AT_THE_END
         if as_opened:
             alert = _as_opened(alert)
         at = _due(plan, alert, now)
-        progress = Progress(CAUSE, owner=owner)
+        progress = WorkflowProgress(CAUSE, owner=owner)
         found = decide(progress, plan, alert, at)
-        if isinstance(found, Wait):
+        if isinstance(found, WaitUntil):
             at = found.until
             found = decide(progress, plan, alert, at)
-        run = RunRow(0, 0, alert_id, name, True, None, progress)
+        run = DueRun(0, 0, alert_id, name, True, None, progress)
         work = work_for(connection, run, alert, now)
         said = tuple(_said(connection, action, alert, at) for action in plan.actions)
         texts = tuple(_text(work, action) for action in plan.actions)
         values = known.payload(alert, CAUSE, now)
-    assert not isinstance(found, Act), "a run acts once it has begun"
-    return Trial(isinstance(found, Begin), found.reason, as_opened, at, said, texts, values)
+    assert not isinstance(found, RunAction), "a run acts once it has begun"
+    return DryRunResult(isinstance(found, StartActions), found.reason, as_opened, at, said, texts, values)
 
 
-def _as_opened(alert: Facts) -> Facts:
+def _as_opened(alert: WorkflowFacts) -> WorkflowFacts:
     """The alert as if nobody had acted on it yet; its fields are those of today."""
     state = replace(
         alert.state, status=AlertStatus.OPEN, owner_id=None, owner_name="", acknowledged={}, closed_at=None,
@@ -91,7 +93,7 @@ def _as_opened(alert: Facts) -> Facts:
     return replace(alert, state=state, values={**alert.values, "status": "open", "owner": "", "closed_at": ""})
 
 
-def _due(plan: Definition, alert: Facts, now: datetime) -> datetime:
+def _due(plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> datetime:
     """When it would look: a trial does not wait, it asks as if the time had come."""
     trigger = plan.trigger
     moment = known.sla_moment(trigger, alert) if trigger.on in SLA else None
@@ -101,7 +103,7 @@ def _due(plan: Definition, alert: Facts, now: datetime) -> datetime:
     return now
 
 
-def _said(connection: Connection, action: Action, alert: Facts, now: datetime) -> str:
+def _said(connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime) -> str:
     """What it would do; people by their names, as they would be found now."""
     wanted = {
         "users": action.users,
@@ -121,7 +123,7 @@ def _said(connection: Connection, action: Action, alert: Facts, now: datetime) -
     return descriptions.action(action, lambda noun, number: str(names_by_noun.get(noun, {}).get(number, f"#{number}")))
 
 
-def _text(work: actions.Work, action: Action) -> str:
+def _text(work: actions.ActionContext, action: WorkflowAction) -> str:
     if action.do is ActionKind.NOTIFY:
         subject = work.text(action.subject or actions.SUBJECT)
         return f"{subject}\n\n{work.text(action.text or actions.TEXT)}"

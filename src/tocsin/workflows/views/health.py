@@ -13,7 +13,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.workflows.definition import definition
 from tocsin.workflows.models import Run, Workflow
-from tocsin.workflows.states import RunStatus
+from tocsin.workflows.states import WorkflowRunStatus
 
 _STUCK = """
 SELECT w.id, w.name, count(*) AS runs, (array_agg(r.reason ORDER BY r.id DESC))[1] AS reason
@@ -32,7 +32,7 @@ WHERE w.is_enabled AND l.refused_at > clock_timestamp() - {_SAID_FOR} ORDER BY w
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class WorkflowProblem:
     """One thing that is wrong: `unreadable`, `stuck` or `limited`, with the sentence that says it."""
 
     workflow_id: int
@@ -45,14 +45,14 @@ def with_runs(rows: QuerySet[Workflow]) -> QuerySet[Workflow]:
     """The workflows with `stuck`, how many runs are, and `ran_at`, when the last one began to look. Cheap, however many
     runs there are: both walk an index to its end."""
     own = Run.objects.filter(workflow=OuterRef("pk")).order_by()
-    stuck = own.filter(status=RunStatus.STUCK).values("workflow").annotate(number=Count("pk")).values("number")
+    stuck = own.filter(status=WorkflowRunStatus.STUCK).values("workflow").annotate(number=Count("pk")).values("number")
     return rows.annotate(
         stuck=Coalesce(Subquery(stuck, output_field=IntegerField()), 0),
         ran_at=Subquery(own.order_by("-pk").values("created_at")[:1]),
     )
 
 
-def wrong(connection: Connection) -> Iterator[Wrong]:
+def wrong(connection: Connection) -> Iterator[WorkflowProblem]:
     """What is wrong now."""
     for row in database.rows(
         connection, "SELECT id, name, definition FROM workflows_workflow WHERE is_enabled ORDER BY name"
@@ -61,11 +61,13 @@ def wrong(connection: Connection) -> Iterator[Wrong]:
             definition.load(row["definition"])
         except Rejected as problem:
             text = f"The workflow {row['name']} does nothing: {problem.detail}"
-            yield Wrong(row["id"], row["name"], "unreadable", text)
+            yield WorkflowProblem(row["id"], row["name"], "unreadable", text)
     for row in database.rows(connection, _STUCK):
         said = "1 run of it is" if row["runs"] == 1 else f"{row['runs']} runs of it are"
-        yield Wrong(row["id"], row["name"], "stuck", f"The workflow {row['name']}: {said} stuck. {row['reason']}")
+        yield WorkflowProblem(
+            row["id"], row["name"], "stuck", f"The workflow {row['name']}: {said} stuck. {row['reason']}"
+        )
     for row in database.rows(connection, _LIMITED):
         things = "1 thing was" if row["refused"] == 1 else f"{row['refused']} things were"
         text = f"The workflow {row['name']} has reached its limit, and {things} not done. It may go in circles"
-        yield Wrong(row["id"], row["name"], "limited", f"{text} through another system: look at its log.")
+        yield WorkflowProblem(row["id"], row["name"], "limited", f"{text} through another system: look at its log.")

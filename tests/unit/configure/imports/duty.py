@@ -9,9 +9,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.oncall.calculation import final_schedule, schedules
-from tocsin.oncall.calculation.group_snapshot import GroupPlan, Person
-from tocsin.oncall.calculation.resolver import Verdicts
-from tocsin.oncall.calculation.schedules import Override
+from tocsin.oncall.calculation.group_snapshot import GroupPlan, SnapshotUser
+from tocsin.oncall.calculation.resolver import OnCallResolver
+from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.changes import specs
 
 type Names = frozenset[str]
@@ -24,13 +24,13 @@ def on_call(entry: Mapping[str, Any]) -> Callable[[datetime], Names]:
     ids = {name: number for number, name in enumerate(sorted(named), 1)}
     names = {number: name for name, number in ids.items()}
     overrides = [
-        Override(number, one.name, ids[one.user], one.starts_at, one.ends_at, one.shift, one.role)
+        CompiledOverride(number, one.name, ids[one.user], one.starts_at, one.ends_at, one.shift, one.role)
         for number, one in enumerate(read.overrides or (), 1)
     ]
     stored = {"shifts": [shift.with_users([ids[user] for user in shift.users]) for shift in read.shifts]}
     schedule = schedules.load(read.name, read.time_zone or "UTC", stored, overrides=overrides)
-    plan = GroupPlan(1, "Group", (), (schedule,), {number: Person(name) for number, name in names.items()})
-    verdicts, asked = Verdicts(plan), count()
+    plan = GroupPlan(1, "Group", (), (schedule,), {number: SnapshotUser(name) for number, name in names.items()})
+    verdicts, asked = OnCallResolver(plan), count()
 
     def at(moment: datetime) -> Names:
         found = frozenset(names[claim.user_id] for held in verdicts.at(moment).values() for claim in held.claims)

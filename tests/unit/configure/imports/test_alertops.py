@@ -10,22 +10,22 @@ import pytest
 from tests.doubles import alertops as account
 from tests.unit.configure.imports.duty import local, moments, on_call
 from tocsin.importers.alertops.converter import translate
-from tocsin.importers.report import Translation, as_text
+from tocsin.importers.report import ConvertedConfig, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ZONE = "America/Chicago"
 
 
 @pytest.fixture(scope="module")
-def moved() -> Translation:
+def moved() -> ConvertedConfig:
     return translate(account.documents(), NOW)
 
 
-def named(moved: Translation, key: str, name: str, by: str = "name") -> dict[str, Any]:
+def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict[str, Any]:
     return next(entry for entry in moved.configuration[key] if entry[by] == name)
 
 
-def test_of_shifts_that_overlap_the_shorter_one_wins_over_a_month(moved: Translation) -> None:
+def test_of_shifts_that_overlap_the_shorter_one_wins_over_a_month(moved: ConvertedConfig) -> None:
     asked = on_call(named(moved, "schedules", "SRE"))
     for at in moments(NOW + timedelta(minutes=15), 30):
         here = local(at, ZONE)
@@ -38,7 +38,7 @@ def test_of_shifts_that_overlap_the_shorter_one_wins_over_a_month(moved: Transla
         assert asked(at) == {primary, secondary}, at
 
 
-def test_roles_one_after_the_other_until_somebody_takes_it(moved: Translation) -> None:
+def test_roles_one_after_the_other_until_somebody_takes_it(moved: ConvertedConfig) -> None:
     assert named(moved, "escalation_policies", "Escalate") == {
         "name": "Escalate",
         "acknowledge": {"effect": "continue"},
@@ -57,7 +57,7 @@ def test_roles_one_after_the_other_until_somebody_takes_it(moved: Translation) -
     }
 
 
-def test_contact_methods_keep_their_labels_waits_and_repeats(moved: Translation) -> None:
+def test_contact_methods_keep_their_labels_waits_and_repeats(moved: ConvertedConfig) -> None:
     alice = named(moved, "users", "alice", "username")
     assert (alice["role"], alice["time_zone"]) == ("admin", ZONE)
     assert alice["contact_methods"] == [
@@ -78,7 +78,7 @@ def test_contact_methods_keep_their_labels_waits_and_repeats(moved: Translation)
     assert group["contacts"] == [{"label": "Email-Official", "channel": "email", "address": "sre@example.org"}]
 
 
-def test_mapping_rules_and_filters_are_the_same_words_here(moved: Translation) -> None:
+def test_mapping_rules_and_filters_are_the_same_words_here(moved: ConvertedConfig) -> None:
     custom = named(moved, "integrations", "Custom")
     assert custom["mapping"]["source_id"] == {"path": "issue^id"}
     assert custom["mapping"]["subject"] == {"template": "<description> on <host>"}
@@ -98,7 +98,7 @@ def test_mapping_rules_and_filters_are_the_same_words_here(moved: Translation) -
     assert named(moved, "integrations", "Beat")["mode"] == "disabled"
 
 
-def with_integration(**given: Any) -> Translation:
+def with_integration(**given: Any) -> ConvertedConfig:
     one = {
         "inbound_integration_name": "One",
         "type": "API",
@@ -195,7 +195,7 @@ def test_two_who_share_an_address_are_one_user_here_and_that_is_told() -> None:
     assert "user Alice2 Example: is alice here. They have the same e-mail address" in as_text(moved)
 
 
-def test_the_report_names_the_rest_and_no_secret(moved: Translation) -> None:
+def test_the_report_names_the_rest_and_no_secret(moved: ConvertedConfig) -> None:
     said = as_text(moved)
     for wanted in (
         "group SRE: member bob: has no role tertiary",

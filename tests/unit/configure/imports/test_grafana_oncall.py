@@ -14,19 +14,19 @@ from tests.support.properties import examples
 from tests.unit.configure.imports.duty import local, moments, on_call, utc
 from tocsin.importers.grafana_oncall import shifts
 from tocsin.importers.grafana_oncall.converter import translate
-from tocsin.importers.report import Translation, as_text
-from tocsin.importers.rotation_converter import CannotSay
+from tocsin.importers.report import ConvertedConfig, as_text
+from tocsin.importers.rotation_converter import UnsupportedRotation
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 DAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 
 
 @pytest.fixture(scope="module")
-def moved() -> Translation:
+def moved() -> ConvertedConfig:
     return translate(account.documents(), NOW)
 
 
-def named(moved: Translation, key: str, name: str, by: str = "name") -> dict[str, Any]:
+def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict[str, Any]:
     return next(entry for entry in moved.configuration[key] if entry[by] == name)
 
 
@@ -61,11 +61,11 @@ def of_event(shift: dict[str, Any], at: datetime) -> frozenset[str]:
     return frozenset(found)
 
 
-def test_that_an_acknowledgement_runs_out_here_is_told(moved: Translation) -> None:
+def test_that_an_acknowledgement_runs_out_here_is_told(moved: ConvertedConfig) -> None:
     assert "ask “Still on it?” 30 minutes after an acknowledgement" in as_text(moved)
 
 
-def test_who_is_on_call_stays_the_same_over_a_month_of_levels_days_and_overrides(moved: Translation) -> None:
+def test_who_is_on_call_stays_the_same_over_a_month_of_levels_days_and_overrides(moved: ConvertedConfig) -> None:
     asked = on_call(named(moved, "schedules", "SRE-Primary"))
     names = {"UALICE": "alice", "UBOB": "bob", "UCAROL": "carol"}
     for at in moments(NOW + timedelta(minutes=15), 30):
@@ -111,14 +111,14 @@ def test_a_rule_says_the_same_here_at_every_moment(
     try:
         event = shifts.read(shift, "R", 1, tuple(tuple(several) for several in users))
         made = shifts.shifts(event, since)
-    except CannotSay:
+    except UnsupportedRotation:
         return
     asked = on_call({"name": "S", "group": "G", "time_zone": "UTC", "shifts": made}) if made else None
     for at in moments(since.replace(tzinfo=UTC) + timedelta(minutes=1), 36, 360):
         assert (asked(at) if asked else frozenset()) == of_event(shift, local(at, "UTC")), at
 
 
-def test_wait_steps_become_waits_and_the_repeat_comes_five_times(moved: Translation) -> None:
+def test_wait_steps_become_waits_and_the_repeat_comes_five_times(moved: ConvertedConfig) -> None:
     policy = named(moved, "escalation_policies", "default")
     assert policy == {
         "name": "default",
@@ -146,7 +146,7 @@ def test_wait_steps_become_waits_and_the_repeat_comes_five_times(moved: Translat
     assert "secret" not in said, "addresses of calendars and integrations are secrets"
 
 
-def test_calendars_are_read_here_too_and_integrations_have_their_kind(moved: Translation) -> None:
+def test_calendars_are_read_here_too_and_integrations_have_their_kind(moved: ConvertedConfig) -> None:
     calendar = named(moved, "schedules", "From a calendar")
     assert calendar["shifts"] == [
         {

@@ -13,21 +13,21 @@ import pytest
 from tests.doubles import opsgenie as account
 from tests.unit.configure.imports.duty import local, moments, on_call, utc
 from tocsin.core.errors import Rejected
-from tocsin.importers.config_builder import Known
+from tocsin.importers.config_builder import ExistingUser
 from tocsin.importers.opsgenie import export
 from tocsin.importers.opsgenie.converter import translate
-from tocsin.importers.report import Translation, Weight, as_text
+from tocsin.importers.report import ConvertedConfig, FindingSeverity, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ZONE = "Europe/Zurich"
 
 
 @pytest.fixture(scope="module")
-def moved() -> Translation:
+def moved() -> ConvertedConfig:
     return translate(account.documents(), NOW)
 
 
-def named(moved: Translation, key: str, name: str, by: str = "name") -> dict[str, Any]:
+def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict[str, Any]:
     return next(entry for entry in moved.configuration[key] if entry[by] == name)
 
 
@@ -39,7 +39,7 @@ def test_that_an_acknowledgement_runs_out_here_is_told_where_it_stops_anything(c
     assert ("ask “Still on it?” 30 minutes after an acknowledgement" in as_text(moved)) == is_told
 
 
-def test_who_is_on_call_stays_the_same_over_a_month_with_restrictions_and_overrides(moved: Translation) -> None:
+def test_who_is_on_call_stays_the_same_over_a_month_with_restrictions_and_overrides(moved: ConvertedConfig) -> None:
     asked = on_call(named(moved, "schedules", "ops_schedule"))
     for at in moments(NOW + timedelta(minutes=15), 30):
         assert asked(at) == expected_on_call(at), at
@@ -67,7 +67,7 @@ def expected_on_call(at: datetime) -> frozenset[str]:
     return frozenset(found)
 
 
-def test_delays_from_the_creation_become_delays_from_the_step_before(moved: Translation) -> None:
+def test_delays_from_the_creation_become_delays_from_the_step_before(moved: ConvertedConfig) -> None:
     policy = named(moved, "escalation_policies", "ops_escalation")
     assert policy["steps"] == [
         {"notify": {"schedules": ["ops_schedule"]}, "after": "5m", "only_until_acknowledged": True},
@@ -79,7 +79,7 @@ def test_delays_from_the_creation_become_delays_from_the_step_before(moved: Tran
     assert policy["repeat"] == {"times": 2, "every": "15m"}, "ten minutes, and the first rule's five again"
 
 
-def test_contacts_and_the_rule_for_new_alerts_become_methods_with_waits(moved: Translation) -> None:
+def test_contacts_and_the_rule_for_new_alerts_become_methods_with_waits(moved: ConvertedConfig) -> None:
     alice = named(moved, "users", "alice", "username")
     assert alice == {
         "username": "alice",
@@ -110,7 +110,7 @@ def test_contacts_and_the_rule_for_new_alerts_become_methods_with_waits(moved: T
     ], "whatever his zone is here"
 
 
-def test_maintenance_that_is_still_to_come_is_a_window_of_its_integrations(moved: Translation) -> None:
+def test_maintenance_that_is_still_to_come_is_a_window_of_its_integrations(moved: ConvertedConfig) -> None:
     assert moved.configuration["maintenance_windows"] == [
         {
             "name": "Patch night",
@@ -128,7 +128,7 @@ def test_maintenance_that_is_still_to_come_is_a_window_of_its_integrations(moved
     assert "maintenance_windows" not in translate(account.documents(), datetime(2027, 1, 5, tzinfo=UTC)).configuration
 
 
-def test_names_become_legal_and_differ_and_each_change_is_told(moved: Translation) -> None:
+def test_names_become_legal_and_differ_and_each_change_is_told(moved: ConvertedConfig) -> None:
     assert [group["name"] for group in moved.configuration["groups"]] == ["Ops-Night", "global_schedule"]
     assert [entry["name"] for entry in moved.configuration["integrations"]] == [
         "backup",
@@ -141,7 +141,7 @@ def test_names_become_legal_and_differ_and_each_change_is_told(moved: Translatio
     assert "integration default api: is called default api (2) here." in said
 
 
-def test_routing_rules_become_routes_and_what_has_no_form_here_is_told(moved: Translation) -> None:
+def test_routing_rules_become_routes_and_what_has_no_form_here_is_told(moved: ConvertedConfig) -> None:
     routes = named(moved, "integrations", "Default API")["routes"]
     assert routes[0] == {
         "name": "Low ones",
@@ -160,8 +160,8 @@ def test_routing_rules_become_routes_and_what_has_no_form_here_is_told(moved: Tr
     assert "routing rule By country: is no route here. It asks for country" in as_text(moved)
 
 
-def test_the_report_names_everything_that_is_missing_and_has_no_secret(moved: Translation) -> None:
-    left_out = [str(finding) for finding in moved.findings if finding.weight is Weight.LEFT_OUT]
+def test_the_report_names_everything_that_is_missing_and_has_no_secret(moved: ConvertedConfig) -> None:
+    left_out = [str(finding) for finding in moved.findings if finding.weight is FindingSeverity.LEFT_OUT]
     for wanted in (
         "schedule old_schedule: is not here. It is switched off",
         "rotation Teams: has nobody in the turn of team Ops/Night",
@@ -197,7 +197,7 @@ def test_an_override_of_a_restricted_rotation_says_that_it_holds_only_while_that
 
 
 def test_whoever_is_here_keeps_their_name_role_and_methods() -> None:
-    moved = translate(account.documents(), NOW, {"bob@example.org": Known("robert", "admin")})
+    moved = translate(account.documents(), NOW, {"bob@example.org": ExistingUser("robert", "admin")})
     robert = named(moved, "users", "robert", "username")
     assert robert["role"] == "admin"
     assert "contact_methods" not in robert
@@ -205,11 +205,13 @@ def test_whoever_is_here_keeps_their_name_role_and_methods() -> None:
 
 
 def test_whoever_was_switched_off_here_stays_so_and_keeps_name_and_time_zone() -> None:
-    held = Known("robert", "admin", name="Robert B.", time_zone="Asia/Tokyo", is_active=False)
+    held = ExistingUser("robert", "admin", name="Robert B.", time_zone="Asia/Tokyo", is_active=False)
     robert = named(translate(account.documents(), NOW, {"bob@example.org": held}), "users", "robert", "username")
     assert (robert["name"], robert["time_zone"], robert["active"]) == ("Robert B.", "Asia/Tokyo", False)
     blocked = {**account.documents(), "users": [{**one, "blocked": True} for one in account.documents()["users"]]}
-    admin = named(translate(blocked, NOW, {"bob@example.org": Known("robert", "admin")}), "users", "robert", "username")
+    admin = named(
+        translate(blocked, NOW, {"bob@example.org": ExistingUser("robert", "admin")}), "users", "robert", "username"
+    )
     assert "active" not in admin, "who may sign in here is decided here"
 
 
@@ -238,7 +240,7 @@ def test_absences_that_somebody_entered_here_stay(overlaps: bool) -> None:
     if overlaps:
         own |= {"from": "2026-12-20T00:00:00Z"}
     earlier = {"from": "2026-12-24T00:00:00Z", "to": "2026-12-26T00:00:00Z", "note": "Forwarded in Opsgenie"}
-    held = Known("robert", "admin", away=(own, earlier))
+    held = ExistingUser("robert", "admin", away=(own, earlier))
     moved = translate(account.documents(), NOW, {"bob@example.org": held})
     away = named(moved, "users", "robert", "username")["out_of_office"]
     assert away[0] == own
@@ -247,7 +249,7 @@ def test_absences_that_somebody_entered_here_stay(overlaps: bool) -> None:
     assert ("overlaps an absence that they entered here" in as_text(moved)) == overlaps
 
 
-def test_what_the_backup_tool_wrote_comes_to_the_same(moved: Translation) -> None:
+def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) -> None:
     packed = io.BytesIO()
     whole = account.documents()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -296,7 +298,7 @@ def test_an_export_that_cannot_be_read_is_refused_with_the_reason(content: bytes
 
 
 def test_a_zip_that_grows_beyond_all_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "MOST_BYTES", 1000)
+    monkeypatch.setattr(export, "MAX_UNPACKED_BYTES", 1000)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("users/a.json", b" " * 2000)

@@ -11,22 +11,24 @@ from tests.doubles import pagerduty as account
 from tests.unit.configure.imports.duty import local, moments, on_call, utc
 from tocsin.importers.pagerduty.converter import translate
 from tocsin.importers.people import phone
-from tocsin.importers.report import Translation, as_text
+from tocsin.importers.report import ConvertedConfig, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ZONE = "America/New_York"
 
 
 @pytest.fixture(scope="module")
-def moved() -> Translation:
+def moved() -> ConvertedConfig:
     return translate(account.documents(), NOW)
 
 
-def named(moved: Translation, key: str, name: str, by: str = "name") -> dict[str, Any]:
+def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict[str, Any]:
     return next(entry for entry in moved.configuration[key] if entry[by] == name)
 
 
-def test_who_is_on_call_stays_the_same_over_a_month_of_layers_restrictions_and_overrides(moved: Translation) -> None:
+def test_who_is_on_call_stays_the_same_over_a_month_of_layers_restrictions_and_overrides(
+    moved: ConvertedConfig,
+) -> None:
     asked = on_call(named(moved, "schedules", "Primary-24x7"))
     for at in moments(NOW + timedelta(minutes=15), 30):
         assert asked(at) == {final(at)}, at
@@ -52,7 +54,9 @@ def final(at: datetime) -> str:
     return ["alice", "bob", "alice", "carol"][(here - datetime(2026, 1, 5, 9)) // timedelta(weeks=1) % 4]
 
 
-def test_a_levels_delay_is_the_next_steps_wait_and_levels_without_anybody_keep_their_time(moved: Translation) -> None:
+def test_a_levels_delay_is_the_next_steps_wait_and_levels_without_anybody_keep_their_time(
+    moved: ConvertedConfig,
+) -> None:
     policy = named(moved, "escalation_policies", "Standard")
     assert policy["steps"] == [
         {"notify": {"schedules": ["Primary-24x7"]}, "after": "0m"},
@@ -65,7 +69,7 @@ def test_a_levels_delay_is_the_next_steps_wait_and_levels_without_anybody_keep_t
     assert "level 3: notifies everybody at once. PagerDuty gives each incident to the next" in as_text(moved)
 
 
-def test_rules_of_high_and_low_urgency_become_rules_by_priority(moved: Translation) -> None:
+def test_rules_of_high_and_low_urgency_become_rules_by_priority(moved: ConvertedConfig) -> None:
     alice = named(moved, "users", "alice", "username")
     labels = [(one["label"], one["address"]) for one in alice["contact_methods"]]
     assert labels == [
@@ -92,7 +96,7 @@ def test_rules_of_high_and_low_urgency_become_rules_by_priority(moved: Translati
     assert (carol["role"], carol["time_zone"]) == ("observer", "America/New_York")
 
 
-def test_a_service_is_an_integration_for_each_of_its_own(moved: Translation) -> None:
+def test_a_service_is_an_integration_for_each_of_its_own(moved: ConvertedConfig) -> None:
     kinds = {entry["name"]: entry["kind"] for entry in moved.configuration["integrations"]}
     assert kinds == {
         "Shop: Events API V2": "pagerduty",
@@ -110,7 +114,7 @@ def test_a_service_is_an_integration_for_each_of_its_own(moved: Translation) -> 
     assert account.SENDER_KEY not in said + str(moved.configuration)
 
 
-def test_a_maintenance_window_is_one_of_the_integrations_of_its_services(moved: Translation) -> None:
+def test_a_maintenance_window_is_one_of_the_integrations_of_its_services(moved: ConvertedConfig) -> None:
     (window,) = moved.configuration["maintenance_windows"]
     assert (window["name"], window["starts"], window["ends"]) == ("Patch night", "2026-12-06 01:00", "2026-12-06 03:00")
     assert len(window["integrations"]) == len(account.SERVICES[0]["integrations"])
@@ -123,7 +127,7 @@ def test_with_keys_senders_keep_their_routing_key() -> None:
     assert account.SENDER_KEY not in as_text(moved)
 
 
-def test_members_have_their_roles_and_observers_are_left_alone(moved: Translation) -> None:
+def test_members_have_their_roles_and_observers_are_left_alone(moved: ConvertedConfig) -> None:
     assert named(moved, "groups", "Platform")["members"] == [
         {"user": "alice", "roles": ["manager"]},
         {"user": "bob", "roles": []},

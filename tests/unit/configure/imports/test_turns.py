@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from tests.support.properties import examples
 from tests.unit.configure.imports.duty import local, moments, on_call
 from tocsin.importers import rotation_converter
-from tocsin.importers.rotation_converter import CannotSay, Turns
-from tocsin.oncall.calculation.weekly_windows import Window
+from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
+from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 
 NOW = datetime(2026, 11, 24, 9)
 FIRST = datetime(2026, 11, 16, 9)
 
 
-def said(wanted: Turns, at: datetime) -> frozenset[str]:
+def said(wanted: ConvertedRotation, at: datetime) -> frozenset[str]:
     """Who has it at a local time, by the definition alone."""
     begins = max(wanted.first, wanted.begin or wanted.first)
     if at < begins or (wanted.end is not None and at >= wanted.end):
@@ -29,7 +29,7 @@ def said(wanted: Turns, at: datetime) -> frozenset[str]:
     return frozenset({user} if user else ())
 
 
-def is_open(window: Window, at: datetime) -> bool:
+def is_open(window: WeeklyWindow, at: datetime) -> bool:
     minute = (at.weekday() * 24 + at.hour) * 60 + at.minute
     return any((minute - day * 1440 - window.start) % 10_080 < window.length for day in window.days)
 
@@ -57,14 +57,14 @@ WINDOW = st.builds(
 def test_whoever_has_a_turn_there_is_on_call_here_at_every_moment_from_now_on(
     slots: list[str | None],
     every: timedelta,
-    windows: list[Window],
+    windows: list[WeeklyWindow],
     begin: datetime | None,
     end: datetime | None,
 ) -> None:
-    wanted = Turns("R", tuple(slots), FIRST, every, rotation_converter.together(windows), begin, end)
+    wanted = ConvertedRotation("R", tuple(slots), FIRST, every, rotation_converter.together(windows), begin, end)
     try:
         shifts = rotation_converter.shifts(wanted, NOW)
-    except CannotSay:
+    except UnsupportedRotation:
         assert None in slots or len(set(slots)) < len(slots), "each once can always be said"
         return
     zone = "Asia/Kathmandu"  # a quarter past, and clocks that never change
@@ -76,7 +76,7 @@ def test_whoever_has_a_turn_there_is_on_call_here_at_every_moment_from_now_on(
 
 
 def test_hand_offs_stay_at_the_same_time_of_day_over_a_change_of_clocks() -> None:
-    wanted = Turns("R", ("alice", "bob", "alice", "carol"), datetime(2026, 10, 19, 9), timedelta(days=7))
+    wanted = ConvertedRotation("R", ("alice", "bob", "alice", "carol"), datetime(2026, 10, 19, 9), timedelta(days=7))
     shifts = rotation_converter.shifts(wanted, datetime(2026, 10, 1))
     asked = on_call({"name": "S", "group": "G", "time_zone": "Europe/Zurich", "shifts": shifts})
     # Clocks go back on 25 October and forward on 28 March.
@@ -86,9 +86,9 @@ def test_hand_offs_stay_at_the_same_time_of_day_over_a_change_of_clocks() -> Non
 
 
 def test_what_cannot_be_said_exactly_is_refused_with_the_reason() -> None:
-    with pytest.raises(CannotSay, match="shorter than an hour"):
-        rotation_converter.shifts(Turns("R", ("a", "b"), FIRST, timedelta(minutes=30)), NOW)
-    with pytest.raises(CannotSay, match="fits into no 52 weeks"):
-        rotation_converter.shifts(Turns("R", ("a", "b", "a"), FIRST, timedelta(days=53)), NOW)
-    with pytest.raises(CannotSay, match="stretches in"):
-        rotation_converter.shifts(Turns("R", ("a", "b", "a", None, "b"), FIRST, timedelta(hours=1)), NOW)
+    with pytest.raises(UnsupportedRotation, match="shorter than an hour"):
+        rotation_converter.shifts(ConvertedRotation("R", ("a", "b"), FIRST, timedelta(minutes=30)), NOW)
+    with pytest.raises(UnsupportedRotation, match="fits into no 52 weeks"):
+        rotation_converter.shifts(ConvertedRotation("R", ("a", "b", "a"), FIRST, timedelta(days=53)), NOW)
+    with pytest.raises(UnsupportedRotation, match="stretches in"):
+        rotation_converter.shifts(ConvertedRotation("R", ("a", "b", "a", None, "b"), FIRST, timedelta(hours=1)), NOW)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.doubles.http import Response
-from tocsin.notify.interfaces import Account
+from tocsin.notify.interfaces import ProviderAccount
 
 SECRET = "s3cret-Of-The-Provider"
 
@@ -15,7 +15,7 @@ SECRET = "s3cret-Of-The-Provider"
 class Bench:
     """A kind of provider with a real server behind it, which can be told how to answer the next message."""
 
-    account: Account
+    account: ProviderAccount
     address: str
     channel: str
     answer: Callable[[str], None]

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.doubles.http import Request, Response, http_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.interfaces import Account
+from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
@@ -44,5 +44,5 @@ def http_gateway_bench() -> Iterator[Bench]:
         def keys() -> list[str]:
             return [r.headers["idempotency-key"] for r in http.requests if r.method == "POST"]
 
-        account = Account("Gateway", settings, {"secret": SECRET})
+        account = ProviderAccount("Gateway", settings, {"secret": SECRET})
         yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(taken), answers.append)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tests.doubles.http import Response
 from tests.doubles.ntfy import ntfy_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.interfaces import Account
+from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
@@ -23,5 +23,5 @@ def ntfy_bench() -> Iterator[Bench]:
         def keys() -> list[str]:
             return [request.headers["idempotency-key"] for request in double.http.requests]
 
-        account = Account("ntfy", {"api_base": double.url}, {"token": SECRET})
+        account = ProviderAccount("ntfy", {"api_base": double.url}, {"token": SECRET})
         yield Bench(account, "alice-topic", "ntfy", answer, keys, lambda: len(double.messages), double.answers.append)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tests.doubles.http import Response
 from tests.doubles.slack import slack_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.interfaces import Account
+from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def slack_bench() -> Iterator[Bench]:
         def accepted() -> int:
             return len(double.messages)
 
-        account = Account("Slack", {"api_base": double.api}, {"bot_token": SECRET, "signing_secret": SECRET})
+        account = ProviderAccount("Slack", {"api_base": double.api}, {"bot_token": SECRET, "signing_secret": SECRET})
         yield Bench(
             account, "slack:U012AB3CD", "chat", answer, keys, lambda: len(double.messages), double.answers.append
         )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.doubles.smtp import smtp_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.interfaces import Account
+from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
@@ -21,5 +21,5 @@ def smtp_bench() -> Iterator[Bench]:
             return [str(mail.message["Message-ID"]) for mail in double.mails]
 
         settings = {"host": "127.0.0.1", "port": double.port, "username": "tocsin", "sender": "T <t@example.org>"}
-        account = Account("Mail", settings, {"password": SECRET})
+        account = ProviderAccount("Mail", settings, {"password": SECRET})
         yield Bench(account, "alice@example.org", "email", answer, keys, lambda: len(double.mails))

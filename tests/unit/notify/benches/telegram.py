@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tests.doubles.http import Response
 from tests.doubles.telegram import telegram_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.interfaces import Account
+from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def telegram_bench() -> Iterator[Bench]:
         def accepted() -> int:
             return len(double.messages)
 
-        account = Account("Telegram", {"api_base": double.http.url}, {"bot_token": SECRET})
+        account = ProviderAccount("Telegram", {"api_base": double.http.url}, {"bot_token": SECRET})
         yield Bench(
             account, "telegram:123456789", "chat", answer, keys, lambda: len(double.messages), double.answers.append
         )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tests.doubles.http import Response
 from tests.doubles.telnyx import refusal, telnyx_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.interfaces import Account
+from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
@@ -27,5 +27,5 @@ def telnyx_bench() -> Iterator[Bench]:
             return [r.headers["idempotency-key"] for r in double.http.requests if r.method == "POST"]
 
         callbacks = "https://tocsin.example.org/hooks/telnyx"
-        account = Account("Telnyx", double.settings, {"api_key": SECRET}, callbacks=callbacks)
+        account = ProviderAccount("Telnyx", double.settings, {"api_key": SECRET}, callbacks=callbacks)
         yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.answers.append)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from tests.doubles.http import Response
 from tests.doubles.twilio import twilio_double
 from tests.unit.notify.benches.bench import SECRET, Bench
-from tocsin.notify.interfaces import Account
+from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
@@ -25,5 +25,5 @@ def twilio_bench() -> Iterator[Bench]:
             return [found["StatusCallback"][0] for found in fields]
 
         callbacks = "https://tocsin.example.org/hooks/twilio"
-        account = Account("Twilio", double.settings, {"auth_token": SECRET}, callbacks=callbacks)
+        account = ProviderAccount("Twilio", double.settings, {"auth_token": SECRET}, callbacks=callbacks)
         yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.refusals.append)

@@ -8,7 +8,7 @@ from tocsin.catalogue.hooks import Headers, Payload
 _NEVER = "0001-01-01"
 
 #: One more than one request may have: what comes after is refused with it.
-_MOST = 1001
+_MAX_ALERTS = 1001
 
 _SHARED = ("receiver", "groupKey", "externalURL", "groupLabels", "commonLabels", "commonAnnotations", "routeLabels")
 
@@ -22,7 +22,9 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
     if not isinstance(alerts, list):
         return [payload]
     shared = {name: payload[name] for name in _SHARED if name in payload}
-    return [{**shared, "alert": _marked(alert), "delivery": _delivery(payload, alert)} for alert in alerts[:_MOST]]
+    return [
+        {**shared, "alert": _marked(alert), "delivery": _delivery(payload, alert)} for alert in alerts[:_MAX_ALERTS]
+    ]
 
 
 def _marked(alert: object) -> object:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from tocsin.catalogue.hooks import Fetch, Headers, Payload, Reply, Sender
+from tocsin.catalogue.hooks import Fetch, Headers, Payload, Sender, SenderReply
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -34,7 +34,7 @@ _SIGNED: Final = {
 }
 
 #: A message that nests deeper stays text.
-_DEEPEST: Final = 50
+_MAX_DEPTH: Final = 50
 
 _ALARM: Final = re.compile(r"arn:(aws[a-z-]*):cloudwatch:([a-z0-9-]{3,40}):[0-9]*:alarm:(.{1,300})")
 _CONSOLES: Final = {
@@ -44,7 +44,7 @@ _CONSOLES: Final = {
 }
 
 #: Amazon has one for each region, and a new one every year or so.
-_MOST_CERTIFICATES: Final = 64
+_MAX_CERTIFICATES: Final = 64
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
@@ -87,15 +87,17 @@ def sender(payload: Payload, settings: Mapping[str, object]) -> Sender:
     return Sender(str(payload.get("TopicArn"))[:300], str(settings.get("topic_arn") or ""), remedy)
 
 
-def handshake(payload: Payload, headers: Headers, fetch: Fetch) -> Reply | None:
+def handshake(payload: Payload, headers: Headers, fetch: Fetch) -> SenderReply | None:
     """Confirms a subscription, by asking the address that Amazon signed for it."""
     if payload.get("Type") != "SubscriptionConfirmation":
         return None
     address = payload.get("SubscribeURL")
     if not isinstance(address, str) or not _SUBSCRIPTION.fullmatch(address):
-        return Reply(403, b'{"error":"not_the_sender","detail":"The SubscribeURL is not an address of Amazon SNS."}')
+        return SenderReply(
+            403, b'{"error":"not_the_sender","detail":"The SubscribeURL is not an address of Amazon SNS."}'
+        )
     fetch(address)
-    return Reply(200, b'{"status":"Subscription confirmed"}')
+    return SenderReply(200, b'{"status":"Subscription confirmed"}')
 
 
 class _Certificates:
@@ -116,7 +118,7 @@ class _Certificates:
 
         certificate = load_pem_x509_certificate(fetch(address))
         with self._lock:
-            if len(self._known) >= _MOST_CERTIFICATES:
+            if len(self._known) >= _MAX_CERTIFICATES:
                 self._known.clear()
             self._known[address] = certificate
         return certificate
@@ -161,7 +163,7 @@ def _object(message: object) -> Payload | None:
 
 def _is_shallow(value: dict[str, object]) -> bool:
     level: list[dict[str, object] | list[object]] = [value]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         level = [
             inner
             for one in level

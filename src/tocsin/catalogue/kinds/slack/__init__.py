@@ -12,10 +12,10 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from tocsin.catalogue.hooks import Headers, Payload, Reply, Told
+from tocsin.catalogue.hooks import Headers, MessageOutcome, Payload, SenderReply
 
 #: Seconds after which a request is somebody's recording.
-_FRESH = 300
+_MAX_AGE_SECONDS = 300
 
 _CLOSING = ("close", "resolve", "done")
 
@@ -26,7 +26,7 @@ _NAME = re.compile(r"(?<![\w<&])#([A-Za-z][\w-]{0,39})")
 def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
     """HMAC-SHA256 of `v0:TIMESTAMP:BODY` in `X-Slack-Signature`, not older than five minutes."""
     stamp = headers.get("x-slack-request-timestamp", "")
-    if not stamp.isdecimal() or len(stamp) > 12 or abs(now.timestamp() - int(stamp)) > _FRESH:
+    if not stamp.isdecimal() or len(stamp) > 12 or abs(now.timestamp() - int(stamp)) > _MAX_AGE_SECONDS:
         return False
     made = hmac.new(secret.encode(), b"v0:" + stamp.encode() + b":" + body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(f"v0={made}".encode(), headers.get("x-slack-signature", "").encode("utf-8", "replace"))
@@ -49,7 +49,7 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
     return [{**kept, "action": "open", "subject": text}]
 
 
-def reply(told: Sequence[Told]) -> Reply:
+def reply(told: Sequence[MessageOutcome]) -> SenderReply:
     """What Slack shows to whoever typed the command."""
     one = told[0]
     match one.status:
@@ -64,4 +64,4 @@ def reply(told: Sequence[Told]) -> Reply:
         case _:
             # The end of a reason is for people; before it stands which rule it was.
             text = f"No alert: {one.reason.rpartition('; ')[2]}."
-    return Reply(200, json.dumps({"response_type": "ephemeral", "text": text}).encode())
+    return SenderReply(200, json.dumps({"response_type": "ephemeral", "text": text}).encode())

@@ -11,16 +11,16 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.notify.channels import chat_url_policy
 from tocsin.notify.integrations import http_status
-from tocsin.notify.integrations.apprise.requests_patch import Carriage, carried
+from tocsin.notify.integrations.apprise.requests_patch import RequestLog, carried
 from tocsin.notify.interfaces import (
-    Account,
-    AddressRefused,
+    AddressRejected,
     OutcomeUnknown,
+    ProviderAccount,
     ProviderKind,
+    ProviderSender,
+    ProviderSetting,
     Rendered,
-    Sender,
-    Sent,
-    Setting,
+    SendReceipt,
 )
 from tocsin.notify.text import formatting
 from tocsin.people import encrypted_addresses
@@ -29,7 +29,7 @@ from tocsin.people import encrypted_addresses
 _MARKUP = re.compile(r"<(?=[A-Za-z/!?@#&])|(?<![\w.+-])@(?=(?:everyone|here|channel|all)\b|[*_])")
 
 #: A shorter part of a URL is a word, and no secret.
-_SHORTEST_SECRET = 6
+_MIN_SECRET_CHARS = 6
 
 
 class ChatServicesKind(ProviderKind):
@@ -40,12 +40,12 @@ class ChatServicesKind(ProviderKind):
     channels: tuple[str, ...] = ("chat", "push")
     parallel = 20
     has_many_servers = True
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[ProviderSetting, ...] = ()
 
     def accepts(self, channel: str, address: str) -> bool:
         return encrypted_addresses.is_sealed(address)
 
-    def open(self, account: Account) -> Sender:
+    def open(self, account: ProviderAccount) -> ProviderSender:
         return ChatServicesSender()
 
 
@@ -55,16 +55,16 @@ class ChatServicesSender:
     def __init__(self) -> None:
         self._client = HttpClient()
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         url = encrypted_addresses.unseal(address)
         try:
             plugin = chat_url_policy.opened(url)
         except Rejected as rejected:
-            raise AddressRefused(rejected.detail, "Enter the address again.") from None
+            raise AddressRejected(rejected.detail, "Enter the address again.") from None
         with carried(self._client, idempotency_key) as carriage:
             is_sent = _notify(plugin, rendered)
         _judge(carriage, is_sent, str(plugin.service_name), secrets_in(url))
-        return Sent()
+        return SendReceipt()
 
     def verify(self) -> str:
         return "Each person's and group's own address is tried by “Send test”."
@@ -112,7 +112,7 @@ def _kind(rendered: Rendered) -> Any:
     return NotifyType.FAILURE if rendered.priority in (Priority.CRITICAL, Priority.HIGH) else NotifyType.WARNING
 
 
-def _judge(carriage: Carriage, is_sent: bool, service: str, secrets: list[str]) -> None:
+def _judge(carriage: RequestLog, is_sent: bool, service: str, secrets: list[str]) -> None:
     """Raises what came of the message, if it was not accepted: Temporary, Permanent or OutcomeUnknown."""
     if (problem := carriage.problem) is not None:
         said = _without(problem.detail, secrets)
@@ -125,17 +125,17 @@ def _judge(carriage: Carriage, is_sent: bool, service: str, secrets: list[str]) 
         return
     # Each address has an account of its own: what is wrong with one says nothing against the others.
     if not carriage.answers:
-        raise AddressRefused(
+        raise AddressRejected(
             f"{service} cannot be asked with this address.", "Enter it again, as the service gives it."
         )
     answer = carriage.answers[-1]
     said = _without(http_status.line(_said(http_status.body(answer))), secrets)
     if 200 <= answer.status < 300:
-        raise AddressRefused(f"{service} took the request and refused the message{f': {said}' if said else ''}.")
+        raise AddressRejected(f"{service} took the request and refused the message{f': {said}' if said else ''}.")
     try:
         http_status.fail(answer, service, said)
     except Permanent as refused:
-        raise AddressRefused(refused.detail, refused.remedy) from None
+        raise AddressRejected(refused.detail, refused.remedy) from None
 
 
 def _said(body: dict[str, Any]) -> str:
@@ -155,7 +155,7 @@ def secrets_in(url: str) -> list[str]:
     """Everything in a URL that could be a secret, longest first, as it is written and decoded."""
     parts = urlsplit(url)
     pieces = re.split(r"[/&=@:?#]", url[len(parts.scheme) :])
-    known = {piece for piece in [*pieces, *(unquote(piece) for piece in pieces)] if len(piece) >= _SHORTEST_SECRET}
+    known = {piece for piece in [*pieces, *(unquote(piece) for piece in pieces)] if len(piece) >= _MIN_SECRET_CHARS}
     host = parts.hostname or ""
     # A host with a dot in it is told, so that people see who does not answer.
     return sorted((piece for piece in known if not ("." in piece and piece.lower() == host)), key=len, reverse=True)

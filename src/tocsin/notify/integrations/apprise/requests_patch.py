@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.net.egress import DEADLINE, Answer, HttpClient, OutcomeUnknown
+from tocsin.core.net.egress import DEADLINE, EgressResponse, HttpClient, OutcomeUnknown
 
 #: In seconds: every request that one message leads to. An address may name hundreds of receivers.
 MESSAGE_DEADLINE = 60.0
@@ -26,12 +26,12 @@ _is_installed = False
 
 
 @dataclass(slots=True)
-class Carriage:
+class RequestLog:
     """What one message led to: the answers of servers, and what went wrong on the way."""
 
     client: HttpClient
     key: str
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[EgressResponse] = field(default_factory=list)
     problem: Temporary | Permanent | None = None
     elapsed: Callable[[], float] = time.monotonic
     ends_at: float = field(init=False)
@@ -67,10 +67,10 @@ class Carriage:
 
 
 @contextmanager
-def carried(client: HttpClient, key: str) -> Iterator[Carriage]:
+def carried(client: HttpClient, key: str) -> Iterator[RequestLog]:
     """While open, this thread's `requests` go through `client`."""
     _install()
-    carriage = Carriage(client, key)
+    carriage = RequestLog(client, key)
     _under_way.carriage = carriage
     try:
         yield carriage
@@ -88,14 +88,14 @@ def _install() -> None:
         original = HTTPAdapter.send
 
         def send(adapter: Any, request: Any, *args: Any, **options: Any) -> Any:
-            carriage: Carriage | None = getattr(_under_way, "carriage", None)
+            carriage: RequestLog | None = getattr(_under_way, "carriage", None)
             return original(adapter, request, *args, **options) if carriage is None else carriage.send(request)
 
         HTTPAdapter.send = send  # type: ignore[method-assign, assignment]
         _is_installed = True
 
 
-def _response(request: Any, answer: Answer) -> Any:
+def _response(request: Any, answer: EgressResponse) -> Any:
     import requests
     from requests.structures import CaseInsensitiveDict
 

@@ -7,11 +7,19 @@ from base64 import b64encode
 from typing import NoReturn
 
 from tocsin.core.errors import Permanent
-from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.notify.channels.phone_numbers import is_phone_number
 from tocsin.notify.integrations import http_status
-from tocsin.notify.integrations.http_gateway.template import NAMES, Form, at, filled, in_address, unknown
-from tocsin.notify.interfaces import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.integrations.http_gateway.template import NAMES, BodyFormat, at, filled, in_address, unknown
+from tocsin.notify.interfaces import (
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Rendered,
+    SendReceipt,
+)
 
 _FILLED = ", ".join(f"<{name}>" for name in NAMES)
 
@@ -23,28 +31,35 @@ class HttpGatewayKind(ProviderKind):
     icon = "api"
     channels: tuple[str, ...] = ("sms",)
     parallel = 20
-    settings: tuple[Setting, ...] = (
-        Setting("api_base", "Address", SettingKind.URL, is_required=True, help="What is called, without its query."),
-        Setting(
-            "method", "Method", SettingKind.CHOICE, default="POST", choices=("POST", "PUT", "GET"), help="Usual: POST."
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "api_base", "Address", ProviderSettingType.URL, is_required=True, help="What is called, without its query."
         ),
-        Setting(
+        ProviderSetting(
+            "method",
+            "Method",
+            ProviderSettingType.CHOICE,
+            default="POST",
+            choices=("POST", "PUT", "GET"),
+            help="Usual: POST.",
+        ),
+        ProviderSetting(
             "query",
             "Query",
             help="Added to the address, such as to=<to>&msg=<text>. Filled in as the body is.",
         ),
-        Setting(
+        ProviderSetting(
             "body_format",
             "Body is",
-            SettingKind.CHOICE,
+            ProviderSettingType.CHOICE,
             default="json",
-            choices=tuple(Form),
+            choices=tuple(BodyFormat),
             help="How the body is written, and what is filled in is made to fit.",
         ),
-        Setting(
+        ProviderSetting(
             "body",
             "Body",
-            SettingKind.LONG_TEXT,
+            ProviderSettingType.LONG_TEXT,
             default='{"to": "<to>", "from": "<from>", "text": "<text>"}',
             # Written out, so that it can be translated; a test compares it with NAMES.
             help=(
@@ -52,45 +67,51 @@ class HttpGatewayKind(ProviderKind):
                 "<key> is the same when a message is sent again."
             ),
         ),
-        Setting("from_number", "From", help="What <from> stands for: a number or a sender name."),
-        Setting("username", "User name", help="Only where the gateway asks for one (HTTP Basic)."),
-        Setting("secret", "Password or token", is_secret=True, help="For the user name, the header, or as <secret>."),
-        Setting("secret_header", "Header of the token", help="Such as Authorization, where it stands in one."),
-        Setting("secret_prefix", "Before the token", help="Such as Bearer. Stands before it in the header."),
-        Setting(
+        ProviderSetting("from_number", "From", help="What <from> stands for: a number or a sender name."),
+        ProviderSetting("username", "User name", help="Only where the gateway asks for one (HTTP Basic)."),
+        ProviderSetting(
+            "secret", "Password or token", is_secret=True, help="For the user name, the header, or as <secret>."
+        ),
+        ProviderSetting("secret_header", "Header of the token", help="Such as Authorization, where it stands in one."),
+        ProviderSetting("secret_prefix", "Before the token", help="Such as Bearer. Stands before it in the header."),
+        ProviderSetting(
             "ok_path",
             "Success is at",
             help="A path into the JSON answer, such as messages^0^status. Empty: any 2xx is one.",
         ),
-        Setting("ok_value", "Success reads", help="What stands there when it was accepted, such as 0 or queued."),
-        Setting("id_path", "Message id is at", help="A path such as messages^0^id."),
-        Setting("error_path", "Error text is at", help="A path such as error^message; shown to administrators."),
+        ProviderSetting(
+            "ok_value", "Success reads", help="What stands there when it was accepted, such as 0 or queued."
+        ),
+        ProviderSetting("id_path", "Message id is at", help="A path such as messages^0^id."),
+        ProviderSetting(
+            "error_path", "Error text is at", help="A path such as error^message; shown to administrators."
+        ),
     )
 
     def accepts(self, channel: str, address: str) -> bool:
         return is_phone_number(address)
 
-    def open(self, account: Account) -> Sender:
+    def open(self, account: ProviderAccount) -> ProviderSender:
         return HttpGatewaySender(account)
 
 
 class HttpGatewaySender:
     """One gateway."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ProviderAccount) -> None:
         self._settings = {name: str(value) for name, value in account.settings.items()}
         self._secret = account.secrets.get("secret", "")
-        self._form = Form(self._settings.get("body_format") or Form.JSON)
+        self._form = BodyFormat(self._settings.get("body_format") or BodyFormat.JSON)
         self._url = self._settings.get("api_base", "")
         self._client = HttpClient(trusted=account.is_trusted)
-        strange = [*unknown(self._settings.get("query", ""), Form.FORM), *unknown(self._body, self._form)]
+        strange = [*unknown(self._settings.get("query", ""), BodyFormat.FORM), *unknown(self._body, self._form)]
         self._problem = f"<{strange[0]}> in the request stands for nothing; there are {_FILLED}." if strange else ""
 
     @property
     def _body(self) -> str:
         return self._settings.get("body", "")
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         values = {
             "to": address,
             "to_digits": address.lstrip("+"),
@@ -111,7 +132,7 @@ class HttpGatewaySender:
         path, wanted = self._settings.get("ok_path", ""), self._settings.get("ok_value", "")
         if (path and (found := at(said, path)) != (wanted or found)) or (path and found is None):
             self._fail(answer, said, f"{path} reads {http_status.line(found, 60)!r}" if found else f"no {path}")
-        return Sent((at(said, self._settings["id_path"]) or "")[:100] if self._settings.get("id_path") else "")
+        return SendReceipt((at(said, self._settings["id_path"]) or "")[:100] if self._settings.get("id_path") else "")
 
     def verify(self) -> str:
         # There is no request that every gateway knows and that sends nothing: that it answers at all is what is asked.
@@ -130,7 +151,7 @@ class HttpGatewaySender:
     def _name(self) -> str:
         return self._url.partition("://")[2].partition("/")[0] or "The gateway"
 
-    def _ask(self, method: str, url: str, content: bytes, key: str) -> Answer:
+    def _ask(self, method: str, url: str, content: bytes, key: str) -> EgressResponse:
         self._check()
         return self._client.request(method, url, headers=self._headers(key), content=content)
 
@@ -148,7 +169,7 @@ class HttpGatewaySender:
             headers["Authorization"] = f"Basic {b64encode(f'{user}:{self._secret}'.encode()).decode()}"
         return headers
 
-    def _fail(self, answer: Answer, said: object, instead: str = "") -> NoReturn:
+    def _fail(self, answer: EgressResponse, said: object, instead: str = "") -> NoReturn:
         path = self._settings.get("error_path", "")
         text = http_status.line((at(said, path) if path else "") or instead)
         if 200 <= answer.status < 300:

@@ -19,7 +19,7 @@ NAMES = ("to", "to_digits", "text", "from", "key", "secret")
 _PLACE = re.compile(r"<([a-z_]+)>")
 
 
-class Form(StrEnum):
+class BodyFormat(StrEnum):
     """How a request's body is written."""
 
     JSON = "json"
@@ -30,19 +30,19 @@ class Form(StrEnum):
     @property
     def content_type(self) -> str:
         return {
-            Form.JSON: "application/json",
-            Form.FORM: "application/x-www-form-urlencoded",
-            Form.XML: "application/xml; charset=utf-8",
-            Form.TEXT: "text/plain; charset=utf-8",
+            BodyFormat.JSON: "application/json",
+            BodyFormat.FORM: "application/x-www-form-urlencoded",
+            BodyFormat.XML: "application/xml; charset=utf-8",
+            BodyFormat.TEXT: "text/plain; charset=utf-8",
         }[self]
 
 
-def unknown(template: str, form: Form) -> list[str]:
+def unknown(template: str, form: BodyFormat) -> list[str]:
     """Placeholders that nothing fills. In XML other names are its own elements."""
-    return [] if form is Form.XML else [name for name in _PLACE.findall(template) if name not in NAMES]
+    return [] if form is BodyFormat.XML else [name for name in _PLACE.findall(template) if name not in NAMES]
 
 
-def filled(template: str, values: Mapping[str, str], form: Form) -> str:
+def filled(template: str, values: Mapping[str, str], form: BodyFormat) -> str:
     """The template with `values` in it."""
     return _PLACE.sub(lambda place: _written(values[place[1]], form) if place[1] in values else place[0], template)
 
@@ -52,15 +52,15 @@ def in_address(template: str, values: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda place: quote(values[place[1]], safe="") if place[1] in values else place[0], template)
 
 
-def _written(value: str, form: Form) -> str:
+def _written(value: str, form: BodyFormat) -> str:
     match form:
-        case Form.JSON:
+        case BodyFormat.JSON:
             return json.dumps(value, ensure_ascii=False)[1:-1]
-        case Form.FORM:
+        case BodyFormat.FORM:
             return quote(value, safe="")
-        case Form.XML:
+        case BodyFormat.XML:
             return escape(value, {'"': "&quot;"})
-        case Form.TEXT:
+        case BodyFormat.TEXT:
             return value
 
 

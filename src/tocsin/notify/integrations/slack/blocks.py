@@ -12,9 +12,9 @@ from tocsin.notify.text import formatting
 from tocsin.notify.text.phrases import say
 
 #: Of a section's text.
-LONGEST = 3000
+MAX_SECTION_CHARS = 3000
 #: Of a header, and of the fallback that notifications show.
-_LONGEST_HEADER = 150
+_MAX_HEADER_CHARS = 150
 
 ACTION = "tocsin_"
 
@@ -23,7 +23,7 @@ def message(rendered: Rendered, *, answers: bool = True) -> dict[str, Any]:
     """Text for notifications, and blocks; with buttons where the message asks for an answer about one alert and what
     they say reaches Tocsin: one that does nothing would be taken for an answer."""
     blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": {"type": "plain_text", "text": formatting.cut(rendered.subject, _LONGEST_HEADER)}}
+        {"type": "header", "text": {"type": "plain_text", "text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS)}}
     ]
     blocks.append(_section(rendered.text))
     if (number := chat_buttons.alert_of(rendered)) is not None:
@@ -31,7 +31,7 @@ def message(rendered: Rendered, *, answers: bool = True) -> dict[str, Any]:
     if rendered.link:
         label = say(rendered.language, "Open the alert" if number is not None else "Open Tocsin")
         blocks.append(_context(f"<{rendered.link}|{label}>"))
-    return {"text": formatting.cut(rendered.subject, _LONGEST_HEADER), "blocks": blocks}
+    return {"text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS), "blocks": blocks}
 
 
 def answered(blocks: list[Any], pressed: str, said: str) -> list[Any]:
@@ -76,7 +76,7 @@ def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
 
 def _section(text: str) -> dict[str, Any]:
     said = text
-    while len(escaped(said)) > LONGEST:
+    while len(escaped(said)) > MAX_SECTION_CHARS:
         said = formatting.cut(said, len(said) * 9 // 10)
     return {"type": "section", "text": {"type": "mrkdwn", "text": escaped(said), "verbatim": True}}
 

@@ -17,15 +17,31 @@ from tocsin.notify.channels import chat_buttons
 from tocsin.notify.integrations import background_post, http_status, json_object
 from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.integrations.slack import blocks
-from tocsin.notify.interfaces import Account, AddressRefused, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.interfaces import (
+    AddressRejected,
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Rendered,
+    SendReceipt,
+)
 from tocsin.notify.text.phrases import say
-from tocsin.notify.webhooks import Callback, CallbackAnswer, CallbackPoint, Ears, Listener, NotGenuine
+from tocsin.notify.webhooks import (
+    Callback,
+    CallbackResponse,
+    EventReceiver,
+    InvalidWebhookSignature,
+    WebhookEndpoint,
+    WebhookProvider,
+)
 
 API = "https://slack.com/api"
 PREFIX = "slack:"
 
 #: A request signed longer ago is a replay (https://api.slack.com/authentication/verifying-requests-from-slack).
-_FRESH = 300
+_MAX_AGE_SECONDS = 300
 
 _CREDENTIALS = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
 _ADDRESS = {
@@ -44,7 +60,7 @@ _AGAIN = frozenset(
 )  # fmt: skip
 
 
-class SlackKind(ProviderKind, Listener):
+class SlackKind(ProviderKind, WebhookProvider):
     name = "slack"
     label = "Slack"
     about = "Messages to members and rooms of a Slack workspace, with buttons that acknowledge, take and close."
@@ -52,13 +68,19 @@ class SlackKind(ProviderKind, Listener):
     channels: tuple[str, ...] = ("chat",)
     replies: frozenset[str] = frozenset({"chat"})
     parallel = 20
-    settings: tuple[Setting, ...] = (
-        Setting("bot_token", "Bot token", is_required=True, is_secret=True, help="Of your app; begins with xoxb-."),
-        Setting("signing_secret", "Signing secret", is_secret=True, help="Under Basic Information. For the buttons."),
-        Setting("api_base", "API address", SettingKind.URL, default=API, help="Another one for GovSlack."),
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "bot_token", "Bot token", is_required=True, is_secret=True, help="Of your app; begins with xoxb-."
+        ),
+        ProviderSetting(
+            "signing_secret", "Signing secret", is_secret=True, help="Under Basic Information. For the buttons."
+        ),
+        ProviderSetting(
+            "api_base", "API address", ProviderSettingType.URL, default=API, help="Another one for GovSlack."
+        ),
     )
-    points: tuple[CallbackPoint, ...] = (
-        CallbackPoint(
+    points: tuple[WebhookEndpoint, ...] = (
+        WebhookEndpoint(
             "interact", "Interactivity request URL", "In your app at api.slack.com: Interactivity & Shortcuts, on."
         ),
     )
@@ -66,28 +88,28 @@ class SlackKind(ProviderKind, Listener):
     def accepts(self, channel: str, address: str) -> bool:
         return address.startswith(PREFIX)
 
-    def open(self, account: Account) -> Sender:
+    def open(self, account: ProviderAccount) -> ProviderSender:
         return SlackSender(account)
 
-    def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
+    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
         _check(account.secrets.get("signing_secret", ""), callback)
         said = _payload(callback.body)
         if said.get("type") == "block_actions":
             _pressed(account, said, ears)
-        return CallbackAnswer(200)
+        return CallbackResponse(200)
 
 
 class SlackSender:
     """Posts to one workspace."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ProviderAccount) -> None:
         self._account = account
         self._api = str(account.settings.get("api_base") or API).rstrip("/")
         self._token = account.secrets.get("bot_token", "")
         self._client = HttpClient(trusted=account.is_trusted)
         self._answers = bool(account.callbacks and account.secrets.get("signing_secret"))
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         body = {
             "channel": address.removeprefix(PREFIX),
             **blocks.message(rendered, answers=self._answers),
@@ -95,7 +117,7 @@ class SlackSender:
             "unfurl_media": False,
         }
         said = self._call("chat.postMessage", body, {"Idempotency-Key": idempotency_key})
-        return Sent(f"{said.get('channel', '')}:{said.get('ts', '')}")
+        return SendReceipt(f"{said.get('channel', '')}:{said.get('ts', '')}")
 
     def verify(self) -> str:
         said = self._call("auth.test", {}, {})
@@ -134,7 +156,7 @@ def _refused(error: str) -> NoReturn:
     if error in _CREDENTIALS:
         raise Permanent(f"Slack refuses the bot token ({error}).", "Install the app again, and enter its new token.")
     if error in _ADDRESS:
-        raise AddressRefused(f"{_ADDRESS[error]} ({error}).")
+        raise AddressRejected(f"{_ADDRESS[error]} ({error}).")
     if error in _AGAIN:
         raise Temporary(f"Slack has trouble of its own ({error}).")
     raise Permanent(f"Slack refuses the message ({error}).")
@@ -145,12 +167,12 @@ def _check(secret: str, callback: Callback) -> None:
     stamp = callback.headers.get("x-slack-request-timestamp", "")
     given = callback.headers.get("x-slack-signature", "")
     if not secret or not (stamp.isascii() and stamp.isdigit() and len(stamp) < 12):
-        raise NotGenuine
-    if abs(callback.at.timestamp() - int(stamp)) > _FRESH:
-        raise NotGenuine
+        raise InvalidWebhookSignature
+    if abs(callback.at.timestamp() - int(stamp)) > _MAX_AGE_SECONDS:
+        raise InvalidWebhookSignature
     signed = hmac.new(secret.encode(), f"v0:{stamp}:".encode() + callback.body, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(f"v0={signed}", given.encode("ascii", "replace").decode()):
-        raise NotGenuine
+        raise InvalidWebhookSignature
 
 
 def _payload(body: bytes) -> dict[str, Any]:
@@ -161,7 +183,7 @@ def _payload(body: bytes) -> dict[str, Any]:
         raise Rejected("invalid", "This is no interaction of Slack's.") from None
 
 
-def _pressed(account: Account, said: dict[str, Any], ears: Ears) -> None:
+def _pressed(account: ProviderAccount, said: dict[str, Any], ears: EventReceiver) -> None:
     """Does what the button says, tells its presser, and redraws the message."""
     member = text(child(said, "user").get("id"))
     given: object = next(iter(items(said.get("actions"))), None)
@@ -200,7 +222,7 @@ def _kind(command: str) -> Any:
     return next(kind for kind in chat_buttons.LABELS if kind == command)
 
 
-def _respond(account: Account, said: dict[str, Any], body: dict[str, Any]) -> None:
+def _respond(account: ProviderAccount, said: dict[str, Any], body: dict[str, Any]) -> None:
     """Through the address that the signed request names, which is always Slack's own."""
     url = text(said.get("response_url"))
     own = urlsplit(str(account.settings.get("api_base") or API)).hostname or ""

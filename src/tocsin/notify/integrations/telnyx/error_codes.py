@@ -4,38 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tocsin.notify.integrations.error_codes import Trouble
+from tocsin.notify.integrations.error_codes import VendorError
 
 _ADDRESS = True
 
-TROUBLES: Mapping[str, Trouble] = {
-    "10002": Trouble("The recipient's number is not a phone number.", _ADDRESS),
-    "10009": Trouble("Telnyx does not accept the API key. Enter it again."),
-    "20100": Trouble("The Telnyx account has no balance left. Top it up."),
-    "40001": Trouble("The number is a landline, which takes no texts.", _ADDRESS),
-    "40002": Trouble("The operator took the text for spam for now. Register the From number's use at Telnyx."),
-    "40003": Trouble("The operator took the text for spam for good. Register the From number's use at Telnyx."),
-    "40004": Trouble("The recipient's operator refused the text.", _ADDRESS),
-    "40005": Trouble("The text was not delivered in time."),
-    "40006": Trouble("The recipient's operator is away.", is_passing=True),
-    "40008": Trouble("The operator did not deliver the text, and says no reason."),
-    "40009": Trouble("The text has characters that this recipient's operator does not take.", _ADDRESS),
-    "40010": Trouble("The From number is not registered for texts to the US (A2P 10DLC). Register it at Telnyx."),
-    "40011": Trouble("The operator takes no more texts from this number for now.", is_passing=True),
-    "40012": Trouble("Texts to this kind of number are not carried.", _ADDRESS),
-    "40300": Trouble("The recipient has opted out with STOP, and must send START to get texts again.", _ADDRESS),
-    "40305": Trouble("The From number is not one of this messaging profile's. Add it at Telnyx."),
-    "40306": Trouble("The sender name is not allowed. Register it at Telnyx, or use a number."),
-    "40310": Trouble("The recipient's number is not a phone number.", _ADDRESS),
-    "40311": Trouble("The From number cannot send texts."),
-    "40312": Trouble("The messaging profile is switched off at Telnyx."),
-    "40318": Trouble("Telnyx's queue of this number is full.", is_passing=True),
-    "40322": Trouble("The text has words or addresses in it that Telnyx does not carry."),
-    "40331": Trouble("Texts to this country are switched off. Allow it in the messaging profile at Telnyx.", _ADDRESS),
-    "40333": Trouble("The messaging profile has reached its spending limit. Raise it at Telnyx."),
+TROUBLES: Mapping[str, VendorError] = {
+    "10002": VendorError("The recipient's number is not a phone number.", _ADDRESS),
+    "10009": VendorError("Telnyx does not accept the API key. Enter it again."),
+    "20100": VendorError("The Telnyx account has no balance left. Top it up."),
+    "40001": VendorError("The number is a landline, which takes no texts.", _ADDRESS),
+    "40002": VendorError("The operator took the text for spam for now. Register the From number's use at Telnyx."),
+    "40003": VendorError("The operator took the text for spam for good. Register the From number's use at Telnyx."),
+    "40004": VendorError("The recipient's operator refused the text.", _ADDRESS),
+    "40005": VendorError("The text was not delivered in time."),
+    "40006": VendorError("The recipient's operator is away.", is_passing=True),
+    "40008": VendorError("The operator did not deliver the text, and says no reason."),
+    "40009": VendorError("The text has characters that this recipient's operator does not take.", _ADDRESS),
+    "40010": VendorError("The From number is not registered for texts to the US (A2P 10DLC). Register it at Telnyx."),
+    "40011": VendorError("The operator takes no more texts from this number for now.", is_passing=True),
+    "40012": VendorError("Texts to this kind of number are not carried.", _ADDRESS),
+    "40300": VendorError("The recipient has opted out with STOP, and must send START to get texts again.", _ADDRESS),
+    "40305": VendorError("The From number is not one of this messaging profile's. Add it at Telnyx."),
+    "40306": VendorError("The sender name is not allowed. Register it at Telnyx, or use a number."),
+    "40310": VendorError("The recipient's number is not a phone number.", _ADDRESS),
+    "40311": VendorError("The From number cannot send texts."),
+    "40312": VendorError("The messaging profile is switched off at Telnyx."),
+    "40318": VendorError("Telnyx's queue of this number is full.", is_passing=True),
+    "40322": VendorError("The text has words or addresses in it that Telnyx does not carry."),
+    "40331": VendorError(
+        "Texts to this country are switched off. Allow it in the messaging profile at Telnyx.", _ADDRESS
+    ),
+    "40333": VendorError("The messaging profile has reached its spending limit. Raise it at Telnyx."),
 }
 
 
-def trouble(code: str) -> Trouble | None:
+def trouble(code: str) -> VendorError | None:
     """What a code means; None for one that is not known here."""
     return TROUBLES.get(code)

@@ -14,29 +14,38 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
-from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.notify.channels.phone_numbers import is_phone_number, sender
 from tocsin.notify.integrations import http_status, json_object
-from tocsin.notify.integrations.error_codes import Trouble
+from tocsin.notify.integrations.error_codes import VendorError
 from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.integrations.telnyx.error_codes import trouble
-from tocsin.notify.interfaces import Account, AddressRefused, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.interfaces import (
+    AddressRejected,
+    ProviderAccount,
+    ProviderKind,
+    ProviderSender,
+    ProviderSetting,
+    ProviderSettingType,
+    Rendered,
+    SendReceipt,
+)
 from tocsin.notify.webhooks import (
     Callback,
-    CallbackAnswer,
-    CallbackPoint,
-    Ears,
-    Listener,
-    NotGenuine,
+    CallbackResponse,
+    EventReceiver,
+    InboundText,
+    InvalidWebhookSignature,
     Receipt,
     ReceiptState,
-    SaidByText,
+    WebhookEndpoint,
+    WebhookProvider,
 )
 
 API = "https://api.telnyx.com"
 
 #: What is signed longer ago was recorded and sent again.
-FRESH = timedelta(minutes=5)
+MAX_SIGNATURE_AGE = timedelta(minutes=5)
 
 _STATES = {
     "delivered": ReceiptState.DELIVERED,
@@ -46,7 +55,7 @@ _STATES = {
 }
 
 
-class TelnyxKind(ProviderKind, Listener):
+class TelnyxKind(ProviderKind, WebhookProvider):
     name = "telnyx"
     label = "Telnyx"
     about = "Text messages to most countries, with replies and receipts."
@@ -55,29 +64,37 @@ class TelnyxKind(ProviderKind, Listener):
     replies: frozenset[str] = frozenset({"sms"})
     receipts: frozenset[str] = frozenset({"sms"})
     parallel = 40
-    settings: tuple[Setting, ...] = (
-        Setting("api_key", "API key", is_required=True, is_secret=True, help="In Telnyx's portal: Keys; KEY…"),
-        Setting(
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting("api_key", "API key", is_required=True, is_secret=True, help="In Telnyx's portal: Keys; KEY…"),
+        ProviderSetting(
             "public_key",
             "Public key",
             is_required=True,
             help="In Telnyx's portal: Keys, Public key. Replies and receipts are checked by it.",
         ),
-        Setting("from_number", "From number", is_required=True, help="Your number at Telnyx, or a sender name."),
-        Setting("messaging_profile_id", "Messaging profile", help="Its ID; needed with a sender name."),
-        Setting("api_base", "API address", SettingKind.URL, default=API, help="Another one only where Telnyx says so."),
+        ProviderSetting(
+            "from_number", "From number", is_required=True, help="Your number at Telnyx, or a sender name."
+        ),
+        ProviderSetting("messaging_profile_id", "Messaging profile", help="Its ID; needed with a sender name."),
+        ProviderSetting(
+            "api_base",
+            "API address",
+            ProviderSettingType.URL,
+            default=API,
+            help="Another one only where Telnyx says so.",
+        ),
     )
-    points: tuple[CallbackPoint, ...] = (
-        CallbackPoint("sms", "Inbound messages", "At Telnyx: your messaging profile, Inbound, Send a webhook to."),
+    points: tuple[WebhookEndpoint, ...] = (
+        WebhookEndpoint("sms", "Inbound messages", "At Telnyx: your messaging profile, Inbound, Send a webhook to."),
     )
 
     def accepts(self, channel: str, address: str) -> bool:
         return is_phone_number(address)
 
-    def open(self, account: Account) -> Sender:
+    def open(self, account: ProviderAccount) -> ProviderSender:
         return TelnyxSender(account)
 
-    def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
+    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
         _require_genuine(account, callback)
         try:
             event = child(json_object.parsed(callback.body), "data")
@@ -91,19 +108,19 @@ class TelnyxKind(ProviderKind, Listener):
                 _received(account, payload, ears)
             case "message.sent" | "message.finalized":
                 ears.receipt(_receipt(callback.query.get("n", ""), payload))
-        return CallbackAnswer(200)
+        return CallbackResponse(200)
 
 
 class TelnyxSender:
     """One account."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ProviderAccount) -> None:
         self._account = account
         self._base = str(account.settings.get("api_base") or API).rstrip("/")
         self._key = account.secrets.get("api_key", "")
         self._client = HttpClient(trusted=account.is_trusted)
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         body: dict[str, Any] = {
             "from": sender(str(self._account.settings.get("from_number") or "")),
             "to": address,
@@ -121,7 +138,7 @@ class TelnyxSender:
         data = http_status.body(answer).get("data")
         if not isinstance(data, dict) or not data.get("id"):
             raise http_status.no_answer("Telnyx")
-        return Sent(str(data["id"])[:100])
+        return SendReceipt(str(data["id"])[:100])
 
     def verify(self) -> str:
         answer = self._client.request("GET", f"{self._base}/v2/balance", headers=self._headers())
@@ -140,14 +157,14 @@ class TelnyxSender:
         return {"Authorization": f"Bearer {self._key}"}
 
 
-def _require_genuine(account: Account, callback: Callback) -> None:
+def _require_genuine(account: ProviderAccount, callback: Callback) -> None:
     """Ed25519 over the time, "|" and the body
     (https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks)."""
     stamp = callback.headers.get("telnyx-timestamp", "")
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) < 12):
-        raise NotGenuine
-    if abs(callback.at.timestamp() - int(stamp)) > FRESH.total_seconds():
-        raise NotGenuine
+        raise InvalidWebhookSignature
+    if abs(callback.at.timestamp() - int(stamp)) > MAX_SIGNATURE_AGE.total_seconds():
+        raise InvalidWebhookSignature
     try:
         key = Ed25519PublicKey.from_public_bytes(
             base64.b64decode(str(account.settings.get("public_key") or ""), validate=True)
@@ -155,15 +172,15 @@ def _require_genuine(account: Account, callback: Callback) -> None:
         signature = base64.b64decode(callback.headers.get("telnyx-signature-ed25519", ""), validate=True)
         key.verify(signature, f"{stamp}|".encode() + callback.body)
     except (InvalidSignature, ValueError, binascii.Error):
-        raise NotGenuine from None
+        raise InvalidWebhookSignature from None
 
 
-def _received(account: Account, payload: dict[str, Any], ears: Ears) -> None:
+def _received(account: ProviderAccount, payload: dict[str, Any], ears: EventReceiver) -> None:
     """A text that came. Telnyx takes no answer in the response, so one is sent as a message of its own."""
     writer, external_id = text(child(payload, "from").get("phone_number")), text(payload.get("id"))
     if not writer or not external_id:
         raise Rejected("invalid", "This is no event of Telnyx's messaging.")
-    answer = ears.text(SaidByText("sms", writer, text(payload.get("text")), external_id))
+    answer = ears.text(InboundText("sms", writer, text(payload.get("text")), external_id))
     if not answer:
         return
     made = TelnyxSender(account)
@@ -190,7 +207,7 @@ def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
     return Receipt(state, key, external_id, f"Telnyx says: {said}." if said else "The text was not delivered.")
 
 
-def _told(errors: object) -> tuple[str, str, Trouble | None]:
+def _told(errors: object) -> tuple[str, str, VendorError | None]:
     """Of the first error its code, what Telnyx says, and what it means where that is known; empty without one."""
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     code = http_status.line(text(first.get("code")), 10)
@@ -198,15 +215,15 @@ def _told(errors: object) -> tuple[str, str, Trouble | None]:
     return code, f"{said} ({code})" if said else "", trouble(code)
 
 
-def _sentence(known: Trouble, code: str) -> str:
+def _sentence(known: VendorError, code: str) -> str:
     return f"{known.sentence.rstrip('.')} (Telnyx {code})."
 
 
-def _fail(answer: Answer) -> NoReturn:
+def _fail(answer: EgressResponse) -> NoReturn:
     code, said, known = _told(http_status.body(answer).get("errors"))
     if known is not None and 400 <= answer.status < 500 and answer.status not in http_status.AGAIN:
         sentence = _sentence(known, code)
         if known.is_passing:
             raise Temporary(sentence, answer.retry_after)
-        raise AddressRefused(sentence) if known.is_address else Permanent(sentence)
+        raise AddressRejected(sentence) if known.is_address else Permanent(sentence)
     http_status.fail(answer, "Telnyx", said)

@@ -10,18 +10,18 @@ from tocsin.notify.channels.phone_numbers import is_phone_number
 from tocsin.notify.integrations.twilio import twiml
 from tocsin.notify.integrations.twilio.error_codes import trouble
 from tocsin.notify.integrations.twilio.sender import API, TwilioSender
-from tocsin.notify.interfaces import Account, ProviderKind, Sender, Setting, SettingKind
+from tocsin.notify.interfaces import ProviderAccount, ProviderKind, ProviderSender, ProviderSetting, ProviderSettingType
 from tocsin.notify.webhooks import (
     Callback,
-    CallbackAnswer,
-    CallbackPoint,
-    CallTurn,
-    Ears,
-    Listener,
-    NotGenuine,
+    CallbackResponse,
+    CallState,
+    EventReceiver,
+    InboundText,
+    InvalidWebhookSignature,
     Receipt,
     ReceiptState,
-    SaidByText,
+    WebhookEndpoint,
+    WebhookProvider,
 )
 
 _XML = "text/xml; charset=utf-8"
@@ -50,7 +50,7 @@ OFF = "The phone was off or out of reach."
 _OFF, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
 
 
-class TwilioKind(ProviderKind, Listener):
+class TwilioKind(ProviderKind, WebhookProvider):
     name = "twilio"
     label = "Twilio"
     about = "Text messages and phone calls to every country, with replies, keys and receipts."
@@ -59,30 +59,38 @@ class TwilioKind(ProviderKind, Listener):
     replies: frozenset[str] = frozenset({"sms", "voice"})
     receipts: frozenset[str] = frozenset({"sms", "voice"})
     parallel = 40
-    settings: tuple[Setting, ...] = (
-        Setting("account_sid", "Account SID", is_required=True, help="On the first page of Twilio's console; AC…"),
-        Setting("auth_token", "Auth token", is_required=True, is_secret=True, help="Below the account SID."),
-        Setting(
+    settings: tuple[ProviderSetting, ...] = (
+        ProviderSetting(
+            "account_sid", "Account SID", is_required=True, help="On the first page of Twilio's console; AC…"
+        ),
+        ProviderSetting("auth_token", "Auth token", is_required=True, is_secret=True, help="Below the account SID."),
+        ProviderSetting(
             "from_number",
             "From number",
             is_required=True,
             help="A number you have at Twilio, such as +41 44 000 00 00. For texts alone a sender name works too.",
         ),
-        Setting("messaging_service_sid", "Messaging service SID", help="Only where texts go by one; MG…"),
-        Setting(
+        ProviderSetting("messaging_service_sid", "Messaging service SID", help="Only where texts go by one; MG…"),
+        ProviderSetting(
             "machine_detection",
             "Notice voicemail",
-            SettingKind.FLAG,
+            ProviderSettingType.FLAG,
             default=True,
             help="A call that a machine answers counts as not reached. Twilio charges a little for it.",
         ),
-        Setting("api_base", "API address", SettingKind.URL, default=API, help="Another one for a region of Twilio's."),
+        ProviderSetting(
+            "api_base",
+            "API address",
+            ProviderSettingType.URL,
+            default=API,
+            help="Another one for a region of Twilio's.",
+        ),
     )
-    points: tuple[CallbackPoint, ...] = (
-        CallbackPoint(
+    points: tuple[WebhookEndpoint, ...] = (
+        WebhookEndpoint(
             "sms", "A message comes in", "At Twilio: your number (or messaging service), Messaging, Webhook, HTTP POST."
         ),
-        CallbackPoint(
+        WebhookEndpoint(
             "voice",
             "A call comes in",
             "At Twilio: your number, Voice, Webhook, HTTP POST. Whoever missed a call hears it again by calling back.",
@@ -92,10 +100,10 @@ class TwilioKind(ProviderKind, Listener):
     def accepts(self, channel: str, address: str) -> bool:
         return is_phone_number(address)
 
-    def open(self, account: Account) -> Sender:
+    def open(self, account: ProviderAccount) -> ProviderSender:
         return TwilioSender(account)
 
-    def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
+    def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
         fields = dict(parse_qsl(callback.body.decode("utf-8", "replace"), keep_blank_values=True))
         _require_genuine(account, callback, fields)
         match callback.what:
@@ -105,12 +113,12 @@ class TwilioKind(ProviderKind, Listener):
                 return _call(account, callback, fields, ears)
             case "status":
                 ears.receipt(_receipt(callback.query.get("n", ""), fields))
-                return CallbackAnswer(204)
+                return CallbackResponse(204)
             case _:
                 raise Rejected("not_found", "Twilio calls sms, voice and status.")
 
 
-def _require_genuine(account: Account, callback: Callback, fields: dict[str, str]) -> None:
+def _require_genuine(account: ProviderAccount, callback: Callback, fields: dict[str, str]) -> None:
     """Twilio signs the address it calls and the fields it posts (https://www.twilio.com/docs/usage/security)."""
     # Takes a while to load and some memory, and is needed where Twilio calls back only.
     from twilio.request_validator import RequestValidator
@@ -118,24 +126,26 @@ def _require_genuine(account: Account, callback: Callback, fields: dict[str, str
     token = account.secrets.get("auth_token", "")
     signature = callback.headers.get("x-twilio-signature", "")
     if not token or not signature or not RequestValidator(token).validate(callback.url, fields, signature):
-        raise NotGenuine
+        raise InvalidWebhookSignature
 
 
-def _text(fields: dict[str, str], ears: Ears) -> CallbackAnswer:
-    said = SaidByText(
+def _text(fields: dict[str, str], ears: EventReceiver) -> CallbackResponse:
+    said = InboundText(
         "sms",
         fields.get("From", ""),
         fields.get("Body", ""),
         fields.get("MessageSid", ""),
         _OPT_OUT.get(fields.get("OptOutType", "").upper()),
     )
-    return CallbackAnswer(200, twiml.text_answer(ears.text(said)), _XML)
+    return CallbackResponse(200, twiml.text_answer(ears.text(said)), _XML)
 
 
-def _call(account: Account, callback: Callback, fields: dict[str, str], ears: Ears) -> CallbackAnswer:
+def _call(
+    account: ProviderAccount, callback: Callback, fields: dict[str, str], ears: EventReceiver
+) -> CallbackResponse:
     key = callback.query.get("n", "")
     is_inbound = fields.get("Direction", "") == "inbound"
-    turn = CallTurn(
+    turn = CallState(
         key=key,
         external_id=fields.get("CallSid", ""),
         number=fields.get("From" if is_inbound else "To", ""),
@@ -146,7 +156,7 @@ def _call(account: Account, callback: Callback, fields: dict[str, str], ears: Ea
     made = ears.call(turn)
     again = {name: value for name, value in (("n", key), ("asked", made.asked)) if value}
     action = f"{account.callbacks}/voice{f'?{urlencode(again)}' if again else ''}"
-    return CallbackAnswer(200, twiml.step(made, action), _XML)
+    return CallbackResponse(200, twiml.step(made, action), _XML)
 
 
 def _receipt(key: str, fields: dict[str, str]) -> Receipt:

@@ -8,22 +8,22 @@ from typing import NoReturn
 from urllib.parse import quote, urlencode
 
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.notify.channels.phone_numbers import sender
 from tocsin.notify.integrations import http_status
 from tocsin.notify.integrations.twilio import twiml
 from tocsin.notify.integrations.twilio.error_codes import trouble
-from tocsin.notify.interfaces import Account, AddressRefused, Rendered, Sent
+from tocsin.notify.interfaces import AddressRejected, ProviderAccount, Rendered, SendReceipt
 
 API = "https://api.twilio.com"
 #: A phone that rings for longer is answered by a machine.
-RINGS = 30
+RING_SECONDS = 30
 
 
 class TwilioSender:
     """One account."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ProviderAccount) -> None:
         self._account = account
         self._sid = str(account.settings.get("account_sid") or "")
         self._from = sender(str(account.settings.get("from_number") or ""))
@@ -33,7 +33,7 @@ class TwilioSender:
         self._authorization = f"Basic {b64encode(pair.encode()).decode()}"
         self._client = HttpClient(trusted=account.is_trusted)
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         fields = self._call(rendered, address, idempotency_key) if channel == "voice" else self._text(rendered, address)
         if self._account.callbacks:
             # Twilio has no idempotency key; with ours in it, what it tells later finds its message before it has an id.
@@ -42,7 +42,7 @@ class TwilioSender:
         sid = http_status.body(answer).get("sid")
         if not sid:
             raise http_status.no_answer("Twilio")
-        return Sent(str(sid)[:100])
+        return SendReceipt(str(sid)[:100])
 
     def verify(self) -> str:
         answer = self._client.request("GET", self._url(".json"), headers={"Authorization": self._authorization})
@@ -65,7 +65,7 @@ class TwilioSender:
         return {"To": address, **by, "Body": rendered.text}
 
     def _call(self, rendered: Rendered, address: str, key: str) -> dict[str, str]:
-        fields = {"To": address, "From": self._from, "Timeout": str(RINGS)}
+        fields = {"To": address, "From": self._from, "Timeout": str(RING_SECONDS)}
         if not self._account.callbacks:
             # Nobody can be asked what to say, so it is sent along; keys do nothing then.
             return {**fields, "Twiml": twiml.spoken_once(rendered)}
@@ -79,7 +79,7 @@ class TwilioSender:
     def _url(self, rest: str) -> str:
         return f"{self._base}/2010-04-01/Accounts/{quote(self._sid, safe='')}{rest}"
 
-    def _post(self, what: str, fields: dict[str, str]) -> Answer:
+    def _post(self, what: str, fields: dict[str, str]) -> EgressResponse:
         answer = self._client.request(
             "POST",
             self._url(f"/{what}"),
@@ -91,12 +91,12 @@ class TwilioSender:
         return answer
 
 
-def _fail(answer: Answer) -> NoReturn:
+def _fail(answer: EgressResponse) -> NoReturn:
     said = http_status.body(answer)
     known = trouble(said.get("code"))
     if known is not None and 400 <= answer.status < 500 and answer.status not in http_status.AGAIN:
         sentence = f"{known.sentence.rstrip('.')} (Twilio {said['code']})."
         if known.is_passing:
             raise Temporary(sentence, answer.retry_after)
-        raise AddressRefused(sentence) if known.is_address else Permanent(sentence)
+        raise AddressRejected(sentence) if known.is_address else Permanent(sentence)
     http_status.fail(answer, "Twilio", http_status.line(said.get("message", "")))

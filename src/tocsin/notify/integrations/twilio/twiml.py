@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 
 from tocsin.notify.interfaces import CallScript, Rendered
-from tocsin.notify.webhooks import CallStep
+from tocsin.notify.webhooks import CallPrompt
 
 #: In seconds: so long a key is awaited after the last word.
-PATIENCE = 8
+KEY_TIMEOUT_SECONDS = 8
 
 #: What no XML can hold, escaped or not (https://www.w3.org/TR/xml/#charsets): Twilio reads out that there is an error.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def step(made: CallStep, action: str) -> str:
+def step(made: CallPrompt, action: str) -> str:
     """A step of a call: what is said, and where a pressed key goes."""
     # Here and below: the library takes a while to load and some memory, and is needed where calls are made only.
     from twilio.twiml.voice_response import Gather, VoiceResponse
@@ -25,7 +25,7 @@ def step(made: CallStep, action: str) -> str:
             response.say(made.say, language=made.language)
         response.hangup()
         return _written(response)
-    gather = Gather(num_digits=1, timeout=PATIENCE, action=action, method="POST")
+    gather = Gather(num_digits=1, timeout=KEY_TIMEOUT_SECONDS, action=action, method="POST")
     if made.say:
         gather.say(made.say, language=made.language)
     if made.script is not None:
@@ -33,7 +33,7 @@ def step(made: CallStep, action: str) -> str:
     response.append(gather)
     if made.script is not None and made.script.menu:
         # Whoever was asleep a minute ago gets the keys said once more.
-        again = Gather(num_digits=1, timeout=PATIENCE, action=action, method="POST")
+        again = Gather(num_digits=1, timeout=KEY_TIMEOUT_SECONDS, action=action, method="POST")
         again.say(made.script.menu, language=made.script.language)
         response.append(again)
     return _written(response)

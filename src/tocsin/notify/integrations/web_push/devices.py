@@ -14,14 +14,14 @@ from typing import Any
 from django.db import transaction
 
 from tocsin.access import audit
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.channels import push_addresses
 from tocsin.notify.integrations.web_push import subscription
 from tocsin.notify.integrations.web_push.subscription import Subscription
-from tocsin.notify.interfaces import AddressRefused
+from tocsin.notify.interfaces import AddressRejected
 from tocsin.notify.models import PushDevice
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, User
@@ -29,7 +29,7 @@ from tocsin.people.models import ContactMethod, User
 LABEL = "Push"
 CHANNEL = "push"
 #: More browsers than this nobody carries; it keeps one person's page from being sent hundreds of times.
-MOST_DEVICES = 20
+MAX_DEVICES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def device_spec(device: PushDevice) -> dict[str, Any]:
     }
 
 
-def subscribe(user: User, value: object, name: str, *, actor: Actor, now: datetime) -> PushDevice:
+def subscribe(user: User, value: object, name: str, *, actor: AuditActor, now: datetime) -> PushDevice:
     """Has `user` take pushes on the device whose browser made this subscription; their contact method by push is made
     where there is none. A browser that is known already is the same device, and belongs to whoever signed in on it.
 
@@ -65,8 +65,8 @@ def subscribe(user: User, value: object, name: str, *, actor: Actor, now: dateti
         config_version.lock()
         method = contact_method(user) or _new_contact_method(user, actor, now)
         device = PushDevice.objects.filter(endpoint_hash=given.hash).first()
-        if device is None and user.push_devices.count() >= MOST_DEVICES:
-            raise Rejected("too_many", f"You have {MOST_DEVICES} devices already; remove one first.")
+        if device is None and user.push_devices.count() >= MAX_DEVICES:
+            raise Rejected("too_many", f"You have {MAX_DEVICES} devices already; remove one first.")
         before = _audited(device) if device and device.user_id == user.pk else None
         device = device or PushDevice(endpoint_hash=given.hash, created_at=now)
         device.user, device.address, device.name = user, method.address, _named(name)
@@ -77,7 +77,7 @@ def subscribe(user: User, value: object, name: str, *, actor: Actor, now: dateti
     return device
 
 
-def rename(device: PushDevice, name: str, *, actor: Actor, now: datetime) -> None:
+def rename(device: PushDevice, name: str, *, actor: AuditActor, now: datetime) -> None:
     """Gives the device another name. Raises Rejected for none."""
     with transaction.atomic():
         before = _audited(device)
@@ -86,7 +86,7 @@ def rename(device: PushDevice, name: str, *, actor: Actor, now: datetime) -> Non
         _record(device, before, _audited(device), actor, now)
 
 
-def remove(device: PushDevice, *, actor: Actor, now: datetime) -> None:
+def remove(device: PushDevice, *, actor: AuditActor, now: datetime) -> None:
     """Forgets the device. With the last one goes the contact method, which would reach nobody."""
     with transaction.atomic():
         config_version.lock()
@@ -105,7 +105,7 @@ def known(endpoint: str) -> PushDevice | None:
     return PushDevice.objects.select_related("user").filter(endpoint_hash=hashed, gone_at=None).first()
 
 
-def replace(device: PushDevice, value: object, *, actor: Actor, now: datetime) -> None:
+def replace(device: PushDevice, value: object, *, actor: AuditActor, now: datetime) -> None:
     """The same device, after its browser renewed its subscription by itself. Raises Rejected."""
     given = subscription.read(value)
     with transaction.atomic():
@@ -136,7 +136,7 @@ def at(address: str) -> list[Device]:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PushResult:
     """What its push service said of a device: nothing wrong, a refusal, or that it is gone."""
 
     device_id: int
@@ -154,7 +154,7 @@ WHERE d.id = t.id
 """
 
 
-def told(news: Sequence[Told], now: datetime) -> None:
+def told(news: Sequence[PushResult], now: datetime) -> None:
     """Writes down what push services said. A device that is gone keeps its row, so that its person sees it."""
     with database.transaction() as connection:
         connection.execute(
@@ -172,11 +172,13 @@ def require_devices(address: str) -> list[Device]:
     """`at`, or AddressRefused with what to do where there is none."""
     found = at(address)
     if not found:
-        raise AddressRefused("None of the person's devices takes pushes.", "They press “Push on this device” under Me.")
+        raise AddressRejected(
+            "None of the person's devices takes pushes.", "They press “Push on this device” under Me."
+        )
     return found
 
 
-def _new_contact_method(user: User, actor: Actor, now: datetime) -> ContactMethod:
+def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> ContactMethod:
     labels = {label.lower() for label in user.contact_methods.values_list("label", flat=True)}
     label = next(name for name in (LABEL, *(f"{LABEL} {n}" for n in range(2, 100))) if name.lower() not in labels)
     spec = {"label": label, "channel": CHANNEL, "address": push_addresses.made(secrets.token_bytes(13))}
@@ -201,7 +203,7 @@ def _record(
     device: PushDevice,
     before: dict[str, Any] | None,
     after: dict[str, Any] | None,
-    actor: Actor,
+    actor: AuditActor,
     now: datetime,
     number: int | None = None,
 ) -> None:

@@ -12,7 +12,7 @@ from tocsin.notify.integrations.web_push.keys import KeyPair
 from tocsin.notify.integrations.web_push.subscription import Subscription
 
 #: RFC 8030, 7.2: a push service must take 4096 bytes of body; header, tag and padding take 103 of them.
-MOST_BYTES = 3_900
+MAX_PAYLOAD_BYTES = 3_900
 
 #: RFC 8292, 2: at most 24 hours.
 _SIGNED_FOR = timedelta(hours=12)

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tocsin.alerts.states import CommandKind
-from tocsin.notify.integrations.web_push.encryption import MOST_BYTES
+from tocsin.notify.integrations.web_push.encryption import MAX_PAYLOAD_BYTES
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.phrases import say
@@ -21,7 +21,7 @@ ACTS = (
 
 
 def payload(rendered: Rendered, notification_id: str) -> bytes:
-    """JSON of at most `MOST_BYTES`; what is too long is cut from the text, then from the title."""
+    """JSON of at most `MAX_PAYLOAD_BYTES`; what is too long is cut from the text, then from the title."""
     token = signed_links.token_of(rendered.link) if rendered.buttons else ""
     says: dict[str, Any] = {
         "id": notification_id,
@@ -50,8 +50,8 @@ def _path(link: str) -> str:
 def _fitted(says: dict[str, Any]) -> bytes:
     for key in ("text", "title"):
         data = _json(says)
-        while len(data) > MOST_BYTES and says[key]:
-            over = len(data) - MOST_BYTES
+        while len(data) > MAX_PAYLOAD_BYTES and says[key]:
+            over = len(data) - MAX_PAYLOAD_BYTES
             says[key] = formatting.cut(says[key], max(0, len(says[key]) - max(1, over // 4)))
             data = _json(says)
     return _json(says)

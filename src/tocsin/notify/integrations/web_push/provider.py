@@ -14,31 +14,31 @@ from uuid import UUID
 
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.net.egress import Answer, HttpClient
+from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.runtime import clock
 from tocsin.notify.channels import push_addresses
 from tocsin.notify.integrations.web_push import devices, encryption, keys
-from tocsin.notify.integrations.web_push.devices import Device, Told
+from tocsin.notify.integrations.web_push.devices import Device, PushResult
 from tocsin.notify.integrations.web_push.keys import KeyPair
 from tocsin.notify.integrations.web_push.payload import payload
 from tocsin.notify.interfaces import (
-    Account,
-    AddressRefused,
+    AddressRejected,
     OutcomeUnknown,
+    ProviderAccount,
     ProviderKind,
+    ProviderSender,
+    ProviderSetting,
     Rendered,
-    Sender,
-    Sent,
-    Setting,
+    SendReceipt,
 )
 
 #: How long a push service keeps a message for a device that is off, in seconds. Later, others have been paged.
-_KEPT = 3600
+_TTL_SECONDS = 3600
 
 #: So many devices of one person are pushed to at a time.
-_AT_ONCE = 8
+_MAX_CONCURRENT = 8
 
-GONE = "Its browser takes pushes no more: it was uninstalled, or permission was taken away."
+UNSUBSCRIBED = "Its browser takes pushes no more: it was uninstalled, or permission was taken away."
 
 
 class WebPushKind(ProviderKind):
@@ -49,12 +49,12 @@ class WebPushKind(ProviderKind):
     channels: tuple[str, ...] = ("push",)
     replies: frozenset[str] = frozenset({"push"})
     parallel = 40
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[ProviderSetting, ...] = ()
 
     def accepts(self, channel: str, address: str) -> bool:
         return push_addresses.is_devices(address)
 
-    def open(self, account: Account) -> Sender:
+    def open(self, account: ProviderAccount) -> ProviderSender:
         return WebPushSender()
 
 
@@ -64,16 +64,16 @@ class WebPushSender:
     def __init__(self) -> None:
         self._client = HttpClient()
 
-    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         found = devices.require_devices(address)
         data = payload(rendered, idempotency_key)
         signing = keys.pair(clock.now())
 
-        def push(device: Device) -> _Tried:
+        def push(device: Device) -> _PushAttempt:
             return self._push(device, data, rendered, idempotency_key, signing)
 
         # A push service that hangs must not keep the phone beside it waiting.
-        with ThreadPoolExecutor(min(len(found), _AT_ONCE)) as pool:
+        with ThreadPoolExecutor(min(len(found), _MAX_CONCURRENT)) as pool:
             tries = list(pool.map(push, found)) if len(found) > 1 else [push(found[0])]
         devices.told([tried.told for tried in tries], clock.now())
         return _outcome(tries)
@@ -85,13 +85,13 @@ class WebPushSender:
     def close(self) -> None:
         self._client.close()
 
-    def _push(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> _Tried:
+    def _push(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> _PushAttempt:
         try:
             return _judged(device, self._post(device, data, rendered, key, signing))
         except (Temporary, Permanent) as error:
-            return _Tried(Told(device.id, error=error.detail), error)
+            return _PushAttempt(PushResult(device.id, error=error.detail), error)
 
-    def _post(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> Answer:
+    def _post(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> EgressResponse:
         now = clock.now()
         where = device.subscription
         return self._client.request(
@@ -101,7 +101,7 @@ class WebPushSender:
                 "Authorization": encryption.authorization(signing, where, contact(), now),
                 "Content-Encoding": "aes128gcm",
                 "Content-Type": "application/octet-stream",
-                "TTL": str(_KEPT),
+                "TTL": str(_TTL_SECONDS),
                 "Urgency": "high" if rendered.buttons else "normal",
                 # What is sent twice replaces itself while the device is off (RFC 8030, 5.4).
                 "Topic": UUID(key).hex,
@@ -111,10 +111,10 @@ class WebPushSender:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
+class _PushAttempt:
     """What came of a push to one device."""
 
-    told: Told
+    told: PushResult
     error: Temporary | Permanent | None = None
     external_id: str = ""
 
@@ -130,16 +130,16 @@ def contact() -> str:
     return f"mailto:tocsin@{urlsplit(settings.public_url).hostname}"
 
 
-def _judged(device: Device, answer: Answer) -> _Tried:
+def _judged(device: Device, answer: EgressResponse) -> _PushAttempt:
     service = device.subscription.service
     match answer.status:
         case 200 | 201 | 202 | 204:
-            return _Tried(Told(device.id), external_id=answer.headers.get("location", ""))
+            return _PushAttempt(PushResult(device.id), external_id=answer.headers.get("location", ""))
         case 404 | 410:
             # RFC 8030, 7.3: the subscription is no more.
-            gone = f"{device.name}: {GONE}"
-            problem: Temporary | Permanent = AddressRefused(gone, "Press “Push on this device” there.")
-            return _Tried(Told(device.id, error=GONE, is_gone=True), problem)
+            gone = f"{device.name}: {UNSUBSCRIBED}"
+            problem: Temporary | Permanent = AddressRejected(gone, "Press “Push on this device” there.")
+            return _PushAttempt(PushResult(device.id, error=UNSUBSCRIBED, is_gone=True), problem)
         case 408 | 425 | 429:
             problem = Temporary(f"{service} takes no more for now ({answer.status}).", answer.retry_after)
         case status if status >= 500:
@@ -150,14 +150,14 @@ def _judged(device: Device, answer: Answer) -> _Tried:
             problem = Permanent(f"{service} points elsewhere ({status}).", "Press “Push on this device” there again.")
         case status:
             problem = Permanent(f"{service} refuses the push ({status}).", "Press “Push on this device” there again.")
-    return _Tried(Told(device.id, error=problem.detail), problem)
+    return _PushAttempt(PushResult(device.id, error=problem.detail), problem)
 
 
-def _outcome(tries: Sequence[_Tried]) -> Sent:
+def _outcome(tries: Sequence[_PushAttempt]) -> SendReceipt:
     """Accepted where one device's service accepted; else the error that leaves most hope."""
     for tried in tries:
         if tried.error is None:
-            return Sent(tried.external_id)
+            return SendReceipt(tried.external_id)
     errors = [tried.error for tried in tries if tried.error is not None]
     raise min(errors, key=_hope)
 

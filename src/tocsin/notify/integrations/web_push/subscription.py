@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
 
-LONGEST_ENDPOINT = 2000
+MAX_ENDPOINT_CHARS = 2000
 
 #: RFC 8291, 3.2: an uncompressed point of P-256, and 16 bytes that only browser and sender know.
 _POINT = 65
@@ -70,7 +70,7 @@ def read(value: object) -> Subscription:
     keys = given.get("keys") if isinstance(given.get("keys"), dict) else {}
     assert isinstance(keys, dict)
     endpoint, p256dh, auth = given.get("endpoint"), keys.get("p256dh"), keys.get("auth")
-    if not isinstance(endpoint, str) or len(endpoint) > LONGEST_ENDPOINT:
+    if not isinstance(endpoint, str) or len(endpoint) > MAX_ENDPOINT_CHARS:
         raise Rejected("invalid", "The browser's subscription has no address of a push service.", "endpoint")
     try:
         egress.check_url(endpoint)

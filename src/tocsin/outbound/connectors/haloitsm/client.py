@@ -13,16 +13,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tocsin.core.errors import Permanent, TocsinError
-from tocsin.core.net.egress import Answer
+from tocsin.core.net.egress import EgressResponse
 from tocsin.outbound.connectors.haloitsm import errors
-from tocsin.outbound.connectors.interfaces import Account, Line
+from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
 
 #: Tickets on a page.
-PAGE = 50
+PAGE_SIZE = 50
 #: More pages than this are left to the next look.
-MOST_PAGES = 40
+MAX_LIST_PAGES = 40
 #: Lists and whole tickets can be long.
-MOST_BYTES = 8 * 1024 * 1024
+MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 
 #: What a permanent problem is called when a list cannot be read.
 LISTS: Mapping[str, str] = {
@@ -39,17 +39,17 @@ type Query = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class _HaloToken:
     text: str
     until: datetime
 
 
 @dataclass(slots=True)
-class Client:
+class HaloClient:
     """One Halo, as one application. Used by several threads: each brings its own line."""
 
-    account: Account
-    _token: _Token | None = None
+    account: IntegrationAccount
+    _token: _HaloToken | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -57,13 +57,27 @@ class Client:
         return str(self.account.settings["base_url"])
 
     def get(
-        self, line: Line, path: str, now: datetime, doing: str, *, ticket: str = "", query: Query | None = None
+        self,
+        line: RecordedClient,
+        path: str,
+        now: datetime,
+        doing: str,
+        *,
+        ticket: str = "",
+        query: Query | None = None,
     ) -> Any:
         """The JSON that is answered. Raises what `problems.of_answer` says."""
         return self.get_dated(line, path, now, doing, ticket=ticket, query=query)[0]
 
     def get_dated(
-        self, line: Line, path: str, now: datetime, doing: str, *, ticket: str = "", query: Query | None = None
+        self,
+        line: RecordedClient,
+        path: str,
+        now: datetime,
+        doing: str,
+        *,
+        ticket: str = "",
+        query: Query | None = None,
     ) -> tuple[Any, datetime]:
         """The same, with when the answer was made by Halo's own clock (the Date header; `now` without one)."""
         asked = f"?{urlencode({name: _said(value) for name, value in query.items()})}" if query else ""
@@ -73,7 +87,7 @@ class Client:
         return _json(answer, doing, is_write=False), _date(answer, now)
 
     def post(
-        self, line: Line, path: str, body: Mapping[str, object], now: datetime, doing: str, ticket: str = ""
+        self, line: RecordedClient, path: str, body: Mapping[str, object], now: datetime, doing: str, ticket: str = ""
     ) -> Any:
         """Posts one object, in an array as Halo wants it; the object that is answered. Raises as `get`."""
         content = json.dumps([body], ensure_ascii=False).encode()
@@ -86,7 +100,7 @@ class Client:
             raise errors.of_refusal(answer, doing)
         return one
 
-    def delete(self, line: Line, path: str, now: datetime, doing: str) -> None:
+    def delete(self, line: RecordedClient, path: str, now: datetime, doing: str) -> None:
         """Removes something. What is gone already is fine."""
         answer = self._request(line, "DELETE", f"{self.base}/api/{path}", b"", now)
         if answer.status not in (200, 201, 202, 204, 404):
@@ -94,29 +108,29 @@ class Client:
         if errors.is_page(answer):
             raise errors.of_page(answer, f"to {doing}", is_write=True)
 
-    def items(self, line: Line, noun: str, now: datetime) -> list[dict[str, Any]]:
+    def items(self, line: RecordedClient, noun: str, now: datetime) -> list[dict[str, Any]]:
         """One of Halo's lists, whole: bare, or wrapped under a name."""
         found = self.get(line, LISTS[noun], now, f"read the list of {noun.replace('_', ' ')}s")
         return rows_of(found)
 
     def pages(
-        self, line: Line, now: datetime, query: Query, first: int = 1
+        self, line: RecordedClient, now: datetime, query: Query, first: int = 1
     ) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
         """Tickets, page by page from the `first` on, each with the moment at which Halo gave it."""
-        for number in range(first, first + MOST_PAGES):
+        for number in range(first, first + MAX_LIST_PAGES):
             found, at = self.get_dated(
                 line,
                 "Tickets",
                 now,
                 "read tickets",
-                query={"pageinate": True, "page_no": number, "page_size": PAGE, **query},
+                query={"pageinate": True, "page_no": number, "page_size": PAGE_SIZE, **query},
             )
             rows = rows_of(found)
             yield rows, at
-            if len(rows) < PAGE:
+            if len(rows) < PAGE_SIZE:
                 return
 
-    def ticket(self, line: Line, number: str, now: datetime) -> tuple[dict[str, Any], datetime]:
+    def ticket(self, line: RecordedClient, number: str, now: datetime) -> tuple[dict[str, Any], datetime]:
         """One ticket whole. Raises Gone where Halo shows none."""
         found, at = self.get_dated(
             line, f"Tickets/{number}", now, f"read ticket {number}", ticket=number, query={"includedetails": True}
@@ -125,7 +139,7 @@ class Client:
             raise Permanent(f"Halo answered something else than ticket {number}.")
         return found, at
 
-    def actions(self, line: Line, number: str, now: datetime) -> list[dict[str, Any]]:
+    def actions(self, line: RecordedClient, number: str, now: datetime) -> list[dict[str, Any]]:
         """What was done on a ticket, without what Halo itself noted."""
         found = self.get(
             line, "Actions", now, f"read what was done on ticket {number}", ticket=number,
@@ -133,7 +147,7 @@ class Client:
         )  # fmt: skip
         return rows_of(found)
 
-    def me(self, line: Line, now: datetime) -> dict[str, Any]:
+    def me(self, line: RecordedClient, now: datetime) -> dict[str, Any]:
         """The agent that Tocsin is."""
         found = self.get(line, "Agent/me", now, "see which agent it is")
         return found if isinstance(found, dict) else {}
@@ -145,7 +159,7 @@ class Client:
             if not used or (self._token is not None and self._token.text == used):
                 self._token = None
 
-    def _request(self, line: Line, method: str, url: str, content: bytes, now: datetime) -> Answer:
+    def _request(self, line: RecordedClient, method: str, url: str, content: bytes, now: datetime) -> EgressResponse:
         token = self._current(line, now)
         answer = self._once(line, method, url, content, token)
         if answer.status == 401:
@@ -155,7 +169,7 @@ class Client:
         return answer
 
     def _problem(
-        self, line: Line, answer: Answer, now: datetime, doing: str, ticket: str, *, is_write: bool
+        self, line: RecordedClient, answer: EgressResponse, now: datetime, doing: str, ticket: str, *, is_write: bool
     ) -> TocsinError:
         """What is wrong. Of a 401 without a word Halo is asked whether it means Tocsin, or this ticket alone: one that
         is not shown must not hold up all others."""
@@ -165,27 +179,27 @@ class Client:
                 return errors.gone(answer, ticket)
         return errors.of_answer(answer, doing, is_write=is_write, ticket=ticket)
 
-    def _once(self, line: Line, method: str, url: str, content: bytes, token: str) -> Answer:
+    def _once(self, line: RecordedClient, method: str, url: str, content: bytes, token: str) -> EgressResponse:
         line.hide(token)
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "Tocsin"}
         if content:
             headers["Content-Type"] = "application/json"
-        return line.request(method, url, headers=headers, content=content, most_bytes=MOST_BYTES)
+        return line.request(method, url, headers=headers, content=content, most_bytes=MAX_RESPONSE_BYTES)
 
-    def _current(self, line: Line, now: datetime) -> str:
+    def _current(self, line: RecordedClient, now: datetime) -> str:
         with self._lock:
             if self._token is None or self._token.until <= now:
                 self._token = self._fetch(line, now)
             return self._token.text
 
-    def _fetch(self, line: Line, now: datetime) -> _Token:
+    def _fetch(self, line: RecordedClient, now: datetime) -> _HaloToken:
         scope = str(self.account.settings.get("scope", "all"))
         answer = self._ask_for_token(line, scope)
         if answer.status == 200:
             try:
                 found = json.loads(answer.body)
                 lasts = int(found.get("expires_in") or 3600)
-                return _Token(str(found["access_token"]), now + timedelta(seconds=max(30, lasts - 60)))
+                return _HaloToken(str(found["access_token"]), now + timedelta(seconds=max(30, lasts - 60)))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise errors.of_token(answer, self.base, [], []) from None
         scopes = scope.split()
@@ -194,7 +208,7 @@ class Client:
             bad = [one for one in scopes if self._ask_for_token(line, one).status != 200]
         raise errors.of_token(answer, self.base, scopes, bad)
 
-    def _ask_for_token(self, line: Line, scope: str) -> Answer:
+    def _ask_for_token(self, line: RecordedClient, scope: str) -> EgressResponse:
         settings = self.account.settings
         tenant = f"?{urlencode({'tenant': settings['tenant']})}" if settings.get("tenant") else ""
         fields = {
@@ -232,7 +246,7 @@ def _said(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _json(answer: Answer, doing: str, *, is_write: bool) -> Any:
+def _json(answer: EgressResponse, doing: str, *, is_write: bool) -> Any:
     if errors.is_page(answer):
         raise errors.of_page(answer, f"to {doing}", is_write=is_write)
     if not answer.body.strip():
@@ -246,7 +260,7 @@ def _json(answer: Answer, doing: str, *, is_write: bool) -> Any:
         ) from None
 
 
-def _date(answer: Answer, now: datetime) -> datetime:
+def _date(answer: EgressResponse, now: datetime) -> datetime:
     try:
         return parsedate_to_datetime(answer.headers.get("date", "")).astimezone(UTC)
     except (ValueError, TypeError):

@@ -11,14 +11,14 @@ from typing import Any
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient, OutcomeUnknown
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.notify.text.html_sanitizer import plain
 from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.connectors.haloitsm.address import clean_address
-from tocsin.outbound.connectors.haloitsm.client import Client, rows_of, whole
-from tocsin.outbound.connectors.haloitsm.errors import AssignFirst, Gone, NoteRefused
-from tocsin.outbound.connectors.interfaces import Account, ConnectorKind, Done, Job, Line
-from tocsin.outbound.rate_limit import Rate
+from tocsin.outbound.connectors.haloitsm.client import HaloClient, rows_of, whole
+from tocsin.outbound.connectors.haloitsm.errors import AgentRequired, NoteRejected, TicketNotFound
+from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, IntegrationAccount, RecordedClient
+from tocsin.outbound.rate_limit import RequestRate
 
 #: Halo's fair use is 500 requests in 3 minutes.
 _PER_SECOND, _BURST = 2, 20
@@ -34,11 +34,11 @@ CREATE_ON = ("opened", "acknowledge", "assign", "escalate", "exhausted")
 class HaloSender:
     """One Halo, ready."""
 
-    account: Account
-    client: Client
-    rate: Rate
+    account: IntegrationAccount
+    client: HaloClient
+    rate: RequestRate
 
-    def send(self, job: Job, line: Line, now: datetime) -> Done:
+    def send(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
         """Does what the job says: `write` on a ticket, or `create` one."""
         if wait := job.known.get("wait"):
             raise Temporary(wait)
@@ -51,9 +51,9 @@ class HaloSender:
             raise Permanent(
                 "There is no ticket in Halo for this alert: making it failed.", "It is written once the ticket is made."
             )
-        return _Writing(self.client, job, line, now, ticket).carry_out()
+        return _TicketWrite(self.client, job, line, now, ticket).carry_out()
 
-    def verify(self, line: Line, now: datetime) -> str:
+    def verify(self, line: RecordedClient, now: datetime) -> str:
         """Signs in anew, and reads what Tocsin needs to read."""
         self.client.forget_token()
         me = self.client.me(line, now)
@@ -65,14 +65,14 @@ class HaloSender:
         name = me.get("name") or "an agent without a name"
         return f"Signed in to {self.client.base} as {name}; {count} tickets and {len(rows)} statuses can be read."
 
-    def _create(self, job: Job, line: Line, now: datetime) -> Done:
+    def _create(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
         """Makes a ticket. Before a repeat, and only then, looks whether the first try made one after all."""
         content = job.content
         mark = writeback_settings.marker(int(job.alert_id or 0))
         if job.is_uncertain or job.progress.get("tried") or content.get("looks_first"):
             found = self._marked(line, now, mark)
             if found:
-                return Done(f"Ticket {found} is there from an earlier try.", ticket=found)
+                return CallDone(f"Ticket {found} is there from an earlier try.", ticket=found)
         job.progress["tried"] = True
         body: dict[str, object] = {
             "summary": f"{content['summary']} {mark}",
@@ -83,9 +83,9 @@ class HaloSender:
         number = whole(made.get("id")) if isinstance(made, dict) else ""
         if not number:
             raise OutcomeUnknown("Halo did not say the number of the ticket that it made.")
-        return Done(f"Made ticket {number}.", ticket=number)
+        return CallDone(f"Made ticket {number}.", ticket=number)
 
-    def _marked(self, line: Line, now: datetime, mark: str) -> str:
+    def _marked(self, line: RecordedClient, now: datetime, mark: str) -> str:
         """The ticket that carries the mark in its subject, or "". Halo ignores a filter that it does not know, so what
         it gives is looked through."""
         for query in ({"search": mark}, {}):
@@ -100,24 +100,24 @@ class HaloSender:
 
 
 @dataclass(slots=True)
-class _Writing:
+class _TicketWrite:
     """One `write` on one ticket, step by step."""
 
-    client: Client
-    job: Job
-    line: Line
+    client: HaloClient
+    job: CallJob
+    line: RecordedClient
     now: datetime
     ticket: str
 
-    def carry_out(self) -> Done:
+    def carry_out(self) -> CallDone:
         """The note first, then agent, team and priority, then the status, which may end the ticket. A note that is
         refused does not keep the rest from being done, and a status that Halo does not have not the note."""
         done: list[str] = []
-        refused: NoteRefused | None = None
+        refused: NoteRejected | None = None
         known = self.job.known
         try:
             done += self._step("note", self._note)
-        except NoteRefused as error:
+        except NoteRejected as error:
             refused = error
         if problem := known.get("problem"):
             raise Permanent(str(problem) if refused is None else f"{problem} {refused}")
@@ -127,7 +127,7 @@ class _Writing:
             raise refused
         if remark := known.get("remark"):
             done.append(str(remark))
-        return Done(_in_one(done) or "There was nothing to write.")
+        return CallDone(_in_one(done) or "There was nothing to write.")
 
     def _step(self, name: str, work: Any) -> list[str]:
         if self.job.progress.get(name):
@@ -188,12 +188,12 @@ class _Writing:
         body: dict[str, object] = {"status_id": int(status["number"])}
         try:
             self._post_ticket(body, "change the status")
-        except AssignFirst:
+        except AgentRequired:
             name = self._assign_somebody()
             self._post_ticket(body, "change the status")
             given = f"Gave it to {name}, because Halo closes no ticket without an agent"
             return f"{given}, and set its status to {status['name']}."
-        except (Gone, Temporary):
+        except (TicketNotFound, Temporary):
             raise
         except Permanent:
             # Some installations want the ticket's own type and client to come along with a status.
@@ -211,7 +211,7 @@ class _Writing:
             me = self.client.me(self.line, self.now)
             stand_in = {"number": whole(me.get("id")), "name": me.get("name") or "Tocsin's agent"}
         if not str(stand_in["number"]).isdecimal():
-            raise AssignFirst("Halo closes no ticket that has no agent, and does not say who Tocsin's agent is.")
+            raise AgentRequired("Halo closes no ticket that has no agent, and does not say who Tocsin's agent is.")
         self._post_ticket({"agent_id": int(stand_in["number"]), "_forcereassign": True}, "assign the ticket")
         return str(stand_in["name"])
 
@@ -239,7 +239,7 @@ def _outcome(action: str) -> dict[str, object]:
     return {"outcome_id": int(action)} if action.isdecimal() else {"outcome": action}
 
 
-def _read(spec: Spec) -> dict[str, Any]:
+def _read(spec: ObjectReader) -> dict[str, Any]:
     found: dict[str, Any] = {}
     tenant = spec.text("tenant", longest=100)
     address = spec.text("base_url", required=True, longest=500)
@@ -279,7 +279,7 @@ def _read(spec: Spec) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _read_create(create: Spec) -> dict[str, Any]:
+def _read_create(create: ObjectReader) -> dict[str, Any]:
     found: dict[str, Any] = {}
     on = create.texts("on")
     for number, event in enumerate(on):
@@ -297,8 +297,8 @@ def _read_create(create: Spec) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in ("", [])}
 
 
-def _open(account: Account, client: HttpClient) -> HaloSender:
-    return HaloSender(account, Client(account), Rate(account.settings.get("rate", _PER_SECOND), _BURST))
+def _open(account: IntegrationAccount, client: HttpClient) -> HaloSender:
+    return HaloSender(account, HaloClient(account), RequestRate(account.settings.get("rate", _PER_SECOND), _BURST))
 
 
 HALOITSM = ConnectorKind(

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from html import unescape
 
 from tocsin.core.errors import Permanent, Temporary, TocsinError
-from tocsin.core.net.egress import Answer, OutcomeUnknown
-from tocsin.outbound.connectors.interfaces import Barred, Throttled
+from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
+from tocsin.outbound.connectors.interfaces import NeedsAttention, Throttled
 
-_LONGEST = 300
+_MAX_ERROR_CHARS = 300
 
 #: What Halo says when a ticket without an agent is to be closed (a bare JSON string, with this grammar).
 _ASSIGN_FIRST = re.compile(r"please assign this ticket|must be assigned|assign.{0,40}before clos", re.IGNORECASE)
@@ -28,15 +28,15 @@ _NO_OUTCOME = re.compile(r"outcome must be entered", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 
-class AssignFirst(Permanent):
+class AgentRequired(Permanent):
     """Halo wants the ticket to have an agent before it is closed."""
 
 
-class NoteRefused(Permanent):
+class NoteRejected(Permanent):
     """The role of Tocsin's agent may not use the action that notes are written with."""
 
 
-class Gone(Permanent):
+class TicketNotFound(Permanent):
     """There is no such ticket, or Tocsin's agent may not see it."""
 
 
@@ -76,7 +76,7 @@ def _of(payload: object) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST]
+    return " ".join(text.split())[:_MAX_ERROR_CHARS]
 
 
 def code_of(body: bytes) -> str:
@@ -88,7 +88,7 @@ def code_of(body: bytes) -> str:
     return str(found.get("error", "")) if isinstance(found, Mapping) else ""
 
 
-def of_token(answer: Answer, base: str, scopes: list[str], bad: list[str]) -> TocsinError:
+def of_token(answer: EgressResponse, base: str, scopes: list[str], bad: list[str]) -> TocsinError:
     """Why no token came. `bad` are the scopes that were found to be refused one by one."""
     code, said = code_of(answer.body), words(answer.body)
     if answer.status == 429:
@@ -99,35 +99,35 @@ def of_token(answer: Answer, base: str, scopes: list[str], bad: list[str]) -> To
         return of_page(answer, "for a token", is_write=False)
     match code:
         case "invalid_client" | "unauthorized_client":
-            return Barred(
+            return NeedsAttention(
                 "Halo does not accept the client id and secret.",
                 "Copy both again from the application in Halo (Configuration, Integrations, Halo API): the secret is "
                 "shown only once, so make a new one if it is lost or has expired.",
             )
         case "invalid_scope":
             named = ", ".join(bad or scopes)
-            return Barred(
+            return NeedsAttention(
                 f"Halo does not know or grant the scope {named}; one that it does not know fails the whole request.",
                 "Take it out, or use the scope all, and give the application that permission in Halo.",
             )
         case "invalid_grant":
-            return Barred(
+            return NeedsAttention(
                 "Halo does not let this application sign in.",
                 "The application needs the method Client ID and Secret (Services), and an agent to log in as who is "
                 "active.",
             )
     if answer.status == 404:
-        return Barred(
+        return NeedsAttention(
             f"There is no Halo at {base}: it answers 404 to a request for a token.",
             "Check the address; on shared hosting, the tenant too.",
         )
     text = f" It said: {said}" if said else ""
-    return Barred(
+    return NeedsAttention(
         f"Halo refuses to give a token ({answer.status}).{text}", "Check address, tenant, client id and secret."
     )
 
 
-def of_answer(answer: Answer, doing: str, *, is_write: bool, ticket: str = "") -> TocsinError:
+def of_answer(answer: EgressResponse, doing: str, *, is_write: bool, ticket: str = "") -> TocsinError:
     """Why a request did not work. `doing` ends a sentence: "write a note"."""
     said = words(answer.body)
     quoted = f" Halo said: {_ended(said)}" if said else ""
@@ -148,7 +148,7 @@ def of_answer(answer: Answer, doing: str, *, is_write: bool, ticket: str = "") -
         case 401 | 403 if _NO_ACCESS.search(said):
             return _of_text(answer, said, doing)
         case 401:
-            return Barred(
+            return NeedsAttention(
                 f"Halo refuses Tocsin's token when asked to {doing} (401).{quoted}",
                 "Look whether the application in Halo is active, and whether its agent may log in.",
             )
@@ -162,13 +162,13 @@ def of_answer(answer: Answer, doing: str, *, is_write: bool, ticket: str = "") -
     return _of_text(answer, said, doing)
 
 
-def is_page(answer: Answer) -> bool:
+def is_page(answer: EgressResponse) -> bool:
     """Whether a web page came with a status of success: a proxy's that signs people in, or says that Halo is closed."""
     said = answer.headers.get("content-type", "").lower().startswith("text/html")
     return 200 <= answer.status < 300 and (said or answer.body.lstrip()[:1] == b"<")
 
 
-def of_page(answer: Answer, doing: str, *, is_write: bool) -> TocsinError:
+def of_page(answer: EgressResponse, doing: str, *, is_write: bool) -> TocsinError:
     """Why a request that a page answered is to be tried again. `doing` ends a sentence: "to write a note"."""
     named = _TITLE.search(answer.body.decode("utf-8", "replace"))
     title = _line(unescape(named[1]))[:100] if named is not None else ""
@@ -188,30 +188,30 @@ def is_refusal(found: object) -> bool:
     return any(str(key).casefold() in ("error", "errors", "message") and value for key, value in found.items())
 
 
-def of_refusal(answer: Answer, doing: str) -> TocsinError:
+def of_refusal(answer: EgressResponse, doing: str) -> TocsinError:
     """Why a request did not work although its status says so."""
     return _of_text(answer, words(answer.body), doing)
 
 
-def gone(answer: Answer, ticket: str, quoted: str = "") -> Gone:
+def gone(answer: EgressResponse, ticket: str, quoted: str = "") -> TicketNotFound:
     """That there is no such ticket for Tocsin; `quoted` is what Halo says of that."""
-    return Gone(
+    return TicketNotFound(
         f"Halo shows no ticket {ticket} to Tocsin ({answer.status}): it was deleted, or Tocsin's agent may not see "
         f"it.{quoted}",
         "If it is there, let the agent see tickets of its team and others'.",
     )
 
 
-def _of_text(answer: Answer, said: str, doing: str) -> TocsinError:
+def _of_text(answer: EgressResponse, said: str, doing: str) -> TocsinError:
     if _ASSIGN_FIRST.search(said):
-        return AssignFirst("Halo closes no ticket that has no agent.", "Give it one, or let Tocsin assign it.")
+        return AgentRequired("Halo closes no ticket that has no agent.", "Give it one, or let Tocsin assign it.")
     if _NO_ACCESS.search(said):
-        return NoteRefused(
+        return NoteRejected(
             f"Halo does not let Tocsin's agent use the action of its notes. Halo said: {_ended(said)}",
             "Choose another note action, or allow this one in the agent's role.",
         )
     if _NO_OUTCOME.search(said):
-        return NoteRefused(
+        return NoteRejected(
             "Halo wants an action for the note, and does not know the one that is set.", "Choose another note action."
         )
     text = said or "nothing"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tocsin.access.audit import Actor
+from tocsin.access.audit import AuditActor
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import config_version
 from tocsin.core.db import database
@@ -16,24 +16,24 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound.admin import commands as inbound
-from tocsin.outbound.connectors.haloitsm.client import LISTS, Client, whole
+from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient, whole
 from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
-from tocsin.outbound.connectors.interfaces import Line
+from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.models import AgentMatch, LookUp, OutboundIntegration
 from tocsin.people.models import User
 
 #: Whoever changes an integration because Halo's lists changed.
-READER = Actor(None, "Halo's lists", "outbound")
+READER = AuditActor(None, "Halo's lists", "outbound")
 
 _WORDS = {"critical": "critical", "urgent": "critical", "high": "high", "medium": "medium", "normal": "medium",
           "low": "low"}  # fmt: skip
 
 #: More agents than this do not fit into an integration's settings.
-_MOST = 1500
+_MAX_AGENTS = 1500
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ReferenceEntry:
     """One row of a list."""
 
     noun: str
@@ -43,10 +43,10 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Lists:
+class ReferenceLists:
     """All lists of one Halo."""
 
-    entries: Sequence[Entry]
+    entries: Sequence[ReferenceEntry]
 
     @property
     def is_known(self) -> bool:
@@ -57,39 +57,41 @@ class Lists:
         """Whether the list of these could be read."""
         return any(entry.noun == noun for entry in self.entries)
 
-    def named(self, noun: str, name: str) -> Entry | None:
+    def named(self, noun: str, name: str) -> ReferenceEntry | None:
         """The entry of that name, ignoring case, or of that number."""
         folded = name.strip().casefold()
         found = [entry for entry in self.entries if entry.noun == noun and entry.name.casefold() == folded]
         return _at_work(found) or self.numbered(noun, name.strip())
 
-    def numbered(self, noun: str, number: str) -> Entry | None:
+    def numbered(self, noun: str, number: str) -> ReferenceEntry | None:
         return next((e for e in self.entries if e.noun == noun and number and e.number == number), None)
 
-    def agent_with(self, email: str) -> Entry | None:
+    def agent_with(self, email: str) -> ReferenceEntry | None:
         """The agent with that address."""
         folded = email.strip().casefold()
         return _at_work([e for e in self.entries if e.noun == "agent" and folded and e.data.get("email") == folded])
 
 
-def _at_work(found: Sequence[Entry]) -> Entry | None:
+def _at_work(found: Sequence[ReferenceEntry]) -> ReferenceEntry | None:
     """The first of them, or the first whom Halo has not switched off."""
     return min(found, key=lambda entry: bool(entry.data.get("inactive")), default=None)
 
 
-def load(connection: Connection, integration_id: int) -> Lists:
+def load(connection: Connection, integration_id: int) -> ReferenceLists:
     """The lists as they were read last."""
     found = database.rows(
         connection,
         "SELECT noun, number, name, data FROM outbound_lookup WHERE integration_id = %s ORDER BY noun, id",
         (integration_id,),
     )
-    return Lists([Entry(row["noun"], row["number"], row["name"], row["data"]) for row in found])
+    return ReferenceLists([ReferenceEntry(row["noun"], row["number"], row["name"], row["data"]) for row in found])
 
 
-def read(client: Client, line: Line, now: datetime) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+def read(
+    client: HaloClient, line: RecordedClient, now: datetime
+) -> tuple[dict[str, list[ReferenceEntry]], dict[str, str]]:
     """Every list that Halo lets Tocsin read, and why it does not for the others. Raises when none works at all."""
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[ReferenceEntry]] = {}
     problems: dict[str, str] = {}
     for noun in LISTS:
         try:
@@ -103,7 +105,7 @@ def read(client: Client, line: Line, now: datetime) -> tuple[dict[str, list[Entr
     return found, problems
 
 
-def _entry(noun: str, row: Mapping[str, Any]) -> Entry | None:
+def _entry(noun: str, row: Mapping[str, Any]) -> ReferenceEntry | None:
     number = whole(row.get("priorityid") if noun == "priority" else row.get("id"))
     name = str(row.get("name") or row.get("outcome") or row.get("buttonname") or "").strip()
     if not number or not name:
@@ -117,10 +119,12 @@ def _entry(noun: str, row: Mapping[str, Any]) -> Entry | None:
             data["teams"] = [team for team in names if team]
     elif noun == "priority":
         data = {"sla": whole(row.get("slaid"))}
-    return Entry(noun, number, name[:200], data)
+    return ReferenceEntry(noun, number, name[:200], data)
 
 
-def store(connection: Connection, integration_id: int, found: Mapping[str, Sequence[Entry]], now: datetime) -> bool:
+def store(
+    connection: Connection, integration_id: int, found: Mapping[str, Sequence[ReferenceEntry]], now: datetime
+) -> bool:
     """Keeps the lists that were read; one that could not be read stays as it was. Returns whether names changed."""
     before = _names(connection, integration_id)
     for noun, entries in found.items():
@@ -142,7 +146,7 @@ def _names(connection: Connection, integration_id: int) -> set[tuple[str, str, s
     return {(entry.noun, entry.number, entry.name) for entry in load(connection, integration_id).entries}
 
 
-def _by_number(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def _by_number(entries: Sequence[ReferenceEntry]) -> list[dict[str, Any]]:
     """Priorities by number; a number that means something else under each SLA says so."""
     names: dict[str, list[str]] = {}
     for entry in entries:
@@ -199,4 +203,4 @@ def _agent_names(integration: OutboundIntegration, rows: Sequence[LookUp]) -> di
     matches = AgentMatch.objects.filter(integration=integration).select_related("user")
     chosen = {match.number: match.user.display_name for match in matches}
     found = {row.number: chosen.get(row.number) or users.get(row.data.get("email", "")) or row.name for row in rows}
-    return dict(list(found.items())[:_MOST])
+    return dict(list(found.items())[:_MAX_AGENTS])

@@ -9,30 +9,30 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.outbound import templates
-from tocsin.outbound.states import Event
+from tocsin.outbound.states import OutboundEvent
 
 #: The kind of the inbound integrations whose tickets are Halo's; others are the same under another name.
 KIND = "haloitsm"
 
 #: What a note says unless the integration has its own words. `<after>` is "after 1 call", `<note>` what they
 #: added to it; or nothing.
-TEXTS: Mapping[Event, str] = {
-    Event.ACKNOWLEDGE: "<who> acknowledged this at <time><after>.<note>",
-    Event.ASSIGN: "<who> took this at <time><after>.<note>",
-    Event.ESCALATE: "<what>",
-    Event.REPLY: "<who>: <said>",
-    Event.HOLD: "<who> put this on hold at <time>, until <until>.<note>",
-    Event.CLOSE: "<who> closed the alert at <time><after>.<note>",
-    Event.EXHAUSTED: "<what>",
+TEXTS: Mapping[OutboundEvent, str] = {
+    OutboundEvent.ACKNOWLEDGE: "<who> acknowledged this at <time><after>.<note>",
+    OutboundEvent.ASSIGN: "<who> took this at <time><after>.<note>",
+    OutboundEvent.ESCALATE: "<what>",
+    OutboundEvent.REPLY: "<who>: <said>",
+    OutboundEvent.HOLD: "<who> put this on hold at <time>, until <until>.<note>",
+    OutboundEvent.CLOSE: "<who> closed the alert at <time><after>.<note>",
+    OutboundEvent.EXHAUSTED: "<what>",
 }
 
-_LONGEST_NOTE = 10_000
+_MAX_NOTE_CHARS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class EventWriteback:
     """What one event writes. A change of status can mail the customer, so only notes are written by default."""
 
     #: The note's template; "" for none.
@@ -51,13 +51,13 @@ class Write:
         return bool(self.note or self.status or self.agent or self.team or self.priority)
 
 
-def write_of(settings: Mapping[str, Any], event: Event) -> Write:
+def write_of(settings: Mapping[str, Any], event: OutboundEvent) -> EventWriteback:
     """What the integration's settings say about an event."""
     sync: Mapping[str, Any] = settings.get("sync", {})
     entry = sync.get(event.value, {"note": True} if "sync" not in settings else {})
     note = entry.get("note", False)
     text = TEXTS[event] if note is True else note if isinstance(note, str) else ""
-    return Write(
+    return EventWriteback(
         text,
         bool(entry.get("public")),
         entry.get("status", ""),
@@ -67,13 +67,13 @@ def write_of(settings: Mapping[str, Any], event: Event) -> Write:
     )
 
 
-def read_sync(spec: Spec) -> dict[str, Any]:
+def read_sync(spec: ObjectReader) -> dict[str, Any]:
     """The `sync` part of a spec, as it is stored."""
     sync = spec.spec("sync")
     if sync is None:
         return {}
     found: dict[str, Any] = {}
-    for event in Event:
+    for event in OutboundEvent:
         entry = sync.spec(event.value)
         if entry is None:
             continue
@@ -100,7 +100,7 @@ def read_sync(spec: Spec) -> dict[str, Any]:
 
 def note_text(template: str, values: Mapping[str, object]) -> str:
     """The note with its values in it."""
-    return templates.render(template, values).strip()[:_LONGEST_NOTE]
+    return templates.render(template, values).strip()[:_MAX_NOTE_CHARS]
 
 
 def clock_text(at: datetime, zone: str) -> str:

@@ -18,18 +18,26 @@ from urllib.parse import quote_plus, urlencode
 from tocsin.core.config import secret_urls
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
-from tocsin.core.net.egress import Answer, HttpClient
-from tocsin.core.validation.object_reader import Spec
+from tocsin.core.net.egress import EgressResponse, HttpClient
+from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.outbound import templates
-from tocsin.outbound.connectors.interfaces import Account, Barred, ConnectorKind, Done, Job, Line, Throttled
+from tocsin.outbound.connectors.interfaces import (
+    CallDone,
+    CallJob,
+    ConnectorKind,
+    IntegrationAccount,
+    NeedsAttention,
+    RecordedClient,
+    Throttled,
+)
 from tocsin.outbound.hidden_settings import PLAIN_HEADERS
 from tocsin.outbound.json_path import value_at
-from tocsin.outbound.rate_limit import Rate
+from tocsin.outbound.rate_limit import RequestRate
 from tocsin.outbound.redaction import MASK
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PER_SECOND, _BURST = 5, 10
-_MOST_CAPTURED = 1000
+_MAX_CAPTURED_CHARS = 1000
 #: What is shorter is no secret, and would be masked wherever it stands by chance.
 _SHORTEST_SECRET = 6
 
@@ -39,7 +47,7 @@ _ESCAPED: Mapping[str, Callable[[str], str]] = {
 }  # fmt: skip
 
 
-class Auth(StrEnum):
+class HttpAuth(StrEnum):
     NONE = "none"
     BASIC = "basic"
     BEARER = "bearer"
@@ -49,7 +57,7 @@ class Auth(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class _HttpToken:
     text: str
     until: datetime
 
@@ -58,13 +66,13 @@ class _Token:
 class HttpSender:
     """One templated call, ready."""
 
-    account: Account
+    account: IntegrationAccount
     client: HttpClient
-    rate: Rate
-    _token: _Token | None = None
+    rate: RequestRate
+    _token: _HttpToken | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def send(self, job: Job, line: Line, now: datetime) -> Done:
+    def send(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
         """Renders and sends the call."""
         settings = self.account.settings
         values = job.content.get("values", {})
@@ -83,7 +91,7 @@ class HttpSender:
         headers |= self._signature(body)
         credentials = self._credentials(line, now)
         answer = line.request(method, url, headers=headers | credentials, content=body, shown_url=shown_url)
-        if answer.status == 401 and self._auth is Auth.OAUTH2:
+        if answer.status == 401 and self._auth is HttpAuth.OAUTH2:
             # A token that ended early: one more try with a fresh one.
             self._forget_token(credentials)
             credentials = self._credentials(line, now)
@@ -92,9 +100,9 @@ class HttpSender:
         captured = self._captured(answer)
         missing = [path for name, path in self.account.settings.get("capture", {}).items() if name not in captured]
         said = f" It has no {', '.join(missing)} to capture." if missing else ""
-        return Done(f"Answered {answer.status}.{said}", captured)
+        return CallDone(f"Answered {answer.status}.{said}", captured)
 
-    def _hide(self, line: Line, url: str, headers: Mapping[str, str]) -> None:
+    def _hide(self, line: RecordedClient, url: str, headers: Mapping[str, str]) -> None:
         """Has the address and the headers masked in the log, but for values of the alert that are all of a header."""
         for name, template in self.account.settings.get("headers", {}).items():
             own = templates.render(template, dict.fromkeys(templates.references(template), ""))
@@ -105,17 +113,17 @@ class HttpSender:
                 if len(secret) >= _SHORTEST_SECRET:
                     line.hide(secret)
 
-    def verify(self, line: Line, now: datetime) -> str:
+    def verify(self, line: RecordedClient, now: datetime) -> str:
         """Fetches a token where there is one; the call itself is not made, because it may do something."""
         egress.check_url(templates.render(self.account.settings["url"], {}))
-        if self._auth is Auth.OAUTH2:
+        if self._auth is HttpAuth.OAUTH2:
             self._credentials(line, now)
             return "The token server takes the credentials. The call itself was not made."
         return "The settings are complete. The call itself was not made; send a test to see it."
 
     @property
-    def _auth(self) -> Auth:
-        return Auth(self.account.settings.get("auth", Auth.NONE))
+    def _auth(self) -> HttpAuth:
+        return HttpAuth(self.account.settings.get("auth", HttpAuth.NONE))
 
     def _body(self, values: Mapping[str, object], headers: dict[str, str]) -> bytes:
         template = self.account.settings.get("body", "")
@@ -135,31 +143,31 @@ class HttpSender:
                 ) from None
         return text.encode()
 
-    def _credentials(self, line: Line, now: datetime) -> dict[str, str]:
+    def _credentials(self, line: RecordedClient, now: datetime) -> dict[str, str]:
         settings, secrets = self.account.settings, self.account.secrets
         match self._auth:
-            case Auth.NONE:
+            case HttpAuth.NONE:
                 return {}
-            case Auth.BASIC:
+            case HttpAuth.BASIC:
                 pair = f"{settings.get('username', '')}:{secrets.get('password', '')}".encode()
                 encoded = base64.b64encode(pair).decode()
                 line.hide(encoded)
                 return {"Authorization": f"Basic {encoded}"}
-            case Auth.BEARER:
+            case HttpAuth.BEARER:
                 return {"Authorization": f"Bearer {secrets.get('token', '')}"}
-            case Auth.HEADER:
+            case HttpAuth.HEADER:
                 return {settings.get("header_name", "X-Api-Key"): secrets.get("token", "")}
-            case Auth.OAUTH2:
+            case HttpAuth.OAUTH2:
                 return {"Authorization": f"Bearer {self._oauth(line, now)}"}
 
-    def _oauth(self, line: Line, now: datetime) -> str:
+    def _oauth(self, line: RecordedClient, now: datetime) -> str:
         with self._lock:
             if self._token is None or self._token.until <= now:
                 self._token = self._fetch(line, now)
             line.hide(self._token.text)
             return self._token.text
 
-    def _fetch(self, line: Line, now: datetime) -> _Token:
+    def _fetch(self, line: RecordedClient, now: datetime) -> _HttpToken:
         settings, secrets = self.account.settings, self.account.secrets
         fields = {
             "grant_type": "client_credentials",
@@ -183,13 +191,15 @@ class HttpSender:
             if 200 <= answer.status < 300 and not said:
                 # No refusal: a page of a proxy, mostly, that signs people in or says that the server is closed.
                 raise Temporary(f"The token server answered {answer.status} without a token.") from None
-            raise Barred(
+            raise NeedsAttention(
                 f"The token server refused the credentials ({answer.status}{f', {said}' if said else ''}).",
                 "Enter client id and secret again.",
             ) from None
-        return _Token(token, now + timedelta(seconds=max(30, lasts - 60)))
+        return _HttpToken(token, now + timedelta(seconds=max(30, lasts - 60)))
 
-    def _ask_for_token(self, line: Line, fields: Mapping[str, object], headers: Mapping[str, str]) -> Answer:
+    def _ask_for_token(
+        self, line: RecordedClient, fields: Mapping[str, object], headers: Mapping[str, str]
+    ) -> EgressResponse:
         form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         content = urlencode(fields).encode()
         url = self.account.settings["token_url"]
@@ -209,19 +219,19 @@ class HttpSender:
         name = self.account.settings.get("hmac_header", "X-Tocsin-Signature")
         return {name: f"{self.account.settings.get('hmac_prefix', 'sha256=')}{digest}"}
 
-    def _check(self, answer: Answer, credentials: Mapping[str, str]) -> None:
+    def _check(self, answer: EgressResponse, credentials: Mapping[str, str]) -> None:
         expected = self.account.settings.get("expected_status") or []
         if answer.status in expected or (not expected and 200 <= answer.status < 300):
             return
         _raise_passing(answer)
-        if answer.status == 401 and self._auth is not Auth.NONE:
+        if answer.status == 401 and self._auth is not HttpAuth.NONE:
             self._forget_token(credentials)
-            raise Barred(f"{self.account.name} refused the credentials (401).", "Enter them again.")
+            raise NeedsAttention(f"{self.account.name} refused the credentials (401).", "Enter them again.")
         wanted = ", ".join(map(str, expected)) or "200 to 299"
         text = " ".join(answer.body.decode("utf-8", "replace").split())[:200]
         raise Permanent(f"It answered {answer.status}; expected is {wanted}." + (f" It said: {text}" if text else ""))
 
-    def _captured(self, answer: Answer) -> dict[str, str]:
+    def _captured(self, answer: EgressResponse) -> dict[str, str]:
         wanted = self.account.settings.get("capture", {})
         if not wanted:
             return {}
@@ -230,10 +240,10 @@ class HttpSender:
         except ValueError:
             return {}
         found = {name: value_at(payload, path) for name, path in wanted.items()}
-        return {name: templates.said(value)[:_MOST_CAPTURED] for name, value in found.items() if value is not None}
+        return {name: templates.said(value)[:_MAX_CAPTURED_CHARS] for name, value in found.items() if value is not None}
 
 
-def _error_of(answer: Answer) -> str:
+def _error_of(answer: EgressResponse) -> str:
     """What a token server calls the problem: its error and how it describes it; "" where it says neither."""
     try:
         found = json.loads(answer.body)
@@ -245,14 +255,14 @@ def _error_of(answer: Answer) -> str:
     return ": ".join(" ".join(part.split()) for part in parts if isinstance(part, str) and part)[:200]
 
 
-def _raise_passing(answer: Answer) -> None:
+def _raise_passing(answer: EgressResponse) -> None:
     if answer.status == 429:
         raise Throttled("It asks for patience (429).", answer.retry_after)
     if answer.status >= 500 or answer.status == 408:
         raise Temporary(f"It answered {answer.status}.", answer.retry_after)
 
 
-def _read(spec: Spec) -> dict[str, Any]:
+def _read(spec: ObjectReader) -> dict[str, Any]:
     """The settings of a templated call, from its spec."""
     found: dict[str, Any] = {"url": spec.text("url", required=True, longest=2000)}
     if secret_urls.is_shown(found["url"]):
@@ -271,20 +281,20 @@ def _read(spec: Spec) -> dict[str, Any]:
             spec.refuse("headers", f'"{name}" is not a header.')
         elif text == MASK:
             spec.refuse("headers", f'the value of "{name}" is hidden here; enter it again.')
-    found["body"] = spec.text("body", longest=templates.LONGEST)
-    auth = spec.one_of("auth", Auth, Auth.NONE)
+    found["body"] = spec.text("body", longest=templates.MAX_TEMPLATE_CHARS)
+    auth = spec.one_of("auth", HttpAuth, HttpAuth.NONE)
     found["auth"] = auth.value
     match auth:
-        case Auth.BASIC:
+        case HttpAuth.BASIC:
             found["username"] = spec.text("username", required=True)
-        case Auth.HEADER:
+        case HttpAuth.HEADER:
             found["header_name"] = spec.text("header_name", required=True, longest=100)
-        case Auth.OAUTH2:
+        case HttpAuth.OAUTH2:
             found["token_url"] = spec.text("token_url", required=True, longest=2000)
             _check_address(spec, "token_url", found["token_url"])
             found["client_id"] = spec.text("client_id", required=True, longest=500)
             found["scope"] = spec.text("scope", longest=500)
-        case Auth.NONE | Auth.BEARER:
+        case HttpAuth.NONE | HttpAuth.BEARER:
             pass
     found["hmac_header"] = spec.text("hmac_header", longest=100)
     found["hmac_prefix"] = spec.text("hmac_prefix", "sha256=" if not spec.has("hmac_prefix") else "", longest=40)
@@ -295,16 +305,16 @@ def _read(spec: Spec) -> dict[str, Any]:
 
 
 #: The secret that a way of signing in cannot do without; the password of Basic may be empty.
-_NEEDED = {Auth.BEARER: ("token",), Auth.HEADER: ("token",), Auth.OAUTH2: ("client_secret",)}
+_NEEDED = {HttpAuth.BEARER: ("token",), HttpAuth.HEADER: ("token",), HttpAuth.OAUTH2: ("client_secret",)}
 
 
 def _needed(settings: Mapping[str, Any]) -> tuple[str, ...]:
     # Whoever names the header of a signature means to sign.
     signed = ("hmac_secret",) if settings.get("hmac_header") else ()
-    return (*_NEEDED.get(Auth(settings["auth"]), ()), *signed)
+    return (*_NEEDED.get(HttpAuth(settings["auth"]), ()), *signed)
 
 
-def _texts(spec: Spec, key: str) -> dict[str, str]:
+def _texts(spec: ObjectReader, key: str) -> dict[str, str]:
     value = spec.raw(key, {})
     if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
         spec.refuse(key, "must be named texts.")
@@ -312,7 +322,7 @@ def _texts(spec: Spec, key: str) -> dict[str, str]:
     return {str(name)[:100]: str(text)[:2000] for name, text in value.items()}
 
 
-def _statuses(spec: Spec) -> list[int]:
+def _statuses(spec: ObjectReader) -> list[int]:
     value = spec.raw("expected_status", [])
     listed = value if isinstance(value, list | tuple) else [value]
     if not all(isinstance(one, int) and not isinstance(one, bool) and 100 <= one <= 599 for one in listed):
@@ -321,7 +331,7 @@ def _statuses(spec: Spec) -> list[int]:
     return [int(one) for one in listed if isinstance(one, int)]
 
 
-def _check_address(spec: Spec, key: str, url: str) -> None:
+def _check_address(spec: ObjectReader, key: str, url: str) -> None:
     if not url:
         # That it is needed is said already.
         return
@@ -331,8 +341,8 @@ def _check_address(spec: Spec, key: str, url: str) -> None:
         spec.refuse(key, problem.detail)
 
 
-def _open(account: Account, client: HttpClient) -> HttpSender:
-    return HttpSender(account, client, Rate(account.settings.get("rate", _PER_SECOND), _BURST))
+def _open(account: IntegrationAccount, client: HttpClient) -> HttpSender:
+    return HttpSender(account, client, RequestRate(account.settings.get("rate", _PER_SECOND), _BURST))
 
 
 HTTP = ConnectorKind(

@@ -19,7 +19,7 @@ from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.told import told
 
 #: More rows than this are edited as YAML.
-MOST = 300
+MAX_CONDITION_ROWS = 300
 
 #: The operators as a sentence says them: key in the form → (operator, inverted, words).
 WORDS: Mapping[str, tuple[Operator, bool, str]] = {
@@ -45,7 +45,7 @@ WORDS: Mapping[str, tuple[Operator, bool, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class ComparisonRow:
     """One comparison. `values` has one value a line."""
 
     field: str = ""
@@ -55,26 +55,26 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class YamlCondition:
     """What no row says: as YAML."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ConditionGroup:
     """Parts of which all, or any, must be true; `is_not` inverts the whole."""
 
-    parts: tuple[Node, ...] = ()
+    parts: tuple[ConditionNode, ...] = ()
     join: str = "all"
     is_not: bool = False
 
 
-type Node = Leaf | Written | Group
+type ConditionNode = ComparisonRow | YamlCondition | ConditionGroup
 
 
 @dataclass(slots=True)
-class Places:
+class ErrorPlaces:
     """Which row each place of a condition came from, so that an error finds it: "rules.open.all[1]" → "open.1"."""
 
     rows: dict[str, str] = field(default_factory=dict)
@@ -94,15 +94,15 @@ def words() -> list[tuple[str, str]]:
     return [(key, told(said)) for key, (_operator, _inverted, said) in WORDS.items()]
 
 
-def rows_of(condition: object) -> Group:
+def rows_of(condition: object) -> ConditionGroup:
     """The rows of a condition: a group, whatever the condition is. None, true and {} are a group without parts."""
     if condition in (None, True, {}):
-        return Group()
+        return ConditionGroup()
     node = _node(condition, is_not=False)
-    return node if isinstance(node, Group) else Group((node,))
+    return node if isinstance(node, ConditionGroup) else ConditionGroup((node,))
 
 
-def condition_of(group: Group, where: str, row: str, places: Places, *, is_final: bool = True) -> object:
+def condition_of(group: ConditionGroup, where: str, row: str, places: ErrorPlaces, *, is_final: bool = True) -> object:
     """The condition of a form's rows; None where there are none. Raises Rejected for YAML that cannot be read.
 
     As long as it is not final, comparisons that somebody only began are left out.
@@ -112,32 +112,32 @@ def condition_of(group: Group, where: str, row: str, places: Places, *, is_final
     return _condition(group, where, row, places, is_final=is_final) if group.parts or group.is_not else None
 
 
-def is_begun(node: Node) -> bool:
+def is_begun(node: ConditionNode) -> bool:
     """Whether nothing is said yet in a comparison, or in any of a group's."""
     match node:
-        case Leaf():
+        case ComparisonRow():
             return not node.field.strip() and not node.values.strip()
-        case Group():
+        case ConditionGroup():
             return bool(node.parts) and all(map(is_begun, node.parts))
-        case Written():
+        case YamlCondition():
             return False
 
 
-def read(post: Mapping[str, Any], prefix: str) -> Group:
+def read(post: Mapping[str, Any], prefix: str) -> ConditionGroup:
     """The rows that a form posts under `prefix`. Raises Rejected for more than anybody writes as rows."""
     found = _read(post, prefix, 0, [0])
-    return found if isinstance(found, Group) else Group()
+    return found if isinstance(found, ConditionGroup) else ConditionGroup()
 
 
-def change(group: Group, path: Iterable[int], what: str) -> Group:
+def change(group: ConditionGroup, path: Iterable[int], what: str) -> ConditionGroup:
     """The rows after a press on a button: `add` or `group` inside the group at `path`, `remove` or `copy` of a row."""
     steps = tuple(path)
     if not steps:
-        if what == "add" and _count(group) < MOST:
-            return replace(group, parts=(*group.parts, Leaf()))
-        if what == "group" and _count(group) < MOST:
+        if what == "add" and _count(group) < MAX_CONDITION_ROWS:
+            return replace(group, parts=(*group.parts, ComparisonRow()))
+        if what == "group" and _count(group) < MAX_CONDITION_ROWS:
             join = "any" if group.join == "all" else "all"
-            return replace(group, parts=(*group.parts, Group((Leaf(),), join)))
+            return replace(group, parts=(*group.parts, ConditionGroup((ComparisonRow(),), join)))
         return group
     first, *rest = steps
     if first >= len(group.parts):
@@ -145,19 +145,19 @@ def change(group: Group, path: Iterable[int], what: str) -> Group:
     if not rest and what == "remove":
         return replace(group, parts=group.parts[:first] + group.parts[first + 1 :])
     part = group.parts[first]
-    if isinstance(part, Group):
+    if isinstance(part, ConditionGroup):
         part = change(part, rest, what)
     return replace(group, parts=(*group.parts[:first], part, *group.parts[first + 1 :]))
 
 
-def leaves(node: Node, row: str) -> list[str]:
+def leaves(node: ConditionNode, row: str) -> list[str]:
     """The names of the rows that are no groups."""
-    if not isinstance(node, Group):
+    if not isinstance(node, ConditionGroup):
         return [row]
     return [leaf for number, part in enumerate(node.parts) for leaf in leaves(part, f"{row}.{number}")]
 
 
-def say_rows(group: Group, labels: Mapping[str, str]) -> str:
+def say_rows(group: ConditionGroup, labels: Mapping[str, str]) -> str:
     """The condition of a form's rows as a sentence."""
     return _say(group, labels, is_inside=False)
 
@@ -171,11 +171,11 @@ def say(condition: object, labels: Mapping[str, str]) -> str:
     return _say(_node(condition, is_not=False), labels, is_inside=False)
 
 
-def _say(node: Node, labels: Mapping[str, str], *, is_inside: bool) -> str:
+def _say(node: ConditionNode, labels: Mapping[str, str], *, is_inside: bool) -> str:
     match node:
-        case Written(text):
+        case YamlCondition(text):
             return text.strip()
-        case Leaf():
+        case ComparisonRow():
             words = told(WORDS[node.operator][2]) if node.operator in WORDS else node.operator
             values = [line for line in node.values.split("\n") if line]
             shown = f" {_('or')} ".join((", ".join(values[:-1]), values[-1])) if len(values) > 1 else "".join(values)
@@ -183,7 +183,7 @@ def _say(node: Node, labels: Mapping[str, str], *, is_inside: bool) -> str:
             if not shown and not node.operator.endswith("exists"):
                 shown = "…"
             return f"{labels.get(node.field, node.field) or '…'} {words} {shown}".rstrip() + case
-        case Group():
+        case ConditionGroup():
             if not node.parts:
                 return "never" if node.is_not is (node.join == "all") else "always"
             inner = f", {_('and') if node.join == 'all' else _('or')} ".join(
@@ -194,7 +194,7 @@ def _say(node: Node, labels: Mapping[str, str], *, is_inside: bool) -> str:
             return f"({inner})" if is_inside and len(node.parts) > 1 else inner
 
 
-def _node(condition: Any, *, is_not: bool, depth: int = 0) -> Node:
+def _node(condition: Any, *, is_not: bool, depth: int = 0) -> ConditionNode:
     if isinstance(condition, Mapping) and depth <= MAX_DEPTH:
         if "field" in condition:
             leaf = _leaf(condition, is_not=is_not)
@@ -205,11 +205,11 @@ def _node(condition: Any, *, is_not: bool, depth: int = 0) -> Node:
         elif len(condition) == 1 and (join := next(iter(condition))) in ("all", "any"):
             parts = condition[join]
             if isinstance(parts, list | tuple):
-                return Group(tuple(_node(one, is_not=False, depth=depth + 1) for one in parts), join, is_not)
-    return Written(yaml_text.write({"not": condition} if is_not else condition) or "true\n")
+                return ConditionGroup(tuple(_node(one, is_not=False, depth=depth + 1) for one in parts), join, is_not)
+    return YamlCondition(yaml_text.write({"not": condition} if is_not else condition) or "true\n")
 
 
-def _leaf(condition: Mapping[str, Any], *, is_not: bool) -> Leaf | None:
+def _leaf(condition: Mapping[str, Any], *, is_not: bool) -> ComparisonRow | None:
     if not condition.keys() <= {"field", "operator", "value", "match_case", "not"}:
         return None
     name = " ".join(str(condition.get("operator", "")).replace("_", " ").split()).casefold()
@@ -220,20 +220,20 @@ def _leaf(condition: Mapping[str, Any], *, is_not: bool) -> Leaf | None:
     texts = [text_of(item) for item in items]
     if key not in WORDS or not isinstance(condition["field"], str) or any(not t or "\n" in t for t in texts):
         return None
-    return Leaf(condition["field"], key, "\n".join(t for t in texts if t), condition.get("match_case") is True)
+    return ComparisonRow(condition["field"], key, "\n".join(t for t in texts if t), condition.get("match_case") is True)
 
 
-def _condition(node: Node, where: str, row: str, places: Places, *, is_final: bool) -> object:
+def _condition(node: ConditionNode, where: str, row: str, places: ErrorPlaces, *, is_final: bool) -> object:
     match node:
-        case Written(text):
+        case YamlCondition(text):
             places.rows[where] = row
             return yaml_text.read(text, where)
-        case Leaf():
+        case ComparisonRow():
             return _condition_of_leaf(node, where, row, places)
-        case Group():
+        case ConditionGroup():
             inside = f"{where}.not" if node.is_not else where
             parts = [(f"{row}.{n}", part) for n, part in enumerate(node.parts) if is_final or not is_begun(part)]
-            if len(parts) == 1 and not isinstance(parts[0][1], Group):
+            if len(parts) == 1 and not isinstance(parts[0][1], ConditionGroup):
                 found = _condition(parts[0][1], inside, parts[0][0], places, is_final=is_final)
             else:
                 found = {
@@ -246,7 +246,7 @@ def _condition(node: Node, where: str, row: str, places: Places, *, is_final: bo
             return {"not": found} if node.is_not else found
 
 
-def _condition_of_leaf(leaf: Leaf, where: str, row: str, places: Places) -> object:
+def _condition_of_leaf(leaf: ComparisonRow, where: str, row: str, places: ErrorPlaces) -> object:
     operator, inverted, _words = WORDS.get(leaf.operator, (leaf.operator, False, ""))
     values = [line.strip() if operator is not Operator.MATCHES else line for line in leaf.values.split("\n")]
     values = [line for line in values if line]
@@ -264,27 +264,27 @@ def _condition_of_leaf(leaf: Leaf, where: str, row: str, places: Places) -> obje
     return condition
 
 
-def _read(post: Mapping[str, Any], prefix: str, depth: int, seen: list[int]) -> Node:
+def _read(post: Mapping[str, Any], prefix: str, depth: int, seen: list[int]) -> ConditionNode:
     seen[0] += 1
-    if seen[0] > MOST * 2 or depth > MAX_DEPTH:
-        raise Rejected("invalid", f"These are more than {MOST} rows: write them as YAML.", None)
+    if seen[0] > MAX_CONDITION_ROWS * 2 or depth > MAX_DEPTH:
+        raise Rejected("invalid", f"These are more than {MAX_CONDITION_ROWS} rows: write them as YAML.", None)
     match post.get(f"{prefix}.type", "group"):
         case "leaf":
-            return Leaf(
+            return ComparisonRow(
                 post.get(f"{prefix}.field", ""),
                 post.get(f"{prefix}.op", "contains"),
                 post.get(f"{prefix}.values", "").replace("\r\n", "\n"),
                 f"{prefix}.case" in post,
             )
         case "yaml":
-            return Written(post.get(f"{prefix}.text", ""))
+            return YamlCondition(post.get(f"{prefix}.text", ""))
         case _:
-            parts: list[Node] = []
+            parts: list[ConditionNode] = []
             while f"{prefix}.{len(parts)}.type" in post:
                 parts.append(_read(post, f"{prefix}.{len(parts)}", depth + 1, seen))
             join = "any" if post.get(f"{prefix}.join") == "any" else "all"
-            return Group(tuple(parts), join, f"{prefix}.not" in post)
+            return ConditionGroup(tuple(parts), join, f"{prefix}.not" in post)
 
 
-def _count(node: Node) -> int:
-    return 1 + sum(map(_count, node.parts)) if isinstance(node, Group) else 1
+def _count(node: ConditionNode) -> int:
+    return 1 + sum(map(_count, node.parts)) if isinstance(node, ConditionGroup) else 1

@@ -11,24 +11,24 @@ from typing import Any, ClassVar
 
 from django.http import QueryDict
 
-from tocsin.catalogue.kinds import Kind
+from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
-from tocsin.web.integrations.editor.condition_form import Places
+from tocsin.web.integrations.editor.condition_form import ErrorPlaces
 from tocsin.web.told import told
 from tocsin.web.ui.forms import beside, each
 
 
-class Sheet(ABC):
+class EditorTab(ABC):
     """The rows of one tab, and what is wrong with them by row."""
 
     #: The parts of a definition that it edits.
     keys: ClassVar[tuple[str, ...]]
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: IntegrationKind) -> None:
         self.kind = kind
         #: Whether it is to be saved: then a row that somebody only began is wrong, and otherwise it is not there yet.
         self.is_final = False
-        self.places = Places()
+        self.places = ErrorPlaces()
         self.errors: dict[str, list[str]] = {}
         #: What is wrong with no row of its own.
         self.problems: list[str] = []

@@ -17,7 +17,7 @@ from tocsin.inbound.expressions.fields import text_of
 from tocsin.web.integrations.editor import yaml_text
 
 
-class How(StrEnum):
+class ValueOrigin(StrEnum):
     """Where a field's value comes from."""
 
     KIND = ""  # as the kind brings it
@@ -29,50 +29,52 @@ class How(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FieldEntry:
     """One row: `text` is a path a line, a template, a literal or YAML; `table` a value map, `from = to` a line."""
 
-    how: How = How.KIND
+    how: ValueOrigin = ValueOrigin.KIND
     text: str = ""
     table: str = ""
 
     @property
     def is_begun(self) -> bool:
         """Whether it says how a value is found, and nothing of where."""
-        return self.how not in (How.KIND, How.NOTHING) and not self.text.strip() and not self.table.strip()
+        return (
+            self.how not in (ValueOrigin.KIND, ValueOrigin.NOTHING) and not self.text.strip() and not self.table.strip()
+        )
 
 
-def entry_of(definition: object, *, is_set: bool = True) -> Entry:
+def entry_of(definition: object, *, is_set: bool = True) -> FieldEntry:
     """The row of what a mapping says about a field; `is_set` is false where it says nothing."""
     if not is_set:
-        return Entry()
+        return FieldEntry()
     if definition is None:
-        return Entry(How.NOTHING)
-    return _simple(definition) or Entry(How.YAML, yaml_text.write(definition))
+        return FieldEntry(ValueOrigin.NOTHING)
+    return _simple(definition) or FieldEntry(ValueOrigin.YAML, yaml_text.write(definition))
 
 
-def definition_of(entry: Entry, place: str) -> object:
+def definition_of(entry: FieldEntry, place: str) -> object:
     """What the mapping says for a row that is not the kind's. Raises Rejected that names `place`."""
     text = entry.text.replace("\r\n", "\n")
     match entry.how:
-        case How.KIND | How.NOTHING:
+        case ValueOrigin.KIND | ValueOrigin.NOTHING:
             return None
-        case How.YAML:
+        case ValueOrigin.YAML:
             return _given(yaml_text.read(text, place), place)
-        case How.PATHS:
+        case ValueOrigin.PATHS:
             paths = [line.strip() for line in text.split("\n") if line.strip()]
             _given(paths, place)
             table = read_table(entry.table, place)
             if table:
                 return {"path": paths[0], "map": table} if len(paths) == 1 else {"paths": paths, "map": table}
             return paths[0] if len(paths) == 1 else paths
-        case How.TEMPLATE | How.LITERAL:
+        case ValueOrigin.TEMPLATE | ValueOrigin.LITERAL:
             _given(text, place)
             table = read_table(entry.table, place)
             return {entry.how.value: text, **({"map": table} if table else {})}
 
 
-def with_table(brings: object, entry: Entry, place: str) -> object:
+def with_table(brings: object, entry: FieldEntry, place: str) -> object:
     """What the kind brings for a field, with the row's value map in the place of the kind's own.
 
     Raises Rejected that names `place` where the row says nothing of where the value comes from, and the kind neither.
@@ -113,13 +115,13 @@ def read_table(text: str, place: str) -> dict[str, str]:
     return found
 
 
-def _simple(definition: object) -> Entry | None:
+def _simple(definition: object) -> FieldEntry | None:
     """The row of a definition that a row can say; None for others."""
     if isinstance(definition, str):
-        return Entry(How.PATHS, definition) if _is_line(definition) else None
+        return FieldEntry(ValueOrigin.PATHS, definition) if _is_line(definition) else None
     if isinstance(definition, list | tuple):
         lines = [one for one in definition if isinstance(one, str) and _is_line(one)]
-        return Entry(How.PATHS, "\n".join(lines)) if lines and len(lines) == len(definition) else None
+        return FieldEntry(ValueOrigin.PATHS, "\n".join(lines)) if lines and len(lines) == len(definition) else None
     if not isinstance(definition, Mapping) or not definition.keys() <= {"path", "paths", "template", "literal", "map"}:
         return None
     table = definition.get("map", {})
@@ -131,10 +133,10 @@ def _simple(definition: object) -> Entry | None:
     value = definition[sources[0]]
     if sources[0] in ("path", "paths"):
         inner = _simple(value)
-        found = inner if inner is not None and inner.how is How.PATHS else None
+        found = inner if inner is not None and inner.how is ValueOrigin.PATHS else None
     else:
-        found = Entry(How(sources[0]), value) if isinstance(value, str) and "\r" not in value else None
-    return Entry(found.how, found.text, write_table(table)) if found is not None else None
+        found = FieldEntry(ValueOrigin(sources[0]), value) if isinstance(value, str) and "\r" not in value else None
+    return FieldEntry(found.how, found.text, write_table(table)) if found is not None else None
 
 
 def _is_line(path: str) -> bool:

@@ -9,12 +9,12 @@ from typing import Any
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
-from tocsin.catalogue.kinds import Kind
+from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.inbound.expressions.fields import FIELDS, TAGS
 from tocsin.web.integrations.editor import field_form
-from tocsin.web.integrations.editor.editor_tab import Sheet
-from tocsin.web.integrations.editor.field_form import Entry, How
+from tocsin.web.integrations.editor.editor_tab import EditorTab
+from tocsin.web.integrations.editor.field_form import FieldEntry, ValueOrigin
 from tocsin.web.told import told
 
 #: The fields that stand first: what an alert is known by.
@@ -28,7 +28,7 @@ class FieldRow:
     prefix: str
     name: str
     label: str
-    entry: Entry
+    entry: FieldEntry
     brings: str = ""
 
     @property
@@ -37,16 +37,16 @@ class FieldRow:
         return self.prefix.removeprefix("f-")
 
 
-class MappingSheet(Sheet):
+class MappingTab(EditorTab):
     """The fields, the tags, the custom fields, and the template of the key."""
 
     keys = ("mapping", "dedup_key")
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: IntegrationKind) -> None:
         super().__init__(kind)
-        self.entries: dict[str, Entry] = {}
-        self.tags: list[tuple[str, Entry]] = []
-        self.custom: list[tuple[str, Entry]] = []
+        self.entries: dict[str, FieldEntry] = {}
+        self.tags: list[tuple[str, FieldEntry]] = []
+        self.custom: list[tuple[str, FieldEntry]] = []
         self.key = ""
 
     def fill(self, parts: Mapping[str, Any]) -> None:
@@ -69,9 +69,9 @@ class MappingSheet(Sheet):
         match do:
             case ["add", "tag"]:
                 free = next((name for name in TAGS if name not in dict(self.tags)), "")
-                self.tags.append((free, Entry(How.PATHS)))
+                self.tags.append((free, FieldEntry(ValueOrigin.PATHS)))
             case ["add", "custom"]:
-                self.custom.append(("", Entry(How.PATHS)))
+                self.custom.append(("", FieldEntry(ValueOrigin.PATHS)))
             case ["remove", row]:
                 which, _dash, number = row.partition("-")
                 rows = {"t": self.tags, "c": self.custom}.get(which, [])
@@ -93,9 +93,9 @@ class MappingSheet(Sheet):
         for name, entry in self.entries.items():
             if name in FIELDS:
                 self.places.rows[f"mapping.{name}"] = f"f-{name}"
-            if entry.how is How.KIND and entry.table.strip():
+            if entry.how is ValueOrigin.KIND and entry.table.strip():
                 mapping[name] = field_form.with_table(self.kind.mapping.get(name), entry, f"mapping.{name}")
-            elif entry.how is not How.KIND and (self.is_final or not entry.is_begun):
+            elif entry.how is not ValueOrigin.KIND and (self.is_final or not entry.is_begun):
                 mapping[name] = field_form.definition_of(entry, f"mapping.{name}")
         for group, prefix, rows in (("tags", "t", self.tags), ("custom", "c", self.custom)):
             found: dict[str, Any] = {}
@@ -109,7 +109,7 @@ class MappingSheet(Sheet):
                     where = f"mapping.{group}.{name}"
                     said = "there are two of that name" if name.strip() else "give it a name"
                     raise Rejected("invalid_mapping", f"{where}: {said}", where)
-                if entry.how is not How.KIND:
+                if entry.how is not ValueOrigin.KIND:
                     found[name.strip()] = field_form.definition_of(entry, f"mapping.{group}.{name}")
             if found:
                 mapping[group] = found
@@ -138,7 +138,7 @@ class MappingSheet(Sheet):
 
     def key_row(self) -> FieldRow:
         """The key's template as a row."""
-        return FieldRow("key", "dedup_key", _("key"), Entry(How.TEMPLATE, self.key))
+        return FieldRow("key", "dedup_key", _("key"), FieldEntry(ValueOrigin.TEMPLATE, self.key))
 
     def fields_of_all(self) -> list[FieldRow]:
         """What a click on a value can fill."""
@@ -146,17 +146,17 @@ class MappingSheet(Sheet):
 
     def shows_others(self) -> bool:
         """Whether a field that does not stand first is set here, or has an error."""
-        return any(row.entry.how is not How.KIND or row.prefix in self.errors for row in self.others())
+        return any(row.entry.how is not ValueOrigin.KIND or row.prefix in self.errors for row in self.others())
 
     def ways(self) -> list[tuple[str, str]]:
         """How a value can be found, for a select."""
         return [
             ("", ""),
-            (How.PATHS, _("path, one a line")),
-            (How.TEMPLATE, _("template")),
-            (How.LITERAL, _("always this text")),
-            (How.NOTHING, _("never a value")),
-            (How.YAML, _("as YAML")),
+            (ValueOrigin.PATHS, _("path, one a line")),
+            (ValueOrigin.TEMPLATE, _("template")),
+            (ValueOrigin.LITERAL, _("always this text")),
+            (ValueOrigin.NOTHING, _("never a value")),
+            (ValueOrigin.YAML, _("as YAML")),
         ]
 
     def brought_tags(self) -> list[tuple[str, str]]:
@@ -174,32 +174,32 @@ class MappingSheet(Sheet):
 
     def _row(self, name: str) -> FieldRow:
         brings = field_form.say(self.kind.mapping[name]) if name in self.kind.mapping else ""
-        return FieldRow(f"f-{name}", name, told(FIELDS[name].label), self.entries.get(name, Entry()), brings)
+        return FieldRow(f"f-{name}", name, told(FIELDS[name].label), self.entries.get(name, FieldEntry()), brings)
 
 
-def _picked(entry: Entry, path: str) -> Entry:
+def _picked(entry: FieldEntry, path: str) -> FieldEntry:
     """The row after a value of the payload was clicked for it."""
-    if entry.how is How.TEMPLATE:
+    if entry.how is ValueOrigin.TEMPLATE:
         return replace(entry, text=f"{entry.text}<{path}>")
-    if entry.how is How.PATHS and entry.text.strip():
+    if entry.how is ValueOrigin.PATHS and entry.text.strip():
         return replace(entry, text=f"{entry.text.rstrip()}\n{path}")
-    return Entry(How.PATHS, path, entry.table)
+    return FieldEntry(ValueOrigin.PATHS, path, entry.table)
 
 
-def _entry(post: QueryDict, prefix: str) -> Entry:
+def _entry(post: QueryDict, prefix: str) -> FieldEntry:
     text = str(post.get(f"{prefix}-text", "")).replace("\r\n", "\n")
     try:
-        how = How(str(post.get(f"{prefix}-how", "")))
+        how = ValueOrigin(str(post.get(f"{prefix}-how", "")))
     except ValueError:
-        how = How.KIND
-    if how is How.KIND and text.strip():
+        how = ValueOrigin.KIND
+    if how is ValueOrigin.KIND and text.strip():
         # Somebody wrote without saying what: a text with a reference in it is a template, another a path.
-        how = How.TEMPLATE if "<" in text else How.PATHS
-    return Entry(how, text, str(post.get(f"{prefix}-table", "")).replace("\r\n", "\n"))
+        how = ValueOrigin.TEMPLATE if "<" in text else ValueOrigin.PATHS
+    return FieldEntry(how, text, str(post.get(f"{prefix}-table", "")).replace("\r\n", "\n"))
 
 
-def _named(post: QueryDict, prefix: str) -> list[tuple[str, Entry]]:
-    found: list[tuple[str, Entry]] = []
+def _named(post: QueryDict, prefix: str) -> list[tuple[str, FieldEntry]]:
+    found: list[tuple[str, FieldEntry]] = []
     while f"{prefix}-{len(found)}-name" in post and len(found) < 200:
         row = f"{prefix}-{len(found)}"
         found.append((str(post.get(f"{row}-name", "")), _entry(post, row)))

@@ -8,26 +8,26 @@ from dataclasses import dataclass, field
 import re2
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.expressions.comparisons import texts_of
 from tocsin.inbound.expressions.conditions import compile_condition
-from tocsin.inbound.expressions.mapped import Mapped
+from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.paths import compile_path
 from tocsin.inbound.parsing.decode import Element
-from tocsin.simulate.chain import Outcome
+from tocsin.simulate.chain import SimulatedOutcome
 from tocsin.web.integrations.editor import condition_form
-from tocsin.web.integrations.editor.condition_form import Group, Leaf, Node, Places
-from tocsin.web.integrations.editor.editor_tab import Sheet
-from tocsin.web.integrations.editor.mapping_tab import MappingSheet
-from tocsin.web.integrations.editor.routing_tab import RoutingSheet
-from tocsin.web.integrations.editor.rules_tab import Mode, RulesSheet
+from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup, ConditionNode, ErrorPlaces
+from tocsin.web.integrations.editor.editor_tab import EditorTab
+from tocsin.web.integrations.editor.mapping_tab import MappingTab
+from tocsin.web.integrations.editor.routing_tab import RoutingTab
+from tocsin.web.integrations.editor.rules_tab import RuleMode, RulesTab
 
 #: So much of a text is shown around what a pattern matches.
-_SHOWN = 200
+_MAX_VALUE_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ComparisonResult:
     """What one comparison says of the payload; `pieces` are the text with what a pattern matches marked."""
 
     is_true: bool
@@ -36,20 +36,22 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Findings:
+class MatchPreview:
     """By row: the value that a field gets (None: no value), and the verdict of a comparison, rule or route."""
 
     values: dict[str, str | None] = field(default_factory=dict)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    verdicts: dict[str, ComparisonResult] = field(default_factory=dict)
 
 
-def findings_of(door: Door, element: Element, outcome: Outcome | None, sheet: Sheet) -> Findings:
+def findings_of(
+    door: CompiledIntegration, element: Element, outcome: SimulatedOutcome | None, sheet: EditorTab
+) -> MatchPreview:
     """Everything that the rows of a sheet find."""
-    found = Findings()
+    found = MatchPreview()
     if element.payload is None:
         return found
     mapped = door.reader.mapping.apply(element.payload)
-    if isinstance(sheet, MappingSheet):
+    if isinstance(sheet, MappingTab):
         _values(found, outcome, sheet)
     for prefix, group in _groups(sheet):
         for row, leaf in _leaves(group, prefix):
@@ -59,7 +61,7 @@ def findings_of(door: Door, element: Element, outcome: Outcome | None, sheet: Sh
     return found
 
 
-def _values(found: Findings, outcome: Outcome | None, sheet: MappingSheet) -> None:
+def _values(found: MatchPreview, outcome: SimulatedOutcome | None, sheet: MappingTab) -> None:
     trace = outcome.trace if outcome is not None else None
     if trace is None:
         return
@@ -70,39 +72,41 @@ def _values(found: Findings, outcome: Outcome | None, sheet: MappingSheet) -> No
     found.values["key"] = next((one.value for one in trace.fields if one.field == "dedup_key"), None)
 
 
-def _groups(sheet: Sheet) -> Iterator[tuple[str, Group]]:
-    if isinstance(sheet, RulesSheet):
-        yield from ((name, group) for name, group in sheet.groups.items() if sheet.modes[name] is Mode.WHEN)
-    elif isinstance(sheet, RoutingSheet):
+def _groups(sheet: EditorTab) -> Iterator[tuple[str, ConditionGroup]]:
+    if isinstance(sheet, RulesTab):
+        yield from ((name, group) for name, group in sheet.groups.items() if sheet.modes[name] is RuleMode.WHEN)
+    elif isinstance(sheet, RoutingTab):
         yield from ((f"routes.{number}.when", route.when) for number, route in enumerate(sheet.routes))
 
 
-def _leaves(node: Node, row: str) -> Iterator[tuple[str, Leaf]]:
-    if isinstance(node, Leaf):
+def _leaves(node: ConditionNode, row: str) -> Iterator[tuple[str, ComparisonRow]]:
+    if isinstance(node, ComparisonRow):
         yield row, node
-    elif isinstance(node, Group):
+    elif isinstance(node, ConditionGroup):
         for number, part in enumerate(node.parts):
             yield from _leaves(part, f"{row}.{number}")
 
 
-def _verdict(leaf: Leaf, payload: object, mapped: Mapped, names: frozenset[str]) -> Verdict | None:
+def _verdict(
+    leaf: ComparisonRow, payload: object, mapped: MappedFields, names: frozenset[str]
+) -> ComparisonResult | None:
     try:
-        condition = condition_form.condition_of(Group((leaf,)), "condition", "", Places())
+        condition = condition_form.condition_of(ConditionGroup((leaf,)), "condition", "", ErrorPlaces())
         compiled = compile_condition(condition, "condition", names)
     except Rejected:
         return None
     answer = compiled.test(payload, mapped)
     pieces = _pieces(leaf, _texts(leaf.field.strip(), payload, mapped, names)) if "matches" in leaf.operator else ()
-    return Verdict(answer.is_true, answer.reason, pieces)
+    return ComparisonResult(answer.is_true, answer.reason, pieces)
 
 
-def _texts(name: str, payload: object, mapped: Mapped, names: frozenset[str]) -> tuple[str, ...]:
+def _texts(name: str, payload: object, mapped: MappedFields, names: frozenset[str]) -> tuple[str, ...]:
     if name in names:
         return texts_of(mapped.values.get(name) or mapped.custom.get(name) or mapped.tags.get(name))
     return texts_of(compile_path(name.removeprefix("^"), "field").read(payload))
 
 
-def _pieces(leaf: Leaf, texts: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
+def _pieces(leaf: ComparisonRow, texts: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = leaf.match_case
@@ -112,6 +116,6 @@ def _pieces(leaf: Leaf, texts: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
             hit = compiled.search(text)
             if hit is not None:
                 begin, end = hit.span()
-                before, after = text[:begin][-_SHOWN:], text[end:][:_SHOWN]
-                return ((before, False), (text[begin:end][:_SHOWN], True), (after, False))
+                before, after = text[:begin][-_MAX_VALUE_CHARS:], text[end:][:_MAX_VALUE_CHARS]
+                return ((before, False), (text[begin:end][:_MAX_VALUE_CHARS], True), (after, False))
     return ()

@@ -14,14 +14,14 @@ from tocsin.inbound.expressions.fields import text_of
 from tocsin.inbound.expressions.paths import join_path
 
 #: So many lines are drawn, so deep, and so many characters of a value.
-MOST, DEEPEST, LONGEST = 400, 12, 80
+MAX_TREE_LINES, MAX_TREE_DEPTH, MAX_VALUE_CHARS = 400, 12, 80
 
 #: So many entries of one list: the others look the same.
 _ENTRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TreeLine:
     """One line. `path` is None for what no path leads to, and for the brackets that close."""
 
     depth: int
@@ -33,45 +33,45 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class PayloadTree:
     """The lines, and whether there is more than is drawn."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[TreeLine, ...]
     is_cut: bool
 
 
-def tree_of(payload: object) -> Tree:
+def tree_of(payload: object) -> PayloadTree:
     """The tree of a payload."""
-    found = list(islice(_lines(payload, "", (), 0), MOST + 1))
-    return Tree(tuple(found[:MOST]), len(found) > MOST)
+    found = list(islice(_lines(payload, "", (), 0), MAX_TREE_LINES + 1))
+    return PayloadTree(tuple(found[:MAX_TREE_LINES]), len(found) > MAX_TREE_LINES)
 
 
-def _lines(value: object, key: str, path: tuple[str | int, ...], depth: int) -> Iterator[Line]:
-    shown = min(depth, DEEPEST)
+def _lines(value: object, key: str, path: tuple[str | int, ...], depth: int) -> Iterator[TreeLine]:
+    shown = min(depth, MAX_TREE_DEPTH)
     if isinstance(value, dict | list) and value:
         opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
-        if depth > DEEPEST:
-            yield Line(shown, key, f"{opening}…{closing}", join_path(path))
+        if depth > MAX_TREE_DEPTH:
+            yield TreeLine(shown, key, f"{opening}…{closing}", join_path(path))
             return
-        yield Line(shown, key, opening, join_path(path) if path else None)
+        yield TreeLine(shown, key, opening, join_path(path) if path else None)
         entries: Iterator[tuple[str | int, object]] = iter(
             value.items() if isinstance(value, dict) else enumerate(value)
         )
         for number, (name, inner) in enumerate(entries):
             if isinstance(value, list) and number >= _ENTRIES:
-                yield Line(min(shown + 1, DEEPEST), "", f"… {len(value) - _ENTRIES} more")
+                yield TreeLine(min(shown + 1, MAX_TREE_DEPTH), "", f"… {len(value) - _ENTRIES} more")
                 break
-            label = without_unstorable(str(name))[:LONGEST]
+            label = without_unstorable(str(name))[:MAX_VALUE_CHARS]
             yield from _lines(inner, label, (*path, name), depth + 1)
-        yield Line(shown, "", closing)
+        yield TreeLine(shown, "", closing)
         return
-    yield Line(shown, key, _shown(value), join_path(path), True, isinstance(value, str))
+    yield TreeLine(shown, key, _shown(value), join_path(path), True, isinstance(value, str))
 
 
 def _shown(value: object) -> str:
     if isinstance(value, str):
-        text = without_unstorable(value[: LONGEST * 2]).replace("\n", "⏎")
-        return f'"{text[:LONGEST]}{"…" if len(value) > LONGEST else ""}"'
+        text = without_unstorable(value[: MAX_VALUE_CHARS * 2]).replace("\n", "⏎")
+        return f'"{text[:MAX_VALUE_CHARS]}{"…" if len(value) > MAX_VALUE_CHARS else ""}"'
     if value is None:
         return "null"
     return text_of(value) or ("{}" if isinstance(value, dict) else "[]")

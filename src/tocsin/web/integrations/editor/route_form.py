@@ -15,21 +15,21 @@ from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
 from tocsin.web.integrations.editor import condition_form, suppression_form
-from tocsin.web.integrations.editor.condition_form import Group, Places
+from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
 from tocsin.web.told import told
 
 #: More rows than this are edited as YAML.
-MOST = 100
+MAX_ROUTE_ROWS = 100
 
 _SHOWN = frozenset({"name", "when", "during", "escalation_policy", "policy", "recipients", "priority", "action"})
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RouteRow:
     """One route. Empty texts are the integration's own."""
 
     name: str = ""
-    when: Group = field(default_factory=Group)
+    when: ConditionGroup = field(default_factory=ConditionGroup)
     #: "in:NAME", "out:NAME", or "".
     during: str = ""
     policy: str = ""
@@ -45,7 +45,7 @@ class Row:
     more: str = ""
 
 
-def rows_of(routes: object) -> tuple[Row, ...]:
+def rows_of(routes: object) -> tuple[RouteRow, ...]:
     """The rows of an integration's routes. Raises Rejected for what is no list of routes."""
     if routes in (None, {}, ""):
         return ()
@@ -54,7 +54,7 @@ def rows_of(routes: object) -> tuple[Row, ...]:
     return tuple(_row(route) for route in routes)
 
 
-def routes_of(rows: Sequence[Row], places: Places, *, is_final: bool = True) -> list[dict[str, Any]]:
+def routes_of(rows: Sequence[RouteRow], places: ErrorPlaces, *, is_final: bool = True) -> list[dict[str, Any]]:
     """The routes of a form's rows. Raises Rejected for YAML in a row that cannot be read.
 
     As long as they are not final, those without a word of when they are taken are left out.
@@ -63,20 +63,24 @@ def routes_of(rows: Sequence[Row], places: Places, *, is_final: bool = True) -> 
     return [_route(row, f"routes[{n}]", name, places, is_final=is_final) for n, (name, row) in enumerate(said)]
 
 
-def read(post: QueryDict) -> tuple[Row, ...]:
+def read(post: QueryDict) -> tuple[RouteRow, ...]:
     """The rows that a form posts. Raises Rejected for more than anybody writes as rows."""
-    rows: list[Row] = []
+    rows: list[RouteRow] = []
     while f"routes.{len(rows)}.row" in post:
         rows.append(_read(post, f"routes.{len(rows)}"))
-        if len(rows) > MOST:
-            raise Rejected("invalid_route", f"These are more than {MOST} rows: write them as YAML.", "routes")
+        if len(rows) > MAX_ROUTE_ROWS:
+            raise Rejected("invalid_route", f"These are more than {MAX_ROUTE_ROWS} rows: write them as YAML.", "routes")
     return tuple(rows)
 
 
-def change(rows: tuple[Row, ...], number: int, what: str) -> tuple[Row, ...]:
+def change(rows: tuple[RouteRow, ...], number: int, what: str) -> tuple[RouteRow, ...]:
     """The rows after a press on a button: `add`, or `up`, `down`, `remove` and `to-N` of one of them."""
     if what == "add":
-        return (*rows, Row(when=Group((condition_form.Leaf(),)))) if len(rows) < MOST else rows
+        return (
+            (*rows, RouteRow(when=ConditionGroup((condition_form.ComparisonRow(),))))
+            if len(rows) < MAX_ROUTE_ROWS
+            else rows
+        )
     if number >= len(rows):
         return rows
     others = rows[:number] + rows[number + 1 :]
@@ -88,12 +92,12 @@ def change(rows: tuple[Row, ...], number: int, what: str) -> tuple[Row, ...]:
     return (*others[:to], rows[number], *others[to:])
 
 
-def with_when(rows: tuple[Row, ...], number: int, when: Group) -> tuple[Row, ...]:
+def with_when(rows: tuple[RouteRow, ...], number: int, when: ConditionGroup) -> tuple[RouteRow, ...]:
     """The rows with another condition in one of them."""
     return (*rows[:number], replace(rows[number], when=when), *rows[number + 1 :]) if number < len(rows) else rows
 
 
-def say(row: Row, labels: Mapping[str, str]) -> str:
+def say(row: RouteRow, labels: Mapping[str, str]) -> str:
     """A route as a sentence: "When client equals Globex, outside Office hours: only record"."""
     when = condition_form.say_rows(row.when, labels)
     parts = [_("Always") if when == "always" else _("When %(condition)s") % {"condition": when}]
@@ -113,13 +117,13 @@ def say(row: Row, labels: Mapping[str, str]) -> str:
     return f"{', '.join(parts)}: {', '.join(does)}."
 
 
-def _row(route: Mapping[str, Any]) -> Row:
+def _row(route: Mapping[str, Any]) -> RouteRow:
     recipients = route.get("recipients")
     known = recipients if isinstance(recipients, Mapping) else {}
     during = route.get("during")
     delay = suppression_form.texts_of_delay(route.get("delay"))
     more = {key: value for key, value in route.items() if key not in _SHOWN and not (key == "delay" and delay)}
-    return Row(
+    return RouteRow(
         name=str(route.get("name") or ""),
         when=condition_form.rows_of(route.get("when")),
         during=f"out:{during.get('not')}" if isinstance(during, Mapping) else f"in:{during}" if during else "",
@@ -156,7 +160,7 @@ def _said(delay: Mapping[str, str]) -> str:
     return said % span
 
 
-def _route(row: Row, where: str, prefix: str, places: Places, *, is_final: bool) -> dict[str, Any]:
+def _route(row: RouteRow, where: str, prefix: str, places: ErrorPlaces, *, is_final: bool) -> dict[str, Any]:
     places.rows[where] = prefix
     route: dict[str, Any] = {"name": row.name} if row.name else {}
     when = condition_form.condition_of(row.when, f"{where}.when", f"{prefix}.when", places, is_final=is_final)
@@ -185,8 +189,8 @@ def _route(row: Row, where: str, prefix: str, places: Places, *, is_final: bool)
     return route
 
 
-def _read(post: QueryDict, prefix: str) -> Row:
-    return Row(
+def _read(post: QueryDict, prefix: str) -> RouteRow:
+    return RouteRow(
         name=str(post.get(f"{prefix}.name", "")).strip(),
         when=condition_form.read(post.dict(), f"{prefix}.when"),
         during=str(post.get(f"{prefix}.during", "")),

@@ -7,21 +7,21 @@ from typing import Any
 
 from django.http import QueryDict
 
-from tocsin.catalogue.kinds import Kind
+from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.inbound.config.noise_settings import KEYS as SHAPING_KEYS
 from tocsin.web.integrations.editor import condition_form, route_form, suppression_form
-from tocsin.web.integrations.editor.editor_tab import Sheet
+from tocsin.web.integrations.editor.editor_tab import EditorTab
 
 
-class RoutingSheet(Sheet):
+class RoutingTab(EditorTab):
     """The routes in their order, and what holds back, groups or limits the alerts of all of them."""
 
     keys = ("routes", *SHAPING_KEYS)
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: IntegrationKind) -> None:
         super().__init__(kind)
-        self.routes: tuple[route_form.Row, ...] = ()
-        self.shapes = suppression_form.Shapes({})
+        self.routes: tuple[route_form.RouteRow, ...] = ()
+        self.shapes = suppression_form.SuppressionFields({})
 
     def fill(self, parts: Mapping[str, Any]) -> None:
         self.routes = route_form.rows_of(parts.get("routes"))
@@ -46,7 +46,7 @@ class RoutingSheet(Sheet):
                 when = condition_form.change(route.when, steps, what)
                 self.routes = route_form.with_when(self.routes, int(number), when)
 
-    def numbered(self) -> list[tuple[int, str, route_form.Row]]:
+    def numbered(self) -> list[tuple[int, str, route_form.RouteRow]]:
         """The routes with their number from 0 and the name of their row."""
         return [(number, f"routes.{number}", route) for number, route in enumerate(self.routes)]
 
@@ -55,7 +55,7 @@ class RoutingSheet(Sheet):
         groups = ((f"{row}.when", route.when) for _, row, route in self.numbered())
         return [leaf for row, when in groups for leaf in condition_form.leaves(when, row)]
 
-    def sentences(self) -> list[tuple[str, route_form.Row]]:
+    def sentences(self) -> list[tuple[str, route_form.RouteRow]]:
         """Each route with the name of its sentence."""
         return [(row, route) for _, row, route in self.numbered()]
 

@@ -23,56 +23,56 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from tocsin.access.roles import Action
-from tocsin.catalogue.kinds import Kind
+from tocsin.access.roles import Permission
+from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import commands, drafts, specs
-from tocsin.inbound.admin.references import Names
-from tocsin.inbound.config.compiled_integration import Door
+from tocsin.inbound.admin.references import ReferenceNames
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.expressions.fields import FIELDS, PRIORITIES, TAGS
 from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
 from tocsin.simulate.backtest import Backtest, backtest
-from tocsin.simulate.chain import Outcome, simulate_door
+from tocsin.simulate.chain import SimulatedOutcome, simulate_door
 from tocsin.web.http.authorization import actor, require
-from tocsin.web.http.request import PART, Request, page
+from tocsin.web.http.request import PART, SignedInRequest, page
 from tocsin.web.integrations import payloads, simulation_view
 from tocsin.web.integrations.editor import condition_form, yaml_text
-from tocsin.web.integrations.editor.editor_tab import Sheet
-from tocsin.web.integrations.editor.mapping_tab import MappingSheet
-from tocsin.web.integrations.editor.match_preview import Findings, findings_of
-from tocsin.web.integrations.editor.payload_tree import Tree, tree_of
-from tocsin.web.integrations.editor.routing_tab import RoutingSheet
-from tocsin.web.integrations.editor.rules_tab import RulesSheet
-from tocsin.web.integrations.payloads import Payload
+from tocsin.web.integrations.editor.editor_tab import EditorTab
+from tocsin.web.integrations.editor.mapping_tab import MappingTab
+from tocsin.web.integrations.editor.match_preview import MatchPreview, findings_of
+from tocsin.web.integrations.editor.payload_tree import PayloadTree, tree_of
+from tocsin.web.integrations.editor.routing_tab import RoutingTab
+from tocsin.web.integrations.editor.rules_tab import RulesTab
+from tocsin.web.integrations.payloads import SamplePayload
 from tocsin.web.integrations.views import find, frame
 from tocsin.web.told import told
 from tocsin.web.ui import edit_conflicts
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 
-SHEETS: Mapping[str, type[Sheet]] = {"mapping": MappingSheet, "rules": RulesSheet, "routing": RoutingSheet}
+SHEETS: Mapping[str, type[EditorTab]] = {"mapping": MappingTab, "rules": RulesTab, "routing": RoutingTab}
 
 #: Larger payloads are tried from the log or in the Test tab: they would travel with each press of a key.
-LARGEST_PASTED = 200_000
+MAX_PASTED_CHARS = 200_000
 
 
 @dataclass(slots=True)
-class Draft:
+class EditorDraft:
     """What stands on the page: the rows, their YAML, and what the payload would do by them."""
 
-    sheet: Sheet
-    payload: Payload
+    sheet: EditorTab
+    payload: SamplePayload
     yaml: str = ""
     yaml_problem: str = ""
     #: Whether the YAML was written by hand since the page was drawn, so that the rows follow it.
     from_yaml: bool = False
     parts: dict[str, Any] | None = None
-    door: Door | None = None
-    outcome: Outcome | None = None
-    tree: Tree | None = None
+    door: CompiledIntegration | None = None
+    outcome: SimulatedOutcome | None = None
+    tree: PayloadTree | None = None
     payload_problem: str = ""
-    findings: Findings = field(default_factory=Findings)
+    findings: MatchPreview = field(default_factory=MatchPreview)
     backtest: Backtest | None = None
     asks_anyway: bool = False
     #: That somebody saved before, which is about no row, and stands above all of them.
@@ -85,19 +85,19 @@ class Draft:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def bench(request: Request, number: int, tab: str) -> HttpResponse:
+def bench(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
     """One of the tabs: shown, drawn again while somebody writes, tried on the last messages, or saved."""
     row, kind = find(number)
     if kind is None:
         return page(request, "integrations/unknown.html", frame(request, row, kind, tab))
     if request.method == "POST":
-        require(request, Action.ROUTING, row.group_id)
+        require(request, Permission.ROUTING, row.group_id)
     names = specs.names()
     do = _pressed(request)
     sheet = SHEETS[tab](kind)
     sheet.is_final = do == "save"
     draft = _draft(request, row, kind, sheet, names)
-    seen = Seen.of(request, "integration", row, commands.integration_spec, keys=sheet.keys)
+    seen = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=sheet.keys)
     if do == "save" and draft.door is not None and _save(request, row, draft, seen):
         messages.success(request, _("Saved. Messages from now on are decided by this."))
         return redirect(f"integration_{tab}", number)
@@ -125,19 +125,21 @@ def bench(request: Request, number: int, tab: str) -> HttpResponse:
 
 
 @require_POST
-def tries(request: Request, number: int, tab: str) -> HttpResponseBase:
+def tries(request: SignedInRequest, number: int, tab: str) -> HttpResponseBase:
     """What the form would change on the last messages: a line "done all" now and then, and at the end the result."""
     row, kind = find(number)
     if kind is None or tab not in SHEETS:
         raise Http404
-    require(request, Action.ROUTING, row.group_id)
+    require(request, Permission.ROUTING, row.group_id)
     draft = _draft(request, row, kind, SHEETS[tab](kind), specs.names())
     # The lines are made after the reader's zone and language were put back.
     shown_in = timezone.get_current_timezone(), translation.get_language()
     return StreamingHttpResponse(_steps(request, row, draft, *shown_in), content_type="text/html; charset=utf-8")
 
 
-def _steps(request: Request, row: Integration, draft: Draft, zone: tzinfo, language: str | None) -> Iterator[str]:
+def _steps(
+    request: SignedInRequest, row: Integration, draft: EditorDraft, zone: tzinfo, language: str | None
+) -> Iterator[str]:
     told: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
 
     def work() -> None:
@@ -158,13 +160,15 @@ def _steps(request: Request, row: Integration, draft: Draft, zone: tzinfo, langu
         yield render_to_string("integrations/backtest.html", context, request)
 
 
-def _draft(request: Request, row: Integration, kind: Kind, sheet: Sheet, names: Names) -> Draft:
+def _draft(
+    request: SignedInRequest, row: Integration, kind: IntegrationKind, sheet: EditorTab, names: ReferenceNames
+) -> EditorDraft:
     post = request.POST
     if request.method != "POST":
-        draft = Draft(sheet, payloads.asked(row, kind, request.GET.get("message", "")))
+        draft = EditorDraft(sheet, payloads.asked(row, kind, request.GET.get("message", "")))
         sheet.fill(drafts.parts_of(row, names))
     else:
-        draft = Draft(sheet, payloads.NONE)
+        draft = EditorDraft(sheet, payloads.NONE)
         _put_payload(request, row, kind, draft)
         draft.yaml = str(post.get("yaml", "")).replace("\r\n", "\n")
         draft.from_yaml = "yaml" in post and _digest(draft.yaml) != post.get("yaml_was")
@@ -177,7 +181,7 @@ def _draft(request: Request, row: Integration, kind: Kind, sheet: Sheet, names: 
     return draft
 
 
-def _take(draft: Draft, request: Request) -> None:
+def _take(draft: EditorDraft, request: SignedInRequest) -> None:
     """The rows from the YAML where that was changed, else from the form's fields; then what a button does to them."""
     sheet, post = draft.sheet, request.POST
     try:
@@ -192,19 +196,19 @@ def _take(draft: Draft, request: Request) -> None:
             sheet.read(post)
 
 
-def _pressed(request: Request) -> str:
+def _pressed(request: SignedInRequest) -> str:
     """The button. A form that is drawn again as one writes names the last one that was pressed: it is done already."""
     return "" if request.headers.get(PART) == "preview" else str(request.POST.get("do", ""))
 
 
-def _steps_of(request: Request) -> list[str]:
+def _steps_of(request: SignedInRequest) -> list[str]:
     do = _pressed(request)
     if do.startswith("pick:"):
         return ["pick", str(request.POST.get("target", "")), do.removeprefix("pick:")]
     return do.split(":")
 
 
-def _parts_in(text: str, sheet: Sheet) -> dict[str, Any]:
+def _parts_in(text: str, sheet: EditorTab) -> dict[str, Any]:
     found = yaml_text.read(text, "yaml")
     if found is None:
         return {}
@@ -213,7 +217,7 @@ def _parts_in(text: str, sheet: Sheet) -> dict[str, Any]:
     return dict(found)
 
 
-def _try(request: Request, row: Integration, names: Names, draft: Draft) -> None:
+def _try(request: SignedInRequest, row: Integration, names: ReferenceNames, draft: EditorDraft) -> None:
     """Compiles the parts as saving would, and decides the payload by them."""
     payload = draft.payload
     element: Element | None = None
@@ -236,17 +240,17 @@ def _try(request: Request, row: Integration, names: Names, draft: Draft) -> None
         draft.findings = findings_of(draft.door, element, draft.outcome, draft.sheet)
 
 
-def _put_payload(request: Request, row: Integration, kind: Kind, draft: Draft) -> None:
+def _put_payload(request: SignedInRequest, row: Integration, kind: IntegrationKind, draft: EditorDraft) -> None:
     pasted = str(request.POST.get("payload", ""))
     draft.payload = payloads.chosen(row, kind, str(request.POST.get("chosen", "")), pasted)
-    if draft.payload.key == payloads.PASTED and len(draft.payload.body) > LARGEST_PASTED:
-        draft.payload = Payload(payloads.PASTED, draft.payload.label, b"")
+    if draft.payload.key == payloads.PASTED and len(draft.payload.body) > MAX_PASTED_CHARS:
+        draft.payload = SamplePayload(payloads.PASTED, draft.payload.label, b"")
         draft.payload_problem = _(
             "This is larger than %(size)d kB: try it in the Test tab, or post it and choose it from the log."
-        ) % {"size": LARGEST_PASTED // 1000}
+        ) % {"size": MAX_PASTED_CHARS // 1000}
 
 
-def _save(request: Request, row: Integration, draft: Draft, seen: Seen) -> bool:
+def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, seen: FormSnapshot) -> bool:
     assert draft.parts is not None
     try:
         with seen.unchanged():
@@ -262,14 +266,14 @@ def _save(request: Request, row: Integration, draft: Draft, seen: Seen) -> bool:
     return True
 
 
-def _fields(kind: Kind, draft: Draft) -> list[tuple[str, str]]:
+def _fields(kind: IntegrationKind, draft: EditorDraft) -> list[tuple[str, str]]:
     """The names that a condition may ask for, with what people call them."""
     known = draft.door.reader.mapping.names if draft.door is not None else frozenset(kind.mapping) & FIELDS.keys()
     named = [(name, told(FIELDS[name].label)) for name in FIELDS if name in known]
     return [*named, *((name, name) for name in sorted(known - FIELDS.keys()))]
 
 
-def _routing_choices(names: Names) -> dict[str, list[str]]:
+def _routing_choices(names: ReferenceNames) -> dict[str, list[str]]:
     return {
         "priorities": list(PRIORITIES),
         "policies": sorted(names.policies.values(), key=str.casefold),

@@ -10,16 +10,16 @@ from typing import Any
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
-from tocsin.catalogue.kinds import Kind
+from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.web.integrations.editor import condition_form
-from tocsin.web.integrations.editor.condition_form import Group
-from tocsin.web.integrations.editor.editor_tab import Sheet
+from tocsin.web.integrations.editor.condition_form import ConditionGroup
+from tocsin.web.integrations.editor.editor_tab import EditorTab
 from tocsin.web.told import told
 
 
-class Mode(StrEnum):
+class RuleMode(StrEnum):
     """What a rule says besides its rows."""
 
     KIND = "kind"
@@ -34,20 +34,20 @@ class RuleRow:
 
     name: str
     label: str
-    mode: Mode
-    when: Group
+    mode: RuleMode
+    when: ConditionGroup
     brings: str
 
 
-class RulesSheet(Sheet):
+class RulesTab(EditorTab):
     """Which messages close, open and update an alert, and whether one may open."""
 
     keys = ("rules", "filters")
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: IntegrationKind) -> None:
         super().__init__(kind)
-        self.modes: dict[str, Mode] = {}
-        self.groups: dict[str, Group] = {}
+        self.modes: dict[str, RuleMode] = {}
+        self.groups: dict[str, ConditionGroup] = {}
         #: Rules that no row shows (`ignore`, `veto`), as they are.
         self.more: dict[str, Any] = {}
         self.names = tuple(n for n in ("cancel", "close", "open", "update") if n != "cancel" or "cancel" in kind.rules)
@@ -63,24 +63,24 @@ class RulesSheet(Sheet):
 
     def _fill(self, name: str, rule: Any, *, is_set: bool) -> None:
         if not is_set:
-            self.modes[name], self.groups[name] = Mode.KIND, Group()
+            self.modes[name], self.groups[name] = RuleMode.KIND, ConditionGroup()
         elif rule in (None, False):
-            self.modes[name], self.groups[name] = Mode.NEVER, Group()
+            self.modes[name], self.groups[name] = RuleMode.NEVER, ConditionGroup()
         elif rule in (True, {}):
-            self.modes[name], self.groups[name] = Mode.ALWAYS, Group()
+            self.modes[name], self.groups[name] = RuleMode.ALWAYS, ConditionGroup()
         else:
-            self.modes[name], self.groups[name] = Mode.WHEN, condition_form.rows_of(rule)
+            self.modes[name], self.groups[name] = RuleMode.WHEN, condition_form.rows_of(rule)
 
     def read(self, post: QueryDict) -> None:
         for name in (*self.names, "filters"):
             mode = str(post.get(f"{name}-mode", "kind"))
-            self.modes[name] = Mode(mode) if mode in set(Mode) else Mode.KIND
+            self.modes[name] = RuleMode(mode) if mode in set(RuleMode) else RuleMode.KIND
             self.groups[name] = condition_form.read(post.dict(), name)
-            if self.modes[name] is Mode.WHEN and not self.groups[name].parts:
+            if self.modes[name] is RuleMode.WHEN and not self.groups[name].parts:
                 # One begins with what the kind has, instead of with nothing.
                 self.groups[name] = condition_form.rows_of(self._brought(name))
                 if not self.groups[name].parts:
-                    self.groups[name] = Group((condition_form.Leaf("source_status"),))
+                    self.groups[name] = ConditionGroup((condition_form.ComparisonRow("source_status"),))
 
     def act(self, do: Sequence[str]) -> None:
         match do:
@@ -92,19 +92,19 @@ class RulesSheet(Sheet):
     def _parts(self) -> dict[str, Any]:
         rules: dict[str, Any] = dict(self.more)
         for name in self.names:
-            if self.modes[name] is not Mode.KIND:
+            if self.modes[name] is not RuleMode.KIND:
                 rules[name] = self._condition(name, f"rules.{name}")
-        filters = None if self.modes["filters"] is Mode.KIND else self._condition("filters", "filters")
+        filters = None if self.modes["filters"] is RuleMode.KIND else self._condition("filters", "filters")
         return {"rules": rules, "filters": filters}
 
     def _condition(self, name: str, where: str) -> Any:
         self.places.rows.setdefault(where, name)
         match self.modes[name]:
-            case Mode.ALWAYS:
+            case RuleMode.ALWAYS:
                 return True
-            case Mode.NEVER | Mode.KIND:
+            case RuleMode.NEVER | RuleMode.KIND:
                 return False
-            case Mode.WHEN:
+            case RuleMode.WHEN:
                 rows = self.groups[name]
                 found = condition_form.condition_of(rows, where, name, self.places, is_final=self.is_final)
                 if found is None:

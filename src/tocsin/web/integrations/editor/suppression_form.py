@@ -35,7 +35,7 @@ _OF_KIND: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Shapes:
+class SuppressionFields:
     """The texts of all fields, by `part.field`."""
 
     texts: Mapping[str, str]
@@ -50,7 +50,7 @@ class Shapes:
         return {part: {name: self.text(f"{part}.{name}") for name in names} for part, names in FIELDS.items()}
 
 
-def rows_of(parts: Mapping[str, Any]) -> Shapes:
+def rows_of(parts: Mapping[str, Any]) -> SuppressionFields:
     """The fields of a definition's parts. Raises Rejected for a part of another shape."""
     found: dict[str, str] = {}
     for part in KEYS:
@@ -64,13 +64,13 @@ def rows_of(parts: Mapping[str, Any]) -> Shapes:
         found |= {f"{part}.{name}": str(held) for name, held in value.items() if held is not None}
         if part == "delay":
             found["delay.kind"] = next((kind for kind in _OF_KIND if kind in value), "")
-    return Shapes(found)
+    return SuppressionFields(found)
 
 
-def read(post: QueryDict) -> Shapes:
+def read(post: QueryDict) -> SuppressionFields:
     """The fields that a form posts."""
     names = (f"{part}.{name}" for part, names in FIELDS.items() for name in names)
-    return Shapes({name: str(post.get(f"shape.{name}", "")).strip() for name in names})
+    return SuppressionFields({name: str(post.get(f"shape.{name}", "")).strip() for name in names})
 
 
 def texts_of_delay(delay: object) -> dict[str, str]:
@@ -90,12 +90,12 @@ def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
         return NO_DELAY
     if kind not in _OF_KIND:
         return None
-    found = _part(Shapes({f"delay.{name}": text for name, text in texts.items()}), "delay", _OF_KIND[kind])
+    found = _part(SuppressionFields({f"delay.{name}": text for name, text in texts.items()}), "delay", _OF_KIND[kind])
     # Chosen, and not said how long: that is refused by name instead of forgotten.
     return found or {kind: ""}
 
 
-def parts_of(shapes: Shapes) -> dict[str, Any]:
+def parts_of(shapes: SuppressionFields) -> dict[str, Any]:
     """The parts; None for each that is not set."""
     found: dict[str, Any] = {"delay": delay_of({name: shapes.text(f"delay.{name}") for name in FIELDS["delay"]})}
     for part in ("grouping", "flapping", "flood"):
@@ -103,7 +103,7 @@ def parts_of(shapes: Shapes) -> dict[str, Any]:
     return {**found, "parent": shapes.text("parent.by") or None}
 
 
-def _part(shapes: Shapes, part: str, names: tuple[str, ...]) -> dict[str, Any] | None:
+def _part(shapes: SuppressionFields, part: str, names: tuple[str, ...]) -> dict[str, Any] | None:
     found = {name: _value(f"{part}.{name}", text) for name in names if (text := shapes.text(f"{part}.{name}"))}
     return found if found.keys() - {"per"} else None
 

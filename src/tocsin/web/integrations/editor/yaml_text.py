@@ -14,11 +14,11 @@ from ruamel.yaml.nodes import MappingNode
 from tocsin.core.errors import Rejected
 
 #: Longer texts are mistakes, and so are aliases that unfold to more nodes.
-LONGEST = 200_000
-MOST_NODES = 50_000
+MAX_YAML_CHARS = 200_000
+MAX_NODES = 50_000
 
 
-class _Plain(SafeConstructor):
+class _PlainConstructor(SafeConstructor):
     """Without merge keys, which YAML 1.2 does not have: a few lines of them unfold to more than any memory holds."""
 
     def flatten_mapping(self, node: MappingNode) -> None:
@@ -42,8 +42,8 @@ def write(value: object) -> str:
 
 def read(text: str, field: str) -> Any:
     """The part that the text says; None for an empty text. Raises Rejected that names line and column."""
-    if len(text) > LONGEST:
-        raise Rejected("invalid", f"This is longer than {LONGEST:,} characters.", field)
+    if len(text) > MAX_YAML_CHARS:
+        raise Rejected("invalid", f"This is longer than {MAX_YAML_CHARS:,} characters.", field)
     try:
         value = _yaml().load(text)
         _count(value, [0])
@@ -58,7 +58,7 @@ def read(text: str, field: str) -> Any:
 
 def _yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)
-    yaml.Constructor = _Plain
+    yaml.Constructor = _PlainConstructor
     yaml.default_flow_style = False
     yaml.allow_unicode = True
     yaml.width = 100
@@ -74,7 +74,7 @@ def _said(error: YAMLError) -> str:
 
 def _count(value: object, seen: list[int]) -> None:
     seen[0] += 1
-    if seen[0] > MOST_NODES:
+    if seen[0] > MAX_NODES:
         raise Rejected("invalid", "This unfolds to far too much: write it without aliases.", None)
     if isinstance(value, Mapping):
         for part in value.values():

@@ -12,23 +12,25 @@ from django.utils.translation import ngettext
 from tocsin.core.config import config_version
 from tocsin.core.db.database import Connection
 from tocsin.oncall.calculation import coverage_checks
-from tocsin.oncall.calculation.coverage_checks import Finding
+from tocsin.oncall.calculation.coverage_checks import CoverageFinding
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.operate.coverage import coverage
 from tocsin.web.oncall.schedules import describe_shift
 from tocsin.web.told import told
 
 #: For so many seconds it is remembered, while no configuration changes.
-REMEMBERED = 300
+CACHE_SECONDS = 300
 
 
 def of_plans(
     connection: Connection, plans: Mapping[int, GroupPlan], now: datetime, ahead: timedelta
-) -> dict[int, Sequence[Finding]]:
+) -> dict[int, Sequence[CoverageFinding]]:
     """What is wrong in each group from now on, so far ahead, the gravest first; by group id."""
     version = config_version.version(connection)
     keys = {f"on-call-findings:{version}:{ahead.days}:{number}": number for number in plans}
-    known: dict[int, Sequence[Finding]] = {keys[key]: found for key, found in caches["process"].get_many(keys).items()}
+    known: dict[int, Sequence[CoverageFinding]] = {
+        keys[key]: found for key, found in caches["process"].get_many(keys).items()
+    }
     missing = {number: plan for number, plan in plans.items() if number not in known}
     if missing:
         reachable = coverage.reachable(connection)
@@ -37,17 +39,17 @@ def of_plans(
                 coverage_checks.problems(coverage_checks.findings(plan, reachable, now, now + ahead))
             )
         caches["process"].set_many(
-            {key: known[number] for key, number in keys.items() if number in missing}, REMEMBERED
+            {key: known[number] for key, number in keys.items() if number in missing}, CACHE_SECONDS
         )
     return known
 
 
-def sentences(found: Sequence[Finding], now: datetime) -> list[str]:
+def sentences(found: Sequence[CoverageFinding], now: datetime) -> list[str]:
     """Each as `say` says it."""
     return [say(finding, now) for finding in found]
 
 
-def say(finding: Finding, now: datetime) -> str:
+def say(finding: CoverageFinding, now: datetime) -> str:
     """The finding with its times, as whoever reads this page has them."""
     text = told(finding.text)
     if not coverage.has_times(finding):

@@ -14,14 +14,14 @@ from django.utils.translation import ngettext, pgettext
 
 from tocsin.core.validation import durations
 from tocsin.oncall.calculation import schedules, weekly_windows
-from tocsin.oncall.calculation.shifts import Months, OnHolidays
+from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
 from tocsin.people.member_roles import MemberRole
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ShiftLine:
     """A shift in a list."""
 
     name: str
@@ -30,11 +30,11 @@ class Line:
     text: str
 
 
-def lines(definition: Mapping[str, Any], names: Mapping[int, str]) -> list[Line]:
+def lines(definition: Mapping[str, Any], names: Mapping[int, str]) -> list[ShiftLine]:
     """The shifts of a schedule's definition, the highest layer first; users by the names given, by id."""
     stored = sorted(definition["shifts"], key=lambda shift: -shift.get("layer", 1))
     several = len({shift.get("layer", 1) for shift in stored}) > 1
-    return [Line(shift["name"], shift.get("layer", 1) if several else None, say(shift, names)) for shift in stored]
+    return [ShiftLine(shift["name"], shift.get("layer", 1) if several else None, say(shift, names)) for shift in stored]
 
 
 def say(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
@@ -88,7 +88,7 @@ def _rotation(held: Mapping[str, Any], users: list[str]) -> str:
 
 def _every(held: Mapping[str, Any]) -> str:
     every, at, on = schedules.step(held["every"]), held["at"], held.get("on")
-    if isinstance(every, Months):
+    if isinstance(every, MonthInterval):
         often = ngettext("each month", "every %(count)d months", every.count) % {"count": every.count}
         if isinstance(on, str):
             often = _("%(often)s on the first %(day)s") % {"often": often, "day": _long_day(on)}

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.oncall.calculation import holiday_calendars
@@ -22,14 +22,14 @@ from tocsin.oncall.changes import commands, specs
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import beside, each, reader_zone, show_rejection
 
 #: So many days to come are shown.
-SHOWN = 14
-MOST_DAYS = 200
+UPCOMING_DAYS = 14
+MAX_CUSTOM_DAYS = 200
 
 
 def _countries() -> list[tuple[str, Any]]:
@@ -74,30 +74,30 @@ class DayForm(forms.Form):
 
 
 def _days(data: Any, initial: Iterable[dict[str, Any]]) -> Any:
-    kind = forms.formset_factory(DayForm, extra=3, max_num=MOST_DAYS, absolute_max=MOST_DAYS)
+    kind = forms.formset_factory(DayForm, extra=3, max_num=MAX_CUSTOM_DAYS, absolute_max=MAX_CUSTOM_DAYS)
     return kind(data, initial=list(initial), prefix="days")
 
 
 @require_safe
-def holiday_list(request: Request) -> HttpResponse:
+def holiday_list(request: SignedInRequest) -> HttpResponse:
     """Every calendar with the next of its days."""
     today = request.now.astimezone(reader_zone()).date()
     rows = [(row, next(iter(_coming(_loaded(row), today, 1)), None)) for row in HolidayCalendar.objects.all()]
-    context = {"rows": rows, "may_add": may_somewhere(request, Action.TEAMS)}
+    context = {"rows": rows, "may_add": may_somewhere(request, Permission.TEAMS)}
     return page(request, "oncall/holidays.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def edit(request: Request, number: int | None = None) -> HttpResponse:
+def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """A calendar with the days to come, and the form for whoever may change it."""
     row = _find(number) if number is not None else None
-    may_change = may(request, Action.TEAMS, row.group_id) if row else may_somewhere(request, Action.TEAMS)
+    may_change = may(request, Permission.TEAMS, row.group_id) if row else may_somewhere(request, Permission.TEAMS)
     if not may_change and (row is None or request.method == "POST"):
-        require(request, Action.TEAMS, row.group_id if row else None)
+        require(request, Permission.TEAMS, row.group_id if row else None)
     form, days = _forms(request, row)
-    seen = Seen.of(request, "holiday_calendar", row, commands.holiday_calendar_spec)
+    seen = FormSnapshot.of(request, "holiday_calendar", row, commands.holiday_calendar_spec)
     if request.method == "POST" and form.is_valid() and days.is_valid():
-        require(request, Action.TEAMS, form.cleaned_data["group"])
+        require(request, Permission.TEAMS, form.cleaned_data["group"])
         kept = _kept(days)
         try:
             with seen.unchanged():
@@ -115,7 +115,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         "form": form,
         "days": days,
         "may_change": may_change,
-        "coming": _coming(_loaded(row), today, SHOWN) if row else [],
+        "coming": _coming(_loaded(row), today, UPCOMING_DAYS) if row else [],
         "regions": holiday_calendars.regions(row.country) if row else (),
         "needed_by": object_hooks.of("holiday_calendar", row.pk) if row else [],
     }
@@ -123,8 +123,8 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.TEAMS)
-def try_out(request: Request) -> HttpResponse:
+@needs(Permission.TEAMS)
+def try_out(request: SignedInRequest) -> HttpResponse:
     """The days that the form would have, asked for while one types."""
     form, days = _forms(request, None)
     problem, coming = "", []
@@ -136,7 +136,7 @@ def try_out(request: Request) -> HttpResponse:
         else:
             today = request.now.astimezone(reader_zone()).date()
             loaded = holiday_calendars.load("", read.country, read.region, read.days)
-            coming = _coming(loaded, today, SHOWN)
+            coming = _coming(loaded, today, UPCOMING_DAYS)
     context = {
         "coming": coming,
         "problem": problem,
@@ -146,11 +146,11 @@ def try_out(request: Request) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.TEAMS)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.TEAMS)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""
     row = _find(number)
-    require(request, Action.TEAMS, row.group_id)
+    require(request, Permission.TEAMS, row.group_id)
     return ask_and_delete(
         request,
         row,
@@ -159,7 +159,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="holiday_calendar",
         then=("holiday_calendars",),
         about=_("Take it out of what needs it first, and delete it then."),
-        seen=Seen.of(request, "holiday_calendar", row, commands.holiday_calendar_spec, is_deleting=True),
+        seen=FormSnapshot.of(request, "holiday_calendar", row, commands.holiday_calendar_spec, is_deleting=True),
         noun="holiday_calendar",
     )
 
@@ -171,7 +171,7 @@ def _find(number: int) -> HolidayCalendar:
     return row
 
 
-def _forms(request: Request, row: HolidayCalendar | None) -> tuple[CalendarForm, Any]:
+def _forms(request: SignedInRequest, row: HolidayCalendar | None) -> tuple[CalendarForm, Any]:
     data = request.POST if request.method == "POST" else None
     begin = {"name": row.name, "country": row.country, "region": row.region, "group": row.group_id} if row else None
     form = CalendarForm(data, initial=begin)

@@ -22,12 +22,12 @@ from tocsin.web.told import told
 from tocsin.web.ui.forms import each
 
 #: Hand-offs are looked for so far ahead, and so many of a role are shown.
-AHEAD = timedelta(days=92)
-MOST = 6
+LOOK_AHEAD = timedelta(days=92)
+MAX_HANDOFFS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class SchedulePreview:
     """`problems`: why there is nothing to show."""
 
     problems: Sequence[str] = ()
@@ -36,24 +36,24 @@ class Preview:
     troubles: Sequence[str] = ()
 
 
-def of_spec(spec: Mapping[str, Any], existing: Schedule | None, now: datetime) -> Preview:
+def of_spec(spec: Mapping[str, Any], existing: Schedule | None, now: datetime) -> SchedulePreview:
     """The preview of a schedule as its form is at the moment."""
     try:
         plan = schedule_preview.plan_with(spec, existing=existing, now=now)
     except Rejected as rejected:
-        return Preview(problems=[_say(problem, spec) for problem in each(rejected)])
+        return SchedulePreview(problems=[_say(problem, spec) for problem in each(rejected)])
     return of_plan(plan, spec["name"], now)
 
 
-def of_plan(plan: GroupPlan, schedule: str, now: datetime) -> Preview:
+def of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePreview:
     """The preview of a plan that has the schedule."""
-    drawn = final_schedule.timeline(plan, now, now + AHEAD)
+    drawn = final_schedule.timeline(plan, now, now + LOOK_AHEAD)
     own = [one for one in drawn.segments if one.schedule == schedule]
-    turns = [(role, [one for one in own if one.role is role][:MOST]) for role in MemberRole]
+    turns = [(role, [one for one in own if one.role is role][:MAX_HANDOFFS]) for role in MemberRole]
     with database.transaction() as connection:
         reachable = coverage.reachable(connection)
-    found = coverage_checks.findings(plan, reachable, now, now + AHEAD, drawn)
-    return Preview(
+    found = coverage_checks.findings(plan, reachable, now, now + LOOK_AHEAD, drawn)
+    return SchedulePreview(
         turns=[(role, several) for role, several in turns if several],
         troubles=coverage_warnings.sentences(coverage_checks.firsts(coverage_checks.problems(found)), now),
     )

@@ -11,29 +11,35 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action, Role
+from tocsin.access.roles import Permission, Role
 from tocsin.core.errors import Rejected
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule
 from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, needs, offer_own_groups, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall.schedules import describe_shift, preview
-from tocsin.web.oncall.schedules.preview import Preview
-from tocsin.web.oncall.schedules.shift_forms import ScheduleForm, Shifts, initial_shift, shifts_formset, show_problems
+from tocsin.web.oncall.schedules.preview import SchedulePreview
+from tocsin.web.oncall.schedules.shift_forms import (
+    ScheduleForm,
+    ShiftFormSet,
+    initial_shift,
+    shifts_formset,
+    show_problems,
+)
 from tocsin.web.ui import references
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, reader_zone, typed
 from tocsin.web.ui.formset_actions import rearranged
 
 #: So many overrides that are over are shown.
-MOST_PAST = 20
+MAX_PAST_OVERRIDES = 20
 
 
 @require_safe
-def schedule(request: Request, number: int) -> HttpResponse:
+def schedule(request: SignedInRequest, number: int) -> HttpResponse:
     """One schedule: shifts in words, overrides, calendars read, who uses it."""
     row = find(number)
     rows = Override.objects.filter(schedule=row).select_related("user", "instead_of", "created_by")
@@ -42,20 +48,20 @@ def schedule(request: Request, number: int) -> HttpResponse:
         "lines": describe_shift.lines(row.definition, commands.display_names([row])),
         "imports": list(row.imports.all()),
         "overrides": overrides.current(row, request.now),
-        "past": rows.filter(ends_at__lte=request.now).order_by("-ends_at")[:MOST_PAST],
+        "past": rows.filter(ends_at__lte=request.now).order_by("-ends_at")[:MAX_PAST_OVERRIDES],
         "calendars": HolidayCalendar.objects.filter(pk__in=row.holiday_calendars),
         "feed": CalendarFeed.objects.filter(owner=request.user, schedule=row).first(),
         "group_feed": CalendarFeed.objects.filter(owner=request.user, kind="group", group=row.group_id).first(),
         "used_by": references.of("schedule", row.pk),
-        "may_change": may(request, Action.TEAMS, row.group_id),
+        "may_change": may(request, Permission.TEAMS, row.group_id),
         "zone": reader_zone().key,
     }
     return page(request, "oncall/one_schedule.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.TEAMS)
-def edit(request: Request, number: int | None = None) -> HttpResponse:
+@needs(Permission.TEAMS)
+def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """A new schedule, or changes to one. "Preview" and the buttons that move shifts save nothing."""
     row = _mine(request, number)
     form, shifts = _forms(request, row)
@@ -65,8 +71,8 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         form = ScheduleForm(initial=typed(form))
         shifts = shifts_formset(None, shifts_formset(moved, ()).as_typed())
     offer_own_groups(request, form.fields["group"])
-    shown: Preview | None = None
-    seen = Seen.of(request, "schedule", row, commands.state_without_overrides)
+    shown: SchedulePreview | None = None
+    seen = FormSnapshot.of(request, "schedule", row, commands.state_without_overrides)
     if form.is_bound and form.is_valid() and shifts.is_valid():
         if not only_shown:
             saved = _saved(request, row, form, shifts, seen)
@@ -88,8 +94,8 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
 
 
 @require_POST
-@needs(Action.TEAMS)
-def try_out(request: Request, number: int | None = None) -> HttpResponse:
+@needs(Permission.TEAMS)
+def try_out(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """What the form would make, drawn: asked for while one types."""
     row = _mine(request, number)
     form, shifts = _forms(request, row)
@@ -103,11 +109,11 @@ def try_out(request: Request, number: int | None = None) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.TEAMS)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.TEAMS)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says what needs it and what goes with it."""
     row = find(number)
-    require(request, Action.TEAMS, row.group_id)
+    require(request, Permission.TEAMS, row.group_id)
     coming = len(overrides.current(row, request.now))
     about = _("Its overrides go with it (%(count)d to come).") % {"count": coming}
     return ask_and_delete(
@@ -118,7 +124,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="schedule",
         then=("group_schedule", row.group_id),
         about=f"{about} {_('Whoever has a role in the group is on call again, in the order of the group.')}",
-        seen=Seen.of(request, "schedule", row, commands.state_without_overrides, is_deleting=True),
+        seen=FormSnapshot.of(request, "schedule", row, commands.state_without_overrides, is_deleting=True),
         noun="schedule",
     )
 
@@ -131,15 +137,15 @@ def find(number: int) -> Schedule:
     return row
 
 
-def _mine(request: Request, number: int | None) -> Schedule | None:
+def _mine(request: SignedInRequest, number: int | None) -> Schedule | None:
     if number is None:
         return None
     row = find(number)
-    require(request, Action.TEAMS, row.group_id)
+    require(request, Permission.TEAMS, row.group_id)
     return row
 
 
-def _forms(request: Request, row: Schedule | None) -> tuple[ScheduleForm, Shifts]:
+def _forms(request: SignedInRequest, row: Schedule | None) -> tuple[ScheduleForm, ShiftFormSet]:
     data = request.POST if request.method == "POST" else None
     if row is not None:
         spec = commands.spec_without_overrides(row)
@@ -160,13 +166,13 @@ def _forms(request: Request, row: Schedule | None) -> tuple[ScheduleForm, Shifts
     return form, shifts_formset(data, [shift])
 
 
-def _monday(request: Request) -> date:
+def _monday(request: SignedInRequest) -> date:
     """The first day of this week: so that a new rotation is in force at once."""
     today = request.now.astimezone(reader_zone()).date()
     return today - timedelta(days=today.weekday())
 
 
-def _first_group(request: Request) -> Group | None:
+def _first_group(request: SignedInRequest) -> Group | None:
     """The group that the address names, or one's own first one."""
     wanted = request.GET.get("group", "")
     rows = Group.objects.all()
@@ -176,12 +182,14 @@ def _first_group(request: Request) -> Group | None:
     return named or rows.filter(pk__in=permissions.own_groups(request.user)).first() or rows.first()
 
 
-def _spec(form: ScheduleForm, shifts: Shifts) -> dict[str, Any]:
+def _spec(form: ScheduleForm, shifts: ShiftFormSet) -> dict[str, Any]:
     return {**form.spec(), "shifts": [one.spec() for one in shifts.forms]}
 
 
-def _saved(request: Request, row: Schedule | None, form: ScheduleForm, shifts: Shifts, seen: Seen) -> Schedule | None:
-    require(request, Action.TEAMS, form.cleaned_data["group"])
+def _saved(
+    request: SignedInRequest, row: Schedule | None, form: ScheduleForm, shifts: ShiftFormSet, seen: FormSnapshot
+) -> Schedule | None:
+    require(request, Permission.TEAMS, form.cleaned_data["group"])
     try:
         with seen.unchanged():
             return commands.save_schedule(_spec(form, shifts), existing=row, actor=actor(request), now=request.now)

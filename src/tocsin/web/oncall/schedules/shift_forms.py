@@ -14,16 +14,16 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
 from tocsin.oncall.calculation import schedules
-from tocsin.oncall.calculation.shifts import Months, OnHolidays
-from tocsin.oncall.changes.specs import MOST_LAYERS, MOST_WEEKS
+from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
+from tocsin.oncall.changes.specs import MAX_LAYERS, MAX_WEEKS
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group, User
-from tocsin.web.oncall.schedules.widgets import Ordered, OrderedField, WindowsField
+from tocsin.web.oncall.schedules.widgets import OrderedField, OrderedSelect, WeeklyWindowsField
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.forms import ZoneField, ZoneSelect, beside, each, show_rejection, typed, zones
 
-MOST_SHIFTS = 50
+MAX_SHIFTS = 50
 
 KINDS = [
     ("rotate", _("Rotating: people take turns")),
@@ -79,7 +79,7 @@ class ShiftForm(forms.Form):
     layer = forms.IntegerField(
         label=_("Layer"),
         min_value=1,
-        max_value=MOST_LAYERS,
+        max_value=MAX_LAYERS,
         initial=1,
         help_text=_("The higher goes before the lower."),
     )
@@ -97,12 +97,12 @@ class ShiftForm(forms.Form):
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
     )
     move = forms.IntegerField(label=_("Places moved each time"), min_value=1, max_value=1000, initial=1, required=False)
-    windows = WindowsField(label=_("Hours"), required=False)
+    windows = WeeklyWindowsField(label=_("Hours"), required=False)
     begins = forms.CharField(
         label=_("From"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
     )
     ends = forms.CharField(label=_("To"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
-    weeks = forms.IntegerField(label=_("Again every so many weeks"), min_value=1, max_value=MOST_WEEKS, required=False)
+    weeks = forms.IntegerField(label=_("Again every so many weeks"), min_value=1, max_value=MAX_WEEKS, required=False)
     url = forms.CharField(
         label=_("Address of the calendar"),
         max_length=2000,
@@ -188,7 +188,7 @@ else:
     _FormSet = forms.BaseFormSet
 
 
-class Shifts(_FormSet):
+class ShiftFormSet(_FormSet):
     """The shifts in the order in which the schedule lists them."""
 
     def as_typed(self) -> list[dict[str, Any]]:
@@ -196,9 +196,9 @@ class Shifts(_FormSet):
         return [typed(form) for form in self.forms]
 
 
-def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]]) -> Shifts:
+def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]]) -> ShiftFormSet:
     """The formset of a schedule's shifts."""
-    kind = forms.formset_factory(ShiftForm, formset=Shifts, extra=0, max_num=MOST_SHIFTS, absolute_max=MOST_SHIFTS)
+    kind = forms.formset_factory(ShiftForm, formset=ShiftFormSet, extra=0, max_num=MAX_SHIFTS, absolute_max=MAX_SHIFTS)
     people = [(user.username, _person(user)) for user in User.objects.order_by("name", "username")]
     return kind(data, initial=list(initial), prefix="shifts", form_kwargs={"people": people})  # type: ignore[return-value]
 
@@ -244,14 +244,14 @@ def show_problems(rejected: Rejected, form: ScheduleForm, shifts: Sequence[Shift
 
 def _initial_every(text: str) -> dict[str, Any]:
     every = schedules.step(text)
-    if isinstance(every, Months):
+    if isinstance(every, MonthInterval):
         return {"every": every.count, "unit": "months"}
     unit = next(name for name, span in _SPANS.items() if every % span == timedelta())
     return {"every": every // _SPANS[unit], "unit": unit}
 
 
 def _options(field: forms.Field, options: Sequence[tuple[str, Any]]) -> None:
-    assert isinstance(field.widget, Ordered)
+    assert isinstance(field.widget, OrderedSelect)
     field.widget.options = options
 
 

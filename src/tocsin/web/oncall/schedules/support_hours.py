@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Permission
 from tocsin.core import object_hooks
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -21,11 +21,11 @@ from tocsin.oncall.changes import commands
 from tocsin.oncall.models import HolidayCalendar, SupportHours
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.http.request import Request, page
+from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall.schedules import describe_shift
-from tocsin.web.oncall.schedules.widgets import WindowsField
+from tocsin.web.oncall.schedules.widgets import WeeklyWindowsField
 from tocsin.web.ui.confirm_delete import ask_and_delete
-from tocsin.web.ui.edit_conflicts import Seen
+from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import ZoneField, offer_own_zone, show_rejection
 
 
@@ -33,7 +33,7 @@ class SupportHoursForm(forms.Form):
     """Weekly windows in a zone, closed on holidays."""
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
-    windows = WindowsField(
+    windows = WeeklyWindowsField(
         label=gettext_lazy("Open"), help_text=gettext_lazy("An end before the beginning is on the next day.")
     )
     time_zone = ZoneField()
@@ -62,7 +62,7 @@ class SupportHoursForm(forms.Form):
 
 
 @require_safe
-def hours_list(request: Request) -> HttpResponse:
+def hours_list(request: SignedInRequest) -> HttpResponse:
     """Every set of support hours, in words, and whether they are open."""
     with database.transaction() as connection:
         loaded = loader.support_hours(connection)
@@ -71,16 +71,18 @@ def hours_list(request: Request) -> HttpResponse:
         for row in SupportHours.objects.select_related("group")
         if row.pk in loaded
     ]
-    return page(request, "oncall/support_hours.html", {"rows": rows, "may_add": may_somewhere(request, Action.TEAMS)})
+    return page(
+        request, "oncall/support_hours.html", {"rows": rows, "may_add": may_somewhere(request, Permission.TEAMS)}
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def edit(request: Request, number: int | None = None) -> HttpResponse:
+def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """New support hours, or changes to some; whoever may not change them reads."""
     row = _find(number) if number is not None else None
-    may_change = may(request, Action.TEAMS, row.group_id) if row else may_somewhere(request, Action.TEAMS)
+    may_change = may(request, Permission.TEAMS, row.group_id) if row else may_somewhere(request, Permission.TEAMS)
     if not may_change and (row is None or request.method == "POST"):
-        require(request, Action.TEAMS, row.group_id if row else None)
+        require(request, Permission.TEAMS, row.group_id if row else None)
     begin = (
         {
             "name": row.name, "windows": row.windows, "time_zone": row.time_zone,
@@ -96,9 +98,9 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     if row is None:
         offer_own_zone(form)
     offer_own_groups(request, form.fields["group"])
-    seen = Seen.of(request, "support_hours", row, commands.support_hours_spec)
+    seen = FormSnapshot.of(request, "support_hours", row, commands.support_hours_spec)
     if request.method == "POST" and form.is_valid():
-        require(request, Action.TEAMS, form.cleaned_data["group"])
+        require(request, Permission.TEAMS, form.cleaned_data["group"])
         try:
             with seen.unchanged():
                 commands.save_support_hours(form.spec(), existing=row, actor=actor(request), now=request.now)
@@ -120,11 +122,11 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.TEAMS)
-def delete(request: Request, number: int) -> HttpResponse:
+@needs(Permission.TEAMS)
+def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""
     row = _find(number)
-    require(request, Action.TEAMS, row.group_id)
+    require(request, Permission.TEAMS, row.group_id)
     return ask_and_delete(
         request,
         row,
@@ -133,7 +135,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="edit_support_hours",
         then=("support_hours",),
         about=_("Take them out of what needs them first, and delete them then."),
-        seen=Seen.of(request, "support_hours", row, commands.support_hours_spec, is_deleting=True),
+        seen=FormSnapshot.of(request, "support_hours", row, commands.support_hours_spec, is_deleting=True),
         noun="support_hours",
     )
 

@@ -13,10 +13,10 @@ from tocsin.web.policies.step_forms import DAYS as DAY_NAMES
 from tocsin.web.ui.forms import in_picker
 
 #: No form has more in one field.
-MOST = 200
+MAX_FIELD_ITEMS = 200
 
 
-class Ordered(forms.Widget):
+class OrderedSelect(forms.Widget):
     """One select for each thing in order, and empty ones at the end: what is chosen counts in that order."""
 
     template_name = "oncall/widgets/ordered.html"
@@ -52,17 +52,17 @@ class Ordered(forms.Widget):
 class OrderedField(forms.Field):
     """Things in an order, as a list of their keys."""
 
-    widget: Ordered
+    widget: OrderedSelect
 
     def __init__(self, *, least: int = 1, add: Any = "", **options: Any) -> None:
-        super().__init__(widget=Ordered(least=least, add=add), **options)
+        super().__init__(widget=OrderedSelect(least=least, add=add), **options)
 
     def to_python(self, value: Any) -> list[str]:
         """The keys; what they may be the command checks."""
-        return list(value or ())[:MOST]
+        return list(value or ())[:MAX_FIELD_ITEMS]
 
 
-class Windows(forms.Widget):
+class WeeklyWindowsWidget(forms.Widget):
     """Windows of a week, one a row, with an empty row at the end."""
 
     template_name = "oncall/widgets/windows.html"
@@ -70,7 +70,7 @@ class Windows(forms.Widget):
     def value_from_datadict(self, data: Any, files: Any, name: str) -> list[dict[str, Any]]:
         """The rows as they were sent, without empty ones."""
         rows = []
-        for number in range(MOST):
+        for number in range(MAX_FIELD_ITEMS):
             row = {
                 "days": [day for day in _list(data, f"{name}-{number}-days") if day in DAYS],
                 "begins": data.get(f"{name}-{number}-begins"),
@@ -94,11 +94,11 @@ class Windows(forms.Widget):
         return context | {"rows": [*(value or ()), blank], "days": DAY_NAMES}
 
 
-class WindowsField(forms.Field):
+class WeeklyWindowsField(forms.Field):
     """Windows of a week in a spec's shape."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(widget=Windows(), **options)
+        super().__init__(widget=WeeklyWindowsWidget(), **options)
 
     def to_python(self, value: Any) -> list[dict[str, Any]]:
         """The windows as specs write them. An end at midnight is the end of the day."""
@@ -131,6 +131,6 @@ def _row(window: Mapping[str, Any]) -> dict[str, Any]:
 
 def _list(data: Any, name: str) -> list[str]:
     if hasattr(data, "getlist"):
-        return [str(text) for text in data.getlist(name)][:MOST]
+        return [str(text) for text in data.getlist(name)][:MAX_FIELD_ITEMS]
     held = data.get(name, [])
     return list(held) if isinstance(held, list | tuple) else [held]

@@ -4,13 +4,13 @@
 (() => {
   const speech = window.speechSynthesis;
 
-  const LONGEST = 15000; // after that the form goes the plain way, on which the browser says what it waits for
+  const TIMEOUT_MS = 15000; // after that the form goes the plain way, on which the browser says what it waits for
 
   async function send(form, extra) {
     const body = new FormData(form);
     for (const [name, value] of Object.entries(extra ?? {})) body.set(name, value);
     const answer = await fetch(form.action, {
-      method: "POST", body, headers: { Accept: "application/json" }, redirect: "error", signal: AbortSignal.timeout(LONGEST),
+      method: "POST", body, headers: { Accept: "application/json" }, redirect: "error", signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     if (!answer.ok) throw new Error(`${answer.status}`);
     return answer.json();

@@ -153,7 +153,7 @@
   document.addEventListener("focusout", () => setTimeout(() => { if (list && document.activeElement !== list.field) close(); }, 100));
 
   /* ---- buttons that change rows: the form goes and comes back whole, without a new page ---- */
-  const LONGEST = 30000;
+  const TIMEOUT_MS = 30000;
 
   async function press(value, focusOn) {
     const form = bench();
@@ -164,7 +164,7 @@
     let fresh = null;
     let status = 0;
     try {
-      const asked = { method: "POST", body: data, headers: { "X-Part": "whole", "X-CSRFToken": token }, signal: AbortSignal.timeout(LONGEST) };
+      const asked = { method: "POST", body: data, headers: { "X-Part": "whole", "X-CSRFToken": token }, signal: AbortSignal.timeout(TIMEOUT_MS) };
       const answer = await fetch(form.dataset.path, asked);
       status = answer.status;
       if (answer.ok) fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("bench");
