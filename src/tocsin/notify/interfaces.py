@@ -48,7 +48,9 @@ class AddressRejected(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class AlertContent:
-    """The details of one alert for a message. Texts are unmodified source text: each channel must escape them itself."""
+    """The details of one alert for a message. Texts are unmodified source text: each channel must escape
+    them itself.
+    """
 
     id: int
     priority: Priority

@@ -267,7 +267,9 @@ class PushDevice(models.Model):
 
 
 class MailReply(models.Model):
-    """An inbound mail reply and its outcome. Kept so that no mail is processed twice, and to show why it was ignored."""
+    """An inbound mail reply and its outcome. Kept so that no mail is processed twice, and to show why it
+    was ignored.
+    """
 
     id = models.BigAutoField(primary_key=True)
     #: SHA-256 of the Message-ID, or of the whole mail if it has none, hexadecimal.

@@ -1,4 +1,6 @@
-"""The pause of all paging, set by an administrator with a reason and an automatic end. Alerts still open; pages wait."""
+"""The pause of all paging, set by an administrator with a reason and an automatic end. Alerts still open;
+pages wait.
+"""
 
 from __future__ import annotations
 

@@ -224,7 +224,9 @@ def _failed(
 
 
 def _again(connection: Connection, tried: list[UUID], now: datetime) -> None:
-    """Prepares a retry: it is a new message without a receipt, and the user's next contact method does not wait for it."""
+    """Prepares a retry: it is a new message without a receipt, and the user's next contact method does not
+    wait for it.
+    """
     if tried:
         connection.execute("UPDATE notify_delivery SET receipt = '', external_id = '' WHERE id = ANY(%s)", (tried,))
         receipt_timeouts.move_on(connection, tried, receipt_timeouts.FAILED, now)

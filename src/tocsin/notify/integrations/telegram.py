@@ -277,5 +277,7 @@ def _answer(chat: dict[str, Any], answer: str) -> CallbackResponse:
 
 
 def _method(name: str, **values: Any) -> CallbackResponse:
-    """A call of the bot's in the answer to an update (https://core.telegram.org/bots/api#making-requests-when-getting-updates)."""
+    """A call of the bot's in the answer to an update
+    (https://core.telegram.org/bots/api#making-requests-when-getting-updates).
+    """
     return CallbackResponse(200, json.dumps({"method": name, **values}), "application/json")

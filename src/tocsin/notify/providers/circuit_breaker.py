@@ -63,7 +63,9 @@ def answered(circuit: CircuitBreaker) -> CircuitBreaker:
 def silent(
     circuit: CircuitBreaker, now: datetime, *, is_passing: bool = True, is_awaited: bool = False
 ) -> CircuitBreaker:
-    """Returns the state after a failed probe. `is_passing`: the error may pass by itself. `is_awaited`: messages wait."""
+    """Returns the state after a failed probe. `is_passing`: the error may pass by itself. `is_awaited`:
+    messages wait.
+    """
     if is_passing and is_awaited:
         return replace(circuit, is_silent=True, retry_at=now + AWAITED_WAIT)
     wait = _wait(circuit.openings)

@@ -83,7 +83,9 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class PagePlan:
-    """The result of planning. Every request is in `pages` or in `unreachable`, or in both if its pages have problems."""
+    """The result of planning. Every request is in `pages` or in `unreachable`, or in both if its pages have
+    problems.
+    """
 
     pages: tuple[Page, ...]
     unreachable: tuple[Unreachable, ...]

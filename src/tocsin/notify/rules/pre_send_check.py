@@ -198,7 +198,9 @@ def needs_another_way(due: DueDelivery, now: datetime, problem: FindAddressProbl
 
 
 def verdict(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> PreSendDecision:
-    """Returns the decision about a due delivery, just before it is sent. `problem` returns why an address is invalid."""
+    """Returns the decision about a due delivery, just before it is sent. `problem` returns why an address
+    is invalid.
+    """
     alert = due.alert
     if alert is not None and due.purpose in _ABOUT_LIVE:
         if alert.status not in ACTIVE:
@@ -244,7 +246,9 @@ def _stopped(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDecis
 
 
 def _quiet_until(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime:
-    """Returns when the user's current quiet hours end for a page that waits for them and was not tried yet; else `now`."""
+    """Returns when the user's current quiet hours end for a page that waits for them and was not tried yet;
+    else `now`.
+    """
     if not due.quiet or due.attempts:
         return now
     person = Recipient(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)

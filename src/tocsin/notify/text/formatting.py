@@ -22,7 +22,9 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
 
 
 def one_line(text: str, longest: int | None = None) -> str:
-    """Returns `text` on one line without control characters and direction marks, cut at a word to `longest` characters."""
+    """Returns `text` on one line without control characters and direction marks, cut at a word to `longest`
+    characters.
+    """
     line = " ".join(_CONTROLS.sub(" ", _DIRECTIONS.sub("", text)).split())
     return line if longest is None else cut(line, longest)
 

@@ -20,6 +20,8 @@ def tell_by(told: LocalizeText) -> None:
 
 
 def tell(text: str, language: str) -> str:
-    """Returns `text` in `language`, such as "de" or "de-ch"; unchanged if messages are not available in that language."""
+    """Returns `text` in `language`, such as "de" or "de-ch"; unchanged if messages are not available in
+    that language.
+    """
     said_in = spoken(language)
     return text if said_in == "en" or not _told else _told[0](text, said_in)
