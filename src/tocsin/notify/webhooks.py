@@ -58,12 +58,13 @@ class ReceiptState(StrEnum):
     #: In transit. The report changes nothing.
     ON_ITS_WAY = "on_its_way"
     DELIVERED = "delivered"
-    #: A person picked up and heard the message, or pressed a key.
+    #: A person answered the call and pressed a key.
     ANSWERED = "answered"
     FAILED = "failed"
     #: It rang out, the line was busy or a machine answered. Nobody was reached; the provider did not fail.
     NOT_REACHED = "not_reached"
-    #: The call is over. An ANSWERED receipt has arrived by then if a person was reached; without one, nobody was.
+    #: The call is over. If the message was heard, a DELIVERED or ANSWERED receipt has arrived by then; without one,
+    #: nobody was reached.
     ENDED = "ended"
 
 

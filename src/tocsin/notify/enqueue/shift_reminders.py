@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 #: How often stored notices are mailed.
 NOTICE_INTERVAL = timedelta(seconds=5)
-#: How often upcoming shifts are planned. Due reminders are checked every `REMINDER_INTERVAL`.
+#: How often upcoming shifts are planned. Due reminders are sent at most a minute late.
 PLANNING_INTERVAL = timedelta(minutes=5)
 #: How long before they are due reminders are planned. After an outage of up to this long, they are still sent, late.
 PLANNING_HORIZON = timedelta(days=1)

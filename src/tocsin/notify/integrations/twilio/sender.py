@@ -1,5 +1,5 @@
 """Sends texts and starts calls with Twilio's REST API (https://www.twilio.com/docs/usage/api). Callbacks are handled in
-`twilio.provider`.
+`integrations.twilio.provider`.
 """
 
 from __future__ import annotations
