@@ -20,7 +20,7 @@ from tocsin.inbound.parsing.decode import Element
 #: How long an incomplete message waits for its ticket to be fetched; then it is decided as it is.
 LOOKUP_TIMEOUT = timedelta(seconds=10)
 
-#: Keys in the verdict of a waiting message: first that a fetch is wanted, then the fetched ticket.
+#: In a message's verdict, `REREAD` maps to `WANTED` while the message waits, and then to the fetched ticket.
 REREAD = "reread"
 WANTED = "wanted"
 

@@ -31,7 +31,8 @@ class PagingChange(Struct, frozen=True):
 def wake(
     door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, live: ActiveAlert, now: datetime
 ) -> PagingChange | None:
-    """Applies the current rules as if this message opened the alert; a delay is counted from when the alert opened.
+    """Applies the current rules as if this message opened the alert. A delay with an end counts from the alert's
+    opening; one that waits for other alerts does not apply.
 
     Returns None if the alert pages already, or if this message would open nothing that pages.
     """
