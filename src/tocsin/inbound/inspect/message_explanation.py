@@ -23,6 +23,7 @@ from tocsin.oncall import loader
 class MessageExplanation:
     """The mapped values (None if the body is unreadable) and the trace (None if the rules do not compile); `problem`
     says what is wrong."""
+
     mapped: dict[str, Any] | None
     trace: Trace | None
     problem: str | None = None
