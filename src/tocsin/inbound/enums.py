@@ -1,4 +1,4 @@
-"""States and modes of the inbound room, with the values that senders and users see."""
+"""States and modes of inbound messages, integrations and heartbeats, with the values that senders and users see."""
 
 from __future__ import annotations
 

@@ -143,8 +143,7 @@ class InboundMessage(models.Model):
                 name="inbound_message_open",
             ),
             # Outcomes that may be rare: without this index, filtering the log for one of them scans all messages.
-            # Opened and
-            # appended messages, the majority, are left out.
+            # Opened and appended messages, the majority, are left out.
             models.Index(
                 fields=("status", "id"),
                 condition=Q(status__in=RARE_OUTCOMES),
@@ -166,8 +165,7 @@ class InboundMessage(models.Model):
 
 
 class MessageText(models.Model):
-    """A message's searchable text in upper case, written by `inbound.storage.search_index` and pruned with the
-    message."""
+    """A message's searchable text in upper case. `inbound.storage.search_index` writes it; pruned with the message."""
 
     message = models.OneToOneField(
         InboundMessage, primary_key=True, on_delete=models.CASCADE, related_name="texts", db_constraint=False

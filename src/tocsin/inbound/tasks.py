@@ -39,8 +39,7 @@ def door_loops(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
 
 
 def write_expired(registry: IntegrationRegistry) -> bool:
-    """Adds the counted requests with expired tokens to their integrations; if that fails, keeps them for the next
-    run."""
+    """Adds the counted requests with expired tokens to their integrations; if that fails, keeps them."""
     counted = registry.take_expired()
     if not counted:
         return False

@@ -108,8 +108,7 @@ def find(text: str) -> DelayedOpening:
 
 
 def open_now(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
-    """Makes the alert due now; the next run of the delayed alerts task opens it. An active maintenance window still
-    applies."""
+    """Makes the alert due now; the delayed alerts task opens it. Active maintenance windows still apply."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE inbound_delayedopening SET due_at = %s, released = true WHERE key_hash = %s",
@@ -120,8 +119,7 @@ def open_now(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
 
 
 def drop(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
-    """Drops the delayed alert: its messages open nothing. Raises Rejected("not_found") if it opened or closed
-    already."""
+    """Drops the delayed alert: its messages open nothing. Raises Rejected("not_found") if it opened or closed."""
     key = bytes(row.key_hash)
     with database.transaction() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))

@@ -1,5 +1,5 @@
-"""The statuses an integration has received: counts, current effect, and new tickets that opened nothing; and changing
-a status's effect."""
+"""The statuses that an integration has received, with counts, effect, and new tickets that opened nothing; and changing
+what a status does."""
 
 from __future__ import annotations
 

@@ -102,8 +102,7 @@ def put_token(integration: Integration, token: str, *, overlap: timedelta, now: 
 
 
 def keep_token(integration: Integration, token: object) -> bool:
-    """Returns whether `token` is the integration's current token. Re-encrypts it, without saving, if it was
-    unreadable."""
+    """Returns whether `token` is the integration's current token. Re-encrypts it, unsaved, if it was unreadable."""
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         return False
     if ids.token_hash(token) != bytes(integration.token_hash):

@@ -155,8 +155,7 @@ def definition_of(
 
 
 def compiled(kind: IntegrationKind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Normalizer:
-    """Compiles the normalizer of an integration with the definition `given`. Raises Rejected as
-    `compile_definition`."""
+    """Compiles an integration's definition to a normalizer. Raises Rejected as `compile_definition`."""
     return compile_reader(kind, IntegrationDefinition(**{"settings": settings, **given}))
 
 

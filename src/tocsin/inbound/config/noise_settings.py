@@ -81,8 +81,7 @@ class Grouping:
 
 @dataclass(frozen=True, slots=True)
 class Flapping:
-    """An alert that opens `alerts` times within `within` is flapping: it then opens only after `stable` without
-    closing."""
+    """An alert that opens `alerts` times within `within` is flapping: it opens only once stable for `stable`."""
 
     alerts: int
     within: timedelta

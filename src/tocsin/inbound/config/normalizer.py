@@ -108,8 +108,7 @@ class Normalizer:
     shaping: NoiseSettings | None = None
 
     def read(self, element: Element) -> NormalizedEvent | Rejected:
-        """Returns the event of one element, or a Rejected that says why there is none (unreadable, required id
-        missing)."""
+        """Returns the event of one element, or why there is none (unreadable, or a required id is missing)."""
         if element.problem is not None:
             return element.problem
         payload = element.payload

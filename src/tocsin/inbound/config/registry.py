@@ -248,8 +248,7 @@ _STAND_IN = "api"
 def _door(
     row: Mapping[str, Any], directory: ReferenceDirectory, hours: Mapping[RouteReference, str]
 ) -> CompiledIntegration:
-    """Builds a row's integration. One that does not compile stores its messages undecided; the others are
-    unaffected."""
+    """Builds a row's integration. If it does not compile, only its own messages are stored undecided."""
     reader, problem = _reader(row, hours)
     kind = reader.kind
     return CompiledIntegration(

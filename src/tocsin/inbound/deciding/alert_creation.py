@@ -17,7 +17,7 @@ from tocsin.inbound.deciding.state import MessageContext
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.expressions.fields import FIELDS, text_of
 
-#: Mapped fields by the alert column that they fill.
+#: Alert columns by the mapped field that fills them.
 COLUMNS: Mapping[str, str] = {
     "source_status": "source_status",
     "subject": "subject",

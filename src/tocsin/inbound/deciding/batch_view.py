@@ -60,8 +60,7 @@ class BatchView:
         return NoiseState(tallies, lives, parent)
 
     def _parent(self, hashed: bytes | None) -> ActiveAlert | None:
-        """Returns the active alert of a parent's key, shared from now on by its own messages and those of its
-        children."""
+        """Returns the active alert of a parent's key, from now on shared by its messages and its children's."""
         if hashed is None:
             return None
         state = self.key(hashed)

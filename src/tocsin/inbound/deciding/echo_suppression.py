@@ -1,6 +1,6 @@
 """Suppresses echoes of Tocsin's own writes to the ticket system, and tells which messages need a ticket fetch first.
 
-`tocsin.outbound` knows both and registers its functions here, because this room must not import it. Pure except for
+`tocsin.outbound` knows both and registers its functions here, because `inbound` must not import it. Pure except for
 that registration.
 """
 

@@ -98,8 +98,7 @@ def join(
 def opened(
     after: DedupKeyState, before: DedupKeyState, answer: NoiseDecision, opening: AlertCreation, reading: NormalizedEvent
 ) -> tuple[DedupKeyState, NoiseChanges]:
-    """Returns the key's state after its alert opened, and the further changes: others may join, delayed alerts go
-    on."""
+    """Returns the key's state after its alert opened, and further changes: others may join, delays go on."""
     number, live = opening.alert.id, after.live
     assert live is not None
     tallies = dict(answer.tallies)

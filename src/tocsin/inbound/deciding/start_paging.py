@@ -20,8 +20,7 @@ from tocsin.inbound.deciding.state import ActiveAlert, MessageContext
 
 
 class PagingChange(Struct, frozen=True):
-    """The remark on the message, and the paging configuration to start with; without `waking`, still nobody is
-    paged."""
+    """The remark on the message, and the paging configuration to start with; without `waking`, nobody is paged."""
 
     said: str
     paging: PagingConfig | None = None

@@ -290,8 +290,7 @@ def attachments(value: object, limit: int) -> tuple[Attachment, ...] | None:
 
 
 def priority(value: object, limit: int) -> str | None:
-    """Returns the priority that a word means, or None. Bare numbers have no meaning: senders count in both
-    directions."""
+    """Returns the priority that a word means, or None. Bare numbers have no meaning: senders count both ways."""
     found = line(value, limit)
     return None if found is None else priority_of(found)
 

@@ -75,8 +75,7 @@ def loop(registry: IntegrationRegistry, read: Callable[[], datetime] = clock.now
         nonlocal is_anew, listened_to
         now = read()
         # Runs are a second apart. A longer gap means that the machine was suspended or the clock set forward: no pings
-        # could
-        # be received meanwhile. The jumps of a test clock count as elapsed time.
+        # could be received meanwhile. The jumps of a test clock count as elapsed time.
         away = now - clock.jump() - listened_to if listened_to is not None else timedelta()
         if is_anew or away > _UNHEARD:
             wait_anew(now, away if away > _UNHEARD else timedelta())

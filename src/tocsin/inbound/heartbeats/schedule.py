@@ -135,8 +135,7 @@ def untold(monitor: HeartbeatMonitor, silence: SilenceState, now: datetime) -> H
 
 
 def replanned(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime) -> HeartbeatMonitor:
-    """Returns the state under a new schedule, as if the last ping had come under it, but without an alert for the
-    past."""
+    """Returns the state as if the last ping had come under the new schedule, but never due in the past."""
     if monitor.due_at is None or monitor.last_at is None:
         return monitor
     if monitor.health is HeartbeatHealth.RUNNING and monitor.started_at is not None and plan.longest_run is not None:

@@ -46,8 +46,7 @@ class FastPath:
         self._bodies = bodies
 
     def wants(self, target: bytes) -> CompiledIntegration | None:
-        """Returns a target's integration if it is known and current, requires no credentials, and its kind has no
-        hooks."""
+        """Returns the target's integration if its token is current, it needs no credentials, and its kind no hooks."""
         usual = _TARGET.fullmatch(target)
         if usual is None:
             return None

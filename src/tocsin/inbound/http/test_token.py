@@ -1,8 +1,8 @@
 """The test token that makes a POST a user's test: signed, for one integration and one user, valid for a minute.
 
-It is part of the path, after the integration's token: proxies may drop a header or a query but never a part of the
-path, so a sample never arrives as a message that pages everybody. base64url (RFC 4648, 5) of the integration's and the
-user's id, the second of expiry, 8 random bytes, and the first 16 bytes of an HMAC-SHA256 of those.
+It is part of the path, after the integration's token: no proxy drops a part of the path, so a sample never arrives as a
+message that pages everybody. base64url (RFC 4648, 5) of the integration's and the user's id, the second of expiry, 8
+random bytes, and the first 16 bytes of an HMAC-SHA256 of those.
 """
 
 from __future__ import annotations

@@ -271,8 +271,7 @@ def _condition(spec: ObjectReader) -> object:
 
 
 def _move_waiting(window: MaintenanceWindow, now: datetime) -> None:
-    """Delays alerts until the window's new end. The delayed alerts task then checks again whether the window
-    applies."""
+    """Delays alerts until the window's new end. When due, it is checked again whether the window applies."""
     span = recurrence_of(window).at(now)
     _due(window.pk, span[1] if span is not None and window.action == WindowAction.HOLD else now)
 

@@ -83,8 +83,7 @@ class Recurrence:
     until: date | None = None
 
     def at(self, now: datetime) -> TimeSpan | None:
-        """Returns the occurrence that contains `now`, in UTC, with an exclusive end; of several, the one that ends
-        last."""
+        """Returns the occurrence that contains `now`, in UTC, end exclusive; of several, the one that ends last."""
         today = now.astimezone(self.zone).date()
         back = self.length.days + 2
         spans = (self._on(today - timedelta(days=number)) for number in range(-1, back + 1))

@@ -222,8 +222,7 @@ class CommitterThread:
                 if has_clashed:
                     raise
                 # Another node decided the same delivery first, the database completed a commit of a lost connection, or
-                # a user
-                # to be notified was deleted just now.
+                # a user to be notified was deleted just now.
                 wait, is_doubtful, has_clashed = False, True, True
             except errors.ProgramLimitExceeded:
                 # This very batch exceeds a limit: retrying cannot help.
@@ -247,8 +246,7 @@ class CommitterThread:
             connection = database.connect(name="tocsin committer", autocommit=True)
             connection.execute(f"SET lock_timeout = '{messages.LOCK_TIMEOUT}'".encode())
             # All lookups are by key. A cached plan from when a table was empty would scan it completely, and so would
-            # hash
-            # and merge joins: nested loops over an index are right at any size.
+            # hash and merge joins: nested loops over an index are right at any size.
             for way in ("seqscan", "hashjoin", "mergejoin"):
                 connection.execute(f"SET enable_{way} = off".encode())
             # The statements never change: planning them each time took longer than running them.

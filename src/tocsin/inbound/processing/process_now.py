@@ -1,5 +1,4 @@
-"""Processes a few messages outside the committer, for example a replay: as one batch in one transaction on a pooled
-connection."""
+"""Processes a few messages outside the committer, for example a replay: one batch, on a pooled connection."""
 
 from __future__ import annotations
 

@@ -237,8 +237,7 @@ def write_tallies(connection: Connection, changed: Mapping[bytes, RateWindow], n
 
 
 def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> None:
-    """Makes the alerts waiting in these rate windows due; the delayed alerts task opens each under its own key's
-    lock."""
+    """Makes the alerts waiting in these rate windows due; the delayed alerts task opens each under its key's lock."""
     if scopes:
         connection.execute(
             "UPDATE inbound_delayedopening SET due_at = %s, released = true WHERE scope = ANY(%s)",

@@ -84,8 +84,7 @@ def refusal(payload: Payload, headers: Headers, fetch: Fetch) -> str | None:
 
 
 def sender(payload: Payload, settings: Mapping[str, object]) -> Sender:
-    """Returns the topic, which is signed. Pinning it is necessary: any AWS account can get messages of its own topics
-    signed."""
+    """Returns the topic, which is signed. It must be pinned: any AWS account gets its own topics signed."""
     remedy = "enter the topic's ARN in the integration's settings, or rotate its URL and subscribe again."
     return Sender(str(payload.get("TopicArn"))[:300], str(settings.get("topic_arn") or ""), remedy)
 
