@@ -81,7 +81,7 @@ class Grouping:
 
 @dataclass(frozen=True, slots=True)
 class Flapping:
-    """An alert that opens `alerts` times within `within` is flapping: it opens only once stable for `stable`."""
+    """An alert that opens `alerts` times within `within` flaps: it opens only after being stable for `stable`."""
 
     alerts: int
     within: timedelta

@@ -56,7 +56,7 @@ class _Snapshot:
     version: int = -1
     doors: Mapping[int, CompiledIntegration] = field(default_factory=dict)
     tokens: Mapping[bytes, int] = field(default_factory=dict)
-    #: Old tokens: the door, and until when they work.
+    #: Previous tokens: the integration, and until when they work.
     old_tokens: Mapping[bytes, tuple[int, datetime]] = field(default_factory=dict)
 
 
@@ -232,7 +232,7 @@ def _reader(row: Mapping[str, Any], hours: Mapping[RouteReference, str]) -> tupl
         stored: Mapping[str, Any] = row["definition"] or {}
         definition = IntegrationDefinition.of(stored, row["settings"])
         return compile_reader(kind, definition, hours), None
-    except Exception as error:  # one integration's edge: such as a row that a newer version wrote
+    except Exception as error:  # boundary of one integration: for example a row that a newer version wrote
         said = error.detail if isinstance(error, Rejected) else type(error).__name__
         log.error("Integration %s cannot be used: %s", row["name"], said, exc_info=not isinstance(error, Rejected))
         detail = f"The integration's own configuration cannot be used: {said}"

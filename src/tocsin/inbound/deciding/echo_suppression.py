@@ -70,8 +70,8 @@ class RecentWrites:
     def written(self, reading: NormalizedEvent) -> dict[str, int]:
         """Returns the columns whose values equal what Tocsin wrote, with the number of each write.
 
-        Such a value is nobody's action, whoever caused the message. While the write is under way, however, a value set
-        by somebody else is that person's action.
+        Such a value is nobody's action, regardless of the message's author. While the write is under way, however, a
+        value set by somebody else is that person's action.
         """
         text, by_whom = reading.mapped.text, self._by(reading)
         known = (

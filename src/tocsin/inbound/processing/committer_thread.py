@@ -214,7 +214,7 @@ class CommitterThread:
                         return found
                 return batch.process(connection, self._registry, self._numbers, incoming, clock.now(), wait=wait)
             except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure) as error:
-                # Another transaction interfered: retry once more, without waiting for locks.
+                # Another transaction interfered: retry, without waiting for locks.
                 if time.monotonic() > give_up_at:
                     raise NotStored(f"somebody else is always in between: {error}") from error
                 wait = False
