@@ -35,8 +35,8 @@ class NextAction:
 def next_step(
     run: RunState, alert: AlertState, roster: TargetContext, now: datetime, pause: ActivePause | None = None
 ) -> NextAction | None:
-    """The next action if nobody responds, or None when no timer is set. `roster` is the on-call data for that moment.
-    """
+    """The next action if nobody responds, or None when no timer is set. `roster` is the on-call data for that
+    moment."""
     if run.due_at is None:
         return None
     at = max(run.due_at, now)

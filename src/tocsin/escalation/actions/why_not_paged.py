@@ -112,8 +112,8 @@ class _RunFacts:
 
 
 def of_alert(connection: Connection, alert_id: int) -> tuple[UnpagedUser, ...]:
-    """The users known to the alert's groups and policy who were not paged about it, sorted by name, each with reasons.
-    """
+    """The users known to the alert's groups and policy who were not paged about it, sorted by name, each with
+    reasons."""
     row = database.row(connection, _RUN, (alert_id,))
     if row is None:
         return ()

@@ -80,8 +80,8 @@ def said(between: DailyWindow) -> str:
 
 
 def read(spec: ObjectReader, hours: Mapping[str, int]) -> StepCondition:
-    """Parses a step's `when`; problems are recorded in `spec`. `hours` maps lower-case names of support hours to ids.
-    """
+    """Parses a step's `when`; problems are recorded in `spec`. `hours` maps lower-case names of support hours to
+    ids."""
     number, is_outside = _during(spec, hours)
     condition = StepCondition(_priorities(spec), number, is_outside, _between(spec), _tags(spec))
     spec.done()

@@ -135,8 +135,8 @@ def _recipients(run: RunState) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _replaced(
     run: RunState, new: RunState, alert: AlertState, why: str, told: NoticeReason, now: datetime
 ) -> RunDecision:
-    """Replaces a run. Escalation starts again, unless somebody is responsible for the alert: they are notified instead.
-    """
+    """Replaces a run. Escalation starts again, unless somebody is responsible for the alert: they are notified
+    instead."""
     old = replace(run, status=RunStatus.ENDED, due_at=None, reason=f"{why}; a newer run replaced this one.")
     if alert.is_owned or has_enough(run.plan, alert):
         new = with_progress(new, asked=run.progress.asked, heard=run.progress.heard)

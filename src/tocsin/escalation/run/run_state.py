@@ -207,8 +207,8 @@ def to_row(run: RunState) -> dict[str, Any]:
 
 
 def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
-    """Builds a run from its row (a mapping by column name). Raises msgspec.ValidationError for an invalid `progress`.
-    """
+    """Builds a run from its row (a mapping by column name). Raises msgspec.ValidationError for an invalid
+    `progress`."""
     progress = msgspec.convert(row["progress"], RunProgress, strict=False, str_keys=True)
     if not row["progress"] or set(row["progress"]) == {"why"}:
         progress = msgspec.structs.replace(progress, step_due_at=row["due_at"])

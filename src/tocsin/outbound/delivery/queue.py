@@ -1,5 +1,7 @@
 """Queues calls to other systems in the transaction of the change that causes them. Reads and sends nothing.
 
+Example::
+
     with database.transaction() as connection:
         queue(connection, [NewCall(integration_id, "alert:42", "call", "Told Pager about alert 42", alert_id=42)], now)
 """

@@ -163,8 +163,8 @@ def _owners(connection: Connection, jobs: Sequence[CallJob]) -> dict[int, tuple[
 
 
 def _is_overtaken(wanted: Mapping[str, Any], owner: tuple[int | None, str] | None) -> bool:
-    """Whether the alert has been reassigned since the call was queued, such as in Halo; then that assignment prevails.
-    """
+    """Whether the alert has been reassigned since the call was queued, such as in Halo; then that assignment
+    prevails."""
     if owner is None or owner == (None, ""):
         # Unassigned: an acknowledgement may still set an agent, and a write that unassigns is right.
         return False

@@ -74,8 +74,8 @@ def problems(look: WebhookPoll) -> str:
 
 
 def _missed(look: WebhookPoll, door: CompiledIntegration, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Consecutive polls with changes that no webhook reported, and since when; a message by webhook resets the count.
-    """
+    """Consecutive polls with changes that no webhook reported, and since when; a message by webhook resets the
+    count."""
     times, since = int(before.get("times", 0)), before.get("since")
     if times and _has_come(door.id, datetime.fromisoformat(str(since))):
         times = 0

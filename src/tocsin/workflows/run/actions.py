@@ -1,5 +1,5 @@
-"""Executes one action of a run, in the transaction that records it. Sends nothing: messages are queued in the outboxes.
-"""
+"""Executes one action of a run, in the transaction that records it. Sends nothing: messages are queued in the
+outboxes."""
 
 from __future__ import annotations
 
