@@ -85,8 +85,8 @@ class Run(models.Model):
             models.Index(
                 fields=("integration_id", "due_at"), condition=Q(due_at__isnull=False), name="escalation_run_due"
             ),
-            # Alerts with an exhausted escalation and no response, shown on the home page. Rarely any exist, so the
-            # index costs ingestion nothing.
+            # Alerts with an exhausted escalation and no response, listed on Home. Rarely any exist, so the index costs
+            # ingestion nothing.
             models.Index(fields=("alert",), condition=AT_ITS_END, name="escalation_run_at_its_end"),
             # An alert's runs, newest last.
             models.Index(fields=("alert", "id"), name="escalation_run_alert"),

@@ -147,7 +147,7 @@ def _in_thread(number: int, work: Callable[[], None]) -> None:
         except TocsinError as problem:
             _fail(number, str(problem))
         except Exception:
-            # The thread's edge: whatever happened, the page must not wait forever.
+            # The thread's edge: whatever happened, the browser must not wait forever.
             log.exception("import %s failed", number)
             _fail(number, "Something unexpected went wrong; the log of the server says what.")
         finally:

@@ -1,4 +1,4 @@
-"""Detects rollbacks of the database's clock and moves all timers forward accordingly.
+"""Detects rollbacks of the database's clock and makes every pending timer earlier by the same span.
 
 The repair runs in the transaction that records the jump, so exactly once, whichever node detects it, and also after a
 restart. It never makes anything later.

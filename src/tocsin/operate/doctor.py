@@ -1,4 +1,4 @@
-"""All checks of `tocsin doctor` and the system page. Each finding describes a problem and its remedy.
+"""All checks of `tocsin doctor` and the System view. Each finding describes a problem and its remedy.
 
 Changes and sends nothing. A check that crashes becomes a finding and does not stop the others.
 """

@@ -1,4 +1,4 @@
-"""The installation's health for the home page, the system page, `/metrics` and doctor: the last self-check's result."""
+"""The installation's health for Home, the System view, `/metrics` and doctor: the last self-check's result."""
 
 from __future__ import annotations
 

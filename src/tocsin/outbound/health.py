@@ -1,4 +1,4 @@
-"""Problems of outbound integrations, as sentences for the home page, `tocsin doctor` and the API. Reads only."""
+"""Problems of outbound integrations, as sentences for Home, `tocsin doctor` and the API. Reads only."""
 
 from __future__ import annotations
 

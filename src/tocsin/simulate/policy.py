@@ -1,4 +1,4 @@
-"""Simulates a policy for an alert created at a given time if nobody responds, for its page and the API.
+"""Simulates a policy for an alert created at a given time if nobody responds, for the web and the API.
 
 Sends and stores nothing.
 """

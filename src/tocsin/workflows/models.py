@@ -100,7 +100,7 @@ class Run(models.Model):
             models.Index(fields=("alert", "workflow", "id"), name="workflows_run_alert"),
             # The log of a workflow, newest first.
             models.Index(fields=("workflow", "-id"), name="workflows_run_log"),
-            # Stuck runs, for the home page and doctor.
+            # Stuck runs, for Home and doctor.
             models.Index(fields=("-id",), condition=Q(status="stuck"), name="workflows_run_stuck"),
             # The oldest rows, for pruning.
             models.Index(fields=("ended_at",), condition=Q(ended_at__isnull=False), name="workflows_run_ended"),

@@ -96,8 +96,9 @@ def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now
 def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: datetime) -> RunDecision:
     """Replaces a run by `fresh` after its alert moved to where routes name other recipients.
 
-    The run stays unchanged if policy and recipients are the same, or if `fresh` is log only or dry run: users being
-    paged are never dropped silently. If the alert is assigned, the assignee is notified and nobody else is paged.
+    The run stays unchanged if policy and recipients are the same, if `fresh` is log only, or if it is a dry run while
+    `run` pages: users being paged are never dropped silently. If the alert is assigned or acknowledged, the responders
+    are notified and nobody else is paged.
     """
     is_same = fresh.plan == run.plan and _recipients(fresh) == _recipients(run)
     is_dropped = fresh.mode is PagingMode.RECORD or (run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE)

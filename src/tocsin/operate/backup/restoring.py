@@ -69,9 +69,9 @@ def restore(
     """Replaces the database's content with a (verified) backup, then migrates its tables.
 
     `paused_for`: paging is paused for this long from the moment the data is visible, whatever happens next. `new_keys`
-    are put first in the data directory before the existing ones, which works even if the restore fails. Raises Rejected
-    if the backup is from a newer release, Tocsin is running on the database, or the database is not empty and `force`
-    is not set; nothing is changed then.
+    go first in the data directory, before the existing ones, so both the old and the restored data stay readable,
+    whether or not the restore succeeds. Raises Rejected if the backup is from a newer release, Tocsin is running on the
+    database, or the database is not empty and `force` is not set; nothing is changed then.
     """
     manifest = reader.manifest
     _refuse_unknown(manifest)

@@ -89,7 +89,7 @@ def audit(connection: Connection, now: datetime, room: Sequence[HealthFinding] =
         for notice in followed.notices:
             queue.queue_notice(connection, notice, now, user_ids=administrators)
     if followed.changed:
-        # The home page shows the same problems.
+        # Home lists the same problems.
         database.hint(connection, "alerts")
     for one in found:
         log.error("%s: %s %s", one.title, one.detail, one.remedy)

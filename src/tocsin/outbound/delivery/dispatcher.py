@@ -35,7 +35,7 @@ MAX_CONCURRENT_CALLS = 8
 
 
 class CallDispatcher:
-    """One per process; `turn` and `keep_leases` are periodic tasks."""
+    """One per process; `turn` and `keep_leases` run as periodic tasks."""
 
     def __init__(
         self,
@@ -59,7 +59,10 @@ class CallDispatcher:
         )
 
     def turn(self) -> bool:
-        """Claims due calls and starts sending them, without waiting. Returns whether more may be due right away."""
+        """Records finished calls, claims due ones up to the free slots, and starts sending them, without waiting.
+
+        Always returns False: the next interval or hint continues.
+        """
         self.in_flight.write_down()
         free = self.in_flight.free()
         if free > 0:
@@ -67,7 +70,7 @@ class CallDispatcher:
         return False
 
     def keep_leases(self) -> bool:
-        """Renews this process's leases, and requeues calls that another process lost."""
+        """Renews this process's leases, and requeues calls that another process lost. Always returns False."""
         ours = [job.id for job in self.in_flight.jobs()]
         with database.transaction() as connection:
             self.directory.refresh(connection)

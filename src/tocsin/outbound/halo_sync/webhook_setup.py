@@ -165,7 +165,8 @@ def change_address(client: HaloClient, line: RecordedClient, now: datetime, numb
 
 
 def _numbers(client: HaloClient, line: RecordedClient, now: datetime) -> dict[str, int]:
-    """The event numbers of this Halo by case-folded name; empty if the list cannot be read."""
+    """The event numbers of this Halo by case-folded name. Empty if the list cannot be read; then the usual ones
+    apply."""
     try:
         rows = rows_of(client.get(line, "Lookup", now, "read its list of events", query={"lookupid": 64}))
     except Permanent as error:

@@ -33,7 +33,8 @@ class AlertTicket:
 
 
 def of(alert: Alert) -> AlertTicket | None:
-    """The alert's ticket; None if the alert itself is a ticket, is a test, or has no write-back."""
+    """The alert's ticket; None if the alert itself is a ticket, is a test or dry run, or has no write-back to an
+    enabled Halo."""
     door = alert.integration
     if door is None or door.outbound is None or door.kind in family(KIND) or alert.test or alert.watch:
         return None

@@ -110,7 +110,7 @@ class _Triggers:
             try:
                 trigger = msgspec.convert(stored, Trigger)
             except msgspec.ValidationError as problem:
-                # An unreadable workflow must not stop the others, let alone a message. The home page shows it too.
+                # An unreadable workflow must not stop the others, let alone a message. Home lists it too.
                 unreadable.add(number)
                 if number not in self.unreadable:
                     log.error("Workflow %s cannot be read: %s", number, problem)

@@ -1,4 +1,4 @@
-"""Problems of workflows: unreadable ones, stuck runs and reached limits, for the home page and doctor."""
+"""Problems of workflows: unreadable ones, stuck runs and reached limits, for Home and doctor."""
 
 from __future__ import annotations
 

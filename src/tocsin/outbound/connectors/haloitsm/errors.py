@@ -163,7 +163,7 @@ def of_answer(answer: EgressResponse, doing: str, *, is_write: bool, ticket: str
 
 
 def is_page(answer: EgressResponse) -> bool:
-    """Whether a 2xx response is an HTML page: a proxy's sign-in page, or a notice that Halo is unavailable."""
+    """Whether a 2xx response is HTML: a proxy's sign-in form, or a notice that Halo is unavailable."""
     said = answer.headers.get("content-type", "").lower().startswith("text/html")
     return 200 <= answer.status < 300 and (said or answer.body.lstrip()[:1] == b"<")
 

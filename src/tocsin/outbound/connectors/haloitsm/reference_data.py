@@ -192,7 +192,7 @@ def teach_inbound(integration: OutboundIntegration, now: datetime) -> None:
                 wanted = {**spec, "settings": taught(spec.get("settings") or {})}
                 inbound.save_integration(wanted, existing=door, actor=READER, now=now)
         except Rejected:
-            # The integration has another problem, which its own page shows.
+            # The integration has another problem, which its own view shows.
             continue
 
 

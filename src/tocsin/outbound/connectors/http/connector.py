@@ -191,7 +191,7 @@ class HttpSender:
         except (ValueError, KeyError, TypeError, AttributeError):
             said = _error_of(answer)
             if 200 <= answer.status < 300 and not said:
-                # Not a rejection: usually a proxy's sign-in or maintenance page.
+                # Not a rejection: usually HTML of a proxy, with a sign-in form or a maintenance notice.
                 raise Temporary(f"The token server answered {answer.status} without a token.") from None
             raise NeedsAttention(
                 f"The token server refused the credentials ({answer.status}{f', {said}' if said else ''}).",
