@@ -62,7 +62,7 @@ def verify(secret: str, *, now: datetime) -> ApiToken | None:
         return None
     hashed = ids.token_hash(secret)
     token = ApiToken.objects.select_related("user").filter(hash=hashed, revoked_at=None, user__is_active=True).first()
-    # The index found the row by its hash. This comparison takes the same time for every result.
+    # The index matched the row by its hash. This comparison takes the same time for every result.
     if token is None or not secrets.compare_digest(bytes(token.hash), hashed):
         return None
     used_before = now - LAST_USED_PRECISION

@@ -14,7 +14,7 @@ from tocsin.core.db.database import Connection
 
 
 class PagingMode(StrEnum):
-    """What an alert does about people: page them, only log who would have been paged (dry run), or log only."""
+    """How an alert notifies people: page them, only log who would have been paged (dry run), or log only."""
 
     PAGE = "page"
     WATCH = "watch"
@@ -23,7 +23,7 @@ class PagingMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PagingConfig:
-    """Whom an alert pages. Decided when it opens, and stored by ids, so that nothing is looked up again."""
+    """Whom an alert pages. Decided when it opens, and stored by ids, so that nothing has to be resolved again."""
 
     mode: PagingMode
     #: The id of the policy version; None pages only the recipient users.
@@ -57,8 +57,8 @@ class AlertChange(msgspec.Struct, frozen=True):
     #: On creation, whom it pages. After its priority has risen, or a reopening with another route, whom it pages from
     #: now on; None keeps the previous value.
     paging: PagingConfig | None = None
-    #: What moved it into another group's responsibility, as the beginning of a sentence. `paging` is then what the
-    #: routes now select.
+    #: The reason why other users may now be responsible, as the beginning of a sentence. `paging` is then the routes'
+    #: current selection.
     moved: str = ""
     #: Whether Tocsin itself wrote this priority at the source. It is no person's action, so nobody is paged again.
     is_own_priority: bool = False

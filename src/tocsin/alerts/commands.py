@@ -224,7 +224,7 @@ class NewEvent(msgspec.Struct, frozen=True):
     kind: EventKind
     at: datetime
     actor: Actor
-    #: A sentence: who, what, why.
+    #: A sentence: who did what, and why.
     reason: str
     via: CommandChannel = CommandChannel.WEB
     data: Mapping[str, object] = msgspec.field(default_factory=dict)

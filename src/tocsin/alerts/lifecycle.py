@@ -122,7 +122,7 @@ def parent_ended(child: AlertState, now: datetime) -> Transition:
 
 
 def key_left_behind(state: AlertState, now: datetime) -> Transition:
-    """Frees a dedup key held in error by an alert that is over, or merged into one that is not active."""
+    """Frees a dedup key that an alert still owns in error: it is over, or merged into one that is not active."""
     reason = "It still held its key, though nobody acts on it any more; a new message opens a new alert."
     return _silent(state, replace(state, holds_key=False), now, EventKind.KEY_FREED, reason)
 

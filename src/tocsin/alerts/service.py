@@ -82,7 +82,7 @@ def state_of(alert_id: int) -> AlertState:
 
 
 def open_by_hand(alert: NewAlert, paging: PagingConfig, event: NewEvent, *, now: datetime) -> int:
-    """Creates an alert that no message caused, and returns its id, which is also filled in in `alert` and `event`."""
+    """Creates an alert that no message caused. Its id is assigned here, for `alert` and `event`, and returned."""
 
     def work() -> int:
         with database.transaction() as connection:
@@ -291,8 +291,8 @@ def hint_alerts(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def _lock_key(connection: Connection, alert_id: int) -> None:
-    """Takes the lock of the alert's key, which precedes alert rows in lock order, so that no other alert opens
-    meanwhile."""
+    """Takes the lock of the alert's key, which precedes alert rows in lock order, so that no other alert opens at the
+    same time."""
     found = connection.execute("SELECT key_hash FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
     if found is not None and found[0] is not None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(bytes(found[0])),))

@@ -135,7 +135,7 @@ class EventKind(StrEnum):
 
 
 #: The events that change who is assigned, or whether the alert is active. `undo` reverses the last of them, and it says
-#: who closed, took or held an alert.
+#: who closed, assigned or paused an alert.
 LIFE = frozenset(
     {
         EventKind.OPENED,

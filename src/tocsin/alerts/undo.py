@@ -1,4 +1,4 @@
-"""Reverses an actor's own last command: what an event stores for that, and when it is possible. Pure."""
+"""Reverses an actor's own last command: the data that an event stores for that, and the conditions. Pure."""
 
 from __future__ import annotations
 

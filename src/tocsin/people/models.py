@@ -81,7 +81,7 @@ def takes_code(channel: str, address: str) -> bool:
     """Returns whether a code sent there can prove that the address belongs to the user.
 
     In a chat, that is possible where users can answer: at a provider, for an address such as `slack:U012AB3CD`. The
-    address of a chat service itself is sealed, and nobody can answer through it.
+    address of a chat service itself is sealed, and cannot be used to answer.
     """
     return channel in _BY_CODE or (channel == "chat" and not encrypted_addresses.is_sealed(address))
 

@@ -9,7 +9,7 @@ from tocsin.people.models import Group
 
 
 def free_name[M: Model](read: ObjectReader, model: type[M], existing: M | None, what: str) -> str:
-    """Returns the spec's name, and records an error if another row of `model` has it. `what` is the kind with its
+    """Returns the spec's name, and records an error if another row of `model` uses it. `what` is the kind with its
     article."""
     name = read.name()
     others = model._default_manager.exclude(pk=existing.pk) if existing else model._default_manager.all()

@@ -1,4 +1,4 @@
-"""What a user may do, on which objects, and whose addresses they see: `access.roles` applied to a user's groups."""
+"""Permissions of a user on objects and addresses: `access.roles` applied to the user's groups."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Viewer:
 
 
 def viewer(user: User) -> Viewer:
-    """Loads everything that decides what `user` may do and see."""
+    """Loads everything that decides the permissions of `user`."""
     groups = own_groups(user)
     colleagues: frozenset[int] = frozenset()
     if roles.reach(Role(user.role), Permission.SEE_ADDRESSES) is PermissionScope.OWN_GROUPS:

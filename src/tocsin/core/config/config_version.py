@@ -19,7 +19,7 @@ _BUMP = (
 )
 
 
-#: Taken by every transaction that changes configuration, so that what it validated still holds when it commits.
+#: Taken by every transaction that changes configuration, so that its validation still holds when it commits.
 _CHANGE_LOCK = int.from_bytes(b"config")
 
 

@@ -13,7 +13,7 @@ from psycopg.waiting import Ready, Wait
 
 from tocsin.core.db.guarded_connection import GuardedConnection
 
-#: Maximum consecutive writes without polling. What is not sent by then is waited for.
+#: Maximum consecutive writes without polling. After that, the connection waits until the socket is writable.
 _TIMES = 8
 
 

@@ -1,4 +1,4 @@
-"""Trigram indexes for substring search, by PostgreSQL's extension pg_trgm, and what happens without it."""
+"""Trigram indexes for substring search, by PostgreSQL's extension pg_trgm. Servers without it get no index."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def prepare(data_dir: Path, major: int) -> ClusterPaths:
 
 
 def apart(data_dir: Path) -> Path:
-    """Returns the directory for what cannot be inside the data directory: one for each real path."""
+    """Returns the directory for files that cannot be inside the data directory: one for each real path."""
     return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(real(data_dir))).hexdigest()[:16]
 
 

@@ -74,7 +74,7 @@ def create(server: PostgresServer, *, sync: bool = True) -> None:
     """Creates the data directory with one superuser and no password. Raises Permanent with initdb's message.
 
     The data directory is created under a temporary name and renamed, so that an interrupted attempt is never used. If
-    Tocsin is killed meanwhile, initdb may run on for a while, but fails in a directory of its own.
+    Tocsin is killed during this, initdb may run on for a while, but fails in a directory of its own.
     """
     for left in server.data.parent.glob(f"{server.data.name}.*part"):
         shutil.rmtree(left, ignore_errors=True)

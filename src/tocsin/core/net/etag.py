@@ -1,6 +1,6 @@
 """A fingerprint of an object's state: two states have the same stamp if no relevant value differs.
 
-It is keyed, so that nobody can find a secret or a number in the state by trial.
+It is keyed, so that a secret or a number in the state cannot be found by trial.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads and discards what a client still sends after an early response, so that the client can read the response.
+"""Reads and discards the data that a client still sends after an early response, so that it can read the response.
 
 Closing a socket with unread data resets the connection, and the client's system discards the response (RFC 9112, 9.6).
 nginx's `lingering_close` does the same.
@@ -76,7 +76,7 @@ class LingeringProtocol(HttpToolsProtocol):
             super().shutdown()
 
     def end_gently(self) -> None:
-        """Closes the connection after the client has read what was written, or after the time for it has passed."""
+        """Closes the connection after the client has read the response, or after the time for it has passed."""
         if self._is_ending or self.transport.is_closing():
             return
         self._is_ending = True

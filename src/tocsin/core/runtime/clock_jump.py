@@ -19,7 +19,7 @@ from tocsin.core.validation import durations
 #: A smaller step back is no rollback: clocks are slewed, and a standby that takes over lags by a moment.
 MIN_ROLLBACK = timedelta(seconds=5)
 
-#: Smaller rollbacks are not written to alert timelines: a clock set back by seconds every minute would fill them.
+#: Smaller rollbacks are not written to alert timelines: a clock that jumps by seconds every minute would fill them.
 REPORT_FROM = timedelta(minutes=1)
 
 #: A step ahead by more than this means that the clock is wrong, or that nothing ran for that long. Only a person can

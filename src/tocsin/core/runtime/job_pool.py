@@ -183,7 +183,7 @@ class JobPool[K, J, R]:
             return is_late
 
     def _salvage_late(self, key: K, result: R) -> None:
-        """Stores only what is certain, because the job may be running again."""
+        """Stores the minimum that is certain, because the job may be running again."""
         try:
             self._salvage(result)
         except Exception:  # the thread's outermost handler: the deadline's result remains

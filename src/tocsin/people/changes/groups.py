@@ -101,7 +101,7 @@ def delete_group(group: Group, *, actor: AuditActor, now: datetime) -> None:
 def _users(read: GroupSpec) -> dict[str, User]:
     """Returns the members' users by lower-case username. Raises Rejected for unknown names."""
     wanted = {member.user.lower() for member in read.members}
-    # Match both ways, because the database may lower-case non-ASCII letters differently.
+    # Match on both, because the database may lower-case non-ASCII letters differently.
     folded = User.objects.annotate(folded=Lower("username"))
     known = folded.filter(Q(folded__in=wanted) | Q(username__in=[member.user for member in read.members]))
     found: dict[str, User] = {user.username.lower(): user for user in known if user.username.lower() in wanted}

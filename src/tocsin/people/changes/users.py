@@ -114,8 +114,8 @@ def save_contact_rules(user: User, rules: object, *, actor: AuditActor, now: dat
 def change_own(
     user: User, changes: Mapping[str, object], *, actor: AuditActor, now: datetime, password: str | None = None
 ) -> User:
-    """Changes what a user may change about themselves. Everything else is read again first, so that a concurrent
-    change, such as the removal of a role, is kept.
+    """Changes only the values that users may change about themselves. Everything else is read again first, so that a
+    concurrent change, such as the removal of a role, is kept.
 
     Raises Rejected as `save_user` does, or "not_found" if the user was deleted.
     """
@@ -294,7 +294,7 @@ def _write_contact_methods(user: User, wanted: Sequence[ContactSpec]) -> None:
 
 
 def _is_self_entered(user: User, actor: AuditActor) -> bool:
-    """Returns whether users enter an address of their own. Administrators, files and imports are trusted."""
+    """Returns whether the actor enters their own address. Administrators, files and imports are trusted."""
     return actor.user_id == user.pk and user.role != Role.ADMIN and actor.via not in _TRUSTED
 
 
