@@ -20,8 +20,7 @@ class ApiToken(models.Model):
 
 
 class AuditEntry(models.Model):
-    """One entry of the audit log: who changed what, with the values before and after, or who signed in. Secrets are
-    masked."""
+    """An audit log entry: who changed which values, before and after, or who signed in. Secrets are masked."""
 
     at = models.DateTimeField(db_index=True)
     actor = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")

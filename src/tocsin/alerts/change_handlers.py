@@ -75,8 +75,7 @@ class AlertChange(msgspec.Struct, frozen=True):
 
     @property
     def is_opening(self) -> bool:
-        """Whether handlers that ignore dry runs see it for the first time: it was just created, or pages
-        from now on."""
+        """Whether it is new to handlers that ignore dry runs: just created, or paging from now on."""
         pages = self.paging is not None and self.paging.mode is PagingMode.PAGE
         return self.before is None or (self.was_watched and pages)
 

@@ -39,8 +39,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class LastEvent:
-    """The newest event of an alert whose kind is in `states.LIFE`. `undo` reverses it, and it says who closed the
-    alert."""
+    """The newest event whose kind is in `states.LIFE`. `undo` reverses it, and it says who closed the alert."""
 
     kind: EventKind
     at: datetime

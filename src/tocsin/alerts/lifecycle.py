@@ -113,8 +113,7 @@ def how_it_stands(state: AlertState, now: datetime) -> str:
 
 
 def parent_ended(child: AlertState, now: datetime) -> Transition:
-    """Frees the dedup key of a merged alert, because its parent was closed or cancelled. A new message opens a new
-    alert."""
+    """Frees the dedup key of a merged alert whose parent was closed or cancelled, for a new alert."""
     if not child.holds_key:
         return Transition(child, "Its key is free already.")
     reason = f"Alert {child.merged_into}, which this one is merged into, is over; a new message opens a new alert."

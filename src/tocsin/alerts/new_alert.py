@@ -1,5 +1,4 @@
-"""The data written when an alert is created, and when its messages repeat. Plain data; `alerts.store`
-writes it. Pure."""
+"""The data written when an alert is created or its messages repeat. Plain; `alerts.store` writes it. Pure."""
 
 from __future__ import annotations
 

@@ -56,8 +56,7 @@ def act(alert_id: int, command: Command, *, now: datetime) -> CommandResult:
 
 
 def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[CommandResult | Rejected]:
-    """Applies a command to several alerts, each in its own transaction, in order. A rejected one does not stop the
-    others."""
+    """Applies a command to several alerts in order, each in its own transaction. A rejection stops no other."""
 
     def each(alert_id: int) -> CommandResult | Rejected:
         try:
@@ -69,8 +68,7 @@ def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[
 
 
 def merge_into(parent_id: int, template: BaseCommand) -> Merge:
-    """Returns the command that merges into `parent_id`, with actor, note and channel of `template`. `act` loads the
-    parent."""
+    """Returns the command that merges into `parent_id`, with the fields of `template`. `act` loads the parent."""
     unread = AlertState(parent_id, AlertStatus.OPEN, Priority.LOW, datetime.min)  # noqa: DTZ901 - replaced under the lock
     return Merge(actor=template.actor, note=template.note, via=template.via, into=unread)
 
@@ -251,8 +249,7 @@ def _live(connection: Connection, alert_id: int, now: datetime) -> AlertState:
 def _changes(
     state: AlertState, command: Command, done: Transition, states: dict[int, AlertState], now: datetime
 ) -> list[AlertChange]:
-    """Returns the alert's own change, the entry on the alert it was merged into, and the changes of alerts merged into
-    it."""
+    """Returns the alert's own change, the entry on its parent, and the changes of alerts merged into it."""
     if not done.is_change:
         return []
     own = tuple(event for event in done.events if event.alert_id == state.id)
@@ -291,8 +288,7 @@ def hint_alerts(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def _lock_key(connection: Connection, alert_id: int) -> None:
-    """Takes the lock of the alert's key, which precedes alert rows in lock order, so that no other alert opens at the
-    same time."""
+    """Locks the alert's key, which precedes alert rows in lock order, so that no other alert with it can open."""
     found = connection.execute("SELECT key_hash FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
     if found is not None and found[0] is not None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(bytes(found[0])),))

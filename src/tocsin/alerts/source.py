@@ -32,8 +32,7 @@ class SourceUpdate:
 
 @dataclass(frozen=True, slots=True)
 class TicketAgent:
-    """The ticket's assignee at the source: the user found for it by e-mail address, number or name, and the source's
-    text."""
+    """The ticket's assignee at the source: its text, and the user found by e-mail address, number or name."""
 
     text: str = ""
     user_id: int | None = None

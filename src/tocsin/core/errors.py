@@ -11,8 +11,7 @@ class TocsinError(Exception):
 
 
 class Rejected(TocsinError):
-    """Invalid input. `code` is for programs, `detail` is a sentence for people, `field` names the input
-    field, if any."""
+    """Invalid input: a code for programs, a sentence for people, and the name of the input field, if any."""
 
     def __init__(self, code: str, detail: str, field: str | None = None) -> None:
         super().__init__(detail)
@@ -27,8 +26,7 @@ class Rejected(TocsinError):
 
 
 class RejectedAll(Rejected):
-    """Input with several problems. The code and the field are those of the first problem; `problems` lists all in
-    order."""
+    """Input with several problems, listed in order in `problems`. The code and field are those of the first."""
 
     def __init__(self, problems: Sequence[Rejected]) -> None:
         first, *others = problems

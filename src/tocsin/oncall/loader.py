@@ -89,8 +89,7 @@ def plan(connection: Connection, group_id: int, since: datetime) -> GroupPlan | 
 
 
 def plans(connection: Connection, group_ids: Iterable[int], since: datetime) -> dict[int, GroupPlan]:
-    """Returns the plans of several groups, by id. They include overrides and absences that end at most 400 days before
-    `since`, or later."""
+    """Returns the plans of several groups, by id, without overrides and absences that ended 400 days before `since`."""
     wanted = sorted(set(group_ids))
     if not wanted:
         return {}
@@ -123,8 +122,7 @@ def with_schedule(
 def on_schedules(
     connection: Connection, schedule_ids: Iterable[int], at: datetime
 ) -> dict[int, tuple[str, tuple[OnCall, ...]]]:
-    """Returns each schedule's name and who is on call by it alone at `at`, by schedule id. Deleted ones are
-    left out."""
+    """Returns each schedule's name and who is on call by it alone, by schedule id. Deleted ones are left out."""
     wanted = sorted(set(schedule_ids))
     if not wanted:
         return {}
@@ -181,8 +179,7 @@ def _plan(
     absences: Sequence[Absence],
     people: Mapping[int, SnapshotUser],
 ) -> GroupPlan:
-    """Returns the group's plan with only those absences that can affect it: of its users, and of users who cover for
-    them."""
+    """Returns the group's plan with only the absences that affect it: of its users, and of those who cover."""
     concerned = {member.user_id for member in members}.union(*(schedule.users for schedule in planned))
     touching = [absence for absence in absences if absence.user_id in concerned]
     while covers := {cover for absence in touching for cover in absence.covers_in(group_id)} - concerned:

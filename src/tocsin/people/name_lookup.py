@@ -9,8 +9,7 @@ from tocsin.people.models import Group
 
 
 def free_name[M: Model](read: ObjectReader, model: type[M], existing: M | None, what: str) -> str:
-    """Returns the spec's name, and records an error if another row of `model` uses it. `what` is the kind with its
-    article."""
+    """Returns the spec's name. Records an error if another row of `model` uses it. `what` is "a group" and the like."""
     name = read.name()
     others = model._default_manager.exclude(pk=existing.pk) if existing else model._default_manager.all()
     if name and others.filter(name__iexact=name).exists():

@@ -128,8 +128,7 @@ def labels(rules: NotificationRules) -> set[str]:
 
 
 def renamed(rules: NotificationRules, old: str, new: str | None) -> NotificationRules:
-    """Returns the rules after a contact method was relabelled, or deleted (`new` is None). A priority that loses its
-    last method is removed."""
+    """Returns the rules after a method was relabelled, or deleted (`new` is None). An emptied priority is removed."""
 
     def label(text: str) -> str | None:
         return new if text.casefold() == old.casefold() else text

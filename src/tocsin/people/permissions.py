@@ -34,8 +34,7 @@ class Viewer:
         )
 
     def sees_addresses_of(self, user_id: int | None) -> bool:
-        """Returns whether the user sees that user's phone numbers and addresses. None: an address that belongs to no
-        user."""
+        """Returns whether the user sees that user's phone numbers and addresses. None: an address without a user."""
         if not self.is_active:
             return False
         if user_id is not None and user_id == self.user_id:
@@ -49,8 +48,8 @@ class Viewer:
                 return False
 
     def address(self, user_id: int | None, channel: str, address: str) -> str:
-        """Returns another user's address as this viewer may see it: in full, or masked. Secret addresses are always
-        masked."""
+        """Returns another user's address as this viewer may see it, in full or masked. Secret ones are
+        always masked."""
         return (
             encrypted_addresses.shown(address) if self.sees_addresses_of(user_id) else addresses.mask(channel, address)
         )
@@ -80,8 +79,7 @@ def own_groups(user: User) -> frozenset[int]:
 
 
 def may(user: User, action: Permission, group: Group | int | None = None) -> bool:
-    """Returns whether `user` may take `action` on an object owned by `group`. Without a group, only
-    administrators may."""
+    """Returns whether `user` may take `action` on an object of `group`. Without a group, only administrators may."""
     number = group.pk if isinstance(group, Group) else group
     needs_groups = roles.reach(Role(user.role), action) is PermissionScope.OWN_GROUPS
     groups = own_groups(user) if needs_groups else frozenset()

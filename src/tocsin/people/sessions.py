@@ -11,7 +11,6 @@ from tocsin.people.models import User
 
 
 def end_all(user: User) -> None:
-    """Ends every session of the user. For one's own account, the current session continues once it gets the
-    new hash."""
+    """Ends every session of the user. On one's own account, the current session continues with the new hash."""
     user.session_stamp = secrets.token_hex(8)
     user.save(update_fields=["session_stamp"])

@@ -24,8 +24,7 @@ _CHANGE_LOCK = int.from_bytes(b"config")
 
 
 def lock() -> None:
-    """Waits until no other transaction changes configuration. The lock is kept until the caller's Django transaction
-    ends."""
+    """Waits for other configuration changes, and locks until the caller's Django transaction ends."""
     with django_connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_CHANGE_LOCK,))
 

@@ -39,8 +39,7 @@ def fingerprints() -> tuple[str, ...]:
 
 
 def stored_key(data_dir: Path) -> str:
-    """Returns the text of the key file in `data_dir` (mode 0600), which is created if missing. Safe against concurrent
-    creation."""
+    """Returns the text of the key file in `data_dir` (mode 0600). Creates it if missing, safely under concurrency."""
     path = data_dir / KEY_FILE
     try:
         stamp = path.stat()

@@ -14,8 +14,7 @@ _VALUE = re.compile(r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}|(?P<head>sealed:[a-z][a-z0-
 
 @dataclass(frozen=True, slots=True)
 class Reencrypted:
-    """A re-encrypted text. `old` counts values that were under an older key, `unreadable` those that no key
-    decrypts."""
+    """A re-encrypted text, and how many of its values were under an older key, or could not be decrypted."""
 
     text: str
     old: int = 0
@@ -45,8 +44,7 @@ def holds_values(text: str) -> bool:
 
 
 def _fresh(match: re.Match[str]) -> str | None:
-    """Returns the value under the newest key, or None if it already is. Raises Permanent if no known key
-    decrypts it."""
+    """Returns the value under the newest key, or None if it is already. Raises Permanent if no key decrypts it."""
     if match["head"] is None:
         return None if crypto.is_current(match[0]) else crypto.encrypt(crypto.decrypt(match[0]))
     token = match["token"]

@@ -1,5 +1,4 @@
-"""Several named secrets stored as one encrypted token, such as the credentials of a provider or outbound
-integration."""
+"""Named secrets stored as one encrypted token, such as a provider's or outbound integration's credentials."""
 
 from __future__ import annotations
 

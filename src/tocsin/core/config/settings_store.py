@@ -160,8 +160,7 @@ def checked(values: object) -> dict[str, Any]:
 
 
 def write(values: dict[str, Any]) -> None:
-    """Stores values returned by `checked`, deleting those equal to their default, and increments the configuration
-    version."""
+    """Stores values returned by `checked`, deletes those equal to their default, and increments the version."""
     for name, value in values.items():
         if value == SETTINGS[name].default:
             Setting.objects.filter(name=name).delete()

@@ -83,8 +83,7 @@ def reachable_by(account: SystemAccount | None, binaries: Binaries, copies: Path
 
 
 def remove_older_copies(binaries: Binaries, copies: Path) -> None:
-    """Deletes the copies of other versions. Call it only while no server runs, because it would still load from its
-    copy."""
+    """Deletes the copies of other versions. Call it only while no server runs, because it may still load from one."""
     for other in copies.iterdir() if copies.is_dir() else ():
         if other.name != binaries.version:
             shutil.rmtree(other)

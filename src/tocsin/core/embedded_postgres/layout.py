@@ -153,8 +153,7 @@ def _up_to(location: Path, data_dir: Path) -> list[Path]:
 
 
 def _refuse_shared_folder(data_dir: Path) -> None:
-    """Raises Permanent for a directory shared by the whole system, so that a mistyped path never changes its
-    permissions."""
+    """Raises Permanent for a directory of the whole system, so that a mistyped path never changes its permissions."""
     if not data_dir.exists():
         return
     status = data_dir.stat()

@@ -58,8 +58,7 @@ class EmbeddedPostgres:
 
     @property
     def is_apart(self) -> bool:
-        """Whether that directory is outside the data directory, because root's account cannot enter one of
-        its parents."""
+        """Whether that directory is outside the data directory, because root's account cannot enter a parent."""
         return not self.location.is_relative_to(self._data_dir)
 
     def start(self) -> str:
@@ -110,8 +109,7 @@ class EmbeddedPostgres:
 
 
 class _SharedLock:
-    """One holder of the shared lock. Acquired and released only under the second lock, so that no other process
-    interferes."""
+    """One holder of the shared lock. Acquired and released only under the second lock, to exclude races."""
 
     def __init__(self, place: ClusterPaths) -> None:
         self.place = place
@@ -134,8 +132,7 @@ class _SharedLock:
         os.close(self._descriptor)
 
     def win(self) -> bool:
-        """Acquires the lock exclusively, for a use that is about to end. Returns False if another process uses the
-        server."""
+        """Acquires the lock exclusively, before the use ends. Returns False if another process uses the server."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -79,8 +79,7 @@ def configuration_text(chosen: Mapping[str, str]) -> str:
 
 
 def command_line(data: Path, run: Path) -> list[str]:
-    """Returns the server's arguments. They override every file, so they contain the settings that must not change: the
-    socket, and no TCP."""
+    """Returns the server's arguments. They override every file, and so ensure the socket and the absence of TCP."""
     return [
         "-D", str(data),
         "-c", "listen_addresses=",

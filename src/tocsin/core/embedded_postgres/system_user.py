@@ -116,8 +116,7 @@ def recipes(name: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
 
 
 def make(name: str, recipe: tuple[tuple[str, ...], ...], said: list[str]) -> SystemAccount | None:
-    """Runs the commands of one method. Returns the account, or None after appending the programs' messages
-    to `said`."""
+    """Runs one method's commands. Returns the account, or None after appending the errors to `said`."""
     for command in recipe:
         program = shutil.which(command[0], path=_SEARCH_PATH)
         if program is None:
@@ -155,8 +154,7 @@ def _account(entry: pwd.struct_passwd) -> SystemAccount:
 
 
 def _allows(account: SystemAccount | None, status: os.stat_result, wanted_of_others: int) -> bool:
-    """Checks mode bits. `wanted_of_others` is in the position of the "others" bits. For the owner, only the owner's
-    bits count."""
+    """Checks mode bits, given as "others" bits. For the owner, only the owner's bits count."""
     shift = 0
     if account is not None:
         if status.st_uid == account.uid:

@@ -150,8 +150,7 @@ class BodyReader:
             raise BodyTimeout from None
 
     def hold(self, size: int) -> bool:
-        """Counts a body that has already arrived. Returns False if there is no memory for it. Call `done`
-        afterwards."""
+        """Counts a body that has arrived. Returns False if there is no memory for it. Call `done` afterwards."""
         if self.in_flight + size > self._max_in_flight:
             return False
         self.in_flight += size
@@ -182,8 +181,7 @@ def content_length(scope: AsgiScope) -> int | None:
 
 
 def client_address(scope: AsgiScope) -> str | None:
-    """Returns the client's address. Behind a trusted proxy, that is the last forwarded address that is no trusted
-    proxy."""
+    """Returns the client's address: behind a trusted proxy, the last forwarded address that is no trusted proxy."""
     peer = scope["client"][0] if scope.get("client") else None
     trusted = environment.current().trusted_proxies
     if peer is None or not trusted or not _is_in(peer, trusted):

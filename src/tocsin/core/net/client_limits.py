@@ -12,8 +12,7 @@ _IPV6_SUBSCRIBER = 64
 
 
 def client_key(address: str | None) -> str:
-    """Returns the key under which the client at `address` is counted: an IPv4 address, or the /64 of an
-    IPv6 address."""
+    """Returns the key by which a client is counted: its IPv4 address, or the /64 of its IPv6 address."""
     if address is None or ":" not in address:
         return address or ""
     try:

@@ -83,8 +83,7 @@ class ConnectionTable:
         return entry
 
     def begin(self, entry: Entry, key: str) -> bool:
-        """Records that a request of the client `key` has started. Returns False if that client has too many in
-        progress."""
+        """Records the start of a request of the client `key`. Returns False if it has too many in progress."""
         if entry.requester is not None or entry not in self._open:
             return True
         requester = entry.peer if key == entry.peer.key else self._client(key)

@@ -45,8 +45,7 @@ def attainable() -> int:
 
 
 def backlog() -> int:
-    """Returns how many connections may wait to be accepted, so that even two full backlogs leave the
-    reserve untouched."""
+    """Returns how many connections may wait to be accepted, so that even two full backlogs spare the reserve."""
     spare = _HIGHEST if _soft_limit == resource.RLIM_INFINITY else _soft_limit - NEEDED
     return max(_MIN_BACKLOG, min(_MAX_BACKLOG, spare // 2))
 

@@ -344,7 +344,6 @@ def make_server(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket listening at `host` and `port` (0: any free port). Raises OSError, for example if the port is in
-    use."""
+    """Returns a socket listening at `host` and `port` (0: any free port). Raises OSError, such as for a port in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=descriptors.backlog())

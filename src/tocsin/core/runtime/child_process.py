@@ -100,8 +100,7 @@ class SupervisedProcess:
             log.warning("The process that %s cannot be forked, and is started by itself: %s", self._what, error)
 
     def start(self) -> None:
-        """Starts the supervising thread, which starts the process if it was not forked. Does not wait until it is
-        ready."""
+        """Starts the supervisor, which starts the process unless it was forked. Does not wait until it is ready."""
         self._watcher.start()
 
     def wait(self) -> None:

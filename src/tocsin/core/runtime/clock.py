@@ -1,5 +1,4 @@
-"""The current time, by the database's clock, so that all nodes agree. Read once per request or run, then
-passed down."""
+"""The current time by the database's clock, so that all nodes agree. Read once per request or run and passed down."""
 
 from __future__ import annotations
 
@@ -63,8 +62,7 @@ def measure(connection: Connection) -> None:
 
 
 def measure_if_due(connection: Connection) -> None:
-    """Measures again if the last measurement is old or this machine's clock was set since; every time under a test
-    clock."""
+    """Measures again if the last measurement is old or this machine's clock was set; always under a test clock."""
     age = time.monotonic() - _measured_at
     was_set = abs(_start() - _started) > MIN_CLOCK_SET.total_seconds()
     if environment.current().test_clock or was_set or age >= MEASURE_EVERY.total_seconds():
@@ -72,8 +70,7 @@ def measure_if_due(connection: Connection) -> None:
 
 
 def of_database(connection: Connection) -> datetime:
-    """Returns the current time read from the database itself, without any earlier measurement, plus the jump of a test
-    clock."""
+    """Returns the time read from the database itself, not from the last measurement, plus the jump of a test clock."""
     row = connection.execute("SELECT clock_timestamp()").fetchone()
     assert row is not None
     at: datetime = row[0]

@@ -115,8 +115,7 @@ class JobPool[K, J, R]:
             log.error("%s of %s is past its deadline; its thread is abandoned.", self._key(task.job), self._name)
 
     def write_down(self) -> None:
-        """Stores the results that have arrived. While one thread stores, others wait here and leave theirs to the next
-        write."""
+        """Stores the results that have arrived. While one thread stores, others wait and leave theirs to the next."""
         with self._writing:
             with self._changed:
                 results = dict(self._results)

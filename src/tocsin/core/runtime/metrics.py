@@ -1,5 +1,4 @@
-"""This process's counters for `/metrics`, incremented by all rooms. `operate` adds the metrics read from
-the database."""
+"""This process's counters for `/metrics`. All rooms increment them; `operate` adds metrics from the database."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Runs the periodic tasks of a worker, each on its own thread, woken by a hint or a timer. A failed run never ends a
-task."""
+"""Runs the periodic tasks of a worker, a thread each, woken by hints and timers. A failed run never ends a task."""
 
 from __future__ import annotations
 

@@ -40,8 +40,7 @@ def parse(text: object, place: str | None = None) -> timedelta:
 
 
 def write(span: timedelta) -> str:
-    """Returns the shortest form that `parse` reads as `span`, in whole seconds. Weeks are used only for exact
-    multiples."""
+    """Returns the shortest form that `parse` reads as `span`, in whole seconds. Only exact multiples use weeks."""
     seconds = int(span.total_seconds())
     if seconds < 0:
         raise ValueError("a negative span has no written form")
@@ -53,8 +52,7 @@ def write(span: timedelta) -> str:
 
 
 def say(span: timedelta) -> str:
-    """Formats a duration for a sentence: "5 minutes", "1 hour 30 minutes". At most two units; negative
-    counts as zero."""
+    """Formats a duration for a sentence: "5 minutes", "1 hour 30 minutes". At most two units; never negative."""
     parts = _split(max(0, int(span.total_seconds())))[:2]
     return " ".join(f"{amount} {_WORDS[unit]}{'' if amount == 1 else 's'}" for amount, unit in parts) or "0 seconds"
 

@@ -11,8 +11,7 @@ _CONTROL = frozenset({"Cc", "Zl", "Zp"})
 
 
 def has_control_character(text: str) -> bool:
-    """Returns whether `text` contains a line break or control character, which could start a new header, row or log
-    line."""
+    """Returns whether `text` has a control character or line break, which could start a new header, row or log line."""
     return any(unicodedata.category(character) in _CONTROL for character in text)
 
 

@@ -216,8 +216,7 @@ MAX_DEPTH = 60
 
 
 def storable(value: object, place: str) -> None:
-    """Raises Rejected, naming the place, for values that PostgreSQL's JSON cannot store: NUL, lone surrogates,
-    infinity."""
+    """Raises Rejected, naming the place, for values that jsonb cannot store: NUL, lone surrogates, infinity."""
     _storable(value, place, 0)
 
 

@@ -48,8 +48,7 @@ class CoverageFindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CoverageFinding:
-    """A problem, with its first occurrence from `since` to `until` (None: no known end), and the number of
-    occurrences."""
+    """A problem: its first occurrence (`until` None: no known end), and the number of occurrences."""
 
     kind: CoverageFindingKind
     #: A sentence without times.

@@ -159,8 +159,7 @@ def _settle(
     role: MemberRole,
     verdict: RoleAssignment,
 ) -> None:
-    """Adds this schedule's decision on the role: layers first, then the overrides of roles and of the whole
-    schedule."""
+    """Adds this schedule's decision on the role: layers first, then overrides of roles and of the schedule."""
     callable_ones = [claim for claim in claims if plan.is_callable(claim.user_id)]
     top = max((claim.layer or 0 for claim in callable_ones), default=0)
     winners = [claim for claim in callable_ones if claim.layer == top]

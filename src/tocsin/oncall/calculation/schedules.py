@@ -56,8 +56,7 @@ class CompiledOverride:
 
 @dataclass(frozen=True, slots=True)
 class CompiledSchedule:
-    """A group's shifts. In each role, the highest layer's shifts win; within a layer, earlier shifts are
-    paged first."""
+    """A group's shifts. In each role the highest layer wins; within a layer, earlier shifts are paged first."""
 
     name: str
     zone: ZoneInfo
@@ -167,8 +166,7 @@ def _fixed(stored: Mapping[str, Any], start: str | None) -> Weekly | FixedSpan:
 
 
 def step(text: str) -> timedelta | MonthInterval:
-    """Parses the interval between handoffs: a duration, or whole months written `1 month`, `3 months`.
-    Raises Rejected."""
+    """Parses the interval between handoffs: a duration, or months such as `1 month`. Raises Rejected."""
     count, _, unit = text.partition(" ")
     if unit in ("month", "months") and count.isascii() and count.isdigit() and len(count) < 4:
         return MonthInterval(int(count))

@@ -59,8 +59,7 @@ class Occupancy:
 
 @dataclass(frozen=True, slots=True)
 class MonthInterval:
-    """An interval of whole months, to a day of the month (at most its last day), or to the first given
-    weekday in it."""
+    """An interval of whole months, to a day of the month (at most its last), or to its first given weekday."""
 
     count: int
     day: int | None = None
@@ -281,8 +280,7 @@ class Shift:
         return self.pattern.users
 
     def turns(self, at: datetime) -> list[ShiftOccurrence]:
-        """Returns who is on call at `at`: for a rotation in the order of roles, else by role, then in the order of
-        users."""
+        """Returns who is on call at `at`: for a rotation in the order of roles, else by role and user order."""
         if (self.start and at < self.start) or (self.end and at >= self.end):
             return []
         return [
@@ -293,8 +291,7 @@ class Shift:
         ]
 
     def edges(self, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Yields every moment after `since` and before `until` at which the result of `turns` may change,
-        in no order."""
+        """Yields the moments between `since` and `until` at which the result of `turns` may change, unordered."""
         begin, end = max(since, self.start or since), min(until, self.end or until)
         if begin >= end:
             return
@@ -310,8 +307,7 @@ class Shift:
         return [(role, user) for role in roles for user in held.users]
 
     def _within(self, held: Occupancy, at: datetime) -> tuple[datetime | None, datetime | None] | None:
-        """Returns the period of `held` around `at`, cut by the shift's bounds and holidays; None if the
-        shift is off."""
+        """Returns the period of `held` around `at`, cut by the shift's bounds and holidays; None if it is off."""
         since, until = _later(held.since, self.start), _sooner(held.until, self.end)
         if self.on_holidays is OnHolidays.RUN:
             return since, until

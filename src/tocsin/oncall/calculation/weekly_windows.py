@@ -119,8 +119,7 @@ def midnight(day: date, zone: ZoneInfo) -> datetime:
 
 
 def day_of(at: datetime, zone: ZoneInfo) -> date:
-    """Returns the day in `zone` that began last. If clocks go back across midnight, the previous day does not begin
-    again."""
+    """Returns the last day that began in `zone`. If clocks go back across midnight, no day begins twice."""
     today = at.astimezone(zone).date()
     tomorrow = today + timedelta(days=1)
     return tomorrow if midnight(tomorrow, zone) <= at else today
@@ -234,8 +233,7 @@ class MergedWeek:
 
 
 def week(windows: Iterable[WeeklyWindow], every: int = 1, start: date | None = None) -> MergedWeek:
-    """Merges the windows into periods of the week. `every` is as in `MergedWeek`; `start` is any day of its
-    first week."""
+    """Merges windows into periods of the week. `every` is as in `MergedWeek`, `start` a day of its first week."""
     anchor = start - timedelta(days=start.weekday()) if start else date(1970, 1, 5)
     pieces = sorted(
         (number * MINUTES_A_DAY + window.start, window.length) for window in windows for number in window.days

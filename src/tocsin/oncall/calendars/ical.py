@@ -43,8 +43,7 @@ class GroupShift:
 
 @dataclass(frozen=True, slots=True)
 class ParsedCalendar:
-    """The content of a calendar: (user, from, to) in order, the names that match no user, and the problems of single
-    events."""
+    """A calendar's content: (user, from, to) in order, names without a user, and the problems of single events."""
 
     spans: tuple[tuple[int, datetime, datetime], ...]
     unknown: tuple[str, ...]
@@ -54,8 +53,7 @@ class ParsedCalendar:
 def write(
     name: str, turns: Iterable[GroupShift], since: datetime, until: datetime, now: datetime, *, names_people: bool
 ) -> bytes:
-    """Returns the shifts as a calendar, cut to the range. With `names_people`, each title begins with the
-    user's name."""
+    """Returns the shifts as a calendar, cut to the range. With `names_people`, titles begin with the user's name."""
     # Imported here, because most processes never write a calendar.
     import icalendar
 
@@ -261,8 +259,7 @@ def _said(value: Any, parameter: str) -> str:
 
 
 def _name(value: Any) -> str:
-    """Returns the address of an attendee or organizer, without `mailto:`, or the EMAIL parameter if it is
-    no address."""
+    """Returns an attendee's or organizer's address without `mailto:`, else the EMAIL parameter."""
     address, mail = str(value), str(value.params.get("EMAIL", "")).strip()
     return mail if mail and not address.lower().startswith("mailto:") else address.split(":", 1)[-1].strip()
 

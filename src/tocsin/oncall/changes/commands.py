@@ -243,8 +243,7 @@ def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
 
 
 def needs_user(user_id: int) -> list[str]:
-    """Returns the schedules with shifts of this user, and their overrides and covers, which prevent the user's
-    deletion."""
+    """Returns this user's shifts, overrides and covers as texts, which prevent the user's deletion."""
     return [
         *(f"schedule {schedule.name}" for schedule in Schedule.objects.all() if user_id in _users_of(schedule)),
         *overrides.needs_user(user_id, clock.now()),

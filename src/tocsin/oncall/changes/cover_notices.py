@@ -29,8 +29,7 @@ class _Cover:
 def save_absence(
     user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: AuditActor, now: datetime
 ) -> OutOfOffice:
-    """Saves an absence as `people.changes.out_of_office.save_absence` does, and notifies everybody whose
-    cover changes."""
+    """Saves an absence by `people.changes.out_of_office.save_absence`, and notifies users whose cover changes."""
     with transaction.atomic():
         before = _covering(existing) if existing else {}
         saved = out_of_office.save_absence(user, spec, existing=existing, actor=actor, now=now)
@@ -44,8 +43,7 @@ def save_absence(
 
 
 def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes an absence as `people.changes.out_of_office.delete_absence` does, and notifies everybody who was to
-    cover."""
+    """Deletes an absence by `people.changes.out_of_office.delete_absence`, and notifies the covering users."""
     with transaction.atomic():
         before = _covering(absence) if absence.ends_at > now else {}
         out_of_office.delete_absence(absence, actor=actor, now=now)

@@ -146,8 +146,7 @@ def _make_again(override: Override, actor: AuditActor, now: datetime) -> None:
 
 
 def drop_orphans(schedule: Schedule, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes current and future overrides of shifts that the schedule no longer has, inside the caller's
-    transaction."""
+    """Deletes current and future overrides of shifts that were removed, inside the caller's transaction."""
     names = set(shift_names(schedule))
     for override in _coming(schedule, now):
         if override.shift and override.shift not in names:

@@ -121,8 +121,7 @@ def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: 
 
 
 def read_override(value: object, zone: str, shifts: Iterable[str]) -> OverrideSpec:
-    """Parses an override without its schedule. Times without a zone are local in `zone`. Raises as `read_schedule`
-    does."""
+    """Parses an override without its schedule. Times without a zone are local in `zone`. Raises Rejected."""
     spec = ObjectReader(value)
     override = _override(spec, zone, tuple(shifts))
     spec.check()

@@ -198,8 +198,7 @@ def swap_spec(swap: SwapRequest) -> dict[str, Any]:
 
 
 def refuse_unless_on_call(schedule: Schedule, user: User, stretch: ShiftRange) -> None:
-    """Raises Rejected if the user is not on call in the schedule in that period. Uses the pool; call it in no
-    transaction."""
+    """Raises Rejected if the user is not on call in that period. Uses the pool, so call it in no transaction."""
     drawn = _drawn(schedule, stretch)
     if not any(
         segment.user_id == user.pk and segment.schedule == schedule.name and stretch.role in (None, segment.role)

@@ -114,8 +114,7 @@ def _users(read: GroupSpec) -> dict[str, User]:
 
 
 def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User], adder: Viewer | None) -> None:
-    """Writes the members in a few statements, however many there are. `adder` is the user who saves the group; None for
-    the command line."""
+    """Writes any number of members in a few statements. `adder` saves the group; None is the command line."""
     known = {membership.user_id: membership for membership in Membership.objects.filter(group=group)}
     fresh, changed = [], []
     for position, member in enumerate(read.members):

@@ -138,8 +138,7 @@ def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime)
 
 
 def needs_user(user_id: int, now: datetime) -> list[str]:
-    """Returns descriptions of the current and future absences in which this user covers, which prevent the user's
-    deletion."""
+    """Returns the current and future absences that this user covers, which prevent the user's deletion."""
     coming = OutOfOffice.objects.filter(ends_at__gt=now).select_related("user")
     covering = coming.filter(cover=user_id) | coming.filter(covers__user=user_id)
     return [f"the absence of {absence.user.username}" for absence in covering.distinct()]

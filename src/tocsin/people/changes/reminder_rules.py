@@ -22,8 +22,7 @@ MAX_LEAD_TIME = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class ReminderRule:
-    """One reminder: the time before a shift, and the label of a contact method; "" for e-mail to the
-    account's address."""
+    """A reminder: the time before a shift, and a contact method's label; "" is e-mail to the account's address."""
 
     before: timedelta
     by: str = ""
@@ -35,8 +34,8 @@ def rules_of(stored: Any) -> tuple[ReminderRule, ...]:
 
 
 def renamed(stored: Any, old: str, new: str | None) -> list[dict[str, str]]:
-    """Returns the stored rules after a contact method was relabelled, or deleted (`new` is None), which changes it to
-    e-mail."""
+    """Returns the stored rules after a method was relabelled, or deleted (`new` is None), which falls back
+    to e-mail."""
     rules = [replace(rule, by=new or "") if rule.by.casefold() == old.casefold() else rule for rule in rules_of(stored)]
     return [_written(rule) for rule in dict.fromkeys(rules)]
 

@@ -106,8 +106,7 @@ def save_user(
 
 
 def save_contact_rules(user: User, rules: object, *, actor: AuditActor, now: datetime) -> User:
-    """Replaces a user's notification rules, and nothing else. Raises Rejected, naming the field from `contact_rules`
-    on."""
+    """Replaces a user's notification rules only. Raises Rejected, naming the field from `contact_rules` on."""
     return change_own(user, {"contact_rules": rules}, actor=actor, now=now)
 
 
@@ -234,8 +233,7 @@ def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: date
 
 
 def _refuse_taken(read: UserSpec, existing: User | None) -> None:
-    """Rejects a username or e-mail address that is another user's username or e-mail address, because sign-in accepts
-    both."""
+    """Rejects a username or e-mail address that another user has as either, because sign-in accepts both."""
     problems = []
     others = User.objects.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
     if existing:
@@ -299,8 +297,7 @@ def _is_self_entered(user: User, actor: AuditActor) -> bool:
 
 
 def _is_known(method: ContactMethod, channel: str, address: str) -> bool:
-    """Returns whether the address is known to be correct: the user signs in with it, or another of their contact
-    methods uses it."""
+    """Returns whether the address is known to be correct: the user signs in with it, or another method uses it."""
     if channel == "email" and address.lower() == method.user.email.lower():
         return True
     ways = ("sms", "voice") if channel in ("sms", "voice") else (channel,)
@@ -340,8 +337,7 @@ def _write_contact_rules(user: User, read: UserSpec) -> None:
 
 
 def _relabel(user: User, old: str, new: str | None) -> None:
-    """Updates the rules and reminders, which refer to contact methods by label, after a method was relabelled or
-    deleted."""
+    """Updates the rules and reminders, which refer to methods by label, after a relabelling or deletion."""
     held = User.objects.get(pk=user.pk)
     held.contact_rules = notification_rules.write(
         notification_rules.renamed(notification_rules.load(held.contact_rules), old, new)

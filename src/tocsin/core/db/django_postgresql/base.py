@@ -25,8 +25,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     connection: Any
 
     def is_usable(self) -> bool:
-        """Returns whether the connection works and accepts writes. Django calls it before a request reuses the
-        connection."""
+        """Returns whether the connection works and accepts writes. Django calls it before reusing the connection."""
         if self.connection is None or self.connection.is_outdated:
             return False
         try:
