@@ -89,7 +89,7 @@ def plan(connection: Connection, group_id: int, since: datetime) -> GroupPlan | 
 
 
 def plans(connection: Connection, group_ids: Iterable[int], since: datetime) -> dict[int, GroupPlan]:
-    """Returns the plans of several groups, by id, without overrides and absences that ended 400 days before `since`."""
+    """Returns several groups' plans, by id, without overrides and absences that ended over 400 days before `since`."""
     wanted = sorted(set(group_ids))
     if not wanted:
         return {}
