@@ -175,9 +175,11 @@ def _locked_family(connection: Connection, ids: Sequence[int]) -> list[int]:
 
 
 def free_keys_left_behind(now: datetime) -> list[int]:
-    """Frees the keys of alerts that are over, or merged into one that is not active. No command leaves such keys
-    behind, but messages would count on an alert that nobody sees. Returns the ids; locked alerts are left to the next
-    run."""
+    """Frees the keys of alerts that are over, or merged into one that is not active.
+
+    No command leaves such keys behind, but messages would count on an alert that nobody sees. Returns the ids; locked
+    alerts are left to the next run.
+    """
     with database.transaction() as connection:
         ids = store.holding_keys_in_vain(connection, CHUNK)
         states = store.load(connection, ids)

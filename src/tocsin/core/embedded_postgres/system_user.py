@@ -81,9 +81,11 @@ def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Lets one process at a time create the account. With shadow-utils 4.17, two concurrent useradd runs both succeed,
-    and the first one's uid is invalid a moment later. The lock is on /etc itself, which is not written; the kernel
-    releases it on kill -9."""
+    """Lets one process at a time create the account.
+
+    With shadow-utils 4.17, two concurrent useradd runs both succeed, and the first one's uid is invalid a moment later.
+    The lock is on /etc itself, which is not written; the kernel releases it on kill -9.
+    """
     folder = os.open("/etc", os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -53,11 +53,13 @@ class JobPool[K, J, R]:
         salvage: Callable[[R], None],
         deadline: Deadline[J, R] | None = None,
     ) -> None:
-        """`key` identifies a job. `work` runs one job in a thread; a job that raises is dropped, as if this process had
-        died, and its lease expires. `write` stores several results in one transaction, and may be called again with the
-        same results. `salvage` stores the minimum about a result that `write` cannot store. `name` names the threads
-        and appears in the log. A job past its `deadline` gets the deadline's result, and a new thread replaces the one
-        that hangs."""
+        """`key` identifies a job; `name` names the threads and appears in the log.
+
+        `work` runs one job in a thread. A job that raises is dropped, as if this process had died, and its lease
+        expires. `write` stores several results in one transaction, and may be called again with the same results.
+        `salvage` stores the minimum about a result that `write` cannot store. A job past its `deadline` gets the
+        deadline's result, and a new thread replaces the one that hangs.
+        """
         self._name = name
         self._slots = slots
         self._key = key
