@@ -193,10 +193,10 @@ def free_keys_left_behind(now: datetime) -> list[int]:
 def set_priority_within(
     connection: Connection, alert_id: int, priority: Priority, actor: Actor, via: CommandChannel, now: datetime
 ) -> str:
-    """Changes the priority of an active alert inside the caller's transaction. A higher priority restarts escalation,
-    as a message's would.
+    """Changes the priority of an active alert inside the caller's transaction.
 
-    Returns a sentence. Raises `Rejected("not_found")`, or the state of an alert that is not active.
+    A higher priority restarts escalation, as a message's would. Returns a sentence. Raises `Rejected("not_found")`, or
+    `already_closed` and the like for an alert that is not active.
     """
     store.lock(connection, [alert_id])
     state = _live(connection, alert_id, now)

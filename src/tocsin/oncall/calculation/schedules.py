@@ -34,8 +34,7 @@ KINDS = ("rotate", "fixed", "calendar")
 
 @dataclass(frozen=True, slots=True)
 class CompiledOverride:
-    """A user on call from `starts_at` to `ends_at`: on one shift, in one role, or, with neither, in every role of the
-    schedule.
+    """A user on call from `starts_at` to `ends_at`: on one shift, in one role, or in every role of the schedule.
 
     With `instead_of` only that user is replaced. Without it, everybody is, and a coverage gap is filled too.
     """

@@ -141,8 +141,7 @@ class Rotation:
         return self.first + number * self.every
 
     def _turn(self, zone: ZoneInfo, at: datetime) -> tuple[int, datetime, datetime | None]:
-        """Returns the number of the last handoff at or before `at`, its time, and the time of the next one that changes
-        anything.
+        """Returns the last handoff's number at `at`, its time, and the time of the next one that changes anything.
 
         The number is negative before the first handoff.
         """

@@ -1,5 +1,4 @@
-"""The URLs of external calendars. A URL gives access to the calendar, so it is stored sealed, and only its host is
-shown.
+"""The URLs of external calendars. A URL gives access, so it is stored sealed, and only its host is shown.
 
 Equal URLs are stored as equal texts, until the secret key changes.
 """

@@ -100,10 +100,9 @@ def ask(
     actor: AuditActor,
     now: datetime,
 ) -> SwapRequest:
-    """Requests a swap: `asked` takes the period of `asked_by`, optionally for one of theirs in return. `asked` gets a
-    notice.
+    """Requests a swap: `asked` takes the period of `asked_by`, optionally for one of theirs in return.
 
-    Raises Rejected if either user is not on call then, or the period is over.
+    The requested user gets a notice. Raises Rejected if either user is not on call then, or the period is over.
     """
     if asked.pk == asked_by.pk:
         raise Rejected("invalid", "user: nobody swaps with themselves.", "user")

@@ -64,10 +64,9 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
 
 
 def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime) -> None:
-    """Shows the addresses of the member `user` to the other members of `group`. The caller checks that the actor sees
-    them.
+    """Shows the addresses of the member `user` to the other members of `group`.
 
-    Raises `Rejected("not_found")` if the user is not a member.
+    The caller checks that the actor sees them. Raises `Rejected("not_found")` if the user is not a member.
     """
     with transaction.atomic():
         config_version.lock()

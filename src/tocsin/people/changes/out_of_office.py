@@ -98,10 +98,9 @@ def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) ->
 
 
 def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime) -> bool:
-    """Replaces the user's current and future absences with a list of specs; past ones stay. Returns False if nothing
-    changed.
+    """Replaces the user's current and future absences with a list of specs; past ones stay.
 
-    Raises Rejected, naming the field from `out_of_office` on.
+    Returns False if nothing changed. Raises Rejected, naming the field from `out_of_office` on.
     """
     with transaction.atomic():
         config_version.lock()

@@ -113,10 +113,10 @@ def save_contact_rules(user: User, rules: object, *, actor: AuditActor, now: dat
 def change_own(
     user: User, changes: Mapping[str, object], *, actor: AuditActor, now: datetime, password: str | None = None
 ) -> User:
-    """Changes only the values that users may change about themselves. Everything else is read again first, so that a
-    concurrent change, such as the removal of a role, is kept.
+    """Changes only the values that users may change about themselves.
 
-    Raises Rejected as `save_user` does, or "not_found" if the user was deleted.
+    Everything else is read again first, so that a concurrent change, such as the removal of a role, is kept. Raises
+    Rejected as `save_user` does, or "not_found" if the user was deleted.
     """
     with transaction.atomic():
         config_version.lock()
@@ -173,10 +173,10 @@ def has_administrator() -> bool:
 
 
 def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a user with their contact methods and tokens, and every address that messages were sent to. Their actions
-    stay on record under their name.
+    """Deletes a user with their contact methods and tokens, and every address that messages were sent to.
 
-    Raises `Rejected("in_use")` while configuration or an active alert references them, and "last_administrator".
+    Their actions stay on record under their name. Raises `Rejected("in_use")` while configuration or an active alert
+    references them, and "last_administrator".
     """
     with transaction.atomic():
         config_version.lock()
