@@ -77,6 +77,8 @@ def rotate_token(
         raise Rejected("invalid_duration", f"The overlap is at most {MAX_OVERLAP.days} days.", "overlap")
     with config_version.alone(integration):
         fresh = ids.token() if token is None else checked_token(token, integration)
+        if integration.token_hash and bytes(integration.token_hash) == ids.token_hash(fresh):
+            raise _used_before()
         put_token(integration, fresh, overlap=overlap, now=now)
         integration.save()
         PinnedSender.objects.filter(integration=integration).delete()
@@ -122,8 +124,12 @@ def checked_token(token: object, integration: Integration | None) -> str:
     if (others.filter(token_hash=hashed) | others.filter(old_token_hash=hashed)).exists():
         raise Rejected("invalid_token", "token: is that of another integration, or was a short time ago.", "token")
     if integration and integration.old_token_hash and bytes(integration.old_token_hash) == hashed:
-        raise Rejected("invalid_token", "token: was this integration's own before; choose another.", "token")
+        raise _used_before()
     return token
+
+
+def _used_before() -> Rejected:
+    return Rejected("invalid_token", "token: was this integration's own before; choose another.", "token")
 
 
 def credentials_of(integration: Integration) -> dict[str, Any]:

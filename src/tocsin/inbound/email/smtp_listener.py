@@ -74,7 +74,7 @@ class SmtpListener:
         """Opens and closes the listener as the setting changes."""
         self._at_once = asyncio.Semaphore(MAX_CONCURRENT_PARSES)
         server: asyncio.Server | None = None
-        opened = ""
+        opened = wanted = ""
         while not self._stopping.is_set():
             try:
                 wanted = await asyncio.to_thread(self._listen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -70,14 +70,28 @@ def replay_many(
         rows = InboundMessage.objects.filter(pk__in=ids[start : start + _TOGETHER]).order_by("pk")
         found = [(row, _replayed(row, page, now)) for row in rows.exclude(status=MessageStatus.PENDING)]
         able = [(row, incoming) for row, incoming in found if incoming is not None]
-        try:
-            stored = take_in([incoming for _, incoming in able], now) if able else []
-        except UnknownIntegration:
-            continue
-        for (row, incoming), became in zip(able, stored, strict=True):
-            counted[became.status] += 1
-            _record(row, incoming, became.status, actor, now)
+        for row, incoming, status in _decided(able, now):
+            counted[status] += 1
+            _record(row, incoming, status, actor, now)
     return counted
+
+
+type _Replay = tuple[InboundMessage, IncomingMessage]
+
+
+def _decided(replays: list[_Replay], now: datetime) -> Iterator[tuple[InboundMessage, IncomingMessage, MessageStatus]]:
+    """Decides them together; one by one if the integration of one of them has just been deleted."""
+    if not replays:
+        return
+    try:
+        results = take_in([incoming for _, incoming in replays], now)
+    except UnknownIntegration:
+        if len(replays) > 1:
+            for replay in replays:
+                yield from _decided([replay], now)
+        return
+    for (row, incoming), result in zip(replays, results, strict=True):
+        yield row, incoming, result.status
 
 
 def _replayed(message: InboundMessage, page: bool | None, now: datetime) -> IncomingMessage | None:
