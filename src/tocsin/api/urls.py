@@ -1,4 +1,4 @@
-"""The addresses under /api/v1/. What goes wrong beside ninja's own operations is answered in the API's shape too."""
+"""URLs under /api/v1/. Errors outside of Ninja's operations are returned in the API's error format too."""
 
 from __future__ import annotations
 

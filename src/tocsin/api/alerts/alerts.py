@@ -260,7 +260,7 @@ def _filtered_by_time(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Al
         if after is not None:
             rows = rows.filter(opened_at__gte=after, pk__gte=search_index.first_opened(connection, after))
         if before is not None:
-            # Ids are not strictly ordered by time: a margin of two hours covers alerts that overtook each other.
+            # `first_opened` allows one hour for alerts that overtook each other; the upper bound needs that hour twice.
             later = min(before, _LATEST) + timedelta(hours=2)
             rows = rows.filter(opened_at__lt=before, pk__lt=search_index.first_opened(connection, later))
     return rows
