@@ -60,7 +60,10 @@ def export(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Print the configuration as YAML. Applying the output changes nothing."""
+    """Print the configuration as YAML.
+
+    Applying the output changes nothing.
+    """
     with open_database(data_dir):
         from tocsin.configure import export as exported
 

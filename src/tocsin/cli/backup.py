@@ -39,10 +39,10 @@ def backup(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Write a consistent backup of the complete state to FILE, also while Tocsin runs.
+    """Write a backup of the complete state to FILE.
 
-    The backup can be restored into the built-in PostgreSQL or any other from version 15 on. It contains the key that
-    encrypts stored secrets, protected by the passphrase.
+    The backup is consistent, also while Tocsin runs. It can be restored into the built-in PostgreSQL or any other from
+    version 15 on. It contains the key that encrypts stored secrets, protected by the passphrase.
     """
     configure(data_dir)
     passphrase = None if no_passphrase else _chosen(passphrase_file, confirm=True)
@@ -70,9 +70,9 @@ def restore(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Replace the complete state by the backup in FILE, or change nothing if the backup is damaged.
+    """Replace the complete state by a backup.
 
-    Stop Tocsin first. The whole file is verified before anything is changed.
+    Stop Tocsin first. The whole file is verified before anything is changed; if it is damaged, nothing is changed.
     """
     configure(data_dir)
     from tocsin.operate.backup import key_encryption

@@ -52,7 +52,10 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
     data_dir: DataDir = None,
 ) -> None:
-    """Start Tocsin with a sample team. All messages go to the sandbox; nothing is sent outside this machine."""
+    """Start Tocsin with a sample team.
+
+    All e-mail, SMS, calls and push notifications go to the sandbox; nothing leaves the machine.
+    """
     for name in IGNORED:
         for variable in (name, f"{name}_FILE"):
             if os.environ.pop(variable, None) is not None:

@@ -24,9 +24,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Prints the findings as JSON.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Check the database, durability, clock, disk, configuration, public URL, providers, and who can be reached.
+    """Check the installation for problems.
 
-    Each problem has an id and a remedy. The exit status is 1 if there is a problem; notes do not count.
+    Checks the database, durability, clock, disk, configuration, public URL, providers, and who can be reached. Each
+    problem has an id and a remedy. The exit status is 1 if there is a problem; notes do not count.
     """
     found = _examine(data_dir)
     typer.echo(_as_json(found) if as_json else _as_text(found))

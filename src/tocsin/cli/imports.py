@@ -62,7 +62,10 @@ def opsgenie(
     with_keys: WithKeys = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Import from Opsgenie by its API (key in $OPSGENIE_API_KEY or --key-file) or from an export (--from)."""
+    """Import from Opsgenie.
+
+    Reads the account by its API, with the key in $OPSGENIE_API_KEY or --key-file, or reads an export (--from).
+    """
     _import("opsgenie", key_file, api_base, export, output, report, with_keys, data_dir)
 
 
@@ -75,7 +78,10 @@ def pagerduty(
     with_keys: WithKeys = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Import from PagerDuty by its REST API, with the key in $PAGERDUTY_API_KEY or --key-file."""
+    """Import from PagerDuty.
+
+    Reads the account by its REST API, with the key in $PAGERDUTY_API_KEY or --key-file.
+    """
     _import("pagerduty", key_file, api_base, None, output, report, with_keys, data_dir)
 
 
@@ -87,7 +93,10 @@ def grafana_oncall(
     report: Report = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Import from Grafana OnCall by its API at --api-base, with the token in $GRAFANA_ONCALL_API_KEY or --key-file."""
+    """Import from Grafana OnCall.
+
+    Reads the account by its API at --api-base, with the token in $GRAFANA_ONCALL_API_KEY or --key-file.
+    """
     _import("grafana-oncall", key_file, api_base, None, output, report, False, data_dir)
 
 
@@ -99,7 +108,10 @@ def alertops(
     report: Report = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Import from AlertOps by its API v2, with the key in $ALERTOPS_API_KEY or --key-file."""
+    """Import from AlertOps.
+
+    Reads the account by its API v2, with the key in $ALERTOPS_API_KEY or --key-file.
+    """
     _import("alertops", key_file, api_base, None, output, report, False, data_dir)
 
 

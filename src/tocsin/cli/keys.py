@@ -24,10 +24,10 @@ def _group() -> None:
 
 @app.command()
 def rotate(data_dir: DataDir = None) -> None:
-    """Re-encrypt every stored secret under the newest key, while Tocsin runs.
+    """Re-encrypt all secrets under the newest key.
 
-    The newest key is the first one in TOCSIN_SECRET_KEY. If that is not set, a new key is created in the data
-    directory. After an interruption, run the command again: it continues where it stopped.
+    Works while Tocsin runs. The newest key is the first one in TOCSIN_SECRET_KEY; if that is not set, a new key is
+    created in the data directory. After an interruption, run the command again: it continues where it stopped.
     """
     with open_database(data_dir):
         from tocsin.access import audit
@@ -60,9 +60,10 @@ def rotate(data_dir: DataDir = None) -> None:
 
 @app.command()
 def retire(data_dir: DataDir = None) -> None:
-    """Remove the old keys from the data directory, once no stored secret needs them.
+    """Remove old keys from the data directory.
 
-    Links in pages that were sent under an old key stop working; they are valid for seven days otherwise.
+    Rejected while a stored secret needs them. Links in pages that were sent under an old key stop working; otherwise
+    they are valid for seven days.
     """
     with open_database(data_dir):
         from tocsin.core.db import database

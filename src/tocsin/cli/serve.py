@@ -17,7 +17,7 @@ from tocsin.core.net import descriptors
 from tocsin.core.net.http_server import listen, make_server
 from tocsin.core.runtime import logs
 
-#: How many seconds requests that are being answered may take after SIGTERM.
+#: Seconds that running requests may take to finish after SIGTERM.
 GRACE = 10
 
 ROLES = ("all", "ingest", "web", "worker")
@@ -93,6 +93,6 @@ def _offer_set_up() -> None:
 
 def _shown(host: str) -> str:
     """Return the host for display in a URL."""
-    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - compared, not listened at
+    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - compared, not bound
         return "localhost"
     return f"[{host}]" if ":" in host else host

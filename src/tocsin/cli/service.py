@@ -40,9 +40,10 @@ def install(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
     data_dir: DataDir = None,
 ) -> None:
-    """Write a systemd unit, enable it and start it. Tocsin then restarts after a crash or a reboot.
+    """Install Tocsin as a systemd service.
 
-    The TOCSIN_* variables of the current environment are stored for the service in a file that only its user can read.
+    Writes a systemd unit, enables it and starts it. Tocsin then restarts after a crash or a reboot. The TOCSIN_*
+    variables of the current environment are stored for the service in a file that only its user can read.
     """
     settings = configure(data_dir)
     place = service.of_user(configuration_folder()) if user else service.of_machine(ROOT)
@@ -118,7 +119,7 @@ def _linger() -> None:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - words of our own
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no user input
     if done.returncode != 0:
         said = " ".join((done.stderr or done.stdout).split())
         raise Permanent(f"`{' '.join(command)}` failed: {said or done.returncode}.")

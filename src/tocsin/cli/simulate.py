@@ -33,9 +33,10 @@ def simulate(
     as_json: Annotated[bool, typer.Option("--json", help="Prints JSON, with every step of the mapping.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Show what a payload would do: mapping, rule, route, alert, and who is notified by which channel, when and why.
+    """Show what a payload would do.
 
-    Nothing is sent or stored.
+    Prints the mapping, rule, route and alert, and who is notified by which channel, when and why. Nothing is sent or
+    stored.
     """
     body = _read(payload)
     with open_database(data_dir):

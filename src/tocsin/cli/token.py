@@ -14,7 +14,7 @@ app = typer.Typer(help="Makes API tokens.", no_args_is_help=True, rich_markup_mo
 
 @app.callback()
 def _group() -> None:
-    """Makes API tokens."""
+    """Creates API tokens."""
 
 
 @app.command()
@@ -23,7 +23,10 @@ def create(
     name: Annotated[str, typer.Option(metavar="LABEL", help="What it is for.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Create an API token and print its secret to standard output. The secret is never shown again."""
+    """Create an API token and print its secret.
+
+    Standard output contains only the secret. It is never shown again.
+    """
     with open_database(data_dir):
         from tocsin.access import tokens
         from tocsin.access.audit import COMMAND_LINE

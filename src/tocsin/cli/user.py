@@ -21,7 +21,7 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:
-    """Makes users, and lets in who lost a second factor."""
+    """Creates users and resets second factors."""
 
 
 @app.command()
@@ -36,7 +36,10 @@ def create(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Create a user. Without a password, the user sets one through "Forgot your password?" on the sign-in page."""
+    """Create a user.
+
+    Without a password, the user sets one through "Forgot your password?" on the sign-in page.
+    """
     password = _password() if password_stdin else None
     spec = {"username": username, "email": email, "role": role.value, "name": full_name or None}
     with open_database(data_dir):
@@ -55,7 +58,10 @@ def reset_second_factor(
     username: Annotated[str, typer.Argument(metavar="NAME", help="The username.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Remove a user's second factors after a loss: authenticator app, passkeys and recovery codes."""
+    """Remove a user's second factors.
+
+    For a user who lost them. Removes the authenticator app, passkeys and recovery codes.
+    """
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
         from tocsin.core.runtime import clock

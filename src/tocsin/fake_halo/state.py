@@ -90,7 +90,7 @@ class FakeHalo:
     #: The tenant's time zone; dates of tickets carry no offset.
     zone: timedelta = timedelta(hours=1)
     client_id: str = "tocsin"
-    client_secret: str = "halo-demo-secret"  # noqa: S105 - of a Halo that keeps nothing
+    client_secret: str = "halo-demo-secret"  # noqa: S105 - the fake Halo stores nothing
     tenant: str = ""
     #: Known scopes; `all` includes every other.
     scopes: frozenset[str] = frozenset(
@@ -130,7 +130,7 @@ class FakeHalo:
         self._next += 1
         return self._next
 
-    # --- tickets
+    # Tickets
 
     def log(self, fields: Mapping[str, Any], by: int) -> dict[str, Any]:
         """Create a ticket."""

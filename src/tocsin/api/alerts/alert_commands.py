@@ -129,7 +129,7 @@ def _add_plain(kind: CommandKind, order: _SimpleCommand) -> None:
 
 for _kind, _class in CLASSES.items():
     if _kind in _ABOUT:
-        _add_plain(_kind, _class)  # type: ignore[arg-type] # the others have fields, and addresses of their own below
+        _add_plain(_kind, _class)  # type: ignore[arg-type] # commands with fields have endpoints below
 
 
 @_post(CommandKind.ASSIGN, "Give it to a user, or to a name outside; this stops escalation")

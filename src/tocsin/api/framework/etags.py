@@ -39,8 +39,9 @@ def tag(response: HttpResponse, state: Mapping[str, Any]) -> None:
 def check(request: HttpRequest, state: Mapping[str, Any], noun: str, number: object) -> None:
     """Check If-Match against the object's current state. `noun` and `number` identify the object in the audit log.
 
-    Call it inside `config_version.alone`, before anything is written. Without If-Match every state matches. Raises
-    Rejected: `changed_meanwhile`, or `invalid` for a malformed tag.
+    Call it inside `core.config.config_version.alone`, before anything is written. Without If-Match every state matches.
+
+    Raises Rejected: `changed_meanwhile`, or `invalid` for a malformed tag.
     """
     header = request.headers.get("If-Match")
     if header is None:
@@ -48,7 +49,7 @@ def check(request: HttpRequest, state: Mapping[str, Any], noun: str, number: obj
     wanted = parse_etags(header)
     if not wanted:
         raise Rejected("invalid", 'If-Match: is an ETag in quotation marks, as GET answers it: "…".', "If-Match")
-    # A compressing proxy turns the tag into a weak one; the state behind it is the same.
+    # A compressing proxy makes the tag weak; it still denotes the same state.
     if wanted != [_ANY] and stamp(state) not in {one.removeprefix("W/").strip('"') for one in wanted}:
         raise Rejected("changed_meanwhile", f"{_who(noun, number)} Read it again, and change what it is now.")
 

@@ -21,7 +21,7 @@ routes = AuthorizedRouter("imports")
 
 
 class ImportBody(BaseModel):
-    """What to import: an account by its API key, or an exported file in base64. The key is used once and never
+    """The source of an import: an account by its API key, or an exported file in base64. The key is used once and never
     stored."""
 
     model_config = ConfigDict(extra="forbid")

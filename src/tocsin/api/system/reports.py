@@ -65,7 +65,7 @@ class NightLoadSchema(BaseModel):
 
 
 class NightLoadReport(BaseModel):
-    """The users who were paged, with the most pages at night first."""
+    """The users who were paged, sorted by alerts at night, most first."""
 
     since: datetime
     until: datetime

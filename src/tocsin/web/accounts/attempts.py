@@ -10,8 +10,8 @@ from django.http import HttpRequest
 from tocsin.people.models import User
 from tocsin.web.accounts.devices import device_of
 
-#: The account limit stops guessing from many addresses. A single address cannot reach it, because its own limit applies
-#: first.
+#: Rate limits for wrong passwords and codes. The account limit stops guessing from many addresses; a single address is
+#: stopped by its own limit first. Known devices have a limit of their own.
 _RATES = {"device": "5/5m/key", "client": "5/5m/key", "address": "10/m/key", "account": "50/h/key"}
 
 

@@ -97,7 +97,7 @@ def read_command(
                 raise Rejected("invalid", _("Write the number of the alert that stays."), "into")
             return service.merge_into(int(into), BaseCommand(**common))
         case _:
-            return CLASSES[kind](**common)  # type: ignore[return-value] # the others need nothing else
+            return CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
 
 
 def _typed(request: SignedInRequest, field: str, most: int) -> str:

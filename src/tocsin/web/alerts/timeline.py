@@ -106,7 +106,7 @@ def read(alert: Alert, now: datetime, shown: int = INITIAL_ENTRIES) -> AlertTime
     pages = Notification.objects.filter(alert=alert).select_related("user", "group_contact")
     notifications, more_notifications = _newest(pages.prefetch_related("deliveries"), shown)
     messages, more_messages = _newest(InboundMessage.objects.filter(alert=alert).defer("raw", "headers"), shown)
-    # If one kind of entry is only complete from some moment on, all kinds are cut there, so that no stretch is
+    # If one kind of entry is only complete from some moment on, all kinds are cut there, so that no period is
     # misleading.
     begins = [
         *([events[-1].at] if more_events else []),

@@ -17,7 +17,7 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
     """WhiteNoise that also serves URLs with another version's digest, so views rendered before an upgrade keep
     working."""
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override] # as its middleware has it
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override] # Django's middleware signature
         path = request.path_info
         if path.startswith(PREFIX) and not path.startswith(static_url()):
             return self._other_version(request)

@@ -79,7 +79,7 @@ def add(request: SignedInRequest, kind_name: str) -> HttpResponse:
         raise Http404(_("The catalogue has no “%(name)s”.") % {"name": kind_name})
     form = AddIntegrationForm(request.POST or None, kind=kind, initial=_initial(request, kind))
     if request.user.role == Role.ADMIN:
-        # Administrators can set the group later, in the settings; the form asks only for what is required.
+        # Administrators can set the group later, in the settings; the form contains only required fields.
         del form.fields["group"]
     else:
         offer_own_groups(request, form.fields["group"])

@@ -100,7 +100,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 @require_POST
 @needs(Permission.ROUTING)
 def end(request: SignedInRequest, number: int) -> HttpResponse:
-    """End a one-time window that is active. Alerts held by it open now."""
+    """End a one-time window that is active. The alerts that it delays open now."""
     row = _find(number)
     require(request, Permission.ROUTING, row.group_id)
     try:

@@ -214,7 +214,7 @@ class StepFormSet(_FormSet):
 
 def steps_formset(extra: int) -> type[StepFormSet]:
     """Return the formset class, with `extra` empty steps at its end."""
-    return forms.formset_factory(  # type: ignore[return-value] # a subclass of the formset that it is given
+    return forms.formset_factory(  # type: ignore[return-value] # returns a subclass of the given formset
         StepForm, formset=StepFormSet, extra=extra, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5
     )
 

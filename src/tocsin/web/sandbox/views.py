@@ -127,7 +127,7 @@ def key(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def _spoken(step: CallPrompt) -> dict[str, Any]:
-    """Return what the call says next, and the keys it expects."""
+    """Return the next sentences of the call, and the keys that it expects."""
     script = step.script
     parts = [step.say]
     if script is not None:

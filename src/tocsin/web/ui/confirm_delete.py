@@ -31,12 +31,11 @@ def ask_and_delete(
     seen: FormSnapshot,
     noun: str | None = None,
 ) -> HttpResponse:
-    """Render the confirmation; on POST call `delete(row, actor=…, now=…)`, which may raise Rejected, and redirect to
-    `then`.
+    """Ask for confirmation; on POST call `delete(row, actor=…, now=…)` and redirect to `then`.
 
-    `what` is the object's name, `back` the URL name of its view, `about` explains what happens to dependent objects.
-    `seen` is the snapshot of the object that the user confirmed. `noun` is the object type for `references.of`, if
-    other objects may refer to it.
+    A Rejected that `delete` raises is shown. `what` is the object's name, `back` the URL name of its view, and `about`
+    explains what happens to dependent objects. `seen` is the snapshot of the object that the user confirmed. `noun` is
+    the object type for `web.ui.references.of`, if other objects may refer to it.
     """
     problem = ""
     if request.method == "POST":

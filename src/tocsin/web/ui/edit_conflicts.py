@@ -45,9 +45,13 @@ class FormSnapshot:
         keys: Collection[str] = (),
         is_deleting: bool = False,
     ) -> None:
-        """`noun` and `number` identify the object as in the audit log. `state` returns the object's current spec, or
-        None for an object that is being created. `row` is locked while saving. `keys` limits the comparison to these
-        keys of the spec. `is_deleting` marks a delete confirmation."""
+        """`noun` and `number` identify the object as in the audit log.
+
+        - `state` returns the object's current spec, or is None for an object that is being created.
+        - `row` is read again before the block runs.
+        - `keys` limits the comparison to these keys of the spec.
+        - `is_deleting` marks a delete confirmation.
+        """
         self._request = request
         self._noun, self._number, self._keys = noun, number, keys
         self._state, self._row = state, row
@@ -81,7 +85,7 @@ class FormSnapshot:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Lock the object and run the block if the object is unchanged since the form was rendered.
+        """Run the block, without concurrent configuration changes, if the object is unchanged since it was rendered.
 
         Otherwise raises Rejected("changed_meanwhile"). The re-rendered form carries the new state, so a second save
         succeeds.

@@ -70,7 +70,7 @@ def ways(
     sent = data
     if data is not None and f"{prefix}-TOTAL_FORMS" not in data:
         sent = {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}  # posted without these rows
-    return kind(  # type: ignore[return-value] # a subclass of the formset that it is given
+    return kind(  # type: ignore[return-value] # returns a subclass of the given formset
         sent, initial=list(initial), prefix=prefix, form_kwargs={"choices": choices}
     )
 

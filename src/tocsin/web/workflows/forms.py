@@ -293,7 +293,7 @@ class ActionFormSet(_FormSet):
 
 def actions_formset(extra: int = 0) -> type[ActionFormSet]:
     """Return the formset class, with `extra` empty actions at its end."""
-    return forms.formset_factory(  # type: ignore[return-value] # a subclass of the formset that it is given
+    return forms.formset_factory(  # type: ignore[return-value] # returns a subclass of the given formset
         ActionForm, formset=ActionFormSet, extra=extra, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5
     )
 

@@ -111,7 +111,7 @@ def _pieces(leaf: ComparisonRow, texts: tuple[str, ...]) -> tuple[tuple[str, boo
     options.log_errors = False
     options.case_sensitive = leaf.match_case
     for pattern in (line for line in leaf.values.split("\n") if line):
-        compiled = re2.compile(pattern, options)  # type: ignore[no-untyped-call] # it was compiled as a condition before
+        compiled = re2.compile(pattern, options)  # type: ignore[no-untyped-call] # valid: the condition compiled
         for text in texts:
             hit = compiled.search(text)
             if hit is not None:
