@@ -11,7 +11,7 @@ from tocsin.people.models import User
 from tocsin.web.accounts.devices import device_of
 
 #: Rate limits for wrong passwords and codes. The account limit stops guessing from many addresses; a single address is
-#: stopped by its own limit first. Known devices have a limit of their own.
+#: slowed down by its own limit first. Known devices have a limit of their own.
 _RATES = {"device": "5/5m/key", "client": "5/5m/key", "address": "10/m/key", "account": "50/h/key"}
 
 

@@ -16,12 +16,12 @@ from tocsin.people.models import Group
 
 @dataclass(frozen=True, slots=True)
 class GroupDuty:
-    """The users on call in one group: first responder, followers, and the next first responder."""
+    """The users on call in one group: the primary, the users whom the next steps page, and the primary's successor."""
 
     group: Group
     now: Sequence[OnCall]
     next: Sequence[OnCall]
-    #: End of the first responder's shift, if it has one, and the display name of the successor.
+    #: End of the primary's shift, if it has one, and the display name of the primary from then on.
     until: datetime | None = None
     after: str = ""
 
