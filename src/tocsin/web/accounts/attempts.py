@@ -10,9 +10,9 @@ from django.http import HttpRequest
 from tocsin.people.models import User
 from tocsin.web.accounts.devices import device_of
 
-#: Rate limits for wrong passwords and codes. The account limit stops guessing from many addresses; a single address is
-#: slowed down by its own limit first. Known devices have a limit of their own.
-_RATES = {"device": "5/5m/key", "client": "5/5m/key", "address": "10/m/key", "account": "50/h/key"}
+#: Rate limits for wrong passwords and codes. The account limit stops guessing from many addresses; a single address
+#: reaches its own limit first, so that it locks nobody else out. Known devices have a limit of their own.
+_RATES = {"device": "5/5m/key", "client": "5/5m/key,20/h/key", "address": "10/m/key", "account": "50/h/key"}
 
 
 def count_typed(request: HttpRequest, name: str) -> RateLimitUsage | None:
