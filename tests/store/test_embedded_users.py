@@ -205,7 +205,7 @@ def test_each_way_to_make_the_account_makes_one_that_nobody_can_sign_in_to(numbe
 
 def test_processes_that_need_the_account_at_once_get_one_and_the_same() -> None:
     name = f"tocsin-test-{secrets.token_hex(3)}"
-    make = f"from tocsin.core import embedded_account; print(embedded_account.find_or_make({name!r}).uid)"
+    make = f"from tocsin.core.embedded_postgres import system_user; print(system_user.find_or_make({name!r}).uid)"
     runs = [subprocess.Popen([sys.executable, "-c", make], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     try:
         told = {run.communicate(timeout=60)[0].strip() for run in runs}

@@ -536,7 +536,7 @@ def test_a_restore_that_is_killed_when_the_state_is_there_has_paused_all_paging_
     url = bare()
     with using(url, monkeypatch):
         with monkeypatch.context() as patch:
-            patch.setattr(restoring.schema, "migrate", killed)
+            patch.setattr(restoring.migrate, "migrate", killed)
             with pytest.raises(Killed):
                 run(["restore", str(saved), "--paused"])
         assert Alert.objects.exists()
