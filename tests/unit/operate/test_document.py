@@ -1,4 +1,4 @@
-"""docs/operate.md names every finding, every problem of the self-check and every metric, and nothing that is not there."""
+"""docs/operate.md names every finding, every problem of the self-check and every metric, and nothing else."""
 
 from __future__ import annotations
 
