@@ -100,12 +100,12 @@ def test_what_is_not_there_says_so_with_an_id_to_quote(company: Company, browser
 def test_a_page_that_fails_shows_an_id_and_no_trace(
     company: Company, browser_of: Callable[[User], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tocsin.web.home import overview
+    from tocsin.web.groups import on_call_now
 
     def fail(*_args: object) -> None:
         raise ZeroDivisionError("a secret of the inside")
 
-    monkeypatch.setattr(overview, "duties", fail)
+    monkeypatch.setattr(on_call_now, "duties", fail)
     response = browser_of(company.admin).get("/")
     assert response.status_code == 500
     text = response.content.decode()
