@@ -18,9 +18,7 @@ from tests.support.signing_in import open_home
 pytestmark = pytest.mark.browser
 
 
-def test_a_request_that_nobody_answers_is_given_up_and_asked_again(
-    browser: Browser, running: Running, desk: Desk
-) -> None:
+def test_unanswered_request_times_out_and_is_retried(browser: Browser, running: Running, desk: Desk) -> None:
     def swallow(route: Route) -> None:
         if route.request.headers.get("x-part") != "list":
             route.continue_()
@@ -43,7 +41,7 @@ def test_a_request_that_nobody_answers_is_given_up_and_asked_again(
         expect(page.locator("#lost")).to_be_hidden()
 
 
-def test_what_a_signed_out_page_asks_for_is_not_the_page_to_sign_in(
+def test_partial_request_after_sign_out_never_renders_sign_in_page(
     browser: Browser, running: Running, desk: Desk
 ) -> None:
     post(running, desk, "1", "The first alert")
@@ -62,7 +60,7 @@ def test_what_a_signed_out_page_asks_for_is_not_the_page_to_sign_in(
         expect(page.locator(".opened-row").first).to_contain_text("What decided")
 
 
-def test_whoever_signed_in_again_elsewhere_goes_on_where_they_were(
+def test_user_signed_in_again_elsewhere_continues_on_the_same_page(
     browser: Browser, running: Running, desk: Desk
 ) -> None:
     post(running, desk, "1", "It was mapped")
@@ -79,7 +77,7 @@ def test_whoever_signed_in_again_elsewhere_goes_on_where_they_were(
         expect(page.locator("#failed")).to_be_hidden()
 
 
-def test_rows_that_could_not_be_changed_say_so_and_stay(browser: Browser, running: Running, desk: Desk) -> None:
+def test_failed_row_changes_are_reported_and_kept(browser: Browser, running: Running, desk: Desk) -> None:
     post(running, desk, "1", "It was mapped")
     with visitor(browser, running.url) as alice:
         page = alice.page
@@ -96,7 +94,7 @@ def test_rows_that_could_not_be_changed_say_so_and_stay(browser: Browser, runnin
         expect(page.get_by_role("button", name="Backtest")).to_be_enabled()
 
 
-def test_a_press_that_gets_no_answer_says_so(browser: Browser, running: Running, desk: Desk) -> None:
+def test_unanswered_press_is_reported(browser: Browser, running: Running, desk: Desk) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page

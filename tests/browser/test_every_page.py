@@ -154,7 +154,7 @@ def evening(
                 yield Evening(running, desk, duty, numbers, alice.context.storage_state())
 
 
-def test_the_pictures_of_the_documentation_are_taken(browser: Browser, evening: Evening) -> None:
+def test_documentation_screenshots_are_captured(browser: Browser, evening: Evening) -> None:
     """First of all: what the others send is not to be seen in them."""
     PICTURES.mkdir(exist_ok=True)
     vpn = f"/alerts/{evening.numbers['vpn']}/"
@@ -225,7 +225,7 @@ def test_a_page_is_dark_where_the_system_is(browser: Browser, evening: Evening) 
         assert light != alice.page.evaluate(background) == night.page.evaluate(background)
 
 
-def test_an_observer_on_the_smallest_screen_reads_and_is_offered_nothing(browser: Browser, evening: Evening) -> None:
+def test_observer_on_smallest_screen_sees_content_without_actions(browser: Browser, evening: Evening) -> None:
     odd = _receive_odd_texts(evening)
     with visitor(browser, evening.running.url, width=SMALLEST, theme="dark") as olga:
         sign_in(olga, "olga")

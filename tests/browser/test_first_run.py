@@ -35,7 +35,7 @@ EMPTY = (
 )
 
 
-def test_somebody_new_goes_from_the_setup_link_to_an_answered_alert_by_keyboard(
+def test_keyboard_user_gets_from_setup_link_to_acknowledged_alert(
     browser: Browser, tocsin: Running, mails: SmtpDouble
 ) -> None:
     link = tocsin.wait_for(r"(http://\S+/setup/\w+)")[1]

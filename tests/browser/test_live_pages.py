@@ -66,7 +66,7 @@ def test_a_list_grows_by_itself_but_not_under_the_pointer(browser: Browser, runn
         alice.check()
 
 
-def test_a_lost_connection_is_said_and_what_was_missed_is_made_good(
+def test_lost_connection_is_shown_and_missed_changes_are_fetched(
     browser: Browser, desk: Desk, shared_database: str, tmp_path: Path
 ) -> None:
     with serve(tmp_path, shared_database) as first, visitor(browser, first.url) as alice:
@@ -252,7 +252,7 @@ def test_the_sandboxs_phone_takes_one_key_after_the_other(browser: Browser, runn
         expect(page.locator("#state")).to_contain_text("Closed")
 
 
-def test_a_menu_that_one_opened_is_no_change_of_the_alert(browser: Browser, running: Running, desk: Desk) -> None:
+def test_opening_a_menu_is_not_a_change_of_the_alert(browser: Browser, running: Running, desk: Desk) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.browser
 LONG = "W" * 60
 
 
-def test_a_name_of_one_long_word_makes_no_page_scroll_sideways(browser: Browser, database: str, tmp_path: Path) -> None:
+def test_long_single_word_name_never_causes_horizontal_scrolling(
+    browser: Browser, database: str, tmp_path: Path
+) -> None:
     desks.set_up()
     how = {"actor": COMMAND_LINE, "now": clock.now()}
     User.objects.filter(username="alice").update(name=LONG)

@@ -24,7 +24,7 @@ _PLACE = """(track, at) => {
 }"""
 
 
-def test_a_rotation_is_made_overridden_by_hand_and_shows_who_would_be_paged(
+def test_rotation_is_created_overridden_and_shows_who_would_be_paged(
     browser: Browser, database: str, tmp_path: Path
 ) -> None:
     desk = desks.set_up()

@@ -63,9 +63,7 @@ _SOON_SHOWN = f"""async (title) => {{
 }}"""
 
 
-def test_a_push_is_shown_answers_by_its_button_and_opens_the_alert(
-    browser: Browser, database: str, tmp_path: Path
-) -> None:
+def test_push_is_shown_and_its_buttons_acknowledge_and_open(browser: Browser, database: str, tmp_path: Path) -> None:
     desk = desks.set_up()
     allowed = {"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}
     with (

@@ -38,7 +38,7 @@ class Hand:
         self.pastes += 1
 
 
-def test_from_a_demo_to_the_first_alert_it_takes_seven_clicks_and_two_pastes(browser: Browser, tmp_path: Path) -> None:
+def test_demo_to_first_alert_takes_seven_clicks_and_two_pastes(browser: Browser, tmp_path: Path) -> None:
     hand = Hand()
     with demo(tmp_path) as running:
         password = running.wait_for(r"with the password (\S+)")[1]

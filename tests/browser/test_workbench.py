@@ -23,9 +23,7 @@ pytestmark = pytest.mark.browser
 BOILER = {"probe": {"ref": "A-17", "light": "RED"}, "what": ["Boiler is cold"], "where": {"house": "Globex, north"}}
 
 
-def test_an_unknown_payload_is_mapped_by_clicking_and_then_opens_an_alert(
-    browser: Browser, database: str, tmp_path: Path
-) -> None:
+def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, database: str, tmp_path: Path) -> None:
     desks.set_up()
     never = {"open": {"field": "source_status", "operator": "equals", "value": "nothing yet"}}
     spec = {"name": "Boilers", "kind": "api", "escalation_policy": "Standard", "rules": never}

@@ -26,7 +26,7 @@ def opened_two_hours_ahead(tocsin: Tocsin, mails: SmtpDouble) -> None:
     until("Alice is paged", lambda: paged(mails) == {"alice@example.org"})
 
 
-def test_with_two_nodes_the_next_step_is_moved_once_and_pages_in_its_time(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_clock_jump_with_two_nodes_moves_next_step_once(tocsin: Tocsin, mails: SmtpDouble) -> None:
     tocsin.serve()
     tocsin.serve()
     opened_two_hours_ahead(tocsin, mails)
@@ -39,7 +39,7 @@ def test_with_two_nodes_the_next_step_is_moved_once_and_pages_in_its_time(tocsin
     assert jumps_told(tocsin) == 1
 
 
-def test_a_node_that_starts_after_the_clock_was_set_back_moves_what_waits(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_node_started_after_clock_rollback_moves_pending_work(tocsin: Tocsin, mails: SmtpDouble) -> None:
     tocsin.serve()
     opened_two_hours_ahead(tocsin, mails)
     tocsin.nodes[0].kill()

@@ -31,9 +31,7 @@ def nobody_starts_postgres(tocsin: Tocsin) -> Iterator[None]:
         yield
 
 
-def test_a_killed_postgresql_is_started_again_and_senders_are_told_to_come_again(
-    single: Tocsin, mails: SmtpDouble
-) -> None:
+def test_killed_postgresql_is_restarted_and_senders_are_asked_to_retry(single: Tocsin, mails: SmtpDouble) -> None:
     node = single.serve()
     with Load([node.url], range(1, 201)) as load:
         load.wait_for(50)
@@ -104,7 +102,7 @@ def test_a_page_leaves_when_the_mail_server_is_back(tocsin: Tocsin) -> None:
         assert len(mails.mails) == 1
 
 
-def test_clients_that_send_one_byte_and_wait_stop_nobody(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_clients_sending_one_byte_block_no_others(tocsin: Tocsin, mails: SmtpDouble) -> None:
     node = tocsin.serve()
     host, port = "127.0.0.1", int(node.url.rsplit(":", 1)[1])
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ def notes(server: HaloServer, ticket: int) -> list[str]:
     return [str(one["note_html"]).removeprefix("<p>").split(" this")[0] for one in found]
 
 
-def test_a_ticket_goes_both_ways_and_waits_while_halo_is_away(tocsin: Tocsin) -> None:
+def test_halo_ticket_syncs_both_directions_and_waits_during_outage(tocsin: Tocsin) -> None:
     with running() as server:
         tocsin.serve(TOCSIN_ALLOW_TARGETS="127.0.0.0/8,::1/128")
         tocsin.api(

@@ -9,9 +9,7 @@ from tests.smoke.load import Load, known_to_be_sent, named, nothing_answered_is_
 from tests.smoke.running import Tocsin, traces, until
 
 
-def test_a_killed_node_has_lost_nothing_that_it_answered_when_it_is_started_again(
-    single: Tocsin, mails: SmtpDouble
-) -> None:
+def test_killed_node_keeps_every_answered_message_after_restart(single: Tocsin, mails: SmtpDouble) -> None:
     # Every page leaves alone, and each mail server's answer takes a moment: some are on their way when it happens.
     single.apply("settings: {bundle_pages: false}")
     mails.takes = 0.2

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.smoke.running import Node, Tocsin, ask, until
 
 
-def test_the_process_that_makes_pages_may_be_killed_and_ends_with_the_node(single: Tocsin) -> None:
+def test_web_process_survives_kill_and_stops_with_its_node(single: Tocsin) -> None:
     node = single.serve()
     assert ask("GET", f"{node.url}/account/login/").status == 200
     first = pages_of(node)

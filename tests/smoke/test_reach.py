@@ -35,7 +35,7 @@ def statuses(tocsin: Tocsin) -> set[str]:
     return {row["status"] for row in tocsin.rows("SELECT status FROM notify_delivery WHERE purpose = 'page'")}
 
 
-def test_a_text_that_was_leaving_when_the_process_was_killed_leaves_again_under_the_same_key(tocsin: Tocsin) -> None:
+def test_text_interrupted_by_kill_is_resent_with_same_key(tocsin: Tocsin) -> None:
     with twilio_double() as twilio:
         tocsin.apply(configuration(twilio))
         twilio.takes = 60
@@ -54,7 +54,7 @@ def test_a_text_that_was_leaving_when_the_process_was_killed_leaves_again_under_
         assert not traces(tocsin.logs())
 
 
-def test_two_answer_at_once_and_five_hundred_alerts_are_a_handful_of_texts(tocsin: Tocsin) -> None:
+def test_concurrent_replies_work_and_500_alerts_are_few_texts(tocsin: Tocsin) -> None:
     with twilio_double() as twilio:
         tocsin.apply(configuration(twilio))
         serve(tocsin, twilio)

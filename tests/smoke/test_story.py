@@ -34,7 +34,7 @@ def press(link: str, button: str) -> httpx.Response:
         return answer
 
 
-def test_a_ticket_pages_one_after_the_other_until_somebody_answers(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_ticket_pages_users_in_order_until_acknowledged(tocsin: Tocsin, mails: SmtpDouble) -> None:
     tocsin.serve()
 
     opened = tocsin.post(ticket(20817)).json()
@@ -98,7 +98,7 @@ def test_a_ticket_pages_one_after_the_other_until_somebody_answers(tocsin: Tocsi
     assert traces(tocsin.logs()) == []
 
 
-def test_when_nobody_answers_the_manager_is_told(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_unanswered_escalation_notifies_the_manager(tocsin: Tocsin, mails: SmtpDouble) -> None:
     tocsin.serve()
     number = tocsin.post(ticket(7)).json()["alert_id"]
     until("Alice is mailed", lambda: to(mails, "alice"))

@@ -18,8 +18,8 @@ from tests.unit.notify.test_channels import (
     test_a_refusal_is_permanent_and_says_why,
     test_a_server_that_is_too_slow_leaves_the_outcome_unknown,
     test_an_answer_that_never_comes_leaves_the_outcome_unknown,
-    test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend,
-    test_many_threads_share_a_sender,
+    test_concurrent_threads_share_a_sender,
+    test_every_status_is_classified_as_temporary_or_permanent,
     test_temporary_trouble_is_temporary,
 )
 from tocsin.core import ids
@@ -34,8 +34,8 @@ __all__ = [
     "test_a_refusal_is_permanent_and_says_why",
     "test_a_server_that_is_too_slow_leaves_the_outcome_unknown",
     "test_an_answer_that_never_comes_leaves_the_outcome_unknown",
-    "test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend",
-    "test_many_threads_share_a_sender",
+    "test_concurrent_threads_share_a_sender",
+    "test_every_status_is_classified_as_temporary_or_permanent",
     "test_temporary_trouble_is_temporary",
 ]
 
@@ -120,7 +120,7 @@ def _how(give: Callable[[Response], None]) -> Callable[[str], None]:
     return answer
 
 
-def test_a_message_is_handed_over_once_under_its_key_and_not_to_a_private_address(
+def test_gateway_message_is_delivered_once_and_never_to_private_addresses(
     kind: ProviderKind, sender: ProviderSender, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = str(ids.uuid7())

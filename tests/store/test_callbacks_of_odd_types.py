@@ -231,7 +231,7 @@ def test_a_signed_callback_of_odd_types_breaks_nothing(kind: str, people: None) 
 @pytest.mark.parametrize(
     "body", [b"", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b"payload=%5B", b"null", b"\x00"]
 )
-def test_a_signed_callback_that_is_no_json_is_refused_or_ignored(kind: str, body: bytes) -> None:
+def test_signed_callback_without_json_is_rejected_or_ignored(kind: str, body: bytes) -> None:
     if kind == "twilio" and body == b"\xff\xfe":
         pytest.skip("Twilio signs text only.")
     _hear(kind, "sms" if kind == "twilio" else VENDORS[kind].what[0], {}, body)

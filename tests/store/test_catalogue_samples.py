@@ -167,7 +167,7 @@ NOBODY = {"id": 1, "name": "Unassigned"}
     ],
     ids=["by e-mail", "by user name", "by name"],
 )
-def test_a_ticket_that_is_given_to_somebody_we_know_is_that_users_and_nobody_is_paged_any_more(
+def test_ticket_assigned_to_known_user_becomes_theirs_and_stops_paging(
     desk: EscalationHarness, ticket: Ticket, agent: dict[str, Any]
 ) -> None:
     ticket.says(0, "New", agent=NOBODY)
@@ -179,9 +179,7 @@ def test_a_ticket_that_is_given_to_somebody_we_know_is_that_users_and_nobody_is_
     assert "HaloITSM gave it to Alice." in desk.timeline(ticket.alert.pk)
 
 
-def test_a_ticket_that_is_given_to_somebody_we_do_not_know_has_their_name(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_ticket_assigned_to_unknown_agent_shows_the_agents_name(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent=NOBODY)
     desk.through(0, 1)
     ticket.says(2, agent={"id": 44, "name": "Noor Haddad", "email": "noor@other.example"})
@@ -190,9 +188,7 @@ def test_a_ticket_that_is_given_to_somebody_we_do_not_know_has_their_name(
     assert ticket.paged() == [("alice", 0)]
 
 
-def test_a_ticket_that_nobody_has_any_more_is_open_and_escalation_starts_again(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_unassigned_ticket_reopens_alert_and_restarts_escalation(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent=NOBODY)
     desk.through(0, 1)
     ticket.says(2, agent={"id": 44, "name": "Noor Haddad"})
@@ -204,7 +200,7 @@ def test_a_ticket_that_nobody_has_any_more_is_open_and_escalation_starts_again(
     assert any("Noor Haddad has it no more" in line for line in desk.timeline(ticket.alert.pk))
 
 
-def test_a_message_that_does_not_speak_of_the_agent_leaves_the_owner(desk: EscalationHarness, ticket: Ticket) -> None:
+def test_message_without_agent_keeps_the_owner(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent=NOBODY)
     ticket.says(2, agent={"id": 44, "name": "Noor Haddad"})
     ticket.says(3, summary="VPN down for everybody")
@@ -212,9 +208,7 @@ def test_a_message_that_does_not_speak_of_the_agent_leaves_the_owner(desk: Escal
     assert ticket.owner() == ("assigned", None, "Noor Haddad")
 
 
-def test_an_agent_of_whom_only_the_number_is_known_gets_a_name_as_soon_as_there_is_one(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_agent_known_by_number_gets_a_name_once_available(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent=NOBODY)
     ticket.says(2, agent={"id": 44})
     assert ticket.owner() == ("assigned", None, "Agent 44")
@@ -226,18 +220,14 @@ def test_an_agent_of_whom_only_the_number_is_known_gets_a_name_as_soon_as_there_
     assert ticket.owner() == ("open", None, "")
 
 
-def test_somebody_who_took_it_in_tocsin_keeps_it_when_halo_takes_it_from_another(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_owner_set_in_tocsin_survives_unassignment_of_another_agent(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
     desk.act(ticket.alert.pk, Assign(actor=desk.actor("bob"), name="Bob", user_id=desk.users["bob"].pk), 1)
     ticket.says(2, agent=NOBODY)
     assert ticket.owner() == ("assigned", desk.users["bob"].pk, "Bob")
 
 
-def test_an_agent_in_the_opening_message_is_shown_and_pages_all_the_same(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_agent_in_opening_message_is_shown_and_escalation_still_pages(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
     assert ticket.owner() == ("open", None, "")
     assert ticket.alert.source_agent == "Noor Haddad"
@@ -245,7 +235,7 @@ def test_an_agent_in_the_opening_message_is_shown_and_pages_all_the_same(
     assert ticket.paged() == [("alice", 0), ("bob", 5)]
 
 
-def test_with_the_setting_an_agent_in_the_opening_message_stops_escalation(
+def test_setting_makes_agent_in_opening_message_stop_escalation(
     desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     Integration.objects.filter(pk=door.pk).update(settings={"owned_ticket_stops": True})
@@ -286,7 +276,7 @@ def test_a_priority_that_rises_starts_escalation_again_once(desk: EscalationHarn
     assert Run.objects.filter(alert=ticket.alert.pk).count() == 2
 
 
-def test_a_priority_that_rises_goes_by_the_route_that_it_now_takes(
+def test_raised_priority_follows_the_newly_matching_route(
     desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     definition = {
@@ -307,7 +297,7 @@ def test_a_priority_that_rises_goes_by_the_route_that_it_now_takes(
     assert Run.objects.latest("pk").recipient_users == [desk.users["carol"].pk]
 
 
-def test_a_ticket_given_to_another_team_pages_whom_the_routes_name_for_that_team(
+def test_ticket_moved_to_another_team_pages_that_teams_targets(
     desk: EscalationHarness, door: Integration, ticket: Ticket
 ) -> None:
     when = {"field": "team", "operator": "equals", "value": "Network"}
@@ -329,9 +319,7 @@ def test_a_ticket_given_to_another_team_pages_whom_the_routes_name_for_that_team
     ]
 
 
-def test_whoever_has_it_is_told_when_its_priority_rises_and_nobody_is_paged_again(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_owner_is_notified_of_raised_priority_without_new_pages(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", priority={"name": "Low"})
     desk.through(0)
     desk.act(ticket.alert.pk, Acknowledge(actor=desk.actor("alice")), 1)
@@ -357,9 +345,7 @@ def test_a_ticket_that_is_deleted_cancels_its_alert(desk: EscalationHarness, tic
     assert (again.status.value, "nothing was open" in again.reason) == ("Mapped Ignored", True)
 
 
-def test_a_ticket_that_is_closed_stops_paging_and_one_that_is_reopened_is_a_new_alert(
-    desk: EscalationHarness, ticket: Ticket
-) -> None:
+def test_closed_ticket_stops_paging_and_reopened_one_is_new_alert(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New")
     desk.through(0)
     first = ticket.alert.pk

@@ -76,18 +76,18 @@ def test_a_server_that_can_be_none_is_refused(host: str, now: datetime) -> None:
 @pytest.mark.parametrize(
     "host", ["mail", "mail_1.example.org", "MAIL.example.org.", "bücher.example", "192.0.2.1", "::1"]
 )
-def test_every_name_and_address_of_a_server_is_taken(host: str, now: datetime) -> None:
+def test_every_server_name_and_address_is_accepted(host: str, now: datetime) -> None:
     made = save({"name": "Mail", "kind": "smtp", "host": host, "sender": "Tocsin <t@example.org>"}, now)
     assert made.settings["host"] == host
 
 
-def test_everything_that_is_wrong_is_told_at_once(now: datetime) -> None:
+def test_all_errors_are_reported_at_once(now: datetime) -> None:
     with pytest.raises(Rejected) as caught:
         save({"name": "1", "kind": "smtp", "port": 70_000, "security": "rot13"}, now)
     assert set(caught.value.fields) == {"name", "host", "port", "security"}
 
 
-def test_a_provider_comes_back_as_it_was_written_without_its_secrets(now: datetime) -> None:
+def test_provider_is_returned_as_written_without_its_secrets(now: datetime) -> None:
     made = save({**NTFY, "order": 3}, now)
     assert commands.provider_spec(made) == {
         "name": "Push",
@@ -114,7 +114,7 @@ def test_a_secret_is_stored_encrypted_and_stands_nowhere_else(now: datetime) -> 
     assert "secrets_changed" in told
 
 
-def test_a_secret_that_is_not_given_stays_and_an_empty_one_is_forgotten(now: datetime) -> None:
+def test_omitted_secret_is_kept_and_empty_secret_is_cleared(now: datetime) -> None:
     made = save(NTFY, now)
     save({**commands.provider_spec(made), "order": 2}, now, made)
     assert secret_bundle.opened(made.secrets) == {"token": "tk_secret"}
@@ -131,9 +131,7 @@ def test_a_secret_that_is_not_given_stays_and_an_empty_one_is_forgotten(now: dat
         ({"kind": "telegram", "bot_token": "1:A"}, "bot_token"),
     ],
 )
-def test_a_secret_without_which_nothing_can_be_sent_is_neither_left_out_nor_emptied(
-    now: datetime, spec: dict[str, Any], secret: str
-) -> None:
+def test_required_secret_can_be_neither_omitted_nor_emptied(now: datetime, spec: dict[str, Any], secret: str) -> None:
     spec = {"name": "Team", **spec}
     without = {key: value for key, value in spec.items() if key != secret}
     with pytest.raises(Rejected) as refused:
@@ -167,7 +165,7 @@ SMTP = {"name": "Mail", "kind": "smtp", "host": "mail.example.org", "port": 587,
         (SMTP, "password", {"security": "none"}),
     ],
 )
-def test_a_stored_secret_does_not_follow_its_provider_to_another_server(
+def test_stored_secret_is_not_reused_for_another_server(
     now: datetime, spec: dict[str, Any], secret: str, moved: dict[str, Any]
 ) -> None:
     made = save(spec, now)
@@ -181,7 +179,7 @@ def test_a_stored_secret_does_not_follow_its_provider_to_another_server(
     assert secret_bundle.opened(made.secrets) == {secret: "another"}
 
 
-def test_what_others_prove_themselves_with_is_not_asked_for_again(now: datetime) -> None:
+def test_secrets_that_authenticate_callers_are_not_requested_again(now: datetime) -> None:
     spec = {"name": "Chat", "kind": "slack", "bot_token": "xoxb-1", "signing_secret": "s3cret"}
     made = save(spec, now)
     there = {**commands.provider_spec(made), "api_base": "https://slack.proxy.example"}
@@ -189,7 +187,7 @@ def test_what_others_prove_themselves_with_is_not_asked_for_again(now: datetime)
     assert secret_bundle.opened(made.secrets) == {"bot_token": "xoxb-2", "signing_secret": "s3cret"}
 
 
-def test_a_name_is_taken_once_ignoring_case(now: datetime) -> None:
+def test_provider_name_is_unique_ignoring_case(now: datetime) -> None:
     save(NTFY, now)
     with pytest.raises(Rejected) as caught:
         save({**NTFY, "name": "PUSH"}, now)

@@ -73,7 +73,7 @@ def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         yield World(post, slack, telegram)
 
 
-def test_a_button_is_pressed_by_whoever_was_paged_and_not_by_who_sends_tests_to_their_chat(world: World) -> None:
+def test_only_paged_users_can_press_buttons_in_their_chat(world: World) -> None:
     """Nobody is asked for a code of a chat: whoever enters another's would answer in their place, and be refused."""
     bob = world.post.user("bob", SLACK, role="observer")
     alice = world.post.user("alice", SLACK)
@@ -92,7 +92,7 @@ def test_a_button_is_pressed_by_whoever_was_paged_and_not_by_who_sends_tests_to_
     assert event.actor_id == alice.pk
 
 
-def test_a_page_in_slack_is_answered_by_its_buttons_and_the_message_says_so(world: World) -> None:
+def test_slack_buttons_answer_a_page_and_update_the_message(world: World) -> None:
     alice = world.post.user("alice", SLACK)
     alert = world.post.alert()
     world.post.page(alert, "alice")
@@ -126,7 +126,7 @@ def test_an_unsigned_forged_or_old_interaction_does_nothing(world: World) -> Non
     assert world.slack.responses == []
 
 
-def test_in_a_room_everybody_answers_as_themselves_and_who_is_not_known_hears_so_kindly(world: World) -> None:
+def test_room_members_answer_as_themselves_and_unknown_members_are_informed(world: World) -> None:
     bob = world.post.user("bob", {**SLACK, "address": "slack:U0BOB0BOB"})
     spec = {"name": "Desk", "contacts": [{"label": "Room", "channel": "chat", "address": "slack:C012AB3CD"}]}
     group = groups.save_group(spec, actor=ACTOR, now=world.post.now)
@@ -150,7 +150,7 @@ def test_in_a_room_everybody_answers_as_themselves_and_who_is_not_known_hears_so
     assert AlertEvent.objects.get(kind="assigned").actor_id == bob.pk
 
 
-def test_slack_answers_a_person_in_their_language_and_a_room_in_one_that_all_of_it_reads(world: World) -> None:
+def test_slack_answers_in_the_users_language_or_the_rooms(world: World) -> None:
     world.post.user("alice", SLACK, language="de")
     alert = world.post.alert()
     world.post.page(alert, "alice")
@@ -167,7 +167,7 @@ def test_slack_answers_a_person_in_their_language_and_a_room_in_one_that_all_of_
     assert f"<@U012AB3CD> pressed *Take it*: You have alert {alert}." in said
 
 
-def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(world: World) -> None:
+def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(world: World) -> None:
     alice = world.post.user("alice", TELEGRAM)
     User.objects.filter(pk=alice.pk).update(language="de")
     alert = world.post.alert()
@@ -203,9 +203,7 @@ def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(worl
     assert not AlertEvent.objects.filter(kind="closed").exists()
 
 
-def test_without_a_way_back_there_are_no_buttons_and_the_link_leads_to_them(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_webhook_there_are_no_buttons_only_a_link(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from tocsin.core.config.secret_bundle import sealed
     from tocsin.notify.models import Provider
 
@@ -222,7 +220,7 @@ def test_without_a_way_back_there_are_no_buttons_and_the_link_leads_to_them(
     assert "/a/" in json.dumps(message["blocks"])
 
 
-def test_telegram_is_told_where_to_call_by_the_first_message_if_nobody_pressed_test(world: World) -> None:
+def test_first_telegram_message_registers_the_webhook_without_a_test(world: World) -> None:
     world.post.user("alice", TELEGRAM)
     for subject in ("VPN down", "Disk full"):
         world.post.page(world.post.alert(subject), "alice")
@@ -233,7 +231,7 @@ def test_telegram_is_told_where_to_call_by_the_first_message_if_nobody_pressed_t
     assert len([r for r in world.telegram.http.requests if r.path.endswith("/setWebhook")]) == 1
 
 
-def test_an_update_without_the_bots_secret_is_refused_and_a_test_sets_the_webhook(world: World) -> None:
+def test_telegram_update_requires_bot_secret_and_test_registers_webhook(world: World) -> None:
     update = world.telegram.say("ack", 123456789)
     assert world.telegram_update(update, secret="guessed").status_code == 403
     assert world.telegram_update(update, secret="").status_code == 403
@@ -247,7 +245,7 @@ def test_an_update_without_the_bots_secret_is_refused_and_a_test_sets_the_webhoo
     assert world.telegram.webhook["secret_token"] == secret_of(world.telegram.token)
 
 
-def test_a_service_is_reached_by_its_own_address_which_nobody_sees_again(world: World) -> None:
+def test_chat_service_is_reached_by_its_sealed_address(world: World) -> None:
     with http_double() as gotify:
         url = f"gotify://127.0.0.1:{gotify.port}/AbcdefghijKLMNO"
         alice = world.post.user("alice", {"label": "Gotify", "channel": "chat", "address": url})

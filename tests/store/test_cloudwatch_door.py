@@ -46,7 +46,7 @@ def alarm(state: str, at: str, number: int) -> dict[str, object]:
     return notification(PEM, Message=message, MessageId=f"22b80b92-fdea-4c2c-8f9d-bdfb0c7bf3{number:02}")
 
 
-def test_a_subscription_is_confirmed_and_its_alarms_open_and_close_an_alert(
+def test_sns_subscription_is_confirmed_and_alarms_open_and_close(
     amazon: Amazon, node: Doors, door: Integration
 ) -> None:
     asked = subscription(PEM)
@@ -61,7 +61,7 @@ def test_a_subscription_is_confirmed_and_its_alarms_open_and_close_an_alert(
     assert Alert.objects.get().source_id == ARN
 
 
-def test_whoever_is_not_amazon_is_refused_and_leaves_nothing(amazon: Amazon, node: Doors, door: Integration) -> None:
+def test_sender_other_than_amazon_is_rejected_without_trace(amazon: Amazon, node: Doors, door: Integration) -> None:
     right = alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)
     forged = {**right, "Message": '{"NewStateValue": "ALARM"}'}
     elsewhere = signed({**right, "SigningCertURL": "https://sns.eu-west-1.amazonaws.com.evil.example/a.pem"})
@@ -72,7 +72,7 @@ def test_whoever_is_not_amazon_is_refused_and_leaves_nothing(amazon: Amazon, nod
     assert not Alert.objects.exists()
 
 
-def test_a_certificate_that_cannot_be_had_now_is_asked_for_when_amazon_tries_again(
+def test_unavailable_certificate_is_fetched_when_amazon_retries(
     amazon: Amazon, node: Doors, door: Integration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = {**alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)}
@@ -115,7 +115,7 @@ def test_a_rotated_url_takes_the_next_topic(amazon: Amazon, node: Doors, door: I
     assert node.post(door, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)).status == 403
 
 
-def test_the_setting_says_which_topic_is_taken(amazon: Amazon, node: Doors, database: str) -> None:
+def test_setting_selects_the_accepted_topic(amazon: Amazon, node: Doors, database: str) -> None:
     door = make_integration("AWS", "cloudwatch", settings={"topic_arn": OTHER})
     assert node.post(door, subscription(PEM)).status == 403
     assert node.post(door, signed({**subscription(PEM), "TopicArn": OTHER})).status == 200

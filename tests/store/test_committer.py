@@ -88,7 +88,7 @@ def test_an_array_is_answered_once_in_its_own_order(registry: IntegrationRegistr
     assert made.waiting().messages == made.waiting().size == 0
 
 
-def test_messages_of_one_key_are_decided_in_the_order_in_which_they_came(
+def test_messages_of_one_key_are_decided_in_arrival_order(
     registry: IntegrationRegistry, integration: Integration
 ) -> None:
     answered = Answered()
@@ -107,7 +107,7 @@ def test_messages_of_one_key_are_decided_in_the_order_in_which_they_came(
         assert result[0].status is wanted[status]
 
 
-def test_a_message_that_ends_an_alert_counts_while_somebody_who_was_paged_about_it_is_deleted(
+def test_closing_message_applies_while_a_paged_user_is_deleted(
     registry: IntegrationRegistry, integration: Integration
 ) -> None:
     dora = make_user("dora", NOW)
@@ -134,7 +134,7 @@ def test_a_message_that_ends_an_alert_counts_while_somebody_who_was_paged_about_
     assert closed.status is MessageStatus.CLOSED
 
 
-def test_a_message_that_a_lost_transaction_had_stored_after_all_is_answered_as_it_was_decided(
+def test_message_stored_by_lost_transaction_gets_its_recorded_answer(
     registry: IntegrationRegistry, integration: Integration
 ) -> None:
     answered = Answered()
@@ -155,7 +155,7 @@ def test_a_message_that_a_lost_transaction_had_stored_after_all_is_answered_as_i
     assert len(rows()) == 1
 
 
-def test_an_array_of_which_a_part_is_not_stored_is_refused_whole_and_once(
+def test_array_with_unstorable_element_is_rejected_whole_and_once(
     registry: IntegrationRegistry, integration: Integration
 ) -> None:
     answered = Answered()

@@ -150,7 +150,7 @@ def test_a_statement_ends_when_its_server_has_frozen(database: str) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_statement_that_takes_long_on_a_living_server_goes_on(database: str) -> None:
+def test_slow_statement_on_a_live_server_continues(database: str) -> None:
     with relay_to(database) as relay, in_use(relay.url(database)), db.connect(name="test") as connection:
         accepted = relay.accepted
         assert connection.execute("SELECT pg_sleep(1)").fetchone() == ("",)

@@ -25,7 +25,7 @@ def test_the_layout_is_by_major_version_inside_the_data_directory(data_dir: Path
         assert (data_dir / "postgres" / "18" / "data" / "PG_VERSION").read_text() == "18\n"
 
 
-def test_permissions_are_set_inside_the_data_directory_and_on_nothing_above_it(folder: Path) -> None:
+def test_permissions_are_set_inside_data_directory_only(folder: Path) -> None:
     parent = folder / "srv"
     parent.mkdir(mode=0o755)
     parent.chmod(0o755)
@@ -54,9 +54,7 @@ def test_a_data_directory_by_another_name_is_the_same_one(folder: Path) -> None:
         assert EmbeddedPostgres(folder / "link" / ".").start() == first.start()
 
 
-def test_a_path_too_long_for_a_socket_has_its_socket_elsewhere(
-    folder: Path, without_trace: Callable[[Path], Path]
-) -> None:
+def test_long_data_path_moves_the_socket_elsewhere(folder: Path, without_trace: Callable[[Path], Path]) -> None:
     data_dir = without_trace(folder / ("a" * 60) / ("b" * 60))
     with EmbeddedPostgres(data_dir) as embedded:
         url = embedded.start()
@@ -87,7 +85,7 @@ def test_a_folder_of_the_whole_system_is_refused_and_unchanged(shared: str) -> N
     assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
 
 
-def test_a_file_in_the_place_of_the_data_directory_is_an_error_that_names_it(folder: Path) -> None:
+def test_file_at_data_directory_path_is_reported_by_name(folder: Path) -> None:
     (folder / "data").write_text("precious")
     with pytest.raises(Permanent, match="data is not a folder"):
         EmbeddedPostgres(folder / "data").start()
@@ -96,7 +94,7 @@ def test_a_file_in_the_place_of_the_data_directory_is_an_error_that_names_it(fol
     assert (folder / "data").read_text() == "precious"
 
 
-def test_data_of_another_major_version_is_kept_and_the_error_says_how_to_bring_it_over(data_dir: Path) -> None:
+def test_newer_major_version_data_is_kept_with_upgrade_instructions(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         version = embedded.location / "data" / "PG_VERSION"
     version.write_text("17\n")
@@ -107,7 +105,7 @@ def test_data_of_another_major_version_is_kept_and_the_error_says_how_to_bring_i
     assert version.read_text() == "17\n"
 
 
-def test_data_of_an_older_major_beside_is_never_silently_left_behind(data_dir: Path) -> None:
+def test_older_major_version_data_is_never_silently_ignored(data_dir: Path) -> None:
     old = data_dir / "postgres" / "17" / "data"
     old.mkdir(parents=True)
     (old / "PG_VERSION").write_text("17\n")
@@ -120,7 +118,7 @@ def test_data_of_an_older_major_beside_is_never_silently_left_behind(data_dir: P
         assert value(embedded.start(), "SELECT 1") == 1
 
 
-def test_a_folder_that_is_no_database_is_left_as_it_is(data_dir: Path) -> None:
+def test_folder_without_a_database_is_left_unchanged(data_dir: Path) -> None:
     precious = data_dir / "postgres" / "18" / "data" / "precious"
     precious.parent.mkdir(parents=True)
     precious.write_text("…")
@@ -129,7 +127,7 @@ def test_a_folder_that_is_no_database_is_left_as_it_is(data_dir: Path) -> None:
     assert precious.read_text() == "…"
 
 
-def test_a_setting_that_postgresql_refuses_is_shown_in_its_own_words(data_dir: Path) -> None:
+def test_setting_rejected_by_postgresql_shows_its_message(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         own = embedded.location / "data" / "postgresql.local.conf"
     own.write_text("work_mem = 'a lot'\n")
@@ -137,7 +135,7 @@ def test_a_setting_that_postgresql_refuses_is_shown_in_its_own_words(data_dir: P
         EmbeddedPostgres(data_dir).start()
 
 
-def test_a_data_directory_that_was_removed_while_in_use_does_not_stop_the_exit(data_dir: Path) -> None:
+def test_removed_data_directory_does_not_block_exit(data_dir: Path) -> None:
     embedded = EmbeddedPostgres(data_dir)
     embedded.start()
     shutil.rmtree(data_dir)
@@ -145,7 +143,7 @@ def test_a_data_directory_that_was_removed_while_in_use_does_not_stop_the_exit(d
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere: tested as an ordinary user below")
-def test_a_folder_that_may_not_be_written_is_an_error_that_names_it(folder: Path) -> None:
+def test_unwritable_folder_is_reported_by_name(folder: Path) -> None:
     closed = folder / "closed"
     closed.mkdir(mode=0o500)
     with pytest.raises(Permanent, match=re.escape(str(closed))):

@@ -67,7 +67,7 @@ def as_priority(desk: EscalationHarness, alert: int, priority: Priority, minute:
 # Steps
 
 
-def test_an_opening_starts_a_run_and_the_loop_pages_by_every_contact_method(desk: EscalationHarness) -> None:
+def test_new_alert_starts_run_and_pages_every_contact_method(desk: EscalationHarness) -> None:
     alert = desk.open()
     assert desk.run(alert).due_at == desk.at(0)
     desk.turn(0)
@@ -83,7 +83,7 @@ def test_an_opening_starts_a_run_and_the_loop_pages_by_every_contact_method(desk
     assert notification.reason.startswith("Alice is paged as primary, Service Desk: step 1 of 3 of the escalation.")
 
 
-def test_steps_follow_each_other_and_at_the_end_the_managers_are_mailed(desk: EscalationHarness) -> None:
+def test_steps_follow_in_order_and_exhaustion_mails_managers(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.through(0, 5, 15, 20)
     assert [(who, at) for who, channel, at, _ in desk.pages(alert) if channel == "email"] == [
@@ -105,16 +105,14 @@ def test_before_its_time_nothing_is_claimed(desk: EscalationHarness) -> None:
     assert len(desk.pages(alert)) == 2
 
 
-def test_many_runs_are_decided_in_batches(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_decided_in_batches(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 4)
     alerts = [desk.open() for _ in range(10)]
     desk.turn(0)
     assert all(len(desk.pages(alert)) == 2 for alert in alerts)
 
 
-def test_in_a_flood_the_turns_after_the_first_are_longer(
-    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flood_lengthens_later_runs(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 4)
     monkeypatch.setattr(escalation_loop, "FLOOD", 10)
     alerts = [desk.open() for _ in range(20)]
@@ -126,7 +124,7 @@ def test_in_a_flood_the_turns_after_the_first_are_longer(
     assert not desk.keeper.is_flood
 
 
-def test_a_storm_of_one_integration_does_not_hold_up_the_first_page_of_another(
+def test_storm_of_one_integration_never_delays_anothers_first_page(
     desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 10)
@@ -151,7 +149,7 @@ def test_without_a_policy_the_recipient_users_are_paged_at_once(desk: Escalation
     assert desk.pages(alert) == [("bob", "email", 0, "queued")]
 
 
-def test_watch_mode_pages_nobody_and_says_who_would_have_been(desk: EscalationHarness) -> None:
+def test_dry_run_pages_no_user_and_lists_would_be_targets(desk: EscalationHarness) -> None:
     alert = desk.open(mode=PagingMode.WATCH)
     desk.through(0, 5, 15, 20)
     assert not Notification.objects.exists()
@@ -178,7 +176,7 @@ def test_a_group_contact_is_paged(desk: EscalationHarness) -> None:
     assert desk.pages(alert) == [("Team list", "email", 0, "queued")]
 
 
-def test_somebody_who_cannot_be_reached_is_passed_over_with_the_reason(desk: EscalationHarness) -> None:
+def test_unreachable_user_is_skipped_with_a_reason(desk: EscalationHarness) -> None:
     desk.users["alice"].contact_methods.update(is_enabled=False)
     alert = desk.open()
     desk.turn(0)
@@ -189,7 +187,7 @@ def test_somebody_who_cannot_be_reached_is_passed_over_with_the_reason(desk: Esc
 # Versions
 
 
-def test_whose_later_ways_were_brought_forward_is_paged_again_by_the_next_step(desk: EscalationHarness) -> None:
+def test_next_step_pages_user_again_after_advanced_fallback(desk: EscalationHarness) -> None:
     desk.save(steps=[STEPS[0], {"notify": {"roles": ["primary"]}, "after": "2m"}])
     alert = desk.open()
     desk.turn(0)
@@ -221,7 +219,7 @@ def test_a_policy_that_is_deleted_leaves_its_runs_at_work(desk: EscalationHarnes
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
 
 
-def test_an_alert_that_opens_while_its_policy_is_deleted_still_pages_by_it(desk: EscalationHarness) -> None:
+def test_alert_opened_during_policy_deletion_still_pages(desk: EscalationHarness) -> None:
     with tocsin_database.transaction() as connection:
         (alert,) = store.new_ids(connection, 1)
         new = NewAlert(alert, Priority.HIGH, "VPN down", desk.at(0))
@@ -247,7 +245,7 @@ def test_acknowledging_stops_escalation_and_cancels_what_is_not_sent(desk: Escal
     assert desk.run(alert).due_at == desk.at(31)
 
 
-def test_an_acknowledgement_is_asked_about_and_expires_and_escalation_starts_again(desk: EscalationHarness) -> None:
+def test_acknowledgement_timeout_sends_reminder_then_restarts_escalation(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
@@ -262,7 +260,7 @@ def test_an_acknowledgement_is_asked_about_and_expires_and_escalation_starts_aga
     assert any("did not answer" in line for line in desk.timeline(alert))
 
 
-def test_somebody_who_was_switched_off_since_is_not_asked_and_the_escalation_starts_again(
+def test_disabled_user_gets_no_reminder_and_escalation_restarts(
     desk: EscalationHarness,
 ) -> None:
     alert = desk.open()
@@ -292,9 +290,7 @@ def test_acknowledging_again_answers_the_question(desk: EscalationHarness) -> No
 
 
 @pytest.mark.parametrize("ends", [Close, Cancel])
-def test_an_alert_that_ends_ends_its_run_and_its_unsent_pages(
-    desk: EscalationHarness, ends: type[Close] | type[Cancel]
-) -> None:
+def test_closed_alert_ends_its_run_and_unsent_pages(desk: EscalationHarness, ends: type[Close] | type[Cancel]) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, ends(actor=desk.actor("carol")), 1)
@@ -313,7 +309,7 @@ def test_undoing_a_closing_goes_on_where_it_was(desk: EscalationHarness) -> None
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
 
 
-def test_taking_giving_back_and_reopening_start_again_on_the_same_run(desk: EscalationHarness) -> None:
+def test_assign_unassign_and_reopen_restart_the_same_run(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     alice = desk.actor("alice")
@@ -330,7 +326,7 @@ def test_taking_giving_back_and_reopening_start_again_on_the_same_run(desk: Esca
     assert Run.objects.filter(alert=alert).count() == 1
 
 
-def test_what_somebody_has_who_is_switched_off_is_given_back_and_pages_again(desk: EscalationHarness) -> None:
+def test_alert_of_disabled_owner_is_unassigned_and_pages_again(desk: EscalationHarness) -> None:
     alerts = [desk.open() for _ in range(3)]
     desk.turn(0)
     for alert, name in zip(alerts, ("alice", "alice", "bob"), strict=True):
@@ -349,7 +345,7 @@ def test_what_somebody_has_who_is_switched_off_is_given_back_and_pages_again(des
     assert desk.pages(alerts[0])[-1][:3] == ("bob", "email", 3)
 
 
-def test_an_acknowledgement_of_somebody_who_is_switched_off_counts_no_more_and_it_pages_again(
+def test_acknowledgement_of_disabled_user_expires_and_pages_again(
     desk: EscalationHarness,
 ) -> None:
     alone, both, held = (desk.open() for _ in range(3))
@@ -370,7 +366,7 @@ def test_an_acknowledgement_of_somebody_who_is_switched_off_counts_no_more_and_i
     assert desk.pages(held)[-1][:3] == ("bob", "email", 60)
 
 
-def test_escalate_is_done_by_the_next_turn(desk: EscalationHarness) -> None:
+def test_escalate_command_is_applied_by_the_next_run(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Escalate(actor=desk.actor("carol")), 1)
@@ -379,7 +375,7 @@ def test_escalate_is_done_by_the_next_turn(desk: EscalationHarness) -> None:
     assert [(who, at) for who, _, at, _ in desk.pages(alert)] == [("alice", 0), ("alice", 3), ("bob", 1)]
 
 
-def test_the_loop_ends_a_hold_and_fires_the_step_then_due(desk: EscalationHarness) -> None:
+def test_hold_end_fires_the_step_then_due(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Hold(actor=desk.actor("alice"), until=desk.at(30)), 1)
@@ -391,7 +387,7 @@ def test_the_loop_ends_a_hold_and_fires_the_step_then_due(desk: EscalationHarnes
     assert desk.timeline(alert)[-2:] == ["The hold is over.", "Step 2 of 3 pages Bob (secondary, Service Desk)."]
 
 
-def test_pages_that_waited_for_a_hold_leave_when_it_is_ended_by_hand(desk: EscalationHarness) -> None:
+def test_pages_delayed_by_hold_leave_on_manual_resume(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
@@ -400,7 +396,7 @@ def test_pages_that_waited_for_a_hold_leave_when_it_is_ended_by_hand(desk: Escal
     assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(4)
 
 
-def test_pages_that_waited_for_a_hold_leave_at_its_end_although_it_was_to_last_longer(desk: EscalationHarness) -> None:
+def test_pages_delayed_by_hold_leave_when_it_ends_early(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
@@ -425,7 +421,7 @@ def test_undoing_an_acknowledgement_brings_back_the_pages_that_it_cancelled(desk
     assert datetime.fromisoformat(until) == desk.at(3)
 
 
-def test_taking_an_acknowledgement_back_brings_back_the_pages_that_were_still_to_come(desk: EscalationHarness) -> None:
+def test_unacknowledging_restores_pending_pages(desk: EscalationHarness) -> None:
     desk.save(steps=STEPS[:1])
     first, second = desk.open(), desk.open()
     desk.turn(0)
@@ -442,7 +438,7 @@ def test_taking_an_acknowledgement_back_brings_back_the_pages_that_were_still_to
 # What comes next
 
 
-def test_what_comes_next_is_told_for_many_alerts_at_once(desk: EscalationHarness) -> None:
+def test_next_action_is_forecast_for_several_alerts_at_once(desk: EscalationHarness) -> None:
     fresh, paged, taken, broken = (desk.open() for _ in range(4))
     desk.turn(0)
     desk.open(1)
@@ -461,7 +457,7 @@ def test_what_comes_next_is_told_for_many_alerts_at_once(desk: EscalationHarness
 # The priority
 
 
-def test_a_priority_that_rises_replaces_the_run_by_what_the_routes_say(desk: EscalationHarness) -> None:
+def test_raised_priority_replaces_the_run_by_the_matching_route(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     urgent = desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}}])
@@ -475,7 +471,7 @@ def test_a_priority_that_rises_replaces_the_run_by_what_the_routes_say(desk: Esc
     assert Run.objects.filter(alert=alert).count() == 2
 
 
-def test_whoever_has_it_is_told_when_the_priority_rises(desk: EscalationHarness) -> None:
+def test_owner_is_notified_when_priority_rises(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     alice = desk.actor("alice")
@@ -490,7 +486,7 @@ def test_whoever_has_it_is_told_when_the_priority_rises(desk: EscalationHarness)
 # The pause of all paging
 
 
-def test_steps_wait_for_the_end_of_a_pause_and_for_its_early_end_too(desk: EscalationHarness) -> None:
+def test_steps_wait_for_scheduled_or_early_end_of_pause(desk: EscalationHarness) -> None:
     alert, other = desk.open(), desk.open()
     desk.turn(0)
     pauses.start("moving the data centre", desk.at(60), ACTOR, desk.at(1))
@@ -508,7 +504,7 @@ def test_steps_wait_for_the_end_of_a_pause_and_for_its_early_end_too(desk: Escal
 # Several workers, and bad rows
 
 
-def test_an_alert_that_somebody_holds_is_left_for_the_next_turn(desk: EscalationHarness) -> None:
+def test_locked_alert_is_left_for_the_next_run(desk: EscalationHarness) -> None:
     held, free = desk.open(), desk.open()
     with tocsin_database.transaction() as connection:
         connection.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (held,))
@@ -518,7 +514,7 @@ def test_an_alert_that_somebody_holds_is_left_for_the_next_turn(desk: Escalation
     assert len(desk.pages(held)) == 2
 
 
-def test_two_workers_share_the_work_and_nobody_is_paged_twice(
+def test_two_workers_share_work_without_duplicate_pages(
     desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 3)
@@ -545,7 +541,7 @@ def test_what_another_worker_has_just_decided_is_not_decided_again(desk: Escalat
         assert len(escalation_loop._read(connection, seen_before, desk.at(5))) == 1
 
 
-def test_a_row_that_cannot_be_read_stops_no_other_and_is_pushed_later_with_a_count(desk: EscalationHarness) -> None:
+def test_unreadable_row_is_postponed_and_blocks_no_other(desk: EscalationHarness) -> None:
     bad, good = desk.open(), desk.open()
     Run.objects.filter(alert=bad).update(progress={"step": "first"})
     desk.turn(0)
@@ -556,7 +552,7 @@ def test_a_row_that_cannot_be_read_stops_no_other_and_is_pushed_later_with_a_cou
     assert "Expected `int`" in run.error
 
 
-def test_after_five_failures_a_run_is_stuck_and_administrators_are_told_once(desk: EscalationHarness) -> None:
+def test_run_is_stuck_after_five_failures_and_administrators_notified_once(desk: EscalationHarness) -> None:
     bad = desk.open()
     Run.objects.filter(alert=bad).update(progress={"step": "first"})
     for minute in (0, 1, 2, 3, 5, 70, 140):
@@ -573,21 +569,21 @@ def test_after_five_failures_a_run_is_stuck_and_administrators_are_told_once(des
     assert len(desk.pages(bad)) == 2
 
 
-def test_an_alert_whose_run_cannot_be_read_can_still_be_closed(desk: EscalationHarness) -> None:
+def test_alert_with_unreadable_run_can_still_be_closed(desk: EscalationHarness) -> None:
     bad = desk.open()
     Run.objects.filter(alert=bad).update(progress={"step": "first"})
     desk.act(bad, Close(actor=desk.actor("carol")), 1)
     assert (desk.run(bad).status, desk.run(bad).due_at) == ("ended", None)
 
 
-def test_a_version_that_cannot_be_read_is_told_as_such(desk: EscalationHarness) -> None:
+def test_unreadable_policy_version_is_reported_as_such(desk: EscalationHarness) -> None:
     version = PolicyVersion.objects.create(policy=desk.policy, number=9, definition={"steps": 5}, created_at=desk.start)
     alert = desk.open(version_id=version.pk)
     desk.turn(0)
     assert f"Version {version.pk} of the escalation policy cannot be read" in desk.run(alert).error
 
 
-def test_a_row_that_breaks_the_write_of_its_batch_is_found_and_stops_no_other(desk: EscalationHarness) -> None:
+def test_row_that_breaks_its_batch_is_isolated(desk: EscalationHarness) -> None:
     bad, good = desk.open(), desk.open()
     with tocsin_database.transaction() as connection:
         connection.execute(
@@ -605,11 +601,11 @@ def test_a_row_that_breaks_the_write_of_its_batch_is_found_and_stops_no_other(de
     assert desk.timeline(bad) == ["Erin opened it by hand."], "what a turn decided is written whole or not at all"
 
 
-def test_a_turn_with_nothing_due_says_that_there_is_no_more(desk: EscalationHarness) -> None:
+def test_run_without_due_work_reports_no_more(desk: EscalationHarness) -> None:
     assert desk.keeper.turn(desk.at(0)) is False
 
 
-def test_at_the_end_another_policys_run_takes_the_place_of_the_first(desk: EscalationHarness) -> None:
+def test_exhausted_policy_hands_over_to_its_fallback_policy(desk: EscalationHarness) -> None:
     steps = [{"notify": {"users": ["carol"]}, "after": "2m"}]
     save_policy({"name": "After", "steps": steps}, actor=ACTOR, now=desk.start)
     desk.save(steps=STEPS[:1], end={"then": "hand_over", "policy": "After"})
@@ -633,7 +629,7 @@ def test_a_last_step_that_goes_on_is_red_on_home(desk: EscalationHarness) -> Non
     assert [minute for who, _channel, minute, _status in desk.pages(alert) if who == "alice"][::2] == [0, 5, 15]
 
 
-def test_a_group_in_which_a_live_alert_is_paged_is_kept_and_the_alert_is_named(desk: EscalationHarness) -> None:
+def test_group_paged_for_an_active_alert_is_not_deleted(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     assert deletion_guards.needs_group(desk.group.pk) == [f"alert #{alert}"]

@@ -53,9 +53,7 @@ def _set(both: Pair, **spec: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [IN_PROGRESS, RESOLVED])
-def test_a_ticket_that_is_new_no_more_when_it_is_first_seen_opens_and_then_shows_how_it_stands(
-    pulled: Pair, status: int
-) -> None:
+def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: Pair, status: int) -> None:
     ticket = _logged(pulled)
     _change(pulled, ticket, 20, status_id=status)
     pulled.look(31)
@@ -72,7 +70,7 @@ def test_a_ticket_that_is_new_no_more_when_it_is_first_seen_opens_and_then_shows
     assert len(pulled.inbox(source_id=str(ticket))) == 2
 
 
-def test_an_agent_whom_it_has_by_then_is_shown_and_pages_are_sent_unless_the_setting_says_otherwise(
+def test_already_assigned_ticket_still_pages_unless_setting_prevents_it(
     pulled: Pair,
 ) -> None:
     ticket = _logged(pulled)
@@ -87,7 +85,7 @@ def test_an_agent_whom_it_has_by_then_is_shown_and_pages_are_sent_unless_the_set
     assert pulled.alert(ticket).status == "assigned"
 
 
-def test_what_was_closed_by_then_and_what_is_filtered_out_opens_nothing(pulled: Pair) -> None:
+def test_already_closed_or_filtered_ticket_opens_nothing(pulled: Pair) -> None:
     _set(pulled, filters={"field": "team", "operator": "equals", "value": "2nd Line Support"})
     over, other, ours = _logged(pulled), _logged(pulled), _logged(pulled, team="2nd Line Support")
     _change(pulled, over, 20, status_id=CLOSED, agent_id=DESK_AGENT, team="2nd Line Support")
@@ -97,7 +95,7 @@ def test_what_was_closed_by_then_and_what_is_filtered_out_opens_nothing(pulled: 
     assert [len(pulled.alerts(ticket)) for ticket in (over, other, ours)] == [0, 0, 1]
 
 
-def test_a_ticket_that_is_older_than_the_last_look_opens_nothing_by_moving_on(pulled: Pair) -> None:
+def test_ticket_older_than_last_poll_opens_nothing_on_status_change(pulled: Pair) -> None:
     ticket = _logged(pulled)
     pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
     pulled.look(31)
@@ -108,7 +106,7 @@ def test_a_ticket_that_is_older_than_the_last_look_opens_nothing_by_moving_on(pu
     assert pulled.alerts(ticket) == []
 
 
-def test_a_ticket_that_is_as_it_was_created_is_decided_by_its_own_status_and_the_statuses_seen_tell_of_it(
+def test_unchanged_new_ticket_uses_its_own_status(
     pulled: Pair,
 ) -> None:
     ticket = _logged(pulled)
@@ -131,7 +129,7 @@ def test_where_new_has_another_name_it_opens_by_that(pulled: Pair) -> None:
     assert pulled.alert(ticket).source_status == "In Progress"
 
 
-def test_a_halo_without_a_ticket_of_late_and_one_connected_before_this_version_know_new_ones_by_their_date(
+def test_idle_or_upgraded_halo_recognizes_new_tickets_by_date(
     pulled: Pair,
 ) -> None:
     old = pulled.halo.log({"summary": "Old"}, DESK_AGENT)["id"]
@@ -146,7 +144,7 @@ def test_a_halo_without_a_ticket_of_late_and_one_connected_before_this_version_k
     assert [len(pulled.alerts(one)) for one in (old, ticket)] == [0, 1]
 
 
-def test_new_tickets_over_several_looks_are_all_known_as_new(pulled: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_tickets_across_several_polls_are_all_recognized(pulled: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (client, poller):
         monkeypatch.setattr(module, "PAGE_SIZE", 2)
         monkeypatch.setattr(module, "MAX_LIST_PAGES", 2)
@@ -158,7 +156,7 @@ def test_new_tickets_over_several_looks_are_all_known_as_new(pulled: Pair, monke
     assert [len(pulled.alerts(ticket)) for ticket in tickets] == [1] * 9
 
 
-def test_a_lost_webhook_of_a_new_ticket_is_made_up_for_although_a_later_one_came(both: Pair) -> None:
+def test_lost_new_ticket_webhook_is_recovered_despite_a_later_one(both: Pair) -> None:
     both.server.hooks.loses = lambda happened: happened.event == "new ticket logged"
     ticket = both.log()
     both.seconds = 20
@@ -172,7 +170,7 @@ def test_a_lost_webhook_of_a_new_ticket_is_made_up_for_although_a_later_one_came
     assert first.kind == "opened"
 
 
-def test_a_webhook_that_told_of_the_new_ticket_has_decided_and_the_look_pages_nobody(both: Pair) -> None:
+def test_ticket_decided_by_webhook_is_not_paged_by_poll(both: Pair) -> None:
     _set(both, rules={"open": {"field": "subject", "operator": "contains", "value": "VPN"}})
     ticket = both.log("Printer")
     _set(both, rules={})
@@ -184,7 +182,7 @@ def test_a_webhook_that_told_of_the_new_ticket_has_decided_and_the_look_pages_no
     assert both.alerts(ticket) == []
 
 
-def test_a_new_ticket_that_has_moved_on_before_halo_could_be_asked_about_it_opens(both: Pair) -> None:
+def test_new_ticket_that_changed_before_lookup_still_opens(both: Pair) -> None:
     both.halo.webhooks["hook"]["payload_type"] = EVENT_ONLY
     ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
     over = both.halo.log({"summary": "Printer"}, DESK_AGENT)["id"]

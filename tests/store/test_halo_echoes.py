@@ -80,7 +80,7 @@ def _play(both: Pair, dice: random.Random, steps: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_steps_on_both_sides_end_in_agreement_and_no_echo_is_an_act(
+def test_random_two_sided_changes_converge_without_echo_commands(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     allow_loopback(monkeypatch)

@@ -20,7 +20,7 @@ from tocsin.outbound.halo_sync import notes, poller
 from tocsin.outbound.states import CallStatus
 
 
-def test_with_half_of_all_webhooks_lost_every_ticket_is_exactly_one_alert_after_one_look(both: Pair) -> None:
+def test_one_poll_recovers_every_ticket_despite_lost_webhooks(both: Pair) -> None:
     lost = iter(range(10_000))
     both.server.hooks.loses = lambda happened: next(lost) % 2 == 0
     tickets = [both.halo.log({"summary": f"Ticket {number}"}, DESK_AGENT)["id"] for number in range(120)]
@@ -43,7 +43,7 @@ def test_with_half_of_all_webhooks_lost_every_ticket_is_exactly_one_alert_after_
 
 
 #: `TOCSIN_TEST_WRITES=1000` writes a thousand.
-def test_many_writes_against_a_rate_limit_all_arrive_in_order_for_each_ticket(both: Pair) -> None:
+def test_rate_limited_writes_arrive_in_order_per_ticket(both: Pair) -> None:
     both.server.hooks.loses = lambda happened: happened.event != "new ticket logged"
     tickets = [both.log(f"Ticket {number}") for number in range(10)]
     numbers = {ticket: both.alert(ticket).pk for ticket in tickets}
@@ -63,9 +63,7 @@ def test_many_writes_against_a_rate_limit_all_arrive_in_order_for_each_ticket(bo
     assert {(call.status, call.attempts) for call in both.calls()} == {(CallStatus.SENT, 1)}
 
 
-def test_more_changes_than_one_look_reads_are_all_found_and_all_notes_are_read(
-    both: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changes_beyond_one_poll_are_all_read_with_notes(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PAGE_SIZE", 2)
     monkeypatch.setattr(poller, "PAGE_SIZE", 2)
     monkeypatch.setattr(client, "MAX_LIST_PAGES", 2)
@@ -88,7 +86,7 @@ def test_more_changes_than_one_look_reads_are_all_found_and_all_notes_are_read(
         assert [event.data["text"] for event in replies] == [f"seen {ticket}"]
 
 
-def test_a_date_of_the_future_and_notes_that_are_not_shown_hide_nothing_else(both: Pair) -> None:
+def test_future_dates_and_hidden_notes_hide_no_other_change(both: Pair) -> None:
     ticket = both.log()
     both.server.hooks.loses = lambda happened: True
     both.halo.tickets[ticket]["last_update"] = "2999-01-01T00:00:00"
@@ -107,7 +105,7 @@ def test_a_date_of_the_future_and_notes_that_are_not_shown_hide_nothing_else(bot
     assert both.standing().looked_to > before.looked_to
 
 
-def test_a_look_that_halo_asks_for_patience_holds_everything_back_so_long(both: Pair) -> None:
+def test_rate_limited_poll_pauses_all_calls_for_that_time(both: Pair) -> None:
     ticket = both.log()
     both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "90"})
     both.look(300)
@@ -119,7 +117,7 @@ def test_a_look_that_halo_asks_for_patience_holds_everything_back_so_long(both: 
     assert len(both.notes(ticket)) == 1
 
 
-def test_a_ticket_that_was_merged_into_another_takes_its_alert_along(both: Pair) -> None:
+def test_ticket_merged_into_another_merges_its_alert(both: Pair) -> None:
     parent, child, orphan = both.log("VPN down"), both.log("VPN down too"), both.log("Printer")
     both.server.hooks.loses = lambda happened: True
     both.halo.merge(child, parent, DESK_AGENT)
@@ -138,7 +136,7 @@ def test_a_ticket_that_was_merged_into_another_takes_its_alert_along(both: Pair)
     assert (both.alert(child).status, both.alert(parent).status) == ("merged", "open")
 
 
-def test_in_pull_mode_tickets_come_without_a_webhook_and_each_half_minute(
+def test_pull_mode_imports_tickets_every_30_seconds_without_webhooks(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_loopback(monkeypatch)
@@ -166,9 +164,7 @@ def test_in_pull_mode_tickets_come_without_a_webhook_and_each_half_minute(
         assert both.standing().webhook_problem == ""
 
 
-def test_a_look_that_breaks_is_said_where_people_see_it(
-    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     allow_loopback(monkeypatch)
     with pair(now) as both:
         both.connect(pull=True)
@@ -182,7 +178,7 @@ def test_a_look_that_breaks_is_said_where_people_see_it(
         assert both.standing().look_problem == "Something in it could not be understood; the log says what."
 
 
-def test_a_long_look_is_kept_by_the_process_that_has_it(both: Pair) -> None:
+def test_long_poll_keeps_its_lease(both: Pair) -> None:
     both.log()
     leases = []
 
@@ -198,7 +194,7 @@ def test_a_long_look_is_kept_by_the_process_that_has_it(both: Pair) -> None:
     assert both.standing().look_lease_until is None
 
 
-def test_a_look_that_another_process_has_taken_up_ends_and_writes_nothing(both: Pair) -> None:
+def test_poll_that_lost_its_lease_stops_without_writing(both: Pair) -> None:
     before = both.standing()
     both.log()
     theirs = datetime(2100, 1, 1, tzinfo=UTC)
@@ -215,7 +211,7 @@ def test_a_look_that_another_process_has_taken_up_ends_and_writes_nothing(both: 
 
 
 @pytest.mark.parametrize("back", [3_600, 86_400])
-def test_a_clock_that_goes_back_keeps_nobody_from_looking_and_writing(
+def test_clock_rollback_never_blocks_polling_or_writing(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch, back: int
 ) -> None:
     allow_loopback(monkeypatch)
@@ -243,7 +239,7 @@ def test_a_clock_that_goes_back_keeps_nobody_from_looking_and_writing(
         assert poller.look(both.directory, lambda: both.now)
 
 
-def test_patience_that_halo_asks_for_is_had_by_looks_too(both: Pair) -> None:
+def test_rate_limit_of_halo_applies_to_polls_too(both: Pair) -> None:
     both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "900"})
     both.look(300)
     both.server.api.fault = lambda method, path: None
@@ -253,7 +249,7 @@ def test_patience_that_halo_asks_for_is_had_by_looks_too(both: Pair) -> None:
     assert poller.look(both.directory, lambda: both.now)
 
 
-def test_a_halo_that_is_pulled_is_tried_again_soon_after_it_refused_everything_and_is_well_when_it_works(
+def test_failed_halo_poll_is_retried_soon_and_recovers(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_loopback(monkeypatch)

@@ -13,7 +13,7 @@ from tocsin.outbound import commands
 from tocsin.outbound.states import CallStatus
 
 
-def test_a_refused_note_a_renamed_status_and_a_deleted_ticket_are_each_one_clear_dead_letter(both: Pair) -> None:
+def test_each_rejected_write_is_one_clear_dead_letter(both: Pair) -> None:
     both.change(sync={"acknowledge": {"note": True}, "close": {"status": "Finished"}, "reply": {"note": True}})
     ticket, other = both.log("one"), both.log("two")
     both.halo.refused_actions = {"Private Note"}
@@ -36,7 +36,7 @@ def test_a_refused_note_a_renamed_status_and_a_deleted_ticket_are_each_one_clear
     assert both.alert(other).status == "cancelled"
 
 
-def test_a_renamed_status_or_team_does_not_keep_the_note_from_being_written(both: Pair) -> None:
+def test_renamed_status_or_team_does_not_block_the_note(both: Pair) -> None:
     both.change(sync={"acknowledge": {"note": True, "status": "Doing"}, "reply": {"note": True, "team": "Nowhere"}})
     ticket = both.log()
     both.act(both.alert(ticket).pk, Acknowledge)
@@ -46,7 +46,7 @@ def test_a_renamed_status_or_team_does_not_keep_the_note_from_being_written(both
     assert ["Doing" in call.error or "Nowhere" in call.error for call in both.calls(status="dead")] == [True, True]
 
 
-def test_a_ticket_that_halo_refuses_without_a_word_holds_up_no_other(both: Pair) -> None:
+def test_unexplained_rejection_of_one_ticket_blocks_no_other(both: Pair) -> None:
     hidden, other = both.log("one"), both.log("two")
     path_of = {("POST", "/api/Actions"): EXPIRED, ("GET", f"/api/Tickets/{hidden}"): EXPIRED}
     both.server.api.fault = lambda method, path: path_of.get((method, path))
@@ -68,7 +68,7 @@ def test_a_ticket_that_halo_refuses_without_a_word_holds_up_no_other(both: Pair)
     assert both.standing().problem.startswith("Halo refuses Tocsin's token when asked to write a note (401).")
 
 
-def test_a_secret_that_expired_stops_everything_with_one_sentence_until_it_is_replaced(both: Pair) -> None:
+def test_expired_secret_stops_calls_with_one_error_until_replaced(both: Pair) -> None:
     ticket = both.log()
     both.halo.client_secret = "another"
     both.halo.tokens.clear()
@@ -98,7 +98,7 @@ def test_a_lost_right_and_a_token_that_ended_early(both: Pair) -> None:
 
 
 @pytest.mark.parametrize("body", [{"error": "Not now"}, {"Message": "Not now"}, "Not now"])
-def test_an_error_that_comes_with_a_status_of_success_is_no_success(both: Pair, body: object) -> None:
+def test_error_body_with_success_status_is_a_failure(both: Pair, body: object) -> None:
     ticket = both.log()
     both.server.api.fault = lambda method, path: (
         FakeResponse(200, body) if (method, path) == ("POST", "/api/Actions") else None
@@ -109,7 +109,7 @@ def test_an_error_that_comes_with_a_status_of_success_is_no_success(both: Pair, 
     assert dead.error == "Halo refused to write a note (200). It said: Not now"
 
 
-def test_a_status_that_was_renamed_is_set_as_it_is_called_now_when_the_write_is_sent_again(both: Pair) -> None:
+def test_resent_write_uses_the_current_name_of_renamed_status(both: Pair) -> None:
     both.change(sync={"acknowledge": {"note": True, "status": "Doing"}})
     ticket = both.log()
     both.act(both.alert(ticket).pk, Acknowledge)
@@ -121,7 +121,7 @@ def test_a_status_that_was_renamed_is_set_as_it_is_called_now_when_the_write_is_
     assert len(both.notes(ticket)) == 1
 
 
-def test_a_note_of_a_write_that_failed_otherwise_does_not_stand_for_a_later_one_of_the_same_words(both: Pair) -> None:
+def test_note_of_failed_write_does_not_match_later_identical_note(both: Pair) -> None:
     both.change(sync={"hold": {"note": False}, "reply": {"note": "Done"}, "close": {"note": "Done", "status": "Doing"}})
     ticket = both.log()
     both.act(both.alert(ticket).pk, Close)
@@ -138,7 +138,7 @@ def test_a_note_of_a_write_that_failed_otherwise_does_not_stand_for_a_later_one_
     assert both.notes(ticket).count("Done") == 2
 
 
-def test_the_note_of_a_write_that_failed_otherwise_opens_no_alert_when_it_comes_back(both: Pair) -> None:
+def test_note_of_failed_write_opens_no_alert_when_echoed(both: Pair) -> None:
     both.change(sync={"close": {"note": "Done", "status": "Doing"}})
     ticket = both.log()
     both.act(both.alert(ticket).pk, Close)

@@ -22,9 +22,7 @@ from tocsin.outbound.states import CallStatus
 from tocsin.outbound.writeback import listener
 
 
-def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_tried(
-    both: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_alert_gets_one_ticket_despite_repeated_creation_attempts(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened"], "priority": "High", "ticket_type": "Incident"})
     api = integrations.save_integration(
@@ -58,7 +56,7 @@ def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_trie
     assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:16 UTC."]
 
 
-def test_an_alert_that_was_only_watched_gets_its_ticket_as_it_begins_to_page(both: Pair) -> None:
+def test_dry_run_alert_gets_ticket_when_paging_begins(both: Pair) -> None:
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Incident"})
     spec = {"name": "Monitoring", "kind": "api", "outbound": "Halo", "mode": "watch", "anyway": True}
     api = integrations.save_integration(spec, actor=ACTOR, now=both.now)
@@ -77,9 +75,7 @@ def test_an_alert_that_was_only_watched_gets_its_ticket_as_it_begins_to_page(bot
     assert len(both.halo.tickets) == 1
 
 
-def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_has_passed(
-    both: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_ticket_creation_succeeds_once_after_recovery(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Fault"})
     api = integrations.save_integration(
@@ -136,9 +132,7 @@ def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_h
     assert len(both.halo.tickets) == 3
 
 
-def test_a_ticket_that_a_person_dropped_is_made_only_when_a_person_asks_and_never_twice(
-    both: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dropped_ticket_is_created_only_on_request_and_once(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened", "escalate"]})
     api = integrations.save_integration(

@@ -30,7 +30,7 @@ from tocsin.workflows.run import listener as workflow_reactor
 from tocsin.workflows.run import tasks as workflows
 
 
-def test_what_people_do_here_stands_on_the_ticket_as_private_notes(both: Pair) -> None:
+def test_commands_appear_on_the_ticket_as_private_notes(both: Pair) -> None:
     ticket = both.log()
     alert = both.alert(ticket).pk
     both.act(alert, Acknowledge)
@@ -53,7 +53,7 @@ def test_what_people_do_here_stands_on_the_ticket_as_private_notes(both: Pair) -
     assert len(both.alerts(ticket)) == 1
 
 
-def test_a_note_that_somebody_adds_to_what_they_do_stands_on_the_ticket_too(both: Pair) -> None:
+def test_note_added_to_a_command_appears_on_the_ticket(both: Pair) -> None:
     ticket = both.log()
     alert = both.alert(ticket).pk
     both.act(alert, Acknowledge, note="On it.")
@@ -96,7 +96,7 @@ def test_halopsa_is_written_to_and_followed_as_haloitsm_is(
         assert [*both.halo.tickets] == [ticket]
 
 
-def test_status_and_agent_follow_where_that_is_switched_on_and_closing_assigns_first(both: Pair) -> None:
+def test_enabled_status_and_agent_sync_assigns_before_closing(both: Pair) -> None:
     both.change(
         sync={
             "assign": {"note": True, "agent": True, "status": "In Progress"},
@@ -116,7 +116,7 @@ def test_status_and_agent_follow_where_that_is_switched_on_and_closing_assigns_f
     assert (both.alert(first).status, both.alert(first).owner_id) == ("assigned", both.users["alice"].pk)
 
 
-def test_what_agents_do_there_is_followed_here_and_their_notes_become_replies(both: Pair) -> None:
+def test_agents_changes_are_applied_and_notes_become_replies(both: Pair) -> None:
     # Halo's "Unassigned" is an agent whom people may call something else, and who may have an address.
     both.halo.lists["Agent"][0] |= {"name": "Nicht zugewiesen", "email": "desk@example.org"}
     ticket = both.log()
@@ -148,7 +148,7 @@ def test_what_agents_do_there_is_followed_here_and_their_notes_become_replies(bo
     assert len(both.live(ticket)) == 1
 
 
-def test_an_agent_whom_halo_calls_otherwise_is_the_user_all_the_same_and_is_known_when_the_ticket_is_taken_away(
+def test_renamed_halo_agent_matches_user_even_when_unassigned(
     both: Pair,
 ) -> None:
     both.change(sync={"assign": {"agent": True}})
@@ -180,7 +180,7 @@ def test_an_agent_whom_halo_calls_otherwise_is_the_user_all_the_same_and_is_know
         assert both.alert(ticket).status == status
 
 
-def test_halo_away_for_an_hour_loses_nothing_and_keeps_the_order(both: Pair) -> None:
+def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: Pair) -> None:
     ticket = both.log()
     alert = both.alert(ticket).pk
     both.server.api.fault = lambda method, path: TIMEOUT
@@ -210,7 +210,7 @@ def test_halo_away_for_an_hour_loses_nothing_and_keeps_the_order(both: Pair) -> 
     assert both.alert(ticket).status == "closed"
 
 
-def test_a_message_without_status_or_owner_waits_until_halo_was_asked(both: Pair) -> None:
+def test_message_without_status_or_owner_waits_for_halo_lookup(both: Pair) -> None:
     for payload in (SMALL, EVENT_ONLY):
         both.halo.webhooks["hook"]["payload_type"] = payload
         ticket = both.log("Printer on fire")
@@ -226,7 +226,7 @@ def test_a_message_without_status_or_owner_waits_until_halo_was_asked(both: Pair
     assert both.alert(ticket).subject == f"Halo {ticket}"
 
 
-def test_a_message_is_decided_without_halo_while_it_refuses_tocsin_is_away_or_asks_for_patience(both: Pair) -> None:
+def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: Pair) -> None:
     both.halo.webhooks["hook"]["payload_type"] = EVENT_ONLY
 
     def reason_of_a_ticket() -> tuple[str, int]:
@@ -279,7 +279,7 @@ def test_a_message_is_decided_without_halo_while_it_refuses_tocsin_is_away_or_as
     assert not both.inbox(status="Pending")
 
 
-def test_a_write_that_is_under_way_is_no_act_of_somebody_when_it_comes_back(both: Pair) -> None:
+def test_write_in_progress_is_not_a_command_when_echoed(both: Pair) -> None:
     both.change(sync={"assign": {"note": False, "agent": True}, "close": {"status": "Closed"}})
     ticket = both.log()
     alert = both.alert(ticket).pk
@@ -307,7 +307,7 @@ def test_a_write_that_is_under_way_is_no_act_of_somebody_when_it_comes_back(both
     assert both.alert(ticket).status != "closed"
 
 
-def test_an_agent_that_tocsin_wrote_is_an_act_once_somebody_gave_the_ticket_away_in_between(both: Pair) -> None:
+def test_written_agent_is_a_command_after_reassignment_in_between(both: Pair) -> None:
     both.change(sync={"assign": {"agent": True}})
     ticket = both.log()
     # Alice has the ticket there already when Tocsin writes her: Halo tells of no change.
@@ -326,7 +326,7 @@ def test_an_agent_that_tocsin_wrote_is_an_act_once_somebody_gave_the_ticket_away
     assert (both.alert(ticket).status, both.alert(ticket).owner_id) == ("assigned", both.users["alice"].pk)
 
 
-def test_what_was_set_although_the_note_was_refused_is_nobodys_act_when_it_comes_back_late(both: Pair) -> None:
+def test_late_echo_of_partially_rejected_write_is_no_command(both: Pair) -> None:
     whole = {**integrations.integration_spec(both.inbound), "recipients": {"users": ["alice"]}}
     integrations.save_integration(whole, existing=both.inbound, actor=ACTOR, now=both.now)
     both.change(sync={"acknowledge": {"note": True, "agent": True, "priority": "Critical"}})
@@ -343,7 +343,7 @@ def test_what_was_set_although_the_note_was_refused_is_nobodys_act_when_it_comes
     assert "told" not in both.story(found.pk)
 
 
-def test_a_priority_and_a_team_that_tocsin_wrote_page_nobody_anew_and_pull_no_workflow(both: Pair) -> None:
+def test_echoed_priority_and_team_trigger_no_pages_or_workflows(both: Pair) -> None:
     whole = integrations.integration_spec(both.inbound)
     integrations.save_integration(
         {**whole, "recipients": {"users": ["alice"]}, "routes": [
@@ -392,7 +392,7 @@ def test_a_priority_and_a_team_that_tocsin_wrote_page_nobody_anew_and_pull_no_wo
     assert "escalation_started" in both.story(both.alert(other).pk)
 
 
-def test_a_ticket_that_nobody_acknowledges_is_told_to_the_manager_and_noted_on_the_ticket(both: Pair) -> None:
+def test_unacknowledged_ticket_notifies_manager_and_adds_note(both: Pair) -> None:
     workflow_reactor.look_again()
     spec = {
         "name": "Not acknowledged in 5 minutes",

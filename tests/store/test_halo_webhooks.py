@@ -21,7 +21,7 @@ from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedCl
 from tocsin.outbound.halo_sync import halo_commands, poller, webhook_setup
 
 
-def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: Pair) -> None:
+def test_failed_webhook_setup_keeps_the_existing_webhook(both: Pair) -> None:
     url = "http://tocsin/in/x"
     line = RecordedClient(both.directory.client, lambda: both.now)
     account = IntegrationAccount(1, "Halo", {"base_url": both.server.url, "client_id": "tocsin"},
@@ -63,7 +63,7 @@ def _set_up(both: Pair, door: Integration) -> webhook_setup.WebhookSetupResult:
         sender.join()
 
 
-def test_each_inbound_integration_of_a_halo_has_a_webhook_that_is_watched_and_follows_its_address(
+def test_each_inbound_halo_integration_has_a_monitored_webhook(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_loopback(monkeypatch)
@@ -114,7 +114,7 @@ def test_each_inbound_integration_of_a_halo_has_a_webhook_that_is_watched_and_fo
         assert both.standing().webhook_problem == "Field service: The webhook is not in Halo any more: set it up again."
 
 
-def test_a_webhook_that_has_gone_silent_is_said_until_it_brings_something(both: Pair) -> None:
+def test_silent_webhook_is_reported_until_it_delivers(both: Pair) -> None:
     both.server.hooks.loses = lambda happened: True
     both.halo.log({"summary": "One"}, DESK_AGENT)
     both.look(200)
@@ -133,7 +133,7 @@ def test_a_webhook_that_has_gone_silent_is_said_until_it_brings_something(both: 
     assert both.standing().webhook_problem == ""
 
 
-def test_halos_own_test_of_a_webhook_needs_nobody(both: Pair) -> None:
+def test_halos_webhook_test_needs_no_user(both: Pair) -> None:
     sent = {"id": str(uuid7()), "webhook_id": "hook", "event": "test", "message": "This is a test."}
     both.deliver({}, json.dumps(sent).encode())
     (message,) = both.inbox()

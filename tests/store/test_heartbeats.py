@@ -98,7 +98,7 @@ def test_silence_opens_one_alert_and_the_next_beat_closes_it(node: Doors, backup
     assert (alert.status, row().health) == ("closed", "up")
 
 
-def test_a_failure_opens_at_once_with_what_the_job_said(node: Doors, backup: Integration) -> None:
+def test_job_failure_opens_alert_immediately_with_job_output(node: Doors, backup: Integration) -> None:
     ping(node, backup, "/start")
     assert row().health == "running"
     ping(node, backup, "/fail", body=b"tar: disk full")
@@ -131,9 +131,7 @@ def test_a_node_that_was_away_raises_no_false_alarm(node: Doors, backup: Integra
     assert Alert.objects.count() == 1
 
 
-def test_a_machine_that_was_halted_or_whose_clock_went_ahead_raises_no_false_alarm(
-    node: Doors, backup: Integration
-) -> None:
+def test_suspended_machine_or_forward_clock_raises_no_false_alarm(node: Doors, backup: Integration) -> None:
     ping(node, backup)
     start, seconds = clock.now(), 0.0
     turn = monitor.loop(node.registry, lambda: start + timedelta(seconds=seconds)).turn
@@ -175,7 +173,7 @@ def test_a_database_that_was_away_raises_no_false_alarm(
     assert row().due_at > clock.now()  # type: ignore[operator]
 
 
-def test_a_silence_that_opened_nothing_is_told_again_while_it_lasts(node: Doors, backup: Integration) -> None:
+def test_missed_heartbeat_without_alert_is_reported_again_while_it_lasts(node: Doors, backup: Integration) -> None:
     ping(node, backup)
     end = clock.now() + timedelta(hours=3)
     spec = {"name": "Patch night", "starts": "2000-01-01 00:00", "ends": "2000-12-01 00:00"}
@@ -192,9 +190,7 @@ def test_a_silence_that_opened_nothing_is_told_again_while_it_lasts(node: Doors,
     assert (row().health, row().due_at, Alert.objects.get().count) == ("late", None, 1)
 
 
-def test_a_silence_that_began_while_it_was_switched_off_is_told_when_it_is_on_again(
-    node: Doors, backup: Integration
-) -> None:
+def test_heartbeat_missed_while_disabled_is_reported_when_enabled(node: Doors, backup: Integration) -> None:
     ping(node, backup)
     Integration.objects.update(mode="disabled")
     config_version.changed()
@@ -206,7 +202,7 @@ def test_a_silence_that_began_while_it_was_switched_off_is_told_when_it_is_on_ag
     assert Alert.objects.get().subject == "Backup is silent"
 
 
-def test_a_silence_that_was_only_watched_pages_once_its_integration_pages(node: Doors, backup: Integration) -> None:
+def test_dry_run_missed_heartbeat_pages_once_paging_is_enabled(node: Doors, backup: Integration) -> None:
     def becomes(mode: str) -> None:
         found = Integration.objects.get()
         spec = {**integration_spec(found), "mode": mode}
@@ -226,13 +222,13 @@ def test_a_silence_that_was_only_watched_pages_once_its_integration_pages(node: 
     assert Alert.objects.get().count == 2
 
 
-def test_a_failure_with_much_to_say_is_one(node: Doors, backup: Integration) -> None:
+def test_failure_with_long_output_is_one_failure(node: Doors, backup: Integration) -> None:
     ping(node, backup, body=json.dumps({"heartbeat": "fail", "output": "x" * 20_000}).encode())
     assert row().health == "failed"
     assert Alert.objects.get().subject == "Backup says that it failed"
 
 
-def test_a_run_that_begins_again_and_again_and_never_ends_is_told_of(node: Doors, backup: Integration) -> None:
+def test_job_that_restarts_without_ending_is_reported(node: Doors, backup: Integration) -> None:
     ping(node, backup, "/start")
     first = row().due_at
     ping(node, backup, "/start")
@@ -251,7 +247,7 @@ def test_one_sender_s_silence_is_not_another_s(node: Doors, backup: Integration)
     assert [alert.integration for alert in Alert.objects.filter(status="open")] == [backup]
 
 
-def test_a_silence_that_cannot_be_told_is_tried_again_and_holds_up_no_other(
+def test_unreportable_missed_heartbeat_is_retried_and_blocks_no_other(
     node: Doors, backup: Integration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_integration("Other", "heartbeat", settings={"interval": "1h"})

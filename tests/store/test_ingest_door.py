@@ -51,7 +51,7 @@ def api_door() -> Integration:
 # --- answers
 
 
-def test_a_message_is_answered_with_what_was_decided_and_is_stored_by_then(node: Doors, halo_door: Integration) -> None:
+def test_message_is_stored_before_its_result_is_returned(node: Doors, halo_door: Integration) -> None:
     reply = node.post(halo_door, halo())
     (row,) = rows()
     assert reply.status == 200
@@ -64,7 +64,7 @@ def test_a_message_is_answered_with_what_was_decided_and_is_stored_by_then(node:
     }
 
 
-def test_a_body_that_cannot_be_read_is_kept_and_refused_with_its_place(node: Doors, api_door: Integration) -> None:
+def test_unreadable_body_is_kept_and_rejected_with_location(node: Doors, api_door: Integration) -> None:
     reply = node.post(api_door, b'{"title": "Disk full" "host": "db01"}')
     assert (reply.status, reply.body["error"]) == (400, "invalid_json")
     assert "line 1 column 23" in reply.body["detail"]
@@ -72,9 +72,7 @@ def test_a_body_that_cannot_be_read_is_kept_and_refused_with_its_place(node: Doo
     assert (str(row.pk), row.status, bytes(row.raw)[:9]) == (reply.body["message_id"], "Mapping Failed", b'{"title":')
 
 
-def test_halo_is_answered_200_whatever_it_sends_because_it_switches_refusing_receivers_off(
-    node: Doors, halo_door: Integration
-) -> None:
+def test_halo_always_gets_200_to_keep_its_webhook_enabled(node: Doors, halo_door: Integration) -> None:
     for body in (b"<html>", b"", b"\xff\xfe", b"[]", b"null", b"{}"):
         reply = node.post(halo_door, body)
         assert (reply.status, reply.body["status"]) == (200, "Mapping Failed"), body
@@ -88,7 +86,7 @@ def test_a_message_without_an_id_is_readable_and_answered_200(node: Doors, halo_
     assert "no ticket id" in reply.body["reason"]
 
 
-def test_a_switched_off_integration_stores_and_says_so(node: Doors) -> None:
+def test_disabled_integration_stores_messages_and_reports_its_state(node: Doors) -> None:
     reply = node.post(make_integration(mode="disabled"), halo())
     assert (reply.status, reply.body["status"], reply.body["reason"]) == (200, "Mapped Ignored", "switched off")
     assert len(rows()) == 1
@@ -109,9 +107,7 @@ def test_a_message_that_must_wait_is_answered_202(node: Doors, halo_door: Integr
 # --- arrays
 
 
-def test_each_element_of_an_array_is_a_message_of_its_own_and_what_is_wrong_with_one_is_its_own(
-    node: Doors, halo_door: Integration
-) -> None:
+def test_array_elements_are_separate_messages_with_separate_errors(node: Doors, halo_door: Integration) -> None:
     reply = node.post(halo_door, [halo(1), "text", 7, None, [halo(2)], {}, halo(3)])
     assert reply.status == 200
     found = reply.body["messages"]
@@ -124,7 +120,7 @@ def test_each_element_of_an_array_is_a_message_of_its_own_and_what_is_wrong_with
 
 
 @pytest.mark.parametrize("kind", ["haloitsm", "api"])
-def test_an_array_of_over_a_thousand_is_refused_whole_and_one_of_a_thousand_is_taken(node: Doors, kind: str) -> None:
+def test_array_of_1000_is_accepted_and_a_larger_one_rejected(node: Doors, kind: str) -> None:
     integration = make_integration("Many", kind)
     reply = node.post(integration, [{"id": number, "status": "x"} for number in range(1, 1002)])
     assert (reply.status, reply.body["error"]) == (413, "too_many")
@@ -134,7 +130,7 @@ def test_an_array_of_over_a_thousand_is_refused_whole_and_one_of_a_thousand_is_t
     assert len(rows()) == 1000
 
 
-def test_an_empty_array_holds_no_message_and_is_told_as_such(node: Doors, api_door: Integration) -> None:
+def test_empty_array_contains_no_message(node: Doors, api_door: Integration) -> None:
     reply = node.post(api_door, b"[]")
     assert (reply.status, reply.body["error"]) == (400, "invalid_json")
     assert "empty" in reply.body["detail"]
@@ -145,7 +141,7 @@ def test_an_empty_array_holds_no_message_and_is_told_as_such(node: Doors, api_do
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_only_a_post_is_taken(node: Doors, halo_door: Integration, method: str) -> None:
+def test_only_post_is_accepted(node: Doors, halo_door: Integration, method: str) -> None:
     reply = node.post(halo_door, halo(), method=method)
     assert (reply.status, reply.headers["allow"]) == (405, "POST")
 
@@ -156,13 +152,13 @@ def test_a_token_that_never_was_is_unknown(node: Doors, path: str) -> None:
     assert not rows()
 
 
-def test_a_token_works_from_the_moment_it_was_made_however_many_were_wrong_before(node: Doors) -> None:
+def test_new_token_works_immediately_despite_earlier_invalid_requests(node: Doors) -> None:
     for number in range(3):
         assert node.post("/in/" + f"{number}" * 32, halo()).status == 404
         assert node.post(make_integration(f"Door {number}"), halo(number + 1)).status == 200
 
 
-def test_many_wrong_tokens_at_once_share_one_look_and_a_right_one_among_them_is_found(node: Doors) -> None:
+def test_concurrent_invalid_tokens_share_one_lookup_and_valid_token_passes(node: Doors) -> None:
     node.post("/in/" + "0" * 32, halo())
     integration = make_integration()
     wrong = [("/in/" + f"{number:032x}", halo()) for number in range(50)]
@@ -170,7 +166,7 @@ def test_many_wrong_tokens_at_once_share_one_look_and_a_right_one_among_them_is_
     assert [reply.status for reply in found] == [404] * 50 + [200] + [404] * 50
 
 
-def test_a_rotated_token_works_for_its_overlap_and_is_counted_afterwards(node: Doors, halo_door: Integration) -> None:
+def test_rotated_token_works_during_overlap_and_requests_are_counted(node: Doors, halo_door: Integration) -> None:
     old = path_of(halo_door)
     secrets.rotate_token(halo_door, overlap=timedelta(hours=1), actor=ACTOR, now=clock.now())
     assert node.post(old, halo(1)).status == 200
@@ -197,7 +193,7 @@ def test_a_rotated_token_works_for_its_overlap_and_is_counted_afterwards(node: D
     assert counted() == 5
 
 
-def test_posts_to_a_rotated_token_that_cannot_be_written_are_written_later(
+def test_unwritable_rotated_token_requests_are_recorded_later(
     node: Doors, halo_door: Integration, database: str
 ) -> None:
     node.registry.count_expired(halo_door.pk)
@@ -284,7 +280,7 @@ class TestCredentials:
         assert replayed.status == 401
         assert "x-time: present, not valid" in replayed.body["detail"]
 
-    def test_all_that_are_asked(self, asked: Any) -> None:
+    def test_all_required_credentials_are_checked(self, asked: Any) -> None:
         credentials = {
             "basic": {"username": "halo", "password": "p"},
             "header": {"name": "X-Halo-Secret", "value": "s3cret"},
@@ -293,9 +289,7 @@ class TestCredentials:
         assert asked(credentials, x_halo_secret="s3cret").status == 401
         assert asked(credentials, authorization=_basic("halo:p"), x_halo_secret="s3cret").status == 200
 
-    def test_credentials_that_cannot_be_decrypted_leave_the_door_shut(
-        self, node: Doors, halo_door: Integration
-    ) -> None:
+    def test_undecryptable_credentials_reject_every_request(self, node: Doors, halo_door: Integration) -> None:
         Integration.objects.filter(pk=halo_door.pk).update(credentials="nonsense")
         config_version.changed()
         assert node.post(halo_door, halo()).status == 401
@@ -304,7 +298,7 @@ class TestCredentials:
 # --- size and time
 
 
-def test_a_body_of_five_mebibytes_is_taken_and_a_byte_more_is_not(node: Doors, api_door: Integration) -> None:
+def test_body_limit_is_exactly_five_mebibytes(node: Doors, api_door: Integration) -> None:
     frame = b'{"title": ""}'
     largest = b'{"title": "' + b"x" * (MAX_BODY - len(frame)) + b'"}'
     assert node.post(api_door, largest).status == 200
@@ -328,9 +322,7 @@ def test_a_sender_that_is_too_slow_is_given_up(api_door: Integration, coming: li
     assert not rows()
 
 
-def test_a_compressed_body_is_a_message_like_any_other_and_is_kept_as_its_sender_had_it(
-    node: Doors, api_door: Integration
-) -> None:
+def test_compressed_body_is_processed_and_stored_as_sent(node: Doors, api_door: Integration) -> None:
     body = b'{"id": "1", "title": "Disk full"}'
     for encoding, packed in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("identity", body)):
         assert node.post(api_door, packed, content_encoding=encoding).status == 200
@@ -338,7 +330,7 @@ def test_a_compressed_body_is_a_message_like_any_other_and_is_kept_as_its_sender
     assert node.bodies.in_flight == 0
 
 
-def test_a_bomb_is_refused_before_it_is_large_and_leaves_nothing(node: Doors, api_door: Integration) -> None:
+def test_decompression_bomb_is_rejected_early_without_trace(node: Doors, api_door: Integration) -> None:
     bomb = gzip.compress(b"\0" * (4 * MAX_BODY))
     reply = node.post(api_door, bomb, content_encoding="gzip")
     assert (reply.status, reply.body["error"]) == (413, "too_large")
@@ -347,7 +339,7 @@ def test_a_bomb_is_refused_before_it_is_large_and_leaves_nothing(node: Doors, ap
 
 
 @pytest.mark.parametrize(("encoding", "code"), [("br", "unknown_encoding"), ("gzip", "invalid_encoding")])
-def test_a_body_that_cannot_be_unpacked_is_kept_and_refused_with_what_to_send(
+def test_undecodable_body_is_kept_and_rejected_with_accepted_encodings(
     node: Doors, api_door: Integration, encoding: str, code: str
 ) -> None:
     reply = node.post(api_door, b'{"id": "1"}', content_encoding=encoding)
@@ -374,7 +366,7 @@ def test_a_sender_that_leaves_in_the_middle_stores_nothing(node: Doors, api_door
     assert not rows()
 
 
-def test_more_bytes_in_flight_than_there_is_room_for_are_told_to_come_again(api_door: Integration) -> None:
+def test_excess_bytes_in_flight_are_rejected_with_retry_after(api_door: Integration) -> None:
     with doors(bodies=BodyReader(max_in_flight=100)) as node:
         assert node.post(api_door, b'{"id": 1}').status == 200
         assert node.post(api_door, b'{"id": 2, "t": "', b"x" * 100, b'"}').status == 503
@@ -384,6 +376,6 @@ def test_more_bytes_in_flight_than_there_is_room_for_are_told_to_come_again(api_
         assert node.bodies.in_flight == 0
 
 
-def test_what_a_sender_says_of_itself_is_kept_only_where_it_is_harmless(node: Doors, api_door: Integration) -> None:
+def test_sender_metadata_is_kept_only_when_harmless(node: Doors, api_door: Integration) -> None:
     node.post(api_door, {"id": 1}, user_agent="Tool/1", cookie="a=b", x_api_key="k", authorization="Bearer t")
     assert rows()[0].headers == {"content-type": "application/json", "user-agent": "Tool/1"}

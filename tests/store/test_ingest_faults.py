@@ -112,7 +112,7 @@ class SpoiledRegistry(IntegrationRegistry):
         )
 
 
-def test_a_message_that_breaks_the_code_is_kept_alone_and_the_others_are_decided() -> None:
+def test_message_that_raises_is_kept_alone_and_others_decided() -> None:
     integration = make_integration()
     payloads: list[Any] = [halo(number) for number in range(1, 12)]
     payloads[6] = {**halo(7), "poison": True}
@@ -127,7 +127,7 @@ def test_a_message_that_breaks_the_code_is_kept_alone_and_the_others_are_decided
     assert Alert.objects.get(pk=kept.alert_id).subject == "HaloITSM sent something Tocsin cannot read"
 
 
-def test_a_message_that_the_database_refuses_is_kept_alone_and_the_others_are_decided() -> None:
+def test_message_rejected_by_database_is_kept_alone_and_others_decided() -> None:
     integration = make_integration()
     execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
     payloads: list[Any] = [halo(number) for number in range(1, 8)]
@@ -139,7 +139,7 @@ def test_a_message_that_the_database_refuses_is_kept_alone_and_the_others_are_de
     assert sorted(alert.source_id for alert in Alert.objects.exclude(source_id="")) == ["1", "2", "4", "5", "6", "7"]
 
 
-def test_what_can_be_neither_decided_nor_kept_is_answered_not_stored_and_the_others_are_stored() -> None:
+def test_undecidable_and_unstorable_message_is_reported_and_others_stored() -> None:
     integration = make_integration()
     execute("ALTER TABLE inbound_inboundmessage ADD CONSTRAINT no_poison CHECK (position('poison'::bytea in raw) = 0)")
     results, _ = decide_together([integration] * 3, [halo(1), halo(2, summary="poison"), halo(3)])
@@ -148,7 +148,7 @@ def test_what_can_be_neither_decided_nor_kept_is_answered_not_stored_and_the_oth
     assert len(rows()) == 2
 
 
-def test_a_batch_for_which_the_table_of_locks_has_no_room_is_decided_in_parts() -> None:
+def test_batch_too_large_for_lock_table_is_split() -> None:
     integration = make_integration()
     with db.connect(name="somebody with very many locks") as holder:
         with pytest.raises(errors.OutOfMemory):
@@ -159,7 +159,7 @@ def test_a_batch_for_which_the_table_of_locks_has_no_room_is_decided_in_parts() 
     assert Alert.objects.count() == 400
 
 
-def test_what_breaks_the_code_already_where_it_arrives_is_kept_too() -> None:
+def test_error_on_arrival_keeps_the_message_too() -> None:
     integration = make_integration()
     with doors(registry=SpoiledRegistry()) as node:
         replies = node.post_at_once(*((integration, {**halo(number), "poison": number == 2}) for number in (1, 2, 3)))
@@ -194,7 +194,7 @@ FOR EACH ROW EXECUTE FUNCTION kill();
 
 
 @pytest.mark.parametrize("when", [_BETWEEN, _IN_COMMIT], ids=["between statements", "in COMMIT"])
-def test_a_connection_that_is_lost_before_the_commit_costs_a_retry_and_nothing_else(node: Doors, when: str) -> None:
+def test_connection_lost_before_commit_costs_only_a_retry(node: Doors, when: str) -> None:
     integration = make_integration()
     execute(_KILLER.format(times=1) + when)
     reply = node.post(integration, halo(1))
@@ -204,7 +204,7 @@ def test_a_connection_that_is_lost_before_the_commit_costs_a_retry_and_nothing_e
     assert node.post(integration, halo(2)).body["status"] == "Mapped Opened"
 
 
-def test_a_commit_that_nobody_heard_of_is_answered_once_and_done_once(database: str) -> None:
+def test_commit_with_lost_reply_is_answered_and_applied_once(database: str) -> None:
     integration = make_integration()
     with wire_to(database) as (wire, through), doors() as node:
         db.use(through)
@@ -225,7 +225,7 @@ def test_a_commit_that_nobody_heard_of_is_answered_once_and_done_once(database: 
         db.use(database)
 
 
-def test_an_unreadable_message_whose_commit_nobody_heard_of_is_answered_as_such(database: str) -> None:
+def test_unreadable_message_with_lost_commit_reply_is_reported_unreadable(database: str) -> None:
     integration = make_integration("Tool", "api")
     with wire_to(database) as (wire, through), doors() as node:
         db.use(through)
@@ -249,7 +249,7 @@ def test_a_database_that_stays_away_is_answered_with_come_again() -> None:
     assert not rows()
 
 
-def test_a_token_that_nobody_can_look_up_is_not_called_unknown(database: str) -> None:
+def test_token_lookup_failure_is_not_reported_as_unknown_token(database: str) -> None:
     integration = make_integration()
     with doors() as node:
         path, name = path_of(integration), urlsplit(database).path.removeprefix("/")
@@ -267,7 +267,7 @@ def test_a_token_that_nobody_can_look_up_is_not_called_unknown(database: str) ->
 # --- configuration
 
 
-def test_messages_of_an_integration_that_was_deleted_while_they_waited_are_404_and_cost_the_others_nothing() -> None:
+def test_queued_messages_of_deleted_integration_get_404_alone() -> None:
     gone, stays = make_integration("Gone"), make_integration("Stays", source="Other")
     registry = IntegrationRegistry()
     registry.refresh()
@@ -286,7 +286,7 @@ def test_messages_of_an_integration_that_was_deleted_while_they_waited_are_404_a
     assert {row.integration_id for row in rows()} == {stays.pk}
 
 
-def test_the_sender_to_a_deleted_integration_is_told_404(node: Doors) -> None:
+def test_sender_to_deleted_integration_gets_404(node: Doors) -> None:
     gone = make_integration("Gone")
     assert node.post(gone, halo()).status == 200
     path = path_of(gone)
@@ -299,9 +299,7 @@ def test_the_sender_to_a_deleted_integration_is_told_404(node: Doors) -> None:
 @pytest.mark.parametrize(
     "broken", [{"kind": "gone"}, {"definition": {"rules": {"open": {"field": "client", "operator": "smells"}}}}]
 )
-def test_what_comes_to_an_integration_that_cannot_be_used_is_kept_and_replayed_once_it_is_mended(
-    node: Doors, broken: dict[str, Any]
-) -> None:
+def test_messages_to_unusable_integration_are_replayed_after_repair(node: Doors, broken: dict[str, Any]) -> None:
     integration = make_integration(**broken)
     answers = [node.post(integration, body) for body in (halo(), [halo(2), halo(3)], b"{")]
     assert [answer.status for answer in answers] == [200, 200, 200]
@@ -317,7 +315,7 @@ def test_what_comes_to_an_integration_that_cannot_be_used_is_kept_and_replayed_o
     assert replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW).status == "Mapped Opened"
 
 
-def test_a_batch_decides_by_the_configuration_that_its_own_transaction_sees(node: Doors) -> None:
+def test_batch_uses_the_configuration_its_transaction_sees(node: Doors) -> None:
     integration = make_integration()
     assert node.post(integration, halo(1, "Logged")).body["status"] == "Mapped Ignored"
     version = node.registry.version
@@ -335,7 +333,7 @@ def test_a_batch_decides_by_the_configuration_that_its_own_transaction_sees(node
 # --- limits
 
 
-def test_a_configuration_that_is_loaded_while_another_is_saved_is_one_of_the_two_and_never_half_of_each(
+def test_configuration_loaded_during_save_is_never_mixed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     integration = make_integration()
@@ -355,7 +353,7 @@ def test_a_configuration_that_is_loaded_while_another_is_saved_is_one_of_the_two
     assert door.policy_id in door.directory.policies
 
 
-def test_an_integration_whose_row_breaks_the_code_stops_no_other(node: Doors) -> None:
+def test_integration_with_broken_row_blocks_no_other(node: Doors) -> None:
     broken, other = make_integration("Broken"), make_integration("Other", source="Other")
     IntegrationVersion.objects.filter(pk=broken.current_id).update(definition={"rules": ["open"], "mapping": 7})
     config_version.changed()
@@ -363,7 +361,7 @@ def test_an_integration_whose_row_breaks_the_code_stops_no_other(node: Doors) ->
     assert node.post(broken, halo(2)).body["status"] == "Mapping Failed"
 
 
-def test_the_bytes_that_wait_are_those_of_all_messages_of_a_body() -> None:
+def test_pending_bytes_count_all_messages_of_a_body() -> None:
     integration, node = make_integration("Alertmanager", "alertmanager"), Doors()
     node.registry.refresh()
     alerts = [{"status": "firing", "fingerprint": str(number), "labels": {}} for number in range(100)]
@@ -393,14 +391,14 @@ def test_more_than_may_wait_is_turned_away() -> None:
     assert not made.put(results.ticket(0, half[0]))
 
 
-def test_more_bytes_than_may_wait_are_turned_away_but_one_is_always_taken() -> None:
+def test_excess_pending_bytes_are_rejected_but_one_always_fits() -> None:
     made = Committer(IntegrationRegistry())
     large = IngestRequest([], committer.MAX_WAITING_BYTES + 1, lambda result: None)
     assert made.put(large)
     assert not made.put(IngestRequest([], 1, lambda result: None))
 
 
-def test_a_sender_whose_turn_would_come_too_late_is_turned_away() -> None:
+def test_sender_that_would_wait_too_long_is_rejected() -> None:
     made = Committer(IntegrationRegistry())
     first = IngestRequest([], 1, lambda result: None)
     assert made.put(first)
@@ -409,7 +407,7 @@ def test_a_sender_whose_turn_would_come_too_late_is_turned_away() -> None:
     assert not made.put(IngestRequest([], 1, lambda result: None))
 
 
-def test_a_committer_that_stops_finishes_what_waits_and_takes_nothing_more() -> None:
+def test_stopping_committer_finishes_queue_and_accepts_nothing_new() -> None:
     integration = make_integration()
     registry = IntegrationRegistry()
     registry.refresh()

@@ -148,7 +148,7 @@ def world(database: str) -> Iterator[World]:
         yield World(door, desk, now)
 
 
-def test_opens_closes_and_people_at_the_same_tickets_from_two_nodes(world: World) -> None:
+def test_concurrent_opens_closes_and_commands_from_two_nodes_are_consistent(world: World) -> None:
     registries = [IntegrationRegistry(), IntegrationRegistry(), IntegrationRegistry()]
     for registry in registries:
         registry.refresh()

@@ -212,7 +212,7 @@ def test_a_killed_rotation_goes_on_when_run_again(
     assert remaining(filled).old == {}
 
 
-def test_a_row_that_somebody_holds_is_rotated_in_a_later_pass(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locked_row_is_rotated_in_a_later_pass(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use_keys(monkeypatch, NEW, OLD)
     steps = rotation.rotate()
     with psycopg.connect(filled) as other:
@@ -236,7 +236,7 @@ def test_nothing_is_rotated_while_a_node_lacks_the_key(
     assert remaining(filled).old
 
 
-def test_the_key_file_gets_a_new_key_once_and_loses_the_old_one(
+def test_key_file_gains_new_key_once_and_drops_the_old(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("TOCSIN_SECRET_KEY")

@@ -92,7 +92,7 @@ def send(listener: SmtpListener) -> Callable[..., None]:
     return send
 
 
-def test_a_mail_opens_an_alert_by_the_name_of_its_mailbox_and_by_token(
+def test_mail_opens_alert_by_mailbox_name_and_token(
     send: Callable[..., None], door: Integration, client: Client, desk: EscalationHarness
 ) -> None:
     message = mail()
@@ -119,7 +119,7 @@ def test_a_mail_opens_an_alert_by_the_name_of_its_mailbox_and_by_token(
     assert client.get(link).status_code == 302
 
 
-def test_one_mailbox_may_be_several_integrations_and_rules_tell_open_from_close(
+def test_one_mailbox_serves_several_integrations_with_open_and_close_rules(
     send: Callable[..., None], door: Integration
 ) -> None:
     make_integration(
@@ -141,7 +141,7 @@ def test_one_mailbox_may_be_several_integrations_and_rules_tell_open_from_close(
     assert Alert.objects.filter(integration=door).count() == 2
 
 
-def test_nobody_is_relayed_and_automatic_answers_open_nothing(
+def test_no_mail_is_relayed_and_automatic_replies_open_nothing(
     send: Callable[..., None], listener: SmtpListener
 ) -> None:
     with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
@@ -153,7 +153,7 @@ def test_nobody_is_relayed_and_automatic_answers_open_nothing(
     assert Alert.objects.count() == 0
 
 
-def test_what_is_no_mail_is_kept_and_said(send: Callable[..., None]) -> None:
+def test_invalid_mail_is_kept_and_reported(send: Callable[..., None]) -> None:
     send(b"\r\nno header lines\r\n")
     send(b"Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 300 + b"--b--\r\n")
     assert [row.status for row in rows()] == ["Mapped Opened", "Mapping Failed"]
@@ -170,7 +170,7 @@ def test_a_large_mail_is_kept_without_what_is_attached(send: Callable[..., None]
     assert len(bytes(row.raw)) < 10_000
 
 
-def test_mails_come_from_named_networks_only_where_an_integration_says_so(
+def test_integration_may_restrict_mail_to_named_networks(
     send: Callable[..., None], door: Integration, node: Doors
 ) -> None:
     secrets.put_credentials(door, {"addresses": ["192.0.2.0/24"]})
@@ -187,9 +187,7 @@ def test_mails_come_from_named_networks_only_where_an_integration_says_so(
     assert rows()[0].headers == {"sender's address": "present, valid"}
 
 
-def test_a_place_that_cannot_be_listened_at_is_left_again_for_the_one_before(
-    node: Doors, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unusable_imap_listen_address_is_replaced_by_the_previous(node: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mail_listener, "_LOOK", 0.01)
     good, bad = "127.0.0.1:0", "192.0.2.1:2525"
     wanted, looked = [good], threading.Semaphore(0)
@@ -262,7 +260,7 @@ def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
             imap_poller.look_into(none, "x")
 
 
-def test_a_mailbox_that_is_away_stops_no_other_and_loses_nothing(
+def test_unavailable_mailbox_blocks_no_other_and_loses_nothing(
     box: ImapDouble, node: Doors, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = make_integration("Away", "email")
@@ -279,7 +277,7 @@ def test_a_mailbox_that_is_away_stops_no_other_and_loses_nothing(
     assert "sesame" not in caplog.text
 
 
-def test_a_mail_that_cannot_be_marked_as_read_is_taken_once_and_it_is_told(box: ImapDouble, node: Doors) -> None:
+def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDouble, node: Doors) -> None:
     """Those without an id of their own too, and those behind it all the same."""
     box.keeps_flags = True
     plain = b"Subject: One\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n"
@@ -303,9 +301,7 @@ def test_a_mail_that_cannot_be_marked_as_read_is_taken_once_and_it_is_told(box: 
         assert troubles.known(connection, troubles.MailboxReader.INBOUND) == []
 
 
-def test_a_mail_that_cannot_be_decided_is_kept_and_does_not_hold_up_what_is_behind_it(
-    box: ImapDouble, node: Doors
-) -> None:
+def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node: Doors) -> None:
     with database.connect(name="test") as connection:
         connection.execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
     box.receive(mail("poison").as_bytes())
@@ -316,7 +312,7 @@ def test_a_mail_that_cannot_be_decided_is_kept_and_does_not_hold_up_what_is_behi
     assert all(held.is_read for held in box.mails)
 
 
-def test_a_mail_that_somebody_deletes_before_it_is_read_is_no_mail(box: ImapDouble, node: Doors) -> None:
+def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: Doors) -> None:
     box.receive(mail().as_bytes()).is_gone = True
     box.receive(mail("Second", 2).as_bytes())
     imap_poller.read_all(node.registry)
@@ -324,7 +320,7 @@ def test_a_mail_that_somebody_deletes_before_it_is_read_is_no_mail(box: ImapDoub
     assert len(rows()) == 1
 
 
-def test_a_mail_that_says_nonsense_does_not_hold_up_what_is_behind_it(box: ImapDouble, node: Doors) -> None:
+def test_malformed_mail_blocks_no_later_mail(box: ImapDouble, node: Doors) -> None:
     box.receive(b"Subject: =?utf-8?b?abcde?=\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n")
     box.receive(mail().as_bytes())
     imap_poller.read_all(node.registry)
@@ -344,7 +340,7 @@ def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, no
     assert list(mailbox_warnings.found()) == []
 
 
-def test_where_mails_are_taken_is_a_setting_that_is_checked() -> None:
+def test_mail_listen_address_is_a_validated_setting() -> None:
     assert settings_commands.change_settings({"mail_listen": "[::1]:2525"}, actor=COMMAND_LINE, now=clock.now())
     for wrong in ("2525", "localhost:smtp", "host:70000", ":25"):
         with pytest.raises(Rejected) as caught:

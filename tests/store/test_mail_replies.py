@@ -82,7 +82,7 @@ def paged(world: World, *names: str) -> int:
     return alert
 
 
-def test_a_word_acts_as_the_person_the_mail_was_for_and_they_hear_what_came_of_it(world: World) -> None:
+def test_reply_word_acts_as_recipient_and_result_is_mailed(world: World) -> None:
     alert = paged(world, "alice")
     page = world.smtp.mails[0]
     assert page.message["Reply-To"] == "alerts@example.org"
@@ -122,7 +122,7 @@ def test_anything_else_is_a_reply_on_the_alert(world: World) -> None:
     assert len(world.smtp.mails) == mails, "who writes a line is not answered"
 
 
-def test_who_comes_too_late_is_told_kindly(world: World) -> None:
+def test_late_reply_gets_a_friendly_explanation(world: World) -> None:
     alert = paged(world, "alice", "bob")
     world.post.act(alert, Close(actor=world.post.actor("bob")))
     world.post.seconds += 60
@@ -135,7 +135,7 @@ def test_who_comes_too_late_is_told_kindly(world: World) -> None:
     assert reason in world.smtp.mails[-1].part("plain")
 
 
-def test_mails_of_others_of_machines_and_without_our_reference_do_nothing_and_say_why(world: World) -> None:
+def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(world: World) -> None:
     paged(world, "alice")
     world.post.user("mallory")
     page_id = world.smtp.mails[0].message["Message-ID"]
@@ -192,7 +192,7 @@ def came_back(mail: Mail, action: str = "failed", headers_only: bool = False) ->
     ).encode()
 
 
-def test_a_page_whose_mail_comes_back_has_failed_and_the_next_way_begins(world: World) -> None:
+def test_bounced_page_fails_and_the_next_contact_method_begins(world: World) -> None:
     mail = {"label": "Email", "channel": "email", "address": "alice@example.org"}
     world.post.user("alice", mail, {"label": "Later", "channel": "ntfy", "address": "alice-topic", "wait": "10m"})
     world.post.user("root", role="admin")
@@ -230,7 +230,7 @@ def test_a_mail_that_is_older_than_its_reference_is_refused(world: World) -> Non
     assert world.outcomes() == [("refused", "It answers a mail that is more than seven days old.")]
 
 
-def test_mails_are_taken_by_post_with_the_secret_only(world: World) -> None:
+def test_posted_mail_requires_the_secret(world: World) -> None:
     alert = paged(world, "alice")
     raw = world.reply("take")
 
@@ -250,7 +250,7 @@ def test_mails_are_taken_by_post_with_the_secret_only(world: World) -> None:
     assert post(b"", "message/rfc822", basic) == 400
 
 
-def test_a_report_about_somebody_elses_mail_fails_nothing(world: World) -> None:
+def test_bounce_of_foreign_mail_fails_nothing(world: World) -> None:
     for name in ("alice", "bob"):
         world.post.user(name, {"label": "Email", "channel": "email", "address": f"{name}@example.org"})
         world.post.page(world.post.alert(f"For {name}"), name)
@@ -264,7 +264,7 @@ def test_a_report_about_somebody_elses_mail_fails_nothing(world: World) -> None:
     assert [outcome for outcome, _ in world.outcomes()] == ["ignored"]
 
 
-def test_a_mailbox_that_is_away_comes_back_and_its_mails_wait(world: World) -> None:
+def test_unavailable_mailbox_recovers_and_its_mails_wait(world: World) -> None:
     paged(world, "alice")
     world.imap.hangs_up = 1
     held = world.answer("ack")
@@ -278,9 +278,7 @@ def test_a_mailbox_that_is_away_comes_back_and_its_mails_wait(world: World) -> N
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
 
 
-def test_an_answer_that_comes_while_the_database_takes_no_writes_acts_as_soon_as_it_does(
-    world: World, database: str
-) -> None:
+def test_reply_during_read_only_database_applies_afterwards(world: World, database: str) -> None:
     paged(world, "alice")
     held = world.answer("ack")
     with in_use(f"{database}{TAKES_NO_WRITES}"), pytest.raises(errors.ReadOnlySqlTransaction):
@@ -292,7 +290,7 @@ def test_an_answer_that_comes_while_the_database_takes_no_writes_acts_as_soon_as
     assert held.is_read
 
 
-def test_an_answer_that_cannot_be_marked_as_read_acts_once_and_it_is_told(world: World) -> None:
+def test_reply_not_markable_as_read_acts_once_and_is_reported(world: World) -> None:
     paged(world, "alice")
     world.imap.keeps_flags = True
     world.answer("ack")
@@ -309,7 +307,7 @@ def test_an_answer_that_cannot_be_marked_as_read_acts_once_and_it_is_told(world:
     assert world.imap.mails[0].is_read
 
 
-def test_a_server_that_changes_ids_is_answered_by_the_tagged_address(world: World) -> None:
+def test_reply_through_id_rewriting_server_uses_the_tagged_address(world: World) -> None:
     from tocsin.notify.models import Provider
 
     row = Provider.objects.get(name="Answers")
@@ -335,7 +333,7 @@ def test_a_server_that_changes_ids_is_answered_by_the_tagged_address(world: Worl
         b'Content-Type: text/plain; charset=nothing\r\nFrom: "\r\nTo: ;:<\r\n\r\n\xff',
     ],
 )
-def test_a_mail_that_nobody_can_read_keeps_no_answer_from_being_read(world: World, garbage: bytes) -> None:
+def test_unreadable_mail_blocks_no_reply(world: World, garbage: bytes) -> None:
     alert = paged(world, "alice")
     world.imap.receive(garbage)
     held = world.answer("ack")
@@ -344,9 +342,7 @@ def test_a_mail_that_nobody_can_read_keeps_no_answer_from_being_read(world: Worl
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
 
 
-def test_a_mail_at_which_tocsin_fails_keeps_no_answer_from_being_read(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mail_that_raises_blocks_no_reply(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     alert = paged(world, "alice")
     world.imap.receive(b"Subject: breaks\r\n\r\nit")
     world.answer("ack")
@@ -366,9 +362,7 @@ class Killed(BaseException):
     """A process that ends between two statements."""
 
 
-def test_an_answer_whose_reader_was_killed_in_the_middle_comes_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reply_of_a_killed_parser_is_processed_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     alert = paged(world, "alice")
     held, later = world.answer("ack"), world.answer("The line is back.")
     with monkeypatch.context() as killing:

@@ -65,7 +65,7 @@ def test_an_alert_that_is_paged_on_time_is_nothing_wrong(desk: EscalationHarness
     assert ids(desk.at(4)) == []
 
 
-def test_a_run_that_nobody_decides_for_a_minute_is_found(desk: EscalationHarness) -> None:
+def test_run_undecided_for_a_minute_is_reported(desk: EscalationHarness) -> None:
     alert = desk.open()
     assert ids(desk.at(0.9)) == []
     (found,) = audit(desk.at(1))
@@ -73,14 +73,14 @@ def test_a_run_that_nobody_decides_for_a_minute_is_found(desk: EscalationHarness
     assert f"alert #{alert}" in found.detail
 
 
-def test_a_first_page_that_nobody_sends_for_a_minute_is_found(desk: EscalationHarness) -> None:
+def test_first_page_unsent_for_a_minute_is_reported(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     assert ids(desk.at(0.9)) == []
     assert ids(desk.at(1.5)) == ["pages_late", "alerts_unreached"]
 
 
-def test_a_first_page_whose_tries_fail_is_as_late_as_its_first_try_with_the_error(desk: EscalationHarness) -> None:
+def test_failing_first_page_is_late_since_its_first_attempt(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     Delivery.objects.filter(is_first=True).update(
@@ -91,7 +91,7 @@ def test_a_first_page_whose_tries_fail_is_as_late_as_its_first_try_with_the_erro
     assert found.detail.endswith("should have left 2 minutes ago. It is down.")
 
 
-def test_a_first_page_that_is_just_being_tried_again_is_as_late_as_one_that_waits(desk: EscalationHarness) -> None:
+def test_retrying_first_page_is_as_late_as_a_waiting_one(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     lease = datetime.now(UTC) + MINUTE
@@ -105,7 +105,7 @@ def test_a_first_page_that_is_just_being_tried_again_is_as_late_as_one_that_wait
     assert found.detail.endswith("should have left 2 minutes ago. It is down.")
 
 
-def test_a_later_page_does_not_count_once_another_about_the_alert_has_left(desk: EscalationHarness) -> None:
+def test_later_page_stops_counting_after_another_page_left(desk: EscalationHarness) -> None:
     desk.open(recipient_users=(desk.users["bob"].pk,))
     desk.turn(0)
     assert Delivery.objects.filter(is_first=True).count() == 2
@@ -113,7 +113,7 @@ def test_a_later_page_does_not_count_once_another_about_the_alert_has_left(desk:
     assert ids(desk.at(3)) == []
 
 
-def test_pages_that_a_pause_holds_up_are_not_late_and_count_from_its_end(desk: EscalationHarness) -> None:
+def test_paused_pages_count_from_the_end_of_the_pause(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     Pause.objects.create(reason="works", started_at=desk.at(0), until=desk.at(5))
@@ -122,9 +122,7 @@ def test_pages_that_a_pause_holds_up_are_not_late_and_count_from_its_end(desk: E
     assert "pages_late" in ids(desk.at(6))
 
 
-def test_a_live_alert_without_a_run_or_with_one_that_stopped_without_a_reason_is_forgotten(
-    desk: EscalationHarness, now: datetime
-) -> None:
+def test_active_alert_without_running_or_explained_run_is_forgotten(desk: EscalationHarness, now: datetime) -> None:
     bare = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
     silent = desk.open()
     Run.objects.filter(alert=silent).update(due_at=None, status="stopped", reason="")
@@ -133,7 +131,7 @@ def test_a_live_alert_without_a_run_or_with_one_that_stopped_without_a_reason_is
     assert f"#{bare.pk}, #{silent}" in found.detail
 
 
-def test_an_active_run_without_a_timer_is_forgotten_whatever_it_says(desk: EscalationHarness, now: datetime) -> None:
+def test_active_run_without_timer_is_forgotten(desk: EscalationHarness, now: datetime) -> None:
     alert = desk.open()
     Run.objects.filter(alert=alert).update(due_at=None)
     assert ids(now) == ["alerts_forgotten"]
@@ -145,15 +143,13 @@ def test_an_alert_that_is_over_needs_no_timer(status: str, now: datetime) -> Non
     assert ids(now) == []
 
 
-def test_a_live_alert_whose_run_says_why_it_waits_for_nothing_is_not_forgotten(
-    desk: EscalationHarness, now: datetime
-) -> None:
+def test_active_alert_with_explained_idle_run_is_not_forgotten(desk: EscalationHarness, now: datetime) -> None:
     alert = desk.open()
     Run.objects.filter(alert=alert).update(due_at=None, status="stopped", reason="Alice has it.")
     assert ids(now) == []
 
 
-def test_a_run_that_failed_five_times_is_stuck_while_its_alert_lives(desk: EscalationHarness) -> None:
+def test_run_with_five_failures_is_stuck_while_alert_is_active(desk: EscalationHarness) -> None:
     alert = desk.open()
     Run.objects.filter(alert=alert).update(failures=5, due_at=desk.at(60))
     assert ids(desk.at(0)) == ["runs_stuck"]
@@ -161,14 +157,14 @@ def test_a_run_that_failed_five_times_is_stuck_while_its_alert_lives(desk: Escal
     assert ids(desk.at(0)) == []
 
 
-def test_a_message_that_nobody_decides_for_a_minute_is_found(now: datetime) -> None:
+def test_message_undecided_for_a_minute_is_reported(now: datetime) -> None:
     integration = make_integration()
     InboundMessage.objects.create(id=uuid7(), integration=integration, received_at=now, status="Pending", raw=b"{}")
     assert ids(now + MINUTE / 2) == []
     assert ids(now + MINUTE) == ["messages_late"]
 
 
-def test_a_delivery_whose_lease_ran_out_a_minute_ago_is_found(desk: EscalationHarness) -> None:
+def test_delivery_with_expired_lease_is_reported(desk: EscalationHarness) -> None:
     desk.open()
     desk.turn(0)
     database_now = datetime.now(UTC)
@@ -178,7 +174,7 @@ def test_a_delivery_whose_lease_ran_out_a_minute_ago_is_found(desk: EscalationHa
     assert ids(desk.at(0)) == ["deliveries_lost"]
 
 
-def test_a_loop_that_does_not_turn_is_found_on_a_node_that_lives(now: datetime) -> None:
+def test_stalled_task_on_a_live_node_is_reported(now: datetime) -> None:
     turned_at = datetime.now(UTC) - 2 * MINUTE
     NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", turned_at, timedelta(seconds=1))], "pager1").turn()
     (found,) = audit(now)
@@ -200,7 +196,7 @@ def test_a_stuck_sender_is_a_problem_that_names_its_provider(now: datetime) -> N
     assert ids(now) == []
 
 
-def test_the_test_clock_makes_no_node_look_old(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_clock_makes_no_node_stale(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_jump", timedelta(days=3))
     NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", datetime.now(UTC), timedelta(seconds=1))]).turn()
     with database.transaction() as connection:
@@ -210,7 +206,7 @@ def test_the_test_clock_makes_no_node_look_old(now: datetime, monkeypatch: pytes
     assert node.loops[0].age < timedelta(seconds=5)
 
 
-def test_a_node_says_that_it_lives_and_leaves_and_gone_ones_are_pruned_after_an_hour(now: datetime) -> None:
+def test_node_reports_start_and_stop_and_gone_nodes_are_pruned(now: datetime) -> None:
     long_ago = datetime.now(UTC) - timedelta(minutes=61)
     Node.objects.create(id=uuid4(), name="old", role="all", version="1", started_at=long_ago, seen_at=long_ago)
     presence = NodeHeartbeat(uuid7(), "worker", list, "pager1")
@@ -221,7 +217,7 @@ def test_a_node_says_that_it_lives_and_leaves_and_gone_ones_are_pruned_after_an_
     assert not Node.objects.exists()
 
 
-def test_administrators_are_told_once_of_what_two_audits_find_and_when_it_is_over(desk: EscalationHarness) -> None:
+def test_administrators_are_notified_once_of_confirmed_problem_and_its_end(desk: EscalationHarness) -> None:
     desk.open()
     audit(desk.at(1))
     assert notices() == []
@@ -234,7 +230,7 @@ def test_administrators_are_told_once_of_what_two_audits_find_and_when_it_is_ove
     assert notices()[1:] == [("erin", "Tocsin: over: Escalation is late")]
 
 
-def test_home_shows_what_the_audit_found_until_an_audit_finds_it_over(desk: EscalationHarness) -> None:
+def test_home_shows_self_check_problems_until_resolved(desk: EscalationHarness) -> None:
     SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None, name="pager1").turn()
     stands = health_status.read()
     assert (stands.problems, stands.node, stands.silence) == ((), "pager1", None)
@@ -247,7 +243,7 @@ def test_home_shows_what_the_audit_found_until_an_audit_finds_it_over(desk: Esca
     assert health_status.read().problems == ()
 
 
-def test_an_audit_that_is_old_or_never_was_is_said_to_be(desk: EscalationHarness) -> None:
+def test_missing_or_stale_self_check_is_reported(desk: EscalationHarness) -> None:
     assert health_status.read().silence == "Tocsin has not checked itself yet: no node with the role worker has run."
     SelfCheckRunner(now=lambda: desk.at(0), heartbeat_url=lambda: None).turn()
     Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(minutes=10, seconds=1))
@@ -256,7 +252,7 @@ def test_an_audit_that_is_old_or_never_was_is_said_to_be(desk: EscalationHarness
     assert silence.startswith("Tocsin last checked itself 10 minutes 1 second ago")
 
 
-def test_the_outside_is_pinged_while_paging_works_and_not_while_it_does_not(desk: EscalationHarness) -> None:
+def test_external_ping_is_sent_only_while_paging_works(desk: EscalationHarness) -> None:
     with http_double() as outside:
         watch = SelfCheckRunner(now=lambda: desk.at(2), heartbeat_url=lambda: f"{outside.url}/ping/abc")
         watch.turn()
@@ -273,7 +269,7 @@ def test_the_outside_is_pinged_while_paging_works_and_not_while_it_does_not(desk
         assert len(outside.requests) == 2
 
 
-def test_a_ping_that_is_not_taken_is_told_without_the_address(now: datetime) -> None:
+def test_rejected_ping_is_reported_without_its_address(now: datetime) -> None:
     with http_double(lambda request: Response(status=500)) as outside:
         watch = SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: f"{outside.url}/ping/secret")
         watch.turn()
@@ -297,7 +293,7 @@ def test_several_nodes_audit_and_ping_once(now: datetime) -> None:
     assert Audit.objects.get().node == "pager0"
 
 
-def test_an_audit_under_way_on_another_node_is_not_waited_for(now: datetime) -> None:
+def test_self_check_running_on_another_node_is_not_awaited(now: datetime) -> None:
     watch = SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None, name="pager2")
     watch.turn()
     age_audit()
@@ -316,7 +312,7 @@ def test_what_has_long_been_over_is_removed(now: datetime) -> None:
         assert problems.load(connection) == {}
 
 
-def test_an_audit_of_many_open_alerts_reads_little(now: datetime) -> None:
+def test_self_check_of_large_alert_list_reads_few_rows(now: datetime) -> None:
     make_user("erin", now, role="admin")
     with database.transaction() as connection:
         connection.execute(
@@ -331,7 +327,7 @@ def test_an_audit_of_many_open_alerts_reads_little(now: datetime) -> None:
     assert datetime.now(UTC) - begin < timedelta(seconds=2)
 
 
-def test_a_key_that_an_old_fault_left_with_what_is_over_is_freed_and_told_on_the_timeline(
+def test_leaked_key_of_ended_alert_is_released_on_the_timeline(
     desk: EscalationHarness,
 ) -> None:
     integration = make_integration()
@@ -352,7 +348,7 @@ def test_a_key_that_an_old_fault_left_with_what_is_over_is_freed_and_told_on_the
     assert [one.status.value for one in again] == [*["Mapped Opened"] * 3, "Mapped Appended"]
 
 
-def test_that_the_disk_is_nearly_full_is_told_and_keeps_no_outside_from_hearing_that_paging_works(
+def test_nearly_full_disk_is_reported_without_stopping_external_ping(
     desk: EscalationHarness,
 ) -> None:
     short = HealthFinding("disk.space", "0.4 GB of 20.0 GB are free on the disk of /data.", "Make room.", about="/data")

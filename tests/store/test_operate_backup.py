@@ -142,7 +142,7 @@ def saved(world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     return file
 
 
-def test_a_fresh_database_becomes_what_was_backed_up_and_goes_on_from_there(
+def test_backup_restores_into_empty_database_and_work_continues(
     saved: Path,
     world: str,
     bare: Make,
@@ -164,7 +164,7 @@ def test_a_fresh_database_becomes_what_was_backed_up_and_goes_on_from_there(
         assert sent[0].alert_id > before
 
 
-def test_a_backup_moves_between_this_servers_version_and_the_built_in_ones_and_back(
+def test_backup_moves_between_bundled_and_local_postgresql_versions(
     saved: Path,
     world: str,
     bare: Make,
@@ -255,7 +255,7 @@ def test_a_tocsin_that_runs_must_be_stopped_first(
         )
 
 
-def test_paged_people_are_left_in_peace_after_a_restore_that_is_paused(
+def test_paused_restore_sends_no_pages(
     saved: Path, bare: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with using(bare(), monkeypatch):
@@ -281,7 +281,7 @@ def test_a_backup_of_older_tables_is_brought_up_to_date(
         assert (status, "Brought up to date: 1 migrations applied." in said) == (0, True)
 
 
-def test_rows_written_together_are_both_in_a_backup_or_neither_while_tocsin_works(
+def test_backup_during_work_is_transactionally_consistent(
     world: str,
     bare: Make,
     tmp_path: Path,
@@ -356,7 +356,7 @@ def _refused(
     return said.removeprefix("tocsin: ").rstrip("\n")
 
 
-def test_a_file_that_is_no_backup_or_not_there_is_refused(
+def test_missing_or_foreign_file_is_rejected(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "state"
@@ -380,7 +380,7 @@ def test_a_file_that_was_cut_off_anywhere_is_refused(
         _refused(saved, world, monkeypatch, capsys)
 
 
-def test_a_bit_that_flipped_in_any_table_is_found_and_the_table_named(
+def test_flipped_bit_in_any_table_is_detected_and_named(
     saved: Path, world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = saved.read_bytes()
@@ -415,7 +415,7 @@ def remade(file: Path, change: Callable[[dict[str, Any], dict[str, bytes]], None
     file.write_bytes(whole.getvalue())
 
 
-def test_a_newer_format_and_a_newer_tocsins_tables_are_refused_by_name(
+def test_newer_format_and_newer_tables_are_rejected_by_name(
     saved: Path, world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remade(saved, lambda manifest, _: manifest["migrations"].append(["alerts", "9999_the_future"]))
@@ -424,7 +424,7 @@ def test_a_newer_format_and_a_newer_tocsins_tables_are_refused_by_name(
     assert "has format 2; this Tocsin reads 1" in _refused(saved, world, monkeypatch, capsys)
 
 
-def test_rows_that_cannot_be_put_in_or_refer_to_nothing_leave_all_as_it_was(
+def test_unrestorable_or_dangling_rows_leave_everything_unchanged(
     saved: Path, world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original = saved.read_bytes()
@@ -450,7 +450,7 @@ def test_a_backup_that_lacks_a_table_is_refused(
     assert "its tables are not those of its version" in _refused(saved, world, monkeypatch, capsys)
 
 
-def test_a_place_that_cannot_be_written_is_one_clear_line_and_leaves_nothing(
+def test_unwritable_destination_is_one_clear_error_line(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with using(database, monkeypatch):
@@ -472,7 +472,7 @@ def test_a_backup_that_fails_leaves_the_one_before_it(
     assert list(saved.parent.glob(".*.part")) == []
 
 
-def test_what_a_killed_backup_left_is_removed_by_the_next_and_is_never_taken_for_one(
+def test_leftover_of_killed_backup_is_removed_by_the_next(
     world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def begun(name: str) -> tuple[subprocess.Popen[bytes], Path]:
@@ -509,7 +509,7 @@ def test_what_a_killed_backup_left_is_removed_by_the_next_and_is_never_taken_for
     assert other.exists()
 
 
-def test_a_pipe_beside_a_backup_that_is_called_like_what_a_killed_one_leaves_is_not_waited_for(
+def test_pipe_named_like_a_leftover_never_blocks_a_backup(
     world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where others may write, one without a writer would keep the backup waiting for ever."""
@@ -524,7 +524,7 @@ def test_a_pipe_beside_a_backup_that_is_called_like_what_a_killed_one_leaves_is_
     assert pipe.exists()
 
 
-def test_a_restore_that_is_killed_when_the_state_is_there_has_paused_all_paging_by_then(
+def test_killed_restore_with_restored_state_has_already_paused_paging(
     saved: Path, bare: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -562,7 +562,7 @@ def _keys(data_dir: Path) -> list[str]:
     return (data_dir / "secret.key").read_text().split()
 
 
-def test_the_key_comes_along_under_a_passphrase_and_is_nowhere_else(
+def test_key_is_included_only_under_a_passphrase(
     keyed: Path,
     world: str,
     bare: Make,
@@ -607,7 +607,7 @@ def test_the_passphrase_may_come_from_the_environment(
         assert reader.manifest.keys.plain == []
 
 
-def test_without_a_passphrase_the_key_is_in_the_file_and_a_loud_warning_says_so(
+def test_key_without_passphrase_is_stored_with_a_loud_warning(
     keyed: Path,
     world: str,
     bare: Make,
@@ -644,7 +644,7 @@ def test_the_key_that_was_there_stays_behind_the_new_one(
     assert _keys(second) == [*_keys(keyed), old]
 
 
-def test_a_key_given_by_the_environment_must_be_the_backups_or_be_waived(
+def test_environment_key_must_match_the_backup_or_be_waived(
     keyed: Path,
     world: str,
     bare: Make,
@@ -679,7 +679,7 @@ def test_a_passphrase_file_that_is_empty_or_missing_is_refused(
     assert not (tmp_path / "state").exists()
 
 
-def test_a_database_of_a_newer_tocsin_is_neither_backed_up_nor_overwritten(
+def test_database_of_newer_tocsin_is_neither_backed_up_nor_overwritten(
     saved: Path, world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with database.transaction() as connection:

@@ -74,7 +74,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return status, out, err
 
 
-def test_a_whole_installation_has_only_the_problem_of_the_tests_own_server(
+def test_healthy_installation_reports_only_the_test_servers_problem(
     now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_user("alice", now)
@@ -98,14 +98,14 @@ def test_what_is_not_durable_is_a_problem_with_its_remedy(now: datetime) -> None
     assert (finding.remedy, finding.is_problem) == ("Set fsync to on.", True)
 
 
-def test_tables_that_are_too_old_are_said_and_nothing_is_asked_of_them(now: datetime) -> None:
+def test_outdated_schema_is_reported_without_querying_it(now: datetime) -> None:
     with database.transaction() as connection:
         connection.execute("DELETE FROM django_migrations WHERE app = 'operate'")
     assert "database.tables" in ids(now)
     assert ids(now, "people.") == ids(now, "running.") == []
 
 
-def test_tables_of_a_newer_tocsin_are_said_and_everything_else_is_asked_too(now: datetime) -> None:
+def test_newer_schema_is_reported_and_other_checks_still_run(now: datetime) -> None:
     with database.transaction() as connection:
         connection.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('alerts', '9999_later', now())")
     (finding,) = found(now, "database.newer")
@@ -113,12 +113,12 @@ def test_tables_of_a_newer_tocsin_are_said_and_everything_else_is_asked_too(now:
     assert "running.nothing" in ids(now)
 
 
-def test_a_clock_that_is_off_is_said(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_skew_is_reported(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "MAX_SKEW", timedelta(seconds=-1))
     assert ids(now, "clock.") == ["clock.off"]
 
 
-def test_more_nodes_than_the_server_has_connections_for_are_said(now: datetime) -> None:
+def test_too_few_connections_for_all_nodes_are_reported(now: datetime) -> None:
     assert ids(now, "database.connections") == []
     for _ in range(11):
         NodeHeartbeat(uuid4(), "all", list).turn()
@@ -131,7 +131,7 @@ def test_hints_arrive_on_a_direct_connection(now: datetime) -> None:
     assert ids(now, "database.pooler") == []
 
 
-def test_a_key_that_others_may_read_is_said(tmp_path: Path) -> None:
+def test_readable_key_file_is_reported(tmp_path: Path) -> None:
     key = tmp_path / "secret.key"
     assert list(machine.key_file(key)) == []
     key.write_text("x" * 43)
@@ -142,7 +142,7 @@ def test_a_key_that_others_may_read_is_said(tmp_path: Path) -> None:
     assert list(machine.key_file(key)) == []
 
 
-def test_a_disk_with_little_room_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_disk_space_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 0)
     monkeypatch.setattr(disk_space, "AMPLE_FREE_BYTES", 0)
     assert list(disk_space.room(tmp_path)) == []
@@ -151,7 +151,7 @@ def test_a_disk_with_little_room_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     assert (finding.id, finding.about) == ("disk.space", str(tmp_path))
 
 
-def test_the_test_clock_and_debug_are_said(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_clock_and_debug_mode_are_reported(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     setenv(monkeypatch, TOCSIN_TEST_CLOCK="1", TOCSIN_DEBUG="1")
     assert ids(now, "configuration.") == ["configuration.test_clock", "configuration.debug"]
 
@@ -178,7 +178,7 @@ def test_a_provider_that_refuses_is_named_without_its_secret(now: datetime) -> N
     assert "hunter2" not in finding.detail
 
 
-def test_a_channel_that_people_are_paged_by_without_a_provider_is_said(now: datetime) -> None:
+def test_channel_in_use_without_provider_is_reported(now: datetime) -> None:
     method = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
     make_user("alice", now, contact_methods=[method])
     make_user("bob", now, contact_methods=[{"label": "Push", "channel": "ntfy", "address": "a-topic-of-bobs"}])
@@ -196,7 +196,7 @@ def test_a_channel_that_people_are_paged_by_without_a_provider_is_said(now: date
     assert {finding.about for finding in found(now, "provider.missing")} == {"email", "ntfy"}
 
 
-def test_whoever_stands_in_covers_or_comes_from_a_calendar_and_cannot_be_reached_is_named(now: datetime) -> None:
+def test_unreachable_overrides_covers_and_calendar_users_are_named(now: datetime) -> None:
     for name in ("alice", "bob", "carol", "dave", "erin", "frank"):
         make_user(name, now)
     make_group("Service Desk", now, ["alice"])
@@ -220,7 +220,7 @@ def test_whoever_stands_in_covers_or_comes_from_a_calendar_and_cannot_be_reached
     assert found(now + timedelta(days=3), "people.unreachable") == []
 
 
-def test_people_who_are_called_and_cannot_be_reached_are_named(now: datetime) -> None:
+def test_on_call_users_without_contact_method_are_named(now: datetime) -> None:
     for name in ("alice", "bob", "carol", "dave"):
         make_user(name, now)
     make_group("Service Desk", now, ["alice", "bob"])
@@ -236,7 +236,7 @@ def test_people_who_are_called_and_cannot_be_reached_are_named(now: datetime) ->
     assert ids(now, "people.unreachable") == []
 
 
-def test_an_integration_that_would_page_nobody_is_named_with_the_route(now: datetime) -> None:
+def test_integration_that_pages_no_user_is_named_with_its_route(now: datetime) -> None:
     make_user("alice", now)
     policy = save_policy({"name": "Standard", "steps": [{"notify": {"users": ["alice"]}}]}, actor=ACTOR, now=now)
     empty = make_group("Empty", now)
@@ -252,7 +252,7 @@ def test_an_integration_that_would_page_nobody_is_named_with_the_route(now: date
     assert {finding.level.value for finding in found(now, "integration.reaches_nobody")} == {"note"}
 
 
-def test_hours_that_are_nobodys_are_said_in_the_schedules_own_time(now: datetime) -> None:
+def test_coverage_gaps_are_reported_in_the_schedules_time_zone(now: datetime) -> None:
     make_user("alice", now)
     make_group("Service Desk", now)
     windows = [{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "08:00", "to": "18:00"}]
@@ -276,13 +276,13 @@ def test_hours_that_are_nobodys_are_said_in_the_schedules_own_time(now: datetime
     )
 
 
-def test_without_an_administrator_nobody_can_mend_anything(now: datetime) -> None:
+def test_missing_administrator_is_reported(now: datetime) -> None:
     assert ids(now, "people.no_administrator") == ["people.no_administrator"]
     make_user("erin", now, role="admin")
     assert ids(now, "people.no_administrator") == []
 
 
-def test_that_nothing_runs_that_a_node_is_gone_and_that_nobody_watches_is_said(now: datetime) -> None:
+def test_missing_nodes_and_missing_external_monitoring_are_reported(now: datetime) -> None:
     assert ids(now, "running.") == ["running.nothing"]
     NodeHeartbeat(uuid4(), "web", list, "pager1").turn()
     assert ids(now, "running.") == []
@@ -292,7 +292,7 @@ def test_that_nothing_runs_that_a_node_is_gone_and_that_nobody_watches_is_said(n
     assert [finding.about for finding in found(now, "running.gone")] == ["pager2"]
 
 
-def test_what_the_auditor_finds_is_found_here_too(now: datetime) -> None:
+def test_self_check_problems_are_reported_by_doctor(now: datetime) -> None:
     from tocsin.alerts.models import Alert
 
     alert = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
@@ -326,7 +326,7 @@ def test_a_public_address_that_leads_here_is_well(now: datetime, monkeypatch: py
         (Response(hangs_up=True), "address.unreachable"),
     ],
 )
-def test_a_public_address_that_leads_elsewhere_is_said(
+def test_foreign_public_address_is_reported(
     given: Response, wrong: str, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with http_double(lambda request: given) as proxy:
@@ -334,16 +334,12 @@ def test_a_public_address_that_leads_elsewhere_is_said(
         assert ids(now, "address.") == [wrong]
 
 
-def test_a_public_address_where_nothing_answers_or_that_is_not_encrypted_is_said(
-    now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_or_unencrypted_public_address_is_reported(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     setenv(monkeypatch, TOCSIN_BASE_URL="http://tocsin.invalid")
     assert ids(now, "address.") == ["address.not_encrypted", "address.unreachable"]
 
 
-def test_a_certificate_is_said_when_it_is_not_trusted_or_was_not_renewed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_untrusted_or_expiring_certificate_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate = make_certificate(tmp_path)
     today = datetime.now(UTC)
     with http_double(healthz, certificate.server) as proxy:
@@ -357,13 +353,13 @@ def test_a_certificate_is_said_when_it_is_not_trusted_or_was_not_renewed(
         assert "self-signed" in untrusted.detail
 
 
-def test_a_port_without_tls_is_said(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tls_is_reported(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     with http_double(healthz) as proxy:
         setenv(monkeypatch, TOCSIN_BASE_URL=proxy.url.replace("http:", "https:"))
         assert ids(now, "address.") == ["address.unreachable"]
 
 
-def test_a_check_that_fails_says_so_and_stops_no_other(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_check_is_reported_and_others_continue(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     with database.transaction() as connection:
         connection.execute("DROP TABLE notify_lastsent, operate_audit")
     failed = [finding.about for finding in found(now, "check.failed")]
@@ -371,7 +367,7 @@ def test_a_check_that_fails_says_so_and_stops_no_other(now: datetime, monkeypatc
     assert ids(now, "people.no_administrator") == ["people.no_administrator"]
 
 
-def test_the_command_prints_each_problem_with_its_remedy_and_exits_with_1(
+def test_command_prints_each_problem_with_remedy_and_exits_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     status, out, _ = answer(capsys, "doctor")
@@ -390,7 +386,7 @@ def test_the_json_has_problems_and_notes_apart(capsys: pytest.CaptureFixture[str
     assert all(one["remedy"] for one in said["problems"])
 
 
-def test_a_database_that_does_not_answer_is_a_finding_without_the_password_beside_others(
+def test_unreachable_database_is_one_finding_without_password(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOCSIN_DATABASE_URL", "postgresql://tocsin:hunter2x@127.0.0.1:1/tocsin")
@@ -407,7 +403,7 @@ def test_an_unknown_variable_is_a_finding(capsys: pytest.CaptureFixture[str], mo
     assert (status, [one["id"] for one in json.loads(out)["problems"]]) == (1, ["configuration.variable"])
 
 
-def test_timeouts_that_notice_a_lost_host_late_are_found(database: str) -> None:
+def test_slow_network_timeouts_are_reported(database: str) -> None:
     with relay_to(database) as relay:
         with in_use(relay.url(database)), db.pool().connection() as connection:
             assert list(check_timeouts(connection)) == []
@@ -418,7 +414,7 @@ def test_timeouts_that_notice_a_lost_host_late_are_found(database: str) -> None:
     assert "sets tcp_user_timeout, keepalives_idle so that" in finding.detail
 
 
-def test_several_servers_of_which_any_is_used_are_found(database: str) -> None:
+def test_arbitrary_multi_host_connections_are_reported(database: str) -> None:
     with relay_to(database) as relay:
         several = make_conninfo(relay.url(database), host="127.0.0.1,127.0.0.1", port=f"{relay.port},{relay.port}")
         with in_use(several), db.pool().connection() as connection:
@@ -428,7 +424,7 @@ def test_several_servers_of_which_any_is_used_are_found(database: str) -> None:
     assert finding.id == "database.any_server"
 
 
-def test_a_session_without_time_limits_is_found(database: str) -> None:
+def test_missing_session_timeouts_are_reported(database: str) -> None:
     with db.connect(name="test") as connection:
         connection.execute("SET statement_timeout = 0")
         (finding,) = check_timeouts(connection)

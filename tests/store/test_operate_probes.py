@@ -133,7 +133,7 @@ def committer(registry: IntegrationRegistry) -> Iterator[Committer]:
     running.stop(5)
 
 
-def test_a_node_whose_parts_live_is_healthy_and_ready(committer: Committer) -> None:
+def test_running_node_is_healthy_and_ready(committer: Committer) -> None:
     probes = made(committer=committer)
     for path in ("/healthz", "/readyz"):
         answer = ask(probes, path)
@@ -141,13 +141,13 @@ def test_a_node_whose_parts_live_is_healthy_and_ready(committer: Committer) -> N
         assert answer.headers["cache-control"] == "no-store"
 
 
-def test_probes_are_asked_with_get_or_head(database: str) -> None:
+def test_probes_accept_get_and_head(database: str) -> None:
     assert ask(made(), "/healthz", method="HEAD").status == 200
     refused = ask(made(), "/healthz", method="POST")
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_a_committer_or_listener_that_ended_is_no_health_and_no_readiness(committer: Committer) -> None:
+def test_stopped_committer_or_listener_fails_health_and_readiness(committer: Committer) -> None:
     committer.stop(5)
     assert ask(made(committer=committer), "/healthz").text == "The committer has ended."
     assert ask(made(committer=committer), "/readyz").status == 503
@@ -183,7 +183,7 @@ def test_loops_that_die_twice_in_a_minute_are_no_health() -> None:
         ),
     ],
 )
-def test_a_server_that_could_lose_answered_messages_or_take_none_is_not_ready(
+def test_server_that_could_lose_messages_is_not_ready(
     durable: str, postgres: Postgres, setting: str, value: str, reason: str
 ) -> None:
     with _settings(postgres, **{setting: value}):
@@ -242,7 +242,7 @@ def test_a_node_is_ready_by_connections_that_it_has(durable: str, postgres: Post
         assert ask(made(), "/readyz").status == 200
 
 
-def test_a_node_that_stores_messages_is_ready_without_a_free_connection(
+def test_node_storing_messages_is_ready_without_a_free_connection(
     registry: IntegrationRegistry,
     committer: Committer,
     durable: str,
@@ -271,9 +271,7 @@ def _store(committer: Committer, incoming: IncomingMessage) -> None:
     assert isinstance(answers.get(timeout=10), list)
 
 
-def test_a_node_whose_own_writes_do_not_arrive_is_not_ready(
-    committer: Committer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_node_with_failing_writes_is_not_ready(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "_committed_at", float("-inf"))
     worker = Worker(())
     worker.turned_at[PRESENCE] = datetime.now(UTC) - timedelta(seconds=31)
@@ -282,7 +280,7 @@ def test_a_node_whose_own_writes_do_not_arrive_is_not_ready(
 
 
 @pytest.mark.parametrize("stopped_by", [signal.SIGSTOP, signal.SIGKILL])
-def test_readiness_is_answered_in_bounded_time_while_postgresql_hangs_or_is_gone(
+def test_readiness_answers_in_bounded_time_during_postgresql_outage(
     data_dir: Path, stopped_by: signal.Signals, django_db_blocker: DjangoDbBlocker
 ) -> None:
     with django_db_blocker.unblock(), EmbeddedPostgres(data_dir) as embedded:
@@ -312,7 +310,7 @@ def test_readiness_is_answered_in_bounded_time_while_postgresql_hangs_or_is_gone
             assert ask(probes, "/readyz").status == 200
 
 
-def test_whoever_asks_while_a_question_hangs_starts_no_second_one() -> None:
+def test_concurrent_probes_share_one_pending_check() -> None:
     asked: list[int] = []
     release = threading.Event()
 
@@ -368,7 +366,7 @@ def test_the_committer_counts_what_it_stores(registry: IntegrationRegistry, comm
     assert _value(text, "tocsin_batch_seconds_count") >= 1
 
 
-def test_metrics_are_open_to_this_machine_only_and_else_need_a_token(database: str, now: datetime) -> None:
+def test_metrics_are_local_or_require_a_token(database: str, now: datetime) -> None:
     secret = tokens.create(make_user("erin", now), "prometheus", actor=ACTOR, now=now).secret
     probes = made()
     assert ask(probes, "/metrics").status == 200
@@ -391,9 +389,7 @@ def test_metrics_are_open_to_this_machine_only_and_else_need_a_token(database: s
         assert allowed.headers["content-type"].startswith("text/plain; version=")
 
 
-def test_however_many_ask_for_the_metrics_one_connection_checks_their_tokens(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrent_metrics_requests_share_one_connection(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work, most = 0, 0
 
     def watched(secret: str) -> bool:

@@ -57,7 +57,7 @@ def test_notifications_and_their_deliveries_go_after_400_days(now: datetime) -> 
     assert [one.notification_id for one in Delivery.objects.all()] == [kept.pk]
 
 
-def test_what_is_still_to_be_sent_and_what_a_live_alert_shows_stays(now: datetime) -> None:
+def test_pending_deliveries_and_active_alerts_data_are_retained(now: datetime) -> None:
     old = now - 500 * DAY
     queued = notification(old, status="queued")
     live = notification(old, alert=alert("on_hold", old))
@@ -76,7 +76,7 @@ def test_the_settings_say_how_long(now: datetime) -> None:
     assert [entry.actor_name for entry in AuditEntry.objects.all()] == ["kept"]
 
 
-def test_a_turn_removes_one_chunk_oldest_first_and_says_whether_there_may_be_more(now: datetime) -> None:
+def test_run_removes_oldest_chunk_and_reports_remaining_rows(now: datetime) -> None:
     made = [notification(now - (410 - number) * DAY) for number in range(5)]
     assert retention.turn(now, chunk=2) is True
     assert set(Notification.objects.values_list("pk", flat=True)) == {one.pk for one in made[2:]}
@@ -85,7 +85,7 @@ def test_a_turn_removes_one_chunk_oldest_first_and_says_whether_there_may_be_mor
     assert not Notification.objects.exists()
 
 
-def test_calls_of_other_systems_go_with_what_was_said_but_never_one_that_waits(now: datetime) -> None:
+def test_outbound_calls_expire_with_content_unless_pending(now: datetime) -> None:
     integration = OutboundIntegration.objects.create(name="Hook", kind="http", created_at=now)
 
     def call(at: datetime, status: str) -> Call:
@@ -104,7 +104,7 @@ def test_calls_of_other_systems_go_with_what_was_said_but_never_one_that_waits(n
     assert [one.call_id for one in Exchange.objects.all()] == [young.pk]
 
 
-def test_calls_about_a_live_alert_stay_with_what_was_said(now: datetime) -> None:
+def test_calls_about_active_alert_keep_their_content(now: datetime) -> None:
     integration = OutboundIntegration.objects.create(name="Hook", kind="http", created_at=now)
     old = now - 401 * DAY
     for one in (alert("open", old), alert("closed", old)):
@@ -128,7 +128,7 @@ def test_the_sandbox_and_sessions_that_ran_out_go_too(now: datetime) -> None:
     assert [one.session_key for one in Session.objects.all()] == ["key399"]
 
 
-def test_what_an_import_read_goes_after_a_week_and_says_so(now: datetime) -> None:
+def test_import_data_expires_visibly_after_a_week(now: datetime) -> None:
     def read(age: timedelta, state: str = "ready") -> ImportRun:
         at = now - age
         return ImportRun.objects.create(

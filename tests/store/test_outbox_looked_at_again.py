@@ -57,9 +57,7 @@ def quietly_paged(post: OutboxHarness) -> int:
     return alert
 
 
-def test_a_page_that_waits_for_the_end_of_quiet_hours_leaves_when_they_are_lifted(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_page_waiting_for_quiet_hours_leaves_when_they_are_removed(post: OutboxHarness, mail: SmtpDouble) -> None:
     alert = quietly_paged(post)
     wish(post)
     post.go()
@@ -70,7 +68,7 @@ def test_a_page_that_waits_for_the_end_of_quiet_hours_leaves_when_they_are_lifte
     assert post.states(alert)[1] == ("Work", "sent", "SMTP (environment)")
 
 
-def test_a_page_waits_for_the_end_of_other_quiet_hours_and_says_so(post: OutboxHarness, mail: SmtpDouble) -> None:
+def test_page_waits_for_changed_quiet_hours_with_reason(post: OutboxHarness, mail: SmtpDouble) -> None:
     alert = quietly_paged(post)
     wish(post, quiet_hours=[{**QUIET, "to": "09:45", "methods": ["Mail"]}])
     post.go()
@@ -83,9 +81,7 @@ def test_a_page_waits_for_the_end_of_other_quiet_hours_and_says_so(post: OutboxH
     assert post.deliveries(alert)[0].reason == "It waited for the end of quiet hours."
 
 
-def test_a_page_that_waits_for_quiet_hours_does_not_leave_into_longer_ones(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_page_waiting_for_quiet_hours_respects_extended_ones(post: OutboxHarness, mail: SmtpDouble) -> None:
     quietly_paged(post)
     wish(post, quiet_hours=[{**QUIET, "to": "11:00"}])
     post.go(45 * 60)
@@ -101,9 +97,7 @@ def test_what_else_waits_for_its_time_stays_where_it_is(post: OutboxHarness, mai
     assert post.deliveries(alert)[0].due_at == post.at(600)
 
 
-def test_pages_beyond_what_a_person_wants_an_hour_leave_when_that_is_lifted(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_pages_over_hourly_limit_leave_when_it_is_removed(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice", MAIL, contact_rules={"most_per_hour": 1})
     for subject in ("One", "Two"):
         alert = post.alert(subject)
@@ -116,9 +110,7 @@ def test_pages_beyond_what_a_person_wants_an_hour_leave_when_that_is_lifted(
     assert len(mail.mails) == 2
 
 
-def test_a_person_whose_time_zone_this_machine_does_not_know_keeps_nobodys_page_waiting(
-    post: OutboxHarness, mail: SmtpDouble
-) -> None:
+def test_unknown_time_zone_of_one_user_delays_no_pages(post: OutboxHarness, mail: SmtpDouble) -> None:
     quietly_paged(post)
     User.objects.update(time_zone="Mars/Base")
     post.user("bob")

@@ -174,7 +174,7 @@ SELECT gen_random_uuid(), id, alert_id, %(user)s, 'email', 'bob@example.org', 'p
 """
 
 
-def test_a_page_that_fails_while_its_provider_recovers_leaves_at_once(outage: Outage) -> None:
+def test_failing_page_leaves_immediately_when_its_provider_recovers(outage: Outage) -> None:
     """Its try began before, and ended in a timeout after."""
     alert = outage.open()
     outage.pass_until(60)
@@ -218,7 +218,7 @@ def test_an_answer_ends_the_retries(outage: Outage) -> None:
     assert [m for m in mails.mails if m.message["X-Tocsin-Purpose"] == "page"] == []
 
 
-def test_two_dead_providers_take_turns_without_piling_up_rows(outage: Outage) -> None:
+def test_two_failed_providers_alternate_without_growing_queue(outage: Outage) -> None:
     second = free_port()
     provider("Second", "smtp", ["email"], host="127.0.0.1", port=second, sender="t@example.org")
     alert = outage.open()
@@ -234,7 +234,7 @@ def test_two_dead_providers_take_turns_without_piling_up_rows(outage: Outage) ->
         assert mails.mails
 
 
-def test_an_alert_whose_pages_all_failed_for_good_keeps_alarms_red(outage: Outage) -> None:
+def test_alert_with_only_failed_pages_keeps_health_red(outage: Outage) -> None:
     with outage.mail_server() as mails, http_double() as outside:
         mails.answer_recipients += ["550 no such mailbox"] * 20
         outage.desk.save(steps=[{"notify": {"roles": ["primary"]}, "after": "0m"}])
@@ -263,7 +263,7 @@ def doctor_findings() -> list[HealthFinding]:
 
 
 @pytest.mark.parametrize("why", ["watch", "record", "test", "hold", "acknowledged", "pause", "closed", "quiet"])
-def test_an_alert_that_should_reach_nobody_is_no_false_alarm(outage: Outage, why: str) -> None:
+def test_intentionally_silent_alert_is_no_false_alarm(outage: Outage, why: str) -> None:
     modes = {"watch": PagingMode.WATCH, "record": PagingMode.RECORD}
     if why == "quiet":
         quiet = {"quiet_hours": [{"from": "09:00", "to": "12:00", "let_through": "critical"}]}

@@ -73,7 +73,7 @@ def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
             yield World(post, first, second)
 
 
-def test_a_text_says_how_to_answer_and_is_marked_as_delivered_when_the_operator_says_so(world: World) -> None:
+def test_text_explains_replies_and_is_marked_delivered_by_receipt(world: World) -> None:
     world.post.user("alice", SMS)
     alert = world.post.alert()
     world.post.page(alert, "alice")
@@ -93,7 +93,7 @@ def test_a_text_says_how_to_answer_and_is_marked_as_delivered_when_the_operator_
     )  # fmt: skip
 
 
-def test_a_receipt_that_comes_before_the_send_was_written_down_counts(world: World) -> None:
+def test_receipt_arriving_before_recorded_send_counts(world: World) -> None:
     world.post.user("alice", SMS)
     world.post.page(world.post.alert(), "alice")
     Delivery.objects.update(status="sending", provider_name="Twilio", leased_by="somebody")
@@ -104,7 +104,7 @@ def test_a_receipt_that_comes_before_the_send_was_written_down_counts(world: Wor
     assert (world.delivery("SMS").status, world.delivery("SMS").external_id) == ("delivered", "SM1")
 
 
-def test_what_a_vendor_tells_of_a_message_whose_answer_was_lost_keeps_it_from_leaving_again(world: World) -> None:
+def test_receipt_for_lost_response_prevents_resending(world: World) -> None:
     """Else a second call comes while somebody listens to the first."""
     Provider.objects.filter(name="Twilio two").update(is_enabled=False)
     changed()
@@ -123,7 +123,7 @@ def test_what_a_vendor_tells_of_a_message_whose_answer_was_lost_keeps_it_from_le
     assert world.post.states(alert) == [("SMS", "delivered", "Twilio"), ("Phone", "delivered", "Twilio")]
 
 
-def test_what_arrived_after_all_is_not_sent_by_another_provider_too(world: World) -> None:
+def test_late_delivered_message_is_not_resent_by_another_provider(world: World) -> None:
     world.post.user("alice", SMS)
     world.post.page(alert := world.post.alert(), "alice")
     world.first.refusals = [Response(hangs_up=True)]
@@ -143,9 +143,7 @@ def test_what_arrived_after_all_is_not_sent_by_another_provider_too(world: World
 
 
 @pytest.mark.parametrize(("said", "status"), [("answered", "delivered"), ("busy", "sent")])
-def test_what_a_vendor_tells_of_a_call_that_was_stopped_while_its_answer_was_lost_is_written_down(
-    world: World, said: str, status: str
-) -> None:
+def test_receipt_of_cancelled_call_with_lost_response_is_recorded(world: World, said: str, status: str) -> None:
     Provider.objects.filter(name="Twilio two").update(is_enabled=False)
     changed()
     world.post.user("alice", {**CALL, "wait": "0s"})
@@ -209,7 +207,7 @@ def test_a_text_acts_on_the_alert_that_is_open(world: World, text: str, status: 
     assert (event.kind, event.via, event.actor_name) == (status, "sms", "Alice")
 
 
-def test_a_text_is_answered_in_its_writers_language_and_the_letters_of_phones(world: World) -> None:
+def test_text_reply_uses_the_users_language_in_gsm_letters(world: World) -> None:
     world.post.user("alice", SMS, language="de")
     first, second = world.post.alert("VPN “down” 😀 again"), world.post.alert("Disk full")
     for alert in (first, second):
@@ -231,7 +229,7 @@ def test_a_text_is_answered_in_its_writers_language_and_the_letters_of_phones(wo
     assert world.hear(ALICE, "START") == "Sie bekommen wieder Textnachrichten von Tocsin."
 
 
-def test_a_text_whose_answer_was_lost_can_be_answered(world: World) -> None:
+def test_text_with_lost_response_can_be_answered(world: World) -> None:
     world.post.user("alice", SMS)
     world.post.page(alert := world.post.alert(), "alice")
     world.first.refusals, world.second.refusals = [Response(hangs_up=True)], [Response(503)]
@@ -256,7 +254,7 @@ def test_several_alerts_are_named_in_one_text(world: World) -> None:
     assert sorted(acknowledged) == [first, second]
 
 
-def test_a_reply_that_begins_with_a_number_of_minutes_is_about_the_alert_that_is_open(world: World) -> None:
+def test_reply_starting_with_minutes_concerns_the_open_alert(world: World) -> None:
     world.post.user("alice", SMS)
     alert = world.post.alert()
     world.post.page(alert, "alice")
@@ -266,7 +264,7 @@ def test_a_reply_that_begins_with_a_number_of_minutes_is_about_the_alert_that_is
     assert "555 minutes, on my way" in f"{event.reason} {event.data}"
 
 
-def test_who_has_several_alerts_says_which_or_all(world: World) -> None:
+def test_reply_selects_one_or_all_of_several_alerts(world: World) -> None:
     world.post.user("alice", SMS)
     first, second = world.post.alert(), world.post.alert("Disk full")
     for alert in (first, second):
@@ -285,9 +283,7 @@ def test_who_has_several_alerts_says_which_or_all(world: World) -> None:
 
 
 @pytest.mark.parametrize("text", ["ack", "ack {child}", "ack {parent}", "reply On my way", "reply {child} On my way"])
-def test_an_answer_about_an_alert_that_was_merged_since_acts_on_the_one_it_is_merged_into(
-    world: World, text: str
-) -> None:
+def test_reply_to_merged_alert_acts_on_its_parent(world: World, text: str) -> None:
     world.post.user("alice", SMS)
     child, parent = world.post.alert(), world.post.alert("Everything down")
     world.post.page(child, "alice")
@@ -301,7 +297,7 @@ def test_an_answer_about_an_alert_that_was_merged_since_acts_on_the_one_it_is_me
     assert AlertEvent.objects.get(kind=kind).alert_id == parent
 
 
-def test_a_call_about_an_alert_that_was_merged_since_is_about_the_one_it_is_merged_into(world: World) -> None:
+def test_call_about_merged_alert_concerns_its_parent(world: World) -> None:
     world.post.user("alice", {**CALL, "wait": "0s"})
     child, parent = world.post.alert(), world.post.alert("Everything down")
     world.post.page(child, "alice")
@@ -314,7 +310,7 @@ def test_a_call_about_an_alert_that_was_merged_since_is_about_the_one_it_is_merg
     assert AlertEvent.objects.get(kind="acknowledged").alert_id == parent
 
 
-def test_a_call_about_several_alerts_of_which_one_was_merged_into_another_tells_that_once(world: World) -> None:
+def test_call_about_merged_alerts_names_the_parent_once(world: World) -> None:
     world.post.user("alice", {**CALL, "wait": "0s"})
     first, parent, child = (world.post.alert(subject) for subject in ("Printer", "Everything down", "VPN down"))
     for alert in (first, parent, child):
@@ -329,7 +325,7 @@ def test_a_call_about_several_alerts_of_which_one_was_merged_into_another_tells_
     assert done.text == f"You acknowledged alert {parent}. Goodbye."
 
 
-def test_nobody_who_is_not_known_gets_an_answer_and_second_comers_hear_how_it_stands(world: World) -> None:
+def test_unknown_sender_gets_no_reply_and_late_responder_gets_state(world: World) -> None:
     world.post.user("alice", SMS)
     world.post.user("bob", {"label": "SMS", "channel": "sms", "address": BOB})
     alert, other = world.post.alert(), world.post.alert("Disk full")
@@ -344,7 +340,7 @@ def test_nobody_who_is_not_known_gets_an_answer_and_second_comers_hear_how_it_st
     assert world.hear(BOB, "ack") == command_parser.NONE_OPEN
 
 
-def test_a_text_that_comes_twice_acts_once_and_is_answered_alike(world: World) -> None:
+def test_duplicate_text_acts_once_with_the_same_reply(world: World) -> None:
     world.post.user("alice", SMS)
     alert = world.post.alert()
     world.post.page(alert, "alice")
@@ -369,7 +365,7 @@ def test_a_text_that_comes_twice_at_one_moment_acts_once(world: World) -> None:
     assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 2
 
 
-def test_without_a_valid_signature_nothing_is_heard(world: World) -> None:
+def test_unsigned_callback_is_ignored(world: World) -> None:
     world.post.user("alice", SMS)
     alert = world.post.alert()
     world.post.page(alert, "alice")
@@ -385,7 +381,7 @@ def test_without_a_valid_signature_nothing_is_heard(world: World) -> None:
     assert Alert.objects.get(pk=alert).status == "closed"
 
 
-def test_a_provider_that_was_switched_off_is_still_heard_about_what_it_sent(world: World) -> None:
+def test_disabled_providers_receipts_are_still_processed(world: World) -> None:
     world.post.user("alice", SMS, {**CALL, "wait": "0s"})
     alert, other = world.post.alert(), world.post.alert("Site down")
     world.post.page(alert, "alice")
@@ -407,7 +403,7 @@ def test_a_provider_that_was_switched_off_is_still_heard_about_what_it_sent(worl
     assert (len(world.first.messages), len(world.second.messages)) == (1, 1), "nothing more is sent by it"
 
 
-def test_a_provider_that_was_renamed_is_heard_about_what_it_sent_under_its_old_name(world: World) -> None:
+def test_renamed_providers_receipts_are_still_matched(world: World) -> None:
     world.post.user("alice", SMS, {**CALL, "wait": "0s"})
     world.post.page(alert := world.post.alert(), "alice")
     world.post.go()
@@ -425,7 +421,7 @@ def test_a_provider_that_was_renamed_is_heard_about_what_it_sent_under_its_old_n
     assert world.first.post(f"{BASE}/hooks/nobody/sms", {})[0] == 404
 
 
-def test_a_call_says_it_twice_repeats_on_a_wrong_key_and_closes_on_nine_and_nine(world: World) -> None:
+def test_call_repeats_message_reprompts_and_closes_on_double_nine(world: World) -> None:
     world.post.user("alice", {**CALL, "wait": "0s"})
     alert = world.post.alert(short_text="VPN down, 40 users")
     world.post.page(alert, "alice")
@@ -474,7 +470,7 @@ def test_a_key_acts(world: World, key: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["machine", "no-answer", "busy", "completed", "off"])
-def test_a_call_that_reaches_nobody_moves_on_to_the_next_way(world: World, how: str) -> None:
+def test_unanswered_call_falls_back_to_next_contact_method(world: World, how: str) -> None:
     world.post.user("alice", {**CALL, "wait": "0s"}, {**SMS, "wait": "10m"})
     world.post.page(world.post.alert(), "alice")
     world.post.go()
@@ -501,7 +497,7 @@ def test_a_call_that_reaches_nobody_moves_on_to_the_next_way(world: World, how: 
     assert not ProviderHealth.objects.filter(failures__gt=0).exists()
 
 
-def test_a_text_that_is_reported_as_failed_goes_by_the_next_provider_at_once(world: World) -> None:
+def test_text_reported_failed_fails_over_to_next_provider_immediately(world: World) -> None:
     world.post.user("alice", SMS)
     alert = world.post.alert()
     world.post.page(alert, "alice")
@@ -518,7 +514,7 @@ def test_a_text_that_is_reported_as_failed_goes_by_the_next_provider_at_once(wor
     assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 1
 
 
-def test_a_text_that_failed_for_what_passes_is_sent_again_and_the_next_way_does_not_wait(world: World) -> None:
+def test_temporarily_failed_text_is_resent_without_delaying_fallback(world: World) -> None:
     Provider.objects.filter(name="Twilio two").update(is_enabled=False)
     changed()
     world.post.user("alice", SMS, {**CALL, "wait": "10m"})
@@ -536,7 +532,7 @@ def test_a_text_that_failed_for_what_passes_is_sent_again_and_the_next_way_does_
     assert (world.delivery("SMS").status, len(world.first.messages)) == ("delivered", 2)
 
 
-def test_what_is_not_reported_in_time_moves_on_and_a_provider_that_never_delivers_is_passed_over(world: World) -> None:
+def test_missing_receipts_trigger_fallback_and_open_circuit_breaker(world: World) -> None:
     world.post.user("alice", SMS, {**CALL, "wait": "10m"})
     world.post.page(world.post.alert(), "alice")
     world.post.go()
@@ -554,7 +550,7 @@ def test_what_is_not_reported_in_time_moves_on_and_a_provider_that_never_deliver
     assert ProviderHealth.objects.get(name="Twilio").failures == 1
 
 
-def test_one_phone_that_is_off_does_not_have_its_provider_passed_over_for_all(world: World) -> None:
+def test_one_unreachable_phone_does_not_open_circuit_breaker(world: World) -> None:
     for number in range(3):
         world.post.user(f"user{number}", {**SMS, "address": f"+4179000010{number}"})
     box = world.post.outbox()
@@ -574,7 +570,7 @@ def test_one_phone_that_is_off_does_not_have_its_provider_passed_over_for_all(wo
     assert ProviderHealth.objects.get(name="Twilio").is_open
 
 
-def test_a_provider_that_fails_on_end_is_passed_over_until_it_answers_again(world: World) -> None:
+def test_consecutive_failures_open_circuit_breaker_until_recovery(world: World) -> None:
     for number in range(5):
         world.post.user(f"user{number}", {**SMS, "address": f"+4179000010{number}"})
     world.first.is_down = True
@@ -601,7 +597,7 @@ def test_a_provider_that_fails_on_end_is_passed_over_until_it_answers_again(worl
     assert len(world.first.messages) == 1
 
 
-def test_what_was_known_of_a_provider_is_forgotten_when_it_is_changed_or_deleted(world: World) -> None:
+def test_provider_health_resets_on_change_or_deletion(world: World) -> None:
     row = Provider.objects.get(name="Twilio")
     spec = commands.provider_spec(row)
     broken = ProviderHealth(name="Twilio", failures=3, is_open=True, retry_at=world.post.now, error="It refuses.")
@@ -620,7 +616,7 @@ def test_what_was_known_of_a_provider_is_forgotten_when_it_is_changed_or_deleted
     assert list(provider_warnings.found(world.post.now)) == []
 
 
-def test_home_tells_what_another_provider_sent_from_what_nobody_did(world: World) -> None:
+def test_home_separates_failed_over_from_undelivered_messages(world: World) -> None:
     world.post.user("alice", SMS)
     world.first.refusals.append("country")
     world.post.page(world.post.alert(), "alice")
@@ -676,7 +672,7 @@ def test_stop_is_honoured_until_start_comes(world: World) -> None:
     assert len(world.first.messages) == 1
 
 
-def test_a_provider_with_a_limit_a_minute_leaves_the_rest_to_the_next(world: World) -> None:
+def test_rate_limited_provider_leaves_excess_to_the_next(world: World) -> None:
     Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "rate": 12})
     changed()
     for number in range(7):
@@ -691,7 +687,7 @@ def test_a_provider_with_a_limit_a_minute_leaves_the_rest_to_the_next(world: Wor
     assert len(world.first.messages) == 3
 
 
-def test_what_waits_for_its_turn_leaves_when_the_provider_may_send_more(world: World) -> None:
+def test_rate_limited_messages_leave_when_capacity_returns(world: World) -> None:
     Provider.objects.filter(name="Twilio two").update(is_enabled=False)
     Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "rate": 1})
     changed()
@@ -708,7 +704,7 @@ def test_what_waits_for_its_turn_leaves_when_the_provider_may_send_more(world: W
     assert len(world.first.messages) == 3
 
 
-def test_what_a_provider_with_a_limit_cannot_take_yet_keeps_nothing_else_waiting(world: World) -> None:
+def test_rate_limited_messages_block_no_others(world: World) -> None:
     Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "rate": 12, "prefixes": "+1"})
     Provider.objects.filter(name="Twilio two").update(settings={**world.second.settings, "prefixes": "+41"})
     changed()
@@ -730,7 +726,7 @@ def test_what_a_provider_with_a_limit_cannot_take_yet_keeps_nothing_else_waiting
     assert len(world.first.messages) == 3
 
 
-def test_what_waits_for_a_provider_with_a_limit_leaves_in_the_order_in_which_it_came(world: World) -> None:
+def test_rate_limited_messages_leave_in_arrival_order(world: World) -> None:
     Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "rate": 12, "prefixes": "+1"})
     Provider.objects.filter(name="Twilio two").update(settings={**world.second.settings, "prefixes": "+41"})
     changed()
@@ -746,7 +742,7 @@ def test_what_waits_for_a_provider_with_a_limit_leaves_in_the_order_in_which_it_
     assert [message["To"] for message in world.first.messages] == addresses
 
 
-def test_a_provider_that_hangs_for_its_own_countries_keeps_no_others_waiting(world: World) -> None:
+def test_hanging_provider_of_some_countries_delays_no_others(world: World) -> None:
     Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "prefixes": "+1"})
     Provider.objects.filter(name="Twilio two").update(settings={**world.second.settings, "prefixes": "+41"})
     changed()
@@ -770,7 +766,7 @@ def test_a_provider_that_hangs_for_its_own_countries_keeps_no_others_waiting(wor
     assert (len(world.first.messages), len(world.second.messages)) == (1, 9)
 
 
-def test_whoever_tests_a_phone_is_told_which_key_was_pressed(world: World) -> None:
+def test_phone_test_reports_the_pressed_key(world: World) -> None:
     user = world.post.user("alice", {**CALL, "wait": "0s"})
     method = user.contact_methods.get()
     with database.transaction() as connection:
@@ -782,7 +778,7 @@ def test_whoever_tests_a_phone_is_told_which_key_was_pressed(world: World) -> No
     assert "The key 7 was pressed." in world.delivery("Phone").reason
 
 
-def test_who_is_deleted_leaves_no_number_behind(world: World, now: datetime) -> None:
+def test_deleted_users_number_is_removed(world: World, now: datetime) -> None:
     mail = {"label": "Email", "channel": "email", "address": "alice@private.example"}
     user = world.post.user("alice", SMS, mail)
     people.save_contact_method(user, {**SMS, "label": "Called", "channel": "voice"}, actor=ACTOR, now=now)
@@ -816,7 +812,7 @@ def places_of(text: str) -> list[str]:
         ]
 
 
-def test_a_page_that_somebody_answered_is_not_handed_to_the_next_provider_when_its_receipt_says_failed(
+def test_answered_page_is_not_failed_over_after_failed_receipt(
     world: World,
 ) -> None:
     world.post.user("alice", SMS)
@@ -832,7 +828,7 @@ def test_a_page_that_somebody_answered_is_not_handed_to_the_next_provider_when_i
     assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 1
 
 
-def test_a_closed_alert_is_not_texted_again_when_its_receipt_says_failed(world: World) -> None:
+def test_closed_alert_is_not_texted_again_after_failed_receipt(world: World) -> None:
     world.post.user("alice", SMS)
     alert = world.post.alert()
     world.post.page(alert, "alice")
@@ -844,7 +840,7 @@ def test_a_closed_alert_is_not_texted_again_when_its_receipt_says_failed(world: 
     assert [d.status for d in world.post.deliveries(alert)] == ["failed", "cancelled"]
 
 
-def test_the_second_vendor_hears_replies_and_receipts_only_with_its_signature(world: World) -> None:
+def test_second_vendor_accepts_only_signed_replies_and_receipts(world: World) -> None:
     Provider.objects.all().delete()
     world.post.user("alice", SMS)
     with telnyx_double() as telnyx:
@@ -867,14 +863,14 @@ def test_the_second_vendor_hears_replies_and_receipts_only_with_its_signature(wo
         assert world.delivery("SMS").status == "delivered"
 
 
-def test_a_number_without_a_country_code_is_of_the_installations_own_country_or_refused() -> None:
+def test_number_without_country_code_uses_default_country_or_fails() -> None:
     with pytest.raises(Rejected, match="country code"):
         addresses.checked("sms", "079 000 00 01")
     settings_store.set(settings_store.PHONE_REGION, "CH")
     assert addresses.checked("sms", "079 000 00 01") == ALICE
 
 
-def test_a_text_with_characters_that_cannot_be_stored_is_taken_without_them(world: World) -> None:
+def test_unstorable_characters_are_stripped_from_texts(world: World) -> None:
     world.post.user("alice", SMS)
     alert = world.post.alert()
     world.post.page(alert, "alice")
@@ -922,7 +918,7 @@ def test_forged_answer_without_the_code_does_nothing(with_codes: World, text: st
 @pytest.mark.parametrize(
     "text", ["ack {code}", "ACK {alert} {code}!", "ack all {code}", "7 {code}", "reply On my way {code}"]
 )
-def test_answer_with_the_code_is_taken(with_codes: World, text: str) -> None:
+def test_answer_containing_the_code_is_accepted(with_codes: World, text: str) -> None:
     user = with_codes.post.user("alice", SMS)
     alert = with_codes.post.alert()
     with_codes.post.page(alert, "alice")

@@ -121,7 +121,7 @@ def desk(database: str, now: datetime) -> EscalationHarness:
 
 @settings(examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(POLICIES, st.lists(RULES, min_size=2, max_size=2), st.sampled_from(list(Priority)), st.integers(0, 7 * 24 * 60))
-def test_what_a_policy_would_do_is_what_the_loop_then_does(
+def test_policy_simulation_matches_actual_escalation(
     desk: EscalationHarness, policy: dict[str, Any], wishes: list[dict[str, Any]], priority: Priority, minute: int
 ) -> None:
     at = desk.at(minute)
@@ -195,7 +195,7 @@ def _over(alert: int) -> None:
         connection.execute("UPDATE escalation_run SET status = 'ended', due_at = NULL WHERE alert_id = %s", (alert,))
 
 
-def test_who_wants_few_messages_an_hour_is_named_beside_the_simulation(desk: EscalationHarness) -> None:
+def test_users_with_low_hourly_limits_are_named_in_simulation(desk: EscalationHarness) -> None:
     _wish("alice", {"most_per_hour": 2}, desk.start)
     step = {"notify": {"users": ["alice"]}, "after": "0m", "retries": {"times": 3, "every": "5m"}}
     saved = save_policy({"name": "Tried", "steps": [step]}, actor=ACTOR, now=desk.start)
@@ -204,7 +204,7 @@ def test_who_wants_few_messages_an_hour_is_named_beside_the_simulation(desk: Esc
     assert simulate(plan_of(saved), HypotheticalAlert(), desk.start).pages[-1].after == timedelta(minutes=17)
 
 
-def test_a_step_that_waits_is_simulated_as_it_goes_without_asking_the_database_each_minute(
+def test_waiting_step_is_simulated_without_per_minute_queries(
     desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every_day = {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "09:40", "to": "10:00"}

@@ -67,9 +67,7 @@ def left() -> set[UUID]:
     return set(InboundMessage.objects.values_list("pk", flat=True))
 
 
-def test_messages_go_after_90_days_but_not_what_waits_or_belongs_to_a_live_alert(
-    integration: Integration, now: datetime
-) -> None:
+def test_messages_expire_after_90_days_unless_pending_or_active(integration: Integration, now: datetime) -> None:
     alert = Alert.objects.create(subject="VPN", status="open", opened_at=now, last_message_at=now)
     over = Alert.objects.create(subject="VPN", status="closed", opened_at=now, last_message_at=now)
     old = now - 91 * DAY
@@ -93,9 +91,7 @@ def test_there_may_be_more_when_a_whole_chunk_went(integration: Integration, now
     assert not left()
 
 
-def test_over_the_size_cap_the_oldest_go_and_no_more_than_must_although_the_files_stay_as_large(
-    integration: Integration, now: datetime
-) -> None:
+def test_size_cap_removes_only_the_oldest_excess_messages(integration: Integration, now: datetime) -> None:
     settings_store.set(settings_store.MESSAGE_SIZE_CAP_MB, 10)
     made = [message(integration, now - DAY + timedelta(minutes=n), size=200_000).pk for n in range(60)]
     keeper = RetentionTask()
@@ -110,7 +106,7 @@ def test_over_the_size_cap_the_oldest_go_and_no_more_than_must_although_the_file
     assert size[0] > 10 * 1024 * 1024
 
 
-def test_a_whole_chunk_over_the_size_cap_takes_no_more_than_is_over(integration: Integration, now: datetime) -> None:
+def test_chunk_over_size_cap_is_removed_only_partially(integration: Integration, now: datetime) -> None:
     settings_store.set(settings_store.MESSAGE_SIZE_CAP_MB, 10)
     made = [message(integration, now - DAY + timedelta(minutes=n), size=1_000_000).pk for n in range(15)]
     keeper = RetentionTask()
@@ -144,7 +140,7 @@ def test_what_messages_left_beside_them_goes_with_them(integration: Integration,
     assert {bytes(one.key_hash) for one in KeyClock.objects.all()} == {b"1" * 32, b"3" * 32}
 
 
-def test_a_turn_reads_what_is_old_and_a_slice_of_what_is_beside_it(
+def test_run_reads_only_old_rows_and_a_slice(
     integration: Integration, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "MIN_BLOCKS", 1)

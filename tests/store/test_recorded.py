@@ -85,7 +85,7 @@ class Door:
         return [name for name, *_ in self.desk.pages(alert)]
 
 
-def test_a_message_that_opens_what_a_replay_only_recorded_has_it_page() -> None:
+def test_message_for_log_only_replayed_alert_starts_paging() -> None:
     door = Door()
     number = door.recorded()
     assert door.pages(number, 3) == []
@@ -105,7 +105,7 @@ def test_a_message_that_opens_what_a_replay_only_recorded_has_it_page() -> None:
     assert Run.objects.filter(alert=number).count() == 2
 
 
-def test_a_message_that_opens_what_was_watched_has_it_page_once_the_integration_pages() -> None:
+def test_message_for_dry_run_alert_pages_once_integration_pages() -> None:
     door = Door(mode="watch")
     (opened,) = door.send(0)
     number = opened.alert_id or 0
@@ -121,7 +121,7 @@ def test_a_message_that_opens_what_was_watched_has_it_page_once_the_integration_
     assert not door.desk.alert(number).watch
 
 
-def test_workflows_that_start_when_an_alert_opens_run_as_what_was_watched_begins_to_page() -> None:
+def test_opening_workflows_run_when_dry_run_alert_starts_paging() -> None:
     with workflows.wired():
         desk = workflows.WorkflowHarness(NOW)
         door = Door(mode="watch", desk=desk)
@@ -171,7 +171,7 @@ def test_what_a_route_only_recorded_pages_once_a_route_pages() -> None:
     assert door.pages(number, 2) == ["alice", "alice"]
 
 
-def test_a_replay_that_only_records_starts_nothing_and_one_that_pages_does() -> None:
+def test_log_only_replay_starts_nothing_and_paging_replay_does() -> None:
     door = Door()
     number = door.recorded()
     message = InboundMessage.objects.earliest("pk")
@@ -208,7 +208,7 @@ def test_maintenance_holds_for_what_was_only_recorded(action: str) -> None:
     assert door.pages(number, 61) == ["alice", "alice"]
 
 
-def test_what_waits_for_the_support_hours_waits_for_them_here_too() -> None:
+def test_support_hours_delay_applies_to_log_only_alert() -> None:
     door = Door()
     number = door.recorded()
     door.redefine(delay={"wait": "30m"})
@@ -218,7 +218,7 @@ def test_what_waits_for_the_support_hours_waits_for_them_here_too() -> None:
     assert door.pages(number, 32) == ["alice", "alice"]
 
 
-def test_whoever_acted_on_it_is_not_paged_and_it_pages_once_nobody_has_it() -> None:
+def test_log_only_alert_pages_only_without_owner() -> None:
     door = Door()
     number = door.recorded()
     door.desk.act(number, Assign(actor=door.desk.actor("bob"), user_id=door.desk.users["bob"].pk, name="Bob"), 3)
@@ -262,7 +262,7 @@ def test_one_batch_with_a_record_and_an_opening_pages() -> None:
     assert Run.objects.filter(alert=number).count() == 2
 
 
-def test_a_message_behind_somebody_who_holds_the_alert_has_it_page_when_it_is_decided() -> None:
+def test_deferred_message_starts_paging_when_decided() -> None:
     door = Door()
     number = door.recorded()
     with database.transaction() as holder:
@@ -274,7 +274,7 @@ def test_a_message_behind_somebody_who_holds_the_alert_has_it_page_when_it_is_de
     assert door.pages(number, 4) == ["alice", "alice"]
 
 
-def test_a_message_that_joins_a_group_which_was_only_recorded_has_it_page() -> None:
+def test_message_joining_log_only_group_starts_paging() -> None:
     definition = {"grouping": {"by": "<ticket^client_name>", "within": "1h"}}
     door = Door(definition, mode="watch")
     (opened,) = door.send(0, 1)
@@ -286,7 +286,7 @@ def test_a_message_that_joins_a_group_which_was_only_recorded_has_it_page() -> N
 
 
 @pytest.mark.parametrize("message", [halo(1), b"<html>"], ids=["of a ticket", "that nobody can read"])
-def test_a_message_of_an_alert_merged_into_one_that_was_only_recorded_has_that_one_page(message: Any) -> None:
+def test_message_of_merged_alert_starts_its_log_only_parent(message: Any) -> None:
     door = Door(mode="watch")
     one, two = door.ingest.send(door.integration, message, halo(2), now=door.desk.at(0))
     child, parent = one.alert_id or 0, two.alert_id or 0
@@ -314,7 +314,7 @@ def test_a_dry_run_says_that_it_would_page() -> None:
     assert "nobody would be paged" not in " ".join(outcome.notes)
 
 
-def test_what_nobody_can_read_pages_once_the_integration_pages() -> None:
+def test_unreadable_message_pages_once_integration_pages() -> None:
     door = Door(mode="watch")
     (failed,) = door.ingest.send(door.integration, b"<html>", now=door.desk.at(0))
     number = failed.alert_id or 0
@@ -325,7 +325,7 @@ def test_what_nobody_can_read_pages_once_the_integration_pages() -> None:
     assert door.pages(number, 1) == ["alice", "alice"]
 
 
-def test_the_priority_of_a_merged_alert_that_rises_raises_its_parents_and_pages_by_that() -> None:
+def test_raised_priority_of_merged_alert_raises_and_pages_parent() -> None:
     door = Door()
     one, two = door.send(0, 1, 2, priority={"name": "Low"})
     child, parent = one.alert_id or 0, two.alert_id or 0
@@ -342,7 +342,7 @@ def test_the_priority_of_a_merged_alert_that_rises_raises_its_parents_and_pages_
     assert Run.objects.filter(alert=parent).count() == 2
 
 
-def test_a_source_that_repeats_its_priority_takes_back_no_rise_that_came_from_elsewhere() -> None:
+def test_repeated_source_priority_never_reverts_an_external_raise() -> None:
     door = Door()
     one, two, three = door.send(0, 1, 2, 3, priority={"name": "Low"})
     child, parent, other = (stored.alert_id or 0 for stored in (one, two, three))
@@ -359,7 +359,7 @@ def test_a_source_that_repeats_its_priority_takes_back_no_rise_that_came_from_el
     assert [door.desk.alert(number).priority for number in (parent, other)] == ["medium", "medium"]
 
 
-def test_a_merged_alert_and_its_parent_rise_in_one_batch_in_their_order() -> None:
+def test_merged_alert_and_parent_rise_in_order_within_batch() -> None:
     door = Door()
     one, two = door.send(0, 1, 2, priority={"name": "Low"})
     child, parent = one.alert_id or 0, two.alert_id or 0
@@ -374,7 +374,7 @@ def test_a_merged_alert_and_its_parent_rise_in_one_batch_in_their_order() -> Non
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_a_key_of_a_merged_alert_is_free_as_soon_as_its_parent_is_over(grouped: bool) -> None:
+def test_key_of_merged_alert_is_free_after_parent_ends(grouped: bool) -> None:
     """Also where the parent is closed by its own source, in the same batch, or as the alert of a group."""
     door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}} if grouped else {})
     (one,) = door.send(0, 1)
@@ -389,7 +389,7 @@ def test_a_key_of_a_merged_alert_is_free_as_soon_as_its_parent_is_over(grouped: 
     assert door.pages(opened.alert_id or 0, 10) == ["alice", "alice"]
 
 
-def test_a_key_merged_into_a_group_is_free_when_the_group_is_over() -> None:
+def test_key_merged_into_group_is_free_after_group_ends() -> None:
     door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}})
     (one,) = door.send(0, 1)
     (two,) = door.send(5, 2)
@@ -413,7 +413,7 @@ def merged_group(door: Door) -> tuple[int, int]:
     return child, parent
 
 
-def test_a_member_of_a_merged_group_that_gets_worse_raises_the_parent_and_pages_by_that() -> None:
+def test_worsening_member_of_merged_group_raises_and_pages_parent() -> None:
     door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}})
     child, parent = merged_group(door)
     before = len(door.pages(parent, 9))
@@ -425,7 +425,7 @@ def test_a_member_of_a_merged_group_that_gets_worse_raises_the_parent_and_pages_
     assert Run.objects.filter(alert=parent).count() == 2
 
 
-def test_a_message_of_a_merged_groups_member_counts_on_the_parent() -> None:
+def test_message_of_merged_groups_member_counts_on_parent() -> None:
     door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}})
     _child, parent = merged_group(door)
     (stored,) = door.send(9, 2)
@@ -433,7 +433,7 @@ def test_a_message_of_a_merged_groups_member_counts_on_the_parent() -> None:
     assert door.desk.alert(parent).count == 2
 
 
-def test_a_ticket_that_joins_a_merged_group_counts_on_the_parent_and_raises_it() -> None:
+def test_ticket_joining_merged_group_counts_on_and_raises_parent() -> None:
     door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1h"}})
     (first,) = door.send(0, 1, priority={"name": "Low"})
     (other,) = door.send(1, 2, priority={"name": "Low"}, client_name="Globex")
@@ -446,7 +446,7 @@ def test_a_ticket_that_joins_a_merged_group_counts_on_the_parent_and_raises_it()
     assert len(door.pages(parent, 3)) > before
 
 
-def test_a_ticket_that_joins_a_merged_group_raises_the_parent_though_the_group_was_as_urgent_before() -> None:
+def test_ticket_joining_equally_urgent_merged_group_raises_parent() -> None:
     door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1h"}})
     (first,) = door.send(0, 1, priority={"name": "Critical"})
     (other,) = door.send(1, 2, priority={"name": "Low"}, client_name="Globex")
@@ -455,7 +455,7 @@ def test_a_ticket_that_joins_a_merged_group_raises_the_parent_though_the_group_w
     assert door.desk.alert(other.alert_id or 0).priority == "critical"
 
 
-def test_a_member_of_a_group_merged_into_one_that_was_only_recorded_has_that_one_page() -> None:
+def test_member_of_merged_group_starts_log_only_parent() -> None:
     door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}}, mode="watch")
     _child, parent = merged_group(door)
     door.becomes("page")
@@ -464,7 +464,7 @@ def test_a_member_of_a_group_merged_into_one_that_was_only_recorded_has_that_one
     assert door.pages(parent, 9) == ["alice", "alice"]
 
 
-def test_a_member_of_a_merged_group_is_free_when_the_parent_is_over() -> None:
+def test_member_of_merged_group_is_free_after_parent_ends() -> None:
     door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}})
     child, parent = merged_group(door)
     payloads = [halo(3, "Closed"), halo(2)]
@@ -473,7 +473,7 @@ def test_a_member_of_a_merged_group_is_free_when_the_parent_is_over() -> None:
     assert opened.alert_id not in (child, parent)
 
 
-def test_a_ticket_joins_no_merged_group_whose_parent_is_over() -> None:
+def test_ticket_joins_no_merged_group_after_parent_ended() -> None:
     """Also where that is so only since the message before it."""
     door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1h"}})
     (first,) = door.send(0, 1)

@@ -60,7 +60,7 @@ def node() -> Iterator[Doors]:
         yield made
 
 
-def test_a_sample_opens_an_alert_badged_test_that_pages_only_whoever_sent_it(
+def test_sample_opens_test_alert_that_pages_only_its_sender(
     desk: EscalationHarness, door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(node.app, monkeypatch):
@@ -80,7 +80,7 @@ def test_a_sample_opens_an_alert_badged_test_that_pages_only_whoever_sent_it(
     )
 
 
-def test_nobody_else_hears_of_a_test_that_its_sender_does_not_answer(
+def test_unanswered_test_alert_notifies_no_one_else(
     desk: EscalationHarness, door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(node.app, monkeypatch):
@@ -91,7 +91,7 @@ def test_nobody_else_hears_of_a_test_that_its_sender_does_not_answer(
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
 
 
-def test_a_second_sample_is_a_second_alert_and_neither_holds_a_real_tickets_key(
+def test_second_sample_is_separate_and_claims_no_real_key(
     door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where the integration's key is the same for all tickets of a client."""
@@ -108,7 +108,7 @@ def test_a_second_sample_is_a_second_alert_and_neither_holds_a_real_tickets_key(
     assert Alert.objects.get(pk=real.alert_id).test is False
 
 
-def test_every_sample_of_the_catalogue_can_be_sent_and_none_reaches_anybody_else(
+def test_every_catalogue_sample_pages_only_its_sender(
     desk: EscalationHarness, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The unreadable ones too, whose alert would page everybody if they came from outside."""
@@ -126,7 +126,7 @@ def test_every_sample_of_the_catalogue_can_be_sent_and_none_reaches_anybody_else
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
 
 
-def test_each_kind_shows_a_sample_that_opens_an_alert_by_itself() -> None:
+def test_each_kind_has_a_sample_that_opens_an_alert() -> None:
     for kind in load_kinds().values():
         if kind.first_sample:
             (sample,) = (one for one in kind.samples if one.name == kind.first_sample)
@@ -152,9 +152,7 @@ def test_a_sample_knows_what_the_integration_asks_of_its_senders(
     assert row.headers["x-signature"] == "present, valid"
 
 
-def test_a_pass_that_is_old_forged_or_of_another_integration_is_refused_and_stores_nothing(
-    door: Integration, bob: AuditActor, node: Doors
-) -> None:
+def test_expired_forged_or_foreign_test_token_is_rejected(door: Integration, bob: AuditActor, node: Doors) -> None:
     other = make_integration("Other", "api")
     now = clock.now()
     assert bob.user_id is not None
@@ -179,9 +177,7 @@ def test_a_pass_that_is_used_twice_opens_one_alert(door: Integration, bob: Audit
     assert [one["status"] for one in replies] == ["Mapped Opened", "Mapped Appended"]
 
 
-def test_a_sample_that_there_is_not_and_a_sender_that_nobody_can_page_are_refused(
-    door: Integration, bob: AuditActor
-) -> None:
+def test_unknown_sample_and_unreachable_sender_are_rejected(door: Integration, bob: AuditActor) -> None:
     with pytest.raises(Rejected, match="new-ticket-linked") as caught:
         send_sample(door, bob, "nonsense", now=NOW)
     assert caught.value.field == "sample"
@@ -200,7 +196,9 @@ class TestAPublicUrlThatDoesNotLeadHere:
         assert not rows()
         return str(caught.value)
 
-    def test_nobody_listens(self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unreachable_webhook_url_is_reported(
+        self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         publish("http://127.0.0.1:9", monkeypatch)
         told = self.told(door, bob)
         assert told.startswith("http://127.0.0.1:9 cannot be reached from here:")

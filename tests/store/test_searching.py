@@ -56,7 +56,7 @@ def kept() -> set[str]:
     return set(MessageText.objects.values_list("subject", flat=True))
 
 
-def test_closed_alerts_are_found_alike_before_and_after_their_words_are_kept(now: datetime) -> None:
+def test_closed_alerts_match_equally_before_and_after_indexing(now: datetime) -> None:
     alert("VPN down in Zürich", now - 9 * MINUTE, client="Acme 100%", source_id="4711", tags={"site": "Rack-7"})
     alert("Mail is slow", now - 8 * MINUTE, status="cancelled", client="Globex")
     alert("VPN is slow", now - 7 * MINUTE, status="open")
@@ -89,7 +89,7 @@ def test_closed_alerts_are_found_alike_before_and_after_their_words_are_kept(now
         assert closed(**words) == found, words
 
 
-def test_tags_that_somebody_sets_are_found_when_the_alert_is_over(now: datetime) -> None:
+def test_manually_set_tags_are_searchable_after_the_alert_ends(now: datetime) -> None:
     tagged = alert("VPN down", now - 9 * MINUTE, status="open")
     search_index.turn(now)
     with database.transaction() as pooled:
@@ -100,9 +100,7 @@ def test_tags_that_somebody_sets_are_found_when_the_alert_is_over(now: datetime)
     assert closed(tag="site=rack") == ["VPN down"]
 
 
-def test_an_alert_whose_number_was_given_away_long_before_it_opened_is_found(
-    integration: Integration, now: datetime
-) -> None:
+def test_alert_with_early_reserved_number_is_searchable(integration: Integration, now: datetime) -> None:
     number = alert("taken", now - 9 * MINUTE).pk
     Alert.objects.filter(pk=number).delete()
     alert("later", now - 8 * MINUTE)
@@ -114,7 +112,7 @@ def test_an_alert_whose_number_was_given_away_long_before_it_opened_is_found(
     assert closed("late comer") == ["late comer"]
 
 
-def test_what_just_came_waits_until_nothing_older_can_come_beside_it(integration: Integration, now: datetime) -> None:
+def test_recent_alerts_are_indexed_after_older_transactions_finish(integration: Integration, now: datetime) -> None:
     alert("old", now - MINUTE)
     alert("new", now)
     message(integration, now - MINUTE, "old")
@@ -128,9 +126,7 @@ def test_what_just_came_waits_until_nothing_older_can_come_beside_it(integration
     assert closed("e") == ["new"]
 
 
-def test_a_message_that_waits_to_be_decided_is_kept_with_what_it_is_then_known_by(
-    integration: Integration, now: datetime
-) -> None:
+def test_pending_message_is_indexed_with_its_known_fields(integration: Integration, now: datetime) -> None:
     waiting = message(integration, now - 3 * MINUTE, "", status="Pending")
     message(integration, now - 2 * MINUTE, "later")
     search_index.turn(now)
@@ -140,7 +136,7 @@ def test_a_message_that_waits_to_be_decided_is_kept_with_what_it_is_then_known_b
     assert kept() == {"DECIDED", "LATER"}
 
 
-def test_one_that_waits_for_long_holds_the_others_up_no_more(integration: Integration, now: datetime) -> None:
+def test_long_pending_message_blocks_indexing_no_more(integration: Integration, now: datetime) -> None:
     message(integration, now - 11 * MINUTE, "", status="Pending")
     message(integration, now - MINUTE, "later")
     search_index.turn(now)
@@ -158,7 +154,7 @@ def test_words_follow_a_message_that_changed_its_alert(integration: Integration,
     assert closed("vpn") == []
 
 
-def test_a_turn_takes_so_many_in_the_order_in_which_they_came(integration: Integration, now: datetime) -> None:
+def test_run_indexes_a_bounded_number_in_arrival_order(integration: Integration, now: datetime) -> None:
     for number in range(5):
         alert(f"a{number}", now - MINUTE)
         message(integration, now - 9 * MINUTE + number * MINUTE, f"m{number}")
@@ -180,7 +176,7 @@ def test_words_are_pruned_with_their_messages(integration: Integration, now: dat
     assert kept() == {"YOUNG"}
 
 
-def test_a_word_that_few_alerts_have_is_found_without_reading_the_others(now: datetime) -> None:
+def test_rare_word_is_matched_without_scanning_other_alerts(now: datetime) -> None:
     Alert.objects.bulk_create(
         Alert(subject=f"VPN down {n}", status="closed", opened_at=now - MINUTE, last_message_at=now)
         for n in range(3_000)
@@ -193,7 +189,7 @@ def test_a_word_that_few_alerts_have_is_found_without_reading_the_others(now: da
         assert rows_read("alerts_alert", lambda word=word: closed(word)) < 100
 
 
-def test_a_priority_that_few_alerts_had_is_found_without_reading_the_others(now: datetime) -> None:
+def test_rare_priority_is_matched_without_scanning_other_alerts(now: datetime) -> None:
     Alert.objects.bulk_create(
         Alert(subject=f"VPN down {n}", status="closed", opened_at=now - MINUTE, last_message_at=now)
         for n in range(3_000)
@@ -214,7 +210,7 @@ def test_a_priority_that_few_alerts_had_is_found_without_reading_the_others(now:
         assert rows_read("alerts_alert", look) < 100
 
 
-def test_alerts_opened_since_a_moment_are_found_by_halving_their_numbers(now: datetime) -> None:
+def test_recently_opened_alerts_are_located_by_binary_search(now: datetime) -> None:
     made = [alert(f"a{n}", now - timedelta(days=30 - n)).pk for n in range(30)]
     Alert.objects.filter(pk__in=made[10:15]).delete()
     with database.transaction() as held:
@@ -230,7 +226,7 @@ def test_no_alerts_are_halved_to_nothing(now: datetime) -> None:
         assert not Alert.objects.filter(pk__gte=alerts.first_opened(held, now)).exists()
 
 
-def test_without_the_extension_there_is_no_index_and_everything_is_found(now: datetime) -> None:
+def test_search_works_without_the_trigram_extension(now: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "DROP EXTENSION pg_trgm CASCADE; CREATE ROLE modest; "

@@ -102,7 +102,7 @@ def test_an_alert_waits_and_opens_when_its_time_is_over() -> None:
     assert not DelayedOpening.objects.exists()
 
 
-def test_a_close_that_arrives_meanwhile_wins_and_nothing_is_lost_from_the_log() -> None:
+def test_close_during_delay_wins_and_log_stays_complete() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     desk.now += 2 * MINUTE
@@ -127,7 +127,7 @@ def test_open_and_close_of_one_batch_leave_nothing_that_waits() -> None:
     assert sorted(DelayedOpening.objects.values_list("source_id", flat=True)) == ["2", "3"]
 
 
-def test_what_comes_while_it_waits_is_decided_in_order_when_it_opens() -> None:
+def test_messages_during_delay_are_decided_in_order_on_opening() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     assert statuses(desk.send(1, status="In progress", subject="Host 1 is on fire")) == ["Delayed"]
@@ -186,7 +186,7 @@ def test_every_third_message_opens_an_alert() -> None:
     assert Alert.objects.get().count == 4
 
 
-def test_three_within_ten_minutes_are_counted_by_a_window_that_slides() -> None:
+def test_threshold_counts_three_in_a_sliding_ten_minute_window() -> None:
     desk = NoiseHarness({"delay": {"alerts": 3, "within": "10m"}})
     desk.send(1)
     desk.wait(6 * MINUTE)
@@ -199,7 +199,7 @@ def test_three_within_ten_minutes_are_counted_by_a_window_that_slides() -> None:
     assert Alert.objects.count() == 1
 
 
-def test_alerts_of_the_whole_integration_are_counted_and_open_as_one() -> None:
+def test_integration_wide_threshold_counts_all_and_opens_one_alert() -> None:
     desk = NoiseHarness({"delay": {"alerts": 3, "per": "integration"}})
     assert statuses(desk.send(1) + desk.send(1) + desk.send(2)) == ["Delayed"] * 3
     assert statuses(desk.send(3)) == ["Opened"]
@@ -214,7 +214,7 @@ def test_alerts_of_the_whole_integration_are_counted_and_open_as_one() -> None:
     assert statuses(desk.send(4)) == ["Delayed"]
 
 
-def test_at_most_one_every_half_hour_and_what_came_sooner_opens_then() -> None:
+def test_throttle_opens_at_most_one_every_half_hour() -> None:
     desk = NoiseHarness({"delay": {"every": "30m", "per": "integration"}})
     assert statuses(desk.send(1) + desk.send(2) + desk.send(3)) == ["Opened", "Delayed", "Delayed"]
     desk.wait(30 * MINUTE)
@@ -223,7 +223,7 @@ def test_at_most_one_every_half_hour_and_what_came_sooner_opens_then() -> None:
     assert JoinedKey.objects.filter(alert=second).count() == 2
 
 
-def test_a_key_that_comes_back_too_soon_waits_for_the_end_of_its_span() -> None:
+def test_key_that_recurs_too_soon_waits_for_window_end() -> None:
     desk = NoiseHarness({"delay": {"every": "30m"}})
     assert statuses(desk.send(1) + desk.send(1, status="Closed") + desk.send(1) + desk.send(2)) == [
         "Opened", "Closed", "Delayed", "Opened",
@@ -250,7 +250,7 @@ def test_an_alert_waits_for_support_hours() -> None:
 # --- Groups, parents, flapping, limits -----------------------------------------------------------------------------
 
 
-def test_different_keys_of_one_group_are_one_alert_that_closes_with_the_last() -> None:
+def test_grouped_keys_form_one_alert_that_closes_with_last() -> None:
     desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}})
     assert statuses(desk.send(1, 2) + desk.send(3) + desk.send(9, client="Other")) == [
         "Opened", "Appended", "Appended", "Opened",
@@ -268,7 +268,7 @@ def test_different_keys_of_one_group_are_one_alert_that_closes_with_the_last() -
     assert statuses(desk.send(2)) == ["Opened"]
 
 
-def test_a_group_takes_nobody_in_after_its_window_and_nobody_once_it_is_closed() -> None:
+def test_group_accepts_no_member_after_window_or_close() -> None:
     desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}})
     first = desk.send(1)[0].alert_id
     assert first is not None
@@ -289,7 +289,7 @@ def test_a_member_that_is_more_urgent_raises_the_alert() -> None:
     assert Alert.objects.get().priority == "critical"
 
 
-def test_children_join_the_alert_of_their_parent_and_never_close_it() -> None:
+def test_children_join_their_parents_alert_and_never_close_it() -> None:
     desk = NoiseHarness({"parent": "<part_of>"})
     assert statuses(desk.send(1, 2) + desk.send(3, part_of="1") + desk.send(4, part_of="77")) == [
         "Opened", "Opened", "Appended", "Opened",
@@ -299,7 +299,7 @@ def test_children_join_the_alert_of_their_parent_and_never_close_it() -> None:
     assert statuses(desk.send(1, status="Closed") + desk.send(5)) == ["Closed", "Opened"]
 
 
-def test_a_child_whose_source_repeats_itself_opens_once_its_parent_is_closed() -> None:
+def test_repeating_child_opens_once_its_parent_is_closed() -> None:
     desk = NoiseHarness({"parent": "<field:client>"})
     mapping = {**desk.integration.current.definition["mapping"], "delivery_id": "delivery"}  # type: ignore[union-attr]
     desk.integration.current.definition["mapping"] = mapping  # type: ignore[union-attr]
@@ -311,7 +311,7 @@ def test_a_child_whose_source_repeats_itself_opens_once_its_parent_is_closed() -
     assert statuses(desk.send(1, delivery="1") + desk.send(1, delivery="1")) == ["Opened", "Ignored"]
 
 
-def test_a_flapping_alert_opens_only_after_it_was_there_for_a_while() -> None:
+def test_flapping_alert_opens_only_after_stable_time() -> None:
     desk = NoiseHarness({"flapping": {"alerts": 2, "within": "30m", "stable": "10m"}})
     assert statuses(desk.send(1) + desk.send(1, status="Closed") + desk.send(1) + desk.send(1, status="Closed")) == [
         "Opened", "Closed", "Opened", "Closed",
@@ -327,7 +327,7 @@ def test_a_flapping_alert_opens_only_after_it_was_there_for_a_while() -> None:
     assert statuses(desk.send(1)) == ["Opened"]
 
 
-def test_a_flood_is_one_alert_that_says_so() -> None:
+def test_flood_becomes_one_labelled_alert() -> None:
     desk = NoiseHarness({"flood": {"burst": 2, "every": "1m"}})
     assert statuses(desk.send(1, 2, 3, 4) + desk.send(5)) == ["Opened", "Opened", "Opened", "Appended", "Appended"]
     flood = Alert.objects.order_by("pk").last()
@@ -340,7 +340,7 @@ def test_a_flood_is_one_alert_that_says_so() -> None:
     assert Alert.objects.filter(status="open").count() == 3
 
 
-def test_enough_that_come_in_a_flood_let_go_of_those_that_wait_with_them() -> None:
+def test_flood_releases_the_alerts_delayed_with_it() -> None:
     desk = NoiseHarness({"delay": {"alerts": 2, "per": "integration"}, "flood": {"burst": 1, "every": "1h"}})
     assert statuses(desk.send(1) + desk.send(2)) == ["Delayed", "Opened"]
     desk.wait(timedelta(seconds=1))
@@ -387,7 +387,7 @@ def gate_of(number: int) -> list[tuple[str, bool, str]]:
     ],
     ids=["delay", "group", "flood", "nothing"],
 )
-def test_what_the_gate_said_stands_in_the_trace_of_its_message(
+def test_suppression_decision_appears_in_message_trace(
     definition: dict[str, Any], ids: list[int], said: list[tuple[str, bool, str]]
 ) -> None:
     stored = NoiseHarness(definition).send(*ids)
@@ -406,7 +406,7 @@ def test_what_the_gate_said_stands_in_the_trace_of_its_message(
     ],
     ids=str,
 )
-def test_a_message_of_a_live_alert_can_be_tried_out_whatever_its_integration_counts(definition: dict[str, Any]) -> None:
+def test_message_of_active_alert_can_be_tried_regardless_of_counters(definition: dict[str, Any]) -> None:
     desk = NoiseHarness(definition)
     desk.send(1)
     desk.send(2)
@@ -417,7 +417,7 @@ def test_a_message_of_a_live_alert_can_be_tried_out_whatever_its_integration_cou
     assert outcome.status.value == "Mapped Appended"
 
 
-def test_the_trace_of_what_waited_says_for_how_long_and_maintenance_says_its_window() -> None:
+def test_trace_of_delayed_message_names_delay_and_maintenance_window() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     desk.wait(5 * MINUTE)
@@ -450,7 +450,7 @@ def window(integration: Integration | None = None, **more: Any) -> Any:
     return maintenance_windows.save_window(spec, actor=COMMAND_LINE, now=NOW)
 
 
-def test_in_a_maintenance_window_nothing_opens_but_a_live_alert_hears_everything() -> None:
+def test_maintenance_opens_nothing_but_updates_active_alerts() -> None:
     desk = NoiseHarness({})
     desk.send(1)
     window(desk.integration)
@@ -461,7 +461,7 @@ def test_in_a_maintenance_window_nothing_opens_but_a_live_alert_hears_everything
     assert statuses(desk.send(2)) == ["Opened"]
 
 
-def test_what_a_window_or_a_filter_suppressed_opens_when_its_source_tells_it_again() -> None:
+def test_suppressed_alert_opens_when_its_source_repeats() -> None:
     door, ingest = make_integration("Alertmanager", "alertmanager"), Ingest()
     firing = {"status": "firing", "fingerprint": "c0ffee", "startsAt": "2026-11-24T09:10:00Z"}
     told = {"alert": {**firing, "labels": {"alertname": "Disk"}}, "delivery": "c0ffee|2026-11-24T09:10:00Z|firing"}
@@ -472,7 +472,7 @@ def test_what_a_window_or_a_filter_suppressed_opens_when_its_source_tells_it_aga
     assert "same delivery" in again.reason
 
 
-def test_a_window_that_holds_opens_at_its_end_what_did_not_close() -> None:
+def test_deferring_window_opens_unclosed_alerts_at_its_end() -> None:
     desk = NoiseHarness({})
     held = window(action="hold", tags={"environment": "TEST"})
     assert statuses(desk.send(1, 2, env="test") + desk.send(3, env="live")) == ["Delayed", "Delayed", "Opened"]
@@ -485,7 +485,7 @@ def test_a_window_that_holds_opens_at_its_end_what_did_not_close() -> None:
     assert sorted(Alert.objects.values_list("subject", flat=True)) == ["Host 1", "Host 3"]
 
 
-def test_a_window_that_ends_sooner_or_is_deleted_lets_go_of_what_it_holds() -> None:
+def test_shortened_or_deleted_window_releases_its_delayed_alerts() -> None:
     desk = NoiseHarness({})
     held = window(action="hold")
     desk.send(1)
@@ -502,7 +502,7 @@ def test_a_window_that_ends_sooner_or_is_deleted_lets_go_of_what_it_holds() -> N
     assert Alert.objects.get().subject == "Host 1"
 
 
-def test_a_window_that_cannot_be_read_holds_back_nothing_and_stops_no_integration() -> None:
+def test_unreadable_window_delays_nothing_and_blocks_no_integration() -> None:
     from tocsin.core.config import config_version
 
     desk = NoiseHarness({})
@@ -514,7 +514,7 @@ def test_a_window_that_cannot_be_read_holds_back_nothing_and_stops_no_integratio
     assert maintenance_windows.in_force(desk.now) == []
 
 
-def test_of_very_many_that_wait_the_first_and_the_newest_are_decided() -> None:
+def test_excess_delayed_messages_keep_the_first_and_newest() -> None:
     desk = NoiseHarness({})
     window(action="hold")
     for _ in range(21):
@@ -527,7 +527,7 @@ def test_of_very_many_that_wait_the_first_and_the_newest_are_decided() -> None:
     assert not InboundMessage.objects.filter(status="Mapped Delayed").exists()
 
 
-def test_a_window_that_begins_at_the_end_of_all_time_is_refused_and_a_stored_one_stops_nothing() -> None:
+def test_far_future_window_is_rejected_and_stored_one_harmless() -> None:
     spec = {"name": "Never", "repeat": "daily", "from": "22:00", "to": "02:00", "first_day": "9999-12-31"}
     with pytest.raises(Rejected, match="first_day"):
         maintenance_windows.save_window(spec, actor=COMMAND_LINE, now=NOW)
@@ -543,7 +543,7 @@ def test_a_window_that_begins_at_the_end_of_all_time_is_refused_and_a_stored_one
 # --- Crashes and several nodes -------------------------------------------------------------------------------------
 
 
-def test_two_workers_open_what_is_due_once_and_a_crashed_one_leaves_it_to_the_other() -> None:
+def test_concurrent_workers_open_due_alerts_once_despite_crash() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1, 2)
     desk.now += 5 * MINUTE
@@ -561,7 +561,7 @@ def test_two_workers_open_what_is_due_once_and_a_crashed_one_leaves_it_to_the_ot
     assert log() == ["1 Opened", "2 Opened"]
 
 
-def test_an_undecided_close_of_the_key_comes_before_its_due_opening() -> None:
+def test_undecided_close_precedes_the_due_opening() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     key = bytes(DelayedOpening.objects.get().key_hash)
@@ -593,7 +593,7 @@ def _delete(window: Any, now: datetime) -> None:
         connections.close_all()
 
 
-def test_what_is_let_go_while_another_message_of_it_is_being_decided_is_let_go() -> None:
+def test_release_during_another_messages_decision_still_applies() -> None:
     desk = NoiseHarness({})
     held = window(action="hold")
     desk.send(1)
@@ -613,7 +613,7 @@ def test_what_is_let_go_while_another_message_of_it_is_being_decided_is_let_go()
     assert Alert.objects.get().subject == "Host 1"
 
 
-def test_what_breaks_the_code_when_it_is_due_is_put_off_and_holds_up_no_other() -> None:
+def test_due_alert_that_raises_is_postponed_and_blocks_no_other() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1, poison=True)
     desk.send(2)
@@ -625,7 +625,7 @@ def test_what_breaks_the_code_when_it_is_due_is_put_off_and_holds_up_no_other() 
     assert Alert.objects.count() == 2
 
 
-def test_a_group_whose_alert_somebody_holds_lets_its_members_wait_their_turn() -> None:
+def test_group_with_locked_alert_defers_its_members() -> None:
     from tocsin.inbound.processing.drain import drain
 
     desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}})
@@ -641,7 +641,7 @@ def test_a_group_whose_alert_somebody_holds_lets_its_members_wait_their_turn() -
     assert Alert.objects.get().status == "open"
 
 
-def test_two_nodes_that_take_members_of_one_group_at_once_make_one_alert() -> None:
+def test_two_nodes_grouping_concurrently_create_one_alert() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from django.db import connections
@@ -686,7 +686,7 @@ def test_what_is_over_is_pruned_with_the_messages() -> None:
     assert log() == ["2 Delayed"]
 
 
-def test_what_is_counted_stays_until_its_time_is_over_however_short_messages_are_kept() -> None:
+def test_counters_outlive_short_message_retention() -> None:
     from tocsin.inbound.storage.retention import RetentionTask
 
     settings_store.set(settings_store.MESSAGE_RETENTION_DAYS, 1)
@@ -697,7 +697,7 @@ def test_what_is_counted_stays_until_its_time_is_over_however_short_messages_are
     assert statuses(desk.send(1)) == ["Delayed"]
 
 
-def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_nothing_behind() -> None:
+def test_disabled_integration_opens_nothing_and_leaves_no_rows() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     Integration.objects.update(mode="disabled")
@@ -713,7 +713,7 @@ def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_
 # --- Trying it out -------------------------------------------------------------------------------------------------
 
 
-def test_the_simulator_says_how_long_it_waits_and_what_follows_then() -> None:
+def test_simulation_shows_delay_and_following_steps() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}, "grouping": {"by": "<client>", "within": "30m"}})
     body = b'{"id": "1", "status": "New", "client": "Acme", "subject": "Host 1"}'
     (outcome,) = chain.simulate(desk.integration.pk, body, "application/json", desk.now).outcomes
@@ -747,7 +747,7 @@ def test_a_backtest_plays_the_waiting_through() -> None:
     assert (grouped.after.opened, grouped.after.pages) == (1, 1)
 
 
-def test_what_a_window_would_have_caught_is_found_in_the_last_day() -> None:
+def test_window_preview_lists_matches_of_the_last_day() -> None:
     desk = NoiseHarness({})
     desk.send(1, 2, 3, env="test")
     desk.send(4, env="live")

@@ -70,7 +70,7 @@ def test_manager_cannot_change_own_integration_to_foreign_source(now: datetime) 
         save("ben", now, "Storage alerts", "Storage", Integration.objects.get(pk=own.pk), source="Alerts")
 
 
-def test_source_with_live_alerts_of_another_group_stays_taken(now: datetime) -> None:
+def test_source_with_active_alerts_of_another_group_stays_reserved(now: datetime) -> None:
     theirs = save("anna", now, "Network alerts", "Network", source="Grid", kind="haloitsm")
     Ingest().send(theirs, TICKET)
     save("anna", now, "Network alerts", "Network", theirs, source="Moved", kind="haloitsm")

@@ -83,7 +83,7 @@ def stored(row: Any) -> dict[str, Any]:
     return {field.attname: getattr(row, field.attname) for field in row._meta.fields if field.attname not in own}
 
 
-def test_a_message_is_answered_and_stored_as_it_is_the_ordinary_way(both: Both) -> None:
+def test_fast_path_answers_and_stores_like_the_normal_path(both: Both) -> None:
     integration = make_integration()
     both.node.registry.refresh()
     bodies = [json.dumps(halo(number)).encode() for number in (1, 2)]
@@ -108,7 +108,7 @@ def test_a_message_is_answered_and_stored_as_it_is_the_ordinary_way(both: Both) 
     [b"[]", b'[{"id": 1}, {"id": 2}]', b"{broken", b"", b"\xff\xfe", b'"text"'],
     ids=["empty array", "array", "broken", "empty", "no text", "no object"],
 )
-def test_what_is_not_one_readable_message_is_answered_by_the_ordinary_way(both: Both, body: bytes) -> None:
+def test_unreadable_or_multiple_messages_use_the_normal_path(both: Both, body: bytes) -> None:
     integration = make_integration(kind="api")
     both.node.registry.refresh()
     short, ordinary = (post(url, integration, body) for url in (both.short, both.ordinary))
@@ -117,14 +117,14 @@ def test_what_is_not_one_readable_message_is_answered_by_the_ordinary_way(both: 
     assert short.json().keys() == ordinary.json().keys()
 
 
-def test_a_compressed_body_goes_the_ordinary_way(both: Both) -> None:
+def test_compressed_body_uses_the_normal_path(both: Both) -> None:
     integration = make_integration(kind="api")
     both.node.registry.refresh()
     reply = post(both.short, integration, gzip.compress(b'{"id": 1}'), **{"Content-Encoding": "gzip"})
     assert (both.taken, reply.json()["status"]) == ([], "Mapped Opened")
 
 
-def test_who_must_prove_something_goes_the_ordinary_way(both: Both) -> None:
+def test_authenticated_sender_uses_the_normal_path(both: Both) -> None:
     integration = make_integration()
     secrets.put_credentials(integration, {"header": {"name": "X-Key", "value": "a good secret"}})
     integration.save()
@@ -135,7 +135,7 @@ def test_who_must_prove_something_goes_the_ordinary_way(both: Both) -> None:
     assert both.taken == []
 
 
-def test_nobody_is_behind_an_unknown_token(both: Both) -> None:
+def test_unknown_token_matches_no_integration(both: Both) -> None:
     answer = httpx.post(f"{both.short}/in/{'0' * 32}", content=b"{}")
     assert (answer.status_code, answer.json()["error"]) == (404, "unknown_token")
 

@@ -57,7 +57,7 @@ def test_an_integration_that_is_gone_is_a_declared_error() -> None:
 
 
 @pytest.mark.parametrize("body", [b"{bad", b"", b"\xff\xfe", b"[" * 100_000, b'{"ticket": {}}'])
-def test_what_cannot_be_read_says_why_and_whom_that_would_page(body: bytes) -> None:
+def test_unreadable_payload_shows_reason_and_paged_users(body: bytes) -> None:
     outcome = one(body)
     assert outcome.status is MessageStatus.FAILED
     assert outcome.reason
@@ -73,7 +73,7 @@ def test_nothing_is_stored_and_nothing_is_queued() -> None:
     assert counts() == before
 
 
-def test_a_new_ticket_pages_whoever_is_on_call_at_that_time_each_by_each_method_with_the_reason() -> None:
+def test_new_ticket_pages_on_call_users_by_method_with_reason() -> None:
     outcome = one(halo(priority_name="High"))
     assert outcome.status is MessageStatus.OPENED
     assert outcome.alert is not None
@@ -90,7 +90,7 @@ def test_a_new_ticket_pages_whoever_is_on_call_at_that_time_each_by_each_method_
     assert "3 minutes after the step" in outcome.pages[2].reason
 
 
-def test_a_hand_off_in_the_middle_of_an_escalation_is_seen() -> None:
+def test_handoff_during_escalation_is_simulated() -> None:
     before_hand_off = datetime(2026, 1, 12, 7, 58, tzinfo=UTC)
     outcome = one(halo(), before_hand_off)
     primary = {page.after: page.name for page in outcome.pages if "primary" in page.reason}
@@ -107,7 +107,7 @@ def test_support_hours_decide_the_route_at_that_time() -> None:
     assert "no route matches" in noon.route
 
 
-def test_what_is_filtered_recorded_or_closed_pages_nobody_and_says_why() -> None:
+def test_filtered_logged_or_closed_payload_pages_no_user_with_reason() -> None:
     filtered = one(halo(tickettype={"name": "Project"}))
     assert filtered.status is MessageStatus.IGNORED
     assert "filter" in filtered.reason
@@ -138,7 +138,7 @@ def test_a_switched_off_integration_ignores_everything() -> None:
     assert one(b"{bad").status is MessageStatus.IGNORED
 
 
-def test_a_ticket_whose_alert_is_live_would_be_counted_and_shows_what_a_new_one_would_do() -> None:
+def test_active_alerts_ticket_is_counted_and_new_one_is_shown() -> None:
     (stored,) = Ingest().send(Integration.objects.get(), halo(), now=NIGHT)
     outcome = one(halo())
     assert outcome.status is MessageStatus.APPENDED
@@ -159,14 +159,14 @@ def test_the_messages_of_an_array_follow_on_one_another() -> None:
     ]
 
 
-def test_somebody_who_cannot_be_reached_is_named_on_the_timeline() -> None:
+def test_unreachable_user_is_named_on_the_timeline() -> None:
     ContactMethod.objects.filter(user__username="bob").update(is_enabled=False)
     outcome = one(halo())
     assert {page.name for page in outcome.pages} == {"Alice Andersson"}
     assert any("Bob Brown" in line.text for line in outcome.timeline)
 
 
-def test_json_and_text_say_the_same_and_addresses_can_be_masked() -> None:
+def test_json_and_text_agree_and_addresses_can_be_masked() -> None:
     simulation = run(halo())
     whole = report.as_json(simulation)
     json.dumps(whole)

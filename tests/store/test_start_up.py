@@ -48,7 +48,7 @@ def test_a_start_without_patience_fails_at_once() -> None:
         wait_for_database(select_one, timedelta())
 
 
-def test_a_start_does_not_wait_for_a_database_that_does_not_exist(database: str) -> None:
+def test_start_does_not_wait_for_a_nonexistent_database(database: str) -> None:
     tries = []
 
     def try_it() -> tuple[int]:

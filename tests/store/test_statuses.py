@@ -41,7 +41,7 @@ def seen(door: Integration) -> dict[str, ObservedStatus]:
     return {one.name: one for one in statuses_seen(door, NOW).statuses}
 
 
-def test_each_status_is_counted_with_its_last_time_and_what_it_does_now(door: Integration) -> None:
+def test_each_status_shows_count_last_time_and_effect(door: Integration) -> None:
     came(door, 1, "New", timedelta(days=40))
     came(door, 2, "New", timedelta(days=8))
     came(door, 3, "New", timedelta(days=1))
@@ -66,7 +66,7 @@ def test_samples_and_replays_are_no_statuses_that_came(door: Integration) -> Non
     assert seen(door)["New"].count == 1
 
 
-def test_tickets_that_come_first_with_a_status_that_opens_nothing_are_warned_of(door: Integration) -> None:
+def test_tickets_starting_with_non_opening_status_are_reported(door: Integration) -> None:
     for ticket in (1, 2):
         came(door, ticket, "Logged", **NEW_TICKET)
     came(door, 1, "In Progress")
@@ -79,7 +79,7 @@ def test_tickets_that_come_first_with_a_status_that_opens_nothing_are_warned_of(
     )
 
 
-def test_what_opened_later_was_opened_before_or_is_older_than_the_integration_is_not_warned_of(
+def test_later_earlier_or_older_openings_cause_no_warning(
     door: Integration,
 ) -> None:
     came(door, 1, "Logged", **NEW_TICKET)
@@ -101,7 +101,7 @@ def test_messages_without_any_event_count_as_new(door: Integration) -> None:
     assert "1 new ticket came first with" in statuses_seen(tool, InboundMessage.objects.get().received_at).warning
 
 
-def test_one_click_makes_a_status_open_close_or_update_as_a_new_version(door: Integration) -> None:
+def test_one_click_changes_a_status_action_as_new_version(door: Integration) -> None:
     came(door, 1, "Logged", **NEW_TICKET)
     changed = set_status(door, "Logged", StatusEffect.OPEN, actor=ACTOR, now=NOW)
     assert changed.current is not None
@@ -117,7 +117,7 @@ def test_one_click_makes_a_status_open_close_or_update_as_a_new_version(door: In
     assert [one.status.value for one in found] == ["Mapped Closed", "Mapped Ignored", "Mapped Closed"]
 
 
-def test_what_the_name_alone_does_not_decide_is_refused_and_nothing_changes(door: Integration) -> None:
+def test_ambiguous_status_name_is_rejected_and_nothing_changes(door: Integration) -> None:
     door.current.definition = {"rules": {"cancel": True}}  # type: ignore[union-attr]
     door.current.save()  # type: ignore[union-attr]
     with pytest.raises(Rejected) as caught:
@@ -130,7 +130,7 @@ def test_what_the_name_alone_does_not_decide_is_refused_and_nothing_changes(door
     assert door.versions.count() == 1
 
 
-def test_an_integration_whose_rules_do_not_compile_still_shows_what_came(door: Integration) -> None:
+def test_integration_with_invalid_rules_still_shows_observed_statuses(door: Integration) -> None:
     came(door, 1, "New")
     door.current.definition = {"rules": {"open": {"operator": "nonsense"}}}  # type: ignore[union-attr]
     found = statuses_seen(door, NOW)

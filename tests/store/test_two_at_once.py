@@ -67,7 +67,7 @@ def test_an_integration_keeps_what_was_saved_while_a_click_waited(click: str) ->
         assert spec["dedup_key"] == "theirs"
 
 
-def test_a_window_that_is_ended_keeps_what_was_saved_while_the_click_waited() -> None:
+def test_ending_a_window_keeps_a_concurrent_save() -> None:
     times = {"starts": "2026-11-01 00:00", "ends": "2026-12-31 00:00", "time_zone": "UTC"}
     make_integration(name="Desk", settings={"anyway": True})
     window = save_window({"name": "Patch day", "integrations": ["Desk"], **times}, **BY)

@@ -30,7 +30,7 @@ def why(alert: int) -> dict[str, tuple[str, ...]]:
         return {one.username: one.why for one in why_not_paged.of_alert(connection, alert)}
 
 
-def test_before_during_and_after_an_answer_everybody_else_has_a_reason(desk: EscalationHarness) -> None:
+def test_unpaged_users_have_a_reason_before_during_and_after_answers(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.turn(0)
     Delivery.objects.update(status=DeliveryStatus.SENT)
@@ -48,7 +48,7 @@ def test_before_during_and_after_an_answer_everybody_else_has_a_reason(desk: Esc
     assert why(alert)["bob"][0] == "Step 2 of 3 was to call Bob, and did not come to it: Alice acknowledged it."
 
 
-def test_what_was_said_while_a_step_fired_and_became_of_pages_is_told(desk: EscalationHarness) -> None:
+def test_reason_includes_step_decisions_and_page_results(desk: EscalationHarness) -> None:
     people.save_user(
         {"username": "bob", "name": "Bob", "email": "bob@example.org", "role": "responder", "contact_methods": []},
         existing=desk.users["bob"], actor=ACTOR, now=desk.start,
@@ -72,7 +72,7 @@ def test_what_was_said_while_a_step_fired_and_became_of_pages_is_told(desk: Esca
     assert why(alert)["carol"][0].startswith("Erin acknowledged")
 
 
-def test_of_a_step_that_goes_one_by_one_whoever_is_further_back_is_told_so(desk: EscalationHarness) -> None:
+def test_later_users_of_sequential_step_have_a_reason(desk: EscalationHarness) -> None:
     desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}, "one_by_one": "5m"}])
     alert = desk.open()
     desk.turn(0)
@@ -83,7 +83,7 @@ def test_of_a_step_that_goes_one_by_one_whoever_is_further_back_is_told_so(desk:
     assert all("Bob" not in sentence for sentence in why(alert)["bob"][1:])
 
 
-def test_an_alert_that_is_only_watched_or_has_no_policy_says_so(desk: EscalationHarness) -> None:
+def test_dry_run_alert_and_missing_policy_have_a_reason(desk: EscalationHarness) -> None:
     watched = desk.open(mode=PagingMode.WATCH)
     desk.turn(0)
     assert why(watched)["alice"][0] == "The integration only watches: nobody is paged."

@@ -119,7 +119,7 @@ def test_the_pagerduty_client_opens_acknowledges_and_closes(events: Any, desk: E
     ]
 
 
-def test_an_acknowledgement_from_outside_takes_it_from_nobody(events: Any, desk: EscalationHarness) -> None:
+def test_external_acknowledgement_keeps_the_owner(events: Any, desk: EscalationHarness) -> None:
     from tocsin.alerts.commands import Assign
 
     key = events.trigger("Disk full", "db1")
@@ -180,16 +180,14 @@ def test_the_key_that_is_answered_closes_what_it_opened(desk: EscalationHarness,
 @pytest.mark.parametrize(
     "body", [b"", b"[1]", b"{", b'"x"', b'{"routing_key": 7}', b'{"routing_key": "%s"}' % (b"0" * 32), b"[{}, {}]"]
 )
-def test_whoever_has_no_key_gets_an_answer_in_pagerdutys_form_and_leaves_nothing(
-    node: Doors, path: str, body: bytes
-) -> None:
+def test_missing_key_is_rejected_in_pagerduty_format_without_trace(node: Doors, path: str, body: bytes) -> None:
     reply = node.post(path, body)
     assert (reply.status, reply.body["status"]) == (400, "invalid event")
     assert reply.body["errors"]
     assert rows() == []
 
 
-def test_a_key_of_another_kind_opens_no_door(desk: EscalationHarness, node: Doors) -> None:
+def test_key_of_another_kind_is_rejected(desk: EscalationHarness, node: Doors) -> None:
     token = secrets.token_of(door(desk, "haloitsm"))
     event = {"routing_key": token, "event_action": "resolve", "dedup_key": "k"}
     assert node.post("/v2/enqueue", event).status == 400
@@ -321,7 +319,7 @@ def test_every_verb_does_what_it_says(sdk: Sdk, desk: EscalationHarness) -> None
     ] == []
 
 
-def test_tags_and_details_are_added_and_taken_away_one_by_one_and_read_as_they_were_sent(sdk: Sdk) -> None:
+def test_tags_and_details_are_added_and_removed_individually(sdk: Sdk) -> None:
     m = sdk.models
     by = {"identifier_type": "alias"}
     sdk.create("Disk full", alias="a", tags=["x", "disk"], details={"host": "db1", "rack": "7"}, source="cron")
@@ -347,7 +345,7 @@ def test_a_verb_changes_what_it_names_and_nothing_beside(sdk: Sdk) -> None:
     assert not any("status create" in line for line in timeline(now.pk))
 
 
-def test_an_alert_is_found_by_its_own_integration_only(sdk: Sdk, desk: EscalationHarness, url: str) -> None:
+def test_alert_is_visible_only_to_its_own_integration(sdk: Sdk, desk: EscalationHarness, url: str) -> None:
     sdk.create("Disk full", alias="a")
     other = Sdk(url, secrets.token_of(door(desk, "opsgenie", "Others")))
     number = str(alert().pk)
@@ -360,7 +358,7 @@ def test_an_alert_is_found_by_its_own_integration_only(sdk: Sdk, desk: Escalatio
     assert other.alerts.list_alerts().data == []
 
 
-def test_a_verb_about_a_merged_alert_is_for_the_one_it_is_merged_into(sdk: Sdk, desk: EscalationHarness) -> None:
+def test_command_on_merged_alert_acts_on_its_parent(sdk: Sdk, desk: EscalationHarness) -> None:
     m = sdk.models
     by = {"identifier_type": "alias"}
     sdk.create("Site down", alias="site")
@@ -377,7 +375,7 @@ def test_a_verb_about_a_merged_alert_is_for_the_one_it_is_merged_into(sdk: Sdk, 
     assert Alert.objects.get(pk=site).owner_name == "Zoe of the NOC"
 
 
-def test_what_became_of_a_message_that_was_posted_otherwise_is_told_too(sdk: Sdk, url: str) -> None:
+def test_results_of_messages_from_other_endpoints_are_returned(sdk: Sdk, url: str) -> None:
     token = sdk.token
     headers = {"Authorization": f"GenieKey {token}"}
     for body, kind in (
@@ -389,7 +387,7 @@ def test_what_became_of_a_message_that_was_posted_otherwise_is_told_too(sdk: Sdk
         assert (found.status_code, found.json()["data"]["action"]) == (200, "Update")
 
 
-def test_a_query_for_an_alias_that_nothing_can_have_finds_nothing(sdk: Sdk, url: str) -> None:
+def test_query_for_impossible_alias_returns_not_found(sdk: Sdk, url: str) -> None:
     headers = {"Authorization": f"GenieKey {sdk.token}"}
     assert httpx.get(f"{url}/v2/alerts?query=alias:a%00b", headers=headers).json()["data"] == []
 
@@ -422,9 +420,7 @@ def test_what_opsgenie_refuses_is_refused_in_its_form(
 
 
 @pytest.mark.parametrize("body", [b'{"message": "Disk "full""}', b"[{}, {}]", b"\xff\xfe"])
-def test_what_opsgenies_door_cannot_read_is_kept_and_opens_an_alert_that_says_so(
-    desk: EscalationHarness, url: str, body: bytes
-) -> None:
+def test_unreadable_opsgenie_request_is_kept_and_opens_an_alert(desk: EscalationHarness, url: str, body: bytes) -> None:
     token = secrets.token_of(door(desk, "opsgenie"))
     reply = httpx.post(f"{url}/v2/alerts", content=body, headers={"Authorization": f"GenieKey {token}"})
     assert reply.status_code == 422
@@ -455,7 +451,7 @@ def slack(text: str, secret: str, at: float) -> tuple[bytes, dict[str, str]]:
     }
 
 
-def test_a_slash_command_opens_and_closes_and_says_so_to_whoever_typed_it(desk: EscalationHarness, node: Doors) -> None:
+def test_slash_command_opens_and_closes_and_confirms_to_its_user(desk: EscalationHarness, node: Doors) -> None:
     chat = door(desk, "slack", "Chat")
     secrets.put_credentials(chat, {"hmac": {"header": "X-Slack-Signature", "secret": "s3cret"}})
     chat.save()
@@ -486,7 +482,7 @@ def test_a_slash_command_opens_and_closes_and_says_so_to_whoever_typed_it(desk: 
 # --- GET and forms by the general API
 
 
-def test_a_get_with_a_query_is_a_message_and_an_address_alone_is_none(desk: EscalationHarness, url: str) -> None:
+def test_get_with_query_is_a_message_and_without_is_not(desk: EscalationHarness, url: str) -> None:
     token = secrets.token_of(door(desk, "api", "Anything"))
     answer = httpx.get(f"{url}/in/{token}", params={"id": "7", "title": "Disk full", "status": "firing"})
     assert answer.json()["status"] == "Mapped Opened"

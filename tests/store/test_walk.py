@@ -38,7 +38,7 @@ STEPS = 12
 EVERY = (*ALWAYS, *AT_REST, *AT_THE_END)
 
 
-def test_a_walk_breaks_no_promise(database: str) -> None:
+def test_random_walk_violates_no_invariant(database: str) -> None:
     with inhabited(SEED) as world:
         try:
             walk(world, STEPS)

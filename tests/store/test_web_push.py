@@ -45,9 +45,7 @@ def only_push(post: OutboxHarness) -> User:
     return user
 
 
-def test_one_page_reaches_every_device_signed_by_the_installations_one_key(
-    service: PushDouble, post: OutboxHarness
-) -> None:
+def test_page_reaches_every_device_signed_with_installation_key(service: PushDouble, post: OutboxHarness) -> None:
     alice = only_push(post)
     service.public = keys.pair(post.now).public
     assert keys.pair(post.now) == keys.pair(post.now)
@@ -69,7 +67,7 @@ def test_one_page_reaches_every_device_signed_by_the_installations_one_key(
     assert SandboxMessage.objects.count() == 0
 
 
-def test_a_browser_that_is_gone_is_shown_so_and_not_asked_again(service: PushDouble, post: OutboxHarness) -> None:
+def test_expired_browser_subscription_is_marked_and_not_retried(service: PushDouble, post: OutboxHarness) -> None:
     alice = only_push(post)
     phone, laptop = service.browser(), service.browser()
     gone = subscribed(alice, phone, "Phone", post.now)
@@ -129,7 +127,7 @@ def test_a_private_push_service_is_refused(
     assert service.http.requests == []
 
 
-def test_devices_are_named_removed_and_audited_and_the_last_takes_its_contact_method_along(
+def test_devices_are_named_removed_audited_and_last_removes_contact_method(
     service: PushDouble, post: OutboxHarness
 ) -> None:
     alice = only_push(post)
@@ -149,7 +147,7 @@ def test_devices_are_named_removed_and_audited_and_the_last_takes_its_contact_me
     assert "/push/" not in told
 
 
-def test_a_browser_where_somebody_else_signs_in_rings_for_them_alone(service: PushDouble, post: OutboxHarness) -> None:
+def test_browser_with_new_user_notifies_only_that_user(service: PushDouble, post: OutboxHarness) -> None:
     alice, bob = only_push(post), post.user("bob")
     phone = service.browser()
     subscribed(alice, phone, "Phone", post.now)

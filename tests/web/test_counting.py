@@ -33,7 +33,7 @@ def message(integration: Integration, status: str, at: datetime) -> None:
     InboundMessage.objects.create(pk=number, integration=integration, received_at=at, status=status)
 
 
-def test_messages_are_counted_by_outcome_and_integration_up_to_a_bound(
+def test_messages_are_counted_by_outcome_and_integration_with_cap(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, halo, other, silent = clock.now(), company.halo, make_integration("Other"), make_integration("Silent")
@@ -73,7 +73,7 @@ def test_a_number_has_the_separators_of_its_reader() -> None:
     ]  # fmt: skip
 
 
-def test_tabs_and_the_badge_count_open_alerts_as_far_as_they_say(
+def test_tabs_and_badge_show_capped_open_alert_counts(
     company: Company,
     open_alert: Callable[..., int],
     browser_of: Callable[[User], Client],
@@ -90,7 +90,7 @@ def test_tabs_and_the_badge_count_open_alerts_as_far_as_they_say(
     assert Alert.objects.count() == 4
 
 
-def test_home_shows_the_most_urgent_first_and_leaves_out_what_only_watches_and_tests(
+def test_home_shows_most_urgent_alerts_without_dry_runs_and_tests(
     company: Company, open_alert: Callable[..., int], browser_of: Callable[[User], Client]
 ) -> None:
     urgent, newest = open_alert("VPN down"), open_alert("Printer")

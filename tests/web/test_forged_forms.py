@@ -26,7 +26,7 @@ type BrowserOf = Callable[[User], Client]
         ("/me/rules/", "quiet"),
     ],
 )
-def test_a_form_of_several_parts_says_what_is_wrong_whatever_count_it_is_sent(
+def test_formset_with_any_forged_count_reports_errors(
     company: Company, browser_of: BrowserOf, path: str, prefix: str
 ) -> None:
     admin = browser_of(company.admin)
@@ -40,9 +40,7 @@ def test_a_form_of_several_parts_says_what_is_wrong_whatever_count_it_is_sent(
                 assert answer.status_code in (200, 302, 422), (count, given, pressed)
 
 
-def test_actions_that_a_form_says_to_be_new_and_untouched_are_taken_as_they_are(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_forged_unchanged_new_actions_are_processed_as_submitted(company: Company, browser_of: BrowserOf) -> None:
     admin = browser_of(company.admin)
     sent = filled(admin.get("/workflows/new/?from=sla").content.decode())
     assert admin.post("/workflows/new/?from=sla", {**sent, "actions-INITIAL_FORMS": "0"}).status_code == 302

@@ -38,7 +38,7 @@ def test_opening_the_link_shows_the_alert_and_changes_nothing(company: Company, 
     assert AlertEvent.objects.count() == before
 
 
-def test_a_button_acts_as_the_person_of_the_link_without_signing_in(company: Company, open_alert: Opens) -> None:
+def test_link_button_acts_as_its_user_without_sign_in(company: Company, open_alert: Opens) -> None:
     number = open_alert()
     client = Client()
     text = client.post(link(number, company.responder), {"command": "acknowledge"}, follow=True).content.decode()
@@ -48,7 +48,7 @@ def test_a_button_acts_as_the_person_of_the_link_without_signing_in(company: Com
     assert client.get("/").status_code == 302, "the link signs nobody in"
 
 
-def test_the_link_acts_as_its_person_whoever_is_signed_in(
+def test_link_acts_as_its_user_despite_other_session(
     company: Company, browser_of: Callable[[User], Client], open_alert: Opens
 ) -> None:
     number = open_alert()
@@ -56,9 +56,7 @@ def test_the_link_acts_as_its_person_whoever_is_signed_in(
     assert Alert.objects.get(pk=number).owner == company.responder
 
 
-def test_a_link_to_an_alert_that_was_merged_since_leads_to_the_one_it_is_merged_into(
-    company: Company, open_alert: Opens
-) -> None:
+def test_link_to_merged_alert_leads_to_its_parent(company: Company, open_alert: Opens) -> None:
     child, parent = open_alert(), open_alert()
     order = Close(actor=alert_actor(company.admin))
     service.act(child, service.merge_into(parent, order), now=clock.now())
@@ -69,14 +67,14 @@ def test_a_link_to_an_alert_that_was_merged_since_leads_to_the_one_it_is_merged_
     assert AlertEvent.objects.get(kind="acknowledged").alert_id == parent
 
 
-def test_who_pressed_too_late_hears_how_it_stands(company: Company, open_alert: Opens) -> None:
+def test_late_button_press_shows_the_current_state(company: Company, open_alert: Opens) -> None:
     number = open_alert()
     Client().post(link(number, company.admin), {"command": "close"})
     text = Client().post(link(number, company.responder), {"command": "assign"}, follow=True).content.decode()
     assert f"Alert {number} was already closed by Alice Andersson" in text
 
 
-def test_a_take_by_mail_can_be_taken_back_from_the_same_page(company: Company, open_alert: Opens) -> None:
+def test_assignment_by_mail_link_can_be_undone_there(company: Company, open_alert: Opens) -> None:
     number = open_alert()
     client = Client()
     text = client.post(link(number, company.responder), {"command": "assign"}, follow=True).content.decode()
@@ -92,18 +90,18 @@ def test_a_link_offers_no_other_command(company: Company, open_alert: Opens, com
     assert AlertEvent.objects.filter(alert=number, actor=company.responder).count() == 0
 
 
-def test_a_link_that_is_too_old_says_so(company: Company, open_alert: Opens) -> None:
+def test_expired_link_is_explained(company: Company, open_alert: Opens) -> None:
     response = Client().get(link(open_alert(), company.responder, age=timedelta(days=7, minutes=2)))
     assert response.status_code == 410
     assert "seven days" in response.content.decode()
 
 
 @pytest.mark.parametrize("token", ["x", "x" * 300, "äöü", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"])
-def test_a_link_that_is_not_whole_says_so(database: str, token: str) -> None:
+def test_truncated_link_is_explained(database: str, token: str) -> None:
     assert Client().get(f"/a/{token}").status_code == 410
 
 
-def test_a_link_of_somebody_who_may_not_act_any_more_does_nothing(company: Company, open_alert: Opens) -> None:
+def test_link_of_user_without_permission_does_nothing(company: Company, open_alert: Opens) -> None:
     number = open_alert()
     address = link(number, company.responder)
     User.objects.filter(pk=company.responder.pk).update(role="observer")

@@ -75,7 +75,7 @@ def cookie(company: Company, browser_of: BrowserOf) -> str:
     return browser_of(company.observer).cookies["tocsin_session"].value
 
 
-def test_a_change_is_told_with_its_topics(cookie: str) -> None:
+def test_change_event_lists_its_topics(cookie: str) -> None:
     async def story() -> tuple[str, str]:
         listener = Listener(cookie)
 
@@ -94,7 +94,7 @@ def milliseconds() -> int:
     return int(clock.now().timestamp() * 1000)
 
 
-def test_what_changed_between_the_page_and_the_stream_is_made_good(cookie: str) -> None:
+def test_changes_between_page_load_and_stream_are_delivered(cookie: str) -> None:
     made = milliseconds()
     hub.publish({"alert:7"})
 
@@ -105,7 +105,7 @@ def test_what_changed_between_the_page_and_the_stream_is_made_good(cookie: str) 
     assert asyncio.run(story()) == ("hint", "alert:7")
 
 
-def test_a_page_older_than_what_is_remembered_is_told_to_ask_for_everything(cookie: str) -> None:
+def test_page_older_than_event_history_must_reload_everything(cookie: str) -> None:
     async def story() -> tuple[str, str]:
         listener = Listener(cookie, query="since=1000")
         return await during(listener, lambda: listener.event())
@@ -113,7 +113,7 @@ def test_a_page_older_than_what_is_remembered_is_told_to_ask_for_everything(cook
     assert asyncio.run(story())[0] == "all"
 
 
-def test_a_browser_that_comes_back_is_told_what_it_missed(cookie: str) -> None:
+def test_reconnecting_browser_gets_missed_events(cookie: str) -> None:
     hub.publish({"alert:8"})
     seen = milliseconds() + 1
     while milliseconds() <= seen:
@@ -164,7 +164,7 @@ def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.Mo
     assert asyncio.run(story())[0] == "ended"
 
 
-def test_one_user_has_so_many_streams_at_most(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_per_user_are_limited(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "MAX_STREAMS_PER_USER", 1)
 
     async def story() -> tuple[int, int]:

@@ -159,9 +159,7 @@ EVERY = (
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_whoever_saves_second_is_told_once_who_saved_before_and_loses_nothing(
-    kind: str, company: Company, browser_of: BrowserOf
-) -> None:
+def test_second_save_is_warned_once_and_loses_nothing(kind: str, company: Company, browser_of: BrowserOf) -> None:
     shared = _shared(kind, company)
     second = make_user("nora", "admin", "Nora North")
     is_own = kind in ("absence", "contact method", "contact rules")
@@ -187,9 +185,7 @@ def test_whoever_saves_second_is_told_once_who_saved_before_and_loses_nothing(
     assert filled(first.get(shared.path).content.decode(), shared.form)[shared.field] == [shared.by_second]
 
 
-def test_a_form_that_came_back_with_an_error_still_tells_what_happened_before(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_form_redisplayed_with_errors_still_shows_earlier_conflict(company: Company, browser_of: BrowserOf) -> None:
     path = f"/groups/{company.desk.pk}/edit/"
     first, second = browser_of(company.admin), browser_of(company.manager)
     old = filled(second.get(path).content.decode())
@@ -202,7 +198,7 @@ def test_a_form_that_came_back_with_an_error_still_tells_what_happened_before(
     assert "By the first" in first.get(path).content.decode()
 
 
-def test_what_another_tab_is_about_is_neither_told_nor_lost(company: Company, browser_of: BrowserOf) -> None:
+def test_change_from_another_tab_is_neither_reported_nor_lost(company: Company, browser_of: BrowserOf) -> None:
     first, second = browser_of(company.admin), browser_of(company.manager)
     mapping, rules = (f"/integrations/{company.halo.pk}/{tab}/" for tab in ("mapping", "rules"))
     of_mapping = filled(first.get(mapping).content.decode())
@@ -216,7 +212,7 @@ def test_what_another_tab_is_about_is_neither_told_nor_lost(company: Company, br
     assert spec["rules"]["open"]["value"] == "New"
 
 
-def test_a_secret_that_somebody_else_entered_is_a_change_too(company: Company, browser_of: BrowserOf) -> None:
+def test_secret_entered_by_another_user_is_a_conflict(company: Company, browser_of: BrowserOf) -> None:
     spec = {"name": "Mail", "kind": "smtp", "host": "mail.example.org", "sender": "t@example.org", "username": "t"}
     row = save_provider(spec, actor=COMMAND_LINE, now=company.now)
     path = f"/providers/{row.pk}/"
@@ -230,7 +226,7 @@ def test_a_secret_that_somebody_else_entered_is_a_change_too(company: Company, b
     assert "password" not in str(provider_spec(Provider.objects.get()))
 
 
-def test_of_two_who_press_the_same_button_the_second_undoes_nothing(company: Company, browser_of: BrowserOf) -> None:
+def test_second_press_of_same_button_undoes_nothing(company: Company, browser_of: BrowserOf) -> None:
     flow = save_workflow({"name": "Flow", "trigger": "opened", "actions": [{"do": "close"}]}, actor=COMMAND_LINE,
                          now=company.now)  # fmt: skip
     halo = _halo(company)
@@ -258,7 +254,7 @@ DELETED = {
 
 
 @pytest.mark.parametrize("kind", DELETED)
-def test_whoever_deletes_what_was_changed_since_they_were_asked_is_told_once(
+def test_deletion_is_warned_once_about_changes_since_confirmation(
     kind: str, company: Company, browser_of: BrowserOf
 ) -> None:
     shared = _shared(kind, company)

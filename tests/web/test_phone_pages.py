@@ -76,7 +76,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
     assert browser_of(company.manager).post(f"/providers/{one.pk}/send-test").status_code == 403
 
 
-def test_who_wrote_stop_is_named_to_those_who_can_mend_it(company: Company, browser_of: BrowserOf) -> None:
+def test_user_who_sent_stop_is_named_to_those_responsible(company: Company, browser_of: BrowserOf) -> None:
     phone = {"label": "SMS-Official", "channel": "sms", "address": "+41790000001"}
     people.save_contact_method(company.responder, phone, actor=COMMAND_LINE, now=company.now)
     with database.transaction() as connection:

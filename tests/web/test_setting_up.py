@@ -86,7 +86,7 @@ def test_what_is_wrong_with_a_policy_stands_beside_it(
     assert not Policy.objects.filter(name="Nights").exists()
 
 
-def test_everything_that_is_wrong_with_a_policy_is_told_at_once(company: Company, browser_of: BrowserOf) -> None:
+def test_all_policy_errors_are_shown_at_once(company: Company, browser_of: BrowserOf) -> None:
     form = policy_form(
         {"groups": [company.desk.pk], "tags": "production"},
         {"roles": ["primary"], "after": "soon", "retry_times": "99"},
@@ -103,7 +103,7 @@ def test_everything_that_is_wrong_with_a_policy_is_told_at_once(company: Company
     assert all(len(said) == 1 for one in (main, *steps) for said in one.errors.values())
 
 
-def test_a_policy_shows_who_would_be_called_now(company: Company, browser_of: BrowserOf) -> None:
+def test_policy_shows_currently_paged_users(company: Company, browser_of: BrowserOf) -> None:
     text = text_of(browser_of(company.observer), f"/policies/{company.policy.pk}/")
     assert text.index("Bob Brown") < text.index("Alice Andersson", text.index("If an alert opened now"))
     assert "+5 minutes" in text
@@ -129,7 +129,7 @@ def test_what_is_needed_is_not_deleted_and_says_by_what(company: Company, browse
     assert client.post(f"/groups/{company.night.pk}/delete/").status_code == 302
 
 
-def test_an_integration_with_live_alerts_says_how_many_before_it_is_deleted(
+def test_integration_deletion_shows_its_active_alert_count(
     company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
 ) -> None:
     Alert.objects.filter(pk=open_alert()).update(integration=company.halo)
@@ -138,7 +138,7 @@ def test_an_integration_with_live_alerts_says_how_many_before_it_is_deleted(
     assert re.search(r'<button class="button danger" disabled>', text)
 
 
-def test_taking_away_a_way_says_what_goes_with_it(company: Company, browser_of: BrowserOf) -> None:
+def test_contact_method_removal_lists_its_consequences(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.responder)
     ways = list(company.responder.contact_methods.all())
     *others, last = ways
@@ -170,7 +170,7 @@ def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser
     assert "is not an e-mail address" in refused.content.decode()
 
 
-def test_addresses_of_others_are_masked_for_whoever_may_not_see_them(company: Company, browser_of: BrowserOf) -> None:
+def test_addresses_are_masked_without_permission(company: Company, browser_of: BrowserOf) -> None:
     company.desk.contacts.create(label="Boss", channel="sms", address="+41791234567")
     path = f"/groups/{company.desk.pk}/"
     assert "+41791234567" in text_of(browser_of(company.responder), path)
@@ -179,7 +179,7 @@ def test_addresses_of_others_are_masked_for_whoever_may_not_see_them(company: Co
     assert "•••" in observer
 
 
-def test_a_way_to_reach_me_is_added_tried_and_taken_away(company: Company, browser_of: BrowserOf) -> None:
+def test_contact_method_is_added_tested_and_removed(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.responder)
     form = {"label": "Phone", "channel": "sms", "address": "+41 79 000 00 01", "wait": "3m", "enabled": "on"}
     client.post("/me/contact-methods/new/", form)
@@ -243,7 +243,7 @@ def test_a_token_is_shown_once_and_ended(company: Company, browser_of: BrowserOf
     assert tokens.verify(secret[1], now=clock.now()) is None
 
 
-def test_a_mail_server_is_set_up_tested_and_its_password_never_shown(company: Company, browser_of: BrowserOf) -> None:
+def test_mail_server_is_configured_tested_and_its_password_hidden(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     with smtp_double() as server:
         form = {
@@ -261,9 +261,7 @@ def test_a_mail_server_is_set_up_tested_and_its_password_never_shown(company: Co
     assert client.post(f"/providers/{provider.pk}/delete/").status_code == 302
 
 
-def test_paging_is_paused_with_a_reason_and_an_end_and_every_page_says_so(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_pause_requires_reason_and_end_and_every_page_shows_it(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     until = timezone.localtime(clock.now() + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M")
     assert client.post("/pause/", {"reason": "", "until": until}).status_code == 422
@@ -307,9 +305,7 @@ def test_the_sandbox_shows_ones_own_messages_and_all_to_administrators(company: 
     assert "<script>x" not in every
 
 
-def test_a_steps_place_changes_without_scripts_and_nothing_typed_is_lost(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_steps_are_reordered_without_scripts_and_nothing_is_lost(company: Company, browser_of: BrowserOf) -> None:
     form = policy_form(
         {"after": "0m", "roles": ["primary"]}, {"after": "soon", "name": "later", "others": ["everybody"]}
     )
@@ -367,9 +363,7 @@ def drawn(value: Any) -> Any:
     return value.pk if isinstance(value, Policy | Group) else value
 
 
-def test_contact_rules_are_rows_that_come_back_and_say_what_they_come_to(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_notification_rules_are_editable_rows_with_a_summary(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     label = company.admin.contact_methods.get().label
     counts = {f"{name}-TOTAL_FORMS": "0" for name in ("high", "medium")} | {"low-TOTAL_FORMS": "1"}
@@ -400,9 +394,7 @@ def test_contact_rules_are_rows_that_come_back_and_say_what_they_come_to(
     assert "ist keine Dauer; schreiben Sie" in row, "the problem stands beside its row, in the reader's language"
 
 
-def test_a_client_table_is_pasted_as_csv_and_its_errors_stand_beside_it(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_client_table_is_pasted_as_csv_with_errors_shown(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     rows = f"client,group,policy\nAcme,{company.desk.name},{company.policy.name}\n"
     assert client.post("/client-tables/new/", {"name": "Customers", "clients": rows}).status_code == 302
@@ -420,9 +412,7 @@ def test_a_client_table_is_pasted_as_csv_and_its_errors_stand_beside_it(
     assert browser_of(company.observer).get("/client-tables/new/").status_code == 403
 
 
-def test_a_contact_of_a_group_is_tried_by_those_who_may_change_the_group(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_group_contact_is_tested_by_those_who_may_change_it(company: Company, browser_of: BrowserOf) -> None:
     desk = Group.objects.get(name="Service Desk")
     contact = GroupContact.objects.create(group=desk, label="Room", channel="chat", address="slack:C012AB3CD")
     path = f"/groups/{desk.pk}/contacts/{contact.pk}/test"
@@ -437,7 +427,7 @@ def test_a_contact_of_a_group_is_tried_by_those_who_may_change_the_group(
     assert client.post(f"/groups/{desk.pk}/contacts/999999/test").status_code == 404
 
 
-def test_only_what_is_new_is_offered_the_browsers_own_time_zone(company: Company, browser_of: BrowserOf) -> None:
+def test_browser_time_zone_is_offered_only_for_new_objects(company: Company, browser_of: BrowserOf) -> None:
     """A stored UTC that the page showed as another zone would become that zone with the next change of anything."""
     anna = browser_of(company.admin)
     night = {"between": {"from": "22:00", "to": "06:00", "time_zone": "UTC"}}
@@ -458,9 +448,7 @@ def test_only_what_is_new_is_offered_the_browsers_own_time_zone(company: Company
     assert "data-zones" not in refused.content.decode()
 
 
-def test_the_note_of_a_policy_that_never_ends_is_in_the_readers_language(
-    company: Company, browser_of: BrowserOf
-) -> None:
+def test_endless_policy_warning_uses_the_readers_language(company: Company, browser_of: BrowserOf) -> None:
     spec = {
         "name": "On and on",
         "steps": [{"notify": {"roles": ["primary"]}}],

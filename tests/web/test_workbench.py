@@ -84,7 +84,7 @@ def test_what_a_script_has_filled_is_not_filled_again(bench: Callable[[str], Ben
     assert "template: Now &lt;ticket^summary&gt;\n" in answer
 
 
-def test_conditions_and_routes_that_are_only_begun_are_wrong_when_they_are_saved_and_not_before(
+def test_incomplete_conditions_and_routes_are_rejected_only_on_save(
     bench: Callable[[str], Bench],
 ) -> None:
     page = bench("rules")
@@ -102,7 +102,7 @@ def test_conditions_and_routes_that_are_only_begun_are_wrong_when_they_are_saved
     assert routes.press("save").status_code == 422
 
 
-def test_values_of_what_the_kind_finds_can_be_mapped_without_saying_again_where_they_are(
+def test_preset_field_values_can_be_mapped_without_repeating_their_path(
     bench: Callable[[str], Bench],
 ) -> None:
     page = bench("mapping")
@@ -117,7 +117,7 @@ def test_values_of_what_the_kind_finds_can_be_mapped_without_saying_again_where_
     assert page.parts()["mapping"]["details"]["map"] == {"x": "y"}
 
 
-def test_a_row_that_is_only_begun_is_wrong_when_it_is_saved_and_not_before(bench: Callable[[str], Bench]) -> None:
+def test_incomplete_row_is_rejected_only_on_save(bench: Callable[[str], Bench]) -> None:
     page = bench("mapping")
     page.press("show", chosen="pasted")
     page.press("show", payload=TICKET)
@@ -132,7 +132,7 @@ def test_a_row_that_is_only_begun_is_wrong_when_it_is_saved_and_not_before(bench
     assert "custom" not in page.parts()["mapping"]
 
 
-def test_fields_are_mapped_by_writing_and_by_a_press_on_a_value_and_saved_only_by_save(
+def test_fields_are_mapped_by_typing_or_clicking_and_saved_explicitly(
     bench: Callable[[str], Bench],
 ) -> None:
     page = bench("mapping")
@@ -154,7 +154,7 @@ def test_fields_are_mapped_by_writing_and_by_a_press_on_a_value_and_saved_only_b
     assert not InboundMessage.objects.exists()
 
 
-def test_a_press_on_a_value_fills_tags_custom_fields_and_the_key_too(bench: Callable[[str], Bench]) -> None:
+def test_clicking_a_value_fills_tags_custom_fields_and_key(bench: Callable[[str], Bench]) -> None:
     page = bench("mapping")
     page.press("show", chosen="pasted")
     page.press("show", payload=TICKET)
@@ -181,7 +181,7 @@ def test_a_press_on_a_value_fills_tags_custom_fields_and_the_key_too(bench: Call
         ({"key": "<ticket^>"}, "key", "ends with ^"),
     ],
 )
-def test_an_error_stands_beside_its_field_and_nothing_typed_is_lost(
+def test_errors_appear_at_fields_and_nothing_typed_is_lost(
     bench: Callable[[str], Bench], changes: dict[str, str], row: str, said: str
 ) -> None:
     page = bench("mapping")
@@ -213,9 +213,7 @@ def test_rows_follow_the_yaml_and_the_yaml_the_rows(bench: Callable[[str], Bench
     assert bad.fields()["yaml"] == "rules: ["
 
 
-def test_a_pattern_shows_what_it_matches_and_a_bad_one_is_an_error_beside_it(
-    company: Company, bench: Callable[[str], Bench]
-) -> None:
+def test_pattern_shows_its_matches_and_invalid_one_its_error(company: Company, bench: Callable[[str], Bench]) -> None:
     arrived(company)
     page = bench("rules")
     page.press("show", **{"filters-mode": "when"})
@@ -244,9 +242,7 @@ def test_routes_move_and_keep_what_no_row_shows(company: Company, bench: Callabl
     ]
 
 
-def test_what_is_written_is_tried_on_the_last_messages_with_its_progress(
-    company: Company, bench: Callable[[str], Bench]
-) -> None:
+def test_draft_is_tested_on_recent_messages_with_progress(company: Company, bench: Callable[[str], Bench]) -> None:
     arrived(company)
     page = bench("rules")
     page.press("backtest", yaml="filters: false")
@@ -261,7 +257,7 @@ def test_what_is_written_is_tried_on_the_last_messages_with_its_progress(
     assert IntegrationVersion.objects.count() == 1
 
 
-def test_a_message_of_the_log_leads_to_the_workbench_with_that_message(company: Company, browser_of: BrowserOf) -> None:
+def test_logged_message_opens_in_the_rule_editor(company: Company, browser_of: BrowserOf) -> None:
     arrived(company)
     number = arrived(company, raw=b'{"what": "Boiler"}', outcome="Mapping Failed", subject="")
     client = browser_of(company.manager)
@@ -271,7 +267,7 @@ def test_a_message_of_the_log_leads_to_the_workbench_with_that_message(company: 
         assert ("Boiler" in answer.content.decode()) is shown
 
 
-def test_while_one_types_only_what_was_found_is_sent(company: Company, bench: Callable[[str], Bench]) -> None:
+def test_typing_sends_only_the_matching_results(company: Company, bench: Callable[[str], Bench]) -> None:
     arrived(company)
     page = bench("mapping")
     sent = {**page.fields(), "f-client-text": "ticket^status^name"}
@@ -282,7 +278,7 @@ def test_while_one_types_only_what_was_found_is_sent(company: Company, bench: Ca
     assert 'id="outcome"' in part
 
 
-def test_any_payload_may_be_looked_at_and_only_those_who_may_change_send_the_form(
+def test_any_payload_may_be_viewed_but_changes_require_permission(
     company: Company, browser_of: BrowserOf, bench: Callable[[str], Bench]
 ) -> None:
     arrived(company, raw=b"\xff\xfe", subject="")

@@ -58,7 +58,7 @@ def test_the_payload_of_prtg_has_the_samples_fields() -> None:
     assert {pair.partition("=")[0] for pair in payload.strip().split("&")} == fields_of(KINDS["prtg"])
 
 
-def test_zabbixs_media_type_can_be_imported_and_sends_the_samples_fields_to_this_integration() -> None:
+def test_zabbix_media_type_imports_and_sends_the_samples_fields() -> None:
     (media_type,) = yaml.safe_load(blocks(KINDS["zabbix"])[0])["zabbix_export"]["media_types"]
     parameters = {one["name"]: one["value"] for one in media_type["parameters"]}
     assert parameters.pop("url") == URL

@@ -86,7 +86,7 @@ def test_a_plain_value_is_what_the_core_schema_says(written: str, value: object)
     assert type(read) is type(value)
 
 
-def test_a_key_is_text_whatever_it_looks_like() -> None:
+def test_every_key_is_read_as_text() -> None:
     assert parse("{1: New, on: x, true: y}").value == {"1": "New", "on": "x", "true": "y"}
 
 
@@ -122,7 +122,7 @@ users:
         (("users", 1), "nothing.at[3].all", 7),
     ],
 )
-def test_a_place_has_its_line_or_that_of_what_is_nearest_above_it(base: Any, place: str | None, line: int) -> None:
+def test_path_has_its_line_or_that_of_nearest_ancestor(base: Any, place: str | None, line: int) -> None:
     assert parse(TEXT).line(base, place) == line
 
 
@@ -172,7 +172,7 @@ def test_what_is_exported_reads_back_the_same(value: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("word", ["? x", "?", ":fire:", ":a_", "a\x85b", "a\u2028b", "\ufeffx", "a\n\x85"])
-def test_a_word_that_yaml_reads_as_something_else_is_exported_in_quotes_wherever_it_stands(word: str) -> None:
+def test_ambiguous_yaml_words_are_exported_in_quotes_everywhere(word: str) -> None:
     condition = {"field": word, "operator": "contains", "value": [word]}
     value = {"users": [word, {"name": word, word: {word: word}}], "groups": {"when": condition, "tags": {word: word}}}
     assert parse(export.write(value)).value == value

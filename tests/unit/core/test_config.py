@@ -43,7 +43,7 @@ def test_what_cannot_be_used_is_refused_by_name(variables: dict[str, str], name:
         read(variables)
 
 
-def test_a_secret_may_come_from_a_file_but_not_from_both(tmp_path: Path) -> None:
+def test_secret_comes_from_variable_or_file_but_not_both(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("new-key\nold-key\n")
     assert read({"TOCSIN_SECRET_KEY_FILE": str(file)}).secret_keys == ("new-key", "old-key")
@@ -74,7 +74,7 @@ def test_secrets_are_not_in_the_text_of_a_configuration() -> None:
         ("TOCSIN_SMTP_URL", "smtp://u:[sesame@mail"),
     ],
 )
-def test_a_password_that_is_not_encoded_is_refused_without_a_word_of_it(name: str, url: str) -> None:
+def test_badly_encoded_password_is_rejected_without_showing_it(name: str, url: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}.*percent-encoded") as refused:
         read({name: url})
     assert "sesame" not in str(refused.value)

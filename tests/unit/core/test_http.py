@@ -43,7 +43,7 @@ def chunk(body: bytes, more: bool = False) -> dict[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def test_a_body_in_pieces_is_read_whole_and_counted_until_it_is_done_with() -> None:
+def test_chunked_body_is_read_whole_and_counted_until_released() -> None:
     body, bodies = read([chunk(b"a" * 10, more=True), chunk(b"b" * 5)])
     assert body == b"a" * 10 + b"b" * 5
     assert bodies.in_flight == 15
@@ -51,7 +51,7 @@ def test_a_body_in_pieces_is_read_whole_and_counted_until_it_is_done_with() -> N
     assert bodies.in_flight == 0
 
 
-def test_a_body_over_the_limit_is_refused_by_what_it_declares_and_by_what_it_is() -> None:
+def test_oversized_body_is_rejected_by_declared_and_actual_size() -> None:
     with pytest.raises(asgi.BodyTooLarge):
         read([], [(b"content-length", str(asgi.MAX_BODY + 1).encode())])
     piece = b"x" * (asgi.MAX_BODY // 2 + 1)
@@ -78,7 +78,7 @@ def test_forwarding_headers_are_believed_from_trusted_proxies_only(behind_proxy:
     assert asgi.client_address(scope([(b"x-forwarded-for", b"garbage")])) == "127.0.0.1"
 
 
-def test_a_sender_who_forwards_for_somebody_is_not_believed_where_the_proxy_adds_a_header_of_its_own(
+def test_sender_supplied_forwarding_headers_are_ignored_behind_configured_proxy(
     behind_proxy: None,
 ) -> None:
     """HAProxy's `option forwardfor` adds a second header behind the one that the sender made up."""
@@ -137,12 +137,12 @@ def test_django_hears_the_public_host_whatever_the_request_says(behind_proxy: No
     assert not any(key.startswith(b"x-forwarded") for key in headers)
 
 
-def test_nobody_but_the_front_door_tells_django_the_scheme(behind_proxy: None) -> None:
+def test_only_the_http_server_sets_djangos_scheme(behind_proxy: None) -> None:
     told = for_django(scope([(b"x-tocsin-proto", b"http"), (b"x-forwarded-proto", b"https")]))
     assert [value for key, value in told["headers"] if key == b"x-tocsin-proto"] == [b"https"]
 
 
-def test_a_header_with_an_underscore_does_not_pass_for_one_with_a_hyphen() -> None:
+def test_header_with_underscore_never_matches_hyphenated_name() -> None:
     told = for_django(scope([(b"x_tocsin_proto", b"https"), (b"x_forwarded_for", b"192.0.2.1"), (b"accept", b"*/*")]))
     assert [key for key, _ in told["headers"]] == [b"accept", b"x-tocsin-proto"]
 
@@ -187,9 +187,7 @@ async def _nothing(scope: asgi.AsgiScope, receive: asgi.Receive, send: asgi.Send
 
 
 @pytest.mark.parametrize(("length", "status", "code"), [(b"6000000", 413, "too_large"), (b"2000", 503, "busy")])
-def test_what_the_front_door_refuses_of_the_api_has_the_shape_of_the_apis_errors(
-    length: bytes, status: int, code: str
-) -> None:
+def test_early_api_rejections_use_the_api_error_format(length: bytes, status: int, code: str) -> None:
     door = AsgiRouter(bodies=asgi.BodyReader(max_in_flight=1000), probes=_nothing, pages=_nothing)
     sent: list[dict[str, Any]] = []
 

@@ -117,7 +117,7 @@ def rest(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def test_a_request_that_came_whole_is_answered_without_the_app_again_and_again(listening: Listening) -> None:
+def test_complete_requests_are_answered_without_the_app(listening: Listening) -> None:
     connection = listening.connect()
     for number in range(3):
         connection.sendall(request(b"%d" % number))
@@ -139,7 +139,7 @@ def test_answers_leave_in_the_order_of_their_requests(listening: Listening) -> N
     assert got.index(b"answer to first") < got.index(b"answer to second") < got.index(b"answer to third")
 
 
-def test_who_does_not_wait_for_answers_is_read_no_further_for_a_while_and_loses_nothing(listening: Listening) -> None:
+def test_client_that_reads_no_responses_is_throttled_without_loss(listening: Listening) -> None:
     connection = listening.connect()
     number = 3 * MAX_PIPELINED_RESPONSES
     for index in range(number):
@@ -159,7 +159,7 @@ def read_between(listening: Listening) -> None:
     listening.heard.clear()
 
 
-def test_a_small_body_in_pieces_is_taken_when_it_is_whole(listening: Listening) -> None:
+def test_small_chunked_body_is_accepted_when_complete(listening: Listening) -> None:
     connection = listening.connect()
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for number in range(2):
@@ -174,7 +174,7 @@ def test_a_small_body_in_pieces_is_taken_when_it_is_whole(listening: Listening) 
     assert listening.heard == []
 
 
-def test_a_body_whose_rest_does_not_come_soon_is_waited_for_by_the_ordinary_way(
+def test_slow_remaining_body_is_handled_by_the_normal_path(
     listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "FAST_PATH_BODY_TIMEOUT", 0.0)
@@ -190,7 +190,7 @@ def test_a_body_whose_rest_does_not_come_soon_is_waited_for_by_the_ordinary_way(
     assert listening.counter.taken == []
 
 
-def test_who_leaves_in_the_middle_of_a_body_leaves_nothing_behind(listening: Listening) -> None:
+def test_disconnect_during_body_leaves_nothing_behind(listening: Listening) -> None:
     connection = listening.connect()
     connection.sendall(request(b"two pieces")[:-6])
     read_between(listening)
@@ -210,7 +210,7 @@ def test_who_leaves_in_the_middle_of_a_body_leaves_nothing_behind(listening: Lis
     ],
     ids=["large and in two pieces", "not wanted", "not taken", "asks first", "of HTTP/1.0"],
 )
-def test_what_is_unusual_goes_the_ordinary_way_whole(listening: Listening, sent: tuple[bytes, ...]) -> None:
+def test_unusual_requests_use_the_normal_path_completely(listening: Listening, sent: tuple[bytes, ...]) -> None:
     connection = listening.connect()
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for index, piece in enumerate(sent):
@@ -222,7 +222,7 @@ def test_what_is_unusual_goes_the_ordinary_way_whole(listening: Listening, sent:
     assert listening.counter.taken == []
 
 
-def test_a_short_request_behind_an_ordinary_one_waits_for_its_turn(listening: Listening) -> None:
+def test_fast_request_waits_behind_a_normal_one(listening: Listening) -> None:
     connection = listening.connect()
     connection.sendall(request(b"ordinary", target=b"/long") + request(b"behind"))
     got = until(connection, b"from app")
@@ -231,7 +231,7 @@ def test_a_short_request_behind_an_ordinary_one_waits_for_its_turn(listening: Li
     assert sorted(listening.heard) == [b"behind", b"ordinary"]
 
 
-def test_an_ordinary_request_behind_an_unanswered_one_is_to_be_sent_again(listening: Listening) -> None:
+def test_normal_request_behind_unanswered_one_must_be_resent(listening: Listening) -> None:
     connection = listening.connect()
     connection.sendall(request(b"first") + request(b"ordinary", target=b"/long") + request(b"third"))
     listening.counter.wait_for(1)
@@ -240,7 +240,7 @@ def test_an_ordinary_request_behind_an_unanswered_one_is_to_be_sent_again(listen
     assert (listening.heard, listening.counter.taken) == ([], [b"first"])
 
 
-def test_who_wants_the_connection_closed_has_it_closed_after_the_answer(listening: Listening) -> None:
+def test_connection_close_is_honoured_after_the_response(listening: Listening) -> None:
     connection = listening.connect()
     connection.sendall(request(b"last", b"Connection: close"))
     listening.counter.wait_for(1)
@@ -250,7 +250,7 @@ def test_who_wants_the_connection_closed_has_it_closed_after_the_answer(listenin
     assert got.endswith(b"answer to last")
 
 
-def test_a_server_that_ends_answers_what_it_has_taken(listening: Listening) -> None:
+def test_stopping_server_answers_accepted_requests(listening: Listening) -> None:
     connection = listening.connect()
     connection.sendall(request(b"taken"))
     listening.counter.wait_for(1)
@@ -259,7 +259,7 @@ def test_a_server_that_ends_answers_what_it_has_taken(listening: Listening) -> N
     assert rest(connection).endswith(b"answer to taken")
 
 
-def test_an_answer_to_somebody_who_left_harms_nobody(listening: Listening) -> None:
+def test_response_to_disconnected_client_is_harmless(listening: Listening) -> None:
     gone = listening.connect()
     gone.sendall(request(b"gone"))
     listening.counter.wait_for(1)

@@ -63,7 +63,7 @@ def test_one_result_that_cannot_be_written_costs_no_other() -> None:
     assert flight.jobs() == []
 
 
-def test_what_cannot_be_written_now_stays_on_its_way_and_is_written_later() -> None:
+def test_unwritable_result_stays_in_flight_and_is_written_later() -> None:
     table = Written()
     table.is_away = True
     flight = table.made()
@@ -77,7 +77,7 @@ def test_what_cannot_be_written_now_stays_on_its_way_and_is_written_later() -> N
     assert flight.jobs() == []
 
 
-def test_closing_waits_no_longer_than_it_was_told() -> None:
+def test_closing_waits_no_longer_than_its_timeout() -> None:
     table, release = Written(), threading.Event()
     flight = table.made(lambda job: job if release.wait(10) else "")
     flight.begin(["slow"])
@@ -87,7 +87,7 @@ def test_closing_waits_no_longer_than_it_was_told() -> None:
     release.set()
 
 
-def test_a_job_whose_work_breaks_is_on_its_way_no_more() -> None:
+def test_failed_job_leaves_the_pool() -> None:
     """Else its lease would be kept for ever, and nobody would try it again."""
     table = Written()
 

@@ -35,7 +35,7 @@ def test_a_hint_wakes_only_the_loops_that_wait_for_it() -> None:
     worker.stop(5)
 
 
-def test_a_turn_that_has_more_to_do_turns_again_at_once() -> None:
+def test_task_with_remaining_work_runs_again_immediately() -> None:
     turns = threading.Semaphore(0)
     left = iter([True, True, False])
 
@@ -49,7 +49,7 @@ def test_a_turn_that_has_more_to_do_turns_again_at_once() -> None:
     worker.stop(5)
 
 
-def test_a_turn_that_fails_does_not_stop_the_loop() -> None:
+def test_failing_run_does_not_stop_the_task() -> None:
     turns = threading.Semaphore(0)
 
     def turn() -> bool:
@@ -79,7 +79,7 @@ def test_a_loop_without_database_tries_again_within_seconds() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_loop_is_started_again_and_two_deaths_within_a_minute_are_unhealthy() -> None:
+def test_dead_task_restarts_and_two_deaths_per_minute_are_unhealthy() -> None:
     turns = threading.Semaphore(0)
 
     def turn() -> bool:

@@ -39,7 +39,7 @@ class Seconds:
         return self.now
 
 
-def test_the_system_places_them_and_then_they_stay_for_a_while(leader: int) -> None:
+def test_kernel_chooses_the_processor_which_is_kept_for_a_while(leader: int) -> None:
     seconds = Seconds()
     together = SharedCpu(leader, seconds)
     for _ in range(3):
@@ -67,7 +67,7 @@ def test_they_roam_as_soon_as_one_has_nothing_to_do(leader: int) -> None:
     assert os.sched_getaffinity(0) == ANYWHERE  # placed anew first
 
 
-def test_a_thread_that_a_kept_one_starts_may_be_let_roam() -> None:
+def test_child_thread_of_pinned_thread_may_be_unpinned() -> None:
     os.sched_setaffinity(0, {min(ANYWHERE)})
     found: list[set[int]] = []
 
@@ -85,7 +85,7 @@ def test_a_thread_that_a_kept_one_starts_may_be_let_roam() -> None:
     assert found == [{min(ANYWHERE)}, ANYWHERE]
 
 
-def test_a_leader_that_has_ended_and_a_system_that_forbids_it_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ended_leader_and_forbidden_affinity_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = Seconds()
     thread = threading.Thread(target=lambda: None)
     thread.start()

@@ -17,13 +17,13 @@ def problems(spec: ObjectReader) -> dict[str, str]:
     return raised.value.fields
 
 
-def test_an_unknown_key_is_refused_with_the_one_that_was_meant() -> None:
+def test_unknown_key_is_rejected_with_suggestion() -> None:
     spec = ObjectReader({"nmae": "x", "name": "y"})
     spec.name()
     assert problems(spec) == {"nmae": 'nmae: unknown key; did you mean "name"?'}
 
 
-def test_all_problems_are_told_at_once_each_with_its_place() -> None:
+def test_all_problems_are_reported_at_once_with_locations() -> None:
     spec = ObjectReader(
         {"name": 7, "wait": "soon", "active": "no", "role": "boss", "lists": [{"label": "x", "colour": 1}, 3]}
     )
@@ -42,7 +42,7 @@ def test_all_problems_are_told_at_once_each_with_its_place() -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 7])
-def test_what_is_no_object_is_refused_without_an_exception_of_another_kind(value: object) -> None:
+def test_non_object_is_rejected_without_another_exception(value: object) -> None:
     spec = ObjectReader(value)
     with pytest.raises(Rejected, match="must be an object"):
         spec.finish()

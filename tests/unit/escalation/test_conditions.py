@@ -60,14 +60,14 @@ def test_steps_for_day_and_night_stand_side_by_side() -> None:
         assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
 
 
-def test_before_anybody_was_paged_a_step_that_is_left_out_costs_no_time() -> None:
+def test_skipped_step_costs_no_time_before_first_page() -> None:
     world = World(plan(("primary", 0, {"when": {"priority": ["critical"]}}), ("secondary", 30))).to(0)
     assert world.paged == [(0, BOB)]
     assert "is left out: only for critical alerts" in world.sentences(EventKind.STEP_EMPTY)[0]
 
 
 @pytest.mark.parametrize("one", ready_made("Europe/Zurich"), ids=lambda one: one.key)
-def test_each_ready_made_policy_pages_somebody_and_comes_to_its_end_or_goes_on(one: object) -> None:
+def test_each_policy_template_pages_users_and_ends_or_repeats(one: object) -> None:
     made = parse(one.spec, PolicyNames({}, {}))  # type: ignore[attr-defined]
     people = roster()
     duty = people.duties[DESK]

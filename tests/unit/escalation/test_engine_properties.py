@@ -85,7 +85,7 @@ def check(world: World) -> None:
 
 @examples(100)
 @given(plans(), ROSTERS, st.data())
-def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_goes_back(
+def test_active_alert_always_has_timer_or_reason_in_forward_time(
     policy: CompiledPolicy, people: TargetContext, data: st.DataObject
 ) -> None:
     world = World(policy, people, users=(CAROL,))
@@ -111,7 +111,7 @@ def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_
 
 @examples(100)
 @given(plans(ends=True), ROSTERS, st.sampled_from([ALICE, BOB, CAROL]), st.integers(min_value=0, max_value=3600))
-def test_whoever_acknowledged_is_never_started_again_while_that_stands(
+def test_acknowledging_user_is_never_paged_again_while_acknowledged(
     policy: CompiledPolicy, people: TargetContext, user: int, seconds: int
 ) -> None:
     world = World(replace(policy, acknowledge_timeout=timedelta(days=300)), people, users=(CAROL,))
@@ -124,9 +124,7 @@ def test_whoever_acknowledged_is_never_started_again_while_that_stands(
 
 @examples(100)
 @given(plans(ends=True), ROSTERS)
-def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_of_times(
-    policy: CompiledPolicy, people: TargetContext
-) -> None:
+def test_unanswered_run_always_exhausts_with_bounded_pages(policy: CompiledPolicy, people: TargetContext) -> None:
     world = World(policy, people, users=(CAROL,))
     world.to(60 * 24 * 365)
     assert world.run.status is RunStatus.FINISHED
@@ -139,7 +137,7 @@ def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_
 
 @examples(100)
 @given(plans(ends=True), st.data())
-def test_late_turns_bring_the_same_people_in_the_same_order(policy: CompiledPolicy, data: st.DataObject) -> None:
+def test_late_runs_page_the_same_users_in_order(policy: CompiledPolicy, data: st.DataObject) -> None:
     """With pages that leave at once, so that nobody's being busy depends on the delay."""
     people = data.draw(
         st.builds(lambda primary, secondary: roster(primary=primary, secondary=secondary), PEOPLE, PEOPLE)
@@ -158,7 +156,7 @@ def test_late_turns_bring_the_same_people_in_the_same_order(policy: CompiledPoli
 
 @examples(100)
 @given(plans(ends=True), ROSTERS, st.lists(st.integers(min_value=0, max_value=20_000), max_size=8))
-def test_turns_between_change_nothing(policy: CompiledPolicy, people: TargetContext, seconds: list[int]) -> None:
+def test_intermediate_runs_change_nothing(policy: CompiledPolicy, people: TargetContext, seconds: list[int]) -> None:
     often, rarely = World(policy, people, users=(CAROL,)), World(policy, people, users=(CAROL,))
     for second in sorted(seconds):
         often.to(second / 60)
@@ -171,7 +169,7 @@ def test_turns_between_change_nothing(policy: CompiledPolicy, people: TargetCont
 
 @examples(100)
 @given(plans(ends=True), ROSTERS, st.integers(min_value=0, max_value=600), st.integers(min_value=1, max_value=7200))
-def test_nobody_is_paged_while_all_paging_is_paused(
+def test_pause_of_all_paging_pages_no_user(
     policy: CompiledPolicy, people: TargetContext, start: int, length: int
 ) -> None:
     world = World(policy, people).to(start / 60)
@@ -184,7 +182,7 @@ def test_nobody_is_paged_while_all_paging_is_paused(
     assert world.run.status is RunStatus.FINISHED
 
 
-def test_a_policy_of_fifty_steps_that_find_nobody_is_decided_in_one_turn() -> None:
+def test_50_empty_steps_are_decided_in_one_run() -> None:
     policy = CompiledPolicy(steps=tuple(PolicyStep(after=minutes(5), user_ids=(99,)) for _ in range(50)))
     world = World(policy).to(5)
     assert world.run.due_at == T0 + minutes(10)

@@ -64,7 +64,7 @@ def take(user: int) -> Assign:
 # Acknowledging
 
 
-def test_with_stop_an_acknowledgement_stops_everything_and_cancels_everybodys_unsent_pages() -> None:
+def test_stop_mode_acknowledgement_cancels_all_unsent_pages() -> None:
     world = World(plan(*STANDARD, **STOP)).to(1)
     world.act(ack(ALICE))
     assert world.run.status is RunStatus.STOPPED
@@ -76,7 +76,7 @@ def test_with_stop_an_acknowledgement_stops_everything_and_cancels_everybodys_un
     assert world.to(30.9).paged == [(0, ALICE)]
 
 
-def test_with_pause_escalation_pauses_that_long_and_then_leaves_the_acknowledger_in_peace() -> None:
+def test_pause_mode_acknowledgement_pauses_then_spares_the_acknowledger() -> None:
     world = World(plan(*STANDARD, **PAUSE)).to(1)
     world.act(ack(ALICE))
     assert world.run.status is RunStatus.PAUSED
@@ -86,7 +86,7 @@ def test_with_pause_escalation_pauses_that_long_and_then_leaves_the_acknowledger
     assert "Alice has acknowledged it" in world.sentences(EventKind.STEP_FIRED)[2]
 
 
-def test_with_continue_escalation_goes_on_and_only_that_persons_pages_are_cancelled() -> None:
+def test_continue_mode_acknowledgement_cancels_only_that_users_pages() -> None:
     world = World(plan(*STANDARD, **CONTINUE)).to(1)
     world.act(ack(ALICE))
     assert [cancel.user_ids for cancel in world.cancels] == [frozenset({ALICE})]
@@ -94,13 +94,13 @@ def test_with_continue_escalation_goes_on_and_only_that_persons_pages_are_cancel
     assert world.to(15).paged == [(0, ALICE), (5, BOB), (15, BOB)]
 
 
-def test_when_everybody_of_a_step_has_acted_the_next_fires_at_once() -> None:
+def test_next_step_fires_immediately_after_all_users_of_step_responded() -> None:
     world = World(plan(("primary", 0), ("primary", 5), ("secondary", 20), **CONTINUE)).to(1)
     world.act(ack(ALICE))
     assert world.to(5).paged == [(0, ALICE), (5, BOB)]
 
 
-def test_at_the_timeout_the_acknowledger_is_asked_and_no_answer_starts_again_with_nobody_counted() -> None:
+def test_unanswered_acknowledgement_reminder_restarts_escalation() -> None:
     world = World(plan(*STANDARD, **STOP)).to(1)
     world.act(ack(ALICE))
     world.to(31)
@@ -124,7 +124,7 @@ def test_the_timeout_is_the_policys() -> None:
 @pytest.mark.parametrize(
     "answer", [ack(ALICE), Reply(actor=actor(ALICE), text="still at it"), Escalate(actor=actor(ALICE))]
 )
-def test_any_act_of_the_one_who_was_asked_is_an_answer_and_the_clock_starts_again(answer: Command) -> None:
+def test_any_command_of_the_reminded_user_restarts_the_timeout(answer: Command) -> None:
     world = World(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     world.to(33)
@@ -135,7 +135,7 @@ def test_any_act_of_the_one_who_was_asked_is_an_answer_and_the_clock_starts_agai
     assert world.to(63).asked == [(30, ALICE), (63, ALICE)]
 
 
-def test_somebody_elses_reply_is_no_answer() -> None:
+def test_another_users_reply_does_not_answer_the_reminder() -> None:
     world = World(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     world.to(33)
@@ -155,7 +155,7 @@ def test_while_another_acknowledgement_stands_one_that_expires_starts_nothing() 
 
 
 @pytest.mark.parametrize("done", [take(BOB), Close(actor=actor(BOB)), Cancel(actor=actor(BOB))])
-def test_once_taken_or_over_nobody_is_asked(done: Command) -> None:
+def test_assigned_or_closed_alert_sends_no_reminder(done: Command) -> None:
     world = World(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     world.to(10)
@@ -186,7 +186,7 @@ def test_taking_an_acknowledgement_back_lets_the_step_then_due_fire() -> None:
     assert world.sentences(EventKind.ESCALATION_GOES_ON) == ["Escalation goes on: the step then due fires."] * 2
 
 
-def test_an_acknowledgement_taken_back_after_the_end_starts_again() -> None:
+def test_unacknowledging_after_exhaustion_starts_again() -> None:
     world = World(plan(("primary", 0))).to(6)
     world.act(ack(ALICE))
     world.act(Unacknowledge(actor=actor(ALICE)))
@@ -224,7 +224,7 @@ def test_giving_it_back_starts_again_at_step_one_with_everybody() -> None:
     assert "starts again at step 1" in world.sentences(EventKind.ESCALATION_STARTED)[0]
 
 
-def test_when_the_source_takes_it_from_its_agent_escalation_starts_again() -> None:
+def test_unassignment_by_source_restarts_escalation() -> None:
     world = World(plan(*STANDARD)).to(1)
     halo, alice = Actor(ActorKind.INTEGRATION, "HaloITSM"), TicketAgent("alice@example.org", ALICE, "Alice")
     for before, after, minute in ((TicketAgent(), alice, 1), (alice, TicketAgent(), 9)):
@@ -236,7 +236,7 @@ def test_when_the_source_takes_it_from_its_agent_escalation_starts_again() -> No
     assert world.to(14).paged == [(0, ALICE), (9, ALICE), (14, BOB)]
 
 
-def test_undoing_a_take_goes_on_where_it_was_and_does_not_start_again() -> None:
+def test_undone_assignment_resumes_without_restart() -> None:
     world = World(plan(*STANDARD)).to(4)
     world.act(take(ALICE))
     world.to(4.5)
@@ -244,7 +244,7 @@ def test_undoing_a_take_goes_on_where_it_was_and_does_not_start_again() -> None:
     assert world.to(15).paged == [(0, ALICE), (5, BOB), (15, ALICE), (15, BOB)]
 
 
-def test_undoing_a_take_from_somebody_gives_back_the_pages_of_whoever_was_woken_beside_them() -> None:
+def test_undone_assignment_restores_pages_of_manually_escalated_users() -> None:
     world = World(plan(*STANDARD)).to(1)
     for command in (take(ALICE), Escalate(actor=actor(CAROL)), take(DAVE)):
         world.act(command)
@@ -254,7 +254,7 @@ def test_undoing_a_take_from_somebody_gives_back_the_pages_of_whoever_was_woken_
     assert world.cancels[cancelled:] == []
 
 
-def test_undoing_a_giving_back_stops_again_and_cancels_what_it_had_started() -> None:
+def test_undone_unassignment_stops_again_and_cancels_its_pages() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     world.to(9)
@@ -304,7 +304,7 @@ def test_undoing_a_closing_goes_on_where_it_was() -> None:
     assert world.to(15.5).paged == [(0, ALICE), (5.5, BOB), (15.5, ALICE), (15.5, BOB)]
 
 
-def test_reopening_starts_again_with_nobody_counted_as_having_acted() -> None:
+def test_reopening_restarts_without_counted_responders() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(ack(ALICE))
     world.act(Close(actor=actor(ALICE)))
@@ -325,7 +325,7 @@ def test_a_closed_merged_alert_changes_nothing_more() -> None:
 # Hold
 
 
-def test_a_hold_stops_the_timers_and_at_its_end_the_step_then_due_fires() -> None:
+def test_hold_stops_timers_and_fires_due_step_at_its_end() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(31)))
     assert (world.run.status, world.run.due_at) == (RunStatus.PAUSED, T0 + minutes(31))
@@ -337,7 +337,7 @@ def test_a_hold_stops_the_timers_and_at_its_end_the_step_then_due_fires() -> Non
     assert world.sentences(EventKind.RESUMED) == ["The hold is over."]
 
 
-def test_on_resume_the_step_then_due_fires_and_one_that_is_not_due_waits_for_its_time() -> None:
+def test_resume_fires_due_step_and_otherwise_waits() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(300)))
     world.to(2)
@@ -349,7 +349,7 @@ def test_on_resume_the_step_then_due_fires_and_one_that_is_not_due_waits_for_its
     assert world.to(40).paged[2:] == [(40, ALICE), (40, BOB)]
 
 
-def test_a_hold_of_an_assigned_alert_ends_assigned_and_pages_nobody() -> None:
+def test_hold_of_assigned_alert_ends_assigned_without_pages() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(31)))
@@ -370,7 +370,7 @@ def test_a_hold_stops_the_acknowledge_timeout_too() -> None:
     assert world.to(95).users() == [ALICE, ALICE]
 
 
-def test_a_hold_after_the_end_of_the_policy_starts_again_at_its_end() -> None:
+def test_hold_after_exhaustion_restarts_at_its_end() -> None:
     world = World(plan(("primary", 0))).to(6)
     world.act(Hold(actor=actor(CAROL), until=T0 + minutes(60)))
     assert world.to(60).paged == [(0, ALICE), (60, ALICE)]
@@ -385,7 +385,7 @@ def test_a_recorded_alert_comes_back_from_hold_too() -> None:
     assert world.paged == []
 
 
-def test_pages_that_waited_for_a_hold_do_not_start_their_person_again() -> None:
+def test_pages_delayed_by_hold_do_not_restart_their_user() -> None:
     people = roster(primary=(ALICE, DAVE), offsets={ALICE: (0, 3)})
     world = World(plan(("primary", 0), ("primary", 2)), people).to(1)
     world.act(Hold(actor=actor(BOB), until=T0 + minutes(40)))
@@ -395,7 +395,7 @@ def test_pages_that_waited_for_a_hold_do_not_start_their_person_again() -> None:
 # Escalate
 
 
-def test_escalating_fires_the_next_step_now_and_what_follows_counts_from_it() -> None:
+def test_manual_escalation_fires_next_step_and_restarts_its_delay() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(Escalate(actor=actor(CAROL)))
     assert world.run.due_at == world.now
@@ -421,7 +421,7 @@ def test_escalating_between_passes_begins_the_next_pass() -> None:
     assert world.paged == [(0, ALICE), (5, BOB), (6, ALICE), (11, BOB)]
 
 
-def test_on_an_assigned_alert_escalating_wakes_the_next_person_once_and_the_owner_stays() -> None:
+def test_escalating_assigned_alert_pages_next_user_and_keeps_owner() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     world.to(10)
@@ -432,7 +432,7 @@ def test_on_an_assigned_alert_escalating_wakes_the_next_person_once_and_the_owne
     assert world.run.status is RunStatus.STOPPED
 
 
-def test_on_an_acknowledged_alert_escalating_wakes_the_next_person_once_and_the_acknowledgement_stands() -> None:
+def test_escalating_acknowledged_alert_pages_next_user_and_keeps_acknowledgement() -> None:
     world = World(plan(*STANDARD, **STOP)).to(1)
     world.act(ack(ALICE))
     world.act(Escalate(actor=actor(ALICE)))
@@ -441,20 +441,20 @@ def test_on_an_acknowledged_alert_escalating_wakes_the_next_person_once_and_the_
     assert ALICE in world.alert.acknowledged
 
 
-def test_escalating_goes_past_steps_that_find_nobody_to_wake() -> None:
+def test_manual_escalation_skips_steps_without_targets() -> None:
     world = World(plan(("primary", 0), ("primary", 5), ("secondary", 5))).to(1)
     world.act(take(ALICE))
     world.act(Escalate(actor=actor(ALICE)))
     assert world.to(1).paged == [(0, ALICE), (1, BOB)]
 
 
-def test_whoever_asks_for_the_next_is_not_woken_by_it() -> None:
+def test_requester_is_not_paged_by_manual_escalation() -> None:
     world = World(plan(*STANDARD)).to(6)
     world.act(Escalate(actor=actor(BOB)))
     assert world.to(6).paged == [(0, ALICE), (5, BOB), (6, ALICE)]
 
 
-def test_when_there_is_nobody_left_to_wake_the_timeline_says_so() -> None:
+def test_escalation_without_further_users_is_noted_on_timeline() -> None:
     world = World(plan(("primary", 0))).to(1)
     world.act(take(ALICE))
     world.act(Escalate(actor=actor(ALICE)))
@@ -464,7 +464,7 @@ def test_when_there_is_nobody_left_to_wake_the_timeline_says_so() -> None:
     assert world.run.due_at is None
 
 
-def test_escalating_on_hold_wakes_the_next_person_and_the_hold_stays() -> None:
+def test_escalating_on_hold_pages_next_user_and_keeps_hold() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(60)))
     world.act(Escalate(actor=actor(ALICE)))
@@ -480,7 +480,7 @@ def test_escalating_a_recorded_alert_pages_from_step_one() -> None:
     assert world.to(5).paged == [(0, ALICE), (5, BOB)]
 
 
-def test_escalating_a_watched_alert_pages_nobody_still() -> None:
+def test_manual_escalation_of_dry_run_alert_pages_no_user() -> None:
     world = World(plan(*STANDARD), mode=PagingMode.WATCH).to(0)
     world.act(Escalate(actor=actor(CAROL)))
     world.to(0)
@@ -511,7 +511,7 @@ def rise(
     return decision
 
 
-def test_a_priority_that_rises_starts_escalation_again_once_by_what_the_routes_now_say() -> None:
+def test_raised_priority_restarts_escalation_once_by_current_routes() -> None:
     world = World(plan(*STANDARD)).to(2)
     decision = rise(world, Priority.CRITICAL, plan(("primary secondary", 0), ("primary secondary", 5)))
     assert decision.run.status is RunStatus.ENDED
@@ -530,7 +530,7 @@ def test_without_a_new_route_policy_and_recipients_stay() -> None:
     assert world.to(11).paged[2:] == [(6, ALICE), (11, BOB)]
 
 
-def test_whoever_has_the_alert_is_told_when_its_priority_rises_and_nobody_is_paged() -> None:
+def test_owner_is_notified_of_raised_priority_without_pages() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     rise(world, Priority.CRITICAL, plan(("secondary", 0)))
@@ -542,7 +542,7 @@ def test_whoever_has_the_alert_is_told_when_its_priority_rises_and_nobody_is_pag
     assert world.to(60).users() == [ALICE, BOB], "given back, the new route's policy is at work"
 
 
-def test_whoever_acknowledged_is_told_when_the_priority_rises_and_keeps_the_time_they_have() -> None:
+def test_acknowledger_is_notified_of_raised_priority_and_keeps_timeout() -> None:
     world = World(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     world.to(31)
@@ -552,7 +552,7 @@ def test_whoever_acknowledged_is_told_when_the_priority_rises_and_keeps_the_time
     assert world.to(35).users() == [ALICE, ALICE]
 
 
-def test_an_owner_outside_tocsin_cannot_be_told_and_the_timeline_says_so() -> None:
+def test_external_owner_cannot_be_notified_as_timeline_shows() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(Assign(actor=actor(ALICE), name="Vendor hotline"))
     rise(world, Priority.CRITICAL)
@@ -560,7 +560,7 @@ def test_an_owner_outside_tocsin_cannot_be_told_and_the_timeline_says_so() -> No
     assert "Vendor hotline has it and cannot be told" in world.sentences(EventKind.TOLD)[0]
 
 
-def test_a_recorded_alert_whose_priority_rises_pages_if_the_routes_now_say_so() -> None:
+def test_log_only_alert_with_raised_priority_pages_by_current_routes() -> None:
     world = World(plan(*STANDARD), mode=PagingMode.RECORD)
     assert rise(world, Priority.CRITICAL).successor is None
     world = World(plan(*STANDARD), mode=PagingMode.RECORD)
@@ -569,7 +569,7 @@ def test_a_recorded_alert_whose_priority_rises_pages_if_the_routes_now_say_so() 
 
 
 @pytest.mark.parametrize("mode", [PagingMode.RECORD, PagingMode.WATCH])
-def test_who_is_paged_is_not_dropped_by_a_priority_that_rises_or_a_team_where_the_routes_say_nobody(
+def test_raised_priority_or_team_without_route_keeps_paged_users(
     mode: PagingMode,
 ) -> None:
     world = World(plan(*STANDARD)).to(6)
@@ -599,7 +599,7 @@ def move(
     return decision
 
 
-def test_a_ticket_that_moves_to_another_team_starts_again_with_those_whom_the_routes_name_now() -> None:
+def test_ticket_moved_to_another_team_restarts_with_current_targets() -> None:
     world = World(plan(*STANDARD)).to(2)
     decision = move(world, plan(("secondary", 0)))
     assert decision.run.status is RunStatus.ENDED
@@ -610,7 +610,7 @@ def test_a_ticket_that_moves_to_another_team_starts_again_with_those_whom_the_ro
     assert world.to(3).paged == [(0, ALICE), (2, BOB)]
 
 
-def test_a_move_for_which_the_routes_name_the_same_people_or_nobody_leaves_escalation_alone() -> None:
+def test_move_with_same_or_no_targets_keeps_escalation() -> None:
     world = World(plan(*STANDARD)).to(2)
     same = world.run
     assert move(world, plan(*STANDARD), groups=same.recipient_groups).successor is None
@@ -618,7 +618,7 @@ def test_a_move_for_which_the_routes_name_the_same_people_or_nobody_leaves_escal
     assert world.to(6).users() == [ALICE, BOB]
 
 
-def test_whoever_has_a_ticket_that_moves_is_told_and_nobody_else_is_paged() -> None:
+def test_owner_of_moved_ticket_is_notified_without_pages() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     move(world, plan(("secondary", 0)))
@@ -632,7 +632,7 @@ def test_whoever_has_a_ticket_that_moves_is_told_and_nobody_else_is_paged() -> N
 # What comes next
 
 
-def test_what_comes_next_is_told_while_it_is_acknowledged_on_hold_or_taken() -> None:
+def test_forecast_is_given_when_acknowledged_on_hold_or_assigned() -> None:
     world = World(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     coming = next_step(world.run, world.alert, world.roster, world.now)
@@ -649,7 +649,7 @@ def test_what_comes_next_is_told_while_it_is_acknowledged_on_hold_or_taken() -> 
     assert world.run.reason == "Alice has it."
 
 
-def test_no_pause_of_paging_delays_what_somebody_asked_for() -> None:
+def test_pause_does_not_delay_manual_escalation() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.pause = ActivePause(T0 + minutes(40), "maintenance")
     world.act(Escalate(actor=actor(CAROL)))
@@ -657,7 +657,7 @@ def test_no_pause_of_paging_delays_what_somebody_asked_for() -> None:
     assert world.users() == [ALICE, BOB], "the outbox still holds the pages until the pause ends"
 
 
-def test_a_message_that_changes_nothing_about_the_life_leaves_the_run_alone() -> None:
+def test_message_without_state_change_keeps_the_run() -> None:
     world = World(plan(*STANDARD)).to(1)
     done = apply(world.alert, Reply(actor=actor(BOB), text="seen"), world.now)
     decision = follow(world.run, world.alert, done.state, done.events, world.now)

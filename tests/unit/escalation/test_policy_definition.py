@@ -110,7 +110,7 @@ def test_a_bad_policy_is_refused_and_the_place_named(definition: object, place: 
     assert refused.value.detail.endswith((".", "?"))
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
+def test_all_policy_errors_are_reported_at_once() -> None:
     bad = {"steps": [{"notify": {"roles": ["boss"]}, "after": "soon"}], "end_after": "0m", "color": "red"}
     with pytest.raises(Rejected) as refused:
         parse(bad, NAMES)

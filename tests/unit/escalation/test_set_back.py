@@ -34,7 +34,7 @@ def test_a_step_comes_when_it_was_to_come() -> None:
     assert world.run.due_at == T0 + minutes(10 - 120)
 
 
-def test_the_end_of_a_hold_is_a_real_moment_and_the_step_after_it_is_not() -> None:
+def test_hold_end_is_absolute_but_following_step_is_shifted() -> None:
     world = World(plan(("primary", 0), ("secondary", 10))).to(4)
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(60)))
     set_back(world, minutes(120))
@@ -50,7 +50,7 @@ def test_the_end_of_a_pause_is_a_real_moment() -> None:
     assert world.run.due_at == T0 + minutes(60)
 
 
-def test_who_was_asked_and_has_not_answered_has_five_minutes_as_before() -> None:
+def test_unanswered_reminder_still_has_five_minutes_after_clock_rollback() -> None:
     world = World(plan(("primary", 0), ("secondary", 10))).to(1)
     world.act(Acknowledge(actor=actor(ALICE)))
     world.to(33)
@@ -69,7 +69,7 @@ def test_who_was_asked_and_has_not_answered_has_five_minutes_as_before() -> None
 
 @examples(60)
 @given(plans(), ROSTERS, st.data())
-def test_whatever_was_done_by_a_clock_that_was_ahead_the_same_pages_leave_as_if_it_had_been_right(
+def test_clock_rollback_yields_the_same_pages_as_correct_clock(
     policy: CompiledPolicy, people: TargetContext, data: st.DataObject
 ) -> None:
     worlds = [World(policy, people, users=(CAROL,)) for _ in range(2)]
@@ -97,7 +97,7 @@ def test_whatever_was_done_by_a_clock_that_was_ahead_the_same_pages_leave_as_if_
 
 @examples(60)
 @given(plans(), ROSTERS, st.data())
-def test_however_far_a_clock_is_set_back_nothing_is_later_for_it(
+def test_clock_rollback_of_any_size_delays_nothing(
     policy: CompiledPolicy, people: TargetContext, data: st.DataObject
 ) -> None:
     world = World(policy, people, users=(CAROL,))

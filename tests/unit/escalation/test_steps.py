@@ -20,20 +20,20 @@ def crew(**more: object) -> TargetContext:
     return replace(people, duties=duties, **more)  # type: ignore[arg-type]
 
 
-def test_one_by_one_goes_through_the_whole_order_and_the_next_step_counts_from_the_last() -> None:
+def test_sequential_step_pages_full_order_before_the_next_step() -> None:
     world = World(plan(("primary secondary", 0, {"one_by_one": "5m"}), ("manager", 4)), crew()).to(60)
     assert world.paged == [(0, ALICE), (5, DAVE), (10, BOB), (14, CAROL)]
     assert "The next in line follows in 5 minutes." in world.sentences(EventKind.STEP_FIRED)[0]
 
 
-def test_whoever_is_woken_on_request_is_the_next_in_line() -> None:
+def test_manual_escalation_pages_the_next_user_in_order() -> None:
     world = World(plan(("primary secondary", 0, {"one_by_one": "5m"})), crew()).to(1)
     world.act(Escalate(actor=actor(CAROL)))
     world.turn()
     assert world.paged == [(0, ALICE), (1, DAVE)]
 
 
-def test_everybody_the_assignee_a_schedule_and_who_was_before_can_be_paged() -> None:
+def test_all_users_assignee_schedule_and_previous_targets_can_be_paged() -> None:
     people = crew(
         schedules={20: ScheduleOnCall("Nights", (DAVE,))},
         facts={42: TargetFacts(assignee_id=ERIN, assignee="erin@example.org")},
@@ -51,7 +51,7 @@ def test_further_tries_keep_a_person_busy() -> None:
     assert world.paged == [(0, ALICE), (5, DAVE), (11, ALICE)]
 
 
-def test_it_stops_once_so_many_people_have_acknowledged() -> None:
+def test_policy_stops_after_required_number_of_acknowledgements() -> None:
     policy = plan(("primary", 0), ("secondary", 5), ("manager", 5), acknowledge={"effect": "stop", "people": 2})
     world = World(policy).to(1)
     world.act(Acknowledge(actor=actor(ALICE)))
@@ -64,7 +64,7 @@ def test_it_stops_once_so_many_people_have_acknowledged() -> None:
     assert world.to(20).paged == [(0, ALICE), (5, BOB)]
 
 
-def test_a_step_that_counts_only_until_acknowledged_is_left_out_and_its_pages_withdrawn() -> None:
+def test_until_acknowledged_step_is_skipped_and_its_pages_cancelled() -> None:
     soft = {"only_until_acknowledged": True}
     policy = plan(("primary", 0, soft), ("secondary", 5, soft), ("manager", 5), acknowledge={"effect": "continue"})
     world = World(policy).to(1)
@@ -73,7 +73,7 @@ def test_a_step_that_counts_only_until_acknowledged_is_left_out_and_its_pages_wi
     assert world.to(20).paged == [(0, ALICE), (10, CAROL)]
 
 
-def test_pages_of_such_a_step_are_withdrawn_also_after_the_escalation_began_anew() -> None:
+def test_until_acknowledged_pages_are_cancelled_even_after_restart() -> None:
     policy = plan(("primary", 0, {"only_until_acknowledged": True}), acknowledge={"effect": "continue"})
     world = World(policy, roster(offsets={ALICE: (0, 30)})).to(6)
     world.act(Escalate(actor=actor(CAROL)))
@@ -88,7 +88,7 @@ def test_recipient_groups_one_by_one_go_through_all_steps_each() -> None:
     assert "group 2 of 2 (Network), pass 1 of 2" in world.sentences(EventKind.STEP_FIRED)[2]
 
 
-def test_an_empty_step_can_wait_until_somebody_is_on_call() -> None:
+def test_empty_step_can_wait_for_an_on_call_user() -> None:
     world = World(plan(("primary", 0, {"if_empty": "wait"}), ("manager", 5)), roster(primary=())).to(20)
     assert world.paged == []
     assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE]
@@ -100,7 +100,7 @@ def test_an_empty_step_can_wait_until_somebody_is_on_call() -> None:
     assert world.to(30).paged == [(21, ALICE), (26, CAROL)]
 
 
-def test_the_last_step_can_go_on_until_somebody_takes_it() -> None:
+def test_last_step_can_repeat_until_acknowledged() -> None:
     world = World(plan(("primary", 0), ("secondary", 5), end={"then": "keep_last_step", "every": "10m"})).to(31)
     assert world.paged == [(0, ALICE), (5, BOB), (10, BOB), (20, BOB), (30, BOB)]
     assert world.told == []
@@ -108,7 +108,7 @@ def test_the_last_step_can_go_on_until_somebody_takes_it() -> None:
     assert len(world.to(120).paged) == 5
 
 
-def test_at_the_end_another_policy_goes_on_for_the_same_recipients() -> None:
+def test_exhausted_policy_continues_with_fallback_for_same_recipients() -> None:
     other = HandoverPolicy("Other", 7, plan(("manager", 2)))
     world = World(plan(("primary", 0), end={"then": "hand_over", "policy": "Other"}), crew(successors={40: other}))
     world.to(60)
@@ -117,7 +117,7 @@ def test_at_the_end_another_policy_goes_on_for_the_same_recipients() -> None:
     assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_ANSWERED]
 
 
-def test_a_policy_to_hand_over_to_that_is_gone_tells_the_managers() -> None:
+def test_missing_fallback_policy_notifies_managers() -> None:
     world = World(plan(("primary", 0), end={"then": "hand_over", "policy": "Other"})).to(60)
     assert [tell.user_ids for _minute, tell in world.told] == [(CAROL,)]
 

@@ -17,25 +17,25 @@ def test_a_body_comes_back_as_it_came(body: bytes, repeated: int) -> None:
         assert body_of(kept(one)) == one
 
 
-def test_a_large_body_takes_a_fraction_and_a_small_one_stands_as_it_came() -> None:
+def test_large_body_is_compressed_and_small_body_is_unchanged() -> None:
     large = SAID * 400
     assert len(kept(large)) < len(large) / 5
     assert kept(SAID) == SAID
 
 
-def test_what_becomes_no_smaller_or_takes_long_stands_as_it_came() -> None:
+def test_incompressible_or_slow_body_is_stored_unchanged() -> None:
     noise = os.urandom(2 * PACKED_FROM)
     assert kept(noise) == noise
     huge = SAID * (PACKED_TO // len(SAID) + 1)
     assert kept(huge) == huge
 
 
-def test_a_body_that_begins_like_a_packed_one_is_packed_whatever_its_size() -> None:
+def test_body_with_compression_prefix_is_always_compressed() -> None:
     assert kept(MARK) != MARK
     assert body_of(kept(kept(SAID * 400))) == kept(SAID * 400)
 
 
-def test_what_only_looks_packed_is_taken_as_it_is() -> None:
+def test_uncompressed_lookalike_is_read_unchanged() -> None:
     assert body_of(MARK + b"never packed") == MARK + b"never packed"
 
 
@@ -45,7 +45,7 @@ def test_one_that_waits_comes_back_as_it_came_too() -> None:
     assert kept(SAID * 400, is_waiting=True) == SAID * 400
 
 
-def test_what_would_become_larger_than_any_body_or_has_more_behind_it_was_not_packed_here() -> None:
+def test_oversized_or_trailing_compressed_data_is_not_ours() -> None:
     for one in (zlib.compress(bytes(MAX_UNPACKED_BYTES + 1)), zlib.compress(SAID) + b"more", zlib.compress(SAID)[:-1]):
         assert body_of(MARK + one) == MARK + one
     assert len(body_of(MARK + zlib.compress(bytes(MAX_UNPACKED_BYTES)))) == MAX_UNPACKED_BYTES

@@ -22,7 +22,7 @@ KINDS = load_kinds()
 GROUP = b'{"receiver": "r", "alerts": [{"fingerprint": "a", "status": "firing"}, {"fingerprint": "b"}, 7]}'
 
 
-def test_a_group_of_alerts_is_a_message_for_each_and_is_stored_as_such() -> None:
+def test_grouped_alerts_become_separately_stored_messages() -> None:
     decoded = elements_of(KINDS["alertmanager"], GROUP, "application/json")
     assert decoded.is_array
     assert [one.payload["alert"] for one in decoded.elements if one.payload] == [
@@ -70,13 +70,13 @@ def test_code_that_fails_costs_its_own_message_only() -> None:
     assert element.problem.code == "cannot_be_read"
 
 
-def test_too_many_alerts_in_one_group_are_refused() -> None:
+def test_oversized_alert_group_is_rejected() -> None:
     body = b'{"alerts": [' + b",".join([b"{}"] * 1001) + b"]}"
     with pytest.raises(Rejected, match="at most 1,000"):
         elements_of(KINDS["alertmanager"], body, None)
 
 
-def test_what_each_message_repeats_of_a_body_cannot_fill_the_memory() -> None:
+def test_repeated_group_fields_cannot_fill_memory() -> None:
     body = b'{"groupKey": "%s", "alerts": [%s]}' % (b"k" * 4_000_000, b",".join([b"{}"] * 900))
     (element,) = elements_of(KINDS["alertmanager"], body, None).elements
     assert element.problem is not None

@@ -27,7 +27,7 @@ def _read(reader: Normalizer, sample: Sample, body: bytes) -> list[NormalizedEve
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_each_sample_sent_twice_is_two_deliveries_of_two_things_that_say_the_same(kind: IntegrationKind) -> None:
+def test_resent_sample_is_new_delivery_with_same_content(kind: IntegrationKind) -> None:
     for sample in kind.samples:
         reader = compile_reader(kind, IntegrationDefinition(settings=sample.settings))
         before = _read(reader, sample, sample.body)

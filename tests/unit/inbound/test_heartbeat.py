@@ -82,7 +82,7 @@ def test_a_cron_line_follows_the_zones_own_clock(at: datetime, expected: datetim
     assert found > at
 
 
-def test_a_ping_of_a_clock_that_is_a_little_ahead_is_the_one_that_is_expected() -> None:
+def test_ping_from_slightly_advanced_clock_is_the_expected_one() -> None:
     plan = plan_of({"cron": "30 2 * * *", "time_zone": "UTC", "grace": "20m"})
     early = datetime(2026, 3, 10, 2, 29, 57, tzinfo=UTC)
     assert pinged(HeartbeatMonitor(), plan, PingKind.BEAT, early).due_at == datetime(2026, 3, 11, 2, 50, tzinfo=UTC)
@@ -121,7 +121,7 @@ def test_after_any_ping_something_is_awaited_in_the_future(pings: list[tuple[Pin
     st.lists(st.tuples(st.sampled_from(PingKind), st.integers(0, 7200)), min_size=1, max_size=6),
     st.integers(6, 10**6),
 )
-def test_after_a_clock_was_set_back_nothing_is_expected_later_and_nothing_was_heard_in_the_future(
+def test_clock_rollback_moves_heartbeats_to_no_later_time(
     plan: HeartbeatSchedule, pings: list[tuple[PingKind, int]], seconds: int
 ) -> None:
     monitor, now = HeartbeatMonitor(), NOW
@@ -139,7 +139,7 @@ def test_after_a_clock_was_set_back_nothing_is_expected_later_and_nothing_was_he
     assert set_back(right, plan, by, now - by) == right
 
 
-def test_a_beat_that_was_heard_by_the_clock_that_was_ahead_is_expected_after_its_interval() -> None:
+def test_heartbeat_from_advanced_clock_is_expected_after_its_interval() -> None:
     ahead = pinged(HeartbeatMonitor(), HOURLY, PingKind.BEAT, after(120))
     assert set_back(ahead, HOURLY, timedelta(minutes=120), NOW) == pinged(
         HeartbeatMonitor(), HOURLY, PingKind.BEAT, NOW

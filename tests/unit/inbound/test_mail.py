@@ -72,17 +72,17 @@ def test_a_subject_in_plain_bytes_is_read_all_the_same(charset: str) -> None:
 
 @pytest.mark.parametrize("said", ["", "; charset=us-ascii", "; charset=made-up", "; charset=punycode"])
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
-def test_a_text_that_names_no_charset_or_a_wrong_one_is_read_all_the_same(charset: str, said: str) -> None:
+def test_text_with_missing_or_wrong_charset_is_still_read(charset: str, said: str) -> None:
     head = f"From: mon@example.org\r\nSubject: x\r\nContent-Type: text/plain{said}\r\n\r\n"
     assert mail.read((head + "Störung in Köln").encode(charset))["body"] == "Störung in Köln"
 
 
-def test_a_subject_with_a_piece_in_an_unknown_charset_is_read_but_for_that() -> None:
+def test_subject_part_with_unknown_charset_is_kept_raw() -> None:
     raw = b"From: a@b.example\r\nSubject: =?utf-8?B?w7xi?= =?made-up?Q?er_voll=FF?=\r\n\r\nx"
     assert mail.read(raw)["subject"] == "über voll\xff"
 
 
-def test_a_text_in_a_charset_that_is_none_takes_no_time() -> None:
+def test_unknown_text_charset_costs_no_time() -> None:
     raw = b"From: a@b.example\nSubject: x\nContent-Type: text/plain; charset=punycode\n\nabc-" + b"a" * 200_000
     begun = time.monotonic()
     assert str(mail.read(raw)["body"]).startswith("abc-aaa")
@@ -129,11 +129,11 @@ def test_what_a_mail_server_returns_never_opens_an_alert(sender: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"Auto_Submitted": "auto-generated"}, {"Return_Path": "<>"}])
-def test_what_a_monitor_sends_does_open_one_also_if_it_wants_no_answer(headers: dict[str, str]) -> None:
+def test_monitor_mail_suppressing_replies_still_opens_alert(headers: dict[str, str]) -> None:
     assert "loop" not in mail.read(written(**headers).as_bytes())
 
 
-def test_a_mail_that_is_too_large_is_kept_without_what_is_attached() -> None:
+def test_too_large_mail_is_kept_without_attachments() -> None:
     made = written()
     made.add_attachment(b"x" * 6_000_000, maintype="application", subtype="zip", filename="logs.zip")
     raw = made.as_bytes()
@@ -175,7 +175,7 @@ def nested(depth: int) -> bytes:
     ],
     ids=range(15),
 )
-def test_a_hostile_mail_ends_quickly_in_an_object_or_a_sentence(raw: bytes) -> None:
+def test_hostile_mail_quickly_yields_object_or_error(raw: bytes) -> None:
     begun = time.process_time()
     try:
         elements = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
@@ -190,7 +190,7 @@ def test_a_hostile_mail_ends_quickly_in_an_object_or_a_sentence(raw: bytes) -> N
 
 
 @pytest.mark.parametrize("name", ["Subject", "From", "To", "Cc", "Message-ID", "Reply-To"])
-def test_a_header_that_says_nonsense_in_base64_is_read_as_it_stands(name: str) -> None:
+def test_malformed_base64_header_is_read_literally(name: str) -> None:
     """Five characters are no base64: Python's parser raises an error of its own for them, and did not take the mail."""
     nonsense = "=?utf-8?b?abcde?="
     raw = f"{name}: {nonsense} <a@b.example>\nX: y\n\nIt burns.\n".encode()
@@ -199,7 +199,7 @@ def test_a_header_that_says_nonsense_in_base64_is_read_as_it_stands(name: str) -
     assert nonsense in str(found)
 
 
-def test_an_attachment_whose_name_says_nonsense_is_one_all_the_same() -> None:
+def test_attachment_with_malformed_name_is_still_an_attachment() -> None:
     part = b'Content-Type: application/pdf\nContent-Disposition: attachment; filename="=?utf-8?b?abcde?="\n\nx\n'
     raw = HEAD + b'Content-Type: multipart/mixed; boundary="b"\n\n--b\n' + part + b"--b--\n"
     assert mail.attachments(raw)[0].name == "=_utf-8_b_abcde_="
@@ -217,7 +217,7 @@ _NAMES = st.sampled_from(
 
 @examples(200)
 @given(st.lists(st.tuples(_NAMES, st.lists(_PIECES, max_size=12).map("".join)), max_size=8))
-def test_any_headers_end_so(headers: list[tuple[str, str]]) -> None:
+def test_any_headers_yield_object_or_error(headers: list[tuple[str, str]]) -> None:
     lines = "".join(f"{name}: {value}\n" for name, value in headers)
     raw = f"{lines}\n--b\n{lines}\nx\n--b--\n".encode("utf-8", "surrogateescape")
     for take in (mail.read, mail.attachments, mail.without_attachments):
@@ -227,7 +227,7 @@ def test_any_headers_end_so(headers: list[tuple[str, str]]) -> None:
 
 @examples(150)
 @given(st.binary(max_size=300), st.binary(max_size=300), st.integers(0, 600))
-def test_any_bytes_end_so(head: bytes, tail: bytes, at: int) -> None:
+def test_any_bytes_yield_object_or_error(head: bytes, tail: bytes, at: int) -> None:
     whole = written().as_bytes()
     for raw in (head + b"\n\n" + tail, whole[:at] + head + whole[at:]):
         try:
@@ -289,7 +289,7 @@ def test_a_value_is_a_named_group_of_a_pattern() -> None:
         {"path": "body", "pattern": "x", "between": ["a"]},
     ],
 )
-def test_a_part_that_cannot_be_taken_is_refused_at_its_place(entry: dict[str, object]) -> None:
+def test_undecodable_part_is_rejected_at_its_position(entry: dict[str, object]) -> None:
     with pytest.raises(Rejected) as caught:
         mapped(client=entry)
     assert str(caught.value.field).startswith("mapping.client")

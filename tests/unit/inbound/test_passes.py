@@ -13,7 +13,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.http import test_token
 
 
-def test_a_pass_says_whose_test_it_is_and_is_never_the_same_twice(now: datetime) -> None:
+def test_test_token_identifies_its_user_and_is_unique(now: datetime) -> None:
     text, made = test_token.issue(7, 42, now)
     assert test_token.check(text, 7, now) == made
     assert made.user_id == 42

@@ -92,7 +92,7 @@ class TestHaloStatus:
             ({"ticket_id": 7, "STATUS": {"name": "Closed"}}, "Closed"),
         ],
     )
-    def test_is_found_in_order(self, payload: dict[str, object], status: str) -> None:
+    def test_preset_fields_are_tried_in_order(self, payload: dict[str, object], status: str) -> None:
         assert read(payload).mapped.text("source_status") == status
 
     def test_ids_can_be_named_differently(self) -> None:
@@ -139,7 +139,7 @@ class TestHaloTicketId:
             {"id": "0d0c6f1e-2b7a-4d7b-9a3c-000000000001", "action": {"id": 3, "ticket_id": 7}},
         ],
     )
-    def test_is_found(self, payload: dict[str, object]) -> None:
+    def test_preset_field_is_extracted(self, payload: dict[str, object]) -> None:
         assert read(payload).source_id == "7"
 
     @pytest.mark.parametrize(
@@ -174,10 +174,10 @@ class TestHaloAgent:
             {"agent_id": 1, "agent_name": "Warteschlange"},
         ],
     )
-    def test_unassigned_is_said_to_be_nobody(self, ticket: dict[str, object]) -> None:
+    def test_explicitly_unassigned_has_no_owner(self, ticket: dict[str, object]) -> None:
         assert read(halo("New", **ticket)).mapped.says_nobody("agent")
 
-    def test_the_envelopes_agent_is_who_did_it_and_not_whose_it_is(self) -> None:
+    def test_envelope_agent_is_the_actor_not_the_owner(self) -> None:
         mapped = read(halo("New")).mapped
         assert "agent" not in mapped.values
         assert "agent_id" not in mapped.values
@@ -189,7 +189,7 @@ class TestHaloAgent:
     @pytest.mark.parametrize(
         "payload", [halo("New", agent_id="Unassigned"), {"ticket_id": 7, "agent_id": "Unassigned"}]
     )
-    def test_a_custom_payload_may_say_nobody_by_name(self, payload: dict[str, object]) -> None:
+    def test_custom_payload_may_name_an_empty_owner(self, payload: dict[str, object]) -> None:
         assert read(payload).mapped.says_nobody("agent")
 
     def test_an_agent_is_known_by_id_name_and_address(self) -> None:
@@ -203,7 +203,7 @@ class TestHaloAgent:
         assert read(halo("New", agent_id=12), definition).mapped.text("agent") == "Noor"
 
 
-def test_a_custom_payload_may_have_display_values_under_the_names_of_numbers() -> None:
+def test_custom_payload_may_put_display_values_in_id_fields() -> None:
     """Halo asks for each field whether its id or its display value is sent; the key stays."""
     shown = {
         "Client_ID": "Acme",
@@ -294,7 +294,7 @@ class TestDefinition:
     def test_a_key_template_without_any_value_is_no_id(self) -> None:
         assert isinstance(read_any({"x": 1}, IntegrationDefinition(dedup_key="<ticket^client_name>")), Rejected)
 
-    def test_routes_and_filters_are_asked_when_an_alert_would_open(self) -> None:
+    def test_routes_and_filters_are_evaluated_for_new_alerts(self) -> None:
         definition = IntegrationDefinition(
             filters={"not": {"field": "ticket_type", "operator": "equals", "value": "Project"}},
             routes=[

@@ -103,7 +103,7 @@ STEPS = st.lists(
 
 @examples(150)
 @given(st.sampled_from(SHAPES), st.booleans(), STEPS)
-def test_no_message_of_a_live_alert_is_ever_held_and_nothing_is_lost(
+def test_messages_of_active_alerts_are_never_delayed_or_lost(
     shapes: dict[str, Any], in_maintenance: bool, steps: list[tuple[str, str, int, str, str | None]]
 ) -> None:
     world = ReplayState(door((HOLDS,) if in_maintenance else (), **shapes))

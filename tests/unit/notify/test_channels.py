@@ -117,7 +117,7 @@ def test_a_group_contact_gets_no_word_of_a_personal_link(channel: Channel) -> No
     assert "for you alone" not in f"{made.text}{made.html}"
 
 
-def test_an_address_has_one_form_and_a_bad_one_is_refused_with_a_sentence(channel: Channel) -> None:
+def test_address_has_one_normal_form_and_bad_ones_are_rejected(channel: Channel) -> None:
     normal = channel.address(GOOD[channel.name])
     assert channel.address(normal) == normal
     for bad in ("", " ", "x\r\nBcc: y", "\x00", "a" * 2000):
@@ -127,7 +127,7 @@ def test_an_address_has_one_form_and_a_bad_one_is_refused_with_a_sentence(channe
         assert len(str(caught.value)) < 300
 
 
-def test_every_channel_has_its_own_place_in_the_order_of_quietness() -> None:
+def test_every_channel_has_a_unique_quietness_rank() -> None:
     names = sorted(CHANNELS, key=lambda name: CHANNELS[name].quietness)
     assert [name for name in names if name != "ntfy"] == ["email", "push", "chat", "sms", "voice"]
     assert CHANNELS["ntfy"].quietness == CHANNELS["push"].quietness
@@ -183,7 +183,7 @@ def test_a_refusal_is_permanent_and_says_why(sender: ProviderSender, bench: Benc
     sender.send(rendered(bench), bench.channel, bench.address, KEY)
 
 
-def test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend(sender: ProviderSender, bench: Bench) -> None:
+def test_every_status_is_classified_as_temporary_or_permanent(sender: ProviderSender, bench: Bench) -> None:
     if bench.give is None:
         pytest.skip("it does not speak HTTP")
     for status in (*range(300, 304), 307, 308, *range(400, 432), 451, *range(500, 512), 520, 599):
@@ -288,7 +288,7 @@ def test_a_private_address_is_refused_unless_the_operator_allows_it(
     assert bench.accepted() == 1
 
 
-def test_many_threads_share_a_sender(sender: ProviderSender, bench: Bench) -> None:
+def test_concurrent_threads_share_a_sender(sender: ProviderSender, bench: Bench) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def send(number: int) -> Any:

@@ -219,5 +219,5 @@ def test_no_icon_of_this_machine_is_sent_along() -> None:
         ("workflows://evil.example/aaaa/bbbb", "evil.example"),
     ],
 )
-def test_an_address_tells_whose_host_it_names(url: str, host: str) -> None:
+def test_address_reveals_the_host_it_names(url: str, host: str) -> None:
     assert chat_url_policy.service(url).own_host == host

@@ -59,18 +59,18 @@ def test_a_page_of_a_live_alert_is_sent() -> None:
         ({"status": AlertStatus.ASSIGNED, "owner_id": 1}, "Alice has taken the alert."),
     ],
 )
-def test_a_page_that_is_needed_no_more_is_cancelled_with_the_reason(alert: dict[str, Any], reason: str) -> None:
+def test_unneeded_page_is_cancelled_with_the_reason(alert: dict[str, Any], reason: str) -> None:
     assert judged(due(alert=replace(ALERT, **alert)), NOW) == CancelDelivery(reason)
 
 
-def test_what_left_by_a_clock_that_was_ahead_is_not_counted_by_the_hour() -> None:
+def test_pages_stamped_by_advanced_clock_are_excluded_from_hourly_count() -> None:
     hour = due(most_per_hour=2, left_before=(NOW - 40 * SECOND, NOW - SECOND))
     assert judged(hour, NOW) == Defer(CAPPED, NOW - 40 * SECOND + timedelta(hours=1))
     ahead = timedelta(hours=2)
     assert judged(replace(hour, left_before=(NOW - SECOND, NOW + ahead)), NOW) == SendNow()
 
 
-def test_a_page_by_a_contact_method_that_the_person_uses_no_more_fails_with_the_reason() -> None:
+def test_page_by_removed_contact_method_fails_with_a_reason() -> None:
     assert judged(due(label="SMS", address_now=""), NOW) == FailDelivery("Alice uses SMS no more.")
     contact = due(label="Chat", address_now="", user_id=None, user_name="")
     assert judged(contact, NOW) == FailDelivery("Chat is a contact of its group no more.")
@@ -84,7 +84,7 @@ def test_a_page_of_an_alert_that_another_has_is_sent() -> None:
     assert judged(due(alert=replace(ALERT, status=AlertStatus.ASSIGNED, owner_id=2)), NOW) == SendNow()
 
 
-def test_only_what_is_about_a_live_alert_is_checked_against_it() -> None:
+def test_only_active_alert_pages_are_checked_against_the_alert() -> None:
     over = replace(ALERT, status=AlertStatus.CLOSED)
     assert judged(due(alert=over, purpose=Purpose.NOTICE), NOW) == SendNow()
     assert judged(due(alert=over, purpose=Purpose.ALL_CLEAR, has_been_paged=True), NOW) == SendNow()
@@ -92,7 +92,7 @@ def test_only_what_is_about_a_live_alert_is_checked_against_it() -> None:
     assert judged(due(has_acknowledged=True, purpose=Purpose.STILL_ON_IT), NOW) == SendNow()
 
 
-def test_a_page_waits_for_the_end_of_a_hold_unless_somebody_is_to_be_woken() -> None:
+def test_page_waits_for_hold_end_unless_manually_escalated() -> None:
     held = replace(ALERT, status=AlertStatus.ON_HOLD, hold_until=NOW + timedelta(hours=1))
     assert judged(due(alert=held), NOW) == Defer(ON_HOLD, NOW + timedelta(hours=1))
     assert judged(due(alert=held, data={"wake": True}), NOW) == SendNow()
@@ -106,7 +106,7 @@ def test_an_all_clear_follows_its_page() -> None:
     assert isinstance(judged(again, NOW), Defer), "the page that comes last must not be the one that counts"
 
 
-def test_an_address_that_nobody_can_use_fails() -> None:
+def test_unusable_address_fails_the_page() -> None:
     assert isinstance(judged(due(address="nowhere"), NOW), FailDelivery)
     assert isinstance(judged(due(channel="pigeon"), NOW), FailDelivery)
 
@@ -125,13 +125,13 @@ def test_the_first_leaves_alone_and_the_others_wait() -> None:
     assert {until for _, until in made.waiting} == {NOW + WINDOW}
 
 
-def test_within_the_window_all_wait_until_ten_seconds_after_the_last() -> None:
+def test_bundle_waits_until_ten_seconds_after_last_page() -> None:
     made = arrange(many(2, left_at=NOW - 4 * SECOND), NOW, lambda channel: BundleLimit(50, 50))
     assert made.bundles == ()
     assert {until for _, until in made.waiting} == {NOW + 6 * SECOND}
 
 
-def test_a_clock_that_was_wrong_delays_nothing_by_more_than_ten_seconds() -> None:
+def test_wrong_clock_delays_nothing_over_ten_seconds() -> None:
     made = arrange(many(1, left_at=NOW + 3600 * SECOND), NOW, lambda channel: BundleLimit(50, 50))
     assert [until for _, until in made.waiting] == [NOW + WINDOW]
 

@@ -33,14 +33,14 @@ def test_markup_becomes_lines(source: str, expected: str | None) -> None:
     assert html_sanitizer.plain(source) == (source if expected is None else expected)
 
 
-def test_words_in_angle_brackets_are_no_markup_in_a_mail_either() -> None:
+def test_angle_brackets_are_escaped_in_mail_too() -> None:
     made = html_sanitizer.safe_html("at Object.<anonymous> (/app/index.js:1)\nat List<String>.run()")
     assert made == "at Object.&lt;anonymous&gt; (/app/index.js:1)<br>\nat List&lt;String&gt;.run()"
 
 
 @pytest.mark.parametrize("made", [html_sanitizer.safe_html, html_sanitizer.plain])
 @pytest.mark.parametrize("begin", ["", "<b>x</b>"])
-def test_a_text_that_is_cut_says_so_in_both_parts(made: Callable[[str], str], begin: str) -> None:
+def test_truncated_text_is_marked_in_both_parts(made: Callable[[str], str], begin: str) -> None:
     assert made(begin + "word " * 10_000).endswith("…")
 
 

@@ -16,7 +16,7 @@ from tocsin.notify.text.phrases import GERMAN, say, say_date
 NOTIFY = Path(phrases.__file__).parent
 
 
-def test_everything_that_is_said_has_its_german() -> None:
+def test_every_notification_text_has_a_german_translation() -> None:
     said = set()
     for path in NOTIFY.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -39,14 +39,14 @@ def test_a_german_mail_keeps_the_subject_of_its_thread() -> None:
     assert "ack, take, close" in made.text
 
 
-def test_a_german_text_message_says_the_same_words_to_answer_with() -> None:
+def test_german_text_keeps_the_reply_keywords() -> None:
     text = CHANNELS["sms"].render(replace(page(), language="de")).text
     assert text.startswith("KRITISCH Acme: VPN down, 40 users.")
     assert "Antwort ACK 42, TAKE 42." in text
 
 
 @pytest.mark.parametrize("name", sorted(CHANNELS))
-def test_a_language_that_nobody_speaks_is_english(name: str) -> None:
+def test_unsupported_language_falls_back_to_english(name: str) -> None:
     channel = CHANNELS[name]
     for one in every_purpose("VPN down"):
         klingon, english = (channel.render(replace(one, language=language)) for language in ("tlh", ""))

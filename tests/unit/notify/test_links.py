@@ -64,7 +64,7 @@ def test_a_token_is_short_and_safe_in_an_address(now: datetime) -> None:
     assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
-def test_a_token_outlives_the_rotation_of_the_key_but_not_its_removal(keys: Callable[..., None], now: datetime) -> None:
+def test_link_token_survives_key_rotation_but_not_removal(keys: Callable[..., None], now: datetime) -> None:
     keys("the-old-key-0123456789abcdef0123456789")
     token = signed_links.sign(42, 7, now)
     keys("the-new-key-0123456789abcdef0123456789", "the-old-key-0123456789abcdef0123456789")

@@ -39,7 +39,7 @@ def push(server: NtfyDouble, message: Message, address: str = "alice-topic", tok
     made.close()
 
 
-def test_a_page_is_a_loud_message_whose_buttons_only_open_pages(server: NtfyDouble) -> None:
+def test_page_is_high_priority_and_buttons_only_open_pages(server: NtfyDouble) -> None:
     push(server, page())
     (message,) = server.messages
     assert message["topic"] == "alice-topic"

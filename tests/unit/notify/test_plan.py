@@ -28,7 +28,7 @@ _methods = st.builds(
 )  # fmt: skip
 
 
-def test_each_method_and_repetition_is_a_page_at_its_own_time() -> None:
+def test_each_method_and_repetition_is_planned_at_its_time() -> None:
     pages = plan([START], {1: ALICE}, {}, address_problem).pages
     assert [(page.label, (page.due_at - NOW) // MINUTE) for page in pages] == [
         ("Email", 0),
@@ -48,7 +48,7 @@ def test_a_person_without_methods_is_unreachable_and_named() -> None:
     ]
 
 
-def test_a_person_whose_account_is_off_is_unreachable() -> None:
+def test_disabled_user_is_unreachable() -> None:
     made = plan([START], {1: replace(ALICE, is_active=False)}, {}, address_problem)
     assert made.pages == ()
     assert "switched off" in made.unreachable[0].reason
@@ -63,14 +63,14 @@ def test_a_person_or_contact_that_is_gone_is_unreachable() -> None:
     ]
 
 
-def test_a_method_that_cannot_be_used_is_planned_with_its_problem() -> None:
+def test_unusable_method_is_planned_with_its_problem() -> None:
     bad = NotificationMethod("Old", "sms", "12")
     made = plan([START], {1: replace(ALICE, methods=(bad, EMAIL))}, {}, address_problem)
     assert [bool(page.problem) for page in made.pages] == [True, False]
     assert made.unreachable == ()
 
 
-def test_after_a_method_that_cannot_be_used_the_next_does_not_wait_as_if_it_had_been_tried() -> None:
+def test_method_after_unusable_one_skips_its_delay() -> None:
     bad = NotificationMethod("Old", "sms", "12", repeat_times=2, repeat_every=MINUTE)
     made = plan([START], {1: replace(ALICE, methods=(bad, PHONE))}, {}, address_problem)
     assert [(page.label, (page.due_at - NOW) // MINUTE) for page in made.pages] == [
@@ -83,7 +83,7 @@ def test_after_a_method_that_cannot_be_used_the_next_does_not_wait_as_if_it_had_
         assert next(page for page in made.pages if page.label == "Phone").due_at == NOW + minutes * MINUTE
 
 
-def test_quiet_hours_are_kept_also_after_a_method_that_cannot_be_used() -> None:
+def test_quiet_hours_apply_after_an_unusable_method() -> None:
     bad = NotificationMethod("Old", "sms", "12")
     quiet = {"quiet_hours": [{"from": "09:00", "to": "09:30", "let_through": "high", "methods": ["Phone"]}]}
     alice = with_rules(replace(ALICE, methods=(bad, PHONE)), quiet)
@@ -91,7 +91,7 @@ def test_quiet_hours_are_kept_also_after_a_method_that_cannot_be_used() -> None:
     assert [page.due_at - NOW for page in made.pages if page.label == "Phone"] == [15 * MINUTE]
 
 
-def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait() -> None:
+def test_fallback_is_not_advanced_into_ending_quiet_hours() -> None:
     bad = NotificationMethod("Old", "sms", "12")
     quiet = {"quiet_hours": [{"from": "09:00", "to": "09:17", "let_through": "high", "methods": ["Phone"]}]}
     alice = with_rules(replace(ALICE, methods=(bad, PHONE)), quiet)
@@ -99,7 +99,7 @@ def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait(
     assert [(page.due_at - NOW) / MINUTE for page in made.pages if page.label == "Phone"] == [3, 5, 7]
 
 
-def test_whose_every_method_is_unusable_is_unreachable_for_those_reasons() -> None:
+def test_user_with_only_unusable_methods_is_unreachable_with_reasons() -> None:
     bad = (NotificationMethod("Old", "sms", "12"), NotificationMethod("Odd", "pigeon", "loft"))
     made = plan([START], {1: replace(ALICE, methods=bad)}, {}, address_problem)
     assert len(made.pages) == 2
@@ -114,7 +114,7 @@ def test_a_group_contact_is_one_page_at_once() -> None:
 
 
 @given(st.lists(_methods, max_size=4))
-def test_every_start_is_planned_or_unreachable_and_leaves_when_the_ways_say(methods: list[NotificationMethod]) -> None:
+def test_every_request_is_planned_by_rules_or_unreachable(methods: list[NotificationMethod]) -> None:
     person = replace(ALICE, methods=tuple(methods))
     made = plan([START], {1: person}, {}, lambda channel, address: None)
     assert bool(made.pages) != bool(made.unreachable)
@@ -128,7 +128,7 @@ def _paged(user: int, channel: str, minutes: int | None, alert: int = 42) -> Pag
     return PagedRecipient(alert, user, channel, f"{user}-{channel}", channel.title(), at)
 
 
-def test_an_all_clear_goes_once_to_each_who_was_paged_and_has_not_answered() -> None:
+def test_all_clear_goes_once_to_each_paged_unresponsive_user() -> None:
     paged = [
         _paged(1, "email", 0),
         _paged(1, "sms", 1),
@@ -142,7 +142,7 @@ def test_an_all_clear_goes_once_to_each_who_was_paged_and_has_not_answered() -> 
     ]
 
 
-def test_who_was_told_is_told_again_only_after_another_page() -> None:
+def test_informed_user_is_informed_again_only_after_another_page() -> None:
     told = {(42, 1): NOW + 3 * MINUTE}
     assert all_clears([_paged(1, "email", 2)], {}, told, quietest) == []
     assert len(all_clears([_paged(1, "email", 2), _paged(1, "email", 4)], {}, told, quietest)) == 1

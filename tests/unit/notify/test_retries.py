@@ -45,7 +45,7 @@ def test_one_provider_is_tried_five_times_within_ten_minutes() -> None:
     assert sum(longest, timedelta()) < timedelta(minutes=10)
 
 
-def test_the_next_provider_takes_over_at_once_and_rounds_are_apart() -> None:
+def test_failover_is_immediate_and_rounds_are_spaced() -> None:
     story = _story(["A", "B"], {"A": FailureKind.TEMPORARY, "B": FailureKind.UNKNOWN})
     assert story[:5] == [
         ("A", timedelta()),
@@ -63,7 +63,7 @@ def test_what_a_person_must_mend_is_not_tried_again() -> None:
     assert [name for name, _ in story] == ["A", "B", "A", "A", "A", "A"]
 
 
-def test_a_provider_that_asks_for_patience_gets_it_up_to_ten_minutes() -> None:
+def test_provider_retry_after_is_honoured_up_to_ten_minutes() -> None:
     tried = {"A": ProviderAttempts(1)}
     patient = after(FailureKind.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(seconds=90))
     assert patient == Retry("A", timedelta(seconds=90))
@@ -71,7 +71,7 @@ def test_a_provider_that_asks_for_patience_gets_it_up_to_ten_minutes() -> None:
     assert ever == Retry("A", timedelta(minutes=10))
 
 
-def test_what_a_stopped_node_was_sending_goes_to_the_same_provider_again_five_times() -> None:
+def test_delivery_of_stopped_node_retries_same_provider_five_times() -> None:
     assert after(FailureKind.LOST, "A", {"A": ProviderAttempts(1)}, ["A", "B"], jitter=0) == Retry("A", timedelta())
     assert after(FailureKind.LOST, "A", {"A": ProviderAttempts(5)}, ["A", "B"], jitter=0) == GiveUp()
 
@@ -92,7 +92,7 @@ def _later(current: str, providers: list[str], jitter: float = 0.0, *, own_failu
     )
 
 
-def test_a_lasting_message_is_retried_every_five_minutes_in_turns() -> None:
+def test_persistent_message_is_retried_every_five_minutes_across_providers() -> None:
     tried = {"A": ProviderAttempts(MAX_TRIES), "B": ProviderAttempts(MAX_TRIES)}
     first = after(FailureKind.TEMPORARY, "B", tried, ["A", "B"], jitter=0, is_lasting=True)
     assert first == Retry("A", DELAYS[-1], is_exhausted=True)
@@ -134,7 +134,7 @@ _failures = st.sampled_from([FailureKind.TEMPORARY, FailureKind.UNKNOWN, Failure
 
 
 @given(_names, st.data(), st.floats(0, 1))
-def test_it_always_ends_asks_everybody_and_nobody_more_than_five_times(
+def test_retries_end_after_asking_each_provider_at_most_five_times(
     names: list[str], data: st.DataObject, jitter: float
 ) -> None:
     outcomes = {name: data.draw(_failures) for name in names}

@@ -51,7 +51,7 @@ from tocsin.notify.webhooks import CallPrompt
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
 
-def test_a_call_about_a_ticket_with_characters_that_no_xml_can_hold_is_one_that_twilio_can_read() -> None:
+def test_twilio_call_strips_characters_invalid_in_xml() -> None:
     """Else it says that there is an application error, and hangs up."""
     alert = replace(page().alerts[0], subject="VPN\uffff is\ufffe down\x01", short_text="")
     rendered = CHANNELS["voice"].render(replace(page(), alerts=(alert,)))
@@ -88,7 +88,7 @@ BAD = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=
 
 @examples(60)
 @given(BAD)
-def test_what_is_filled_in_never_breaks_out_of_where_it_stands(text: str) -> None:
+def test_template_value_cannot_escape_its_position(text: str) -> None:
     values = {"text": text, "to": "+41790000001"}
     assert json.loads(filled('{"t": "<text>"}', values, BodyFormat.JSON)) == {"t": text}
     assert parse_qs(filled("to=<to>&t=<text>", values, BodyFormat.FORM), keep_blank_values=True)["t"] == [text]
@@ -112,7 +112,7 @@ def test_a_place_that_nothing_fills_is_named() -> None:
         (400, "40318", Temporary, "queue of this number is full"),
     ],
 )
-def test_what_telnyx_refuses_is_told_by_its_code_before_its_status(
+def test_telnyx_rejection_is_classified_by_code_before_status(
     status: int, code: str, error: type[Exception], said: str
 ) -> None:
     with telnyx_double("KEY1") as double:
@@ -155,7 +155,7 @@ def test_what_passes_by_itself_at_slack_is_tried_again(error: str) -> None:
         (403, "Forbidden: bot was blocked by the user"),
     ],
 )
-def test_a_chat_that_telegram_keeps_the_bot_from_says_nothing_against_the_bot(status: int, description: str) -> None:
+def test_blocked_telegram_chat_is_no_bot_failure(status: int, description: str) -> None:
     with telegram_double() as double:
         said = {"ok": False, "error_code": status, "description": description}
         double.answers.append(Response(status, json.dumps(said).encode()))
@@ -168,7 +168,7 @@ def test_a_chat_that_telegram_keeps_the_bot_from_says_nothing_against_the_bot(st
         sender.close()
 
 
-def test_a_topic_that_ntfy_keeps_for_somebody_else_says_nothing_against_the_server() -> None:
+def test_reserved_ntfy_topic_is_no_server_failure() -> None:
     with ntfy_double() as double:
         double.answers.append(Response(403, b'{"code": 40301, "http": 403, "error": "forbidden"}'))
         sender = NtfySender(ProviderAccount("ntfy", {"api_base": double.url}, is_trusted=True))
@@ -177,7 +177,7 @@ def test_a_topic_that_ntfy_keeps_for_somebody_else_says_nothing_against_the_serv
         sender.close()
 
 
-def test_a_telegram_group_that_became_a_supergroup_is_reached_under_its_new_number() -> None:
+def test_migrated_telegram_supergroup_is_reached_by_its_new_id() -> None:
     """https://core.telegram.org/bots/api#responseparameters"""
     with telegram_double() as double:
         moved = {"ok": False, "error_code": 400, "parameters": {"migrate_to_chat_id": -1001234567890},
@@ -192,7 +192,7 @@ def test_a_telegram_group_that_became_a_supergroup_is_reached_under_its_new_numb
         assert [message["chat_id"] for message in double.messages] == [-1001234567890]
 
 
-def test_a_gateway_may_answer_with_a_list_and_say_true_as_json_does() -> None:
+def test_gateway_may_answer_with_list_and_json_booleans() -> None:
     """What is not understood would be sent again and again."""
     settings = {"ok_path": "0^sent", "ok_value": "true", "id_path": "0^id", "error_path": "0^why"}
     with http_double() as server:
@@ -207,7 +207,7 @@ def test_a_gateway_may_answer_with_a_list_and_say_true_as_json_does() -> None:
 
 
 @pytest.mark.parametrize("vendor", ["twilio", "telnyx"])
-def test_a_from_number_is_taken_as_people_write_it(vendor: str) -> None:
+def test_from_number_is_accepted_in_common_notations(vendor: str) -> None:
     made = {"twilio": twilio_double, "telnyx": telnyx_double}[vendor]
     with made("secret") as double:
         plain = double.settings["from_number"]
@@ -308,7 +308,7 @@ def test_keys_mean_what_the_menu_says() -> None:
     assert dtmf.meaning("6", "", "178") == dtmf.InvalidKey()
 
 
-def test_a_provider_is_passed_over_after_three_failures_on_end_and_longer_each_time() -> None:
+def test_circuit_breaker_opens_after_three_failures_with_growing_delay() -> None:
     state = CircuitBreaker()
     for _ in range(2):
         state = circuit_breaker.failed(state, NOW)
@@ -331,7 +331,7 @@ def _opened(state: CircuitBreaker, *, is_awaited: bool) -> CircuitBreaker:
     return state
 
 
-def test_a_silent_provider_is_probed_every_five_seconds_while_messages_wait() -> None:
+def test_unresponsive_provider_is_probed_every_five_seconds_while_needed() -> None:
     state = _opened(CircuitBreaker(), is_awaited=True)
     for _ in range(10):
         assert state.retry_at == NOW + timedelta(seconds=5)
@@ -344,7 +344,7 @@ def test_a_message_that_begins_to_wait_brings_the_probe_forward() -> None:
     assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == NOW + timedelta(seconds=5)
 
 
-def test_a_provider_that_only_answers_probes_is_probed_less_and_less() -> None:
+def test_provider_answering_only_probes_is_probed_less_often() -> None:
     state = _opened(CircuitBreaker(), is_awaited=True)
     for minutes in (1, 2, 5, 5):
         state = circuit_breaker.failed(circuit_breaker.answered(state), NOW, is_awaited=True)
@@ -352,7 +352,7 @@ def test_a_provider_that_only_answers_probes_is_probed_less_and_less() -> None:
         assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
 
 
-def test_a_probe_that_is_refused_for_good_is_not_repeated_soon() -> None:
+def test_permanently_rejected_probe_is_not_repeated_soon() -> None:
     state = circuit_breaker.silent(_opened(CircuitBreaker(), is_awaited=True), NOW, is_passing=False, is_awaited=True)
     assert state.retry_at == NOW + timedelta(minutes=1)
     assert circuit_breaker.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
@@ -360,7 +360,7 @@ def test_a_probe_that_is_refused_for_good_is_not_repeated_soon() -> None:
 
 @examples(60)
 @given(st.integers(1, 6000), st.lists(st.integers(0, 90), max_size=20))
-def test_no_more_leaves_in_any_minute_than_the_limit_and_ten_seconds_worth(limit: int, gaps: list[int]) -> None:
+def test_rate_never_exceeds_limit_plus_ten_seconds_worth(limit: int, gaps: list[int]) -> None:
     now, free_at, sent = NOW, None, list[tuple[datetime, int]]()
     for gap in gaps:
         now += timedelta(seconds=gap)
@@ -385,7 +385,7 @@ def test_country_codes_are_checked() -> None:
             provider_settings.prefixes(bad)
 
 
-def test_numbers_are_read_by_their_country_and_shown_as_people_write_them() -> None:
+def test_phone_numbers_are_parsed_by_country_and_formatted() -> None:
     assert phone_numbers.phone_number("+41 (0)79 000 00 01") == "+41790000001"
     assert phone_numbers.entered("079 000 00 01", "CH") == "+41790000001"
     assert phone_numbers.entered("0044 20 7946 0000", "") == "+442079460000"
@@ -399,7 +399,7 @@ def test_numbers_are_read_by_their_country_and_shown_as_people_write_them() -> N
 
 
 @pytest.mark.parametrize("channel", sorted(CHANNELS))
-def test_only_what_may_leave_the_house_is_said(channel: str) -> None:
+def test_only_safe_details_are_exposed(channel: str) -> None:
     whole = page(subject="VPN of Rita down", short_text="40 users", long_text="Call Rita", requester="Rita R")
     told = replace(
         whole, purpose=Purpose.ALL_CLEAR, alerts=(replace(whole.alerts[0], news="Taken: VPN of Rita (#42)."),)

@@ -42,20 +42,20 @@ def test_without_rules_the_methods_hold_as_they_are() -> None:
     assert shown(ALICE) == [("Mail", 0), ("Text", 2), ("Call", 5), ("Call", 8)]
 
 
-def test_rules_of_a_priority_have_their_own_order_waits_and_repeats_and_the_others_stay() -> None:
+def test_priority_rules_replace_order_delays_and_repeats_of_their_priority() -> None:
     rules = {"by_priority": {"critical": [{"method": "call"}, {"method": "Mail", "wait": "1m"}]}}
     person = with_rules(ALICE, rules)
     assert shown(person, priority=Priority.CRITICAL) == [("Call", 0), ("Mail", 1)]
     assert shown(person) == shown(ALICE)
 
 
-def test_rules_whose_ways_are_switched_off_leave_nobody_unreachable() -> None:
+def test_rules_with_only_disabled_methods_fall_back() -> None:
     person = with_rules(ALICE, {"by_priority": {"high": [{"method": "Mail"}]}})
     person = replace(person, methods=(replace(MAIL, is_enabled=False), TEXT))
     assert shown(person) == [("Text", 2)]
 
 
-def test_a_policys_ways_take_the_place_of_the_persons_own_by_label_or_by_channel() -> None:
+def test_policy_override_replaces_user_rules_by_label_or_channel() -> None:
     calling = DeliveryOverride((ContactMethodRule(channel="email"), ContactMethodRule(label="text", wait=3 * MINUTE)))
     assert shown(ALICE, calling) == [("Mail", 0), ("Text", 3)]
     (only,) = leaves(
@@ -73,7 +73,7 @@ def test_tries_are_all_of_it_again() -> None:
     ]
 
 
-def test_in_quiet_hours_what_is_not_urgent_waits_for_their_end_as_one_message() -> None:
+def test_quiet_hours_bundle_non_urgent_pages_until_their_end() -> None:
     person = with_rules(ALICE, {"quiet_hours": [{"from": "22:00", "to": "07:00", "let_through": "high"}]})
     assert shown(person) == shown(ALICE)
     low = leaves(person, USER_RULES, Priority.LOW, NIGHT)
@@ -87,7 +87,7 @@ def test_in_quiet_hours_what_is_not_urgent_waits_for_their_end_as_one_message() 
     assert last(person, USER_RULES, Priority.LOW, NIGHT) == MORNING
 
 
-def test_quiet_hours_can_be_for_some_ways_and_follow_on_one_another() -> None:
+def test_quiet_hours_apply_per_contact_method_and_may_chain() -> None:
     quiet = [
         {"from": "22:00", "to": "07:00", "methods": ["CALL"]},
         {"days": ["wed"], "from": "07:00", "to": "09:00", "methods": ["Call"]},
@@ -97,7 +97,7 @@ def test_quiet_hours_can_be_for_some_ways_and_follow_on_one_another() -> None:
     assert found == {"Mail": NIGHT, "Text": NIGHT + 2 * MINUTE, "Call": MORNING + timedelta(hours=2)}
 
 
-def test_hours_that_never_end_silence_nobody() -> None:
+def test_endless_quiet_hours_silence_no_user() -> None:
     person = with_rules(ALICE, {"quiet_hours": [{"from": "00:00", "to": "24:00"}]})
     assert shown(person, priority=Priority.LOW)[0] == ("Mail", 0)
 
@@ -110,7 +110,7 @@ def test_hours_that_never_end_silence_nobody() -> None:
     st.integers(1, 23),
     st.integers(0, 7 * 24 * 60),
 )
-def test_a_page_never_leaves_before_its_time_and_a_critical_one_never_waits(
+def test_page_never_leaves_early_and_critical_one_never_waits(
     priority: Priority, wait: int, begins: int, long: int, minute: int
 ) -> None:
     window = {"from": f"{begins:02}:00", "to": f"{(begins + long) % 24:02}:00", "let_through": "critical"}

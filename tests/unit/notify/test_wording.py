@@ -30,14 +30,14 @@ def test_a_subject_without_client_or_number_leaves_them_out() -> None:
     assert formatting.subject(page(priority=Priority.LOW, source_id="")) == "[Low] Acme: VPN down (Tocsin #42)"
 
 
-def test_the_subject_of_a_bundle_names_the_worst_priority_and_the_number_of_alerts() -> None:
+def test_bundle_subject_names_highest_priority_and_alert_count() -> None:
     alerts = (replace(ALERT, priority=Priority.LOW), replace(ALERT, id=43, priority=Priority.HIGH))
     message = replace(page(), alerts=alerts)
     assert formatting.subject(message) == "[High] 2 alerts: Acme: VPN down (Tocsin #42) and 1 more"
 
 
 @pytest.mark.parametrize("text", EXTREME.values(), ids=EXTREME)
-def test_a_subject_keeps_its_marker_and_stays_one_line_of_bounded_length(text: str) -> None:
+def test_subject_keeps_marker_and_is_one_bounded_line(text: str) -> None:
     made = formatting.subject(page(subject=text, client=text, source_id=text))
     assert made.startswith("[Critical] ")
     assert made.endswith("(Tocsin #42)")
@@ -68,12 +68,12 @@ def test_a_text_message_without_a_short_text_says_the_subject() -> None:
         ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),
     ],
 )
-def test_what_changes_only_how_a_letter_or_picture_looks_makes_no_text_message_shorter(text: str, said: str) -> None:
+def test_emoji_variation_selectors_never_shorten_a_text(text: str, said: str) -> None:
     """One character outside of the 7-bit alphabet leaves a segment 70 of its 160."""
     assert sms.for_phones(text) == said
 
 
-def test_a_text_message_has_no_emoji_and_plain_quotes_so_that_a_segment_holds_160_characters() -> None:
+def test_text_has_no_emoji_and_fits_160_gsm_characters() -> None:
     made = sms.text_message(page(short_text="🔥 “Łódź” – server’s café…"))
     assert made.startswith('CRITICAL Acme: "Lodz" - server\'s café... Halo 20817.')
     assert sms.is_gsm(made)
@@ -84,7 +84,7 @@ def test_other_alphabets_stay_as_they_are() -> None:
     assert "Сервер не отвечает" in made
 
 
-def test_a_long_text_is_cut_and_number_replies_and_link_stay() -> None:
+def test_long_text_is_truncated_but_keeps_number_replies_and_link() -> None:
     made = sms.text_message(page(short_text="very long " * 200))
     assert made.endswith(f"Halo 20817. Reply ACK 42, TAKE 42. {LINK}")
     assert "very long..." in made
@@ -106,7 +106,7 @@ def test_a_bundled_text_message_fits_and_has_every_number(number: int, subject: 
     assert all(f"#{42 + index}" in made for index in range(number))
 
 
-def test_a_bundled_text_message_says_how_to_answer_all_or_one() -> None:
+def test_bundled_text_explains_replying_to_all_or_one() -> None:
     made = sms.text_message(bundle(3))
     assert made == (
         "CRITICAL 3 alerts: #42 Acme: VPN down; #43 Acme: VPN down; #44 Acme: VPN down. "
@@ -114,7 +114,7 @@ def test_a_bundled_text_message_says_how_to_answer_all_or_one() -> None:
     )
 
 
-def test_the_question_still_on_it_names_person_alert_and_what_follows() -> None:
+def test_acknowledgement_reminder_names_user_alert_and_consequence() -> None:
     made = sms.text_message(replace(page(), purpose=Purpose.STILL_ON_IT))
     assert made == (
         f"Still on it, Alice? Acme: VPN down (#42). Reply ACK 42 within 5 minutes, or others are paged. {LINK}"
@@ -128,7 +128,7 @@ def test_an_all_clear_is_its_sentence_alone() -> None:
     assert voice.spoken(made) == "Tocsin. Taken by Alice: VPN down. Nothing to do."
 
 
-def test_a_call_says_who_is_called_what_is_wrong_and_which_keys_work() -> None:
+def test_call_names_user_problem_and_keys() -> None:
     assert voice.spoken(page()) == (
         "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Press 7 to acknowledge, 8 to take it, "
         "6 to wake the next person, 9 to close, 1 to hear it again."
@@ -148,7 +148,7 @@ def test_a_test_alert_says_that_it_is_one() -> None:
 
 
 @given(st.text(), st.integers(1, 300))
-def test_what_is_cut_is_never_longer_than_asked_for(text: str, longest: int) -> None:
+def test_truncated_text_never_exceeds_its_limit(text: str, longest: int) -> None:
     assert len(formatting.cut(text, longest)) <= longest
 
 

@@ -25,7 +25,7 @@ def test_what_covers_all_the_time_has_no_findings() -> None:
     assert found(plan()) == [], "a group without a schedule has its order"
 
 
-def test_each_stretch_that_is_nobodys_is_found_with_its_role() -> None:
+def test_each_coverage_gap_is_reported_with_its_role() -> None:
     group = plan(schedule(fixed("Days", [ALICE], (["mon", "tue"], "08:00", "18:00"), roles=["secondary"])))
     gaps = found(group)
     assert [(gap.kind, gap.role, gap.times) for gap in gaps] == [(CoverageFindingKind.GAP, SECONDARY, 3)] * 3
@@ -34,7 +34,7 @@ def test_each_stretch_that_is_nobodys_is_found_with_its_role() -> None:
     assert gaps[2].until == MONDAY + WEEK
 
 
-def test_where_the_groups_order_stands_in_there_is_a_note_and_no_gap() -> None:
+def test_group_order_fallback_is_a_note_not_a_gap() -> None:
     member = SnapshotMember(BOB, "Bob", frozenset({PRIMARY}))
     group = plan(schedule(fixed("Days", [ALICE], (["mon"], "08:00", "18:00"))), members=(member,))
     (finding,) = found(group)
@@ -43,7 +43,7 @@ def test_where_the_groups_order_stands_in_there_is_a_note_and_no_gap() -> None:
     assert coverage_checks.problems([finding]) == ()
 
 
-def test_people_who_are_away_unreachable_or_switched_off_are_named() -> None:
+def test_absent_unreachable_or_disabled_users_are_named() -> None:
     away = Absence(ALICE, local("2026-03-03T08:00"), local("2026-03-04T08:00"))
     shifts = (fixed("All", [ALICE, DAVE], ALL_WEEK), fixed("Top", [BOB], (["mon"], "08:00", "18:00"), layer=2))
     group = plan(schedule(*shifts), absences=(away,), gone=DAVE)
@@ -54,7 +54,7 @@ def test_people_who_are_away_unreachable_or_switched_off_are_named() -> None:
     assert "Dave" in said[CoverageFindingKind.DEPARTED].text
 
 
-def test_an_override_of_somebody_who_is_switched_off_is_told_as_long_as_it_would_count() -> None:
+def test_override_of_disabled_user_is_reported_while_effective() -> None:
     late, soon = local("2026-03-03T08:00"), local("2026-03-03T20:00")
     overrides = [
         CompiledOverride(1, "Fair", DAVE, late, soon, instead_of=ALICE),
@@ -72,7 +72,7 @@ def test_an_override_of_somebody_who_is_switched_off_is_told_as_long_as_it_would
     assert finding.text == "Override Fair of Desk 24x7 has Dave stand in, who is switched off: it does not count."
 
 
-def test_a_shift_that_never_counts_and_one_person_in_two_roles_are_told() -> None:
+def test_ineffective_shift_and_user_with_two_roles_are_reported() -> None:
     low = fixed("Low", [CAROL], (["mon"], "08:00", "18:00"))
     both = fixed("Both", [ALICE], ALL_WEEK, layer=2, roles=["primary", "secondary"])
     said = {finding.kind: finding for finding in found(plan(schedule(low, both)))}

@@ -47,7 +47,7 @@ def names(group: GroupPlan, at: str, role: MemberRole = PRIMARY, fold: int = 0) 
     return [person.name for person in final_schedule.on_call(group, local(at, fold=fold)) if person.role is role]
 
 
-def test_without_a_schedule_the_role_holders_are_on_call_in_the_groups_order() -> None:
+def test_group_order_applies_without_a_schedule() -> None:
     assert said(plan(members=MEMBERS), "2026-03-01T12:00") == [
         ("primary", "Alice", "primary of Desk; the group has no schedule"),
         ("primary", "Carol", "primary of Desk; the group has no schedule"),
@@ -58,7 +58,7 @@ def test_without_a_schedule_the_role_holders_are_on_call_in_the_groups_order() -
     assert (person.since, person.until) == (None, None)
 
 
-def test_the_groups_order_is_used_only_for_roles_and_times_without_a_shift() -> None:
+def test_group_order_fills_only_roles_and_times_without_shift() -> None:
     group = plan(schedule(fixed("Days", [DAVE], (["mon"], "08:00", "18:00"))), members=MEMBERS)
     assert said(group, "2026-03-02T12:00") == [
         ("primary", "Dave", "shift Days of Desk 24x7"),
@@ -81,16 +81,14 @@ def test_the_groups_order_is_used_only_for_roles_and_times_without_a_shift() -> 
         ("2036-01-07T09:00", "Alice", "Bob"),
     ],
 )
-def test_the_first_of_the_order_is_primary_the_next_secondary_and_both_move_on(
-    at: str, primary: str, secondary: str
-) -> None:
+def test_first_is_primary_second_is_secondary_and_both_rotate(at: str, primary: str, secondary: str) -> None:
     group = plan(schedule(rotate("Weekly", [ALICE, BOB, CAROL], roles=["primary", "secondary"])))
     assert names(group, at) == [primary]
     assert names(group, at, SECONDARY) == [secondary]
     assert final_schedule.on_call(group, local("2026-01-05T08:59:59")) == ()
 
 
-def test_the_higher_layer_wins_and_the_lower_one_is_drawn_as_hidden() -> None:
+def test_higher_layer_wins_and_lower_one_is_shown_hidden() -> None:
     group = plan(
         schedule(
             fixed("Base", [ALICE], ALL_WEEK),
@@ -111,12 +109,12 @@ def test_the_higher_layer_wins_and_the_lower_one_is_drawn_as_hidden() -> None:
     assert drawn.bars[1].until == local("2026-03-03T06:00")
 
 
-def test_a_shift_whose_people_are_switched_off_is_not_on() -> None:
+def test_shift_with_only_disabled_users_is_inactive() -> None:
     shifts = (fixed("Base", [ALICE], ALL_WEEK), fixed("Top", [DAVE], ALL_WEEK, layer=2))
     assert names(plan(schedule(*shifts), gone=DAVE), "2026-03-02T12:00") == ["Alice"]
 
 
-def test_two_that_name_the_same_person_call_them_once_and_each_role_is_decided_by_itself() -> None:
+def test_user_in_two_layers_is_paged_once_per_independent_role() -> None:
     own = fixed("Own", [BOB, DAVE], ALL_WEEK, roles=["own"])
     group = plan(schedule(fixed("A", [ALICE], ALL_WEEK), fixed("B", [ALICE, CAROL], ALL_WEEK), own), members=MEMBERS)
     assert names(group, "2026-03-02T12:00") == ["Alice", "Carol", "Dave"]
@@ -144,7 +142,7 @@ DAY = ("2026-01-06T08:00", "2026-01-06T20:00")
         (override(BOB, *DAY, instead_of=ALICE), ["Bob"], ["Bob"]),
     ],
 )
-def test_an_override_counts_on_a_shift_in_a_role_for_a_person_or_for_all(
+def test_override_applies_to_shift_role_user_or_all(
     change: CompiledOverride, primary: list[str], secondary: list[str]
 ) -> None:
     group = plan(schedule(WEEKLY, overrides=[change]))
@@ -155,7 +153,7 @@ def test_an_override_counts_on_a_shift_in_a_role_for_a_person_or_for_all(
     assert names(group, "2026-01-06T12:00", MANAGER) == (["Carol"] if change.role is MANAGER else [])
 
 
-def test_an_override_says_from_when_to_when_and_how_it_came_to_it() -> None:
+def test_override_exposes_window_and_origin() -> None:
     change = override(CAROL, *DAY, name="Xmas swap", instead_of=ALICE)
     person = final_schedule.on_call(plan(schedule(WEEKLY, overrides=[change])), local("2026-01-06T12:00"))[0]
     assert (person.since, person.until) == (local(DAY[0]), local(DAY[1]))
@@ -164,7 +162,7 @@ def test_an_override_says_from_when_to_when_and_how_it_came_to_it() -> None:
     assert person.override_id == 9
 
 
-def test_a_later_override_goes_before_an_earlier_one_and_one_of_somebody_switched_off_counts_not() -> None:
+def test_later_override_wins_and_disabled_users_override_is_ignored() -> None:
     first, second = override(CAROL, *DAY, role=PRIMARY), override(DAVE, *DAY, role=PRIMARY)
     both = schedule(WEEKLY, overrides=[first, second])
     assert names(plan(both), "2026-01-06T12:00") == ["Dave"]
@@ -199,7 +197,7 @@ def test_a_later_override_goes_before_an_earlier_one_and_one_of_somebody_switche
         ),
     ],
 )
-def test_whoever_is_away_is_covered_in_that_group_else_in_all_or_stays_and_is_marked(
+def test_absent_user_is_covered_per_group_then_globally_or_marked(
     absences: tuple[Absence, ...], name: str, is_absent: bool
 ) -> None:
     group = plan(schedule(rotate("Weekly", [ALICE])), absences=absences, gone=DAVE)
@@ -223,7 +221,7 @@ AWAY = Absence(ALICE, local(DAY[0]), local(DAY[1]), BOB)
         (override(CAROL, *DAY, instead_of=BOB), (AWAY, Absence(CAROL, AWAY.starts_at, AWAY.ends_at, DAVE)), "Dave", 0),
     ],
 )
-def test_whoever_covers_can_be_replaced_too_but_not_by_whom_they_cover_for(
+def test_cover_can_be_overridden_but_not_by_covered_user(
     change: CompiledOverride, absences: tuple[Absence, ...], name: str, is_absent: bool
 ) -> None:
     group = plan(schedule(rotate("Weekly", [ALICE]), overrides=[change]), absences=absences)
@@ -252,7 +250,7 @@ def test_the_holidays_of_a_region_are_known() -> None:
     assert zurich.on(datetime(2028, 2, 29).date()) == "Leap day"
 
 
-def test_a_hand_off_at_a_skipped_time_is_that_much_later_and_at_a_repeated_time_the_first() -> None:
+def test_handoff_at_skipped_time_is_shifted_and_repeated_uses_first() -> None:
     group = plan(schedule(rotate("N", [ALICE, BOB], every="1d", at="02:30", on=None, start="2026-03-28")))
     before, after = local("2026-03-29T03:30") - timedelta(seconds=1), local("2026-03-29T03:30")
     assert [final_schedule.on_call(group, moment)[0].name for moment in (before, after)] == ["Alice", "Bob"]
@@ -271,7 +269,7 @@ def test_one_unbroken_stretch_and_windows_that_touch_are_one_stretch() -> None:
     assert (person.since, person.until) == (None, None)
 
 
-def test_a_fixed_shift_counts_every_second_week_from_the_week_of_its_start() -> None:
+def test_biweekly_shift_counts_from_the_week_of_its_start() -> None:
     group = plan(schedule(fixed("Even", [ALICE], (["sat"], "08:00", "18:00"), every="2w", start="2026-01-07")))
     on = [
         day
@@ -289,7 +287,7 @@ def test_a_fixed_shift_counts_every_second_week_from_the_week_of_its_start() -> 
     minute=st.integers(0, 1439),
     day=st.sampled_from(["2011-12-28", "2026-03-27", "2026-10-02", "2026-10-23", "2016-10-14", "2028-02-27"]),
 )
-def test_a_rotation_leaves_no_gap_hands_over_in_order_and_never_to_two(
+def test_rotation_has_no_gaps_or_overlaps_and_keeps_order(
     zone: str, hours: int, users: int, move: int, minute: int, day: str
 ) -> None:
     turn = {"every": f"{hours}h", "at": f"{minute // 60:02}:{minute % 60:02}", "users": list(range(1, users + 1))}
@@ -302,7 +300,7 @@ def test_a_rotation_leaves_no_gap_hands_over_in_order_and_never_to_two(
     assert all((s.since or begin) < (s.until or begin + timedelta(days=9)) for s in drawn.segments)
 
 
-def test_a_turn_of_a_calendar_that_lasts_more_than_a_year_ends_in_a_gap_that_is_seen() -> None:
+def test_calendar_event_over_a_year_ends_in_visible_gap() -> None:
     since, until = local("2025-01-01T00:00"), local("2026-12-01T00:00")
     feed = {"name": "Feed", "calendar": {"url": "https://example.org/a.ics", "roles": ["primary"]}}
     read = ImportedShifts(((ALICE, since, until), (BOB, local("2026-12-08T00:00"), local("2026-12-09T00:00"))))

@@ -67,7 +67,7 @@ def test_a_range_says_at_each_moment_what_the_moment_says(
     earlier=st.integers(1, 10 * 1440),
     later=st.integers(0, 1440),
 )
-def test_what_a_range_says_does_not_depend_on_where_it_begins_or_ends(
+def test_result_of_a_range_is_independent_of_its_bounds(
     case: tuple[date, GroupPlan], begin: int, length: int, earlier: int, later: int
 ) -> None:
     day, plan = case

@@ -43,7 +43,7 @@ def seen(zone: str, hour: int, minute: int) -> list[datetime]:
 
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("at", ["02:15", "02:30", "09:00", "23:45"])
-def test_a_daily_rotation_hands_over_once_a_day_at_the_local_time(zone: str, at: str) -> None:
+def test_daily_rotation_hands_off_once_a_day_at_local_time(zone: str, at: str) -> None:
     shift = {
         "name": "D",
         "rotate": {"every": "1d", "at": at, "users": USERS, "roles": ["primary"]},
@@ -61,7 +61,7 @@ def test_a_daily_rotation_hands_over_once_a_day_at_the_local_time(zone: str, at:
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_a_weekly_rotation_hands_over_on_its_day_also_after_a_change_of_clocks(zone: str) -> None:
+def test_weekly_rotation_keeps_its_day_across_clock_changes(zone: str) -> None:
     turn = {
         "every": "2w",
         "at": "08:30",
@@ -85,7 +85,7 @@ def test_a_weekly_rotation_hands_over_on_its_day_also_after_a_change_of_clocks(z
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_a_monthly_rotation_hands_over_on_the_last_day_of_shorter_months(zone: str) -> None:
+def test_monthly_rotation_uses_last_day_of_shorter_months(zone: str) -> None:
     turn = {"every": "1 month", "at": "07:00", "on": 31, "users": USERS, "roles": ["primary"]}
     shift = {"name": "M", "rotate": turn, "start": "2025-12-01"}
     segments = final_schedule.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
@@ -101,7 +101,7 @@ def test_a_monthly_rotation_hands_over_on_the_last_day_of_shorter_months(zone: s
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_a_fixed_night_shift_is_on_exactly_while_clocks_show_so(zone: str) -> None:
+def test_night_shift_is_active_exactly_by_local_clock(zone: str) -> None:
     window = {"days": ["mon", "fri"], "from": "22:00", "to": "06:00"}
     shift = {"name": "Nights", "fixed": {"windows": [window], "users": [ALICE], "roles": ["primary"]}}
     segments = final_schedule.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments

@@ -35,7 +35,7 @@ def ids(found: tuple[DetectedProblem, ...]) -> list[str]:
     return [one.id for one in found]
 
 
-def test_nothing_is_wrong_while_everything_turns_and_is_less_than_a_minute_late(well: SelfCheckInputs) -> None:
+def test_no_problem_is_reported_while_all_work_is_timely(well: SelfCheckInputs) -> None:
     assert judge(well) == ()
 
 
@@ -43,7 +43,7 @@ def test_an_idle_installation_is_well(now: datetime) -> None:
     assert judge(SelfCheckInputs(now=now)) == ()
 
 
-def test_a_loop_that_has_not_turned_for_a_minute_and_two_of_its_own_spans_is_named_with_its_node(
+def test_stalled_task_is_named_with_its_node(
     well: SelfCheckInputs,
 ) -> None:
     slow = TaskStatus("escalation", 62 * SECOND, SECOND)
@@ -54,23 +54,23 @@ def test_a_loop_that_has_not_turned_for_a_minute_and_two_of_its_own_spans_is_nam
     )
 
 
-def test_a_loop_that_turns_seldom_has_the_time_it_needs(well: SelfCheckInputs) -> None:
+def test_infrequent_task_gets_its_own_deadline(well: SelfCheckInputs) -> None:
     seldom = TaskStatus("retention", 659 * SECOND, 300 * SECOND)
     assert judge(replace(well, nodes=(node(seldom),))) == ()
     assert ids(judge(replace(well, nodes=(node(replace(seldom, age=660 * SECOND)),)))) == ["loop_stopped:retention"]
 
 
-def test_a_node_that_is_gone_is_not_blamed_for_its_loops(well: SelfCheckInputs) -> None:
+def test_tasks_of_stopped_node_are_not_reported(well: SelfCheckInputs) -> None:
     gone = node(TaskStatus("escalation", 600 * SECOND, SECOND), age=600 * SECOND)
     assert judge(replace(well, nodes=(gone, *well.nodes))) == ()
 
 
-def test_a_run_a_minute_late_is_told_with_its_alert(well: SelfCheckInputs) -> None:
+def test_late_run_is_reported_with_its_alert(well: SelfCheckInputs) -> None:
     (found,) = judge(replace(well, run=LongestWait(42, well.now - 60 * SECOND)))
     assert (found.id, found.detail) == ("runs_late", "What was due for alert #42 has not been decided for 1 minute.")
 
 
-def test_a_first_page_a_minute_late_is_told_with_why(well: SelfCheckInputs) -> None:
+def test_late_first_page_is_reported_with_its_error(well: SelfCheckInputs) -> None:
     (found,) = judge(replace(well, page=LongestWait(7, well.now - 90 * SECOND, "mail.example.org does not answer.")))
     assert found.id == "pages_late"
     assert found.detail == (
@@ -78,7 +78,7 @@ def test_a_first_page_a_minute_late_is_told_with_why(well: SelfCheckInputs) -> N
     )
 
 
-def test_a_message_that_waits_a_minute_to_be_decided_is_told(well: SelfCheckInputs) -> None:
+def test_message_undecided_for_a_minute_is_reported(well: SelfCheckInputs) -> None:
     assert ids(judge(replace(well, message=LongestWait(None, well.now - 60 * SECOND)))) == ["messages_late"]
 
 
@@ -109,7 +109,7 @@ def test_every_problem_says_what_to_do(well: SelfCheckInputs) -> None:
     assert all(one.remedy.endswith(".") and one.detail.endswith(".") and not one.title.endswith(".") for one in found)
 
 
-def test_a_clock_that_was_set_back_is_told_for_an_hour_and_the_outside_hears_that_paging_works(
+def test_clock_rollback_is_reported_for_an_hour_without_stopping_ping(
     well: SelfCheckInputs,
 ) -> None:
     facts = replace(well, jump=ClockJump(well.now - timedelta(minutes=59), timedelta(hours=-2)))
@@ -123,7 +123,7 @@ def test_a_clock_that_was_set_back_is_told_for_an_hour_and_the_outside_hears_tha
     assert judge(replace(facts, jump=ClockJump(well.now - timedelta(minutes=60), timedelta(hours=-2)))) == ()
 
 
-def test_a_clock_that_is_far_ahead_is_told_for_as_long_as_nothing_is_removed(well: SelfCheckInputs) -> None:
+def test_forward_clock_jump_is_reported_while_retention_is_suspended(well: SelfCheckInputs) -> None:
     facts = replace(well, jump=ClockJump(well.now - timedelta(hours=23), timedelta(days=365)))
     (found,) = judge(facts)
     assert (found.id, found.is_warning) == ("clock_ahead", True)

@@ -27,7 +27,7 @@ def test_the_rate_never_lets_more_through_than_burst_and_average(steps: list[tup
         assert total <= TWO.burst + TWO.per_second * (at - NOW).total_seconds() + 1
 
 
-def test_waits_grow_to_half_an_hour_and_respect_what_is_asked() -> None:
+def test_backoff_grows_to_half_an_hour_and_honours_retry_after() -> None:
     waits = [rate_limit.retry_in(attempts, 0.0) for attempts in range(1, 15)]
     assert waits[0] == timedelta(seconds=5)
     assert waits == sorted(waits)

@@ -61,7 +61,7 @@ def ask(pages: PageProxy, answering: Any, **more: object) -> tuple[int, bytes, l
     return start["status"], b"".join(part["body"] for part in parts), start["headers"]
 
 
-def test_the_process_hears_the_request_as_the_front_door_described_it(pages: PageProxy) -> None:
+def test_request_reaches_web_process_as_received_by_the_node(pages: PageProxy) -> None:
     heard: list[bytes] = []
 
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,9 +84,7 @@ def test_the_process_hears_the_request_as_the_front_door_described_it(pages: Pag
 
 
 @pytest.mark.parametrize(("method", "tries"), [("POST", 1), ("GET", 2)])
-def test_what_was_only_read_is_asked_for_again_and_nothing_is_done_twice(
-    pages: PageProxy, method: str, tries: int
-) -> None:
+def test_only_safe_requests_are_retried_and_never_repeated_otherwise(pages: PageProxy, method: str, tries: int) -> None:
     heard: list[bytes] = []
 
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -98,7 +96,7 @@ def test_what_was_only_read_is_asked_for_again_and_nothing_is_done_twice(
     assert len(heard) == tries
 
 
-def test_a_header_that_no_process_may_be_sent_is_the_clients_fault(pages: PageProxy) -> None:
+def test_header_rejected_by_web_process_is_a_client_error(pages: PageProxy) -> None:
     async def answering(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         raise AssertionError("nothing is to be sent")
 
@@ -106,7 +104,7 @@ def test_a_header_that_no_process_may_be_sent_is_the_clients_fault(pages: PagePr
     assert (status, msgspec.json.decode(body)["error"]) == (400, "invalid")
 
 
-def test_django_is_told_who_asks_and_by_which_scheme() -> None:
+def test_django_receives_client_address_and_scheme() -> None:
     heard: dict[str, Any] = {}
 
     def page(environment: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -131,7 +129,7 @@ def test_django_is_told_who_asks_and_by_which_scheme() -> None:
     assert "REMOTE_ADDR" not in heard
 
 
-def test_a_process_whose_parent_ends_before_it_says_anything_ends_quietly() -> None:
+def test_process_of_dead_parent_ends_quietly_before_startup() -> None:
     command = [sys.executable, "-m", "tocsin.web_process.process"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -147,7 +145,7 @@ def _killed(place: Path, name: str) -> Path:
     return folder
 
 
-def test_a_node_that_starts_removes_what_killed_ones_left_and_nothing_of_anybody_else(
+def test_starting_node_removes_only_leftovers_of_killed_nodes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as made:

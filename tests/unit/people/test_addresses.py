@@ -24,7 +24,7 @@ from tocsin.people import addresses
         ("email", "a" * 500 + "@example.org", "at most 500"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_refused_with_the_reason(channel: str, address: str, part: str) -> None:
+def test_unusable_address_is_rejected_with_a_reason(channel: str, address: str, part: str) -> None:
     with pytest.raises(Rejected, match=part):
         addresses.checked(channel, address)
 

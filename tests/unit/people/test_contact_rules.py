@@ -52,7 +52,7 @@ def test_bad_rules_are_refused_with_their_place(rules: dict[str, Any], place: st
     assert place in refused.value.fields
 
 
-def test_ways_that_the_person_does_not_have_are_named() -> None:
+def test_unknown_contact_methods_in_rules_are_named() -> None:
     spec = ObjectReader(WHOLE)
     refuse_unknown(spec, read(spec), ["push", "mail"])
     with pytest.raises(Rejected) as refused:

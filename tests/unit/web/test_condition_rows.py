@@ -67,7 +67,7 @@ def posted(node: Any, prefix: str = "open") -> dict[str, str]:
 
 @examples(150)
 @given(CONDITIONS, MESSAGES)
-def test_rows_that_were_sent_and_read_mean_what_the_condition_meant(
+def test_submitted_rows_mean_the_same_as_their_condition(
     condition: Any, message: tuple[dict[str, Any], MappedFields]
 ) -> None:
     rows = condition_form.rows_of(condition)
@@ -151,7 +151,7 @@ def test_every_operator_can_be_chosen_and_inverted() -> None:
         None,
     ],
 )
-def test_a_mapped_field_is_the_same_after_its_row_was_read(definition: Any) -> None:
+def test_mapped_field_round_trips_through_its_row(definition: Any) -> None:
     entry = field_form.entry_of(definition)
     assert field_form.definition_of(entry, "mapping.subject") == definition
     assert (entry.how is ValueOrigin.YAML) is any(word in str(definition) for word in ("only", "else", "'literal': 7"))

@@ -23,7 +23,7 @@ def test_a_day_of_duty_has_the_dot_that_german_wants(language: str, said: str) -
 @pytest.mark.parametrize(
     ("language", "of_year", "of_week"), [("en", "Mon 30 Nov 2026", "Mon 30"), ("de", "Mo, 30. Nov 2026", "Mo, 30.")]
 )
-def test_a_holiday_and_a_day_of_the_week_have_it_too(language: str, of_year: str, of_week: str) -> None:
+def test_holidays_and_weekdays_are_localized_too(language: str, of_year: str, of_week: str) -> None:
     day = date(2026, 11, 30)
     with translation.override(language):
         assert weekday(day) == of_week

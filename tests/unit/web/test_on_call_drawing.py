@@ -45,9 +45,7 @@ def plan(zone: str) -> GroupPlan:
     st.sampled_from(TimelineSpan),
     st.sampled_from(["Europe/Zurich", "Australia/Lord_Howe", "America/Chicago", "Asia/Kathmandu"]),
 )
-def test_the_row_that_counts_is_one_line_without_holes_that_says_what_is_decided(
-    day: date, span: TimelineSpan, zone: str
-) -> None:
+def test_final_schedule_row_is_gapless_and_shows_decisions(day: date, span: TimelineSpan, zone: str) -> None:
     shown = timeline_layout.range_of(span, day, ZoneInfo(zone))
     held = plan(zone)
     drawn = timeline_layout.draw(held, final_schedule.timeline(held, shown.since, shown.until), shown, shown.since)
@@ -69,7 +67,7 @@ def test_the_row_that_counts_is_one_line_without_holes_that_says_what_is_decided
 
 @examples(60)
 @given(st.dates(date(2026, 1, 1), date(2027, 12, 31)), st.sampled_from(TimelineSpan))
-def test_ranges_follow_one_another_and_hold_the_day_they_are_asked_for(day: date, span: TimelineSpan) -> None:
+def test_ranges_are_consecutive_and_contain_the_requested_day(day: date, span: TimelineSpan) -> None:
     zone = ZoneInfo("Europe/Zurich")
     shown = timeline_layout.range_of(span, day, zone)
     assert shown.first <= day < shown.end

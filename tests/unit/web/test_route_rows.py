@@ -34,7 +34,7 @@ def _posted(row: route_form.RouteRow) -> QueryDict:
 
 
 @pytest.mark.parametrize(("delay", "said"), DELAYS)
-def test_each_form_of_a_delay_is_shown_as_fields_said_and_comes_back_as_it_was(delay: Any, said: str) -> None:
+def test_each_delay_type_round_trips_through_form_fields(delay: Any, said: str) -> None:
     (row,) = route_form.rows_of([{"name": "Night", "delay": delay}])
     assert row.more == ""
     assert route_form.say(row, {}).endswith(f"{said}.")
@@ -44,7 +44,7 @@ def test_each_form_of_a_delay_is_shown_as_fields_said_and_comes_back_as_it_was(d
         compile_routes([back], frozenset())
 
 
-def test_a_route_is_said_in_the_readers_language() -> None:
+def test_route_is_described_in_the_readers_language() -> None:
     route = {
         "when": {"field": "client", "operator": "equals", "value": "Globex"},
         "during": {"not": "Bürozeit"},
@@ -61,7 +61,7 @@ def test_a_route_is_said_in_the_readers_language() -> None:
     )
 
 
-def test_fields_of_another_kind_are_left_and_one_that_is_chosen_and_not_said_is_refused_by_name() -> None:
+def test_fields_of_other_types_are_ignored_and_empty_ones_rejected() -> None:
     row = route_form.RouteRow(delay={"kind": "every", "every": "30m", "wait": "5m", "until": "Office hours"})
     assert route_form.routes_of([row], ErrorPlaces())[0]["delay"] == {"every": "30m"}
     assert route_form.routes_of([route_form.RouteRow(delay={"kind": "wait"})], ErrorPlaces())[0]["delay"] == {
@@ -70,7 +70,7 @@ def test_fields_of_another_kind_are_left_and_one_that_is_chosen_and_not_said_is_
     assert "delay" not in route_form.routes_of([route_form.RouteRow(delay={"wait": "5m"})], ErrorPlaces())[0]
 
 
-def test_a_delay_of_a_form_that_no_field_shows_is_carried_along() -> None:
+def test_unsupported_delay_definition_is_preserved() -> None:
     odd = {"wait": "5m", "alerts": 3}
     (row,) = route_form.rows_of([{"delay": odd}])
     assert not row.delay

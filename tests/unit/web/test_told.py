@@ -187,11 +187,11 @@ def german() -> Iterator[None]:
         ('taken as "high"', 'genommen als "high"'),
     ],
 )
-def test_a_stored_sentence_is_said_in_german(german: None, english: str, german_text: str) -> None:
+def test_stored_sentence_is_translated_to_german(german: None, english: str, german_text: str) -> None:
     assert told(english) == german_text
 
 
-def test_a_message_is_said_in_german_line_by_line_however_long_it_is() -> None:
+def test_message_is_translated_line_by_line_at_any_length() -> None:
     lines = [
         "What is wrong with who is on call in Ops in the next 60 days:",
         "",
@@ -229,7 +229,7 @@ def test_a_message_is_said_in_german_line_by_line_however_long_it_is() -> None:
         ),
     ],
 )
-def test_mails_about_duty_are_said_in_german(english: str, german_text: str) -> None:
+def test_on_call_mails_are_translated_to_german(english: str, german_text: str) -> None:
     assert told_in(english, "de") == german_text
 
 
@@ -290,7 +290,7 @@ def test_what_people_or_sources_wrote_stays_as_it_is(german: None, text: str, ke
         ),
     ],
 )
-def test_a_stored_moment_is_said_by_the_readers_own_clock(language: str, stored: str, shown: str) -> None:
+def test_stored_moment_is_shown_in_readers_time_zone(language: str, stored: str, shown: str) -> None:
     with translation.override(language), timezone.override("Europe/Zurich"):
         assert told(stored) == shown
     # A message has no reader's clock: its moments name their zone.
@@ -305,7 +305,7 @@ def test_what_is_not_known_stays_and_takes_no_time(german: None, text: str) -> N
 
 
 @pytest.mark.parametrize("sentence", ["Bob could not send it.", "It cannot be sent at all.", "Nobody was reached."])
-def test_a_sender_who_writes_as_tocsin_does_holds_no_page_up(german: None, sentence: str) -> None:
+def test_sender_imitating_tocsins_sentences_delays_no_page(german: None, sentence: str) -> None:
     """Each could end, or be part of, the one before it: of fifteen, all ways took longer than anybody waits."""
     subject = " ".join([sentence] * (500 // len(sentence)))
     began = time.process_time()
@@ -327,7 +327,7 @@ _FILLINGS = {
 }  # fmt: skip
 
 
-def test_each_sentence_is_told_by_its_own_pattern(german: None) -> None:
+def test_each_sentence_matches_exactly_its_own_pattern(german: None) -> None:
     """However alike two are: none is taken for another, which would leave half of it in English."""
     others = []
     for sentence in EVERY:

@@ -66,7 +66,7 @@ def alerts(draw: st.DrawFn) -> WorkflowFacts:
 
 
 @given(plans(), alerts(), st.data())
-def test_every_run_ends_or_waits_for_the_future_and_never_does_an_action_twice(
+def test_every_run_ends_or_waits_and_repeats_no_action(
     plan: WorkflowDefinition, alert: WorkflowFacts, data: st.DataObject
 ) -> None:
     run, now, done, waits = WorkflowProgress("Something happened."), NOW, [], 0
@@ -109,14 +109,12 @@ def test_nothing_that_workflows_cause_in_too_long_a_row_acts(
 
 
 @given(plans(), alerts(), st.integers(10, 100))
-def test_however_often_it_is_pulled_it_acts_only_so_often_a_minute(
-    plan: WorkflowDefinition, alert: WorkflowFacts, lately: int
-) -> None:
+def test_triggers_are_rate_limited_per_minute(plan: WorkflowDefinition, alert: WorkflowFacts, lately: int) -> None:
     assert not isinstance(decide(WorkflowProgress("", lately=lately), plan, alert, NOW), StartActions)
 
 
 @given(plans(), alerts(), st.integers(0, 9), st.integers(200, 900))
-def test_in_all_it_acts_only_so_often_on_one_alert_unless_it_recurs(
+def test_actions_per_alert_are_limited_unless_recurring(
     plan: WorkflowDefinition, alert: WorkflowFacts, lately: int, in_all: int
 ) -> None:
     found = decide(WorkflowProgress("", lately=lately, in_all=in_all), plan, alert, NOW)
@@ -125,7 +123,7 @@ def test_in_all_it_acts_only_so_often_on_one_alert_unless_it_recurs(
 
 
 @given(plans(), alerts())
-def test_what_looks_later_begins_only_while_the_alert_lives(plan: WorkflowDefinition, alert: WorkflowFacts) -> None:
+def test_delayed_check_starts_only_while_alert_is_active(plan: WorkflowDefinition, alert: WorkflowFacts) -> None:
     found = decide(WorkflowProgress(""), plan, alert, NOW)
     if plan.trigger.on in TIMED and alert.state.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED):
         assert isinstance(found, FinishRun)
@@ -133,9 +131,7 @@ def test_what_looks_later_begins_only_while_the_alert_lives(plan: WorkflowDefini
 
 
 @given(plans(), alerts())
-def test_tests_watched_alerts_and_what_is_switched_off_are_never_acted_on(
-    plan: WorkflowDefinition, alert: WorkflowFacts
-) -> None:
+def test_test_dry_run_and_disabled_alerts_trigger_nothing(plan: WorkflowDefinition, alert: WorkflowFacts) -> None:
     tested = replace(alert, state=replace(alert.state, is_test=True))
     for run in (WorkflowProgress(""), WorkflowProgress("", is_begun=True)):
         assert isinstance(decide(run, plan, tested, NOW), FinishRun)
@@ -143,7 +139,7 @@ def test_tests_watched_alerts_and_what_is_switched_off_are_never_acted_on(
         assert isinstance(decide(run, plan, alert, NOW, is_enabled=False), FinishRun)
 
 
-def test_a_tickets_dates_are_read_in_its_zone_and_what_is_none_is_none() -> None:
+def test_ticket_dates_use_its_zone_and_invalid_ones_are_empty() -> None:
     told: Any = [
         moment_of(text, "Europe/Zurich")
         for text in (

@@ -59,7 +59,7 @@ def test_an_empty_list_is_an_empty_page(admin: Api) -> None:
     assert admin.get("alerts").body == {"items": [], "next": None}
 
 
-def test_lists_cost_the_same_few_statements_for_one_row_as_for_many(
+def test_lists_use_constant_statements_for_any_row_count(
     company: Company, caller: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A manager: an administrator needs no look at groups, and so would hide a query for each row.
@@ -93,7 +93,7 @@ def _count(asked: Api, path: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int,
     return len(sent), len(answer.body["items"])
 
 
-def test_the_list_of_alerts_names_people_and_what_is_next_without_asking_for_each(
+def test_alert_list_names_users_and_next_action_without_extra_queries(
     company: Company, admin: Api, open_alert: Callable[..., int]
 ) -> None:
     number = open_alert(ago=timedelta(minutes=2))

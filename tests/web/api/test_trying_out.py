@@ -42,7 +42,7 @@ def _message(door: Integration, raw: bytes = b'{"id": 7, "title": "Disk full"}',
 # --- dry run
 
 
-def test_a_dry_run_says_what_would_happen_and_who_would_be_paged(door: Integration, manager: Api) -> None:
+def test_dry_run_returns_outcome_and_paged_users(door: Integration, manager: Api) -> None:
     answer = manager.post("integrations/Tool/test", {"id": 7, "title": "Disk full"})
     assert answer.status == 200, answer
     (message,) = answer.body["messages"]
@@ -57,9 +57,7 @@ def test_a_dry_run_says_what_would_happen_and_who_would_be_paged(door: Integrati
     assert not Notification.objects.exists()
 
 
-def test_a_backtest_says_what_edited_parts_would_change_and_names_what_cannot_be_saved(
-    door: Integration, manager: Api, observer: Api
-) -> None:
+def test_backtest_returns_changes_and_names_unsavable_parts(door: Integration, manager: Api, observer: Api) -> None:
     for _ in range(3):
         _message(door, status="Mapped Opened")
     answer = manager.post("integrations/Tool/backtest", {"mapping": {"source_id": "title"}, "limit": 2})
@@ -103,16 +101,14 @@ def test_a_dry_run_of_what_cannot_be_read_says_why(door: Integration, manager: A
 # --- sample
 
 
-def test_a_sample_that_something_else_answers_is_told_in_words(
-    door: Integration, manager: Api, ntfy: NtfyDouble
-) -> None:
+def test_sample_answered_by_foreign_server_is_explained(door: Integration, manager: Api, ntfy: NtfyDouble) -> None:
     detail = refused(manager.post("integrations/Tool/send-sample"), 502, "needs_attention")
     assert f"{ntfy.url} answered 404" in detail
     refused(manager.post("integrations/Tool/send-sample", {"sample": "nonsense"}), 400, "invalid", "sample")
     refused(manager.post("integrations/Tool/send-sample", {"name": "x"}), 400, "invalid", "name")
 
 
-def test_a_sample_goes_through_the_public_url_and_pages_only_whoever_sent_it(
+def test_sample_uses_the_public_url_and_pages_only_its_sender(
     door: Integration, company: Company, manager: Api, front_door: str
 ) -> None:
     answer = manager.post("integrations/Tool/send-sample")
@@ -128,7 +124,7 @@ def test_a_sample_goes_through_the_public_url_and_pages_only_whoever_sent_it(
 # --- replay
 
 
-def test_a_replay_is_a_new_row_decided_by_the_rules_of_now(door: Integration, manager: Api) -> None:
+def test_replay_creates_new_row_decided_by_current_rules(door: Integration, manager: Api) -> None:
     old = _message(door)
     answer = manager.post(f"inbound-messages/{old.pk}/replay")
     assert answer.status == 201, answer
@@ -142,7 +138,7 @@ def test_a_replay_is_a_new_row_decided_by_the_rules_of_now(door: Integration, ma
     assert [message["id"] for message in found] == [answer.body["id"]]
 
 
-def test_a_replay_of_nothing_is_not_found(door: Integration, manager: Api) -> None:
+def test_replay_of_missing_message_returns_404(door: Integration, manager: Api) -> None:
     refused(manager.post(f"inbound-messages/{uuid7()}/replay"), 404, "not_found")
     message = _message(door, received_at=clock.now() - timedelta(hours=2))
     refused(manager.post(f"inbound-messages/{message.pk}/replay", {"page": "perhaps"}), 400, "invalid", "page")
@@ -164,7 +160,7 @@ def test_a_provider_is_tried_without_sending_anything(company: Company, admin: A
     assert "healthy" in answer.body["detail"]
 
 
-def test_a_provider_that_does_not_answer_says_so(company: Company, admin: Api, ntfy: NtfyDouble) -> None:
+def test_unresponsive_provider_is_reported(company: Company, admin: Api, ntfy: NtfyDouble) -> None:
     admin.post("providers", {"name": "Push", "kind": "ntfy", "api_base": "http://127.0.0.1:9"})
     answer = admin.post("providers/Push/test")
     assert answer.status in (502, 503), answer
@@ -184,7 +180,7 @@ def test_a_test_by_a_contact_method_is_queued(company: Company, admin: Api, resp
     assert admin.post(f"contact-methods/{way}/test").status == 202
 
 
-def test_a_policy_says_whom_it_would_page_at_any_moment_and_stores_nothing(company: Company, admin: Api) -> None:
+def test_policy_forecasts_pages_at_any_moment_and_stores_nothing(company: Company, admin: Api) -> None:
     steps = [
         {"notify": {"roles": ["primary"]}, "after": "0m", "when": {"priority": ["critical"]}},
         {"notify": {"users": ["bob"]}, "after": "5m", "retries": {"times": 1, "every": "2m"}},
@@ -199,14 +195,12 @@ def test_a_policy_says_whom_it_would_page_at_any_moment_and_stores_nothing(compa
     refused(admin.post("escalation-policies/Tried/simulate", {"groups": ["Nobody's"]}), 400, "invalid", "groups")
 
 
-def test_ready_made_policies_can_be_taken_as_they_are(admin: Api) -> None:
+def test_policy_templates_apply_unchanged(admin: Api) -> None:
     for one in admin.get("escalation-policies/templates").body["items"]:
         assert admin.post("escalation-policies", one["spec"]).status == 201, one
 
 
-def test_a_schedule_is_tried_before_it_is_saved_and_what_it_would_change_is_left_out(
-    company: Company, admin: Api
-) -> None:
+def test_schedule_preview_excludes_the_version_it_would_replace(company: Company, admin: Api) -> None:
     days = {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "00:00", "to": "24:00"}
     always = {"name": "Always", "fixed": {"windows": [days], "users": ["mia"]}}
     spec = {"name": "Desk", "group": "Service Desk", "shifts": [always]}

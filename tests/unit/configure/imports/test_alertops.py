@@ -25,7 +25,7 @@ def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict
     return next(entry for entry in moved.configuration[key] if entry[by] == name)
 
 
-def test_of_shifts_that_overlap_the_shorter_one_wins_over_a_month(moved: ConvertedConfig) -> None:
+def test_shorter_overlapping_shift_wins_over_a_month(moved: ConvertedConfig) -> None:
     asked = on_call(named(moved, "schedules", "SRE"))
     for at in moments(NOW + timedelta(minutes=15), 30):
         here = local(at, ZONE)
@@ -38,7 +38,7 @@ def test_of_shifts_that_overlap_the_shorter_one_wins_over_a_month(moved: Convert
         assert asked(at) == {primary, secondary}, at
 
 
-def test_roles_one_after_the_other_until_somebody_takes_it(moved: ConvertedConfig) -> None:
+def test_sequential_roles_are_paged_until_acknowledged(moved: ConvertedConfig) -> None:
     assert named(moved, "escalation_policies", "Escalate") == {
         "name": "Escalate",
         "acknowledge": {"effect": "continue"},
@@ -135,7 +135,7 @@ def test_the_usual_statuses_of_halo_stay_those_of_the_kind() -> None:
     assert "rules" not in named(moved, "integrations", "HaloITSM")
 
 
-def test_a_heartbeat_of_halo_is_a_heartbeat_and_a_recipient_who_is_gone_is_told() -> None:
+def test_halo_heartbeat_is_imported_and_missing_recipient_reported() -> None:
     moved = with_integration(
         inbound_integration_name="Halo sync", type="Heartbeat", recipient_users=["bob", "gone"], recipient_groups=["No"]
     )
@@ -175,19 +175,19 @@ def test_a_heartbeat_is_expected_as_often_as_there() -> None:
         ),
     ],
 )
-def test_what_an_integration_does_there_and_not_here_is_told_by_its_name(given: dict[str, Any], said: str) -> None:
+def test_unsupported_integration_features_are_reported_by_name(given: dict[str, Any], said: str) -> None:
     assert f"integration One: {said}" in as_text(with_integration(api_settings=given))
     assert "integration One" not in as_text(with_integration(api_settings={"delaying_rule": {"delay": False}}))
 
 
-def test_a_mailbox_with_rules_of_its_own_says_that_every_mail_opens_an_alert_here() -> None:
+def test_mailbox_with_rules_reports_that_every_mail_opens_alerts() -> None:
     settings = {"every_incoming_email_will_open_an_alert": False, "open_alert_when": {"values": ["PROBLEM"]}}
     said = "integration One: opens an alert for every mail"
     assert said in as_text(with_integration(type="Email", email_settings=settings))
     assert said not in as_text(with_integration(type="Email", email_settings={}))
 
 
-def test_two_who_share_an_address_are_one_user_here_and_that_is_told() -> None:
+def test_users_sharing_an_address_are_merged_and_reported() -> None:
     whole = account.documents()
     double = account.user(9, "alice2", "ALICE@example.org")
     moved = translate({**whole, "users": [*whole["users"], double]}, NOW)
@@ -226,7 +226,7 @@ def test_documents_of_another_shape_break_nothing(broken: Any) -> None:
             assert translate({**whole, "groups": groups}, NOW).configuration["users"]
 
 
-def test_a_rotation_of_several_with_the_same_role_has_them_all_and_their_order_moves_on() -> None:
+def test_rotation_with_equal_roles_keeps_all_members_and_order() -> None:
     """There everybody of such a shift is called, the next one first each time."""
     whole = account.documents()
     (group,) = whole["groups"]

@@ -61,11 +61,11 @@ def of_event(shift: dict[str, Any], at: datetime) -> frozenset[str]:
     return frozenset(found)
 
 
-def test_that_an_acknowledgement_runs_out_here_is_told(moved: ConvertedConfig) -> None:
+def test_acknowledgement_timeout_is_reported(moved: ConvertedConfig) -> None:
     assert "ask “Still on it?” 30 minutes after an acknowledgement" in as_text(moved)
 
 
-def test_who_is_on_call_stays_the_same_over_a_month_of_levels_days_and_overrides(moved: ConvertedConfig) -> None:
+def test_month_of_levels_days_and_overrides_keeps_on_call_users(moved: ConvertedConfig) -> None:
     asked = on_call(named(moved, "schedules", "SRE-Primary"))
     names = {"UALICE": "alice", "UBOB": "bob", "UCAROL": "carol"}
     for at in moments(NOW + timedelta(minutes=15), 30):
@@ -179,7 +179,7 @@ def test_what_a_list_has_twice_is_there_once() -> None:
     assert translate({kind: [*found, *found] for kind, found in whole.items()}, NOW) == translate(whole, NOW)
 
 
-def test_two_who_share_an_address_are_one_member() -> None:
+def test_users_sharing_an_address_become_one_member() -> None:
     whole = account.documents()
     twin = {**next(one for one in whole["users"] if one["id"] == "UALICE"), "id": "UTWIN"}
     moved = translate({**whole, "users": [*whole["users"], twin]}, NOW)

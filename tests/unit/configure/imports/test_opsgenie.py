@@ -32,14 +32,14 @@ def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict
 
 
 @pytest.mark.parametrize(("condition", "is_told"), [("if-not-acked", True), ("if-not-closed", False)])
-def test_that_an_acknowledgement_runs_out_here_is_told_where_it_stops_anything(condition: str, is_told: bool) -> None:
+def test_acknowledgement_timeout_is_reported_where_it_stops_escalation(condition: str, is_told: bool) -> None:
     whole = account.documents()
     rules = [{**rule, "condition": condition} for rule in whole["escalations"][0]["rules"]]
     moved = translate({**whole, "escalations": [{**whole["escalations"][0], "rules": rules}]}, NOW)
     assert ("ask “Still on it?” 30 minutes after an acknowledgement" in as_text(moved)) == is_told
 
 
-def test_who_is_on_call_stays_the_same_over_a_month_with_restrictions_and_overrides(moved: ConvertedConfig) -> None:
+def test_month_of_restrictions_and_overrides_keeps_on_call_users(moved: ConvertedConfig) -> None:
     asked = on_call(named(moved, "schedules", "ops_schedule"))
     for at in moments(NOW + timedelta(minutes=15), 30):
         assert asked(at) == expected_on_call(at), at
@@ -79,7 +79,7 @@ def test_delays_from_the_creation_become_delays_from_the_step_before(moved: Conv
     assert policy["repeat"] == {"times": 2, "every": "15m"}, "ten minutes, and the first rule's five again"
 
 
-def test_contacts_and_the_rule_for_new_alerts_become_methods_with_waits(moved: ConvertedConfig) -> None:
+def test_contacts_and_new_alert_rule_become_delayed_contact_methods(moved: ConvertedConfig) -> None:
     alice = named(moved, "users", "alice", "username")
     assert alice == {
         "username": "alice",
@@ -110,7 +110,7 @@ def test_contacts_and_the_rule_for_new_alerts_become_methods_with_waits(moved: C
     ], "whatever his zone is here"
 
 
-def test_maintenance_that_is_still_to_come_is_a_window_of_its_integrations(moved: ConvertedConfig) -> None:
+def test_future_maintenance_becomes_a_window_of_its_integrations(moved: ConvertedConfig) -> None:
     assert moved.configuration["maintenance_windows"] == [
         {
             "name": "Patch night",
@@ -128,7 +128,7 @@ def test_maintenance_that_is_still_to_come_is_a_window_of_its_integrations(moved
     assert "maintenance_windows" not in translate(account.documents(), datetime(2027, 1, 5, tzinfo=UTC)).configuration
 
 
-def test_names_become_legal_and_differ_and_each_change_is_told(moved: ConvertedConfig) -> None:
+def test_names_become_valid_and_unique_and_changes_are_reported(moved: ConvertedConfig) -> None:
     assert [group["name"] for group in moved.configuration["groups"]] == ["Ops-Night", "global_schedule"]
     assert [entry["name"] for entry in moved.configuration["integrations"]] == [
         "backup",
@@ -141,7 +141,7 @@ def test_names_become_legal_and_differ_and_each_change_is_told(moved: ConvertedC
     assert "integration default api: is called default api (2) here." in said
 
 
-def test_routing_rules_become_routes_and_what_has_no_form_here_is_told(moved: ConvertedConfig) -> None:
+def test_routing_rules_become_routes_and_unsupported_ones_are_reported(moved: ConvertedConfig) -> None:
     routes = named(moved, "integrations", "Default API")["routes"]
     assert routes[0] == {
         "name": "Low ones",
@@ -160,7 +160,7 @@ def test_routing_rules_become_routes_and_what_has_no_form_here_is_told(moved: Co
     assert "routing rule By country: is no route here. It asks for country" in as_text(moved)
 
 
-def test_the_report_names_everything_that_is_missing_and_has_no_secret(moved: ConvertedConfig) -> None:
+def test_report_names_every_omission_and_contains_no_secret(moved: ConvertedConfig) -> None:
     left_out = [str(finding) for finding in moved.findings if finding.weight is FindingSeverity.LEFT_OUT]
     for wanted in (
         "schedule old_schedule: is not here. It is switched off",
@@ -178,13 +178,13 @@ def test_the_report_names_everything_that_is_missing_and_has_no_secret(moved: Co
     assert all(finding.why for finding in moved.findings)
 
 
-def test_a_senders_key_becomes_the_token_only_where_it_is_asked_for() -> None:
+def test_sender_key_becomes_token_only_on_request() -> None:
     moved = translate(account.documents(), NOW, with_keys=True)
     assert named(moved, "integrations", "Default API")["token"] == account.SENDER_KEY
     assert account.SENDER_KEY not in as_text(moved)
 
 
-def test_an_override_of_a_restricted_rotation_says_that_it_holds_only_while_that_is_on() -> None:
+def test_override_of_restricted_rotation_reports_its_limited_effect() -> None:
     whole = account.documents()
     nights = {**account.OVERRIDES[1], "alias": "nights", "rotations": [{"id": account.NIGHTS["id"]}]}
     schedule = {**whole["schedules"][0], "overrides": [nights]}
@@ -196,7 +196,7 @@ def test_an_override_of_a_restricted_rotation_says_that_it_holds_only_while_that
     assert {one["shift"].split(",")[0] for one in overrides} == {"Nights"}, "of each stretch of that rotation"
 
 
-def test_whoever_is_here_keeps_their_name_role_and_methods() -> None:
+def test_existing_user_keeps_name_role_and_methods() -> None:
     moved = translate(account.documents(), NOW, {"bob@example.org": ExistingUser("robert", "admin")})
     robert = named(moved, "users", "robert", "username")
     assert robert["role"] == "admin"
@@ -204,7 +204,7 @@ def test_whoever_is_here_keeps_their_name_role_and_methods() -> None:
     assert named(moved, "groups", "Ops-Night")["members"][1]["user"] == "robert"
 
 
-def test_whoever_was_switched_off_here_stays_so_and_keeps_name_and_time_zone() -> None:
+def test_disabled_existing_user_keeps_state_name_and_time_zone() -> None:
     held = ExistingUser("robert", "admin", name="Robert B.", time_zone="Asia/Tokyo", is_active=False)
     robert = named(translate(account.documents(), NOW, {"bob@example.org": held}), "users", "robert", "username")
     assert (robert["name"], robert["time_zone"], robert["active"]) == ("Robert B.", "Asia/Tokyo", False)
@@ -226,7 +226,7 @@ def test_an_end_that_never_comes_is_no_end(never: str) -> None:
 
 
 @pytest.mark.parametrize("broken", [[1], {"a": 1}, float("inf")])
-def test_hours_that_are_none_are_told(broken: Any) -> None:
+def test_invalid_hours_are_reported(broken: Any) -> None:
     whole = account.documents()
     limits = {"type": "time-of-day", "restriction": {"startHour": broken, "startMin": 0, "endHour": 9, "endMin": 0}}
     rotations = [{**one, "timeRestriction": limits} for one in whole["schedules"][0]["rotations"]]
@@ -235,7 +235,7 @@ def test_hours_that_are_none_are_told(broken: Any) -> None:
 
 
 @pytest.mark.parametrize("overlaps", [False, True])
-def test_absences_that_somebody_entered_here_stay(overlaps: bool) -> None:
+def test_locally_entered_absences_are_kept(overlaps: bool) -> None:
     own = {"from": "2027-02-01T00:00:00Z", "to": "2027-02-05T00:00:00Z", "cover": "carol", "note": "Skiing"}
     if overlaps:
         own |= {"from": "2026-12-20T00:00:00Z"}
@@ -291,7 +291,7 @@ def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) ->
         (b"[" * 100_000, "is nested too deeply"),
     ],
 )
-def test_an_export_that_cannot_be_read_is_refused_with_the_reason(content: bytes, said: str) -> None:
+def test_unreadable_export_is_rejected_with_a_reason(content: bytes, said: str) -> None:
     with pytest.raises(Rejected, match="This export cannot be read") as refused:
         export.read(content)
     assert said in refused.value.detail
@@ -319,7 +319,7 @@ def test_documents_of_another_shape_are_left_out_and_break_nothing(broken: Any) 
                 assert translate(spoilt, NOW).configuration["users"]
 
 
-def test_a_zip_whose_packed_bytes_are_damaged_is_refused_with_the_name_of_the_file() -> None:
+def test_damaged_zip_member_is_rejected_by_name() -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("OpsGenieBackups/users/a.json", json.dumps([{"username": "a"}] * 100))

@@ -26,7 +26,7 @@ def named(moved: ConvertedConfig, key: str, name: str, by: str = "name") -> dict
     return next(entry for entry in moved.configuration[key] if entry[by] == name)
 
 
-def test_who_is_on_call_stays_the_same_over_a_month_of_layers_restrictions_and_overrides(
+def test_month_of_layers_restrictions_and_overrides_keeps_on_call_users(
     moved: ConvertedConfig,
 ) -> None:
     asked = on_call(named(moved, "schedules", "Primary-24x7"))
@@ -54,7 +54,7 @@ def final(at: datetime) -> str:
     return ["alice", "bob", "alice", "carol"][(here - datetime(2026, 1, 5, 9)) // timedelta(weeks=1) % 4]
 
 
-def test_a_levels_delay_is_the_next_steps_wait_and_levels_without_anybody_keep_their_time(
+def test_level_delay_becomes_next_steps_delay_even_without_targets(
     moved: ConvertedConfig,
 ) -> None:
     policy = named(moved, "escalation_policies", "Standard")
@@ -114,7 +114,7 @@ def test_a_service_is_an_integration_for_each_of_its_own(moved: ConvertedConfig)
     assert account.SENDER_KEY not in said + str(moved.configuration)
 
 
-def test_a_maintenance_window_is_one_of_the_integrations_of_its_services(moved: ConvertedConfig) -> None:
+def test_maintenance_window_covers_the_integrations_of_its_services(moved: ConvertedConfig) -> None:
     (window,) = moved.configuration["maintenance_windows"]
     assert (window["name"], window["starts"], window["ends"]) == ("Patch night", "2026-12-06 01:00", "2026-12-06 03:00")
     assert len(window["integrations"]) == len(account.SERVICES[0]["integrations"])
@@ -144,7 +144,7 @@ def test_documents_of_another_shape_break_nothing(broken: Any) -> None:
                 assert translate(spoilt, NOW).configuration["users"]
 
 
-def test_a_number_with_an_extension_is_told_and_never_becomes_somebody_elses() -> None:
+def test_number_with_extension_is_reported_and_never_truncated() -> None:
     whole = account.documents()
     method = {"id": "X", "type": "phone_contact_method", "country_code": 49, "address": "301234567,,12"}
     moved = translate({**whole, "users": [{**whole["users"][0], "contact_methods": [method]}]}, NOW)
@@ -153,7 +153,7 @@ def test_a_number_with_an_extension_is_told_and_never_becomes_somebody_elses() -
     assert phone("+49 (0)30/123 45-67") == "+49301234567"
 
 
-def test_a_schedule_that_no_team_has_gets_a_group_with_each_of_its_people_once() -> None:
+def test_schedule_without_team_gets_group_of_distinct_users() -> None:
     """Also where a layer has somebody twice, so that their turn comes more often."""
     whole = account.documents()
     moved = translate({**whole, "schedules": [{**one, "teams": []} for one in whole["schedules"]]}, NOW)

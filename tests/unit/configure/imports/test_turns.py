@@ -54,7 +54,7 @@ WINDOW = st.builds(
     begin=st.none() | st.integers(-40, 400).map(lambda n: NOW + n * timedelta(hours=1)),
     end=st.none() | st.integers(1, 600).map(lambda n: NOW + n * timedelta(hours=1)),
 )
-def test_whoever_has_a_turn_there_is_on_call_here_at_every_moment_from_now_on(
+def test_imported_rotation_matches_source_at_every_future_moment(
     slots: list[str | None],
     every: timedelta,
     windows: list[WeeklyWindow],
@@ -75,7 +75,7 @@ def test_whoever_has_a_turn_there_is_on_call_here_at_every_moment_from_now_on(
         assert (asked(at) if asked else frozenset()) == expected, at
 
 
-def test_hand_offs_stay_at_the_same_time_of_day_over_a_change_of_clocks() -> None:
+def test_handoffs_keep_local_time_across_clock_changes() -> None:
     wanted = ConvertedRotation("R", ("alice", "bob", "alice", "carol"), datetime(2026, 10, 19, 9), timedelta(days=7))
     shifts = rotation_converter.shifts(wanted, datetime(2026, 10, 1))
     asked = on_call({"name": "S", "group": "G", "time_zone": "Europe/Zurich", "shifts": shifts})
@@ -85,7 +85,7 @@ def test_hand_offs_stay_at_the_same_time_of_day_over_a_change_of_clocks() -> Non
         assert asked(at) == said(wanted, here), here
 
 
-def test_what_cannot_be_said_exactly_is_refused_with_the_reason() -> None:
+def test_inexact_rotations_are_rejected_with_a_reason() -> None:
     with pytest.raises(UnsupportedRotation, match="shorter than an hour"):
         rotation_converter.shifts(ConvertedRotation("R", ("a", "b"), FIRST, timedelta(minutes=30)), NOW)
     with pytest.raises(UnsupportedRotation, match="fits into no 52 weeks"):

@@ -20,7 +20,7 @@ from tocsin.importers import zones
         ("", None),
     ],
 )
-def test_a_zone_is_known_by_its_own_and_by_other_names(said: str, meant: str | None) -> None:
+def test_time_zone_is_recognized_by_canonical_and_other_names(said: str, meant: str | None) -> None:
     assert zones.zone(said) == meant
 
 
