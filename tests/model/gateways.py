@@ -1,4 +1,4 @@
-"""Providers whose servers fail as dice say. What they took can be looked at, answered and reported on."""
+"""Providers whose servers fail at random. Their sent messages can be inspected, answered and reported on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.notify.interfaces import AddressRejected, Rendered, SendReceipt
 from tocsin.notify.providers.pool import ProviderPool
 
-#: A try that fails mostly fails for a while only.
+#: Most failures are temporary.
 _FAILURES: tuple[Callable[[], Exception], ...] = (
     lambda: Temporary("It is away."),
     lambda: Temporary("It is away."),
@@ -25,8 +25,8 @@ _FAILURES: tuple[Callable[[], Exception], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A message that arrived, and by which provider."""
+class SentMessage:
+    """A message that arrived, and its provider."""
 
     at: datetime
     provider: str
@@ -37,39 +37,41 @@ class Letter:
 
 
 @dataclass
-class Weather:
-    """How providers are doing. `leaving` is called before each message, and says what time it is."""
+class ProviderConditions:
+    """The failure rates of providers. `on_send` is called before each message and returns the current time."""
 
     rng: random.Random
-    leaving: Callable[[], datetime]
-    #: What part of the tries fails, by provider; "" is every other's.
+    on_send: Callable[[], datetime]
+    #: The share of failing attempts by provider; "" applies to all others.
     fail_rates: dict[str, float]
-    #: The last that arrived.
-    letters: deque[Letter] = field(default_factory=lambda: deque(maxlen=20))
+    #: The last messages that arrived.
+    sent_messages: deque[SentMessage] = field(default_factory=lambda: deque(maxlen=20))
 
     def fails(self, provider: str) -> bool:
         return self.rng.random() < self.fail_rates.get(provider, self.fail_rates[""])
 
 
 @dataclass
-class DiceSender:
-    """One provider's."""
+class RandomSender:
+    """The sender of one provider."""
 
     name: str
-    weather: Weather
+    conditions: ProviderConditions
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        at = self.weather.leaving()
-        failure = self.weather.rng.choice(_FAILURES)() if self.weather.fails(self.name) else None
-        # What nothing was heard of may have arrived.
+        at = self.conditions.on_send()
+        failure = self.conditions.rng.choice(_FAILURES)() if self.conditions.fails(self.name) else None
+        # A message with an unknown outcome may have arrived.
         if failure is None or isinstance(failure, OutcomeUnknown):
-            self.weather.letters.append(Letter(at, self.name, channel, address, idempotency_key, rendered))
+            self.conditions.sent_messages.append(
+                SentMessage(at, self.name, channel, address, idempotency_key, rendered)
+            )
         if failure is not None:
             raise failure
         return SendReceipt()
 
     def verify(self) -> str:
-        if self.weather.fails(self.name):
+        if self.conditions.fails(self.name):
             raise Temporary("It is away.")
         return "It works."
 
@@ -77,13 +79,13 @@ class DiceSender:
         pass
 
 
-class Gateways(ProviderPool):
-    """What is configured, but for the servers."""
+class RandomProviderPool(ProviderPool):
+    """The configured providers with simulated servers."""
 
-    def __init__(self, weather: Weather) -> None:
+    def __init__(self, conditions: ProviderConditions) -> None:
         super().__init__()
-        self._weather = weather
+        self._conditions = conditions
 
     def _load(self, connection: Connection) -> None:
         super()._load(connection)
-        self._carriers = tuple(replace(one, sender=DiceSender(one.name, self._weather)) for one in self._carriers)
+        self._carriers = tuple(replace(one, sender=RandomSender(one.name, self._conditions)) for one in self._carriers)

@@ -1,13 +1,13 @@
-"""Workflows, made and changed at random, and the buttons that they put on alerts."""
+"""Workflows, created and changed at random, and their buttons on alerts."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tests.model import people
+from tests.model.routing import POLICIES, PRIORITIES
+from tests.model.system import System
 from tests.store.people import ACTOR
-from tests.walk import people
-from tests.walk.routing import POLICIES, PRIORITIES
-from tests.walk.world import World
 from tocsin.people.models import User
 from tocsin.workflows.commands import delete_workflow, press, save_workflow, set_enabled
 from tocsin.workflows.definition.templates import ready_made
@@ -26,49 +26,49 @@ _TRIGGERS: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def settle_in(world: World) -> None:
-    """Some of those that most teams want."""
+def set_up(system: System) -> None:
+    """Adds some of the templates."""
     for one in ready_made("Desk", "", "P2"):
-        if one.key != "button" and world.rng.random() < 0.3:
-            save_workflow({"name": one.name, **one.spec}, actor=ACTOR, now=world.now)
+        if one.key != "button" and system.rng.random() < 0.3:
+            save_workflow({"name": one.name, **one.spec}, actor=ACTOR, now=system.now)
 
 
-def change_workflow(world: World) -> None:
-    """A workflow is made, changed, switched off or on, or deleted."""
-    rng = world.rng
+def change_workflow(system: System) -> None:
+    """Creates, changes, disables, enables or deletes a workflow."""
+    rng = system.rng
     name = rng.choice(NAMES)
     existing = Workflow.objects.filter(name=name).first()
-    dice = rng.random()
-    if existing is not None and dice < 0.15:
-        world.say(f"workflow {name} is deleted")
-        delete_workflow(existing, actor=ACTOR, now=world.now)
-    elif existing is not None and dice < 0.3:
-        world.say(f"workflow {name}: enabled {not existing.is_enabled}")
-        set_enabled(existing, not existing.is_enabled, actor=ACTOR, now=world.now)
+    roll = rng.random()
+    if existing is not None and roll < 0.15:
+        system.record(f"workflow {name} is deleted")
+        delete_workflow(existing, actor=ACTOR, now=system.now)
+    elif existing is not None and roll < 0.3:
+        system.record(f"workflow {name}: enabled {not existing.is_enabled}")
+        set_enabled(existing, not existing.is_enabled, actor=ACTOR, now=system.now)
     else:
         spec: dict[str, Any] = {"name": name, "trigger": rng.choice(_TRIGGERS)}
-        spec["actions"] = [_action(world) for _ in range(rng.randint(1, 3))]
+        spec["actions"] = [_action(system) for _ in range(rng.randint(1, 3))]
         if rng.random() < 0.3:
             spec["start"] = {"field": "priority", "operator": "one of", "value": rng.sample(PRIORITIES, 2)}
         if rng.random() < 0.2:
             spec["stop"] = {"field": "status", "operator": "equals", "value": rng.choice(["assigned", "closed"])}
-        world.say(f"workflow {name}: {spec}")
-        save_workflow(spec, existing=existing, actor=ACTOR, now=world.now)
+        system.record(f"workflow {name}: {spec}")
+        save_workflow(spec, existing=existing, actor=ACTOR, now=system.now)
 
 
-def press_one(world: World) -> None:
-    """Somebody presses a workflow's button on an alert."""
+def press_button(system: System) -> None:
+    """A user presses a workflow's button on an alert."""
     button = Workflow.objects.filter(trigger="manual").order_by("name").first()
-    alerts = world.alerts()[:8]
+    alerts = system.alerts()[:8]
     if button is not None and alerts:
-        user, alert = User.objects.get(username=world.rng.choice(people.active(world))), world.rng.choice(alerts)
-        world.say(f"{user.username} presses {button.name} on #{alert}")
-        run = press(button, alert, user, "web", now=world.now)
-        world.say(f"  {run.status}: {run.reason} {[step['said'] for step in run.steps]}")
+        user, alert = User.objects.get(username=system.rng.choice(people.active(system))), system.rng.choice(alerts)
+        system.record(f"{user.username} presses {button.name} on #{alert}")
+        run = press(button, alert, user, "web", now=system.now)
+        system.record(f"  {run.status}: {run.reason} {[step['said'] for step in run.steps]}")
 
 
-def _action(world: World) -> dict[str, Any]:
-    rng = world.rng
+def _action(system: System) -> dict[str, Any]:
+    rng = system.rng
     somebody: dict[str, Any] = rng.choice(
         [{"users": [rng.choice(people.NAMES)]}, {"groups": [rng.choice(people.GROUPS)]}]
     )

@@ -1,4 +1,4 @@
-"""One seed's Tocsin: its clock, its loops, its outbox, and the story of what has happened in it."""
+"""The system under test for one seed: its clock, its tasks, its dispatcher, and the history of events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 from unittest import mock
 
-from tests.walk.gateways import Gateways, Letter, Weather
+from tests.model.gateways import ProviderConditions, RandomProviderPool, SentMessage
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import environment
@@ -35,11 +35,11 @@ START = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
 BASE_URL = "https://tocsin.example.org"
 
-#: At rest comes after so many rounds of all loops at the latest; of what is due one message leaves in each.
-ROUNDS = 400
+#: The system must be idle after this number of rounds. Each round sends one due message.
+MAX_ROUNDS = 400
 
-#: The node of a process that ends while it sends.
-_ENDING = "a process that ends"
+#: The node name of a process that crashes while it sends.
+_CRASHED_NODE = "crashed process"
 
 _NEXT = """
 SELECT min(at) AS at FROM (
@@ -56,7 +56,7 @@ SELECT min(at) AS at FROM (
 ) AS timers WHERE at > %s
 """
 
-# What a loop leaves to one that turned before it in the same round.
+# Work that a task leaves to an earlier task of the same round.
 _DUE = """
 SELECT FROM escalation_run WHERE due_at <= %s UNION ALL SELECT FROM workflows_run WHERE due_at <= %s LIMIT 1
 """
@@ -67,7 +67,7 @@ SELECT id, status, owner_id, owner_name, merged_into_id, priority, hold_until,
 FROM alerts_alert a
 """
 
-# What the outbox holds a lease of is what leaves right now.
+# A delivery leased by the dispatcher is being sent right now.
 _MISDIRECTED = """
 SELECT d.alert_id, d.user_id, a.status, a.watch FROM notify_delivery d
 JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id
@@ -80,15 +80,15 @@ WHERE d.status = 'sending' AND d.leased_by = %s AND d.purpose = 'page' AND (
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """How all alerts stood before a step, and the last event there was."""
+    """The states of all alerts before a step, and the last event ID."""
 
     states: dict[int, dict[str, Any]] = field(default_factory=dict)
     last_event: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Undone:
-    """An act that was undone at once: how its alert stood before and after, by what was looked at."""
+class UndoneCommand:
+    """A command that was undone immediately, with snapshots of its alert before the command and after the undo."""
 
     alert: int
     what: str
@@ -97,16 +97,16 @@ class Undone:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What another system was asked for, and whether an earlier try was known to be one that it may have heard."""
+class OutboundRequest:
+    """A request that an external system received, and whether an earlier attempt had an unknown outcome."""
 
     call: int
     order_key: str
     is_uncertain: bool
 
 
-class Troubles(logging.Handler):
-    """Keeps what Tocsin logs as its own failure: whatever has a traceback."""
+class ErrorLog(logging.Handler):
+    """Collects log records with a traceback: Tocsin's internal errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -118,45 +118,45 @@ class Troubles(logging.Handler):
             self.texts.append("\n".join([record.getMessage(), "".join(lines)]))
 
 
-class World:
-    """Made in the database in use; `inhabited` makes one whose outbox and log are closed at the end."""
+class System:
+    """Uses the current database. `running_system` creates one and closes its dispatcher and log at the end."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.now = START
-        self.story: list[str] = []
-        #: What arrived, by the integration's id, to be sent once more.
+        self.history: list[str] = []
+        #: Received payloads with their integration ID, to be sent again.
         self.payloads: list[tuple[int, dict[str, Any] | bytes]] = []
         self.registry = IntegrationRegistry()
         self.numbers = batch.AlertIdAllocator()
-        self.troubles = Troubles()
+        self.error_log = ErrorLog()
         self.misdirected: list[str] = []
-        self.undone: Undone | None = None
-        #: Whether all that the step did was to open a link.
+        self.undone: UndoneCommand | None = None
+        #: Whether the step only opened a link.
         self.opened = False
-        #: Where something happened otherwise than Tocsin had said.
+        #: Differences between a forecast and its outcome.
         self.contradictions: list[str] = []
-        #: What another system was asked for, in that order; and the way there.
-        self.asked: list[Asked] = []
-        self.elsewhere: object = None
-        #: What is closed at the end.
-        self.at_the_end: list[Callable[[], None]] = []
-        #: Who was ever switched off or on: what they missed meanwhile is not told them later.
-        self.switched_off: set[int] = set()
+        #: The requests an external system received, in order, and the pool that sent them.
+        self.outbound_requests: list[OutboundRequest] = []
+        self.integration_pool: object = None
+        #: Called at the end.
+        self.closers: list[Callable[[], None]] = []
+        #: Users that were ever disabled or enabled: they are not informed later about what they missed.
+        self.toggled_users: set[int] = set()
         self.before = Before()
-        self.weather = Weather(self.rng, self.leaving, {"": self.rng.choice([0, 0, 0.1, 0.3])})
-        self._gateways = Gateways(self.weather)
-        # One at a time: the dice fall in the same order in each walk of a seed.
-        self._outbox = DeliveryDispatcher(slots=1, directory=self._gateways, now=lambda: self.now, jitter=lambda: 0.0)
+        self.conditions = ProviderConditions(self.rng, self.on_send, {"": self.rng.choice([0, 0, 0.1, 0.3])})
+        self._providers = RandomProviderPool(self.conditions)
+        # One slot: random numbers are drawn in the same order in each walk of a seed.
+        self._outbox = DeliveryDispatcher(slots=1, directory=self._providers, now=lambda: self.now, jitter=lambda: 0.0)
         self._node = self._outbox.node
         keeper = EscalationTask()
-        self.loops: dict[str, Callable[[], bool]] = {
+        self.tasks: dict[str, Callable[[], bool]] = {
             "inbound drain": lambda: inbound.drain(self.registry, batch.AlertIdAllocator(), self.now),
-            "delayed openings": lambda: delayed_alerts_task.open_due(self.registry, batch.AlertIdAllocator(), self.now),
-            "departed owners": lambda: deactivated_users.turn(self.now),
+            "delayed alerts": lambda: delayed_alerts_task.open_due(self.registry, batch.AlertIdAllocator(), self.now),
+            "deactivated users": lambda: deactivated_users.turn(self.now),
             "workflows": lambda: workflows.turn(self.now),
-            "duty notices": lambda: shift_reminders.hand_on(self.now),
-            "shifts to remind of": lambda: shift_reminders.plan_reminders(self.now),
+            "shift notices": lambda: shift_reminders.hand_on(self.now),
+            "reminder plans": lambda: shift_reminders.plan_reminders(self.now),
             "reminders": lambda: shift_reminders.remind(self.now),
             "escalation": lambda: keeper.turn(self.now),
             "outbox leases": self._outbox.keep_leases,
@@ -166,77 +166,79 @@ class World:
 
     def close(self) -> None:
         self._outbox.close()
-        for close in self.at_the_end:
+        for close in self.closers:
             close()
 
-    # What is read of it
+    # Queries
 
     def rows(self, query: LiteralString, *parameters: object) -> list[dict[str, Any]]:
         with database.transaction() as connection:
             return database.rows(connection, query, parameters)
 
-    def alerts(self, *, live: bool = False) -> list[int]:
-        """The numbers of alerts, the newest first."""
+    def alerts(self, *, active: bool = False) -> list[int]:
+        """The IDs of alerts, the newest first."""
         found = Alert.objects.order_by("-id")
-        return list((found.filter(status__in=list(ACTIVE)) if live else found).values_list("pk", flat=True))
+        return list((found.filter(status__in=list(ACTIVE)) if active else found).values_list("pk", flat=True))
 
-    def letters(self) -> list[Letter]:
-        """The last messages that arrived at a person's or group's."""
-        return list(self.weather.letters)
+    def sent_messages(self) -> list[SentMessage]:
+        """The last messages that users or groups received."""
+        return list(self.conditions.sent_messages)
 
     def states(self) -> dict[int, dict[str, Any]]:
-        """How each alert stands, by its number."""
+        """The state of each alert by its ID."""
         return {row["id"]: row for row in self.rows(_STATES)}
 
-    # What happens in it
+    # Events
 
-    def say(self, sentence: str) -> None:
-        """One more line of the story."""
-        self.story.append(f"{self.now:%d %H:%M:%S} {sentence}")
+    def record(self, sentence: str) -> None:
+        """Adds a line to the history."""
+        self.history.append(f"{self.now:%d %H:%M:%S} {sentence}")
 
-    def remember(self) -> None:
-        """Begins a step: what changes from here on is what the step changed."""
+    def begin_step(self) -> None:
+        """Begins a step: later changes belong to it."""
         newest = AlertEvent.objects.order_by("-id").values_list("id", flat=True).first()
         self.before = Before(self.states(), newest or 0)
         self.undone = None
         self.opened = False
 
-    def pass_by(self, span: timedelta) -> None:
-        """Time passes, and no loop turns."""
+    def advance(self, span: timedelta) -> None:
+        """Advances the clock without running tasks."""
         self.now += span
 
-    def settle(self) -> None:
-        """Turns the loops until nothing is due any more."""
-        for _ in range(ROUNDS):
-            again = [turn() for turn in self.loops.values()]
+    def run_until_idle(self) -> None:
+        """Runs all tasks until nothing is due."""
+        for _ in range(MAX_ROUNDS):
+            again = [turn() for turn in self.tasks.values()]
             if not any(again) and not self.rows(_DUE, self.now, self.now):
                 return
-        raise RuntimeError("The loops never come to rest.")
+        raise RuntimeError("The tasks never become idle.")
 
-    def live(self, span: timedelta) -> None:
-        """Time passes as it does in life: the loops turn whenever something is due."""
+    def run_for(self, span: timedelta) -> None:
+        """Advances the clock and runs the tasks whenever something is due."""
         end = self.now + span
-        self.settle()
+        self.run_until_idle()
         while self.now < end:
             upcoming = self.rows(_NEXT, self.now)[0]["at"] or end
             self.now = min(end, max(upcoming, self.now + timedelta(milliseconds=500)))
-            self.settle()
+            self.run_until_idle()
 
-    def die_sending(self) -> int:
-        """A process claims what is due and ends, before or after each message has left. Returns how many it had."""
-        self._node = _ENDING
+    def crash_while_sending(self) -> int:
+        """Claims the due deliveries and crashes before or after sending each. Returns the number claimed."""
+        self._node = _CRASHED_NODE
         with database.transaction() as connection:
-            self._gateways.refresh(connection)
+            self._providers.refresh(connection)
             held = pause.current(connection, self.now)
-            claimed = claim(connection, self._gateways, Counter(), node=_ENDING, slots=9, now=self.now, pause=held)
+            claimed = claim(
+                connection, self._providers, Counter(), node=_CRASHED_NODE, slots=9, now=self.now, pause=held
+            )
         for job in claimed.jobs:
             if self.rng.random() < 0.5:
                 send.send(job, lambda: self.now)
         self._node = self._outbox.node
         return len(claimed.jobs)
 
-    def end_leases(self) -> None:
-        """The leases of processes that ended run out. They are by the database's clock, which nobody sets."""
+    def expire_leases(self) -> None:
+        """Expires the leases of crashed processes. Leases use the database's clock, which tests do not set."""
         with database.transaction() as connection:
             connection.execute(
                 "UPDATE notify_delivery SET lease_until = clock_timestamp() - interval '1 s' WHERE status = 'sending'"
@@ -250,25 +252,25 @@ class World:
         self._outbox.settle()
         return again
 
-    def leaving(self) -> datetime:
-        """A message leaves: notes what must not, which is told by the promises, since a sender's error is a failure."""
+    def on_send(self) -> datetime:
+        """Records a misdirected page. An invariant reports it, since an exception here would be a provider failure."""
         for row in self.rows(_MISDIRECTED, self._node):
             self.misdirected.append(f"a page about #{row['alert_id']} ({row['status']}) leaves for {row['user_id']}")
         return self.now
 
 
 @contextmanager
-def inhabited(seed: int) -> Iterator[World]:
-    """The world of a seed, as long as it is walked in."""
-    world = World(seed)
+def running_system(seed: int) -> Iterator[System]:
+    """The system of a seed, closed afterwards."""
+    system = System(seed)
     log = logging.getLogger("tocsin")
-    log.addHandler(world.troubles)
+    log.addHandler(system.error_log)
     try:
-        # Pages read the clock themselves, and vendors call back at a public address only.
+        # Views read the clock themselves, and providers call back only at a public address.
         public = replace(environment.current(), base_url=BASE_URL)
-        clocks = mock.patch.object(clock, "now", side_effect=lambda: world.now)
+        clocks = mock.patch.object(clock, "now", side_effect=lambda: system.now)
         with clocks, mock.patch.object(environment, "current", return_value=public):
-            yield world
+            yield system
     finally:
-        log.removeHandler(world.troubles)
-        world.close()
+        log.removeHandler(system.error_log)
+        system.close()

@@ -1,22 +1,22 @@
-"""Where alerts come from and whom they page: integrations, policies and maintenance, made and changed at random."""
+"""Integrations, escalation policies and maintenance windows, created and changed at random."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
 
+from tests.model import people
+from tests.model.system import System
 from tests.store.people import ACTOR
-from tests.walk import people
-from tests.walk.world import World
 from tocsin.core.errors import Rejected
 from tocsin.escalation.changes.commands import save_policy as save
 from tocsin.escalation.models import Policy
-from tocsin.inbound.admin.commands import save_integration as save_door
+from tocsin.inbound.admin.commands import save_integration as save_inbound_integration
 from tocsin.inbound.maintenance import commands as maintenance
 from tocsin.inbound.models import Integration, MaintenanceWindow
 
 POLICIES = ("P1", "P2", "P3")
-#: HaloITSM's, and those that map a message of their own; the latter share their source.
+#: Two HaloITSM integrations, and two with a custom mapping and a shared source.
 INTEGRATIONS = ("H1", "H2", "M1", "M2")
 PRIORITIES = ("critical", "high", "medium", "low")
 
@@ -30,7 +30,7 @@ _MAPPING = {
     "priority": "priority",
 }
 
-_SHAPING: tuple[dict[str, Any], ...] = (
+_NOISE_REDUCTION: tuple[dict[str, Any], ...] = (
     {},
     {},
     {},
@@ -44,29 +44,29 @@ _SHAPING: tuple[dict[str, Any], ...] = (
 )
 
 
-def settle_in(world: World) -> None:
-    """The policies and integrations of the beginning."""
+def set_up(system: System) -> None:
+    """Creates the initial policies and integrations."""
     for name in POLICIES:
-        save_policy(world, name)
+        save_policy(system, name)
     for name in INTEGRATIONS:
-        save_integration(world, name)
+        save_integration(system, name)
 
 
-def save_policy(world: World, name: str) -> None:
-    """Makes the policy, or changes it. What is no policy is thrown away, and the dice are thrown again."""
+def save_policy(system: System, name: str) -> None:
+    """Creates or changes the policy. An invalid definition is discarded and drawn again."""
     existing = Policy.objects.filter(name=name).first()
     while True:
-        spec = _policy(world, name)
+        spec = _policy(system, name)
         try:
-            save(spec, existing=existing, actor=ACTOR, now=world.now)
+            save(spec, existing=existing, actor=ACTOR, now=system.now)
         except Rejected:
             continue
-        world.say(f"policy {name}: {spec}")
+        system.record(f"policy {name}: {spec}")
         return
 
 
-def _policy(world: World, name: str) -> dict[str, Any]:
-    rng = world.rng
+def _policy(system: System, name: str) -> dict[str, Any]:
+    rng = system.rng
     effect = rng.choice(["stop", "stop", "pause", "continue"])
     acknowledge: dict[str, Any] = {"effect": effect, "timeout": rng.choice(["5m", "30m"])}
     if effect == "pause":
@@ -74,7 +74,7 @@ def _policy(world: World, name: str) -> dict[str, Any]:
     if rng.random() < 0.15:
         acknowledge["people"] = 2
     spec: dict[str, Any] = {"name": name, "acknowledge": acknowledge}
-    spec["steps"] = [_step(world) for _ in range(rng.randint(1, 4))]
+    spec["steps"] = [_step(system) for _ in range(rng.randint(1, 4))]
     if rng.random() < 0.4:
         spec["repeat"] = {"times": rng.randint(1, 2), "every": rng.choice(["3m", "10m"])}
     if rng.random() < 0.2:
@@ -87,13 +87,13 @@ def _policy(world: World, name: str) -> dict[str, Any]:
     return spec
 
 
-def _step(world: World) -> dict[str, Any]:
-    rng = world.rng
+def _step(system: System) -> dict[str, Any]:
+    rng = system.rng
     whom: list[dict[str, Any]] = [
         {"roles": rng.sample(people.ROLES, rng.randint(1, 2))},
         {"roles": ["primary"]},
         {"roles": ["primary"], "previous_on_call": True},
-        {"users": rng.sample(people.active(world), 1)},
+        {"users": rng.sample(people.active(system), 1)},
         {"everybody": True},
     ]
     step: dict[str, Any] = {"notify": rng.choice(whom), "after": rng.choice(["0m", "0m", "2m", "5m", "10m"])}
@@ -111,9 +111,9 @@ def _step(world: World) -> dict[str, Any]:
     return step
 
 
-def save_integration(world: World, name: str) -> None:
-    """Makes the integration, or changes it."""
-    rng = world.rng
+def save_integration(system: System, name: str) -> None:
+    """Creates or changes the integration."""
+    rng = system.rng
     spec: dict[str, Any] = {"name": name, "anyway": True, "escalation_policy": rng.choice(POLICIES)}
     spec["mode"] = "page" if rng.random() < 0.85 else "watch"
     spec["recipients"] = {"groups": rng.sample(people.GROUPS, rng.randint(1, 2))} if rng.random() < 0.9 else {}
@@ -132,33 +132,33 @@ def save_integration(world: World, name: str) -> None:
     else:
         opens = {"field": "source_status", "operator": "equals", "value": "New"}
         rules = {"open": opens, "close": {**opens, "value": "Closed"}, "update": True}
-        spec |= {"kind": "api", "source": "Shared", "mapping": _MAPPING, "rules": rules, **rng.choice(_SHAPING)}
-    world.say(f"integration {name}: {spec}")
-    save_door(spec, existing=Integration.objects.filter(name=name).first(), actor=ACTOR, now=world.now)
+        spec |= {"kind": "api", "source": "Shared", "mapping": _MAPPING, "rules": rules, **rng.choice(_NOISE_REDUCTION)}
+    system.record(f"integration {name}: {spec}")
+    save_inbound_integration(spec, existing=Integration.objects.filter(name=name).first(), actor=ACTOR, now=system.now)
 
 
-def save_maintenance(world: World) -> None:
-    """A maintenance window from now on, or one that comes again each day, for one integration or all."""
-    rng = world.rng
+def save_maintenance(system: System) -> None:
+    """Saves a maintenance window that starts now or recurs daily, for one integration or all."""
+    rng = system.rng
     name = f"W{rng.randint(1, 3)}"
-    ends = world.now + timedelta(minutes=rng.choice([10, 90]))
+    ends = system.now + timedelta(minutes=rng.choice([10, 90]))
     spec: dict[str, Any] = {"name": name, "action": rng.choice(["suppress", "hold"])}
     if rng.random() < 0.5:
-        spec |= {"starts": f"{world.now:%Y-%m-%d %H:%M}", "ends": f"{ends:%Y-%m-%d %H:%M}"}
+        spec |= {"starts": f"{system.now:%Y-%m-%d %H:%M}", "ends": f"{ends:%Y-%m-%d %H:%M}"}
     else:
-        begins = world.now + timedelta(minutes=rng.choice([-5, 2, 20]))
+        begins = system.now + timedelta(minutes=rng.choice([-5, 2, 20]))
         spec |= {"repeat": "daily", "from": f"{begins:%H:%M}", "lasts": rng.choice(["10m", "90m"])}
     if rng.random() < 0.6:
         spec["integrations"] = [rng.choice(INTEGRATIONS)]
-    world.say(f"maintenance {spec}")
+    system.record(f"maintenance {spec}")
     existing = MaintenanceWindow.objects.filter(name=name).first()
-    maintenance.save_window(spec, existing=existing, actor=ACTOR, now=world.now)
+    maintenance.save_window(spec, existing=existing, actor=ACTOR, now=system.now)
 
 
-def end_maintenance(world: World) -> None:
-    """A maintenance window ends now, or is deleted, if there is one."""
+def end_maintenance(system: System) -> None:
+    """Ends or deletes a maintenance window, if there is one."""
     window = MaintenanceWindow.objects.order_by("name").first()
     if window is not None:
-        end = world.rng.choice([maintenance.end_now, maintenance.delete_window])
-        world.say(f"maintenance {window.name}: {end.__name__}")
-        end(window, actor=ACTOR, now=world.now)
+        end = system.rng.choice([maintenance.end_now, maintenance.delete_window])
+        system.record(f"maintenance {window.name}: {end.__name__}")
+        end(window, actor=ACTOR, now=system.now)
