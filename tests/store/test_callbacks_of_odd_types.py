@@ -10,20 +10,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.http import QueryDict
+from django.test import Client, RequestFactory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
-from tests.store.people import make_user
+from tests.store.people import ACTOR, make_user
+from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.integrations.telegram import secret_of
 from tocsin.notify.interfaces import ProviderAccount
+from tocsin.notify.providers.commands import save_provider
 from tocsin.notify.registry import KINDS
 from tocsin.notify.webhooks import Callback, WebhookProvider
 
@@ -63,8 +67,6 @@ def _telnyx(callback: Callback) -> Mapping[str, str]:
 
 
 def _twilio(callback: Callback) -> Mapping[str, str]:
-    from urllib.parse import parse_qsl
-
     fields = dict(parse_qsl(callback.body.decode(), keep_blank_values=True))
     return {"x-twilio-signature": RequestValidator("secret").compute_signature(callback.url, fields)}
 
@@ -146,6 +148,9 @@ VENDORS = {
     ),
 }
 
+#: Raw query strings, in which Django replaces what is not UTF-8.
+QUERIES = (b"", b"n=x", b"n=%00", b"n=%ED%A0%80&asked=%00", b"n=\xed\xa0\x80", b"n=%FF&asked=\xff")
+
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
     st.sampled_from(["\x00", "\ud800", "a\x00b", "http://[", "acknowledge:1", "block_actions", "9" * 300, "[[1]]"]),
@@ -221,10 +226,24 @@ def test_a_signed_callback_of_odd_types_breaks_nothing(kind: str, people: None) 
         for _ in range(data.draw(st.integers(0, 2))):
             said = _with(said, data.draw(st.sampled_from(_places(said))), data.draw(odd))
         what = data.draw(st.sampled_from((*vendor.what, "other")))
-        query = data.draw(st.sampled_from(({}, {"n": "x"}, {"n": "\x00"}, {"n": "\ud800", "asked": "\x00"})))
+        query = QueryDict(data.draw(st.sampled_from(QUERIES))).dict()
         _hear(kind, what, query, _body(vendor, said, kind))
 
     run()
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_signed_call_with_malformed_query_is_answered(query: bytes) -> None:
+    settings = {"kind": "twilio", "account_sid": "AC1", "from_number": "+41440000001", "auth_token": "secret"}
+    save_provider({"name": "Twilio", **settings}, actor=ACTOR, now=AT)
+    raw, fields = query.decode("latin-1"), {"CallSid": "CA1", "To": "+41790000009"}
+    path = RequestFactory().post("/hooks/twilio/voice", QUERY_STRING=raw).get_full_path()
+    url = f"{environment.current().public_url}{path}"
+    signature = RequestValidator("secret").compute_signature(url, fields)
+    response = Client(headers={"x-twilio-signature": signature}).post(
+        "/hooks/twilio/voice", urlencode(fields), "application/x-www-form-urlencoded", QUERY_STRING=raw, secure=True
+    )
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("kind", sorted(VENDORS))
