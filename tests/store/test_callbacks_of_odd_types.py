@@ -1,4 +1,4 @@
-"""A callback with a right signature and odd contents is answered or refused, whatever stands where in it."""
+"""A correctly signed callback with odd values is answered or rejected, never a server error."""
 
 from __future__ import annotations
 
