@@ -11,12 +11,12 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 from pytest_django import DjangoDbBlocker
 
-from tests.browser import desk as desks
-from tests.browser.browsing import ARGUMENTS
-from tests.browser.desk import Desk
-from tests.browser.running import Running, serve
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.postgres import Postgres, new_database
+from tests.support import service_desk as desks
+from tests.support.browser import ARGUMENTS
+from tests.support.postgres import Postgres, new_database
+from tests.support.server_process import Running, serve
+from tests.support.service_desk import Desk
 from tocsin.alerts import service
 from tocsin.alerts.commands import SYSTEM, Close
 from tocsin.alerts.models import Alert

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
-from tests.browser import desk as desks
-from tests.browser.browsing import PHONE, visitor
-from tests.browser.desk import Desk
-from tests.browser.running import Running
 from tests.browser.test_every_page import sign_in
 from tests.browser.test_live_pages import post
-from tests.support.signing_in import open_home
+from tests.support import service_desk as desks
+from tests.support.browser import PHONE, visitor
+from tests.support.server_process import Running
+from tests.support.service_desk import Desk
+from tests.support.sign_in import open_home
 
 pytestmark = pytest.mark.browser
 

@@ -11,14 +11,14 @@ import pytest
 from playwright.sync_api import Browser, expect
 from pytest_django import DjangoDbBlocker
 
-from tests.browser import desk as desks
-from tests.browser.browsing import DESK, PHONE, Theme, Visitor, visitor
 from tests.browser.conftest import PICTURES
-from tests.browser.desk import Desk, Duty
-from tests.browser.running import PATIENCE, Running, serve
 from tests.doubles.smtp import smtp_double
-from tests.postgres import Postgres, new_database
-from tests.store.ingest import make_integration
+from tests.support import service_desk as desks
+from tests.support.browser import DESK, PHONE, Theme, Visitor, visitor
+from tests.support.ingest import make_integration
+from tests.support.postgres import Postgres, new_database
+from tests.support.server_process import PATIENCE, Running, serve
+from tests.support.service_desk import Desk, Duty
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 from tocsin.inbound.enums import MessageStatus

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.browsing import PHONE, visitor
 from tests.browser.conftest import PICTURES
-from tests.browser.running import PATIENCE, Running
 from tests.doubles.smtp import Mail, SmtpDouble
+from tests.support.browser import PHONE, visitor
+from tests.support.server_process import PATIENCE, Running
 
 pytestmark = pytest.mark.browser
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import lighthouse, pages
-from tests.browser import desk as desks
-from tests.browser.running import serve
+from tests.support import service_desk as desks
+from tests.support.server_process import serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

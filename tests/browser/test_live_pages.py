@@ -11,11 +11,11 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.browsing import PHONE, visitor
-from tests.browser.desk import Desk
-from tests.browser.running import PATIENCE, Running, serve
 from tests.browser.test_every_page import sign_in
-from tests.support.signing_in import open_home
+from tests.support.browser import PHONE, visitor
+from tests.support.server_process import PATIENCE, Running, serve
+from tests.support.service_desk import Desk
+from tests.support.sign_in import open_home
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 from tocsin.people.changes import users as people

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser import desk as desks
-from tests.browser.browsing import visitor
-from tests.browser.running import serve
 from tests.browser.test_every_page import SMALLEST, sign_in
+from tests.support import service_desk as desks
+from tests.support.browser import visitor
+from tests.support.server_process import serve
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import save_policy

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser import desk as desks
-from tests.browser.browsing import visitor
-from tests.browser.running import serve
 from tests.browser.test_every_page import sign_in
+from tests.support import service_desk as desks
+from tests.support.browser import visitor
+from tests.support.server_process import serve
 from tocsin.core.runtime import clock
 from tocsin.oncall.models import Override
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import desk as desks
-from tests.browser.browsing import PHONE, visitor
-from tests.browser.running import serve
 from tests.browser.test_every_page import sign_in
+from tests.support import service_desk as desks
+from tests.support.browser import PHONE, visitor
+from tests.support.server_process import serve
 
 pytestmark = pytest.mark.browser
 

@@ -16,13 +16,13 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page, expect
 
-from tests.browser import desk as desks
-from tests.browser.browsing import visitor
-from tests.browser.running import PATIENCE, Running, serve
 from tests.browser.test_every_page import sign_in
 from tests.browser.test_live_pages import _WORKER_IS_IN_CHARGE
 from tests.doubles.push import PushDouble, push_double
-from tests.smoke.running import until
+from tests.support import service_desk as desks
+from tests.support.browser import visitor
+from tests.support.installation import until
+from tests.support.server_process import PATIENCE, Running, serve
 
 pytestmark = pytest.mark.browser
 

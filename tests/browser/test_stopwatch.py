@@ -11,8 +11,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from tests.browser.browsing import visitor
-from tests.browser.running import PATIENCE, demo
+from tests.support.browser import visitor
+from tests.support.server_process import PATIENCE, demo
 
 pytestmark = pytest.mark.browser
 

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import desk as desks
-from tests.browser.browsing import visitor
-from tests.browser.running import PATIENCE, serve
 from tests.browser.test_every_page import sign_in
+from tests.support import service_desk as desks
+from tests.support.browser import visitor
+from tests.support.server_process import PATIENCE, serve
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import commands as integrations

@@ -11,10 +11,10 @@ import sys
 import traceback
 
 import tests.conftest  # noqa: F401 - sets the test environment before Tocsin is imported
-from tests import postgres
 from tests.model.invariants import InvariantViolation
 from tests.model.runner import run_walk
 from tests.model.system import running_system
+from tests.support import postgres
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tests.model.system import OutboundRequest, System
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary

@@ -41,7 +41,7 @@ def compare(system: System, simulated_message: SimulatedMessage, stored: Message
     said = simulated_message.outcome
     if any(words in stored.reason for words in _UNKNOWN):
         return
-    # The endpoint may parse malformed input more leniently than `tests.store.ingest` does.
+    # The endpoint may parse malformed input more leniently than `tests.support.ingest` does.
     if said.status == stored.status == "Mapping Failed":
         return
     if (said.status, said.reason) != (stored.status, stored.reason):

@@ -10,8 +10,8 @@ from uuid import UUID
 from tests.model import forecasts
 from tests.model.routing import PRIORITIES
 from tests.model.system import System
-from tests.store.ingest import Ingest, message
-from tests.store.people import ACTOR
+from tests.support.ingest import Ingest, message
+from tests.support.people import ACTOR
 from tocsin.core.errors import Rejected
 from tocsin.inbound.inspect import replay
 from tocsin.inbound.models import InboundMessage, Integration

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from tests.model import people
 from tests.model.system import System
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
 from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.oncall import loader

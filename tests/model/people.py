@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from tests.model.system import System
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides
 from tocsin.oncall.models import Schedule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.model.system import System
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
 from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.models import Provider
 from tocsin.notify.providers.commands import provider_spec, save_provider

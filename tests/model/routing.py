@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.model import people
 from tests.model.system import System
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
 from tocsin.core.errors import Rejected
 from tocsin.escalation.changes.commands import save_policy as save
 from tocsin.escalation.models import Policy

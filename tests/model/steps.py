@@ -18,7 +18,7 @@ from tests.model import (
     workflows,
 )
 from tests.model.system import System
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify import pause

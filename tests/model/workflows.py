@@ -7,7 +7,7 @@ from typing import Any
 from tests.model import people
 from tests.model.routing import POLICIES, PRIORITIES
 from tests.model.system import System
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
 from tocsin.people.models import User
 from tocsin.workflows.commands import delete_workflow, press, save_workflow, set_enabled
 from tocsin.workflows.definition.templates import ready_made

@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.smoke.running import CONFIGURATION, Tocsin
+from tests.support.installation import CONFIGURATION, Tocsin
 from tocsin.core.config import crypto
 from tocsin.core.embedded_postgres.lifecycle import DATABASE, EmbeddedPostgres
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.smoke.running import CONFIGURATION, Tocsin, traces, until
+from tests.support.installation import CONFIGURATION, Tocsin, traces, until
 
 PROGRAM = shutil.which("prometheus-alertmanager")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.doubles.smtp import SmtpDouble
-from tests.smoke.running import Tocsin, ticket, until
+from tests.support.installation import Tocsin, ticket, until
 
 AHEAD = 120.0
 

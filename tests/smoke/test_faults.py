@@ -14,8 +14,8 @@ import httpx
 
 from tests.doubles.http import http_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.smoke.load import Load, named, nothing_answered_is_lost, send_again
-from tests.smoke.running import CONFIGURATION, DOOR, Node, Tocsin, ask, ticket, until
+from tests.support.installation import CONFIGURATION, DOOR, Node, Tocsin, ask, ticket, until
+from tests.support.load_generator import Load, named, nothing_answered_is_lost, send_again
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.doubles.halo import DESK_AGENT, TIMEOUT, HaloServer, running
-from tests.smoke.running import Tocsin, ask, traces, until
+from tests.support.installation import Tocsin, ask, traces, until
 
 
 def notes(server: HaloServer, ticket: int) -> list[str]:

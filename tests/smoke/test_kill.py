@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.doubles.smtp import SmtpDouble
-from tests.smoke.load import Load, known_to_be_sent, named, nothing_answered_is_lost, send_again
-from tests.smoke.running import Tocsin, traces, until
+from tests.support.installation import Tocsin, traces, until
+from tests.support.load_generator import Load, known_to_be_sent, named, nothing_answered_is_lost, send_again
 
 
 def test_killed_node_keeps_every_answered_message_after_restart(single: Tocsin, mails: SmtpDouble) -> None:

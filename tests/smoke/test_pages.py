@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from tests.smoke.running import Node, Tocsin, ask, until
+from tests.support.installation import Node, Tocsin, ask, until
 
 
 def test_web_process_survives_kill_and_stops_with_its_node(single: Tocsin) -> None:

@@ -4,7 +4,7 @@ provider was down all the time."""
 from __future__ import annotations
 
 from tests.doubles.twilio import TwilioDouble, twilio_double
-from tests.smoke.running import CONFIGURATION, Tocsin, ticket, traces, until
+from tests.support.installation import CONFIGURATION, Tocsin, ticket, traces, until
 
 BASE = "https://tocsin.example.org"
 ALICE, BOB = "+41790000001", "+41790000002"

@@ -7,7 +7,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.doubles.twilio import TwilioDouble, twilio_double
-from tests.smoke.running import CONFIGURATION, Tocsin, ask, ticket, traces, until
+from tests.support.installation import CONFIGURATION, Tocsin, ask, ticket, traces, until
 
 BASE = "https://tocsin.example.org"
 ALICE, BOB = "+41790000001", "+41790000002"

@@ -7,7 +7,7 @@ import re
 import httpx
 
 from tests.doubles.smtp import Mail, SmtpDouble
-from tests.smoke.running import Tocsin, ticket, traces, until
+from tests.support.installation import Tocsin, ticket, traces, until
 
 
 def to(mails: SmtpDouble, name: str) -> list[Mail]:

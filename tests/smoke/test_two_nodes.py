@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from tests.doubles.smtp import SmtpDouble
-from tests.smoke.load import Load, known_to_be_sent, named, nothing_answered_is_lost
-from tests.smoke.running import DOOR, Answer, Node, Tocsin, ask, ticket, traces, until
+from tests.support.installation import DOOR, Answer, Node, Tocsin, ask, ticket, traces, until
+from tests.support.load_generator import Load, known_to_be_sent, named, nothing_answered_is_lost
 
 KEYS = range(1, 41)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.halo import Pair, pair
-from tests.store.sending import allow_loopback
+from tests.support.halo_pair import Pair, pair
+from tests.support.outbox_harness import allow_loopback
 from tocsin.core.embedded_postgres.layout import apart
 
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.store.ingest import NOW, Ingest, halo, make_integration
-from tests.store.locks import wait_for_waiters
-from tests.store.people import ACTOR, while_deleted
+from tests.support.ingest import NOW, Ingest, halo, make_integration
+from tests.support.locks import wait_for_waiters
+from tests.support.people import ACTOR, while_deleted
 from tocsin.alerts import service
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import (

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.store.people import ACTOR, make_user
+from tests.support.people import ACTOR, make_user
 from tocsin.access import audit, settings_commands
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor as AlertActor

@@ -10,9 +10,9 @@ import pytest
 
 from tests.doubles.http import Request, Response, http_double
 from tests.doubles.push import PushDouble, push_double
-from tests.store.people import ACTOR, make_user
-from tests.store.sending import allow_loopback, configured
-from tests.unit.notify.benches.bench import Bench
+from tests.support.outbox_harness import allow_loopback, configured
+from tests.support.people import ACTOR, make_user
+from tests.support.provider_servers.interface import Bench
 from tests.unit.notify.test_channels import (
     rendered,
     test_a_refusal_is_permanent_and_says_why,

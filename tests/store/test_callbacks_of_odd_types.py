@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
-from tests.store.people import ACTOR, make_user
+from tests.support.people import ACTOR, make_user
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.notify.event_receiver import ProviderEventReceiver

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.store.doors import Doors, doors, path_of, rows
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, Ingest, halo, make_integration
-from tests.store.people import make_user
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import NOW, Ingest, halo, make_integration
+from tests.support.integrations import Doors, doors, path_of, rows
+from tests.support.people import make_user
 from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Expectation, IntegrationKind, Sample, load_kinds

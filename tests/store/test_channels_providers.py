@@ -10,8 +10,8 @@ import pytest
 
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import smtp_double
-from tests.store.people import ACTOR
-from tests.store.sending import allow_loopback, configured
+from tests.support.outbox_harness import allow_loopback, configured
+from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.db import database

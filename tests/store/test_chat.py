@@ -15,8 +15,8 @@ from django.test import Client
 from tests.doubles.http import Response, http_double
 from tests.doubles.slack import SlackDouble, slack_double
 from tests.doubles.telegram import TelegramDouble, telegram_double
-from tests.store.people import ACTOR
-from tests.store.sending import OutboxHarness, allow_loopback, changed, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, post_office, provider
+from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database

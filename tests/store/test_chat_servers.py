@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import make_group, make_user
+from tests.support.people import make_group, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.ingest import halo
-from tests.store.people import ACTOR
+from tests.support.ingest import halo
+from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.core.errors import Rejected

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 import pytest
 from psycopg import errors
 
-from tests.store import workflows
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import make_integration
-from tests.store.sending import OutboxHarness, post_office
+from tests.support import workflow_harness as workflows
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import make_integration
+from tests.support.outbox_harness import OutboxHarness, post_office
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.commands import Acknowledge, Hold

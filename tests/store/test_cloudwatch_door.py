@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.store.doors import Doors, doors, rows
-from tests.store.ingest import make_integration
+from tests.support.ingest import make_integration
+from tests.support.integrations import Doors, doors, rows
 from tests.unit.catalogue.test_cloudwatch import Amazon, notification, signed, subscription
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert

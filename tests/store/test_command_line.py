@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from allauth.mfa.models import Authenticator
 
-from tests.postgres import TAKES_NO_WRITES, in_use
+from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tocsin.access import tokens
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config

@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 from msgspec.structs import replace
 
-from tests.store.doors import rows
-from tests.store.ingest import NOW, halo, make_integration, message
-from tests.store.people import make_user, while_deleted
+from tests.support.ingest import NOW, halo, make_integration, message
+from tests.support.integrations import rows
+from tests.support.people import make_user, while_deleted
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration

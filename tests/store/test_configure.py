@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import make_user
+from tests.support.people import make_user
 from tocsin.access.models import AuditEntry
 from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.configure.plan import ConfigPlan, PlanAction

@@ -17,9 +17,9 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.doubles.postgres_relay import relay_to
-from tests.postgres import in_use
-from tests.store.doors import Doors, doors, rows
-from tests.store.ingest import halo, make_integration, message
+from tests.support.ingest import halo, make_integration, message
+from tests.support.integrations import Doors, doors, rows
+from tests.support.postgres import in_use
 from tocsin.core.db import database as db
 from tocsin.core.db import guarded_connection
 from tocsin.core.runtime import clock

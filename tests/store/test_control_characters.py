@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import ACTOR, make_user
+from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
 from tocsin.core.errors import Rejected
 from tocsin.escalation.changes.commands import save_policy

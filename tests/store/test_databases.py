@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tests.postgres import Postgres, in_use
+from tests.support.postgres import Postgres, in_use
 from tocsin.core.db import database as tocsin_database
 
 _SESSION = "SELECT current_setting('search_path'), current_setting('statement_timeout')"

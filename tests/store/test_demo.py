@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
 from tocsin.cli import demo
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database as db

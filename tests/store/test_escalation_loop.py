@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.escalating import STEPS, EscalationHarness, wired
-from tests.store.people import ACTOR
+from tests.support.escalation_harness import STEPS, EscalationHarness, wired
+from tests.support.people import ACTOR
 from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange, PagingMode
 from tocsin.alerts.commands import (

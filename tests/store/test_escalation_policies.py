@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import ACTOR, make_group, make_user
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core import object_hooks

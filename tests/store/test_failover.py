@@ -10,10 +10,10 @@ from django.db import connection as django_connection
 from pytest_django import DjangoDbBlocker
 
 from tests.doubles.postgres_relay import relay_to, socket_of
-from tests.postgres import in_use
-from tests.replication import replicated
-from tests.store.doors import Doors, Reply, doors, rows
-from tests.store.ingest import halo, make_integration
+from tests.support.ingest import halo, make_integration
+from tests.support.integrations import Doors, Reply, doors, rows
+from tests.support.postgres import in_use
+from tests.support.replication import replicated
 from tocsin.core.db import migrate
 from tocsin.inbound.models import Integration
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.doubles.halo import DESK_AGENT, EVENT_ONLY
-from tests.store.halo import Pair, pair
-from tests.store.people import ACTOR
-from tests.store.sending import allow_loopback
+from tests.support.halo_pair import Pair, pair
+from tests.support.outbox_harness import allow_loopback
+from tests.support.people import ACTOR
 from tocsin.alerts.models import AlertEvent
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin.observed_statuses import statuses_seen

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, FakeResponse
-from tests.store.halo import Pair, pair
-from tests.store.sending import allow_loopback
+from tests.support.halo_pair import Pair, pair
+from tests.support.outbox_harness import allow_loopback
 from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.doubles.halo import API_AGENT, TIMEOUT, FakeResponse
-from tests.store.halo import Pair
-from tests.store.people import ACTOR
+from tests.support.halo_pair import Pair
+from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.commands import Reply as Say
 from tocsin.core.errors import Rejected

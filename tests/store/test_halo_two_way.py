@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENT_ONLY, SMALL, TIMEOUT, UNASSIGNED, FakeResponse
-from tests.store.halo import Pair, pair
-from tests.store.people import ACTOR
-from tests.store.sending import allow_loopback
+from tests.support.halo_pair import Pair, pair
+from tests.support.outbox_harness import allow_loopback
+from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Reopen, Resume, Unacknowledge, Unassign
 from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent

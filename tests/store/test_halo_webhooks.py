@@ -9,9 +9,9 @@ from datetime import datetime
 import pytest
 
 from tests.doubles.halo import DESK_AGENT, FORBIDDEN
-from tests.store.halo import Pair, pair
-from tests.store.people import ACTOR
-from tests.store.sending import allow_loopback
+from tests.support.halo_pair import Pair, pair
+from tests.support.outbox_harness import allow_loopback
+from tests.support.people import ACTOR
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets

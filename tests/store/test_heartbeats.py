@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.store.doors import Doors, Reply, doors, path_of, rows
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, make_integration
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import NOW, make_integration
+from tests.support.integrations import Doors, Reply, doors, path_of, rows
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version

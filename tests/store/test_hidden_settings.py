@@ -11,10 +11,10 @@ import pytest
 from psycopg import sql
 
 from tests.doubles.http import HttpDouble, Response, http_double
-from tests.store.outbound import OutboundHarness, desk
-from tests.store.people import ACTOR, make_group, make_user
-from tests.store.sending import allow_loopback
 from tests.store.test_configure import apply
+from tests.support.outbound_harness import OutboundHarness, desk
+from tests.support.outbox_harness import allow_loopback
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
 from tocsin.configure import export
 from tocsin.core.errors import Rejected

@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 from psycopg import errors
 
-from tests.store.ingest import NOW, Ingest, halo, make_integration, message
 from tests.store.test_ingest_faults import SpoiledRegistry
+from tests.support.ingest import NOW, Ingest, halo, make_integration, message
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database as db
 from tocsin.core.ids import lock_number, uuid7

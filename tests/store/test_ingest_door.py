@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.doors import Doors, Reply, doors, path_of, rows
-from tests.store.ingest import halo, make_integration
+from tests.support.ingest import halo, make_integration
+from tests.support.integrations import Doors, Reply, doors, path_of, rows
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version

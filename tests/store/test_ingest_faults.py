@@ -15,9 +15,9 @@ import pytest
 from psycopg import errors, sql
 
 from tests.doubles.postgres_wire import wire_to
-from tests.store.doors import Doors, doors, path_of, rows
-from tests.store.escalating import EscalationHarness
-from tests.store.ingest import NOW, halo, make_integration, message
+from tests.support.escalation_harness import EscalationHarness
+from tests.support.ingest import NOW, halo, make_integration, message
+from tests.support.integrations import Doors, doors, path_of, rows
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version

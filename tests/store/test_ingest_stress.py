@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import halo, make_integration, message
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import halo, make_integration, message
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Assign, Command, Escalate, Hold, Unacknowledge, Unassign
 from tocsin.alerts.models import Alert

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.ingest import Ingest
-from tests.store.people import ACTOR, make_group, make_user
+from tests.support.ingest import Ingest
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database

@@ -16,8 +16,8 @@ from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from psycopg import sql
 
 import tocsin
-from tests.postgres import in_use
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
+from tests.support.postgres import in_use
 from tests.web.conftest import make_user
 from tocsin.cli.main import run
 from tocsin.core.config import crypto, secret_bundle

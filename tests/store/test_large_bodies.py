@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg import errors
 
-from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
 from tocsin.core.db import database as db
 from tocsin.core.ids import uuid7

@@ -13,10 +13,10 @@ import pytest
 from django.test import Client
 
 from tests.doubles.imap import ImapDouble, imap_double
-from tests.store.doors import Doors, doors, rows
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, make_integration
-from tests.store.sending import allow_loopback
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import NOW, make_integration
+from tests.support.integrations import Doors, doors, rows
+from tests.support.outbox_harness import allow_loopback
 from tocsin.access import settings_commands
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert

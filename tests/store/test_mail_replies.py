@@ -14,8 +14,8 @@ from psycopg import errors
 
 from tests.doubles.imap import Held, ImapDouble, imap_double
 from tests.doubles.smtp import Mail, SmtpDouble, smtp_double
-from tests.postgres import TAKES_NO_WRITES, in_use
-from tests.store.sending import OutboxHarness, allow_loopback, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, post_office, provider
+from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.runtime import clock
@@ -313,7 +313,7 @@ def test_reply_through_id_rewriting_server_uses_the_tagged_address(world: World)
     row = Provider.objects.get(name="Answers")
     row.settings = {**row.settings, "tagged": True}
     row.save()
-    from tests.store.sending import changed
+    from tests.support.outbox_harness import changed
 
     changed()
     paged(world, "alice")

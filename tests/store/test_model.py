@@ -17,9 +17,9 @@ from tests.model import forecasts, invariants, operations, providers
 from tests.model.invariants import ALWAYS, AT_END, WHEN_IDLE, InvariantViolation
 from tests.model.runner import run_walk
 from tests.model.system import OutboundRequest, System, UndoneCommand, running_system
-from tests.store.escalating import EscalationHarness
-from tests.store.ingest import Ingest, message
-from tests.store.people import ACTOR
+from tests.support.escalation_harness import EscalationHarness
+from tests.support.ingest import Ingest, message
+from tests.support.people import ACTOR
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Close
 from tocsin.core.db import database as store

@@ -12,8 +12,8 @@ from django.db import transaction
 from django.test import Client
 
 from tests.doubles.http import Request, Response, http_double
-from tests.store.people import ACTOR, make_group, make_user
-from tests.store.sending import configured
+from tests.support.outbox_harness import configured
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
 from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.core.config import settings_store

@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 
 from tests.doubles.http import Response, http_double
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import Ingest, halo, make_integration
-from tests.store.people import make_user
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import Ingest, halo, make_integration
+from tests.support.people import make_user
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7

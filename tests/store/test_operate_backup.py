@@ -27,10 +27,10 @@ from django.contrib.sessions.models import Session
 from django.db.migrations.loader import MigrationLoader
 from psycopg import sql
 
-from tests.postgres import Postgres, in_use
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import Ingest, halo, make_integration
-from tests.store.people import ACTOR
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import Ingest, halo, make_integration
+from tests.support.people import ACTOR
+from tests.support.postgres import Postgres, in_use
 from tocsin.access import setup_link, tokens
 from tocsin.alerts.models import Alert
 from tocsin.cli.main import run

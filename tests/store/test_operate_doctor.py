@@ -15,9 +15,9 @@ from psycopg.conninfo import make_conninfo
 from tests.doubles.certificates import make_certificate
 from tests.doubles.http import Request, Response, http_double
 from tests.doubles.postgres_relay import relay_to
-from tests.postgres import in_use
-from tests.store.ingest import make_integration
-from tests.store.people import ACTOR, make_group, make_user
+from tests.support.ingest import make_integration
+from tests.support.people import ACTOR, make_group, make_user
+from tests.support.postgres import in_use
 from tocsin.cli.main import run
 from tocsin.core.config import crypto
 from tocsin.core.config import environment as config

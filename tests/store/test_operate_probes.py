@@ -18,11 +18,11 @@ import pytest
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from tests.postgres import Postgres, in_use
-from tests.store.embedded import postmaster_pid
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import halo, make_integration, message
-from tests.store.people import ACTOR, make_user
+from tests.support.embedded_postgres import postmaster_pid
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import halo, make_integration, message
+from tests.support.people import ACTOR, make_user
+from tests.support.postgres import Postgres, in_use
 from tocsin.access import tokens
 from tocsin.core.db import database, migrate
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres

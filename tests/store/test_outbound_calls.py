@@ -13,9 +13,9 @@ import pytest
 from psycopg import DataError
 
 from tests.doubles.http import HttpDouble, Request, Response, http_double
-from tests.store.outbound import OutboundHarness, desk
-from tests.store.people import ACTOR
-from tests.store.sending import allow_loopback, post_office
+from tests.support.outbound_harness import OutboundHarness, desk
+from tests.support.outbox_harness import allow_loopback, post_office
+from tests.support.people import ACTOR
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database
 from tocsin.core.db import database as connections

@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import OutboxHarness, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, configured, post_office
 from tocsin.alerts import change_handlers, service
 from tocsin.alerts.commands import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.alerts.models import AlertEvent

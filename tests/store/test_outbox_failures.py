@@ -15,8 +15,8 @@ from django.db import transaction
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.locks import wait_for_waiters
-from tests.store.sending import OutboxHarness, allow_loopback, configured, post_office, provider
+from tests.support.locks import wait_for_waiters
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, post_office, provider
 from tocsin.alerts import store as alert_rows
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store

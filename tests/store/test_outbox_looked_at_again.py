@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.people import ACTOR
-from tests.store.sending import OutboxHarness, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, configured, post_office
+from tests.support.people import ACTOR
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database

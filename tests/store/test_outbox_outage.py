@@ -12,9 +12,9 @@ import pytest
 
 from tests.doubles.http import http_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.people import ACTOR
-from tests.store.sending import allow_loopback, provider
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.outbox_harness import allow_loopback, provider
+from tests.support.people import ACTOR
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge, Close, Hold
 from tocsin.alerts.models import Alert

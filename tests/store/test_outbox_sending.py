@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import OutboxHarness, changed, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, changed, configured, post_office
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Resume
 from tocsin.alerts.models import Alert

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.store.sending import OutboxHarness, configured, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, configured, post_office, provider
 from tocsin.notify.dispatch.stuck_senders import MAX_STUCK
 from tocsin.notify.models import Delivery
 

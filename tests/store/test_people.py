@@ -10,7 +10,7 @@ from allauth.account.models import EmailAddress
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.store.people import ACTOR, make_group, make_user
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access import setup_link
 from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.access.models import AuditEntry

@@ -14,9 +14,9 @@ from psycopg.sql import SQL, Identifier
 from tests.doubles.http import Response
 from tests.doubles.telnyx import telnyx_double
 from tests.doubles.twilio import NUMBER, TwilioDouble, twilio_double
-from tests.store.hooks import hook_server
-from tests.store.people import ACTOR
-from tests.store.sending import OutboxHarness, allow_loopback, changed, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, post_office, provider
+from tests.support.people import ACTOR
+from tests.support.webhook_server import hook_server
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent

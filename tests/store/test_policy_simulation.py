@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.people import ACTOR
-from tests.support.properties import examples
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.hypothesis_profiles import examples
+from tests.support.people import ACTOR
 from tocsin.alerts import service as alerts
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import SYSTEM, NewEvent

@@ -8,8 +8,8 @@ import pytest
 from django.apps import apps
 from django.db import transaction
 
-from tests.store.people import ACTOR
 from tests.store.test_simulate import EXAMPLE, NIGHT, NOON, configure
+from tests.support.people import ACTOR
 from tocsin.core.config import config_version
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.escalation.models import Policy

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.store.ingest import make_integration
+from tests.support.ingest import make_integration
 from tocsin.alerts.models import Alert
 from tocsin.core.config import settings_store
 from tocsin.core.db import database

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.store import workflows
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.support import workflow_harness as workflows
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.audit import AuditActor as By
 from tocsin.alerts import service

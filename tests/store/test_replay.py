@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert

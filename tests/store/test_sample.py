@@ -11,9 +11,9 @@ import pytest
 
 from tests.doubles.certificates import make_certificate
 from tests.doubles.http import Request, Response, http_double
-from tests.store.doors import Doors, doors, path_of, publish, rows, served, trusting
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import NOW, Ingest, halo, make_integration
+from tests.support.integrations import Doors, doors, path_of, publish, rows, served, trusting
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert

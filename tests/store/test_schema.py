@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connections
 from pytest_django import DjangoDbBlocker
 
-from tests.postgres import Postgres, in_use
+from tests.support.postgres import Postgres, in_use
 from tocsin.core.db import database, migrate
 
 pytestmark = pytest.mark.usefixtures("database")

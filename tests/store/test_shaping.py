@@ -11,9 +11,9 @@ import pytest
 from django.db import connections
 from psycopg import errors
 
-from tests.store.ingest import NOW, Ingest, make_integration, message
-from tests.store.locks import wait_for_waiters
 from tests.store.test_ingest_faults import SpoiledRegistry
+from tests.support.ingest import NOW, Ingest, make_integration, message
+from tests.support.locks import wait_for_waiters
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts import service
 from tocsin.alerts.commands import Actor as By

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.ingest import Ingest
-from tests.store.people import ACTOR, make_group, make_user
+from tests.support.ingest import Ingest
+from tests.support.people import ACTOR, make_group, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import commands, observed_statuses, versions

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.store.doors import Doors, doors, path_of, rows
-from tests.store.ingest import halo, make_integration
+from tests.support.ingest import halo, make_integration
+from tests.support.integrations import Doors, doors, path_of, rows
 from tocsin.core.net.http_server import listen, make_server
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.http.fast_path import FastPath

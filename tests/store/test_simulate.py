@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 
-from tests.store.ingest import Ingest, halo
+from tests.support.ingest import Ingest, halo
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
 from tocsin.escalation.tasks import EscalationTask

@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.doubles.postgres_relay import Relay, socket_of
-from tests.postgres import in_use
+from tests.support.postgres import in_use
 from tocsin.core.db import database as db
 from tocsin.core.db.start_up import wait_for_database
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.people import ACTOR, make_user
+from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.core.errors import Rejected

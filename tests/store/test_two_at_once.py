@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
-from tests.store.ingest import NOW, make_integration
-from tests.store.locks import wait_for_waiters
+from tests.support.ingest import NOW, make_integration
+from tests.support.locks import wait_for_waiters
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.config import config_version
 from tocsin.inbound.admin import secrets, versions

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from tests.store.escalating import STEPS, EscalationHarness, wired
-from tests.store.people import ACTOR
+from tests.support.escalation_harness import STEPS, EscalationHarness, wired
+from tests.support.people import ACTOR
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.states import CommandChannel

@@ -16,9 +16,9 @@ import pagerduty
 import pytest
 
 from tests.doubles.certificates import make_certificate
-from tests.store.doors import Doors, doors, rows, served
-from tests.store.escalating import EscalationHarness, wired
-from tests.store.ingest import NOW, make_integration
+from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.ingest import NOW, make_integration
+from tests.support.integrations import Doors, doors, rows, served
 from tocsin.alerts import service
 from tocsin.alerts.commands import Actor, Merge
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent

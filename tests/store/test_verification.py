@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.people import ACTOR, make_user
-from tests.store.sending import OutboxHarness, post_office
+from tests.support.outbox_harness import OutboxHarness, post_office
+from tests.support.people import ACTOR, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected

@@ -9,8 +9,8 @@ import pytest
 
 from tests.doubles.http import Response
 from tests.doubles.push import Browser, PushDouble, push_double
-from tests.store.people import ACTOR
-from tests.store.sending import OutboxHarness, allow_loopback, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, post_office
+from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected

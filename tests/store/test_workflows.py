@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import ACTOR
-from tests.store.workflows import WorkflowHarness, wired
+from tests.support.people import ACTOR
+from tests.support.workflow_harness import WorkflowHarness, wired
 from tocsin.access.models import AuditEntry
 from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from tests.store.people import ACTOR
-from tests.store.workflows import WorkflowHarness, wired
+from tests.support.people import ACTOR
+from tests.support.workflow_harness import WorkflowHarness, wired
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.notify.models import Notification

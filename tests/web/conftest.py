@@ -12,8 +12,8 @@ from django.utils import translation
 from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
 
-from tests.postgres import DatabasePool, Postgres, filled, in_use
 from tests.support.company import PASSWORD, Company, load_company, make_company, make_user
+from tests.support.postgres import DatabasePool, Postgres, filled, in_use
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert

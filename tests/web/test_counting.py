@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from django.test import Client
 
-from tests.store.ingest import make_integration
+from tests.support.ingest import make_integration
 from tests.web.conftest import Company
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge

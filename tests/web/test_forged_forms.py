@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 
+from tests.support.form_data import filled
 from tests.web.conftest import Company
-from tests.web.filled_forms import filled
 from tocsin.people.models import User
 from tocsin.workflows.models import Workflow
 

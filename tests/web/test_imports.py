@@ -14,7 +14,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from tests.doubles import opsgenie
-from tests.store.sending import configured
+from tests.support.outbox_harness import configured
 from tests.web.conftest import Company
 from tocsin.access.models import AuditEntry
 from tocsin.configure.models import ImportRun, ImportState

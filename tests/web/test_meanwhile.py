@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from tests.support.form_data import filled
 from tests.web.conftest import Company, make_user
-from tests.web.filled_forms import filled
 from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations

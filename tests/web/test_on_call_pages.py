@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.test import Client
 
+from tests.support.form_data import filled
 from tests.web.conftest import Company, make_user
-from tests.web.filled_forms import filled
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.db import database

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from tests.doubles.twilio import NUMBER, twilio_double
-from tests.store.sending import allow_loopback
+from tests.support.outbox_harness import allow_loopback
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.db import database

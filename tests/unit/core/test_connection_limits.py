@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.core.listening import is_closed, limits, read_answer, serving
+from tests.support.http_server import is_closed, limits, read_answer, serving
 from tocsin.asgi import AsgiRouter
 from tocsin.core.config import environment
 from tocsin.core.net import descriptors, http_server

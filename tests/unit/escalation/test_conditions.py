@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.unit.escalation.world import BOB, DESK, NAMES, World, plan, roster
+from tests.support.escalation_run import BOB, DESK, NAMES, World, plan, roster
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.policy.conditions import problem, read

@@ -8,9 +8,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
+from tests.support.escalation_run import ALICE, BOB, CAROL, NAMES, T0, World, actor, minutes, roster
+from tests.support.hypothesis_profiles import examples
 from tests.unit.escalation.test_policy_definition import plans
-from tests.unit.escalation.world import ALICE, BOB, CAROL, NAMES, T0, World, actor, minutes, roster
 from tocsin.alerts.commands import (
     Acknowledge,
     Assign,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.escalation.world import (
+from tests.support.escalation_run import (
     ALICE,
     BOB,
     CAROL,

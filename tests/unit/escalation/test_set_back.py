@@ -7,10 +7,10 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
+from tests.support.escalation_run import ALICE, CAROL, T0, World, actor, minutes, plan
+from tests.support.hypothesis_profiles import examples
 from tests.unit.escalation.test_engine_properties import ROSTERS, commands
 from tests.unit.escalation.test_policy_definition import plans
-from tests.unit.escalation.world import ALICE, CAROL, T0, World, actor, minutes, plan
 from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.core.errors import Rejected
 from tocsin.escalation.clock_rollback import acknowledged, earlier

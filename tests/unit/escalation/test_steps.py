@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.unit.escalation.world import ALICE, BOB, CAROL, DAVE, DESK, ERIN, NETWORK, World, actor, plan, roster
+from tests.support.escalation_run import ALICE, BOB, CAROL, DAVE, DESK, ERIN, NETWORK, World, actor, plan, roster
 from tocsin.alerts.commands import Acknowledge, Assign, Escalate
 from tocsin.alerts.states import EventKind
 from tocsin.escalation.actions import forecast

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.unit.escalation.world import ALICE, CAROL, DESK, ERIN, T0, plan, roster
+from tests.support.escalation_run import ALICE, CAROL, DESK, ERIN, T0, plan, roster
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.escalation.run.target_resolution import TargetContext, managers, problem_with_reach
 

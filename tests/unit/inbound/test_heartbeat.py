@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
+from tests.support.hypothesis_profiles import examples
 from tocsin.inbound.enums import HeartbeatHealth
 from tocsin.inbound.heartbeats.schedule import (
     HeartbeatMonitor,

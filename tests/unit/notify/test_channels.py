@@ -15,9 +15,9 @@ from uuid import UUID
 import pytest
 
 from tests.doubles.http import Response
-from tests.unit.notify.benches import BENCHES
-from tests.unit.notify.benches.bench import SECRET, Bench
-from tests.unit.notify.messages import EXTREME, bundle, every_purpose, page
+from tests.support.notification_messages import EXTREME, bundle, every_purpose, page
+from tests.support.provider_servers import BENCHES
+from tests.support.provider_servers.interface import SECRET, Bench
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress

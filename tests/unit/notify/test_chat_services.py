@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.doubles.http import HttpDouble, Response, http_double
-from tests.unit.notify.messages import EXTREME, every_purpose, page
+from tests.support.notification_messages import EXTREME, every_purpose, page
 from tocsin.core.config import deterministic_encryption, environment
 from tocsin.core.errors import Rejected, Temporary
 from tocsin.core.net import egress

@@ -15,7 +15,7 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.notify.messages import page
+from tests.support.notification_messages import page
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.notify.channels import chat_url_policy

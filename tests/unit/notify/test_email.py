@@ -16,7 +16,7 @@ import pytest
 
 from tests.doubles.certificates import Certificate, make_certificate
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.unit.notify.messages import ALERT, bundle, page
+from tests.support.notification_messages import ALERT, bundle, page
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.notify.messages import ALERT, NOW, every_purpose, page
+from tests.support.notification_messages import ALERT, NOW, every_purpose, page
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.text import phrases
 from tocsin.notify.text.phrases import GERMAN, say, say_date

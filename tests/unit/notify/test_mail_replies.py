@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
+from tests.support.hypothesis_profiles import examples
 from tocsin.alerts.states import CommandKind
 from tocsin.notify.mail_replies import command, parse, parse_subprocess, quotes
 from tocsin.notify.mail_replies.command import MailCommand

@@ -10,7 +10,7 @@ import pytest
 
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
-from tests.unit.notify.messages import ALERT, page
+from tests.support.notification_messages import ALERT, page
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify.channels.ntfy import NtfyChannel, split

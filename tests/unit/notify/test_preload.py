@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import django
 django.setup()
 from dataclasses import replace
-from tests.unit.notify.messages import every_purpose
+from tests.support.notification_messages import every_purpose
 from tocsin.core import egress
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.dispatch.preload import preload

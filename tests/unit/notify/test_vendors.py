@@ -19,8 +19,8 @@ from tests.doubles.slack import slack_double
 from tests.doubles.telegram import telegram_double
 from tests.doubles.telnyx import refusal, telnyx_double
 from tests.doubles.twilio import twilio_double
-from tests.support.properties import examples
-from tests.unit.notify.messages import bundle, page
+from tests.support.hypothesis_profiles import examples
+from tests.support.notification_messages import bundle, page
 from tocsin.alerts.states import CommandKind
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse

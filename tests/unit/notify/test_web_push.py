@@ -10,7 +10,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from tests.doubles.push import Browser
-from tests.unit.notify.messages import EXTREME, every_purpose, page
+from tests.support.notification_messages import EXTREME, every_purpose, page
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.notify.channels import push_addresses

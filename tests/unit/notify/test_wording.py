@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.notify.messages import ALERT, EXTREME, bundle, page
+from tests.support.notification_messages import ALERT, EXTREME, bundle, page
 from tocsin.alerts.states import Priority
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, sms, voice

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.unit.oncall.drawing import ALICE, BOB, CAROL, DAVE, PRIMARY, SECONDARY, fixed, local, plan, rotate, schedule
+from tests.support.schedule_strategies import (
+    ALICE,
+    BOB,
+    CAROL,
+    DAVE,
+    PRIMARY,
+    SECONDARY,
+    fixed,
+    local,
+    plan,
+    rotate,
+    schedule,
+)
 from tocsin.oncall.calculation import coverage_checks
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
 from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.unit.oncall.drawing import ALICE, BOB, local, plan, rotate, schedule
+from tests.support.schedule_strategies import ALICE, BOB, local, plan, rotate, schedule
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calendars import ical, ical_subprocess
 from tocsin.oncall.calendars.ical import GroupShift, UnreadableCalendar

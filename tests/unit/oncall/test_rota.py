@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.oncall.drawing import (
+from tests.support.schedule_strategies import (
     ALICE,
     BOB,
     CAROL,

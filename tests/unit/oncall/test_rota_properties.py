@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
-from tests.unit.oncall.drawing import some_plan
+from tests.support.hypothesis_profiles import examples
+from tests.support.schedule_strategies import some_plan
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
 from tocsin.oncall.calculation.group_snapshot import GroupPlan

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.unit.oncall.drawing import ALICE, BOB, CAROL, plan, schedule
+from tests.support.schedule_strategies import ALICE, BOB, CAROL, plan, schedule
 from tocsin.oncall.calculation import final_schedule
 
 ZONES = ("Europe/Zurich", "America/Chicago", "Australia/Lord_Howe", "Asia/Kathmandu")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
+from tests.support.hypothesis_profiles import examples
 from tocsin.outbound import rate_limit, redaction, templates
 from tocsin.outbound.rate_limit import RequestRate
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
+from tests.support.hypothesis_profiles import examples
 from tocsin.core.errors import Rejected
 from tocsin.inbound.expressions.comparisons import Operator
 from tocsin.inbound.expressions.conditions import compile_condition

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
+from tests.support.hypothesis_profiles import examples
 from tocsin.oncall.calculation import final_schedule, schedules
 from tocsin.oncall.calculation.group_snapshot import GroupPlan, SnapshotMember, SnapshotUser
 from tocsin.people.member_roles import MemberRole

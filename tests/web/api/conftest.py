@@ -17,7 +17,7 @@ from django.test import Client
 from pytest_django import DjangoDbBlocker
 
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
-from tests.postgres import DatabasePool, Postgres, filled
+from tests.support.postgres import DatabasePool, Postgres, filled
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.roles import Role

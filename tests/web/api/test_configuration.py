@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 from django.db import connections, transaction
 
-from tests.store.locks import wait_for_waiters
-from tests.store.people import ACTOR
+from tests.support.locks import wait_for_waiters
+from tests.support.people import ACTOR
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.access.models import AuditEntry

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tests.postgres import TAKES_NO_WRITES, in_use
+from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tests.web.api.conftest import Answer, Api, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE

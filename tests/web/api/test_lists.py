@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.web.api import samples
+from tests.support import api_rows as samples
 from tests.web.api.conftest import Api, Company
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Actor

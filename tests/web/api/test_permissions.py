@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.doubles.ntfy import NtfyDouble
+from tests.support.api_examples import ALWAYS_OWNED, ANSWERED_ELSEWHERE, EXAMPLES, NEVER_OWN, World
 from tests.web.api.conftest import Answer, Api, Company
-from tests.web.api.examples import ALWAYS_OWNED, ANSWERED_ELSEWHERE, EXAMPLES, NEVER_OWN, World
 from tests.web.api.test_errors import refused
 from tocsin.access.roles import Permission, PermissionScope, Role, reach
 from tocsin.api.application import api

@@ -10,9 +10,9 @@ import pytest
 from django.db import connections, transaction
 
 from tests.doubles.ntfy import NtfyDouble
-from tests.store.locks import wait_for_waiters
+from tests.support.api_examples import EXAMPLES, World
+from tests.support.locks import wait_for_waiters
 from tests.web.api.conftest import Answer, Api, Company
-from tests.web.api.examples import EXAMPLES, World
 from tests.web.api.test_errors import refused
 from tests.web.api.test_permissions import OPERATIONS
 from tocsin.access.models import AuditEntry

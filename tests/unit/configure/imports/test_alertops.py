@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.doubles import alertops as account
-from tests.unit.configure.imports.duty import local, moments, on_call
+from tests.support.imported_schedules import local, moments, on_call
 from tocsin.importers.alertops.converter import translate
 from tocsin.importers.report import ConvertedConfig, as_text
 

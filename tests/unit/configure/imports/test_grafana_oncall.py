@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.doubles import grafana_oncall as account
-from tests.support.properties import examples
-from tests.unit.configure.imports.duty import local, moments, on_call, utc
+from tests.support.hypothesis_profiles import examples
+from tests.support.imported_schedules import local, moments, on_call, utc
 from tocsin.importers.grafana_oncall import shifts
 from tocsin.importers.grafana_oncall.converter import translate
 from tocsin.importers.report import ConvertedConfig, as_text

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.doubles import opsgenie as account
-from tests.unit.configure.imports.duty import local, moments, on_call, utc
+from tests.support.imported_schedules import local, moments, on_call, utc
 from tocsin.core.errors import Rejected
 from tocsin.importers.config_builder import ExistingUser
 from tocsin.importers.opsgenie import export

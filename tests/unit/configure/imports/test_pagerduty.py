@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.doubles import pagerduty as account
-from tests.unit.configure.imports.duty import local, moments, on_call, utc
+from tests.support.imported_schedules import local, moments, on_call, utc
 from tocsin.importers.pagerduty.converter import translate
 from tocsin.importers.people import phone
 from tocsin.importers.report import ConvertedConfig, as_text

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.properties import examples
-from tests.unit.configure.imports.duty import local, moments, on_call
+from tests.support.hypothesis_profiles import examples
+from tests.support.imported_schedules import local, moments, on_call
 from tocsin.importers import rotation_converter
 from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow

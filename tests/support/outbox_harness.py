@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.people import make_user
+from tests.support.people import make_user
 from tocsin.alerts import change_handlers, service
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import SYSTEM, Actor, NewEvent

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.postgres import server_in
+from tests.support.postgres import server_in
 from tocsin.core.embedded_postgres import server as embedded_server
 from tocsin.core.embedded_postgres.server import SUPERUSER, PostgresServer
 from tocsin.core.embedded_postgres.system_user import RunAs

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.doubles.http import Response
 from tests.doubles.ntfy import ntfy_double
-from tests.unit.notify.benches.bench import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, Bench
 from tocsin.notify.interfaces import ProviderAccount
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from tests.browser.running import PATIENCE
+from tests.support.server_process import PATIENCE
 from tocsin.access import settings_commands, tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock

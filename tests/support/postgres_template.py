@@ -24,7 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 _KEPT = 6
 
 #: The files that say what the template holds.
-_SOURCES = ("src/tocsin/**/*.py", "requirements/*.txt", "tests/postgres.py", "tests/support/ready.py")
+_SOURCES = (
+    "src/tocsin/**/*.py",
+    "requirements/*.txt",
+    "tests/support/postgres.py",
+    "tests/support/postgres_template.py",
+)
 
 
 def copy_data(server: PostgresServer, make: Callable[[PostgresServer], None]) -> None:

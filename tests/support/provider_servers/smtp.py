@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.doubles.smtp import smtp_double
-from tests.unit.notify.benches.bench import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, Bench
 from tocsin.notify.interfaces import ProviderAccount
 
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENTS, FakeHalo, HaloServer, running
-from tests.store import outbound
-from tests.store.people import ACTOR, make_user
+from tests.support import outbound_harness as outbound
+from tests.support.people import ACTOR, make_user
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor, Command
 from tocsin.alerts.models import Alert, AlertEvent

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.store import escalating
-from tests.store.people import ACTOR
+from tests.support import escalation_harness as escalating
+from tests.support.people import ACTOR
 from tocsin.alerts import change_handlers, store
 from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import Actor as AlertActor

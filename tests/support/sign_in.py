@@ -6,8 +6,8 @@ from functools import cache
 
 from playwright.sync_api import expect
 
-from tests.browser import desk
-from tests.browser.browsing import Visitor
+from tests.support import service_desk as desk
+from tests.support.browser import Visitor
 
 
 def open_home(visitor: Visitor, username: str) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 from tests.doubles.http import Response
 from tests.doubles.twilio import twilio_double
-from tests.unit.notify.benches.bench import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, Bench
 from tocsin.notify.interfaces import ProviderAccount
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from tests.unit.notify.benches.bench import Bench
-from tests.unit.notify.benches.http_gateway import http_gateway_bench
-from tests.unit.notify.benches.ntfy import ntfy_bench
-from tests.unit.notify.benches.slack import slack_bench
-from tests.unit.notify.benches.smtp import smtp_bench
-from tests.unit.notify.benches.telegram import telegram_bench
-from tests.unit.notify.benches.telnyx import telnyx_bench
-from tests.unit.notify.benches.twilio import twilio_bench
+from tests.support.provider_servers.http_gateway import http_gateway_bench
+from tests.support.provider_servers.interface import Bench
+from tests.support.provider_servers.ntfy import ntfy_bench
+from tests.support.provider_servers.slack import slack_bench
+from tests.support.provider_servers.smtp import smtp_bench
+from tests.support.provider_servers.telegram import telegram_bench
+from tests.support.provider_servers.telnyx import telnyx_bench
+from tests.support.provider_servers.twilio import twilio_bench
 
 BENCHES: dict[str, Callable[[], AbstractContextManager[Bench]]] = {
     "smtp": smtp_bench,

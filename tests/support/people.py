@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 
-from tests.store.locks import wait_for_waiters
+from tests.support.locks import wait_for_waiters
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.people.changes import groups, users

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.doubles.http import Request, Response, http_double
-from tests.unit.notify.benches.bench import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, Bench
 from tocsin.notify.interfaces import ProviderAccount
 
 

@@ -1,9 +1,9 @@
 """A real PostgreSQL for the tests: one server a test process, one migrated template, a database of its own a test.
 
-The server's data directory is a copy of one that has the template (see `tests.support.ready`).
+The server's data directory is a copy of one that has the template (see `tests.support.postgres_template`).
 
 The server is the wheel's, or the one whose programs are in the folder that TOCSIN_TEST_POSTGRES_BIN names. A database
-is handed on to the next test where it can be made what it was at first by emptying it (see `tests.emptying`), which is
+is handed on to the next test where it can be made what it was at first by emptying it (see `tests.support.resettable_database`), which is
 four times quicker than a new one.
 """
 
@@ -26,8 +26,8 @@ import pytest
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from tests.emptying import ResettableDatabase
-from tests.support.ready import copy_data
+from tests.support.postgres_template import copy_data
+from tests.support.resettable_database import ResettableDatabase
 from tocsin.core.db import database as tocsin_database
 from tocsin.core.embedded_postgres import server as embedded_server
 from tocsin.core.embedded_postgres import system_user

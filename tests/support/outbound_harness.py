@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.store.people import ACTOR
+from tests.support.people import ACTOR
 from tocsin.core.db import database
 from tocsin.outbound import commands
 from tocsin.outbound.delivery.dispatcher import CallDispatcher

@@ -11,7 +11,7 @@ from http.client import HTTPException
 from typing import Any, Self
 
 from tests.doubles.smtp import Mail
-from tests.smoke.running import DOOR, Node, Tocsin, ask, ticket, until
+from tests.support.installation import DOOR, Node, Tocsin, ask, ticket, until
 
 SENDERS = 8
 
