@@ -9,16 +9,18 @@ from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.test_every_page import sign_in
 from tests.browser.test_live_pages import post
-from tests.support import service_desk as desks
+from tests.support import service_desk
 from tests.support.browser import PHONE, visitor
-from tests.support.server_process import Running
-from tests.support.service_desk import Desk
+from tests.support.server_process import ServerProcess
+from tests.support.service_desk import ServiceDesk
 from tests.support.sign_in import open_home
 
 pytestmark = pytest.mark.browser
 
 
-def test_unanswered_request_times_out_and_is_retried(browser: Browser, running: Running, desk: Desk) -> None:
+def test_unanswered_request_times_out_and_is_retried(
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
+) -> None:
     def swallow(route: Route) -> None:
         if route.request.headers.get("x-part") != "list":
             route.continue_()
@@ -42,7 +44,7 @@ def test_unanswered_request_times_out_and_is_retried(browser: Browser, running: 
 
 
 def test_partial_request_after_sign_out_never_renders_sign_in_page(
-    browser: Browser, running: Running, desk: Desk
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
 ) -> None:
     post(running, desk, "1", "The first alert")
     with visitor(browser, running.url) as alice:
@@ -61,7 +63,7 @@ def test_partial_request_after_sign_out_never_renders_sign_in_page(
 
 
 def test_user_signed_in_again_elsewhere_continues_on_the_same_page(
-    browser: Browser, running: Running, desk: Desk
+    browser: Browser, running: ServerProcess, desk: ServiceDesk
 ) -> None:
     post(running, desk, "1", "It was mapped")
     with visitor(browser, running.url) as alice:
@@ -77,7 +79,7 @@ def test_user_signed_in_again_elsewhere_continues_on_the_same_page(
         expect(page.locator("#failed")).to_be_hidden()
 
 
-def test_failed_row_changes_are_reported_and_kept(browser: Browser, running: Running, desk: Desk) -> None:
+def test_failed_row_changes_are_reported_and_kept(browser: Browser, running: ServerProcess, desk: ServiceDesk) -> None:
     post(running, desk, "1", "It was mapped")
     with visitor(browser, running.url) as alice:
         page = alice.page
@@ -94,7 +96,7 @@ def test_failed_row_changes_are_reported_and_kept(browser: Browser, running: Run
         expect(page.get_by_role("button", name="Backtest")).to_be_enabled()
 
 
-def test_unanswered_press_is_reported(browser: Browser, running: Running, desk: Desk) -> None:
+def test_unanswered_press_is_reported(browser: Browser, running: ServerProcess, desk: ServiceDesk) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
@@ -109,12 +111,12 @@ def test_unanswered_press_is_reported(browser: Browser, running: Running, desk: 
         expect(page.get_by_role("alert")).to_contain_text("No answer yet")
 
 
-def test_signing_in_without_a_connection_keeps_what_was_typed(browser: Browser, running: Running) -> None:
+def test_signing_in_without_a_connection_keeps_what_was_typed(browser: Browser, running: ServerProcess) -> None:
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
         alice.open("/account/login/")
         page.get_by_label("Username or e-mail").fill("alice")
-        page.get_by_label("Password").fill(desks.PASSWORD)
+        page.get_by_label("Password").fill(service_desk.PASSWORD)
         alice.context.set_offline(True)
         page.get_by_role("button", name="Sign in", exact=True).click()
         expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin cannot be reached")

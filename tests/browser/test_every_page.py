@@ -13,12 +13,12 @@ from pytest_django import DjangoDbBlocker
 
 from tests.browser.conftest import PICTURES
 from tests.doubles.smtp import smtp_double
-from tests.support import service_desk as desks
+from tests.support import service_desk
 from tests.support.browser import DESK, PHONE, Theme, Visitor, visitor
 from tests.support.ingest import make_integration
 from tests.support.postgres import Postgres, new_database
-from tests.support.server_process import PATIENCE, Running, serve
-from tests.support.service_desk import Desk, Duty
+from tests.support.server_process import PATIENCE, ServerProcess, serve
+from tests.support.service_desk import OnCallPlan, ServiceDesk
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 from tocsin.inbound.enums import MessageStatus
@@ -35,7 +35,9 @@ pytestmark = pytest.mark.browser
 class Evening:
     """The running server, what there is on it, and Alice's cookies."""
 
-    def __init__(self, running: Running, desk: Desk, duty: Duty, numbers: dict[str, int], state: Any) -> None:
+    def __init__(
+        self, running: ServerProcess, desk: ServiceDesk, duty: OnCallPlan, numbers: dict[str, int], state: Any
+    ) -> None:
         self.running, self.desk, self.duty, self.numbers, self.state = running, desk, duty, numbers, state
 
     def _outbound(self) -> list[str]:
@@ -102,7 +104,7 @@ def sign_in(visitor: Visitor, username: str) -> None:
     """Signs one of the desk's people in."""
     visitor.open("/account/login/")
     visitor.page.get_by_label("Username or e-mail").fill(username)
-    visitor.page.get_by_label("Password").fill(desks.PASSWORD)
+    visitor.page.get_by_label("Password").fill(service_desk.PASSWORD)
     visitor.page.get_by_role("button", name="Sign in", exact=True).click()
     expect(visitor.page.get_by_role("heading", name="Home")).to_be_visible()
 
@@ -137,7 +139,7 @@ def evening(
     """One for all of this module, since making it takes longer than most of the tests."""
     folder = tmp_path_factory.mktemp("evening")
     with new_database(postgres, template, django_db_blocker) as database, smtp_double() as mails:
-        desk, duty = desks.set_up(), desks.plan_duty()
+        desk, duty = service_desk.set_up(), service_desk.plan_on_call()
         # Its guide has all that guides have: lists, and code in them.
         make_integration("AWS", "cloudwatch")
         # One message of each shape in the sandbox.
@@ -146,7 +148,7 @@ def evening(
             alice = User.objects.get(username="alice")
             people.save_contact_method(alice, spec, actor=COMMAND_LINE, now=clock.now())
         with serve(folder, database, TOCSIN_SMTP_URL=mails.url, TOCSIN_EMAIL_FROM="tocsin@example.org") as running:
-            numbers = desks.receive_an_evening(running.url, desk)
+            numbers = service_desk.receive_an_evening(running.url, desk)
             with mails.arrived:
                 mails.arrived.wait_for(lambda: any("VPN down" in mail.part("plain") for mail in mails.mails), 15)
             with visitor(browser, running.url) as alice:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.test_every_page import SMALLEST, sign_in
-from tests.support import service_desk as desks
+from tests.support import service_desk
 from tests.support.browser import visitor
 from tests.support.server_process import serve
 from tocsin.access.audit import COMMAND_LINE
@@ -26,7 +26,7 @@ LONG = "W" * 60
 def test_long_single_word_name_never_causes_horizontal_scrolling(
     browser: Browser, database: str, tmp_path: Path
 ) -> None:
-    desks.set_up()
+    service_desk.set_up()
     how = {"actor": COMMAND_LINE, "now": clock.now()}
     User.objects.filter(username="alice").update(name=LONG)
     members = [{"user": "alice", "roles": ["primary"]}]

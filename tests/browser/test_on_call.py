@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.test_every_page import sign_in
-from tests.support import service_desk as desks
+from tests.support import service_desk
 from tests.support.browser import visitor
 from tests.support.server_process import serve
 from tocsin.core.runtime import clock
@@ -27,7 +27,7 @@ _PLACE = """(track, at) => {
 def test_rotation_is_created_overridden_and_shows_who_would_be_paged(
     browser: Browser, database: str, tmp_path: Path
 ) -> None:
-    desk = desks.set_up()
+    desk = service_desk.set_up()
     with serve(tmp_path, database) as running, visitor(browser, running.url) as alice:
         sign_in(alice, "alice")
         page = alice.page

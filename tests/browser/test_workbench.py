@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.test_every_page import sign_in
-from tests.support import service_desk as desks
+from tests.support import service_desk
 from tests.support.browser import visitor
 from tests.support.server_process import PATIENCE, serve
 from tocsin.access.audit import COMMAND_LINE
@@ -24,7 +24,7 @@ BOILER = {"probe": {"ref": "A-17", "light": "RED"}, "what": ["Boiler is cold"], 
 
 
 def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, database: str, tmp_path: Path) -> None:
-    desks.set_up()
+    service_desk.set_up()
     never = {"open": {"field": "source_status", "operator": "equals", "value": "nothing yet"}}
     spec = {"name": "Boilers", "kind": "api", "escalation_policy": "Standard", "rules": never}
     boilers = integrations.save_integration(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.doubles.halo import DESK_AGENT, TIMEOUT, HaloServer, running
-from tests.support.installation import Tocsin, ask, traces, until
+from tests.support.installation import Installation, ask, traces, until
 
 
 def notes(server: HaloServer, ticket: int) -> list[str]:
@@ -12,7 +12,7 @@ def notes(server: HaloServer, ticket: int) -> list[str]:
     return [str(one["note_html"]).removeprefix("<p>").split(" this")[0] for one in found]
 
 
-def test_halo_ticket_syncs_both_directions_and_waits_during_outage(tocsin: Tocsin) -> None:
+def test_halo_ticket_syncs_both_directions_and_waits_during_outage(tocsin: Installation) -> None:
     with running() as server:
         tocsin.serve(TOCSIN_ALLOW_TARGETS="127.0.0.0/8,::1/128")
         tocsin.api(

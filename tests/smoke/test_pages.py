@@ -7,10 +7,10 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.installation import Node, Tocsin, ask, until
+from tests.support.installation import Installation, Node, ask, until
 
 
-def test_web_process_survives_kill_and_stops_with_its_node(single: Tocsin) -> None:
+def test_web_process_survives_kill_and_stops_with_its_node(single: Installation) -> None:
     node = single.serve()
     assert ask("GET", f"{node.url}/account/login/").status == 200
     first = pages_of(node)

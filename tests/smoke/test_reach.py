@@ -7,7 +7,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.doubles.twilio import TwilioDouble, twilio_double
-from tests.support.installation import CONFIGURATION, Tocsin, ask, ticket, traces, until
+from tests.support.installation import CONFIGURATION, Installation, ask, ticket, traces, until
 
 BASE = "https://tocsin.example.org"
 ALICE, BOB = "+41790000001", "+41790000002"
@@ -26,16 +26,16 @@ def configuration(twilio: TwilioDouble) -> str:
     )
 
 
-def serve(tocsin: Tocsin, twilio: TwilioDouble) -> None:
+def serve(tocsin: Installation, twilio: TwilioDouble) -> None:
     tocsin.serve(TOCSIN_BASE_URL=BASE, TOCSIN_ALLOW_TARGETS="127.0.0.0/8")
     twilio.server = tocsin.url
 
 
-def statuses(tocsin: Tocsin) -> set[str]:
+def statuses(tocsin: Installation) -> set[str]:
     return {row["status"] for row in tocsin.rows("SELECT status FROM notify_delivery WHERE purpose = 'page'")}
 
 
-def test_text_interrupted_by_kill_is_resent_with_same_key(tocsin: Tocsin) -> None:
+def test_text_interrupted_by_kill_is_resent_with_same_key(tocsin: Installation) -> None:
     with twilio_double() as twilio:
         tocsin.apply(configuration(twilio))
         twilio.takes = 60
@@ -54,7 +54,7 @@ def test_text_interrupted_by_kill_is_resent_with_same_key(tocsin: Tocsin) -> Non
         assert not traces(tocsin.logs())
 
 
-def test_concurrent_replies_work_and_500_alerts_are_few_texts(tocsin: Tocsin) -> None:
+def test_concurrent_replies_work_and_500_alerts_are_few_texts(tocsin: Installation) -> None:
     with twilio_double() as twilio:
         tocsin.apply(configuration(twilio))
         serve(tocsin, twilio)

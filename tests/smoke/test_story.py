@@ -7,7 +7,7 @@ import re
 import httpx
 
 from tests.doubles.smtp import Mail, SmtpDouble
-from tests.support.installation import Tocsin, ticket, traces, until
+from tests.support.installation import Installation, ticket, traces, until
 
 
 def to(mails: SmtpDouble, name: str) -> list[Mail]:
@@ -34,7 +34,7 @@ def press(link: str, button: str) -> httpx.Response:
         return answer
 
 
-def test_ticket_pages_users_in_order_until_acknowledged(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_ticket_pages_users_in_order_until_acknowledged(tocsin: Installation, mails: SmtpDouble) -> None:
     tocsin.serve()
 
     opened = tocsin.post(ticket(20817)).json()
@@ -98,7 +98,7 @@ def test_ticket_pages_users_in_order_until_acknowledged(tocsin: Tocsin, mails: S
     assert traces(tocsin.logs()) == []
 
 
-def test_unanswered_escalation_notifies_the_manager(tocsin: Tocsin, mails: SmtpDouble) -> None:
+def test_unanswered_escalation_notifies_the_manager(tocsin: Installation, mails: SmtpDouble) -> None:
     tocsin.serve()
     number = tocsin.post(ticket(7)).json()["alert_id"]
     until("Alice is mailed", lambda: to(mails, "alice"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE, AuditActor
 from tocsin.alerts import service as alerts
@@ -33,7 +33,7 @@ URGENT = {"field": "priority", "operator": "one of", "value": ["critical", "high
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 

@@ -12,7 +12,7 @@ from tests.doubles.http import Request, Response, http_double
 from tests.doubles.push import PushDouble, push_double
 from tests.support.outbox_harness import allow_loopback, configured
 from tests.support.people import ACTOR, make_user
-from tests.support.provider_servers.interface import Bench
+from tests.support.provider_servers.interface import ProviderServer
 from tests.unit.notify.test_channels import (
     rendered,
     test_a_refusal_is_permanent_and_says_why,
@@ -50,19 +50,21 @@ def kind(request: pytest.FixtureRequest) -> ProviderKind:
 
 
 @pytest.fixture
-def bench(kind: ProviderKind, database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(
+    kind: ProviderKind, database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ProviderServer]:
     allow_loopback(monkeypatch)
     yield from (_browser(now) if kind.name == "web_push" else _gotify())
 
 
 @pytest.fixture
-def sender(kind: ProviderKind, bench: Bench) -> Iterator[ProviderSender]:
+def sender(kind: ProviderKind, bench: ProviderServer) -> Iterator[ProviderSender]:
     made = kind.open(bench.account)
     yield made
     made.close()
 
 
-def _browser(now: datetime) -> Iterator[Bench]:
+def _browser(now: datetime) -> Iterator[ProviderServer]:
     alice = make_user("alice", now)
     with push_double() as double:
         browser = double.browser()
@@ -75,7 +77,7 @@ def _browser(now: datetime) -> Iterator[Bench]:
         def accepted() -> int:
             return len(browser.received)
 
-        yield Bench(
+        yield ProviderServer(
             ProviderAccount("Web Push"), address, "push", _how(double.answers.append), keys, accepted, _living(double)
         )
 
@@ -89,7 +91,7 @@ def _living(double: PushDouble) -> Callable[[Response], None]:
     return give
 
 
-def _gotify() -> Iterator[Bench]:
+def _gotify() -> Iterator[ProviderServer]:
     answers: list[Response] = []
     taken: list[Request] = []
 
@@ -108,7 +110,9 @@ def _gotify() -> Iterator[Bench]:
         def accepted() -> int:
             return len(taken)
 
-        yield Bench(ProviderAccount("Services"), address, "chat", _how(answers.append), keys, accepted, answers.append)
+        yield ProviderServer(
+            ProviderAccount("Services"), address, "chat", _how(answers.append), keys, accepted, answers.append
+        )
 
 
 def _how(give: Callable[[Response], None]) -> Callable[[str], None]:
@@ -121,7 +125,7 @@ def _how(give: Callable[[Response], None]) -> Callable[[str], None]:
 
 
 def test_gateway_message_is_delivered_once_and_never_to_private_addresses(
-    kind: ProviderKind, sender: ProviderSender, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    kind: ProviderKind, sender: ProviderSender, bench: ProviderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = str(ids.uuid7())
     sender.send(rendered(bench), bench.channel, bench.address, key)

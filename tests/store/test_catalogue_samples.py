@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import NOW, Ingest, halo, make_integration
-from tests.support.integrations import Doors, doors, path_of, rows
+from tests.support.integrations import InboundServer, inbound_server, path_of, rows
 from tests.support.people import make_user
 from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.models import Alert
@@ -29,13 +29,13 @@ KINDS = [kind for kind in load_kinds().values() if not kind.same_as]
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 
 @pytest.fixture
-def node() -> Iterator[Doors]:
-    with doors() as made:
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
         yield made
 
 
@@ -45,7 +45,7 @@ def pass_for(integration: Integration) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_sample_ends_as_it_says(kind: IntegrationKind, node: Doors) -> None:
+def test_every_sample_ends_as_it_says(kind: IntegrationKind, node: InboundServer) -> None:
     """All samples of a kind by one node, each at an integration of its own that shares no alert with the others."""
     doors_of = {sample.name: integration_for(kind, sample) for sample in kind.samples}
     for sample in kind.samples:
@@ -61,7 +61,7 @@ def integration_for(kind: IntegrationKind, sample: Sample) -> Integration:
     return make_integration(name, kind.name, source=name, settings=dict(sample.settings))
 
 
-def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: Doors, integration: Integration) -> None:
+def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: InboundServer, integration: Integration) -> None:
     by_name = {one.name: one for one in kind.samples}
     # What proves a sender cannot be in a sample: it comes with a pass, as the pages send it.
     where = integration if kind.code.refusal is None else f"{path_of(integration)}/test/{pass_for(integration)}"

@@ -15,7 +15,7 @@ from django.test import Client
 from tests.doubles.http import Response, http_double
 from tests.doubles.slack import SlackDouble, slack_double
 from tests.doubles.telegram import TelegramDouble, telegram_double
-from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, outbox_harness, provider
 from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import AlertEvent
@@ -65,7 +65,7 @@ class World:
 @pytest.fixture
 def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     allow_loopback(monkeypatch, base_url=BASE)
-    with post_office(now) as post, slack_double() as slack, telegram_double() as telegram:
+    with outbox_harness(now) as post, slack_double() as slack, telegram_double() as telegram:
         monkeypatch.setattr(clock, "now", lambda: post.now)
         secrets = {"bot_token": slack.token, "signing_secret": slack.signing_secret}
         provider("Slack", "slack", ["chat"], api_base=slack.api, secrets=secrets)

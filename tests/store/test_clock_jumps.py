@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 import pytest
 from psycopg import errors
 
-from tests.support import workflow_harness as workflows
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support import workflow_harness
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import make_integration
-from tests.support.outbox_harness import OutboxHarness, post_office
+from tests.support.outbox_harness import OutboxHarness, outbox_harness
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.commands import Acknowledge, Hold
@@ -39,7 +39,7 @@ BY = 120.0
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
-    with wired():
+    with escalation_enabled():
         yield EscalationHarness(now)
 
 
@@ -225,7 +225,7 @@ def test_node_with_its_own_clock_change_measures_again_immediately(monkeypatch: 
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 
@@ -305,8 +305,8 @@ def test_heartbeat_received_by_advanced_clock_is_expected_earlier(now: datetime)
 
 
 def test_a_workflow_that_waits_acts_as_long_after_its_cause(now: datetime) -> None:
-    with workflows.wired():
-        desk = workflows.WorkflowHarness(now)
+    with workflow_harness.workflows_enabled():
+        desk = workflow_harness.WorkflowHarness(now)
         desk.workflow("Chase", trigger={"on": "unacknowledged", "for": "15m"})
         alert = desk.open(BY)
         set_back(desk.at(0))

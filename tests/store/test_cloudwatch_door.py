@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support.ingest import make_integration
-from tests.support.integrations import Doors, doors, rows
+from tests.support.integrations import InboundServer, inbound_server, rows
 from tests.unit.catalogue.test_cloudwatch import Amazon, notification, signed, subscription
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
@@ -31,8 +31,8 @@ def amazon(monkeypatch: pytest.MonkeyPatch) -> Amazon:
 
 
 @pytest.fixture
-def node(database: str) -> Iterator[Doors]:
-    with doors() as made:
+def node(database: str) -> Iterator[InboundServer]:
+    with inbound_server() as made:
         yield made
 
 
@@ -47,7 +47,7 @@ def alarm(state: str, at: str, number: int) -> dict[str, object]:
 
 
 def test_sns_subscription_is_confirmed_and_alarms_open_and_close(
-    amazon: Amazon, node: Doors, door: Integration
+    amazon: Amazon, node: InboundServer, door: Integration
 ) -> None:
     asked = subscription(PEM)
     reply = node.post(door, asked, content_type="text/plain; charset=UTF-8")
@@ -61,7 +61,9 @@ def test_sns_subscription_is_confirmed_and_alarms_open_and_close(
     assert Alert.objects.get().source_id == ARN
 
 
-def test_sender_other_than_amazon_is_rejected_without_trace(amazon: Amazon, node: Doors, door: Integration) -> None:
+def test_sender_other_than_amazon_is_rejected_without_trace(
+    amazon: Amazon, node: InboundServer, door: Integration
+) -> None:
     right = alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)
     forged = {**right, "Message": '{"NewStateValue": "ALARM"}'}
     elsewhere = signed({**right, "SigningCertURL": "https://sns.eu-west-1.amazonaws.com.evil.example/a.pem"})
@@ -73,7 +75,7 @@ def test_sender_other_than_amazon_is_rejected_without_trace(amazon: Amazon, node
 
 
 def test_unavailable_certificate_is_fetched_when_amazon_retries(
-    amazon: Amazon, node: Doors, door: Integration, monkeypatch: pytest.MonkeyPatch
+    amazon: Amazon, node: InboundServer, door: Integration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = {**alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)}
     right["SigningCertURL"] = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-later.pem"
@@ -92,7 +94,9 @@ def test_unavailable_certificate_is_fetched_when_amazon_retries(
 OTHER = "arn:aws:sns:eu-west-1:999999999999:tocsin"
 
 
-def test_another_topic_is_refused_though_amazon_signed_it(amazon: Amazon, node: Doors, door: Integration) -> None:
+def test_another_topic_is_refused_though_amazon_signed_it(
+    amazon: Amazon, node: InboundServer, door: Integration
+) -> None:
     assert node.post(door, subscription(PEM)).status == 200
     asked = list(amazon.asked)
     foreign = signed({**alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1), "TopicArn": OTHER})
@@ -108,14 +112,14 @@ def test_another_topic_is_refused_though_amazon_signed_it(amazon: Amazon, node: 
     assert node.post(door, ours).body["status"] == "Mapped Opened"
 
 
-def test_a_rotated_url_takes_the_next_topic(amazon: Amazon, node: Doors, door: Integration) -> None:
+def test_a_rotated_url_takes_the_next_topic(amazon: Amazon, node: InboundServer, door: Integration) -> None:
     assert node.post(door, subscription(PEM)).status == 200
     secrets.rotate_token(door, actor=COMMAND_LINE, now=datetime.now(UTC))
     assert node.post(door, signed({**subscription(PEM), "TopicArn": OTHER})).status == 200
     assert node.post(door, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)).status == 403
 
 
-def test_setting_selects_the_accepted_topic(amazon: Amazon, node: Doors, database: str) -> None:
+def test_setting_selects_the_accepted_topic(amazon: Amazon, node: InboundServer, database: str) -> None:
     door = make_integration("AWS", "cloudwatch", settings={"topic_arn": OTHER})
     assert node.post(door, subscription(PEM)).status == 403
     assert node.post(door, signed({**subscription(PEM), "TopicArn": OTHER})).status == 200

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.support.escalation_harness import STEPS, EscalationHarness, wired
+from tests.support.escalation_harness import STEPS, EscalationHarness, escalation_enabled
 from tests.support.people import ACTOR
 from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange, PagingMode
@@ -51,7 +51,7 @@ from tocsin.web.home import health_warnings
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
-    with wired():
+    with escalation_enabled():
         yield EscalationHarness(now)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.doubles.halo import DESK_AGENT, EVENT_ONLY
-from tests.support.halo_pair import Pair, pair
+from tests.support.halo_pair import HaloPair, halo_pair
 from tests.support.outbox_harness import allow_loopback
 from tests.support.people import ACTOR
 from tocsin.alerts.models import AlertEvent
@@ -25,26 +25,26 @@ IN_PROGRESS, ACTION_REQUIRED, RESOLVED, CLOSED = 2, 3, 8, 9
 
 
 @pytest.fixture
-def pulled(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+def pulled(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[HaloPair]:
     """Tocsin reads a Halo that sends nothing, and has looked once."""
     allow_loopback(monkeypatch)
-    with pair(now) as both:
+    with halo_pair(now) as both:
         both.connect(pull=True)
         yield both
 
 
-def _logged(both: Pair, seconds: float = 5, **fields: Any) -> int:
+def _logged(both: HaloPair, seconds: float = 5, **fields: Any) -> int:
     both.seconds = seconds
     number: int = both.halo.log({"summary": "VPN down", **fields}, DESK_AGENT)["id"]
     return number
 
 
-def _change(both: Pair, ticket: int, seconds: float, **fields: Any) -> None:
+def _change(both: HaloPair, ticket: int, seconds: float, **fields: Any) -> None:
     both.seconds = seconds
     both.halo.change(ticket, fields, DESK_AGENT)
 
 
-def _set(both: Pair, **spec: Any) -> None:
+def _set(both: HaloPair, **spec: Any) -> None:
     """Changes the inbound integration."""
     door = Integration.objects.get(pk=both.inbound.pk)
     integrations.save_integration(
@@ -53,7 +53,7 @@ def _set(both: Pair, **spec: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [IN_PROGRESS, RESOLVED])
-def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: Pair, status: int) -> None:
+def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: HaloPair, status: int) -> None:
     ticket = _logged(pulled)
     _change(pulled, ticket, 20, status_id=status)
     pulled.look(31)
@@ -71,7 +71,7 @@ def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: Pair, 
 
 
 def test_already_assigned_ticket_still_pages_unless_setting_prevents_it(
-    pulled: Pair,
+    pulled: HaloPair,
 ) -> None:
     ticket = _logged(pulled)
     _change(pulled, ticket, 20, status_id=IN_PROGRESS, agent_id=DESK_AGENT)
@@ -85,7 +85,7 @@ def test_already_assigned_ticket_still_pages_unless_setting_prevents_it(
     assert pulled.alert(ticket).status == "assigned"
 
 
-def test_already_closed_or_filtered_ticket_opens_nothing(pulled: Pair) -> None:
+def test_already_closed_or_filtered_ticket_opens_nothing(pulled: HaloPair) -> None:
     _set(pulled, filters={"field": "team", "operator": "equals", "value": "2nd Line Support"})
     over, other, ours = _logged(pulled), _logged(pulled), _logged(pulled, team="2nd Line Support")
     _change(pulled, over, 20, status_id=CLOSED, agent_id=DESK_AGENT, team="2nd Line Support")
@@ -95,7 +95,7 @@ def test_already_closed_or_filtered_ticket_opens_nothing(pulled: Pair) -> None:
     assert [len(pulled.alerts(ticket)) for ticket in (over, other, ours)] == [0, 0, 1]
 
 
-def test_ticket_older_than_last_poll_opens_nothing_on_status_change(pulled: Pair) -> None:
+def test_ticket_older_than_last_poll_opens_nothing_on_status_change(pulled: HaloPair) -> None:
     ticket = _logged(pulled)
     pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
     pulled.look(31)
@@ -107,7 +107,7 @@ def test_ticket_older_than_last_poll_opens_nothing_on_status_change(pulled: Pair
 
 
 def test_unchanged_new_ticket_uses_its_own_status(
-    pulled: Pair,
+    pulled: HaloPair,
 ) -> None:
     ticket = _logged(pulled)
     pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
@@ -120,7 +120,7 @@ def test_unchanged_new_ticket_uses_its_own_status(
     assert len(pulled.inbox(source_id=str(ticket))) == 1
 
 
-def test_where_new_has_another_name_it_opens_by_that(pulled: Pair) -> None:
+def test_where_new_has_another_name_it_opens_by_that(pulled: HaloPair) -> None:
     _set(pulled, rules={"open": {"field": "source_status", "operator": "equals", "value": "Action Required"}})
     ticket = _logged(pulled)
     pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
@@ -130,7 +130,7 @@ def test_where_new_has_another_name_it_opens_by_that(pulled: Pair) -> None:
 
 
 def test_idle_or_upgraded_halo_recognizes_new_tickets_by_date(
-    pulled: Pair,
+    pulled: HaloPair,
 ) -> None:
     old = pulled.halo.log({"summary": "Old"}, DESK_AGENT)["id"]
     pulled.halo.tickets[old] |= {"dateoccurred": "2020-01-01T10:00:00", "status_id": ACTION_REQUIRED}
@@ -144,7 +144,7 @@ def test_idle_or_upgraded_halo_recognizes_new_tickets_by_date(
     assert [len(pulled.alerts(one)) for one in (old, ticket)] == [0, 1]
 
 
-def test_new_tickets_across_several_polls_are_all_recognized(pulled: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_tickets_across_several_polls_are_all_recognized(pulled: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (client, poller):
         monkeypatch.setattr(module, "PAGE_SIZE", 2)
         monkeypatch.setattr(module, "MAX_LIST_PAGES", 2)
@@ -156,7 +156,7 @@ def test_new_tickets_across_several_polls_are_all_recognized(pulled: Pair, monke
     assert [len(pulled.alerts(ticket)) for ticket in tickets] == [1] * 9
 
 
-def test_lost_new_ticket_webhook_is_recovered_despite_a_later_one(both: Pair) -> None:
+def test_lost_new_ticket_webhook_is_recovered_despite_a_later_one(both: HaloPair) -> None:
     both.server.hooks.loses = lambda happened: happened.event == "new ticket logged"
     ticket = both.log()
     both.seconds = 20
@@ -170,7 +170,7 @@ def test_lost_new_ticket_webhook_is_recovered_despite_a_later_one(both: Pair) ->
     assert first.kind == "opened"
 
 
-def test_ticket_decided_by_webhook_is_not_paged_by_poll(both: Pair) -> None:
+def test_ticket_decided_by_webhook_is_not_paged_by_poll(both: HaloPair) -> None:
     _set(both, rules={"open": {"field": "subject", "operator": "contains", "value": "VPN"}})
     ticket = both.log("Printer")
     _set(both, rules={})
@@ -182,7 +182,7 @@ def test_ticket_decided_by_webhook_is_not_paged_by_poll(both: Pair) -> None:
     assert both.alerts(ticket) == []
 
 
-def test_new_ticket_that_changed_before_lookup_still_opens(both: Pair) -> None:
+def test_new_ticket_that_changed_before_lookup_still_opens(both: HaloPair) -> None:
     both.halo.webhooks["hook"]["payload_type"] = EVENT_ONLY
     ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
     over = both.halo.log({"summary": "Printer"}, DESK_AGENT)["id"]

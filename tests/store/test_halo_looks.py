@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, FakeResponse
-from tests.support.halo_pair import Pair, pair
+from tests.support.halo_pair import HaloPair, halo_pair
 from tests.support.outbox_harness import allow_loopback
 from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.commands import Reply as Say
@@ -20,7 +20,7 @@ from tocsin.outbound.halo_sync import notes, poller
 from tocsin.outbound.states import CallStatus
 
 
-def test_one_poll_recovers_every_ticket_despite_lost_webhooks(both: Pair) -> None:
+def test_one_poll_recovers_every_ticket_despite_lost_webhooks(both: HaloPair) -> None:
     lost = iter(range(10_000))
     both.server.hooks.loses = lambda happened: next(lost) % 2 == 0
     tickets = [both.halo.log({"summary": f"Ticket {number}"}, DESK_AGENT)["id"] for number in range(120)]
@@ -43,7 +43,7 @@ def test_one_poll_recovers_every_ticket_despite_lost_webhooks(both: Pair) -> Non
 
 
 #: `TOCSIN_TEST_WRITES=1000` writes a thousand.
-def test_rate_limited_writes_arrive_in_order_per_ticket(both: Pair) -> None:
+def test_rate_limited_writes_arrive_in_order_per_ticket(both: HaloPair) -> None:
     both.server.hooks.loses = lambda happened: happened.event != "new ticket logged"
     tickets = [both.log(f"Ticket {number}") for number in range(10)]
     numbers = {ticket: both.alert(ticket).pk for ticket in tickets}
@@ -63,7 +63,7 @@ def test_rate_limited_writes_arrive_in_order_per_ticket(both: Pair) -> None:
     assert {(call.status, call.attempts) for call in both.calls()} == {(CallStatus.SENT, 1)}
 
 
-def test_changes_beyond_one_poll_are_all_read_with_notes(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_beyond_one_poll_are_all_read_with_notes(both: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PAGE_SIZE", 2)
     monkeypatch.setattr(poller, "PAGE_SIZE", 2)
     monkeypatch.setattr(client, "MAX_LIST_PAGES", 2)
@@ -86,7 +86,7 @@ def test_changes_beyond_one_poll_are_all_read_with_notes(both: Pair, monkeypatch
         assert [event.data["text"] for event in replies] == [f"seen {ticket}"]
 
 
-def test_future_dates_and_hidden_notes_hide_no_other_change(both: Pair) -> None:
+def test_future_dates_and_hidden_notes_hide_no_other_change(both: HaloPair) -> None:
     ticket = both.log()
     both.server.hooks.loses = lambda happened: True
     both.halo.tickets[ticket]["last_update"] = "2999-01-01T00:00:00"
@@ -105,7 +105,7 @@ def test_future_dates_and_hidden_notes_hide_no_other_change(both: Pair) -> None:
     assert both.standing().looked_to > before.looked_to
 
 
-def test_rate_limited_poll_pauses_all_calls_for_that_time(both: Pair) -> None:
+def test_rate_limited_poll_pauses_all_calls_for_that_time(both: HaloPair) -> None:
     ticket = both.log()
     both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "90"})
     both.look(300)
@@ -117,7 +117,7 @@ def test_rate_limited_poll_pauses_all_calls_for_that_time(both: Pair) -> None:
     assert len(both.notes(ticket)) == 1
 
 
-def test_ticket_merged_into_another_merges_its_alert(both: Pair) -> None:
+def test_ticket_merged_into_another_merges_its_alert(both: HaloPair) -> None:
     parent, child, orphan = both.log("VPN down"), both.log("VPN down too"), both.log("Printer")
     both.server.hooks.loses = lambda happened: True
     both.halo.merge(child, parent, DESK_AGENT)
@@ -140,7 +140,7 @@ def test_pull_mode_imports_tickets_every_30_seconds_without_webhooks(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_loopback(monkeypatch)
-    with pair(now) as both:
+    with halo_pair(now) as both:
         both.connect(pull=True)
         # Before the first look tickets were Halo's own business.
         ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
@@ -166,7 +166,7 @@ def test_pull_mode_imports_tickets_every_30_seconds_without_webhooks(
 
 def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     allow_loopback(monkeypatch)
-    with pair(now) as both:
+    with halo_pair(now) as both:
         both.connect(pull=True)
 
         def broken(look: object) -> None:
@@ -178,7 +178,7 @@ def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypa
         assert both.standing().look_problem == "Something in it could not be understood; the log says what."
 
 
-def test_long_poll_keeps_its_lease(both: Pair) -> None:
+def test_long_poll_keeps_its_lease(both: HaloPair) -> None:
     both.log()
     leases = []
 
@@ -194,7 +194,7 @@ def test_long_poll_keeps_its_lease(both: Pair) -> None:
     assert both.standing().look_lease_until is None
 
 
-def test_poll_that_lost_its_lease_stops_without_writing(both: Pair) -> None:
+def test_poll_that_lost_its_lease_stops_without_writing(both: HaloPair) -> None:
     before = both.standing()
     both.log()
     theirs = datetime(2100, 1, 1, tzinfo=UTC)
@@ -215,7 +215,7 @@ def test_clock_rollback_never_blocks_polling_or_writing(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch, back: int
 ) -> None:
     allow_loopback(monkeypatch)
-    with pair(now) as both:
+    with halo_pair(now) as both:
         both.connect(pull=True, rate=2)
         # Of both, as where a machine's clock was wrong and is set right.
         both.seconds = -back
@@ -239,7 +239,7 @@ def test_clock_rollback_never_blocks_polling_or_writing(
         assert poller.look(both.directory, lambda: both.now)
 
 
-def test_rate_limit_of_halo_applies_to_polls_too(both: Pair) -> None:
+def test_rate_limit_of_halo_applies_to_polls_too(both: HaloPair) -> None:
     both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "900"})
     both.look(300)
     both.server.api.fault = lambda method, path: None
@@ -253,7 +253,7 @@ def test_failed_halo_poll_is_retried_soon_and_recovers(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow_loopback(monkeypatch)
-    with pair(now) as both:
+    with halo_pair(now) as both:
         both.connect(pull=True)
         both.server.api.fault = lambda method, path: EXPIRED
         both.look(31)

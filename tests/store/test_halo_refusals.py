@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, TIMEOUT, FakeResponse
-from tests.support.halo_pair import Pair
+from tests.support.halo_pair import HaloPair
 from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Reopen
 from tocsin.alerts.commands import Reply as Say
@@ -13,7 +13,7 @@ from tocsin.outbound import commands
 from tocsin.outbound.states import CallStatus
 
 
-def test_each_rejected_write_is_one_clear_dead_letter(both: Pair) -> None:
+def test_each_rejected_write_is_one_clear_dead_letter(both: HaloPair) -> None:
     both.change(sync={"acknowledge": {"note": True}, "close": {"status": "Finished"}, "reply": {"note": True}})
     ticket, other = both.log("one"), both.log("two")
     both.halo.refused_actions = {"Private Note"}
@@ -36,7 +36,7 @@ def test_each_rejected_write_is_one_clear_dead_letter(both: Pair) -> None:
     assert both.alert(other).status == "cancelled"
 
 
-def test_renamed_status_or_team_does_not_block_the_note(both: Pair) -> None:
+def test_renamed_status_or_team_does_not_block_the_note(both: HaloPair) -> None:
     both.change(sync={"acknowledge": {"note": True, "status": "Doing"}, "reply": {"note": True, "team": "Nowhere"}})
     ticket = both.log()
     both.act(both.alert(ticket).pk, Acknowledge)
@@ -46,7 +46,7 @@ def test_renamed_status_or_team_does_not_block_the_note(both: Pair) -> None:
     assert ["Doing" in call.error or "Nowhere" in call.error for call in both.calls(status="dead")] == [True, True]
 
 
-def test_unexplained_rejection_of_one_ticket_blocks_no_other(both: Pair) -> None:
+def test_unexplained_rejection_of_one_ticket_blocks_no_other(both: HaloPair) -> None:
     hidden, other = both.log("one"), both.log("two")
     path_of = {("POST", "/api/Actions"): EXPIRED, ("GET", f"/api/Tickets/{hidden}"): EXPIRED}
     both.server.api.fault = lambda method, path: path_of.get((method, path))
@@ -68,7 +68,7 @@ def test_unexplained_rejection_of_one_ticket_blocks_no_other(both: Pair) -> None
     assert both.standing().problem.startswith("Halo refuses Tocsin's token when asked to write a note (401).")
 
 
-def test_expired_secret_stops_calls_with_one_error_until_replaced(both: Pair) -> None:
+def test_expired_secret_stops_calls_with_one_error_until_replaced(both: HaloPair) -> None:
     ticket = both.log()
     both.halo.client_secret = "another"
     both.halo.tokens.clear()
@@ -83,7 +83,7 @@ def test_expired_secret_stops_calls_with_one_error_until_replaced(both: Pair) ->
     assert len(both.notes(ticket)) == 1
 
 
-def test_a_lost_right_and_a_token_that_ended_early(both: Pair) -> None:
+def test_a_lost_right_and_a_token_that_ended_early(both: HaloPair) -> None:
     ticket = both.log()
     answers = iter([EXPIRED])
     both.server.api.fault = lambda method, path: next(answers, None) if path == "/api/Actions" else None
@@ -98,7 +98,7 @@ def test_a_lost_right_and_a_token_that_ended_early(both: Pair) -> None:
 
 
 @pytest.mark.parametrize("body", [{"error": "Not now"}, {"Message": "Not now"}, "Not now"])
-def test_error_body_with_success_status_is_a_failure(both: Pair, body: object) -> None:
+def test_error_body_with_success_status_is_a_failure(both: HaloPair, body: object) -> None:
     ticket = both.log()
     both.server.api.fault = lambda method, path: (
         FakeResponse(200, body) if (method, path) == ("POST", "/api/Actions") else None
@@ -109,7 +109,7 @@ def test_error_body_with_success_status_is_a_failure(both: Pair, body: object) -
     assert dead.error == "Halo refused to write a note (200). It said: Not now"
 
 
-def test_resent_write_uses_the_current_name_of_renamed_status(both: Pair) -> None:
+def test_resent_write_uses_the_current_name_of_renamed_status(both: HaloPair) -> None:
     both.change(sync={"acknowledge": {"note": True, "status": "Doing"}})
     ticket = both.log()
     both.act(both.alert(ticket).pk, Acknowledge)
@@ -121,7 +121,7 @@ def test_resent_write_uses_the_current_name_of_renamed_status(both: Pair) -> Non
     assert len(both.notes(ticket)) == 1
 
 
-def test_note_of_failed_write_does_not_match_later_identical_note(both: Pair) -> None:
+def test_note_of_failed_write_does_not_match_later_identical_note(both: HaloPair) -> None:
     both.change(sync={"hold": {"note": False}, "reply": {"note": "Done"}, "close": {"note": "Done", "status": "Doing"}})
     ticket = both.log()
     both.act(both.alert(ticket).pk, Close)
@@ -138,7 +138,7 @@ def test_note_of_failed_write_does_not_match_later_identical_note(both: Pair) ->
     assert both.notes(ticket).count("Done") == 2
 
 
-def test_note_of_failed_write_opens_no_alert_when_echoed(both: Pair) -> None:
+def test_note_of_failed_write_opens_no_alert_when_echoed(both: HaloPair) -> None:
     both.change(sync={"close": {"note": "Done", "status": "Doing"}})
     ticket = both.log()
     both.act(both.alert(ticket).pk, Close)
@@ -148,7 +148,7 @@ def test_note_of_failed_write_opens_no_alert_when_echoed(both: Pair) -> None:
     assert [alert.status for alert in both.alerts(ticket)] == ["closed"]
 
 
-def test_what_is_sent_again_sets_nothing_that_was_set_since(both: Pair) -> None:
+def test_what_is_sent_again_sets_nothing_that_was_set_since(both: HaloPair) -> None:
     both.change(
         sync={
             "acknowledge": {"note": True, "status": "Doing"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.doubles.halo import API_AGENT, TIMEOUT, FakeResponse
-from tests.support.halo_pair import Pair
+from tests.support.halo_pair import HaloPair
 from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.commands import Reply as Say
@@ -22,7 +22,9 @@ from tocsin.outbound.states import CallStatus
 from tocsin.outbound.writeback import listener
 
 
-def test_alert_gets_one_ticket_despite_repeated_creation_attempts(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alert_gets_one_ticket_despite_repeated_creation_attempts(
+    both: HaloPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened"], "priority": "High", "ticket_type": "Incident"})
     api = integrations.save_integration(
@@ -56,7 +58,7 @@ def test_alert_gets_one_ticket_despite_repeated_creation_attempts(both: Pair, mo
     assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:16 UTC."]
 
 
-def test_dry_run_alert_gets_ticket_when_paging_begins(both: Pair) -> None:
+def test_dry_run_alert_gets_ticket_when_paging_begins(both: HaloPair) -> None:
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Incident"})
     spec = {"name": "Monitoring", "kind": "api", "outbound": "Halo", "mode": "watch", "anyway": True}
     api = integrations.save_integration(spec, actor=ACTOR, now=both.now)
@@ -75,7 +77,7 @@ def test_dry_run_alert_gets_ticket_when_paging_begins(both: Pair) -> None:
     assert len(both.halo.tickets) == 1
 
 
-def test_failed_ticket_creation_succeeds_once_after_recovery(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_ticket_creation_succeeds_once_after_recovery(both: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened"], "ticket_type": "Fault"})
     api = integrations.save_integration(
@@ -132,7 +134,7 @@ def test_failed_ticket_creation_succeeds_once_after_recovery(both: Pair, monkeyp
     assert len(both.halo.tickets) == 3
 
 
-def test_dropped_ticket_is_created_only_on_request_and_once(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropped_ticket_is_created_only_on_request_and_once(both: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "_makers", listener._TicketCreators())
     both.change(create_ticket={"on": ["opened", "escalate"]})
     api = integrations.save_integration(

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.ingest import halo, make_integration
-from tests.support.integrations import Doors, Reply, doors, path_of, rows
+from tests.support.integrations import InboundResponse, InboundServer, inbound_server, path_of, rows
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version
@@ -33,8 +33,8 @@ ACTOR = AuditActor(None, "Test", "cli")
 
 
 @pytest.fixture
-def node() -> Iterator[Doors]:
-    with doors() as made:
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
         yield made
 
 
@@ -51,7 +51,7 @@ def api_door() -> Integration:
 # --- answers
 
 
-def test_message_is_stored_before_its_result_is_returned(node: Doors, halo_door: Integration) -> None:
+def test_message_is_stored_before_its_result_is_returned(node: InboundServer, halo_door: Integration) -> None:
     reply = node.post(halo_door, halo())
     (row,) = rows()
     assert reply.status == 200
@@ -64,7 +64,7 @@ def test_message_is_stored_before_its_result_is_returned(node: Doors, halo_door:
     }
 
 
-def test_unreadable_body_is_kept_and_rejected_with_location(node: Doors, api_door: Integration) -> None:
+def test_unreadable_body_is_kept_and_rejected_with_location(node: InboundServer, api_door: Integration) -> None:
     reply = node.post(api_door, b'{"title": "Disk full" "host": "db01"}')
     assert (reply.status, reply.body["error"]) == (400, "invalid_json")
     assert "line 1 column 23" in reply.body["detail"]
@@ -72,7 +72,7 @@ def test_unreadable_body_is_kept_and_rejected_with_location(node: Doors, api_doo
     assert (str(row.pk), row.status, bytes(row.raw)[:9]) == (reply.body["message_id"], "Mapping Failed", b'{"title":')
 
 
-def test_halo_always_gets_200_to_keep_its_webhook_enabled(node: Doors, halo_door: Integration) -> None:
+def test_halo_always_gets_200_to_keep_its_webhook_enabled(node: InboundServer, halo_door: Integration) -> None:
     for body in (b"<html>", b"", b"\xff\xfe", b"[]", b"null", b"{}"):
         reply = node.post(halo_door, body)
         assert (reply.status, reply.body["status"]) == (200, "Mapping Failed"), body
@@ -80,19 +80,19 @@ def test_halo_always_gets_200_to_keep_its_webhook_enabled(node: Doors, halo_door
     assert len(rows()) == 6
 
 
-def test_a_message_without_an_id_is_readable_and_answered_200(node: Doors, halo_door: Integration) -> None:
+def test_a_message_without_an_id_is_readable_and_answered_200(node: InboundServer, halo_door: Integration) -> None:
     reply = node.post(halo_door, {"event": "new ticket logged"})
     assert (reply.status, reply.body["status"]) == (200, "Mapping Failed")
     assert "no ticket id" in reply.body["reason"]
 
 
-def test_disabled_integration_stores_messages_and_reports_its_state(node: Doors) -> None:
+def test_disabled_integration_stores_messages_and_reports_its_state(node: InboundServer) -> None:
     reply = node.post(make_integration(mode="disabled"), halo())
     assert (reply.status, reply.body["status"], reply.body["reason"]) == (200, "Mapped Ignored", "switched off")
     assert len(rows()) == 1
 
 
-def test_a_message_that_must_wait_is_answered_202(node: Doors, halo_door: Integration) -> None:
+def test_a_message_that_must_wait_is_answered_202(node: InboundServer, halo_door: Integration) -> None:
     first = node.post(halo_door, halo(7))
     with db.transaction() as holder:
         holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.body["alert_id"],))
@@ -107,7 +107,7 @@ def test_a_message_that_must_wait_is_answered_202(node: Doors, halo_door: Integr
 # --- arrays
 
 
-def test_array_elements_are_separate_messages_with_separate_errors(node: Doors, halo_door: Integration) -> None:
+def test_array_elements_are_separate_messages_with_separate_errors(node: InboundServer, halo_door: Integration) -> None:
     reply = node.post(halo_door, [halo(1), "text", 7, None, [halo(2)], {}, halo(3)])
     assert reply.status == 200
     found = reply.body["messages"]
@@ -120,7 +120,7 @@ def test_array_elements_are_separate_messages_with_separate_errors(node: Doors, 
 
 
 @pytest.mark.parametrize("kind", ["haloitsm", "api"])
-def test_array_of_1000_is_accepted_and_a_larger_one_rejected(node: Doors, kind: str) -> None:
+def test_array_of_1000_is_accepted_and_a_larger_one_rejected(node: InboundServer, kind: str) -> None:
     integration = make_integration("Many", kind)
     reply = node.post(integration, [{"id": number, "status": "x"} for number in range(1, 1002)])
     assert (reply.status, reply.body["error"]) == (413, "too_many")
@@ -130,7 +130,7 @@ def test_array_of_1000_is_accepted_and_a_larger_one_rejected(node: Doors, kind: 
     assert len(rows()) == 1000
 
 
-def test_empty_array_contains_no_message(node: Doors, api_door: Integration) -> None:
+def test_empty_array_contains_no_message(node: InboundServer, api_door: Integration) -> None:
     reply = node.post(api_door, b"[]")
     assert (reply.status, reply.body["error"]) == (400, "invalid_json")
     assert "empty" in reply.body["detail"]
@@ -141,24 +141,24 @@ def test_empty_array_contains_no_message(node: Doors, api_door: Integration) -> 
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_only_post_is_accepted(node: Doors, halo_door: Integration, method: str) -> None:
+def test_only_post_is_accepted(node: InboundServer, halo_door: Integration, method: str) -> None:
     reply = node.post(halo_door, halo(), method=method)
     assert (reply.status, reply.headers["allow"]) == (405, "POST")
 
 
 @pytest.mark.parametrize("path", ["/in/", "/in/" + "0" * 32, "/in/" + "x" * 5000, "/in/\x00\udcff", "/in//"])
-def test_a_token_that_never_was_is_unknown(node: Doors, path: str) -> None:
+def test_a_token_that_never_was_is_unknown(node: InboundServer, path: str) -> None:
     assert node.post(path, halo()).status == 404
     assert not rows()
 
 
-def test_new_token_works_immediately_despite_earlier_invalid_requests(node: Doors) -> None:
+def test_new_token_works_immediately_despite_earlier_invalid_requests(node: InboundServer) -> None:
     for number in range(3):
         assert node.post("/in/" + f"{number}" * 32, halo()).status == 404
         assert node.post(make_integration(f"Door {number}"), halo(number + 1)).status == 200
 
 
-def test_concurrent_invalid_tokens_share_one_lookup_and_valid_token_passes(node: Doors) -> None:
+def test_concurrent_invalid_tokens_share_one_lookup_and_valid_token_passes(node: InboundServer) -> None:
     node.post("/in/" + "0" * 32, halo())
     integration = make_integration()
     wrong = [("/in/" + f"{number:032x}", halo()) for number in range(50)]
@@ -166,7 +166,9 @@ def test_concurrent_invalid_tokens_share_one_lookup_and_valid_token_passes(node:
     assert [reply.status for reply in found] == [404] * 50 + [200] + [404] * 50
 
 
-def test_rotated_token_works_during_overlap_and_requests_are_counted(node: Doors, halo_door: Integration) -> None:
+def test_rotated_token_works_during_overlap_and_requests_are_counted(
+    node: InboundServer, halo_door: Integration
+) -> None:
     old = path_of(halo_door)
     secrets.rotate_token(halo_door, overlap=timedelta(hours=1), actor=ACTOR, now=clock.now())
     assert node.post(old, halo(1)).status == 200
@@ -194,7 +196,7 @@ def test_rotated_token_works_during_overlap_and_requests_are_counted(node: Doors
 
 
 def test_unwritable_rotated_token_requests_are_recorded_later(
-    node: Doors, halo_door: Integration, database: str
+    node: InboundServer, halo_door: Integration, database: str
 ) -> None:
     node.registry.count_expired(halo_door.pk)
     with db.transaction() as connection:
@@ -215,8 +217,8 @@ class TestCredentials:
     """Each on top of the secret URL; all that are asked must be right."""
 
     @pytest.fixture
-    def asked(self, node: Doors, halo_door: Integration) -> Any:
-        def ask(credentials: dict[str, Any], **headers: str) -> Reply:
+    def asked(self, node: InboundServer, halo_door: Integration) -> Any:
+        def ask(credentials: dict[str, Any], **headers: str) -> InboundResponse:
             secrets.put_credentials(halo_door, credentials)
             halo_door.save()
             config_version.changed()
@@ -289,7 +291,7 @@ class TestCredentials:
         assert asked(credentials, x_halo_secret="s3cret").status == 401
         assert asked(credentials, authorization=_basic("halo:p"), x_halo_secret="s3cret").status == 200
 
-    def test_undecryptable_credentials_reject_every_request(self, node: Doors, halo_door: Integration) -> None:
+    def test_undecryptable_credentials_reject_every_request(self, node: InboundServer, halo_door: Integration) -> None:
         Integration.objects.filter(pk=halo_door.pk).update(credentials="nonsense")
         config_version.changed()
         assert node.post(halo_door, halo()).status == 401
@@ -298,7 +300,7 @@ class TestCredentials:
 # --- size and time
 
 
-def test_body_limit_is_exactly_five_mebibytes(node: Doors, api_door: Integration) -> None:
+def test_body_limit_is_exactly_five_mebibytes(node: InboundServer, api_door: Integration) -> None:
     frame = b'{"title": ""}'
     largest = b'{"title": "' + b"x" * (MAX_BODY - len(frame)) + b'"}'
     assert node.post(api_door, largest).status == 200
@@ -315,14 +317,14 @@ def test_body_limit_is_exactly_five_mebibytes(node: Doors, api_door: Integration
 
 @pytest.mark.parametrize("coming", [[], [{"type": "http.request", "body": b'{"id"', "more_body": True}]])
 def test_a_sender_that_is_too_slow_is_given_up(api_door: Integration, coming: list[dict[str, Any]]) -> None:
-    with doors(bodies=BodyReader(deadline=0.01)) as node:
+    with inbound_server(bodies=BodyReader(deadline=0.01)) as node:
         reply = asyncio.run(node.ask(path_of(api_door), coming))
         assert (reply.status, reply.headers["connection"]) == (408, "close")
         assert node.bodies.in_flight == 0
     assert not rows()
 
 
-def test_compressed_body_is_processed_and_stored_as_sent(node: Doors, api_door: Integration) -> None:
+def test_compressed_body_is_processed_and_stored_as_sent(node: InboundServer, api_door: Integration) -> None:
     body = b'{"id": "1", "title": "Disk full"}'
     for encoding, packed in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("identity", body)):
         assert node.post(api_door, packed, content_encoding=encoding).status == 200
@@ -330,7 +332,7 @@ def test_compressed_body_is_processed_and_stored_as_sent(node: Doors, api_door: 
     assert node.bodies.in_flight == 0
 
 
-def test_decompression_bomb_is_rejected_early_without_trace(node: Doors, api_door: Integration) -> None:
+def test_decompression_bomb_is_rejected_early_without_trace(node: InboundServer, api_door: Integration) -> None:
     bomb = gzip.compress(b"\0" * (4 * MAX_BODY))
     reply = node.post(api_door, bomb, content_encoding="gzip")
     assert (reply.status, reply.body["error"]) == (413, "too_large")
@@ -340,7 +342,7 @@ def test_decompression_bomb_is_rejected_early_without_trace(node: Doors, api_doo
 
 @pytest.mark.parametrize(("encoding", "code"), [("br", "unknown_encoding"), ("gzip", "invalid_encoding")])
 def test_undecodable_body_is_kept_and_rejected_with_accepted_encodings(
-    node: Doors, api_door: Integration, encoding: str, code: str
+    node: InboundServer, api_door: Integration, encoding: str, code: str
 ) -> None:
     reply = node.post(api_door, b'{"id": "1"}', content_encoding=encoding)
     assert (reply.status, reply.body["error"]) == (400, code)
@@ -349,7 +351,7 @@ def test_undecodable_body_is_kept_and_rejected_with_accepted_encodings(
     assert "Content-Encoding" in row.reason
 
 
-def test_a_signature_is_of_the_bytes_that_were_sent(node: Doors, api_door: Integration) -> None:
+def test_a_signature_is_of_the_bytes_that_were_sent(node: InboundServer, api_door: Integration) -> None:
     secrets.put_credentials(api_door, {"hmac": {"header": "X-Signature", "secret": "key"}})
     api_door.save()
     config_version.changed()
@@ -358,7 +360,7 @@ def test_a_signature_is_of_the_bytes_that_were_sent(node: Doors, api_door: Integ
     assert node.post(api_door, packed, content_encoding="gzip", x_signature=signature).status == 200
 
 
-def test_a_sender_that_leaves_in_the_middle_stores_nothing(node: Doors, api_door: Integration) -> None:
+def test_a_sender_that_leaves_in_the_middle_stores_nothing(node: InboundServer, api_door: Integration) -> None:
     coming = [{"type": "http.request", "body": b'{"id": 1}', "more_body": True}, {"type": "http.disconnect"}]
     assert asyncio.run(node.ask(path_of(api_door), coming)).status == 0
     assert asyncio.run(node.ask(path_of(api_door), [{"type": "http.disconnect"}])).status == 0
@@ -367,7 +369,7 @@ def test_a_sender_that_leaves_in_the_middle_stores_nothing(node: Doors, api_door
 
 
 def test_excess_bytes_in_flight_are_rejected_with_retry_after(api_door: Integration) -> None:
-    with doors(bodies=BodyReader(max_in_flight=100)) as node:
+    with inbound_server(bodies=BodyReader(max_in_flight=100)) as node:
         assert node.post(api_door, b'{"id": 1}').status == 200
         assert node.post(api_door, b'{"id": 2, "t": "', b"x" * 100, b'"}').status == 503
         reply = node.post(api_door, b"{}", content_length="101")
@@ -376,6 +378,6 @@ def test_excess_bytes_in_flight_are_rejected_with_retry_after(api_door: Integrat
         assert node.bodies.in_flight == 0
 
 
-def test_sender_metadata_is_kept_only_when_harmless(node: Doors, api_door: Integration) -> None:
+def test_sender_metadata_is_kept_only_when_harmless(node: InboundServer, api_door: Integration) -> None:
     node.post(api_door, {"id": 1}, user_agent="Tool/1", cookie="a=b", x_api_key="k", authorization="Bearer t")
     assert rows()[0].headers == {"content-type": "application/json", "user-agent": "Tool/1"}

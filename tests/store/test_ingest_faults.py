@@ -17,7 +17,7 @@ from psycopg import errors, sql
 from tests.doubles.postgres_wire import wire_to
 from tests.support.escalation_harness import EscalationHarness
 from tests.support.ingest import NOW, halo, make_integration, message
-from tests.support.integrations import Doors, doors, path_of, rows
+from tests.support.integrations import InboundServer, inbound_server, path_of, rows
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
-def node() -> Iterator[Doors]:
-    with doors() as made:
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
         yield made
 
 
@@ -161,14 +161,14 @@ def test_batch_too_large_for_lock_table_is_split() -> None:
 
 def test_error_on_arrival_keeps_the_message_too() -> None:
     integration = make_integration()
-    with doors(registry=SpoiledRegistry()) as node:
+    with inbound_server(registry=SpoiledRegistry()) as node:
         replies = node.post_at_once(*((integration, {**halo(number), "poison": number == 2}) for number in (1, 2, 3)))
     assert [reply.body["status"] for reply in replies] == ["Mapped Opened", "Mapping Failed", "Mapped Opened"]
     assert "ZeroDivisionError" in replies[1].body["reason"]
     assert len(rows()) == 3
 
 
-def test_what_the_database_refuses_is_kept_however_it_was_read(node: Doors) -> None:
+def test_what_the_database_refuses_is_kept_however_it_was_read(node: InboundServer) -> None:
     integration = make_integration()
     execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
     reply = node.post(integration, [halo(1), halo(2, summary="poison"), halo(3)])
@@ -194,7 +194,7 @@ FOR EACH ROW EXECUTE FUNCTION kill();
 
 
 @pytest.mark.parametrize("when", [_BETWEEN, _IN_COMMIT], ids=["between statements", "in COMMIT"])
-def test_connection_lost_before_commit_costs_only_a_retry(node: Doors, when: str) -> None:
+def test_connection_lost_before_commit_costs_only_a_retry(node: InboundServer, when: str) -> None:
     integration = make_integration()
     execute(_KILLER.format(times=1) + when)
     reply = node.post(integration, halo(1))
@@ -206,7 +206,7 @@ def test_connection_lost_before_commit_costs_only_a_retry(node: Doors, when: str
 
 def test_commit_with_lost_reply_is_answered_and_applied_once(database: str) -> None:
     integration = make_integration()
-    with wire_to(database) as (wire, through), doors() as node:
+    with wire_to(database) as (wire, through), inbound_server() as node:
         db.use(through)
         assert node.post(integration, halo(1)).body["status"] == "Mapped Opened"
         wire.cut_at_commit()
@@ -227,7 +227,7 @@ def test_commit_with_lost_reply_is_answered_and_applied_once(database: str) -> N
 
 def test_unreadable_message_with_lost_commit_reply_is_reported_unreadable(database: str) -> None:
     integration = make_integration("Tool", "api")
-    with wire_to(database) as (wire, through), doors() as node:
+    with wire_to(database) as (wire, through), inbound_server() as node:
         db.use(through)
         node.post(integration, {"title": "a first one, so that the connection stands"})
         wire.cut_at_commit()
@@ -240,7 +240,7 @@ def test_unreadable_message_with_lost_commit_reply_is_reported_unreadable(databa
 
 def test_a_database_that_stays_away_is_answered_with_come_again() -> None:
     integration = make_integration()
-    with doors(max_wait=0.0) as node:
+    with inbound_server(max_wait=0.0) as node:
         node.registry.refresh()
         execute(_KILLER.format(times=1000) + _BETWEEN)
         reply = node.post(integration, halo())
@@ -251,7 +251,7 @@ def test_a_database_that_stays_away_is_answered_with_come_again() -> None:
 
 def test_token_lookup_failure_is_not_reported_as_unknown_token(database: str) -> None:
     integration = make_integration()
-    with doors() as node:
+    with inbound_server() as node:
         path, name = path_of(integration), urlsplit(database).path.removeprefix("/")
         with psycopg.connect(database.replace(name, "postgres", 1), autocommit=True) as admin:
             switch = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}")
@@ -286,7 +286,7 @@ def test_queued_messages_of_deleted_integration_get_404_alone() -> None:
     assert {row.integration_id for row in rows()} == {stays.pk}
 
 
-def test_sender_to_deleted_integration_gets_404(node: Doors) -> None:
+def test_sender_to_deleted_integration_gets_404(node: InboundServer) -> None:
     gone = make_integration("Gone")
     assert node.post(gone, halo()).status == 200
     path = path_of(gone)
@@ -299,7 +299,9 @@ def test_sender_to_deleted_integration_gets_404(node: Doors) -> None:
 @pytest.mark.parametrize(
     "broken", [{"kind": "gone"}, {"definition": {"rules": {"open": {"field": "client", "operator": "smells"}}}}]
 )
-def test_messages_to_unusable_integration_are_replayed_after_repair(node: Doors, broken: dict[str, Any]) -> None:
+def test_messages_to_unusable_integration_are_replayed_after_repair(
+    node: InboundServer, broken: dict[str, Any]
+) -> None:
     integration = make_integration(**broken)
     answers = [node.post(integration, body) for body in (halo(), [halo(2), halo(3)], b"{")]
     assert [answer.status for answer in answers] == [200, 200, 200]
@@ -315,7 +317,7 @@ def test_messages_to_unusable_integration_are_replayed_after_repair(node: Doors,
     assert replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW).status == "Mapped Opened"
 
 
-def test_batch_uses_the_configuration_its_transaction_sees(node: Doors) -> None:
+def test_batch_uses_the_configuration_its_transaction_sees(node: InboundServer) -> None:
     integration = make_integration()
     assert node.post(integration, halo(1, "Logged")).body["status"] == "Mapped Ignored"
     version = node.registry.version
@@ -353,7 +355,7 @@ def test_configuration_loaded_during_save_is_never_mixed(
     assert door.policy_id in door.directory.policies
 
 
-def test_integration_with_broken_row_blocks_no_other(node: Doors) -> None:
+def test_integration_with_broken_row_blocks_no_other(node: InboundServer) -> None:
     broken, other = make_integration("Broken"), make_integration("Other", source="Other")
     IntegrationVersion.objects.filter(pk=broken.current_id).update(definition={"rules": ["open"], "mapping": 7})
     config_version.changed()
@@ -362,7 +364,7 @@ def test_integration_with_broken_row_blocks_no_other(node: Doors) -> None:
 
 
 def test_pending_bytes_count_all_messages_of_a_body() -> None:
-    integration, node = make_integration("Alertmanager", "alertmanager"), Doors()
+    integration, node = make_integration("Alertmanager", "alertmanager"), InboundServer()
     node.registry.refresh()
     alerts = [{"status": "firing", "fingerprint": str(number), "labels": {}} for number in range(100)]
     body = {"version": "4", "commonAnnotations": {"text": "x" * 10_000}, "alerts": alerts}
@@ -423,7 +425,7 @@ def test_stopping_committer_finishes_queue_and_accepts_nothing_new() -> None:
 
 def test_a_full_queue_is_answered_with_come_again() -> None:
     integration = make_integration()
-    node = Doors()
+    node = InboundServer()
     node.registry.refresh()
     assert node.committer.put(IngestRequest([], committer.MAX_WAITING_BYTES, lambda result: None))
     reply = node.post(integration, halo())

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import halo, make_integration, message
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Assign, Command, Escalate, Hold, Unacknowledge, Unassign
@@ -139,7 +139,7 @@ def turn(world: World, work: Callable[[], object]) -> None:
 
 @pytest.fixture
 def world(database: str) -> Iterator[World]:
-    with wired():
+    with escalation_enabled():
         now = clock.now()
         desk = EscalationHarness(now)
         door = make_integration(policy=desk.policy)

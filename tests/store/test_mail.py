@@ -13,9 +13,9 @@ import pytest
 from django.test import Client
 
 from tests.doubles.imap import ImapDouble, imap_double
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import NOW, make_integration
-from tests.support.integrations import Doors, doors, rows
+from tests.support.integrations import InboundServer, inbound_server, rows
 from tests.support.outbox_harness import allow_loopback
 from tocsin.access import settings_commands
 from tocsin.access.audit import COMMAND_LINE
@@ -36,13 +36,13 @@ from tocsin.web.home import mailbox_warnings
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 
 @pytest.fixture
-def node() -> Iterator[Doors]:
-    with doors() as made:
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
         yield made
 
 
@@ -60,7 +60,7 @@ def door(desk: EscalationHarness) -> Integration:
 
 
 @pytest.fixture
-def listener(node: Doors, door: Integration) -> Iterator[SmtpListener]:
+def listener(node: InboundServer, door: Integration) -> Iterator[SmtpListener]:
     made = SmtpListener(node.app.reception, lambda: "127.0.0.1:0")
     made.start()
     end = time.monotonic() + 10
@@ -171,7 +171,7 @@ def test_a_large_mail_is_kept_without_what_is_attached(send: Callable[..., None]
 
 
 def test_integration_may_restrict_mail_to_named_networks(
-    send: Callable[..., None], door: Integration, node: Doors
+    send: Callable[..., None], door: Integration, node: InboundServer
 ) -> None:
     secrets.put_credentials(door, {"addresses": ["192.0.2.0/24"]})
     door.save()
@@ -187,7 +187,9 @@ def test_integration_may_restrict_mail_to_named_networks(
     assert rows()[0].headers == {"sender's address": "present, valid"}
 
 
-def test_unusable_imap_listen_address_is_replaced_by_the_previous(node: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_imap_listen_address_is_replaced_by_the_previous(
+    node: InboundServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mail_listener, "_LOOK", 0.01)
     good, bad = "127.0.0.1:0", "192.0.2.1:2525"
     wanted, looked = [good], threading.Semaphore(0)
@@ -225,7 +227,7 @@ def box(door: Integration, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImapDoub
         yield double
 
 
-def test_unread_mails_of_a_mailbox_become_messages_once(box: ImapDouble, node: Doors) -> None:
+def test_unread_mails_of_a_mailbox_become_messages_once(box: ImapDouble, node: InboundServer) -> None:
     box.receive(mail().as_bytes())
     box.receive(mail("Second", 2).as_bytes())
     imap_poller.read_all(node.registry)
@@ -261,7 +263,7 @@ def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
 
 
 def test_unavailable_mailbox_blocks_no_other_and_loses_nothing(
-    box: ImapDouble, node: Doors, caplog: pytest.LogCaptureFixture
+    box: ImapDouble, node: InboundServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = make_integration("Away", "email")
     secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
@@ -277,7 +279,7 @@ def test_unavailable_mailbox_blocks_no_other_and_loses_nothing(
     assert "sesame" not in caplog.text
 
 
-def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDouble, node: Doors) -> None:
+def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDouble, node: InboundServer) -> None:
     """Those without an id of their own too, and those behind it all the same."""
     box.keeps_flags = True
     plain = b"Subject: One\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n"
@@ -301,7 +303,7 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
         assert troubles.known(connection, troubles.MailboxReader.INBOUND) == []
 
 
-def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node: Doors) -> None:
+def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node: InboundServer) -> None:
     with database.connect(name="test") as connection:
         connection.execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
     box.receive(mail("poison").as_bytes())
@@ -312,7 +314,7 @@ def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node
     assert all(held.is_read for held in box.mails)
 
 
-def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: Doors) -> None:
+def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: InboundServer) -> None:
     box.receive(mail().as_bytes()).is_gone = True
     box.receive(mail("Second", 2).as_bytes())
     imap_poller.read_all(node.registry)
@@ -320,7 +322,7 @@ def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: Doors) ->
     assert len(rows()) == 1
 
 
-def test_malformed_mail_blocks_no_later_mail(box: ImapDouble, node: Doors) -> None:
+def test_malformed_mail_blocks_no_later_mail(box: ImapDouble, node: InboundServer) -> None:
     box.receive(b"Subject: =?utf-8?b?abcde?=\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n")
     box.receive(mail().as_bytes())
     imap_poller.read_all(node.registry)
@@ -329,7 +331,7 @@ def test_malformed_mail_blocks_no_later_mail(box: ImapDouble, node: Doors) -> No
     assert all(held.is_read for held in box.mails)
 
 
-def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, node: Doors) -> None:
+def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, node: InboundServer) -> None:
     box.hangs_up = 1
     imap_poller.read_all(node.registry)
     ((text, url, is_urgent),) = mailbox_warnings.found()

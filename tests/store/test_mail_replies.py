@@ -14,7 +14,7 @@ from psycopg import errors
 
 from tests.doubles.imap import Held, ImapDouble, imap_double
 from tests.doubles.smtp import Mail, SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, allow_loopback, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, outbox_harness, provider
 from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
@@ -62,7 +62,7 @@ class World:
 @pytest.fixture
 def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     allow_loopback(monkeypatch, base_url=BASE)
-    with post_office(now) as post, smtp_double() as smtp, imap_double() as imap:
+    with outbox_harness(now) as post, smtp_double() as smtp, imap_double() as imap:
         monkeypatch.setattr(clock, "now", lambda: post.now)
         provider("Mail", "smtp", ["email"], host="127.0.0.1", port=smtp.port, sender="Tocsin <t@example.org>")
         settings = {"host": "127.0.0.1", "port": imap.port, "security": "none", "username": imap.username}

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tests.doubles.http import Response, http_double
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import Ingest, halo, make_integration
 from tests.support.people import make_user
 from tocsin.alerts.models import Alert
@@ -35,7 +35,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
-    with wired():
+    with escalation_enabled():
         yield EscalationHarness(now)
 
 

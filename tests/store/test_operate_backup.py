@@ -27,7 +27,7 @@ from django.contrib.sessions.models import Session
 from django.db.migrations.loader import MigrationLoader
 from psycopg import sql
 
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import Ingest, halo, make_integration
 from tests.support.people import ACTOR
 from tests.support.postgres import Postgres, in_use
@@ -82,7 +82,7 @@ def bare(postgres: Postgres, database: str) -> Iterator[Make]:
 @pytest.fixture
 def world(database: str, now: datetime) -> str:
     """A database with something in every room, and bytes that a careless copy would break."""
-    with wired():
+    with escalation_enabled():
         desk = EscalationHarness(now)
         desk.open()
         desk.turn(0)
@@ -158,7 +158,7 @@ def test_backup_restores_into_empty_database_and_work_continues(
         assert bytes(InboundMessage.objects.get(status="Mapping Failed").raw) == AWKWARD
         assert crypto.decrypt(Integration.objects.get().token) == "t" * 32
         before = max(Alert.objects.values_list("pk", flat=True))
-        with wired():
+        with escalation_enabled():
             sent = Ingest().send(Integration.objects.get(), halo(3))
         assert sent[0].alert_id is not None
         assert sent[0].alert_id > before

@@ -19,7 +19,7 @@ from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
 from tests.support.embedded_postgres import postmaster_pid
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import halo, make_integration, message
 from tests.support.people import ACTOR, make_user
 from tests.support.postgres import Postgres, in_use
@@ -331,7 +331,7 @@ def test_concurrent_probes_share_one_pending_check() -> None:
 
 
 def test_the_metrics_tell_what_the_database_and_this_process_know(committer: Committer, now: datetime) -> None:
-    with wired():
+    with escalation_enabled():
         desk = EscalationHarness(now)
         desk.open()
         desk.turn(0)

@@ -14,7 +14,7 @@ from psycopg import DataError
 
 from tests.doubles.http import HttpDouble, Request, Response, http_double
 from tests.support.outbound_harness import OutboundHarness, desk
-from tests.support.outbox_harness import allow_loopback, post_office
+from tests.support.outbox_harness import allow_loopback, outbox_harness
 from tests.support.people import ACTOR
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database
@@ -182,7 +182,7 @@ def test_templated_call_is_signed_and_captures_a_response_field(
 ) -> None:
     allow_loopback(monkeypatch)
     other.answering = lambda request: Response(201, b'{"Data": {"tickets": [{"id": 77}]}}')
-    with desk(now) as at, post_office(now) as post:
+    with desk(now) as at, outbox_harness(now) as post:
         alert = post.alert('VPN "Zürich"\ndown')
         pager = at.integration(
             url=f"{other.url}/x/<client>?q=<subject>",
@@ -353,7 +353,7 @@ def test_unstorable_response_is_sanitized_and_blocks_no_other_call(
 ) -> None:
     allow_loopback(monkeypatch)
     other.answering = lambda request: Response(200, b'{"key": "A\\u0000B\\ud800"}')
-    with desk(now) as at, post_office(now) as post:
+    with desk(now) as at, outbox_harness(now) as post:
         alert = post.alert("VPN down")
         pager = at.integration(url=other.url, capture={"jira_key": "key"})
         with connections.transaction() as connection:

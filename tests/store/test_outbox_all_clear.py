@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness
 from tocsin.alerts import change_handlers, service
 from tocsin.alerts.commands import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.alerts.models import AlertEvent
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         change_handlers.register(listener.all_clear)
         for name in ("alice", "bob", "carol"):
             office.user(name)

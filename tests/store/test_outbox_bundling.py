@@ -13,7 +13,7 @@ import pytest
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, configured, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, configured, outbox_harness, provider
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert
 from tocsin.core import ids
@@ -45,7 +45,7 @@ def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 

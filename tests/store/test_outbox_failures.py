@@ -16,7 +16,7 @@ from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.locks import wait_for_waiters
-from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, outbox_harness, provider
 from tocsin.alerts import store as alert_rows
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
@@ -50,7 +50,7 @@ def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 

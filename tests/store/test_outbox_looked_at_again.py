@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness
 from tests.support.people import ACTOR
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import Priority
@@ -36,7 +36,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.doubles.http import http_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.outbox_harness import allow_loopback, provider
 from tests.support.people import ACTOR
 from tocsin.alerts.change_handlers import PagingMode
@@ -113,7 +113,7 @@ class Outage:
 @pytest.fixture
 def outage(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
     with ExitStack() as stack:
-        stack.enter_context(wired())
+        stack.enter_context(escalation_enabled())
         desk = EscalationHarness(now)
         # A text without a provider would be kept in the sandbox, as sent.
         ContactMethod.objects.exclude(channel="email").delete()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, changed, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, changed, configured, outbox_harness
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Resume
 from tocsin.alerts.models import Alert
@@ -37,7 +37,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 

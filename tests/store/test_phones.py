@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Identifier
 from tests.doubles.http import Response
 from tests.doubles.telnyx import telnyx_double
 from tests.doubles.twilio import NUMBER, TwilioDouble, twilio_double
-from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, post_office, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, outbox_harness, provider
 from tests.support.people import ACTOR
 from tests.support.webhook_server import hook_server
 from tocsin.access.models import AuditEntry
@@ -63,7 +63,7 @@ class World:
 @pytest.fixture
 def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     allow_loopback(monkeypatch, base_url=BASE)
-    with post_office(now) as post, twilio_double("token-one") as first, twilio_double("token-two") as second:
+    with outbox_harness(now) as post, twilio_double("token-one") as first, twilio_double("token-two") as second:
         monkeypatch.setattr(clock, "now", lambda: post.now)
         with hook_server() as server:
             first.server = second.server = server

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.hypothesis_profiles import examples
 from tests.support.people import ACTOR
 from tocsin.alerts import service as alerts
@@ -130,7 +130,7 @@ def test_policy_simulation_matches_actual_escalation(
     saved = save_policy({"name": "Tried", "anyway": True, **policy}, actor=ACTOR, now=at)
     recipients = tuple(groups.Group.objects.filter(name__in=["Service Desk", "Network"]).values_list("pk", flat=True))
     supposed = HypotheticalAlert((), recipients, priority, {"environment": "production"}, "carol@example.org")
-    with wired():
+    with escalation_enabled():
         played = simulate(plan_of(saved), supposed, at)
         paging = PagingConfig(PagingMode.PAGE, saved.current_id, (), recipients)
         alert = _opened(priority, at, paging)
@@ -225,7 +225,7 @@ def test_waiting_step_is_simulated_without_per_minute_queries(
         played = simulate(plan_of(saved), HypotheticalAlert(), desk.start)
     assert [(page.name, page.at) for page in played.pages] == [("Bob", desk.start.replace(hour=9, minute=40))]
     assert len(loaded) < 10
-    with wired():
+    with escalation_enabled():
         alert = _opened(Priority.HIGH, desk.start, PagingConfig(PagingMode.PAGE, saved.current_id, (), ()))
         last = max(stage.at for stage in played.stages)
         while (due := _due(alert)) is not None and due <= last:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import workflow_harness as workflows
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support import workflow_harness
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.audit import AuditActor as By
@@ -34,7 +34,7 @@ ALICE = By(None, "Alice", "web", "127.0.0.1")
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 
@@ -122,8 +122,8 @@ def test_message_for_dry_run_alert_pages_once_integration_pages() -> None:
 
 
 def test_opening_workflows_run_when_dry_run_alert_starts_paging() -> None:
-    with workflows.wired():
-        desk = workflows.WorkflowHarness(NOW)
+    with workflow_harness.workflows_enabled():
+        desk = workflow_harness.WorkflowHarness(NOW)
         door = Door(mode="watch", desk=desk)
         desk.workflow("Tell Carol")
         desk.workflow("Nobody answers", trigger={"on": "unacknowledged", "for": "5m"})
@@ -145,8 +145,8 @@ def test_opening_workflows_run_when_dry_run_alert_starts_paging() -> None:
 
 
 def test_workflows_run_once_for_what_was_recorded_and_pages_later() -> None:
-    with workflows.wired():
-        desk = workflows.WorkflowHarness(NOW)
+    with workflow_harness.workflows_enabled():
+        desk = workflow_harness.WorkflowHarness(NOW)
         door = Door({"routes": [{"name": "Quiet", "action": "record"}]}, desk=desk)
         desk.workflow("Tell Carol")
         (opened,) = door.send(0)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
@@ -28,7 +28,7 @@ ACTOR = AuditActor(None, "Alice", "web", "127.0.0.1")
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 

@@ -11,9 +11,17 @@ import pytest
 
 from tests.doubles.certificates import make_certificate
 from tests.doubles.http import Request, Response, http_double
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import NOW, Ingest, halo, make_integration
-from tests.support.integrations import Doors, doors, path_of, publish, rows, served, trusting
+from tests.support.integrations import (
+    InboundServer,
+    inbound_server,
+    path_of,
+    publish,
+    rows,
+    served,
+    tls_context_trusting,
+)
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
@@ -31,7 +39,7 @@ from tocsin.notify.models import Notification
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 
@@ -55,13 +63,13 @@ def bob(desk: EscalationHarness) -> AuditActor:
 
 
 @pytest.fixture
-def node() -> Iterator[Doors]:
-    with doors() as made:
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
         yield made
 
 
 def test_sample_opens_test_alert_that_pages_only_its_sender(
-    desk: EscalationHarness, door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness, door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(node.app, monkeypatch):
         sent = send_sample(door, bob, now=clock.now())
@@ -81,7 +89,7 @@ def test_sample_opens_test_alert_that_pages_only_its_sender(
 
 
 def test_unanswered_test_alert_notifies_no_one_else(
-    desk: EscalationHarness, door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness, door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(node.app, monkeypatch):
         sent = send_sample(door, bob, now=clock.now())
@@ -92,7 +100,7 @@ def test_unanswered_test_alert_notifies_no_one_else(
 
 
 def test_second_sample_is_separate_and_claims_no_real_key(
-    door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where the integration's key is the same for all tickets of a client."""
     door.current.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
@@ -109,7 +117,7 @@ def test_second_sample_is_separate_and_claims_no_real_key(
 
 
 def test_every_catalogue_sample_pages_only_its_sender(
-    desk: EscalationHarness, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The unreadable ones too, whose alert would page everybody if they came from outside."""
     with served(node.app, monkeypatch):
@@ -134,7 +142,7 @@ def test_each_kind_has_a_sample_that_opens_an_alert() -> None:
 
 
 def test_a_sample_knows_what_the_integration_asks_of_its_senders(
-    door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secrets.put_credentials(
         door,
@@ -152,7 +160,9 @@ def test_a_sample_knows_what_the_integration_asks_of_its_senders(
     assert row.headers["x-signature"] == "present, valid"
 
 
-def test_expired_forged_or_foreign_test_token_is_rejected(door: Integration, bob: AuditActor, node: Doors) -> None:
+def test_expired_forged_or_foreign_test_token_is_rejected(
+    door: Integration, bob: AuditActor, node: InboundServer
+) -> None:
     other = make_integration("Other", "api")
     now = clock.now()
     assert bob.user_id is not None
@@ -170,7 +180,7 @@ def test_expired_forged_or_foreign_test_token_is_rejected(door: Integration, bob
     assert not rows()
 
 
-def test_a_pass_that_is_used_twice_opens_one_alert(door: Integration, bob: AuditActor, node: Doors) -> None:
+def test_a_pass_that_is_used_twice_opens_one_alert(door: Integration, bob: AuditActor, node: InboundServer) -> None:
     assert bob.user_id is not None
     text, _ = test_token.issue(door.pk, bob.user_id, clock.now())
     replies = [node.post(f"{path_of(door)}/test/{text}", halo()).body for _ in range(2)]
@@ -210,7 +220,7 @@ class TestAPublicUrlThatDoesNotLeadHere:
         assert "cannot be resolved" in self.told(door, bob)
 
     def test_the_certificate_is_not_one_to_trust(
-        self, door: Integration, bob: AuditActor, node: Doors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, door: Integration, bob: AuditActor, node: InboundServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         certificate = make_certificate(tmp_path)
         files = (str(certificate.file), str(tmp_path / "key.pem"))
@@ -218,7 +228,7 @@ class TestAPublicUrlThatDoesNotLeadHere:
             told = self.told(door, bob)
             assert "certificate" in told.split(":", 2)[-1]
             assert "Senders that check certificates cannot reach https://localhost" in told
-            client = HttpClient(trusted=True, context=trusting(str(certificate.file)))
+            client = HttpClient(trusted=True, context=tls_context_trusting(str(certificate.file)))
             assert send_sample(door, bob, now=clock.now(), client=client).status == "Mapped Opened"
             client.close()
 
@@ -251,7 +261,7 @@ class TestAPublicUrlThatDoesNotLeadHere:
 
 
 def test_a_proxy_that_sends_headers_and_query_away_changes_nothing(
-    door: Integration, bob: AuditActor, node: Doors, monkeypatch: pytest.MonkeyPatch
+    door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only path and body go through, as through a cache that forwards nothing it was not told of."""
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.ingest import halo, make_integration
-from tests.support.integrations import Doors, doors, path_of, rows
+from tests.support.integrations import InboundServer, inbound_server, path_of, rows
 from tocsin.core.net.http_server import listen, make_server
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.http.fast_path import FastPath
@@ -28,7 +28,7 @@ class Both:
 
     short: str
     ordinary: str
-    node: Doors
+    node: InboundServer
     taken: list[bytes]
 
 
@@ -43,7 +43,7 @@ def both(database: str) -> Iterator[Both]:
                 taken.append(body)
             return is_taken
 
-    with doors() as node:
+    with inbound_server() as node:
         short = Watched(node.registry, node.committer, node.bodies)
         urls, ends = [], []
         for whole in (short, None):

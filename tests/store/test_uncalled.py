@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.support.escalation_harness import STEPS, EscalationHarness, wired
+from tests.support.escalation_harness import STEPS, EscalationHarness, escalation_enabled
 from tests.support.people import ACTOR
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge
@@ -21,7 +21,7 @@ from tocsin.people.changes import users as people
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
-    with wired():
+    with escalation_enabled():
         yield EscalationHarness(now)
 
 

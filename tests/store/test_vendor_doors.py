@@ -16,9 +16,9 @@ import pagerduty
 import pytest
 
 from tests.doubles.certificates import make_certificate
-from tests.support.escalation_harness import EscalationHarness, wired
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import NOW, make_integration
-from tests.support.integrations import Doors, doors, rows, served
+from tests.support.integrations import InboundServer, inbound_server, rows, served
 from tocsin.alerts import service
 from tocsin.alerts.commands import Actor, Merge
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
@@ -31,7 +31,7 @@ from tocsin.inbound.models import Integration
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
-    with wired():
+    with escalation_enabled():
         yield
 
 
@@ -41,13 +41,13 @@ def desk() -> EscalationHarness:
 
 
 @pytest.fixture
-def node() -> Iterator[Doors]:
-    with doors() as made:
+def node() -> Iterator[InboundServer]:
+    with inbound_server() as made:
         yield made
 
 
 @pytest.fixture
-def url(node: Doors, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(node: InboundServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with served(node.app, monkeypatch) as address:
         yield address
 
@@ -72,7 +72,7 @@ def timeline(number: int) -> list[str]:
 
 @pytest.fixture
 def events(
-    desk: EscalationHarness, node: Doors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    desk: EscalationHarness, node: InboundServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[pagerduty.EventsApiV2Client]:
     """The vendor's own client, which takes nothing but https."""
     token = secrets.token_of(door(desk, "pagerduty"))
@@ -180,21 +180,21 @@ def test_the_key_that_is_answered_closes_what_it_opened(desk: EscalationHarness,
 @pytest.mark.parametrize(
     "body", [b"", b"[1]", b"{", b'"x"', b'{"routing_key": 7}', b'{"routing_key": "%s"}' % (b"0" * 32), b"[{}, {}]"]
 )
-def test_missing_key_is_rejected_in_pagerduty_format_without_trace(node: Doors, path: str, body: bytes) -> None:
+def test_missing_key_is_rejected_in_pagerduty_format_without_trace(node: InboundServer, path: str, body: bytes) -> None:
     reply = node.post(path, body)
     assert (reply.status, reply.body["status"]) == (400, "invalid event")
     assert reply.body["errors"]
     assert rows() == []
 
 
-def test_key_of_another_kind_is_rejected(desk: EscalationHarness, node: Doors) -> None:
+def test_key_of_another_kind_is_rejected(desk: EscalationHarness, node: InboundServer) -> None:
     token = secrets.token_of(door(desk, "haloitsm"))
     event = {"routing_key": token, "event_action": "resolve", "dedup_key": "k"}
     assert node.post("/v2/enqueue", event).status == 400
     assert rows() == []
 
 
-def test_the_first_version_of_the_events_api_works_too(desk: EscalationHarness, node: Doors) -> None:
+def test_the_first_version_of_the_events_api_works_too(desk: EscalationHarness, node: InboundServer) -> None:
     token = secrets.token_of(door(desk, "pagerduty"))
     path = "/generic/2010-04-15/create_event.json"
     opened = node.post(path, {"service_key": token, "event_type": "trigger", "description": "It burns"})
@@ -430,7 +430,7 @@ def test_unreadable_opsgenie_request_is_kept_and_opens_an_alert(desk: Escalation
 
 
 @pytest.mark.parametrize("given", ["", "Bearer x", "GenieKey ", "GenieKey " + "0" * 32])
-def test_a_wrong_key_is_refused_in_opsgenies_form(node: Doors, given: str) -> None:
+def test_a_wrong_key_is_refused_in_opsgenies_form(node: InboundServer, given: str) -> None:
     reply = node.post("/v2/alerts", {"message": "x"}, authorization=given)
     assert (reply.status, reply.body["message"]) == (401, "Could not authenticate")
     assert rows() == []
@@ -451,7 +451,7 @@ def slack(text: str, secret: str, at: float) -> tuple[bytes, dict[str, str]]:
     }
 
 
-def test_slash_command_opens_and_closes_and_confirms_to_its_user(desk: EscalationHarness, node: Doors) -> None:
+def test_slash_command_opens_and_closes_and_confirms_to_its_user(desk: EscalationHarness, node: InboundServer) -> None:
     chat = door(desk, "slack", "Chat")
     secrets.put_credentials(chat, {"hmac": {"header": "X-Slack-Signature", "secret": "s3cret"}})
     chat.save()

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.support.outbox_harness import OutboxHarness, post_office
+from tests.support.outbox_harness import OutboxHarness, outbox_harness
 from tests.support.people import ACTOR, make_user
 from tocsin.access.audit import AuditActor
 from tocsin.core.db import database
@@ -65,7 +65,7 @@ def test_a_chat_that_answers_waits_for_a_code_too(now: datetime) -> None:
 
 
 def test_contact_method_is_used_only_after_verification(now: datetime) -> None:
-    with post_office(now) as post:
+    with outbox_harness(now) as post:
         user = post.user("alice", role="responder")
         method = enter(user, now)
         post.page(post.alert(), "alice")
@@ -91,7 +91,7 @@ def test_contact_method_is_used_only_after_verification(now: datetime) -> None:
 
 def test_code_confirms_only_the_address_it_was_sent_to(now: datetime) -> None:
     """Whoever confirms their own number in one request, and enters another's in a second that is quicker."""
-    with post_office(now) as post:
+    with outbox_harness(now) as post:
         user = make_user("alice", now, role="responder")
         method = enter(user, now)
         verification.send_code(method, now=post.now)
@@ -138,7 +138,7 @@ def test_guesses_and_codes_are_limited_and_codes_expire(now: datetime) -> None:
 
 
 def test_verification_codes_have_a_daily_limit_that_keeps_earlier_codes(now: datetime) -> None:
-    with post_office(now) as post:
+    with outbox_harness(now) as post:
         user = post.user("alice", role="responder")
         for number in range(verification.MAX_CODES_PER_DAY):
             post.seconds = number * 600

@@ -9,7 +9,7 @@ import pytest
 
 from tests.doubles.http import Response
 from tests.doubles.push import Browser, PushDouble, push_double
-from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, post_office
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, outbox_harness
 from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import environment
@@ -31,7 +31,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[PushDouble]:
 
 @pytest.fixture
 def post(now: datetime) -> Iterator[OutboxHarness]:
-    with post_office(now) as office:
+    with outbox_harness(now) as office:
         yield office
 
 

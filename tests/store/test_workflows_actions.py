@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from tests.support.people import ACTOR
-from tests.support.workflow_harness import WorkflowHarness, wired
+from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.notify.models import Notification
@@ -21,7 +21,7 @@ from tocsin.workflows.states import WorkflowRunStatus
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
-    with wired():
+    with workflows_enabled():
         yield WorkflowHarness(now)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.people import ACTOR
-from tests.support.workflow_harness import WorkflowHarness, wired
+from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Close, Reply
 from tocsin.alerts.models import Alert, AlertEvent
@@ -33,7 +33,7 @@ from tocsin.workflows.views import buttons, dry_run, health
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
-    with wired():
+    with workflows_enabled():
         yield WorkflowHarness(now)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.people import ACTOR
-from tests.support.workflow_harness import WorkflowHarness, wired
+from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange, PagingMode
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Reply, Resume, Unacknowledge
@@ -28,7 +28,7 @@ from tocsin.workflows.states import WorkflowRunStatus
 
 @pytest.fixture
 def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
-    with wired():
+    with workflows_enabled():
         yield WorkflowHarness(now)
 
 

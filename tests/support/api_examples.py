@@ -1,4 +1,4 @@
-"""For every address of the API a request that works, on an object that a given group owns. A test walks over them."""
+"""For every API endpoint a working request on an object of a given group."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tocsin.workflows.models import Run as WorkflowRun
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ApiObjects:
     """Who asks, and which group owns what is asked for."""
 
     company: Company
@@ -65,7 +65,7 @@ class World:
 
 
 type Request = tuple[str, Any]
-type Example = Callable[[World], Request]
+type Example = Callable[[ApiObjects], Request]
 
 
 def _name(what: str) -> str:
@@ -75,7 +75,7 @@ def _name(what: str) -> str:
 def _alert(command: str = "", body: Any = None, *before: str) -> Example:
     """On a fresh alert, after the commands that must come before."""
 
-    def make(world: World) -> Request:
+    def make(world: ApiObjects) -> Request:
         number = world.open_alert()
         from tests.web.api.conftest import Api  # the asker's own client gives the commands that come before
 
@@ -89,7 +89,7 @@ def _alert(command: str = "", body: Any = None, *before: str) -> Example:
     return make
 
 
-def _undo(world: World) -> Request:
+def _undo(world: ApiObjects) -> Request:
     """Somebody's own last command, given by them a moment ago."""
     from tocsin.alerts import service
     from tocsin.alerts.commands import Acknowledge, Actor
@@ -101,20 +101,20 @@ def _undo(world: World) -> Request:
     return f"alerts/{number}/undo", None
 
 
-def _integration(world: World) -> Integration:
+def _integration(world: ApiObjects) -> Integration:
     spec = {"name": _name("door"), "kind": "api", "mode": "watch", **world.owned}
     return save_integration(spec, **world.by)
 
 
 def _on_integration(suffix: str = "", body: Callable[[Integration], Any] = lambda _found: None) -> Example:
-    def make(world: World) -> Request:
+    def make(world: ApiObjects) -> Request:
         found = _integration(world)
         return f"integrations/{found.pk}{suffix}", body(found)
 
     return make
 
 
-def _message(world: World) -> InboundMessage:
+def _message(world: ApiObjects) -> InboundMessage:
     return InboundMessage.objects.create(
         id=uuid7(),
         integration=_integration(world),
@@ -125,7 +125,7 @@ def _message(world: World) -> InboundMessage:
     )
 
 
-def _notification(world: World) -> Notification:
+def _notification(world: ApiObjects) -> Notification:
     return Notification.objects.create(
         id=uuid7(),
         alert_id=world.open_alert(),
@@ -137,7 +137,7 @@ def _notification(world: World) -> Notification:
     )
 
 
-def _delivery(world: World) -> Delivery:
+def _delivery(world: ApiObjects) -> Delivery:
     at = clock.now()
     return Delivery.objects.create(
         id=uuid7(), notification=_notification(world), user=world.company.bob, channel="email",
@@ -145,59 +145,59 @@ def _delivery(world: World) -> Delivery:
     )  # fmt: skip
 
 
-def _sandbox(world: World) -> SandboxMessage:
+def _sandbox(world: ApiObjects) -> SandboxMessage:
     return SandboxMessage.objects.create(
         delivery=uuid7(), user=world.asker, channel="email", address="a@example.org", content={}, at=clock.now()
     )
 
 
-def _shows_addresses(world: World) -> Request:
+def _shows_addresses(world: ApiObjects) -> Request:
     group, _body = _group(world)
     Membership.objects.get_or_create(group_id=int(group.partition("/")[2]), user=world.asker)
     return f"{group}/members/{world.asker.username}/show-addresses", None
 
 
-def _group(world: World) -> Request:
+def _group(world: ApiObjects) -> Request:
     assert world.group is not None
     return f"groups/{world.group.pk}", None
 
 
-def _group_contact(world: World) -> Request:
+def _group_contact(world: ApiObjects) -> Request:
     assert world.group is not None
     label = _name("contact")
     GroupContact.objects.create(group=world.group, label=label, channel="email", address="desk@example.org")
     return f"groups/{world.group.pk}/contacts/{label}/test", None
 
 
-def _policy_spec(world: World) -> dict[str, Any]:
+def _policy_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("policy"), "steps": [{"notify": {"users": ["bob"]}}], **world.owned}
 
 
-def _on_policy(world: World) -> tuple[str, Any]:
+def _on_policy(world: ApiObjects) -> tuple[str, Any]:
     policy = save_policy(_policy_spec(world), **world.by)
     return f"escalation-policies/{policy.pk}/simulate", {"at": "2026-12-25T03:00:00Z", "priority": "critical"}
 
 
-def _table_spec(world: World) -> dict[str, Any]:
+def _table_spec(world: ApiObjects) -> dict[str, Any]:
     clients = [{"client": "Acme", "escalation_policy": save_policy(_policy_spec(world), **world.by).name}]
     return {"name": _name("table"), "clients": clients, **world.owned}
 
 
-def _table_import(world: World) -> tuple[str, Any]:
+def _table_import(world: ApiObjects) -> tuple[str, Any]:
     table = save_client_table(_table_spec(world), **world.by)
     return f"client-tables/{table.pk}/import", {"csv": "client,group,policy\n"}
 
 
-def _window_spec(world: World) -> dict[str, Any]:
+def _window_spec(world: ApiObjects) -> dict[str, Any]:
     times = {"starts": "2020-01-01 00:00", "ends": "2020-12-31 00:00"}
     return {"name": _name("window"), "integrations": [_integration(world).name], **times, **world.owned}
 
 
-def _window(world: World) -> MaintenanceWindow:
+def _window(world: ApiObjects) -> MaintenanceWindow:
     return save_window(_window_spec(world), **world.by)
 
 
-def _window_end(world: World) -> Request:
+def _window_end(world: ApiObjects) -> Request:
     spec = _window_spec(world)
     now = clock.now()
     spec |= {
@@ -208,7 +208,7 @@ def _window_end(world: World) -> Request:
 
 
 def _delayed(suffix: str = "") -> Example:
-    def make(world: World) -> Request:
+    def make(world: ApiObjects) -> Request:
         row = DelayedOpening.objects.create(
             key_hash=secrets.token_bytes(32),
             integration=_integration(world),
@@ -221,27 +221,27 @@ def _delayed(suffix: str = "") -> Example:
     return make
 
 
-def _schedule_spec(world: World) -> dict[str, Any]:
+def _schedule_spec(world: ApiObjects) -> dict[str, Any]:
     assert world.group is not None
     rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": ["bob"], "roles": ["primary"]}
     shift = {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}
     return {"name": _name("schedule"), "group": world.group.name, "shifts": [shift]}
 
 
-def _override_spec(world: World) -> dict[str, Any]:
+def _override_spec(world: ApiObjects) -> dict[str, Any]:
     schedule = save_schedule(_schedule_spec(world), **world.by)
     until = (clock.now() + timedelta(days=2)).isoformat()
     return {"schedule": schedule.name, "user": "bob", "from": clock.now().isoformat(), "to": until}
 
 
-def _take_back(world: World) -> tuple[str, None]:
+def _take_back(world: ApiObjects) -> tuple[str, None]:
     """An override that the asker made, as taking a shift does."""
     override = save_override(_override_spec(world), **world.by)
     Override.objects.filter(pk=override.pk).update(created_by=world.asker, user=world.asker)
     return f"overrides/{override.pk}/take-back", None
 
 
-def _shift_of(world: World, user: User) -> tuple[Schedule, dict[str, Any]]:
+def _shift_of(world: ApiObjects, user: User) -> tuple[Schedule, dict[str, Any]]:
     """A schedule in which the user is on call at any time, and the next two days of it."""
     assert world.group is not None
     days = {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "00:00", "to": "24:00"}
@@ -251,23 +251,23 @@ def _shift_of(world: World, user: User) -> tuple[Schedule, dict[str, Any]]:
     return save_schedule(spec, **world.by), span
 
 
-def _take(world: World) -> Request:
+def _take(world: ApiObjects) -> Request:
     schedule, span = _shift_of(world, world.company.nadia)
     return f"schedules/{schedule.pk}/take", {**span, "instead_of": "nadia"}
 
 
-def _hand_over(world: World) -> Request:
+def _hand_over(world: ApiObjects) -> Request:
     schedule, span = _shift_of(world, world.asker)
     return f"schedules/{schedule.pk}/hand-over", {**span, "user": "nadia"}
 
 
-def _swap_spec(world: World) -> dict[str, Any]:
+def _swap_spec(world: ApiObjects) -> dict[str, Any]:
     schedule, span = _shift_of(world, world.asker)
     other = next(user for user in (world.company.bob, world.company.mia) if user != world.asker)
     return {**span, "schedule": schedule.name, "user": other.username}
 
 
-def _swap(world: World, by: User, of: User) -> SwapRequest:
+def _swap(world: ApiObjects, by: User, of: User) -> SwapRequest:
     schedule, span = _shift_of(world, by)
     Membership.objects.get_or_create(group=schedule.group, user=of)
     stretch = ShiftRange(datetime.fromisoformat(span["from"]), datetime.fromisoformat(span["to"]))
@@ -275,115 +275,117 @@ def _swap(world: World, by: User, of: User) -> SwapRequest:
 
 
 def _asked(command: str) -> Example:
-    def make(world: World) -> Request:
+    def make(world: ApiObjects) -> Request:
         swap = _swap(world, world.company.nadia, world.asker)
         return f"swaps/{swap.pk}/{command}", None
 
     return make
 
 
-def _absence_spec(_world: World) -> dict[str, Any]:
+def _absence_spec(_world: ApiObjects) -> dict[str, Any]:
     begin = clock.now() + timedelta(days=1 + secrets.randbelow(20_000))
     return {"from": begin.isoformat(), "to": (begin + timedelta(hours=1)).isoformat()}
 
 
-def _absence(world: World) -> OutOfOffice:
+def _absence(world: ApiObjects) -> OutOfOffice:
     return save_absence(world.asker, _absence_spec(world), **world.by)
 
 
-def _feed(world: World) -> CalendarFeed:
+def _feed(world: ApiObjects) -> CalendarFeed:
     CalendarFeed.objects.filter(owner=world.asker).delete()
     return feeds.make(world.asker, FeedKind.PERSON, **world.by).feed
 
 
-def _feed_spec(world: World) -> dict[str, Any]:
+def _feed_spec(world: ApiObjects) -> dict[str, Any]:
     CalendarFeed.objects.filter(owner=world.asker).delete()
     return {"kind": "group", "group": world.company.desk.name}
 
 
-def _calendar_spec(world: World) -> dict[str, Any]:
+def _calendar_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("holidays"), "days": [{"date": "12-24", "name": "Christmas Eve"}], **world.owned}
 
 
-def _hours_spec(world: World) -> dict[str, Any]:
+def _hours_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("hours"), "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}], **world.owned}
 
 
-def _integration_spec(world: World) -> dict[str, Any]:
+def _integration_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("door"), "kind": "api", "mode": "watch", **world.owned}
 
 
-def _user_spec(_world: World) -> dict[str, Any]:
+def _user_spec(_world: ApiObjects) -> dict[str, Any]:
     name = f"u{secrets.token_hex(4)}"
     return {"username": name, "email": f"{name}@example.org"}
 
 
-def _user(world: World) -> User:
+def _user(world: ApiObjects) -> User:
     spec = _user_spec(world)
     return User.objects.create(username=spec["username"], email=spec["email"])
 
 
-def _method(world: World) -> ContactMethod:
+def _method(world: ApiObjects) -> ContactMethod:
     return ContactMethod.objects.create(
         user=world.asker, label=_name("way"), channel="email", address="a@example.org", position=9
     )
 
 
-def _confirmation(world: World) -> Request:
+def _confirmation(world: ApiObjects) -> Request:
     method = _method(world)
     sent = Notification.objects.get(pk=verification.send_code(method, now=clock.now()))
     return f"contact-methods/{method.pk}/confirm", {"code": crypto.decrypt(sent.data["sealed"])}
 
 
-def _method_spec(_world: World) -> dict[str, Any]:
+def _method_spec(_world: ApiObjects) -> dict[str, Any]:
     return {"label": _name("way"), "channel": "email", "address": "b@example.org"}
 
 
-def _provider_spec(world: World) -> dict[str, Any]:
+def _provider_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("provider"), "kind": "ntfy", "api_base": world.server}
 
 
-def _provider(world: World) -> Any:
+def _provider(world: ApiObjects) -> Any:
     return save_provider(_provider_spec(world), **world.by)
 
 
-def _token(world: World) -> Request:
+def _token(world: ApiObjects) -> Request:
     return f"tokens/{tokens.create(world.asker, _name('token'), **world.by).token.pk}", None
 
 
-def _mail_reply(_world: World) -> MailReply:
+def _mail_reply(_world: ApiObjects) -> MailReply:
     return MailReply.objects.create(mail_hash=secrets.token_hex(32), received_at=clock.now(), provider_name="Mailbox")
 
 
-def _device_spec(_world: World) -> dict[str, Any]:
+def _device_spec(_world: ApiObjects) -> dict[str, Any]:
     subscription = Browser(f"https://push.example.org/{secrets.token_hex(8)}").subscription()
     return {"name": _name("phone"), "subscription": subscription}
 
 
-def _device(world: World) -> PushDevice:
+def _device(world: ApiObjects) -> PushDevice:
     spec = _device_spec(world)
     world.asker.push_devices.all().delete()
     return devices.subscribe(world.asker, spec["subscription"], spec["name"], **world.by)
 
 
-def _entry(world: World) -> Request:
+def _entry(world: ApiObjects) -> Request:
     record(COMMAND_LINE, "create", now=clock.now())
     return f"audit-log/{AuditEntry.objects.latest('id').pk}", None
 
 
-def _at(noun: str, make: Callable[[World], Any], body: Callable[[World], Any] = lambda _world: None) -> Example:
+def _at(
+    noun: str, make: Callable[[ApiObjects], Any], body: Callable[[ApiObjects], Any] = lambda _world: None
+) -> Example:
     return lambda world: (f"{noun}/{make(world).pk}", body(world))
 
 
-def _user_reset(world: World) -> tuple[str, Any]:
+def _user_reset(world: ApiObjects) -> tuple[str, Any]:
     return f"users/{_user(world).pk}/reset-second-factor", None
 
 
-def _new(noun: str, body: Callable[[World], Any]) -> Example:
+def _new(noun: str, body: Callable[[ApiObjects], Any]) -> Example:
     return lambda world: (noun, body(world))
 
 
-def _heartbeat(world: World) -> Any:
+def _heartbeat(world: ApiObjects) -> Any:
     spec = {"name": _name("beat"), "kind": "heartbeat", "anyway": True}
     return save_integration(spec, **world.by)
 
@@ -392,7 +394,7 @@ def _listed(noun: str) -> Example:
     return lambda _world: (noun, None)
 
 
-def _configured(noun: str, spec: Callable[[World], Any], make: Callable[[World], Any]) -> dict[str, Example]:
+def _configured(noun: str, spec: Callable[[ApiObjects], Any], make: Callable[[ApiObjects], Any]) -> dict[str, Example]:
     """The requests that every configured object has."""
     return {
         f"GET {noun}": _listed(noun),
@@ -413,19 +415,19 @@ def _halo() -> str:
     return server.url
 
 
-def _outbound_spec(world: World) -> dict[str, Any]:
+def _outbound_spec(world: ApiObjects) -> dict[str, Any]:
     return {
         "name": _name("outbound"), "kind": "haloitsm", "base_url": _halo(), "client_id": "tocsin",
         "client_secret": "halo-demo-secret", **world.owned,
     }  # fmt: skip
 
 
-def _outbound(world: World) -> Any:
+def _outbound(world: ApiObjects) -> Any:
     return save_outbound(_outbound_spec(world), **world.by)
 
 
-def _on_outbound(suffix: str, body: Callable[[World, Any], Any] = lambda _world, _found: None) -> Example:
-    def make(world: World) -> Request:
+def _on_outbound(suffix: str, body: Callable[[ApiObjects, Any], Any] = lambda _world, _found: None) -> Example:
+    def make(world: ApiObjects) -> Request:
         found = _outbound(world)
         return f"outbound-integrations/{found.pk}{suffix}", body(world, found)
 
@@ -435,7 +437,7 @@ def _on_outbound(suffix: str, body: Callable[[World, Any], Any] = lambda _world,
 def _on_call(suffix: str = "") -> Example:
     """On a dead letter."""
 
-    def make(world: World) -> Request:
+    def make(world: ApiObjects) -> Request:
         found = _outbound(world)
         at = clock.now()
         call = Call.objects.create(
@@ -446,7 +448,7 @@ def _on_call(suffix: str = "") -> Example:
     return make
 
 
-def _door_of(world: World, found: Any) -> dict[str, str]:
+def _door_of(world: ApiObjects, found: Any) -> dict[str, str]:
     spec = {"name": _name("door"), "kind": "haloitsm", "mode": "watch", "outbound": found.name, **world.owned}
     return {"integration": save_integration(spec, **world.by).name}
 
@@ -474,7 +476,7 @@ _OUTBOUND: Mapping[str, Example] = {
 def _import(suffix: str = "", **fields: Any) -> Example:
     """On an import that somebody began."""
 
-    def make(world: World) -> Request:
+    def make(world: ApiObjects) -> Request:
         ImportRun.objects.all().delete()
         given = {"state": ImportState.READY, "configuration": crypto.encrypt("settings: {}\n"), **fields}
         run = ImportRun.objects.create(
@@ -490,24 +492,24 @@ def _import(suffix: str = "", **fields: Any) -> Example:
     return make
 
 
-def _workflow_spec(world: World) -> dict[str, Any]:
+def _workflow_spec(world: ApiObjects) -> dict[str, Any]:
     return {
         "name": _name("workflow"), "trigger": "opened", "actions": [{"do": "notify", "users": ["bob"]}], **world.owned,
     }  # fmt: skip
 
 
-def _workflow(world: World) -> Any:
+def _workflow(world: ApiObjects) -> Any:
     return save_workflow(_workflow_spec(world), **world.by)
 
 
-def _on_workflow(suffix: str, body: Callable[[World], Any] = lambda _world: None) -> Example:
+def _on_workflow(suffix: str, body: Callable[[ApiObjects], Any] = lambda _world: None) -> Example:
     return lambda world: (f"workflows/{_workflow(world).pk}{suffix}", body(world))
 
 
 def _on_run(suffix: str = "") -> Example:
     """On a run that is stuck."""
 
-    def make(world: World) -> Request:
+    def make(world: ApiObjects) -> Request:
         found = _workflow(world)
         run = WorkflowRun.objects.create(
             workflow=found, alert_id=world.open_alert(), status="stuck", created_at=clock.now(), ended_at=clock.now()
@@ -517,7 +519,7 @@ def _on_run(suffix: str = "") -> Example:
     return make
 
 
-def _export(_world: World) -> Request:
+def _export(_world: ApiObjects) -> Request:
     ImportRun.objects.all().delete()
     return "imports", {"product": "opsgenie", "export": base64.b64encode(b'{"teams": [{"name": "Ops"}]}').decode()}
 
@@ -532,12 +534,12 @@ _IMPORTS: Mapping[str, Example] = {
 }
 
 
-def _button(world: World) -> Request:
+def _button(world: ApiObjects) -> Request:
     spec = {"name": _name("button"), "trigger": "manual", "actions": [{"do": "reply", "text": "Pressed"}]}
     return f"alerts/{world.open_alert()}/buttons/{save_workflow(spec, **world.by).pk}", None
 
 
-def _ticket(world: World) -> Request:
+def _ticket(world: ApiObjects) -> Request:
     """On an alert from elsewhere, whose integration writes back to a Halo."""
     spec = {"name": _name("door"), "kind": "api", "mode": "watch", "outbound": _outbound(world).name, **world.owned}
     number = world.open_alert(integration_id=save_integration(spec, **world.by).pk)
@@ -754,4 +756,4 @@ ANSWERED_ELSEWHERE = {
 #: Objects that need a group, so that there is none without an owner.
 ALWAYS_OWNED = frozenset({"groups", "schedules", "overrides", "contact-methods"})
 
-__all__ = ["ALWAYS_OWNED", "ANSWERED_ELSEWHERE", "EXAMPLES", "NEVER_OWN", "Alert", "Example", "World"]
+__all__ = ["ALWAYS_OWNED", "ANSWERED_ELSEWHERE", "EXAMPLES", "NEVER_OWN", "Alert", "ApiObjects", "Example"]

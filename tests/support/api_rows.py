@@ -1,4 +1,4 @@
-"""Rows of every kind, many at once, for lists that must not ask for each of them."""
+"""Many rows of every kind, for tests that lists use a constant number of queries."""
 
 from __future__ import annotations
 

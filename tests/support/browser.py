@@ -1,4 +1,4 @@
-"""A browser that notices everything a visitor should never meet: console messages, foreign requests, axe's findings."""
+"""A browser page that records console messages, foreign requests and accessibility violations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the embedded PostgreSQL share: looking at its processes, and programs run as its user."""
+"""Shared by tests of the embedded PostgreSQL: inspects its processes and runs programs as its user."""
 
 from __future__ import annotations
 

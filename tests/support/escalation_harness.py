@@ -1,4 +1,4 @@
-"""A service desk with a policy, alerts opened on it, and the loop's turns: what the escalation's store tests share."""
+"""A service desk with an escalation policy: opens alerts and runs the escalation task at chosen times."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STEPS: list[dict[str, Any]] = [
 
 
 @contextmanager
-def wired() -> Iterator[None]:
+def escalation_enabled() -> Iterator[None]:
     """The reactor and the look-up of who was asked, hung up for the time of a test."""
     before = list(change_handlers._reactors), list(store._asked)
     change_handlers.register(listener.follow)

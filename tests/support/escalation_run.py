@@ -1,4 +1,4 @@
-"""One alert and its run, driven as the loop and the commands drive them, with what came of it on record."""
+"""One alert and its run, driven like the escalation task and the commands do, with a record of the results."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def person(user_id: int, waits: tuple[timedelta, ...] = AT_ONCE) -> Recipient:
     return Recipient(user_id, NAMES[user_id], methods)
 
 
-class World:
+class EscalationRun:
     """The alert, its run and the clock. `paged` is (minute, user id) in order."""
 
     def __init__(
@@ -121,7 +121,7 @@ class World:
     def minute(self) -> float:
         return (self.now - T0) / minutes(1)
 
-    def to(self, minute: float) -> World:
+    def to(self, minute: float) -> EscalationRun:
         """Lets time pass as the loop sees it: a turn at each moment the run is due."""
         end = T0 + minutes(minute)
         while self.run.due_at is not None and self.run.due_at <= end:
@@ -132,7 +132,7 @@ class World:
         self.now = max(self.now, end)
         return self
 
-    def at(self, minute: float) -> World:
+    def at(self, minute: float) -> EscalationRun:
         """One late turn at that minute, whatever was due before."""
         self.now = T0 + minutes(minute)
         self.turn()

@@ -1,4 +1,4 @@
-"""What a browser would send of a form that is on a page, as it was filled in by the server."""
+"""The form data that a browser would submit for a rendered form."""
 
 from __future__ import annotations
 

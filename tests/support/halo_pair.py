@@ -1,4 +1,4 @@
-"""A Halo and a Tocsin that share one clock: tickets there, alerts here, and everything in between in one process."""
+"""A HaloITSM double and Tocsin with a shared clock: tickets there, alerts here, synchronized in one process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENTS, FakeHalo, HaloServer, running
-from tests.support import outbound_harness as outbound
+from tests.support import outbound_harness
 from tests.support.people import ACTOR, make_user
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor, Command
@@ -33,7 +33,7 @@ from tocsin.people.models import User
 
 
 @dataclass
-class Pair:
+class HaloPair:
     """`server` is Halo; `go` moves the clock, lets the outbox send, and delivers Halo's webhooks."""
 
     server: HaloServer
@@ -109,7 +109,7 @@ class Pair:
         """Until nothing is on its way in either direction."""
         self.seconds = self.seconds if seconds is None else seconds
         for _ in range(turns):
-            was_busy = outbound.turn(self.box)
+            was_busy = outbound_harness.turn(self.box)
             sent = self.server.hooks.run()
             asked = lookup_before_decide.ask_about(self.directory, lambda: self.now)
             drained = drain(self.registry, self.numbers, self.now)
@@ -166,10 +166,10 @@ class Pair:
 
 
 @contextmanager
-def pair(now: datetime) -> Iterator[Pair]:
+def halo_pair(now: datetime) -> Iterator[HaloPair]:
     """Both, not connected yet."""
     with running(sends=False) as server:
-        made = Pair(server, now)
+        made = HaloPair(server, now)
         try:
             yield made
         finally:

@@ -1,4 +1,4 @@
-"""An HTTP server of `core.net.http_server` that really listens, for tests of what clients may do to it."""
+"""A listening `core.net.http_server`, for tests of client behaviour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is on call by a schedule that was translated, as `rota` says: nothing is stored."""
+"""Resolves who is on call by an imported schedule, without storing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store tests of ingest share: an integration made in one line, messages made and decided in one."""
+"""Creates integrations and messages in one line, and decides messages: shared by the store tests of ingest."""
 
 from __future__ import annotations
 

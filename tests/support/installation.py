@@ -81,7 +81,7 @@ def until[T](what: str, condition: Callable[[], T], seconds: float = 20.0) -> T:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What a node answered."""
 
     status: int
@@ -94,7 +94,7 @@ class Answer:
 
 def ask(
     method: str, url: str, body: Mapping[str, object] | None = None, headers: Mapping[str, str] | None = None
-) -> Answer:
+) -> HttpResponse:
     """One request on a connection of its own: one that is kept may be closed by a server that ends just as it is used
     again. Raises OSError or HTTPException where there is no answer.
     """
@@ -105,7 +105,7 @@ def ask(
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         connection.request(method, path, sent, {"Content-Type": "application/json", **(headers or {})})
         answer = connection.getresponse()
-        return Answer(answer.status, answer.read().decode(), answer.headers)
+        return HttpResponse(answer.status, answer.read().decode(), answer.headers)
     finally:
         connection.close()
 
@@ -152,7 +152,7 @@ class Node:
 
 
 @dataclass
-class Tocsin:
+class Installation:
     """One installation: a data directory and its database, the embedded one unless `environment` names another."""
 
     home: Path
@@ -235,7 +235,7 @@ class Tocsin:
             except subprocess.TimeoutExpired:
                 node.kill()
 
-    def post(self, payload: Mapping[str, object], node: Node | None = None) -> Answer:
+    def post(self, payload: Mapping[str, object], node: Node | None = None) -> HttpResponse:
         """Sends one message to the integration."""
         return ask("POST", f"{(node or self.nodes[-1]).url}/in/{DOOR}", payload)
 
@@ -245,7 +245,7 @@ class Tocsin:
         assert answer.status in (200, 201), f"{path}: {answer.status} {answer.text}"
         return answer.json()
 
-    def act(self, path: str, body: Mapping[str, object] | None = None, node: Node | None = None) -> Answer:
+    def act(self, path: str, body: Mapping[str, object] | None = None, node: Node | None = None) -> HttpResponse:
         """The same, whatever the answer is."""
         address = f"{(node or self.nodes[-1]).url}/api/v1/{path}"
         return ask("GET" if body is None else "POST", address, body, {"Authorization": f"Bearer {self.token}"})

@@ -1,4 +1,4 @@
-"""The inbound doors as a node has them, asked without a socket or served on one; and rows of what they stored."""
+"""The inbound endpoints of one node, called without a socket or served on one, and the rows that they store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JSON = {"content-type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class InboundResponse:
     """What a sender is answered."""
 
     status: int
@@ -36,7 +36,7 @@ class Reply:
 
 
 @dataclass
-class Doors:
+class InboundServer:
     """One node's inbound side. Its committer runs from the first `start` on."""
 
     registry: IntegrationRegistry = field(default_factory=IntegrationRegistry)
@@ -47,16 +47,16 @@ class Doors:
         self.committer = Committer(self.registry, self.max_wait)
         self.app = InboundApp(self.registry, self.committer, self.bodies)
 
-    def post(self, where: Integration | str, *bodies: object, method: str = "POST", **headers: str) -> Reply:
+    def post(self, where: Integration | str, *bodies: object, method: str = "POST", **headers: str) -> InboundResponse:
         """Sends one request; several bodies are its parts. What is not bytes is sent as JSON."""
         parts = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in bodies or (b"",)]
         path = where if isinstance(where, str) else path_of(where)
         return asyncio.run(self._ask(path, parts, method, {**JSON, **_named(headers)}))
 
-    def post_at_once(self, *requests: tuple[Integration | str, object]) -> list[Reply]:
+    def post_at_once(self, *requests: tuple[Integration | str, object]) -> list[InboundResponse]:
         """Sends all requests at the same time, and gives the replies in their order."""
 
-        async def all_of_them() -> list[Reply]:
+        async def all_of_them() -> list[InboundResponse]:
             return list(
                 await asyncio.gather(
                     *(
@@ -73,7 +73,7 @@ class Doors:
 
         return asyncio.run(all_of_them())
 
-    async def _ask(self, path: str, parts: Sequence[bytes], method: str, headers: Mapping[str, str]) -> Reply:
+    async def _ask(self, path: str, parts: Sequence[bytes], method: str, headers: Mapping[str, str]) -> InboundResponse:
         coming = [
             {"type": "http.request", "body": part, "more_body": number + 1 < len(parts)}
             for number, part in enumerate(parts)
@@ -82,7 +82,7 @@ class Doors:
 
     async def ask(
         self, path: str, coming: list[dict[str, Any]], *, method: str = "POST", headers: Mapping[str, str] = JSON
-    ) -> Reply:
+    ) -> InboundResponse:
         """Sends what is `coming`, as ASGI messages; after the last, nothing more comes."""
         sent: list[AsgiMessage] = []
 
@@ -105,15 +105,15 @@ class Doors:
         }
         await self.app(scope, receive, send)
         if not sent:
-            return Reply(0, None, {})
+            return InboundResponse(0, None, {})
         found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        return Reply(sent[0]["status"], json.loads(sent[1]["body"]), found)
+        return InboundResponse(sent[0]["status"], json.loads(sent[1]["body"]), found)
 
 
 @contextmanager
-def doors(**settings: Any) -> Iterator[Doors]:
+def inbound_server(**settings: Any) -> Iterator[InboundServer]:
     """Doors whose committer runs; ended afterwards."""
-    made = Doors(**settings)
+    made = InboundServer(**settings)
     made.committer.start()
     try:
         yield made
@@ -159,7 +159,7 @@ def rows(**wanted: Any) -> list[InboundMessage]:
     return list(InboundMessage.objects.filter(**wanted).order_by("pk"))
 
 
-def trusting(file: str) -> ssl.SSLContext:
+def tls_context_trusting(file: str) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=file)
 
 

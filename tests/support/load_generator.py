@@ -1,4 +1,4 @@
-"""A sender of many different tickets at once, which remembers every answer: what was answered must never be lost."""
+"""Sends distinct tickets concurrently and records every response: an answered ticket must never be lost."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from http.client import HTTPException
 from typing import Any, Self
 
 from tests.doubles.smtp import Mail
-from tests.support.installation import DOOR, Node, Tocsin, ask, ticket, until
+from tests.support.installation import DOOR, Installation, Node, ask, ticket, until
 
 SENDERS = 8
 
 
 @dataclass
-class Load:
+class LoadGenerator:
     """Sends each ticket once, from eight threads, to the nodes in turn."""
 
     nodes: list[str]
@@ -80,7 +80,7 @@ class Load:
                 self.unanswered[number] = problem
 
 
-def send_again(tocsin: Tocsin, load: Load, node: Node) -> None:
+def send_again(tocsin: Installation, load: LoadGenerator, node: Node) -> None:
     """What a sender does who had no answer: it sends the same again until there is one."""
     for number in sorted(load.unanswered):
         answer = tocsin.post(ticket(number), node)
@@ -88,7 +88,7 @@ def send_again(tocsin: Tocsin, load: Load, node: Node) -> None:
         load.answered.setdefault(number, answer.json())
 
 
-def nothing_answered_is_lost(tocsin: Tocsin, load: Load) -> None:
+def nothing_answered_is_lost(tocsin: Installation, load: LoadGenerator) -> None:
     """Every message that was answered is in the log as it was answered, and every ticket opened exactly one alert."""
     until("all are decided", lambda: not tocsin.rows("SELECT 1 FROM inbound_inboundmessage WHERE status = 'Pending'"))
     kept = {str(row["id"]): row for row in tocsin.rows("SELECT id, status, alert_id FROM inbound_inboundmessage")}
@@ -102,7 +102,7 @@ def nothing_answered_is_lost(tocsin: Tocsin, load: Load) -> None:
     assert {int(row["source_id"]): row["count"] for row in alerts} == dict.fromkeys(load.answered, 1)
 
 
-def known_to_be_sent(tocsin: Tocsin) -> set[int]:
+def known_to_be_sent(tocsin: Installation) -> set[int]:
     """The tickets whose first page is written down as sent."""
     sent = tocsin.rows(
         "SELECT a.source_id FROM notify_delivery d JOIN alerts_alert a ON a.id = d.alert_id "

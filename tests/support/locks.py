@@ -1,4 +1,4 @@
-"""Waiting until another connection waits for a lock: for tests of what comes in between."""
+"""Waits until another connection waits for a lock, for tests of concurrent transactions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of every purpose, with texts as bad as sources send them: what the channels' tests share."""
+"""Messages of every purpose with difficult texts: shared by the tests of the channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store tests of outbound calls share: an outbox whose clock the test sets, and calls made in one line."""
+"""An outbound call dispatcher with a controlled clock, and calls created in one line."""
 
 from __future__ import annotations
 

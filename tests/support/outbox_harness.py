@@ -1,4 +1,4 @@
-"""People, alerts and an outbox whose clock the test sets: what the outbox's store tests share."""
+"""Users, alerts and a delivery dispatcher with a controlled clock."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def allow_loopback(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
 
 
 @contextmanager
-def post_office(now: datetime) -> Iterator[OutboxHarness]:
+def outbox_harness(now: datetime) -> Iterator[OutboxHarness]:
     """A post whose outboxes are closed at the end. What else follows an act is left out: here only the outbox works."""
     post = OutboxHarness(now)
     before = list(change_handlers._reactors)

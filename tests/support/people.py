@@ -1,4 +1,4 @@
-"""People for the store tests, made as the application makes them."""
+"""Users and groups, created by the commands of the application."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""A real PostgreSQL for the tests: one server a test process, one migrated template, a database of its own a test.
+"""A real PostgreSQL for the tests: one server per test process, one migrated template, one database per test.
 
-The server's data directory is a copy of one that has the template (see `tests.support.postgres_template`).
+The server's data directory is a copy of one that contains the template (see `tests.support.postgres_template`).
 
-The server is the wheel's, or the one whose programs are in the folder that TOCSIN_TEST_POSTGRES_BIN names. A database
-is handed on to the next test where it can be made what it was at first by emptying it (see `tests.support.resettable_database`), which is
-four times quicker than a new one.
+The server is the bundled one, or the one in the folder that TOCSIN_TEST_POSTGRES_BIN names. A database is reused by the
+next test if it can be reset (see `tests.support.resettable_database`), which is four times faster than a new one.
 """
 
 from __future__ import annotations
@@ -176,7 +175,7 @@ def template() -> str:
 
 
 @pytest.fixture(scope="session")
-def spare(postgres: Postgres, template: str) -> Iterator[DatabasePool]:
+def database_pool(postgres: Postgres, template: str) -> Iterator[DatabasePool]:
     """Where a test's database comes from, and is left for the next one."""
     with DatabasePool(postgres, template) as databases:
         yield databases
@@ -195,9 +194,9 @@ def filled(
 
 
 @pytest.fixture
-def database(spare: DatabasePool, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+def database(database_pool: DatabasePool, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A migrated database of the test's own, used by Django and by Tocsin's pool. Gives its URL."""
-    with spare.lent() as url, django_db_blocker.unblock(), in_use(url):
+    with database_pool.lent() as url, django_db_blocker.unblock(), in_use(url):
         yield url
 
 

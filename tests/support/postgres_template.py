@@ -1,6 +1,6 @@
-"""A PostgreSQL data directory with the migrated template in it: made once, and copied by each test process.
+"""A PostgreSQL data directory with the migrated template: created once and copied by each test process.
 
-It stays between runs, in the machine's folder for temporary files, under a key of all that went into it.
+It is kept between runs in the folder for temporary files, under a hash of its sources.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: How many directories stay: several checkouts and two servers may be at work.
 _KEPT = 6
 
-#: The files that say what the template holds.
+#: The files that determine the content of the template.
 _SOURCES = (
     "src/tocsin/**/*.py",
     "requirements/*.txt",

@@ -1,5 +1,4 @@
-"""Makes a database that a test has used what it was before, if only its rows have changed: every row goes, the rows
-of the template come back, and every number begins where it did.
+"""Resets a used test database when only rows changed: deletes all rows and restores the rows of the template.
 
 What else a test may change (tables, indexes, statistics, settings) is noticed, and such a database is given up.
 """

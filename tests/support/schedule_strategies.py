@@ -1,4 +1,4 @@
-"""Random set-ups of who is on call, and small ones by hand."""
+"""Hypothesis strategies for schedules, and small schedules written by hand."""
 
 from __future__ import annotations
 

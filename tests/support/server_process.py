@@ -1,4 +1,4 @@
-"""The real `tocsin serve` as a process of its own, on a database of the test's, with a real mail server beside it."""
+"""A real `tocsin serve` process on a test database, with a real mail server beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = 30.0
 
 
 @dataclass
-class Running:
+class ServerProcess:
     """A server that is ready."""
 
     url: str
@@ -40,7 +40,7 @@ class Running:
 
 
 @contextmanager
-def serve(data_dir: Path, database: str, *, port: int = 0, **variables: str) -> Iterator[Running]:
+def serve(data_dir: Path, database: str, *, port: int = 0, **variables: str) -> Iterator[ServerProcess]:
     """Starts `tocsin serve`, on a free port unless one is given, and waits until it is ready; ends it with SIGTERM."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     # What the test wrote into the database, the server must be able to read.
@@ -51,7 +51,7 @@ def serve(data_dir: Path, database: str, *, port: int = 0, **variables: str) -> 
 
 
 @contextmanager
-def demo(data_dir: Path) -> Iterator[Running]:
+def demo(data_dir: Path) -> Iterator[ServerProcess]:
     """Starts `tocsin demo`, with a database of its own, and waits until it is ready."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     with _started(["demo", "--port", "0", "--data-dir", str(data_dir / "demo")], environment) as running:
@@ -59,7 +59,7 @@ def demo(data_dir: Path) -> Iterator[Running]:
 
 
 @contextmanager
-def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[Running]:
+def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[ServerProcess]:
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("tocsin")), *arguments],
         env=environment,
@@ -68,7 +68,7 @@ def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[Runn
         text=True,
         bufsize=1,
     )
-    running = Running("", process)
+    running = ServerProcess("", process)
     readers = [
         threading.Thread(target=_read, args=(running, stream), daemon=True)
         for stream in (process.stdout, process.stderr)
@@ -86,7 +86,7 @@ def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[Runn
             process.kill()
 
 
-def _read(running: Running, stream: object) -> None:
+def _read(running: ServerProcess, stream: object) -> None:
     for line in stream:  # type: ignore[attr-defined]
         with running.said:
             running.lines.append(line.rstrip("\n"))

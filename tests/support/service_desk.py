@@ -1,4 +1,4 @@
-"""An evening at a service desk: the people, their policy, and tickets that came, for the walk through every page."""
+"""A service desk with users, a policy and tickets of one evening, for the tests of every page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tocsin" / "catalogue" /
 
 
 @dataclass(frozen=True, slots=True)
-class Duty:
+class OnCallPlan:
     """The numbers of what says who is on call in a group of its own."""
 
     group: int
@@ -53,7 +53,7 @@ _PEOPLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ServiceDesk:
     """Where to post to, and the numbers of what there is."""
 
     halo_path: str
@@ -66,7 +66,7 @@ class Desk:
     token: str
 
 
-def set_up() -> Desk:
+def set_up() -> ServiceDesk:
     """People, group, policy and two integrations, over the database in use."""
     now = clock.now()
     # Each page by itself and at once: nobody here waits for a bundle.
@@ -118,7 +118,7 @@ def set_up() -> Desk:
     )  # fmt: skip
     _set_up_workflows()
     token = tokens.create(admin, "walk", actor=COMMAND_LINE, now=now).secret
-    return Desk(
+    return ServiceDesk(
         f"/in/{secrets.token_of(halo)}",
         f"/in/{secrets.token_of(monitoring)}",
         halo.pk,
@@ -130,7 +130,7 @@ def set_up() -> Desk:
     )
 
 
-def plan_duty() -> Duty:
+def plan_on_call() -> OnCallPlan:
     """A group with a schedule that has layers, a gap, an override, an absence without cover and a swap asked for."""
     now = clock.now()
     members = [{"user": "alice", "roles": ["primary"]}, {"user": "bob"}, {"user": "chen"}]
@@ -169,7 +169,7 @@ def plan_duty() -> Duty:
         schedule, ShiftRange(now, now + 15 * hour, MemberRole.PRIMARY), asked_by=override.user, asked=alice,
         in_return=None, message="My daughter's concert", actor=COMMAND_LINE, now=now,
     )  # fmt: skip
-    return Duty(group.pk, schedule.pk, override.pk, absence.pk, calendar.pk, hours.pk)
+    return OnCallPlan(group.pk, schedule.pk, override.pk, absence.pk, calendar.pk, hours.pk)
 
 
 def _set_up_workflows() -> None:
@@ -204,7 +204,7 @@ def _set_up_workflows() -> None:
         workflows.save_workflow(spec, actor=COMMAND_LINE, now=now)
 
 
-def receive_an_evening(url: str, desk: Desk) -> dict[str, int]:
+def receive_an_evening(url: str, desk: ServiceDesk) -> dict[str, int]:
     """Posts the evening's tickets to a running server; returns the alerts' numbers by a short name."""
     halo = url + desk.halo_path
     numbers = {
@@ -281,7 +281,7 @@ def _post(address: str, body: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _command(url: str, desk: Desk, number: int, command: str, body: Mapping[str, Any]) -> None:
+def _command(url: str, desk: ServiceDesk, number: int, command: str, body: Mapping[str, Any]) -> None:
     response = httpx.post(
         f"{url}/api/v1/alerts/{number}/{command}",
         json=dict(body),

@@ -1,4 +1,4 @@
-"""Signs a browser in without the form: most tests are about what comes after it."""
+"""Signs a browser in without the form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 
 from playwright.sync_api import expect
 
-from tests.support import service_desk as desk
+from tests.support import service_desk
 from tests.support.browser import Visitor
 
 
@@ -20,4 +20,4 @@ def open_home(visitor: Visitor, username: str) -> None:
 
 @cache
 def _session(url: str, username: str) -> tuple[tuple[str, str], ...]:
-    return tuple(desk.session(url, username).items())
+    return tuple(service_desk.session(url, username).items())

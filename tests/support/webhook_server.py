@@ -1,4 +1,4 @@
-"""The pages on a loopback port, for vendors' doubles that call back by real HTTP."""
+"""The web application on a loopback port, for provider doubles that call back over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Escalation's desk with workflows on it: what the workflows' store tests share."""
+"""The escalation harness with workflows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support import escalation_harness as escalating
+from tests.support import escalation_harness
 from tests.support.people import ACTOR
 from tocsin.alerts import change_handlers, store
 from tocsin.alerts.change_handlers import AlertChange
@@ -26,9 +26,9 @@ from tocsin.workflows.run import listener, tasks
 
 
 @contextmanager
-def wired() -> Iterator[None]:
+def workflows_enabled() -> Iterator[None]:
     """All reactors that a change of an alert has here, for the time of a test."""
-    with escalating.wired():
+    with escalation_harness.escalation_enabled():
         change_handlers.register(outbound_reactor.follow)
         change_handlers.register(listener.follow)
         listener.look_again()
@@ -36,7 +36,7 @@ def wired() -> Iterator[None]:
 
 
 @dataclass
-class WorkflowHarness(escalating.EscalationHarness):
+class WorkflowHarness(escalation_harness.EscalationHarness):
     """Alice is primary, Bob secondary, Carol manager, Erin administrates; `go` turns both loops."""
 
     def workflow(self, name: str = "Flow", *actions: dict[str, Any], **spec: Any) -> Workflow:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from tests.support.provider_servers.http_gateway import http_gateway_bench
-from tests.support.provider_servers.interface import Bench
-from tests.support.provider_servers.ntfy import ntfy_bench
-from tests.support.provider_servers.slack import slack_bench
-from tests.support.provider_servers.smtp import smtp_bench
-from tests.support.provider_servers.telegram import telegram_bench
-from tests.support.provider_servers.telnyx import telnyx_bench
-from tests.support.provider_servers.twilio import twilio_bench
+from tests.support.provider_servers.http_gateway import http_gateway_server
+from tests.support.provider_servers.interface import ProviderServer
+from tests.support.provider_servers.ntfy import ntfy_server
+from tests.support.provider_servers.slack import slack_server
+from tests.support.provider_servers.smtp import smtp_server
+from tests.support.provider_servers.telegram import telegram_server
+from tests.support.provider_servers.telnyx import telnyx_server
+from tests.support.provider_servers.twilio import twilio_server
 
-BENCHES: dict[str, Callable[[], AbstractContextManager[Bench]]] = {
-    "smtp": smtp_bench,
-    "ntfy": ntfy_bench,
-    "slack": slack_bench,
-    "telegram": telegram_bench,
-    "twilio": twilio_bench,
-    "telnyx": telnyx_bench,
-    "http_gateway": http_gateway_bench,
+PROVIDER_SERVERS: dict[str, Callable[[], AbstractContextManager[ProviderServer]]] = {
+    "smtp": smtp_server,
+    "ntfy": ntfy_server,
+    "slack": slack_server,
+    "telegram": telegram_server,
+    "twilio": twilio_server,
+    "telnyx": telnyx_server,
+    "http_gateway": http_gateway_server,
 }

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.doubles.http import Request, Response, http_double
-from tests.support.provider_servers.interface import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, ProviderServer
 from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
-def http_gateway_bench() -> Iterator[Bench]:
+def http_gateway_server() -> Iterator[ProviderServer]:
     taken: list[dict[str, Any]] = []
     answers: list[Response] = []
 
@@ -45,4 +45,4 @@ def http_gateway_bench() -> Iterator[Bench]:
             return [r.headers["idempotency-key"] for r in http.requests if r.method == "POST"]
 
         account = ProviderAccount("Gateway", settings, {"secret": SECRET})
-        yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(taken), answers.append)
+        yield ProviderServer(account, "+41790000001", "sms", answer, keys, lambda: len(taken), answers.append)

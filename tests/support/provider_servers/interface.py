@@ -12,7 +12,7 @@ SECRET = "s3cret-Of-The-Provider"
 
 
 @dataclass
-class Bench:
+class ProviderServer:
     """A kind of provider with a real server behind it, which can be told how to answer the next message."""
 
     account: ProviderAccount

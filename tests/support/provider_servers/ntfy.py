@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from tests.doubles.http import Response
 from tests.doubles.ntfy import ntfy_double
-from tests.support.provider_servers.interface import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, ProviderServer
 from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
-def ntfy_bench() -> Iterator[Bench]:
+def ntfy_server() -> Iterator[ProviderServer]:
     with ntfy_double() as double:
         double.token = SECRET
 
@@ -24,4 +24,6 @@ def ntfy_bench() -> Iterator[Bench]:
             return [request.headers["idempotency-key"] for request in double.http.requests]
 
         account = ProviderAccount("ntfy", {"api_base": double.url}, {"token": SECRET})
-        yield Bench(account, "alice-topic", "ntfy", answer, keys, lambda: len(double.messages), double.answers.append)
+        yield ProviderServer(
+            account, "alice-topic", "ntfy", answer, keys, lambda: len(double.messages), double.answers.append
+        )

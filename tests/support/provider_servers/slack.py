@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from tests.doubles.http import Response
 from tests.doubles.slack import slack_double
-from tests.support.provider_servers.interface import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, ProviderServer
 from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
-def slack_bench() -> Iterator[Bench]:
+def slack_server() -> Iterator[ProviderServer]:
     with slack_double() as double:
         double.token = SECRET
 
@@ -29,6 +29,6 @@ def slack_bench() -> Iterator[Bench]:
             return len(double.messages)
 
         account = ProviderAccount("Slack", {"api_base": double.api}, {"bot_token": SECRET, "signing_secret": SECRET})
-        yield Bench(
+        yield ProviderServer(
             account, "slack:U012AB3CD", "chat", answer, keys, lambda: len(double.messages), double.answers.append
         )

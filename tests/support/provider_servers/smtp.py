@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.doubles.smtp import smtp_double
-from tests.support.provider_servers.interface import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, ProviderServer
 from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
-def smtp_bench() -> Iterator[Bench]:
+def smtp_server() -> Iterator[ProviderServer]:
     with smtp_double(login=("tocsin", SECRET)) as double:
 
         def answer(how: str) -> None:
@@ -22,4 +22,4 @@ def smtp_bench() -> Iterator[Bench]:
 
         settings = {"host": "127.0.0.1", "port": double.port, "username": "tocsin", "sender": "T <t@example.org>"}
         account = ProviderAccount("Mail", settings, {"password": SECRET})
-        yield Bench(account, "alice@example.org", "email", answer, keys, lambda: len(double.mails))
+        yield ProviderServer(account, "alice@example.org", "email", answer, keys, lambda: len(double.mails))

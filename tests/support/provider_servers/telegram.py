@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from tests.doubles.http import Response
 from tests.doubles.telegram import telegram_double
-from tests.support.provider_servers.interface import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, ProviderServer
 from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
-def telegram_bench() -> Iterator[Bench]:
+def telegram_server() -> Iterator[ProviderServer]:
     with telegram_double() as double:
         double.token = SECRET
 
@@ -32,6 +32,6 @@ def telegram_bench() -> Iterator[Bench]:
             return len(double.messages)
 
         account = ProviderAccount("Telegram", {"api_base": double.http.url}, {"bot_token": SECRET})
-        yield Bench(
+        yield ProviderServer(
             account, "telegram:123456789", "chat", answer, keys, lambda: len(double.messages), double.answers.append
         )

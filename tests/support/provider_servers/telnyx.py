@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from tests.doubles.http import Response
 from tests.doubles.telnyx import refusal, telnyx_double
-from tests.support.provider_servers.interface import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, ProviderServer
 from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
-def telnyx_bench() -> Iterator[Bench]:
+def telnyx_server() -> Iterator[ProviderServer]:
     with telnyx_double(SECRET) as double:
 
         def answer(how: str) -> None:
@@ -28,4 +28,6 @@ def telnyx_bench() -> Iterator[Bench]:
 
         callbacks = "https://tocsin.example.org/hooks/telnyx"
         account = ProviderAccount("Telnyx", double.settings, {"api_key": SECRET}, callbacks=callbacks)
-        yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.answers.append)
+        yield ProviderServer(
+            account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.answers.append
+        )

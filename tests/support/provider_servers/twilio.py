@@ -8,12 +8,12 @@ from urllib.parse import parse_qs
 
 from tests.doubles.http import Response
 from tests.doubles.twilio import twilio_double
-from tests.support.provider_servers.interface import SECRET, Bench
+from tests.support.provider_servers.interface import SECRET, ProviderServer
 from tocsin.notify.interfaces import ProviderAccount
 
 
 @contextmanager
-def twilio_bench() -> Iterator[Bench]:
+def twilio_server() -> Iterator[ProviderServer]:
     with twilio_double(SECRET) as double:
 
         def answer(how: str) -> None:
@@ -26,4 +26,6 @@ def twilio_bench() -> Iterator[Bench]:
 
         callbacks = "https://tocsin.example.org/hooks/twilio"
         account = ProviderAccount("Twilio", double.settings, {"auth_token": SECRET}, callbacks=callbacks)
-        yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.refusals.append)
+        yield ProviderServer(
+            account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.refusals.append
+        )

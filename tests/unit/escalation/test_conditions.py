@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.support.escalation_run import BOB, DESK, NAMES, World, plan, roster
+from tests.support.escalation_run import BOB, DESK, NAMES, EscalationRun, plan, roster
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.policy.conditions import problem, read
@@ -55,13 +55,13 @@ def test_support_hours_that_are_gone_do_not_silence_anybody() -> None:
 def test_steps_for_day_and_night_stand_side_by_side() -> None:
     day, night = {"when": {"between": BETWEEN}}, {"when": {"between": {**BETWEEN, "outside": True}}}
     for first, second in ((day, night), (night, day)):
-        world = World(plan(("primary", 0, first), ("primary", 0, second), ("secondary", 5))).to(60)
+        world = EscalationRun(plan(("primary", 0, first), ("primary", 0, second), ("secondary", 5))).to(60)
         assert [(minute, NAMES[user]) for minute, user in world.paged][:2] == [(0, "Alice"), (5, "Bob")]
         assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
 
 
 def test_skipped_step_costs_no_time_before_first_page() -> None:
-    world = World(plan(("primary", 0, {"when": {"priority": ["critical"]}}), ("secondary", 30))).to(0)
+    world = EscalationRun(plan(("primary", 0, {"when": {"priority": ["critical"]}}), ("secondary", 30))).to(0)
     assert world.paged == [(0, BOB)]
     assert "is left out: only for critical alerts" in world.sentences(EventKind.STEP_EMPTY)[0]
 
@@ -72,5 +72,5 @@ def test_each_policy_template_pages_users_and_ends_or_repeats(one: object) -> No
     people = roster()
     duty = people.duties[DESK]
     object.__setattr__(duty, "members", (1, 2, 3))
-    world = World(made, people).to(240)
+    world = EscalationRun(made, people).to(240)
     assert world.paged

@@ -8,7 +8,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.escalation_run import ALICE, BOB, CAROL, NAMES, T0, World, actor, minutes, roster
+from tests.support.escalation_run import ALICE, BOB, CAROL, NAMES, T0, EscalationRun, actor, minutes, roster
 from tests.support.hypothesis_profiles import examples
 from tests.unit.escalation.test_policy_definition import plans
 from tocsin.alerts.commands import (
@@ -49,7 +49,7 @@ ROSTERS: st.SearchStrategy[TargetContext] = st.builds(
 )
 
 
-def commands(world: World) -> list[Command]:
+def commands(world: EscalationRun) -> list[Command]:
     who = [actor(user) for user in (ALICE, BOB, CAROL)]
     return [
         *(Acknowledge(actor=person) for person in who),
@@ -68,7 +68,7 @@ def commands(world: World) -> list[Command]:
     ]
 
 
-def check(world: World) -> None:
+def check(world: EscalationRun) -> None:
     """What must hold between any two acts."""
     run = world.run
     assert run.reason.endswith((".", "!", "?")) or "paused" in run.reason, run.reason
@@ -88,7 +88,7 @@ def check(world: World) -> None:
 def test_active_alert_always_has_timer_or_reason_in_forward_time(
     policy: CompiledPolicy, people: TargetContext, data: st.DataObject
 ) -> None:
-    world = World(policy, people, users=(CAROL,))
+    world = EscalationRun(policy, people, users=(CAROL,))
     for _ in range(data.draw(st.integers(min_value=1, max_value=12))):
         before = world.run
         seconds = data.draw(st.integers(min_value=0, max_value=7200))
@@ -114,7 +114,7 @@ def test_active_alert_always_has_timer_or_reason_in_forward_time(
 def test_acknowledging_user_is_never_paged_again_while_acknowledged(
     policy: CompiledPolicy, people: TargetContext, user: int, seconds: int
 ) -> None:
-    world = World(replace(policy, acknowledge_timeout=timedelta(days=300)), people, users=(CAROL,))
+    world = EscalationRun(replace(policy, acknowledge_timeout=timedelta(days=300)), people, users=(CAROL,))
     world.to(seconds / 60)
     world.act(Acknowledge(actor=actor(user)))
     paged = len(world.paged)
@@ -125,7 +125,7 @@ def test_acknowledging_user_is_never_paged_again_while_acknowledged(
 @examples(100)
 @given(plans(ends=True), ROSTERS)
 def test_unanswered_run_always_exhausts_with_bounded_pages(policy: CompiledPolicy, people: TargetContext) -> None:
-    world = World(policy, people, users=(CAROL,))
+    world = EscalationRun(policy, people, users=(CAROL,))
     world.to(60 * 24 * 365)
     assert world.run.status is RunStatus.FINISHED
     assert len(world.told) <= 2
@@ -145,8 +145,8 @@ def test_late_runs_page_the_same_users_in_order(policy: CompiledPolicy, data: st
     # Without conditions on the time of day and further tries, whose people are busy, which a delay may change.
     steps = (replace(step, after=step.after + minutes(1), when=None, calling=USER_RULES) for step in policy.steps)
     spaced = replace(policy, steps=tuple(steps))
-    prompt = World(spaced, people).to(60 * 24 * 365)
-    late = World(spaced, people)
+    prompt = EscalationRun(spaced, people).to(60 * 24 * 365)
+    late = EscalationRun(spaced, people)
     while late.run.due_at is not None:
         late.now = late.run.due_at + timedelta(seconds=data.draw(st.integers(min_value=0, max_value=40_000)))
         late.turn()
@@ -157,7 +157,7 @@ def test_late_runs_page_the_same_users_in_order(policy: CompiledPolicy, data: st
 @examples(100)
 @given(plans(ends=True), ROSTERS, st.lists(st.integers(min_value=0, max_value=20_000), max_size=8))
 def test_intermediate_runs_change_nothing(policy: CompiledPolicy, people: TargetContext, seconds: list[int]) -> None:
-    often, rarely = World(policy, people, users=(CAROL,)), World(policy, people, users=(CAROL,))
+    often, rarely = EscalationRun(policy, people, users=(CAROL,)), EscalationRun(policy, people, users=(CAROL,))
     for second in sorted(seconds):
         often.to(second / 60)
         again = advance(often.run, often.alert, often.roster, often.now)
@@ -172,7 +172,7 @@ def test_intermediate_runs_change_nothing(policy: CompiledPolicy, people: Target
 def test_pause_of_all_paging_pages_no_user(
     policy: CompiledPolicy, people: TargetContext, start: int, length: int
 ) -> None:
-    world = World(policy, people).to(start / 60)
+    world = EscalationRun(policy, people).to(start / 60)
     world.pause = ActivePause(world.now + timedelta(seconds=length), "maintenance")
     before = len(world.paged)
     until = (world.pause.until - T0) / minutes(1)
@@ -184,6 +184,6 @@ def test_pause_of_all_paging_pages_no_user(
 
 def test_50_empty_steps_are_decided_in_one_run() -> None:
     policy = CompiledPolicy(steps=tuple(PolicyStep(after=minutes(5), user_ids=(99,)) for _ in range(50)))
-    world = World(policy).to(5)
+    world = EscalationRun(policy).to(5)
     assert world.run.due_at == T0 + minutes(10)
     assert len(world.told) == 1

@@ -14,7 +14,7 @@ from tests.support.escalation_run import (
     DESK,
     NAMES,
     T0,
-    World,
+    EscalationRun,
     actor,
     minutes,
     plan,
@@ -65,7 +65,7 @@ def take(user: int) -> Assign:
 
 
 def test_stop_mode_acknowledgement_cancels_all_unsent_pages() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(1)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(1)
     world.act(ack(ALICE))
     assert world.run.status is RunStatus.STOPPED
     assert [cancel.user_ids for cancel in world.cancels] == [None]
@@ -77,7 +77,7 @@ def test_stop_mode_acknowledgement_cancels_all_unsent_pages() -> None:
 
 
 def test_pause_mode_acknowledgement_pauses_then_spares_the_acknowledger() -> None:
-    world = World(plan(*STANDARD, **PAUSE)).to(1)
+    world = EscalationRun(plan(*STANDARD, **PAUSE)).to(1)
     world.act(ack(ALICE))
     assert world.run.status is RunStatus.PAUSED
     assert [cancel.user_ids for cancel in world.cancels] == [None]
@@ -87,7 +87,7 @@ def test_pause_mode_acknowledgement_pauses_then_spares_the_acknowledger() -> Non
 
 
 def test_continue_mode_acknowledgement_cancels_only_that_users_pages() -> None:
-    world = World(plan(*STANDARD, **CONTINUE)).to(1)
+    world = EscalationRun(plan(*STANDARD, **CONTINUE)).to(1)
     world.act(ack(ALICE))
     assert [cancel.user_ids for cancel in world.cancels] == [frozenset({ALICE})]
     assert world.run.status is RunStatus.ACTIVE
@@ -95,13 +95,13 @@ def test_continue_mode_acknowledgement_cancels_only_that_users_pages() -> None:
 
 
 def test_next_step_fires_immediately_after_all_users_of_step_responded() -> None:
-    world = World(plan(("primary", 0), ("primary", 5), ("secondary", 20), **CONTINUE)).to(1)
+    world = EscalationRun(plan(("primary", 0), ("primary", 5), ("secondary", 20), **CONTINUE)).to(1)
     world.act(ack(ALICE))
     assert world.to(5).paged == [(0, ALICE), (5, BOB)]
 
 
 def test_unanswered_acknowledgement_reminder_restarts_escalation() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(1)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(1)
     world.act(ack(ALICE))
     world.to(31)
     assert world.asked == [(31, ALICE)]
@@ -116,7 +116,7 @@ def test_unanswered_acknowledgement_reminder_restarts_escalation() -> None:
 
 
 def test_the_timeout_is_the_policys() -> None:
-    world = World(plan(*STANDARD, acknowledge={"effect": "stop", "timeout": "90s"})).to(0)
+    world = EscalationRun(plan(*STANDARD, acknowledge={"effect": "stop", "timeout": "90s"})).to(0)
     world.act(ack(ALICE))
     assert world.to(2).asked == [(1.5, ALICE)]
 
@@ -125,7 +125,7 @@ def test_the_timeout_is_the_policys() -> None:
     "answer", [ack(ALICE), Reply(actor=actor(ALICE), text="still at it"), Escalate(actor=actor(ALICE))]
 )
 def test_any_command_of_the_reminded_user_restarts_the_timeout(answer: Command) -> None:
-    world = World(plan(*STANDARD, **STOP)).to(0)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     world.to(33)
     world.act(answer)
@@ -136,7 +136,7 @@ def test_any_command_of_the_reminded_user_restarts_the_timeout(answer: Command) 
 
 
 def test_another_users_reply_does_not_answer_the_reminder() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(0)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     world.to(33)
     world.act(Reply(actor=actor(BOB), text="hello?"))
@@ -144,7 +144,7 @@ def test_another_users_reply_does_not_answer_the_reminder() -> None:
 
 
 def test_while_another_acknowledgement_stands_one_that_expires_starts_nothing() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(0)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     world.to(20)
     world.act(ack(BOB))
@@ -156,7 +156,7 @@ def test_while_another_acknowledgement_stands_one_that_expires_starts_nothing() 
 
 @pytest.mark.parametrize("done", [take(BOB), Close(actor=actor(BOB)), Cancel(actor=actor(BOB))])
 def test_assigned_or_closed_alert_sends_no_reminder(done: Command) -> None:
-    world = World(plan(*STANDARD, **STOP)).to(0)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     world.to(10)
     world.act(done)
@@ -165,7 +165,7 @@ def test_assigned_or_closed_alert_sends_no_reminder(done: Command) -> None:
 
 
 def test_an_acknowledgement_after_the_end_still_has_its_timeout() -> None:
-    world = World(plan(("primary", 0))).to(6)
+    world = EscalationRun(plan(("primary", 0))).to(6)
     assert world.run.status is RunStatus.FINISHED
     world.act(ack(ALICE))
     world.to(41)
@@ -174,7 +174,7 @@ def test_an_acknowledgement_after_the_end_still_has_its_timeout() -> None:
 
 
 def test_taking_an_acknowledgement_back_lets_the_step_then_due_fire() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(1)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(1)
     world.act(ack(ALICE))
     world.to(2)
     world.act(Unacknowledge(actor=actor(ALICE)))
@@ -187,14 +187,14 @@ def test_taking_an_acknowledgement_back_lets_the_step_then_due_fire() -> None:
 
 
 def test_unacknowledging_after_exhaustion_starts_again() -> None:
-    world = World(plan(("primary", 0))).to(6)
+    world = EscalationRun(plan(("primary", 0))).to(6)
     world.act(ack(ALICE))
     world.act(Unacknowledge(actor=actor(ALICE)))
     assert world.to(6).users() == [ALICE, ALICE]
 
 
 def test_undoing_an_acknowledgement_is_followed_like_taking_it_back() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(4.5)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(4.5)
     world.act(ack(ALICE))
     world.to(5.2)
     world.act(Undo(actor=actor(ALICE)))
@@ -206,7 +206,7 @@ def test_undoing_an_acknowledgement_is_followed_like_taking_it_back() -> None:
 
 def test_assigning_stops_escalation_and_cancels_every_unsent_page() -> None:
     for effect in (STOP, PAUSE, CONTINUE):
-        world = World(plan(*STANDARD, **effect)).to(1)
+        world = EscalationRun(plan(*STANDARD, **effect)).to(1)
         world.act(Assign(actor=actor(ALICE), name="Vendor hotline"))
         assert (world.run.status, world.run.due_at) == (RunStatus.STOPPED, None)
         assert world.run.reason == "Vendor hotline has it."
@@ -215,7 +215,7 @@ def test_assigning_stops_escalation_and_cancels_every_unsent_page() -> None:
 
 
 def test_giving_it_back_starts_again_at_step_one_with_everybody() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(1)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(1)
     world.act(ack(BOB))
     world.act(take(ALICE))
     world.to(50)
@@ -225,7 +225,7 @@ def test_giving_it_back_starts_again_at_step_one_with_everybody() -> None:
 
 
 def test_unassignment_by_source_restarts_escalation() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     halo, alice = Actor(ActorKind.INTEGRATION, "HaloITSM"), TicketAgent("alice@example.org", ALICE, "Alice")
     for before, after, minute in ((TicketAgent(), alice, 1), (alice, TicketAgent(), 9)):
         world.to(minute)
@@ -237,7 +237,7 @@ def test_unassignment_by_source_restarts_escalation() -> None:
 
 
 def test_undone_assignment_resumes_without_restart() -> None:
-    world = World(plan(*STANDARD)).to(4)
+    world = EscalationRun(plan(*STANDARD)).to(4)
     world.act(take(ALICE))
     world.to(4.5)
     world.act(Undo(actor=actor(ALICE)))
@@ -245,7 +245,7 @@ def test_undone_assignment_resumes_without_restart() -> None:
 
 
 def test_undone_assignment_restores_pages_of_manually_escalated_users() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     for command in (take(ALICE), Escalate(actor=actor(CAROL)), take(DAVE)):
         world.act(command)
     cancelled = len(world.cancels)
@@ -255,7 +255,7 @@ def test_undone_assignment_restores_pages_of_manually_escalated_users() -> None:
 
 
 def test_undone_unassignment_stops_again_and_cancels_its_pages() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     world.to(9)
     world.act(Unassign(actor=actor(ALICE)))
@@ -267,7 +267,7 @@ def test_undone_unassignment_stops_again_and_cancels_its_pages() -> None:
 
 
 def test_handing_it_over_cancels_pages_and_stays_stopped() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     world.to(9)
     world.act(take(BOB))
@@ -283,11 +283,11 @@ def test_handing_it_over_cancels_pages_and_stays_stopped() -> None:
     [
         Close(actor=actor(BOB)),
         Cancel(actor=actor(BOB)),
-        Merge(actor=actor(BOB), into=replace(World(plan(*STANDARD)).alert, id=7)),
+        Merge(actor=actor(BOB), into=replace(EscalationRun(plan(*STANDARD)).alert, id=7)),
     ],
 )
 def test_closing_cancelling_and_merging_stop_escalation_and_unsent_pages(command: Command) -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(command)
     assert (world.run.status, world.run.due_at) == (RunStatus.ENDED, None)
     assert [cancel.user_ids for cancel in world.cancels] == [None]
@@ -297,7 +297,7 @@ def test_closing_cancelling_and_merging_stop_escalation_and_unsent_pages(command
 
 
 def test_undoing_a_closing_goes_on_where_it_was() -> None:
-    world = World(plan(*STANDARD)).to(4.9)
+    world = EscalationRun(plan(*STANDARD)).to(4.9)
     world.act(Close(actor=actor(BOB)))
     world.to(5.5)
     world.act(Undo(actor=actor(BOB)))
@@ -305,7 +305,7 @@ def test_undoing_a_closing_goes_on_where_it_was() -> None:
 
 
 def test_reopening_restarts_without_counted_responders() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(ack(ALICE))
     world.act(Close(actor=actor(ALICE)))
     world.to(90)
@@ -314,7 +314,7 @@ def test_reopening_restarts_without_counted_responders() -> None:
 
 
 def test_a_closed_merged_alert_changes_nothing_more() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(Merge(actor=actor(BOB), into=replace(world.alert, id=7)))
     cancels = len(world.cancels)
     world.act(Close(actor=actor(BOB)))
@@ -326,7 +326,7 @@ def test_a_closed_merged_alert_changes_nothing_more() -> None:
 
 
 def test_hold_stops_timers_and_fires_due_step_at_its_end() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(31)))
     assert (world.run.status, world.run.due_at) == (RunStatus.PAUSED, T0 + minutes(31))
     world.to(30.9)
@@ -338,7 +338,7 @@ def test_hold_stops_timers_and_fires_due_step_at_its_end() -> None:
 
 
 def test_resume_fires_due_step_and_otherwise_waits() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(300)))
     world.to(2)
     world.act(Resume(actor=actor(ALICE)))
@@ -350,7 +350,7 @@ def test_resume_fires_due_step_and_otherwise_waits() -> None:
 
 
 def test_hold_of_assigned_alert_ends_assigned_without_pages() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(31)))
     world.to(60)
@@ -359,7 +359,7 @@ def test_hold_of_assigned_alert_ends_assigned_without_pages() -> None:
 
 
 def test_a_hold_stops_the_acknowledge_timeout_too() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(0)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     world.to(31)
     world.act(Hold(actor=actor(BOB), until=T0 + minutes(90)))
@@ -371,13 +371,13 @@ def test_a_hold_stops_the_acknowledge_timeout_too() -> None:
 
 
 def test_hold_after_exhaustion_restarts_at_its_end() -> None:
-    world = World(plan(("primary", 0))).to(6)
+    world = EscalationRun(plan(("primary", 0))).to(6)
     world.act(Hold(actor=actor(CAROL), until=T0 + minutes(60)))
     assert world.to(60).paged == [(0, ALICE), (60, ALICE)]
 
 
 def test_a_recorded_alert_comes_back_from_hold_too() -> None:
-    world = World(plan(*STANDARD), mode=PagingMode.RECORD)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.RECORD)
     world.act(Hold(actor=actor(CAROL), until=T0 + minutes(60)))
     world.to(61)
     assert world.alert.status is AlertStatus.OPEN
@@ -387,7 +387,7 @@ def test_a_recorded_alert_comes_back_from_hold_too() -> None:
 
 def test_pages_delayed_by_hold_do_not_restart_their_user() -> None:
     people = roster(primary=(ALICE, DAVE), offsets={ALICE: (0, 3)})
-    world = World(plan(("primary", 0), ("primary", 2)), people).to(1)
+    world = EscalationRun(plan(("primary", 0), ("primary", 2)), people).to(1)
     world.act(Hold(actor=actor(BOB), until=T0 + minutes(40)))
     assert world.to(40).paged == [(0, ALICE), (40, DAVE)]
 
@@ -396,7 +396,7 @@ def test_pages_delayed_by_hold_do_not_restart_their_user() -> None:
 
 
 def test_manual_escalation_fires_next_step_and_restarts_its_delay() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(Escalate(actor=actor(CAROL)))
     assert world.run.due_at == world.now
     world.to(11)
@@ -405,7 +405,7 @@ def test_manual_escalation_fires_next_step_and_restarts_its_delay() -> None:
 
 
 def test_escalating_past_the_end_starts_at_step_one_again() -> None:
-    world = World(plan(("primary", 0), ("secondary", 5))).to(6)
+    world = EscalationRun(plan(("primary", 0), ("secondary", 5))).to(6)
     world.act(Escalate(actor=actor(CAROL)))
     assert world.to(6).paged == [(0, ALICE), (5, BOB), (6, ALICE)]
     world.to(30)
@@ -415,14 +415,14 @@ def test_escalating_past_the_end_starts_at_step_one_again() -> None:
 
 
 def test_escalating_between_passes_begins_the_next_pass() -> None:
-    world = World(plan(("primary", 0), ("secondary", 5), repeat={"times": 1, "every": "20m"})).to(6)
+    world = EscalationRun(plan(("primary", 0), ("secondary", 5), repeat={"times": 1, "every": "20m"})).to(6)
     world.act(Escalate(actor=actor(CAROL)))
     world.to(40)
     assert world.paged == [(0, ALICE), (5, BOB), (6, ALICE), (11, BOB)]
 
 
 def test_escalating_assigned_alert_pages_next_user_and_keeps_owner() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     world.to(10)
     world.act(Escalate(actor=actor(ALICE)))
@@ -433,7 +433,7 @@ def test_escalating_assigned_alert_pages_next_user_and_keeps_owner() -> None:
 
 
 def test_escalating_acknowledged_alert_pages_next_user_and_keeps_acknowledgement() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(1)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(1)
     world.act(ack(ALICE))
     world.act(Escalate(actor=actor(ALICE)))
     world.to(20)
@@ -442,20 +442,20 @@ def test_escalating_acknowledged_alert_pages_next_user_and_keeps_acknowledgement
 
 
 def test_manual_escalation_skips_steps_without_targets() -> None:
-    world = World(plan(("primary", 0), ("primary", 5), ("secondary", 5))).to(1)
+    world = EscalationRun(plan(("primary", 0), ("primary", 5), ("secondary", 5))).to(1)
     world.act(take(ALICE))
     world.act(Escalate(actor=actor(ALICE)))
     assert world.to(1).paged == [(0, ALICE), (1, BOB)]
 
 
 def test_requester_is_not_paged_by_manual_escalation() -> None:
-    world = World(plan(*STANDARD)).to(6)
+    world = EscalationRun(plan(*STANDARD)).to(6)
     world.act(Escalate(actor=actor(BOB)))
     assert world.to(6).paged == [(0, ALICE), (5, BOB), (6, ALICE)]
 
 
 def test_escalation_without_further_users_is_noted_on_timeline() -> None:
-    world = World(plan(("primary", 0))).to(1)
+    world = EscalationRun(plan(("primary", 0))).to(1)
     world.act(take(ALICE))
     world.act(Escalate(actor=actor(ALICE)))
     world.to(1)
@@ -465,7 +465,7 @@ def test_escalation_without_further_users_is_noted_on_timeline() -> None:
 
 
 def test_escalating_on_hold_pages_next_user_and_keeps_hold() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(60)))
     world.act(Escalate(actor=actor(ALICE)))
     world.to(30)
@@ -475,13 +475,13 @@ def test_escalating_on_hold_pages_next_user_and_keeps_hold() -> None:
 
 
 def test_escalating_a_recorded_alert_pages_from_step_one() -> None:
-    world = World(plan(*STANDARD), mode=PagingMode.RECORD)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.RECORD)
     world.act(Escalate(actor=actor(CAROL)))
     assert world.to(5).paged == [(0, ALICE), (5, BOB)]
 
 
 def test_manual_escalation_of_dry_run_alert_pages_no_user() -> None:
-    world = World(plan(*STANDARD), mode=PagingMode.WATCH).to(0)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.WATCH).to(0)
     world.act(Escalate(actor=actor(CAROL)))
     world.to(0)
     assert world.paged == []
@@ -492,7 +492,7 @@ def test_manual_escalation_of_dry_run_alert_pages_no_user() -> None:
 
 
 def rise(
-    world: World, priority: Priority, fresh_plan: object = None, mode: PagingMode = PagingMode.PAGE
+    world: EscalationRun, priority: Priority, fresh_plan: object = None, mode: PagingMode = PagingMode.PAGE
 ) -> RunDecision:
     world.alert = replace(world.alert, priority=priority)
     fresh = None
@@ -512,7 +512,7 @@ def rise(
 
 
 def test_raised_priority_restarts_escalation_once_by_current_routes() -> None:
-    world = World(plan(*STANDARD)).to(2)
+    world = EscalationRun(plan(*STANDARD)).to(2)
     decision = rise(world, Priority.CRITICAL, plan(("primary secondary", 0), ("primary secondary", 5)))
     assert decision.run.status is RunStatus.ENDED
     assert [cancel.user_ids for cancel in decision.cancels] == [None]
@@ -524,14 +524,14 @@ def test_raised_priority_restarts_escalation_once_by_current_routes() -> None:
 
 
 def test_without_a_new_route_policy_and_recipients_stay() -> None:
-    world = World(plan(*STANDARD)).to(6)
+    world = EscalationRun(plan(*STANDARD)).to(6)
     rise(world, Priority.CRITICAL)
     assert world.run.priority is Priority.CRITICAL
     assert world.to(11).paged[2:] == [(6, ALICE), (11, BOB)]
 
 
 def test_owner_is_notified_of_raised_priority_without_pages() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     rise(world, Priority.CRITICAL, plan(("secondary", 0)))
     assert world.to(60).users() == [ALICE]
@@ -543,7 +543,7 @@ def test_owner_is_notified_of_raised_priority_without_pages() -> None:
 
 
 def test_acknowledger_is_notified_of_raised_priority_and_keeps_timeout() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(0)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     world.to(31)
     rise(world, Priority.CRITICAL)
@@ -553,7 +553,7 @@ def test_acknowledger_is_notified_of_raised_priority_and_keeps_timeout() -> None
 
 
 def test_external_owner_cannot_be_notified_as_timeline_shows() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(Assign(actor=actor(ALICE), name="Vendor hotline"))
     rise(world, Priority.CRITICAL)
     assert world.told == []
@@ -561,9 +561,9 @@ def test_external_owner_cannot_be_notified_as_timeline_shows() -> None:
 
 
 def test_log_only_alert_with_raised_priority_pages_by_current_routes() -> None:
-    world = World(plan(*STANDARD), mode=PagingMode.RECORD)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.RECORD)
     assert rise(world, Priority.CRITICAL).successor is None
-    world = World(plan(*STANDARD), mode=PagingMode.RECORD)
+    world = EscalationRun(plan(*STANDARD), mode=PagingMode.RECORD)
     rise(world, Priority.CRITICAL, plan(("primary", 0)))
     assert world.to(1).users() == [ALICE]
 
@@ -572,7 +572,7 @@ def test_log_only_alert_with_raised_priority_pages_by_current_routes() -> None:
 def test_raised_priority_or_team_without_route_keeps_paged_users(
     mode: PagingMode,
 ) -> None:
-    world = World(plan(*STANDARD)).to(6)
+    world = EscalationRun(plan(*STANDARD)).to(6)
     rise(world, Priority.CRITICAL, plan(("secondary", 0)), mode)
     assert world.run.mode is PagingMode.PAGE
     assert world.to(6).users() == [ALICE, BOB, ALICE], "it starts again by the policy that it had"
@@ -583,7 +583,7 @@ def test_raised_priority_or_team_without_route_keeps_paged_users(
 
 
 def move(
-    world: World, fresh_plan: object, *, mode: PagingMode = PagingMode.PAGE, groups: tuple[int, ...] = (DESK,)
+    world: EscalationRun, fresh_plan: object, *, mode: PagingMode = PagingMode.PAGE, groups: tuple[int, ...] = (DESK,)
 ) -> RunDecision:
     fresh = begin(
         42,
@@ -600,7 +600,7 @@ def move(
 
 
 def test_ticket_moved_to_another_team_restarts_with_current_targets() -> None:
-    world = World(plan(*STANDARD)).to(2)
+    world = EscalationRun(plan(*STANDARD)).to(2)
     decision = move(world, plan(("secondary", 0)))
     assert decision.run.status is RunStatus.ENDED
     assert [cancel.user_ids for cancel in decision.cancels] == [None]
@@ -611,7 +611,7 @@ def test_ticket_moved_to_another_team_restarts_with_current_targets() -> None:
 
 
 def test_move_with_same_or_no_targets_keeps_escalation() -> None:
-    world = World(plan(*STANDARD)).to(2)
+    world = EscalationRun(plan(*STANDARD)).to(2)
     same = world.run
     assert move(world, plan(*STANDARD), groups=same.recipient_groups).successor is None
     assert move(world, plan(("secondary", 0)), mode=PagingMode.RECORD).successor is None, "who is paged is not dropped"
@@ -619,7 +619,7 @@ def test_move_with_same_or_no_targets_keeps_escalation() -> None:
 
 
 def test_owner_of_moved_ticket_is_notified_without_pages() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
     move(world, plan(("secondary", 0)))
     assert world.to(60).users() == [ALICE]
@@ -633,7 +633,7 @@ def test_owner_of_moved_ticket_is_notified_without_pages() -> None:
 
 
 def test_forecast_is_given_when_acknowledged_on_hold_or_assigned() -> None:
-    world = World(plan(*STANDARD, **STOP)).to(0)
+    world = EscalationRun(plan(*STANDARD, **STOP)).to(0)
     world.act(ack(ALICE))
     coming = next_step(world.run, world.alert, world.roster, world.now)
     assert coming is not None
@@ -650,7 +650,7 @@ def test_forecast_is_given_when_acknowledged_on_hold_or_assigned() -> None:
 
 
 def test_pause_does_not_delay_manual_escalation() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     world.pause = ActivePause(T0 + minutes(40), "maintenance")
     world.act(Escalate(actor=actor(CAROL)))
     world.turn()
@@ -658,7 +658,7 @@ def test_pause_does_not_delay_manual_escalation() -> None:
 
 
 def test_message_without_state_change_keeps_the_run() -> None:
-    world = World(plan(*STANDARD)).to(1)
+    world = EscalationRun(plan(*STANDARD)).to(1)
     done = apply(world.alert, Reply(actor=actor(BOB), text="seen"), world.now)
     decision = follow(world.run, world.alert, done.state, done.events, world.now)
     assert decision == RunDecision(world.run)

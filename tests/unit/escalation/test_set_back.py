@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.escalation_run import ALICE, CAROL, T0, World, actor, minutes, plan
+from tests.support.escalation_run import ALICE, CAROL, T0, EscalationRun, actor, minutes, plan
 from tests.support.hypothesis_profiles import examples
 from tests.unit.escalation.test_engine_properties import ROSTERS, commands
 from tests.unit.escalation.test_policy_definition import plans
@@ -19,7 +19,7 @@ from tocsin.escalation.run.run_state import ActivePause
 from tocsin.escalation.run.target_resolution import TargetContext
 
 
-def set_back(world: World, by: timedelta) -> World:
+def set_back(world: EscalationRun, by: timedelta) -> EscalationRun:
     """Sets the world's clock back, and mends what waits."""
     world.now -= by
     pause = world.pause if world.pause is not None and world.pause.until > world.now else None
@@ -29,13 +29,13 @@ def set_back(world: World, by: timedelta) -> World:
 
 
 def test_a_step_comes_when_it_was_to_come() -> None:
-    world = World(plan(("primary", 0), ("secondary", 10))).to(4)
+    world = EscalationRun(plan(("primary", 0), ("secondary", 10))).to(4)
     set_back(world, minutes(120))
     assert world.run.due_at == T0 + minutes(10 - 120)
 
 
 def test_hold_end_is_absolute_but_following_step_is_shifted() -> None:
-    world = World(plan(("primary", 0), ("secondary", 10))).to(4)
+    world = EscalationRun(plan(("primary", 0), ("secondary", 10))).to(4)
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(60)))
     set_back(world, minutes(120))
     assert world.run.due_at == T0 + minutes(60)
@@ -43,7 +43,7 @@ def test_hold_end_is_absolute_but_following_step_is_shifted() -> None:
 
 
 def test_the_end_of_a_pause_is_a_real_moment() -> None:
-    world = World(plan(("primary", 0), ("secondary", 10)))
+    world = EscalationRun(plan(("primary", 0), ("secondary", 10)))
     world.pause = ActivePause(T0 + minutes(60), "Core switch")
     world.to(4)
     set_back(world, minutes(120))
@@ -51,13 +51,13 @@ def test_the_end_of_a_pause_is_a_real_moment() -> None:
 
 
 def test_unanswered_reminder_still_has_five_minutes_after_clock_rollback() -> None:
-    world = World(plan(("primary", 0), ("secondary", 10))).to(1)
+    world = EscalationRun(plan(("primary", 0), ("secondary", 10))).to(1)
     world.act(Acknowledge(actor=actor(ALICE)))
     world.to(33)
     assert world.asked == [(31, ALICE)]
     # By a clock that was ahead before she acknowledged, and by one that went ahead afterwards.
     for by in (120, 10):
-        other = World(plan(("primary", 0), ("secondary", 10))).to(1)
+        other = EscalationRun(plan(("primary", 0), ("secondary", 10))).to(1)
         other.act(Acknowledge(actor=actor(ALICE)))
         other.to(33)
         set_back(other, minutes(by))
@@ -72,7 +72,7 @@ def test_unanswered_reminder_still_has_five_minutes_after_clock_rollback() -> No
 def test_clock_rollback_yields_the_same_pages_as_correct_clock(
     policy: CompiledPolicy, people: TargetContext, data: st.DataObject
 ) -> None:
-    worlds = [World(policy, people, users=(CAROL,)) for _ in range(2)]
+    worlds = [EscalationRun(policy, people, users=(CAROL,)) for _ in range(2)]
     for _ in range(data.draw(st.integers(min_value=1, max_value=8))):
         seconds = data.draw(st.integers(min_value=0, max_value=7200))
         which = data.draw(st.integers(min_value=0, max_value=len(commands(worlds[0])) - 1))
@@ -100,7 +100,7 @@ def test_clock_rollback_yields_the_same_pages_as_correct_clock(
 def test_clock_rollback_of_any_size_delays_nothing(
     policy: CompiledPolicy, people: TargetContext, data: st.DataObject
 ) -> None:
-    world = World(policy, people, users=(CAROL,))
+    world = EscalationRun(policy, people, users=(CAROL,))
     for _ in range(data.draw(st.integers(min_value=1, max_value=8))):
         world.to(world.minute + data.draw(st.integers(min_value=0, max_value=7200)) / 60)
         try:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.support.escalation_run import ALICE, BOB, CAROL, DAVE, DESK, ERIN, NETWORK, World, actor, plan, roster
+from tests.support.escalation_run import (
+    ALICE,
+    BOB,
+    CAROL,
+    DAVE,
+    DESK,
+    ERIN,
+    NETWORK,
+    EscalationRun,
+    actor,
+    plan,
+    roster,
+)
 from tocsin.alerts.commands import Acknowledge, Assign, Escalate
 from tocsin.alerts.states import EventKind
 from tocsin.escalation.actions import forecast
@@ -21,13 +33,13 @@ def crew(**more: object) -> TargetContext:
 
 
 def test_sequential_step_pages_full_order_before_the_next_step() -> None:
-    world = World(plan(("primary secondary", 0, {"one_by_one": "5m"}), ("manager", 4)), crew()).to(60)
+    world = EscalationRun(plan(("primary secondary", 0, {"one_by_one": "5m"}), ("manager", 4)), crew()).to(60)
     assert world.paged == [(0, ALICE), (5, DAVE), (10, BOB), (14, CAROL)]
     assert "The next in line follows in 5 minutes." in world.sentences(EventKind.STEP_FIRED)[0]
 
 
 def test_manual_escalation_pages_the_next_user_in_order() -> None:
-    world = World(plan(("primary secondary", 0, {"one_by_one": "5m"})), crew()).to(1)
+    world = EscalationRun(plan(("primary secondary", 0, {"one_by_one": "5m"})), crew()).to(1)
     world.act(Escalate(actor=actor(CAROL)))
     world.turn()
     assert world.paged == [(0, ALICE), (1, DAVE)]
@@ -41,19 +53,19 @@ def test_all_users_assignee_schedule_and_previous_targets_can_be_paged() -> None
     desk = replace(people.duties[DESK], previous=dict.fromkeys(people.duties[DESK].roles, (BOB,)))
     people = replace(people, duties={**people.duties, DESK: desk})
     notify = {"schedules": ["Nights"], "assignee": True, "previous_on_call": True}
-    world = World(plan((notify, 0), (EVERYBODY, 5)), people).to(5)
+    world = EscalationRun(plan((notify, 0), (EVERYBODY, 5)), people).to(5)
     assert world.paged == [(0, BOB), (0, DAVE), (0, ERIN), (5, ALICE), (5, BOB), (5, CAROL)]
 
 
 def test_further_tries_keep_a_person_busy() -> None:
     tries = {"retries": {"times": 2, "every": "5m"}}
-    world = World(plan(("primary", 0, tries), ("primary", 5), ("primary", 6)), crew()).to(30)
+    world = EscalationRun(plan(("primary", 0, tries), ("primary", 5), ("primary", 6)), crew()).to(30)
     assert world.paged == [(0, ALICE), (5, DAVE), (11, ALICE)]
 
 
 def test_policy_stops_after_required_number_of_acknowledgements() -> None:
     policy = plan(("primary", 0), ("secondary", 5), ("manager", 5), acknowledge={"effect": "stop", "people": 2})
-    world = World(policy).to(1)
+    world = EscalationRun(policy).to(1)
     world.act(Acknowledge(actor=actor(ALICE)))
     assert world.run.status is RunStatus.ACTIVE
     assert world.sentences(EventKind.ESCALATION_GOES_ON) == [
@@ -67,7 +79,7 @@ def test_policy_stops_after_required_number_of_acknowledgements() -> None:
 def test_until_acknowledged_step_is_skipped_and_its_pages_cancelled() -> None:
     soft = {"only_until_acknowledged": True}
     policy = plan(("primary", 0, soft), ("secondary", 5, soft), ("manager", 5), acknowledge={"effect": "continue"})
-    world = World(policy).to(1)
+    world = EscalationRun(policy).to(1)
     world.act(Acknowledge(actor=actor(BOB)))
     assert world.cancels[-1].user_ids == frozenset({ALICE, BOB})
     assert world.to(20).paged == [(0, ALICE), (10, CAROL)]
@@ -75,7 +87,7 @@ def test_until_acknowledged_step_is_skipped_and_its_pages_cancelled() -> None:
 
 def test_until_acknowledged_pages_are_cancelled_even_after_restart() -> None:
     policy = plan(("primary", 0, {"only_until_acknowledged": True}), acknowledge={"effect": "continue"})
-    world = World(policy, roster(offsets={ALICE: (0, 30)})).to(6)
+    world = EscalationRun(policy, roster(offsets={ALICE: (0, 30)})).to(6)
     world.act(Escalate(actor=actor(CAROL)))
     world.to(7).act(Acknowledge(actor=actor(BOB)))
     assert world.cancels[-1].user_ids == frozenset({ALICE, BOB})
@@ -83,13 +95,13 @@ def test_until_acknowledged_pages_are_cancelled_even_after_restart() -> None:
 
 def test_recipient_groups_one_by_one_go_through_all_steps_each() -> None:
     policy = plan(("primary", 0), ("secondary", 5), groups_one_by_one="15m", repeat={"times": 1, "every": "30m"})
-    world = World(policy, crew(), groups=(DESK, NETWORK)).to(200)
+    world = EscalationRun(policy, crew(), groups=(DESK, NETWORK)).to(200)
     assert world.paged == [(0, ALICE), (5, BOB), (20, ERIN), (55, ALICE), (60, BOB), (75, ERIN)]
     assert "group 2 of 2 (Network), pass 1 of 2" in world.sentences(EventKind.STEP_FIRED)[2]
 
 
 def test_empty_step_can_wait_for_an_on_call_user() -> None:
-    world = World(plan(("primary", 0, {"if_empty": "wait"}), ("manager", 5)), roster(primary=())).to(20)
+    world = EscalationRun(plan(("primary", 0, {"if_empty": "wait"}), ("manager", 5)), roster(primary=())).to(20)
     assert world.paged == []
     assert [tell.why for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE]
     assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
@@ -101,7 +113,7 @@ def test_empty_step_can_wait_for_an_on_call_user() -> None:
 
 
 def test_last_step_can_repeat_until_acknowledged() -> None:
-    world = World(plan(("primary", 0), ("secondary", 5), end={"then": "keep_last_step", "every": "10m"})).to(31)
+    world = EscalationRun(plan(("primary", 0), ("secondary", 5), end={"then": "keep_last_step", "every": "10m"})).to(31)
     assert world.paged == [(0, ALICE), (5, BOB), (10, BOB), (20, BOB), (30, BOB)]
     assert world.told == []
     world.act(Assign(actor=actor(BOB), user_id=BOB, name="Bob"))
@@ -110,7 +122,9 @@ def test_last_step_can_repeat_until_acknowledged() -> None:
 
 def test_exhausted_policy_continues_with_fallback_for_same_recipients() -> None:
     other = HandoverPolicy("Other", 7, plan(("manager", 2)))
-    world = World(plan(("primary", 0), end={"then": "hand_over", "policy": "Other"}), crew(successors={40: other}))
+    world = EscalationRun(
+        plan(("primary", 0), end={"then": "hand_over", "policy": "Other"}), crew(successors={40: other})
+    )
     world.to(60)
     assert world.paged == [(0, ALICE), (7, CAROL)]
     assert world.sentences(EventKind.ESCALATION_FINISHED)[0].endswith("Policy Other goes on.")
@@ -118,10 +132,10 @@ def test_exhausted_policy_continues_with_fallback_for_same_recipients() -> None:
 
 
 def test_missing_fallback_policy_notifies_managers() -> None:
-    world = World(plan(("primary", 0), end={"then": "hand_over", "policy": "Other"})).to(60)
+    world = EscalationRun(plan(("primary", 0), end={"then": "hand_over", "policy": "Other"})).to(60)
     assert [tell.user_ids for _minute, tell in world.told] == [(CAROL,)]
 
 
 def test_at_the_end_nothing_more_can_be_wanted() -> None:
-    world = World(plan(("primary", 0), end={"then": "nothing"})).to(60)
+    world = EscalationRun(plan(("primary", 0), end={"then": "nothing"})).to(60)
     assert (world.run.status, world.told) == (RunStatus.FINISHED, [])

@@ -102,7 +102,9 @@ class Company:
 
 
 @pytest.fixture(scope="session")
-def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabasePool]:
+def company_database_pool(
+    postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker
+) -> Iterator[DatabasePool]:
     """Lends databases in which this company is."""
     with filled(postgres, template, django_db_blocker, _make_company) as databases:
         yield databases

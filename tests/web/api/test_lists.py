@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support import api_rows as samples
+from tests.support import api_rows
 from tests.web.api.conftest import Api, Company
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Actor
@@ -64,15 +64,15 @@ def test_lists_use_constant_statements_for_any_row_count(
 ) -> None:
     # A manager: an administrator needs no look at groups, and so would hide a query for each row.
     asked = {
-        path: caller(company.alice if path in samples.FOR_ADMINISTRATORS else company.mia) for path in samples.LISTS
+        path: caller(company.alice if path in api_rows.FOR_ADMINISTRATORS else company.mia) for path in api_rows.LISTS
     }
-    samples.fill(company, 1)
-    one = {path: _count(asked[path], path, monkeypatch)[0] for path in samples.LISTS}
-    samples.fill(company, 12)
-    many = {path: _count(asked[path], path, monkeypatch) for path in samples.LISTS}
+    api_rows.fill(company, 1)
+    one = {path: _count(asked[path], path, monkeypatch)[0] for path in api_rows.LISTS}
+    api_rows.fill(company, 12)
+    many = {path: _count(asked[path], path, monkeypatch) for path in api_rows.LISTS}
     assert {path: rows for path, (_, rows) in many.items() if rows < 12} == {}
     assert {path: sent for path, (sent, _) in many.items()} == one
-    most = {path: samples.MAX_STATEMENTS.get(path, 7) for path in samples.LISTS}
+    most = {path: api_rows.MAX_STATEMENTS.get(path, 7) for path in api_rows.LISTS}
     assert {path: sent for path, sent in one.items() if sent > most[path]} == {}
 
 

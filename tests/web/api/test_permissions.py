@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.doubles.ntfy import NtfyDouble
-from tests.support.api_examples import ALWAYS_OWNED, ANSWERED_ELSEWHERE, EXAMPLES, NEVER_OWN, World
+from tests.support.api_examples import ALWAYS_OWNED, ANSWERED_ELSEWHERE, EXAMPLES, NEVER_OWN, ApiObjects
 from tests.web.api.conftest import Answer, Api, Company
 from tests.web.api.test_errors import refused
 from tocsin.access.roles import Permission, PermissionScope, Role, reach
@@ -56,7 +56,7 @@ def test_every_role_gets_what_the_table_says(
         assert isinstance(gate, ApiAuth)
 
         def ask(asker: Api, user: User, group: Group | None, name: str = name) -> Answer:
-            path, body = EXAMPLES[name](World(company, user, group, open_alert, ntfy.url))
+            path, body = EXAMPLES[name](ApiObjects(company, user, group, open_alert, ntfy.url))
             return asker.send(name.partition(" ")[0], path, body)
 
         refused(ask(Api(), company.alice, _own(company)), 401, "not_authenticated")
@@ -168,7 +168,7 @@ def test_a_groups_contacts_are_masked_for_others(company: Company, admin: Api, m
 def test_deliveries_and_notifications_mask_addresses_too(
     company: Company, admin: Api, responder: Api, observer: Api, open_alert: Callable[..., int]
 ) -> None:
-    world = World(company, company.alice, company.desk, open_alert)
+    world = ApiObjects(company, company.alice, company.desk, open_alert)
     for noun in ("notifications", "deliveries"):
         path, _ = EXAMPLES[f"GET {noun}/{{id}}"](world)
         assert observer.get(path).body["address"] == "b•••@example.org"
@@ -195,7 +195,7 @@ def test_webhook_url_is_shown_only_with_change_permission(
 def test_sandbox_messages_of_others_are_for_administrators(
     company: Company, admin: Api, responder: Api, open_alert: Callable[..., int]
 ) -> None:
-    path, _ = EXAMPLES["GET sandbox-messages/{int:id}"](World(company, company.mia, None, open_alert))
+    path, _ = EXAMPLES["GET sandbox-messages/{int:id}"](ApiObjects(company, company.mia, None, open_alert))
     refused(responder.get(path), 404, "not_found")
     assert responder.get("sandbox-messages").body["items"] == []
     assert len(admin.get("sandbox-messages").body["items"]) == 1

@@ -10,7 +10,7 @@ import pytest
 from django.db import connections, transaction
 
 from tests.doubles.ntfy import NtfyDouble
-from tests.support.api_examples import EXAMPLES, World
+from tests.support.api_examples import EXAMPLES, ApiObjects
 from tests.support.locks import wait_for_waiters
 from tests.web.api.conftest import Answer, Api, Company
 from tests.web.api.test_errors import refused
@@ -55,7 +55,7 @@ def test_every_configured_object_requires_its_etag_on_changes() -> None:
 def test_object_is_changed_only_with_its_current_etag(
     path: str, company: Company, admin: Api, open_alert: Callable[..., int], ntfy: NtfyDouble
 ) -> None:
-    where, body = EXAMPLES[f"PUT {path}"](World(company, company.alice, company.desk, open_alert, ntfy.url))
+    where, body = EXAMPLES[f"PUT {path}"](ApiObjects(company, company.alice, company.desk, open_alert, ntfy.url))
     shown = admin.get(where)
     tag = shown.headers["ETag"]
     entries = AuditEntry.objects.count()
