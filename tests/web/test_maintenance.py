@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import translation
 
 from tests.web.conftest import Company
-from tests.web.test_workbench import Bench
+from tests.web.test_rule_editor import Bench
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands

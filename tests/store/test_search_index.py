@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from tests.store.test_pruning import rows_read, uuid_at
+from tests.store.test_message_retention import rows_read, uuid_at
 from tests.support.ingest import make_integration
 from tocsin.alerts import search_index as alerts
 from tocsin.alerts import service
