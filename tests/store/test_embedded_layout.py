@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.embedded_postgres import value
-from tests.support.embedded_postgres_process import TocsinProcess
+from tests.support.embedded_server import value
+from tests.support.embedded_server_process import TocsinProcess
 from tocsin.core.embedded_postgres.layout import MAX_SOCKET_PATH_BYTES, locate
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent

@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.embedded_postgres import owner_of, postmaster_pid, run_as_owner, value, wait_until_gone
-from tests.support.embedded_postgres_process import TocsinProcess
+from tests.support.embedded_server import owner_of, postmaster_pid, run_as_owner, value, wait_until_gone
+from tests.support.embedded_server_process import TocsinProcess
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Temporary
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.embedded_postgres import owner_of, postmaster_pid, value, wait_until_gone
-from tests.support.embedded_postgres_process import TocsinProcess
+from tests.support.embedded_server import owner_of, postmaster_pid, value, wait_until_gone
+from tests.support.embedded_server_process import TocsinProcess
 from tocsin.core.embedded_postgres import system_user
 from tocsin.core.embedded_postgres.binaries import LIBRARIES, PACKAGE, bundled
 from tocsin.core.embedded_postgres.layout import ROOT_DATA_DIR

@@ -18,7 +18,7 @@ import pytest
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from tests.support.embedded_postgres import postmaster_pid
+from tests.support.embedded_server import postmaster_pid
 from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import halo, make_integration, message
 from tests.support.people import ACTOR, make_user
