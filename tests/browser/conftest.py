@@ -1,4 +1,4 @@
-"""Chromium, and a running Tocsin with a mail server, for the browser tests."""
+"""Chromium, and a running Tocsin with a mail server."""
 
 from __future__ import annotations
 

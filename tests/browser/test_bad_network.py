@@ -1,4 +1,4 @@
-"""A slow, silent or refusing server: what is old says so, what was typed stays, and no page stands inside another."""
+"""A slow, silent or failing server: stale content is marked and typed input kept."""
 
 from __future__ import annotations
 

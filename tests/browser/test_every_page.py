@@ -1,4 +1,4 @@
-"""A walk through every page: on a phone and at a desk, light and dark. The documentation's pictures are taken here."""
+"""Every page on a phone and on a desktop, light and dark. Documentation screenshots are taken here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The story of a first evening: the set-up link, HaloITSM, a ticket that appears live, and the answer from the mail."""
+"""A first evening: setup link, HaloITSM, a live ticket, and the answer from the mail."""
 
 from __future__ import annotations
 

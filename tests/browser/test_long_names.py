@@ -1,4 +1,4 @@
-"""Names are people's own, and may be one long word: no page scrolls sideways for them."""
+"""Long single-word names never cause horizontal scrolling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rotation made in a browser, overridden by hand with the pointer and with the keyboard: who would be paged then."""
+"""A rotation created in a browser and overridden by pointer and keyboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passkeys, with an authenticator that the browser itself plays: added, used alone and after the password, removed."""
+"""Passkeys with the browser's virtual authenticator: added, used with and without password, removed."""
 
 from __future__ import annotations
 

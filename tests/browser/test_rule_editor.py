@@ -1,4 +1,4 @@
-"""The workbench in a browser: an unknown payload is mapped by clicking, tried on what came, and opens an alert."""
+"""The rule editor in a browser: an unknown payload is mapped by clicking, tested, and opens an alert."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From `tocsin demo` to the first HaloITSM alert seen live: no more than seven clicks and two pastes."""
+"""From `tocsin demo` to the first live HaloITSM alert in at most seven clicks and two pastes."""
 
 from __future__ import annotations
 

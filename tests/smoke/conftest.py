@@ -1,4 +1,4 @@
-"""A mail server, and installations of Tocsin whose processes are real: on a durable PostgreSQL, or the embedded one."""
+"""A mail server, and installations with real processes on a durable or embedded PostgreSQL."""
 
 from __future__ import annotations
 

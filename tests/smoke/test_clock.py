@@ -1,4 +1,4 @@
-"""The clock is two hours ahead and set back: while two nodes run, and while the only one is dead."""
+"""The clock is two hours ahead and set back: while two nodes run, and while the only node is stopped."""
 
 from __future__ import annotations
 

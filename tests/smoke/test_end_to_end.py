@@ -1,4 +1,4 @@
-"""The story of one ticket, told by real processes: who is mailed when, who answers, and who is told at the end."""
+"""One ticket with real processes: mails, an answer, and the all-clear."""
 
 from __future__ import annotations
 

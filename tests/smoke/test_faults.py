@@ -1,4 +1,4 @@
-"""What fails around Tocsin: its database, the mail server, senders that dawdle, a signal to end."""
+"""Faults around Tocsin: its database, the mail server, slow senders, and termination signals."""
 
 from __future__ import annotations
 

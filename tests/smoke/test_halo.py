@@ -1,4 +1,4 @@
-"""HaloITSM both ways, told by real processes: connected over the API, the webhook set up, a ticket taken, Halo away."""
+"""Two-way HaloITSM sync with real processes: connection, webhook, assignment, and an outage."""
 
 from __future__ import annotations
 

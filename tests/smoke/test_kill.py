@@ -1,4 +1,4 @@
-"""A node is killed with -9 in the middle of its work: nothing that was answered is lost, and every page leaves."""
+"""A node killed with `kill -9`: no answered message is lost, and every page is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two nodes on one PostgreSQL: they share the work, one takes over when the other is killed, and never collide."""
+"""Two nodes on one PostgreSQL share the work, take over after a crash, and never collide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages are made by a process of their own: without it messages are taken all the same, and it comes back by itself."""
+"""The web process: ingest works without it, and it restarts."""
 
 from __future__ import annotations
 

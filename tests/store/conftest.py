@@ -1,4 +1,4 @@
-"""What the store tests may ask for besides a database."""
+"""Fixtures of the store tests."""
 
 from __future__ import annotations
 

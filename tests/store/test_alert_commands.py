@@ -1,4 +1,4 @@
-"""Commands on alerts, each one transaction on real PostgreSQL: state, timeline, run and merged alerts together."""
+"""Alert commands in one PostgreSQL transaction: state, timeline, run and merged alerts."""
 
 from __future__ import annotations
 

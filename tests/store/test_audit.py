@@ -1,4 +1,4 @@
-"""The audit log: who changed what, with secrets masked, and who signed in."""
+"""The audit log: changes with masked secrets, and sign-ins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Try before saving: what an edit would change for the last messages, and that a replay then does just that."""
+"""Backtests: the effect of an edit on recent messages, which a replay then confirms."""
 
 from __future__ import annotations
 

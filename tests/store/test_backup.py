@@ -1,5 +1,4 @@
-"""Backup and restore: what comes back is what was there, on any PostgreSQL; and nothing is touched where anything is
-wrong."""
+"""Backup and restore on any PostgreSQL: complete, and without changes on failure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The conformance test for what is built in: people's own browsers, and services by their own URL. Both need rows or
-a sealed address, and no account; everything else holds for them as for every kind of provider."""
+"""Conformance tests for the built-in channels: web push and chat services by URL."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Every sample of the catalogue, posted to a real door on PostgreSQL, ends as it says; and what a ticket's agent,
-priority and deletion do to its alert, from the message to the page."""
+"""Every catalogue sample posted to a real endpoint yields its outcome; the agent of a ticket becomes the owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chats: messages with buttons in Slack and Telegram, who may press them, and services by their own secret address."""
+"""Chat: messages with buttons in Slack and Telegram, permissions, and services by secret URL."""
 
 from __future__ import annotations
 

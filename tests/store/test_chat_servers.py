@@ -1,4 +1,4 @@
-"""Only an administrator, or a manager for their group, adds a chat address at a host that no known service runs."""
+"""Only administrators, and managers for their group, add chat addresses at unknown hosts."""
 
 from __future__ import annotations
 

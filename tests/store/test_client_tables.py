@@ -1,4 +1,4 @@
-"""A client table says which group, and by which policy, answers for which client."""
+"""A client table selects the group and policy for each client."""
 
 from __future__ import annotations
 

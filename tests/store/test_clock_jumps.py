@@ -1,4 +1,4 @@
-"""A clock that is set back makes nothing wait for longer, on real rows: once, with two nodes, and through a restart."""
+"""A clock rollback delays nothing on real rows: adjusted once, with two nodes, and after a crash."""
 
 from __future__ import annotations
 

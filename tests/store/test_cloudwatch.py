@@ -1,4 +1,4 @@
-"""Amazon SNS at a real door: its subscription is confirmed, its alarms open and close, and nobody else is taken."""
+"""Amazon SNS at a real endpoint: its subscription is confirmed, and its alarms open and close alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The committer: the order of what is put in, and arrays that are answered whole."""
+"""The committer: processing order, and arrays answered as a whole."""
 
 from __future__ import annotations
 

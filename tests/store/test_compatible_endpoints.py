@@ -1,5 +1,4 @@
-"""Senders that speak PagerDuty or Opsgenie: their own client packages, with nothing changed but the address; and what
-those would never send."""
+"""PagerDuty- and Opsgenie-compatible endpoints, tested with the vendors' client packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one click changes is changed in the object as it is by then, not as it was when the request began."""
+"""One-click changes apply to the current object, not to the one at the start of the request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`apply` and `export`: bad configuration names its line and changes nothing; the same twice changes nothing either."""
+"""`apply` and `export`: invalid configuration names its line and changes nothing; applying twice changes nothing."""
 
 from __future__ import annotations
 

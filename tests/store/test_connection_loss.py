@@ -1,4 +1,4 @@
-"""Connections that lead to a read-only, a frozen or another server are replaced, and no message pays for them."""
+"""Connections to a read-only, frozen or replaced server are replaced without losing messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No name takes a line break or another control character."""
+"""Names with line breaks or other control characters are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each test has a database of its own, for Django and for Tocsin's pool alike."""
+"""Each test has its own database, for Django and Tocsin's pool alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `tocsin demo` sets up: whoever tries it meets a schedule in which Alice is on call this week."""
+"""`tocsin demo` creates a schedule with Alice on call this week."""
 
 from __future__ import annotations
 

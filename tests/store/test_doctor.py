@@ -1,4 +1,4 @@
-"""`tocsin doctor` on a real database: each thing that can be wrong is found, named and has a remedy."""
+"""`tocsin doctor` on a real database: each problem is reported with a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the embedded PostgreSQL lives, and data directories that it cannot or must not use."""
+"""The location of the embedded PostgreSQL, and unusable data directories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting, sharing and stopping the embedded PostgreSQL, and what a kill -9 of either side leaves behind."""
+"""Starting, sharing and stopping the embedded PostgreSQL, and recovery after `kill -9`."""
 
 from __future__ import annotations
 

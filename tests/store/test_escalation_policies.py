@@ -1,4 +1,4 @@
-"""Escalation policies are checked, versioned, recorded and kept while something needs them."""
+"""Escalation policies are validated, versioned, audited and protected while referenced."""
 
 from __future__ import annotations
 

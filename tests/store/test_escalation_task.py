@@ -1,4 +1,4 @@
-"""Escalation on real rows: the loop claims, decides and writes; what people do is followed in their own transaction."""
+"""Escalation on real rows: the task claims, decides and writes; commands are followed in their own transaction."""
 
 from __future__ import annotations
 

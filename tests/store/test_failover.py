@@ -1,4 +1,4 @@
-"""A real promotion under load: nothing that was answered is lost, and no message is taken for poison."""
+"""A real promotion under load: no answered message is lost or counted as broken."""
 
 from __future__ import annotations
 

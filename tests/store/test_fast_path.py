@@ -1,4 +1,4 @@
-"""Messages that came in one piece: answered and stored as those that took the ordinary way."""
+"""Messages on the fast path are answered and stored like those on the normal path."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""In any order of what people do here and agents do there, with webhooks early, late, lost, and looks in between, both
-sides agree in the end, and nothing that Tocsin wrote was taken for somebody's act."""
+"""Any order of changes on both sides converges, with early, late and lost webhooks and polls."""
 
 from __future__ import annotations
 

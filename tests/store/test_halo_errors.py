@@ -1,4 +1,4 @@
-"""What Halo refuses, and what is sent again afterwards: each is one clear sentence, and nothing else waits for it."""
+"""Writes that HaloITSM rejects, and their resending: each is one clear error and blocks no other."""
 
 from __future__ import annotations
 

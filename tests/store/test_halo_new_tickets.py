@@ -1,4 +1,4 @@
-"""Tickets that were created since the last look, and have moved on before Tocsin saw them: they page all the same."""
+"""New tickets that changed before Tocsin saw them still page."""
 
 from __future__ import annotations
 

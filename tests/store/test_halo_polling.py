@@ -1,5 +1,4 @@
-"""Looking at Halo: what webhooks lost, late or never sent is found all the same, in pull mode too, and nothing that
-cannot be read hides the rest."""
+"""Polling recovers changes of lost, late or missing webhooks, in pull mode too."""
 
 from __future__ import annotations
 

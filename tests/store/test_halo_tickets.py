@@ -1,4 +1,4 @@
-"""Tickets that Tocsin makes in Halo for alerts from elsewhere: one each, however often making it is tried."""
+"""Tickets that Tocsin creates in HaloITSM for other alerts: exactly one each."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""HaloITSM both ways, with a real Halo double: what people do here stands on the ticket, what agents do there is
-followed here, nothing is lost while either is away, and what Tocsin wrote never comes back as somebody's act."""
+"""Two-way HaloITSM sync with a real double: commands appear on tickets, and agents' changes on alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The webhooks that Tocsin sets up in Halo: they are watched, follow the address, and one that falls silent is said."""
+"""Webhooks that Tocsin creates in HaloITSM: monitored, updated, and reported when silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heartbeats from the ping to the alert: every way to ping, silence, failure, overrun, and a node that was away."""
+"""Heartbeats from ping to alert: every ping format, silence, failure, overrun and node downtime."""
 
 from __future__ import annotations
 

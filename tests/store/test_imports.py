@@ -1,4 +1,4 @@
-"""`tocsin import`: an account on loopback, as its API documents it, becomes YAML that an empty Tocsin takes whole."""
+"""`tocsin import`: an account on loopback becomes YAML that an empty installation applies completely."""
 
 from __future__ import annotations
 

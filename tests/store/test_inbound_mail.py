@@ -1,4 +1,4 @@
-"""Mails that open and close alerts: sent to Tocsin's own listener, or read from a mailbox; with what is attached."""
+"""Mails that open and close alerts, by the built-in listener or a mailbox, with attachments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch of messages, decided on real PostgreSQL: every outcome, in arrival order, with what it leaves behind."""
+"""A batch of messages decided on real PostgreSQL: every outcome in arrival order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST /in/{token}` as senders meet it: who is let in, what is refused, and what each answer says."""
+"""`POST /in/{token}`: authentication, rejections and responses."""
 
 from __future__ import annotations
 

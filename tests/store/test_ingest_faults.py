@@ -1,4 +1,4 @@
-"""What goes wrong around a message: nothing is lost or taken twice, and one sender's trouble is not another's."""
+"""Faults during ingest: no message is lost or processed twice, and senders are isolated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inbound integrations as they are saved: whatever cannot work is refused with its place, and nothing is half kept."""
+"""Saving inbound integrations: invalid definitions are rejected with locations and without partial changes."""
 
 from __future__ import annotations
 

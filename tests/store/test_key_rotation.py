@@ -1,4 +1,4 @@
-"""Retiring a secret key: everything stored comes under a new one, beside a server that works."""
+"""Retiring a secret key: all stored values are re-encrypted beside a running server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies of some size are kept packed; whoever looks sees what came."""
+"""Large bodies are stored compressed and read back unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts that were only recorded, or watched, on real PostgreSQL: the next message that would open one has it page."""
+"""Log-only and dry-run alerts on real PostgreSQL: the next opening message makes them page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers by mail: read from a mailbox or posted, by the person the mail was for, once, and never by a machine."""
+"""Mail replies from a mailbox or posted: applied once, as the recipient, and never from machines."""
 
 from __future__ import annotations
 

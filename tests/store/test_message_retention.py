@@ -1,4 +1,4 @@
-"""Messages go after their time, or the oldest over the size cap: no more of them, and not by reading all the others."""
+"""Messages expire by age or size cap, oldest first, without reading all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delays, groups, flapping, parents and limits on real PostgreSQL: what waits, what joins, and what is due."""
+"""Delays, groups, flapping, parents and limits on real PostgreSQL."""
 
 from __future__ import annotations
 

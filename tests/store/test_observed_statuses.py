@@ -1,4 +1,4 @@
-"""The statuses that have come, what each does, which tickets they kept quiet, and changing that with one click."""
+"""Observed statuses, their effects, the tickets they suppressed, and one-click changes."""
 
 from __future__ import annotations
 

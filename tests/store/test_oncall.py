@@ -1,4 +1,4 @@
-"""Schedules and support hours as they are saved, and who is then on call."""
+"""Schedules and support hours as saved, and the resulting on-call users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changes a schedule for a while, who is told of it, and calendars in and out: on a real database."""
+"""Temporary schedule changes and their notices, and calendar import and export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outbound calls: in order, again when it may help, never again when it cannot, and never too fast."""
+"""Outbound calls: ordered, retried when useful, never after a permanent failure, and rate limited."""
 
 from __future__ import annotations
 

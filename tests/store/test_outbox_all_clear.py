@@ -1,4 +1,4 @@
-"""When an alert is taken, closed or cancelled, whoever was paged and has not answered is told once."""
+"""When an alert is assigned, closed or cancelled, paged users without a response are informed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floods leave bundled; no integration, and no provider that hangs, makes others wait."""
+"""Floods are bundled; no integration or hanging provider delays others."""
 
 from __future__ import annotations
 

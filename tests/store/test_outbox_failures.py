@@ -1,5 +1,4 @@
-"""What fails is tried again, handed to the next provider, or given up and told; nothing known to be sent is sent again,
-and nothing that is not known to be sent is lost."""
+"""Failed deliveries are retried, failed over or reported; a sent message is never sent again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A provider is down for long: no page is given up, all of them leave when it is back, and alarms are red meanwhile."""
+"""A long provider outage: no page is lost, all are sent on recovery, and health is red meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All paging can be paused, for a time and with a reason."""
+"""All paging can be paused for a limited time with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages that wait are looked at again when the person changes what they wait for."""
+"""Waiting pages are rescheduled when the user changes the rules that delay them."""
 
 from __future__ import annotations
 

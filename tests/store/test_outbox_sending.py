@@ -1,4 +1,4 @@
-"""Pages leave, once, to the person and by the way that was planned; what is not to be sent any more says why."""
+"""Pages are sent once by the planned contact method; cancelled ones give a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A send that never ends counts as failed at its deadline, and takes no other provider's threads."""
+"""A send that never returns fails at its deadline and uses no other provider's threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users, contact methods and groups as they are saved: bad input first, then what is kept and recorded."""
+"""Saving users, contact methods and groups: invalid input first, then stored and audited values."""
 
 from __future__ import annotations
 

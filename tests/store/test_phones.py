@@ -1,4 +1,4 @@
-"""Texts and calls through Twilio, and what people answer: real HTTP both ways, the test's own clock."""
+"""Texts and calls through Twilio, and their replies: real HTTP both ways with a controlled clock."""
 
 from __future__ import annotations
 

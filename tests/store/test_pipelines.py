@@ -1,4 +1,4 @@
-"""Pipelines of a connection that writes without asking first: as psycopg's own, whatever their size."""
+"""The pipelined connection behaves like psycopg's own, at any size."""
 
 from __future__ import annotations
 

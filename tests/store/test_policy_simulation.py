@@ -1,4 +1,4 @@
-"""What a policy's simulation says is what the loops then do, over random policies, people and wishes."""
+"""Policy simulations match the escalation, for random policies, users and rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool lends connections that work, without asking the database each time."""
+"""The pool lends working connections without a query each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pre-flight names whom a critical alert would page, and says where it would page nobody; it stores nothing."""
+"""The preflight names the users that a critical alert would page, and stores nothing."""
 
 from __future__ import annotations
 

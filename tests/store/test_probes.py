@@ -1,4 +1,4 @@
-"""What a node answers about itself: alive, ready, and its metrics, also while PostgreSQL is stopped or hangs."""
+"""Liveness, readiness and metrics of a node, also while PostgreSQL is stopped or hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Providers are saved as their kind describes itself; secrets go in and never come out."""
+"""Providers are saved by the settings of their kind; secrets are never returned."""
 
 from __future__ import annotations
 

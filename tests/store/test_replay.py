@@ -1,4 +1,4 @@
-"""Replays on real PostgreSQL: a new row by the rules of now, which pages only when it should."""
+"""Replays on real PostgreSQL: a new row by the current rules, which pages only when appropriate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reports say of alerts that people answered, late or never, and of nights."""
+"""Reports of response times and nights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept only so long goes, oldest first and in chunks, and nothing else."""
+"""Expired rows are removed oldest first in chunks, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes that start at the same time bring the tables up to date once, and none waits for ever."""
+"""Nodes starting together migrate the tables once, and none waits forever."""
 
 from __future__ import annotations
 

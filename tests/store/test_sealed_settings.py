@@ -1,4 +1,4 @@
-"""Addresses with a token in them, values of headers and private calendars: encrypted, and shown to nobody."""
+"""Secret URLs, header values and private calendars are encrypted and never shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts and messages are found by a part of their words, whether a loop has kept those yet or not."""
+"""Alerts and messages match partial words, before and after indexing."""
 
 from __future__ import annotations
 

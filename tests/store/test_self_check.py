@@ -1,4 +1,4 @@
-"""The auditor on real PostgreSQL: it finds each thing that can be wrong with paging, and pings only while none is."""
+"""The self-check on real PostgreSQL: it detects each paging problem and pings only while there is none."""
 
 from __future__ import annotations
 

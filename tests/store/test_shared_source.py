@@ -1,4 +1,4 @@
-"""A Source is shared only by somebody who may change every integration that has it."""
+"""A source is shared only by users who may change all of its integrations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulator says what would happen, stores nothing, and then exactly that happens."""
+"""The simulation stores nothing and matches the actual result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A start waits for a database that is starting or away, and ends where waiting would not help."""
+"""Startup waits for an unavailable database and fails where waiting is useless."""
 
 from __future__ import annotations
 

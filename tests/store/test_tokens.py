@@ -1,4 +1,4 @@
-"""API tokens: shown once, kept as hashes, known until they are revoked."""
+"""API tokens: shown once, stored as hashes, valid until revoked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes that confirm an address: who needs one, and what does not pass for one."""
+"""Verification codes of contact methods: requirements and rejected codes."""
 
 from __future__ import annotations
 

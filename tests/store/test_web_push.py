@@ -1,4 +1,4 @@
-"""Pushes reach people's own browsers, encrypted for each; one that is gone is said so and asked no more."""
+"""Push messages reach users' browsers encrypted; expired subscriptions are marked."""
 
 from __future__ import annotations
 

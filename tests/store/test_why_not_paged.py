@@ -1,4 +1,4 @@
-"""Why somebody was not called: it was not their turn, somebody answered before, or they cannot be reached."""
+"""Reasons why a user was not paged."""
 
 from __future__ import annotations
 

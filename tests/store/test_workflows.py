@@ -1,4 +1,4 @@
-"""Workflows as they are kept: tried, written, refused, removed in time, and looked at anew when their alert changes."""
+"""Stored workflows: validated, saved, pruned, and evaluated again when their alert changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workflows do, each action on real rows, and by whom where a button is pressed."""
+"""Workflow actions on real rows, and the user of a manual run."""
 
 from __future__ import annotations
 

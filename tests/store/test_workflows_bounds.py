@@ -1,4 +1,4 @@
-"""That workflows end, reach no further than they may, and that no paging waits for one that breaks."""
+"""Workflows terminate, respect permissions, and never delay paging."""
 
 from __future__ import annotations
 

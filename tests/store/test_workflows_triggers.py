@@ -1,4 +1,4 @@
-"""What pulls workflows: each thing that happens, moments that are awaited, conditions, and their order."""
+"""Workflow triggers: events, deadlines, conditions and order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make audit`: this tree passes, and what is not pinned, not hashed or not allowed is found."""
+"""`make audit`: this tree passes, and unpinned, unhashed or disallowed dependencies are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tree's own promises: every dependency is explained and locked, links lead somewhere, no registry is named."""
+"""Dependencies are documented and locked, links resolve, and no registry is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts behind `make`: which Python is taken, when a step is skipped, what the icon sprite holds."""
+"""The scripts behind `make`: the selected Python, skipped steps, and the icon sprite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small company, its alerts, and people with browsers."""
+"""A small company with alerts, and signed-in browsers of its users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coming in: by name or e-mail, by the set-up link, by an invitation, by a mail for a forgotten password."""
+"""Signing in: by name or e-mail, setup link, invitation and password reset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The alert list, an alert's page, and the commands on both."""
+"""The alert list, the alert page and their commands."""
 
 from __future__ import annotations
 

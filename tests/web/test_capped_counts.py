@@ -1,4 +1,4 @@
-"""Counts of a page end where nobody reads on, whatever the tables hold."""
+"""Counts on pages are capped, whatever the tables contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two who have the same form open: the second is told who was first, loses nothing, and may save all the same."""
+"""Edit conflicts: the second save is warned, loses nothing, and may be repeated."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What no browser sends of a form: forged counts of its parts, digits that are none, moments beyond the calendar. It is
-refused in words, or taken as far as it goes; it is never an error of the server's."""
+"""Forged form data: invalid part counts, digits and dates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Home tells what the night was like, and what is wrong."""
+"""The home page shows the last night and current problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import, by page and API: an account is read beside the request, shown with its plan and report, and applied once."""
+"""Import by page and API: preview, plan and report, then apply."""
 
 from __future__ import annotations
 

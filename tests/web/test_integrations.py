@@ -1,4 +1,4 @@
-"""Inbound integrations: from the catalogue to the first message, and changing what they do."""
+"""Inbound integrations: from the catalogue to the first message, and their settings."""
 
 from __future__ import annotations
 

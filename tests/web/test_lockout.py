@@ -1,4 +1,4 @@
-"""Wrong passwords and codes are limited, and strangers neither lock anybody out nor learn who has an account."""
+"""Passwords and codes are rate limited; strangers neither lock users out nor discover accounts."""
 
 from __future__ import annotations
 

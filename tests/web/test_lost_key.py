@@ -1,4 +1,4 @@
-"""A secret key that is lost: every page still shows, says so, and lets what was stored under it be entered again."""
+"""A lost secret key: every page still renders, reports it, and accepts the secrets again."""
 
 from __future__ import annotations
 

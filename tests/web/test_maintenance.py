@@ -1,4 +1,4 @@
-"""Maintenance and alerts that wait, in pages: planned, previewed, ended; and delays as fields of the Routing tab."""
+"""Maintenance windows and delayed alerts on pages, and delays on the routing tab."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A manager who adds somebody to a group does not see their addresses before they, or an administrator, agree."""
+"""A manager who adds a user to a group sees no addresses without consent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of who is on call: what they show, what forms make of schedules and duty, and who may do what."""
+"""The on-call pages: content, forms and permissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of outbound integrations: connecting HaloITSM, what is written back, who is who, what failed."""
+"""The pages of outbound integrations: connecting HaloITSM, writeback, user mapping and failures."""
 
 from __future__ import annotations
 

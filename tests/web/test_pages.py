@@ -1,4 +1,4 @@
-"""Every page opens for whoever may, says so to whoever may not, and never shows a trace."""
+"""Every page opens with permission, explains a missing one, and never shows a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Providers of phones on the pages: how they do, what to enter at the vendor's, a test through one alone."""
+"""Phone providers on pages: health, webhook URLs, and tests of one provider."""
 
 from __future__ import annotations
 

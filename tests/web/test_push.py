@@ -1,4 +1,4 @@
-"""Push under Me, and the buttons of a push: they act by the token of their own push, by POST, as its person."""
+"""Push devices on the profile page, and push buttons that act as their user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of reports, and its figures as files for a spreadsheet."""
+"""The report page, and its figures as CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workbench as a plain form: rows and YAML both ways, errors beside their row, and nothing saved before Save."""
+"""The rule editor as a plain form: rows and YAML both ways, errors at rows, saved only on request."""
 
 from __future__ import annotations
 

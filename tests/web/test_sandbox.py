@@ -1,4 +1,4 @@
-"""The sandbox draws each message as its channel would, and its buttons, keys and replies do what they would do."""
+"""The sandbox renders each message like its channel; buttons, keys and replies work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An authenticator app as second factor: setting it up, signing in with it, its secret at rest, and losing it."""
+"""An authenticator app as second factor: enrolment, sign-in, storage and recovery."""
 
 from __future__ import annotations
 

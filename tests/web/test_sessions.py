@@ -1,4 +1,4 @@
-"""What ends the sessions that somebody has elsewhere: a lost factor, another password, being switched off."""
+"""Events that end a user's other sessions: lost factor, changed password, disabled account."""
 
 from __future__ import annotations
 

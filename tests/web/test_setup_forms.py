@@ -1,4 +1,4 @@
-"""Policies, groups, users, oneself, providers, the pause: what forms make, and what they refuse beside the field."""
+"""Forms of policies, groups, users, profile, providers and the pause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page behind the link of a mail: it shows, and acts only when a button is pressed, as the link's own person."""
+"""The page of a signed link: it acts only on a button press, as the link's user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The live stream: who gets one, what it tells, what it makes good, and when it ends."""
+"""The event stream: access, events, catching up and closing."""
 
 from __future__ import annotations
 

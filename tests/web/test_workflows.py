@@ -1,4 +1,4 @@
-"""The pages of workflows: made and changed without a line of YAML, tried, put in order; their log and their buttons."""
+"""The workflow pages: forms, tests, order, log and buttons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole table of roles and actions, cell by cell."""
+"""The complete table of roles and permissions, cell by cell."""
 
 from __future__ import annotations
 

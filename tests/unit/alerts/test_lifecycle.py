@@ -1,4 +1,4 @@
-"""What each command does to an alert, in every state, and what the second of two people hears."""
+"""The effect of each command on an alert in every state, and its message to a second user."""
 
 from __future__ import annotations
 

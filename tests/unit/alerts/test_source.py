@@ -1,4 +1,4 @@
-"""What a source's messages change on a live alert."""
+"""The changes that a source's messages make to an active alert."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking back one's own last command within a minute."""
+"""Undo of a user's own last command within a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Amazon SNS: whose signature it is, from where certificates and confirmations come, and what is inside a message."""
+"""Amazon SNS: signatures, certificate and confirmation URLs, and the alarm inside a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a guide gives to paste sends what the kind's samples are: the same fields, none more and none less."""
+"""The snippets of each guide send exactly the fields of the kind's samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every sample of every kind ends as its expectation says, by product rules folded over the pure reader."""
+"""Every sample of every kind yields its expected outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signatures of tools that sign in a way of their own."""
+"""Signature schemes of individual tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML by the 1.2 core schema, with the line of everything; whatever is no configuration is refused with its line."""
+"""YAML 1.2 core schema with line numbers; invalid configuration is rejected with its location."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front door's parts: whole bodies with a cap, the sender's address, what Django is told of the request."""
+"""ASGI helpers: capped request bodies, the client address, and the scope given to Django."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP server with more connections than it may have: idle ones are closed, and no sender is refused for them."""
+"""The HTTP server at its connection limit: idle connections are closed and no sender is rejected for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which connections are admitted, and which are closed for room; pure."""
+"""Admission and eviction of connections, as pure decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two threads that share a processor while both are busy, and roam otherwise."""
+"""Two threads share a processor while both are busy and are unpinned otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets at rest: under the newest key, readable under every known one; the key file is made once, and closed."""
+"""Encryption at rest: new values use the newest key, and every known key can decrypt."""
 
 from __future__ import annotations
 

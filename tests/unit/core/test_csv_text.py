@@ -1,4 +1,4 @@
-"""What is exported opens in a spreadsheet as what it is, and comes back as it was."""
+"""CSV exports are safe for spreadsheets and round-trip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limit of open files: raised at the start, and judged by the doctor."""
+"""The open file limit: raised at startup and checked by the doctor."""
 
 from __future__ import annotations
 

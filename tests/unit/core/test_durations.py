@@ -1,4 +1,4 @@
-"""Spans of time as people write and say them."""
+"""Durations as users write and read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process's configuration: every variable typed, unknown names refused, secrets also from files."""
+"""The process configuration: typed variables, unknown names rejected, secrets from files."""
 
 from __future__ import annotations
 

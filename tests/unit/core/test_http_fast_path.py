@@ -1,5 +1,4 @@
-"""The short way of the HTTP server, really listening: what goes it, what goes the ordinary way, and in which order
-answers leave."""
+"""The fast path of the HTTP server: which requests use it, and in which order responses leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP server, really listening: what a client may not do to it with one connection."""
+"""The listening HTTP server: what one client cannot do with one connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identifiers: time-ordered, unique, of the version that they say."""
+"""Identifiers: time-ordered, unique and of the stated version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mailbox's server that talks without end is left."""
+"""An IMAP server with endless responses is aborted."""
 
 from __future__ import annotations
 

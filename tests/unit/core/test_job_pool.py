@@ -1,4 +1,4 @@
-"""What came of jobs is written many at once, hurts no other where it cannot be written, and is never lost unwritten."""
+"""Job results are written in batches; an unwritable result is isolated and kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer that leaves while its request is still being sent: the sender reads it, and cannot go on for ever."""
+"""A response sent during an upload: the sender reads it and cannot continue forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs never hold the secrets that addresses and headers carry."""
+"""Logs never contain secrets of URLs and headers."""
 
 from __future__ import annotations
 

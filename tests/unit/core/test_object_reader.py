@@ -1,4 +1,4 @@
-"""A spec is read with every problem named at its place."""
+"""A definition is read with every problem reported at its location."""
 
 from __future__ import annotations
 

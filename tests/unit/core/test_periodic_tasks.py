@@ -1,4 +1,4 @@
-"""Loops: woken by hints, not stopped by a turn that fails, started again when their thread dies."""
+"""Periodic tasks: woken by hints, not stopped by a failing run, restarted after a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people's acts do to a running escalation."""
+"""The effect of commands on a running escalation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a clock that was set back does to a run: the same people are paged at the same real time, and never later."""
+"""A clock rollback keeps the same pages at the same real time, and never delays them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a step fires at all, and what is said when it does not."""
+"""Conditions of a step, and the reason when it is skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What escalation does while nobody acts: steps, passes, busy people, empty steps, the end, watch and record."""
+"""Escalation without responses: steps, repetitions, pending pages, empty steps, exhaustion, dry run and log only."""
 
 from __future__ import annotations
 

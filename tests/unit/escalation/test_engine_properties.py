@@ -1,4 +1,4 @@
-"""What holds for every policy, roster and history of acts."""
+"""Properties of every policy, target context and command history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A policy as people write it: bad ones are refused with their place, good ones kept whole."""
+"""Policy definitions: invalid ones are rejected with their location, valid ones are kept unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One by one, tries, several acknowledgements, groups in sequence, waiting for somebody, and what comes at the end."""
+"""Sequential steps, retries, required acknowledgements, groups in sequence, waiting steps and final actions."""
 
 from __future__ import annotations
 

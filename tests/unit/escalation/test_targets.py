@@ -1,4 +1,4 @@
-"""Whether a policy can reach anybody at all, which is asked before it is saved on an integration."""
+"""Reachability of a policy, checked before it is saved on an integration."""
 
 from __future__ import annotations
 

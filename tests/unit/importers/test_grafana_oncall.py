@@ -1,4 +1,4 @@
-"""Grafana OnCall's documents become a configuration that says the same, and a report of the rest."""
+"""Grafana OnCall objects become an equivalent configuration and a report of omissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opsgenie's documents become a configuration that says the same, and a report of the rest."""
+"""Opsgenie objects become an equivalent configuration and a report of omissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PagerDuty's documents become a configuration that says the same, and a report of the rest."""
+"""PagerDuty objects become an equivalent configuration and a report of omissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rotation becomes shifts that say the same at every moment, whatever its order, windows, beginning and end."""
+"""A converted rotation matches its source at every moment."""
 
 from __future__ import annotations
 

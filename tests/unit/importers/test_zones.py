@@ -1,4 +1,4 @@
-"""Time zones by other products' names."""
+"""Time zone names of other products."""
 
 from __future__ import annotations
 

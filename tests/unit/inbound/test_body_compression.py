@@ -1,4 +1,4 @@
-"""Whatever is kept of a body, the body comes back as it came."""
+"""Stored bodies decompress to the received body."""
 
 import os
 import zlib

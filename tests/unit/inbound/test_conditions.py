@@ -1,4 +1,4 @@
-"""Conditions: every operator, no value, nesting, reasons, and refusals that name the place."""
+"""Conditions: operators, missing values, nesting, reasons, and rejections with locations."""
 
 from __future__ import annotations
 

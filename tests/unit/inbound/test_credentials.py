@@ -1,4 +1,4 @@
-"""What an integration may ask of its senders beside the URL."""
+"""Credentials that an integration requires in addition to its URL."""
 
 from __future__ import annotations
 

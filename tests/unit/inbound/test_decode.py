@@ -1,4 +1,4 @@
-"""Bytes to elements: every body ends in elements or in a declared rejection, quickly."""
+"""Decoding: every body quickly yields elements or a declared rejection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies that are compressed: gzip and deflate come out as they were, and a bomb stops at its limit."""
+"""Compressed bodies: gzip and deflate are restored, and a decompression bomb stops at its limit."""
 
 from __future__ import annotations
 

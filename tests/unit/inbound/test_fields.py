@@ -1,4 +1,4 @@
-"""How each kind of field cleans a value: stated lengths, numbers, dates that are not set, and never an error."""
+"""Cleaning of each field type: length limits, numbers, empty dates, and never an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever arrives: decode, map, classify, filter and route end in an answer or a declared rejection, nothing else."""
+"""Any input: decoding, mapping, rules, filters and routes end in a result or a declared rejection."""
 
 from __future__ import annotations
 

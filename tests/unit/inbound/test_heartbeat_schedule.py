@@ -1,4 +1,4 @@
-"""When a monitored sender is expected, and what its pings and its silence do."""
+"""When a heartbeat is expected, and the effects of pings and silence."""
 
 from __future__ import annotations
 

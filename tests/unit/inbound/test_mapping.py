@@ -1,4 +1,4 @@
-"""Mapping: each way to state a field, what is refused and where, and that applying one never raises."""
+"""Mappings: each way to define a field, rejections with locations, and application without exceptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mails as objects: what they say, what must never open an alert, and what is hostile."""
+"""Mails as objects: their content, automatic mails that open nothing, and hostile input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delays, groups and floods as people write them, and the gate: what is wrong is named; live alerts hear all."""
+"""Noise reduction: invalid settings are named, and active alerts receive every message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one entry point: a body becomes readings, with a kind's defaults and what an integration sets for itself."""
+"""The normalizer: a body becomes normalized events, by kind defaults and integration settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths: what each notation reads, that nothing raises, and that a bad path is refused where it is written."""
+"""Paths: each notation, no exceptions, and invalid paths rejected with their location."""
 
 from __future__ import annotations
 

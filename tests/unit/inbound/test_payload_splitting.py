@@ -1,4 +1,4 @@
-"""Bodies that are several messages, XML, and what a kind's code may do wrong."""
+"""Bodies with several messages, XML, and errors of a kind's hooks."""
 
 from __future__ import annotations
 

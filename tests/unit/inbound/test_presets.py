@@ -1,4 +1,4 @@
-"""The usual answers to "Which tickets page?": routes that work, are found again, and leave the others alone."""
+"""Presets of the question "Which tickets page?": they work, are recognized again, and keep other routes."""
 
 from __future__ import annotations
 

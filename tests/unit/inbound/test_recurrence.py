@@ -1,4 +1,4 @@
-"""Maintenance windows by the clock on the wall, over changes of clocks, ends of months and leap years."""
+"""Recurring maintenance windows in local time, across clock changes, month ends and leap years."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes: the first whose condition and hours are true wins, and says why."""
+"""Routes: the first with a true condition and matching hours is selected, with a reason."""
 
 from __future__ import annotations
 

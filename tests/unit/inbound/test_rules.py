@@ -1,4 +1,4 @@
-"""Rules: their order, what each needs, and the sentences of ignored messages."""
+"""Rules: their order, requirements, and the reasons of ignored messages."""
 
 from __future__ import annotations
 

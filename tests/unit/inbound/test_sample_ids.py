@@ -1,4 +1,4 @@
-"""Samples with new ids: of every kind of the catalogue each is a new delivery of a new thing that says the same."""
+"""Samples with new IDs: each sample of the catalogue is a new delivery of a new ticket with the same content."""
 
 from __future__ import annotations
 

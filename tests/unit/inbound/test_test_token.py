@@ -1,4 +1,4 @@
-"""The pass of a test: whose it is, for which integration, and for how long."""
+"""Test tokens: their user, integration and lifetime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trace says what the hot path did: same values, same answers, each step with its place and outcome."""
+"""The trace matches the production path: same values and results, each step with location and outcome."""
 
 from __future__ import annotations
 

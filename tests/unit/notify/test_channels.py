@@ -1,4 +1,4 @@
-"""The conformance test: what holds for every channel and for every kind of provider, those to come included."""
+"""Conformance tests for every channel and provider kind."""
 
 from __future__ import annotations
 

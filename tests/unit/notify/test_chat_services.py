@@ -1,4 +1,4 @@
-"""Chat and push services by their own URL: which are taken, what they are sent, and that nothing else is touched."""
+"""Chat and push service URLs: which are accepted, and what they receive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No chat address opens a file of this machine, however it is written; every reviewed service speaks HTTP only."""
+"""No chat URL opens a local file; every reviewed service speaks only HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mails: their parts, headers and threads, and how they get to the server."""
+"""Mails: parts, headers, threads and SMTP delivery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exact words of mails, text messages and calls."""
+"""The exact texts of mails, text messages and calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages are in their reader's language; what a source wrote, and what an answer begins with, stays as it is."""
+"""Messages use the reader's language; source texts and reply keywords are unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mails as people and programs send them: whose answer it is, to what, and what is new in it."""
+"""Parsing of mail replies: the sender, the referenced message and the new text."""
 
 from __future__ import annotations
 

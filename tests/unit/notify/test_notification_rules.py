@@ -1,4 +1,4 @@
-"""By which ways a person is paged, and when each page leaves."""
+"""Notification rules: the contact methods of a user, and the time of each page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pushes to an ntfy server."""
+"""Push messages to an ntfy server."""
 
 from __future__ import annotations
 

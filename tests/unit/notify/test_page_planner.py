@@ -1,4 +1,4 @@
-"""Whom to page, by what and when."""
+"""Planned pages: recipients, contact methods and times."""
 
 from __future__ import annotations
 

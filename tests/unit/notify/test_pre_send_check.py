@@ -1,4 +1,4 @@
-"""Whether a due delivery is sent, waits or is cancelled; and what leaves together."""
+"""Whether a due delivery is sent, deferred, cancelled or bundled."""
 
 from __future__ import annotations
 

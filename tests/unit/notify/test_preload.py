@@ -1,4 +1,4 @@
-"""After the preload, a message of every kind is rendered without opening a file."""
+"""After the preload, every message is rendered without opening a file."""
 
 from __future__ import annotations
 

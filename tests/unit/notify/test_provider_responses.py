@@ -1,4 +1,4 @@
-"""What vendors' answers mean, templates of gateways, and the words of replies and keys."""
+"""Meanings of provider responses, gateway templates, and keywords of replies and keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows a try that failed."""
+"""Decisions after a failed attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a push carries, and for whom it is readable."""
+"""The content of a push message, and its encryption."""
 
 from __future__ import annotations
 

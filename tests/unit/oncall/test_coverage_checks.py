@@ -1,4 +1,4 @@
-"""What is wrong with who will be on call: gaps, people who are gone, away or unreachable, shifts that never count."""
+"""Problems of future on-call coverage: gaps, unavailable users, ineffective shifts."""
 
 from __future__ import annotations
 

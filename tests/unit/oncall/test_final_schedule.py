@@ -1,4 +1,4 @@
-"""Who is on call, and why: order, layers, overrides, absences, holidays, and what a rotation does on a bad night."""
+"""The final schedule: order, layers, overrides, absences, holidays and rotations across clock changes."""
 
 from __future__ import annotations
 

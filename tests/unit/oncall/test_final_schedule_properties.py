@@ -1,4 +1,4 @@
-"""A timeline agrees with every instant in it, wherever it begins, over all kinds of shifts, zones and clock changes."""
+"""A timeline agrees with each of its instants for all shift types, zones and clock changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calendars out and in: what is written can be read again, and whose an event elsewhere is."""
+"""Calendar export and import: exports can be read back, and attendees are matched to users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules and holiday calendars as people write them: what is wrong is named with its place."""
+"""Schedule and holiday definitions: problems are reported with their location."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weekly windows by the clock on the wall, over midnight and over the nights in which clocks change."""
+"""Weekly windows in local time, over midnight and across clock changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A year of hand-offs in four zones, against a calculation of its own: by walking through every minute of UTC."""
+"""A year of handoffs in four zones, compared with an independent minute-by-minute calculation."""
 
 from __future__ import annotations
 

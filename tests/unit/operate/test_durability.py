@@ -1,4 +1,4 @@
-"""When a commit does not mean that the data survives."""
+"""When a commit does not guarantee that data survives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/operate.md names every finding, every problem of the auditor and every metric, and nothing that is not there."""
+"""docs/operate.md names every finding, self-check problem and metric, and no others."""
 
 from __future__ import annotations
 

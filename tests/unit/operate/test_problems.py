@@ -1,4 +1,4 @@
-"""How problems are followed over time: told once when certain, told over when they end, and not too often."""
+"""Problems over time: reported once when confirmed, resolved when they end, and rate limited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an audit finds wrong, from facts alone."""
+"""The problems that a self-check detects from its inputs."""
 
 from __future__ import annotations
 

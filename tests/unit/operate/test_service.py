@@ -1,4 +1,4 @@
-"""The systemd unit: what it says, where it goes, and that systemd itself takes it."""
+"""The systemd unit: its content, location, and validation by systemd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HaloITSM's address, its ways to say no, its tickets and notes: read without a Halo."""
+"""HaloITSM addresses, error responses, tickets and notes, without a server."""
 
 from __future__ import annotations
 

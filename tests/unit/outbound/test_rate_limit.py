@@ -1,4 +1,4 @@
-"""Rates, waits, circuits, templates and masks, without a clock."""
+"""Rate limits, backoff, circuit breakers, templates and redaction, without a clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an address of each channel must look like, and how it is shown to who may not see it."""
+"""Address formats of each channel, and their masked display."""
 
 from __future__ import annotations
 

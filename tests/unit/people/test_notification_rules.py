@@ -1,4 +1,4 @@
-"""Contact rules as people write them: read, refused with their place, and following labels that change."""
+"""Notification rule definitions: parsed, rejected with locations, and updated on renamed contact methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditions and mapped fields as rows of forms: both ways, without loss, and errors that find their row."""
+"""Conditions and mapped fields as form rows: lossless both ways, with errors at their row."""
 
 from __future__ import annotations
 

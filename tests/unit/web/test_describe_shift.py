@@ -1,4 +1,4 @@
-"""A day is written as the reader's language writes it."""
+"""Days are written in the reader's language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guides as HTML: what is to be pasted can be copied, and nothing in a guide is HTML of its own."""
+"""Guides as HTML: snippets can be copied, and guide text is escaped."""
 
 from __future__ import annotations
 

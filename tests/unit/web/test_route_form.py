@@ -1,4 +1,4 @@
-"""A route's delay as fields of its row: every form goes there and back, is said, and what no field shows is kept."""
+"""A route's delay as form fields: every type round-trips, and unsupported settings are preserved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences that are stored in English are read in the reader's language; what people wrote stays theirs."""
+"""Sentences stored in English are shown in the reader's language; user texts are unchanged."""
 
 from __future__ import annotations
 

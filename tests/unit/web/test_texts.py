@@ -1,4 +1,4 @@
-"""Texts from outside made safe, moments in words, and the rules after a status was changed."""
+"""Escaped external texts, relative times, and rules after a status action changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A timeline drawn: nothing is lost or doubled between what is decided and what is shown."""
+"""The timeline layout neither loses nor duplicates a decision."""
 
 from __future__ import annotations
 

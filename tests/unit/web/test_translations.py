@@ -1,4 +1,4 @@
-"""The languages that are offered are whole: every text has its translation, with the same places for values."""
+"""Each offered language is complete: every text has a translation with the same placeholders."""
 
 from __future__ import annotations
 

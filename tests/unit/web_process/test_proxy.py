@@ -1,4 +1,4 @@
-"""The way to the process that makes pages: what it is told of a request, and what a client hears when it ends."""
+"""The proxy to the web process: forwarded requests, and responses when the process ends."""
 
 from __future__ import annotations
 

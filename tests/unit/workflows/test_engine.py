@@ -1,4 +1,4 @@
-"""A run goes forward through its actions once, waits only for the future, ends, and says why, whatever happens."""
+"""A workflow run advances through its actions once, waits only for the future, ends and gives reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small company to ask the API about, and callers who speak JSON with a token."""
+"""A small company and API clients with tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts over the API: their shape, filters, timeline, opening one by hand, and every command."""
+"""Alerts over the API: schema, filters, timeline, creation and every command."""
 
 from __future__ import annotations
 

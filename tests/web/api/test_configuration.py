@@ -1,4 +1,4 @@
-"""Configured objects over the API: the shape of the YAML both ways, by number or name, every error with its place."""
+"""Configured objects over the API: the YAML schema both ways, by ID or name, with error locations."""
 
 from __future__ import annotations
 

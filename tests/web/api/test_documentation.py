@@ -1,4 +1,4 @@
-"""The API describes itself, for programs and for people, without anything from elsewhere."""
+"""The API describes itself, without external resources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dry runs, replays and tests: what would happen, what happened again, and what works."""
+"""Dry runs, replays and tests over the API."""
 
 from __future__ import annotations
 

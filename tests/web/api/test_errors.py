@@ -1,4 +1,4 @@
-"""Whatever goes wrong is answered in one shape, and nothing internal is told."""
+"""Every API error has one format and exposes nothing internal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists come in pages that neither skip nor repeat, and cost the same few statements however long they are."""
+"""Lists are paginated without gaps or duplicates, at a constant number of statements."""
 
 from __future__ import annotations
 

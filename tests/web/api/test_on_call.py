@@ -1,4 +1,4 @@
-"""Who is on call over the API: a moment, a range, what is wrong; and who may take, hand over, swap and be away."""
+"""On-call data over the API: a moment, a range, problems, and permissions of shift changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what over the API: every address, for every role, is what the table of roles says."""
+"""Permissions over the API: every endpoint and role matches the table of roles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ETag` and `If-Match`: what somebody changed since one read an object is never replaced unseen."""
+"""`ETag` and `If-Match`: an object changed since it was read is never overwritten."""
 
 from __future__ import annotations
 
