@@ -42,7 +42,7 @@ LOOPBACK = ("127.0.0.1", 50000)
 ELSEWHERE = ("192.0.2.7", 50000)
 
 
-class Answer:
+class ProbeResponse:
     """What a probe said."""
 
     def __init__(self, messages: list[AsgiMessage]) -> None:
@@ -58,12 +58,14 @@ def ask(
     method: str = "GET",
     client: tuple[str, int] = LOOPBACK,
     headers: dict[str, str] | None = None,
-) -> Answer:
+) -> ProbeResponse:
     """Asks as the server would."""
     return asyncio.run(_ask(probes, path, method, client, headers or {}))
 
 
-async def _ask(probes: ProbesApp, path: str, method: str, client: tuple[str, int], headers: dict[str, str]) -> Answer:
+async def _ask(
+    probes: ProbesApp, path: str, method: str, client: tuple[str, int], headers: dict[str, str]
+) -> ProbeResponse:
     sent: list[AsgiMessage] = []
 
     async def send(message: AsgiMessage) -> None:
@@ -76,7 +78,7 @@ async def _ask(probes: ProbesApp, path: str, method: str, client: tuple[str, int
     raw = [(name.encode(), value.encode()) for name, value in whole.items()]
     scope: AsgiScope = {"type": "http", "method": method, "path": path, "headers": raw, "client": client}
     await probes(scope, receive, send)
-    return Answer(sent)
+    return ProbeResponse(sent)
 
 
 def made(worker: Worker | None = None, committer: Committer | None = None, *, listens: bool = True) -> ProbesApp:
@@ -404,7 +406,7 @@ def test_concurrent_metrics_requests_share_one_connection(database: str, monkeyp
     is_token = exposition._is_token
     monkeypatch.setattr(exposition, "_is_token", watched)
 
-    async def many(probes: ProbesApp) -> list[Answer]:
+    async def many(probes: ProbesApp) -> list[ProbeResponse]:
         headers = {"authorization": "Bearer wrong"}
         return await asyncio.gather(*(_ask(probes, "/metrics", "GET", ELSEWHERE, headers) for _ in range(20)))
 

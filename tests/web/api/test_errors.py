@@ -10,13 +10,13 @@ import pytest
 from django.db import connection
 
 from tests.support.postgres import TAKES_NO_WRITES, in_use
-from tests.web.api.conftest import Answer, Api, Company
+from tests.web.api.conftest import Api, ApiResponse, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
 
 
-def refused(answer: Answer, status: int, code: str, *fields: str) -> str:
+def refused(answer: ApiResponse, status: int, code: str, *fields: str) -> str:
     """Asserts that `answer` is an error in its one shape, about those fields; gives its text."""
     assert (answer.status, answer.body and answer.body.get("error")) == (status, code), answer
     assert set(answer.body) == {"error", "detail", "fields"}

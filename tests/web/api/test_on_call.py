@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.web.api.conftest import Answer, Api, Company
+from tests.web.api.conftest import Api, ApiResponse, Company
 from tests.web.api.test_errors import refused
 from tocsin.core.runtime import clock
 from tocsin.people.models import User
@@ -182,6 +182,6 @@ def test_managers_arrangements_survive_loss_of_their_role(
     refused(mia.post(f"overrides/{made.body['id']}/take-back"), 403, "forbidden")
 
 
-def _not_on_call(answer: Answer) -> None:
+def _not_on_call(answer: ApiResponse) -> None:
     refused(answer, 400, "invalid", "from")
     assert "is not on call" in answer.body["detail"]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.doubles.ntfy import NtfyDouble
 from tests.support.api_examples import ALWAYS_OWNED, ANSWERED_ELSEWHERE, EXAMPLES, NEVER_OWN, ApiObjects
-from tests.web.api.conftest import Answer, Api, Company
+from tests.web.api.conftest import Api, ApiResponse, Company
 from tests.web.api.test_errors import refused
 from tocsin.access.roles import Permission, PermissionScope, Role, reach
 from tocsin.api.application import api
@@ -55,7 +55,7 @@ def test_every_role_gets_what_the_table_says(
         gate = OPERATIONS[name][0]
         assert isinstance(gate, ApiAuth)
 
-        def ask(asker: Api, user: User, group: Group | None, name: str = name) -> Answer:
+        def ask(asker: Api, user: User, group: Group | None, name: str = name) -> ApiResponse:
             path, body = EXAMPLES[name](ApiObjects(company, user, group, open_alert, ntfy.url))
             return asker.send(name.partition(" ")[0], path, body)
 
@@ -87,7 +87,7 @@ def _foreign() -> Group:
     return Group.objects.create(name=f"Foreign {Group.objects.count()}")
 
 
-def _works(name: str, role: Role, answer: Answer) -> None:
+def _works(name: str, role: Role, answer: ApiResponse) -> None:
     if name in ANSWERED_ELSEWHERE:
         refused(answer, *ANSWERED_ELSEWHERE[name])
     else:
@@ -168,9 +168,9 @@ def test_a_groups_contacts_are_masked_for_others(company: Company, admin: Api, m
 def test_deliveries_and_notifications_mask_addresses_too(
     company: Company, admin: Api, responder: Api, observer: Api, open_alert: Callable[..., int]
 ) -> None:
-    world = ApiObjects(company, company.alice, company.desk, open_alert)
+    owned = ApiObjects(company, company.alice, company.desk, open_alert)
     for noun in ("notifications", "deliveries"):
-        path, _ = EXAMPLES[f"GET {noun}/{{id}}"](world)
+        path, _ = EXAMPLES[f"GET {noun}/{{id}}"](owned)
         assert observer.get(path).body["address"] == "b•••@example.org"
         assert observer.get(noun).body["items"][0]["address"] == "b•••@example.org"
         assert responder.get(path).body["address"] == "bob@example.org"

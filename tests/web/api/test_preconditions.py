@@ -12,7 +12,7 @@ from django.db import connections, transaction
 from tests.doubles.ntfy import NtfyDouble
 from tests.support.api_examples import EXAMPLES, ApiObjects
 from tests.support.locks import wait_for_waiters
-from tests.web.api.conftest import Answer, Api, Company
+from tests.web.api.conftest import Api, ApiResponse, Company
 from tests.web.api.test_errors import refused
 from tests.web.api.test_permissions import OPERATIONS
 from tocsin.access.models import AuditEntry
@@ -23,7 +23,7 @@ from tocsin.people.models import User
 OTHER = '"00000000000000000000000000000000"'
 
 
-def sent(caller: Api, method: str, path: str, body: Any = None, tag: str = "") -> Answer:
+def sent(caller: Api, method: str, path: str, body: Any = None, tag: str = "") -> ApiResponse:
     return caller.send(method, path, body, **({"If-Match": tag} if tag else {}))
 
 
@@ -131,7 +131,7 @@ def test_csv_replaces_only_the_client_table_version_seen(company: Company, admin
 
 def test_one_of_two_concurrent_requests_with_equal_etags_wins(company: Company, admin: Api) -> None:
     tag = admin.get("groups/Network").headers["ETag"]
-    answers: list[Answer] = []
+    answers: list[ApiResponse] = []
 
     def put(name: str) -> None:
         try:
