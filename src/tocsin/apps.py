@@ -1,4 +1,4 @@
-"""The Django app that joins the rooms: it installs the wiring once all models are loaded."""
+"""The Django app that connects the rooms: it installs the wiring after all models are loaded."""
 
 from __future__ import annotations
 

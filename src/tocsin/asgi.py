@@ -1,6 +1,6 @@
-"""The front door: inbound messages, live updates and probes on raw ASGI; everything else to the process of the pages.
+"""The ASGI entry point: webhooks, live updates and probes on raw ASGI; everything else goes to the web process.
 
-Whole bodies are read here, so that a slow sender takes a socket and no thread.
+Whole bodies are read here, so that a slow client occupies a socket but no thread.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from tocsin.inbound.app import PREFIXES as INBOUND
 
 log = logging.getLogger(__name__)
 
-#: Where browsers hear of changes.
+#: The path at which browsers receive live updates.
 LIVE = "/live"
 
-#: Requests for pages of one client that are worked on at once, and of all clients.
+#: Web requests in progress at once, per client and in total.
 MAX_PAGES_PER_CLIENT = 200
 MAX_PAGES = 2_000
 
-#: Live streams of one client, and of all clients. Each user has a limit, too.
+#: Live streams per client and in total. Each user has a limit too.
 MAX_STREAMS_PER_CLIENT = 250
 MAX_STREAMS = 1_000
 
 _RETRY = ((b"retry-after", b"5"),)
 _CLOSE = ((b"connection", b"close"),)
 
-#: What errors of the REST API have as well.
+#: Members that errors of the REST API also have.
 _FIELDS: Mapping[str, object] = {"fields": {}}
 
-#: What only this door may say to Django.
+#: Headers that only this router may set for Django.
 _OWN_HEADERS = frozenset({b"x-tocsin-proto", b"x-tocsin-address"})
 _FORWARDING = (b"forwarded", b"x-forwarded-")
 
 
 class AsgiRouter:
-    """The ASGI app of a node: each room's app is given, or None where the node has not that role."""
+    """The ASGI app of a node. Each room's app is passed in; None if the node's role does not include it."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class AsgiRouter:
         self._stream_limit = stream_limit or ClientLimit(MAX_STREAMS_PER_CLIENT, MAX_STREAMS)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Sends each request to its room."""
+        """Routes each request to its room's app."""
         if scope["type"] != "http":
             return
         path: str = scope["path"]
@@ -127,15 +127,15 @@ class AsgiRouter:
 
 
 def for_django(scope: AsgiScope) -> AsgiScope:
-    """The request as Django sees it: the public host and scheme, the sender's address, nothing forwarded.
+    """Returns the scope for Django: public host and scheme, the client's address, and no forwarding headers.
 
-    Only a trusted proxy is believed when it says that a browser came by https.
+    Only a trusted proxy may report that a browser used https.
     """
     base = environment.current().base_url
     headers = [
         (key, value)
         for key, value in scope["headers"]
-        # To WSGI an underscore is a hyphen: with one in it, a header could pass for another.
+        # WSGI maps underscores to hyphens, so a header with an underscore could pass for another.
         if b"_" not in key
         and key not in _OWN_HEADERS
         and not key.startswith(_FORWARDING)
@@ -156,7 +156,7 @@ def for_django(scope: AsgiScope) -> AsgiScope:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that was read, then what comes after it (the end of the connection)."""
+    """Returns a `receive` that yields the body already read, then the following messages (the disconnect)."""
     given = False
 
     async def again() -> AsgiMessage:

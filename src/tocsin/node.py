@@ -1,4 +1,4 @@
-"""A running node: the parts that its roles need, started in order, and ended in the reverse."""
+"""A running node: starts the components that its role needs, in order, and stops them in reverse."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from tocsin.wiring import loops
 
 log = logging.getLogger(__name__)
 
-#: How often a node looks for what a lost hint would have told it.
+#: Seconds between polls for changes whose hint was lost.
 POLL = 1.0
 
-#: How long loops and the committer may take to end what they are at.
+#: Seconds that periodic tasks and the committer may take to finish their work.
 STOP_TIMEOUT = 15.0
 
 
@@ -57,7 +57,7 @@ class NodeRole(StrEnum):
 
 
 class NodeProcess:
-    """One process of Tocsin. `start` before its `app` serves; `stop` when it serves no more."""
+    """One process of Tocsin. Call `start` before its `app` serves, and `stop` after it."""
 
     def __init__(self, role: NodeRole, embedded: EmbeddedPostgres | None) -> None:
         self.id: UUID = uuid7()
@@ -68,12 +68,12 @@ class NodeProcess:
         self._stopping = threading.Event()
         self.committer = Committer(self._registry) if role in (NodeRole.ALL, NodeRole.INGEST) else None
         self.inbound = InboundApp(self._registry, self.committer, self._bodies) if self.committer else None
-        #: Takes what came in one piece, before the app hears of it.
+        #: Handles complete requests before the ASGI app does.
         self.short_way = FastPath(self._registry, self.committer, self._bodies) if self.committer else None
         self.mail_door = SmtpListener(self.inbound.reception) if self.inbound is not None else None
         self._presence = NodeHeartbeat(self.id, role.value, self._turned, stuck_senders=outbox.stuck_senders)
         work = loops(self._registry, self.id, role.value) if role in (NodeRole.ALL, NodeRole.WORKER) else ()
-        # Every node says that it lives, whatever else it does.
+        # Every node reports its heartbeat, whatever its role.
         doors = tasks.door_loops(self._registry) if self.inbound is not None else ()
         self.worker = Worker((*work, *doors, operate.node_loop(self._presence)))
         self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
@@ -93,11 +93,11 @@ class NodeProcess:
         )
 
     def start(self) -> None:
-        """Starts the threads, once the clock is measured and the configuration is loaded; returns when all serve."""
+        """Measures the clock, loads the configuration and starts the threads. Returns when all of them serve."""
         preload(datetime.now(UTC))
         _calm_the_collector()
         if self._pages is not None:
-            # No connection may be shared with what is forked.
+            # A forked process must not share a database connection.
             connections.close_all()
             database.close()
             self._pages.fork()
@@ -116,17 +116,17 @@ class NodeProcess:
         self._registry.refresh()
 
     def wait(self) -> None:
-        """Waits until pages can be made."""
+        """Waits until the web process is ready."""
         if self._pages is not None:
             self._pages.wait()
 
     def end_streams(self) -> None:
-        """Ends the live streams: they would hold up the server's graceful end."""
+        """Ends live streams (SSE), which would delay the server's graceful stop."""
         if self._pages is not None:
             endpoint.stop()
 
     def stop(self) -> None:
-        """Ends the threads: what was taken is finished, nothing new is begun."""
+        """Stops the threads: accepted work is finished, no new work is started."""
         self._stopping.set()
         if self._pages is not None:
             self._pages.stop()
@@ -143,7 +143,7 @@ class NodeProcess:
         return [TaskRun(loop.name, self.worker.turned_at[loop.name], loop.every) for loop in self.worker.loops]
 
     def _finish_sending(self) -> None:
-        """What is on its way ends, and is written down: another process would have to send it again."""
+        """Finishes deliveries in progress and stores their results; otherwise another process would send them again."""
         try:
             outbox.close(STOP_TIMEOUT)
             outbound.close(STOP_TIMEOUT)
@@ -157,7 +157,7 @@ class NodeProcess:
             log.warning("The database does not answer at the end: %s", error)
 
     def _listen(self) -> None:
-        """Passes hints on, and each second looks for what no hint told. Goes on through any loss of the database."""
+        """Passes hints on, and polls every second for changes without a hint. Survives any loss of the database."""
         while not self._stopping.is_set():
             try:
                 with database.connect(name="tocsin listener") as connection:
@@ -171,7 +171,7 @@ class NodeProcess:
                     log.warning("The database does not answer the listener: %s", error)
                     self._mend()
                     self._stopping.wait(POLL)
-            except Exception:  # a loop's edge: without a listener dead loops stay dead, and a test clock stands still
+            except Exception:  # outermost handler: without a listener, dead tasks stay dead and a test clock stops
                 log.exception("The listener failed, and begins again.")
                 self._stopping.wait(POLL)
 
@@ -202,7 +202,7 @@ class NodeProcess:
         self.worker.wake({topic for loop in self.worker.loops for topic in loop.topics})
 
     def _mend(self) -> None:
-        """Starts the embedded server again, should it have been killed."""
+        """Restarts the embedded PostgreSQL, in case it was killed."""
         if self._embedded is not None:
             try:
                 self._embedded.start()
@@ -211,9 +211,9 @@ class NodeProcess:
 
 
 def _calm_the_collector() -> None:
-    """Leaves what was loaded at the start out of every garbage collection, and has fewer of them.
+    """Excludes the objects loaded at start-up from garbage collection, and makes collections rarer.
 
-    Ingest makes many short-lived objects and no cycles; with the defaults a third of its time went into collections.
+    Ingest creates many short-lived objects and no cycles. With the defaults, collections took a third of its time.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Django's settings, made from Tocsin's own configuration. Nothing is set here that a person configures."""
+"""Django's settings, derived from Tocsin's own configuration. Users do not change anything here."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PACKAGE = Path(__file__).resolve().parent
 
 DEBUG = CONFIG.debug
 _keys = crypto.keys()
-# Derived, so that sessions and signed links never share a key with secrets at rest.
+# Derived keys, so that sessions and signed links never share a key with secrets at rest.
 SECRET_KEY, *SECRET_KEY_FALLBACKS = (hashlib.sha256(f"django:{key}".encode()).hexdigest() for key in _keys)
 
-# The front door answers for one public address; the host that a request names is never trusted for links.
+# The ASGI entry point sets the public host. A request's own Host header is never trusted for links.
 ALLOWED_HOSTS = ["*"]
 USE_X_FORWARDED_HOST = False
 if CONFIG.base_url:
@@ -33,13 +33,14 @@ SESSION_COOKIE_NAME = "tocsin_session"
 CSRF_COOKIE_NAME = "tocsin_csrf"
 SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
 SESSION_ENGINE = "tocsin.web.accounts.session_store"
-# Nothing to other hosts. "no-referrer" would make browsers send `Origin: null` with forms, which CSRF checks refuse.
+# Sends nothing to other hosts. "no-referrer" would make browsers send `Origin: null` with forms, which CSRF checks
+# reject.
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 if _secure:
     SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365
-    # The front door sets this from a trusted proxy's header only.
+    # The ASGI entry point sets this header, and only from a trusted proxy's.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_TOCSIN_PROTO", "https")
 
 INSTALLED_APPS = [
@@ -74,8 +75,8 @@ MIDDLEWARE = [
     "tocsin.web.http.middleware.RequestTimeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "tocsin.web.http.static_files.StaticFilesMiddleware",
-    # A list of alerts is a tenth of its size on a phone's slow line. What could be guessed by a page's length (BREACH)
-    # is blurred: each answer is longer by a random part, and its token against forgeries is masked anew.
+    # Compresses a list of alerts to a tenth, for slow mobile connections. Attacks by response length (BREACH) are
+    # mitigated: each response has a random length, and its CSRF token is masked anew.
     "django.middleware.gzip.GZipMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -128,14 +129,14 @@ TEMPLATES: list[dict[str, Any]] = [
     }
 ]
 
-# A command points the process at its database, the embedded one too, before Django is set up: see cli/session.py.
+# A command sets the process's database, the embedded one included, before Django is set up: see cli/session.py.
 DATABASES = {
     "default": database.django_settings(database.url_in_use() or CONFIG.database_url or "postgresql:///tocsin")
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "people.User"
-# The username is unique, ignoring case, by a constraint that this check does not see.
+# The username is unique, ignoring case, through a constraint that this check does not recognize.
 SILENCED_SYSTEM_CHECKS = ["auth.W004"]
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
@@ -148,9 +149,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 CACHES = {
-    # The account library counts attempts here: one count for all nodes.
+    # django-allauth counts attempts here: one count for all nodes.
     "default": {"BACKEND": "tocsin.access.shared_cache.SharedCache"},
-    # What a process works out again when it needs to.
+    # Values that a process can recompute.
     "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 50_000}},
 }
 LOGIN_URL = "account_login"
@@ -169,10 +170,10 @@ ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
-# A mail to an address nobody has would say so to whoever asks; and mail to strangers is no pager's business.
+# An e-mail to an unknown address would reveal that it is unknown, and Tocsin does not send e-mail to strangers.
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_PREVENT_ENUMERATION = True
-# Passwords and codes are counted by `web.accounts.attempts`; this is for what is left, such as a passkey's answer.
+# `web.accounts.attempts` counts passwords and codes. This limit covers the rest, such as passkeys.
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,50/h/key"}
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _secure else "http"
@@ -193,7 +194,7 @@ MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = urlsplit(CONFIG.public_url).hostname in ("l
 MFA_TOTP_ISSUER = "Tocsin"
 MFA_TOTP_TOLERANCE = 1
 
-# Everything below the digest may be kept by browsers for ever: see web/http/assets.py.
+# Browsers may cache everything below the digest forever: see web/http/assets.py.
 STATIC_URL = assets.static_url()
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
@@ -212,7 +213,7 @@ MAILERS = {"default": {"BACKEND": "tocsin.web.account_mail.AccountMailBackend"}}
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = CONFIG.email_from or f"Tocsin <tocsin@{urlsplit(CONFIG.public_url).hostname}>"
 
 LANGUAGE_CODE = "en"
-# A language is offered when all of the product speaks it: half of a page in another is worse than none.
+# A language is offered once the whole product is translated: a half-translated page is worse than none.
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 LOCALE_PATHS = [PACKAGE / "web" / "locale"]
 USE_I18N = True

@@ -1,4 +1,4 @@
-"""The composition root: which reactors follow an alert event, and which loops a worker runs."""
+"""The composition root: connects the rooms' hooks, and lists the periodic tasks of a worker."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_reactor
 from tocsin.workflows.run import tasks as workflow_loop
 
-#: The channels that take a chat or push service's own address.
+#: Channels that accept a chat or push service's own address.
 _SERVICE_CHANNELS = ("chat", "push")
 
-#: Who knows what still needs an object of a lower room, so that it is not deleted from under it.
+#: Functions by which rooms report references to an object of a lower room, so that it is not deleted while in use.
 _NEEDS = (
     ("user", user_references.needs_user),
     ("user", oncall.needs_user),
@@ -77,8 +77,8 @@ _NEEDS = (
 
 
 def install() -> None:
-    """Hangs the higher rooms' functions on the lower rooms' hooks. Called once, when all models are loaded."""
-    # The order is that of the transaction: first the runs, then what people are told of it.
+    """Registers the higher rooms' functions with the lower rooms' hooks. Called once, after all models are loaded."""
+    # The order within the transaction: escalation runs first, then notifications about them.
     change_handlers.register(escalation_reactor.follow)
     change_handlers.register(notify_reactor.all_clear)
     change_handlers.register(outbound_reactor.follow)
@@ -98,7 +98,7 @@ def install() -> None:
 
 
 def loops(registry: IntegrationRegistry, node_id: UUID, role: str) -> tuple[PeriodicTask, ...]:
-    """The loops of a worker."""
+    """Returns the periodic tasks of a worker."""
     return (
         *tasks.loops(registry),
         escalation.loop(),

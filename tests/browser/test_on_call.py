@@ -99,6 +99,7 @@ def test_rotation_is_created_overridden_and_shows_who_would_be_paged(
 def _drag(page: Page, track: Locator, before: timedelta, after: timedelta) -> None:
     """Drags along a track, between two moments counted from now."""
     now = clock.now()
+    expect(track).to_be_visible()
     box = track.bounding_box()
     assert box
     begin, end = (track.evaluate(_PLACE, (now + span).timestamp() * 1000) for span in (before, after))

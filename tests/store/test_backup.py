@@ -535,7 +535,7 @@ def test_killed_restore_with_restored_state_has_already_paused_paging(
     url = bare()
     with using(url, monkeypatch):
         with monkeypatch.context() as patch:
-            patch.setattr(restoring.schema, "migrate", killed)
+            patch.setattr(restoring.migrate, "migrate", killed)
             with pytest.raises(Killed):
                 run(["restore", str(saved), "--paused"])
         assert Alert.objects.exists()

@@ -205,7 +205,7 @@ def test_each_account_creation_method_creates_a_nologin_account(number: int) -> 
 
 def test_concurrent_processes_create_one_shared_account() -> None:
     name = f"tocsin-test-{secrets.token_hex(3)}"
-    make = f"from tocsin.core import embedded_account; print(embedded_account.find_or_make({name!r}).uid)"
+    make = f"from tocsin.core.embedded_postgres import system_user; print(system_user.find_or_make({name!r}).uid)"
     runs = [subprocess.Popen([sys.executable, "-c", make], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     try:
         told = {run.communicate(timeout=60)[0].strip() for run in runs}

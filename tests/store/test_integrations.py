@@ -273,6 +273,12 @@ def test_a_rotated_token_works_until_its_overlap_is_over(now: datetime) -> None:
             secrets.rotate_token(integration, overlap=overlap, actor=ACTOR, now=now)
 
 
+def test_a_rotation_to_the_current_token_is_refused(now: datetime) -> None:
+    integration = save(now, token=TOKEN)
+    with pytest.raises(Rejected, match="choose another"):
+        secrets.rotate_token(integration, token=TOKEN, actor=ACTOR, now=now)
+
+
 def test_omitted_credentials_and_secret_parts_are_kept(now: datetime) -> None:
     given = {"basic": {"username": "halo", "password": "p1"}, "hmac": {"header": "X-Signature", "secret": "s1"}}
     integration = save(now, credentials=given)

@@ -152,7 +152,10 @@ def test_every_caller_of_encryption_names_a_registered_column() -> None:
 
 
 def _encrypts(tree: ast.AST) -> bool:
-    names = {("crypto", "encrypt"), ("sealing", "seal"), ("sealed", "seal"), ("named_secrets", "sealed")}
+    names = {
+        ("crypto", "encrypt"), ("deterministic_encryption", "seal"), ("encrypted_addresses", "seal"),
+        ("secret_bundle", "sealed"),
+    }  # fmt: skip
     return any(
         isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, node.attr) in names
         and not _is_backup(tree)
@@ -164,7 +167,7 @@ def _is_backup(tree: ast.AST) -> bool:
     """The backup's module of the same name seals keys under a passphrase, in the file and nowhere else."""
     return any(
         isinstance(node, ast.ImportFrom) and node.module == "tocsin.operate.backup"
-        and any(name.name == "sealing" for name in node.names)
+        and any(name.name == "key_encryption" for name in node.names)
         for node in ast.walk(tree)
     )  # fmt: skip
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, generate_totp_secret, hotp_value
 from django.contrib.auth.hashers import Argon2PasswordHasher
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from tests.web.conftest import PASSWORD, Company
 from tocsin.people.models import User
+from tocsin.web.accounts import attempts
 from tocsin.web.accounts.devices import COOKIE
 
 STRANGER, ELSEWHERE = "203.0.113.9", "198.51.100.7"
@@ -65,6 +66,17 @@ def test_five_wrong_passwords_elsewhere_do_not_lock_a_new_device(company: Compan
     client = browser(ELSEWHERE)
     attempt(client, "bob", PASSWORD)
     assert is_in(client)
+
+
+def test_one_address_locks_an_account_nowhere_else(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = time.time()
+    stranger, elsewhere = (RequestFactory(REMOTE_ADDR=address).post("/") for address in (STRANGER, ELSEWHERE))
+    for minutes in range(0, 60, 6):
+        monkeypatch.setattr(time, "time", lambda at=begin + 60 * minutes: at)
+        for _ in range(6):
+            last = attempts.count(stranger, company.responder)
+    assert last is None
+    assert attempts.count(elsewhere, company.responder) is not None
 
 
 def test_known_device_is_limited_by_itself(company: Company) -> None:

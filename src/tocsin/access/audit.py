@@ -1,6 +1,6 @@
-"""The audit log: who changed which part of the configuration, what it was before, and who signed in.
+"""The audit log: who changed which part of the configuration, the values before and after, and who signed in.
 
-Writes inside the caller's Django transaction, so that a change and its entry are stored together. Never holds a secret.
+Writes in the caller's Django transaction, so that a change and its entry are stored together. Never stores a secret.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from django.db.models.functions import Lower
 
 from tocsin.access.models import AuditEntry
 
-#: What stands in the log in the place of a secret.
+#: Replaces a secret in the log.
 MASK = "•••"
 
-#: Keys whose value is a secret wherever they appear. Specs leave secrets out; this is the second fence.
+#: Keys whose value is a secret anywhere. Specs already leave secrets out; this is the second line of defence.
 SECRET_KEYS = frozenset(
     {"password", "token", "secret", "auth_token", "client_secret", "api_key", "access_token", "credentials", "hmac"}
 )
 
 
 class AuditUser(Protocol):
-    """A user, as far as this room needs to know one."""
+    """The part of a user that this room needs."""
 
     @property
     def pk(self) -> Any: ...
@@ -34,7 +34,7 @@ class AuditUser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AuditActor:
-    """Who changes configuration, and by which door: `web`, `api`, `cli`, `yaml`. `address` is where from."""
+    """Who changes configuration, through which interface (`web`, `api`, `cli`, `yaml`), and from which IP address."""
 
     user_id: int | None
     name: str
@@ -43,11 +43,11 @@ class AuditActor:
 
     @classmethod
     def of(cls, user: AuditUser, via: str, address: str | None = None) -> AuditActor:
-        """The actor that `user` is."""
+        """Returns the actor for `user`."""
         return cls(user.pk, user.display_name, via, address)
 
 
-#: Whoever has a shell on the machine.
+#: Anybody with a shell on the machine.
 COMMAND_LINE = AuditActor(None, "command line", "cli")
 
 
@@ -88,9 +88,9 @@ def record_change(
     before: Mapping[str, object] | None,
     after: Mapping[str, object] | None,
 ) -> bool:
-    """Records a create (no `before`), a delete (no `after`), or an update with the keys that differ.
+    """Records a creation (no `before`), a deletion (no `after`), or an update with the keys that differ.
 
-    Returns False, and records nothing, when there is no difference.
+    Returns False, and records nothing, if there is no difference.
     """
     if before == after:
         return False
@@ -112,14 +112,15 @@ def record_change(
     return True
 
 
-#: What tells where somebody can be reached.
+#: Keys whose value is a personal address.
 _REACHED_AT = frozenset({"address", "email"})
 
 
 def erase(object_type: str, object_id: object, *, known_as: str, instead: str) -> None:
-    """Takes every address and number out of what was recorded of an object that is gone; that it was recorded stays.
+    """Masks every address and phone number in the entries about a deleted object. The entries themselves stay.
 
-    Sign-ins tried as `known_as`, an address, or as an address that it had before, stand under `instead` from then on.
+    In sign-ins attempted as `known_as`, an e-mail address, or as an earlier address of the object, the address is
+    replaced by `instead`.
     """
     names = {known_as.lower()}
     entries = AuditEntry.objects.filter(object_type=object_type, object_id=str(object_id))
@@ -128,7 +129,7 @@ def erase(object_type: str, object_id: object, *, known_as: str, instead: str) -
             names.add(str((state or {}).get("email", "")).lower())
         entry.before, entry.after = _without_addresses(entry.before), _without_addresses(entry.after)
         entry.save(update_fields=["before", "after"])
-    # A sign-in that failed is nobody's: its actor is what was tried.
+    # A failed sign-in belongs to no user: its actor is the name that was entered.
     sign_ins = AuditEntry.objects.filter(action__startswith="sign_in").annotate(
         tried=Lower("object_name"), as_actor=Lower("actor_name")
     )
@@ -151,7 +152,7 @@ def _without_addresses(value: Any) -> Any:
 def record_sign_in(
     user: AuditUser | None, tried: str, *, succeeded: bool, via: str = "web", address: str | None, now: datetime
 ) -> None:
-    """Records that `user` signed in, or that somebody tried to as `tried` and failed."""
+    """Records that `user` signed in, or that a sign-in as `tried` failed."""
     name = user.display_name if user else tried
     record(
         AuditActor(user.pk if user else None, name, via, address),
@@ -169,7 +170,7 @@ def record_sign_out(user: AuditUser, *, via: str = "web", address: str | None, n
 
 
 def masked(value: Mapping[str, object]) -> dict[str, object]:
-    """`value` with every secret in it, at any depth, replaced by the mask."""
+    """Returns a copy of `value` in which every secret, at any depth, is masked."""
     return {key: MASK if key in SECRET_KEYS and held else _masked(held) for key, held in value.items()}
 
 

@@ -1,4 +1,4 @@
-"""The end of every command that changes configuration: it is on record, and all nodes load it again."""
+"""The last part of every configuration command: writes the audit log, and makes all nodes reload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tocsin.core.config import config_version
 
 
 class NamedObject(Protocol):
-    """A row of the configuration that people know by a name."""
+    """A configuration row with a name."""
 
     @property
     def pk(self) -> Any: ...
@@ -30,10 +30,10 @@ def record(
     now: datetime,
     secrets: Sequence[str] = (),
 ) -> bool:
-    """Records that `row`, a `noun`, was made (no `before`), deleted (no `after`) or changed, and has it loaded again.
+    """Records that `row`, a `noun`, was created (no `before`), deleted (no `after`) or changed, and makes nodes reload.
 
-    That `secrets` of these names were set is on record; what they are or were, never. Inside the caller's Django
-    transaction. Returns False, and does nothing, when there is no difference.
+    `secrets` names the secrets that were set; their values are never recorded. Runs in the caller's Django transaction.
+    Returns False, and does nothing, if there is no difference.
     """
     if after is not None and secrets:
         after = {**after, "secrets_changed": list(secrets)}

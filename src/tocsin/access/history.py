@@ -1,4 +1,4 @@
-"""What the audit log knows of one object of the configuration: who changed it last. Writes nothing."""
+"""Reads the audit log of one configuration object: who changed it last. Writes nothing."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Collection, Iterator
 
 from tocsin.access.models import AuditEntry
 
-#: So many entries of an object are looked through.
+#: Maximum entries of an object that are searched.
 _MAX_ENTRIES = 50
 
-#: Named in an entry beside the keys that differ.
+#: Listed in an entry besides the keys that differ.
 _SECRETS = "secrets_changed"
 
 
 def newest() -> int:
-    """The number of the newest entry of all; 0 where there is none."""
+    """Returns the id of the newest entry; 0 if there is none."""
     return AuditEntry.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
 def changes(noun: str, number: object, keys: Collection[str] = (), *, after: int = 0) -> Iterator[AuditEntry]:
-    """The changes of an object, newest first: of one of the `keys` of its spec where any are named, else of any; only
-    entries with a number beyond `after`."""
+    """Yields the changes of an object with an id above `after`, newest first. If `keys` are given, only changes of one
+    of these keys of its spec, or of a secret."""
     entries = AuditEntry.objects.filter(object_type=noun, object_id=str(number), pk__gt=after)
     for entry in entries.exclude(before__isnull=True, after__isnull=True).order_by("-pk")[:_MAX_ENTRIES]:
         changed = {*(entry.before or ()), *(entry.after or ())}

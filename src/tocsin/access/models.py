@@ -1,4 +1,4 @@
-"""API tokens and the audit log."""
+"""API tokens, the audit log and the shared cache."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from django.utils.translation import gettext_lazy as _
 
 
 class ApiToken(models.Model):
-    """A secret that lets a script act as its user. Only the secret's hash is kept."""
+    """A secret with which a script acts as its user. Only its hash is stored."""
 
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="api_tokens")
     name = models.CharField(_("name"), max_length=100)
     hash = models.BinaryField(max_length=32, unique=True)
-    #: The first characters, so that people recognise it in a list.
+    #: The first characters of the secret, shown in lists.
     prefix = models.CharField(max_length=12)
     created_at = models.DateTimeField()
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -20,11 +20,11 @@ class ApiToken(models.Model):
 
 
 class AuditEntry(models.Model):
-    """Who changed what, and what it was before; or who signed in. Secrets are masked before they get here."""
+    """An audit log entry: who changed which values, before and after, or who signed in. Secrets are masked."""
 
     at = models.DateTimeField(db_index=True)
     actor = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
-    #: The actor's name as it was, which outlives the user.
+    #: The actor's name at that time, which outlives the user.
     actor_name = models.CharField(max_length=200)
     #: `create`, `update`, `delete`, `sign_in`, `sign_in_failed`, `sign_out`, or a verb of the object: `rotate_token`.
     action = models.CharField(max_length=40)
@@ -33,16 +33,16 @@ class AuditEntry(models.Model):
     object_name = models.CharField(max_length=200, blank=True)
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
-    #: By which door: `web`, `api`, `cli`, `yaml`.
+    #: The interface: `web`, `api`, `cli`, `yaml`.
     via = models.CharField(max_length=20, blank=True)
     address = models.GenericIPAddressField(null=True)
 
 
 class SharedCacheEntry(models.Model):
-    """A value of the cache that all nodes share, such as a count of sign-in attempts: see `access.shared_cache`."""
+    """An entry of the cache shared by all nodes, such as a count of sign-in attempts: see `access.shared_cache`."""
 
     #: SHA-256 of the key, in hex.
     key = models.CharField(max_length=64, primary_key=True)
     value = models.JSONField()
-    #: Indexed, because expired entries are removed with each write.
+    #: Indexed, because every write deletes expired entries.
     expires_at = models.DateTimeField(db_index=True)

@@ -1,4 +1,4 @@
-"""Who may do what: the one table of roles and actions, and the question `may`. Pure."""
+"""The table of roles and permissions, and `may`, which evaluates it. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a user is to the installation. Each may do what the one before may, and more."""
+    """A user's role in the installation. Each role may do everything that the previous one may."""
 
     OBSERVER = "observer"
     RESPONDER = "responder"
@@ -15,12 +15,12 @@ class Role(StrEnum):
 
     @classmethod
     def choices(cls) -> list[tuple[str, str]]:
-        """Value and label, as Django's fields want them."""
+        """Returns value and label pairs for Django's fields."""
         return [(role.value, role.value) for role in cls]
 
 
 class Permission(StrEnum):
-    """One row of the table below."""
+    """A row of the permission table below."""
 
     SEE = "see alerts, who is on call, and the Inbound Log"
     ACT = "act on alerts, and open one by hand"
@@ -33,7 +33,7 @@ class Permission(StrEnum):
 
 
 class PermissionScope(StrEnum):
-    """On which objects a role may take an action."""
+    """The objects on which a role has a permission."""
 
     NONE = "none"
     OWN_GROUPS = "own groups"
@@ -58,15 +58,15 @@ _COLUMN = {role: number for number, role in enumerate(Role)}
 
 
 def reach(role: Role, action: Permission) -> PermissionScope:
-    """On which objects `role` may take `action`."""
+    """Returns the objects on which `role` has the permission `action`."""
     return TABLE[action][_COLUMN[role]]
 
 
 def may(role: Role, action: Permission, *, own_groups: frozenset[int] = frozenset(), group: int | None = None) -> bool:
-    """Whether somebody with `role`, a member of `own_groups`, may take `action` on an object that `group` owns.
+    """Returns whether a user with `role`, a member of `own_groups`, may take `action` on an object owned by `group`.
 
-    An object without a group is changed by administrators only. For the address of a person, ask with each group
-    of that person: one that both are in is enough.
+    Only administrators change an object without a group. For a person's address, call it for each group of that person:
+    one common group is enough.
     """
     match reach(role, action):
         case PermissionScope.ALL:

@@ -1,4 +1,4 @@
-"""Changing the installation's settings: checked, recorded in the audit log, and known to every node."""
+"""Changes the installation-wide settings: validates them, writes the audit log, and makes all nodes reload."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tocsin.core.config import config_version, settings_store
 
 
 def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: datetime) -> bool:
-    """Sets the named settings; the others stay. Returns whether any changed.
+    """Sets the given settings, and leaves the others. Returns whether any changed.
 
-    Raises Rejected, which names the setting, for an unknown name or a bad value.
+    Raises Rejected, naming the setting, for an unknown name or an invalid value.
     """
     wanted = settings_store.checked(values)
     with transaction.atomic():

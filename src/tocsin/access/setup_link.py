@@ -1,4 +1,4 @@
-"""The one-time link through which the first administrator comes in, while there is none. Only hashes are kept."""
+"""The one-time link that creates the first administrator. Only hashes of its tokens are stored."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.models import Setting
 
-#: Each start makes one; so many of the newest work, so that the nodes of one installation do not undo each other's.
+#: Every start creates a link. This many of the newest stay valid, so that the nodes of one installation do not
+#: invalidate each other's.
 MAX_LINKS = 10
 
 _NAME = "setup_link"
 
 
 def make() -> str:
-    """A new link's token. The caller makes sure that there is no administrator yet."""
+    """Creates a link and returns its token. The caller checks first that there is no administrator."""
     token = ids.token()
     with transaction.atomic():
         config_version.lock()
@@ -28,16 +29,16 @@ def make() -> str:
 
 
 def fits(token: str) -> bool:
-    """Whether `token` is that of a link which still works."""
+    """Returns whether `token` belongs to a valid link."""
     hashed = ids.token_hash(token).hex()
-    # Every one is compared, so that the time taken says nothing.
+    # Compares with every hash, so that the time taken reveals nothing.
     return sum(secrets.compare_digest(hashed, known) for known in _hashes()) > 0
 
 
 def use_up(token: str) -> None:
-    """Ends every link, inside the caller's transaction, which holds the configuration's lock.
+    """Invalidates every link, inside the caller's transaction, which holds the configuration lock.
 
-    Raises Rejected when `token` is that of none.
+    Raises `Rejected("setup_link_used")` if `token` belongs to no valid link.
     """
     if not fits(token):
         raise Rejected(
@@ -47,7 +48,7 @@ def use_up(token: str) -> None:
 
 
 def revoke_all() -> None:
-    """Ends every link: an administrator came in another way."""
+    """Invalidates every link, because an administrator exists."""
     Setting.objects.filter(name=_NAME).delete()
 
 

@@ -1,5 +1,8 @@
-"""Django's default cache in PostgreSQL, which all nodes share: the account library counts sign-in attempts in it, and
-notes used codes. Bounded and pruned. Holds what JSON can hold, so that no row of the database is ever unpickled."""
+"""Django's default cache, stored in PostgreSQL and shared by all nodes.
+
+django-allauth counts sign-in attempts and stores used codes in it. Its size is bounded. Values are JSON, so that no
+database row is ever unpickled.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from django.db import connection
 
 from tocsin.core.runtime import clock
 
-#: Beyond this many entries those that expire first are removed.
+#: Above this number, the entries that expire first are deleted.
 MAX_ENTRIES = 50_000
 
 _GET = "SELECT value FROM access_sharedcacheentry WHERE key = %s AND expires_at > %s"
@@ -23,7 +26,7 @@ INSERT INTO access_sharedcacheentry AS known (key, value, expires_at) VALUES (%(
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
 """
 
-# Of several processes that add one key at the same time, one inserts or replaces the row.
+# If several processes add the same key at once, exactly one inserts or replaces the row.
 _ADD = f"{_SET} WHERE known.expires_at <= %(now)s"
 
 _INCREASE = """
@@ -32,7 +35,7 @@ UPDATE access_sharedcacheentry SET value = to_jsonb(value::int + %s) WHERE key =
 
 _DELETE = "DELETE FROM access_sharedcacheentry WHERE key = %s"
 
-# Locked rows are left to the process that has them: two that prune at the same time do not wait for each other.
+# Skips locked rows, so that two processes that prune at once do not wait for each other.
 _PRUNE = """
 DELETE FROM access_sharedcacheentry WHERE key IN (
   SELECT key FROM access_sharedcacheentry WHERE expires_at <= %(now)s OR expires_at <= (
@@ -42,7 +45,7 @@ DELETE FROM access_sharedcacheentry WHERE key IN (
 
 
 class SharedCache(BaseCache):
-    """The part of Django's cache that counters need."""
+    """The part of Django's cache interface that counters need."""
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
@@ -57,11 +60,11 @@ class SharedCache(BaseCache):
         self._write(_SET, key, value, timeout, version)
 
     def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        """Whether the key was free, and now has the value."""
+        """Sets the value if the key is free, and returns whether it was."""
         return self._write(_ADD, key, value, timeout, version)
 
     def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
-        """The number of the key, higher by `delta`. Raises ValueError where the key has none."""
+        """Adds `delta` to the key's number and returns the result. Raises ValueError if the key is not set."""
         with connection.cursor() as cursor:
             cursor.execute(_INCREASE, (delta, self._hashed(key, version), clock.now()))
             row = cursor.fetchone()
@@ -92,10 +95,10 @@ class SharedCache(BaseCache):
             return bool(cursor.rowcount)
 
     def _lasts(self, timeout: Any) -> timedelta:
-        """None is never in Django's caches; a day is the longest here, so that nothing stays for good."""
+        """Returns the lifetime, at most a day. Django's None means forever, which is not allowed here."""
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
         return timedelta(days=1) if seconds is None else min(timedelta(seconds=seconds), timedelta(days=1))
 
     def _hashed(self, key: str, version: int | None) -> str:
-        """Addresses and names stand in keys, and need not stand in the database."""
+        """Hashes the key, because keys contain addresses and user names that need not be stored."""
         return hashlib.sha256(self.make_key(key, version).encode()).hexdigest()

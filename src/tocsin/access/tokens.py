@@ -1,4 +1,4 @@
-"""API tokens: secrets that let a script act as its user. Shown once when made; only their hash is kept."""
+"""API tokens: secrets with which a script acts as its user. Shown once on creation; only the hash is stored."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.naming_rules import has_control_character
 
-#: How many characters of the secret are kept in the clear, so that people recognise it in a list.
+#: Number of characters of the secret stored in clear, shown in lists.
 PREFIX_CHARS = 6
 
-#: `last_used_at` is written at most so often, so that a busy script does not write with every request.
+#: `last_used_at` is written at most this often, so that a busy script does not cause a write per request.
 LAST_USED_PRECISION = timedelta(minutes=1)
 
 MAX_NAME_CHARS = 100
@@ -29,14 +29,14 @@ _MAX_SECRET_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token just made, with its secret, which nobody will see again."""
+    """A new token with its secret, which is never shown again."""
 
     token: ApiToken
     secret: str
 
 
 def create(user: AuditUser, name: str, *, actor: AuditActor, now: datetime) -> NewToken:
-    """Makes a token for `user`. Raises Rejected when the name is missing, too long, or in use by that user."""
+    """Creates a token for `user`. Raises `Rejected("invalid_name")` or `Rejected("name_taken")`."""
     label = name.strip()
     if not label or len(label) > MAX_NAME_CHARS:
         raise Rejected("invalid_name", f"A token's name has 1 to {MAX_NAME_CHARS} characters.", "name")
@@ -54,15 +54,15 @@ def create(user: AuditUser, name: str, *, actor: AuditActor, now: datetime) -> N
 
 
 def verify(secret: str, *, now: datetime) -> ApiToken | None:
-    """The token whose secret this is, with its user; None when there is none, it was revoked, or its user is inactive.
+    """Returns the token for this secret, with its user. None if there is none, it is revoked, or its user is inactive.
 
-    Notes the use, where the database takes it: what only reads needs no more.
+    Records the use, unless the database is read-only: reading must still work then.
     """
     if not secret or len(secret) > _MAX_SECRET_CHARS or not secret.isascii():
         return None
     hashed = ids.token_hash(secret)
     token = ApiToken.objects.select_related("user").filter(hash=hashed, revoked_at=None, user__is_active=True).first()
-    # The index found it by its hash; this comparison takes the same time whatever it found.
+    # The index matched the row by its hash. This comparison takes the same time for every result.
     if token is None or not secrets.compare_digest(bytes(token.hash), hashed):
         return None
     used_before = now - LAST_USED_PRECISION
@@ -83,7 +83,7 @@ def _note_use(token: ApiToken, used_before: datetime, now: datetime) -> None:
 
 
 def revoke(token: ApiToken, *, actor: AuditActor, now: datetime) -> None:
-    """Ends a token at once and for good. Does nothing to one that was revoked before."""
+    """Revokes a token permanently. Does nothing if it is already revoked."""
     with transaction.atomic():
         if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=now):
             _record(token, "revoke", actor, now)

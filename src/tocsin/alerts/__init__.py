@@ -1,0 +1,1 @@
+"""Alerts: their lifecycle, timeline, storage and search index."""

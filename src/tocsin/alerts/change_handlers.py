@@ -1,5 +1,4 @@
-"""What follows a change of alerts, in the same transaction: a list of functions that `wiring` fills. Holds no state
-but that list."""
+"""Handlers called for every change of alerts, in the same transaction. `wiring` registers them."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from tocsin.core.db.database import Connection
 
 
 class PagingMode(StrEnum):
-    """What an alert does about people: page them, only watch and say who would have been, or only be recorded."""
+    """How an alert notifies people: page them, only log who would have been paged (dry run), or log only."""
 
     PAGE = "page"
     WATCH = "watch"
@@ -24,50 +23,50 @@ class PagingMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PagingConfig:
-    """By what an alert pages: decided where it opens, by ids, so that nothing is looked up again."""
+    """Whom an alert pages. Decided when it opens, and stored by ids, so that nothing has to be resolved again."""
 
     mode: PagingMode
-    #: The id of the policy's version; None: only the recipient users are paged.
+    #: The id of the policy version; None pages only the recipient users.
     version_id: int | None = None
     recipient_users: tuple[int, ...] = ()
     recipient_groups: tuple[int, ...] = ()
-    #: Why this policy, these people, or nobody: a sentence.
+    #: Why this policy, these users or nobody: a sentence.
     reason: str = ""
 
 
 class PagingStart(msgspec.Struct, frozen=True):
-    """That an alert which has paged nobody so far, because it was only recorded or watched, pages from now on."""
+    """An alert that has paged nobody so far, because of a dry run or log only, starts to page."""
 
     #: The beginning of a sentence.
     why: str
-    #: When its first step counts from; None: now.
+    #: The time from which its first step counts; None for now.
     at: datetime | None = None
-    #: The same in words, as the end of a sentence.
+    #: The same time in words, as the end of a sentence.
     when: str = ""
 
 
 class AlertChange(msgspec.Struct, frozen=True):
-    """What happened to one alert in this transaction: one command, one message's effect, or its opening."""
+    """The change of one alert in this transaction: by one command, by one message, or by its creation."""
 
-    #: None: it has just been opened.
+    #: None: the alert was just created.
     before: AlertState | None
     after: AlertState
     events: tuple[NewEvent, ...]
-    #: What a person or an integration asked; None: it was opened, or a message changed its fields.
+    #: The command of a person or an integration; None if the alert was created, or a message changed its fields.
     command: Command | None = None
-    #: At the opening: by what it pages. When its priority has risen, or it was reopened with another route: by what
-    #: it pages from now on; None keeps what it had.
+    #: On creation, whom it pages. After its priority has risen, or a reopening with another route, whom it pages from
+    #: now on; None keeps the previous value.
     paging: PagingConfig | None = None
-    #: What moved it to where other people may answer for it, as the beginning of a sentence; `paging` is then whom the
-    #: routes name now.
+    #: The reason why other users may now be responsible, as the beginning of a sentence. `paging` is then the routes'
+    #: current selection.
     moved: str = ""
-    #: Whether its priority is one that Tocsin itself wrote at the source: nobody's act, so it pages nobody anew.
+    #: Whether Tocsin itself wrote this priority at the source. It is no person's action, so nobody is paged again.
     is_own_priority: bool = False
-    #: Why it pages from now on, though it has paged nobody so far; `paging` is then by what.
+    #: Why it pages from now on, although it has paged nobody so far. `paging` then says whom.
     waking: PagingStart | None = None
-    #: Whether it was only watched until this change.
+    #: Whether it was a dry run until this change.
     was_watched: bool = False
-    #: Which integration it belongs to.
+    #: The integration that it belongs to.
     integration_id: int | None = None
 
     @property
@@ -76,14 +75,13 @@ class AlertChange(msgspec.Struct, frozen=True):
 
     @property
     def is_opening(self) -> bool:
-        """Whether it opens for whatever leaves alerts alone that are only watched: just now, or because it pages from
-        now on."""
+        """Whether it is new to handlers that ignore dry runs: just created, or paging from now on."""
         pages = self.paging is not None and self.paging.mode is PagingMode.PAGE
         return self.before is None or (self.was_watched and pages)
 
     @property
     def has_risen(self) -> bool:
-        """Whether its priority is above what it was."""
+        """Whether its priority has risen."""
         return self.before is not None and self.after.priority.is_above(self.before.priority)
 
 
@@ -93,16 +91,16 @@ _reactors: list[ChangeHandler] = []
 
 
 def register(reactor: ChangeHandler) -> None:
-    """Has `reactor` called with every list of changes, inside the transaction that makes them, in this order.
+    """Registers `reactor`, called with every list of changes inside their transaction, in the order of registration.
 
-    Ingest calls it in a pipeline: statements are sent together, and a COPY is not possible.
+    Ingest calls it in a pipeline: statements are sent together, and COPY is not possible.
     """
     if reactor not in _reactors:
         _reactors.append(reactor)
 
 
 def react(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
-    """Hands the changes of this transaction to every reactor."""
+    """Calls every handler with the changes of this transaction."""
     if changes:
         for reactor in _reactors:
             reactor(connection, changes, now)

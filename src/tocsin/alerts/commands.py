@@ -1,4 +1,4 @@
-"""What can be asked of an alert: each command with its actor. Plain data; `alerts.lifecycle` decides on it. Pure."""
+"""The commands that change an alert, with their actor. Plain data; `alerts.lifecycle` applies them. Pure."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, Command
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who acts. `user_id` is set for a user, for a token (it acts as its user), and for nobody else."""
+    """Who acts. Only users, and tokens, which act as their user, have a `user_id`."""
 
     kind: ActorKind
     name: str
     user_id: int | None = None
 
     def is_same(self, kind: ActorKind, user_id: int | None, name: str) -> bool:
-        """Whether this is that actor; a person is the same whether by token or by hand."""
+        """Returns whether this is the same actor. A user and their token are the same."""
         if self.user_id is not None or user_id is not None:
             return self.user_id == user_id
         return (self.kind, self.name) == (kind, name)
 
 
-#: Tocsin itself: the end of a hold, an acknowledgement that expires.
+#: Tocsin itself, for example at the end of a hold, or when an acknowledgement expires.
 SYSTEM = Actor(ActorKind.SYSTEM, "Tocsin")
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """That a person acknowledged, and when."""
+    """A user's acknowledgement."""
 
     at: datetime
     name: str
@@ -39,87 +39,87 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class LastEvent:
-    """The newest event of an alert whose kind is in `states.LIFE`: what `undo` takes back, and who closed it."""
+    """The newest event whose kind is in `states.LIFE`. `undo` reverses it, and it says who closed the alert."""
 
     kind: EventKind
     at: datetime
     actor_kind: ActorKind
     actor_name: str
     actor_id: int | None = None
-    #: The event's `data`; its `before` holds what an undo restores.
+    #: The event's `data`; its `before` holds the values that an undo restores.
     data: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class AlertState:
-    """What the lifecycle knows of an alert: its row, its acknowledgements that stand, and its last event of life."""
+    """The lifecycle's view of an alert: its row, current acknowledgements, and last lifecycle event."""
 
     id: int
     status: AlertStatus
     priority: Priority
     opened_at: datetime
     owner_id: int | None = None
-    #: The owner's name, whether a user's or one outside; empty when nobody has it.
+    #: The owner's name, of a user or of somebody outside Tocsin; empty if the alert is unassigned.
     owner_name: str = ""
     #: By user id.
     acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
-    #: Those among them that were asked "Still on it?" and have not answered yet; filled by whoever knows the run.
+    #: Those of them who got an acknowledgement reminder and have not confirmed yet. Filled by the escalation room.
     asked: frozenset[int] = frozenset()
     hold_until: datetime | None = None
     closed_at: datetime | None = None
     merged_into: int | None = None
-    #: Whether the alert it is merged into was closed or cancelled.
+    #: Whether the alert that it is merged into is closed or cancelled.
     parent_is_over: bool = False
-    #: Whether it holds its dedup key: live, or merged into an alert that is. Without a key it stays False.
+    #: Whether it holds its dedup key: it is active, or merged into an alert that is. Always False without a key.
     holds_key: bool = True
-    #: The alert that holds the key of this one now, if another does.
+    #: The other alert that now holds this alert's key, if any.
     key_taken_by: int | None = None
-    #: The alerts that are merged into this one.
+    #: The alerts merged into this one.
     children: tuple[int, ...] = ()
     last: LastEvent | None = None
-    #: Of those whom its last event remembers, whose accounts are deleted. Filled for an undo only.
+    #: Users remembered by the last event whose accounts are deleted. Filled for an undo only.
     gone: frozenset[int] = frozenset()
-    #: Opened by a sample: it concerns nobody but whoever sent that.
+    #: Created by a sample, so it concerns only the user who sent that.
     is_test: bool = False
 
     @property
     def is_owned(self) -> bool:
-        """Whether somebody has it, a user or a name outside."""
+        """Whether it is assigned, to a user or to somebody outside Tocsin."""
         return self.owner_id is not None or bool(self.owner_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseCommand:
-    """What every command carries."""
+    """The fields of every command."""
 
     actor: Actor
     note: str = ""
     via: CommandChannel = CommandChannel.WEB
-    #: When what the actor acts upon was shown or sent to them; None: they see it as it stands.
+    #: When the actor was shown or sent the state that they act on; None if they see the current state.
     seen_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledge(BaseCommand):
-    """`actor` has seen it."""
+    """The actor acknowledges the alert."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unacknowledge(BaseCommand):
-    """`actor` takes the acknowledgement back."""
+    """The actor withdraws their acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireAcknowledgement(BaseCommand):
-    """The acknowledgement of `user_id` counts no more: asked "Still on it?", no answer, or what `note` says. Given by
-    Tocsin itself only."""
+    """The acknowledgement of `user_id` expires: an acknowledgement reminder was not answered, or for the reason in
+    `note`. Only Tocsin itself gives it."""
 
     user_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assign(BaseCommand):
-    """To a user (`user_id` and the display name), or with `name` alone to somebody outside."""
+    """Assigns the alert to a user (`user_id` and the display name), or with only `name` to somebody outside Tocsin."""
 
     name: str
     user_id: int | None = None
@@ -127,58 +127,58 @@ class Assign(BaseCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unassign(BaseCommand):
-    """Nobody has it any more."""
+    """Makes the alert unassigned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalate(BaseCommand):
-    """Notify the next step now."""
+    """Pages the next step now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply(BaseCommand):
-    """A text on the alert, in any state."""
+    """Adds a text to the timeline, in any state."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold(BaseCommand):
-    """Stop the timers until then."""
+    """Pauses the timers until the given time."""
 
     until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(BaseCommand):
-    """The hold ends now."""
+    """Ends the hold now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close(BaseCommand):
-    """The problem is over."""
+    """The problem is solved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(BaseCommand):
-    """Nothing was wrong."""
+    """There was no problem."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge(BaseCommand):
-    """It is the same problem as `into`, whose row is locked too."""
+    """Merges the alert into `into`, whose row is locked too."""
 
     into: AlertState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reopen(BaseCommand):
-    """It was not over."""
+    """Makes a closed or cancelled alert active again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undo(BaseCommand):
-    """Take back `actor`'s own last command."""
+    """Reverses the actor's own last command."""
 
 
 type Command = (
@@ -198,7 +198,7 @@ type Command = (
     | Undo
 )
 
-#: The class of each command that people give, by its name in the API.
+#: The class of each command that users give, by its name in the API.
 CLASSES: Mapping[CommandKind, type[BaseCommand]] = {
     CommandKind.ACKNOWLEDGE: Acknowledge,
     CommandKind.UNACKNOWLEDGE: Unacknowledge,
@@ -217,13 +217,13 @@ CLASSES: Mapping[CommandKind, type[BaseCommand]] = {
 
 
 class NewEvent(msgspec.Struct, frozen=True):
-    """A line to append to the timeline of `alert_id`. `data` is small and JSON as it is (moments as ISO texts)."""
+    """An entry to append to the timeline of `alert_id`. `data` is small and JSON-compatible (times as ISO texts)."""
 
     alert_id: int
     kind: EventKind
     at: datetime
     actor: Actor
-    #: A sentence: who, what, why.
+    #: A sentence: who did what, and why.
     reason: str
     via: CommandChannel = CommandChannel.WEB
     data: Mapping[str, object] = msgspec.field(default_factory=dict)
@@ -231,13 +231,13 @@ class NewEvent(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What a command does. Without events nothing changed, and `answer` says why."""
+    """The result of a command. Without events nothing changed, and `answer` says why."""
 
     state: AlertState
-    #: A sentence for whoever gave the command.
+    #: A sentence for the actor.
     answer: str
     events: tuple[NewEvent, ...] = ()
-    #: Alerts merged into this one that move along: (alert id, its new parent or None).
+    #: Alerts merged into this one that move with it: (alert id, new parent or None).
     moves: tuple[tuple[int, int | None], ...] = ()
 
     @property

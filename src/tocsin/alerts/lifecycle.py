@@ -1,6 +1,6 @@
-"""The life of an alert: (state, command, now) → new state and events, or a rejection that says how it stands.
+"""The lifecycle of an alert: (state, command, now) → new state and events, or a rejection that describes the state.
 
-Pure: it never writes, sends or looks anything up. Messages from a source are in `alerts.source`.
+Pure: never reads, writes or sends anything. Changes from a source's messages are in `alerts.source`.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from tocsin.alerts.states import ACTIVE, TERMINAL, AlertStatus, EventKind
 from tocsin.core.errors import Rejected
 from tocsin.core.validation.durations import say, say_ago
 
-#: A closed alert can be reopened this long; afterwards a new one tells the story better.
+#: How long a closed alert can be reopened. After that, a new alert is clearer.
 REOPEN_WITHIN = timedelta(hours=24)
 
-#: Two people who assign within this span did so at once: the first wins, the second hears of it.
+#: Two assignments within this span count as simultaneous: the first wins, and the second is rejected.
 AT_ONCE = timedelta(seconds=5)
 
-#: A hold longer than this is a typing error.
+#: A longer hold is a typing error.
 MAX_HOLD = timedelta(days=366)
 
 
 def apply(state: AlertState, command: Command, now: datetime) -> Transition:
-    """What `command` does to `state` at `now`; a repeat that changes nothing comes back without events.
+    """Applies `command` to `state` at `now`. A repeated command that changes nothing returns no events.
 
-    Raises Rejected with a sentence for the actor: `already_closed`, `already_cancelled`, `merged`,
-    `already_assigned`, `not_closed`, `too_late`, `key_taken`, `not_possible`, `needs_person`, or `invalid` (a field).
+    Raises Rejected with a sentence for the actor: `already_closed`, `already_cancelled`, `merged`, `already_assigned`,
+    `not_closed`, `too_late`, `key_taken`, `not_possible`, `needs_person`, or `invalid` (with a field).
     """
     match command:
         case Acknowledge():
@@ -90,7 +90,7 @@ def apply(state: AlertState, command: Command, now: datetime) -> Transition:
 
 
 def how_it_stands(state: AlertState, now: datetime) -> str:
-    """One sentence on the state of the alert, for somebody who came second."""
+    """Describes the alert's state in a sentence, for an actor whose command came too late."""
     last = state.last
     match state.status:
         case AlertStatus.CLOSED | AlertStatus.CANCELLED:
@@ -113,7 +113,7 @@ def how_it_stands(state: AlertState, now: datetime) -> str:
 
 
 def parent_ended(child: AlertState, now: datetime) -> Transition:
-    """The parent of a merged alert was closed or cancelled: the child's key is free for a new alert."""
+    """Frees the dedup key of a merged alert whose parent was closed or cancelled, for a new alert."""
     if not child.holds_key:
         return Transition(child, "Its key is free already.")
     reason = f"Alert {child.merged_into}, which this one is merged into, is over; a new message opens a new alert."
@@ -121,13 +121,13 @@ def parent_ended(child: AlertState, now: datetime) -> Transition:
 
 
 def key_left_behind(state: AlertState, now: datetime) -> Transition:
-    """An alert that is over, or merged into one that nobody acts on, holds its key by a fault: it is free."""
+    """Frees a dedup key that an alert still owns in error: it is over, or merged into one that is not active."""
     reason = "It still held its key, though nobody acts on it any more; a new message opens a new alert."
     return _silent(state, replace(state, holds_key=False), now, EventKind.KEY_FREED, reason)
 
 
 def parent_returned(child: AlertState, now: datetime) -> Transition:
-    """The parent of a merged alert lives again: the child holds its key again, unless a newer alert has it."""
+    """Gives a merged alert its dedup key back, because its parent is active again, unless a newer alert holds it."""
     if child.holds_key or child.key_taken_by is not None:
         return Transition(child, "Its key stays where it is.")
     reason = f"Alert {child.merged_into}, which this one is merged into, is live again; messages count there."
@@ -135,7 +135,7 @@ def parent_returned(child: AlertState, now: datetime) -> Transition:
 
 
 def resting(state: AlertState) -> AlertStatus:
-    """What a live alert is when it is not on hold: assigned when somebody has it, else open."""
+    """Returns the status of an active alert without a hold: assigned or open."""
     return AlertStatus.ASSIGNED if state.is_owned else AlertStatus.OPEN
 
 
@@ -205,7 +205,7 @@ def _assign(state: AlertState, command: Assign, now: datetime) -> Transition:
 
 
 def _require_not_overtaken(state: AlertState, command: Assign, now: datetime) -> None:
-    """Refuses an assignment by somebody who could not know that another person had just assigned it."""
+    """Rejects an assignment by an actor who could not know that another actor had just assigned the alert."""
     last = state.last
     if last is None or last.kind is not EventKind.ASSIGNED or not state.is_owned:
         return
@@ -223,7 +223,7 @@ def _unassign(state: AlertState, command: Unassign, now: datetime) -> Transition
     _require_live(state, now)
     if not state.is_owned:
         return Transition(state, f"Nobody has alert {state.id}.")
-    # Whoever acknowledged went back to sleep when it was taken: escalation starts again with everybody.
+    # Everybody who acknowledged stopped working on it when it was assigned, so escalation starts again for all.
     after = replace(state, owner_id=None, owner_name="", acknowledged={}, asked=frozenset())
     if state.status is not AlertStatus.ON_HOLD:
         after = replace(after, status=AlertStatus.OPEN)
@@ -380,7 +380,7 @@ def _changed(
     answer: str,
     data: Mapping[str, object] | None = None,
 ) -> Transition:
-    """The transition with its one event; the event remembers what an undo would restore."""
+    """Returns the transition with its single event, which stores the values that an undo restores."""
     note = command.note.strip()
     reason = f"{command.actor.name} {does}: {note}" if note else f"{command.actor.name} {does}."
     kept = {**(data or {}), **({"note": note} if note else {}), **undo.remember(before, after)}
@@ -396,5 +396,5 @@ def _silent(
     command: BaseCommand | None = None,
     data: Mapping[str, object] | None = None,
 ) -> Transition:
-    """A transition that Tocsin itself makes."""
+    """Returns a transition made by Tocsin itself."""
     return Transition(after, reason, (undo.by_tocsin(before.id, kind, now, reason, command, data),))

@@ -1,7 +1,7 @@
-"""Alerts and their timelines. Rows are changed by `alerts.service` only.
+"""Alerts and their timelines. Only `alerts.service` changes rows.
 
-Where a message makes rows, the foreign keys have no constraint in the database: its check costs a query a row. The one
-way in which those rows are written keeps them right.
+Foreign keys of rows created by messages have no database constraint, because checking it costs a query per row. The
+single function that writes those rows guarantees them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tocsin.core.db.trigram_index import TrigramIndex
 
 
 class Alert(models.Model):
-    """One problem that somebody must answer. The row is the lock for everything under it."""
+    """A problem that needs an answer. Its row is the lock for everything that belongs to it."""
 
     id = models.BigAutoField(primary_key=True)
     status = models.TextField(default=AlertStatus.OPEN)
@@ -39,7 +39,7 @@ class Alert(models.Model):
     requester_phone = models.TextField(default="", db_default="")
     #: Text values by name.
     tags = models.JSONField(default=dict, db_default={})
-    #: Text values by name: every mapped field that has no column (ticket_type, category, vip, respond_by, …).
+    #: Text values by name: every mapped field without a column (ticket_type, category, vip, respond_by, …).
     custom = models.JSONField(default=dict, db_default={})
 
     integration = models.ForeignKey(
@@ -50,34 +50,34 @@ class Alert(models.Model):
         db_index=False,
         db_constraint=False,
     )
-    #: SHA-256 of the dedup key; NULL for an alert opened by hand.
+    #: SHA-256 of the dedup key; NULL for a manually created alert.
     key_hash = models.BinaryField(max_length=32, null=True)
-    #: Whether it holds that key: it is live, or merged into an alert that is.
+    #: Whether it holds that key: it is active, or merged into an alert that is.
     holds_key = models.BooleanField(default=False, db_default=False)
     count = models.IntegerField(default=1, db_default=1)
     opened_at = models.DateTimeField()
     last_message_at = models.DateTimeField()
 
     owner = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
-    #: The owner's name when it is nobody that Tocsin knows.
+    #: The owner's name, if the owner is not a user of Tocsin.
     owner_name = models.TextField(default="", db_default="")
     hold_until = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
     merged_into = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="merged", db_index=False)
-    #: The closed alert of the same key that came before this one.
+    #: The previous, closed alert with the same key.
     previous = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     watch = models.BooleanField(default=False, db_default=False)
     test = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = (
-            # The guard of "at most one live alert exists per key".
+            # Guarantees at most one active alert per key.
             models.UniqueConstraint(fields=("key_hash",), condition=Q(holds_key=True), name="alerts_alert_live_key"),
             models.CheckConstraint(condition=Q(status__in=[str(s) for s in AlertStatus]), name="alerts_alert_status"),
             models.CheckConstraint(condition=Q(priority__in=[str(p) for p in Priority]), name="alerts_alert_priority"),
         )
         indexes = (
-            # Lists and counts of live alerts, and the auditor.
+            # Lists and counts of active alerts, and the self-check.
             models.Index(fields=("status", "id"), condition=Q(status__in=sorted(ACTIVE)), name="alerts_alert_live"),
             # The alerts merged into one.
             models.Index(
@@ -85,18 +85,19 @@ class Alert(models.Model):
             ),
             # The alerts of one integration, newest first.
             models.Index(fields=("integration", "id"), name="alerts_alert_integration"),
-            # What is over, of one priority, newest first. An alert enters it as it ends: opening one costs no more.
+            # Inactive alerts of one priority, newest first. An alert enters it when it ends, so creating one costs
+            # nothing.
             models.Index(
                 fields=("priority", "id"), condition=Q(status__in=sorted(INACTIVE)), name="alerts_alert_priority"
             ),
-            # Those opened in a stretch of time, for reports: of each stretch of the table the first and last moment.
+            # Alerts opened within a period, for reports: the first and last time of each block range of the table.
             BrinIndex(fields=("opened_at",), autosummarize=True, pages_per_range=32, name="alerts_alert_opened"),
         )
 
 
 class AlertText(models.Model):
     """The searchable text of an alert, in upper case. `alerts.search_index` fills it in the background, so that
-    opening an alert does not wait."""
+    creating an alert does not wait."""
 
     alert = models.OneToOneField(
         Alert, primary_key=True, on_delete=models.CASCADE, related_name="texts", db_constraint=False
@@ -109,13 +110,13 @@ class AlertText(models.Model):
 
     class Meta:
         indexes = (
-            # Search among closed alerts by any part of a text. See `core.db.trigram_index`.
+            # Substring search among closed alerts. See `core.db.trigram_index`.
             TrigramIndex(fields=("subject", "client", "source_id", "tags"), name="alerts_text_parts"),
         )
 
 
 class AlertEvent(models.Model):
-    """One line of an alert's timeline. Append-only."""
+    """One entry of an alert's timeline. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
     alert = models.ForeignKey(
@@ -123,7 +124,7 @@ class AlertEvent(models.Model):
     )
     at = models.DateTimeField()
     kind = models.TextField()
-    #: `user`, `integration`, `system`, `token` or `contact`, with the user's id where there is one.
+    #: `user`, `integration`, `system`, `token` or `contact`, with the user's id if there is one.
     actor_kind = models.TextField(default="system", db_default="system")
     actor = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     actor_name = models.TextField(default="", db_default="")
@@ -137,7 +138,7 @@ class AlertEvent(models.Model):
 
 
 class Acknowledgement(models.Model):
-    """That a person acknowledged an alert, while that stands."""
+    """A user's current acknowledgement of an alert."""
 
     alert = models.ForeignKey(Alert, on_delete=models.CASCADE, related_name="acknowledgements", db_index=False)
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+", db_index=False)

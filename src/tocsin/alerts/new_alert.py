@@ -1,4 +1,4 @@
-"""What is written when an alert opens, and when its messages come again. Plain data; `alerts.store` writes it. Pure."""
+"""The data written when an alert is created or its messages repeat. Plain; `alerts.store` writes it. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tocsin.alerts.change_handlers import PagingConfig
 from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.states import Priority
 
-#: The columns of an alert that a source's messages fill and refresh, in the order of their change on a timeline.
+#: The columns that messages fill and update, in the order in which a timeline entry lists their changes.
 SOURCE_COLUMNS = (
     "source_status",
     "subject",
@@ -29,7 +29,7 @@ SOURCE_COLUMNS = (
 
 
 class NewAlert(Struct, frozen=True):
-    """The row of an alert that opens."""
+    """The row of a new alert."""
 
     id: int
     priority: Priority
@@ -39,7 +39,7 @@ class NewAlert(Struct, frozen=True):
     source: str = ""
     source_name: str = ""
     source_id: str = ""
-    #: By name, of SOURCE_COLUMNS; what is missing is empty.
+    #: By name, from SOURCE_COLUMNS; missing ones are empty.
     columns: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     custom: Mapping[str, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class NewAlert(Struct, frozen=True):
 
 
 class AlertCreation(Struct, frozen=True):
-    """An alert to open: its row, by what it pages, and the first line of its timeline."""
+    """An alert to create: its row, whom it pages, and the first entry of its timeline."""
 
     alert: NewAlert
     paging: PagingConfig
@@ -60,10 +60,10 @@ class AlertCreation(Struct, frozen=True):
 
 
 class RepeatedMessages(Struct, frozen=True):
-    """That messages of one alert came again: how many, the newest, and the fields that they changed."""
+    """Repeated messages of one alert: their number, the time of the newest, and the fields that they changed."""
 
     alert_id: int
     count: int
     last_message_at: datetime
-    #: By column name, `tags` and `custom` whole; None: nothing changed.
+    #: By column name, with `tags` and `custom` complete; None if nothing changed.
     changes: Mapping[str, object] | None = None

@@ -1,7 +1,7 @@
-"""The words of alerts, kept beside them for searching: filled by a loop, in the order of the alerts' numbers.
+"""Keeps the texts of alerts in a separate table for searching, filled by a periodic task in the order of alert ids.
 
-What is not in it yet is searched where it is, so that everything is found at once. So are live alerts, whose fields
-still change; what changes is brought up to date as the messages that changed it are read, and with a command's change.
+Alerts not yet in it, and active alerts, whose fields still change, are searched in their own table, so that a search is
+always complete. Changed texts are updated when the changing messages are processed, or with the command.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tocsin.alerts.models import Alert, AlertText
 from tocsin.core.db.database import Connection
 from tocsin.core.db.trigram_index import kept
 
-#: An alert younger than this may have an older one beside it whose transaction is not committed yet.
+#: An alert younger than this may have a lower-numbered neighbour whose transaction is not committed yet.
 SETTLE_AFTER = timedelta(seconds=30)
 
 _TEXTS = kept("a.subject", "a.client", "a.source_id", "a.tags::text")
@@ -35,10 +35,10 @@ _OPENED = "SELECT id, opened_at FROM alerts_alert WHERE id >= %s ORDER BY id LIM
 
 _OVERTAKEN = timedelta(hours=1)
 
-#: Of live alerts: so many numbers are named in a statement.
+#: Maximum ids of active alerts listed in one statement.
 _MANY = 5_000
 
-#: Not of those that `fill` has yet to come to: the newest number that is kept says how far it is.
+#: Skips alerts that `fill` has not reached yet: the highest stored id says how far it is.
 _REFRESH = f"""
 INSERT INTO alerts_alerttext AS t (alert_id, subject, client, source_id, tags)
 SELECT a.id, {_TEXTS} FROM alerts_alert a
@@ -51,15 +51,16 @@ WHERE (t.subject, t.client, t.source_id, t.tags)
 
 
 def newest_kept() -> int:
-    """The number of the newest alert whose words are kept; every older one's are, too."""
+    """Returns the highest alert id in the index. All lower ids are in it too."""
     newest = AlertText.objects.order_by("-pk").values_list("pk", flat=True).first()
     return newest or 0
 
 
 def first_opened(connection: Connection, at: datetime) -> int:
-    """The smallest number that an alert may have which was opened at that moment or later.
+    """Returns the smallest id that an alert opened at or after `at` can have.
 
-    Alerts get their numbers as they open, so it is found by halving; an hour is left for those that overtook others.
+    Ids are assigned in the order of creation, so this is a binary search, with an hour's margin for concurrent
+    transactions.
     """
     low, high = 0, 2**63 - 1
     found = connection.execute("SELECT max(id) FROM alerts_alert").fetchone()
@@ -76,10 +77,10 @@ def first_opened(connection: Connection, at: datetime) -> int:
 
 
 def live(rows: QuerySet[Alert], wanted: Q) -> QuerySet[Alert]:
-    """Those of `rows`, live alerts, that fit `wanted`.
+    """Filters `rows`, active alerts, by `wanted`.
 
-    Asked for without an order first: in the order of the numbers, and with a limit, the database prefers to read all
-    alerts that there ever were until it has found enough live ones. Where very many fit, it soon has.
+    The ids are queried first, without an order: with an order by id and a limit, PostgreSQL prefers to scan all alerts
+    until it has found enough active ones. If very many match, that scan is short, and is used.
     """
     fitting = rows.filter(wanted)
     numbers = list(fitting.order_by().values_list("pk", flat=True)[: _MANY + 1])
@@ -87,20 +88,20 @@ def live(rows: QuerySet[Alert], wanted: Q) -> QuerySet[Alert]:
 
 
 def parts(rows: QuerySet[Alert], wanted: Q, by_words: Q) -> list[QuerySet[Alert]]:
-    """Those of `rows`, alerts that are over, that fit `wanted`: the parts of a page.
+    """Filters `rows`, inactive alerts, and returns the parts of a list page.
 
-    `by_words` says the same by the kept words (`texts`); it is asked wherever those are there.
+    `by_words` is the same condition on the index (`texts`). It applies to every alert that the index contains.
     """
     return [rows.filter(wanted, pk__gt=newest_kept()), rows.filter(by_words)] if wanted else [rows]
 
 
 def fill(connection: Connection, now: datetime, most: int) -> int:
-    """Keeps the words of the next alerts, at most so many. Returns of how many."""
+    """Adds the next alerts to the index, at most `most`. Returns their number."""
     return connection.execute(_FILL, {"most": most, "settled": now - SETTLE_AFTER}).rowcount
 
 
 def refresh(connection: Connection, alerts: Sequence[int]) -> None:
-    """Brings the kept words of these alerts up to date: of those that changed, and of those whose number was given away
-    earlier than it was used, which `fill` has passed by."""
+    """Updates the texts of these alerts in the index. It also adds an alert whose id was assigned long before it was
+    committed, which `fill` has skipped."""
     if alerts:
         connection.execute(_REFRESH, (sorted(set(alerts)),))

@@ -1,6 +1,6 @@
-"""The only way to change an alert: each function is one transaction that decides by `lifecycle`, writes, and reacts.
+"""The only module that changes alerts. Each function is one transaction: decide by `lifecycle`, write, call handlers.
 
-Ingest, which decides for many keys in a transaction of its own, uses `write` and `open_alerts` on its connection.
+Ingest decides for many keys in its own transaction, and uses `write` and `open_alerts` on its connection.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import lock_number
 
-#: So many alerts at most are changed in one transaction of a bulk command.
+#: Maximum alerts changed in one transaction of a bulk operation.
 CHUNK = 100
 
 ACCOUNT_DELETED = "An account that this is about was deleted in this moment."
 
-#: So many tags an alert can have: as many as a message can give it.
+#: Maximum tags of an alert, the same as a message can set.
 MAX_ALERT_TAGS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What became of a command: the alert now, and a sentence for whoever gave it."""
+    """The result of a command: the alert's new state, and a sentence for the actor."""
 
     alert: AlertState
     sentence: str
@@ -43,20 +43,20 @@ class CommandResult:
 
 
 def act(alert_id: int, command: Command, *, now: datetime) -> CommandResult:
-    """Applies one command to one alert, in a transaction of its own.
+    """Applies a command to an alert in its own transaction.
 
-    Raises Rejected: `not_found`, or what `lifecycle.apply` raises; its sentence says how the alert stands. Or
-    `not_possible`, where an account that it is about was deleted in that moment.
+    Raises `Rejected("not_found")`, the errors of `lifecycle.apply`, whose sentence describes the alert's state, or
+    `not_possible` if a user whom the command refers to was deleted at that moment.
     """
     for _ in range(2):
-        # Where somebody was deleted in this moment whom it would have told, it is done without them.
+        # If a user to be notified was deleted at this moment, the retry runs without them.
         with suppress(ForeignKeyViolation):
             return database.retry_once(lambda: _act(alert_id, command, now))
     raise Rejected("not_possible", ACCOUNT_DELETED)
 
 
 def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[CommandResult | Rejected]:
-    """Applies one command to many alerts, each by itself, in the order given: one that is refused stops no other."""
+    """Applies a command to several alerts in order, each in its own transaction. A rejection stops no other."""
 
     def each(alert_id: int) -> CommandResult | Rejected:
         try:
@@ -68,19 +68,19 @@ def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[
 
 
 def merge_into(parent_id: int, template: BaseCommand) -> Merge:
-    """The command that merges into `parent_id`, with the actor, note and way of `template`. `act` fills the parent."""
+    """Returns the command that merges into `parent_id`, with the fields of `template`. `act` loads the parent."""
     unread = AlertState(parent_id, AlertStatus.OPEN, Priority.LOW, datetime.min)  # noqa: DTZ901 - replaced under the lock
     return Merge(actor=template.actor, note=template.note, via=template.via, into=unread)
 
 
 def state_of(alert_id: int) -> AlertState:
-    """What the lifecycle knows of an alert now, unlocked. Raises Rejected `not_found`."""
+    """Returns the current state of an alert, without locking it. Raises `Rejected("not_found")`."""
     with database.transaction() as connection:
         return _found(store.load(connection, [alert_id]), alert_id)
 
 
 def open_by_hand(alert: NewAlert, paging: PagingConfig, event: NewEvent, *, now: datetime) -> int:
-    """Opens an alert that no message opened. `alert.id` and the event's are filled here; returns the number."""
+    """Creates an alert that no message caused. Its id is assigned here, for `alert` and `event`, and returned."""
 
     def work() -> int:
         with database.transaction() as connection:
@@ -95,9 +95,9 @@ def open_by_hand(alert: NewAlert, paging: PagingConfig, event: NewEvent, *, now:
 def open_alerts(
     connection: Connection, openings: Sequence[AlertCreation], now: datetime, *, over: frozenset[int] = frozenset()
 ) -> None:
-    """Opens alerts inside the caller's transaction, which holds the locks of their keys.
+    """Creates alerts inside the caller's transaction, which holds the locks of their keys.
 
-    Those in `over` end later in the same transaction: they never hold their key.
+    Those in `over` end later in the same transaction, so they never hold their key.
     """
     store.insert(connection, [opening.alert for opening in openings], over)
     store.insert_events(connection, [opening.event for opening in openings])
@@ -105,7 +105,7 @@ def open_alerts(
 
 
 def opened(opening: AlertCreation) -> AlertChange:
-    """The change that an opening is."""
+    """Returns the change that an alert's creation is."""
     alert = opening.alert
     state = AlertState(
         alert.id, AlertStatus.OPEN, alert.priority, alert.opened_at, holds_key=alert.key_hash is not None
@@ -120,9 +120,9 @@ def write(
     *,
     moves: Sequence[tuple[int, int | None]] = (),
 ) -> None:
-    """Writes changes of locked alerts, their events and what follows, inside the caller's transaction.
+    """Writes changes of locked alerts and their events, and calls the handlers, inside the caller's transaction.
 
-    Several changes of one alert come in their order; the last state is written.
+    Several changes of one alert are given in order; the last state is written.
     """
     if not changes:
         return
@@ -143,7 +143,7 @@ def _act(alert_id: int, command: Command, now: datetime) -> CommandResult:
 
 
 def act_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> CommandResult:
-    """Applies one command to one alert inside the caller's transaction, with what else that writes.
+    """Applies a command to an alert inside the caller's transaction.
 
     Raises Rejected as `act` does, before anything is written.
     """
@@ -165,8 +165,8 @@ def act_within(connection: Connection, alert_id: int, command: Command, now: dat
 
 
 def _locked_family(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Locks these alerts and all that a command on them may touch. A merge that came before the lock brings others
-    along, which then are locked too: under the lock nothing comes to them any more."""
+    """Locks these alerts and all others that a command on them may change. A merge that committed before the lock adds
+    others, which are then locked too. Under the lock, no more are added."""
     members: list[int] = []
     while (found := store.family(connection, ids)) != members:
         store.lock(connection, found)
@@ -175,9 +175,11 @@ def _locked_family(connection: Connection, ids: Sequence[int]) -> list[int]:
 
 
 def free_keys_left_behind(now: datetime) -> list[int]:
-    """Frees the keys of alerts that are over, or merged into one that is not live: what no command leaves behind, and
-    on which messages would count that nobody sees. Returns the numbers of these alerts; one that somebody works on is
-    left for the next time."""
+    """Frees the keys of alerts that are over, or merged into one that is not active.
+
+    No command leaves such keys behind, but messages would count on an alert that nobody sees. Returns the ids; locked
+    alerts are left to the next run.
+    """
     with database.transaction() as connection:
         ids = store.holding_keys_in_vain(connection, CHUNK)
         states = store.load(connection, ids)
@@ -191,8 +193,10 @@ def free_keys_left_behind(now: datetime) -> list[int]:
 def set_priority_within(
     connection: Connection, alert_id: int, priority: Priority, actor: Actor, via: CommandChannel, now: datetime
 ) -> str:
-    """Gives a live alert another priority inside the caller's transaction; one that rises has escalation start again,
-    as a message's would. Returns a sentence. Raises Rejected: `not_found`, or how the alert stands where it is over.
+    """Changes the priority of an active alert inside the caller's transaction.
+
+    A higher priority restarts escalation, as a message's would. Returns a sentence. Raises `Rejected("not_found")`, or
+    `already_closed` and the like for an alert that is not active.
     """
     store.lock(connection, [alert_id])
     state = _live(connection, alert_id, now)
@@ -215,7 +219,8 @@ def set_tags_within(
     via: CommandChannel,
     now: datetime,
 ) -> str:
-    """Sets and takes away tags of a live alert inside the caller's transaction. Returns a sentence; raises as above."""
+    """Sets and removes tags of an active alert inside the caller's transaction. Returns a sentence, and raises as
+    `set_priority_within` does."""
     store.lock(connection, [alert_id])
     state = _live(connection, alert_id, now)
     before = store.tags_of(connection, alert_id)
@@ -246,7 +251,7 @@ def _live(connection: Connection, alert_id: int, now: datetime) -> AlertState:
 def _changes(
     state: AlertState, command: Command, done: Transition, states: dict[int, AlertState], now: datetime
 ) -> list[AlertChange]:
-    """The alert's own change, the line on the one it was merged into, and what follows for those merged into it."""
+    """Returns the alert's own change, the entry on its parent, and the changes of alerts merged into it."""
     if not done.is_change:
         return []
     own = tuple(event for event in done.events if event.alert_id == state.id)
@@ -262,7 +267,7 @@ def _changes(
 def follow_family(
     before: AlertState, after: AlertState, states: dict[int, AlertState], now: datetime
 ) -> list[AlertChange]:
-    """When a parent ends, its merged alerts free their keys; when it lives again, they take them back."""
+    """Frees the keys of the merged alerts when their parent ends, and takes them back when it is active again."""
     was_over, is_over = before.status in TERMINAL, after.status in TERMINAL
     if was_over == is_over:
         return []
@@ -279,13 +284,13 @@ def follow_family(
 
 
 def hint_alerts(connection: Connection, ids: Sequence[int]) -> None:
-    """Tells the pages that these alerts changed. A long list is told as "some alerts"."""
+    """Notifies browsers that these alerts changed. A long list is shortened to "some alerts"."""
     named = [f"alert:{number}" for number in ids] if len(ids) <= CHUNK else []
     database.hint(connection, "alerts", *named)
 
 
 def _lock_key(connection: Connection, alert_id: int) -> None:
-    """Takes the lock of an alert's key, which comes before alert rows: nobody opens another one meanwhile."""
+    """Locks the alert's key, which precedes alert rows in lock order, so that no other alert with it can open."""
     found = connection.execute("SELECT key_hash FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
     if found is not None and found[0] is not None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(bytes(found[0])),))

@@ -1,4 +1,4 @@
-"""What a source's messages change on a live alert: its fields, and who the source says has it. Pure."""
+"""Changes that a source's messages make to an active alert: its fields, and its assignee at the source. Pure."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from datetime import datetime
 from tocsin.alerts.commands import Actor, AlertState, NewEvent, Transition
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 
-#: Fields whose text is too long for a sentence: the event says only that they changed.
+#: Fields whose text is too long for a sentence. The event says only that they changed.
 _LONG = frozenset({"long_text", "short_text", "details", "custom", "tags"})
 
-#: Kept to compare with, and told by another field in words.
+#: Compared, but shown through another field in words.
 _UNTOLD = frozenset({"agent_id"})
 
-#: Columns and custom fields that say together how urgent the source holds it, and who has it there.
+#: Pairs of a custom field and a column that together express the source's urgency or assignee.
 _WITH: Mapping[str, str] = {"severity": "source_priority", "agent_id": "source_agent"}
 
-#: How much of a value the timeline keeps.
+#: Maximum characters of a value in the timeline.
 _SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
 class SourceUpdate:
-    """The fields that a message changes, by name, and the one event that lists them (None: nothing changed)."""
+    """The fields that a message changes, by name, and the event that lists them (None if nothing visible changed)."""
 
     changes: Mapping[str, object]
     event: NewEvent | None = None
@@ -32,12 +32,11 @@ class SourceUpdate:
 
 @dataclass(frozen=True, slots=True)
 class TicketAgent:
-    """Who has the ticket, as the source says: the user that Tocsin found for it by e-mail, number or name, and that
-    user's name, else the source's text."""
+    """The ticket's assignee at the source: its text, and the user found by e-mail address, number or name."""
 
     text: str = ""
     user_id: int | None = None
-    #: The user's own name; empty when none was found.
+    #: The user's own name; empty if none was found.
     user_name: str = ""
 
     @property
@@ -54,12 +53,12 @@ def refresh(
     now: datetime,
     own: Collection[str] = (),
 ) -> SourceUpdate:
-    """Compares what an alert says with what a message says.
+    """Compares an alert's current fields with those of a message.
 
-    Both by field name, in the order in which changes are to be listed. A field that `mapped` has not, or has as None
-    (no value at its path), stays: a message in a shorter form erases nothing. Mappings (`tags`, `custom`) are
-    compared name by name, and change as a whole. `own` names the fields whose value Tocsin itself wrote at the source:
-    the event's `own` lists those that changed, which are nobody's act.
+    Both are by field name, in the order in which changes are listed. A field that `mapped` lacks, or has as None (no
+    value at its path), stays: a shorter message deletes nothing. Mappings (`tags`, `custom`) are compared by name and
+    replaced as a whole. `own` names fields whose value Tocsin itself wrote at the source; the event's `own` lists those
+    that changed, which are no person's action.
     """
     changes: dict[str, object] = {}
     sentences: list[str] = []
@@ -98,10 +97,10 @@ def _told_by(name: str) -> str:
 def agent_changed(
     state: AlertState, before: TicketAgent, after: TicketAgent, actor: Actor, now: datetime
 ) -> Transition:
-    """What a change of the source's agent does to a live alert: assigned to the new one, or open again.
+    """Applies a change of the ticket's assignee to an active alert: assigns it to the new one, or makes it open again.
 
-    `before` is what the last message said. Somebody who took the alert in Tocsin keeps it when the source takes it
-    from somebody else. The source's word is newer than anybody's click, so nothing is refused.
+    `before` is the assignee in the previous message. If another user was assigned in Tocsin, they stay assigned when
+    the source unassigns its own. The source is newer than any click, so nothing is rejected.
     """
     if state.status not in ACTIVE or before.text == after.text:
         return Transition(state, "The agent did not change.")

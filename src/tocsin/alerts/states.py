@@ -1,4 +1,4 @@
-"""The states of an alert, its priorities, and the commands, actors and events of its life."""
+"""The statuses and priorities of an alert, and the kinds of commands, actors and events of its lifecycle."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class AlertStatus(StrEnum):
     MERGED = "merged"
 
 
-#: The states of an alert that somebody must still answer.
+#: The statuses of an alert that still needs an answer.
 ACTIVE = frozenset({AlertStatus.OPEN, AlertStatus.ASSIGNED, AlertStatus.ON_HOLD})
 
-#: All others: what lists show as closed.
+#: All other statuses, which lists show as closed.
 INACTIVE = frozenset(AlertStatus) - ACTIVE
 
-#: The states of an alert that is over.
+#: The statuses of an alert that is over.
 TERMINAL = frozenset({AlertStatus.CLOSED, AlertStatus.CANCELLED})
 
 
@@ -36,7 +36,7 @@ class Priority(StrEnum):
         return _RANK[self]
 
     def is_above(self, other: Priority) -> bool:
-        """Whether this is more urgent than `other`."""
+        """Returns whether this priority is more urgent than `other`."""
         return self.rank < other.rank
 
 
@@ -44,7 +44,7 @@ _RANK = {priority: rank for rank, priority in enumerate(Priority)}
 
 
 class CommandKind(StrEnum):
-    """What a person can do to an alert. The names are those of the API's paths."""
+    """The commands of a user. The values are the names in API paths."""
 
     ACKNOWLEDGE = "acknowledge"
     UNACKNOWLEDGE = "unacknowledge"
@@ -62,7 +62,7 @@ class CommandKind(StrEnum):
 
 
 class ActorKind(StrEnum):
-    """Who did it. A token acts as its user; a contact is a group's, and nobody in particular."""
+    """Who acted. A token acts as its user; a contact belongs to a group, not to a user."""
 
     USER = "user"
     INTEGRATION = "integration"
@@ -72,7 +72,7 @@ class ActorKind(StrEnum):
 
 
 class CommandChannel(StrEnum):
-    """By which way a command came."""
+    """The channel through which a command came."""
 
     WEB = "web"
     EMAIL = "email"
@@ -88,7 +88,7 @@ class CommandChannel(StrEnum):
 
 
 class EventKind(StrEnum):
-    """One kind of line on an alert's timeline."""
+    """The kind of a timeline entry."""
 
     OPENED = "opened"
     UPDATED = "updated"
@@ -108,10 +108,10 @@ class EventKind(StrEnum):
     MERGED = "merged"
     #: On the alert that another was merged into.
     MERGED_HERE = "merged_here"
-    #: On a merged alert whose parent is over (its key is free), or live again.
+    #: On a merged alert whose parent is over (its key is free), or active again.
     KEY_FREED = "key_freed"
     KEY_TAKEN = "key_taken"
-    #: Another key's messages count on this alert from now on; one of those is over.
+    #: Another key's messages now count on this alert; one of those keys is over.
     JOINED = "joined"
     PART_OVER = "part_over"
     REOPENED = "reopened"
@@ -130,12 +130,12 @@ class EventKind(StrEnum):
     PAGES_CANCELLED = "pages_cancelled"
     PAGE_FAILED = "page_failed"
 
-    #: What a workflow did, where it is not a command.
+    #: An action of a workflow that is not a command.
     WORKFLOW = "workflow"
 
 
-#: The events that change who has an alert or whether it lives. The last of them is what `undo` can take back, and
-#: says who closed, took or held an alert.
+#: The events that change who is assigned, or whether the alert is active. `undo` reverses the last of them, and it says
+#: who closed, assigned or paused an alert.
 LIFE = frozenset(
     {
         EventKind.OPENED,

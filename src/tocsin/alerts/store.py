@@ -1,6 +1,6 @@
-"""Alerts as rows: loading what the lifecycle knows of them, and writing what it decided, list-wise and without the ORM.
+"""Reads and writes alerts as rows: loads the lifecycle's view of them, and writes decisions in bulk without the ORM.
 
-Every function works on the connection passed in, inside the caller's transaction.
+Every function uses the given connection, inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 
-#: Fills `AlertState.asked`: by alert id, the users who were asked "Still on it?". Set by the room that knows.
+#: Fills `AlertState.asked`: by alert id, the users with an open acknowledgement reminder. The escalation room sets it.
 AskedLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
 _asked: list[AskedLookup] = []
 
 
 def register_asked(lookup: AskedLookup) -> None:
-    """Names the function that knows who was asked "Still on it?"."""
+    """Registers the function that returns the users with an open acknowledgement reminder."""
     _asked[:] = [lookup]
 
 
 def ask_for_ids(connection: Connection, number: int) -> Cursor[tuple[int]]:
-    """Asks for the numbers of `number` new alerts: a row each, which a pipeline brings with everything else."""
-    # The sequence is looked up once, in a query of its own, and not for each row.
+    """Requests `number` new alert ids, one a row. In a pipeline, they arrive with the other results."""
+    # The subquery looks the sequence up once, instead of once per row.
     return connection.execute(
         "SELECT nextval((SELECT pg_get_serial_sequence('alerts_alert', 'id')::regclass)) FROM generate_series(1, %s)",
         (number,),
@@ -38,12 +38,12 @@ def ask_for_ids(connection: Connection, number: int) -> Cursor[tuple[int]]:
 
 
 def new_ids(connection: Connection, number: int) -> list[int]:
-    """Numbers for `number` new alerts."""
+    """Returns `number` new alert ids."""
     return [row[0] for row in ask_for_ids(connection, number)]
 
 
 def family(connection: Connection, ids: Iterable[int]) -> list[int]:
-    """`ids`, the alerts merged into them, and those that they are merged into: what one command may touch."""
+    """Returns `ids`, the alerts merged into them, and their parents: all rows that one command may change."""
     found = connection.execute(
         "SELECT id FROM alerts_alert WHERE id = ANY(%(ids)s) OR merged_into_id = ANY(%(ids)s) "
         "UNION SELECT merged_into_id FROM alerts_alert WHERE id = ANY(%(ids)s) AND merged_into_id IS NOT NULL",
@@ -53,13 +53,13 @@ def family(connection: Connection, ids: Iterable[int]) -> list[int]:
 
 
 def lock(connection: Connection, ids: Iterable[int]) -> None:
-    """Locks alert rows in the order of their ids, which is the order everywhere outside ingest."""
+    """Locks alert rows by ascending id, the lock order everywhere outside ingest."""
     connection.execute(
         "SELECT 1 FROM alerts_alert WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (sorted(set(ids)),)
     )
 
 
-# Those that hold a key first, by the index that guards it: of what is over there is ever more.
+# Starts from the alerts that hold a key, by the index that guards it, because the number of inactive alerts only grows.
 _IN_VAIN = """
 WITH holders AS MATERIALIZED (SELECT id, status, merged_into_id FROM alerts_alert WHERE holds_key)
 SELECT a.id FROM alerts_alert a WHERE a.holds_key AND a.id IN (
@@ -70,8 +70,8 @@ ORDER BY a.id LIMIT %(most)s FOR NO KEY UPDATE OF a SKIP LOCKED
 
 
 def holding_keys_in_vain(connection: Connection, most: int) -> list[int]:
-    """Locks and returns alerts that hold a dedup key though they are over, or merged into one that is not live; those
-    that somebody else holds are left out."""
+    """Locks and returns the ids of alerts that hold a dedup key although they are over, or merged into one that is not
+    active. Rows locked by others are skipped."""
     found = connection.execute(_IN_VAIN, {"live": sorted(ACTIVE), "most": most})
     return [row[0] for row in found]
 
@@ -100,7 +100,7 @@ FROM alerts_alertevent WHERE alert_id = ANY(%s) AND kind = ANY(%s) ORDER BY aler
 
 
 def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
-    """What the lifecycle knows of the alerts `ids`, by id. Lock them first where something is decided on it."""
+    """Returns the lifecycle's view of the alerts, by id. Lock them first if a decision depends on it."""
     wanted = list(ids)
     found = database.rows(connection, _LOAD, (wanted,))
     acknowledged: dict[int, dict[int, Acknowledged]] = {}
@@ -133,7 +133,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
 
 
 def set_back(connection: Connection, ids: Iterable[int], by: timedelta, now: datetime) -> None:
-    """Mends when alerts were acknowledged by a clock that was set back since. They are locked."""
+    """Shifts acknowledgement times after `now` back by `by`, following a clock rollback. The alerts are locked."""
     connection.execute(
         "UPDATE alerts_acknowledgement SET at = at - %s WHERE alert_id = ANY(%s) AND at > %s",
         (by, sorted(set(ids)), now),
@@ -141,7 +141,7 @@ def set_back(connection: Connection, ids: Iterable[int], by: timedelta, now: dat
 
 
 def gone(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
-    """Those of these users whose accounts are deleted."""
+    """Returns those of these users whose accounts are deleted."""
     found = connection.execute(
         "SELECT w.id FROM unnest(%s::bigint[]) AS w(id) WHERE NOT EXISTS (SELECT FROM people_user u WHERE u.id = w.id)",
         (list(user_ids),),
@@ -170,9 +170,9 @@ _INSERT = database.literal(
 
 
 def insert(connection: Connection, alerts: Sequence[NewAlert], over: frozenset[int] = frozenset()) -> None:
-    """Writes the rows of alerts that open, in one statement; those in `over` do not hold their key.
+    """Inserts new alerts in one statement. Those in `over` do not hold their key.
 
-    JSON is written by msgspec and taken apart by the database: cheaper here than a COPY, and it fits in a pipeline.
+    msgspec writes JSON that the database unpacks: here that is cheaper than COPY, and works in a pipeline.
     """
     if alerts:
         connection.execute(_INSERT, (as_json([_new_row(alert, alert.id not in over) for alert in alerts]),))
@@ -201,7 +201,7 @@ def _new_row(alert: NewAlert, may_hold_key: bool) -> dict[str, object]:
     }
 
 
-#: The order of the rows is the order of the list: a timeline is read by id.
+#: The rows keep the order of the list, because a timeline is read by id.
 _INSERT_EVENTS = """
 INSERT INTO alerts_alertevent (alert_id, at, kind, actor_kind, actor_id, actor_name, via, reason, data)
 SELECT * FROM json_to_recordset(%s) AS n(alert_id bigint, at timestamptz, kind text, actor_kind text, actor_id bigint,
@@ -241,7 +241,7 @@ WHERE a.id = n.id
 
 
 def update(connection: Connection, states: Sequence[AlertState]) -> None:
-    """Writes the lifecycle's fields of changed alerts, in one statement."""
+    """Writes the lifecycle's columns of changed alerts, in one statement."""
     if not states:
         return
     rows = [
@@ -250,7 +250,7 @@ def update(connection: Connection, states: Sequence[AlertState]) -> None:
             "status": state.status,
             "priority": state.priority,
             "owner_id": state.owner_id,
-            # The name of a user is the user's own row's.
+            # A user's name is read from the user's row.
             "owner_name": "" if state.owner_id is not None else state.owner_name,
             "hold_until": state.hold_until,
             "closed_at": state.closed_at,
@@ -263,7 +263,7 @@ def update(connection: Connection, states: Sequence[AlertState]) -> None:
 
 
 def update_acknowledgements(connection: Connection, pairs: Sequence[tuple[AlertState, AlertState]]) -> None:
-    """Writes the acknowledgements that came or went between (before, after), in two statements at most."""
+    """Writes the difference in acknowledgements between (before, after) pairs, in at most two statements."""
     gone = [
         (after.id, user)
         for before, after in pairs
@@ -291,7 +291,7 @@ def update_acknowledgements(connection: Connection, pairs: Sequence[tuple[AlertS
 
 
 def move_children(connection: Connection, moves: Sequence[tuple[int, int | None]]) -> None:
-    """Points merged alerts at their new parent."""
+    """Sets the new parent of merged alerts."""
     if moves:
         connection.execute(
             "UPDATE alerts_alert a SET merged_into_id = m.parent "
@@ -301,7 +301,7 @@ def move_children(connection: Connection, moves: Sequence[tuple[int, int | None]
 
 
 def count_messages(connection: Connection, counted: Sequence[RepeatedMessages]) -> None:
-    """Counts messages on their alerts, and writes the fields that changed: two statements for any number."""
+    """Counts messages on their alerts and writes the changed fields, in at most two statements."""
     if not counted:
         return
     connection.execute(
@@ -324,17 +324,17 @@ def count_messages(connection: Connection, counted: Sequence[RepeatedMessages]) 
 
 
 def watch_no_more(connection: Connection, ids: Sequence[int]) -> None:
-    """Alerts that were only watched page from now on: they are alerts like any other."""
+    """Ends the dry run of alerts that page from now on."""
     if ids:
         connection.execute("UPDATE alerts_alert SET watch = false WHERE id = ANY(%s) AND watch", (list(ids),))
 
 
 def tags_of(connection: Connection, alert_id: int) -> dict[str, str]:
-    """The tags of an alert."""
+    """Returns the tags of an alert."""
     found = connection.execute("SELECT tags FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
     return dict(found[0]) if found is not None and isinstance(found[0], dict) else {}
 
 
 def write_tags(connection: Connection, alert_id: int, tags: Mapping[str, str]) -> None:
-    """Makes them the tags of an alert, whole."""
+    """Replaces the tags of an alert."""
     connection.execute("UPDATE alerts_alert SET tags = %s WHERE id = %s", (as_json(tags), alert_id))

@@ -1,4 +1,4 @@
-"""Taking back one's own last command: what an event keeps of the state before it, and when that returns. Pure."""
+"""Reverses an actor's own last command: the data that an event stores for that, and the conditions. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tocsin.alerts.commands import Undo as UndoOrder
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
 from tocsin.core.errors import Rejected
 
-#: How long a command can be taken back.
+#: How long a command can be undone.
 UNDO_WINDOW = timedelta(minutes=1)
 
 _WHAT = {
@@ -27,7 +27,7 @@ _WHAT = {
     EventKind.MERGED: "the merge",
 }
 
-#: What has left the house cannot be called back.
+#: Commands with an effect outside Tocsin cannot be undone.
 _CANNOT = {
     EventKind.REPLIED: "A reply cannot be taken back: it may have been read.",
     EventKind.ESCALATED: "An escalation cannot be taken back: somebody may have been woken.",
@@ -41,10 +41,9 @@ _FIELDS = ("status", "owner_id", "owner_name", "hold_until", "closed_at", "merge
 
 
 def take_back(state: AlertState, command: UndoOrder, now: datetime) -> Transition:
-    """The state before `command.actor`'s own last command, given within a minute and with nothing else since.
-    `state.gone` says whose accounts were deleted meanwhile.
+    """Returns the state before the actor's own last command, given within a minute and with nothing else since.
 
-    Raises Rejected: `not_possible`, `too_late`, `key_taken`.
+    `state.gone` holds the users deleted in the meantime. Raises Rejected: `not_possible`, `too_late`, `key_taken`.
     """
     last = state.last
     if last is None or command.actor.user_id is None:
@@ -88,7 +87,7 @@ def take_back(state: AlertState, command: UndoOrder, now: datetime) -> Transitio
 
 
 def remembered(last: LastEvent | None) -> frozenset[int]:
-    """The users whom an undo of that event would bring back."""
+    """Returns the users whom an undo of this event would restore."""
     kept = last.data.get("before") if last is not None else None
     if not isinstance(kept, Mapping):
         return frozenset()
@@ -97,7 +96,8 @@ def remembered(last: LastEvent | None) -> frozenset[int]:
 
 
 def _refuse_people_gone(state: AlertState, before: AlertState) -> None:
-    """What is over keeps no owner whose account was deleted, so that an assigned alert without one had one then."""
+    """Rejects an undo that would restore a deleted user. Inactive alerts lose a deleted owner, so an assigned state
+    without an owner had one that is deleted."""
     people = {*before.acknowledged, *([] if before.owner_id is None else [before.owner_id])}
     if people & state.gone or (before.status is AlertStatus.ASSIGNED and not before.is_owned):
         raise Rejected(
@@ -107,7 +107,7 @@ def _refuse_people_gone(state: AlertState, before: AlertState) -> None:
 
 
 def require_key(state: AlertState) -> None:
-    """Refuses to bring an alert back whose dedup key belongs to a newer live one. Raises Rejected ("key_taken")."""
+    """Raises `Rejected("key_taken")` if a newer active alert holds this alert's dedup key."""
     if state.key_taken_by is not None:
         raise Rejected(
             "key_taken", f"Alert {state.key_taken_by} is open for the same problem; act on that one instead."
@@ -115,7 +115,7 @@ def require_key(state: AlertState) -> None:
 
 
 def remember(before: AlertState, after: AlertState) -> dict[str, object]:
-    """What to keep in the event's data so that `take_back` can restore it: the fields that change, as JSON values."""
+    """Returns the event data from which `take_back` restores the state: the changed fields, as JSON values."""
     kept: dict[str, object] = {}
     for name in _FIELDS:
         old = getattr(before, name)
@@ -136,7 +136,7 @@ def by_tocsin(
     command: BaseCommand | None = None,
     data: Mapping[str, object] | None = None,
 ) -> NewEvent:
-    """An event that nobody's command caused, or that Tocsin gave itself (`command`)."""
+    """Returns an event that no command caused, or a command that Tocsin gave itself (`command`)."""
     actor, via = (command.actor, command.via) if command else (SYSTEM, CommandChannel.POLICY)
     return NewEvent(alert_id, kind, now, actor, reason, via, data or {})
 

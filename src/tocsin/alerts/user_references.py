@@ -1,4 +1,4 @@
-"""Which live alerts still need a user, for whoever wants to delete one."""
+"""Finds the active alerts that reference a user, which prevent the user's deletion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN = 10
 
 
 def needs_user(user_id: int) -> list[str]:
-    """The live alerts that the user owns or has acknowledged, oldest first, as words."""
+    """Returns descriptions of the active alerts that the user owns or has acknowledged, oldest first."""
     theirs = Q(owner=user_id) | Q(acknowledgements__user=user_id)
     live = Alert.objects.filter(theirs, status__in=sorted(ACTIVE)).order_by("id").distinct()
     return [f"alert #{number}" for number in live.values_list("pk", flat=True)[:_SHOWN]]

@@ -1,4 +1,4 @@
-"""The REST API, version 1: its nouns put together, with the one shape of errors and JSON both ways."""
+"""Assembles the REST API, version 1, from its resources, with JSON parsing, rendering and a single error format."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ _NOUNS = (
     reports,
     imports,
 )
-#: These add to the routes of a noun above.
+#: Modules that add endpoints to the routers of the resources above.
 _ALSO = (
     alert_creation,
     alert_commands,
@@ -116,14 +116,14 @@ class _Parser(Parser):
 
 class _Api(NinjaAPI):
     def get_openapi_schema(self, **given: Any) -> OpenAPISchema:
-        """The description, with the one shape of errors that every operation names."""
+        """Return the OpenAPI document with the error schema that every operation refers to."""
         schema = super().get_openapi_schema(**given)
         schema["components"]["schemas"]["Error"] = errors.SHAPE
         return schema
 
 
 def build() -> NinjaAPI:
-    """The API with all its nouns."""
+    """Return the API with all its resources."""
     api = _Api(
         title="Tocsin",
         version="1",

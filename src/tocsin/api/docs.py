@@ -1,4 +1,5 @@
-"""The API's documentation as one plain page, drawn from its OpenAPI description: no script, nothing from elsewhere."""
+"""Renders the API documentation from the OpenAPI document as one static HTML file, without scripts or external
+assets."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One operation as the page shows it."""
+    """One operation as documented."""
 
     anchor: str
     method: str
@@ -47,7 +48,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class SchemaDoc:
-    """A named shape of a body or an answer."""
+    """A named schema of a request or response body."""
 
     name: str
     text: str
@@ -55,7 +56,7 @@ class SchemaDoc:
 
 
 class DocsPage(DocsBase):
-    """What ninja asks for the page at `/docs`."""
+    """Django Ninja's hook for `/docs`."""
 
     def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
         openapi: dict[str, Any] = api.get_openapi_schema(path_params=kwargs)
@@ -66,12 +67,12 @@ class DocsPage(DocsBase):
 
 
 def stylesheet(_request: HttpRequest) -> HttpResponse:
-    """The page's own style sheet, served here because the strict CSP allows no inline style."""
+    """Serve the style sheet, because the strict CSP does not allow inline styles."""
     return HttpResponse((_PAGES / "docs.css").read_bytes(), content_type="text/css; charset=utf-8")
 
 
 def endpoints(openapi: dict[str, Any]) -> dict[str, list[Endpoint]]:
-    """Every operation of an OpenAPI description, by noun, in the order of their declaration."""
+    """Return every operation of an OpenAPI document by tag, in declaration order."""
     nouns: dict[str, list[Endpoint]] = defaultdict(list)
     for path, operations in openapi["paths"].items():
         for method, operation in operations.items():
@@ -80,7 +81,7 @@ def endpoints(openapi: dict[str, Any]) -> dict[str, list[Endpoint]]:
 
 
 def shapes(openapi: dict[str, Any]) -> list[SchemaDoc]:
-    """Every named shape of the description, by name; pages of lists say no more than their items."""
+    """Return every named schema, sorted by name. Paginated lists are omitted, because they only wrap their items."""
     return [
         SchemaDoc(name, _with_code(schema.get("description", "")), tuple(_fields(schema)))
         for name, schema in sorted(openapi["components"]["schemas"].items())
@@ -107,7 +108,7 @@ def _endpoint(method: str, path: str, operation: dict[str, Any]) -> Endpoint:
         text=_with_code(operation.get("description", "")),
         needs=operation.get("x-needs", ""),
         parameters=tuple(
-            # A parameter is left out rather than null.
+            # An optional parameter is omitted rather than sent as null.
             Parameter(p["name"], _kind(p["schema"]).removesuffix(" or null"), _with_code(p.get("description", "")))
             for p in operation["parameters"]
         ),
@@ -130,7 +131,7 @@ def _fields(schema: dict[str, Any]) -> list[Parameter]:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    """A schema in a few words: `text`, `number`, `list of Alert`, `text or null`."""
+    """Describe a schema in a few words: `text`, `number`, `list of Alert`, `text or null`."""
     match schema:
         case {"$ref": str(reference)}:
             return _shape_name(reference)
@@ -156,7 +157,7 @@ def _shape_name(reference: str) -> str:
 
 
 def _with_code(text: str) -> SafeString:
-    """A text of ours, escaped, with what stands between backticks drawn as code."""
+    """Escape a trusted text and render backticks as code."""
     return mark_safe(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(" ".join(text.split()))))  # noqa: S308 - escaped
 
 

@@ -1,6 +1,6 @@
-"""Every error of the API in one shape: `{"error": code, "detail": text, "fields": {…}}`, with the fitting status.
+"""All API errors in one format: `{"error": code, "detail": text, "fields": {…}}`, with a matching HTTP status.
 
-Never shows an internal error's text: it logs it under an id, and answers with the id.
+The text of an internal error is never sent; it is logged under an id that the response contains.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _STATUSES = {
     "too_large": 413,
 }
 
-#: The request is sound, and the object's state does not allow it now.
+#: Codes for valid requests that the object's current state does not allow.
 _CONFLICTS = frozenset(
     {"merged", "key_taken", "not_closed", "not_possible", "too_late", "in_use", "last_administrator"}
 )
 
-#: When to try again if the database does not answer.
+#: Retry-After while the database is unavailable.
 RETRY_AFTER = timedelta(seconds=5)
 
 _NOT_FOUND = "There is nothing at {path}. The addresses are listed in /api/v1/docs."
 
 
-#: The shape of every error, for the OpenAPI description.
+#: The schema of every error, for the OpenAPI document.
 SHAPE = {
     "title": "Error",
     "type": "object",
@@ -62,17 +62,17 @@ SHAPE = {
 
 
 def status_of(error: Rejected) -> int:
-    """The HTTP status of a rejection: 400 unless its code says that something else stands in the way."""
+    """Return the HTTP status of a rejection: 400 unless its code has another one."""
     if error.code in _CONFLICTS or error.code.startswith("already_"):
         return 409
     if error.code == "not_found":
-        # With a field it is a name in the body that nothing has: the address itself was found.
+        # With a field, a name in the body refers to nothing; the requested URL itself exists.
         return 404 if error.field is None else 400
     return _STATUSES.get(error.code, 400)
 
 
 def answer(status: int, code: str, detail: str, fields: Mapping[str, str] | None = None) -> HttpResponse:
-    """The response to a request that failed. `fields` maps a field's name, or the path to it, to a sentence."""
+    """Return an error response. `fields` maps each field's name or path to a sentence."""
     body = {"error": code, "detail": detail, "fields": dict(fields or {})}
     response = HttpResponse(msgspec.json.encode(body), status=status, content_type="application/json; charset=utf-8")
     if status == 401:
@@ -96,7 +96,7 @@ def permanent(_request: HttpRequest, error: Permanent) -> HttpResponse:
 
 
 def invalid(_request: HttpRequest, error: ValidationError) -> HttpResponse:
-    """Parameters or a body that do not fit the schema, each field with its sentence."""
+    """Handle parameters or a body that do not match the schema, with a sentence per field."""
     fields: dict[str, str] = {}
     for problem in error.errors:
         fields.setdefault(_place(problem["loc"]), _sentence(problem))
@@ -105,7 +105,7 @@ def invalid(_request: HttpRequest, error: ValidationError) -> HttpResponse:
 
 
 def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
-    """What ninja itself refuses: a body that is no JSON, or nobody signed in."""
+    """Handle Django Ninja's own rejections: invalid JSON, or missing authentication."""
     if isinstance(error.__cause__, Rejected):
         return rejected(request, error.__cause__)
     if error.status_code == 401:
@@ -129,14 +129,14 @@ def not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
 
 
 def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
-    """The edge: whatever nobody expected. Logged once under an id, which the answer tells."""
+    """Handle every other exception: log it once, under the id that the response contains."""
     match error:
         case RequestDataTooBig():
             return answer(413, "too_large", "The body is larger than 5 MiB.")
         case TooManyFieldsSent() | UnreadablePostError():
             return answer(400, "invalid", "The body could not be read.")
         case OperationalError() | psycopg.OperationalError():
-            # It is away, busy, or the question took longer than a statement may.
+            # The database is down or overloaded, or the statement exceeded its timeout.
             log.error("The database did not answer %s %s.", request.method, request.path, exc_info=error)
             response = answer(503, "temporary", "The database did not answer in time. Try again, or ask for less.")
             response["Retry-After"] = "5"
@@ -153,7 +153,7 @@ def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
 
 
 def read_json(body: bytes) -> Any:
-    """The value of a JSON body. Raises Rejected with line and column; NUL and half surrogate pairs are no text."""
+    """Parse a JSON body. Raises Rejected with line and column; NUL and lone surrogates are rejected too."""
     try:
         value = json.loads(body.decode(), parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -188,7 +188,8 @@ def _refuse_bad_text(value: Any, place: str) -> None:
 
 
 def _place(location: tuple[str | int, ...]) -> str:
-    """The field's name as the sender wrote it: without the source (`query`, `body`) and ninja's parameter name."""
+    """Return the field's path as the sender wrote it: without the source (`query`, `body`) and Ninja's
+    parameter name."""
     _source, *parts = location
     if parts[0] in ("body", "query") and len(parts) > 1:
         parts = parts[1:]

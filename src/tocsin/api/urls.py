@@ -1,4 +1,4 @@
-"""The addresses under /api/v1/. What goes wrong beside ninja's own operations is answered in the API's shape too."""
+"""URLs under /api/v1/. Errors outside of Ninja's operations are returned in the API's error format too."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def _framed(view: ApiView) -> ApiView:
             response = view(request, *args, **kwargs)
         except Http404:
             response = errors.not_found(request)
-        except Exception as error:  # noqa: BLE001 - the request's edge: every answer has the API's shape
+        except Exception as error:  # noqa: BLE001 - outermost handler: errors keep the API's format
             response = errors.unexpected(request, error)
         if response.status_code == 405:
             response = errors.not_allowed(request, response["Allow"])
         response.setdefault("Cache-Control", "no-store")
         return response
 
-    answer.csrf_exempt = True  # type: ignore[attr-defined] # a session's requests are checked at the gate
+    answer.csrf_exempt = True  # type: ignore[attr-defined] # ApiAuth checks session requests
     return answer
 
 

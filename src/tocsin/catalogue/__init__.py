@@ -1,0 +1,1 @@
+"""Catalogue: the kinds of integrations that Tocsin knows, and the hooks that extend them in Python."""

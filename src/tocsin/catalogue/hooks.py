@@ -1,7 +1,8 @@
-"""What a kind may do that its manifest cannot say: functions in an `__init__.py` beside its `integration.toml`.
+"""Hooks of an integration kind: functions in the `__init__.py` beside its `integration.toml`, for logic that the
+manifest cannot express.
 
-Each is optional and pure but for `fetch`, which is handed to those that need an address of the sender's. A function
-that raises costs its own message only: that is kept as `Mapping Failed` and can be replayed.
+Every hook is optional and, except for its use of `fetch`, pure. An exception in a hook affects only the message at
+hand: that message is stored as `Mapping Failed` and can be replayed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import datetime
 from importlib import import_module
 from typing import Protocol
 
-#: A message's JSON object, or what stands for it.
+#: A message's JSON object, or the object that a form, XML document or e-mail was decoded to.
 type Payload = dict[str, object]
 
 #: A request's headers by lower-case name.
@@ -20,14 +21,14 @@ type Headers = Mapping[str, str]
 
 
 class Fetch(Protocol):
-    """GETs a public https address and gives its body. Raises Temporary or Permanent."""
+    """Downloads a public https URL and returns its body. Raises Temporary or Permanent."""
 
     def __call__(self, url: str) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
 class SenderReply:
-    """How a sender is answered where Tocsin's own answer is not what it understands."""
+    """An HTTP response for a sender that does not understand Tocsin's own response."""
 
     status: int
     body: bytes
@@ -36,18 +37,18 @@ class SenderReply:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The account or topic that a genuine message comes from."""
+    """The account or topic that an authentic message comes from."""
 
     name: str
-    #: The one that the integration's settings name; empty: the first that comes is pinned.
+    #: The sender configured in the integration's settings; empty: the first sender is pinned.
     expected: str
-    #: How a person changes which one is taken, as the end of a sentence.
+    #: How a user changes the accepted sender, as the end of a sentence.
     remedy: str
 
 
 @dataclass(frozen=True, slots=True)
 class MessageOutcome:
-    """What became of one message, for a reply of the kind's own."""
+    """The outcome of one message, passed to a kind's own `reply`."""
 
     message_id: str
     status: str
@@ -57,17 +58,17 @@ class MessageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class KindHooks:
-    """The functions of one kind; None where it has none of that name.
+    """The hooks of one kind; None where the kind does not define that hook.
 
-    `messages(payload, headers)`: the messages in one payload, such as one for each alert of a group, at most 1,000.
-    A payload that is one message already comes back as it is: what is stored is asked again at a replay or a test.
-    `is_signed(body, headers, secret, now)`: whether the sender's own scheme of signature is right. It takes the
-    place of HMAC-SHA256 over the body wherever the integration has a signature's secret.
-    `refusal(payload, headers, fetch)`: why the sender is not who it says it is; None where it is. Runs in a thread.
-    `sender(payload, settings)`: what a genuine message comes from; the integration is pinned to the first one.
-    `handshake(payload, headers, fetch)`: the reply to a request that is no message but a question, such as whether
-    somebody is there; None for a message. Runs in a thread, after `refusal`.
-    `reply(told)`: the answer to messages that are stored, where the sender wants its own.
+    `messages(payload, headers)` splits a payload into at most 1,000 messages, for example one for each alert of a
+    group. It must return an already split message unchanged, because replays and tests pass stored messages again.
+    `is_signed(body, headers, secret, now)` verifies the sender's own signature scheme. It replaces HMAC-SHA256 over the
+    body for integrations that have a signature secret.
+    `refusal(payload, headers, fetch)` returns why the sender is not authentic, or None if it is. Runs in a thread.
+    `sender(payload, settings)` returns the origin of an authentic message; the integration is pinned to the first one.
+    `handshake(payload, headers, fetch)` returns the reply to a request that carries no message, such as a URL
+    verification or a subscription confirmation; None for a message. Runs in a thread, after `refusal`.
+    `reply(told)` returns the response to stored messages for senders that expect their own format.
     """
 
     messages: Callable[[Payload, Headers], Sequence[Payload]] | None = None
@@ -82,7 +83,7 @@ NONE = KindHooks()
 
 
 def load(name: str) -> KindHooks:
-    """The code of the kind `name`, whose folder has an `__init__.py`."""
+    """Imports the hooks of the kind `name`, whose folder has an `__init__.py`. Raises ValueError if it defines none."""
     module = import_module(f"tocsin.catalogue.kinds.{name}")
     found = {function: getattr(module, function, None) for function in KindHooks.__slots__}
     if not any(found.values()):

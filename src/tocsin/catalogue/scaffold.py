@@ -1,4 +1,4 @@
-"""A new kind's folder, to begin with: it works as it stands, and everything in it waits to be replaced."""
+"""Scaffolds the folder of a new integration kind: a working template whose contents are to be replaced."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 
-#: Where this version keeps its kinds.
+#: The folder that holds the catalogue's kinds.
 KINDS: Final = Path(__file__).parent / "kinds"
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,38}[a-z0-9]")
@@ -108,7 +108,7 @@ reason = "line 1"
 
 
 def begin(name: str, title: str, folder: Path = KINDS) -> list[Path]:
-    """Writes the folder of a new kind and returns its files. Raises Rejected for a name that is taken or wrong."""
+    """Writes the folder of a new kind and returns its files. Raises Rejected("invalid") or Rejected("name_taken")."""
     if not _NAME.fullmatch(name):
         raise Rejected(
             "invalid", f'"{name}" is no name for a kind: 3 to 40 of a-z, 0-9 and _, beginning with a letter.'

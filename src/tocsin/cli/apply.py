@@ -1,4 +1,5 @@
-"""`tocsin apply` prints what the YAML changes and applies it in one transaction; `tocsin export` prints that YAML."""
+"""`tocsin apply` prints the changes of a YAML configuration and applies them in one transaction; `tocsin export` prints
+it."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ def apply(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Makes the configuration what the YAML says.
+    """Apply a YAML configuration.
 
-    Prints a plan (create, update, unchanged, delete), then does it in one transaction; a second run changes nothing.
+    Prints a plan (create, update, unchanged, delete) and applies it in one transaction. A second run changes nothing.
     """
     from tocsin.configure import yaml_loader
 
@@ -59,7 +60,10 @@ def export(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Prints the configuration as YAML; applying it again changes nothing."""
+    """Print the configuration as YAML.
+
+    Applying the output changes nothing.
+    """
     with open_database(data_dir):
         from tocsin.configure import export as exported
 

@@ -1,4 +1,4 @@
-"""`tocsin backup` and `tocsin restore`: the whole state in one file, and back."""
+"""`tocsin backup` and `tocsin restore`: the complete state in one file, and back."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def backup(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Writes the whole state into FILE, as it is at one moment, also while Tocsin runs.
+    """Write a backup of the complete state to FILE.
 
-    It can be restored into the built-in PostgreSQL or any other from version 15 on. The key that stored secrets are
-    encrypted with is in it, under the passphrase.
+    The backup is consistent, also while Tocsin runs. It can be restored into the built-in PostgreSQL or any other from
+    version 15 on. It contains the key that encrypts stored secrets, protected by the passphrase.
     """
     configure(data_dir)
     passphrase = None if no_passphrase else _chosen(passphrase_file, confirm=True)
@@ -70,9 +70,9 @@ def restore(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Makes this Tocsin what FILE says: everything, or nothing where anything is wrong with it.
+    """Replace the complete state by a backup.
 
-    Stop Tocsin first. The file is read and checked from beginning to end before anything is touched.
+    Stop Tocsin first. The whole file is verified before anything is changed; if it is damaged, nothing is changed.
     """
     configure(data_dir)
     from tocsin.operate.backup import key_encryption
@@ -97,7 +97,8 @@ def restore(
 
 
 def _measure(opened: DatabaseSession) -> None:
-    """Measures the database's clock; says where PostgreSQL's part lives, should that be elsewhere."""
+    """Measure the offset of the database's clock, and report the location of the embedded PostgreSQL if it is outside
+    the data directory."""
     from tocsin.core.db import database
     from tocsin.core.runtime import clock
 
@@ -116,7 +117,7 @@ def _pause(opened: DatabaseSession) -> None:
     from tocsin.notify import pause
     from tocsin.operate.backup.restoring import PAUSED
 
-    # It holds since the state is there; this puts it on record.
+    # The restored state is paused already; this records the pause in the audit log.
     _measure(opened)
     pause.start(PAUSED, clock.now() + pause.MAX_PAUSE, COMMAND_LINE, clock.now())
 
@@ -140,7 +141,7 @@ def _tell(file: Path, done: RestoreResult, *, is_paused: bool) -> None:
 
 
 def _chosen(file: Path | None, *, confirm: bool) -> str | None:
-    """The passphrase: from the file, the environment, or the keyboard where there is one; None where it is empty."""
+    """Return the passphrase from the file, the environment or the terminal; None if it is empty."""
     if file is not None:
         try:
             chosen = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")

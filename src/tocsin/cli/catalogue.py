@@ -1,6 +1,6 @@
-"""`tocsin catalogue`: the kinds of inbound integrations of this version, and the beginning of a new one.
+"""`tocsin catalogue`: lists the integration types of this version, and scaffolds a new one.
 
-They come with Tocsin, not from a data directory; the option is taken as every command takes it.
+The types are part of the package, not of the data directory; `--data-dir` is accepted for consistency.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ app = typer.Typer(help="The kinds of inbound integrations.", no_args_is_help=Tru
 
 @app.callback()
 def _group() -> None:
-    """The kinds of inbound integrations."""
+    """Lists and creates types of inbound integrations."""
 
 
 @app.command("list")
@@ -25,7 +25,10 @@ def list_kinds(
     markdown: Annotated[bool, typer.Option("--markdown", help="As the table of docs/catalogue.md.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Prints each kind: its name, title, category and what it is for."""
+    """List the integration types.
+
+    Prints the name, title, category and purpose of each.
+    """
     from tocsin.catalogue.kinds import load_kinds, table
 
     if markdown:
@@ -44,7 +47,10 @@ def new(
     folder: Annotated[Path | None, typer.Option(help="Where the kinds are. Default: this version's own.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Begins a new kind: a folder with a manifest, a guide and samples that works as it stands."""
+    """Create an integration type.
+
+    Creates a folder with a manifest, a guide and samples that works as it is.
+    """
     from tocsin.catalogue import scaffold
 
     shown = title or name.replace("_", " ").title()

@@ -1,4 +1,4 @@
-"""`tocsin demo`: Tocsin with a sample team and a small Halo beside it, on a data directory of its own."""
+"""`tocsin demo`: Tocsin with a sample team and a fake Halo, on a data directory of its own."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tocsin.core.errors import Rejected
 from tocsin.core.runtime import logs
 from tocsin.fake_halo import demo as small_halo
 
-#: A demo sends nothing: variables that would let it reach people or another database are left out.
+#: Variables that the demo ignores, because they would let it reach real recipients or another database.
 IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
 
-#: Where the sample team is.
+#: The sample team's time zone.
 ZONE = ZoneInfo("Europe/Zurich")
 
 _TICKET = (
@@ -33,7 +33,7 @@ _TICKET = (
     '"details": "VPN gateway zrh-vpn-01 does not answer."}}'
 )
 
-#: What the demo writes back: notes, and the agent of whoever takes it.
+#: Write-back of the demo: notes, and the agent who is assigned.
 _SYNC = {
     "acknowledge": {"note": True},
     "assign": {"note": True, "agent": True, "status": "In Progress"},
@@ -43,7 +43,7 @@ _SYNC = {
     "close": {"note": True, "status": "Closed"},
     "exhausted": {"note": True},
 }
-#: Of a Halo that runs on this machine only, and keeps nothing.
+#: Not a secret: the fake Halo is reachable only on this machine and stores nothing.
 _HALO_SECRET = "halo-demo-secret"  # noqa: S105
 
 
@@ -52,12 +52,15 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
     data_dir: DataDir = None,
 ) -> None:
-    """Starts Tocsin with a sample team. Mail, SMS, calls and push go to the sandbox; nothing leaves the machine."""
+    """Start Tocsin with a sample team.
+
+    All e-mail, SMS, calls and push notifications go to the sandbox; nothing leaves the machine.
+    """
     for name in IGNORED:
         for variable in (name, f"{name}_FILE"):
             if os.environ.pop(variable, None) is not None:
                 typer.echo(f"The demo leaves {variable} out: it sends nothing.", err=True)
-    # Its small Halo is on this machine.
+    # The fake Halo listens on this machine.
     os.environ["TOCSIN_ALLOW_TARGETS"] = "127.0.0.0/8"
     settings = configure(data_dir or own_data_dir())
     logs.set_up(settings.log_format)
@@ -80,13 +83,13 @@ def demo(
 
 
 def own_data_dir() -> Path:
-    """Where the demo keeps its data: beside the data directory of the real thing."""
+    """Return the demo's data directory, beside the default data directory."""
     usual = environment.default_data_dir()
     return usual.with_name(f"{usual.name}-demo")
 
 
 def _password(data_dir: Path) -> str:
-    """The password of the demo's users, made once."""
+    """Return the password of the demo's users, generating it on the first start."""
     path = data_dir / "demo-password"
     if not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -96,7 +99,7 @@ def _password(data_dir: Path) -> str:
 
 
 def _fill(password: str) -> None:
-    """Makes the sample team and the integration where they are not there yet."""
+    """Create the sample team and the integration if they do not exist yet."""
     from tocsin.access.audit import COMMAND_LINE
     from tocsin.configure import config_files, plan, yaml_loader
     from tocsin.core.runtime import clock
@@ -113,7 +116,7 @@ def _fill(password: str) -> None:
 
 
 def schedule(now: datetime) -> dict[str, Any]:
-    """The team's schedule: this week is Alice's, the next is Bob's, of which Dana takes an evening."""
+    """Return the team's schedule: Alice this week, Bob the next, with an evening of Bob's week overridden by Dana."""
     today = now.astimezone(ZONE).date()
     monday = today - timedelta(days=today.weekday())
     evening = monday + timedelta(days=8)
@@ -138,7 +141,7 @@ def schedule(now: datetime) -> dict[str, Any]:
 
 
 def _primary() -> str:
-    """Whom an alert pages first now: in the demo's second week it is Bob."""
+    """Return the display name of the user whom an alert pages first now; in the demo's second week that is Bob."""
     from tocsin.core.db import database
     from tocsin.core.runtime import clock
     from tocsin.oncall import loader
@@ -150,8 +153,11 @@ def _primary() -> str:
 
 
 def _connect(url: str) -> str:
-    """Connects the HaloITSM integration with the small Halo, which is at another address each time; returns the token
-    of its URL. Whoever tries the demo may have renamed either: the first is meant. Without one the token is empty."""
+    """Connect the HaloITSM integration to the fake Halo, whose URL differs on each start. Return the token of the
+    webhook URL.
+
+    The integrations may have been renamed, so the first of each type is used. Without one the token is empty.
+    """
     from tocsin.access.audit import COMMAND_LINE
     from tocsin.core.config import crypto
     from tocsin.core.runtime import clock

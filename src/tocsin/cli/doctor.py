@@ -1,4 +1,4 @@
-"""`tocsin doctor`: says what is wrong, and what to do about each thing. Changes nothing."""
+"""`tocsin doctor`: reports problems, each with its remedy. Changes nothing."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Prints the findings as JSON.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Checks database, durability, clock, disk, configuration, public URL, providers and who can be reached.
+    """Check the installation for problems.
 
-    Each problem has an id and a remedy. Exits with 1 if there is any; notes are no problems.
+    Checks the database, durability, clock, disk, configuration, public URL, providers, and who can be reached. Each
+    problem has an id and a remedy. The exit status is 1 if there is a problem; notes do not count.
     """
     found = _examine(data_dir)
     typer.echo(_as_json(found) if as_json else _as_text(found))
@@ -44,13 +45,13 @@ def _examine(data_dir: Path | None) -> list[HealthFinding]:
     from django.db import OperationalError
 
     try:
-        # Its tables are left as they are: a doctor only looks.
+        # A diagnosis must not change anything, so the tables are not migrated.
         with open_database(data_dir, migrate=False):
             from tocsin.core.db import database
             from tocsin.core.runtime import clock
             from tocsin.operate import doctor as examination
 
-            # Not the pool, which would only say that it waited in vain.
+            # A direct connection reports the actual error; the pool would only report a timeout.
             with database.connect(name="tocsin doctor") as connection:
                 clock.measure(connection)
             return examination.examine(clock.now())

@@ -1,4 +1,4 @@
-"""`tocsin import`: another product's users, schedules, policies and integrations as YAML, with a report."""
+"""`tocsin import`: converts another product's users, schedules, policies and integrations to YAML, with a report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-#: A bigger file is no export.
+#: Maximum size of an exported file.
 _MAX_FILE_BYTES = 64 * 1024 * 1024
 
 KeyFile = Annotated[
@@ -62,7 +62,10 @@ def opsgenie(
     with_keys: WithKeys = False,
     data_dir: DataDir = None,
 ) -> None:
-    """From Opsgenie: by its API (the key is in $OPSGENIE_API_KEY or --key-file), or from an export (--from)."""
+    """Import from Opsgenie.
+
+    Reads the account by its API, with the key in $OPSGENIE_API_KEY or --key-file, or reads an export (--from).
+    """
     _import("opsgenie", key_file, api_base, export, output, report, with_keys, data_dir)
 
 
@@ -75,7 +78,10 @@ def pagerduty(
     with_keys: WithKeys = False,
     data_dir: DataDir = None,
 ) -> None:
-    """From PagerDuty, by its REST API: the key is in $PAGERDUTY_API_KEY or --key-file."""
+    """Import from PagerDuty.
+
+    Reads the account by its REST API, with the key in $PAGERDUTY_API_KEY or --key-file.
+    """
     _import("pagerduty", key_file, api_base, None, output, report, with_keys, data_dir)
 
 
@@ -87,7 +93,10 @@ def grafana_oncall(
     report: Report = None,
     data_dir: DataDir = None,
 ) -> None:
-    """From Grafana OnCall, by its API at --api-base: the token is in $GRAFANA_ONCALL_API_KEY or --key-file."""
+    """Import from Grafana OnCall.
+
+    Reads the account by its API at --api-base, with the token in $GRAFANA_ONCALL_API_KEY or --key-file.
+    """
     _import("grafana-oncall", key_file, api_base, None, output, report, False, data_dir)
 
 
@@ -99,7 +108,10 @@ def alertops(
     report: Report = None,
     data_dir: DataDir = None,
 ) -> None:
-    """From AlertOps, by its API v2: the key is in $ALERTOPS_API_KEY or --key-file."""
+    """Import from AlertOps.
+
+    Reads the account by its API v2, with the key in $ALERTOPS_API_KEY or --key-file.
+    """
     _import("alertops", key_file, api_base, None, output, report, False, data_dir)
 
 
@@ -116,7 +128,7 @@ def _import(
     from tocsin.importers.products import PRODUCTS
 
     product = PRODUCTS[name]
-    # Read before anything is started, so that what is missing is said at once.
+    # Read the key before the database is opened, so that a missing key is reported at once.
     key = "" if export is not None else _key(product, key_file)
     with open_database(data_dir):
         from tocsin.configure import export as yaml
@@ -185,7 +197,7 @@ def _read(path: Path) -> bytes:
 
 
 def _zipped(folder: Path) -> bytes:
-    """A folder of JSON files as the ZIP that it would be."""
+    """Return a folder of JSON files as a ZIP file."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for path in sorted(folder.rglob("*.json")):
@@ -194,7 +206,7 @@ def _zipped(folder: Path) -> bytes:
 
 
 def _write(path: Path, text: str) -> None:
-    """Writes a file that only its owner can read: it has numbers of people in it, and may have keys."""
+    """Write a file that only its owner can read, because it contains phone numbers and possibly keys."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""`tocsin keys`: a new secret key in the place of one that leaked, and the end of the old one."""
+"""`tocsin keys`: replaces the secret key, for example after it leaked, and removes the old one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ app = typer.Typer(
     help="Changes the key that stored secrets are encrypted with.", no_args_is_help=True, rich_markup_mode=None
 )
 
-#: In seconds: a node says every five which keys it knows.
+#: Seconds to wait for all nodes. A node reports the keys that it knows every five seconds.
 _WAIT_FOR_NODES = 30
 
 
@@ -24,10 +24,10 @@ def _group() -> None:
 
 @app.command()
 def rotate(data_dir: DataDir = None) -> None:
-    """Re-encrypts every stored secret under the newest key, while Tocsin runs.
+    """Re-encrypt all secrets under the newest key.
 
-    The newest key is the first of TOCSIN_SECRET_KEY; where that is not set, a new one is made in the data directory.
-    Run it again after an interruption: it goes on where it was.
+    Works while Tocsin runs. The newest key is the first one in TOCSIN_SECRET_KEY; if that is not set, a new key is
+    created in the data directory. After an interruption, run the command again: it continues where it stopped.
     """
     with open_database(data_dir):
         from tocsin.access import audit
@@ -60,9 +60,10 @@ def rotate(data_dir: DataDir = None) -> None:
 
 @app.command()
 def retire(data_dir: DataDir = None) -> None:
-    """Takes the old keys out of the data directory, once nothing stored needs them.
+    """Remove old keys from the data directory.
 
-    Links in pages that were sent under an old key stop working then: they are valid for seven days.
+    Rejected while a stored secret needs them. Links in pages that were sent under an old key stop working; otherwise
+    they are valid for seven days.
     """
     with open_database(data_dir):
         from tocsin.core.db import database
@@ -77,7 +78,7 @@ def retire(data_dir: DataDir = None) -> None:
 
 
 def _wait_for_nodes() -> None:
-    """Returns when every running node knows the newest key. Raises Rejected when one does not learn it."""
+    """Wait until every running node knows the newest key. Raises Rejected("node_without_key") after a timeout."""
     from tocsin.core.db import database
     from tocsin.operate.encryption import rotation
 

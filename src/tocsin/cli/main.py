@@ -1,4 +1,4 @@
-"""The command `tocsin`: joins the commands, each a module of its own, and says errors in one line."""
+"""The `tocsin` command: registers the subcommands, each in its own module, and prints errors in one line."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ app.add_typer(catalogue.app, name="catalogue")
 
 
 def main() -> None:
-    """The entry point of the installed command."""
+    """Entry point of the installed command."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit status: 0, 1 for an error, 2 for a command line that cannot be used."""
+    """Run one command and return its exit status: 0, 1 for an error, 2 for an invalid command line."""
     try:
         outcome = app(args=list(arguments), standalone_mode=False, prog_name="tocsin")
     except typer.TyperException as error:
-        # The validator's own prefix says nothing to whoever typed.
+        # Remove the validator's prefix, which does not help the user.
         return _say(error.format_message().replace(": Value error, ", ": "), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return _say("Stopped.", 130)
@@ -82,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _say(text: str, status: int) -> int:
-    # Help that stands in for an error (no arguments) has several lines, and is no complaint.
+    # The help text, shown instead of an error when there are no arguments, has several lines and gets no prefix.
     typer.echo(text if "\n" in text else f"tocsin: {text}", err=True)
     return status
 

@@ -1,4 +1,4 @@
-"""`tocsin serve`: migrates, starts a node, says `ready`, and ends in good order on SIGTERM."""
+"""`tocsin serve`: migrates the database, starts a node, prints `ready`, and shuts down cleanly on SIGTERM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tocsin.core.net import descriptors
 from tocsin.core.net.http_server import listen, make_server
 from tocsin.core.runtime import logs
 
-#: How many seconds requests that are being answered may take after SIGTERM.
+#: Seconds that running requests may take to finish after SIGTERM.
 GRACE = 10
 
 ROLES = ("all", "ingest", "web", "worker")
@@ -29,7 +29,7 @@ def serve(
     role: Annotated[str, typer.Option(help=f"What this process does: {', '.join(ROLES)}.")] = "all",
     data_dir: DataDir = None,
 ) -> None:
-    """Starts Tocsin; prints `ready URL` when it can serve."""
+    """Start Tocsin. Prints `ready URL` once it accepts requests."""
     if role not in ROLES:
         raise typer.BadParameter(f"{role!r} is none of {', '.join(ROLES)}.", param_hint="--role")
     logs.set_up(configure(data_dir).log_format)
@@ -40,7 +40,7 @@ def serve(
 def run(
     opened: DatabaseSession, host: str, port: int, role: str, *, on_ready: Callable[[str], None] | None = None
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then ends what is in flight. `on_ready` is told the address."""
+    """Serve until SIGTERM or SIGINT, then finish what is in flight. `on_ready` is called with the URL."""
     from tocsin.node import NodeProcess, NodeRole
 
     descriptors.raise_limit()
@@ -63,7 +63,7 @@ def run(
     )
     node.start()
     try:
-        # Work is done before the first page can be made: it ends in good order then, too.
+        # The node works before the web server runs, so SIGTERM must already end it cleanly here.
         signal.signal(signal.SIGTERM, _end)
         node.wait()
         if on_ready is None:
@@ -79,7 +79,7 @@ def _end(_number: int, _frame: object) -> None:
 
 
 def _offer_set_up() -> None:
-    """While there is no administrator, prints the one-time link that makes one."""
+    """Print the one-time setup link if there is no administrator."""
     from tocsin.access import setup_link
     from tocsin.access.roles import Role
     from tocsin.people.models import User
@@ -92,7 +92,7 @@ def _offer_set_up() -> None:
 
 
 def _shown(host: str) -> str:
-    """The host as people type it."""
-    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - compared, not listened at
+    """Return the host for display in a URL."""
+    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - compared, not bound
         return "localhost"
     return f"[{host}]" if ":" in host else host

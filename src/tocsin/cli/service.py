@@ -1,4 +1,4 @@
-"""`tocsin service`: has systemd start Tocsin with the machine, so that a reboot does not silence the pager."""
+"""`tocsin service`: installs a systemd unit, so that Tocsin starts with the machine and paging survives a reboot."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tocsin.operate.service import UnitLocation
 
 app = typer.Typer(help="Runs Tocsin as a service.", no_args_is_help=True, rich_markup_mode=None)
 
-#: Exists where systemd runs the machine (sd_booted(3)).
+#: Exists if systemd is the init system (sd_booted(3)).
 BOOTED = Path("/run/systemd/system")
 
-#: Where the machine's own files begin.
+#: Root of the system-wide files.
 ROOT = Path("/")
 
 
@@ -40,9 +40,10 @@ def install(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
     data_dir: DataDir = None,
 ) -> None:
-    """Writes a systemd unit, enables and starts it: Tocsin comes back by itself after a crash or a reboot.
+    """Install Tocsin as a systemd service.
 
-    The TOCSIN_* variables that are set now are kept for the service, in a file that only its user can read.
+    Writes a systemd unit, enables it and starts it. Tocsin then restarts after a crash or a reboot. The TOCSIN_*
+    variables of the current environment are stored for the service in a file that only its user can read.
     """
     settings = configure(data_dir)
     place = service.of_user(configuration_folder()) if user else service.of_machine(ROOT)
@@ -52,7 +53,7 @@ def install(
         return
     _refuse(place)
     if not user and settings.database_url is None:
-        # The service itself may not change /etc, where accounts are.
+        # The account is created here, because the service itself may not write to /etc.
         system_user.find_or_make()
     _write_environment(place)
     place.unit.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def install(
 
 
 def _refuse(place: UnitLocation) -> None:
-    """Raises before anything is written, where it would not work."""
+    """Raise an error, before anything is written, if the installation cannot succeed."""
     if shutil.which("systemctl") is None or not BOOTED.is_dir():
         raise Permanent(
             "This machine is not run by systemd; nothing was written.",
@@ -82,7 +83,7 @@ def _refuse(place: UnitLocation) -> None:
 
 
 def _command(host: str, port: int) -> list[str]:
-    """What starts this very Tocsin."""
+    """Return the command line that starts this installation of Tocsin."""
     beside = Path(sys.executable).with_name("tocsin")
     program = str(beside) if os.access(beside, os.X_OK) else shutil.which("tocsin")
     if program is None:
@@ -96,7 +97,7 @@ def _command(host: str, port: int) -> list[str]:
 
 
 def _write_environment(place: UnitLocation) -> None:
-    """Makes the file of variables, readable by its owner only; one that is there is left as it is."""
+    """Create the environment file, readable by its owner only. An existing file is not changed."""
     variables = service.carried(os.environ, Path.cwd())
     place.environment.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -110,7 +111,7 @@ def _write_environment(place: UnitLocation) -> None:
 
 
 def _linger() -> None:
-    """Without it a user's services end when they sign out, and do not start with the machine."""
+    """Enable lingering. Without it a user's services stop at sign-out and do not start with the machine."""
     command = ["loginctl", "enable-linger"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a constant command
     if done.returncode != 0:
@@ -118,7 +119,7 @@ def _linger() -> None:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - words of our own
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no user input
     if done.returncode != 0:
         said = " ".join((done.stderr or done.stdout).split())
         raise Permanent(f"`{' '.join(command)}` failed: {said or done.returncode}.")

@@ -1,6 +1,6 @@
-"""Opens the database for one command, beside whatever else uses it, and sets up Django on it.
+"""Opens the database for one command, concurrently with other users of it, and sets up Django.
 
-Nothing that needs Django's models is imported before: commands import their parts inside.
+Modules that need Django's models must be imported afterwards, so commands import them inside their functions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Rejected
 from tocsin.operate import service
 
-#: The option that every command has.
+#: The option that every command accepts.
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -39,7 +39,8 @@ DataDir = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSession:
-    """The database in use: its URL, and the embedded server where it is one (`start()` again mends a killed one)."""
+    """The database in use: its URL, and the embedded server if there is one (calling `start()` again revives a killed
+    server)."""
 
     config: Config
     url: str
@@ -47,7 +48,7 @@ class DatabaseSession:
 
 
 def configure(data_dir: Path | None) -> Config:
-    """Reads the configuration, with `data_dir` in the place of `TOCSIN_DATA_DIR`. Raises ConfigError."""
+    """Read the configuration, with `data_dir` instead of `TOCSIN_DATA_DIR`. Raises ConfigError."""
     if data_dir is not None:
         os.environ["TOCSIN_DATA_DIR"] = str(data_dir.expanduser().absolute())
     environment.current.cache_clear()
@@ -58,11 +59,12 @@ def configure(data_dir: Path | None) -> Config:
 def open_database(
     data_dir: Path | None, *, migrate: bool = True, patience: timedelta = timedelta()
 ) -> Iterator[DatabaseSession]:
-    """The database of `data_dir`, or of `TOCSIN_DATABASE_URL`, with Django set up on it and its tables up to date.
+    """Open the database of `data_dir` or of `TOCSIN_DATABASE_URL`, set up Django and, with `migrate`, migrate the
+    tables.
 
-    A server that accepts no connections yet is waited for, for `patience` at most. The embedded server is started, or
-    shared with a running Tocsin, and stopped by its last user. Raises ConfigError, Rejected where the service uses
-    another, Permanent and Temporary from the start of the server, and psycopg's or Django's OperationalError.
+    Waits up to `patience` for a server that does not accept connections yet. The embedded server is started, or shared
+    with a running Tocsin, and stopped by its last user. Raises ConfigError; Rejected if the service uses another
+    database; Permanent and Temporary from starting the server; and psycopg's or Django's OperationalError.
     """
     settings = configure(data_dir)
     _refuse_another_database(settings)
@@ -84,13 +86,16 @@ def open_database(
 
 
 def configuration_folder() -> Path:
-    """Where this user's own configuration is."""
+    """Return the current user's configuration directory."""
     return platformdirs.user_config_path()
 
 
 def _refuse_another_database(settings: Config) -> None:
-    """The service's variables are in a file that a shell knows nothing of. What is done to the built-in database
-    instead, which may well have been left behind, is lost, and a backup of it is none."""
+    """Reject a command that would use the built-in database although the service uses another one.
+
+    The service's variables are in a file that the shell has not loaded. Changes to the built-in database, which may be
+    a leftover, would be lost, and a backup of it would be worthless.
+    """
     if settings.database_url is not None or "TOCSIN_DATA_DIR" in os.environ:
         return
     for place in (service.of_machine(), service.of_user(configuration_folder())):
@@ -108,7 +113,7 @@ def _refuse_another_database(settings: Config) -> None:
 
 
 def set_up_django() -> None:
-    """Loads Django's models; the database need not answer."""
+    """Load Django's models. The database need not be available."""
     import django
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")

@@ -1,4 +1,4 @@
-"""`tocsin simulate`: the whole chain for a payload at a time; sends nothing."""
+"""`tocsin simulate`: runs a payload through the complete chain at a given time, without sending anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
 
-#: Bigger bodies are refused at the door.
+#: The same limit as for messages posted to an integration.
 _MAX_BODY_BYTES = 5 * 1024 * 1024
 
 
@@ -33,9 +33,10 @@ def simulate(
     as_json: Annotated[bool, typer.Option("--json", help="Prints JSON, with every step of the mapping.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Shows what a payload would do: mapping, rule, route, alert, and who is notified, by what, when, and why.
+    """Show what a payload would do.
 
-    Sends and stores nothing.
+    Prints the mapping, rule, route and alert, and who is notified by which channel, when and why. Nothing is sent or
+    stored.
     """
     body = _read(payload)
     with open_database(data_dir):

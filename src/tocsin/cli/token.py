@@ -1,4 +1,4 @@
-"""`tocsin token`: makes API tokens. The secret goes alone to standard output, once."""
+"""`tocsin token`: creates API tokens. Standard output contains only the secret, which is printed once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = typer.Typer(help="Makes API tokens.", no_args_is_help=True, rich_markup_mo
 
 @app.callback()
 def _group() -> None:
-    """Makes API tokens."""
+    """Creates API tokens."""
 
 
 @app.command()
@@ -23,7 +23,10 @@ def create(
     name: Annotated[str, typer.Option(metavar="LABEL", help="What it is for.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Makes an API token and prints it, alone on standard output. It is never shown again."""
+    """Create an API token and print its secret.
+
+    Standard output contains only the secret. It is never shown again.
+    """
     with open_database(data_dir):
         from tocsin.access import tokens
         from tocsin.access.audit import COMMAND_LINE

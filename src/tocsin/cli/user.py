@@ -1,5 +1,7 @@
-"""`tocsin user`: makes users, and lets in who lost a second factor. Whoever has a shell on the machine may: users who
-are made so count as verified."""
+"""`tocsin user`: creates users and resets second factors.
+
+A shell on the machine is sufficient authorization, so the contact details of users created here count as verified.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:
-    """Makes users, and lets in who lost a second factor."""
+    """Creates users and resets second factors."""
 
 
 @app.command()
@@ -34,7 +36,10 @@ def create(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Makes a user. Without a password they set one through "Forgot your password?" at the sign-in."""
+    """Create a user.
+
+    Without a password, the user sets one through "Forgot your password?" on the sign-in page.
+    """
     password = _password() if password_stdin else None
     spec = {"username": username, "email": email, "role": role.value, "name": full_name or None}
     with open_database(data_dir):
@@ -53,7 +58,10 @@ def reset_second_factor(
     username: Annotated[str, typer.Argument(metavar="NAME", help="The username.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Takes away what somebody who lost it signs in with besides the password: app, passkeys and recovery codes."""
+    """Remove a user's second factors.
+
+    For a user who lost them. Removes the authenticator app, passkeys and recovery codes.
+    """
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
         from tocsin.core.runtime import clock

@@ -1,0 +1,1 @@
+"""Configuration as code: YAML files, plan, apply, and export."""

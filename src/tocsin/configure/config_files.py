@@ -1,6 +1,6 @@
-"""What the files of one `apply` say together: settings, and the objects of each noun, each with where it stands.
+"""Merges the files of one `apply` into settings and objects by resource, each with its location. Changes nothing.
 
-Resolves `{env: NAME}` and `{file: PATH}` where a secret belongs, and knows the renames. Changes nothing.
+Resolves `{env: NAME}` and `{file: PATH}` for secrets, and handles renames (`was`).
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ _MAX_SECRET_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ConfigObject:
-    """One object as a file describes it."""
+    """One object as described in a file."""
 
     noun: Resource
     name: str
-    #: The name it had before, if the file says so.
+    #: Its previous name, if the file has `was`.
     was: str | None
     spec: dict[str, Any]
     document: YamlDocument
     path: NodePath
 
     def located(self, problem: Rejected) -> list[Rejected]:
-        """The problem, or each of several, with file, line and object in its sentence."""
+        """The problem, or each of several, with file, line and object in its message."""
         return [_located(self.document, self.path, one, f"{self.noun.word} {self.name}") for one in each(problem)]
 
 
 @dataclass(slots=True)
 class ConfigFiles:
-    """Everything that the files say."""
+    """The merged content of all files."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     entries: dict[str, list[ConfigObject]] = field(default_factory=dict)
-    #: The top keys that are there: what --prune may delete from.
+    #: The top-level keys present, which limit what --prune may delete.
     keys: set[str] = field(default_factory=set)
-    #: What is wrong with the files themselves; told with what is wrong with what they say.
+    #: Problems of the files themselves, reported together with those of their content.
     problems: list[Rejected] = field(default_factory=list)
-    #: The names, ignoring case, that objects which could not be read may have.
+    #: Case-folded names that unreadable objects may have.
     unread: set[str] = field(default_factory=set)
     _settings_from: list[tuple[YamlDocument, str]] = field(default_factory=list)
 
     def leave_out(self, value: object, problem: Rejected) -> None:
-        """Notes what is wrong with a part that is not read; what refers to it is not wrong for that."""
+        """Records the problem of a part that is skipped; references to it are then not reported."""
         self.problems.extend(each(problem))
         self.unread.update(texts(value))
 
     def locate_setting(self, problem: Rejected) -> list[Rejected]:
-        """A problem with a setting, with file and line in its sentence."""
+        """A problem with a setting, with file and line in its message."""
         found = []
         for one in each(problem):
             name = one.field or ""
@@ -67,8 +67,9 @@ class ConfigFiles:
 
 
 def collect(documents: Sequence[YamlDocument]) -> ConfigFiles:
-    """What the documents say together. What cannot be read of them is kept as `problems`, which name file and line: an
-    unknown top key, an object twice, a secret that is not there.
+    """Merges the documents. Unreadable parts are recorded in `problems` with file and line.
+
+    Such as an unknown top-level key, a duplicate object, or a missing secret.
     """
     sources = ConfigFiles()
     for document in documents:
@@ -148,7 +149,7 @@ def _take_entry(document: YamlDocument, noun: Resource, path: NodePath, item: An
 
 
 def _resolved(document: YamlDocument, path: NodePath, value: Any, problems: list[Rejected]) -> Any:
-    """The value with its secrets; notes each that is not there."""
+    """The value with its secrets resolved; missing ones are recorded in `problems`."""
     try:
         if isinstance(value, Mapping):
             if set(value) == {"env"}:
@@ -171,7 +172,7 @@ def _from_environment(document: YamlDocument, path: NodePath, name: Any) -> str:
 
 
 def _from_file(document: YamlDocument, path: NodePath, name: Any) -> str:
-    """The text of a file, without line breaks at its end; a relative path begins at the document's folder."""
+    """The text of a file, without trailing line breaks; relative paths are resolved against the document's folder."""
     if not isinstance(name, str) or "\0" in name:
         raise _at(document, path, "file: must be a path.")
     file = document.folder / Path(name).expanduser()
@@ -187,7 +188,7 @@ def _from_file(document: YamlDocument, path: NodePath, name: Any) -> str:
 
 
 def texts(value: object) -> Iterator[str]:
-    """Every text in a value, ignoring case: the names that it may refer to."""
+    """Every text in a value, case-folded: the names it may refer to."""
     match value:
         case str():
             yield value.strip().casefold()
@@ -201,7 +202,7 @@ def texts(value: object) -> Iterator[str]:
 
 
 def each(problem: Rejected) -> Sequence[Rejected]:
-    """Every problem of a rejection."""
+    """The individual problems of a rejection."""
     return problem.problems if isinstance(problem, RejectedAll) else [problem]
 
 

@@ -1,4 +1,4 @@
-"""Prints the configuration as the YAML that `apply` reads: applying it again changes nothing."""
+"""Exports the configuration as the YAML that `apply` reads; applying it again changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tocsin.core.config import config_version, settings_store
 
 _SHORT = 80
 
-#: Keys of conditions, windows and reminders, which the database's JSON has put in an order of its own.
+#: The order of keys in conditions, windows and reminders, which JSON in the database does not preserve.
 _WRITTEN = (
     *("name", "when", "field", "operator", "value", "match_case", "not", "all", "any"),
     *("days", "from", "to", "before"),
@@ -24,17 +24,17 @@ _WRITTEN = (
 )
 _ORDER = {key: number for number, key in enumerate(_WRITTEN)}
 
-#: Words and times that readers of YAML 1.1 take for something else; and what the library would write so that it is read
-#: as something else, or not at all: what begins with ? or : within a line, and line breaks of other kinds.
+#: Words and times that YAML 1.1 readers would misinterpret, and texts that the library would write incorrectly: those
+#: beginning with ? or : within a line, and unusual line breaks.
 _MISREAD = re.compile(
     r"y|n|yes|no|on|off|[0-9]+(:[0-9]+)+|[?:].*|.*[\x85\u2028\u2029\ufeff].*", re.IGNORECASE | re.DOTALL
 )
 
 
 def everything(*, with_secrets: bool) -> dict[str, Any]:
-    """Everything by its top key, in the order in which `apply` needs it; keys with nothing in them are left out."""
+    """The complete configuration by top-level key, in the order `apply` needs; empty keys are omitted."""
     with transaction.atomic():
-        # Nobody changes it meanwhile, so that what one object refers to is there too.
+        # Prevents changes meanwhile, so that referenced objects are included.
         config_version.lock()
         found: dict[str, Any] = {}
         if settings := settings_store.changed_from_default():
@@ -46,7 +46,7 @@ def everything(*, with_secrets: bool) -> dict[str, Any]:
 
 
 def write(value: dict[str, Any]) -> str:
-    """The value as YAML 1.2; "" for nothing at all."""
+    """The value as YAML 1.2; "" if empty."""
     if not value:
         return ""
     yaml = YAML()
@@ -58,7 +58,7 @@ def write(value: dict[str, Any]) -> str:
 
 
 def _tidy(value: Any) -> Any:
-    """The same value, keys in the order in which people write them, short lists and conditions in one line."""
+    """The same value with keys in their usual order, and short lists and conditions on one line."""
     match value:
         case dict():
             tidy = CommentedMap({_tidy(key): _tidy(value[key]) for key in sorted(value, key=_rank)})
@@ -77,5 +77,5 @@ def _tidy(value: Any) -> Any:
 
 
 def _rank(key: str) -> int:
-    # Sorting is stable: keys that are not listed keep their order, after those that are.
+    # Sorting is stable: unlisted keys keep their order, after the listed ones.
     return _ORDER.get(key, len(_ORDER))

@@ -1,4 +1,4 @@
-"""An import from another product, from its start until it is applied, thrown away or followed by another."""
+"""An import from another product, from its start until it is applied, discarded or replaced."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from django.db.models import Q
 
 
 class ImportState(StrEnum):
-    """How far an import is."""
+    """The state of an import."""
 
     READING = "reading"
-    #: Read and translated: waits for somebody to apply it.
+    #: Read and converted; waiting to be applied.
     READY = "ready"
     APPLYING = "applying"
     APPLIED = "applied"
@@ -20,24 +20,24 @@ class ImportState(StrEnum):
 
 
 class ImportRun(models.Model):
-    """One row at most that is not over. The key of the other product is never in it."""
+    """An import; at most one is in progress. The other product's API key is never stored."""
 
     product = models.TextField()
-    #: The address, or the name of the file.
+    #: The API's URL, or the name of the file.
     source = models.TextField()
     started_by = models.TextField()
     started_at = models.DateTimeField()
     state = models.TextField()
-    #: What is being done now; and when it was last heard of, since the thread that does it may be gone.
+    #: The current step, and the time of the last sign of life, because the thread may be gone.
     progress = models.TextField(default="", db_default="")
     beat_at = models.DateTimeField()
-    #: Why it failed: a sentence.
+    #: Why it failed, as a sentence.
     problem = models.TextField(default="", db_default="")
-    #: The YAML, encrypted: numbers of people stand in it, and may keys of senders. Empty once it is applied.
+    #: The encrypted YAML: it contains phone numbers, and possibly senders' keys. Empty once applied.
     configuration = models.TextField(default="", db_default="")
     counts = models.JSONField(default=dict)
     findings = models.JSONField(default=list)
-    #: The lines of the plan; and why it cannot be applied, if it cannot.
+    #: The lines of the plan, and why it cannot be applied, if so.
     plan = models.JSONField(default=list)
     refusals = models.JSONField(default=list)
 

@@ -1,6 +1,6 @@
-"""Makes the configuration what the files say, in one transaction; or only says what that would change.
+"""Applies configuration files in one transaction, or previews the changes.
 
-The plan is found by doing it and rolling back, so that what is announced is what is done.
+A preview applies them and rolls back, so it shows exactly what `apply` does.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.validation.object_reader import raise_all
 
-#: Who `tocsin apply` is in the audit log.
+#: The audit actor of `tocsin apply`.
 ACTOR = AuditActor(None, "tocsin apply", "yaml")
 
 
 class PlanAction(StrEnum):
-    """What becomes of one object."""
+    """The change to an object."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -37,7 +37,7 @@ class PlanAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlanLine:
-    """One object of the plan: what becomes of it, and which keys differ."""
+    """One line of the plan: an object, its change, and the keys that differ."""
 
     change: PlanAction
     word: str
@@ -53,7 +53,7 @@ class PlanLine:
 
 @dataclass(frozen=True, slots=True)
 class ConfigPlan:
-    """Everything that a run changes, in its order."""
+    """All changes of a run, in order."""
 
     lines: tuple[PlanLine, ...]
 
@@ -63,12 +63,12 @@ class ConfigPlan:
         return all(line.change is PlanAction.UNCHANGED for line in self.lines)
 
     def count(self, change: PlanAction) -> int:
-        """How many objects have this change."""
+        """The number of objects with this change."""
         return sum(line.change is change for line in self.lines)
 
 
 def preview(sources: ConfigFiles, *, prune: bool, now: datetime, actor: AuditActor = ACTOR) -> ConfigPlan:
-    """What `apply` would do. Raises what it would raise, and changes nothing."""
+    """Returns what `apply` would do, and raises what it would raise. Changes nothing."""
     with transaction.atomic():
         plan = _run(sources, prune=prune, now=now, actor=actor)
         transaction.set_rollback(True)
@@ -83,17 +83,17 @@ def apply(
     actor: AuditActor = ACTOR,
     announce: Callable[[ConfigPlan], None] = lambda plan: None,
 ) -> ConfigPlan:
-    """Does all of it, or nothing. With `prune`, what the files do not name is deleted, of those nouns that they have a
-    key for; and settings that they do not name get their default, if they have settings. `announce` is told the plan
-    before it is done for good.
+    """Applies everything or nothing.
 
-    Raises Rejected, or RejectedAll, whose sentences name file, line and object.
+    With `prune`, objects not in the files are deleted, for resources whose key the files contain; likewise, settings
+    not in the files are reset to their defaults. `announce` is called with the plan before the commit. Raises Rejected
+    or RejectedAll with file, line and object in the messages.
     """
     with transaction.atomic():
         plan = _run(sources, prune=prune, now=now, actor=actor)
         announce(plan)
         if plan.is_empty:
-            # What was saved as it was is not written again.
+            # Objects saved without a change are not written.
             transaction.set_rollback(True)
     return plan
 
@@ -115,17 +115,18 @@ def _run(sources: ConfigFiles, *, prune: bool, now: datetime, actor: AuditActor)
 
 
 class _ErrorCollector:
-    """Everything that is wrong with the files, in their order, so that it is mended in one go; but not what only
-    follows from something else that is: that there is no user whose own entry is refused.
+    """Collects all problems of the files in order, so that they can be fixed at once.
+
+    Omits consequential errors, such as a missing user whose own entry was rejected.
     """
 
     def __init__(self, sources: ConfigFiles) -> None:
         self.problems: list[Rejected] = list(sources.problems)
-        #: The names of what could not be saved, ignoring case.
+        #: Case-folded names of entries that could not be saved.
         self._missing = set(sources.unread)
 
     def add(self, entry: ConfigObject, problem: Rejected) -> None:
-        """Notes what is wrong with an entry, which is not saved."""
+        """Records the problem of an entry that is not saved."""
         named = self._missing & set(texts(entry.spec)) - {entry.name.casefold()}
         for one in each(problem):
             if not any(f'"{name}"' in one.detail.casefold() for name in named):
@@ -134,7 +135,7 @@ class _ErrorCollector:
 
 
 def _in_order(entries: Sequence[ConfigObject]) -> list[ConfigObject]:
-    """The entries, each after those of its own kind that it refers to; in a circle the order stays as it is."""
+    """The entries, each after those of its own kind that it refers to; cycles keep their order."""
     found: list[ConfigObject] = []
     by_name = {entry.name.casefold(): entry for entry in entries}
 
@@ -174,7 +175,7 @@ def _settings(
 
 
 def _saved(entries: Iterable[ConfigObject], actor: AuditActor, now: datetime, wrong: _ErrorCollector) -> list[PlanLine]:
-    """Saves all of one noun."""
+    """Saves all entries of one resource."""
     lines: list[PlanLine] = []
     for entry in entries:
         try:
@@ -192,7 +193,7 @@ def _save(entry: ConfigObject, actor: AuditActor, now: datetime) -> PlanLine:
     saved = noun.save(spec, existing=existing, actor=actor, now=now)
     if before is None:
         return PlanLine(PlanAction.CREATE, noun.word, entry.name)
-    # Read again: the object may hold what it was asked for before.
+    # Reload the object: it may cache its previous state.
     after = _stored(noun, noun.rows().get(pk=saved.pk))
     if before == after:
         return PlanLine(PlanAction.UNCHANGED, noun.word, entry.name)
@@ -201,7 +202,7 @@ def _save(entry: ConfigObject, actor: AuditActor, now: datetime) -> PlanLine:
 
 
 def _stored(noun: Resource, row: Model) -> dict[str, Any]:
-    """What an object is, its secrets included, if the known secret keys open them."""
+    """The object's spec, including secrets if the known keys can decrypt them."""
     try:
         return noun.spec(row, True)
     except Permanent:
@@ -211,7 +212,7 @@ def _stored(noun: Resource, row: Model) -> dict[str, Any]:
 def _with_late_keys(
     lines: list[PlanLine], sources: ConfigFiles, actor: AuditActor, now: datetime, wrong: _ErrorCollector
 ) -> list[PlanLine]:
-    """Saves the keys that refer to what came later, and says so in the lines of their objects."""
+    """Saves keys that refer to later objects, and adds them to the plan lines."""
     changed: dict[tuple[str, str], tuple[str, ...]] = {}
     for noun in NOUNS:
         for entry in sources.entries.get(noun.key, []):
@@ -235,7 +236,7 @@ def _with_keys(line: PlanLine, keys: tuple[str, ...]) -> PlanLine:
 
 
 def _existing(entry: ConfigObject) -> tuple[Model | None, str | None]:
-    """The object that the entry is about, and its old name where this run renames it."""
+    """The object that the entry refers to, and its old name if this run renames it."""
     found = entry.noun.find(entry.name)
     if entry.was is None or entry.was.casefold() == entry.name.casefold():
         return found, None

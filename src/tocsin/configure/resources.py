@@ -1,4 +1,4 @@
-"""The nouns of the configuration, in the order in which they refer to each other, and the commands that change each."""
+"""The resources of the configuration in dependency order, with the commands that change each."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from tocsin.workflows.models import Workflow
 
 SETTINGS = "settings"
 
-#: Among the secret keys: each key is one.
+#: Means that every key may contain secrets.
 EVERY_KEY = "*"
 
 
 class SaveResource(Protocol):
-    """Makes an object, or makes `existing` what the spec says."""
+    """Creates an object, or updates `existing` to the spec."""
 
     def __call__(
         self, spec: Mapping[str, object], *, existing: Any = None, actor: AuditActor, now: datetime
@@ -45,48 +45,49 @@ class SaveResource(Protocol):
 
 
 class DeleteResource(Protocol):
-    """Deletes an object, or raises Rejected with what needs it."""
+    """Deletes an object. Raises Rejected if it is in use."""
 
     def __call__(self, row: Any, /, *, actor: AuditActor, now: datetime) -> None: ...
 
 
 class SaveDeferredField(Protocol):
-    """Makes one key of an object what the files say, once all objects are there. False: nothing differed."""
+    """Sets one key of an object once all objects exist. Returns False if nothing changed."""
 
     def __call__(self, row: Any, value: object, /, *, actor: AuditActor, now: datetime) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One top key of the YAML."""
+    """One top-level key of the YAML."""
 
     key: str
-    #: What one of them is called in sentences.
+    #: The singular for messages.
     word: str
     rows: Callable[[], QuerySet[Any]]
-    #: The object as YAML, with its secrets if the second argument is true.
+    #: The object's spec, with secrets if the second argument is true.
     spec: Callable[[Any, bool], dict[str, Any]]
     save: SaveResource
     delete: DeleteResource
     name_key: str = "name"
-    #: The keys below which a value may be `{env: NAME}` or `{file: PATH}`.
+    #: The keys below which `{env: NAME}` and `{file: PATH}` are allowed.
     secret_keys: frozenset[str] = frozenset()
-    #: Keys that refer to nouns after this one, or to others of it: saved when everything else is. Left out, they stay.
+    #: Keys that refer to later resources or to other objects of the same kind, saved last. If omitted, they stay
+    #: unchanged.
     late: Mapping[str, SaveDeferredField] = field(default_factory=dict)
-    #: The names of others of its kind that a spec refers to: those are saved before it.
+    #: The names of objects of the same kind that a spec refers to; those are saved first.
     refers: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
 
     def find(self, name: str) -> Model | None:
-        """The object of that name, ignoring case."""
+        """The object with that name, case-insensitively."""
         found: Model | None = self.rows().filter(**{f"{self.name_key}__iexact": name}).first()
         return found
 
     def every(self) -> Iterable[Model]:
-        """All of them, by name."""
+        """All objects, sorted by name."""
         return self.rows().order_by(self.name_key)
 
     def name(self, row: Model) -> str:
-        """The name of one."""
+        """An object's name."""
         return str(getattr(row, self.name_key))
 
 
@@ -101,7 +102,7 @@ def _without_secrets(spec: Callable[[Any], dict[str, Any]]) -> Callable[[Any, bo
 
 
 def _with_addresses(spec: Callable[[Any], dict[str, Any]], key: str) -> Callable[[Any, bool], dict[str, Any]]:
-    """Addresses that are secrets themselves are in clear only where secrets are asked for, else as they are stored."""
+    """Includes addresses that contain secrets in plain text only if secrets are requested."""
 
     def shown(row: Any, with_secrets: bool) -> dict[str, Any]:
         found = spec(row)
@@ -113,7 +114,7 @@ def _with_addresses(spec: Callable[[Any], dict[str, Any]], key: str) -> Callable
 
 
 def _user_spec(user: User) -> dict[str, Any]:
-    """The user with what `late` saves."""
+    """The user's spec, including the keys saved by `late`."""
     spec = people.user_spec(user)
     if user.reminders:
         spec["reminders"] = user.reminders
@@ -122,7 +123,7 @@ def _user_spec(user: User) -> dict[str, Any]:
     return spec
 
 
-#: An object refers only to nouns before its own; so they are saved in this order, and deleted in the opposite one.
+#: An object refers only to earlier resources: saved in this order, deleted in reverse.
 NOUNS: tuple[Resource, ...] = (
     Resource(
         key="users",
@@ -231,5 +232,5 @@ NOUNS: tuple[Resource, ...] = (
     ),
 )
 
-#: The top keys in the order in which they are written.
+#: The top-level keys in the order of a file.
 TOP_KEYS = (SETTINGS, *(noun.key for noun in NOUNS))

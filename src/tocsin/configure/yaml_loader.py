@@ -1,6 +1,6 @@
-"""Reads YAML into plain values by the YAML 1.2 core schema, keeping the line of everything, so that errors name it.
+"""Parses YAML by the YAML 1.2 core schema into plain values, with the line of everything for error messages.
 
-`on`, `no` and `off` are words, and so is a date. Keys are text. Knows nothing of what the values mean.
+`on`, `no`, `off` and dates are text. Keys are text. Knows nothing about the meaning of values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from tocsin.core.errors import Rejected
 
-#: Bigger files, and files that say the same thing over and over through aliases, are no configuration.
+#: Limits against oversized files, and against aliases that repeat the same content over and over.
 MAX_FILE_BYTES = 20 * 1024 * 1024
 MAX_VALUES = 500_000
 
@@ -38,7 +38,7 @@ _MAX_NUMBER_CHARS = 40
 
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
-    """One file's value, with the line of each key and element, counted from 1."""
+    """The value of one file, with the 1-based line of each key and element."""
 
     name: str
     folder: Path
@@ -46,9 +46,7 @@ class YamlDocument:
     lines: dict[NodePath, int] = field(repr=False)
 
     def line(self, base: NodePath, place: str | None = None) -> int:
-        """The line of `place`, such as `contact_methods[0].channel`, below `base`; of the nearest thing above it where
-        there is no such place.
-        """
+        """The line of `place` below `base`, such as `contact_methods[0].channel`, or of its nearest existing parent."""
         path = base
         rest = place or ""
         while rest and (step := self._next(path, rest)) is not None:
@@ -58,7 +56,7 @@ class YamlDocument:
         return self.lines.get(path, 1)
 
     def _next(self, path: NodePath, rest: str) -> tuple[PathStep, str] | None:
-        """The step that `rest` begins with, and what is left. A key may have dots in it: the longest that is there."""
+        """The first step of `rest`, and the remainder. Keys may contain dots; the longest existing key wins."""
         if index := re.match(r"\[(\d+)\]\.?", rest):
             number = int(index[1])
             return (number, rest[index.end() :]) if (*path, number) in self.lines else None
@@ -70,7 +68,7 @@ class YamlDocument:
 
 
 def read(path: Path) -> YamlDocument:
-    """The document in a file. Raises Rejected ("invalid_yaml") that names the file and the line."""
+    """Parses a file. Raises Rejected("invalid_yaml") with file and line."""
     try:
         size = path.stat().st_size
         content = path.read_bytes() if size <= MAX_FILE_BYTES else b""
@@ -82,10 +80,10 @@ def read(path: Path) -> YamlDocument:
 
 
 def parse(content: bytes | str, name: str, folder: Path) -> YamlDocument:
-    """The document that `content` is; `name` stands in errors, `folder` is where its relative paths begin.
+    """Parses `content`; `name` is used in messages, and `folder` resolves relative paths.
 
-    Raises Rejected ("invalid_yaml") that names the line: not YAML, not UTF-8, several documents, a key twice, an
-    unknown tag.
+    Raises Rejected("invalid_yaml") with the line: not YAML, not UTF-8, several documents, a duplicate key, an unknown
+    tag.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
@@ -108,7 +106,7 @@ def parse(content: bytes | str, name: str, folder: Path) -> YamlDocument:
 
 
 class _Reader:
-    """Turns nodes into values."""
+    """Converts nodes to values."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -116,7 +114,7 @@ class _Reader:
         self.lines: dict[NodePath, int] = {}
 
     def value(self, node: Node, path: NodePath) -> Any:
-        """The value of a node; notes its line, unless its key's was noted."""
+        """The value of a node; records its line, unless its key's line is recorded."""
         self._count += 1
         if self._count > MAX_VALUES:
             raise self._refuse(node, f"there are more than {MAX_VALUES} values, aliases counted each time.")
@@ -164,7 +162,7 @@ class _Reader:
 
     @staticmethod
     def _is_special(text: str) -> bool:
-        """Whether a plain text means something else than itself: tagged `!!str`, it is text after all."""
+        """Whether a plain text has another meaning; tagged `!!str`, it is text nevertheless."""
         return text in _NULL or text in _BOOL or bool(_FLOAT.fullmatch(text) or _OTHER_BASE.fullmatch(text))
 
     def _refuse(self, node: Node, problem: str) -> Rejected:

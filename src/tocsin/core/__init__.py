@@ -1,7 +1,7 @@
-"""What everything stands on: configuration, clock, ids, secrets, database. Imports nothing above it."""
+"""Shared infrastructure: configuration, clock, ids, secrets, networking and the database. Imports no other room."""
 
 import sys
 
-# httpx's own command line, which nobody here calls, would bring rich and pygments into every process: a twentieth of
-# its start. Where it cannot be loaded, httpx does without.
+# httpx's command line is never used here and would load rich and pygments into every process, a twentieth of its
+# start-up time. httpx works without the module when it cannot be imported.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]

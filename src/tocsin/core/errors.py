@@ -1,4 +1,4 @@
-"""The three kinds of error: rejected input, temporary trouble, and trouble a person must end."""
+"""The three kinds of error: rejected input, a temporary failure, and a permanent failure that a person must fix."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import timedelta
 
 
 class TocsinError(Exception):
-    """An error whose text may be shown to a person."""
+    """An error whose text may be shown to a user."""
 
 
 class Rejected(TocsinError):
-    """Input that cannot be used: a code for programs, a sentence for people, and the field or place it is about."""
+    """Invalid input: a code for programs, a sentence for people, and the name of the input field, if any."""
 
     def __init__(self, code: str, detail: str, field: str | None = None) -> None:
         super().__init__(detail)
@@ -21,12 +21,12 @@ class Rejected(TocsinError):
 
     @property
     def fields(self) -> dict[str, str]:
-        """The sentence by field, where there is one."""
+        """The sentence by field name; empty if the error belongs to no field."""
         return {} if self.field is None else {self.field: self.detail}
 
 
 class RejectedAll(Rejected):
-    """Input with several things wrong in it. It reads as the first of them; `problems` has all, in order."""
+    """Input with several problems, listed in order in `problems`. The code and field are those of the first."""
 
     def __init__(self, problems: Sequence[Rejected]) -> None:
         first, *others = problems
@@ -42,7 +42,7 @@ class RejectedAll(Rejected):
 
 
 class Temporary(TocsinError):
-    """Something that is worth trying again, after `retry_after` where the other side said so."""
+    """A failure that is worth retrying. `retry_after` is the delay that the server requested, if it did."""
 
     def __init__(self, detail: str, retry_after: timedelta | None = None) -> None:
         super().__init__(detail)
@@ -51,7 +51,7 @@ class Temporary(TocsinError):
 
 
 class Permanent(TocsinError):
-    """Something that trying again does not mend: a person must act, and `remedy` says how."""
+    """A failure that a retry does not fix. A person must act; `remedy` says how."""
 
     def __init__(self, detail: str, remedy: str | None = None) -> None:
         super().__init__(detail if remedy is None else f"{detail} {remedy}")

@@ -1,4 +1,4 @@
-"""Identifiers made by Tocsin: time-ordered UUIDs and secret tokens."""
+"""Generates identifiers: time-ordered UUIDs and secret tokens. Also hashes tokens and dedup keys for storage."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from uuid import UUID
 
 _lock = threading.Lock()
 _last = 0
-#: Random numbers of 64 bits that were fetched and not used yet.
+#: Unused 64-bit random numbers, fetched in advance.
 _random: list[int] = []
-# A forked process must not use what its parent uses too.
+# A forked process must not reuse random numbers of its parent.
 os.register_at_fork(after_in_child=_random.clear)
 
 
 def uuid7() -> UUID:
-    """A UUIDv7 (RFC 9562, section 5.7) that is greater than every one this process made before.
+    """Returns a UUIDv7 (RFC 9562, section 5.7) greater than every other that this process has generated.
 
-    48 bits of Unix milliseconds, then a 12-bit fraction of the millisecond (method 3 of section 6.2), then 62 random
-    bits. Python 3.12 and PostgreSQL 15 have none of their own.
+    Its layout is 48 bits of Unix milliseconds, a 12-bit fraction of the millisecond (section 6.2, method 3), and 62
+    random bits. Python 3.12 and PostgreSQL 15 have no generator of their own.
     """
     global _last
     with _lock:
         stamp = max(time.time_ns() * 4096 // 1_000_000, _last + 1)
         _last = stamp
         if not _random:
-            # A call to the system gives up the interpreter to other threads, so not one for each id.
+            # Each system call releases the interpreter to other threads, so random numbers are fetched in bulk.
             _random.extend(struct.unpack("512Q", os.urandom(8 * 512)))
         random = _random.pop() & 0x3FFF_FFFF_FFFF_FFFF
     value = ((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | random
@@ -38,25 +38,25 @@ def uuid7() -> UUID:
 
 
 def first_uuid7(at: datetime) -> UUID:
-    """The smallest UUIDv7 of that moment: what was made from then on is not smaller."""
+    """Returns the smallest UUIDv7 for the moment `at`. No UUIDv7 generated from then on is smaller."""
     return UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | 0b10 << 62)
 
 
 def token() -> str:
-    """A new secret of 128 bits: 32 lower-case hex characters."""
+    """Returns a new 128-bit secret as 32 lower-case hex characters."""
     return secrets.token_hex(16)
 
 
 def token_hash(text: str) -> bytes:
-    """What is stored of a token: its SHA-256 (32 bytes). Tokens are random, so no slow hash is needed."""
+    """Returns the SHA-256 (32 bytes) stored in place of a token. Tokens are random, so no slow hash is needed."""
     return hashlib.sha256(text.encode()).digest()
 
 
 def key_hash(dedup_key: str) -> bytes:
-    """What a dedup key is indexed by: its SHA-256 (32 bytes). Lone surrogates are kept apart, never an error."""
+    """Returns the SHA-256 (32 bytes) by which a dedup key is indexed. Lone surrogates are encoded, and never raise."""
     return hashlib.sha256(dedup_key.encode("utf-8", "surrogatepass")).digest()
 
 
 def lock_number(hashed: bytes) -> int:
-    """The signed 64-bit number under which `pg_advisory_xact_lock` guards a key: the first 8 bytes of its hash."""
+    """Returns the signed 64-bit key for `pg_advisory_xact_lock`: the first 8 bytes of the hash."""
     return int.from_bytes(hashed[:8], signed=True)

@@ -1,4 +1,4 @@
-"""Rows that belong to the whole installation: the configuration's version, settings, the test clock's jump."""
+"""Tables of the whole installation: configuration version, settings, clock state and mailbox errors."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from django.db import models
 
 
 class ConfigVersion(models.Model):
-    """One row. Its number rises with every change of configuration, so that nodes know when to load again."""
+    """A single row. `version` rises with every configuration change, so that nodes know when to reload."""
 
     version = models.BigIntegerField(default=0)
 
 
 class Setting(models.Model):
-    """One setting of the installation, by name. What is not here has its default: see `core.config.settings_store`."""
+    """An installation-wide setting. A setting without a row has its default: see `core.config.settings_store`."""
 
     name = models.CharField(max_length=100, primary_key=True)
     value = models.JSONField()
 
 
 class ClockOffset(models.Model):
-    """One row: by how many seconds the test clock has jumped. Honoured only under `TOCSIN_TEST_CLOCK=1`."""
+    """A single row: the seconds by which the test clock has jumped. Used only with `TOCSIN_TEST_CLOCK=1`."""
 
     seconds = models.FloatField(default=0)
 
 
 class ClockSeen(models.Model):
-    """One row: what the clock of the database showed when a node last looked, so that one that was set is noticed. See
-    `clock_seen`."""
+    """A single row: the database clock at the last check, by which a clock jump is detected. See
+    `core.runtime.clock_jump`."""
 
     seen_at = models.DateTimeField()
-    #: When it last jumped, by the clock after that, and by how much: less than nothing where it was set back.
+    #: When the clock last jumped, by the clock after the jump, and by how much: negative for a clock rollback.
     jumped_at = models.DateTimeField(null=True)
     jumped_by = models.DurationField(null=True)
 
 
 class MailboxTrouble(models.Model):
-    """A mailbox that could not be read when it was last looked at. See `mailbox_troubles`."""
+    """A mailbox that could not be read at the last poll. See `core.net.mailbox_errors`."""
 
     pk = models.CompositePrimaryKey("reads", "number")
     reads = models.TextField()

@@ -1,0 +1,1 @@
+"""Escalation: policies, the runs that execute them on alerts, and paging decisions."""

@@ -1,7 +1,7 @@
-"""Runs after the database's clock was set back: what they wait for comes so much earlier. The decision is pure.
+"""Adjusts runs after a rollback of the database's clock, so that their timers fire as soon as they would have.
 
-A step that waits ten minutes is due by the clock at which it began to wait. Real moments stay: the end of a hold, the
-end of a pause of all paging.
+The decision is pure. A step with a delay of ten minutes is due relative to the clock at which the delay began. Times
+set by people stay: the end of a hold, and the end of a pause of all paging.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from tocsin.notify import pause as pauses
 
 log = logging.getLogger(__name__)
 
-#: So many are read and written at a time.
+#: Alerts that are read and written per batch.
 CHUNK = 500
 
 
 def earlier(
     run: RunState, alert: AlertState, by: timedelta, now: datetime, pause: ActivePause | None = None
 ) -> RunState:
-    """`run` after the clock was set back by `by`, to `now`. No timer of it is later than before.
+    """Returns `run` after the clock was rolled back by `by`, to `now`. None of its timers is later than before.
 
-    `alert` is as it was before; what was acknowledged in the future counts as `acknowledged` says. `pause` is the pause
-    of all paging in force at `now`.
+    `alert` is the state before the rollback; acknowledgements in the future are handled as in `acknowledged`. `pause`
+    is the pause of all paging in force at `now`.
     """
     progress = run.progress
     after = acknowledged(alert, by, now)
@@ -44,7 +44,7 @@ def earlier(
     for user, at in progress.asked.items():
         moved_to = _happened(at, by, now)
         since = _heard_of(user, after, heard)
-        # Who was asked and has not answered is so still, and whoever has answered, has.
+        # The order is preserved: an unanswered reminder stays unanswered, and an answered one stays answered.
         if since is None or at >= (_heard_of(user, alert, progress.heard) or at):
             asked[user] = moved_to if since is None else max(moved_to, since)
         elif moved_to < since:
@@ -65,19 +65,19 @@ def earlier(
 
 
 def acknowledged(alert: AlertState, by: timedelta, now: datetime) -> AlertState:
-    """The alert, with what was acknowledged in the future acknowledged when that really was."""
+    """The alert, with acknowledgements in the future moved to when they really happened."""
     entries = {user: replace(one, at=_happened(one.at, by, now)) for user, one in alert.acknowledged.items()}
     return replace(alert, acknowledged=entries)
 
 
 def _heard_of(user: int, alert: AlertState, heard: Mapping[int, datetime]) -> datetime | None:
-    """When somebody last acknowledged or said that they are on it; None: it counts no more."""
+    """When the user last acknowledged or confirmed; None when there is no acknowledgement."""
     entry = alert.acknowledged.get(user)
     return None if entry is None else max(entry.at, heard.get(user, entry.at))
 
 
 def _happened(at: datetime, by: timedelta, now: datetime) -> datetime:
-    """When it really was: nothing has happened in the future."""
+    """When something really happened: nothing has happened in the future."""
     return at - by if at > now else at
 
 
@@ -91,13 +91,15 @@ _READ = database.literal(
     f"SELECT {run_store.COLUMNS} FROM escalation_run r WHERE r.alert_id = ANY(%s) AND r.status <> 'ended' ORDER BY r.id"
 )
 
-#: Of runs that cannot be read, or are tried again.
+#: For runs that cannot be read, or wait for a retry.
 _ALONE = "UPDATE escalation_run SET due_at = due_at - %s WHERE id = ANY(%s) AND due_at > %s"
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
-    """Moves the timers of every live alert, which is locked for that, and says so on its timeline where it is a minute
-    or more. Returns of how many runs."""
+    """Moves the timers of every active alert and locks the alerts for it. Returns the number of moved runs.
+
+    A rollback of a minute or more is noted on each alert's timeline.
+    """
     ids = [row[0] for row in connection.execute(_WAITING).fetchall()]
     held = pauses.current(connection, now)
     pause = ActivePause(held.until, held.reason) if held else None
@@ -123,7 +125,7 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
             alone.append(row["id"])
             continue
         if row["failures"]:
-            # When it is tried again says only its row.
+            # Only the row knows when it is retried.
             alone.append(row["id"])
         elif run != before:
             runs[row["id"]] = run

@@ -1,7 +1,7 @@
-"""What follows for runs when alerts change, list-wise and in the transaction of the change.
+"""Reacts to changed alerts by starting, updating and replacing runs, in bulk and in the transaction of the change.
 
-Openings start runs; whatever changes who has an alert is followed on the run that it has. Nobody is looked up here:
-what must page somebody makes the run due now, and the loop, woken by a hint, does the rest.
+New alerts start runs; every other change is applied to the alert's existing run. The listener never looks up on-call
+users: a change that must page somebody makes the run due now, and a hint wakes the periodic task for the rest.
 """
 
 from __future__ import annotations
@@ -28,22 +28,24 @@ from tocsin.escalation.run.run_store import NewRun
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import ReversedAction
 
-#: Events that concern a run although the alert's state stays as it is.
+#: Events that affect a run although the alert's state stays the same.
 _TOLD = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
 
 _NO_PAGING = PagingConfig(PagingMode.RECORD, reason="Nothing says whom it pages.")
 
 
 def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
-    """The reactor: starts, stops and replaces runs. What the loop itself decided comes back here, and its runs are left
-    alone."""
+    """The change handler: starts, stops and replaces runs.
+
+    Changes made by the periodic task itself also arrive here; their runs are left alone.
+    """
     openings = [change for change in changes if change.before is None]
     others = [change for change in changes if _concerns_a_run(change)]
     if openings:
         _start(connection, openings, now)
     if others:
         _follow(connection, others, now)
-    # Whoever ended the hold, the loop too: what waited for it may have been told of a later end.
+    # Also when the periodic task ended the hold: pages that waited may be scheduled for a later end.
     resumed = [change.alert_id for change in changes if _has_resumed(change)]
     if resumed:
         queue.release(connection, resumed, now)
@@ -59,7 +61,7 @@ def _concerns_a_run(change: AlertChange) -> bool:
 def _start(connection: Connection, openings: Sequence[AlertChange], now: datetime) -> None:
     ways = [change.paging or _NO_PAGING for change in openings]
     known = plans(connection, {way.version_id for way in ways})
-    # The alerts of a batch mostly open alike, so each kind of run is made once.
+    # Most alerts of a batch start with the same settings, so each distinct run is built once.
     alike: dict[tuple[PagingConfig, Priority], RunState] = {}
     runs = []
     for change, way in zip(openings, ways, strict=True):
@@ -77,7 +79,7 @@ def _begin(
 ) -> RunState:
     return begin(
         change.alert_id,
-        # A version that cannot be read: the loop will say so when the run is due, which it is at once.
+        # A version that cannot be read: the run is due at once, and the periodic task reports the error.
         known.get(way.version_id, RECIPIENTS_ONLY),
         way.mode,
         change.after.priority,
@@ -89,14 +91,14 @@ def _begin(
 
 
 def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
-    """Folds the changes of each alert into its run, then writes all runs, and what they ask for, at once."""
+    """Applies each alert's changes to its run, then writes all runs and their effects at once."""
     held = run_store.current(connection, [change.alert_id for change in changes])
     wanted = {row["version_id"] for row in held.values()}
     wanted |= {change.paging.version_id for change in changes if change.paging is not None}
     known = plans(connection, wanted)
     runs = {alert_id: _readable(row, known) for alert_id, row in held.items()}
     for alert_id, users in queue.restore(connection, _undone(changes, runs, now)).items():
-        # They have pages to come again.
+        # They have pages pending again.
         runs[alert_id] = with_progress(runs[alert_id], busy={**runs[alert_id].progress.busy, **users})
     written: dict[int, RunState] = {}
     successors: dict[int, tuple[RunState, int | None]] = {}
@@ -134,7 +136,7 @@ def _no_more_watched(row: Mapping[str, Any], successor: tuple[RunState, int | No
 
 
 def _undone(changes: Sequence[AlertChange], runs: Mapping[int, RunState], now: datetime) -> dict[int, ReversedAction]:
-    """What counts no more, by alert: an act that was undone, an acknowledgement that was taken back."""
+    """What was reversed, by alert id: an undone command, or a withdrawn acknowledgement."""
     found: dict[int, ReversedAction] = {}
     for change in changes:
         before, run = change.before, runs.get(change.alert_id)
@@ -145,13 +147,13 @@ def _undone(changes: Sequence[AlertChange], runs: Mapping[int, RunState], now: d
             if event.kind is EventKind.UNDONE and before.last is not None:
                 found[change.alert_id] = ReversedAction(before.last.at, event.reason)
             elif event.kind is EventKind.UNACKNOWLEDGED and own is not None and not _still_stops(run, change):
-                # It may have stood for long: what was due meanwhile is not made up for.
+                # The acknowledgement may be old: pages due in the meantime are not sent late.
                 found[change.alert_id] = ReversedAction(own.at, event.reason, due_after=now)
     return found
 
 
 def _still_stops(run: RunState, change: AlertChange) -> bool:
-    """Whether the acknowledgements that stand hold everybody's pages back."""
+    """Whether the remaining acknowledgements still stop everybody's pages."""
     return run.plan.effect is not AcknowledgeEffect.CONTINUE and has_enough(run.plan, change.after)
 
 
@@ -164,7 +166,7 @@ def _has_resumed(change: AlertChange) -> bool:
 
 
 def _readable(row: dict[str, Any], known: Mapping[int | None, CompiledPolicy]) -> RunState:
-    """The run of a row. One that cannot be read is taken as new: nothing may stop people from acting on an alert."""
+    """The run of a row. An unreadable run is treated as new: nothing may block people from working on an alert."""
     plan = known.get(row["version_id"], RECIPIENTS_ONLY)
     try:
         return from_row(row, plan)

@@ -1,4 +1,4 @@
-"""Escalation policies, their unchanging versions, and the runs that work on alerts."""
+"""Escalation policies, their immutable versions, and the runs that execute them on alerts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tocsin.escalation.run.run_state import RunStatus
 
 
 class Policy(models.Model):
-    """Whom to notify, in what order, after how long, and what stops it. The steps are its current version's."""
+    """Whom to notify, in which order, after what delay, and when to stop. The current version holds the steps."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
-    #: The group that owns it.
+    #: The owning group.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     current = models.ForeignKey("PolicyVersion", null=True, on_delete=models.PROTECT, related_name="+")
 
@@ -28,12 +28,12 @@ class Policy(models.Model):
 
 
 class PolicyVersion(models.Model):
-    """One version of a policy. Never changed after it was made."""
+    """One immutable version of a policy."""
 
-    #: NULL once the policy was deleted: runs at work keep their version.
+    #: NULL once the policy is deleted: active runs keep their version.
     policy = models.ForeignKey(Policy, null=True, on_delete=models.SET_NULL, related_name="versions")
     number = models.PositiveIntegerField()
-    #: As `escalation.policy.policy` parses it; users and groups by id.
+    #: The format of `escalation.policy.policy`, with users and groups by id.
     definition = models.JSONField()
     created_at = models.DateTimeField()
 
@@ -41,12 +41,12 @@ class PolicyVersion(models.Model):
         constraints = (models.UniqueConstraint(fields=("policy", "number"), name="escalation_policyversion_number"),)
 
 
-#: A run that has nobody further to notify. One whose last step goes on at its end is still at work.
+#: Runs that are exhausted. A run whose last step keeps repeating is still active, and also counts.
 AT_ITS_END = Q(status=RunStatus.FINISHED) | Q(status=RunStatus.ACTIVE, due_at__isnull=False, progress__keeping=True)
 
 
 class Run(models.Model):
-    """One policy version working on one alert. Its one timer is `due_at`."""
+    """One policy version executing on one alert. `due_at` is its only timer."""
 
     id = models.BigAutoField(primary_key=True)
     alert = models.ForeignKey(
@@ -55,38 +55,38 @@ class Run(models.Model):
     version = models.ForeignKey(
         PolicyVersion, null=True, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
     )
-    #: Its alert's. No foreign key: it only says whose share of the loop's turns the run takes.
+    #: The alert's integration. No foreign key: it only keeps claims fair across integrations.
     integration_id = models.BigIntegerField(null=True)
-    #: As `escalation.run.engine` names them; `ended` when the alert's life ended or a newer run replaced this one.
+    #: A `RunStatus`; `ended` when the alert is over or a newer run replaced this one.
     status = models.TextField()
-    #: `page`, `watch` or `record`.
+    #: `page`, `watch` (dry run) or `record` (log only).
     mode = models.TextField()
     due_at = models.DateTimeField(null=True)
-    #: Why there is no timer, or what it waits for: a sentence.
+    #: A sentence: why there is no timer, or what the run waits for.
     reason = models.TextField(default="", db_default="")
-    #: What the engine needs to go on: step, pass, who was started and until when. See `escalation.run.engine`.
+    #: The engine's state: step, pass, who is being paged and until when. See `escalation.run.run_state.RunProgress`.
     progress = models.JSONField(default=dict, db_default={})
-    #: User ids and group ids; the priority it was started for.
+    #: Ids of users and groups, and the priority for which the run started.
     recipient_users = models.JSONField(default=list, db_default=[])
     recipient_groups = models.JSONField(default=list, db_default=[])
     priority = models.TextField(default="high", db_default="high")
     started_at = models.DateTimeField()
-    #: How often deciding failed in a row, and the last error. Five make it stuck.
+    #: Consecutive failures to advance the run, and the last error. After five the run counts as stuck.
     failures = models.SmallIntegerField(default=0, db_default=0)
     error = models.TextField(default="", db_default="")
 
     class Meta:
         constraints = (
-            # At most one run of an alert is not over.
+            # An alert has at most one run that has not ended.
             models.UniqueConstraint(fields=("alert",), condition=~Q(status="ended"), name="escalation_run_current"),
         )
         indexes = (
-            # The loop's claim, fairly across integrations.
+            # For claiming due runs, fairly across integrations.
             models.Index(
                 fields=("integration_id", "due_at"), condition=Q(due_at__isnull=False), name="escalation_run_due"
             ),
-            # Alerts that all steps are behind, and nobody has answered: Home says so. Hardly ever any, so it costs
-            # ingest nothing.
+            # Alerts with an exhausted escalation and no response, listed on Home. Rarely any exist, so the index costs
+            # ingestion nothing.
             models.Index(fields=("alert",), condition=AT_ITS_END, name="escalation_run_at_its_end"),
             # An alert's runs, newest last.
             models.Index(fields=("alert", "id"), name="escalation_run_alert"),

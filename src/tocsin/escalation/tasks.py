@@ -1,7 +1,7 @@
-"""The escalation loop: claims runs that are due, decides each, and writes everything of the batch in one transaction.
+"""The escalation task: claims due runs, decides each, and writes the whole batch in one transaction.
 
-One bad row never stops the others: it is tried alone, pushed later with a count, and after five failures in a row it
-is stuck, which administrators are told; it is still tried, each hour.
+One bad row never stops the others: it is retried alone and postponed. After five consecutive failures it is stuck:
+administrators are notified, and it is retried every hour.
 """
 
 from __future__ import annotations
@@ -29,39 +29,42 @@ from tocsin.notify import pause as pauses
 
 log = logging.getLogger(__name__)
 
-#: So many runs are decided in one transaction: their alerts are locked for as long as it takes.
+#: Runs per transaction; their alerts are locked until it ends.
 BATCH = 100
-#: So many, when the turn before was full. What a turn asks once, of groups and people mostly, counts for more of them.
+#: Runs per transaction after a full batch: the shared queries for groups and users then serve more runs.
 FLOOD = 500
 
-#: A run that failed this often in a row is stuck.
+#: Consecutive failures after which a run counts as stuck.
 STUCK_AFTER = 5
 RETRY_STUCK = timedelta(hours=1)
 
-#: How often the loop looks without a hint: the longest that a timer is late.
+#: The polling interval without a hint, which is the longest delay of a timer.
 INTERVAL = timedelta(milliseconds=500)
 
 
 def loop() -> PeriodicTask:
-    """The loop for a worker."""
+    """The worker's periodic task."""
     keeper = EscalationTask()
     return PeriodicTask("escalation", lambda: keeper.turn(clock.now()), INTERVAL, frozenset({"runs", "clock"}))
 
 
 @dataclass(slots=True)
 class EscalationTask:
-    """One worker's loop. It remembers whether paging was paused, to notice when a pause ends before its time, and
-    whether more runs are due than one turn takes."""
+    """The task's state in one worker.
+
+    It remembers whether paging was paused, to notice a pause that ends early, and whether more runs are due than fit
+    into one batch.
+    """
 
     was_paused: bool = True
     is_flood: bool = False
 
     def turn(self, now: datetime) -> bool:
-        """Decides one batch. Returns whether there may be more to do at once."""
+        """Decides one batch. Returns whether more may be due right away."""
         try:
             self.is_flood = database.retry_once(lambda: self._batch(now, None))
             return self.is_flood
-        except Exception as error:  # a loop's edge: the batch is taken apart until the bad row is alone
+        except Exception as error:  # the task's edge: the batch is split so that only the bad row fails
             if database.is_unavailable(error):
                 raise
             log.exception("A batch of runs could not be decided; each is tried by itself.")
@@ -69,14 +72,14 @@ class EscalationTask:
         for row_id in _due(now):
             try:
                 database.retry_once(lambda row_id=row_id: self._batch(now, row_id))  # type: ignore[misc]
-            except Exception as error:  # a loop's edge: this run alone is at fault, and the next has its turn
+            except Exception as error:  # the task's edge: only this run failed, so continue with the next
                 log.exception("Run %s could not be decided.", row_id)
                 with database.transaction() as connection:
                     _fail(connection, row_id, error, now)
         return False
 
     def _batch(self, now: datetime, only: int | None) -> bool:
-        """One transaction. Returns whether some integration has used up its share, so that more may be due."""
+        """Runs one transaction. Returns whether an integration used up its share, so that more may be due."""
         with database.transaction() as connection:
             pause = _pause(connection, now)
             if pause is None and self.was_paused:
@@ -94,7 +97,8 @@ class EscalationTask:
 
 
 def asked(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
-    """Who was asked "Still on it?" and has not answered, by alert id: what `alerts.store.register_asked` wants."""
+    """The users with an unanswered acknowledgement reminder, by alert id; registered with
+    `alerts.store.register_asked`."""
     query = (
         "SELECT alert_id, progress -> 'asked' AS asked FROM escalation_run "
         "WHERE alert_id = ANY(%s) AND status <> 'ended' AND progress ? 'asked'"
@@ -103,10 +107,12 @@ def asked(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, froz
     return {row["alert_id"]: frozenset(int(user) for user in row["asked"]) for row in found}
 
 
-# As the outbox picks its rows (`notify.dispatch.delivery_queries`): every integration that has a timer (a loose index
-# scan), of those the ones with something due, then of each its share, so that nobody's first page waits behind
-# another's thousandth.
-# Without an integration is a lane of its own, and NULL has its own arm, because no index serves a test that means both.
+# Like the outbox (`notify.dispatch.delivery_queries`): first every integration with a timer (a loose index scan), of
+# those the ones with a due run, and then a share of each, so that no integration's first page waits behind another's
+# thousandth.
+#
+# Runs without an integration form a lane of their own. NULL has a separate branch because no index serves a condition
+# that covers both.
 _CLAIM = """
 WITH RECURSIVE lanes(integration_id) AS (
   (SELECT integration_id FROM escalation_run WHERE due_at IS NOT NULL ORDER BY integration_id LIMIT 1)
@@ -142,14 +148,14 @@ SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
 WHERE r.due_at <= %s AND r.id = %s FOR NO KEY UPDATE OF a SKIP LOCKED
 """
 
-# What the claim saw of the run may be older than its lock: another worker may have been just before us.
+# The claim may have seen an older state than the lock: another worker may just have handled the run.
 _READ = database.literal(
     f"SELECT {run_store.COLUMNS} FROM escalation_run r WHERE r.id = ANY(%s) AND r.due_at <= %s ORDER BY r.due_at, r.id"
 )
 
 
 def _claim(connection: Connection, now: datetime, most: int) -> tuple[list[int], bool]:
-    """The ids of runs that are due, their alerts locked; and whether an integration has used up its share."""
+    """The ids of due runs, with their alerts locked, and whether an integration used up its share."""
     found = connection.execute(_CLAIM, {"now": now, "limit": most}).fetchall()
     counts = Counter(lane for _, lane, _ in found)
     return [row[0] for row in found], any(counts[lane] >= most for _, lane, most in found)
@@ -222,14 +228,14 @@ def _write(
 def _tell(
     connection: Connection, decisions: list[tuple[int, RunDecision]], states: Mapping[int, AlertState], now: datetime
 ) -> None:
-    """Hands what the escalation did (a step that fired, its end) to whatever else follows an alert's events."""
+    """Passes the escalation's events (a fired step, the end) to the alert change handlers."""
     told = [(states[decision.run.alert_id], decision) for _row, decision in decisions if decision.events]
     changes = [AlertChange(state, state, one.events, paging=_handed_over(one)) for state, one in told]
     change_handlers.react(connection, changes, now)
 
 
 def _handed_over(decision: RunDecision) -> PagingConfig | None:
-    """By what the alert pages from now on, where its policy handed over to another."""
+    """How the alert pages from now on, if its policy handed over to another."""
     new = decision.successor
     if new is None:
         return None
@@ -240,7 +246,7 @@ def _handed_over(decision: RunDecision) -> PagingConfig | None:
 def _changes(
     decisions: list[tuple[int, RunDecision]], states: Mapping[int, AlertState], now: datetime
 ) -> list[AlertChange]:
-    """What the engine does to alerts: a hold that ends, an acknowledgement that expires."""
+    """The alert changes made by the engine: an ended hold, an expired acknowledgement."""
     changes = []
     for _row, decision in decisions:
         before = states[decision.run.alert_id]
@@ -258,7 +264,7 @@ def _pause(connection: Connection, now: datetime) -> ActivePause | None:
 
 
 def _release(connection: Connection, now: datetime) -> None:
-    """A pause ended before its time: what waits for its end is due now."""
+    """After an early end of a pause, everything that waited for its end is due now."""
     connection.execute(
         "UPDATE escalation_run r SET due_at = %(now)s FROM alerts_alert a "
         "WHERE a.id = r.alert_id AND a.status = 'open' AND r.status = 'paused' AND r.due_at > %(now)s "
@@ -268,7 +274,7 @@ def _release(connection: Connection, now: datetime) -> None:
 
 
 def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) -> None:
-    """Pushes the run later and counts; the fifth time in a row administrators are told."""
+    """Postpones a failed run and counts the failure; notifies administrators after the fifth in a row."""
     found = database.row(connection, "SELECT alert_id, failures FROM escalation_run WHERE id = %s", (row_id,))
     if found is None:
         return

@@ -1,2 +1,2 @@
-"""A small Halo of our own, for `tocsin demo` and for tests: a real server with state, webhooks, an echo of every write,
-and Halo's faults. It keeps everything in memory, and knows nothing of the rest of Tocsin."""
+"""A fake HaloITSM for `tocsin demo` and for tests: a real HTTP server with state, webhooks, echoes of writes, and
+Halo's faults. It keeps everything in memory and does not depend on the rest of Tocsin."""

@@ -1,4 +1,4 @@
-"""The small Halo's REST API: a method, a path, a query and a body become an answer. No sockets here."""
+"""The fake Halo's REST API as a function from request to response, without sockets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tocsin.fake_halo.state import API_AGENT, EVENTS, FakeHalo, FakeHaloError
 _LOOKUP_OF_EVENTS = 64
 _TOKEN_LASTS = 3600
 
-#: What a request needs of the application's rights, by the first part of its path.
+#: Right of the application that a request needs, by the first part of its path.
 _RIGHTS = {"Webhook": "webhooks", "Notification": "webhooks", "WebhookEvent": "webhooks"}
 
 
 @dataclass(frozen=True, slots=True)
 class FakeResponse:
-    """Status, body (JSON, text or nothing) and headers."""
+    """Status, body (JSON, text or none) and headers."""
 
     status: int
     body: Any = None
@@ -31,7 +31,7 @@ class FakeResponse:
 
 @dataclass
 class FakeHaloApi:
-    """One Halo's API. `fault` may answer in its place; `limit` is (requests, seconds)."""
+    """The API of one Halo. `fault` may respond in its place; `limit` is the rate limit (requests, seconds)."""
 
     halo: FakeHalo
     hooks: WebhookSender
@@ -42,7 +42,7 @@ class FakeHaloApi:
     _recent: list[datetime] = field(default_factory=list)
 
     def answer(self, method: str, path: str, query: Mapping[str, str], body: Any, token: str) -> FakeResponse:
-        """One request."""
+        """Handle one request."""
         with self.halo.lock:
             self.requests.append((method, path))
             reply = self.fault(method, path)
@@ -181,7 +181,7 @@ class FakeHaloApi:
                 **({"object_id": ticket["id"]} if ticket else {}),
             }))  # fmt: skip
             return FakeResponse(201, hook)
-        # What is posted of events is dropped, as the real one does.
+        # Events in the posted webhook are ignored, as the real Halo does.
         given.pop("events", None)
         number = given.get("id") or str(uuid.uuid4())
         hook = {**hooks.get(number, {}), **given, "id": number}

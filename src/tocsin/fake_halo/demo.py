@@ -1,4 +1,4 @@
-"""The small Halo beside the demo: started on a port of its own, with one ticket in it and Tocsin's webhook in place."""
+"""The fake Halo of the demo: on its own port, with one ticket and with Tocsin's webhook configured."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from tocsin.fake_halo.hooks import FULL_LINKED
 from tocsin.fake_halo.server import HaloServer
 from tocsin.fake_halo.state import EVENTS, FakeHalo
 
-#: Where it is looked for first.
+#: The preferred port.
 PORT = 8687
 
-#: The ticket that the demo's curl line tells of.
+#: The ticket that the demo's curl command refers to.
 FIRST_TICKET = 20817
 
 
 def start() -> HaloServer:
-    """A running Halo. Its tickets begin at a number that no earlier run of the demo has used."""
+    """Return a fake Halo server. Its ticket numbers start beyond those of earlier runs of the demo."""
     halo = FakeHalo()
     ticket = {
         "summary": "VPN down: Zürich, 40 users",
         "details": "VPN gateway zrh-vpn-01 does not answer.",
         "priority_id": 1,
     }
-    # So old that no look at what changed finds it before the curl line tells of it.
+    # Old enough that the poll for changed tickets does not find the ticket before the curl command sends it.
     before = (halo.now() - timedelta(days=7)).replace(tzinfo=None).isoformat(timespec="milliseconds")
     halo.log(ticket | dict.fromkeys(("dateoccurred", "last_update", "lastactiondate"), before), by=5)
     halo._next_ticket = 30_000 + int(time.time()) % 1_000_000
@@ -37,7 +37,7 @@ def start() -> HaloServer:
 
 
 def send_to(server: HaloServer, url: str) -> None:
-    """Its webhook: every event, with linked objects, to `url`."""
+    """Configure the webhook: every event, with linked objects, to `url`."""
     hook = {"id": "demo", "name": "Tocsin", "url": url, "type": 0, "active": True, "payload_type": FULL_LINKED}
     with server.halo.lock:
         server.halo.webhooks["demo"] = hook

@@ -1,5 +1,5 @@
-"""The small Halo's webhooks: which event goes where, in which payload, alone or batched; the log of what was sent, and
-sending it again. How a body leaves is a function that may be replaced."""
+"""The fake Halo's webhooks: subscriptions, payload types, batching, the delivery log and redelivery. The transport
+function is replaceable."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any
 
 from tocsin.fake_halo.state import EVENTS, FakeHalo, FakeHaloEvent
 
-#: (the webhook, the body) → status and text of the answer. Raises OSError when nobody answers.
+#: (webhook, body) → status and text of the response. Raises OSError if the connection fails.
 type DeliverWebhook = Callable[[Mapping[str, Any], bytes], tuple[int, str]]
 
-#: Payloads: full with linked objects (Halo's number), full, small, the event only, a template.
+#: Halo's numbers of the payload types: full with linked objects, full, small, event only, template.
 FULL_LINKED, FULL, SMALL, EVENT_ONLY, CUSTOM = 1, 0, 2, 3, 4
 
 _SMALL = ("id", "summary", "client_name", "site_name", "user_name", "team", "agent_id", "priority_id")
@@ -27,13 +27,13 @@ _SMALL = ("id", "summary", "client_name", "site_name", "user_name", "team", "age
 
 @dataclass
 class WebhookSender:
-    """Sends what happens in one Halo. `run` delivers what waits; the server calls it from a thread of its own."""
+    """Sends the events of one Halo. `run` delivers the pending ones; the server calls it in a separate thread."""
 
     halo: FakeHalo
     deliver: DeliverWebhook | None = None
-    #: Whether an event gets lost on its way.
+    #: Whether an event is lost, to simulate unreliable webhooks.
     loses: Callable[[FakeHaloEvent], bool] = lambda happened: False
-    #: How many in a batch where the webhook batches; 1: alone.
+    #: Pending messages: (webhook id, payload).
     waiting: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class WebhookSender:
                 self.waiting.append((webhook_id, self.payload(webhook, happened, subscribed["id"])))
 
     def payload(self, webhook: Mapping[str, Any], happened: FakeHaloEvent, notification: int) -> dict[str, Any]:
-        """One message, in the webhook's form."""
+        """Return one message in the webhook's payload type."""
         ticket = self.halo.tickets[happened.ticket]
         envelope: dict[str, Any] = {
             "id": str(uuid.uuid4()), "webhook_id": webhook["id"], "notification_id": notification,
@@ -86,7 +86,7 @@ class WebhookSender:
         return rendered
 
     def run(self) -> int:
-        """Delivers what waits now; returns how many bodies left."""
+        """Deliver the pending messages and return the number of requests sent."""
         with self.halo.lock:
             waiting, self.waiting = self.waiting, []
         batches: list[tuple[str, list[dict[str, Any]]]] = []
@@ -104,7 +104,8 @@ class WebhookSender:
         return len(batches)
 
     def send(self, webhook: Mapping[str, Any], body: object) -> None:
-        """One delivery, and its row in the log. A webhook that fails too often is switched off, where it says so."""
+        """Send one request and record it in the delivery log. A webhook that fails too often is disabled, if so
+        configured."""
         content = json.dumps(body, ensure_ascii=False).encode()
         begun = time.monotonic()
         status, text, error = 0, "", ""
@@ -131,13 +132,13 @@ class WebhookSender:
                     stored["active"] = False
 
     def send_again(self, delivery_id: str) -> None:
-        """As from the log: the same body, with the same delivery id."""
+        """Redeliver an entry of the log: the same body with the same delivery id."""
         row = next(one for one in self.halo.deliveries if one["id"] == delivery_id)
         self.send(self.halo.webhooks[row["webhook_id"]], json.loads(row["requestbody"]))
 
 
 def post(webhook: Mapping[str, Any], content: bytes) -> tuple[int, str]:
-    """Posts a body to the webhook's address."""
+    """Post a body to the webhook's URL."""
     request = urllib.request.Request(str(webhook["url"]), content, {"Content-Type": "application/json"})  # noqa: S310
     if webhook.get("basic_username"):
         pair = f"{webhook['basic_username']}:{webhook.get('basic_password', '')}".encode()

@@ -1,4 +1,4 @@
-"""The small Halo as an HTTP server on loopback, in threads: its API, its page, and a thread that sends its webhooks."""
+"""The fake Halo as a threaded HTTP server on loopback: API, web page, and a thread that sends webhooks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ _MAX_BODY_BYTES = 5 * 1024 * 1024
 
 
 class HaloServer:
-    """`halo` is its state, `api` its faults, `hooks` its webhooks. Webhooks leave by themselves once `start`ed, unless
-    `sends` is False: then `hooks.run()` sends what waits."""
+    """The server. `halo` is its state, `api` its API with injectable faults, `hooks` its webhooks.
+
+    After `start`, pending webhooks are sent automatically unless `sends` is False; then `hooks.run()` sends them.
+    """
 
     def __init__(
         self, halo: FakeHalo | None = None, *, port: int = 0, sends: bool = True, deliver: DeliverWebhook | None = None
@@ -29,7 +31,7 @@ class HaloServer:
         self.halo = halo or FakeHalo()
         self.hooks = WebhookSender(self.halo, deliver)
         self.api = FakeHaloApi(self.halo, self.hooks)
-        #: Seconds that each answer takes.
+        #: Delay of each response, in seconds.
         self.slow = 0.0
         self._sends = sends
         self._ended = threading.Event()
@@ -42,7 +44,7 @@ class HaloServer:
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
     def start(self) -> None:
-        """Answers from now on."""
+        """Start serving."""
         self._threads = [threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)]
         if self._sends:
             self._threads.append(threading.Thread(target=self._send, daemon=True))
@@ -50,7 +52,7 @@ class HaloServer:
             thread.start()
 
     def stop(self) -> None:
-        """Answers no more."""
+        """Stop serving."""
         self._ended.set()
         self._http.shutdown()
         self._http.server_close()
@@ -64,7 +66,7 @@ class HaloServer:
 
 @contextmanager
 def running(halo: FakeHalo | None = None, **options: Any) -> Iterator[HaloServer]:
-    """A server that answers; stopped at the end."""
+    """Run a server within the `with` block."""
     server = HaloServer(halo, **options)
     server.start()
     try:
@@ -135,6 +137,6 @@ def _handler(server: HaloServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Nothing: it is a demo's, or a test's."""
+            """Log nothing."""
 
     return Handler

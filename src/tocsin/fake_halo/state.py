@@ -1,5 +1,5 @@
-"""What the small Halo knows: tickets, actions, lists, webhooks; and what its rules say. Thread-safe by one lock that
-the server holds around each request."""
+"""The fake Halo's state and rules: tickets, actions, lists, webhooks. Thread-safe by one lock, which the server holds
+during each request."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 UNASSIGNED = 1
-#: The agent as whom the API's application logs in.
+#: The agent as whom the API application acts.
 API_AGENT = 20
-#: The service desk's own agent, who works on the page.
+#: The service desk agent who uses the web page.
 DESK_AGENT = 5
 
 _UNSET = "1900-01-01T00:00:00"
 
-#: Event numbers, as Halo's own list has them.
+#: Event numbers from Halo's own list.
 EVENTS: Mapping[str, int] = {
     "new ticket logged": 3,
     "ticket updated by user": 19,
@@ -31,7 +31,7 @@ EVENTS: Mapping[str, int] = {
 
 
 class FakeHaloError(Exception):
-    """Halo says no: a status and a body as it would send them."""
+    """Halo rejects a request, with the status and body that it would send."""
 
     def __init__(self, status: int, body: object = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status)
@@ -42,7 +42,7 @@ class FakeHaloError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FakeHaloEvent:
-    """One event that a webhook may be told of."""
+    """One event for webhooks."""
 
     event: str
     ticket: int
@@ -87,22 +87,22 @@ class FakeHalo:
     """One tenant."""
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    #: The tenant's own zone: dates of tickets carry none.
+    #: The tenant's time zone; dates of tickets carry no offset.
     zone: timedelta = timedelta(hours=1)
     client_id: str = "tocsin"
-    client_secret: str = "halo-demo-secret"  # noqa: S105 - of a Halo that keeps nothing
+    client_secret: str = "halo-demo-secret"  # noqa: S105 - the fake Halo stores nothing
     tenant: str = ""
-    #: Scopes that it knows; `all` holds them all.
+    #: Known scopes; `all` includes every other.
     scopes: frozenset[str] = frozenset(
         {"all", "all:standard", "admin", "read:tickets", "edit:tickets", "admin:webhooks"}
     )
-    #: What the application may not do: `webhooks`, `edit:tickets`, `read:tickets`, `Outcome`, …
+    #: Rights that the application lacks: `webhooks`, `edit:tickets`, `read:tickets`, `Outcome`, …
     lacking: set[str] = field(default_factory=set)
-    #: Tickets that its agent may not see.
+    #: Tickets that the application's agent may not see.
     hidden: set[int] = field(default_factory=set)
-    #: Actions that its agent's role refuses.
+    #: Actions that the agent's role does not permit.
     refused_actions: set[str] = field(default_factory=set)
-    #: Statuses that a type of ticket does not allow.
+    #: Statuses that a ticket type does not allow.
     forbidden_statuses: dict[int, set[int]] = field(default_factory=dict)
     wants_type_with_status: bool = False
 
@@ -113,27 +113,27 @@ class FakeHalo:
     notifications: dict[int, dict[str, Any]] = field(default_factory=dict)
     deliveries: list[dict[str, Any]] = field(default_factory=list)
     tokens: dict[str, datetime] = field(default_factory=dict)
-    #: Every write that came by the API: (path, body).
+    #: Every write through the API: (path, body).
     writes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    #: Told of each thing that happens, with the lock held.
+    #: Called for each event, with the lock held.
     listeners: list[Callable[[FakeHaloEvent], None]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     _next_ticket: int = 20817
     _next: int = 1000
 
     def name_of(self, noun: str, number: object, key: str = "id") -> str:
-        """The name of an entry of a list, or ""."""
+        """Return the name of a list entry, or ""."""
         return next((str(row.get("name") or row.get("outcome")) for row in self.lists[noun] if row[key] == number), "")
 
     def number(self) -> int:
-        """A number that nothing else has."""
+        """Return a new unique number."""
         self._next += 1
         return self._next
 
-    # --- tickets
+    # Tickets
 
     def log(self, fields: Mapping[str, Any], by: int) -> dict[str, Any]:
-        """A new ticket."""
+        """Create a ticket."""
         with self.lock:
             number = self._next_ticket
             self._next_ticket += 1
@@ -151,7 +151,7 @@ class FakeHalo:
             return ticket
 
     def change(self, number: int, fields: Mapping[str, Any], by: int) -> dict[str, Any]:
-        """Changes a ticket by Halo's rules. Raises Refused."""
+        """Change a ticket according to Halo's rules. Raises FakeHaloError."""
         with self.lock:
             ticket = self.visible(number)
             wanted = {key: value for key, value in fields.items() if not key.startswith("_") and key != "id"}
@@ -181,7 +181,7 @@ class FakeHalo:
             return ticket
 
     def act(self, body: Mapping[str, Any], by: int, application: str | None = None) -> dict[str, Any]:
-        """An action on a ticket: a note, with what it changes. Raises Refused."""
+        """Add an action (a note with changes) to a ticket. Raises FakeHaloError."""
         with self.lock:
             ticket = self.visible(int(body.get("ticket_id") or 0))
             outcome = body.get("outcome") or self.name_of("Outcome", body.get("outcome_id"))
@@ -214,7 +214,7 @@ class FakeHalo:
             return action
 
     def merge(self, number: int, into: int, by: int) -> None:
-        """A ticket becomes part of another: it is closed, and says where it went."""
+        """Merge a ticket into another: it is closed and refers to the other one."""
         with self.lock:
             self.visible(into)
             self.visible(number)
@@ -222,14 +222,14 @@ class FakeHalo:
             self._happened("ticket updated by user", number, by)
 
     def delete(self, number: int, by: int) -> None:
-        """A ticket goes; its webhook still carries it."""
+        """Delete a ticket. The webhook of the deletion still contains it."""
         with self.lock:
             self.visible(number)
             self._happened("ticket deleted", number, by)
             del self.tickets[number]
 
     def visible(self, number: int) -> dict[str, Any]:
-        """A ticket. Raises Refused where it is gone or hidden."""
+        """Return a ticket. Raises FakeHaloError if it does not exist or is hidden."""
         if number in self.hidden:
             raise FakeHaloError(401, {"Message": "Record not found, or restricted."})
         if number not in self.tickets:
@@ -237,7 +237,7 @@ class FakeHalo:
         return self.tickets[number]
 
     def linked(self, ticket: Mapping[str, Any]) -> dict[str, Any]:
-        """A ticket with linked objects."""
+        """Return a ticket with its linked objects."""
         return {
             **ticket,
             "status": {"id": ticket["status_id"], "name": self.name_of("Status", ticket["status_id"])},
@@ -250,7 +250,7 @@ class FakeHalo:
         }  # fmt: skip
 
     def local(self) -> str:
-        """Now, as Halo writes it: in the tenant's zone, without saying so."""
+        """Return the current time in Halo's format: in the tenant's zone, without an offset."""
         return (self.now() + self.zone).replace(tzinfo=None).isoformat(timespec="milliseconds")
 
     def _happened(self, event: str, ticket: int, by: int) -> None:

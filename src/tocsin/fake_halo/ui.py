@@ -1,4 +1,4 @@
-"""The small Halo's one page: log a ticket, take it, close it, so that a newcomer sees both directions. Plain HTML."""
+"""The fake Halo's only web page, in plain HTML: create, take and close tickets, to show the sync in both directions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ button.main{background:#3b82f6;border-color:#3b82f6;color:#fff}.note{border-colo
 
 
 def page(halo: FakeHalo, problem: str = "") -> str:
-    """The page as it stands."""
+    """Return the page with the current tickets."""
     with halo.lock:
         tickets = "".join(_ticket(halo, number) for number in sorted(halo.tickets, reverse=True)[:_SHOWN])
     priorities = "".join(f"<option value={number}>{name}</option>" for number, name in
@@ -80,7 +80,7 @@ def _ticket(halo: FakeHalo, number: int) -> str:
 
 
 def act(halo: FakeHalo, verb: str, form: Mapping[str, str]) -> str:
-    """What a button does; returns what went wrong, or ""."""
+    """Run a button's action; return an error message, or ""."""
     number = int(form["ticket"]) if form.get("ticket", "").isdecimal() else 0
     try:
         match verb:

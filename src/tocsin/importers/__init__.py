@@ -1,2 +1,2 @@
-"""Moving here from other products: a thin client reads their documents, and a pure translation makes of them the YAML
-that `apply` reads, with a report of everything that is not as it was."""
+"""Importers from other products: a thin client reads documents, and a pure converter turns them into YAML for `apply`,
+with a report of all differences."""

@@ -1,6 +1,6 @@
-"""Reads JSON from another product's API: one request after another, in its own speed, with errors that say what to do.
+"""Reads JSON from another product's API sequentially, respecting its rate limit, with helpful error messages.
 
-The key goes into a header and nowhere else: not into an error, not into a log.
+The API key is sent in a header and appears nowhere else: in no error and in no log.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
 
-#: Of one answer so much is read.
+#: The maximum size of a response.
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
-#: And so long is waited for its end, in seconds: some lists are long, and come whole.
+#: The deadline of a response in seconds: some lists are long and not paginated.
 ANSWERED_WITHIN = 120.0
-#: More requests than this are no import.
+#: A sanity limit of requests per import.
 MAX_REQUESTS = 20_000
 MAX_LIST_PAGES = 1_000
-#: A request is tried so often where the other side is busy or broken.
+#: Attempts per request while the API is rate limiting or failing.
 TRIES = 6
-#: At most so long is waited before a try.
+#: The longest delay before a retry.
 MAX_RETRY_WAIT = timedelta(minutes=2)
 _KEY_CHARACTERS = 4096
 
-#: Is told what is being read, and how many objects there are so far.
+#: Called with a text about what is being read, and how many objects so far.
 type ProgressCallback = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class ApiReader:
-    """One account of one product. `base` is its address without a slash at the end; used by one thread."""
+    """One account of one product. `base` is its URL without a trailing slash. Not thread-safe."""
 
     product: str
     base: str
     headers: Mapping[str, str] = field(repr=False)
-    #: What is to be done about a key that is refused.
+    #: The remedy shown when the key is rejected.
     key_help: str = ""
     progress: ProgressCallback = lambda text: None
     wait: Callable[[float], None] = time.sleep
@@ -49,9 +49,9 @@ class ApiReader:
     _requests: int = 0
 
     def get(self, path: str, **query: object) -> Any:
-        """The JSON at a path below the base; a whole address is taken as it is, if it is of the same host.
+        """Returns the JSON at a path below the base. An absolute URL is used as is if it has the same origin.
 
-        Raises Permanent and Temporary, in sentences.
+        Raises Permanent or Temporary with a message for users.
         """
         answer = self._answered(self._url(path, query))
         try:
@@ -68,7 +68,7 @@ class ApiReader:
             ) from None
 
     def get_or_none(self, path: str, **query: object) -> Any:
-        """The same, or None where the object is not there or the key may not see it."""
+        """Like `get`, but None if the object does not exist or the key may not read it."""
         try:
             return self.get(path, **query)
         except AccessDenied:
@@ -81,7 +81,7 @@ class ApiReader:
     def _url(self, path: str, query: Mapping[str, object]) -> str:
         url = path if "://" in path else f"{self.base}/{path.lstrip('/')}"
         if urlsplit(urljoin(self.base, url))[:2] != urlsplit(self.base)[:2]:
-            # The key is not sent to whoever an answer names.
+            # Never send the key to another host named in a response.
             raise Permanent(f"{self.product} named a page on another host than {self.base}, which is not read.")
         given = {name: value for name, value in query.items() if value is not None}
         return f"{url}{'&' if '?' in url else '?'}{urlencode(given)}" if given else url
@@ -134,11 +134,11 @@ class ApiReader:
 
 
 class AccessDenied(Permanent):
-    """The key may not see it, or it is not there."""
+    """The key may not read the object, or it does not exist."""
 
 
 def checked_base(text: str, default: str) -> str:
-    """The address of an API as somebody gives it, without a slash at the end. Raises Permanent."""
+    """The API's base URL from user input, without a trailing slash. Raises Permanent if it is invalid."""
     base = (text.strip() or default).rstrip("/")
     if "://" not in base:
         base = f"https://{base}"
@@ -147,7 +147,7 @@ def checked_base(text: str, default: str) -> str:
 
 
 def checked_key(text: str) -> str:
-    """A key as somebody gives it. Raises Permanent where it can be none."""
+    """The API key from user input. Raises Permanent if it is invalid."""
     key = text.strip()
     if not key:
         raise Permanent("There is no API key.")
@@ -157,7 +157,7 @@ def checked_key(text: str) -> str:
 
 
 def _reset_after(answer: EgressResponse) -> timedelta | None:
-    """How long until the limit is reset, as some say instead of Retry-After: in seconds."""
+    """The time until the rate limit resets, from non-standard headers that some APIs use instead of Retry-After."""
     for name in ("ratelimit-reset", "x-ratelimit-reset-in-seconds"):
         text = answer.headers.get(name, "")
         if text.isdecimal() and len(text) < 6:
@@ -166,12 +166,12 @@ def _reset_after(answer: EgressResponse) -> timedelta | None:
 
 
 def _shown(url: str) -> str:
-    """The path of an address, for a sentence."""
+    """The path of a URL, for messages."""
     return (urlsplit(url).path or url)[:200]
 
 
 def _said(answer: EgressResponse) -> str:
-    """What the product itself says is wrong, cut short."""
+    """The API's own error message, truncated."""
     try:
         found = json.loads(answer.body[:10_000])
     except ValueError:

@@ -1,4 +1,4 @@
-"""The configuration while it is being translated: names made legal and unique, people found again, the report. Pure."""
+"""Builds the configuration during a conversion: valid and unique names, existing users, and the report. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tocsin.importers import zones
 from tocsin.importers.json_access import JsonObject
 from tocsin.importers.report import ConvertedConfig, FindingSeverity, ImportFinding, said_count, several
 
-#: The top keys, in the order in which people read them.
+#: The top-level keys in the order of a file.
 KEYS = ("users", "groups", "schedules", "support_hours", "escalation_policies", "integrations", "maintenance_windows")
 
 _WORDS = {
@@ -30,21 +30,21 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 
 @dataclass(frozen=True, slots=True)
 class ExistingUser:
-    """Somebody who is a user already."""
+    """A user who already exists."""
 
     username: str
     role: str
     name: str = ""
     time_zone: str = "UTC"
     is_active: bool = True
-    #: Their absences that are not over, as YAML has them.
+    #: Their current and future absences, as in YAML.
     away: tuple[Mapping[str, Any], ...] = ()
 
 
 class ConfigBuilder:
-    """Collects what a translation comes to.
+    """Collects the results of a conversion.
 
-    `known` are the users that there are, by e-mail in lower case: they stay as they are, but for who covers them.
+    `known` are the existing users by lower-case e-mail address; they stay unchanged, except for their absences.
     """
 
     def __init__(self, product: str, now: datetime, known: Mapping[str, ExistingUser] | None = None) -> None:
@@ -53,27 +53,27 @@ class ConfigBuilder:
         self.known = dict(known or {})
         self._entries: dict[str, list[dict[str, Any]]] = {key: [] for key in KEYS}
         self._taken: dict[str, set[str]] = {key: set() for key in KEYS}
-        #: Of those who come in, by e-mail in lower case.
+        #: Usernames of imported users, by lower-case e-mail address.
         self._usernames: dict[str, str] = {}
         self._added: set[str] = set()
         self._findings: list[ImportFinding] = []
         self._together: dict[tuple[FindingSeverity, str, str, str, str], list[str]] = {}
-        # Nobody who comes in may take the name of somebody who is here.
+        # An imported user must not take an existing user's name.
         self._taken["users"] |= {one.username.casefold() for one in self.known.values()}
         self._taken["users"] |= self.known.keys()
 
     def add(self, key: str, entry: dict[str, Any]) -> None:
-        """Adds an object below a top key, without the keys that have no value."""
+        """Adds an object to a top-level key, without its empty values."""
         if key == "users":
             self._added.add(entry["username"])
         self._entries[key].append({name: value for name, value in entry.items() if value not in (None, "", [], {})})
 
     def has_user(self, username: str) -> bool:
-        """Whether somebody is in it already under that username."""
+        """Whether a user with that username was added."""
         return username in self._added
 
     def name(self, key: str, wanted: object) -> str:
-        """A legal name that nothing else below this top key has, as near to `wanted` as can be; a change is told."""
+        """A valid name, unique below this top-level key and as close to `wanted` as possible; changes are reported."""
         given = str(wanted or "").strip()
         name = _unused(_legal(given, _WORDS[key]), self._taken[key])
         self._taken[key].add(name.casefold())
@@ -86,8 +86,9 @@ class ConfigBuilder:
         return name
 
     def username(self, email: str) -> str:
-        """The username of somebody with that e-mail address: theirs if they are here, else what stands before the @.
-        Two who share an address are one user.
+        """The username for an e-mail address: the existing user's, or else the part before the @.
+
+        Two users who share an address become one.
         """
         held = self.known.get(email.casefold())
         if held is not None:
@@ -102,14 +103,14 @@ class ConfigBuilder:
         return name
 
     def group_for(self, wanted: str, schedule: str, users: Iterable[str]) -> str:
-        """A new group for a schedule that no team owns, with whoever is in it; who has several of its turns, once."""
+        """A new group for a schedule without a team, with everybody in the schedule as a member."""
         group = self.name("groups", wanted)
         self.add("groups", {"name": group, "members": [{"user": user, "roles": []} for user in dict.fromkeys(users)]})
         self.change(f"schedule {schedule}", f"belongs to the group {group}", "Here every schedule is a group's.")
         return group
 
     def zone(self, wanted: object, subject: str, default: str = "UTC") -> str:
-        """The time zone, if there is such a one."""
+        """The time zone if it exists, or else `default`, which is reported."""
         name = str(wanted or "").strip()
         if (known := zones.zone(name)) is not None:
             return known
@@ -123,19 +124,19 @@ class ConfigBuilder:
         return default
 
     def leave_out(self, subject: str, what: str, why: str, remedy: str = "") -> None:
-        """Notes something that is not there."""
+        """Reports something that is missing."""
         self._findings.append(ImportFinding(FindingSeverity.LEFT_OUT, subject, what, why, remedy))
 
     def change(self, subject: str, what: str, why: str, remedy: str = "") -> None:
-        """Notes something that is there and differs."""
+        """Reports something that differs."""
         self._findings.append(ImportFinding(FindingSeverity.CHANGED, subject, what, why, remedy))
 
     def to_do(self, subject: str, what: str, why: str, remedy: str = "") -> None:
-        """Notes something that people have to do themselves."""
+        """Reports something that people have to do themselves."""
         self._findings.append(ImportFinding(FindingSeverity.TO_DO, subject, what, why, remedy))
 
     def not_carried(self, what: str, documents: Iterable[JsonObject], why: str, remedy: str) -> None:
-        """Notes that all objects of a kind are not there."""
+        """Reports that all objects of a kind are missing."""
         names = [str(one.get("name") or one.get("description") or one.get("id") or "") for one in documents]
         if names:
             known = several(name for name in names if name)
@@ -143,16 +144,16 @@ class ConfigBuilder:
             self.leave_out(said_count(what, len(names)), f"{'is' if is_one else 'are'} not here ({known})", why, remedy)
 
     def not_read(self, documents: Iterable[JsonObject]) -> None:
-        """Notes what the key may not see: each with `path` and `why`."""
+        """Reports what the key may not read: each with `path` and `why`."""
         for one in documents:
             self.leave_out(str(one["path"]), "was not read", str(one["why"]), "Read again with a key that may see it.")
 
     def together(self, weight: FindingSeverity, nouns: str, one: str, what: str, why: str, remedy: str = "") -> None:
-        """Notes the same thing of many: one line says of which. `nouns` is "users"."""
+        """Reports the same finding for many objects on one line. `nouns` is "users", for example."""
         self._together.setdefault((weight, nouns, what, why, remedy), []).append(one)
 
     def acknowledgements_run_out(self, nouns: str, one: str) -> None:
-        """Notes that policies ask again after an acknowledgement, where the other product never does."""
+        """Reports that policies repeat acknowledgement reminders, which the other product never does."""
         self.together(
             FindingSeverity.CHANGED,
             nouns,
@@ -163,7 +164,7 @@ class ConfigBuilder:
         )
 
     def translation(self) -> ConvertedConfig:
-        """All of it."""
+        """The result."""
         findings = list(self._findings)
         for (weight, nouns, what, why, remedy), ones in self._together.items():
             findings.append(ImportFinding(weight, f"{nouns} {several(ones)}", what, why, remedy))
@@ -172,7 +173,7 @@ class ConfigBuilder:
 
 
 def _legal(wanted: str, word: str) -> str:
-    """The nearest legal name."""
+    """The closest valid name."""
     name = " ".join(_CONTROL.sub(" ", wanted).replace("/", "-").split())
     if not name:
         name = word.capitalize()
@@ -182,7 +183,7 @@ def _legal(wanted: str, word: str) -> str:
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """The name, or the name with the first number that makes it one of its own."""
+    """The name, with a number appended if it is taken."""
     found, number = name, 1
     while found.casefold() in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""Who is a user already, so that an import does not make them twice, nor changes who they are here."""
+"""Loads the existing users, so that an import neither duplicates nor changes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tocsin.people.models import User
 
 
 def users(now: datetime) -> dict[str, ExistingUser]:
-    """By e-mail in lower case."""
+    """Existing users by lower-case e-mail address."""
     away: dict[int, list[dict[str, Any]]] = {}
     for absence in out_of_office.rows().filter(ends_at__gt=now):
         away.setdefault(absence.user_id, []).append(out_of_office.nested_spec(absence))

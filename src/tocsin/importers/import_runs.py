@@ -1,5 +1,7 @@
-"""Imports that the pages and the API start: read, translated and applied in a thread beside the request, which says how
-far it is. The key lives in that thread alone.
+"""Imports started from the web or the API: read, converted and applied in a background thread that reports its
+progress.
+
+The API key exists only in that thread.
 """
 
 from __future__ import annotations
@@ -28,16 +30,16 @@ from tocsin.importers.report import by_weight
 
 log = logging.getLogger(__name__)
 
-#: A run that was not heard of for so long is over: its process has ended.
+#: A run without a sign of life for this long counts as interrupted: its process has ended.
 SILENT = timedelta(seconds=90)
-#: So often it is heard of at least, and its progress is written at most; in seconds.
+#: The heartbeat interval, and the minimum interval between progress updates, in seconds.
 HEARD_EACH = 15.0
 _BEAT = 2.0
 _RUNNING = (ImportState.READING, ImportState.APPLYING)
 
 
 class _RunDiscarded(Exception):
-    """Somebody threw the run away while it ran."""
+    """The run was discarded while in progress."""
 
 
 def start(
@@ -51,9 +53,9 @@ def start(
     actor: AuditActor,
     now: datetime,
 ) -> ImportRun:
-    """Begins to read an account, or an export, in the place of any earlier run.
+    """Starts reading an account or an export, and replaces any earlier run.
 
-    Raises Rejected that names `product`, `key`, `api_base` or `file`, or "busy" while another run is on.
+    Raises Rejected with the field `product`, `key`, `api_base` or `file`, or Rejected("busy") during another run.
     """
     found = PRODUCTS.get(product)
     if found is None:
@@ -72,7 +74,7 @@ def start(
 
 
 def apply(run: ImportRun, *, actor: AuditActor, now: datetime) -> None:
-    """Begins to apply what was read, all of it or nothing. Raises Rejected where there is nothing to apply."""
+    """Starts applying what was read, all or nothing. Raises Rejected("not_ready") if there is nothing to apply."""
     ready = ImportRun.objects.filter(pk=run.pk, state=ImportState.READY).exclude(configuration="")
     if not ready.update(state=ImportState.APPLYING, progress="", beat_at=now):
         raise Rejected("not_ready", "This import is not ready to be applied.")
@@ -80,12 +82,12 @@ def apply(run: ImportRun, *, actor: AuditActor, now: datetime) -> None:
 
 
 def discard(run: ImportRun) -> None:
-    """Throws a run away; one that is reading stops at its next step."""
+    """Discards a run; a run that is still reading stops at its next step."""
     ImportRun.objects.filter(pk=run.pk).exclude(state=ImportState.APPLYING).delete()
 
 
 def latest(now: datetime) -> ImportRun | None:
-    """The run that there is; one whose process has ended shows as failed."""
+    """The latest run; a run whose process has ended is returned as failed."""
     run = ImportRun.objects.order_by("-pk").first()
     if run is not None and run.state in _RUNNING and run.beat_at < now - SILENT:
         run.state, run.problem = ImportState.FAILED, "It was interrupted: its server was stopped. Start again."
@@ -93,12 +95,12 @@ def latest(now: datetime) -> ImportRun | None:
 
 
 def yaml_of(run: ImportRun) -> str:
-    """The YAML; "" where there is none any more."""
+    """The YAML; "" if it has been removed."""
     return crypto.decrypt(run.configuration) if run.configuration else ""
 
 
 def _check(product: Product, key: str, base: str) -> str:
-    """The address that will be read. Raises Rejected at the field that cannot be used."""
+    """The URL that will be read. Raises Rejected with the invalid field."""
     try:
         reader = product.reader(key, base, lambda text: None)
     except Permanent as problem:
@@ -145,7 +147,7 @@ def _in_thread(number: int, work: Callable[[], None]) -> None:
         except TocsinError as problem:
             _fail(number, str(problem))
         except Exception:
-            # The thread's edge: whatever it was, the page must not wait for ever.
+            # The thread's edge: whatever happened, the browser must not wait forever.
             log.exception("import %s failed", number)
             _fail(number, "Something unexpected went wrong; the log of the server says what.")
         finally:
@@ -156,7 +158,7 @@ def _in_thread(number: int, work: Callable[[], None]) -> None:
 
 @contextmanager
 def _heard_of(number: int) -> Iterator[None]:
-    """Lets a run be heard of while its work says nothing by itself: a large account takes minutes to apply."""
+    """Sends heartbeats for a run during a long step: applying a large account takes minutes."""
     ended = Event()
 
     def beat() -> None:
@@ -222,7 +224,7 @@ def _change(number: int, **fields: object) -> None:
 
 
 class _ProgressWriter:
-    """Writes how far a run is into its row, now and then."""
+    """Writes a run's progress to its row, at most every few seconds."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -234,7 +236,7 @@ class _ProgressWriter:
             _change(self._number, progress=text[:300])
 
     def wait(self, seconds: float) -> None:
-        """Waits, and goes on being heard of."""
+        """Waits while still sending heartbeats."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 10.0))

@@ -1,4 +1,4 @@
-"""Takes values out of another product's documents, whatever stands in their place. Pure."""
+"""Reads values from another product's documents, whatever their type. Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ _FIRST_YEAR, _LAST_YEAR = 1971, 2200
 
 
 def objects_of(value: object) -> list[JsonObject]:
-    """The objects in a list of a document; anything else is not there."""
+    """The objects in a list; other values are ignored."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def each_once(documents: Iterable[JsonObject]) -> list[JsonObject]:
-    """The documents without those whose id came before: what is added to a list while its pages are read pushes others
-    onto the next page.
-    """
+    """The documents without duplicate ids: objects added during pagination push others onto the next page."""
     found: dict[object, JsonObject] = {}
     for number, document in enumerate(documents):
         identity = document.get("id")
@@ -28,12 +26,12 @@ def each_once(documents: Iterable[JsonObject]) -> list[JsonObject]:
 
 
 def object_of(value: object) -> JsonObject:
-    """The object that a document has somewhere; an empty one where it has something else."""
+    """The value if it is an object, or else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def text_of(document: JsonObject, *names: str) -> str:
-    """The first of these that is a text or a number, as text; "" where none is."""
+    """The first of these values that is a text or a number, as text; "" if there is none."""
     for name in names:
         value = document.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
@@ -42,14 +40,15 @@ def text_of(document: JsonObject, *names: str) -> str:
 
 
 def whole_of(document: JsonObject, name: str, default: int = 0) -> int:
-    """A number that is not negative; `default` for anything else."""
+    """A non-negative integer; `default` for anything else."""
     value = document.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**8 else default
 
 
 def moment(value: object) -> datetime | None:
-    """A moment, in UTC: ISO as the API has it, or milliseconds or `2026-01-05 09:00` (UTC) as a backup tool does. None
-    for one that is none, or in no year that anybody plans for: `9999-12-31` is an end that never comes.
+    """A time in UTC: ISO 8601 as in APIs, or milliseconds or `2026-01-05 09:00` (UTC) as in backups.
+
+    None if it is invalid or in an implausible year: `9999-12-31` means no end.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return datetime.fromtimestamp(value / 1000, UTC) if 0 < value < 7_258_118_400_000 else None
@@ -60,7 +59,7 @@ def moment(value: object) -> datetime | None:
 
 
 def local_moment(value: object) -> datetime | None:
-    """The same as it is written, with the zone that is written or none."""
+    """Like `moment`, with the zone as written, or none."""
     if not isinstance(value, str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Maintenance windows of other products that are still to come, as windows here. Pure."""
+"""Converts other products' upcoming maintenance windows. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _REMEDY = "Enter it under Maintenance."
 def window(
     draft: ConfigBuilder, wanted: str, starts: datetime | None, ends: datetime | None, integrations: Iterable[str]
 ) -> None:
-    """Adds a window that suppresses alerts of those integrations (by their names here), from its start to its end.
+    """Adds a window that suppresses alerts of these integrations (by their new names).
 
-    One that is over says nothing any more and is not added; of one that cannot be written the report says why.
+    Past windows are skipped silently; windows that cannot be converted are reported.
     """
     if ends is not None and ends <= draft.now:
         return
@@ -26,7 +26,7 @@ def window(
         draft.leave_out(subject, "is not here", why, "Switch its integrations off, or enter it under Maintenance.")
         return
     if not of:
-        # A window that names no integration is about all of them.
+        # A window without integrations would apply to all of them.
         draft.leave_out(subject, "is not here", "Nothing that it is about was carried over.", _REMEDY)
         return
     name = draft.name("maintenance_windows", wanted)

@@ -1,6 +1,6 @@
-"""Users and their contact methods as YAML has them, from what any product knows of a person. Pure.
+"""Builds users and contact methods as in YAML from what a product knows about a person. Pure.
 
-Phone numbers are read by the rules of their country; steps of a person's own notification rules become waits.
+Phone numbers are parsed by the rules of their country; steps of personal notification rules become delays.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _LABELS = {"email": "Email-Official", "sms": "SMS-Official", "voice": "Phone-Off
 
 @dataclass(slots=True)
 class ImportedContactMethod:
-    """One way to reach somebody, and after how long their rule uses it; no times: it never does."""
+    """A contact method, and after which delays the user's rules use it; without times they never do."""
 
     channel: str
     address: str
     label: str = ""
     times: list[timedelta] = field(default_factory=list)
-    #: The same for alerts of medium and low priority, where those have rules of their own.
+    #: The same for alerts of medium and low priority, if they have separate rules.
     low_times: list[timedelta] = field(default_factory=list)
     is_enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedUser:
-    """Somebody as another product knows them. `has_rules`: whether it said when to use which way."""
+    """A user in another product. `has_rules`: whether it had rules for the contact methods."""
 
     email: str
     name: str
@@ -52,7 +52,7 @@ class ImportedUser:
 
 
 def add(draft: ConfigBuilder, person: ImportedUser, username: str) -> None:
-    """Adds the user. Whoever is here already stays as they are; only their absences are taken over."""
+    """Adds the user. An existing user stays unchanged; only absences are imported."""
     if draft.has_user(username):
         why = "They have the same e-mail address, and here each user has one of their own."
         draft.leave_out(f"user {person.name}", f"is {username} here", why, "Make a user with another address.")
@@ -60,7 +60,7 @@ def add(draft: ConfigBuilder, person: ImportedUser, username: str) -> None:
     entry: dict[str, Any] = {"username": username, "email": person.email}
     known = draft.known.get(person.email.casefold())
     if known is not None:
-        # Said all the same: what a user's entry leaves out is the default, and would switch them on again.
+        # Repeated explicitly: a key omitted from a user's entry means its default, which would enable the user again.
         entry |= {"name": known.name, "role": known.role, "time_zone": known.time_zone}
         is_active, away = known.is_active, _beside(draft, username, known.away, person.out_of_office)
         draft.together(
@@ -83,15 +83,17 @@ def add(draft: ConfigBuilder, person: ImportedUser, username: str) -> None:
 
 
 def forwarded(draft: ConfigBuilder) -> str:
-    """The note of an absence that comes in, by which it is known when it comes again."""
+    """The note of imported absences, by which a later import recognizes them."""
     return f"Forwarded in {draft.product}"
 
 
 def _beside(
     draft: ConfigBuilder, username: str, here: Sequence[Mapping[str, Any]], coming: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """The absences that somebody entered here, and those that come in and do not overlap them. All are in UTC; where
-    nothing comes in, what is here is left alone."""
+    """The absences entered here, and the imported ones that do not overlap them, all in UTC.
+
+    If none are imported, the existing ones are left alone.
+    """
     own = [one for one in here if one.get("note") != forwarded(draft)]
     kept = list(own)
     for one in coming:
@@ -108,8 +110,9 @@ def _beside(
 
 
 def phone(text: str) -> str:
-    """A number as it is stored, from what a product writes with its country code. Raises Rejected, also for one with an
-    extension: its digits behind the others would be somebody else's number.
+    """A phone number as stored, from a product's text with country code. Raises Rejected for an invalid number.
+
+    A number with an extension is rejected too: its extra digits would make it somebody else's number.
     """
     if not _NUMBER.fullmatch(text):
         raise Rejected("invalid_address", "It has more than a phone number in it.", "address")
@@ -118,7 +121,7 @@ def phone(text: str) -> str:
 
 
 def _methods(draft: ConfigBuilder, person: ImportedUser, username: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The contact methods, and the rules where the methods' own waits cannot say it."""
+    """The contact methods, and rules if the methods' own delays are not sufficient."""
     usable = [way for way in person.ways if _is_usable(draft, way, username)]
     if not any(way.channel == "email" for way in usable):
         usable.append(ImportedContactMethod("email", person.email))
@@ -151,7 +154,7 @@ def _methods(draft: ConfigBuilder, person: ImportedUser, username: str) -> tuple
 
 
 def _fall_back(draft: ConfigBuilder, methods: list[dict[str, Any]], username: str) -> None:
-    """Their rules named nothing that exists here: by mail rather than not at all."""
+    """The user's rules refer to nothing that was converted: e-mail is better than nothing."""
     mail = next(method for method in methods if method["channel"] == "email")
     del mail["enabled"]
     draft.together(
@@ -167,7 +170,7 @@ def _fall_back(draft: ConfigBuilder, methods: list[dict[str, Any]], username: st
 def _rules(
     ways: Iterable[ImportedContactMethod], times_of: Callable[[ImportedContactMethod], list[timedelta]]
 ) -> list[dict[str, Any]]:
-    """The ways as rules, by time; a repeat at even distances is one rule, and any other each time one."""
+    """The notification rules by time; evenly spaced repeats become one rule, all others one rule per time."""
     found: list[tuple[timedelta, dict[str, Any]]] = []
     for way in ways:
         times = _times(times_of(way)) if way.is_enabled else []
@@ -220,7 +223,7 @@ def _wait(span: timedelta) -> dict[str, Any]:
 
 
 def _repeat(times: Sequence[timedelta]) -> dict[str, Any] | None:
-    """`repeat` for times that are evenly apart; None for others."""
+    """`repeat` for evenly spaced times; None for others."""
     gaps = {later - earlier for earlier, later in pairwise(times)}
     if not gaps:
         return {}

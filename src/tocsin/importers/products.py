@@ -1,4 +1,4 @@
-"""The products that one can move here from: what each is called, where its API is, and what reads and translates it."""
+"""The products that can be imported: name, API address, client and converter."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tocsin.importers.pagerduty import client as pagerduty_fetching
 from tocsin.importers.pagerduty import converter as pagerduty
 from tocsin.importers.report import ConvertedConfig
 
-#: Everything that was read of an account, by kind.
+#: All documents of an account, by kind.
 type ProductDocuments = Mapping[str, list[dict[str, Any]]]
 
 
 class Converter(Protocol):
-    """Makes a configuration and a report of documents."""
+    """Converts documents to a configuration and a report."""
 
     def __call__(
         self,
@@ -39,20 +39,20 @@ class Converter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One of them."""
+    """One product."""
 
     name: str
     title: str
-    #: The usual address of its API; "": each installation has its own.
+    #: The usual URL of its API; "": each installation has its own.
     base: str
-    #: The environment variable that the command line reads the key from.
+    #: The environment variable with the key for the command line.
     variable: str
-    #: Where the key is made, in a line.
+    #: Where the key is created, in one line.
     key_place: str
     reader: Callable[[str, str, ProgressCallback], ApiReader]
     fetch: Callable[[ApiReader, datetime], ProductDocuments]
     translate: Converter
-    #: What reads an export instead; None: there is none.
+    #: The reader of an export; None: there is none.
     read_export: Callable[[bytes], ProductDocuments] | None = None
     export_place: str = ""
 
@@ -107,7 +107,7 @@ PRODUCTS: Final[Mapping[str, Product]] = {
 
 
 def fetch(product: Product, key: str, base: str, now: datetime, progress: ProgressCallback) -> ProductDocuments:
-    """Everything that an account has. Raises Permanent and Temporary, in sentences."""
+    """Reads all documents of an account. Raises Permanent or Temporary with a message for users."""
     reader = product.reader(key, base, progress)
     try:
         return product.fetch(reader, now)

@@ -1,4 +1,4 @@
-"""What could not be carried over as it was: one line each, with what, why, and what to do. Pure; never has a secret."""
+"""The report of an import: findings with object, reason and remedy. Pure; never contains secrets."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-#: So many names stand in one line; the rest is a number.
+#: Names listed per line; the rest is only counted.
 _SHOWN = 5
 
 
 class FindingSeverity(StrEnum):
-    """How much a line matters."""
+    """The importance of a finding."""
 
-    #: It is not there: look at it before anything else.
+    #: The object is missing: check this first.
     LEFT_OUT = "left out"
-    #: It is there, and differs.
+    #: The object was imported, with differences.
     CHANGED = "changed"
-    #: Something that people have to do themselves.
+    #: People have to do something themselves.
     TO_DO = "to do"
 
 
 @dataclass(frozen=True, slots=True)
 class ImportFinding:
-    """One line: which object, what of it, why, and what to do."""
+    """One line: the object, the difference, the reason and the remedy."""
 
     weight: FindingSeverity
     object: str
@@ -36,7 +36,7 @@ class ImportFinding:
         return f"{self.weight:<8}  {self.object}: {self.what}. {self.why} {self.remedy}".rstrip()
 
     def as_json(self) -> dict[str, str]:
-        """By name, as the API and the pages show it."""
+        """As plain values for the API and the web."""
         return {
             "weight": str(self.weight),
             "object": self.object,
@@ -48,19 +48,19 @@ class ImportFinding:
 
 @dataclass(frozen=True, slots=True)
 class ConvertedConfig:
-    """A configuration as `apply` takes it, by top key, and the report."""
+    """A configuration for `apply` by top-level key, and the report."""
 
     configuration: Mapping[str, list[dict[str, Any]]] = field(repr=False)
     findings: tuple[ImportFinding, ...] = ()
 
     def counts(self) -> dict[str, int]:
-        """How many objects there are, by top key."""
+        """The number of objects by top-level key."""
         # In the order of the file.
         return {key: len(entries) for key, entries in self.configuration.items() if entries}
 
 
 def said_count(key: str, count: int) -> str:
-    """How many objects of a top key: "1 group", "2 groups", "1 escalation policy"."""
+    """The number of objects of a top-level key: "1 group", "2 groups", "1 escalation policy"."""
     words = key.replace("_", " ")
     if count == 1 and key != "support_hours":
         words = f"{words.removesuffix('ies')}y" if words.endswith("ies") else words.removesuffix("s")
@@ -68,14 +68,14 @@ def said_count(key: str, count: int) -> str:
 
 
 def several(names: Iterable[str]) -> str:
-    """The names in a line, the first few of them: "alice, bob and 3 more"."""
+    """The first few names on one line: "alice, bob and 3 more"."""
     found = list(dict.fromkeys(names))
     shown = ", ".join(found[:_SHOWN])
     return shown if len(found) <= _SHOWN else f"{shown} and {len(found) - _SHOWN} more"
 
 
 def by_weight(findings: Iterable[ImportFinding]) -> list[ImportFinding]:
-    """The lines in the order in which people read them: what is left out first."""
+    """The findings sorted by importance: missing objects first."""
     order = list(FindingSeverity)
     return sorted(findings, key=lambda finding: order.index(finding.weight))
 

@@ -1,8 +1,8 @@
-"""A rotation of any product as Tocsin's shifts, which say exactly the same. Pure.
+"""Converts a rotation of any product to equivalent shifts. Pure.
 
-A rotation has slots in an order; each lasts as long, by the clock on the wall, from the first hand-off on, and then
-they begin anew. Restrictions are windows of the week. Tocsin's own rotation has each user once and is never nobody's:
-any other becomes stretches that come again each so many weeks.
+A rotation has slots in an order, all of the same length in local time, counted from the first handoff, and starts over
+after the last one. Restrictions are weekly windows. Tocsin's own rotation has each user once and no empty slot; any
+other becomes fixed shifts that recur every few weeks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import MINUTES_A_DAY, MINUTES_A_WEEK, Weekday, WeeklyWindow
 from tocsin.oncall.changes.specs import MAX_HANDOFF_INTERVAL, MAX_WEEKS, MIN_HANDOFF_INTERVAL
 
-#: More stretches than this are a rotation that nobody could read.
+#: A rotation with more fixed shifts than this would be unreadable.
 MAX_SEGMENTS = 200
 
 _WEEK = timedelta(weeks=1)
@@ -25,7 +25,7 @@ _MINUTE = timedelta(minutes=1)
 
 
 class UnsupportedRotation(Exception):
-    """The rotation has no exact form here; the text says why, as a sentence."""
+    """The rotation has no exact equivalent; the message explains why, as a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +33,21 @@ class ConvertedRotation:
     """A rotation. All times are local in the schedule's zone, to the minute."""
 
     name: str
-    #: Usernames in their order; None is nobody's turn.
+    #: Usernames in order; None is an empty slot.
     slots: tuple[str | None, ...]
     first: datetime
     every: timedelta
     windows: tuple[WeeklyWindow, ...] = ()
-    #: Nobody has it before, even if hand-offs are counted from earlier; None: the first hand-off.
+    #: Nobody is on call before, even if handoffs count from earlier; None: the first handoff.
     begin: datetime | None = None
     end: datetime | None = None
     layer: int = 1
 
 
 def shifts(turns: ConvertedRotation, now: datetime) -> list[dict[str, Any]]:
-    """The shifts as YAML has them; none for a rotation that is over at the local time `now`, or is nobody's.
+    """The shifts as in YAML; none for a rotation that is over at the local time `now` or has no users.
 
-    Raises CannotSay.
+    Raises UnsupportedRotation.
     """
     last = max(now, turns.first, turns.begin or turns.first)
     if not any(turns.slots) or (turns.end is not None and turns.end <= last):
@@ -65,7 +65,7 @@ def shifts(turns: ConvertedRotation, now: datetime) -> list[dict[str, Any]]:
 
 
 def window(day: int, start: int, length: int) -> WeeklyWindow:
-    """A window that begins on that day (0 is Monday) at that minute, and lasts `length` minutes, a week at most."""
+    """A window that begins on that day (0 is Monday) at that minute and lasts `length` minutes, at most a week."""
     end = start + min(length, MINUTES_A_WEEK)
     return WeeklyWindow(
         frozenset({day}), start, end - MINUTES_A_DAY if end > MINUTES_A_DAY and length < MINUTES_A_DAY else end
@@ -73,14 +73,14 @@ def window(day: int, start: int, length: int) -> WeeklyWindow:
 
 
 def daily(start: int, length: int) -> tuple[WeeklyWindow, ...]:
-    """The same on each day; nothing, which means always, where it lasts all day."""
+    """A window on every day; empty, which means always, if it lasts all day."""
     if length >= MINUTES_A_DAY:
         return ()
     return (WeeklyWindow(frozenset(range(len(Weekday))), start, window(0, start, length).end),)
 
 
 def together(several: Sequence[WeeklyWindow]) -> tuple[WeeklyWindow, ...]:
-    """The windows, those at the same time of day in one."""
+    """The windows, with those at the same time of day merged."""
     days: dict[tuple[int, int], set[int]] = {}
     alone: list[WeeklyWindow] = []
     for one in several:
@@ -92,7 +92,7 @@ def together(several: Sequence[WeeklyWindow]) -> tuple[WeeklyWindow, ...]:
 
 
 def _alone(turns: ConvertedRotation) -> dict[str, Any]:
-    """One person, from the beginning to the end."""
+    """A single user from beginning to end."""
     begin = max(turns.first, turns.begin or turns.first)
     open_at = turns.windows or (WeeklyWindow(frozenset(range(len(Weekday))), 0, MINUTES_A_DAY),)
     pattern = {"windows": weekly_windows.write(open_at), "users": [turns.slots[0]], "roles": ["primary"]}
@@ -100,13 +100,13 @@ def _alone(turns: ConvertedRotation) -> dict[str, Any]:
 
 
 def _rotation(turns: ConvertedRotation, begin: datetime | None) -> list[dict[str, Any]]:
-    """Each person once."""
+    """A rotation with each user once."""
     first, slots, found = turns.first, list(turns.slots), []
     if begin is not None:
         passed = -((first - begin) // turns.every)
         handed = first + passed * turns.every
         if handed > begin:
-            # The turn that is on when it begins: what is left of it stands by itself.
+            # The remainder of the turn in progress at the start becomes a separate shift.
             until = min(handed, turns.end) if turns.end else handed
             found += _one_stretch(turns, begin, until, slots[(passed - 1) % len(slots)])
         first, slots = handed, slots[passed % len(slots) :] + slots[: passed % len(slots)]
@@ -131,7 +131,8 @@ def _one_stretch(turns: ConvertedRotation, begin: datetime, end: datetime, user:
 
 
 def _stretches(turns: ConvertedRotation, begin: datetime | None) -> list[dict[str, Any]]:
-    """Somebody has several slots, or nobody has one: each slot's stretches, again when all slots have passed."""
+    """A user with several slots, or an empty slot: each slot's spans become fixed shifts that recur with the whole
+    cycle."""
     cycle = len(turns.slots) * turns.every
     weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
     if weeks is None:
@@ -163,7 +164,7 @@ def _stretches(turns: ConvertedRotation, begin: datetime | None) -> list[dict[st
 
 
 def _held(turns: ConvertedRotation, weeks: int) -> Iterator[tuple[str, datetime, datetime]]:
-    """Who has it from when until when, in the first so many weeks."""
+    """Who is on call, from when until when, in the first `weeks` weeks."""
     last = turns.first + weeks * _WEEK
     held: tuple[str | None, datetime, datetime] | None = None
     number = 0
@@ -182,7 +183,7 @@ def _held(turns: ConvertedRotation, weeks: int) -> Iterator[tuple[str, datetime,
 def _open(
     turns: ConvertedRotation, held: tuple[str | None, datetime, datetime] | None
 ) -> Iterator[tuple[str, datetime, datetime]]:
-    """What the windows leave of a stretch."""
+    """The parts of a span within the windows."""
     if held is None or held[0] is None:
         return
     user, since, until = held[0], held[1], held[2]

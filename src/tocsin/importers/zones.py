@@ -1,4 +1,4 @@
-"""Time zones by the names that other products give them: those of Windows' lists and of Ruby on Rails. Pure."""
+"""Time zones by the names of other products: those of Windows and of Ruby on Rails. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from tocsin.core.validation.object_reader import is_zone
 
-#: The offset that stands before a name: "(UTC-06:00) Central Time (US & Canada)", "(GMT+01:00) Bern".
+#: The offset before a name: "(UTC-06:00) Central Time (US & Canada)", "(GMT+01:00) Bern".
 _OFFSET = re.compile(r"\s*\((?:UTC|GMT)[^)]*\)\s*")
 
 _ZONES: Final = {
@@ -114,7 +114,7 @@ _ZONES: Final = {
 
 
 def zone(text: str) -> str | None:
-    """The zone of the tz database that a product means; None where it cannot be told."""
+    """The tz database's name for a product's time zone; None if unknown."""
     name = text.strip()
     if name and is_zone(name):
         return name

@@ -1,0 +1,1 @@
+"""Inbound integrations: receives messages, decides what each does to an alert, and stores both."""

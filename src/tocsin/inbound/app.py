@@ -1,5 +1,8 @@
-"""`POST /in/{token}`, without Django: the token finds the door, the whole body is read, decoded and handed to the
-committer; the answer is sent when the commit is known. `/in/{token}/test/{pass}` is the same as somebody's test."""
+"""ASGI app for webhooks (`POST /in/{token}`) and the compatible endpoints; runs without Django.
+
+The token selects the integration; the body is read completely, decoded and passed to the committer; the response is
+sent after the commit. `/in/{token}/test/{test token}` handles a sample in the same way, as a user's test.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,18 @@ from tocsin.inbound.processing.committer import Committer
 
 PREFIX = "/in/"
 
-#: Where senders post to, in Tocsin's own language and in others'.
+#: Path prefixes of webhooks and of the PagerDuty- and Opsgenie-compatible endpoints.
 PREFIXES = (PREFIX, *pagerduty.PATHS, *opsgenie.PREFIXES)
 _TEST = f"{test_token.SEGMENT}/"
 
 _ALLOW = ((b"allow", b"POST"),)
 
-#: Methods that some kinds take beside POST.
+#: Methods that some kinds accept besides POST.
 _OTHERS = ("GET", "HEAD", "PUT")
 
 
 class InboundApp:
-    """The ASGI app of the inbound doors."""
+    """The ASGI app for inbound webhooks and compatible endpoints."""
 
     def __init__(self, registry: IntegrationRegistry, committer: Committer, bodies: BodyReader) -> None:
         self.reception = IngestService(registry, committer, bodies)
@@ -68,7 +71,7 @@ class InboundApp:
         try:
             door = await self.reception.door(token)
         except HttpError as refusal:
-            # Whoever only looks at an address is not told whether it is one.
+            # Responses to other methods must not reveal whether a token exists.
             raise (
                 refusal if method == "POST" else HttpError(405, "method_not_allowed", "Send a POST.", _ALLOW)
             ) from None
@@ -106,11 +109,12 @@ class InboundApp:
             if not elements:
                 await answer(send, 200, b'{"messages":[]}')
                 return
-            # A sample is proved by its pass: the sender's own proof cannot be made here.
+            # A sample is authenticated by its test token: the sender's own signature cannot be produced here.
             if test is None and await _is_greeted(door, elements, headers, send):
                 return
             if elements[0].raw is not body:
-                # An array's elements, and what a kind made of a body, are JSON, whatever the request called itself.
+                # Elements of an array, and messages made by a kind's hook, are JSON whatever the request's content type
+                # was.
                 content_type = JSON
         taken = await self.reception.take(
             door, elements, body, kept_headers(headers, proofs), content_type=content_type, test=test
@@ -118,7 +122,7 @@ class InboundApp:
         if test is None and door.reader.kind.code.reply is not None:
             await _reply(send, door.reader.kind.code.reply, taken)
             return
-        # Whoever sends a sample reads Tocsin's own answer, whatever the sender of that kind understands.
+        # The client that sends a sample parses Tocsin's own response, not the one of the kind.
         status, said = answer_of(door, taken.incoming, taken.stored, is_array=is_array)
         await answer(send, status, said)
 
@@ -127,14 +131,14 @@ def _test(rest: str, door: CompiledIntegration) -> WebhookTestToken:
     try:
         return test_token.check(rest.removeprefix(_TEST), door.id, clock.now())
     except Rejected as rejected:
-        # Never taken as a message like any other: that would page everybody.
+        # Never handled as an ordinary message: that would page the integration's real recipients.
         raise HttpError(401, rejected.code, rejected.detail) from None
 
 
 async def _is_greeted(
     door: CompiledIntegration, elements: Sequence[Element], headers: Mapping[str, str], send: Send
 ) -> bool:
-    """Whether the request was a question of the sender's, which is answered now. Raises Refusal for a false sender."""
+    """Answers a handshake of the sender; returns whether it was one. Raises HttpError for an inauthentic sender."""
     code = door.reader.kind.code
     if code.refusal is None and code.handshake is None:
         return False
@@ -148,7 +152,7 @@ async def _is_greeted(
 
 
 async def _reply(send: Send, reply_to: Callable[[Sequence[MessageOutcome]], SenderReply], taken: IngestResult) -> None:
-    """Answers in the words of the kind."""
+    """Sends the kind's own response."""
     told = [
         MessageOutcome(str(one.id), what.status.value, what.reason, what.alert_id)
         for one, what in zip(taken.incoming, taken.stored, strict=True)

@@ -1,7 +1,7 @@
-"""Bodies of messages as they are kept: small ones as they came, larger ones packed. Pure, and without any loss.
+"""Compression of stored message bodies: small bodies are stored as they are, larger ones compressed. Pure, lossless.
 
-A body of 30 kB is written several times before it is on the disk (log, table, a page for it). Packed it is a fifth,
-which costs less than writing it does, and leaves room for five times as many within the same limit of size.
+A body of 30 kB is written several times until it is on disk (WAL, table, full-page image). Compressed, it is a fifth:
+compressing costs less than those writes, and five times as many messages fit into the same space.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-#: What a packed body begins with; the rest is zlib's (RFC 1950). A body that begins with it by itself is always packed.
+#: Prefix of a compressed body; zlib data (RFC 1950) follows. A raw body with this prefix is always compressed.
 MARK: Final = b"\x00tz\x01"
 
-#: Smaller ones fit beside the other columns of their row; larger ones, mails with attachments mostly, take long and
-#: become hardly smaller.
+#: Smaller bodies fit inline in their row; larger ones, mostly e-mails with attachments, take long to compress and
+#: hardly shrink.
 PACKED_FROM: Final = 4 * 1024
 PACKED_TO: Final = 256 * 1024
 
-#: No body is larger than this in bytes, whatever brought it: what would become so was not packed here. Whoever sends
-#: something must not choose how much memory it takes.
+#: The limit for decompressed bodies in bytes. Data that exceeds it was not compressed by Tocsin and is returned as is:
+#: a sender must not choose how much memory is used.
 MAX_UNPACKED_BYTES: Final = 32 * 1024 * 1024
 
-#: Of the levels the quickest: the second saves a few per cent more in half as much time again.
+#: The fastest level: level 2 saves a few per cent more in half as much time again.
 _LEVEL: Final = 1
 
 
 def kept(body: bytes, *, is_waiting: bool = False) -> bytes:
-    """What is stored of a body.
+    """Returns the stored form of a body.
 
-    One that `is_waiting` is read again by whichever node decides it, also one that knows no packed bodies yet: it
-    stands as it came, unless it would be taken for a packed one then.
+    The body of a message that `is_waiting` (Pending) may be read by any node, including one of an older version without
+    compression: it is stored as it is, unless it would be mistaken for a compressed one.
     """
     is_marked = body.startswith(MARK)
     if not is_marked and (is_waiting or not PACKED_FROM <= len(body) <= PACKED_TO):
@@ -39,7 +39,7 @@ def kept(body: bytes, *, is_waiting: bool = False) -> bytes:
 
 
 def body_of(stored: bytes) -> bytes:
-    """The body of which this was stored, as it came. What only looks as if it were packed is taken as it is."""
+    """Returns the original body. Data that only looks compressed is returned unchanged."""
     if not stored.startswith(MARK):
         return stored
     packed = zlib.decompressobj()

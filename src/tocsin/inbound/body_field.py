@@ -1,4 +1,4 @@
-"""The model's field of a message's body: whoever reads or writes it by the ORM sees it as it came."""
+"""Model field for message bodies: compresses on write and decompresses on read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tocsin.inbound.body_compression import body_of, kept
 
 
 class BodyField(models.BinaryField):  # type: ignore[type-arg]  # the stubs know arguments that the class does not take
-    """Bytes, kept as `bodies` says."""
+    """A BinaryField compressed as `inbound.body_compression` describes."""
 
     def from_db_value(self, value: bytes | memoryview | None, *_: Any) -> bytes | None:
-        """The body as it came."""
+        """Returns the original body."""
         return None if value is None else body_of(bytes(value))
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
-        """What is stored of it."""
+        """Returns the stored form of the body."""
         stored = None if value is None else kept(bytes(value))
         return super().get_db_prep_value(stored, connection, prepared)

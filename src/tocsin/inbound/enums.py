@@ -1,4 +1,4 @@
-"""What became of an inbound message, in the words that senders and people see."""
+"""States and modes of inbound messages, integrations and heartbeats, with the values that senders and users see."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class MessageStatus(StrEnum):
     IGNORED = "Mapped Ignored"
     FAILED = "Mapping Failed"
     PENDING = "Pending"
-    #: Its alert waits to open, by a delay, a maintenance window or because it flaps.
+    #: The alert's opening is delayed: by a delay, a maintenance window, or because it flaps.
     DELAYED = "Mapped Delayed"
 
 
 class IntegrationMode(StrEnum):
-    """Whether an integration pages, only watches, or is switched off."""
+    """Whether an integration pages, is in dry run (`watch`), or is disabled."""
 
     PAGE = "page"
     WATCH = "watch"
@@ -26,7 +26,7 @@ class IntegrationMode(StrEnum):
 
 
 class HeartbeatHealth(StrEnum):
-    """How a monitored sender stands."""
+    """The health of a monitored sender."""
 
     NEW = "new"
     UP = "up"
@@ -36,5 +36,5 @@ class HeartbeatHealth(StrEnum):
 
 
 class WindowAction(StrEnum):
-    SUPPRESS = "suppress"  # what comes opens nothing
-    HOLD = "hold"  # it opens at the end, unless it closed meanwhile
+    SUPPRESS = "suppress"  # messages open nothing
+    HOLD = "hold"  # alerts open when the window ends, unless they closed before

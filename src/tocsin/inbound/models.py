@@ -1,4 +1,4 @@
-"""Inbound integrations, their versions, and the messages that arrived at them."""
+"""Inbound integrations, their versions, the messages they received, and the state needed to decide messages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus
 
 
 class Integration(models.Model):
-    """A named door for one source."""
+    """A named inbound integration with its webhook URL, for one source."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     kind = models.CharField(_("kind"), max_length=40)
     source = models.CharField(_("source"), max_length=100, blank=True)
-    #: By which name its dedup keys are made, where it has no Source and was renamed: its alerts stay its alerts.
+    #: The dedup key namespace of an integration without Source that was renamed: it keeps its alerts.
     keyed_as = models.CharField(max_length=200, blank=True, default="", db_default="")
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     mode = models.CharField(
@@ -35,18 +35,18 @@ class Integration(models.Model):
     settings = models.JSONField(default=dict)
     current = models.ForeignKey("IntegrationVersion", null=True, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
-    #: What is done on its alerts is written back by this outbound integration.
+    #: The outbound integration that writes actions on its alerts back.
     outbound = models.ForeignKey(
         "outbound.OutboundIntegration", null=True, blank=True, on_delete=models.PROTECT, related_name="inbound"
     )
 
-    #: The secret of the URL: its hash finds it, its Fernet token shows it again.
+    #: The secret of the webhook URL: the hash finds the integration, the Fernet token displays the URL again.
     token_hash = models.BinaryField(max_length=32, unique=True)
     token = models.TextField()
-    #: The one before, while it still works.
+    #: The previous token, while it still works.
     old_token_hash = models.BinaryField(max_length=32, null=True, unique=True)
     old_token_until = models.DateTimeField(null=True)
-    #: Posts to tokens that work no more.
+    #: The number of requests with an expired token.
     old_token_posts = models.IntegerField(default=0)
 
     #: A Fernet token over JSON: `basic` {username, password}, `header` {name, value}, `hmac` {header, secret}.
@@ -61,7 +61,7 @@ class Integration(models.Model):
 
 
 class PinnedSender(models.Model):
-    """The sender of an integration's first genuine message, such as an Amazon SNS topic: no other is taken."""
+    """The sender of an integration's first authentic message, such as an Amazon SNS topic; all others are refused."""
 
     integration = models.OneToOneField(
         Integration, primary_key=True, on_delete=models.CASCADE, related_name="pinned_sender"
@@ -71,12 +71,12 @@ class PinnedSender(models.Model):
 
 
 class IntegrationVersion(models.Model):
-    """Mapping, rules, filters and routes as they were from one moment on. Never changed after it was made."""
+    """Mapping, rules, filters and routes from one point in time on. Immutable."""
 
     integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
-    #: `mapping`, `rules`, `filters`, `routes`, `dedup_key`: what is set here; the kind's defaults fill the rest.
-    #: Routes name policies, users and groups by id.
+    #: `mapping`, `rules`, `filters`, `routes`, `dedup_key` as far as set here; the kind's defaults fill the rest.
+    #: Routes refer to policies, users and groups by id.
     definition = models.JSONField(default=dict)
     created_at = models.DateTimeField()
     created_by = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
@@ -87,14 +87,14 @@ class IntegrationVersion(models.Model):
         )
 
 
-#: Outcomes that the log is asked for, and of which there may be one in millions.
+#: Outcomes that users filter the log by, and that may be one in millions.
 RARE_OUTCOMES = [str(MessageStatus.UPDATED), str(MessageStatus.CLOSED), str(MessageStatus.IGNORED)]
 
 
 class InboundMessage(models.Model):
-    """One thing that arrived: raw bytes, time, outcome, reason. Nothing refers to it by foreign key."""
+    """One received message: raw bytes, time, outcome, reason. No foreign key refers to it."""
 
-    #: A UUIDv7, made before the first try to store it.
+    #: A UUIDv7, generated before the first attempt to store it.
     id = models.UUIDField(primary_key=True)
     integration = models.ForeignKey(
         Integration, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
@@ -110,17 +110,17 @@ class InboundMessage(models.Model):
     )
     raw = BodyField()
     content_type = models.TextField(default="", db_default="")
-    #: An allow-list of headers; credentials only as "present, valid".
+    #: Headers of an allow-list; for credentials only the result of the check, such as "present, valid".
     headers = models.JSONField(default=dict, db_default={})
-    #: The integration's version that decided it.
+    #: The integration's version that decided the message.
     version = models.ForeignKey(
         IntegrationVersion, null=True, on_delete=models.SET_NULL, related_name="+", db_constraint=False, db_index=False
     )
-    #: Which rule decided, and the values it saw: under 300 bytes.
+    #: The rule that decided, and the values it saw: under 300 bytes.
     verdict = models.JSONField(default=dict, db_default={})
     #: The message that this one replays.
     replay_of = models.UUIDField(null=True)
-    #: For Pending and Delayed ones: SHA-256 of the dedup key, by which they are decided in order.
+    #: For Pending and Delayed messages: SHA-256 of the dedup key, by which they are decided in order.
     key_hash = models.BinaryField(max_length=32, null=True)
     test = models.BooleanField(default=False, db_default=False)
     failures = models.SmallIntegerField(default=0, db_default=0)
@@ -136,26 +136,26 @@ class InboundMessage(models.Model):
             models.Index(fields=("integration", "id"), name="inbound_message_integration"),
             # The messages of one alert.
             models.Index(fields=("alert", "id"), condition=Q(alert__isnull=False), name="inbound_message_alert"),
-            # What waits, and what failed.
+            # Pending and failed messages.
             models.Index(
                 fields=("status", "id"),
                 condition=Q(status__in=[str(MessageStatus.FAILED), str(MessageStatus.PENDING)]),
                 name="inbound_message_open",
             ),
-            # The outcomes that may be rare: without it, the log looks through everything for one of them. What opens
-            # an alert or is appended to one, which is most, has no place in it.
+            # Outcomes that may be rare: without this index, filtering the log for one of them scans all messages.
+            # Opened and appended messages, the majority, are left out.
             models.Index(
                 fields=("status", "id"),
                 condition=Q(status__in=RARE_OUTCOMES),
                 name="inbound_message_rare",
             ),
-            # Messages of tests, of which there are few.
+            # Messages of tests, which are few.
             models.Index(fields=("id",), condition=Q(test=True), name="inbound_message_test"),
-            # What a message was replayed as: hardly ever any.
+            # The replays of a message, which are very few.
             models.Index(
                 fields=("replay_of", "id"), condition=Q(replay_of__isnull=False), name="inbound_message_replay"
             ),
-            # The messages of an opening that waits.
+            # The messages of a delayed alert.
             models.Index(
                 fields=("key_hash", "id"),
                 condition=Q(status=str(MessageStatus.DELAYED)),
@@ -165,8 +165,7 @@ class InboundMessage(models.Model):
 
 
 class MessageText(models.Model):
-    """The searchable text of a message, in upper case. `inbound.storage.search_index` fills it; it is pruned with the
-    message."""
+    """A message's searchable text in upper case. `inbound.storage.search_index` writes it; pruned with the message."""
 
     message = models.OneToOneField(
         InboundMessage, primary_key=True, on_delete=models.CASCADE, related_name="texts", db_constraint=False
@@ -176,13 +175,13 @@ class MessageText(models.Model):
 
     class Meta:
         indexes = (
-            # The log, by a part of the subject or a ticket's number. See `core.db.trigram_index`.
+            # Searches the log for a part of the subject or a ticket number. See `core.db.trigram_index`.
             TrigramIndex(fields=("subject", "source_id"), name="inbound_messagetext_parts"),
         )
 
 
 class SeenDelivery(models.Model):
-    """A sender's own delivery id that was decided, so that the same delivery is recognised. Pruned with messages."""
+    """A sender's delivery id that was decided, to recognise duplicates. Pruned with messages."""
 
     pk = models.CompositePrimaryKey("integration_id", "hash")
     integration = models.ForeignKey(
@@ -194,8 +193,8 @@ class SeenDelivery(models.Model):
 
 
 class KeyClock(models.Model):
-    """What a dedup key's messages left: the newest source time of those that counted, so that one that arrived late is
-    recognised, and the last alert, so that a new one is linked to it. Pruned with messages."""
+    """What a dedup key's messages left behind: the newest source time that counted, to recognise late messages, and the
+    last alert, to link the next one to it. Pruned with messages."""
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
     newest = models.DateTimeField(null=True)
@@ -205,18 +204,18 @@ class KeyClock(models.Model):
 
 
 class DelayedOpening(models.Model):
-    """An alert that would be open and waits: by a delay, a maintenance window, or because it flaps. Its messages are
-    those of the key that are Mapped Delayed."""
+    """An alert whose opening is delayed: by a delay, a maintenance window, or because it flaps. Its messages are the
+    Mapped Delayed ones with its key."""
 
     key_hash = models.BinaryField(max_length=32, primary_key=True)
     integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+")
     wait = models.TextField()
     since = models.DateTimeField()
-    #: When it opens, or is over where it waits to be enough; NULL: when others come.
+    #: When it opens, or is dropped if it waits for a count; NULL: when others come.
     due_at = models.DateTimeField(null=True)
-    #: The rest of "it opens …".
+    #: Completes "it opens …".
     why = models.TextField()
-    #: When its open messages came, the newest where they are many.
+    #: Arrival times of its opening messages; only the newest if there are many.
     opens = ArrayField(models.DateTimeField(), default=list)
     messages = models.IntegerField(default=1)
     priority = models.TextField(null=True)
@@ -230,9 +229,9 @@ class DelayedOpening(models.Model):
 
     class Meta:
         indexes = (
-            # What is due: asked each second.
+            # Due alerts: queried every second.
             models.Index(fields=("due_at",), condition=Q(due_at__isnull=False), name="inbound_delayed_due"),
-            # How many wait in a tally.
+            # The number of alerts that wait in a rate window.
             models.Index(fields=("scope",), condition=Q(scope__isnull=False), name="inbound_delayed_scope"),
         )
 
@@ -250,7 +249,7 @@ class JoinedKey(models.Model):
 
 
 class Tally(models.Model):
-    """What is counted for a scope of an integration: `inbound.standing` says of what. Locked like a dedup key."""
+    """Counters for a scope of an integration, see `inbound.deciding.state.RateWindow`. Locked like a dedup key."""
 
     hash = models.BinaryField(max_length=32, primary_key=True)
     alert_id = models.BigIntegerField(null=True)
@@ -262,19 +261,19 @@ class Tally(models.Model):
 
 
 class MaintenanceWindow(models.Model):
-    """When alerts of some integrations, groups, tags or a condition do not open, or open only at its end."""
+    """When alerts of some integrations, groups, tags or a condition do not open, or open only at the window's end."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     #: The group that owns it.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    #: When it is, as people write it; see `inbound.maintenance_specs`.
+    #: The times as in a spec; see `inbound.maintenance.times`.
     times = models.JSONField(default=dict)
     action = models.CharField(_("what happens"), max_length=10, default=WindowAction.SUPPRESS)
-    #: Ids; empty: all of them.
+    #: Ids; empty: all.
     integrations = ArrayField(models.BigIntegerField(), default=list)
     groups = ArrayField(models.BigIntegerField(), default=list)
     tags = models.JSONField(default=dict)
-    #: A condition as routes have them, or null.
+    #: A condition as in routes, or null.
     condition = models.JSONField(null=True)
     created_at = models.DateTimeField()
 
@@ -287,14 +286,14 @@ class MaintenanceWindow(models.Model):
 
 
 class Heartbeat(models.Model):
-    """A sender that is expected to ping, as it stands; made by its first ping."""
+    """State of a monitored sender; created by its first ping."""
 
     integration = models.OneToOneField(Integration, primary_key=True, on_delete=models.CASCADE, related_name="+")
     health = models.TextField(default="new", db_default="new")
     last_at = models.DateTimeField(null=True)
-    #: Since when it runs, between its start and its finish.
+    #: The start of the current run, between its start and finish.
     started_at = models.DateTimeField(null=True)
-    #: When an alert opens unless it pings; NULL while nothing is awaited.
+    #: When an alert opens unless it pings; NULL while nothing is expected.
     due_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -304,18 +303,18 @@ class Heartbeat(models.Model):
             ),
         )
         indexes = (
-            # Who is silent: asked each second.
+            # Missed heartbeats: queried every second.
             models.Index(fields=("due_at",), condition=Q(due_at__isnull=False), name="inbound_heartbeat_due"),
         )
 
 
 class ClientTable(models.Model):
-    """Which group, and by which policy, answers for which client. Routes name one."""
+    """The group and policy responsible for each client. Routes refer to a table."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     #: The group that owns it.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    #: `client`, and `group` and `policy` by id, in the order in which people wrote them.
+    #: `client`, and `group` and `policy` by id, in the order of the spec.
     clients = models.JSONField(default=list)
 
     class Meta:

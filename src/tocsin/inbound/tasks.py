@@ -1,4 +1,4 @@
-"""The periodic tasks of this room: those of a worker, and those of a node that receives messages."""
+"""The periodic tasks of inbound: those of a worker, and those of a node that receives messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tocsin.inbound.storage import retention, search_index
 
 
 def loops(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
-    """The loops of a worker."""
+    """Returns the periodic tasks of a worker."""
 
     def drain_turn() -> bool:
         return drain(registry, batch.AlertIdAllocator(), clock.now())
@@ -34,12 +34,12 @@ def loops(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
 
 
 def door_loops(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
-    """The loops of a node that takes messages."""
+    """Returns the periodic tasks of a node that receives messages."""
     return (PeriodicTask("inbound rotated tokens", lambda: write_expired(registry), timedelta(seconds=10)),)
 
 
 def write_expired(registry: IntegrationRegistry) -> bool:
-    """Adds the posts to rotated tokens to their integrations' counts. What cannot be written is counted again."""
+    """Adds the counted requests with expired tokens to their integrations; if that fails, keeps them."""
     counted = registry.take_expired()
     if not counted:
         return False

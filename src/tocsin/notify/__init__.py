@@ -1,0 +1,1 @@
+"""Notifications: plans and queues messages, sends them through providers, and handles receipts and replies."""

@@ -1,5 +1,6 @@
-"""What is forgotten of a person whose account is deleted: every number and address that messages went to, and what the
-sandbox kept. That they were paged, and what they did, stays on record."""
+"""Erases personal data when a user account is deleted: the addresses of sent messages, sandbox messages and mail
+senders. The record that the user was paged, and of the user's actions, remains.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from tocsin.people.models import ContactMethod
 
 
 def forget(user_id: int) -> None:
-    """Inside the caller's transaction, before the account goes."""
+    """Erases the user's addresses and sandbox messages. Runs inside the caller's transaction, before the account row is
+    deleted. An opt-out is kept while another user has the same contact method.
+    """
     notifications = Notification.objects.filter(user=user_id)
     Delivery.objects.filter(notification__in=notifications.values("pk")).update(address="", error="")
     notifications.update(address="")

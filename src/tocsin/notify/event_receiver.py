@@ -1,4 +1,4 @@
-"""The ears of a provider: what its vendor told becomes receipts, opt-outs and commands on alerts. Knows no vendor."""
+"""Turns a provider's events into receipts, opt-outs and alert commands. Contains nothing specific to a vendor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tocsin.notify.text.phrases import say
 from tocsin.notify.text.sms import for_phones
 from tocsin.notify.webhooks import ButtonResult, CallPrompt, CallState, InboundText, Receipt
 
-#: By which way an answer came, by channel.
+#: The alert command channel that a reply on each notification channel is recorded under.
 _COMMAND_CHANNELS = {
     "sms": CommandChannel.SMS,
     "voice": CommandChannel.VOICE,
@@ -34,13 +34,13 @@ _COMMAND_CHANNELS = {
     "chat": CommandChannel.CHAT,
 }
 
-#: A phone that takes texts also calls, and the other way round.
+#: A phone number that receives texts can also be called, and the reverse.
 _SAME = {"sms": ("sms", "voice"), "voice": ("voice", "sms")}
 
-#: What was heard is known for so long: vendors repeat themselves for hours at most.
+#: How long processed callbacks are kept for deduplication. Vendors retry for a few hours at most.
 _RETENTION = timedelta(days=2)
 
-#: Who has not ended with a message after so long has stopped.
+#: After this time without a result, the process that started on a message is presumed dead and a retry may start over.
 _IN_PROGRESS_TIMEOUT = timedelta(seconds=30)
 
 _BEGIN = """
@@ -52,11 +52,12 @@ WHERE notify_heard.answer = '' AND notify_heard.at < %(stopped)s RETURNING key
 
 @dataclass(frozen=True, slots=True)
 class ProviderEventReceiver:
-    """What one provider tells at one moment."""
+    """Handles the events of one provider at one moment. Implements `webhooks.EventReceiver`."""
 
     provider: str
     now: datetime
-    #: Whose words alone are taken, where it is known who speaks; None: whoever has the sender's address.
+    #: The only user whose messages are accepted, where the provider has authenticated the sender; None accepts any user
+    #: who has the sender's address.
     speaker: int | None = None
 
     def receipt(self, receipt: Receipt) -> None:
@@ -71,7 +72,7 @@ class ProviderEventReceiver:
         with database.transaction() as connection:
             user_id = self._whose(connection, said)
             who = responder_actions.person(connection, user_id) if user_id is not None else None
-            # Who is not known is told nothing, not even that.
+            # An unknown sender gets no reply, so that a stranger cannot find out which addresses are known.
             if who is None:
                 return ""
             before = self._begin(connection, said)
@@ -83,7 +84,7 @@ class ProviderEventReceiver:
             heard = self._answer_coded(who, said.text, via) if asks_code else self._answer(who, wants, via)
             answer = _worded(heard, said)
         except Exception:
-            # It did not act: the vendor says it again, and then it does.
+            # The command failed. Forget the message, so that the vendor's retry is processed.
             with database.transaction() as connection:
                 self._forget(connection, said)
             raise
@@ -124,8 +125,10 @@ class ProviderEventReceiver:
             delivery_receipts.apply(connection, self.provider, receipt, self.now)
 
     def _opt(self, said: InboundText, is_out: bool) -> str | None:
-        """The vendor itself confirms a STOP; a START is answered here where the vendor has not understood it. None
-        where nothing was stopped: "yes" is a word like another then."""
+        """Applies STOP or START. Returns the reply: the vendor confirms a STOP itself, and Tocsin confirms a START only
+        where the vendor did not recognise it. Returns None if START changed nothing, since "yes" is then an ordinary
+        word.
+        """
         with database.transaction() as connection:
             user_id = self._whose(connection, said)
             if user_id is None:
@@ -155,8 +158,9 @@ class ProviderEventReceiver:
                 return tell(command_parser.UNKNOWN, who.language)
 
     def _answer_coded(self, who: Responder, text: str, via: CommandChannel) -> str:
-        """The same where a command on an alert must end with a code of it, or of another that is open for the user:
-        the message that names several has the code of the first."""
+        """Like `_answer`, where a command must end with the reply code of its alert or of another alert that is open
+        for the user: a message that names several alerts carries only the code of the first.
+        """
         before, code = reply_codes.split(text)
         wants = command_parser.asked(before)
         if not isinstance(wants.what, CommandKind):
@@ -177,7 +181,7 @@ class ProviderEventReceiver:
             numbers = responder_actions.open_for(connection, who.id, self.now)
             if wants.number is not None and not responder_actions.is_theirs(connection, who.id, wants.number):
                 if kind is CommandKind.REPLY and len(numbers) == 1:
-                    # "Reply 5 minutes" is about the one that is open.
+                    # "Reply 5 minutes" refers to the only open alert, not to alert 5.
                     wants = replace(wants, number=None, text=f"{wants.number} {wants.text}")
                 else:
                     return f"You were not paged about alert {wants.number}. Open it in Tocsin to act on it."
@@ -203,12 +207,13 @@ class ProviderEventReceiver:
             return tell(command_parser.NONE_OPEN, who.language)
         left = len(numbers) - len(rows)
         more = f" {say(who.language, 'And {more} more', more=left)}." if left else ""
-        # What the sources wrote stays as it is.
+        # Subjects come from the source and are not translated.
         return "; ".join(f"#{number} {subject[:60]}" for number, subject in rows) + f".{more}"
 
     def _begin(self, connection: Connection, said: InboundText) -> str | None:
-        """What was answered to the very same message before, empty while that is being done; None where it is new, or
-        whoever began with it did not end."""
+        """Claims a message for processing. Returns the earlier reply for a duplicate (empty while it is being
+        processed), or None if the message is new or the process that claimed it has timed out.
+        """
         if not said.external_id:
             return None
         connection.execute(
@@ -233,8 +238,9 @@ class ProviderEventReceiver:
 
 
 def _storable[T: (InboundText, Receipt, CallState)](said: T) -> T:
-    """What a vendor told, as the database can hold it. A gateway that takes the 7-bit alphabet for ASCII makes a NUL of
-    each @."""
+    """Returns `said` without characters that PostgreSQL cannot store. A gateway that mistakes the GSM 7-bit alphabet
+    for ASCII turns each @ into a NUL.
+    """
     found = {field.name: getattr(said, field.name) for field in fields(said)}
     texts: dict[str, Any] = {
         name: without_unstorable(str(value)) for name, value in found.items() if type(value) is str
@@ -243,13 +249,15 @@ def _storable[T: (InboundText, Receipt, CallState)](said: T) -> T:
 
 
 def _worded(answer: str, said: InboundText) -> str:
-    """A text message keeps to the letters of phones: others cost more than twice as much."""
+    """Limits a text message to the GSM 7-bit alphabet: other characters more than double the price."""
     return for_phones(answer) if said.channel == "sms" else answer
 
 
 def _opting(said: InboundText, wants: Asked) -> bool | None:
-    """Whether that opts out (True) or in: as the vendor says, else by the words that carriers know. In a chat there is
-    no carrier that would confirm a STOP, and whoever writes "cancel" there means something else."""
+    """Returns True for an opt-out, False for an opt-in, None for neither: by the vendor's classification, else by the
+    carriers' keywords. STOP words count only on phone channels: in a chat, no carrier confirms a STOP, and "cancel"
+    means something else.
+    """
     if said.opt_out is not None:
         return said.opt_out
     if wants.what is Word.START:

@@ -1,8 +1,8 @@
-"""What a channel and a kind of provider are: the contract of every plug-in under `channels/`. Sends nothing itself.
+"""The plug-in interfaces of notifications: `Channel`, `ProviderKind` and `ProviderSender`. Sends nothing itself.
 
-A channel says how a message looks (an e-mail, a text message, …) and what its addresses are. A kind of provider carries
-one or more channels: it knows which settings it needs, and how to hand a rendered message to its server. What comes
-back from a vendor (receipts, replies, keys, buttons) is in `callbacks`.
+A channel defines how a message looks (an e-mail, a text message, …) and validates its addresses. A provider kind
+carries one or more channels: it declares its settings and hands a rendered message to its server. Events from vendors
+(receipts, replies, key presses, buttons) are in `notify.webhooks`.
 """
 
 from __future__ import annotations
@@ -41,20 +41,23 @@ __all__ = [
 
 
 class AddressRejected(Permanent):
-    """The provider works and does not carry to this address: no such number, opted out, a country that is off. Says
-    nothing against the provider, and another one may carry there."""
+    """The provider works but does not deliver to this address: the number does not exist, the recipient opted out, or
+    the country is disabled. Does not count against the provider's health; another provider may deliver.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class AlertContent:
-    """What a message says of one alert. Texts are as the source gave them: every channel makes them safe itself."""
+    """The details of one alert for a message. Texts are unmodified source text: each channel must escape
+    them itself.
+    """
 
     id: int
     priority: Priority
     subject: str
-    #: For text messages and calls; empty: the subject.
+    #: Used for text messages and calls; if empty, they use the subject.
     short_text: str = ""
-    #: For mails: plain or HTML, not to be trusted.
+    #: Used for e-mails. Plain text or HTML, untrusted.
     long_text: str = ""
     client: str = ""
     site: str = ""
@@ -68,45 +71,45 @@ class AlertContent:
     is_test: bool = False
     count: int = 1
     opened_at: datetime | None = None
-    #: Where the recipient acts on it. Opening it never acts.
+    #: The alert's page for the recipient. Opening it never changes the alert.
     link: str = ""
     #: For an all-clear: "Taken by Alice: VPN down (#42). Nothing to do."
     news: str = ""
-    #: Of a text message: what an answer ends with; empty where no code is asked for.
+    #: The code that a reply by text message must end with; empty if none is required.
     reply_code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message to one address, before a channel gives it its form."""
+    """One message to one address, before a channel renders it."""
 
     notification_id: UUID
     purpose: Purpose
-    #: When it leaves.
+    #: The time of sending.
     at: datetime
     #: The recipient's name; empty for a group contact.
     recipient: str = ""
     time_zone: str = "UTC"
-    #: One, or several that leave bundled; none for a notice or test without one.
+    #: One alert, or several in a bundled message; empty for a notice or test without an alert.
     alerts: tuple[AlertContent, ...] = ()
-    #: Of a notice.
+    #: Only for a notice.
     title: str = ""
     text: str = ""
-    #: Why this person gets it: a sentence.
+    #: Why the recipient gets this message, as a sentence.
     reason: str = ""
-    #: Tocsin's own page, where no single alert's will do.
+    #: The URL of Tocsin's home page, for a message that is not about a single alert.
     home: str = ""
-    #: Whether what the recipient answers on this channel reaches Tocsin.
+    #: Whether replies on this channel reach Tocsin.
     can_reply: bool = True
-    #: The recipient's, such as "de"; empty: English.
+    #: The recipient's language, such as "de"; empty means English.
     language: str = ""
-    #: How many more alerts it stands for than it names.
+    #: How many more alerts the message covers than it names.
     more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MessageButton:
-    """A labelled address. Opening it shows a page; it never acts."""
+    """A labelled link. Opening it shows a page and never changes anything."""
 
     label: str
     url: str
@@ -114,20 +117,20 @@ class MessageButton:
 
 @dataclass(frozen=True, slots=True)
 class CallScript:
-    """A phone call in its parts: the greeting, what is wrong (said twice), and the keys. Texts are plain."""
+    """The script of a phone call in plain text: the greeting, the problem (spoken twice) and the key menu."""
 
     greeting: str
     said: str
     menu: str
-    #: Of all three, such as "en-GB".
+    #: The language of all three texts, such as "en-GB".
     language: str = "en-GB"
-    #: The keys that do something, such as "16789".
+    #: The keys that trigger a command, such as "16789".
     keys: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A message in the form of its channel. Nothing in it can break out of a header or out of HTML."""
+    """A message rendered for its channel. No text in it can inject headers or HTML."""
 
     subject: str
     text: str
@@ -136,13 +139,13 @@ class Rendered:
     buttons: tuple[MessageButton, ...] = ()
     link: str = ""
     priority: Priority | None = None
-    #: The recipient's, such as "de"; empty: English.
+    #: The recipient's language, such as "de"; empty means English.
     language: str = ""
-    #: Of a phone call.
+    #: Only for a phone call.
     script: CallScript | None = None
 
     def content(self) -> dict[str, Any]:
-        """What the sandbox keeps of it, as JSON."""
+        """Returns the JSON-compatible content that the sandbox stores."""
         return {
             "subject": self.subject,
             "text": self.text,
@@ -156,25 +159,26 @@ class Rendered:
 
 
 class Channel(Protocol):
-    """A way to reach people."""
+    """A notification channel, such as e-mail or SMS."""
 
-    #: As contact methods name it, such as `email`.
+    #: The identifier in contact methods, such as `email`.
     name: str
-    #: As people read it, such as "E-mail".
+    #: The display name, such as "E-mail".
     label: str
-    #: From the quietest (0) on; an all-clear takes the quietest that a person was paged by.
+    #: 0 is the quietest. An all-clear uses the quietest channel on which the user was paged.
     quietness: int
-    #: So many alerts at most are named in one message.
+    #: The maximum number of alerts that one message names.
     bundle_limit: int
-    #: Whether a message counts the alerts that it does not name ("and 12 more"); otherwise they leave as another one.
+    #: Whether a message counts the alerts that it does not name ("and 12 more"); if not, they are sent in another
+    #: message.
     counts_rest: bool
 
     def render(self, message: Message) -> Rendered:
-        """The message in this channel's form. Never raises for any text in it."""
+        """Returns the message rendered for this channel. Never raises, whatever the texts contain."""
         ...
 
     def address(self, text: str) -> str:
-        """The address in its one form. Raises Rejected("invalid_address") that says what is wrong."""
+        """Returns the address in canonical form. Raises Rejected("invalid_address") with the reason."""
         ...
 
 
@@ -183,9 +187,9 @@ class ProviderSettingType(StrEnum):
     #: Several lines, such as a template.
     LONG_TEXT = "long_text"
     URL = "url"
-    #: A server's name or IP address.
+    #: A hostname or IP address.
     HOST = "host"
-    #: An e-mail address, also with a name before it: Tocsin <tocsin@example.org>.
+    #: An e-mail address, optionally with a display name: Tocsin <tocsin@example.org>.
     MAILBOX = "mailbox"
     NUMBER = "number"
     CHOICE = "choice"
@@ -194,7 +198,7 @@ class ProviderSettingType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProviderSetting:
-    """One thing a kind of provider needs to know. Forms, YAML, the API and validation are made from it."""
+    """One setting of a provider kind. Forms, YAML, the API and validation are generated from it."""
 
     name: str
     label: str
@@ -204,84 +208,88 @@ class ProviderSetting:
     default: str | int | bool = ""
     choices: tuple[str, ...] = ()
     help: str = ""
-    #: Of a number.
+    #: Limits of a number.
     least: int = 1
     most: int = 65_535
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderAccount:
-    """A provider as its kind sees it: settings and secrets by name."""
+    """A provider's settings and secrets by name, as its kind uses them."""
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    #: Given by the environment: its addresses need no allowance.
+    #: Whether the account comes from the environment. Its addresses need no entry in the egress allow-list.
     is_trusted: bool = False
-    #: The public address below which the vendor calls back, such as "https://tocsin.example.org/hooks/twilio"; empty
-    #: where nobody outside could reach it.
+    #: The public base URL for the vendor's callbacks, such as "https://tocsin.example.org/hooks/twilio"; empty if
+    #: Tocsin has no public address.
     callbacks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SendReceipt:
-    """That the provider accepted a message, under its own id of it if it gave one."""
+    """Confirms that the provider accepted a message, with the provider's message id if it returned one."""
 
     external_id: str = ""
 
 
 class ProviderSender(Protocol):
-    """An open provider: used by many threads at once, and keeps its connections."""
+    """An open connection to a provider. Used by many threads at once; keeps its connections between messages."""
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
-        """Hands one message to the provider. `idempotency_key` is carried along, so that a second one is recognised.
+        """Hands one message to the provider. `idempotency_key` is sent along so that the provider can recognise a
+        duplicate.
 
-        Raises Temporary (nothing was accepted; again later), OutcomeUnknown (it may have been accepted), AddressRefused
-        (not to this address), or Permanent (a person must act). No text of an error holds a secret.
+        Raises Temporary (nothing was accepted; retry later), OutcomeUnknown (the message may have been accepted),
+        AddressRejected (not to this address) or Permanent (a person must act). No error text contains a secret.
         """
         ...
 
     def verify(self) -> str:
-        """Tries address and credentials, sending nothing; a sentence that says what worked. Raises as `send` does."""
+        """Checks the address and credentials without sending a message. Returns a sentence that says what worked.
+        Raises as `send` does.
+        """
         ...
 
     def close(self) -> None:
-        """Closes the connections. Nothing is sent any more."""
+        """Closes the connections. `send` must not be called afterwards."""
         ...
 
 
 class ProviderKind(Protocol):
-    """A kind of provider, such as `smtp` or `ntfy`: a folder or module that describes itself. Forms, validation, YAML,
-    the API and the conformance test are made from what it says here; its guide is `docs/providers/<name>.md`.
+    """A kind of provider, such as `smtp` or `ntfy`: a self-describing folder or module under `notify/integrations`.
 
-    Kinds inherit from this class for its defaults. One whose vendor calls back is a `callbacks.Listener` as well.
+    Forms, validation, YAML, the API and the conformance test are generated from its attributes; its guide is
+    `docs/providers/<name>.md`. Kinds inherit from this class for the defaults. A kind whose vendor sends webhooks also
+    implements `webhooks.WebhookProvider`.
     """
 
     name: str
     label: str
-    #: One sentence for whoever chooses: what it is, and what it needs.
+    #: One sentence for the administrator who chooses a provider: what it is and what it requires.
     about: str = ""
-    #: Of Tabler's icons, one that `scripts/icons.txt` lists.
+    #: The name of a Tabler icon that `scripts/icons.txt` lists.
     icon: str = "send"
     #: The channels it can carry.
     channels: tuple[str, ...]
-    #: Its own. Those that every kind has are added by `common.settings_of`.
+    #: Its own settings. `provider_settings.settings_of` adds those that every kind has.
     settings: tuple[ProviderSetting, ...]
-    #: The channels on which answers come back to Tocsin: texts, keys or buttons.
+    #: The channels on which replies come back to Tocsin: texts, key presses or buttons.
     replies: frozenset[str] = frozenset()
-    #: The channels on which the provider tells later whether a message arrived.
+    #: The channels for which the provider sends delivery receipts.
     receipts: frozenset[str] = frozenset()
-    #: So many messages at most are on their way to one provider at a time.
+    #: The maximum number of concurrent sends to one provider.
     parallel: int
-    #: Whether each address has a server of its own, so that one which fails says nothing of the others.
+    #: Whether each address has its own server, so that the failure of one says nothing about the others.
     has_many_servers: bool = False
 
     @abstractmethod
     def accepts(self, channel: str, address: str) -> bool:
-        """Whether it can carry to this address."""
+        """Returns whether this kind can deliver to the address."""
         ...
 
     @abstractmethod
     def open(self, account: ProviderAccount) -> ProviderSender:
-        """A sender for one provider. Connects to nothing yet."""
+        """Returns a sender for one provider. Does not connect yet."""
         ...

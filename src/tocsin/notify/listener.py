@@ -1,5 +1,6 @@
-"""Follows changes of alerts in their transaction: when one is taken, closed or cancelled, whoever was paged and has not
-answered is told, once. Stops no page: escalation does."""
+"""Queues all-clears when alerts change, in the same transaction. When an alert is assigned, closed or cancelled, every
+user who was paged and has not responded is notified once. Does not cancel pages: escalation does.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ MAX_SUBJECT_CHARS = 120
 
 
 def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
-    """The reactor."""
+    """The alert change handler: queues one all-clear per alert that needs no further responder."""
     ended = [(change, lead) for change in changes if (lead := _lead(change)) is not None]
     if not ended:
         return
@@ -26,7 +27,7 @@ def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datet
         ([n for change, _ in ended for n in _all_of(change)],),
     ).fetchall()
     subjects = {row[0]: formatting.one_line(row[1], MAX_SUBJECT_CHARS) for row in found}
-    # The last change of an alert says how it stands.
+    # Later entries overwrite earlier ones, so the last change of an alert decides.
     over = {
         number: AlertEnded(
             number,
@@ -41,13 +42,15 @@ def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datet
 
 
 def _all_of(change: AlertChange) -> tuple[int, ...]:
-    """The alert, and those that are merged into it: they need nobody any more either."""
+    """The alert and the alerts merged into it, which need no responder any more either."""
     assert change.before is not None
     return (*change.before.children, change.alert_id)
 
 
 def _lead(change: AlertChange) -> str | None:
-    """ "Taken by Alice", when this change means that nobody else is needed."""
+    """Returns the start of the all-clear, such as "Taken by Alice", if this change means that nobody else is needed;
+    else None.
+    """
     before, after = change.before, change.after
     if (
         before is None
@@ -75,12 +78,12 @@ def _owner(state: AlertState) -> tuple[int | None, str]:
 
 
 def _actor(change: AlertChange) -> str:
-    """Who did it: the actor of the change's last event."""
+    """The name of the actor of the change's last event."""
     return formatting.one_line(change.events[-1].actor.name, 60) if change.events else ""
 
 
 def _answered(change: AlertChange) -> frozenset[int]:
-    """Whoever had answered before or acts now: they know."""
+    """The ids of the users who had responded before or who caused this change. They need no all-clear."""
     assert change.before is not None
     states = (change.before, change.after)
     people = {user for state in states for user in state.acknowledged}

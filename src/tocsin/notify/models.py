@@ -1,4 +1,6 @@
-"""Notifications, the tries to deliver them, providers, what the sandbox kept, and the pause of all paging."""
+"""Database models: notifications, their deliveries, providers, sandbox messages, push devices, mail replies and the
+paging pause.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,14 @@ __all__ = [
 
 
 class Provider(models.Model):
-    """An account or server that carries one or more channels. Tried in order."""
+    """An account or server that carries one or more channels. Providers are tried in their order."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     kind = models.CharField(_("kind"), max_length=40)
     channels = ArrayField(models.CharField(max_length=20))
-    #: What may be shown: address, sender, region.
+    #: Settings that may be displayed: address, sender, region.
     settings = models.JSONField(default=dict, db_default={})
-    #: A Fernet token over the secrets' JSON. Never shown.
+    #: A Fernet token over the secrets' JSON. Never displayed.
     secrets = models.TextField(default="", db_default="")
     order = models.PositiveSmallIntegerField(_("order"), default=1)
     is_enabled = models.BooleanField(_("in use"), default=True)
@@ -60,9 +62,9 @@ class Provider(models.Model):
 
 
 class Notification(models.Model):
-    """One message to one person, or group contact, about one alert. What became of it is its deliveries'."""
+    """One message to one user or group contact about one alert. Its outcome is in its deliveries."""
 
-    #: A UUIDv7; also the idempotency key at providers.
+    #: A UUIDv7; also the idempotency key sent to providers.
     id = models.UUIDField(primary_key=True)
     alert = models.ForeignKey(
         "alerts.Alert", null=True, on_delete=models.CASCADE, related_name="notifications", db_index=False
@@ -76,12 +78,12 @@ class Notification(models.Model):
     )
     purpose = models.TextField()
     channel = models.TextField()
-    #: The contact method's label, as it was.
+    #: The contact method's label at the time.
     label = models.TextField(default="", db_default="")
     address = models.TextField()
-    #: Why this person, by this way, now: a sentence.
+    #: Why this recipient was notified on this contact method now, as a sentence.
     reason = models.TextField(default="", db_default="")
-    #: What the message needs besides the alert: step, pass, text of a notice.
+    #: What the message needs besides the alert: the step, the pass, the text of a notice.
     data = models.JSONField(default=dict, db_default={})
     created_at = models.DateTimeField()
 
@@ -92,62 +94,62 @@ class Notification(models.Model):
             ),
         )
         indexes = (
-            # Who was paged about an alert.
+            # Lists the recipients of an alert.
             models.Index(fields=("alert", "id"), name="notify_notification_alert"),
-            # "My pages".
+            # Lists a user's own pages.
             models.Index(fields=("user", "id"), name="notify_notification_user"),
         )
 
 
 class Delivery(models.Model):
-    """One try, with its retries, to send a notification through one provider. Queued rows are the outbox."""
+    """The sending of a notification through one provider, with its retries. Queued rows form the outbox."""
 
     #: A UUIDv7.
     id = models.UUIDField(primary_key=True)
     notification = models.ForeignKey(Notification, on_delete=models.CASCADE, related_name="deliveries")
     alert = models.ForeignKey("alerts.Alert", null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
-    #: Which integration it belongs to, for fairness; NULL for notices that no alert caused.
+    #: The integration of the alert, for fair queueing; NULL for notices without an alert.
     integration = models.ForeignKey(
         "inbound.Integration", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
     )
     channel = models.TextField()
     address = models.TextField()
     purpose = models.TextField()
-    #: The first page of its alert: those leave before others.
+    #: Whether it is the first page of its alert. First pages are sent before others.
     is_first = models.BooleanField(default=False, db_default=False)
     status = models.TextField(default=DeliveryStatus.QUEUED, db_default="queued")
     provider = models.ForeignKey(Provider, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
-    #: The provider's name as it was; `sandbox` when nothing left the machine; empty where nobody was asked.
+    #: The provider's name at the time; `sandbox` if nothing left the machine; empty if no provider was called.
     provider_name = models.TextField(default="", db_default="")
     attempts = models.SmallIntegerField(default=0, db_default=0)
     error = models.TextField(default="", db_default="")
-    #: Whether its failure is one that only a person can mend.
+    #: Whether the failure needs a person to fix it.
     is_permanent = models.BooleanField(default=False, db_default=False)
-    #: Why it is not to be sent again, when that came up while it was on its way: a sentence.
+    #: Why it must not be sent again, if it was cancelled while being sent: a sentence.
     withdrawn = models.TextField(default="", db_default="")
-    #: Why it waits, was cancelled, or went as it went: a sentence.
+    #: Why it waits, was cancelled, or was sent as it was: a sentence.
     reason = models.TextField(default="", db_default="")
     queued_at = models.DateTimeField()
-    #: When it is to be sent (again).
+    #: When it is to be sent or retried.
     due_at = models.DateTimeField()
     lease_until = models.DateTimeField(null=True)
     leased_by = models.TextField(default="", db_default="")
     sent_at = models.DateTimeField(null=True)
     delivered_at = models.DateTimeField(null=True)
-    #: When a try ended of which nobody knows whether the message left.
+    #: When an attempt ended with an unknown outcome: the message may or may not have been sent.
     unknown_at = models.DateTimeField(null=True)
-    #: When it was due, once a try has failed; NULL before. Copied to the deliveries that follow it.
+    #: When it was due, once an attempt has failed; NULL before. Copied to the deliveries that follow it.
     late_since = models.DateTimeField(null=True)
-    #: The quick retries are used up: administrators know, and it is retried every few minutes.
+    #: Whether the quick retries are used up. Administrators have been notified, and it is retried every few minutes.
     is_exhausted = models.BooleanField(default=False, db_default=False)
-    #: Failures of Tocsin's own since a provider last failed.
+    #: Internal failures of Tocsin since a provider last failed.
     own_failures = models.SmallIntegerField(default=0, db_default=0)
-    #: When it was cancelled, or failed for good.
+    #: When it was cancelled or failed for good.
     ended_at = models.DateTimeField(null=True)
-    #: The provider's own id of the message, for receipts.
+    #: The provider's message id, to match receipts.
     external_id = models.TextField(default="", db_default="")
-    #: The provider's last word on it, as `channels.callbacks.ReceiptState` has them; empty without one.
+    #: The provider's latest receipt state, one of `notify.webhooks.ReceiptState`; empty without one.
     receipt = models.TextField(default="", db_default="")
 
     class Meta:
@@ -157,33 +159,35 @@ class Delivery(models.Model):
             ),
         )
         indexes = (
-            # The outbox's claim, fairly across integrations: first pages first.
+            # Serves the outbox's claim, which is fair across integrations and takes first pages first.
             models.Index(
                 fields=("integration", "-is_first", "due_at"),
                 condition=Q(status="queued"),
                 name="notify_delivery_outbox",
             ),
-            # Leases that ran out.
+            # Finds expired leases.
             models.Index(fields=("lease_until",), condition=Q(status="sending"), name="notify_delivery_lease"),
-            # What waits for one address, so that it leaves bundled.
+            # Finds what waits for one address, to bundle it.
             models.Index(fields=("address",), condition=Q(status="queued"), name="notify_delivery_waiting"),
-            # What is retried: it leaves as soon as a provider of its channel is back. Hardly ever any.
+            # Finds retries, which are sent as soon as a provider of their channel recovers. Usually empty.
             models.Index(
                 fields=("channel", "address"),
                 condition=Q(status="queued", late_since__isnull=False),
                 name="notify_delivery_late",
             ),
-            # Pages that failed: alerts that reached nobody.
+            # Finds failed pages: alerts that reached nobody.
             models.Index(
                 fields=("alert",), condition=Q(status="failed", purpose="page"), name="notify_delivery_failed"
             ),
-            # The deliveries of an alert.
+            # Lists the deliveries of an alert.
             models.Index(fields=("alert", "id"), name="notify_delivery_alert"),
         )
 
 
 class LastSent(models.Model):
-    """When something last left for somebody at an address: what follows within seconds leaves bundled. Old rows go."""
+    """When a message was last sent to a recipient's address. Messages that follow within seconds are bundled. Old rows
+    are deleted.
+    """
 
     pk = models.CompositePrimaryKey("recipient", "channel", "address", "purpose")
     #: The user's id, or 0 for a group contact.
@@ -195,7 +199,7 @@ class LastSent(models.Model):
 
 
 class SandboxMessage(models.Model):
-    """What would have been sent, for channels that have no provider. Nothing left the machine."""
+    """A message on a channel without a provider, stored instead of sent. Nothing left the machine."""
 
     id = models.BigAutoField(primary_key=True)
     delivery = models.UUIDField(unique=True)
@@ -203,13 +207,13 @@ class SandboxMessage(models.Model):
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
     channel = models.TextField()
     address = models.TextField()
-    #: As the channel rendered it: subject, text, html, headers.
+    #: The rendered message: subject, text, html, headers.
     content = models.JSONField()
     at = models.DateTimeField()
 
 
 class Pause(models.Model):
-    """A pause of all paging: by whom, why, until when. At most one is current."""
+    """A pause of all paging: who paused it, why, and until when. At most one is current."""
 
     reason = models.TextField()
     started_at = models.DateTimeField()
@@ -219,10 +223,10 @@ class Pause(models.Model):
 
 
 class PushKey(models.Model):
-    """The key pair by which push services know this installation (VAPID, RFC 8292): made once, one row."""
+    """The key pair that identifies this installation to push services (VAPID, RFC 8292). Created once, a single row."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    #: Base64url of the uncompressed point, as browsers want it.
+    #: Base64url of the uncompressed point, the format that browsers expect.
     public = models.TextField()
     #: A Fernet token over the private number, base64url.
     private = models.TextField()
@@ -233,29 +237,29 @@ class PushKey(models.Model):
 
 
 class PushDevice(models.Model):
-    """A browser on a device of somebody's that takes pushes, or took them once."""
+    """A user's browser that is subscribed to push notifications, or was."""
 
     id = models.BigAutoField(primary_key=True)
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="push_devices")
-    #: The address of its person's contact method: all of their devices have the same.
+    #: The address of the user's push contact method. All devices of a user share it.
     address = models.TextField()
     name = models.CharField(_("name"), max_length=100)
-    #: SHA-256 of the endpoint, hexadecimal: a browser that subscribes again is the same device.
+    #: SHA-256 of the endpoint, hexadecimal. A browser that subscribes again is the same device.
     endpoint_hash = models.CharField(max_length=64, unique=True)
-    #: The push service's name, such as fcm.googleapis.com.
+    #: The push service's hostname, such as fcm.googleapis.com.
     service = models.TextField()
-    #: A Fernet token over the subscription's JSON; empty once it is gone.
+    #: A Fernet token over the subscription's JSON; empty once the subscription is gone.
     subscription = models.TextField()
     created_at = models.DateTimeField()
     last_sent_at = models.DateTimeField(null=True)
-    #: What the push service last refused, and why: a sentence.
+    #: The push service's last rejection and its reason: a sentence.
     last_error = models.TextField(default="", db_default="")
-    #: When the push service said that the browser takes no pushes any more.
+    #: When the push service reported that the subscription has ended.
     gone_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ("id",)
-        # The devices behind a contact method, when a push leaves.
+        # Finds the devices of a contact method when a push is sent.
         indexes = (models.Index(fields=("address",), name="notify_pushdevice_address"),)
 
     def __str__(self) -> str:
@@ -263,10 +267,12 @@ class PushDevice(models.Model):
 
 
 class MailReply(models.Model):
-    """A mail that came as an answer, and what became of it: kept so that none counts twice, and to see why."""
+    """An inbound mail reply and its outcome. Kept so that no mail is processed twice, and to show why it
+    was ignored.
+    """
 
     id = models.BigAutoField(primary_key=True)
-    #: SHA-256 of the Message-ID, or of the whole mail without one, hexadecimal.
+    #: SHA-256 of the Message-ID, or of the whole mail if it has none, hexadecimal.
     mail_hash = models.CharField(max_length=64, unique=True)
     received_at = models.DateTimeField()
     provider_name = models.TextField()
@@ -274,9 +280,9 @@ class MailReply(models.Model):
     subject = models.TextField()
     alert = models.ForeignKey("alerts.Alert", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
-    #: `acted`, `refused` or `ignored`; empty while it is being worked on.
+    #: `acted`, `refused` or `ignored`; empty while it is being processed.
     outcome = models.TextField(default="", db_default="")
-    #: What became of it, or why it did not count: a sentence.
+    #: The outcome, or why the mail was ignored: a sentence.
     reason = models.TextField(default="", db_default="")
 
     class Meta:

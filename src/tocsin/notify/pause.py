@@ -1,4 +1,6 @@
-"""The pause of all paging: by an administrator, with a reason and an automatic end. Alerts open; pages wait."""
+"""The pause of all paging, set by an administrator with a reason and an automatic end. Alerts still open;
+pages wait.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,19 @@ MAX_PAUSE = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class CurrentPause:
-    """The pause that holds now."""
+    """The pause in effect now."""
 
     id: int
     reason: str
     started_at: datetime
     until: datetime
     user_id: int | None
-    #: Who paused it; empty when the account is gone, or when the command line did it.
+    #: The name of the user who paused; empty if the account is deleted or the command line was used.
     by: str
 
     @property
     def sentence(self) -> str:
-        """Why a page waits. It names no time: that is shown in the reader's own zone."""
+        """Why a page waits. Contains no time, since the web interface shows it in the reader's own time zone."""
         who = f" by {self.by}" if self.by else ""
         return f"{PAUSED}{who}: {self.reason}. This waits for the end of the pause."
 
@@ -44,23 +46,20 @@ WHERE p.ended_at IS NULL AND p.started_at <= %(now)s AND p.until > %(now)s ORDER
 
 
 def current(connection: Connection, now: datetime) -> CurrentPause | None:
-    """The pause that holds at `now`, if there is one."""
+    """Returns the pause in effect at `now`, or None."""
     found = database.row(connection, _CURRENT, {"now": now})
     return None if found is None else CurrentPause(**found)
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
-    """Has a pause hold that began by a clock which was set back since. Its end is when somebody said."""
+    """After a clock rollback, moves the start of a pause back so that it stays in effect. Its end stays as entered."""
     connection.execute(
         "UPDATE notify_pause SET started_at = started_at - %s WHERE ended_at IS NULL AND started_at > %s", (by, now)
     )
 
 
 def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) -> Pause:
-    """Pauses all paging until then; takes the place of a pause that holds already.
-
-    Raises Rejected that names `reason` or `until`.
-    """
+    """Pauses all paging until `until` and replaces a pause in effect. Raises Rejected on `reason` or `until`."""
     said = " ".join(reason.split()).rstrip(".")
     if not said:
         raise Rejected("missing", "Say why paging is paused: everybody will read it.", "reason")
@@ -78,7 +77,7 @@ def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) 
 
 
 def end(actor: audit.AuditActor, now: datetime) -> bool:
-    """Ends the pause now, if there is one; whether there was. What waited leaves at once."""
+    """Ends the pause, if there is one, and returns whether there was. Waiting pages are sent at once."""
     with transaction.atomic():
         held = list(Pause.objects.select_for_update().filter(ended_at=None, until__gt=now))
         for pause in held:

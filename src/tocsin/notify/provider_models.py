@@ -1,5 +1,6 @@
-"""What is known of providers beside their configuration: health, receipts that are awaited, what vendors told, and
-addresses that want no messages or are still to be confirmed by a code. All rows, shared by the nodes."""
+"""Database models of the state that all nodes share about providers: health, awaited receipts, processed callbacks,
+opt-outs and verification codes.
+"""
 
 from __future__ import annotations
 
@@ -8,58 +9,58 @@ from django.db import models
 
 
 class ProviderHealth(models.Model):
-    """How a provider has done lately, by its name: the environment's mail server has a row too."""
+    """A provider's recent health, by provider name. The environment's mail server has a row too."""
 
     name = models.TextField(primary_key=True)
-    #: Failures on end; none since it last worked.
+    #: Consecutive failures since the last success.
     failures = models.PositiveIntegerField(default=0, db_default=0)
-    #: Out of turn: used only where no other is left.
+    #: Whether the circuit breaker is open: the provider is used only if no other is left.
     is_open = models.BooleanField(default=False, db_default=False)
     opened_at = models.DateTimeField(null=True)
-    #: When it is asked again whether it works.
+    #: When the provider is probed again.
     retry_at = models.DateTimeField(null=True)
-    #: Its last probe failed, and may succeed later.
+    #: Whether the last probe failed with an error that may pass by itself.
     is_silent = models.BooleanField(default=False, db_default=False)
-    #: When its circuit last closed: what waits for it is retried from then on.
+    #: When the circuit breaker last closed. Waiting messages are retried from then on.
     recovered_at = models.DateTimeField(null=True)
-    #: How often it has been found failing on end, which makes the waits longer.
+    #: How often the circuit breaker has opened in a row, which lengthens the back-off.
     openings = models.PositiveIntegerField(default=0, db_default=0)
     worked_at = models.DateTimeField(null=True)
     failed_at = models.DateTimeField(null=True)
-    #: What went wrong last: a sentence, without secrets or addresses.
+    #: The last error as a sentence, without secrets or addresses.
     error = models.TextField(default="", db_default="")
-    #: The moment to which messages sent so far use up what it may be given (the limit of messages a minute).
+    #: The time up to which sent messages use up the rate limit (messages per minute).
     free_at = models.DateTimeField(null=True)
 
 
 class SentTogether(models.Model):
-    """The deliveries that left as one message, by the notification whose id the vendor knows it by."""
+    """The deliveries that were bundled into one message, by the notification id that the vendor received."""
 
     notification = models.UUIDField(primary_key=True)
     deliveries = ArrayField(models.UUIDField())
     at = models.DateTimeField()
 
     class Meta:
-        # Old ones go.
+        # Finds rows old enough to delete.
         indexes = (models.Index(fields=("at",), name="notify_senttogether_at"),)
 
 
 class AwaitedReceipt(models.Model):
     """A page that a provider has accepted and must report as delivered by `due_at`."""
 
-    #: The delivery's id; no foreign key, so that neither waits for the other.
+    #: The delivery's id. Not a foreign key, so that the two rows never lock each other.
     delivery = models.UUIDField(primary_key=True)
     due_at = models.DateTimeField()
-    #: In seconds.
+    #: The receipt timeout, in seconds.
     waited = models.PositiveIntegerField()
 
     class Meta:
-        # Those that are overdue.
+        # Finds overdue receipts.
         indexes = (models.Index(fields=("due_at",), name="notify_awaitedreceipt_due"),)
 
 
 class OptOut(models.Model):
-    """An address that wants no messages on a channel: somebody wrote STOP from it. START takes it back."""
+    """An address that opted out of a channel by sending STOP. START removes the row."""
 
     pk = models.CompositePrimaryKey("channel", "address")
     channel = models.TextField()
@@ -69,9 +70,9 @@ class OptOut(models.Model):
 
 
 class Heard(models.Model):
-    """Something a vendor told that acts, with what was answered: told twice, it acts once. Old rows go."""
+    """A processed vendor callback and its reply. A repeated callback acts only once. Old rows are deleted."""
 
-    #: SHA-256 of provider and the vendor's id, hexadecimal.
+    #: SHA-256 of the provider and the vendor's id, hexadecimal.
     key = models.CharField(max_length=64, primary_key=True)
     answer = models.TextField(default="", db_default="")
     at = models.DateTimeField()
@@ -81,10 +82,10 @@ class Heard(models.Model):
 
 
 class VerificationCode(models.Model):
-    """The code that was sent to a contact method's address last. Only its HMAC is kept."""
+    """The latest verification code sent to a contact method's address. Only its HMAC is stored."""
 
     method = models.OneToOneField("people.ContactMethod", on_delete=models.CASCADE, related_name="code")
-    #: The address that it was sent to: another one needs a code of its own.
+    #: The address that the code was sent to. A changed address needs a new code.
     address = models.TextField()
     code_hash = models.TextField()
     sent_at = models.DateTimeField()

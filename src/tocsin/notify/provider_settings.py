@@ -1,4 +1,4 @@
-"""The settings that every kind of provider has beside its own, by the channels it carries. Pure."""
+"""The settings that providers have in addition to those of their kind, depending on the channels. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RECEIPT_TIMEOUT = ProviderSetting(
 
 
 def settings_of(kind: ProviderKind) -> tuple[ProviderSetting, ...]:
-    """All that a provider of this kind is asked for, its own settings first."""
+    """Returns all settings of a provider of this kind, the kind's own first."""
     more = [RATE]
     if PHONES & set(kind.channels):
         more.append(PREFIXES)
@@ -41,7 +41,7 @@ def settings_of(kind: ProviderKind) -> tuple[ProviderSetting, ...]:
 
 
 def prefixes(text: str) -> tuple[str, ...]:
-    """The country codes in `text`, such as ("+41", "+423"). Raises ValueError with the rest of a sentence."""
+    """Returns the country codes in `text`, such as ("+41", "+423"). Raises ValueError with the error message."""
     found = text.replace(",", " ").split()
     for one in found:
         if not (one.startswith("+") and one[1:].isascii() and one[1:].isdigit() and len(one) <= 8):

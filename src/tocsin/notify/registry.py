@@ -1,4 +1,6 @@
-"""Every channel and every kind of provider there is. A new one is a folder under `channels/` and a line here."""
+"""The registry of all channels and provider kinds. A new one is a module under `channels/` or `integrations/` and a
+line here.
+"""
 
 from __future__ import annotations
 
@@ -35,16 +37,16 @@ _KINDS: tuple[ProviderKind, ...] = (
     MailRepliesKind(),
 )
 
-#: There without being configured: what they carry needs no account. Each takes only addresses that are its own.
+#: Always available: they need no account or configuration. Each accepts only addresses of its own format.
 BUILT_IN: tuple[ProviderKind, ...] = (WebPushKind(), ChatServicesKind())
 
-#: By name, from the quietest on.
+#: By name, from the quietest to the loudest.
 CHANNELS: Mapping[str, Channel] = {channel.name: channel for channel in _ALL}
 KINDS: Mapping[str, ProviderKind] = {kind.name: kind for kind in _KINDS}
 
 
 def channel(name: str) -> Channel:
-    """The channel of that name. Raises Rejected("unknown_channel")."""
+    """Returns the channel of that name. Raises Rejected("unknown_channel")."""
     try:
         return CHANNELS[name]
     except KeyError:
@@ -53,7 +55,7 @@ def channel(name: str) -> Channel:
 
 
 def address_problem(name: str, address: str) -> str | None:
-    """The sentence that says why nobody can be reached at `address` on that channel; None where it can be used."""
+    """Returns why `address` is invalid on that channel, as a sentence; None if it is valid."""
     try:
         channel(name).address(address)
     except Rejected as problem:
@@ -62,5 +64,5 @@ def address_problem(name: str, address: str) -> str | None:
 
 
 def quietest(names: set[str]) -> str:
-    """The quietest of the channels named; one that is not known counts as the loudest."""
+    """Returns the quietest of the named channels. An unknown channel counts as the loudest."""
     return min(names, key=lambda name: (CHANNELS[name].quietness if name in CHANNELS else 99, name))

@@ -1,5 +1,5 @@
-"""Has pages that wait looked at again when what they wait for has changed: what their person wants, or how much a
-provider may take. What still holds them is found again just before they leave. Inside the caller's Django transaction.
+"""Makes waiting pages due again when the condition they wait for changes: a user's notification rules or a provider's
+capacity. `rules.pre_send_check` decides again just before sending. Runs inside the caller's Django transaction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WITH waiting AS (
 )
 UPDATE notify_delivery d SET due_at = least(d.due_at, w.due_at) FROM waiting w WHERE d.id = w.id
 """
-# What waited for something else before says so for as long as it waits for its turn.
+# A delivery that waited for another reason first keeps that reason while it waits for its rate limit.
 _OF_PROVIDERS = """
 UPDATE notify_delivery SET due_at = %(now)s WHERE id IN (
   SELECT id FROM notify_delivery WHERE status = 'queued' AND due_at > %(now)s
@@ -34,12 +34,12 @@ UPDATE notify_delivery SET due_at = %(now)s WHERE id IN (
 
 
 def of_person(user_id: int, now: datetime) -> None:
-    """Pages to this person that wait for the end of quiet hours, or of an hour in which enough had left."""
+    """Reschedules this user's pages that wait for the end of quiet hours or for the hourly limit."""
     _look(_OF_PERSON, {"user": user_id, "now": now, "held": HELD_FROM, "capped": CAPPED})
 
 
 def of_providers(now: datetime) -> None:
-    """Messages that wait until a provider takes more, or until one is back."""
+    """Reschedules messages that wait for a provider's rate limit or for a provider to recover."""
     reasons = [NO_TURN_YET, CAPPED]
     _look(_OF_PROVIDERS, {"now": now, "reasons": reasons, "paused": PAUSED, "forward": BROUGHT_FORWARD})
 

@@ -15,7 +15,7 @@ class DeliveryStatus(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What a notification is for. Only pages are re-checked against the alert just before they are sent."""
+    """The purpose of a notification. Only pages are checked against the alert again just before they are sent."""
 
     PAGE = "page"
     ALL_CLEAR = "all_clear"

@@ -1,5 +1,5 @@
-"""What vendors tell Tocsin at `/hooks/{provider}/{what}`: the contract between a kind of provider, which knows its
-vendor's signature and format, and Tocsin, which knows people and alerts. Decides and stores nothing itself.
+"""The interface for vendor callbacks at `/hooks/{provider}/{what}`. A provider kind knows its vendor's signature and
+format; an `EventReceiver` knows users and alerts. Decides and stores nothing itself.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from tocsin.notify.interfaces import CallScript, ProviderAccount
 
 
 class InvalidWebhookSignature(Exception):
-    """The request does not carry the vendor's valid signature: it is answered 403, and nothing else happens."""
+    """The request has no valid signature of the vendor. The response is 403 and nothing else happens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """One request of a vendor."""
+    """One request from a vendor."""
 
-    #: The last part of its path, such as `sms`, `voice` or `status`.
+    #: The last part of the path, such as `sms`, `voice` or `status`.
     what: str
     method: str
-    #: As the vendor called it: the public address, with the query. Signatures are computed on it.
+    #: The URL that the vendor called: the public address with the query. Signatures are computed over it.
     url: str
-    #: By lower-case name.
+    #: Keys are in lower case.
     headers: Mapping[str, str] = field(repr=False)
     query: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
@@ -36,7 +36,7 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class CallbackResponse:
-    """What the vendor is answered."""
+    """The HTTP response to the vendor."""
 
     status: int = 200
     body: str = ""
@@ -45,7 +45,7 @@ class CallbackResponse:
 
 @dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
-    """One address that a person enters at the vendor's."""
+    """A webhook URL that an administrator enters in the vendor's console."""
 
     what: str
     label: str
@@ -53,59 +53,60 @@ class WebhookEndpoint:
 
 
 class ReceiptState(StrEnum):
-    """The vendor's word on a message that it had accepted."""
+    """The vendor's report on a message that it had accepted."""
 
-    #: On its way: nothing is known yet. Nothing follows from it.
+    #: In transit. The report changes nothing.
     ON_ITS_WAY = "on_its_way"
     DELIVERED = "delivered"
-    #: A person picked up and was told, or pressed a key.
+    #: A person answered the call and pressed a key.
     ANSWERED = "answered"
     FAILED = "failed"
-    #: Rang, was busy, or a machine answered: nobody was reached, and no provider is to blame.
+    #: It rang out, the line was busy or a machine answered. Nobody was reached; the provider did not fail.
     NOT_REACHED = "not_reached"
-    #: A call is over. Whoever was told something is known by then; where nobody was, nobody was reached.
+    #: The call is over. If the message was heard, a DELIVERED or ANSWERED receipt has arrived by then; without one,
+    #: nobody was reached.
     ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a message. Found by `key`, the idempotency key that was sent along, else by the vendor's id."""
+    """A delivery receipt. Matched by `key`, the idempotency key that was sent, else by the vendor's message id."""
 
     state: ReceiptState
     key: str = ""
     external_id: str = ""
-    #: Why it failed or reached nobody: a sentence.
+    #: Why the message failed or reached nobody: a sentence.
     reason: str = ""
-    #: Whether it is the address that fails, and not the provider.
+    #: Whether the address failed, not the provider.
     is_address: bool = False
-    #: Whether it ends by itself within minutes.
+    #: Whether the failure is expected to pass within minutes.
     is_passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class InboundText:
-    """A text message, or a line in a chat, that somebody sent to Tocsin."""
+    """An inbound text message or chat message."""
 
     channel: str
     sender: str
     text: str
-    #: The vendor's id of it: one that comes twice is answered alike and acts once.
+    #: The vendor's message id. A repeated message gets the same reply and acts once.
     external_id: str = ""
-    #: STOP or START, where the vendor has understood it so already.
+    #: True for STOP, False for START, if the vendor has already classified the message.
     opt_out: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallState:
-    """Where a phone call stands: somebody picked up, or pressed a key."""
+    """The state of a phone call after someone picked up or pressed a key."""
 
-    #: The idempotency key of the message, else empty.
+    #: The idempotency key of the message, or empty.
     key: str
     external_id: str = ""
     #: The number that was called.
     number: str = ""
     digits: str = ""
-    #: What was asked before: a digit that needs to be pressed again.
+    #: The digit that awaits confirmation by a second press.
     asked: str = ""
     #: Whether a machine answered.
     is_machine: bool = False
@@ -113,66 +114,76 @@ class CallState:
 
 @dataclass(frozen=True, slots=True)
 class CallPrompt:
-    """What the call says next. With `script`, it is said (its text twice) and keys are awaited; else it ends."""
+    """The next prompt of a call. With `script`, its text is spoken twice and a key press is awaited; without, the call
+    ends.
+    """
 
     say: str = ""
     script: CallScript | None = None
-    #: Keys are awaited, and this digit confirms.
+    #: A key press is awaited, and this digit confirms.
     asked: str = ""
     language: str = "en-GB"
 
 
 @dataclass(frozen=True, slots=True)
 class ButtonResult:
-    """What came of a button: a sentence, also where it was refused."""
+    """The result of a button: a sentence, also if the command was rejected."""
 
-    #: In English, for a room in which others read it too.
+    #: In English, for a channel that others read too.
     sentence: str
-    #: In the language of whoever pressed it.
+    #: In the language of the user who pressed the button.
     told: str
     language: str = ""
 
 
 class EventReceiver(Protocol):
-    """Whom a kind tells what came. Every method is one transaction or several; none raises for what a person said."""
+    """Receives the events that a provider kind has parsed. Each method uses one or more transactions of its own. No
+    method raises because of what a user wrote.
+    """
 
     def receipt(self, receipt: Receipt) -> None:
-        """Notes what became of a message, and does what follows."""
+        """Records a delivery receipt and applies its consequences."""
         ...
 
     def text(self, said: InboundText) -> str:
-        """Does what a text says; the answer to its sender, in plain words and their language. Empty: no answer."""
+        """Carries out the commands in a text. Returns the plain-text reply in the sender's language; empty means no
+        reply.
+        """
         ...
 
     def mail(self, raw: bytes) -> str:
-        """Does what an answer by mail asks for, once; the outcome as a sentence. Raises Temporary while another process
-        handles the same mail."""
+        """Carries out the command in a mail reply, once. Returns the outcome as a sentence. Raises Temporary while
+        another process handles the same mail.
+        """
         ...
 
     def call(self, turn: CallState) -> CallPrompt:
-        """Goes on with a phone call."""
+        """Continues a phone call and returns the next prompt."""
         ...
 
     def button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
-        """Does what a button says, for a person the kind has made sure of (by `user_of` or a signed token)."""
+        """Carries out a button's command for a user whom the provider kind has authenticated (by `user_of` or a signed
+        token).
+        """
         ...
 
     def user_of(self, channel: str, address: str) -> int | None:
-        """The id of the active user who has this address on this channel, or None."""
+        """Returns the id of the active user with this address on this channel, or None."""
         ...
 
 
 @runtime_checkable
 class WebhookProvider(Protocol):
-    """A kind of provider whose vendor calls back."""
+    """A provider kind whose vendor calls webhooks."""
 
-    #: What a person enters at the vendor's; the others are sent along with each message.
+    #: The URLs that an administrator enters in the vendor's console. Other callback URLs are sent with each message.
     points: tuple[WebhookEndpoint, ...]
 
     @abstractmethod
     def listen(self, account: ProviderAccount, callback: Callback, ears: EventReceiver) -> CallbackResponse:
-        """Checks the signature, tells `ears` what came, and puts the answer in the vendor's form.
+        """Verifies the signature, passes the events to `ears` and returns the reply in the vendor's format.
 
-        Raises NotGenuine before anything else is done, and Rejected ("not_found", "invalid") for what cannot be read.
+        Raises InvalidWebhookSignature before doing anything else, and Rejected("not_found") or Rejected("invalid") for
+        an unreadable request.
         """
         ...

@@ -1,4 +1,4 @@
-"""The loops by which a worker sends: the outbox, and the leases of what it is sending."""
+"""The worker's periodic tasks for notifications: the outbox, its leases, provider probes and mail replies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tocsin.notify.mail_replies import poller as mail_replies
 
 
 def loops(outbox: DeliveryDispatcher | None = None) -> tuple[PeriodicTask, ...]:
-    """The loops of one process. When the worker has stopped, `close` finishes what is on its way."""
+    """Returns the periodic tasks of one process. After they have stopped, `close` finishes the sends in progress."""
     box = outbox or shared()
     return (
-        # Hints wake it at once; without one, waits and repeats leave within half a second of their time.
+        # A hint starts it at once. Without one, delayed messages and retries leave within half a second of their time.
         PeriodicTask("outbox", box.turn, timedelta(milliseconds=500), frozenset({"outbox", "clock", "config"})),
         PeriodicTask("outbox leases", box.keep_leases, timedelta(seconds=2)),
         PeriodicTask("providers", box.ask_providers, timedelta(seconds=5)),
@@ -26,7 +26,7 @@ _shared: DeliveryDispatcher | None = None
 
 
 def shared() -> DeliveryDispatcher:
-    """The process's outbox, made when it is first asked for."""
+    """The process's dispatcher, created on first use."""
     global _shared
     if _shared is None:
         _shared = DeliveryDispatcher()
@@ -34,13 +34,14 @@ def shared() -> DeliveryDispatcher:
 
 
 def stuck_senders() -> Mapping[str, int]:
-    """How many sends of this process hang past their deadline, by provider."""
+    """Returns how many sends of this process are stuck past their deadline, by provider."""
     return _shared.stuck_senders() if _shared is not None else {}
 
 
 def close(timeout: float = 20.0) -> None:
-    """Lets what is on its way end, for `timeout` seconds at most, and writes it down. What is not done by then is sent
-    again by another process."""
+    """Waits up to `timeout` seconds for sends in progress and records their results. Another process sends the rest
+    again.
+    """
     global _shared
     if _shared is not None:
         _shared.close(timeout)

@@ -1,6 +1,7 @@
-"""Who is on call in many groups at once: loads what decides over one of the pool's connections.
+"""Loads the data that decides who is on call, for many groups at once, over a pool connection.
 
-`on_call` answers for a moment. For a timeline: `rota.timeline(plan(connection, group_id, since), since, until)`.
+`on_call` returns the result for a moment. For a timeline, call `final_schedule.timeline(plan(connection, group_id,
+since), since, until)`.
 """
 
 from __future__ import annotations
@@ -75,20 +76,20 @@ SELECT id, COALESCE(NULLIF(name, ''), username) AS name, is_active FROM people_u
 
 
 def on_call(connection: Connection, group_ids: Iterable[int], at: datetime) -> dict[int, tuple[OnCall, ...]]:
-    """Who is on call in each of the groups at `at`: by group id; a group that is gone is absent.
+    """Returns who is on call in each group at `at`, by group id, without groups that no longer exist.
 
-    Eight statements at most, however many groups.
+    Takes at most eight queries, however many groups there are.
     """
     return {group_id: final_schedule.on_call(plan, at) for group_id, plan in plans(connection, group_ids, at).items()}
 
 
 def plan(connection: Connection, group_id: int, since: datetime) -> GroupPlan | None:
-    """All that decides who is on call in one group, from `since` on, for `rota.timeline`; None: there is no group."""
+    """Returns everything that decides who is on call in a group from `since` on; None if the group does not exist."""
     return plans(connection, [group_id], since).get(group_id)
 
 
 def plans(connection: Connection, group_ids: Iterable[int], since: datetime) -> dict[int, GroupPlan]:
-    """The same for many groups, by id. Overrides and absences are those that end at most 400 days before `since`."""
+    """Returns several groups' plans, by id, without overrides and absences that ended over 400 days before `since`."""
     wanted = sorted(set(group_ids))
     if not wanted:
         return {}
@@ -109,7 +110,7 @@ def plans(connection: Connection, group_ids: Iterable[int], since: datetime) -> 
 def with_schedule(
     connection: Connection, held: GroupPlan, schedule: CompiledSchedule, replaced: int | None, since: datetime
 ) -> GroupPlan:
-    """The plan as it would be with that schedule, instead of the one of the id `replaced` where there is one."""
+    """Returns the plan as it would be with this schedule, in place of the one with the id `replaced`, if any."""
     others = [one for one in held.schedules if one.id != replaced]
     planned = sorted([*others, schedule], key=lambda one: one.name)
     named = {member.user_id for member in held.members}.union(*(one.users for one in planned))
@@ -121,7 +122,7 @@ def with_schedule(
 def on_schedules(
     connection: Connection, schedule_ids: Iterable[int], at: datetime
 ) -> dict[int, tuple[str, tuple[OnCall, ...]]]:
-    """The name of each schedule and who is on call at `at` by it alone, by its id; one that is gone is absent."""
+    """Returns each schedule's name and who is on call by it alone, by schedule id. Deleted ones are left out."""
     wanted = sorted(set(schedule_ids))
     if not wanted:
         return {}
@@ -134,13 +135,13 @@ def on_schedules(
 
 
 def groups_of(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
-    """The groups in which any of the users may be on call: by a role, a shift, an override, or as cover."""
+    """Returns the groups in which any of the users may be on call: by a role, a shift, an override, or as cover."""
     rows = database.rows(connection, _GROUPS_OF, {"users": sorted(set(user_ids))})
     return frozenset(row["group_id"] for row in rows)
 
 
 def holiday_calendars(connection: Connection, wanted: Iterable[int]) -> dict[int, HolidayDays]:
-    """The holiday calendars of those ids, by id."""
+    """Returns the holiday calendars with these ids, by id."""
     numbers = sorted(set(wanted))
     if not numbers:
         return {}
@@ -149,13 +150,13 @@ def holiday_calendars(connection: Connection, wanted: Iterable[int]) -> dict[int
         for row in database.rows(connection, _CALENDARS, (numbers,))
     }
     for days in found.values():
-        # The first look takes a second: better here than where a message waits.
+        # The first access takes a second. It is better spent here than while a message waits.
         days.on(datetime.now(UTC).date())
     return found
 
 
 def support_hours(connection: Connection) -> dict[int, CompiledSupportHours]:
-    """All support hours by id, for routes' `during`."""
+    """Returns all support hours by id, for the `during` condition of routes."""
     query = "SELECT id, name, time_zone, windows, holiday_calendars FROM oncall_supporthours"
     rows = list(database.rows(connection, query))
     calendars = holiday_calendars(connection, (number for row in rows for number in row["holiday_calendars"]))
@@ -178,7 +179,7 @@ def _plan(
     absences: Sequence[Absence],
     people: Mapping[int, SnapshotUser],
 ) -> GroupPlan:
-    """The group's plan with those absences only that can touch it: of its people, and of whoever covers for them."""
+    """Returns the group's plan with only the absences that affect it: of its users, and of those who cover."""
     concerned = {member.user_id for member in members}.union(*(schedule.users for schedule in planned))
     touching = [absence for absence in absences if absence.user_id in concerned]
     while covers := {cover for absence in touching for cover in absence.covers_in(group_id)} - concerned:
@@ -231,7 +232,7 @@ def _schedules(connection: Connection, group_ids: list[int], earliest: datetime)
 
 
 def imported_spans(stored: Iterable[Sequence[Any]]) -> ImportedShifts:
-    """What was read of a calendar, from its stored form."""
+    """Converts the imported shifts of a calendar from their stored form."""
     return ImportedShifts(tuple((user, shifts.utc(since), shifts.utc(until)) for user, since, until in stored))
 
 
@@ -249,7 +250,7 @@ def _override(row: Mapping[str, Any]) -> CompiledOverride:
 
 
 def _absences(connection: Connection, users: Iterable[int], earliest: datetime) -> list[Absence]:
-    """Those of the users, and of whoever covers for them, and so on."""
+    """Returns the absences of these users, of those who cover for them, and so on."""
     found: list[Absence] = []
     asked: set[int] = set()
     wanted = set(users)
@@ -273,7 +274,7 @@ def _named_by(absence: Absence) -> set[int]:
 def _people(
     connection: Connection, members: Mapping[int, Sequence[SnapshotMember]], wanted: set[int]
 ) -> dict[int, SnapshotUser]:
-    """The users of those ids, by id."""
+    """Returns the users with these ids, by id."""
     found = {m.user_id: SnapshotUser(m.name, m.is_active) for several in members.values() for m in several}
     missing = sorted(wanted - found.keys())
     if missing:

@@ -1,4 +1,4 @@
-"""Schedules of groups with what changes them for a while, holidays, support hours, and calendars in and out."""
+"""Schedules, overrides, swaps, holiday calendars, support hours, and calendar feeds and imports."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tocsin.people.member_roles import MemberRole
 
 
 class HolidayCalendar(models.Model):
-    """The holidays of a country or region, with days of one's own beside them, or only such days."""
+    """The public holidays of a country or region, custom days, or both."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     #: The group that owns it.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    #: ISO 3166-1, such as CH, or nothing.
+    #: ISO 3166-1 code, such as CH, or empty.
     country = models.CharField(_("country"), max_length=2, blank=True)
-    #: ISO 3166-2 without the country, such as ZH, or nothing.
+    #: ISO 3166-2 code without the country, such as ZH, or empty.
     region = models.CharField(_("region"), max_length=10, blank=True)
-    #: Days of one's own as people write them: date (2026-12-24, or 12-24 for each year) and name.
+    #: Custom days as users write them: date (2026-12-24, or 12-24 for every year) and name.
     days = models.JSONField(default=list)
 
     class Meta:
@@ -35,14 +35,14 @@ class HolidayCalendar(models.Model):
 
 
 class Schedule(models.Model):
-    """Shifts of a group: who is on call when, instead of the group's holders of the same roles."""
+    """A group's schedule: its shifts say who is on call when, instead of the group's members with the same roles."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     group = models.ForeignKey("people.Group", on_delete=models.PROTECT, related_name="schedules")
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
-    #: `shifts`, as people write them; users by id. See `oncall.calculation.schedules`.
+    #: `shifts` as users write them, with users by id. See `oncall.calculation.schedules`.
     definition = models.JSONField(default=dict)
-    #: Ids of the calendars whose days are holidays for its shifts.
+    #: Ids of the holiday calendars of its shifts.
     holiday_calendars = ArrayField(models.BigIntegerField(), default=list, db_default=[])
 
     class Meta:
@@ -60,9 +60,9 @@ class SupportHours(models.Model):
     #: The group that owns it.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
-    #: As people write them: days, from, to. See `oncall.calculation.weekly_windows`.
+    #: As users write them: days, from, to. See `oncall.calculation.weekly_windows`.
     windows = models.JSONField(default=list)
-    #: Ids of the calendars on whose days they are closed.
+    #: Ids of the holiday calendars on whose days they are closed.
     holiday_calendars = ArrayField(models.BigIntegerField(), default=list, db_default=[])
 
     class Meta:
@@ -75,20 +75,20 @@ class SupportHours(models.Model):
 
 
 class Override(models.Model):
-    """A user instead of whom the shifts name, for a while: on one shift, in one role, or in the whole schedule."""
+    """Replaces who is on call for a while: on one shift, in one role, or in the whole schedule."""
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="overrides")
-    #: What people call it; may be empty, and need not be unique.
+    #: A label. May be empty, and need not be unique.
     name = models.CharField(_("name"), max_length=100, blank=True)
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
-    #: Only this person is replaced; None: whoever has it.
+    #: Only this user is replaced; None replaces every user on call.
     instead_of = models.ForeignKey("people.User", null=True, blank=True, on_delete=models.CASCADE, related_name="+")
     #: The name of a shift of the schedule, or empty.
     shift = models.CharField(_("shift"), max_length=100, blank=True)
     role = models.CharField(_("role"), max_length=20, blank=True, choices=MemberRole.choices())
     starts_at = models.DateTimeField(_("from"))
     ends_at = models.DateTimeField(_("to"))
-    #: The swap that made it, if one did.
+    #: The swap that created it, if any.
     swap = models.ForeignKey("SwapRequest", null=True, on_delete=models.CASCADE, related_name="overrides")
     created_by = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField()
@@ -97,7 +97,7 @@ class Override(models.Model):
         ordering = ("starts_at", "id")
         constraints = (models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="oncall_override_span"),)
         indexes = (
-            # What holds at a moment, or is still to come, in a schedule.
+            # Overrides of a schedule that are active at a moment, or later.
             models.Index(fields=("schedule", "ends_at"), name="oncall_override_current"),
         )
 
@@ -106,16 +106,16 @@ class Override(models.Model):
 
 
 class SwapRequest(models.Model):
-    """One person asks another to take a stretch of theirs, perhaps for a stretch of the other's in return."""
+    """A request that another user takes a part of one's shifts, optionally for a part of theirs in return."""
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="swaps")
     asked_by = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
     asked = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
-    #: Only in this role; empty: in all that the person has then.
+    #: Only in this role; empty for every role of the user in that period.
     role = models.CharField(max_length=20, blank=True, choices=MemberRole.choices())
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
-    #: What the asker takes in return.
+    #: The period that the requester takes in return.
     return_role = models.CharField(max_length=20, blank=True, choices=MemberRole.choices())
     return_starts_at = models.DateTimeField(null=True)
     return_ends_at = models.DateTimeField(null=True)
@@ -133,35 +133,35 @@ class SwapRequest(models.Model):
 
 
 class DutyNotice(models.Model):
-    """What somebody is to be told about their duty: a swap asked for or answered, a shift handed over, a cover.
+    """A notice for a user about their shifts: a swap requested or answered, a shift handed over, a cover.
 
-    Written with the change itself; a loop hands it on to be mailed.
+    Written in the same transaction as the change; a periodic task sends it by e-mail.
     """
 
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
     title = models.CharField(max_length=200)
     text = models.TextField()
-    #: Why they get it: a sentence.
+    #: Why the user gets it: a sentence.
     reason = models.TextField(blank=True)
     created_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True)
 
     class Meta:
         indexes = (
-            # What waits to be handed on.
+            # Notices waiting to be sent.
             models.Index(fields=("id",), condition=Q(sent_at=None), name="oncall_dutynotice_waiting"),
         )
 
 
 class CalendarFeed(models.Model):
-    """A secret address at which a calendar program reads the shifts of a person, a group or a schedule."""
+    """A secret URL at which calendar programs read the shifts of a user, a group or a schedule."""
 
-    #: Who made it. It ends with their account.
+    #: The user who created it. It is deleted with their account.
     owner = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="calendar_feeds")
     kind = models.CharField(max_length=10, choices=FeedKind.choices())
     group = models.ForeignKey("people.Group", null=True, on_delete=models.CASCADE, related_name="+")
     schedule = models.ForeignKey(Schedule, null=True, on_delete=models.CASCADE, related_name="+")
-    #: Of the token in the address, which is shown once.
+    #: Hash of the token in the URL, which is shown once.
     token_hash = models.BinaryField(unique=True)
     created_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True)
@@ -177,44 +177,44 @@ class CalendarFeed(models.Model):
 
 
 class CalendarImport(models.Model):
-    """What was last read of the iCal calendar that a shift takes its turns from, and what went wrong."""
+    """The last import of an external iCal calendar for a shift, and its errors."""
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="imports")
     #: The shift's name.
     shift = models.CharField(max_length=100)
-    #: Sealed: see `calendar_urls`.
+    #: Sealed: see `oncall.changes.calendar_urls`.
     url = models.TextField()
-    #: When it is to be read next.
+    #: When it is next imported.
     due_at = models.DateTimeField()
     read_at = models.DateTimeField(null=True)
-    #: A sentence; empty while all is well.
+    #: A sentence; empty without an error.
     error = models.TextField(blank=True)
-    #: Names in the calendar that are nobody here.
+    #: Names in the calendar that match no user.
     unknown = models.JSONField(default=list)
-    #: [user id, from, to] with moments in UTC, in order.
+    #: [user id, from, to], with times in UTC, in order.
     spans = models.JSONField(default=list)
 
     class Meta:
         ordering = ("schedule", "shift")
         constraints = (models.UniqueConstraint("schedule", Lower("shift"), name="oncall_calendarimport_shift"),)
         indexes = (
-            # What is to be read now.
+            # Imports that are due.
             models.Index(fields=("due_at",), name="oncall_calendarimport_due"),
         )
 
 
 class Reminder(models.Model):
-    """That somebody is to be told of a shift of theirs before it begins, or was."""
+    """A reminder of a shift for a user, before the shift begins: pending or done."""
 
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
     group = models.ForeignKey("people.Group", on_delete=models.CASCADE, related_name="+")
     role = models.CharField(max_length=20, choices=MemberRole.choices())
     #: When the shift begins.
     shift_at = models.DateTimeField()
-    #: So long before it.
+    #: How long before the shift.
     before = models.DurationField()
     due_at = models.DateTimeField()
-    #: When it went, or turned out to be needed no more.
+    #: When it was sent, or turned out to be no longer needed.
     done_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -224,6 +224,6 @@ class Reminder(models.Model):
             ),
         )
         indexes = (
-            # What is due.
+            # Reminders that are due.
             models.Index(fields=("due_at",), condition=Q(done_at=None), name="oncall_reminder_due"),
         )

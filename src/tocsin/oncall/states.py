@@ -1,4 +1,4 @@
-"""The states of what people do about their shifts, as the database keeps them."""
+"""States and kinds of swaps and calendar feeds, as the database stores them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class SwapState(StrEnum):
-    """What became of a swap that somebody asked for."""
+    """The state of a swap request."""
 
     ASKED = "asked"
     ACCEPTED = "accepted"
@@ -15,19 +15,19 @@ class SwapState(StrEnum):
 
     @classmethod
     def choices(cls) -> list[tuple[str, str]]:
-        """Value and label, as Django's fields want them."""
+        """Returns value and label pairs for Django's fields."""
         return [(state.value, state.value) for state in cls]
 
 
 class FeedKind(StrEnum):
-    """Whose shifts a calendar feed has."""
+    """Whose shifts a calendar feed contains."""
 
-    #: Its owner's own.
+    #: The shifts of its owner.
     PERSON = "person"
     GROUP = "group"
     SCHEDULE = "schedule"
 
     @classmethod
     def choices(cls) -> list[tuple[str, str]]:
-        """Value and label, as Django's fields want them."""
+        """Returns value and label pairs for Django's fields."""
         return [(kind.value, kind.value) for kind in cls]

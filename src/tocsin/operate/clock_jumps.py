@@ -1,5 +1,8 @@
-"""Notices that the database's clock was set back, and has all that waits come so much earlier, in the transaction that
-notes it: exactly once, whichever node looks first, and after a restart too. Never makes anything later."""
+"""Detects rollbacks of the database's clock and makes every pending timer earlier by the same span.
+
+The repair runs in the transaction that records the jump, so exactly once, whichever node detects it, and also after a
+restart. It never makes anything later.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +29,16 @@ from tocsin.workflows.run import run_store as workflows
 
 log = logging.getLogger(__name__)
 
-#: How often the clock is looked at: by so much at most a wait is still too long after it was set back.
+#: The check interval, which is the longest delay of a timer after a rollback.
 CHECK_INTERVAL = timedelta(seconds=5)
 
-# What was lost to somebody else's lock, or waited for it longer than a statement may.
+# Transient errors: the transaction lost to another lock, or waited for one longer than the statement timeout.
 _PASSING = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable, errors.QueryCanceled)
 
 type ClockRepair = Callable[[Connection, timedelta, datetime], object]
 
-# In the order of the locks (ADR 6): heartbeats come before the keys of their messages, keys and workflow runs before
-# alerts, and those before what hangs on them.
+# In lock order (ADR 6): heartbeats before their messages' dedup keys, keys and workflow runs before alerts, and alerts
+# before their dependents.
 _MENDS: tuple[tuple[str, ClockRepair], ...] = (
     ("the pause of all paging", pause.set_back),
     ("heartbeats", monitor.set_back),
@@ -50,12 +53,12 @@ _MENDS: tuple[tuple[str, ClockRepair], ...] = (
 
 
 def loop() -> PeriodicTask:
-    """The loop of a worker."""
+    """The worker's periodic task."""
     return PeriodicTask("clock", turn, CHECK_INTERVAL, frozenset({"clock"}))
 
 
 def turn(read: Callable[[Connection], datetime] = clock.of_database) -> bool:
-    """Looks once. Never more to do at once."""
+    """Checks the clock once. Always returns False: there is never more to do."""
     jump = database.retry_once(lambda: _look(read))
     if not jump.by:
         return False
@@ -73,18 +76,18 @@ def _look(read: Callable[[Connection], datetime]) -> ClockJump:
             for what, mend in _MENDS:
                 _mend(connection, what, mend, -jump.by, now)
         if jump.by:
-            # All nodes measure the clock again, and all loops look at what is due.
+            # All nodes measure the clock again, and all periodic tasks check what is due.
             database.hint(connection, "clock")
         return jump
 
 
 def _mend(connection: Connection, what: str, mend: ClockRepair, by: timedelta, now: datetime) -> None:
-    """One kind of what waits. A fault in one must not keep the others waiting."""
+    """Repairs one kind of timer. An error in one must not affect the others."""
     try:
         with connection.transaction():
             mend(connection, by, now)
     except Exception as error:  # one kind's edge
         if database.is_unavailable(error) or isinstance(error, _PASSING):
-            # All of it is done again: the jump is seen as long as nobody has mended what follows from it.
+            # Everything is retried: the jump stays visible until its repair is committed.
             raise
         log.exception("What waits could not be brought forward after the clock was set back: %s.", what)

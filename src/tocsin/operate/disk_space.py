@@ -1,4 +1,4 @@
-"""Free space and free inodes on the disks that Tocsin writes to."""
+"""Checks free space and free inodes on the disks that Tocsin writes to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tocsin.operate.finding import HealthFinding
 GIB = 1024**3
 
 
-#: Less room than this is too little, whatever the disk's size; and less than a twentieth, up to `AMPLE_FREE_BYTES`.
+#: Less free space than this is always too little; less than a twentieth of the disk also is, up to `AMPLE_FREE_BYTES`.
 MIN_FREE_BYTES = 1 * GIB
 
 
@@ -23,8 +23,8 @@ AMPLE_FREE_BYTES = 10 * GIB
 
 
 def room_of_database() -> Iterator[HealthFinding]:
-    """What is short on the disks of the built-in database; nothing where it is a server of its own, which may be on
-    another machine."""
+    """Checks the disks of the built-in database; yields nothing for an external server, which may be on another
+    machine."""
     settings = environment.current()
     if settings.database_url is None:
         for folder in _folders(settings):
@@ -32,7 +32,7 @@ def room_of_database() -> Iterator[HealthFinding]:
 
 
 def room(folder: Path) -> Iterator[HealthFinding]:
-    """Whether the disk of `folder` has room and file entries left."""
+    """Checks the disk of `folder` for free space and inodes."""
     usage = shutil.disk_usage(folder)
     if usage.free < MIN_FREE_BYTES or (usage.free < usage.total / 20 and usage.free < AMPLE_FREE_BYTES):
         yield HealthFinding(
@@ -52,7 +52,7 @@ def room(folder: Path) -> Iterator[HealthFinding]:
 
 
 def _folders(settings: Config) -> list[Path]:
-    """One folder for each disk that Tocsin writes to."""
+    """One folder per disk that Tocsin writes to."""
     wanted = [settings.data_dir]
     if settings.database_url is None:
         wanted.append(EmbeddedPostgres(settings.data_dir).location)

@@ -1,6 +1,6 @@
-"""Everything that `tocsin doctor` and the System page check: each finding says what is wrong and what to do about it.
+"""All checks of `tocsin doctor` and the System view. Each finding describes a problem and its remedy.
 
-Changes nothing, sends nothing. A check that fails says so, and stops no other.
+Changes and sends nothing. A check that crashes becomes a finding and does not stop the others.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ type HealthCheck = Callable[[], Iterable[HealthFinding]]
 
 
 def examine(now: datetime) -> list[HealthFinding]:
-    """Everything that was found at `now`, problems first. Takes seconds: providers and the address are called."""
+    """Runs all checks at `now` and returns findings, problems first. Takes seconds: providers and the public URL are
+    called."""
     found = [*_run("database", lambda: _with(postgres.check)), *_run("machine", machine.check)]
-    # Without its tables nothing more can be asked.
+    # Without Tocsin's tables, no further check is possible.
     if not any(finding.id == "database.tables" for finding in found):
         found += _run("connections", lambda: _with(postgres.check_connections))
         found += _run("secrets", lambda: _with(providers.check_secrets))
@@ -41,7 +42,7 @@ def examine(now: datetime) -> list[HealthFinding]:
 
 
 def examine_without_database(problem: str, now: datetime) -> list[HealthFinding]:
-    """What can be found while the database cannot be used, for the reason `problem`."""
+    """Runs the checks that work without a database; `problem` is why it cannot be used."""
     unusable = HealthFinding(
         "database.unusable",
         f"The database cannot be used: {problem}",
@@ -51,14 +52,14 @@ def examine_without_database(problem: str, now: datetime) -> list[HealthFinding]
 
 
 def ordered(found: Iterable[HealthFinding]) -> list[HealthFinding]:
-    """Problems first, then notes, each as they were found."""
+    """Problems first, then notes, each in their original order."""
     return sorted(found, key=lambda finding: not finding.is_problem)
 
 
 def _run(name: str, check: HealthCheck) -> list[HealthFinding]:
     try:
         return list(check())
-    except Exception as error:  # one check's edge: the others are still of use
+    except Exception as error:  # one check's edge: the others are still useful
         log.exception("The check of %s failed.", name)
         detail = f"The check of {name} could not be done: {type(error).__name__}."
         return [

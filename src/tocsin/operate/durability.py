@@ -1,4 +1,4 @@
-"""Whether a COMMIT on this database means that the data survives: what every 2xx answer rests on. Changes nothing."""
+"""Checks that COMMIT on this database is durable, on which every 2xx response relies. Changes nothing."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from tocsin.core.db.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class ServerDurability:
-    """What PostgreSQL says of itself, in this session."""
+    """PostgreSQL's settings in this session."""
 
     fsync: str = "on"
     full_page_writes: str = "on"
     synchronous_commit: str = "on"
-    #: Whether it takes no writes: a standby, or set to read only.
+    #: Whether it accepts no writes: a standby, or set to read-only.
     is_standby: bool = False
     is_read_only: bool = False
-    #: `synchronous_standby_names`; empty: a commit waits for no other server.
+    #: `synchronous_standby_names`; empty: commits wait for no other server.
     standby_names: str = ""
-    #: Standbys that follow by streaming, and those of them that commits wait for (None: this role may not see that).
+    #: Streaming standbys, and how many of them commits wait for (None: this role may not see that).
     standbys: int = 0
     synchronous: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DurabilityRisk:
-    """Why something that was answered could be lost, and what to do about it."""
+    """Why acknowledged data could be lost, and the remedy."""
 
     id: str
     detail: str
@@ -49,14 +49,15 @@ FROM (
 
 
 def read(connection: Connection) -> ServerDurability:
-    """What the server says of itself. Roles without `pg_monitor` see that standbys follow, and not how."""
+    """Reads the server's settings. Roles without `pg_monitor` see the number of standbys but not their mode."""
     row = database.row(connection, _READ)
     assert row is not None
     return ServerDurability(**row)
 
 
 def weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...]:
-    """Why a committed message could be lost, or none be committed, the worst first. Empty: rule 1 holds."""
+    """Why a committed message could be lost, or nothing be committed; the most serious first. Empty: commits are
+    durable."""
     found = []
     if server.is_standby:
         found.append(
@@ -95,7 +96,7 @@ def weaknesses(server: ServerDurability) -> tuple[DurabilityRisk, ...]:
 
 
 def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
-    """What breaks the promise towards the standby that the operator wants to fail over to."""
+    """Risks concerning the synchronous standby that the operator intends to fail over to."""
     if not server.standby_names or server.is_standby:
         return []
     if server.synchronous_commit == "local":
@@ -119,7 +120,7 @@ def _standbys(server: ServerDurability) -> list[DurabilityRisk]:
 
 
 def risk_at_failover(server: ServerDurability) -> DurabilityRisk | None:
-    """What an operator must know before failing over. It breaks nothing while the primary lives."""
+    """What an operator must know before a failover. Not a problem while the primary is alive."""
     if server.standbys and not server.standby_names:
         many = server.standbys != 1
         return DurabilityRisk(

@@ -1,4 +1,4 @@
-"""One thing that `tocsin doctor` found. Pure."""
+"""A finding of `tocsin doctor`. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from enum import StrEnum
 
 
 class FindingLevel(StrEnum):
-    #: Something must be mended.
+    #: Must be fixed.
     PROBLEM = "problem"
-    #: Worth knowing; nothing need be done.
+    #: For information; no action needed.
     NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)
 class HealthFinding:
-    """A problem, or a note. `id` is what it is, in dotted words; where there may be several, `about` says of what."""
+    """A problem or a note. `id` is its dotted type; `about` names the affected object if there may be several."""
 
     id: str
-    #: What is so: sentences.
+    #: The situation, in sentences.
     detail: str
     #: What to do about it; empty only for a note.
     remedy: str = ""
@@ -31,5 +31,5 @@ class HealthFinding:
 
 
 def note(name: str, detail: str, remedy: str = "") -> HealthFinding:
-    """Something worth knowing."""
+    """A finding for information."""
     return HealthFinding(name, detail, remedy, level=FindingLevel.NOTE)

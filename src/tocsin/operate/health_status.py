@@ -1,4 +1,4 @@
-"""How the installation stands, as Home, System, `/metrics` and `doctor` show it: what the last audit found, when."""
+"""The installation's health for Home, the System view, `/metrics` and doctor: the last self-check's result."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from tocsin.core.validation import durations
 from tocsin.operate.self_check import problems
 from tocsin.operate.self_check.problems import ProblemRecord
 
-#: An audit that is older says nothing any more.
+#: The age at which a self-check counts as stale.
 STALE_AFTER = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
 class HealthStatus:
-    """What is known of the installation's health."""
+    """The known health of the installation."""
 
-    #: How old the last audit is; None: there was none yet.
+    #: The age of the last self-check; None: there was none yet.
     age: timedelta | None
-    #: The node that did it.
+    #: The node that ran it.
     node: str
-    #: What it found, oldest first. Empty, while the audit is recent: paging works.
+    #: Its problems, oldest first. Empty, while the self-check is recent: paging works.
     problems: tuple[ProblemRecord, ...]
-    #: When the outside last took a ping, and why the last one failed; empty: it did not.
+    #: When the external heartbeat last succeeded, and why the last one failed; empty: it did not fail.
     heartbeat_at: datetime | None = None
     heartbeat_age: timedelta | None = None
     heartbeat_problem: str = ""
@@ -36,7 +36,7 @@ class HealthStatus:
 
     @property
     def silence(self) -> str | None:
-        """The sentence that says that nobody watches; None while the audits go on."""
+        """Says that no self-check is running; None while it is recent."""
         if self.is_recent:
             return None
         if self.age is None:
@@ -45,13 +45,13 @@ class HealthStatus:
 
 
 def read() -> HealthStatus:
-    """How it stands now, over a connection of the pool."""
+    """The current health, using a pooled connection."""
     with database.transaction() as connection:
         return of(connection)
 
 
 def of(connection: Connection) -> HealthStatus:
-    """How it stands now."""
+    """The current health."""
     row = database.row(
         connection,
         "SELECT clock_timestamp() - checked_at AS age, node, heartbeat_at, "

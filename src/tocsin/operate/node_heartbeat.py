@@ -1,4 +1,4 @@
-"""A node's own row: that it lives, and when each loop last turned. By the database's clock, unmoved by tests."""
+"""A node's own row: that it is alive, and when each of its tasks last ran. Uses the database's clock only."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 
-#: How often a node says that it lives. Each time is a commit, so it also shows that the database takes writes.
+#: The interval of the heartbeat. Each one is a commit, so it also proves that the database accepts writes.
 HEARTBEAT_INTERVAL = timedelta(seconds=5)
 
-#: A node that was not heard of for so long is gone, or cannot reach the database.
+#: A node without a heartbeat for this long is dead, or cannot reach the database.
 GONE_AFTER = timedelta(seconds=60)
 
-#: The rows of nodes that are gone are kept for so long, to be looked at.
+#: How long rows of dead nodes are kept for inspection.
 GONE_NODE_RETENTION = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """One of this process's loops: when it last turned, by this machine's clock, and how often it should."""
+    """A periodic task of this process: when it last ran, by this machine's clock, and its interval."""
 
     name: str
     at: datetime
@@ -37,29 +37,29 @@ class TaskRun:
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
-    """One loop of a node, as the database knows it."""
+    """A periodic task of a node, as stored in the database."""
 
     name: str
-    #: How long ago it last turned.
+    #: How long ago it last ran.
     age: timedelta
     every: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node, as the database knows it."""
+    """A node, as stored in the database."""
 
     id: UUID
     name: str
     role: str
     version: str
     started_at: datetime
-    #: How long ago it was heard of.
+    #: The time since its last heartbeat.
     age: timedelta
     loops: tuple[TaskStatus, ...] = ()
-    #: The fingerprints of the secret keys that it knows.
+    #: The fingerprints of the secret keys it knows.
     keys: tuple[str, ...] = ()
-    #: By provider: how many of its sends hang past their deadline.
+    #: By provider: the number of sends that hang past their deadline.
     stuck_senders: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -76,7 +76,7 @@ ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), loops = excluded.loo
 
 
 class NodeHeartbeat:
-    """This node's row. `turn` is a loop's; `leave` ends it in good order, so that nobody takes the node for dead."""
+    """Maintains this node's row. `turn` is a periodic task; `leave` removes the row on a clean shutdown."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class NodeHeartbeat:
         self._name = name or socket.gethostname()
 
     def turn(self) -> bool:
-        """Writes the row, and removes those of nodes that are long gone. Never more to do at once."""
+        """Writes the row and deletes those of long-dead nodes. Always returns False."""
         loops = {
             one.name: {"at": _database_time(one.at).isoformat(), "every": one.every.total_seconds()}
             for one in self._turned()
@@ -110,13 +110,13 @@ class NodeHeartbeat:
         return False
 
     def leave(self) -> None:
-        """Removes the row: the node ends on purpose."""
+        """Removes the row on a clean shutdown."""
         with database.transaction() as connection:
             connection.execute("DELETE FROM operate_node WHERE id = %s", (self._id,))
 
 
 def nodes(connection: Connection) -> list[NodeStatus]:
-    """Every node that was heard of within the hour, by name; `is_there` says which live."""
+    """Every node with a heartbeat within the last hour, by name; `is_there` tells which are alive."""
     query = (
         "SELECT id, name, role, version, started_at, seen_at, loops, keys, stuck_senders, "
         "clock_timestamp() AS now FROM operate_node ORDER BY name, started_at"
@@ -144,5 +144,5 @@ def _loop(name: str, stored: dict[str, object], now: datetime) -> TaskStatus:
 
 
 def _database_time(at: datetime) -> datetime:
-    """A moment by this machine's clock, as the database's would have shown it."""
+    """Converts a time by this machine's clock to the database's clock."""
     return at.astimezone(UTC) + clock.skew()

@@ -1,4 +1,4 @@
-"""Whether this node can take messages: the database answers, is durable and has the tables."""
+"""Checks whether this node can accept messages: the database answers, is durable, and has the tables."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tocsin.operate import durability
 log = logging.getLogger(__name__)
 
 
-#: Seconds for which the probe waits for a connection of the pool before it opens one of its own.
+#: Seconds to wait for a pooled connection before opening a separate one.
 _POOL_TIMEOUT = 1.0
 
-#: A message that was stored so many seconds ago shows that the committer can use the database.
+#: A message stored this many seconds ago proves that the committer can use the database.
 COMMITTED_WITHIN = 5.0
 
 
 def problem() -> str | None:
-    """Why this node should get no messages now, as a sentence; None when it can take them. Names no host.
+    """Why this node should not receive messages now, as a sentence without host names; None if it can accept them.
 
-    A clock that is off is no reason: every decision goes by the database's clock. The doctor reports it.
+    A wrong clock is no reason, because every decision uses the database's clock; the doctor reports it.
     """
     try:
         with _connection() as connection:
@@ -37,7 +37,7 @@ def problem() -> str | None:
             missing = missing_migrations(connection)
     except psycopg.Error as error:
         log.warning("The database does not answer the probe: %s", " ".join(str(error).split()))
-        # Others may hold all of the server's connections but those that the committer has.
+        # Other clients may occupy all of the server's connections except the committer's.
         return None if metrics.seconds_since_commit() < COMMITTED_WITHIN else "The database cannot be used."
     if weaknesses:
         return weaknesses[0].detail
@@ -51,7 +51,7 @@ def problem() -> str | None:
 
 @contextmanager
 def _connection() -> Iterator[Connection]:
-    """A connection that this node has already, as its work uses those; a new one while all of them are busy."""
+    """A pooled connection, as the node's work uses; a new one while all of them are busy."""
     try:
         taken = database.pool().getconn(_POOL_TIMEOUT)
     except psycopg.OperationalError:
@@ -65,9 +65,9 @@ def _connection() -> Iterator[Connection]:
 
 
 def missing_migrations(connection: Connection) -> list[str]:
-    """The migrations that this program knows and the database has not had, as `app.name`.
+    """The migrations of this release not yet applied to the database, as `app.name`.
 
-    What `core.db.migrate.missing` says, over a connection of the pool, in one small statement.
+    The same as `core.db.migrate.missing`, but with one small statement on the given connection.
     """
     try:
         applied = {(row[0], row[1]) for row in connection.execute("SELECT app, name FROM django_migrations")}
@@ -82,6 +82,6 @@ def missing_migrations(connection: Connection) -> list[str]:
 
 @cache
 def _known() -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
-    """Every migration of this program, with those that it replaces."""
+    """Every migration of this release, with those that it replaces."""
     loader = MigrationLoader(None, ignore_no_migrations=True)
     return {key: tuple(migration.replaces) for key, migration in sorted(loader.graph.nodes.items())}

@@ -1,7 +1,7 @@
-"""Removes what is kept only so long: notifications with their deliveries, calls of other systems, runs of
-workflows, the sandbox, the audit log, old sessions, what an import read and nobody applied.
+"""Deletes expired data: notifications with deliveries, outbound calls, workflow runs, sandbox, audit log, old sessions,
+and imports that were never applied.
 
-In small transactions, oldest first. Never what is still to be sent, and nothing of a live alert.
+Works in small transactions, oldest first. Never deletes anything unsent or anything of an active alert.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from tocsin.core.runtime import clock_jump
 
 INTERVAL = timedelta(minutes=5)
 
-#: So many rows of a kind are removed in one transaction.
+#: Rows of one kind deleted per transaction.
 CHUNK = 5_000
 
-# Ids are UUIDv7s: the primary key leads to the oldest, and ends the walk where the younger ones begin.
+# Ids are UUIDv7: the primary key finds the oldest rows, and limits the scan to them.
 _NOTIFICATIONS = """
 WITH old AS (
   SELECT n.id FROM notify_notification n WHERE n.id < %(first)s AND n.created_at < %(before)s
@@ -43,7 +43,7 @@ DELETE FROM access_auditentry WHERE id IN (
   SELECT id FROM access_auditentry WHERE at < %(before)s ORDER BY at LIMIT %(chunk)s)
 """
 
-# What was said with the other side, and then the calls that ended: dead letters too.
+# First requests and responses, then ended calls, including dead letters.
 _EXCHANGES = """
 DELETE FROM outbound_exchange WHERE id IN (
   SELECT e.id FROM outbound_exchange e WHERE e.at < %(before)s AND NOT EXISTS (
@@ -64,7 +64,7 @@ WITH old AS (
 DELETE FROM outbound_call c USING old WHERE c.id = old.id
 """
 
-# What a workflow did on an alert that lives still counts, and is kept.
+# A workflow's runs on an active alert still count for its limits, and are kept.
 _RUNS = """
 DELETE FROM workflows_run WHERE id IN (
   SELECT r.id FROM workflows_run r WHERE r.ended_at < %(before)s AND r.status <> 'stuck'
@@ -78,7 +78,7 @@ DELETE FROM django_session WHERE session_key IN (
 """
 
 
-# Numbers of people stand in what was read for an import, and keys of senders may; after so long it is out of date, too.
+# Imported data contains phone numbers, and possibly senders' keys. After this time it is outdated as well.
 _IMPORTS = """
 UPDATE configure_importrun SET configuration = '', state = 'failed', progress = '', plan = '[]',
   problem = 'It was not applied for a week, and what was read is removed. Read it again.'
@@ -89,7 +89,7 @@ UNAPPLIED_FOR = timedelta(days=7)
 
 
 def turn(now: datetime, *, chunk: int = CHUNK) -> bool:
-    """Removes one chunk of each kind, unless the clock may be far ahead. True when there may be more."""
+    """Deletes one chunk of each kind, unless the clock may be far ahead. Returns whether there may be more."""
     with database.transaction() as connection:
         if clock_jump.is_doubted(connection, now):
             return False
@@ -116,5 +116,5 @@ def _remove(query: str, before: datetime, chunk: int) -> int:
 
 
 def _first_id(at: datetime) -> UUID:
-    """A UUIDv7 before every one made at `at`, whose 48 highest bits are Unix milliseconds (RFC 9562, section 5.7)."""
+    """A UUIDv7 before all those created at `at`; its 48 highest bits are Unix milliseconds (RFC 9562, section 5.7)."""
     return UUID(int=(int(at.timestamp() * 1000) & 0xFFFF_FFFF_FFFF) << 80)

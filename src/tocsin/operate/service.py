@@ -1,4 +1,4 @@
-"""The systemd unit that brings Tocsin back after a reboot: its text, where it belongs, the variables beside it. Pure.
+"""The systemd unit that starts Tocsin after a reboot: its text, location and environment file. Pure.
 
 See systemd.unit(5), systemd.exec(5) and systemd.kill(5).
 """
@@ -12,16 +12,16 @@ from pathlib import Path
 
 NAME = "tocsin.service"
 
-#: By which a unit of ours is recognised; one that somebody else wrote is not overwritten.
+#: Identifies our own unit; a unit written by somebody else is never overwritten.
 MARK = "# Written by `tocsin service install`"
 
-#: In seconds: longer than everything that ends in good order at a stop, PostgreSQL's last checkpoint included.
+#: In seconds: longer than any clean shutdown, including PostgreSQL's last checkpoint.
 STOP_TIMEOUT = 120
 
 
 @dataclass(frozen=True, slots=True)
 class UnitLocation:
-    """Where the unit and its variables belong."""
+    """The location of the unit and its environment file."""
 
     unit: Path
     environment: Path
@@ -37,17 +37,17 @@ class UnitLocation:
 
 
 def of_machine(root: Path = Path("/")) -> UnitLocation:
-    """For the whole machine, as root."""
+    """The location for a system service, which needs root."""
     return UnitLocation(root / "etc/systemd/system" / NAME, root / "etc/tocsin/tocsin.env", is_user=False)
 
 
 def of_user(configuration: Path) -> UnitLocation:
-    """For one user, whose folder for configuration that is."""
+    """The location for a user service; `configuration` is the user's configuration folder."""
     return UnitLocation(configuration / "systemd/user" / NAME, configuration / "tocsin/tocsin.env", is_user=True)
 
 
 def unit(place: UnitLocation, command: Sequence[str], data_dir: Path) -> str:
-    """The unit's text: `command` is what starts Tocsin, its first word an absolute path."""
+    """The unit's text; `command` starts Tocsin, its first word is an absolute path."""
     lines = [
         f"{MARK}; running that again writes it anew.",
         f"# Your own settings belong into {place.environment}, or into `{' '.join(place.systemctl)} edit tocsin`.",
@@ -83,7 +83,7 @@ def unit(place: UnitLocation, command: Sequence[str], data_dir: Path) -> str:
 
 
 def _closed(data_dir: Path) -> list[str]:
-    """What root's service need not see or change. A user's manager cannot do this everywhere."""
+    """Sandboxing for the system service. A user's service manager cannot apply it everywhere."""
     return [
         "OOMScoreAdjust=-500",
         "LimitNOFILE=65536",
@@ -101,7 +101,7 @@ def _closed(data_dir: Path) -> list[str]:
 
 
 def environment(variables: Mapping[str, str]) -> str:
-    """The text of the file of variables, made once; whoever administers Tocsin goes on from there."""
+    """The initial text of the environment file, created once; the administrator edits it afterwards."""
     lines = [
         "# Variables of Tocsin's service, one a line. After a change: systemctl restart tocsin",
         "# TOCSIN_BASE_URL=https://tocsin.example.org",
@@ -115,12 +115,12 @@ def environment(variables: Mapping[str, str]) -> str:
 
 
 def names_database(environment: str) -> bool:
-    """Whether the text of a file of variables names an external PostgreSQL."""
+    """Whether an environment file configures an external PostgreSQL."""
     return re.search(r'^\s*TOCSIN_DATABASE_URL(_FILE)?=\s*"?[^"\s]', environment, re.MULTILINE) is not None
 
 
 def carried(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Those of a shell's variables that the service needs too; paths that are relative begin at `folder`."""
+    """The variables of a shell that the service needs too; relative paths are resolved against `folder`."""
     found = {}
     for name, value in variables.items():
         if not name.startswith("TOCSIN_") or name == "TOCSIN_DATA_DIR" or name.startswith("TOCSIN_TEST_"):
@@ -130,7 +130,7 @@ def carried(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def _command(words: Sequence[str]) -> str:
-    """A command line. Only its arguments may name variables; in the program's path a dollar is a dollar."""
+    """A command line. `$` is expanded in arguments only, so it is escaped there but not in the program's path."""
     program, *arguments = words
     return " ".join([_quoted(program), *(_quoted(argument.replace("$", "$$")) for argument in arguments)])
 

@@ -1,7 +1,7 @@
-"""A question to the database that is answered in bounded time, also while PostgreSQL hangs.
+"""Runs a database query in bounded time, even while PostgreSQL hangs.
 
-One thread asks at a time: whoever asks meanwhile waits for the same answer, so that probes of a database that hangs
-never pile up.
+Only one thread runs it at a time and concurrent callers share its result, so that probes of a hanging database do not
+pile up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import Future
 
 
 class SingleFlight[T]:
-    """A question, asked in a thread that ends with it."""
+    """A query that runs in a thread of its own."""
 
     def __init__(self, name: str, question: Callable[[], T]) -> None:
         self._name = name
@@ -21,15 +21,16 @@ class SingleFlight[T]:
         self._asked: Future[T] | None = None
 
     async def answer(self, within: float) -> T:
-        """The answer. Raises TimeoutError after `within` seconds, and what the question raises. Of the event loop."""
+        """The result. Raises TimeoutError after `within` seconds, or the query's own error. For use on the event
+        loop."""
         if self._asked is None or self._asked.done():
             self._asked = Future()
-            # A daemon: one that hangs must not hold up the end of the process.
+            # A daemon thread, because a hanging query must not block shutdown.
             threading.Thread(target=self._ask, args=(self._asked,), name=self._name, daemon=True).start()
         waiting = asyncio.wrap_future(self._asked)
         done, _ = await asyncio.wait({waiting}, timeout=within)
         if not done:
-            # Its error, should there be one, is the next one's to hear.
+            # A late error is consumed silently; the next caller gets a new result.
             waiting.add_done_callback(lambda late: late.cancelled() or late.exception())
             raise TimeoutError
         return waiting.result()

@@ -1,4 +1,5 @@
-"""The loops of this room: every node says that it lives; workers look at the clock, audit, and remove what is old."""
+"""The periodic tasks of this package: heartbeat of every node; clock check, self-check, mail and retention of
+workers."""
 
 from __future__ import annotations
 
@@ -10,17 +11,17 @@ from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.operate.self_check import runner
 from tocsin.operate.self_check.runner import SelfCheckRunner
 
-#: The name of the loop by which a node says that it lives.
+#: The name of the heartbeat task.
 PRESENCE = "presence"
 
 
 def node_loop(node: NodeHeartbeat) -> PeriodicTask:
-    """The loop that every node runs, whatever its role."""
+    """The task that every node runs, whatever its role."""
     return PeriodicTask(PRESENCE, node.turn, node_heartbeat.HEARTBEAT_INTERVAL)
 
 
 def loops() -> tuple[PeriodicTask, ...]:
-    """The loops of a worker."""
+    """The tasks of a worker."""
     return (
         clock_jumps.loop(),
         PeriodicTask("auditor", SelfCheckRunner().turn, runner.CHECK_INTERVAL),

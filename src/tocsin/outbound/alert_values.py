@@ -1,4 +1,4 @@
-"""The values of alerts that templates can name, read set-based."""
+"""The alert values that templates can use, loaded in bulk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id LEFT JOIN inbou
 WHERE a.id = ANY(%s)
 """
 
-#: What a template may name, beside `<tag.NAME>` and `<custom.NAME>`.
+#: The names a template can use, besides `<tag.NAME>` and `<custom.NAME>`.
 NAMES = (
     "alert", "url", "status", "priority", "subject", "short_text", "long_text", "source", "source_name", "source_id",
     "source_url", "source_status", "source_priority", "source_agent", "client", "site", "team", "requester",
@@ -29,7 +29,7 @@ NAMES = (
 
 
 def of_alerts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """By alert id, its values by name."""
+    """The values of each alert by name, keyed by alert id."""
     public = environment.current().public_url
     return {row["id"]: _values(row, public) for row in database.rows(connection, _ALERTS, (list(ids),))}
 

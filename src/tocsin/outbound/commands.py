@@ -1,8 +1,8 @@
-"""Changing outbound integrations, and what a person does about their calls. Checked by their kind, recorded in the
-audit log, known to every node. Who may do it is asked by the caller, before.
+"""Creates, changes and deletes outbound integrations, and handles people's commands on their calls.
 
-A spec is the shape of YAML and the API: `{name, kind, group, enabled}` and the kind's settings beside them. Secrets are
-written and never read back; so are the settings of a kind that are `hidden`, of which a part is shown.
+Specs are validated by their connector, changes are audited and increment the config version. The caller checks
+permissions beforehand. A spec has the shape of YAML and the API: `{name, kind, group, enabled}` plus the connector's
+settings. Secrets can be written but not read back. The same goes for a connector's `hidden` settings, shown in part.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tocsin.people.name_lookup import free_name, group_of
 
 
 def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = False) -> dict[str, Any]:
-    """The integration as YAML and the API write one; its secrets only where they are asked for."""
+    """The integration's spec as in YAML and the API; with secrets only on request."""
     spec: dict[str, Any] = {"name": integration.name, "kind": integration.kind}
     if integration.group:
         spec["group"] = integration.group.name
@@ -52,12 +52,12 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
 
 
 def outbound_state(integration: OutboundIntegration) -> dict[str, Any]:
-    """The spec with the secrets that can be read: to tell one state of it from another, never to show."""
+    """The spec with all readable secrets: for detecting changes, never for display."""
     return outbound_spec(integration) | _in_clear(integration, secret_bundle.readable(integration.secrets))
 
 
 def _in_clear(integration: OutboundIntegration, stored: Mapping[str, str]) -> dict[str, Any]:
-    """The secrets by name, and the settings that are stored beside them."""
+    """The secrets by name, and the settings stored with them."""
     settings, secrets = hidden_settings.reveal({}, stored, _hidden(integration))
     return settings | secrets
 
@@ -68,18 +68,17 @@ def _hidden(integration: OutboundIntegration | None) -> tuple[str, ...]:
 
 
 def secrets_set(integration: OutboundIntegration) -> frozenset[str]:
-    """The names of the secrets that are stored, for a form that shows only that."""
+    """The names of the stored secrets, for forms that show only whether a secret is set."""
     return frozenset(secret_bundle.readable(integration.secrets)) - set(_hidden(integration))
 
 
 def save_outbound(
     spec: Mapping[str, object], *, existing: OutboundIntegration | None = None, actor: AuditActor, now: datetime
 ) -> OutboundIntegration:
-    """Makes an outbound integration, or makes `existing` what the spec says. A secret that the spec does not have stays
-    as it is; an empty one is forgotten, or refused where nothing works without it. Whatever waited for a person to act
-    is tried again.
+    """Creates an outbound integration, or updates `existing` to the spec, and retries everything that was blocked.
 
-    Raises Rejected that names the place of each problem.
+    A secret missing from the spec is kept. An empty one is deleted, or rejected if the connector requires it. Raises
+    Rejected with the field of each problem.
     """
     with transaction.atomic():
         config_version.lock()
@@ -96,7 +95,7 @@ def save_outbound(
         settings = kind.read(read)
         matches = _matches(read, settings.pop("agents", {}))
         if existing and leads_elsewhere(before_settings, settings):
-            # Whoever may change the address must not learn by it what was stored for another one.
+            # A user who may change the address must not be able to send stored secrets to a server of their own.
             for key in sorted(known.keys() - given.keys()):
                 read.refuse(key, "enter the secret again: the address has changed.", "missing")
         if "headers" in as_shown and is_elsewhere(str(before_settings.get("url")), str(settings.get("url"))):
@@ -126,8 +125,10 @@ def save_outbound(
 
 
 def delete_outbound(integration: OutboundIntegration, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes an outbound integration with its calls. Raises Rejected ("in_use") while an inbound one, or a
-    workflow, names it."""
+    """Deletes an outbound integration with its calls.
+
+    Raises Rejected("in_use") while an inbound integration or a workflow uses it.
+    """
     with transaction.atomic():
         config_version.lock()
         users = list(integration.inbound.order_by("name").values_list("name", flat=True)[:5])
@@ -140,9 +141,9 @@ def delete_outbound(integration: OutboundIntegration, *, actor: AuditActor, now:
 
 
 def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: HttpClient | None = None) -> str:
-    """Tries address and credentials; changes nothing on the other side. A sentence that says what works.
+    """Checks address and credentials without changing anything at the remote system. Returns a sentence.
 
-    Raises Temporary or Permanent with one that says what does not. Holds no transaction. What worked ends a bar.
+    Raises Temporary or Permanent with an explanation. Holds no transaction. A success ends a block.
     """
     said, _line = with_line(integration, lambda opened, line: opened.sender.verify(line, now), now, client)
     with transaction.atomic():
@@ -151,7 +152,7 @@ def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: 
 
 
 def call_once(integration: OutboundIntegration, alert_id: int, actor: AuditActor, now: datetime) -> int:
-    """Queues the templated call for an alert, at a person's wish. Returns the call's number."""
+    """Queues the templated call for an alert on a user's request. Returns the call's id."""
     with database.transaction() as connection:
         found = calls.call_for_alerts(
             connection, integration.pk, [alert_id], now, reason=f"{integration.name}, sent by {actor.name}"
@@ -167,7 +168,7 @@ def with_line[T](
     now: datetime,
     client: HttpClient | None = None,
 ) -> tuple[T, RecordedClient]:
-    """Does something on the other side outside the outbox, and keeps what was said in the log, however it ends."""
+    """Runs `work` with an open integration outside the outbox. Always logs the requests, even if it fails."""
     own = client or HttpClient()
     opened = integration_pool.opened(
         {
@@ -196,8 +197,10 @@ def with_line[T](
 
 
 def send_again(call: Call, *, actor: AuditActor, now: datetime) -> None:
-    """Puts a call that failed for good, or was dropped, back into the outbox, with the settings as they are now. Raises
-    Rejected for any other, and for the making of a ticket that is there."""
+    """Queues a failed or dropped call again, with the current settings.
+
+    Raises Rejected for calls in any other state, and for creating a ticket that already exists.
+    """
     if call.status not in ENDED:
         raise Rejected("not_possible", "Only what could not be sent, or was dropped, can be sent again.")
     if call.action == "create":
@@ -210,10 +213,10 @@ def send_again(call: Call, *, actor: AuditActor, now: datetime) -> None:
 
 
 def send_all_again(integration: OutboundIntegration, *, actor: AuditActor, now: datetime) -> int:
-    """The same for every dead letter of an integration, oldest first; returns how many."""
+    """Sends every dead letter of an integration again, oldest first. Returns their number."""
     dead = Call.objects.filter(integration=integration, status=CallStatus.DEAD)
     alerts = list(dead.filter(action="create").values_list("alert_id", flat=True))
-    # Tickets first: what is to be written on them waits behind.
+    # Tickets first: writes to them wait behind.
     before = dead.count()
     if alerts:
         _make_again(integration.pk, alerts, now)
@@ -228,7 +231,7 @@ def send_all_again(integration: OutboundIntegration, *, actor: AuditActor, now: 
 
 
 def _make_again(integration_id: int, alerts: Sequence[int | None], now: datetime) -> int:
-    """Has the tickets of these alerts made once more, and what waited for them written; returns how many calls."""
+    """Creates the alerts' tickets again and sends the writes that waited for them. Returns the number of calls."""
     with database.transaction() as connection:
         numbers = [number for number in alerts if number is not None]
         return len(ticket_creation.again(connection, integration_id, now, alert_ids=numbers, asked=True))
@@ -249,7 +252,7 @@ def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
 
 
 def _as_set_now(call: Call) -> dict[str, Any]:
-    """What a write on a ticket sets, as its event is set now: so not a status that was renamed since."""
+    """A call's content with the current settings of its event, so that a renamed status is not sent."""
     event = call.content.get("event")
     if call.action != "write" or event not in set(OutboundEvent):
         return dict(call.content)
@@ -260,7 +263,7 @@ def _as_set_now(call: Call) -> dict[str, Any]:
 
 
 def drop(call: Call, *, actor: AuditActor, now: datetime) -> None:
-    """Decides that a call which waits or failed is not sent. Raises Rejected while it is on its way."""
+    """Drops a failed or queued call. Raises Rejected while it is being sent."""
     with transaction.atomic():
         changed = Call.objects.filter(pk=call.pk, status__in=[CallStatus.DEAD, CallStatus.QUEUED]).update(
             status=CallStatus.DROPPED, ended_at=now, result=f"{actor.name} decided that it is not sent."
@@ -278,19 +281,19 @@ def _record_verb(actor: AuditActor, verb: str, call: Call, now: datetime) -> Non
 
 
 def needs_group(group_id: int) -> list[str]:
-    """The outbound integrations that the group owns, for whoever wants to delete it."""
+    """Labels of the outbound integrations that the group owns, which block its deletion."""
     names = OutboundIntegration.objects.filter(group=group_id).values_list("name", flat=True)
     return [f"outbound integration {name}" for name in names]
 
 
 def _try_again(number: int, now: datetime) -> None:
-    """A person has acted: what was barred or waits for its next try goes now."""
+    """Retries blocked and waiting calls immediately, because a person has acted."""
     Standing.objects.filter(pk=number).update(
         problem="", problem_at=None, barred_until=None, failures=0, open_until=None, not_before=None,
         trouble="", trouble_at=None, look_problem="", look_at=now,
     )  # fmt: skip
     Call.objects.filter(integration=number, status=CallStatus.QUEUED, due_at__gt=now).update(due_at=now)
-    # With the settings as they will be.
+    # After the commit, to see the new settings.
     transaction.on_commit(partial(_make_tickets, number, now))
     _wake()
 
@@ -320,7 +323,7 @@ def _kind(spec: ObjectReader, existing: OutboundIntegration | None) -> Connector
 
 
 def _matches(spec: ObjectReader, agents: Mapping[str, str]) -> list[tuple[User, str]]:
-    """The users that were matched with agents by hand."""
+    """The users who were matched with agents by hand."""
     wanted = {username.casefold() for username in agents}
     folded = User.objects.annotate(folded=Lower("username")).filter(folded__in=wanted)
     known: dict[str, User] = {user.username.casefold(): user for user in folded}

@@ -1,4 +1,4 @@
-"""What is wrong with outbound integrations, as sentences, for Home, `tocsin doctor` and the API. Reads only."""
+"""Problems of outbound integrations, as sentences for Home, `tocsin doctor` and the API. Reads only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 
-#: Whoever answers nothing for so long is worth a line.
+#: How long a system is unreachable before that counts as a problem.
 _LONG = "interval '5 minutes'"
 
 _WRONG = database.literal(f"""
@@ -25,7 +25,7 @@ WHERE o.is_enabled ORDER BY o.name
 
 @dataclass(frozen=True, slots=True)
 class IntegrationProblem:
-    """One thing: its kind, a sentence, and of which integration."""
+    """One problem: its kind, a sentence, and its integration."""
 
     kind: str
     integration_id: int
@@ -35,7 +35,7 @@ class IntegrationProblem:
 
 
 def wrong(connection: Connection) -> Iterator[IntegrationProblem]:
-    """Everything, integration by integration."""
+    """Yields all problems, grouped by integration."""
     for row in database.rows(connection, _WRONG):
         number, name = row["id"], row["name"]
         is_away = bool(row["trouble"] and row["is_long"])

@@ -1,7 +1,7 @@
-"""Settings of an outbound integration that are secrets themselves: an address with a token, the values of headers.
+"""Settings of an outbound integration that contain secrets: a URL with a token, header values.
 
-They are stored encrypted beside its other secrets; the settings hold what may be shown of them. A shown value that
-comes back from a form, a script or a file stands for what is stored.
+They are stored encrypted with the other secrets; the settings hold only a masked form. A masked value submitted by a
+form, script or file keeps the stored value.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 from tocsin.core.config import secret_urls
 from tocsin.outbound.redaction import MASK
 
-#: Headers whose values are no secrets.
+#: Headers whose values are not secret.
 PLAIN_HEADERS = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 
 
 def shown(name: str, value: Any) -> Any:
-    """What may be shown of a hidden setting: an address, or headers by name."""
+    """The masked form of a hidden setting: a URL, or headers by name."""
     if isinstance(value, Mapping):
         return {key: text if key.lower() in PLAIN_HEADERS else MASK for key, text in value.items()}
     return secret_urls.shown(str(value))
 
 
 def hide(settings: Mapping[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The settings as they may be shown, and the secrets to store beside them."""
+    """The settings in masked form, and the secrets to store with them."""
     hidden = {name: settings[name] for name in names if name in settings}
     return (
         {**settings, **{name: shown(name, value) for name, value in hidden.items()}},
@@ -36,7 +36,7 @@ def hide(settings: Mapping[str, Any], names: tuple[str, ...]) -> tuple[dict[str,
 def reveal(
     settings: Mapping[str, Any], secrets: Mapping[str, str], names: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The settings as they are, and the secrets without those that are settings."""
+    """The complete settings, and the secrets without those that are settings."""
     hidden = {name: json.loads(secrets[name]) for name in names if name in secrets}
     return {**settings, **hidden}, {name: text for name, text in secrets.items() if name not in hidden}
 
@@ -44,7 +44,7 @@ def reveal(
 def kept(
     spec: Mapping[str, object], stored: Mapping[str, Any], names: tuple[str, ...]
 ) -> tuple[dict[str, object], frozenset[str]]:
-    """`spec` with the `stored` settings in the place of what was shown of them, and the names of those that came so."""
+    """`spec` with masked values replaced by the `stored` ones, and the names of the replaced settings."""
     found, as_shown = dict(spec), set[str]()
     for name in names:
         given, known = spec.get(name), stored.get(name)

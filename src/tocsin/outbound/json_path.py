@@ -1,4 +1,4 @@
-"""A value inside a JSON answer, by a path such as `data^ticket^id`. Pure."""
+"""Looks up a value in a JSON response by a path such as `data^ticket^id`. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def value_at(payload: object, path: str) -> object:
-    """The value at the path, None where there is none; a number walks a list, keys match ignoring case."""
+    """The value at the path, or None. A number indexes a list; keys are matched case-insensitively."""
     found = payload
     for key in path.split("^"):
         if isinstance(found, Mapping):

@@ -1,4 +1,4 @@
-"""Takes secrets out of what is kept of requests and answers. Pure."""
+"""Removes secrets from recorded requests and responses. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 MASK = "•••"
 
-#: Names of values that are secret wherever they stand.
+#: Names of values that are always secret.
 _NAMES = (
     r"access_token|refresh_token|id_token|client_secret|client_assertion|password|basic_password|secret|api_key|apikey|"
     r"authorization|token"
@@ -15,18 +15,18 @@ _NAMES = (
 
 _JSON = re.compile(rf'("(?:{_NAMES})"\s*:\s*)"(?:[^"\\]|\\.)*"', re.IGNORECASE)
 _FORM = re.compile(rf"(?<![\w-])((?:{_NAMES})=)[^&\s\"]+", re.IGNORECASE)
-#: The secret in a URL of an inbound integration.
+#: The token in an inbound integration's webhook URL.
 _DOOR = re.compile(r"(/in/)[A-Za-z0-9_-]{16,}")
 
 
 def masked_text(text: str) -> str:
-    """`text` with the values of secret names, and the tokens of inbound URLs, replaced."""
+    """`text` with the values of secret names and the tokens of webhook URLs masked."""
     text = _JSON.sub(rf'\1"{MASK}"', text)
     return _DOOR.sub(rf"\1{MASK}", _FORM.sub(rf"\1{MASK}", text))
 
 
 def masked_url(url: str) -> str:
-    """An address without user, password and secret parameters."""
+    """A URL without user, password and secret parameters."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return masked_text(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))[:2000]

@@ -1,4 +1,4 @@
-"""What becomes of a call to another system, and what happened on an alert that one is made for."""
+"""The states of outbound calls, and the alert events that cause them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from enum import StrEnum
 
 
 class CallStatus(StrEnum):
-    #: Waits for its turn.
+    #: Waiting to be sent.
     QUEUED = "queued"
-    #: Is on its way.
+    #: Being sent.
     SENDING = "sending"
     SENT = "sent"
-    #: It failed for good: a person may send it again.
+    #: Failed permanently; a person can send it again.
     DEAD = "dead"
-    #: A person decided that it is not sent.
+    #: Dropped by a person.
     DROPPED = "dropped"
 
 
-#: What still holds up later calls of the same ticket.
+#: Calls that block later ones of the same ticket.
 WAITING = frozenset({CallStatus.QUEUED, CallStatus.SENDING})
 
 
-#: What a person can have sent again.
+#: Calls that a person can send again.
 ENDED = frozenset({CallStatus.DEAD, CallStatus.DROPPED})
 
 
 class OutboundEvent(StrEnum):
-    """What happened on an alert, as far as other systems are told. The names are those of `sync` in the YAML."""
+    """Alert events that other systems are notified of. The values are the keys of `sync` in YAML."""
 
     ACKNOWLEDGE = "acknowledge"
     ASSIGN = "assign"

@@ -1,7 +1,7 @@
-"""Texts with values in them: `<subject>` is replaced by the alert's subject, `<custom.ticket>` by a custom field. Pure.
+"""Text templates: `<subject>` is replaced by the alert's subject, `<custom.ticket>` by a custom field. Pure.
 
-A name that is not known stays as it was written, so that HTML and comparisons survive; a tag or a custom field that
-this alert does not have is nothing. `<<` is a literal `<`.
+Unknown names are left as they are, so that HTML and comparisons survive. A tag or custom field that the alert does not
+have becomes empty. `<<` is a literal `<`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from urllib.parse import quote
 
 _REFERENCE = re.compile(r"<<|<([A-Za-z_][\w.^ -]{0,80})>")
 
-#: What one alert has and another has not.
+#: Prefixes of values that only some alerts have.
 _OF_SOME = ("tag.", "custom.")
 
 MAX_TEMPLATE_CHARS = 20_000
 
 
 def render(template: str, values: Mapping[str, object], escape: Callable[[str], str] | None = None) -> str:
-    """The template with its values; `escape` fits each value into the text around it."""
+    """Renders the template; `escape` adapts each value to the surrounding text."""
 
     def replaced(found: re.Match[str]) -> str:
         name = found.group(1)
@@ -41,27 +41,27 @@ def references(template: str) -> frozenset[str]:
 
 
 def in_json(text: str) -> str:
-    """A value inside the quotes of a JSON string."""
+    """Escapes a value for use inside a JSON string."""
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def in_xml(text: str) -> str:
-    """A value inside XML or HTML, where no control characters can stand (XML 1.0, 2.2)."""
+    """Escapes a value for XML or HTML, dropping control characters (XML 1.0, section 2.2)."""
     return html.escape("".join(one for one in text if one >= " " or one in "\t\n\r"))
 
 
 def in_url(text: str) -> str:
-    """A value inside a path or a query of an address; dots alone would lead to a folder above (RFC 3986, 5.2.4)."""
+    """Escapes a value for a URL's path or query; bare dots would be resolved as path segments (RFC 3986, 5.2.4)."""
     return quote(text, safe="") if text not in (".", "..") else text.replace(".", "%2E")
 
 
 def in_header(text: str) -> str:
-    """A value inside a header: one line."""
+    """Makes a value fit into a header: a single line."""
     return " ".join(text.split())[:1000]
 
 
 def said(value: object) -> str:
-    """A value as text: nothing for None, yes and no for flags, a list with commas."""
+    """A value as text: empty for None, true or false for booleans, comma-separated for lists."""
     match value:
         case None:
             return ""

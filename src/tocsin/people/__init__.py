@@ -1,0 +1,1 @@
+"""Users, groups, contact methods, notification rules and absences."""

@@ -1,6 +1,6 @@
-"""Addresses of contact methods: what each channel's must look like, and how one is shown to who may not see it.
+"""Addresses of contact methods: validation by channel, and masking for viewers without permission.
 
-Knows no channel itself: `wiring` registers the check of each.
+Knows no channel itself: `wiring` registers the validation of each.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from django.core.validators import validate_email
 from tocsin.core.errors import Rejected
 from tocsin.people import encrypted_addresses
 
-#: Takes an address as typed and returns it as stored. Raises ValueError with a sentence, or Rejected.
+#: Takes an address as entered and returns it as stored. Raises ValueError with a sentence, or Rejected.
 type AddressCheck = Callable[[str], str]
 
 MAX_ADDRESS_CHARS = 500
 
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 
-#: Country codes; those of neither one nor two digits have three. ITU-T E.164, "List of assigned country codes".
+#: Country codes. Those with neither one nor two digits have three. ITU-T E.164, "List of assigned country codes".
 _COUNTRY = re.compile(r"[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}")
 
 _checks: dict[str, AddressCheck] = {}
@@ -30,25 +30,25 @@ _own_servers: dict[str, Callable[[str], str]] = {}
 
 
 def register(channel: str, check: AddressCheck, own_server: Callable[[str], str] | None = None) -> None:
-    """Adds a channel, or replaces the check of one. `own_server` returns what this module's function of that name
-    does."""
+    """Adds a channel, or replaces its validation. `own_server` implements this module's function of that name."""
     _checks[channel] = check
     if own_server is not None:
         _own_servers[channel] = own_server
 
 
 def own_server(channel: str, address: str) -> str:
-    """The host that a checked address names, where it is not a well-known vendor's; empty for any other address."""
+    """Returns the host of a validated address if it belongs to no well-known vendor, else an empty string."""
     return _own_servers[channel](address) if channel in _own_servers else ""
 
 
 def channels() -> tuple[str, ...]:
-    """The channels that a contact method can have."""
+    """Returns the channels that a contact method can have."""
     return tuple(_checks)
 
 
 def checked(channel: str, address: str) -> str:
-    """The address as it is stored. Raises Rejected ("unknown_channel" or "invalid_address"), without a place."""
+    """Validates an address and returns it as stored. Raises `Rejected("unknown_channel")` or
+    `Rejected("invalid_address")`, without a field."""
     check = _checks.get(channel)
     if check is None:
         raise Rejected("unknown_channel", f'"{channel}" is not a channel; known: {", ".join(_checks)}.')
@@ -61,7 +61,7 @@ def checked(channel: str, address: str) -> str:
 
 
 def mask(channel: str, address: str) -> str:
-    """The address with its telling part hidden: `+41 79 ••• 01`, `a•••@example.org`, `slack://•••`."""
+    """Masks the identifying part of an address: `+41 79 ••• 01`, `a•••@example.org`, `slack://•••`."""
     if encrypted_addresses.is_sealed(address):
         return encrypted_addresses.shown(address)
     if _PHONE.fullmatch(address):
@@ -79,7 +79,7 @@ def mask(channel: str, address: str) -> str:
 
 
 def email(text: str) -> str:
-    """An e-mail address. Raises ValueError."""
+    """Validates an e-mail address. Raises ValueError."""
     try:
         validate_email(text)
     except ValidationError:

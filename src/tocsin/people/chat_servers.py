@@ -1,5 +1,4 @@
-"""Who may add the address of a chat service at a server that no well-known vendor runs: messages with an alert's text
-go there."""
+"""Who may add a chat address at a server of no well-known vendor. Alert texts are sent to that server."""
 
 from __future__ import annotations
 
@@ -10,13 +9,13 @@ from tocsin.core.errors import Rejected
 from tocsin.people import addresses
 from tocsin.people.models import User
 
-#: An actor of the machine's shell or of a file.
+#: Actors with the machine's shell or a configuration file.
 _TRUSTED = ("cli", "yaml")
 
 
 def require_allowed(channel: str, address: str, actor: AuditActor, *, is_group: bool) -> None:
-    """Raises Rejected ("own_server") where `actor` may not add this address. The caller has asked already whether the
-    actor may change the person's or the group's addresses at all."""
+    """Raises `Rejected("own_server")` if `actor` may not add this address. The caller has already checked whether the
+    actor may change the user's or group's addresses at all."""
     host = addresses.own_server(channel, address)
     if not host or actor.user_id is None or actor.via in _TRUSTED:
         return

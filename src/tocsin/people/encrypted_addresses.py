@@ -1,6 +1,6 @@
-"""Addresses that are secrets themselves, such as a chat's webhook: stored sealed, and shown as `slack://•••` only.
+"""Addresses that are secrets, such as a chat's webhook URL: stored sealed, and shown only as `slack://•••`.
 
-A sealed address is `sealed:SCHEME:TOKEN`; the same address always has the same token. Knows no scheme itself.
+A sealed address is `sealed:SCHEME:TOKEN`. Equal addresses have equal tokens. Knows no scheme itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tocsin.core.config import deterministic_encryption
 from tocsin.core.errors import Permanent, Rejected
 
 HIDDEN = "•••"
-#: So that the sealed form fits where addresses are stored.
+#: Limits the sealed form to the length of the address columns.
 MAX_PLAIN_ADDRESS_CHARS = 340
 
 _SEALED = re.compile(r"sealed:([a-z][a-z0-9+.-]{0,30}):([A-Za-z0-9_-]+)")
@@ -19,14 +19,14 @@ _SHOWN = re.compile(rf"[a-z][a-z0-9+.-]*://{HIDDEN}")
 
 
 def seal(scheme: str, secret: str, *, longest: int = MAX_PLAIN_ADDRESS_CHARS) -> str:
-    """The address as it is stored. Raises Rejected for one that is too long."""
+    """Returns the sealed form of an address. Raises `Rejected("invalid_address")` if it is too long."""
     if len(secret.encode()) > longest:
         raise Rejected("invalid_address", f"The address has at most {longest} characters.")
     return f"sealed:{scheme}:{deterministic_encryption.seal(secret)}"
 
 
 def unseal(address: str) -> str:
-    """The secret of a sealed address. Raises Permanent when no known key fits."""
+    """Returns the secret of a sealed address. Raises Permanent if no known key fits."""
     found = _SEALED.fullmatch(address)
     if found is None:
         raise Permanent("The address is not a sealed one.", "Enter it again.")
@@ -34,7 +34,8 @@ def unseal(address: str) -> str:
 
 
 def in_clear(address: str) -> str:
-    """The address with its secret, for whoever asked for secrets; any other, and one that cannot be read, as it is."""
+    """Returns the address with its secret, for callers that export secrets. Addresses that are not sealed or cannot be
+    decrypted are returned unchanged."""
     try:
         return unseal(address)
     except Permanent:
@@ -42,26 +43,26 @@ def in_clear(address: str) -> str:
 
 
 def is_sealed(address: str) -> bool:
-    """Whether it is one."""
+    """Returns whether `address` is sealed."""
     return _SEALED.fullmatch(address) is not None
 
 
 def scheme_of(address: str) -> str:
-    """The scheme of a sealed address; empty for any other."""
+    """Returns the scheme of a sealed address; empty for any other."""
     found = _SEALED.fullmatch(address)
     return found[1] if found else ""
 
 
 def shown(address: str) -> str:
-    """The address as anybody may see it, its owner too: a sealed one hidden, any other as it is."""
+    """Returns the address as shown to anybody, its owner included: a sealed one is masked, any other unchanged."""
     scheme = scheme_of(address)
     return f"{scheme}://{HIDDEN}" if scheme else address
 
 
 def kept(given: str, stored: str) -> str:
-    """What is to be stored where `given` came back from a form or script: `stored`, if that is what was shown.
+    """Returns the address to store when a form or script submits `given`: `stored`, if `given` is its masked form.
 
-    Raises Rejected when something hidden came back that is not what is stored.
+    Raises `Rejected("invalid_address")` if `given` is the masked form of another address.
     """
     if not is_shown(given):
         return given
@@ -71,5 +72,5 @@ def kept(given: str, stored: str) -> str:
 
 
 def is_shown(text: str) -> bool:
-    """Whether it is the hidden form of some address."""
+    """Returns whether `text` is the masked form of an address."""
     return _SHOWN.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""The roles a member can have in a group, in the order in which they are called."""
+"""The roles of a member in a group, in the order in which they are paged."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ class MemberRole(StrEnum):
 
     @classmethod
     def choices(cls) -> list[tuple[str, str]]:
-        """Value and label, as Django's fields want them."""
+        """Returns value and label pairs for Django's fields."""
         return [(role.value, role.value) for role in cls]

@@ -1,4 +1,4 @@
-"""Users, how to reach them, and the groups they stand in."""
+"""Users, their contact methods and absences, and groups."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tocsin.people.member_roles import MemberRole
 
 
 class UserManager(BaseUserManager["User"]):
-    """Finds users by username or e-mail, ignoring case."""
+    """Finds users by username, ignoring case."""
 
     def get_by_natural_key(self, username: str | None) -> User:
         return self.get(username__iexact=username)
 
 
 class User(AbstractBaseUser):
-    """Somebody who signs in, acts on alerts or is paged."""
+    """A person who signs in, acts on alerts or is paged."""
 
     username = models.CharField(_("username"), max_length=100, validators=[validate_name])
     name = models.CharField(_("name"), max_length=200, blank=True)
@@ -36,11 +36,11 @@ class User(AbstractBaseUser):
     language = models.CharField(_("language"), max_length=10, blank=True)
     theme = models.CharField(_("theme"), max_length=5, blank=True, choices=[("light", _("light")), ("dark", _("dark"))])
     is_active = models.BooleanField(_("active"), default=True)
-    #: Ways by priority, quiet hours, messages an hour: as `people.notification_rules` writes them.
+    #: Contact methods by priority, quiet hours and hourly limit, as `people.notification_rules` writes them.
     contact_rules = models.JSONField(default=dict, db_default={})
-    #: Before a shift of theirs they are told, as they write it: before (1h), and the label of the contact method.
+    #: Shift reminders as the user writes them: `before` (1h), and the label of the contact method.
     reminders = models.JSONField(default=list, db_default=[])
-    #: Part of the hash that each session carries, where there is one: see `sessions`.
+    #: Part of the hash in each session, once set: see `people.sessions`.
     session_stamp = models.CharField(max_length=16, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -62,7 +62,7 @@ class User(AbstractBaseUser):
 
     @property
     def display_name(self) -> str:
-        """The name people know, else the username."""
+        """The name, or else the username."""
         return self.name or self.username
 
     def get_full_name(self) -> str:
@@ -73,18 +73,21 @@ class User(AbstractBaseUser):
         return f"{hashed}{self.session_stamp}"
 
 
-#: The channels on which a code can say that an address is the person's own.
+#: Channels on which a code can prove that an address belongs to the user.
 _BY_CODE = ("email", "sms", "voice")
 
 
 def takes_code(channel: str, address: str) -> bool:
-    """Whether a code sent there can show that it is the person's own. In a chat that is so where people answer: at a
-    provider's, such as `slack:U012AB3CD`. A service's own address is sealed, and nobody answers by it."""
+    """Returns whether a code sent there can prove that the address belongs to the user.
+
+    In a chat, that is possible where users can answer: at a provider, for an address such as `slack:U012AB3CD`. The
+    address of a chat service itself is sealed, and cannot be used to answer.
+    """
     return channel in _BY_CODE or (channel == "chat" and not encrypted_addresses.is_sealed(address))
 
 
 class ContactMethod(models.Model):
-    """A labelled way to reach a user: where, how long after the step fires, and how often again."""
+    """A labelled address of a user: channel, delay after the step, and repeats."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="contact_methods")
     label = models.CharField(_("label"), max_length=100)
@@ -96,7 +99,7 @@ class ContactMethod(models.Model):
     position = models.PositiveSmallIntegerField(default=0)
     is_enabled = models.BooleanField(_("in use"), default=True)
     verified_at = models.DateTimeField(null=True, blank=True)
-    #: Entered by the person themselves: not used before the code that was sent to it has come back.
+    #: Entered by the user, and not used until the code sent to it is confirmed.
     awaits_code = models.BooleanField(default=False, db_default=False)
 
     class Meta:
@@ -108,20 +111,20 @@ class ContactMethod(models.Model):
 
     @property
     def can_confirm(self) -> bool:
-        """Whether a code sent to it can show that it is right."""
+        """Whether a code sent to it can verify it."""
         return takes_code(self.channel, self.address)
 
 
 class UsedCode(models.Model):
-    """A code of a second factor that was used, until it fits no more: see `second_factors`."""
+    """A used one-time code, stored while it is still valid: see `people.second_factors`."""
 
-    #: Of the person and the code, hashed.
+    #: Hash of the user and the code.
     key = models.CharField(max_length=64, primary_key=True)
     at = models.DateTimeField()
 
 
 class Group(models.Model):
-    """People with roles and an order, and group contacts such as a chat channel."""
+    """Users with roles and an order, and group contacts such as a chat channel."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     description = models.TextField(_("description"), blank=True)
@@ -136,14 +139,14 @@ class Group(models.Model):
 
 
 class Membership(models.Model):
-    """A user's place in a group: roles and order."""
+    """A user's roles and position in a group."""
 
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
     roles = ArrayField(models.CharField(max_length=20, choices=MemberRole.choices()), default=list)
     position = models.PositiveSmallIntegerField(default=0)
-    #: Whether the group's other members see the user's addresses and numbers. False where somebody who did not see them
-    #: has added the user, until the user or an administrator agrees.
+    #: Whether the group's other members see the user's addresses and phone numbers. False if the user was added by
+    #: somebody who did not see them, until the user or an administrator agrees.
     shows_addresses = models.BooleanField(default=True, db_default=True)
 
     class Meta:
@@ -152,7 +155,7 @@ class Membership(models.Model):
 
 
 class GroupContact(models.Model):
-    """A place that reaches a whole group: a chat channel, a list address."""
+    """An address that reaches a whole group, such as a chat channel or mailing list."""
 
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="contacts")
     label = models.CharField(_("label"), max_length=100)
@@ -166,12 +169,12 @@ class GroupContact(models.Model):
 
 
 class OutOfOffice(models.Model):
-    """A stretch in which a user is away, and who covers for them. Without cover they are still paged."""
+    """A period in which a user is away, and who covers. Without cover the user is still paged."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="absences")
     starts_at = models.DateTimeField(_("from"))
     ends_at = models.DateTimeField(_("to"))
-    #: Who covers in every group that has no cover of its own below.
+    #: Who covers in every group without a cover of its own.
     cover = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     note = models.CharField(_("note"), max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -186,7 +189,7 @@ class OutOfOffice(models.Model):
 
 
 class OutOfOfficeCover(models.Model):
-    """Who covers for somebody away in one group."""
+    """Who covers for an absent user in one group."""
 
     absence = models.ForeignKey(OutOfOffice, on_delete=models.CASCADE, related_name="covers")
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="+")

@@ -1,4 +1,4 @@
-"""Names in specs: one that is free for a row, and the group that one means. Told apart without regard to case."""
+"""Names in specs: a name that is still free, and the group with a given name. Case is ignored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tocsin.people.models import Group
 
 
 def free_name[M: Model](read: ObjectReader, model: type[M], existing: M | None, what: str) -> str:
-    """The name that the spec gives, refused if another row of `model` has it; `what` is a row with its article."""
+    """Returns the spec's name. Records an error if another row of `model` uses it. `what` is "a group" and the like."""
     name = read.name()
     others = model._default_manager.exclude(pk=existing.pk) if existing else model._default_manager.all()
     if name and others.filter(name__iexact=name).exists():
@@ -18,7 +18,7 @@ def free_name[M: Model](read: ObjectReader, model: type[M], existing: M | None, 
 
 
 def group_of(read: ObjectReader) -> Group | None:
-    """The group that the spec names under `group`, refused if there is none of that name; None if it names none."""
+    """Returns the group named under `group`, or None if none is named. Records an error if it does not exist."""
     name = read.text("group")
     group = Group.objects.filter(name__iexact=name).first() if name else None
     if name and group is None:

@@ -1,5 +1,6 @@
-"""What a person wants of their pages beside the ways themselves: which ways at which priority, quiet hours, and how
-many messages an hour at most. Read, checked and written here; `notify.rules.page_planner` follows them. Pure.
+"""A user's notification rules: contact methods by priority, quiet hours, and a limit of messages per hour.
+
+Reads, validates and writes them; `notify.rules.page_planner` applies them. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import ObjectReader
 
-#: As `alerts.states.Priority` has them; people stand below alerts.
+#: The values of `alerts.states.Priority`. This room may not import `alerts`, which is above it.
 PRIORITIES = ("critical", "high", "medium", "low")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -29,7 +30,7 @@ _TIME = re.compile(r"([01]?\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class NotificationRule:
-    """One way of a rule: which method, by its label, how long after the step, and how often again."""
+    """One entry of a rule: a contact method by label, its delay after the step, and repeats."""
 
     method: str
     wait: timedelta = timedelta()
@@ -39,32 +40,32 @@ class NotificationRule:
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """When pages wait: on which days from when to when, in the person's zone, and below which priority.
+    """When pages are delayed: days, from and to in the user's time zone, and the priority from which pages pass.
 
-    An end at or before the beginning is on the next day.
+    An end at or before the start is on the next day.
     """
 
     days: tuple[str, ...]
     start: str
     end: str
-    #: Labels; empty: every method.
+    #: Labels of contact methods; empty for all.
     methods: tuple[str, ...] = ()
-    #: This priority, and those above it, come at any time.
+    #: Pages of this priority and above are never delayed.
     let_through: str = "high"
 
 
 @dataclass(frozen=True, slots=True)
 class NotificationRules:
-    """All of it. Where a priority has no rules, the methods' own waits and repeats hold."""
+    """All notification rules of a user. A priority without rules uses the contact methods' own delays and repeats."""
 
     by_priority: Mapping[str, tuple[NotificationRule, ...]] = field(default_factory=dict)
     quiet_hours: tuple[QuietHours, ...] = ()
-    #: Messages an hour at one address; 0: as many as there are.
+    #: Maximum messages per hour to one address; 0 for no limit.
     most_per_hour: int = 0
 
 
 def read(spec: ObjectReader) -> NotificationRules:
-    """The rules of a `contact_rules` object; problems are noted in `spec`."""
+    """Reads the rules from a `contact_rules` object. Errors are recorded in `spec`."""
     found: dict[str, tuple[NotificationRule, ...]] = {}
     by_priority = spec.spec("by_priority")
     if by_priority is not None:
@@ -81,7 +82,7 @@ def read(spec: ObjectReader) -> NotificationRules:
 
 
 def load(stored: object) -> NotificationRules:
-    """The rules of what `write` made; none for anything that cannot be read."""
+    """Returns the rules from their stored form, or no rules if it is invalid."""
     problems: list[Rejected] = []
     spec = ObjectReader(stored or {}, problems=problems)
     rules = read(spec)
@@ -89,7 +90,7 @@ def load(stored: object) -> NotificationRules:
 
 
 def write(rules: NotificationRules) -> dict[str, Any]:
-    """The form in which people write rules, and in which they are stored; empty where there are none."""
+    """Returns the stored form, which is also the form that users write; empty if there are no rules."""
     written: dict[str, Any] = {}
     if rules.by_priority:
         written["by_priority"] = {
@@ -105,7 +106,7 @@ def write(rules: NotificationRules) -> dict[str, Any]:
 
 
 def refuse_unknown(spec: ObjectReader, rules: NotificationRules, labels: Iterable[str]) -> None:
-    """Notes each label in `rules` that none of the person's methods has."""
+    """Records an error for each label in `rules` that no contact method of the user has."""
     known = {label.casefold() for label in labels}
     held = spec.spec("by_priority")
     for priority, entries in rules.by_priority.items():
@@ -121,13 +122,13 @@ def refuse_unknown(spec: ObjectReader, rules: NotificationRules, labels: Iterabl
 
 
 def labels(rules: NotificationRules) -> set[str]:
-    """The labels that the rules speak of, in lower case."""
+    """Returns the labels used in the rules, case-folded."""
     found = {rule.method.casefold() for entries in rules.by_priority.values() for rule in entries}
     return found | {label.casefold() for quiet in rules.quiet_hours for label in quiet.methods}
 
 
 def renamed(rules: NotificationRules, old: str, new: str | None) -> NotificationRules:
-    """The rules after a method's label changed; None: after the method went. Rules that lose their last way go too."""
+    """Returns the rules after a method was relabelled, or deleted (`new` is None). An emptied priority is removed."""
 
     def label(text: str) -> str | None:
         return new if text.casefold() == old.casefold() else text
@@ -141,7 +142,7 @@ def renamed(rules: NotificationRules, old: str, new: str | None) -> Notification
     ]
     return NotificationRules(
         {priority: entries for priority, entries in by_priority.items() if entries},
-        # Hours that were for this method alone must not become hours for all.
+        # Quiet hours for only this method must not become quiet hours for all methods.
         tuple(replace(one, methods=methods) for one, methods in quiet if methods or not one.methods),
         rules.most_per_hour,
     )
@@ -169,7 +170,7 @@ def _rule(entry: ObjectReader) -> NotificationRule:
 
 
 def repeat(entry: ObjectReader) -> tuple[int, timedelta]:
-    """`repeat: {times, every}` of a way: how often again, and how far apart."""
+    """Reads `repeat: {times, every}` of a contact method: the number of repeats and their interval."""
     held = entry.spec("repeat")
     if held is None:
         return 0, timedelta()
@@ -212,7 +213,7 @@ def _time(entry: ObjectReader, key: str) -> str:
 
 
 def written_repeat(times: int, every: timedelta) -> dict[str, Any]:
-    """`{repeat: …}`, or nothing."""
+    """Returns `{repeat: …}`, or an empty dict without repeats."""
     return {"repeat": {"times": times, "every": durations.write(every)}} if times else {}
 
 

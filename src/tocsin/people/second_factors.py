@@ -1,5 +1,7 @@
-"""Second factors: a code of one signs in once, and an administrator, or whoever has a shell on the machine, takes them
-away from somebody who lost theirs. They are the account library's own records."""
+"""Second factors (MFA): prevents a code from being used twice, and resets the factors of a user who lost them.
+
+An administrator, or anybody with a shell on the machine, can reset them. The factors are django-allauth's records.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,21 @@ from tocsin.access.audit import AuditActor
 from tocsin.people import sessions
 from tocsin.people.models import UsedCode, User
 
-#: A code of an authenticator app fits for so long, since clocks differ.
+#: How long a code of an authenticator app is accepted, because clocks differ.
 FITS_FOR = timedelta(seconds=factors.TOTP_PERIOD * (2 * factors.TOTP_TOLERANCE + 1))
 
 
 def kinds(user: User) -> list[str]:
-    """What somebody signs in with besides the password, in order: `recovery_codes`, `totp`, `webauthn`."""
+    """Returns the kinds of second factors that a user has, sorted: `recovery_codes`, `totp`, `webauthn`."""
     found = Authenticator.objects.filter(user=user).values_list("type", flat=True)
     return sorted(set(found))
 
 
 def take_away(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
-    """Takes all of them away, recovery codes and passkeys too, and returns which there were: from then on the password
-    alone signs in, until the person sets up others. Their sessions end."""
+    """Deletes all second factors of a user, recovery codes and passkeys included, and returns their kinds.
+
+    From then on the password alone is enough, until the user sets up new ones. The user's sessions end.
+    """
     with transaction.atomic():
         gone = kinds(user)
         if gone:
@@ -47,12 +51,12 @@ def take_away(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
 
 
 def is_used_up(user: User, code: str, *, now: datetime) -> bool:
-    """Whether that code of theirs was used, and might still fit."""
+    """Returns whether the user's code was used, while it may still be valid."""
     return UsedCode.objects.filter(key=_key(user, code), at__gt=now - FITS_FOR).exists()
 
 
 def use_up(user: User, code: str, *, now: datetime) -> bool:
-    """Uses up a code that fits (RFC 6238, 5.2). Of several who do so at once, in whatever process, one hears True."""
+    """Marks a valid code as used (RFC 6238, 5.2). If several processes do so at once, exactly one gets True."""
     with transaction.atomic():
         UsedCode.objects.filter(at__lte=now - FITS_FOR).delete()
         with connection.cursor() as cursor:

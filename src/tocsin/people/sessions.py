@@ -1,5 +1,7 @@
-"""Ending the sessions in which somebody is signed in. Each carries a hash of what it was begun with: of the password,
-and of a stamp that is changed here. API tokens are no sessions: they stay until they are revoked."""
+"""Ends a user's sessions. Each session holds a hash of the password and of a stamp that changes here.
+
+API tokens are not sessions: they stay valid until they are revoked.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,6 @@ from tocsin.people.models import User
 
 
 def end_all(user: User) -> None:
-    """Ends every session of theirs. Whoever does it to themselves goes on once theirs was given the new hash."""
+    """Ends every session of the user. On one's own account, the current session continues with the new hash."""
     user.session_stamp = secrets.token_hex(8)
     user.save(update_fields=["session_stamp"])

@@ -1,1 +1,1 @@
-"""Figures about what was: how quickly alerts were answered, and who was called at night. Read only."""
+"""Reports on past alerts: response times, and pages at night. Reads only."""

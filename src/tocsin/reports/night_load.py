@@ -1,7 +1,6 @@
-"""Who was called at night, and how often: so that it is seen when one person bears it all.
+"""Reports how often each user was paged at night, to reveal an uneven load.
 
-A night is from 22:00 to 06:00 where the person lives. What wakes nobody does not count: mails, and what stayed in the
-sandbox.
+Night is from 22:00 to 06:00 in the user's time zone. E-mails and sandbox messages wake nobody and do not count.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from tocsin.reports.period import Period
 
 BEGINS, ENDS = "22:00", "06:00"
 
-#: A page leaves no later than this after it was planned, but for quiet hours and repeats, which are days at most.
+#: How long before its sending a page can have been planned; quiet hours and repeats take days at most.
 _PLANNED_BEFORE = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class NightLoad:
-    """One person's. Alerts that called them twice count once."""
+    """One user's load. An alert that paged the user twice counts once."""
 
     username: str
     name: str
-    #: How many alerts called them, by day or by night.
+    #: The number of alerts about which the user was paged, by day or night.
     alerts: int
     #: How many of them at night, and in how many nights.
     at_night: int
@@ -56,7 +55,7 @@ GROUP BY u.id ORDER BY at_night DESC, alerts DESC, u.username
 
 
 def of_everybody(connection: Connection, period: Period) -> list[NightLoad]:
-    """Everybody who was called in the period, whoever was woken most first."""
+    """Everybody paged in the period, those most often woken first."""
     first = ids.first_uuid7(period.since - _PLANNED_BEFORE)
     wanted = {"first": first, "since": period.since, "until": period.until}
     return [NightLoad(**row) for row in database.rows(connection, _NIGHTS, wanted)]

@@ -1,4 +1,4 @@
-"""The stretch of time that a report is about."""
+"""The period covered by a report."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core.errors import Rejected
 
-#: The longest stretch: whoever wants more reads year by year.
+#: The longest period; longer reports have to be requested year by year.
 MAX_PERIOD = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From `since` on, until before `until`. Days and hours in it are those of `zone`."""
+    """From `since` (inclusive) until `until` (exclusive). Days and hours are those of `zone`."""
 
     since: datetime
     until: datetime
@@ -22,7 +22,7 @@ class Period:
 
     @classmethod
     def between(cls, since: datetime, until: datetime, zone: ZoneInfo) -> Period:
-        """Raises Rejected that names the place: one that ends before it begins, or is longer than a year."""
+        """Creates a period. Raises Rejected with the field if it ends before it begins or is longer than a year."""
         if until <= since:
             raise Rejected("invalid", "to: it is not after from.", "to")
         if until - since > MAX_PERIOD:
@@ -31,6 +31,6 @@ class Period:
 
     @classmethod
     def last_days(cls, days: int, now: datetime, zone: ZoneInfo) -> Period:
-        """So many whole days in `zone`, today among them as far as it has come."""
+        """The last `days` days in `zone`, including today so far."""
         today = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
         return cls(today - timedelta(days=days - 1), now, zone)

@@ -1,7 +1,7 @@
-"""How many alerts there were, and how quickly they were acknowledged, assigned and closed.
+"""Reports how many alerts there were, and how quickly they were acknowledged, assigned and closed.
 
-What people do not have to answer does not count: tests, alerts that were only watched, and those merged into another,
-which stands for them. A time is that from the opening until it happened first.
+Tests, dry-run alerts and alerts merged into others are excluded. Durations run from the alert's creation to the first
+such event.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.reports.period import Period
 
-#: So many rows at most, the most frequent; a sender may have thousands of clients.
+#: The maximum number of rows, the most frequent first; a sender may have thousands of clients.
 MAX_ROWS = 200
 
 
 class GroupBy(StrEnum):
-    """By what alerts are told apart."""
+    """How alerts are grouped."""
 
     DAY = "day"
     HOUR = "hour"
@@ -35,7 +35,7 @@ class GroupBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DurationStats:
-    """Of those that it happened to: how many, and after how long half and nine tenths of them were through."""
+    """The number of alerts with the event, and the 50th and 90th percentile of its duration."""
 
     count: int
     median: timedelta | None
@@ -44,7 +44,7 @@ class DurationStats:
 
 @dataclass(frozen=True, slots=True)
 class ResponseStats:
-    """The alerts of one `key`: a day (2026-11-28), an hour of the day (08), a name; empty for those without one."""
+    """The alerts of one `key`: a day (2026-11-28), an hour of the day (08), or a name; empty for those without one."""
 
     key: str
     alerts: int
@@ -55,13 +55,13 @@ class ResponseStats:
 
 @dataclass(frozen=True, slots=True)
 class ResponseReport:
-    """All alerts of some days together, and the same ones by what they are told apart."""
+    """All alerts of a period in total, and grouped."""
 
     together: ResponseStats
     rows: Sequence[ResponseStats]
 
 
-# Each is one column by the name `key`, of the alerts `a`.
+# Each is an SQL expression for the column `key` of the alerts `a`.
 _KEYS = {
     GroupBy.DAY: "to_char(a.opened_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD')",
     GroupBy.HOUR: "to_char(a.opened_at AT TIME ZONE %(zone)s, 'HH24')",
@@ -73,7 +73,7 @@ _KEYS = {
 }
 _JOINS = {
     GroupBy.INTEGRATION: "LEFT JOIN inbound_integration i ON i.id = a.integration_id",
-    # Where the roles of its first steps were looked up. An alert of two groups is both groups'.
+    # The groups of the alert's first run. An alert of two groups counts for both.
     GroupBy.GROUP: """
     LEFT JOIN LATERAL (
       SELECT recipient_groups FROM escalation_run WHERE alert_id = a.id ORDER BY id LIMIT 1
@@ -90,7 +90,7 @@ _STATISTICS = ", ".join(
     for name in ("acknowledged", "assigned", "closed")
 )
 
-# All alerts are read once: whatever they are told apart by, the row of all of them is about the same ones.
+# Alerts are read once, so the totals and the groups cover the same alerts.
 _ANSWERS = f"""
 WITH counted AS MATERIALIZED (
   SELECT a.id, a.source, a.client, a.priority, a.integration_id, a.opened_at,
@@ -115,8 +115,11 @@ UNION ALL
 
 
 def read(connection: Connection, period: Period, by: GroupBy) -> ResponseReport:
-    """All alerts of the period, each once, and a row for each key: days and hours in their order, also those without
-    any; priorities from critical on; others the most frequent first, MAX_ROWS of them at most."""
+    """The report of a period: totals with each alert counted once, and a row per key.
+
+    Days and hours are in order and complete; priorities start with critical; other keys are sorted by frequency and
+    limited to MAX_ROWS.
+    """
     wanted = {"since": period.since, "until": period.until, "zone": period.zone.key}
     found = database.rows(connection, _ANSWERS.format(key=_KEYS[by], joins=_JOINS.get(by, "")), wanted)
     (together,) = (_row(row) for row in found if row["is_all"])

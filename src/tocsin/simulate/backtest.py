@@ -1,7 +1,8 @@
-"""Try before saving: the last messages of an integration through another version of its mapping, rules or routes.
+"""Replays an integration's last messages with another version of its mapping, rules or routes and lists the
+differences.
 
-Reads the bytes that were kept, decides them in order by the live code, and lists what would differ. Stores and sends
-nothing. Alerts that were open before the first of these messages, and what people did, are not known to either version.
+Uses the stored bytes and the live decision code, in order. Stores and sends nothing. Alerts opened before the first of
+these messages, and responses of people, are unknown to both versions.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from tocsin.inbound.storage.stored_messages import element_of
 from tocsin.simulate.backtest_diff import BacktestTotals, DecisionDifference, DifferenceKind, ReferenceLabels, changes
 from tocsin.simulate.replay_state import ReplayedMessage, ReplayOutcome, ReplayState
 
-#: So many messages, unless somebody asks for another number; and at most.
+#: The default and maximum number of messages.
 DEFAULT_MESSAGES, MAX_MESSAGES = 1_000, 10_000
 
-#: So many differences are kept; the others are only counted.
+#: Differences kept; further ones are only counted.
 MAX_DIFFERENCES = 500
 
 _CHUNK = 100
 
-#: Told after each chunk: how many messages are done, and how many there are.
+#: Called after each chunk with the number of messages done and the total.
 type BacktestProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestDifference:
-    """One message that would come to something else."""
+    """One message with a different outcome."""
 
     message_id: UUID
     received_at: datetime
@@ -52,20 +53,20 @@ class BacktestDifference:
 
 @dataclass(slots=True)
 class Backtest:
-    """What would differ, newest first, and what both versions come to."""
+    """The differences, newest first, and the totals of both versions."""
 
     before: BacktestTotals = field(default_factory=BacktestTotals)
     after: BacktestTotals = field(default_factory=BacktestTotals)
     differences: list[BacktestDifference] = field(default_factory=list)
-    #: How many messages differ, by kind: more than `differences` holds, perhaps.
+    #: The number of differing messages by kind, which may exceed `differences`.
     counts: dict[DifferenceKind, int] = field(default_factory=dict)
     differing: int = 0
     looked_at: int = 0
     first_at: datetime | None = None
     last_at: datetime | None = None
-    #: Seconds.
+    #: In seconds.
     took: float = 0.0
-    #: Why there is nothing to compare with: the version in force cannot be used.
+    #: Why there is nothing to compare with: the current version is unusable.
     problem: str = ""
     zone: tzinfo = UTC
 
@@ -78,9 +79,9 @@ def backtest(
     since: datetime | None = None,
     progress: BacktestProgress | None = None,
 ) -> Backtest:
-    """The last `limit` messages (those after `since`) by the version in force and by the edited `parts`.
+    """Replays the last `limit` messages (those after `since`) with the current version and with the edited `parts`.
 
-    Raises Rejected, or RejectedAll, for parts that could not be saved.
+    Raises Rejected or RejectedAll for parts that could not be saved.
     """
     names = specs.names()
     after = drafts.drafted(integration, parts, names)
@@ -96,7 +97,7 @@ def compare(
     since: datetime | None = None,
     progress: BacktestProgress | None = None,
 ) -> Backtest:
-    """As `backtest`, for two doors."""
+    """Like `backtest`, for two compiled integrations."""
     began = time.monotonic()
     words = ReferenceLabels.of(specs.names(), after.directory)
     found = Backtest(zone=zone_of(integration), problem=before.problem.detail if before.problem else "")
@@ -117,7 +118,7 @@ def compare(
 def tally(
     integration: Integration, doors: Sequence[CompiledIntegration], since: datetime, *, limit: int = MAX_MESSAGES
 ) -> list[BacktestTotals]:
-    """What the messages after `since` come to by each of the doors."""
+    """The totals of the messages after `since`, for each of the compiled integrations."""
     zone = zone_of(integration)
     worlds = [ReplayState(door) for door in doors]
     tallies = [BacktestTotals() for _ in doors]
@@ -131,18 +132,18 @@ def tally(
 
 
 def _open_due(world: ReplayState, counted: BacktestTotals, until: datetime, zone: tzinfo) -> None:
-    """Counts the alerts that waited and opened by then."""
+    """Counts delayed alerts that opened by `until`."""
     for at, came in world.due(until):
         counted.add_opening(came, at, zone)
 
 
 def has_more_than(number: int, integration: Integration, since: datetime) -> bool:
-    """Whether more messages than that came after `since`: then counting them takes a while."""
+    """Whether more than `number` messages came after `since`, so that counting them takes a while."""
     return len(_ids(integration.pk, number + 1, since)) > number
 
 
 def zone_of(integration: Integration) -> tzinfo:
-    """Whose night counts: that of the first group that is paged."""
+    """The time zone for night hours: that of the first recipient group."""
     group = integration.recipient_groups.order_by("pk").first()
     return ZoneInfo(group.time_zone) if group is not None else UTC
 
@@ -150,7 +151,7 @@ def zone_of(integration: Integration) -> tzinfo:
 def messages(
     integration: Integration, door: CompiledIntegration, since: datetime, *, limit: int = MAX_MESSAGES
 ) -> Iterator[ReplayedMessage]:
-    """The messages after `since`, decoded, oldest first; samples and replays left out."""
+    """The decoded messages after `since`, oldest first, without samples and replays."""
     for arrived, _subject, _source_id in _arrived(_ids(integration.pk, limit, since), door):
         yield arrived
 
@@ -179,7 +180,7 @@ def _compare(
         found.counts[kind] = found.counts.get(kind, 0) + 1
     found.differences.append(BacktestDifference(arrived.id, at, subject, source_id, was, is_now, differing))
     if len(found.differences) > 2 * MAX_DIFFERENCES:
-        # The newest are shown: the oldest go.
+        # The newest are shown, so the oldest are dropped.
         del found.differences[:MAX_DIFFERENCES]
 
 
@@ -198,7 +199,7 @@ _NIL = UUID(int=0)
 
 
 def _ids(integration_id: int, limit: int, since: datetime | None) -> list[UUID]:
-    """The newest messages' ids, oldest first."""
+    """The ids of the newest messages, oldest first."""
     parameters = {
         "integration": integration_id,
         "since": first_uuid7(since) if since is not None else _NIL,
@@ -209,7 +210,7 @@ def _ids(integration_id: int, limit: int, since: datetime | None) -> list[UUID]:
 
 
 def _arrived(ids: Sequence[UUID], door: CompiledIntegration) -> Iterator[tuple[ReplayedMessage, str, str]]:
-    """The messages with subject and source id, as their rows have them. A few are in memory at a time."""
+    """The messages with the subject and source id of their rows. Loads only a chunk at a time."""
     lenient = door.reader.kind.lenient
     for start in range(0, len(ids), _CHUNK):
         with database.transaction() as connection:

@@ -1,4 +1,4 @@
-"""What an edit changes for one message, in sentences, and the counts of a whole run. Pure."""
+"""Describes how a message's outcome differs between two versions, and totals of a run. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.simulate.replay_state import ReplayOutcome
 
-#: From this hour on, and before that one, it is night.
+#: The hours at which night begins and ends.
 NIGHT_BEGINS, NIGHT_ENDS = 22, 7
 
 
@@ -24,9 +24,9 @@ class DifferenceKind(StrEnum):
     """What differs."""
 
     OUTCOME = "outcome"  # opened instead of ignored
-    KEY = "key"  # it belongs to another alert
-    PAGING = "paging"  # somebody else is paged, or with another priority
-    FIELDS = "fields"  # the alert says something else
+    KEY = "key"  # belongs to another alert
+    PAGING = "paging"  # pages somebody else, or with another priority
+    FIELDS = "fields"  # the alert has other contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class DecisionDifference:
 
 @dataclass(slots=True)
 class BacktestTotals:
-    """What a run came to. `pages` counts alerts that page somebody, or in watch mode would."""
+    """The totals of a run. `pages` counts alerts that page somebody, or would without dry run."""
 
     statuses: Counter[MessageStatus] = field(default_factory=Counter)
     opened: int = 0
@@ -52,7 +52,7 @@ class BacktestTotals:
         self.add_opening(came, at, zone)
 
     def add_opening(self, came: ReplayOutcome, at: datetime, zone: tzinfo) -> None:
-        """Counts the alert that it opened, if it did: also later than it arrived."""
+        """Counts the alert that a message opened, if any, immediately or after a delay."""
         if came.opening is None:
             return
         self.opened += 1
@@ -62,14 +62,14 @@ class BacktestTotals:
 
 
 def is_night(at: datetime, zone: tzinfo) -> bool:
-    """Whether people there sleep: from ten in the evening to seven in the morning."""
+    """Whether it is night there: from 22:00 to 07:00."""
     hour = at.astimezone(zone).hour
     return hour >= NIGHT_BEGINS or hour < NIGHT_ENDS
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceLabels:
-    """What people call what a decision refers to by id."""
+    """The names of the objects to which decisions refer by id."""
 
     names: ReferenceNames
     #: Policies by the id of their current version.
@@ -77,7 +77,7 @@ class ReferenceLabels:
 
     @classmethod
     def of(cls, names: ReferenceNames, directory: ReferenceDirectory) -> ReferenceLabels:
-        """The words of a configuration."""
+        """The labels of a configuration."""
         return cls(names, {entry.version_id: entry.name for entry in directory.policies.values()})
 
     def policy(self, paging: PagingConfig) -> str:
@@ -85,14 +85,14 @@ class ReferenceLabels:
         return self.policies.get(paging.version_id or 0, "another version") if paging.version_id else "no policy"
 
     def recipients(self, paging: PagingConfig) -> str:
-        """Who is paged, or where roles are looked up."""
+        """The recipients who are paged, or in whose groups roles are looked up."""
         groups = [self.names.groups.get(number, f"group {number}") for number in paging.recipient_groups]
         users = [self.names.users.get(number, f"user {number}") for number in paging.recipient_users]
         return ", ".join([*groups, *users]) or "nobody"
 
 
 def changes(before: ReplayOutcome, after: ReplayOutcome, words: ReferenceLabels) -> tuple[DecisionDifference, ...]:
-    """Everything that differs between the two, the most important first."""
+    """All differences between two outcomes, the most important first."""
     found: list[DecisionDifference] = []
     if before.status is not after.status:
         found.append(

@@ -1,4 +1,4 @@
-"""A backtest as JSON for scripts. Pure."""
+"""Formats a backtest as JSON for scripts. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tocsin.simulate.replay_state import ReplayOutcome
 
 
 def as_json(found: Backtest) -> dict[str, Any]:
-    """The backtest as plain values; `differences` newest first, the others counted in `more`."""
+    """The backtest as plain values; `differences` are newest first, those not listed are counted in `more`."""
     return {
         "looked_at": found.looked_at,
         "from": _iso(found.first_at),

@@ -1,7 +1,7 @@
-"""The whole chain for a payload at an instant: mapping, rule, route, alert, and whom it would page, by what and when.
+"""Simulates the whole chain for a payload: mapping, rule, route, alert, and the resulting pages.
 
-The same compiled and pure parts as the live path, on the alerts, people and schedules as they are now. Sends and
-stores nothing.
+Uses the same compiled and pure code as the live path, with the current alerts, users and schedules. Sends and stores
+nothing.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class SimulatedOutcome:
     status: MessageStatus
     reason: str
     trace: Trace | None
-    #: The live alert that it would reach.
+    #: The active alert it would be appended to.
     alert_id: int | None = None
-    #: The alert that it would open.
+    #: The alert it would open.
     alert: NewAlert | None = None
     mode: PagingMode | None = None
     route: str = ""
@@ -65,7 +65,7 @@ class SimulatedOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What a body would do: one outcome for each message in it."""
+    """What a request body would do: one outcome per message in it."""
 
     integration: str
     at: datetime
@@ -75,9 +75,9 @@ class Simulation:
 def simulate(
     integration_id: int, body: bytes, content_type: str, at: datetime, registry: IntegrationRegistry | None = None
 ) -> Simulation:
-    """What `body` would do at `at`, were it posted to that integration. `registry` is one that is loaded already.
+    """Simulates posting `body` to the integration at `at`. `registry` is an already loaded registry.
 
-    Raises UnknownDoor for an integration that is gone, or whose configuration cannot be compiled.
+    Raises UnknownIntegration if the integration is deleted or its configuration cannot be compiled.
     """
     known = registry or IntegrationRegistry()
     known.refresh()
@@ -90,8 +90,7 @@ def simulate(
 def simulate_door(
     door: CompiledIntegration, body: bytes, content_type: str, at: datetime, *, most: int | None = None
 ) -> Simulation:
-    """What `body` would do by that door, which may be one that nobody has saved yet. `most`: so many of a body's
-    messages are looked at."""
+    """Simulates `body` with a compiled integration, possibly an unsaved one. At most `most` messages are simulated."""
     return Simulation(door.name, at, tuple(islice(_outcomes(door, body, content_type, at), most)))
 
 
@@ -147,7 +146,7 @@ def _decided(
         return _when_due(door, replace_arrival(arrival, waited=waited), reading, outcome, hashed, scopes, board)
     if decision.status is not MessageStatus.APPENDED:
         return outcome
-    # Whoever tries a payload out wants to know whom it would page, also while its alert is live; as if it were alone.
+    # Users who try a payload want to see whom it would page even while its alert is active, so simulate it on its own.
     fresh = decide(door, arrival, reading, DedupKeyState(), None, hashed, lambda: NEW_ALERT, at, scopes)
     if fresh.opening is None:
         return outcome
@@ -172,7 +171,7 @@ def _when_due(
     scopes: LockScopes | None,
     board: BatchView,
 ) -> SimulatedOutcome:
-    """The outcome of an opening that waits, with what follows if nothing else comes until it is due."""
+    """The outcome of a delayed alert, with what follows if no other message arrives until it is due."""
     waited = arrival.waited
     if waited is None or waited.due_at is None:
         return replace(outcome, notes=("It opens when others come: how many wait already is on the Overview.",))
@@ -193,7 +192,7 @@ def _arrival(at: datetime) -> MessageContext:
 
 
 def _load(board: BatchView, hashed: bytes, scopes: LockScopes | None, at: datetime) -> None:
-    """Puts a key on the board as the database has it, unless messages before this one did."""
+    """Loads a dedup key's state from the database into the batch view, unless an earlier message set it."""
     if hashed in board.states:
         return
     counted = {hashed: scopes} if scopes is not None else {}
@@ -228,7 +227,7 @@ def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> Simulated
 
 
 def _escalation(connection: Connection, opening: AlertCreation, decision: Decision, at: datetime) -> SimulatedRun:
-    """The pages, the timeline and the notes of a new alert, if nobody acts."""
+    """The pages, timeline and notes of a new alert if nobody responds."""
     run, alert = _begin(connection, opening, decision, at)
     agent = str(opening.alert.columns.get("source_agent", ""))
     facts = target_loader.facts_of(connection, opening.alert.tags, agent)
@@ -238,7 +237,7 @@ def _escalation(connection: Connection, opening: AlertCreation, decision: Decisi
 def _begin(
     connection: Connection, opening: AlertCreation, decision: Decision, at: datetime
 ) -> tuple[RunState, AlertState]:
-    """The new run, with whatever the opening message itself does to it: a ticket that has an agent already."""
+    """The new run, after the changes made by the opening message itself, such as an already assigned ticket."""
     paging = opening.paging
     known = policy_cache.plans(connection, {paging.version_id})
     run = begin(

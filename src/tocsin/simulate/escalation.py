@@ -1,5 +1,6 @@
-"""What an escalation does if nobody acts, played to its end: whom it pages, by what, when and why, and what its
-timeline says. The engine and the planning of pages are those of the live path. Sends and stores nothing.
+"""Simulates an escalation to its end if nobody responds: its pages, their reasons, and its timeline.
+
+Uses the engine and page planner of the live path. Sends and stores nothing.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from tocsin.notify import pause
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.page_planner import PageRequest
 
-#: A policy with more turns than this is cut short, with a note: nobody reads on.
+#: The maximum number of decisions shown; a longer simulation is truncated with a note.
 MAX_STEPS_SHOWN = 200
 
-#: What a step that waits sees is looked up anew after so long at the latest.
+#: The longest time for which a waiting step's on-call data is reused.
 _SEEN_FOR = timedelta(days=1)
 
-#: Stands for the number that a new alert would get.
+#: A placeholder for the id of a new alert.
 NEW_ALERT = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedPage:
-    """One page that would leave: to whom, by what, when, and why. `problem` says why it could not."""
+    """One page that would be sent. `problem` says why it could not be."""
 
     at: datetime
     after: timedelta
-    #: None: a group contact, which `name` names.
+    #: None: a group contact, named by `name`.
     user_id: int | None
     name: str
     label: str
@@ -49,7 +50,7 @@ class SimulatedPage:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedEvent:
-    """One line that the alert's timeline would get."""
+    """One entry of the alert's timeline."""
 
     at: datetime
     after: timedelta
@@ -58,23 +59,23 @@ class SimulatedEvent:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedStep:
-    """One firing of a step, or what else happens (then `step` is 0): when, what the timeline says, and its pages."""
+    """One firing of a step, or another event (then `step` is 0), with its timeline entry and pages."""
 
     at: datetime
     after: timedelta
     text: str
     step: int = 0
     passes: int = 0
-    #: Who and what is started: (name, as what).
+    #: The users and contacts paged: (name, capacity).
     people: tuple[tuple[str, str], ...] = ()
     pages: tuple[SimulatedPage, ...] = ()
-    #: A step that finds nobody, although it would.
+    #: Whether the step had nobody to page although it fired.
     is_nobody: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRun:
-    """All of it, from the opening on."""
+    """The complete simulation from the alert's creation."""
 
     pages: tuple[SimulatedPage, ...]
     timeline: tuple[SimulatedEvent, ...]
@@ -83,7 +84,7 @@ class SimulatedRun:
 
 
 def play(connection: Connection, run: RunState, alert: AlertState, facts: TargetFacts, opening: str) -> SimulatedRun:
-    """What `run` does from its beginning on. `opening` is the first line of the timeline."""
+    """Simulates `run` from its start. `opening` is the first entry of the timeline."""
     at = run.started_at
 
     played = forecast.play(run, alert, _TargetContexts(connection, facts).at, most=MAX_STEPS_SHOWN)
@@ -100,15 +101,17 @@ def play(connection: Connection, run: RunState, alert: AlertState, facts: Target
 
 
 class _TargetContexts:
-    """Who is on call at the moments that are played. A step that waits looks each minute: what it sees then is loaded
-    once for as long as nobody comes or goes."""
+    """The on-call data at simulated times.
+
+    A waiting step rechecks every minute; its data is loaded once for as long as nobody's shift starts or ends.
+    """
 
     def __init__(self, connection: Connection, facts: TargetFacts) -> None:
         self._connection, self._facts = connection, facts
         self._seen: tuple[CompiledPolicy, datetime, TargetContext] | None = None
 
     def at(self, run: RunState, moment: datetime) -> TargetContext:
-        """The roster of a run at a moment; moments come in order."""
+        """The on-call data for a run at a moment; moments must be ascending."""
         if not run.progress.waiting:
             return self._load(run, moment)
         if self._seen is None or self._seen[0] is not run.plan or moment >= self._seen[1]:
@@ -130,7 +133,7 @@ def _stage(
     started = [s for s in (*turn.starts, *turn.would) if (s.step, s.passes) == place]
     people = [(s.pick.name, s.pick.label) for s in started]
     people += [(c.label, "group contact") for c in turn.contacts if (c.step, c.passes) == place]
-    # A step that fires twice in one turn has all of it with its first line.
+    # A step that fires twice in one decision has all its pages with the first event.
     is_nobody = event.kind is EventKind.STEP_EMPTY and not (event.data.get("left_out") or event.data.get("busy"))
     planned = tuple(sorted(pages.pop(place, ()), key=lambda page: page.at))
     return SimulatedStep(event.at, after, event.reason, *place, tuple(people), planned, is_nobody)
@@ -139,7 +142,7 @@ def _stage(
 def _pages(
     connection: Connection, turn: RunDecision, at: datetime
 ) -> tuple[dict[tuple[int, int], list[SimulatedPage]], list[str]]:
-    """What a turn would put into the outbox, by step and pass; in watch mode, what it would have put."""
+    """The pages of a decision by step and pass; in dry run, those it would have sent."""
     people = (*turn.starts, *turn.would)
     starts = [
         PageRequest(
@@ -189,7 +192,7 @@ def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Ite
 
 
 def _capped(connection: Connection, pages: Sequence[SimulatedPage]) -> Iterable[str]:
-    """Who wants fewer messages an hour than these pages alone would be."""
+    """Notes about users whose hourly limit these pages alone would exceed."""
     people = queue.people_of(connection, {page.user_id for page in pages if page.user_id is not None})
     for person in people.values():
         by_address: dict[str, list[datetime]] = {}

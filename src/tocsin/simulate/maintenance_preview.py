@@ -1,7 +1,7 @@
-"""What a maintenance window is about: the alerts of the last day that it would have kept from opening.
+"""Previews a maintenance window: which alerts of the last day it would have suppressed.
 
-By the live code, on the bytes that were kept, whatever the hour of the window: its integrations, groups, tags and
-condition are what is tried. Stores and sends nothing.
+Replays stored messages with the live code. The window's times are ignored; its integrations, groups, tags and condition
+are tested. Sends and stores nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tocsin.simulate.replay_state import ReplayState
 
 DAY = timedelta(days=1)
 
-#: So many messages of each integration are looked at, so many integrations, and so many alerts are listed.
+#: Limits: messages per integration, integrations, and listed alerts.
 MAX_MESSAGES_PER_INTEGRATION = 1_000
 _MAX_INTEGRATIONS = 20
 MAX_ALERTS_LISTED = 20
@@ -27,7 +27,7 @@ MAX_ALERTS_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class AffectedAlert:
-    """One alert that the window is about."""
+    """One alert the window applies to."""
 
     message_id: UUID
     received_at: datetime
@@ -37,17 +37,17 @@ class AffectedAlert:
 
 @dataclass(frozen=True, slots=True)
 class MaintenancePreview:
-    """`opened`: how many alerts opened in that time; `count`: of those, how many the window is about."""
+    """`opened`: alerts opened in that time; `count`: how many of them the window applies to."""
 
     opened: int
     count: int
     alerts: tuple[AffectedAlert, ...]
-    #: How many integrations were not looked at.
+    #: The number of integrations not examined.
     left_out: int = 0
 
 
 def caught(window: CompiledWindow, now: datetime) -> MaintenancePreview:
-    """The alerts of the day before `now`, the newest first."""
+    """The affected alerts of the day before `now`, newest first."""
     rows = Integration.objects.exclude(mode="disabled").order_by("pk")
     if window.integrations:
         rows = rows.filter(pk__in=window.integrations)

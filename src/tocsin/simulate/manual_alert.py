@@ -1,4 +1,4 @@
-"""Whom an alert would page that somebody is about to open by hand. Sends and stores nothing."""
+"""Previews whom a manually created alert would page. Sends and stores nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
 from tocsin.simulate.escalation import SimulatedRun
 from tocsin.simulate.policy import HypotheticalAlert, simulate
 
-#: What is said of an alert that nobody hears of.
+#: The note for an alert that pages nobody.
 NOBODY = "It has neither an escalation policy nor recipient users, so it pages nobody."
 
 
 def preview(new: ManualAlert, at: datetime) -> SimulatedRun:
-    """Its pages and timeline, were it opened at `at` and nobody acted."""
+    """The pages and timeline if it were created at `at` and nobody responded."""
     if new.policy is None and not new.user_ids:
         return SimulatedRun((), (), (NOBODY,))
     plan = commands.plan_of(new.policy) if new.policy is not None else RECIPIENTS_ONLY

@@ -1,5 +1,6 @@
-"""What a policy alone would do for an alert that opened at an instant, if nobody acted: for its page and its API. Sends
-and stores nothing.
+"""Simulates a policy for an alert created at a given time if nobody responds, for the web and the API.
+
+Sends and stores nothing.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from tocsin.simulate.escalation import NEW_ALERT, SimulatedRun, play
 
 @dataclass(frozen=True, slots=True)
 class HypotheticalAlert:
-    """The alert that is supposed to open: for whom, how urgent, and what its conditions look at."""
+    """The simulated alert: recipients, priority, and the data for conditions."""
 
     recipient_users: tuple[int, ...] = ()
     recipient_groups: tuple[int, ...] = ()
     priority: Priority | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
-    #: Whom the ticket is with, as the source would give it.
+    #: The assignee of the ticket, as the source would name it.
     source_agent: str = ""
 
 
 def simulate(plan: CompiledPolicy, supposed: HypotheticalAlert, at: datetime) -> SimulatedRun:
-    """The pages, the timeline and its stages from an opening at `at` on."""
+    """The pages, timeline and stages of an alert created at `at`."""
     priority = supposed.priority or plan.default_priority
     run = begin(
         NEW_ALERT,

@@ -1,5 +1,6 @@
-"""Whom a critical alert would page if it opened at a moment and nobody acted: for each integration, each way it may
-take. The engine, the schedules and the planning of pages are those of the live path. Sends and stores nothing.
+"""Lists whom a critical alert would page at a given time if nobody responds, for each integration and route.
+
+Uses the engine, schedules and page planner of the live path. Sends and stores nothing.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from tocsin.inbound.deciding.alert_creation import groups_of, policy_for, users_
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.simulate.escalation import NEW_ALERT, SimulatedPage, SimulatedRun, play
 
-#: That nobody is called for longer than this is said.
+#: A first page later than this is noted.
 LATE_AFTER = timedelta(hours=1)
 
-#: So many ways of one client table are looked at.
+#: The maximum number of routes examined per client table.
 MAX_CLIENT_ROUTES = 25
 
 _OWN = RouteChoice(None, "", "the integration's own policy and recipients")
@@ -37,44 +38,44 @@ _OWN = RouteChoice(None, "", "the integration's own policy and recipients")
 
 @dataclass(frozen=True, slots=True)
 class PreflightRoute:
-    """One way that an alert of an integration may take at that moment."""
+    """One route that an alert of the integration may take at that time."""
 
     #: The route's name; empty: the integration's own policy and recipients.
     route: str
     policy: str
     pages: tuple[SimulatedPage, ...]
-    #: What else to know, such as why nobody is paged: sentences.
+    #: Further information, such as why nobody is paged, in sentences.
     notes: tuple[str, ...]
-    #: The route only records: that it reaches nobody is as meant.
+    #: The route is log only, so paging nobody is intended.
     records: bool = False
-    #: The clients that go this way by the route's client table; empty: those that are not in it; None: it has none.
+    #: The clients routed this way by a client table; empty: those not in it; None: there is no table.
     clients: tuple[str, ...] | None = None
 
     @property
     def reaches(self) -> bool:
-        """Whether at least one page could really leave."""
+        """Whether at least one page could really be sent."""
         return any(not page.problem for page in self.pages)
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightResult:
-    """One integration at that moment."""
+    """One integration at that time."""
 
     id: int
     name: str
-    #: Whether it pages, or only watches.
+    #: Whether it pages, or is in dry run.
     mode: IntegrationMode
-    #: By its routes that hold at that moment, in order, and last by none.
+    #: The routes active at that time, in order, and last the integration's own.
     ways: tuple[PreflightRoute, ...]
 
     @property
     def is_fine(self) -> bool:
-        """Whether somebody would be reached, whichever way the alert took; one that only watches is to reach nobody."""
+        """Whether every route reaches somebody, except log-only routes; an integration in dry run is always fine."""
         return self.mode is not IntegrationMode.PAGE or all(way.records or way.reaches for way in self.ways)
 
 
 def preflight(at: datetime, registry: IntegrationRegistry | None = None) -> list[PreflightResult]:
-    """What would follow a critical alert at `at`, for every integration that is not switched off, by name."""
+    """Simulates a critical alert at `at` for every enabled integration, sorted by name."""
     known = registry or IntegrationRegistry()
     known.refresh()
     doors = sorted(known.doors().values(), key=lambda door: door.name.casefold())
@@ -82,7 +83,7 @@ def preflight(at: datetime, registry: IntegrationRegistry | None = None) -> list
     for door in doors:
         if door.mode is IntegrationMode.DISABLED:
             continue
-        # A transaction each: none is long, however many integrations there are.
+        # One transaction each, so that none is long, however many integrations there are.
         with database.transaction() as connection:
             found.append(PreflightResult(door.id, door.name, door.mode, tuple(_ways(connection, door, at))))
     return found
@@ -99,15 +100,14 @@ def _ways(connection: Connection, door: CompiledIntegration, at: datetime) -> It
 
 
 def _holds(door: CompiledIntegration, route: Route, at: datetime) -> bool:
-    """Whether the route can be taken at `at`; what it asks of the message is not known beforehand."""
+    """Whether the route can be taken at `at`; its conditions on the message cannot be known."""
     return route.during is None or door.in_hours(route.during.hours, at) is not route.during.is_outside
 
 
 def _ways_of(
     connection: Connection, door: CompiledIntegration, choice: RouteChoice, at: datetime
 ) -> Iterator[PreflightRoute]:
-    """The ways that a route takes: of a client table one for each group and policy that it names, and the route's own
-    for clients that are not in it."""
+    """The variants of a route: with a client table, one per group and policy in it, plus one for other clients."""
     own = _way(connection, door, choice, at)
     table = table_of(door, choice)
     if table is None:
@@ -119,7 +119,7 @@ def _ways_of(
     ways: dict[PreflightRoute, list[str]] = {}
     for entries in list(alike.values())[:MAX_CLIENT_ROUTES]:
         way = _way(connection, door, answered_by(choice, entries[0], table.name), at)
-        # Groups with the same people on call are one way: who is paged, by what and when. Only as whom differs.
+        # Clients with the same pages are merged into one route, even if the users are paged in different capacities.
         key = replace(way, pages=tuple(replace(page, reason="") for page in way.pages))
         ways.setdefault(key, []).extend(entry.client for entry in entries)
     for way, clients in ways.items():
@@ -177,13 +177,13 @@ def _played(
 
 
 def next_at(hour: int, now: datetime) -> datetime:
-    """The next time that it is `hour` o'clock where `now` is told; `now` carries the zone."""
+    """The next time it is `hour` o'clock in the zone of `now`."""
     today = now.replace(hour=hour, minute=0, second=0, microsecond=0)
     return today if today > now else (today + timedelta(days=1)).replace(hour=hour)
 
 
 def by_person(pages: Sequence[SimulatedPage]) -> dict[str, list[SimulatedPage]]:
-    """The pages by whom they reach, in the order in which each is first paged."""
+    """The pages by recipient, in the order in which each is first paged."""
     found: dict[str, list[SimulatedPage]] = {}
     for page in pages:
         found.setdefault(page.name, []).append(page)

@@ -1,6 +1,6 @@
-"""Messages decided in order against a state that is only imagined: nothing was open when it begins. Pure.
+"""Decides messages in order against an imagined state in which nothing was open at the start. Pure.
 
-By the same `prepare`, `decide` and `fail_open` as the live path; two worlds side by side tell what an edit changes.
+Uses the same `prepare`, `decide` and `fail_open` as the live path; two such states side by side show an edit's effect.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tocsin.inbound.parsing.decode import Element
 
 @dataclass(frozen=True, slots=True)
 class ReplayedMessage:
-    """A stored message, decoded: a message of its own, whatever body it came in."""
+    """A stored message, decoded, as if it had arrived in a request of its own."""
 
     id: UUID
     received_at: datetime
@@ -40,44 +40,45 @@ class ReplayedMessage:
 
 @dataclass(frozen=True, slots=True)
 class ReplayOutcome:
-    """What one message came to. `alert` is the number of an alert in this world; `key` the text of its dedup key."""
+    """A message's outcome. `alert` is an alert id within this state; `key` is the text of its dedup key."""
 
     status: MessageStatus
     reason: str
     alert: int | None = None
     key: str | None = None
     opening: AlertCreation | None = None
-    #: The sentence of the route that it took.
+    #: The route it took, as a sentence.
     route: str = ""
     mapped: MappedFields | None = None
 
     @property
     def paging(self) -> PagingConfig | None:
-        """How the alert that it opened pages."""
+        """How the opened alert pages."""
         return self.opening.paging if self.opening is not None else None
 
 
 class ReplayState:
-    """One door, and what its messages have left so far. A door that is switched off is tried as if it watched."""
+    """One compiled integration and the state after its messages so far. A disabled integration is replayed as a dry
+    run."""
 
     def __init__(self, door: CompiledIntegration) -> None:
         is_off = door.mode is IntegrationMode.DISABLED
         self.door = replace(door, mode=IntegrationMode.WATCH) if is_off else door
         self._board = BatchView()
-        #: What waits: the messages by key, and the keys in the order in which they are due.
+        #: Delayed messages by key, and the keys in due order.
         self._waiting: dict[bytes, list[tuple[ReplayedMessage, PreprocessedMessage]]] = {}
         self._due: list[tuple[datetime, bytes]] = []
         self._seen: dict[DeliveryKey, DuplicateDelivery] = {}
         self._numbers = count(1)
 
     def take(self, arrived: ReplayedMessage) -> ReplayOutcome:
-        """Decides the next message, as of its arrival."""
+        """Decides the next message at its time of arrival."""
         prepared = prepare(self.door, arrived.element, arrived.id)
         assert prepared.key is not None
         return self._take(arrived, prepared, MessageContext(arrived.id, arrived.received_at), arrived.received_at)
 
     def due(self, until: datetime) -> list[tuple[datetime, ReplayOutcome]]:
-        """What openings that waited came to, up to that moment, with when: by the same code as the live loop's."""
+        """Decides delayed alerts due until then, with their times, using the same code as the live task."""
         found: list[tuple[datetime, ReplayOutcome]] = []
         while self._due and self._due[0][0] <= until:
             at, key = heapq.heappop(self._due)
@@ -92,7 +93,7 @@ class ReplayState:
         return found
 
     def waiting(self) -> list[DelayedAlert]:
-        """What waits now."""
+        """The currently delayed alerts."""
         return [state.delayed for state in self._board.states.values() if state.delayed is not None]
 
     def _take(
@@ -129,7 +130,7 @@ class ReplayState:
         decision: Decision,
         now: datetime,
     ) -> None:
-        """Keeps what waits, and has what was released be due."""
+        """Tracks delayed messages, and makes released ones due."""
         delayed = decision.key.delayed
         if delayed is None:
             self._waiting.pop(key, None)

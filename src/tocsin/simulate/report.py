@@ -1,4 +1,4 @@
-"""A simulation as JSON for scripts, and as text for people. Pure."""
+"""Formats a simulation as JSON for scripts, or as text for people. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tocsin.core.validation import durations
 from tocsin.simulate.chain import SimulatedOutcome, Simulation
 from tocsin.simulate.escalation import SimulatedEvent, SimulatedPage, SimulatedRun
 
-#: How an address may be shown: given the user's id (None: a group contact's), the channel and the address.
+#: Returns how an address may be displayed, given the user's id (None: a group contact), channel and address.
 type ShowName = Callable[[int | None, str, str], str]
 
 _SHORT = 70
 
 
 def as_json(simulation: Simulation, shown: ShowName | None = None) -> dict[str, Any]:
-    """The simulation as plain values; `shown` masks addresses for whoever may not see them."""
+    """The simulation as plain values; `shown` masks addresses the reader may not see."""
     return {
         "integration": simulation.integration,
         "at": _iso(simulation.at),
@@ -26,7 +26,7 @@ def as_json(simulation: Simulation, shown: ShowName | None = None) -> dict[str, 
 
 
 def played_as_json(played: SimulatedRun, shown: ShowName | None = None) -> dict[str, Any]:
-    """What a policy would do, as plain values; `shown` masks addresses."""
+    """A policy simulation as plain values; `shown` masks addresses."""
     return {
         "pages": [_page(page, shown or _whole) for page in played.pages],
         "timeline": [_line(line) for line in played.timeline],
@@ -35,7 +35,7 @@ def played_as_json(played: SimulatedRun, shown: ShowName | None = None) -> dict[
 
 
 def as_text(simulation: Simulation, zone: tzinfo) -> str:
-    """The simulation for people, with times of `zone`."""
+    """The simulation as text, with times in `zone`."""
     moment = simulation.at.astimezone(zone).strftime("%a %Y-%m-%d %H:%M %Z")
     lines = [f"{simulation.integration}, at {moment}. Nothing is sent or stored."]
     for number, outcome in enumerate(simulation.outcomes, start=1):

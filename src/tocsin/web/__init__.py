@@ -1,0 +1,1 @@
+"""The web interface: Django views, forms and template tags in one package per area."""

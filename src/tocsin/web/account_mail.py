@@ -1,4 +1,7 @@
-"""Mail to people about their accounts: by the first e-mail provider that takes it, else into the sandbox."""
+"""Sends account e-mail (invitations, password resets) through the first e-mail provider that accepts it.
+
+Without an e-mail provider the message goes to the sandbox.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,19 @@ _providers = ProviderPool()
 
 
 def leaves_the_machine() -> bool:
-    """Whether mail goes to a real server."""
+    """Return whether an e-mail provider is configured, so that account mail is sent to a real server."""
     _refresh()
     return _providers.has_provider(CHANNEL)
 
 
 class AccountMailBackend(BaseEmailBackend):
-    """Django's way out for mail."""
+    """Django e-mail backend that sends through Tocsin's e-mail providers."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
-        """Sends each; returns how many went. Raises Temporary, Permanent or OutcomeUnknown of the last provider."""
+        """Send each message to each recipient and return the number of messages sent.
+
+        If every provider fails, raises the last provider's Temporary, Permanent or OutcomeUnknown.
+        """
         _refresh()
         for message in email_messages:
             for address in message.recipients():

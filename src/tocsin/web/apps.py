@@ -11,5 +11,5 @@ class WebConfig(AppConfig):
 
         from tocsin.web.accounts.sessions import end_others
 
-        # The library's pages remove a factor by themselves, and tell it in no other way.
+        # allauth's own views remove authenticators without calling Tocsin, so its signal is the only hook.
         authenticator_removed.connect(end_others, dispatch_uid="end_others")

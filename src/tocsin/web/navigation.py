@@ -1,4 +1,4 @@
-"""What the shell around every page shows: navigation, the count of open alerts, a pause, the clock."""
+"""Context processor for the application shell: side bar, number of open alerts, paging pause, clock jump warning."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class NavigationEntry:
     icon: str
     view: str
     needs: Permission = Permission.SEE
-    #: Pressed after "g", it goes there.
+    #: Keyboard shortcut: "g" followed by this key opens the entry.
     key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NavigationItem:
-    """An entry as drawn."""
+    """A side bar entry, resolved for the current request."""
 
     label: Any
     icon: str
@@ -42,7 +42,7 @@ class NavigationItem:
     key: str
 
 
-#: (heading, entries). What somebody may not use is not shown.
+#: (heading, entries). Entries that the user's role does not permit are hidden.
 NAVIGATION: tuple[tuple[Any, tuple[NavigationEntry, ...]], ...] = (
     (
         "",
@@ -85,7 +85,8 @@ NAVIGATION: tuple[tuple[Any, tuple[NavigationEntry, ...]], ...] = (
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:
-    """Template variables; each is worked out only when the template asks for it."""
+    """Return the template variables of the shell. The costly ones are lazy and evaluated only if the template uses
+    them."""
     if not request.user.is_authenticated:
         return {"clock_jump": clock.jump()}
     return {

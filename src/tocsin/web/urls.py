@@ -1,4 +1,4 @@
-"""Every page's address."""
+"""URL configuration of the web interface."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("calendar/<str:token>.ics", calendar.feed, name="calendar_feed"),
     path("setup/<str:token>", accounts.setup, name="setup"),
     path("welcome/<str:token>", accounts.welcome, name="welcome"),
-    # A user's one address belongs to the user, and is changed there.
+    # Each user has exactly one account e-mail address, which is edited on the user's profile.
     path("account/email/", RedirectView.as_view(pattern_name="me")),
     path("account/", include("allauth.urls")),
     path("api/v1/", include("tocsin.api.urls")),

@@ -1,4 +1,4 @@
-"""Pages and the API in a process of their own: what people look at never takes the interpreter from what pages them.
+"""Runs the UI and the API in a separate process, so that their requests never take the interpreter from paging.
 
-`process` is that process; `way` starts it, watches it, and hands it requests.
+`process` is that process; `proxy` starts and supervises it, and forwards requests to it.
 """

@@ -1,4 +1,4 @@
-"""The process that makes pages: Django in threads, behind a Unix socket that only its parent knows."""
+"""The web process: Django in threads, behind a Unix socket that only its parent knows."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from tocsin.core.runtime import child_process, clock
 
 log = logging.getLogger(__name__)
 
-#: How many requests are worked on at once; each may hold one connection to the database.
+#: Requests handled at once. Each may use one database connection.
 THREADS = 8
 
-#: What the parent says of whoever asks: the address and port, or nothing; and the scheme.
+#: Headers by which the parent passes on the client's address and port, or nothing, and the scheme.
 CLIENT, PROTO = b"x-tocsin-address", b"x-tocsin-proto"
 
-#: Longer than the parent keeps an idle connection, so that a request never meets one that is just being closed.
+#: Longer than the parent keeps an idle connection, so that a request never meets one that is being closed.
 KEEP_ALIVE = 24 * 60 * 60
 
-#: How often the clock is looked after.
+#: Seconds between checks of the clock.
 POLL = 1.0
 
 
 def main() -> None:
-    """Serves until the parent ends it, or ends."""
+    """Serves until the parent stops it, or exits."""
     orders = child_process.begun()
     from django.core.handlers.wsgi import WSGIHandler
 
@@ -64,13 +64,13 @@ def main() -> None:
     try:
         server.run(sockets=[socket.socket(fileno=orders.socket)])
     finally:
-        # Left to the end of the interpreter, the pool would wait for threads that are gone by then.
+        # At interpreter exit, the pool would wait for threads that no longer run by then.
         database.close()
 
 
 def door(django: Callable[..., object]) -> AsgiApp:
-    """The ASGI app of this process: each request to Django, as the parent described it."""
-    # Without an end to the queue (0), a thread never waits for a client that takes its answer slowly.
+    """Returns the ASGI app of this process, which passes each request to Django as the parent described it."""
+    # With an unbounded queue (0), a thread never waits for a client that reads its response slowly.
     web = WSGIMiddleware(django, workers=THREADS, send_queue_size=0)  # type: ignore[arg-type]
 
     async def answer(scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -93,19 +93,19 @@ def door(django: Callable[..., object]) -> AsgiApp:
 
 
 class _PageServer(uvicorn.Server):
-    """uvicorn's server, which no signal ends."""
+    """uvicorn's server without signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     def end(self) -> None:
-        """Ends gracefully, from any thread."""
+        """Stops gracefully; may be called from any thread."""
         self.should_exit = True
 
 
 def _follow_the_clock() -> None:
-    """Measures the database's clock each minute, and follows a test clock at once."""
+    """Measures the database's clock every minute, and follows a test clock at once."""
     while True:
         try:
             with database.connect(name="tocsin pages") as connection:

@@ -1,4 +1,4 @@
-"""The way to the process that makes pages: requests handed over, answers passed on."""
+"""Forwards requests to the web process, and passes its responses on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tocsin.web_process.process import CLIENT
 
 log = logging.getLogger(__name__)
 
-#: Idle connections are closed after so many seconds.
+#: Seconds after which idle connections are closed.
 IDLE = 60
 
 #: Seconds that a request waits for the process to be ready.
 START_TIMEOUT = 10.0
 
-#: What a message says of the one connection it came over (RFC 9110, 7.6.1 and 10.1.1).
+#: Hop-by-hop headers, which apply to one connection only (RFC 9110, 7.6.1 and 10.1.1).
 _OF_THE_CONNECTION = frozenset(
     {b"connection", b"expect", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
@@ -31,7 +31,7 @@ _SAFE = frozenset({"GET", "HEAD"})
 
 
 class PageProxy:
-    """An ASGI app that has its requests answered by the process. `start` first; `stop` ends the process.
+    """An ASGI app whose requests the web process answers. Call `start` first; `stop` ends the process.
 
     `fork`, `start`, `wait`, `stop` and `problem` are those of `SupervisedProcess`.
     """
@@ -40,7 +40,7 @@ class PageProxy:
         self._offspring = SupervisedProcess("tocsin.web_process.process", "makes the pages", database_url)
         self._pool = httpcore.AsyncConnectionPool(
             uds=self._offspring.path,
-            # Requests that are worked on at once; the others wait.
+            # Requests handled at once; others wait.
             max_connections=MAX_PAGE_CONNECTIONS,
             max_keepalive_connections=None,
             keepalive_expiry=IDLE,
@@ -52,7 +52,7 @@ class PageProxy:
         self.problem = self._offspring.problem
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Answers one request, whose body is read whole."""
+        """Answers one request, after reading its whole body."""
         body = bytearray()
         while True:
             message = await receive()
@@ -64,7 +64,7 @@ class PageProxy:
             await refuse(send, 503, "starting", "The pages are being started. Try again.", headers=_RETRY)
             return
         answer = _TrackedSend(send)
-        # A page that was only read may be asked for again, of a process that took the place of one that was killed.
+        # A GET or HEAD request may be retried, with a process that replaced a killed one.
         for may_again in (scope["method"] in _SAFE, False):
             try:
                 await self._pass_on(request, answer)
@@ -102,7 +102,7 @@ class PageProxy:
 
 
 class _TrackedSend:
-    """A `send` that knows whether anything was sent."""
+    """A `send` that records whether anything was sent."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

@@ -1,7 +1,7 @@
-"""Changing workflows, and pressing their buttons: checked, recorded in the audit log, known to every node.
+"""Creates, changes and deletes workflows, and runs manual ones. Specs are validated and changes audited.
 
-A spec is the shape of YAML and the API: `{name, group, enabled, order, trigger, start, stop, actions}`. Who may do it
-is asked by the caller, before.
+A spec has the shape of YAML and the API: `{name, group, enabled, order, trigger, start, stop, actions}`. The caller
+checks permissions beforehand.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
 
 type WorkflowNamesById = Mapping[str, Mapping[int, str]]
 
-#: As far as a workflow can be moved down.
+#: The highest position a workflow can have.
 MAX_POSITION = 10_000
 
 
 def workflow_spec(workflow: Workflow, names: WorkflowNamesById | None = None) -> dict[str, Any]:
-    """The workflow as YAML and the API write one; one that cannot be read is shown as it is stored. `names` is that of
-    `names_of`, for whoever shows many."""
+    """The workflow's spec as in YAML and the API; an unreadable workflow is returned as stored.
+
+    To format many workflows, pass `names` from `names_of`.
+    """
     spec: dict[str, Any] = {"name": workflow.name}
     if workflow.group is not None:
         spec["group"] = workflow.group.name
@@ -54,12 +56,12 @@ def workflow_spec(workflow: Workflow, names: WorkflowNamesById | None = None) ->
 
 
 def owner_of(group: Group | None) -> OwnerGroup | None:
-    """A workflow's group as its decisions know it."""
+    """A workflow's owner group in the form used by decisions."""
     return None if group is None else OwnerGroup(group.pk, group.name)
 
 
 def readable(workflow: Workflow) -> WorkflowDefinition | None:
-    """Its definition; None where this version cannot read it."""
+    """Its definition, or None if this release cannot read it."""
     try:
         return definitions.load(workflow.definition)
     except Rejected:
@@ -67,8 +69,10 @@ def readable(workflow: Workflow) -> WorkflowDefinition | None:
 
 
 def names_of(workflows: Iterable[Workflow], *, shown: bool = False) -> dict[str, dict[int, str]]:
-    """The names of everything that any of them names, by noun and id: a few statements for any number. Users by their
-    usernames, or as they are `shown`."""
+    """The names of everything the workflows refer to, by noun and id, in a fixed number of queries.
+
+    Users appear by username, or by display name with `shown`.
+    """
     found = [references(workflow) for workflow in workflows]
     users = User.objects.filter(pk__in={number for one in found for number in one.users})
     return {
@@ -84,13 +88,13 @@ def _named(rows: QuerySet[Any], wanted: set[int]) -> dict[int, str]:
 
 
 def references(workflow: Workflow) -> WorkflowReferences:
-    """Everything it names; nothing for one that cannot be read."""
+    """Everything the workflow refers to; empty if it cannot be read."""
     found = readable(workflow)
     return definitions.references(found) if found is not None else WorkflowReferences()
 
 
 def read_definition(spec: ObjectReader) -> WorkflowDefinition:
-    """The definition in a spec; problems are noted there."""
+    """Parses the definition in a spec; problems are recorded in it."""
     return definitions.read(spec, _names())
 
 
@@ -102,11 +106,10 @@ def save_workflow(
     now: datetime,
     may_call: Callable[[int | None], bool] = lambda group: True,
 ) -> Workflow:
-    """Makes a workflow, or makes `existing` what the spec says. Runs that wait go on with what it is then, or end where
-    that no longer fits. `may_call` says whether outbound integrations of a group may be named that were not named
-    before.
+    """Creates a workflow, or updates `existing` to the spec.
 
-    Raises Rejected that names the place of each problem.
+    Waiting runs continue with the new definition, or end if they no longer fit. `may_call` decides whether outbound
+    integrations of a group may be newly referenced. Raises Rejected with the field of each problem.
     """
     with transaction.atomic():
         config_version.lock()
@@ -134,7 +137,7 @@ def save_workflow(
 def _refuse_calls(
     read: ObjectReader, plan: WorkflowDefinition, before: frozenset[int], may_call: Callable[[int | None], bool]
 ) -> None:
-    """Notes each call of an outbound integration that whoever saves may not use."""
+    """Records a problem for each newly used outbound integration that the user may not call."""
     fresh = {action.outbound for action in plan.actions if action.outbound is not None} - before
     rows = {row.pk: row for row in OutboundIntegration.objects.filter(pk__in=fresh)}
     for number, action in enumerate(plan.actions):
@@ -145,7 +148,7 @@ def _refuse_calls(
 
 
 def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a workflow with its runs. What waits is not done any more."""
+    """Deletes a workflow with its runs. Waiting actions are not executed."""
     with transaction.atomic():
         config_version.lock()
         config_audit.record("workflow", workflow, workflow_spec(workflow), None, actor=actor, now=now)
@@ -154,7 +157,7 @@ def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> 
 
 
 def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: AuditActor, now: datetime) -> None:
-    """Switches a workflow on or off. What waits while it is off ends when it is due."""
+    """Enables or disables a workflow. Runs that become due while it is disabled end."""
     with transaction.atomic():
         config_version.lock()
         before = workflow_spec(workflow)
@@ -165,7 +168,7 @@ def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: AuditActor, now:
 
 
 def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> None:
-    """Moves a workflow so many places down (negative: up) among all; the others make room."""
+    """Moves a workflow by some positions (negative: up) among all workflows and renumbers the others."""
     with transaction.atomic():
         config_version.lock()
         rows = list(Workflow.objects.select_related("group"))
@@ -185,9 +188,9 @@ def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> No
 
 
 def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datetime) -> Run:
-    """Runs a button of an alert at once, for a user. What it queued is made by the outbox a moment later.
+    """Runs a manual workflow on an alert immediately, for a user. The outbox sends queued calls shortly after.
 
-    Raises Rejected: `not_found`, or `not_possible` with why it does nothing on this alert.
+    Raises Rejected("not_found"), or Rejected("not_possible") with the reason why it does nothing on this alert.
     """
     plan = definitions.load(workflow.definition)
     if plan.trigger.on is not TriggerKind.MANUAL:
@@ -207,13 +210,13 @@ def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datet
             (workflow.pk, alert_id, cause, user.pk, user.display_name, via, now, now),
         ).fetchone()
         assert number is not None
-        # No hint: it is carried out here and now, and the loop finds it only should this process stop in between.
+        # No hint: the run is executed here, and the periodic task picks it up only if this process stops in between.
     tasks.look_at(number[0], now)
     return Run.objects.get(pk=number[0])
 
 
 def try_again(run: Run, *, actor: AuditActor, now: datetime) -> None:
-    """Has a run that is stuck go on where it stopped. Raises Rejected for one that is not."""
+    """Makes a stuck run continue where it stopped. Raises Rejected if it is not stuck."""
     with transaction.atomic():
         changed = Run.objects.filter(pk=run.pk, status=WorkflowRunStatus.STUCK).update(
             status=WorkflowRunStatus.WAITING, due_at=now, ended_at=None, failures=0
@@ -224,7 +227,7 @@ def try_again(run: Run, *, actor: AuditActor, now: datetime) -> None:
 
 
 def give_up(run: Run, *, actor: AuditActor, now: datetime) -> None:
-    """Ends a run that is stuck, or waits. Raises Rejected for one that is over."""
+    """Ends a stuck or waiting run. Raises Rejected if it has already ended."""
     with transaction.atomic():
         reason = f"{actor.name} ended it."
         changed = Run.objects.filter(pk=run.pk, status__in=[WorkflowRunStatus.STUCK, WorkflowRunStatus.WAITING]).update(
@@ -243,8 +246,10 @@ def _record_verb(actor: AuditActor, verb: str, run: Run, now: datetime) -> None:
 
 
 def needs(noun: str) -> Callable[[int], Sequence[str]]:
-    """What answers which workflows name an object of `noun` (`users`, `groups`, `policies`, `outbound`), or are owned
-    by it, for whoever wants to delete it."""
+    """Returns a function that lists the workflows that refer to an object of `noun` or are owned by it.
+
+    `noun` is `users`, `groups`, `policies` or `outbound`; the result blocks the object's deletion.
+    """
 
     def ask(number: int) -> list[str]:
         return [

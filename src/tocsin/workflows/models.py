@@ -1,4 +1,4 @@
-"""Workflows, their runs with what each did and why, and how deep in a chain an alert was opened."""
+"""Workflows, their runs with a log of actions, and how deep in a chain of workflows each alert is."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.workflows.states import WorkflowRunStatus
 
-#: In which order workflows are shown, and go: of two with the same position by their names.
+#: Display and execution order; workflows at the same position are ordered by name.
 ORDER = ("position", "name")
 
 
 class Workflow(models.Model):
-    """A trigger, conditions and actions in order; or a button on an alert."""
+    """A trigger, conditions, and actions in order; or a manual workflow (a button on alerts)."""
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     is_enabled = models.BooleanField(_("in use"), default=True)
-    #: Of several that have the same trigger, the lower goes first.
+    #: Among workflows with the same trigger, lower positions run first.
     position = models.IntegerField(default=0, db_default=0)
-    #: Of the definition, so that those of a kind are found.
+    #: Copied from the definition, for filtering.
     trigger = models.TextField()
-    #: As `workflows.definition.definition` writes it; users, groups and whatever else is named, by id.
+    #: The format of `workflows.definition.definition`; all references by id.
     definition = models.JSONField()
     created_at = models.DateTimeField()
 
@@ -37,20 +37,23 @@ class Workflow(models.Model):
 
 
 class Limit(models.Model):
-    """What a workflow has brought about elsewhere lately. A row of its own, because every such action changes it."""
+    """A workflow's recent outward actions. A separate row, because every such action updates it."""
 
     workflow = models.OneToOneField(Workflow, primary_key=True, on_delete=models.CASCADE, related_name="+")
-    #: Since when it is counted.
+    #: The start of the counting period.
     since = models.DateTimeField()
     used = models.IntegerField(default=0, db_default=0)
-    #: What was not done because of it, and when last.
+    #: Actions skipped because of the limit, and when the last one was.
     refused = models.IntegerField(default=0, db_default=0)
     refused_at = models.DateTimeField(null=True)
 
 
 class Run(models.Model):
-    """One workflow looking at one alert once. Its timer is `due_at`. What a message makes has no foreign keys in the
-    database: a workflow that is deleted at that moment must not refuse the message."""
+    """One execution of a workflow on one alert. `due_at` is its timer.
+
+    Rows created during ingestion have no foreign keys in the database: deleting a workflow at the same time must not
+    make the message fail.
+    """
 
     id = models.BigAutoField(primary_key=True)
     workflow = models.ForeignKey(
@@ -60,23 +63,23 @@ class Run(models.Model):
         "alerts.Alert", on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
     )
     status = models.TextField(default=WorkflowRunStatus.WAITING, db_default="waiting")
-    #: What happened: a sentence.
+    #: What happened, as a sentence.
     cause = models.TextField(default="", db_default="")
-    #: How many workflows' acts led to it.
+    #: How many workflows in a row led to this run.
     depth = models.SmallIntegerField(default=0, db_default=0)
-    #: Who pressed the button.
+    #: The user who pressed the button.
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     user_name = models.TextField(default="", db_default="")
     via = models.TextField(default="", db_default="")
-    #: Since when it goes through its actions: its conditions were true.
+    #: Since when its actions are executed; its conditions held then.
     begun_at = models.DateTimeField(null=True)
     #: The index of the next action.
     step = models.SmallIntegerField(default=0, db_default=0)
-    #: What was done, in order: `{at, do, said}`, with `failed`, and `calls` and `alert` that came of it.
+    #: The executed actions in order: `{at, do, said}`, and where applicable `failed`, `calls` and `alert`.
     steps = models.JSONField(default=list, db_default=[])
-    #: The SLA moment that it was for.
+    #: The SLA moment that the run is for.
     moment = models.DateTimeField(null=True)
-    #: Why it does or did nothing, or what it waits for: a sentence.
+    #: A sentence: why it does or did nothing, or what it waits for.
     reason = models.TextField(default="", db_default="")
     created_at = models.DateTimeField()
     due_at = models.DateTimeField(null=True)
@@ -91,22 +94,25 @@ class Run(models.Model):
             ),
         )
         indexes = (
-            # The loop's claims: what looks, and what acts.
+            # For claiming due runs, undecided or acting.
             models.Index(fields=("due_at",), condition=Q(due_at__isnull=False), name="workflows_run_due"),
-            # What a workflow did on an alert before; the runs of an alert.
+            # A workflow's earlier runs on an alert; the runs of an alert.
             models.Index(fields=("alert", "workflow", "id"), name="workflows_run_alert"),
             # The log of a workflow, newest first.
             models.Index(fields=("workflow", "-id"), name="workflows_run_log"),
-            # Those that are stuck, for Home and doctor.
+            # Stuck runs, for Home and doctor.
             models.Index(fields=("-id",), condition=Q(status="stuck"), name="workflows_run_stuck"),
-            # The oldest, for pruning.
+            # The oldest rows, for pruning.
             models.Index(fields=("ended_at",), condition=Q(ended_at__isnull=False), name="workflows_run_ended"),
         )
 
 
 class Origin(models.Model):
-    """How deep in a chain of workflows an alert is, so that no chain is endless: what its opening brought about, and
-    what its escalation does since a workflow set that going."""
+    """How deep in a chain of workflows an alert is, so that no chain is endless.
+
+    `depth` counts for what its creation causes, `paging_depth` for what its escalation does since a workflow started
+    it.
+    """
 
     alert = models.OneToOneField("alerts.Alert", primary_key=True, on_delete=models.CASCADE, related_name="+")
     depth = models.SmallIntegerField(default=0, db_default=0)

@@ -1,4 +1,4 @@
-"""What a workflow waits for, what it can do, and how one of its runs stands. Pure."""
+"""The triggers, actions and run states of workflows. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class TriggerKind(StrEnum):
-    """What a workflow waits for. The names are those of the YAML."""
+    """The triggers. The values are those of the YAML."""
 
     OPENED = "opened"
     UPDATED = "updated"
@@ -27,19 +27,19 @@ class TriggerKind(StrEnum):
 
 SLA = frozenset({TriggerKind.BEFORE_SLA, TriggerKind.AFTER_SLA})
 
-#: Those that look at an alert later than it happened, and only while it lives. Of one workflow the newest run counts.
+#: Triggers that fire with a delay, and only while the alert is active. Only a workflow's newest run counts.
 TIMED = frozenset({TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED, TriggerKind.EVERY}) | SLA
 
 
-#: Those that look at an alert which may be over.
+#: Triggers that also apply to terminal alerts.
 AT_THE_END = frozenset({TriggerKind.CLOSED, TriggerKind.STATUS_CHANGED, TriggerKind.REPLY, TriggerKind.MANUAL})
 
-#: What the escalation does, which a workflow may have set going.
+#: Escalation events that a workflow may have caused.
 OF_PAGING = frozenset({TriggerKind.ESCALATED, TriggerKind.EXHAUSTED})
 
 
 class SlaMoment(StrEnum):
-    """From what an SLA moment is taken: the ticket, or so long after the opening."""
+    """The source of an SLA moment: the ticket, or a duration from the alert's creation."""
 
     RESPOND_BY = "respond_by"
     FIX_BY = "fix_by"
@@ -47,7 +47,7 @@ class SlaMoment(StrEnum):
 
 
 class ActionKind(StrEnum):
-    """What a workflow can do. The names are those of the YAML."""
+    """The actions. The values are those of the YAML."""
 
     NOTIFY = "notify"
     START_POLICY = "start_policy"
@@ -64,26 +64,26 @@ class ActionKind(StrEnum):
     WAIT = "wait"
 
 
-#: Those that change the alert, whom it pages, or its ticket.
+#: Actions that change the alert, its paging or its ticket.
 CHANGES = frozenset({
     ActionKind.START_POLICY, ActionKind.ADD_RESPONDERS, ActionKind.ESCALATE, ActionKind.SET_PRIORITY,
     ActionKind.SET_TAGS, ActionKind.HOLD, ActionKind.CLOSE, ActionKind.REPLY, ActionKind.HALO,
 })  # fmt: skip
 
-#: Those by which something elsewhere comes about, which may come back as a new alert.
+#: Actions with effects elsewhere, which may come back as a new alert.
 OUTWARD = frozenset({ActionKind.CALL, ActionKind.HALO, ActionKind.OPEN_ALERT})
 
 
 class WorkflowRunStatus(StrEnum):
-    """How a run stands."""
+    """The status of a run."""
 
-    #: It is due at its time.
+    #: Due at its time.
     WAITING = "waiting"
-    #: Everything it had to do was tried.
+    #: Every action was attempted.
     DONE = "done"
-    #: It did nothing, and says why.
+    #: Did nothing, with a reason.
     SKIPPED = "skipped"
-    #: It ended before all was done.
+    #: Ended before its last action.
     STOPPED = "stopped"
-    #: It failed too often; administrators are told.
+    #: Failed too often; administrators were notified.
     STUCK = "stuck"

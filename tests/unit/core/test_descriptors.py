@@ -17,7 +17,7 @@ _PROGRAM = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))
 from tests.support.http_server import read_answer
-from tocsin.core import descriptors
+from tocsin.core.net import descriptors
 print(descriptors.attainable())
 descriptors.raise_limit()
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], descriptors.most_connections(), descriptors.are_scarce(900))
@@ -43,7 +43,7 @@ _SERVER = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 from tests.support.http_server import read_answer
-from tocsin.core import descriptors
+from tocsin.core.net import descriptors
 descriptors.raise_limit()
 from tocsin.core.net.http_server import listen, make_server
 

@@ -14,7 +14,7 @@ import django
 django.setup()
 from dataclasses import replace
 from tests.support.notification_messages import every_purpose
-from tocsin.core import egress
+from tocsin.core.net import egress
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.dispatch.preload import preload
 from tocsin.notify.text.localization import tell

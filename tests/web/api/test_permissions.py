@@ -247,7 +247,7 @@ def test_another_groups_outbound_data_is_unreachable_through_own(
 
     set_up = manager.post("outbound-integrations/Ours/set-up-webhook", {"integration": "Door"})
     refused(set_up, 403, "forbidden")
-    own = {"name": "Mine", "group": "Service Desk", **door}
+    own = {"name": "Mine", "group": "Service Desk", "source": "Our Halo", **door}
     refused(manager.post("integrations", {**own, "outbound": "Theirs"}), 403, "forbidden")
     assert manager.post("integrations", {**own, "outbound": "Ours"}).status == 201
     refused(manager.patch("integrations/Mine", {"outbound": "Theirs"}), 403, "forbidden")

@@ -1,0 +1,1 @@
+"""Endpoints of alerts, alert commands and the pause."""

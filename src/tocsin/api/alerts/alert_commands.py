@@ -1,4 +1,4 @@
-"""What people do to an alert: one address for each command, all of them `alerts.service.act`."""
+"""Alert commands: one endpoint per command, all implemented by `alerts.service.act`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tocsin.people.models import User
 
 
 class CommandBody(Schema):
-    """What every command may carry. An empty body is enough."""
+    """Fields that every command accepts. An empty body is sufficient."""
 
     model_config = {"extra": "forbid", "str_strip_whitespace": True}
 
@@ -54,7 +54,7 @@ _EMPTY = CommandBody()
 
 
 class AssignBody(CommandBody):
-    """To a user of Tocsin, or by `name` to somebody outside."""
+    """Assign the alert to a Tocsin user, or by `name` to somebody without an account."""
 
     user: str | None = Field(default=None, description="A user's name or number.")
     name: str | None = Field(default=None, min_length=1, max_length=200)
@@ -71,7 +71,7 @@ class ReplyBody(CommandBody):
 
 
 class HoldBody(CommandBody):
-    """Until a moment, or for a span such as `30m`."""
+    """Hold the alert until a moment, or for a duration such as `30m`."""
 
     until: AwareDatetime | None = None
     span: str | None = Field(default=None, alias="for", max_length=20, examples=["30m", "1h30m"])
@@ -88,7 +88,7 @@ class MergeBody(CommandBody):
 
 
 class CommandResponse(AlertDetail):
-    """The alert as it is now, and what the command did."""
+    """The alert after the command, and the result of the command."""
 
     answer: str = Field(description="A sentence for whoever gave the command.")
     changed: bool = Field(description="False when it was so already.")
@@ -120,7 +120,7 @@ def _post(kind: CommandKind, summary: str) -> Callable[[Callable[..., Any]], Cal
 
 
 def _add_plain(kind: CommandKind, order: _SimpleCommand) -> None:
-    """The address of a command that needs nothing but its actor."""
+    """Add the endpoint of a command that has no fields of its own."""
 
     @_post(kind, _ABOUT[kind])
     def give(request: HttpRequest, id: Number, body: CommandBody = _EMPTY) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _add_plain(kind: CommandKind, order: _SimpleCommand) -> None:
 
 for _kind, _class in CLASSES.items():
     if _kind in _ABOUT:
-        _add_plain(_kind, _class)  # type: ignore[arg-type] # the others have fields, and addresses of their own below
+        _add_plain(_kind, _class)  # type: ignore[arg-type] # commands with fields have endpoints below
 
 
 @_post(CommandKind.ASSIGN, "Give it to a user, or to a name outside; this stops escalation")

@@ -1,4 +1,4 @@
-"""Opening an alert by hand: the body names who is paged, and the alert's first line says who opened it and why."""
+"""Opening an alert manually. The body names the recipients; the timeline records who opened the alert and why."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _longest(field: str) -> int:
 
 
 class RecipientsBody(Schema):
-    """Users who are paged when the first step fires, and groups in which the policy's roles are looked up."""
+    """Users who are paged when the first step fires, and groups in which the policy's roles are resolved."""
 
     model_config = {"extra": "forbid"}
 
@@ -35,7 +35,7 @@ class RecipientsBody(Schema):
 
 
 class NewAlertBody(Schema):
-    """An alert that somebody opens by hand. Without a policy and without recipient users nobody is paged."""
+    """An alert that is opened manually. Without a policy and without recipient users nobody is paged."""
 
     model_config = {"extra": "forbid", "str_strip_whitespace": True}
 
@@ -84,9 +84,8 @@ def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 def preview_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
-    """Nothing is stored or sent. `pages` has everybody's, with minutes from the opening; `timeline` what the alert's
-    would say; `notes` what else to know.
-    """
+    """Nothing is stored or sent. `pages` contains every page with its minutes after the opening, `timeline` the entries
+    that the alert's timeline would have, and `notes` further remarks."""
     who = caller(request)
     return report.played_as_json(preview(_by_hand(body), who.now), who.viewer.address)
 

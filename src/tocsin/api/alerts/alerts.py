@@ -1,4 +1,4 @@
-"""Alerts: the list, one, and its timeline. Opening one is `alert_opening`, what people do to them `alert_commands`."""
+"""Alerts: list, detail and timeline. `alert_creation` opens alerts, `alert_commands` acts on them."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from tocsin.people.models import User
 
 routes = AuthorizedRouter("alerts")
 
-#: Kept out of lists: up to a mail's length each.
+#: Omitted from lists, because each can be as long as an e-mail.
 _LONG = ("long_text",)
 
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class NextStepSchema(BaseModel):
-    """What happens next, and when."""
+    """The next escalation step, and its time."""
 
     at: datetime
     summary: str
 
 
 class AlertSummary(BaseModel):
-    """An alert as lists show it. People, groups and integrations appear by name."""
+    """An alert as in lists. Users, groups and integrations are given by name."""
 
     id: int
     status: AlertStatus
@@ -73,7 +73,7 @@ class AlertSummary(BaseModel):
 
 
 class AlertDetail(AlertSummary):
-    """One alert, with its texts and what the source says of it."""
+    """One alert with its texts and the details from its source."""
 
     short_text: str
     long_text: str
@@ -87,7 +87,7 @@ class AlertDetail(AlertSummary):
 
 
 class AlertEventSchema(BaseModel):
-    """One line of an alert's timeline."""
+    """One entry of an alert's timeline."""
 
     id: int
     at: datetime
@@ -153,7 +153,7 @@ def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
 
 
 def find_alert(number: int) -> Alert:
-    """The alert with that number. Raises Rejected ("not_found")."""
+    """Return the alert with that number. Raises Rejected("not_found")."""
     alert = Alert.objects.select_related("owner", "integration").filter(pk=number).first()
     if alert is None:
         raise Rejected("not_found", f"There is no alert {number}.")
@@ -161,7 +161,7 @@ def find_alert(number: int) -> Alert:
 
 
 def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
-    """Alerts as lists show them: the same few statements for any number of them."""
+    """Return alerts as in lists, with a constant number of SQL statements."""
     numbers = [alert.pk for alert in alerts]
     acknowledged = _acknowledged(numbers)
     with database.transaction() as connection:
@@ -170,7 +170,7 @@ def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
 
 
 def show_whole(alert: Alert, now: datetime) -> dict[str, Any]:
-    """One alert with all its texts."""
+    """Return one alert with all its texts."""
     names = ("short_text", *_LONG, "source_priority", "source_agent", "site", "team", "requester", "requester_phone")
     texts = {name: getattr(alert, name) for name in names}
     return {**show([alert], now)[0], **texts, "previous": alert.previous_id}
@@ -210,7 +210,7 @@ def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
             "actor_kind": event.actor_kind,
             "via": event.via,
             "reason": event.reason,
-            # What an undo would restore is of no use outside.
+            # The state that an undo restores is internal.
             "data": {name: value for name, value in event.data.items() if name != "before"},
         }
         for event in events
@@ -218,7 +218,7 @@ def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
 
 
 def filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert]]:
-    """The alerts asked for, as the parts of a page."""
+    """Return the requested alerts, as the parts of a `core.db.query_union.QueryUnion`."""
     rows = _filtered_by_people(_filtered_by_columns(rows, query), query)
     wanted, kept = Q(), Q()
     for name in ("source_id", "client"):
@@ -260,7 +260,7 @@ def _filtered_by_time(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Al
         if after is not None:
             rows = rows.filter(opened_at__gte=after, pk__gte=search_index.first_opened(connection, after))
         if before is not None:
-            # Where the next hour begins, in which one may have overtaken another.
+            # `first_opened` allows one hour for alerts that overtook each other; the upper bound needs that hour twice.
             later = min(before, _LATEST) + timedelta(hours=2)
             rows = rows.filter(opened_at__lt=before, pk__lt=search_index.first_opened(connection, later))
     return rows

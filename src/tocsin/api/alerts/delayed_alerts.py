@@ -1,4 +1,4 @@
-"""Alerts that wait to open: by a delay, a maintenance window, or because they flap."""
+"""Alerts whose opening is delayed: by a delay, a maintenance window, or flapping detection."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tocsin.inbound.models import DelayedOpening, Integration
 
 routes = AuthorizedRouter("delayed-openings")
 
-#: So many are listed.
+#: Maximum number of alerts listed.
 _MAX_ROWS = 500
 
 
 class DelayedAlertSchema(BaseModel):
-    """An alert that would be open, and waits. `why` is the rest of "it opens …"."""
+    """An alert whose opening is delayed. `why` completes the sentence "it opens …"."""
 
     id: str
     integration: str
@@ -48,7 +48,7 @@ class DelayedAlertFilters(Schema):
     "", Permission.SEE, answers=list[DelayedAlertSchema], summary="Alerts that wait to open, the next that is due first"
 )
 def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> list[dict[str, Any]]:
-    """At most 500."""
+    """Returns at most 500 alerts."""
     rows = DelayedOpening.objects.all()
     if query.integration is not None:
         named = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")

@@ -1,4 +1,4 @@
-"""The buttons on an alert (workflows that a person starts), pressing one, and what workflows did on the alert."""
+"""Manual workflows on an alert: list, run, results of all workflows; and creating a ticket."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tocsin.workflows.views import buttons
 
 
 class ManualWorkflowSchema(BaseModel):
-    """A button that can be pressed now."""
+    """A manual workflow that can be run on the alert now."""
 
     id: int
     workflow: str
-    #: What to ask a person first; empty: nothing.
+    #: The question to confirm first; empty if none.
     confirm: str
     does: list[str]
 
@@ -54,8 +54,8 @@ def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
     summary="Press one; the answer says what was done",
 )
 def press_button(request: HttpRequest, id: int, button: str) -> dict[str, Any]:
-    """Calls to other systems leave a moment later: ask `workflow-runs` what came of them. Refused where its conditions
-    do not hold."""
+    """Calls to other systems are made shortly afterwards; `workflow-runs` shows their results. The request is rejected
+    if the workflow's conditions do not match."""
     who = caller(request)
     rows = Workflow.objects.filter(trigger=TriggerKind.MANUAL)
     row = find(rows, button, what="button")
@@ -71,8 +71,8 @@ def press_button(request: HttpRequest, id: int, button: str) -> dict[str, Any]:
     summary="Have a ticket made in Halo for it",
 )
 def make_ticket(request: HttpRequest, id: int) -> dict[str, int]:
-    """For an alert that came from elsewhere, by an inbound integration that writes back by a HaloITSM: at most one. The
-    answer has the number of the call that makes it."""
+    """Applies to alerts from another source whose inbound integration writes back to a HaloITSM integration. An alert
+    gets at most one ticket. The response contains the number of the call that creates it."""
     who = caller(request)
     alert = find_alert(id)
     return {"call": alert_ticket.make(alert, changer(who), who.now)}
@@ -82,5 +82,6 @@ def make_ticket(request: HttpRequest, id: int) -> dict[str, int]:
     "/{int:id}/workflow-runs", Permission.SEE, answers=list[WorkflowRunSchema], summary="What workflows did on it"
 )
 def list_workflow_runs(request: HttpRequest, id: int) -> list[dict[str, Any]]:
-    """Newest first, without those that looked and did nothing: each workflow's own log has them."""
+    """Newest first. Runs that did nothing because the conditions did not match are omitted; each workflow's own log
+    lists them."""
     return [show_run(story) for story in buttons.of_alert(find_alert(id).pk)]

@@ -1,4 +1,4 @@
-"""The pause of all paging: everybody sees whether it holds; an administrator begins and ends it."""
+"""The pause of all paging. Every user can see it; administrators start and end it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ routes = AuthorizedRouter("pause")
 
 
 class PauseSchema(BaseModel):
-    """Whether all paging is paused; the rest is null while it is not."""
+    """Whether all paging is paused. The other fields are null while it is not."""
 
     paused: bool
     reason: str | None
@@ -31,7 +31,7 @@ class PauseSchema(BaseModel):
 
 
 class PauseBody(Schema):
-    """Until a moment, or for a span such as `2h`; seven days at most."""
+    """Pause until a moment, or for a duration such as `2h`; seven days at most."""
 
     model_config = {"extra": "forbid"}
 

@@ -1,5 +1,6 @@
-"""The gate before every endpoint: who calls, whether their role may take the action, and whether each query parameter
-is known. What a single object's group decides is asked by the endpoint itself, with `require`.
+"""Authentication and authorization of every endpoint: identifies the caller, checks the role and the query parameters.
+
+Authorization by an object's group is up to the endpoint, which calls `require`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _READING = frozenset({"GET", "HEAD"})
 
 @dataclass(frozen=True)
 class Principal:
-    """Who sent the request, when, and from where. A token acts as its user."""
+    """The authenticated caller, with the time and client address of the request. A token acts as its user."""
 
     user: User
     now: datetime
@@ -55,12 +56,12 @@ class Principal:
 
     @cached_property
     def viewer(self) -> Viewer:
-        """What they may do and see, loaded when an endpoint first asks for it, and once."""
+        """The caller's permissions and visibility, loaded once on first use."""
         return permissions.viewer(self.user)
 
 
 class ApiAuth(AuthBase):
-    """Ninja's hook for authentication, one for each operation, holding the action that the operation declares."""
+    """Django Ninja's authentication hook, one instance per operation, with the action that the operation requires."""
 
     openapi_type = "http"
     openapi_scheme = "bearer"
@@ -72,7 +73,7 @@ class ApiAuth(AuthBase):
         self._known: frozenset[str] = frozenset()
 
     def guards(self, operation: Operation) -> None:
-        """Learns which query parameters the operation knows."""
+        """Record the query parameters that the operation accepts."""
         self._known = frozenset(
             name
             for model in operation.models
@@ -81,7 +82,8 @@ class ApiAuth(AuthBase):
         )
 
     def __call__(self, request: HttpRequest) -> Principal | None:
-        """The caller, or None when nobody is signed in. Raises Rejected: `forbidden`, `csrf`, or a parameter's."""
+        """Return the caller, or None without authentication. Raises Rejected: `forbidden`, `csrf`, or for an unknown
+        parameter."""
         caller = _caller(request)
         if caller is None:
             return None
@@ -89,7 +91,7 @@ class ApiAuth(AuthBase):
             raise forbidden(caller, self.action)
         self._check_parameters(request)
         if "If-Match" in request.headers and request.method not in _READING and not self.takes_if_match:
-            # Whoever sends it relies on being refused.
+            # A client that sends If-Match relies on the check, so ignoring the header would be wrong.
             raise Rejected("invalid", "If-Match: is not known at this address; send it without.", "If-Match")
         return caller
 
@@ -105,34 +107,34 @@ class ApiAuth(AuthBase):
 
 
 def caller(request: HttpRequest) -> Principal:
-    """Who sent `request`, which has passed its gate."""
+    """Return the caller of a request that was authenticated."""
     return cast(Principal, cast(Any, request).auth)
 
 
 def actor_of(caller: Principal) -> Actor:
-    """The caller as an alert's timeline names them."""
+    """Return the caller as the actor on an alert's timeline."""
     kind = ActorKind.TOKEN if caller.by_token else ActorKind.USER
     return Actor(kind, caller.user.display_name, caller.user.pk)
 
 
 def via_of(caller: Principal) -> CommandChannel:
-    """By which way: a script by its token, or a page in the browser."""
+    """Return the command channel: API for a token, web for a browser session."""
     return CommandChannel.API if caller.by_token else CommandChannel.WEB
 
 
 def changer(caller: Principal) -> audit.AuditActor:
-    """The caller as the audit log names them."""
+    """Return the caller as the actor in the audit log."""
     return audit.AuditActor.of(caller.user, "api" if caller.by_token else "web", caller.address)
 
 
 def require(caller: Principal, action: Permission, group: int | None) -> None:
-    """Asks whether the caller may take `action` on an object that `group` owns. Raises Rejected ("forbidden")."""
+    """Check that the caller may take `action` on an object that `group` owns. Raises Rejected("forbidden")."""
     if not caller.viewer.may(action, group):
         raise forbidden(caller, action, whose="of their own groups")
 
 
 def forbidden(caller: Principal, action: Permission, whose: str = "") -> Rejected:
-    """The rejection of somebody whose role does not reach, or reaches only as far as `whose` says."""
+    """Return the rejection of a caller whose role does not permit `action`, or permits it only as `whose` says."""
     said = f"{caller.user.username} is {_said(caller.role)}"
     if whose:
         return Rejected("forbidden", f"{said}, who may {action.value} {whose} only.")
@@ -144,7 +146,8 @@ def _said(role: Role) -> str:
 
 
 def _caller(request: HttpRequest) -> Principal | None:
-    """By the Authorization header where there is one, and by nothing else then; else by the session, CSRF checked."""
+    """Authenticate by the Authorization header if present, and then by nothing else; otherwise by session with a CSRF
+    check."""
     now = getattr(request, "now", None) or clock.now()
     address = request.META.get("REMOTE_ADDR") or None
     header = request.headers.get("Authorization")

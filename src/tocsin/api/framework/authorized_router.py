@@ -1,4 +1,4 @@
-"""How an endpoint is written down: a ninja router on which no operation exists without the action that it needs."""
+"""A wrapper around Django Ninja's router on which every operation must declare the permission that it requires."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tocsin.access.roles import Permission, PermissionScope, Role, reach
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import ApiAuth
 
-#: What changes an object that is there: these ask for its tag.
+#: Methods that change an existing object, and therefore accept If-Match.
 _CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
-#: Where a new one is posted to: it has no state yet.
+#: The path to which new objects are posted; they have no state to match yet.
 _NEW = ""
 
 _ERROR = {
@@ -23,10 +23,11 @@ _ERROR = {
 
 
 class AuthorizedRouter:
-    """The endpoints of one noun.
+    """The endpoints of one resource.
 
-    Each of the five methods declares an operation: its path, its action, `status` of success (200), `answers`: the type
-    of the answer (None: no body), whether the object is `tagged` (see `preconditions`), and what ninja knows besides.
+    Each of the five methods declares an operation: its path, permission, success `status` (200), `answers` (the
+    response type; None for no body), whether the object is `tagged` (see `api.framework.etags`), and further Ninja
+    options.
     """
 
     def __init__(self, noun: str) -> None:
@@ -89,7 +90,7 @@ class AuthorizedRouter:
 
 
 def _needs(action: Permission) -> str:
-    """Who may, for the documentation: "manager (of own groups), admin"."""
+    """Return the roles that may call an operation, for the documentation: "manager (of own groups), admin"."""
     reaches = {role: reach(role, action) for role in Role}
     return ", ".join(
         f"{role} (of own groups)" if reached is PermissionScope.OWN_GROUPS else str(role)

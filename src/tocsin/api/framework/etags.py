@@ -1,7 +1,7 @@
-"""`ETag` and `If-Match`: a script says which state of an object it changes, and is refused where it is another by now.
+"""`ETag` and `If-Match`: optimistic locking, so that a client cannot overwrite a change that it has not read.
 
-The tag is of what is configured, not of the answer's bytes: the same for everybody who may see the object, however much
-of it, and whatever else is shown beside it.
+The tag is derived from the object's configuration instead of the response bytes. It is therefore the same for every
+caller, whatever parts of the object the caller may see and whatever is shown beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tocsin.access import history
 from tocsin.core.errors import Rejected
 from tocsin.core.net.etag import stamp
 
-#: For the OpenAPI description: what an answer with a tag has, and what an operation that asks for one takes.
+#: For the OpenAPI document: the response header of tagged objects, and the request header of changing operations.
 ETAG: Mapping[str, Any] = {
     "ETag": {"description": "Of this state of the object, for `If-Match`.", "schema": {"type": "string"}}
 }
@@ -32,15 +32,16 @@ _ANY = "*"
 
 
 def tag(response: HttpResponse, state: Mapping[str, Any]) -> None:
-    """Puts the tag of an object's state on the answer."""
+    """Set the ETag of an object's state on the response."""
     response["ETag"] = f'"{stamp(state)}"'
 
 
 def check(request: HttpRequest, state: Mapping[str, Any], noun: str, number: object) -> None:
-    """Refuses where the request is about another state of the object, which the audit log knows as `noun` and `number`.
-    To be asked inside `configuration.alone`, before anything is written; without `If-Match` it refuses nothing.
+    """Check If-Match against the object's current state. `noun` and `number` identify the object in the audit log.
 
-    Raises Rejected: `changed_meanwhile`, or `invalid` for what is no tag.
+    Call it inside `core.config.config_version.alone`, before anything is written. Without If-Match every state matches.
+
+    Raises Rejected: `changed_meanwhile`, or `invalid` for a malformed tag.
     """
     header = request.headers.get("If-Match")
     if header is None:
@@ -48,7 +49,7 @@ def check(request: HttpRequest, state: Mapping[str, Any], noun: str, number: obj
     wanted = parse_etags(header)
     if not wanted:
         raise Rejected("invalid", 'If-Match: is an ETag in quotation marks, as GET answers it: "…".', "If-Match")
-    # A proxy that compresses answers marks their tags as weak: the state that they are of is the same.
+    # A compressing proxy makes the tag weak; it still denotes the same state.
     if wanted != [_ANY] and stamp(state) not in {one.removeprefix("W/").strip('"') for one in wanted}:
         raise Rejected("changed_meanwhile", f"{_who(noun, number)} Read it again, and change what it is now.")
 

@@ -1,4 +1,4 @@
-"""Finding the object that an address names: by number, or by name, ignoring case."""
+"""Resolves the object that a URL or body names: by id, or by name ignoring case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_BIGINT = 2**63 - 1
 
 
 def find[M: Model](rows: QuerySet[M], text: str, *, what: str, by: str = "name") -> M:
-    """The object whose id is `text`, or whose name (the column `by`) is. Raises Rejected ("not_found")."""
+    """Return the object whose id or name (column `by`) is `text`. Raises Rejected("not_found")."""
     number = _number(text)
     wanted = {"pk": number} if number is not None else {f"{by}__iexact": text}
     found = rows.filter(**wanted).first() if number is None or number <= _MAX_BIGINT else None
@@ -25,7 +25,7 @@ def find[M: Model](rows: QuerySet[M], text: str, *, what: str, by: str = "name")
 
 
 def find_named[M: Model](rows: QuerySet[M], text: str, *, what: str, field: str, by: str = "name") -> M:
-    """As `find`, for a filter or a field of a body: what is missing is the sender's error, named by `field`."""
+    """Resolve like `find`, for a filter or body field: a missing object is an invalid value of `field`."""
     try:
         return find(rows, text, what=what, by=by)
     except Rejected as error:
@@ -33,7 +33,7 @@ def find_named[M: Model](rows: QuerySet[M], text: str, *, what: str, field: str,
 
 
 def find_by_uuid[M: Model](rows: QuerySet[M], text: str, *, what: str) -> M:
-    """The object whose UUID is `text`. Raises Rejected ("not_found")."""
+    """Return the object whose UUID is `text`. Raises Rejected("not_found")."""
     try:
         found = rows.filter(pk=UUID(text)).first()
     except ValueError:
@@ -48,14 +48,16 @@ def _number(text: str) -> int | None:
 
 
 def _moment(value: object) -> object:
-    """Mends `…T03:00:00 01:00`, which is what a plus sign becomes in an address when it was not encoded. A bare number
-    would be read as seconds since 1970, which nobody means."""
+    """Repair `…T03:00:00 01:00`, which results from an unencoded plus sign in a URL.
+
+    A bare number is rejected, because it would be parsed as seconds since 1970.
+    """
     if not isinstance(value, str) or "-" not in value:
         raise ValueError("must be a moment, such as 2026-12-25T03:00:00Z")
     return f"{value[:-6]}+{value[-5:]}" if len(value) > 6 and value[-6] == " " else value
 
 
-#: A moment in a query, with its time zone.
+#: A date and time with time zone in a query string.
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 
 
@@ -65,5 +67,5 @@ def _in_reach(value: datetime) -> datetime:
     return value
 
 
-#: One that schedules are asked about: around the ends of the calendar there is no day before or after.
+#: A moment for schedule queries, limited to years with a day before and after.
 ScheduleMoment = Annotated[Moment, AfterValidator(_in_reach)]

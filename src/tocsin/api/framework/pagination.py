@@ -1,4 +1,4 @@
-"""Lists in pages by keyset: `?limit=&cursor=` → `{"items": […], "next": …|null}`. Never OFFSET, never a count."""
+"""Keyset pagination: `?limit=&cursor=` → `{"items": […], "next": …|null}`. Never uses OFFSET and never counts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pydantic import BaseModel, Field
 from tocsin.core.db.query_union import QueryUnion, first, narrowed
 from tocsin.core.errors import Rejected
 
-#: What fits PostgreSQL's bigint.
+#: The positive range of PostgreSQL's bigint.
 Number = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class PaginationQuery(Schema):
-    """The two parameters of every list. A noun's own query adds its filters."""
+    """The parameters of every list. Each resource adds its own filters."""
 
     limit: int = Field(default=50, ge=1, le=500, description="How many items at most.")
     cursor: str | None = Field(default=None, max_length=200, description="The `next` of the page before.")
 
 
 class PaginatedList[Item](BaseModel):
-    """One page of a list; `next` is the cursor of the one after it, or null at the end."""
+    """One page of a list. `next` is the cursor of the following page, or null at the end."""
 
     items: list[Item]
     next: str | None
@@ -40,9 +40,9 @@ def page[M: Model, Item](
     *,
     newest_first: bool = False,
 ) -> dict[str, Any]:
-    """One page of `rows` in the order of their primary keys, drawn by `show`, which gets all of the page at once.
+    """Return one page of `rows` in primary key order. `show` formats all rows of the page at once.
 
-    Raises Rejected for a cursor that no list gave.
+    Raises Rejected for an invalid cursor.
     """
     if query.cursor is not None:
         key = _key(rows.model if isinstance(rows, QuerySet) else rows[0].model, query.cursor)

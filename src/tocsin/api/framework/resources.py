@@ -1,7 +1,8 @@
-"""The endpoints that every configured object has: one, create, replace, change, delete. The shape is that of the YAML.
+"""Generic endpoints of configured objects: get, create, replace, change, delete. Bodies have the shape of the YAML
+specs.
 
-The rooms' own commands check, write and record; here it is asked whether the caller may, before and after: an object
-may neither be taken from another group nor be given to one.
+The domain's commands validate, save and record changes. This module authorizes before and after the change, because an
+object may neither be taken from another group nor be assigned to one.
 """
 
 from __future__ import annotations
@@ -27,61 +28,60 @@ type ResourceSpec = Mapping[str, object]
 
 
 class SaveApiResource[M](Protocol):
-    """Makes an object, or makes `existing` what the spec says. Raises Rejected that names the place."""
+    """Creates an object, or updates `existing` to match the spec. Raises Rejected with the path of the problem."""
 
     def __call__(self, spec: ResourceSpec, /, *, caller: Principal, existing: M | None) -> M: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ApiResource[M: Model]:
-    """What the endpoints need to know of one noun."""
+    """Everything that the endpoints need to know about one resource."""
 
     routes: AuthorizedRouter
-    #: The word for one of them.
+    #: The singular noun.
     what: str
-    #: What it takes to change one.
+    #: Permission required to change an object.
     action: Permission
-    #: With everything that `show` reads.
+    #: The objects, with every relation that `show` reads.
     rows: Callable[[], QuerySet[M]]
-    #: The object as the YAML has it.
+    #: The object in spec form.
     spec_of: Callable[[M], dict[str, Any]]
-    #: The object as this caller may see it.
+    #: The object as the caller may see it.
     show: Callable[[M, Principal], dict[str, Any]]
     save: SaveApiResource[M]
     delete: Callable[[M, audit.AuditActor, Principal], None]
-    #: The id of the group that owns it; None: only administrators change it.
+    #: The id of the owning group; None if only administrators may change the object.
     owner: Callable[[M], int | None]
     example: Mapping[str, object]
-    #: The column of its name.
+    #: The name column.
     by: str = "name"
-    #: What is shown beside the spec; a body may bring it back, and it changes nothing.
+    #: Fields shown besides the spec. A body may contain them; they are ignored.
     shown_only: frozenset[str] = frozenset({"id"})
-    #: Keys that stay where they are left out, and how each is written to take it away.
+    #: Keys that a replacement leaves unchanged if they are missing, and the value that clears each.
     without: Mapping[str, object] = field(default_factory=dict)
-    #: What it takes to see one.
+    #: Permission required to see an object.
     see: Permission = Permission.SEE
-    #: All that a change may undo, which its tag is of, where that is more than `spec_of` has.
+    #: Everything that a change may overwrite, for the ETag, if that is more than `spec_of`.
     state_of: Callable[[M], dict[str, Any]] | None = None
-    #: What the audit log calls one, where that is not `what`.
+    #: The object type in the audit log, if it differs from `what`.
     recorded_as: str = ""
 
     def state(self, row: M) -> dict[str, Any]:
-        """The object's state, for its tag."""
+        """Return the object's state, for its ETag."""
         return (self.state_of or self.spec_of)(row)
 
     def find(self, text: str) -> M:
-        """The object with that number or name. Raises Rejected ("not_found")."""
+        """Return the object with that id or name. Raises Rejected("not_found")."""
         return find(self.rows(), text, what=self.what, by=self.by)
 
     def find_own(self, text: str, who: Principal, action: Permission) -> M:
-        """The same, if the caller may take `action` on it. Raises Rejected: `not_found`, `forbidden`."""
+        """Return the object if the caller may take `action` on it. Raises Rejected: `not_found`, `forbidden`."""
         found = self.find(text)
         require(who, action, self.owner(found))
         return found
 
     def find_meant(self, request: HttpRequest, text: str) -> M:
-        """The same for changing it, if it is in the state that the request means. Raises Rejected also:
-        `changed_meanwhile`."""
+        """Return the object for a change, after checking If-Match. Raises Rejected also with `changed_meanwhile`."""
         found = self.find_own(text, caller(request), self.action)
         noun = self.recorded_as or self.what.replace(" ", "_")
         etags.check(request, self.state(found), noun, found.pk)
@@ -89,7 +89,7 @@ class ApiResource[M: Model]:
 
 
 def register[M: Model](noun: ApiResource[M]) -> None:
-    """Adds the endpoints of one noun to its routes."""
+    """Add the endpoints of a resource to its router."""
     _register_reading(noun)
     _register_writing(noun)
 
@@ -144,7 +144,7 @@ def _shown[M: Model](noun: ApiResource[M], row: M, who: Principal, response: Htt
 
 
 def _save[M: Model](noun: ApiResource[M], body: ResourceSpec, existing: M | None, who: Principal) -> M:
-    # The caller's groups as they were before: putting oneself into a group does not make it one's own in time.
+    # Load the caller's groups before saving: adding oneself to a group must not grant permission for this very change.
     _ = who.viewer
     spec = {name: value for name, value in body.items() if name not in noun.shown_only}
     with transaction.atomic():

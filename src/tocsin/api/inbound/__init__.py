@@ -1,0 +1,1 @@
+"""Endpoints of inbound integrations, messages, heartbeats and maintenance windows."""

@@ -1,4 +1,4 @@
-"""Client tables: which group, and by which policy, answers for which client; as rows or as CSV."""
+"""Client tables: which group and escalation policy are responsible for which client; as rows or CSV."""
 
 from __future__ import annotations
 

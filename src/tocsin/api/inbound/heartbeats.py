@@ -1,4 +1,4 @@
-"""Heartbeats: each monitored sender as it stands. They are configured as integrations of the kind `heartbeat`."""
+"""Heartbeats: the state of each monitored sender. They are configured as integrations of the type `heartbeat`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ routes = AuthorizedRouter("heartbeats")
 
 
 class HeartbeatSchema(BaseModel):
-    """A monitored sender. `health` is `new` until its first beat."""
+    """A monitored sender. `health` is `new` until its first ping."""
 
     id: int = Field(description="Of the integration.")
     name: str
@@ -48,7 +48,7 @@ def list_heartbeats(request: HttpRequest, query: Query[HeartbeatFilters]) -> dic
     if query.health:
         named = Heartbeat.objects.filter(health__in=query.health).values("integration_id")
         other = Heartbeat.objects.exclude(health__in=query.health).values("integration_id")
-        # One that never pinged has no row.
+        # A sender that never pinged has no row.
         rows = rows.exclude(pk__in=other) if HeartbeatHealth.NEW in query.health else rows.filter(pk__in=named)
     return page(rows, query, show)
 

@@ -1,4 +1,4 @@
-"""The Inbound Log: what arrived, what became of it and why; one message with its bytes, mapping and trace."""
+"""The Inbound Log: received messages with outcome and reason; one message with body, mapping and trace."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from tocsin.inbound.storage import search_index
 
 routes = AuthorizedRouter("inbound-messages")
 
-#: Kept out of lists.
+#: Omitted from lists.
 _LARGE = ("raw", "headers", "verdict")
 
-#: Moments that an id can say.
+#: The range of times that a UUIDv7 can represent.
 _EARLIEST, _LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class MessageSummary(BaseModel):
-    """A message as the log shows it."""
+    """A message as in the log."""
 
     id: UUID
     received_at: datetime
@@ -51,7 +51,7 @@ class MessageSummary(BaseModel):
 
 
 class MessageDetail(MessageSummary):
-    """One message, with what arrived and how it was understood."""
+    """One message with its body and its interpretation."""
 
     raw: str = Field(description="The body as text; bytes that are not UTF-8 are shown as U+FFFD.")
     raw_base64: str | None = Field(description="The bytes, where they are not UTF-8.")
@@ -80,14 +80,14 @@ def list_messages(request: HttpRequest, query: Query[MessageFilters]) -> dict[st
 
 
 def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
-    """The messages asked for, as the parts of a page."""
+    """Return the requested messages, as the parts of a `core.db.query_union.QueryUnion`."""
     rows = InboundMessage.objects.defer(*_LARGE).select_related("integration")
     for name in ("alert_id", "source_status", "replay_of", "test"):
         if (value := getattr(query, name)) is not None:
             rows = rows.filter(**{name: value})
     if query.status:
         rows = rows.filter(status__in=query.status)
-    # Ids are in the order of the times, so the primary key leads there.
+    # Ids are ordered by time, so these conditions let the primary key narrow the scan.
     if query.received_after is not None:
         rows = rows.filter(received_at__gte=query.received_after, pk__gte=_first_id(query.received_after, -_apart()))
     if query.received_before is not None:
@@ -106,12 +106,13 @@ def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
 
 
 def _first_id(at: datetime, later: timedelta) -> UUID:
-    """The smallest id of that much after the moment; of one that no id can say, of the nearest that can be said."""
+    """Return the smallest UUIDv7 for `at` shifted by `later`, clamped to the representable range."""
     return first_uuid7(min(max(at, _EARLIEST), _LATEST) + later)
 
 
 def _apart() -> timedelta:
-    """How far an id and its message's time may be apart: a node's clock is the one's, the database's the other's."""
+    """Return the maximum difference between the time in an id (a node's clock) and the receive time (the database's
+    clock)."""
     return abs(clock.now() - datetime.now(UTC)) + timedelta(minutes=5)
 
 
@@ -132,13 +133,13 @@ def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
 
 
 def find_message(text: str) -> InboundMessage:
-    """The message with that id. Raises Rejected ("not_found")."""
+    """Return the message with that id. Raises Rejected("not_found")."""
     rows = InboundMessage.objects.select_related("integration__current", "version")
     return find_by_uuid(rows, text, what="inbound message")
 
 
 def show_whole(message: InboundMessage) -> dict[str, Any]:
-    """One message with everything about it; mapping and trace by the rules that decided it."""
+    """Return one message with all details. Mapping and trace use the rules that originally decided it."""
     raw = bytes(message.raw)
     understood = explained(message)
     try:

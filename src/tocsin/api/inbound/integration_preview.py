@@ -1,4 +1,4 @@
-"""Trying an integration out: a dry run and a backtest, which store and send nothing, and a sample that is posted."""
+"""Trying out an integration: simulation and backtest, which store and send nothing, and posting a real sample."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SampleBody(Schema):
 
 
 class SampleResponse(BaseModel):
-    """What the public URL answered, and what became of the sample."""
+    """The response of the public URL, and the outcome of the sample."""
 
     sample: str
     source_id: str
@@ -48,7 +48,7 @@ class SampleResponse(BaseModel):
 
 
 class BacktestBody(Schema):
-    """The edited parts, as an integration has them; what is left out stays as it is, null is the kind's own."""
+    """The edited parts in spec form. An omitted part stays as it is; null restores the integration type's default."""
 
     model_config = {"extra": "forbid"}
 
@@ -68,7 +68,7 @@ class BacktestBody(Schema):
 
 
 class BacktestTotalsSchema(BaseModel):
-    """What all of the messages come to."""
+    """Totals over all messages."""
 
     statuses: dict[str, int]
     opened: int
@@ -77,7 +77,7 @@ class BacktestTotalsSchema(BaseModel):
 
 
 class BacktestResponse(BaseModel):
-    """What would differ, newest first, and what both versions come to."""
+    """The differences, newest first, and the totals of both versions."""
 
     looked_at: int
     from_: datetime | None = Field(alias="from")
@@ -101,9 +101,8 @@ _EMPTY = SampleBody()
     extra={"requestBody": _PAYLOAD},
 )
 def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
-    """Nothing is stored or sent. The answer has one entry in `messages` for each message of the payload: its status
-    and reason, the alert, the pages with their minutes from the opening, and the trace of the mapping and rules.
-    """
+    """Nothing is stored or sent. The response has one entry in `messages` for each message of the payload: its status
+    and reason, the alert, the pages with their minutes after the opening, and the trace of the mapping and rules."""
     who = caller(request)
     integration = INTEGRATIONS.find_own(id, who, Permission.TRY_OUT)
     content_type = request.headers.get("Content-Type", "")
@@ -123,9 +122,8 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
     summary="What edited mapping, rules or routes would change for the last messages, before they are saved",
 )
 def try_parts(request: HttpRequest, id: str, body: BacktestBody) -> dict[str, Any]:
-    """The messages are decided in order by the live code, against a state in which nothing was open before the first.
-    Nothing is stored or sent.
-    """
+    """The messages are processed in order by the production code, starting from a state without open alerts. Nothing is
+    stored or sent."""
     integration = INTEGRATIONS.find_own(id, caller(request), Permission.TRY_OUT)
     parts = {name: getattr(body, name) for name in body.model_fields_set if name != "limit"}
     return backtest_report.as_json(backtest.backtest(integration, parts, limit=body.limit))
@@ -138,7 +136,7 @@ def try_parts(request: HttpRequest, id: str, body: BacktestBody) -> dict[str, An
     summary="Post the kind's sample through the public URL: a real row, and an alert badged TEST that pages only you",
 )
 def send_sample(request: HttpRequest, id: str, body: SampleBody = _EMPTY) -> dict[str, Any]:
-    """When the public URL does not lead here, the error (502) says in words what answered instead."""
+    """If the public URL does not lead to this installation, the error (502) describes what responded instead."""
     who = caller(request)
     integration = INTEGRATIONS.find_own(id, who, Permission.TRY_OUT)
     return sample.send_sample(integration, changer(who), body.sample, now=who.now).to_json()

@@ -1,4 +1,4 @@
-"""An integration's versions, compared and brought back; and the statuses that it received, with what each does."""
+"""An integration's versions: list, compare, restore; and the observed statuses with their effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tocsin.inbound.models import Integration, IntegrationVersion
 
 
 class IntegrationVersionSchema(BaseModel):
-    """Mapping, rules, filters and routes as they were from one moment on."""
+    """Mapping, rules, filters and routes, effective from one moment on."""
 
     number: int
     created_at: datetime
@@ -30,7 +30,7 @@ class IntegrationVersionSchema(BaseModel):
 
 
 class VersionChangeSchema(BaseModel):
-    """One part that two versions have otherwise; null: as the kind has it."""
+    """One part that differs between two versions. Null means the integration type's default."""
 
     part: str
     before: Any
@@ -48,7 +48,7 @@ class VersionChangesQuery(Schema):
 
 
 class ObservedStatusSchema(BaseModel):
-    """A status that came in the last 30 days."""
+    """A status that was received in the last 30 days."""
 
     name: str
     count: int

@@ -1,6 +1,6 @@
-"""Inbound integrations: their settings and URL. Trying one out is in `integration_trials`, versions in another.
+"""Inbound integrations: settings and webhook URL. See `integration_preview` and `integration_versions` for the rest.
 
-The URL holds the secret of the door: only whoever may change an integration sees it.
+The URL contains the integration's secret, so it is shown only to callers who may change the integration.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EXAMPLE = {
     "settings": {"halo_address": "https://acme.haloitsm.com"},
 }
 
-#: What an integration shows beside its spec.
+#: Fields shown besides the spec.
 _SHOWN_ONLY = frozenset({"id", "url", "version", "created_at", "old_token_until", "old_token_posts"})
 
 
@@ -70,7 +70,7 @@ class RotateResponse(BaseModel):
 
 
 class IntegrationTestResponse(BaseModel):
-    """That the other side answers and takes the credentials."""
+    """The other side responds and accepts the credentials."""
 
     ok: bool
     detail: str
@@ -110,7 +110,7 @@ def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> di
     summary="Sign in to the mailbox it reads; nothing is read",
 )
 def test_mailbox(request: HttpRequest, id: str) -> dict[str, Any]:
-    """What does not work is answered as an error: 400 without a mailbox, 502, or 503 when it is worth trying again."""
+    """A failure is returned as an error: 400 without a mailbox, 502, or 503 if a retry may succeed."""
     integration = INTEGRATIONS.find_own(id, caller(request), Permission.ROUTING)
     imap = secrets.credentials_of(integration).get("imap", {})
     return {"ok": True, "detail": imap_poller.look_into(imap.get("mailbox", ""), imap.get("password", ""))}
@@ -144,7 +144,8 @@ def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Integration | N
     before = existing.outbound_id if existing is not None else None
     saved = commands.save_integration(spec, existing=existing, actor=changer(caller), now=caller.now)
     if saved.outbound_id is not None and saved.outbound_id != before:
-        # Whoever it writes back by is written on by everybody who sends to it.
+        # Everybody who sends to the integration then writes to this outbound integration, so changing it needs
+        # permission on it.
         require(caller, Permission.ROUTING, OutboundIntegration.objects.get(pk=saved.outbound_id).group_id)
     return saved
 

@@ -1,4 +1,4 @@
-"""Maintenance windows: when alerts do not open, or open only at the end; and what one would have caught."""
+"""Maintenance windows: when alerts do not open or open only afterwards; and a preview of the alerts affected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EXAMPLE = {
     "action": "hold",
 }
 
-#: So many occurrences are shown.
+#: Number of upcoming occurrences shown.
 _NEXT = 5
 
 
@@ -48,7 +48,7 @@ class MaintenanceWindowFilters(PaginationQuery):
 
 
 class OccurrenceSchema(BaseModel):
-    """One time that the window is."""
+    """One occurrence of the window."""
 
     starts: datetime
     ends: datetime
@@ -62,7 +62,7 @@ class AffectedAlertSchema(BaseModel):
 
 
 class MaintenancePreviewResponse(BaseModel):
-    """A window that nobody has saved: when it is, and what of the last day it is about."""
+    """An unsaved window: its occurrences, and the alerts of the last day that it matches."""
 
     sentence: str
     next: list[OccurrenceSchema]
@@ -92,7 +92,7 @@ def list_windows(request: HttpRequest, query: Query[MaintenanceWindowFilters]) -
     summary="When a window would be, and what it would catch",
 )
 def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
-    """Nothing is stored: the body is a window as one is saved; it needs no name."""
+    """Nothing is stored. The body is a window in the form in which it is saved; its name may be omitted."""
     now = caller(request).now
     row = maintenance_windows.draft(body)
     found = maintenance_preview.caught(maintenance_windows.compiled(row), now)
@@ -148,7 +148,10 @@ def _save(spec: ResourceSpec, /, *, caller: Principal, existing: MaintenanceWind
 
 
 def _require_its_integrations(row: MaintenanceWindow, who: Principal) -> None:
-    """Whoever may not change an integration may not keep its alerts from opening. Raises Rejected ("forbidden")."""
+    """Require permission to change every affected integration, because the window suppresses its alerts.
+
+    Raises Rejected("forbidden").
+    """
     owners = Integration.objects.filter(pk__in=row.integrations).values_list("group_id", flat=True)
     for owner in set(owners) if row.integrations else {None}:
         require(who, Permission.ROUTING, owner)

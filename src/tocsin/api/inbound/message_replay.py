@@ -1,4 +1,4 @@
-"""Replaying an inbound message: the rules of now decide it again, as a new row."""
+"""Replays an inbound message: the current rules process it again, as a new message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tocsin.inbound.models import InboundMessage
 
 
 class ReplayBody(Schema):
-    """Whether the replay may page. By default it only records when the message is older than an hour."""
+    """Whether the replay may page. By default it pages only if the message is at most an hour old."""
 
     model_config = {"extra": "forbid"}
 
@@ -27,13 +27,14 @@ class ReplayBody(Schema):
 
 
 class ReplayManyBody(ReplayBody):
-    """Several messages by their ids, decided oldest first."""
+    """Several messages by their ids, processed oldest first."""
 
     ids: list[UUID] = Field(min_length=1, max_length=MAX_REPLAYED_MESSAGES)
 
 
 class ReplayResponse(BaseModel):
-    """How many were replayed, and what became of them; those that still wait or cannot be decided are left out."""
+    """The number of replayed messages and their outcomes. Messages that are pending or cannot be processed are
+    omitted."""
 
     replayed: int
     statuses: dict[MessageStatus, int]

@@ -1,0 +1,1 @@
+"""Endpoints of notifications, deliveries, providers and the sandbox."""

@@ -1,4 +1,4 @@
-"""Deliveries: each try to send a notification, by which provider, and what became of it."""
+"""Deliveries: each attempt to send a notification, with provider and result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RELATED = ("user", "notification__group_contact")
 
 
 class DeliverySchema(BaseModel):
-    """One try, with its retries, to send a notification through one provider."""
+    """The delivery of a notification through one provider, including its retries."""
 
     id: UUID
     notification_id: UUID

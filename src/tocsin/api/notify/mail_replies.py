@@ -1,4 +1,4 @@
-"""Mails that came as answers, and what became of each. For administrators: senders are people's addresses."""
+"""Replies by e-mail, with their outcome. For administrators, because the senders are users' addresses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ routes = AuthorizedRouter("mail-replies")
 
 
 class MailReplySchema(BaseModel):
-    """One mail. Its text is the reply on the alert's timeline, and is not kept here."""
+    """One reply. Its text is stored on the alert's timeline, not here."""
 
     id: int
     received_at: datetime

@@ -1,4 +1,4 @@
-"""Notifications: who was told what about which alert, by which way, and why."""
+"""Notifications: who was notified about which alert, by which contact method, and why."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ routes = AuthorizedRouter("notifications")
 
 
 class NotificationSchema(BaseModel):
-    """One message to one person, or group contact, about one alert. What became of it is its deliveries'."""
+    """One message to one user or group contact about one alert. Its result is in its deliveries."""
 
     id: UUID
     alert_id: int | None

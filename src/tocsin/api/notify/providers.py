@@ -1,4 +1,4 @@
-"""Providers: the accounts and servers that carry channels. Administrators only; secrets go in and never come out."""
+"""Notification providers: the accounts and servers that send messages. For administrators; secrets are write-only."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ class ProviderFilters(PaginationQuery):
 
 
 class ProviderTestBody(BaseModel):
-    """Where a test goes."""
+    """The recipient of a test message."""
 
     channel: str
     address: str
 
 
 class ProviderTestQueuedResponse(BaseModel):
-    """A test that was queued."""
+    """A test message that was queued."""
 
     notification_id: UUID
 
 
 class ProviderTestResponse(BaseModel):
-    """That the other side answers and takes the credentials."""
+    """The other side responds and accepts the credentials."""
 
     ok: bool
     detail: str
@@ -79,9 +79,8 @@ def list_providers(request: HttpRequest, query: Query[ProviderFilters]) -> dict[
     summary="Try address and credentials; nothing is sent",
 )
 def test_provider(request: HttpRequest, id: str) -> dict[str, Any]:
-    """What does not work is answered as an error (502, or 503 when it is worth trying again). `SMTP (environment)`
-    tries the server that TOCSIN_SMTP_URL names.
-    """
+    """A failure is returned as an error: 502, or 503 if a retry may succeed. `SMTP (environment)` tests the server
+    configured by TOCSIN_SMTP_URL."""
     if id.lower() == ENVIRONMENT.lower():
         return {"ok": True, "detail": commands.test_environment()}
     return {"ok": True, "detail": commands.test_provider(PROVIDERS.find(id))}

@@ -1,6 +1,6 @@
-"""The sandbox: what would have been sent on channels that have no provider. Nothing left the machine.
+"""The sandbox: messages on channels without a provider, which were never sent.
 
-A message holds the reader's own links, which act for them: only an administrator sees those of others.
+A message contains links that act as its recipient, so only administrators see messages to other users.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ routes = AuthorizedRouter("sandbox-messages")
 
 
 class SandboxMessageSchema(BaseModel):
-    """One message, as its channel rendered it."""
+    """One message as rendered for its channel."""
 
     id: int
     at: datetime
@@ -49,7 +49,7 @@ class SandboxMessageFilters(PaginationQuery):
     "", Permission.SEE, answers=PaginatedList[SandboxMessageSchema], summary="What would have been sent, newest first"
 )
 def list_messages(request: HttpRequest, query: Query[SandboxMessageFilters]) -> dict[str, Any]:
-    """Your own messages; an administrator sees all."""
+    """Returns your own messages; administrators get all of them."""
     rows = _visible(caller(request))
     for name in ("alert_id", "channel"):
         if (value := getattr(query, name)) is not None:

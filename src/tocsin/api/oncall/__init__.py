@@ -1,0 +1,1 @@
+"""Endpoints of schedules, overrides, swaps and on-call queries."""

@@ -1,4 +1,4 @@
-"""Calendar feeds: everybody's own secret addresses for calendar programs."""
+"""Calendar feeds: each user's own secret URLs for calendar applications."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ routes = AuthorizedRouter("calendar-feeds")
 
 
 class FeedBody(Schema):
-    """Of yourself (`person`), of a group, or of a schedule."""
+    """A feed of your own shifts (`person`), of a group, or of a schedule."""
 
     model_config = {"extra": "forbid"}
 

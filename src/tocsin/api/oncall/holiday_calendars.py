@@ -1,4 +1,4 @@
-"""Holiday calendars: the holidays of a country or region, and days of one's own."""
+"""Holiday calendars: the holidays of a country or region, and custom days."""
 
 from __future__ import annotations
 

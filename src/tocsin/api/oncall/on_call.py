@@ -1,4 +1,4 @@
-"""Who is on call in a group: at a moment, over a range as a timeline, and what is wrong with who will be."""
+"""Who is on call in a group: at a moment, as a timeline over a range, and with coverage warnings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DEFAULT_RANGE = timedelta(days=14)
 
 
 class OnCallSchema(BaseModel):
-    """One person on call. `since` and `until` are null where no end is known."""
+    """One user on call. `since` or `until` is null if that end is unknown."""
 
     role: MemberRole
     user: str
@@ -46,14 +46,15 @@ class OnCallSchema(BaseModel):
 
 
 class OnCallResponse(BaseModel):
-    """Who is on call: roles in order, users in the order in which they would be called."""
+    """The users on call: roles in order, and users in the order in which they are paged."""
 
     at: datetime
     on_call: list[OnCallSchema]
 
 
 class ShiftSchema(BaseModel):
-    """A stretch of a shift within the range; `hidden_by` says what goes before it, and is null where it counts."""
+    """A segment of a shift within the range. `hidden_by` names what takes precedence; it is null if the segment is
+    effective."""
 
     schedule: str
     shift: str
@@ -66,7 +67,7 @@ class ShiftSchema(BaseModel):
 
 
 class CoverageGapSchema(BaseModel):
-    """Nobody has the role, within the range."""
+    """A period within the range in which nobody has the role."""
 
     role: MemberRole
     since: datetime
@@ -74,7 +75,8 @@ class CoverageGapSchema(BaseModel):
 
 
 class TimelineResponse(BaseModel):
-    """Who is on call from when to when: what `on-call` answers at each moment. A stretch may reach over the range."""
+    """Who is on call from when to when, consistent with `on-call` at each moment. A segment may extend beyond the
+    range."""
 
     since: datetime
     until: datetime
@@ -84,7 +86,8 @@ class TimelineResponse(BaseModel):
 
 
 class CoverageFindingSchema(BaseModel):
-    """One thing that is wrong, or, as a note, may be meant so; `times` in all, first from `since` to `until`."""
+    """One coverage problem, or a note about something that may be intended. It occurs `times` times in total; `since`
+    and `until` are its first occurrence."""
 
     kind: CoverageFindingKind
     note: bool
@@ -99,7 +102,7 @@ class CoverageFindingSchema(BaseModel):
 
 
 class CoverageResponse(BaseModel):
-    """What is wrong with who will be on call, the gravest first."""
+    """The coverage problems, most severe first."""
 
     since: datetime
     until: datetime
@@ -107,7 +110,7 @@ class CoverageResponse(BaseModel):
 
 
 class RangeQuery(Schema):
-    """From when to when."""
+    """The requested range."""
 
     since: ScheduleMoment | None = Field(default=None, alias="from", description="Now, where it is not given.")
     until: ScheduleMoment | None = Field(default=None, alias="to")
@@ -136,12 +139,12 @@ def timeline(request: HttpRequest, id: str, query: Query[RangeQuery]) -> dict[st
 
 
 def span_of(query: RangeQuery, now: datetime) -> tuple[datetime, datetime]:
-    """From when to when a timeline is asked for. Raises Rejected."""
+    """Return the requested range. Raises Rejected if it is invalid."""
     return _range(query.since, query.until, now, _DEFAULT_RANGE)
 
 
 def show_timeline(plan: GroupPlan, begin: datetime, end: datetime) -> dict[str, Any]:
-    """A timeline in the shape of `TimelineResponse`."""
+    """Return a timeline in the shape of `TimelineResponse`."""
     drawn = final_schedule.timeline(plan, begin, end)
     names = _usernames({person.user_id for person in drawn.segments} | {bar.user_id for bar in drawn.bars})
     return {

@@ -1,4 +1,4 @@
-"""Out of office: when users are away, and who covers. Everybody changes their own, an administrator everybody's."""
+"""Out of office: users' absences and covers. Users edit their own; administrators edit all."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def delete_absence(request: HttpRequest, id: Number) -> None:
 
 
 def _find_meant(request: HttpRequest, number: int) -> OutOfOffice:
-    """One that the caller may change, in the state that the request means."""
+    """Return an absence for a change: checks the caller's permission and If-Match."""
     absence = _find(number)
     _require_own(caller(request), absence.user)
     etags.check(request, out_of_office.absence_spec(absence), "out_of_office", absence.pk)

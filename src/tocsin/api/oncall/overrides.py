@@ -1,4 +1,4 @@
-"""Overrides: a user for a while, on one shift, in one role or in a whole schedule."""
+"""Overrides: a user is on call for a period, on one shift, in one role or in a whole schedule."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _rows() -> QuerySet[Override]:
 
 
 def show(override: Override, _who: Principal | None = None) -> dict[str, Any]:
-    """The override as the API shows it."""
+    """Return the override as the API shows it."""
     return {
         "id": override.pk,
         **commands.override_spec(override),

@@ -1,4 +1,4 @@
-"""What a schedule would do before it is saved: its group's timeline, drawn by the code that decides who is paged."""
+"""Previews an unsaved schedule: the group's timeline, computed by the code that decides who is paged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tocsin.oncall.changes import schedule_preview
 
 
 class SchedulePreviewQuery(RangeQuery):
-    """Over which range, and instead of which schedule."""
+    """The range of the preview, and the schedule to replace."""
 
     existing: str | None = Field(default=None, description="The schedule that it would change, by number or name.")
 

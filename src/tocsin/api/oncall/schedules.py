@@ -98,7 +98,7 @@ SCHEDULES = ApiResource(
     what="schedule",
     action=Permission.TEAMS,
     rows=_rows,
-    # Overrides that a change does not name stay.
+    # A change that does not mention overrides keeps them.
     spec_of=commands.spec_without_overrides,
     show=lambda schedule, _who: {"id": schedule.pk, **commands.schedule_spec(schedule)},
     save=_save,
@@ -106,7 +106,7 @@ SCHEDULES = ApiResource(
     owner=lambda schedule: schedule.group_id,
     example=EXAMPLE,
     without={"overrides": []},
-    # A body with overrides takes the place of those that there are.
+    # A body with overrides replaces the existing ones, so the ETag covers them.
     state_of=commands.schedule_state,
 )
 register(SCHEDULES)

@@ -1,4 +1,4 @@
-"""Reminders before a shift: everybody's own, up to three."""
+"""Shift reminders: each user's own, up to three."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ EXAMPLE = {"reminders": [{"before": "1d"}, {"before": "1h", "by": "SMS-Official"
 
 
 class ShiftReminderSchema(BaseModel):
-    """So long before a shift, by the contact method of that label; without one, by mail to the account's address."""
+    """Sent `before` a shift to the contact method with the label `by`; without a label, to the account's e-mail
+    address."""
 
     before: str
     by: str | None = None

@@ -1,4 +1,4 @@
-"""Taking somebody's shift or one that nobody has, handing over, asking for a swap: for everybody in the group."""
+"""Taking over a shift or a coverage gap, handing over a shift, requesting a swap. For all members of the group."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ routes = AuthorizedRouter("swaps")
 
 
 class ShiftRangeBody(Schema):
-    """From when to when, in one role or in whatever roles the person has then."""
+    """The period, in one role or in all roles that the user has then."""
 
     model_config = {"extra": "forbid", "populate_by_name": True}
 

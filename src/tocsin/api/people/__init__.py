@@ -1,0 +1,1 @@
+"""Endpoints of users, groups, contact methods and tokens."""

@@ -1,4 +1,4 @@
-"""Contact methods: everybody changes their own, an administrator everybody's; addresses of others may be masked."""
+"""Contact methods: users edit their own, administrators edit all. Other users' addresses may be masked."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class ContactMethodFilters(PaginationQuery):
 
 
 class VerificationCodeBody(BaseModel):
-    """The six digits."""
+    """The six-digit code."""
 
     code: str
 
 
 class ContactTestQueuedResponse(BaseModel):
-    """A test that was queued."""
+    """A test message that was queued."""
 
     notification_id: UUID
 
@@ -131,7 +131,8 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
     summary="Send a code to one of yours, to confirm it",
 )
 def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:
-    """What you enter yourself is used only after its code came back; what an administrator entered is used at once."""
+    """A contact method that you enter yourself is used only after verification; one that an administrator entered is
+    used at once."""
     who, method = caller(request), _find(id)
     _require_same(who, method.user)
     return {"notification_id": verification.send_code(method, now=who.now)}
@@ -151,10 +152,10 @@ def confirm_contact_method(request: HttpRequest, id: Number, body: VerificationC
 
 
 def _find_meant(request: HttpRequest, number: int) -> ContactMethod:
-    """One that the caller may change, in the state that the request means."""
+    """Return a contact method for a change: checks the caller's permission and If-Match."""
     method = _find(number)
     _require_own(caller(request), method.user)
-    # Its user's entries are those of their ways too.
+    # The audit log records contact methods as changes of their user.
     etags.check(request, users.contact_method_spec(method), "user", method.user_id)
     return method
 

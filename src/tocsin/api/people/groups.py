@@ -1,4 +1,4 @@
-"""Groups. Who is on call in one: `on_call`."""
+"""Groups. See `api.oncall.on_call` for who is on call in a group."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EXAMPLE = {
 
 
 class GroupContactTestQueuedResponse(BaseModel):
-    """A test that was queued."""
+    """A test message that was queued."""
 
     notification_id: UUID
 

@@ -1,4 +1,4 @@
-"""How everybody wants to be called: ways by priority, quiet hours, messages an hour; their own."""
+"""The caller's notification rules: contact methods per priority, quiet hours, hourly limit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLE = {
 
 
 class NotificationRulesResponse(BaseModel):
-    """The caller's own rules, in the shape that a user in YAML has them; empty where there are none."""
+    """The caller's own rules, in the form of a user's YAML spec. Empty if there are none."""
 
     contact_rules: dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""What everybody says of themselves: the name to show, time zone, language and theme; their own."""
+"""The caller's own preferences: display name, time zone, language and theme."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ EXAMPLE = {"time_zone": "Europe/Zurich", "language": "de", "theme": "dark"}
 
 
 class PreferencesResponse(BaseModel):
-    """The caller's own."""
+    """The caller's own preferences."""
 
     name: str
     time_zone: str
-    #: Empty: as the browser asks.
+    #: Empty: the browser's language.
     language: str
-    #: Empty: as the system has it.
+    #: Empty: the system's theme.
     theme: str
 
 

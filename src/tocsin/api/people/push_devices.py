@@ -1,4 +1,4 @@
-"""Devices that take pushes: everybody's own, and for an administrator all. A subscription is never shown."""
+"""Push devices: users see their own, administrators see all. The push subscription itself is never shown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ routes = AuthorizedRouter("push-devices")
 
 
 class PushDeviceSchema(BaseModel):
-    """A browser that takes pushes; once `gone_at` is set, one that took them."""
+    """A browser that receives push notifications. A device with `gone_at` no longer receives any."""
 
     id: int
     user: str
@@ -37,7 +37,7 @@ class PushDeviceSchema(BaseModel):
 
 
 class PushKeyResponse(BaseModel):
-    """What a browser needs to subscribe."""
+    """The key that a browser needs to subscribe."""
 
     public: str = Field(description="The `applicationServerKey`: base64url of an uncompressed point of P-256.")
 

@@ -1,4 +1,4 @@
-"""API tokens: everybody's own, and for an administrator all. A secret is shown once, in the answer that makes it."""
+"""API tokens: users see their own, administrators see all. A secret is shown once, in the response that creates it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ routes = AuthorizedRouter("tokens")
 
 
 class TokenSchema(BaseModel):
-    """A token without its secret; `prefix` is how that begins."""
+    """A token without its secret. `prefix` is the beginning of the secret."""
 
     id: int
     user: str

@@ -1,4 +1,4 @@
-"""Users: everybody sees who there is; addresses are masked for whoever may not see them; administrators change them."""
+"""Users: visible to all users, with addresses masked for callers who may not see them; edited by administrators."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def list_users(request: HttpRequest, query: Query[UserFilters]) -> dict[str, Any
     if query.username is not None:
         rows = rows.filter(username__iexact=query.username)
     if query.email is not None:
-        # Asking for an address must not tell it to whoever may not see it.
+        # Filtering by an address must not disclose it to a caller who may not see it.
         rows = rows.filter(email__iexact=query.email)
         rows = rows.filter(pk__in=[user.pk for user in rows if who.viewer.sees_addresses_of(user.pk)])
     if query.role is not None:

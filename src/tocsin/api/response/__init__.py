@@ -1,0 +1,1 @@
+"""Endpoints of escalation policies, workflows and outbound integrations."""

@@ -1,4 +1,4 @@
-"""Escalation policies: whom to notify, in what order, after how long, and what stops it."""
+"""Escalation policies: whom to page in which order, after which delays, and what stops the escalation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def list_policies(request: HttpRequest, query: Query[PolicyFilters]) -> dict[str
 
 @routes.get("/templates", Permission.SEE, summary="Policies ready to be taken: POST one's `spec` with a name")
 def list_templates(request: HttpRequest) -> dict[str, Any]:
-    """`items` has, for each, `key`, `name`, `about` and `spec`. Times of day are in the installation's time zone."""
+    """`items` contains `key`, `name`, `about` and `spec` of each template. Times of day are in the installation's time
+    zone."""
     zone = str(settings_store.get(settings_store.TIME_ZONE))
     return {
         "items": [
@@ -69,7 +70,7 @@ def list_templates(request: HttpRequest) -> dict[str, Any]:
 
 
 class SimulateBody(Schema):
-    """The alert that is supposed to open."""
+    """The hypothetical alert to simulate."""
 
     model_config = {"extra": "forbid"}
 
@@ -89,9 +90,8 @@ _SUPPOSE_NOTHING = SimulateBody()
     "/{id}/simulate", Permission.SEE, summary="Whom it would notify, by what, at which minute and why: a dry run"
 )
 def simulate_policy(request: HttpRequest, id: str, body: SimulateBody = _SUPPOSE_NOTHING) -> dict[str, Any]:
-    """Nothing is stored or sent. `pages` has everybody's, with minutes from the opening; `timeline` what the alert's
-    would say; `notes` what else to know.
-    """
+    """Nothing is stored or sent. `pages` contains every page with its minutes after the opening, `timeline` the entries
+    that the alert's timeline would have, and `notes` further remarks."""
     who = caller(request)
     policy = POLICIES.find(id)
     users = tuple(_named(User.objects.all(), name, "user", "users", "username") for name in body.users)

@@ -1,6 +1,4 @@
-"""Outbound integrations: what they are, what they were asked to do, and what can be asked of a connected Halo.
-
-Secrets go in and never come out."""
+"""Outbound integrations: configuration, calls, and operations of a connected Halo. Secrets are write-only."""
 
 from __future__ import annotations
 
@@ -47,14 +45,14 @@ class OutboundCallFilters(PaginationQuery):
 
 
 class OutboundTestResponse(BaseModel):
-    """That the other side answers and takes the credentials."""
+    """The other side responds and accepts the credentials."""
 
     ok: bool
     detail: str
 
 
 class OutboundCallSchema(BaseModel):
-    """One thing that was, or is to be, done on the other side."""
+    """One pending or completed call to the other side."""
 
     id: int
     status: str
@@ -79,7 +77,7 @@ class IntegrationReferenceBody(BaseModel):
 
 
 class HaloAgentsBody(BaseModel):
-    #: Agents' numbers in Halo.
+    #: Ids of the agents in Halo.
     agents: list[str]
 
 
@@ -102,7 +100,7 @@ def list_outbound(request: HttpRequest, query: Query[OutboundFilters]) -> dict[s
     summary="Try address and credentials; nothing is changed",
 )
 def test_outbound(request: HttpRequest, id: str) -> dict[str, Any]:
-    """What does not work is answered as an error: 502, or 503 when it is worth trying again."""
+    """A failure is returned as an error: 502, or 503 if a retry may succeed."""
     who = caller(request)
     return {"ok": True, "detail": commands.verify_outbound(_own(id, who), who.now)}
 
@@ -202,7 +200,8 @@ def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
 def set_up_webhook(request: HttpRequest, id: str, body: IntegrationReferenceBody) -> dict[str, Any]:
     who = caller(request)
     door = find(Integration.objects.all(), body.integration, what="integration")
-    # Halo is given the door's address and password, which are its group's.
+    # Halo receives the integration's webhook URL and password, so the caller must be allowed to change that
+    # integration.
     require(who, Permission.ROUTING, door.group_id)
     done = halo_commands.set_up_webhook(_own(id, who), door, changer(who), who.now)
     return {"ok": not done.problem, "steps": done.steps, "problem": done.problem, "without": done.without}
@@ -240,7 +239,7 @@ def _call(row: Call) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}
 
 
-#: Settings that only those who may change the integration see.
+#: Settings that only callers who may change the integration see.
 _ONLY_OWN = frozenset({"url", "token_url", "headers", "body", "client_id", "username"})
 
 
@@ -252,7 +251,7 @@ def _show(row: OutboundIntegration, who: Principal) -> dict[str, Any]:
     standing = row.standing
     spec = commands.outbound_spec(row)
     if not who.viewer.may(Permission.ROUTING, row.group_id):
-        # A call's address, headers and body often carry a token of the other side's.
+        # The URL, headers and body of a call often contain a token of the other side.
         spec = {name: value for name, value in spec.items() if name not in _ONLY_OWN}
     return {
         "id": row.pk,

@@ -1,4 +1,4 @@
-"""Workflows: what they are, their runs with why each did or did not act, and trying one against an alert."""
+"""Workflows: configuration, runs with the reason for each action or skip, and dry runs against an alert."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class WorkflowRunFilters(PaginationQuery):
 
 
 class WorkflowRunSchema(BaseModel):
-    """One look at one alert: why it acted or not, and what came of each action."""
+    """One evaluation of a workflow for one alert: why it acted or not, and the result of each action."""
 
     id: int
     workflow: str
@@ -62,7 +62,7 @@ class WorkflowRunSchema(BaseModel):
     cause: str
     reason: str
     user: str | None
-    #: What was done: `at`, `said`, `failed`, `calls` as they stand now, `alert` that was opened.
+    #: The actions taken: `at`, `said`, `failed`, `calls` with their current state, `alert` if one was opened.
     steps: list[dict[str, Any]]
     error: str
     created_at: datetime
@@ -76,23 +76,23 @@ class WorkflowDryRunBody(BaseModel):
 
 
 class WorkflowDraftBody(BaseModel):
-    """A workflow that need not be saved, and the alert to try it against."""
+    """A workflow, saved or not, and the alert for the dry run."""
 
     alert: int
     workflow: dict[str, Any]
 
 
 class MoveWorkflowBody(BaseModel):
-    #: Places down; negative: up.
+    #: Number of positions to move down; negative to move up.
     by: int
 
 
 class WorkflowDryRunResponse(BaseModel):
-    """What would happen. Nothing was written or sent."""
+    """The outcome of a dry run. Nothing was written or sent."""
 
     would_act: bool
     verdict: str
-    #: Whether the alert, which is over, was looked at as it opened.
+    #: Whether an alert that has ended was evaluated in the state in which it opened.
     as_opened: bool
     at: datetime | None
     actions: list[dict[str, str]]
@@ -100,7 +100,7 @@ class WorkflowDryRunResponse(BaseModel):
 
 @routes.get("", Permission.SEE, answers=PaginatedList[dict[str, Any]], summary="Workflows")
 def list_workflows(request: HttpRequest, query: Query[WorkflowFilters]) -> dict[str, Any]:
-    """By number; `order` says in which order they go."""
+    """Sorted by id. `order` is the position in the order of evaluation."""
     rows = _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
@@ -115,7 +115,8 @@ def list_workflows(request: HttpRequest, query: Query[WorkflowFilters]) -> dict[
     "/ready-made", Permission.SEE, answers=list[dict[str, Any]], summary="Workflows that are ready to begin with"
 )
 def list_ready_made(request: HttpRequest) -> list[dict[str, Any]]:
-    """Each `workflow` is a body for POST; name a policy, a call or a group in it where it needs one."""
+    """Each `workflow` is a body for POST. Insert an escalation policy, outbound integration or group where it requires
+    one."""
     return [
         {"key": one.key, "about": one.about, "workflow": {"name": one.name, **one.spec}}
         for one in templates.ready_made(has_halo=True)
@@ -186,7 +187,7 @@ def end(request: HttpRequest, id: str, run_id: int) -> None:
 
 
 def show_run(story: RunSummary) -> dict[str, Any]:
-    """A run as the API shows it."""
+    """Return a run as the API shows it."""
     run = story.run
     names = ("id", "alert_id", "status", "cause", "reason", "error", "created_at", "begun_at", "due_at", "ended_at")
     steps = [
@@ -224,7 +225,7 @@ def _trial(found: DryRunResult) -> dict[str, Any]:
     }
 
 
-#: Keys of a body that say nothing about what it does.
+#: Keys of a body that do not affect the workflow's behaviour.
 _BESIDE = frozenset({"id", "name", "group", "enabled", "order", "sentence", "stuck", "ran_at"})
 
 

@@ -1,0 +1,1 @@
+"""Endpoints of the audit log, imports, reports, settings and health."""

@@ -1,4 +1,4 @@
-"""The audit log: who changed what, with before and after, and who signed in. Read only."""
+"""The audit log: configuration changes with their old and new values, and sign-ins. Read only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports from other products: begin one, see how far it is, its plan and report, apply it or throw it away."""
+"""Imports from other products: start one, follow its progress, read plan and report, apply or discard it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ routes = AuthorizedRouter("imports")
 
 
 class ImportBody(BaseModel):
-    """What to read: an account by its key, or an export (the file in base64). The key is used once and never stored."""
+    """The source of an import: an account by its API key, or an exported file in base64. The key is used once and never
+    stored."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -33,7 +34,7 @@ class ImportBody(BaseModel):
 
 
 class ImportFindingSchema(BaseModel):
-    """One thing that is not as it was."""
+    """One difference between the original and the imported configuration."""
 
     weight: Literal["left out", "changed", "to do"]
     object: str
@@ -43,7 +44,8 @@ class ImportFindingSchema(BaseModel):
 
 
 class ImportSchema(BaseModel):
-    """An import. `plan` are the lines of `tocsin apply`; `refusals` say why it cannot be applied, if it cannot."""
+    """An import. `plan` contains the lines that `tocsin apply` would print; `refusals` explain why the import cannot be
+    applied."""
 
     id: int
     product: str
@@ -60,14 +62,14 @@ class ImportSchema(BaseModel):
 
 
 class CurrentImportResponse(BaseModel):
-    """The import that there is; a new one takes the place of an earlier one."""
+    """The current import, if any. A new import replaces an earlier one."""
 
     items: list[ImportSchema]
     next: None = None
 
 
 class ConfigurationResponse(BaseModel):
-    """The YAML. It has numbers of people in it, and keys of senders where those were asked for."""
+    """The configuration as YAML. It contains users' phone numbers, and keys of senders if they were requested."""
 
     yaml: str
 
@@ -84,7 +86,7 @@ def list_imports(request: HttpRequest) -> dict[str, Any]:
     "", Permission.ADMINISTER, status=201, answers=ImportSchema, summary="Begin to read an account or an export"
 )
 def create(request: HttpRequest, body: ImportBody) -> dict[str, Any]:
-    """It takes the place of an earlier import, and goes on by itself: ask for it until its state is `ready`."""
+    """Replaces an earlier import and runs in the background. Poll the import until its state is `ready`."""
     who = caller(request)
     try:
         exported = base64.b64decode(body.export, validate=True) if body.export else None
@@ -111,7 +113,7 @@ def get(request: HttpRequest, id: int) -> dict[str, Any]:
     "/{int:id}/configuration", Permission.ADMINISTER, answers=ConfigurationResponse, summary="What was read, as YAML"
 )
 def configuration(request: HttpRequest, id: int) -> dict[str, Any]:
-    """Empty once it is applied."""
+    """The YAML is empty once the import has been applied."""
     return {"yaml": import_runs.yaml_of(_find(request, id))}
 
 
@@ -119,7 +121,7 @@ def configuration(request: HttpRequest, id: int) -> dict[str, Any]:
     "/{int:id}/apply", Permission.ADMINISTER, status=202, answers=ImportSchema, summary="Apply it: all, or nothing"
 )
 def apply(request: HttpRequest, id: int) -> dict[str, Any]:
-    """It goes on by itself: ask for it until its state is `applied` or `failed`."""
+    """Runs in the background. Poll the import until its state is `applied` or `failed`."""
     who = caller(request)
     import_runs.apply(_find(request, id), actor=changer(who), now=who.now)
     return _shown(_find(request, id))

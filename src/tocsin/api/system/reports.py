@@ -1,4 +1,4 @@
-"""Reports: how quickly alerts were answered, and who was called at night. The figures of the page of that name."""
+"""Reports: response times and pages at night, with the same figures as in the web interface."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from tocsin.reports.response_times import DurationStats, GroupBy, ResponseStats
 
 routes = AuthorizedRouter("reports")
 
-#: What a report is about where nobody says it.
+#: The period if none is given.
 _DEFAULT_PERIOD = timedelta(days=30)
 
 
 class DurationStatsSchema(BaseModel):
-    """How many alerts it happened to, and the seconds after which half and nine tenths of those were through."""
+    """The number of alerts to which it happened, and the median and 90th percentile of the time until then in
+    seconds."""
 
     count: int
     median_seconds: float | None
@@ -34,7 +35,8 @@ class DurationStatsSchema(BaseModel):
 
 
 class ResponseTimesSchema(BaseModel):
-    """The alerts of one key. `key` is a day, an hour (08) of the caller's time zone, or a name; empty without one."""
+    """The alerts of one key. `key` is a day, an hour (08) in the caller's time zone, or a name; empty if there
+    is none."""
 
     key: str
     alerts: int
@@ -44,7 +46,7 @@ class ResponseTimesSchema(BaseModel):
 
 
 class ResponseTimesReport(BaseModel):
-    """Without tests, alerts that were only watched, and those merged into another."""
+    """Excludes test alerts, dry-run alerts and alerts that were merged into another."""
 
     since: datetime
     until: datetime
@@ -53,7 +55,8 @@ class ResponseTimesReport(BaseModel):
 
 
 class NightLoadSchema(BaseModel):
-    """One person's. An alert that called them twice counts once; mails and what stayed in the sandbox do not."""
+    """The pages of one user. An alert that paged the user twice counts once; e-mails and sandbox messages do
+    not count."""
 
     user: str
     alerts: int
@@ -62,7 +65,7 @@ class NightLoadSchema(BaseModel):
 
 
 class NightLoadReport(BaseModel):
-    """Whoever was called at all, whoever was woken most first."""
+    """The users who were paged, sorted by alerts at night, most first."""
 
     since: datetime
     until: datetime
@@ -70,14 +73,14 @@ class NightLoadReport(BaseModel):
 
 
 class ReportPeriodQuery(Schema):
-    """From when to when."""
+    """The period of the report."""
 
     since: ScheduleMoment | None = Field(default=None, alias="from", description="30 days before `to`, if not given.")
     until: ScheduleMoment | None = Field(default=None, alias="to", description="Now, where it is not given.")
 
 
 class ResponseTimesQuery(ReportPeriodQuery):
-    """By what the alerts are told apart, and of when."""
+    """The grouping and the period of the report."""
 
     by: GroupBy = GroupBy.DAY
 

@@ -1,4 +1,4 @@
-"""The installation's settings, by name: `core.config.settings_store` knows them, their defaults and limits."""
+"""The installation's settings by name. `core.config.settings_store` defines them with defaults and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the installation stands: what `tocsin doctor` finds, and whom a critical alert would page at a moment."""
+"""The installation's health as `tocsin doctor` reports it, and the pre-flight check of a critical alert."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tocsin.simulate.escalation import SimulatedPage
 
 routes = AuthorizedRouter("system")
 
-#: The hour that the pre-flight is about when nobody names a moment.
+#: The hour of the pre-flight check if no time is given.
 NIGHT = 3
 
 
 class HealthFindingSchema(BaseModel):
-    """One thing that was found; `about` says of what, where there may be several."""
+    """One finding. `about` names its subject if several are possible."""
 
     id: str
     detail: str
@@ -38,7 +38,7 @@ class HealthFindingSchema(BaseModel):
 
 
 class DoctorResponse(BaseModel):
-    """What is wrong, and what is worth knowing. `ok`: there is no problem."""
+    """Problems and notes. `ok` is true if there is no problem."""
 
     ok: bool
     problems: list[HealthFindingSchema]
@@ -46,7 +46,7 @@ class DoctorResponse(BaseModel):
 
 
 class PreflightPageSchema(BaseModel):
-    """One page that would leave; `problem` says why it could not."""
+    """One page that would be sent. `problem` explains why it could not be."""
 
     at: datetime
     to: str
@@ -57,10 +57,10 @@ class PreflightPageSchema(BaseModel):
 
 
 class PreflightRouteSchema(BaseModel):
-    """One way an alert may take: by a route that holds then, or by none (`route` is null)."""
+    """One path that an alert may take: by a route that matches at that time, or by none (`route` is null)."""
 
     route: str | None
-    #: By a route with a client table: those of its clients that go this way; empty: those that are not in it.
+    #: For a route with a client table: its clients on this path. Empty: clients that are not in the table.
     clients: list[str] | None
     policy: str | None
     pages: list[PreflightPageSchema]
@@ -68,7 +68,7 @@ class PreflightRouteSchema(BaseModel):
 
 
 class PreflightIntegrationSchema(BaseModel):
-    """One integration; `fine`: somebody would be reached whichever way the alert took."""
+    """One integration. `fine` is true if somebody would be reached on every path."""
 
     integration: str
     mode: str
@@ -77,7 +77,7 @@ class PreflightIntegrationSchema(BaseModel):
 
 
 class PreflightResponse(BaseModel):
-    """Whom a critical alert would page at `at`, if nobody acted."""
+    """Whom a critical alert at `at` would page if nobody responded."""
 
     at: datetime
     integrations: list[PreflightIntegrationSchema]
@@ -85,7 +85,7 @@ class PreflightResponse(BaseModel):
 
 @routes.get("/doctor", Permission.ADMINISTER, answers=DoctorResponse, summary="What is wrong, and what to do about it")
 def get_doctor(request: HttpRequest) -> dict[str, Any]:
-    """The checks of `tocsin doctor`: they take seconds, since providers and the public address are called."""
+    """Runs the checks of `tocsin doctor`. Takes seconds, because providers and the public address are contacted."""
     found = doctor.examine(caller(request).now)
     problems = [_finding(finding) for finding in found if finding.is_problem]
     notes = [_finding(finding) for finding in found if not finding.is_problem]
@@ -99,7 +99,7 @@ def get_doctor(request: HttpRequest) -> dict[str, Any]:
     summary="Whom a critical alert would page at a moment, for each integration; sends nothing",
 )
 def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
-    """Without `at`: the next three in the morning, in the installation's time zone."""
+    """Without `at`, the check is for the next 03:00 in the installation's time zone."""
     who = caller(request)
     moment = at or preflight.next_at(NIGHT, who.now.astimezone(ZoneInfo(settings_store.get(settings_store.TIME_ZONE))))
     checked = preflight.preflight(moment, registry.shared())

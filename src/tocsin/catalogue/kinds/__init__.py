@@ -1,7 +1,7 @@
-"""The catalogue: kinds of inbound integrations, each a folder with `integration.toml`, `guide.md` and `samples/`, and
-an `__init__.py` where the kind needs code.
+"""The catalogue of inbound integration kinds. Each kind is a folder with `integration.toml`, `guide.md` and `samples/`,
+and an `__init__.py` where it needs hooks.
 
-Data and its loader. What a mapping or a rule means is for the room that compiles them.
+This module loads and validates data only. `tocsin.inbound` compiles mappings and rules and gives them their meaning.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Category(StrEnum):
 
 class IntegrationSettingType(StrEnum):
     TEXT = "text"
-    ADDRESS = "address"  # of a web site: https:// is added, what does not belong to it is cut
+    ADDRESS = "address"  # URL of a web site: https:// is added, the API path and the query are removed
     FLAG = "flag"
     MAP = "map"  # a value map: from → to
     DURATION = "duration"  # such as 5m or 1h30m
@@ -44,29 +44,29 @@ class IntegrationSettingType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IntegrationSetting:
-    """One thing that an integration of this kind is asked for."""
+    """One setting of an integration kind."""
 
     name: str
     title: str
     kind: IntegrationSettingType
     help: str = ""
     default: object = None
-    choices: tuple[str, ...] = ()  # of a map: what a value may be; () anything
-    asked: bool = False  # when one is added; the others have their place on the Settings tab
+    choices: tuple[str, ...] = ()  # the allowed values of a map; (): any value
+    asked: bool = False  # shown when an integration is created; the other settings are on the Settings tab only
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What becomes of one element of a sample. `fields` are mapped values (only those named are looked at)."""
+    """The expected outcome of one message of a sample. Only the mapped values named in `fields` are compared."""
 
     status: str
-    reason: str = ""  # a part of the reason
+    reason: str = ""  # a substring of the reason
     fields: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A body as the sender posts it, the samples posted `before` it, and what is expected."""
+    """A request body as the sender posts it, the samples to post `before` it, and the expected outcomes."""
 
     name: str
     title: str
@@ -79,19 +79,19 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class IntegrationKind:
-    """One kind of integration. `mapping`, `rules`, `filters` and `routes` are its defaults, as definitions."""
+    """One kind of integration. `mapping`, `rules`, `filters` and `routes` are its uncompiled default definitions."""
 
     name: str
     title: str
     category: Category
     description: str
-    label: str  # stands before an id in texts: "Halo 20817"
+    label: str  # precedes an id in texts: "Halo 20817"
     source: str | None  # the default Source; None: the integration's name
     id_required: bool
-    id_name: str  # what this sender calls its id
-    unreadable_status: int  # the HTTP answer to a body that cannot be read: 400, or 200
+    id_name: str  # the sender's name for its id
+    unreadable_status: int  # the HTTP status for a body that cannot be parsed: 400, or 200
     lenient: bool
-    follows_agent: bool  # the alert's owner follows the message's agent
+    follows_agent: bool  # the agent in a message is assigned to the alert
     mapping: Mapping[str, object]
     rules: Mapping[str, object]
     filters: object
@@ -99,18 +99,18 @@ class IntegrationKind:
     settings: tuple[IntegrationSetting, ...]
     samples: tuple[Sample, ...]
     guide_text: str
-    #: The name of the sample that stands for the kind; "": any that opens an alert.
+    #: The sample to show and send by default; "": the first sample that opens an alert.
     first_sample: str = ""
-    #: The header in which this sender signs what it sends; "": none, or none of its own.
+    #: The header that carries the sender's signature; "": none, or the user chooses one.
     signature_header: str = ""
-    #: The header of the time that its signature covers; "": none, or one that people name.
+    #: The header with the timestamp that the signature covers; "": none, or the user chooses one.
     signature_timestamp_header: str = ""
-    #: Whether a GET is a message too: its query is read as form fields are.
+    #: Whether a GET is accepted as a message: its query string is decoded like form fields.
     takes_get: bool = False
     code: KindHooks = hooks.NONE
-    #: The name of the kind whose behaviour this is, under a name of its own; "": its own.
+    #: The kind that this one is an alias of; "": not an alias.
     same_as: str = ""
-    #: The guide in other languages, by their codes.
+    #: Translated guides by language code.
     guides: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -119,18 +119,18 @@ class IntegrationKind:
 
     @property
     def initials(self) -> str:
-        """Two letters for where a picture would stand: "HP" of HaloPSA, "Ze" of Zendesk."""
+        """Two letters shown in place of a logo: "HP" for HaloPSA, "Ze" for Zendesk."""
         capitals = [letter for letter in self.title if letter.isupper()]
         return "".join(capitals[:2]) if len(capitals) > 1 else self.title[:2]
 
     def guide_language(self, language: str) -> str:
-        """The language in which the guide is for a reader of `language`: theirs, or English."""
+        """Returns the guide language for a reader of `language`: the same language if translated, else English."""
         wanted = language.partition("-")[0]
         return wanted if wanted in self.guides else "en"
 
     def guide(self, url: str, settings: Mapping[str, object] | None = None, language: str = "") -> str:
-        """The guide as Markdown, with the integration's own URL, token and settings in it, in that language where there
-        is one. `{{!name}}` is the tool's own placeholder `{{name}}`."""
+        """Returns the guide as Markdown in the reader's language if translated, with the integration's URL, token and
+        settings filled in. `{{!name}}` yields the third-party tool's own placeholder `{{name}}`."""
         known = {**self.default_settings, **(settings or {}), "url": url, "token": url.rpartition("/")[2]}
         known["title"] = self.title
         text = self.guides.get(self.guide_language(language), self.guide_text)
@@ -140,12 +140,12 @@ class IntegrationKind:
 
 @cache
 def load_kinds() -> Mapping[str, IntegrationKind]:
-    """All kinds by name, in the catalogue's order: by title. Raises ValueError that names a broken folder."""
+    """Returns all kinds by name, sorted by title. Raises ValueError that names a broken folder."""
     return kinds_in(_KINDS)
 
 
 def kinds_in(folder: Path) -> Mapping[str, IntegrationKind]:
-    """The kinds whose folders are in `folder`, as `load_kinds` gives them."""
+    """Returns the kinds defined in `folder`, in the same form as `load_kinds`."""
     written = {one.name: _manifest(one) for one in sorted(folder.iterdir()) if (one / "integration.toml").is_file()}
     kinds = {name: _kind(folder / name, data) for name, data in written.items() if "same_as" not in data}
     kinds |= {name: _other_name(name, data, kinds) for name, data in written.items() if "same_as" in data}
@@ -154,12 +154,12 @@ def kinds_in(folder: Path) -> Mapping[str, IntegrationKind]:
 
 @cache
 def family(name: str) -> frozenset[str]:
-    """The names of a kind and of those that are the same under another name."""
+    """Returns the name of a kind together with the names of its aliases."""
     return frozenset({name, *(kind.name for kind in load_kinds().values() if kind.same_as == name)})
 
 
 def table() -> str:
-    """All kinds as the Markdown table of the documentation."""
+    """Returns all kinds as the Markdown table of the documentation."""
     rows = [
         f"| `{kind.name}` | {kind.title} | {kind.category} | {kind.description} |" for kind in load_kinds().values()
     ]
@@ -167,7 +167,7 @@ def table() -> str:
 
 
 def clean_settings(kind: IntegrationKind, given: Mapping[str, object]) -> dict[str, object]:
-    """Settings as they are stored. Raises Rejected("invalid_setting") that names the setting as its field."""
+    """Returns the settings as stored. Raises Rejected("invalid_setting") with the setting as its field."""
     known = {one.name: one for one in kind.settings}
     cleaned: dict[str, object] = {}
     for name, value in given.items():
@@ -212,7 +212,7 @@ def _row(setting: IntegrationSetting, value: object, place: str) -> str:
 
 
 def _duration(value: object, place: str) -> str:
-    """A span of time, at least a second, in its shortest form."""
+    """Parses a duration of at least one second and returns its shortest form."""
     try:
         span = durations.parse(value, place)
     except Rejected as problem:
@@ -223,7 +223,7 @@ def _duration(value: object, place: str) -> str:
 
 
 def _cron(value: object, place: str) -> str:
-    # Used when somebody saves one, and by heartbeats; not at a node's start.
+    # Imported here to keep it out of a node's start: only saving an integration and heartbeats need it.
     from cronsim import CronSim, CronSimError
 
     text = " ".join(value.split()) if isinstance(value, str) else ""
@@ -247,7 +247,7 @@ _ADDRESS: Final = re.compile(
 
 
 def _address(value: object, place: str) -> str:
-    """A web site's address: with a scheme, without a trailing slash, and without the /api or /auth of its API."""
+    """Normalises a web site's URL: adds a scheme and removes the trailing slash and the API's /api or /auth path."""
     text = value.strip() if isinstance(value, str) else ""
     found = _ADDRESS.fullmatch(text if "://" in text else f"https://{text}")
     if found is None or len(text) > 500:
@@ -263,7 +263,7 @@ _KEYS: Final = {
      "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample", "takes_get",
      "signature_header", "signature_timestamp_header",
 }  # fmt: skip
-#: What a kind that is the same as another may say for itself: how it is found, and whose messages they are.
+#: The keys allowed in an alias's manifest: how it is found in the catalogue, and its Source.
 _OWN_KEYS: Final = {"same_as", "title", "description", "source"}
 
 
@@ -276,7 +276,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _other_name(name: str, data: Mapping[str, Any], kinds: Mapping[str, IntegrationKind]) -> IntegrationKind:
-    """A kind under another name: all of it is the other's, samples and guide too."""
+    """Returns an alias: everything, including samples and guide, comes from the other kind."""
     if data["same_as"] not in kinds:
         raise ValueError(f"{name}/integration.toml: same_as names no kind of its own: {data['same_as']}")
     return replace(kinds[data["same_as"]], name=name, **data)

@@ -1,0 +1,1 @@
+"""Process configuration, stored settings, and the encryption of secrets at rest."""

@@ -1,4 +1,4 @@
-"""The version of the configuration: raised with every change of it, so that all nodes load it again."""
+"""The configuration version, incremented by every configuration change so that all nodes reload."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _BUMP = (
 )
 
 
-#: Taken by every transaction that changes configuration, so that what one checked still holds when it commits.
+#: Taken by every transaction that changes configuration, so that its validation still holds when it commits.
 _CHANGE_LOCK = int.from_bytes(b"config")
 
 
 def lock() -> None:
-    """Waits until no other transaction changes configuration; held until the caller's Django transaction ends."""
+    """Waits for other configuration changes, and locks until the caller's Django transaction ends."""
     with django_connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_CHANGE_LOCK,))
 
 
 @contextmanager
 def alone(row: Model | None = None) -> Iterator[None]:
-    """A transaction in which nobody else changes configuration: what is read of an object is still so when it is saved.
+    """Opens a transaction that excludes other configuration changes, so that nothing changes between read and save.
 
-    `row`, which was read before, is read again first. Raises Rejected ("not_found") where it is gone.
+    `row`, if given, is refreshed first. Raises `Rejected("not_found")` if it has been deleted.
     """
     with transaction.atomic():
         lock()
@@ -46,13 +46,13 @@ def alone(row: Model | None = None) -> Iterator[None]:
 
 
 def changed() -> None:
-    """Raises the version, inside the caller's Django transaction, which also changed the configuration."""
+    """Increments the version, inside the caller's Django transaction that changed the configuration."""
     with django_connection.cursor() as cursor:
         cursor.execute(_BUMP)
         cursor.execute("SELECT pg_notify(%s, 'config')", (CHANNEL,))
 
 
 def version(connection: Connection) -> int:
-    """The number of the configuration that `connection`'s transaction sees; 0 before the first change."""
+    """Returns the configuration version that `connection`'s transaction sees; 0 before the first change."""
     row = connection.execute("SELECT version FROM core_configversion WHERE id = 1").fetchone()
     return row[0] if row else 0

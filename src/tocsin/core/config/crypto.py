@@ -1,4 +1,4 @@
-"""Secrets at rest: Fernet with several keys, new first. Never logs or returns a key."""
+"""Encrypts secrets at rest: Fernet with several keys, newest first. Never logs a key."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ KEY_FILE = "secret.key"
 
 
 def keys() -> tuple[str, ...]:
-    """The process's secret keys, new first: from `TOCSIN_SECRET_KEY`, else the data directory's own, made once."""
+    """Returns the secret keys, newest first: from `TOCSIN_SECRET_KEY`, else from the data directory, generated once."""
     settings = environment.current()
     return settings.secret_keys or keys_in(stored_key(settings.data_dir))
 
 
 def keys_in(text: str) -> tuple[str, ...]:
-    """The keys in the text of a key file: one a line, new first. A restored backup adds its own in front."""
+    """Parses a key file: one key a line, newest first. Restoring a backup prepends the backup's own key."""
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def fingerprint(key: str) -> str:
-    """By what a key is recognised, and from which it cannot be found."""
+    """Returns a short hash that identifies a key without revealing it."""
     return hashlib.sha256(b"tocsin key " + key.encode()).hexdigest()[:16]
 
 
 def fingerprints() -> tuple[str, ...]:
-    """Those of the process's keys, new first."""
+    """Returns the fingerprints of this process's keys, newest first."""
     return tuple(fingerprint(key) for key in keys())
 
 
 def stored_key(data_dir: Path) -> str:
-    """The key kept in `data_dir` with mode 0600; made by the first who asks, whoever else asks at the same time."""
+    """Returns the text of the key file in `data_dir` (mode 0600). Creates it if missing, safely under concurrency."""
     path = data_dir / KEY_FILE
     try:
         stamp = path.stat()
     except FileNotFoundError:
         _make(path)
         stamp = path.stat()
-    # Each link in each message asks for it, and a restore may put another one in its place.
+    # The file is cached by its stamp: every signed link reads it, and a restore may replace it.
     return _text_of(path, stamp.st_ino, stamp.st_mtime_ns, stamp.st_size)
 
 
@@ -59,7 +59,7 @@ def _make(path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     try:
-        # `link` refuses to replace: of two starters, the second reads the first one's key.
+        # `link` never replaces: of two processes that create the file, the second reads the first one's key.
         os.link(draft, path)
     except FileExistsError:
         pass
@@ -76,12 +76,12 @@ def _text_of(path: Path, *_stamp: int) -> str:
 
 
 def encrypt(text: str) -> str:
-    """`text` as a Fernet token under the newest key."""
+    """Returns `text` as a Fernet token under the newest key."""
     return _box(keys()).encrypt(text.encode()).decode()
 
 
 def decrypt(token: str) -> str:
-    """The text of a token made by `encrypt` under any of the known keys. Raises Permanent when none fits."""
+    """Returns the text of a token that `encrypt` created under any known key. Raises Permanent if no key fits."""
     try:
         return _box(keys()).decrypt(token.encode()).decode()
     except InvalidToken:
@@ -92,7 +92,7 @@ def decrypt(token: str) -> str:
 
 
 def readable(token: str) -> str | None:
-    """The same; None when none of the known keys fits: what was stored is to be entered again."""
+    """Returns the text of a token, or None if no known key fits, so that the secret must be entered again."""
     try:
         return decrypt(token)
     except Permanent:
@@ -100,7 +100,7 @@ def readable(token: str) -> str | None:
 
 
 def is_current(token: str) -> bool:
-    """Whether the token is under the newest key."""
+    """Returns whether the token is encrypted under the newest key."""
     try:
         _box(keys()[:1]).decrypt(token.encode())
     except InvalidToken:

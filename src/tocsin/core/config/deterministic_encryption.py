@@ -1,6 +1,6 @@
-"""Secrets that look the same each time they are sealed, so that they can be compared and found: AES-SIV (RFC 5297).
+"""Deterministic encryption (AES-SIV, RFC 5297): equal secrets have equal ciphertexts, so that they can be compared.
 
-Where nothing is compared, `crypto.encrypt` tells less: there even equal secrets look different.
+Where nothing is compared, use `crypto.encrypt`, which also hides whether two secrets are equal.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tocsin.core.errors import Permanent
 
 
 def seal(text: str) -> str:
-    """`text` under the newest key, in the alphabet of URLs; the same text always gives the same."""
+    """Encrypts `text` under the newest key, as URL-safe Base64. Equal texts give equal results."""
     sealed = _box(crypto.keys()[0]).encrypt(text.encode(), None)
     return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 def unseal(token: str) -> str:
-    """The text of what `seal` made under any of the known keys. Raises Permanent when none fits."""
+    """Decrypts a token that `seal` created under any known key. Raises Permanent if no key fits."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
@@ -41,5 +41,5 @@ def unseal(token: str) -> str:
 
 
 def _box(key: str) -> AESSIV:
-    # A key of its own, so that nothing sealed here passes for something encrypted or signed elsewhere.
+    # A derived key, so that a value sealed here is never valid as one encrypted or signed elsewhere.
     return AESSIV(hashlib.sha512(f"seal:{key}".encode()).digest())

@@ -1,6 +1,6 @@
-"""Tocsin's process configuration: the `TOCSIN_*` variables, read once, typed and checked.
+"""The process configuration: the `TOCSIN_*` environment variables, read once, typed and validated.
 
-Everything else that can be set is configured in the UI, the API or YAML and lives in the database.
+All other settings are configured in the UI, the API or YAML, and are stored in the database.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ConfigError(ValueError):
-    """A variable is unknown or has a value that cannot be used. The text names the variable."""
+    """A variable is unknown or its value is invalid. The text names the variable."""
 
 
 class LogFormat(StrEnum):
@@ -34,7 +34,7 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-#: Variables whose value is a secret: each is also read from the file that `<NAME>_FILE` names.
+#: Variables with a secret value. Each can instead be read from the file named by `<NAME>_FILE`.
 SECRETS = (
     "TOCSIN_SECRET_KEY",
     "TOCSIN_SMTP_URL",
@@ -54,13 +54,13 @@ PLAIN = (
     "TOCSIN_DEBUG",
 )
 
-#: Read by the test suite and the benchmarks only; known here so that they do not stop a start.
+#: Variables of the test suite and the benchmarks. Accepted here so that they do not prevent a start.
 TEST_ONLY_PREFIX = "TOCSIN_TEST_"
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The configuration of one process. Secrets are kept out of `repr`."""
+    """The configuration of one process. Secrets are excluded from `repr`."""
 
     data_dir: Path
     base_url: str | None
@@ -74,12 +74,12 @@ class Config:
     log_format: LogFormat
     test_clock: bool
     debug: bool
-    #: Under which backups keep the secret key.
+    #: Encrypts the secret key in backups.
     backup_passphrase: str | None = field(default=None, repr=False)
 
     @property
     def public_url(self) -> str:
-        """The address people and senders use, without a slash at the end."""
+        """The URL that users and senders use, without a trailing slash."""
         return self.base_url or _listening
 
 
@@ -87,7 +87,7 @@ _listening = f"http://localhost:{DEFAULT_PORT}"
 
 
 def listens_at(url: str) -> None:
-    """Tells the address this process listens at: the public address while `TOCSIN_BASE_URL` is not set."""
+    """Sets the URL at which this process listens. It is the public URL while `TOCSIN_BASE_URL` is not set."""
     global _listening
     _listening = url
 
@@ -95,8 +95,8 @@ def listens_at(url: str) -> None:
 def read(environment: Mapping[str, str]) -> Config:
     """Builds the configuration from environment variables.
 
-    Raises ConfigError, naming the variable, for an unknown `TOCSIN_*` name, for a name given both plainly and as
-    `_FILE`, for a file that cannot be read, and for a value that does not parse.
+    Raises ConfigError, naming the variable, for an unknown `TOCSIN_*` name, a variable set both directly and as
+    `_FILE`, an unreadable file, or an invalid value.
     """
     values = _values(environment)
     return Config(
@@ -118,12 +118,12 @@ def read(environment: Mapping[str, str]) -> Config:
 
 @cache
 def current() -> Config:
-    """This process's configuration, read from its environment once."""
+    """Returns this process's configuration, read from its environment once."""
     return read(os.environ)
 
 
 def default_data_dir() -> Path:
-    """`/var/lib/tocsin` for root, else the platform's data folder for `tocsin`."""
+    """Returns `/var/lib/tocsin` for root, else the platform's user data directory for `tocsin`."""
     if os.geteuid() == 0:
         return Path("/var/lib/tocsin")
     return Path(platformdirs.user_data_dir("tocsin"))
@@ -186,7 +186,7 @@ def _networks(name: str, text: str | None) -> tuple[Network, ...]:
     return tuple(networks)
 
 
-#: Of an address with a password in it. What could not be read is not repeated: it may be the password.
+#: Used for URLs that contain a password. The unparsable part is not repeated, because it may be the password.
 _UNREADABLE = (
     "cannot be read. In a name or password, what means something in a URL is percent-encoded: "
     "@ is %40, / is %2F, % is %25, [ is %5B."
@@ -207,7 +207,7 @@ def _url(name: str, text: str | None, schemes: tuple[str, ...]) -> str | None:
 
 
 def _sender(text: str | None) -> str | None:
-    """A mail server takes no mail from what is no address, so that none would leave."""
+    """Validates the sender, because mail servers reject mail from an invalid address."""
     if not text:
         return None
     name, _, domain = parseaddr(text)[1].rpartition("@")
@@ -234,7 +234,7 @@ def _database_url(text: str | None) -> str | None:
     try:
         parts = conninfo_to_dict(text)
     except psycopg.ProgrammingError as error:
-        # libpq names a parameter that it does not know. Whatever else it says repeats what it could not read.
+        # libpq names an unknown parameter. Its other messages repeat the unparsable text.
         unknown = str(error).strip()
         said = f": {unknown}." if "query parameter" in unknown else f" {_UNREADABLE}"
         raise ConfigError(f"TOCSIN_DATABASE_URL{said}") from None

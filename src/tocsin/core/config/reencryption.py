@@ -1,4 +1,4 @@
-"""Texts that hold encrypted values, brought under the newest secret key. Pure but for the keys of the process."""
+"""Re-encrypts the encrypted values inside stored texts under the newest secret key. Reads nothing but the keys."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from tocsin.core.config import crypto, deterministic_encryption
 from tocsin.core.errors import Permanent
 
-#: A Fernet token: version 0x80 and a time before the year 2106; or a sealed address with its scheme.
+#: A Fernet token (version 0x80 and a time before the year 2106), or a sealed address with its scheme.
 _VALUE = re.compile(r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}|(?P<head>sealed:[a-z][a-z0-9+.-]{0,30}:)(?P<token>[A-Za-z0-9_-]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Reencrypted:
-    """A text under the newest key, and how many of its values were under an older one, or can be read by none."""
+    """A re-encrypted text, and how many of its values were under an older key, or could not be decrypted."""
 
     text: str
     old: int = 0
@@ -22,7 +22,7 @@ class Reencrypted:
 
 
 def reencrypt(text: str) -> Reencrypted:
-    """`text` with each encrypted value in it under the newest key. A value that no key opens stays as it is."""
+    """Returns `text` with every encrypted value under the newest key. A value that no key decrypts stays unchanged."""
     old = unreadable = 0
 
     def replace(match: re.Match[str]) -> str:
@@ -39,12 +39,12 @@ def reencrypt(text: str) -> Reencrypted:
 
 
 def holds_values(text: str) -> bool:
-    """Whether there is anything in `text` that looks encrypted."""
+    """Returns whether `text` contains anything that looks encrypted."""
     return _VALUE.search(text) is not None
 
 
 def _fresh(match: re.Match[str]) -> str | None:
-    """The value under the newest key; None where it is so already. Raises Permanent where no known key opens it."""
+    """Returns the value under the newest key, or None if it is already. Raises Permanent if no key decrypts it."""
     if match["head"] is None:
         return None if crypto.is_current(match[0]) else crypto.encrypt(crypto.decrypt(match[0]))
     token = match["token"]

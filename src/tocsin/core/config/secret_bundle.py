@@ -1,4 +1,4 @@
-"""Several secrets under names, as one encrypted token: what a provider or an outbound integration must know."""
+"""Named secrets stored as one encrypted token, such as a provider's or outbound integration's credentials."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from tocsin.core.config import crypto
 
 
 def sealed(secrets: Mapping[str, str]) -> str:
-    """The token that is stored of them; empty for none."""
+    """Returns the encrypted token for `secrets`; empty if there are none."""
     return crypto.encrypt(json.dumps(dict(secrets))) if secrets else ""
 
 
 def opened(token: str) -> dict[str, str]:
-    """The secrets by name, from the stored token. Raises Permanent when no known key fits."""
+    """Returns the secrets by name. Raises Permanent if no known key fits."""
     return dict(json.loads(crypto.decrypt(token))) if token else {}
 
 
 def readable(token: str) -> dict[str, str]:
-    """The same; none of them where no known key fits: they are entered again."""
+    """Returns the secrets by name, or none if no known key fits, so that they must be entered again."""
     text = crypto.readable(token) if token else None
     return {} if text is None else dict(json.loads(text))

@@ -1,18 +1,18 @@
-"""Addresses whose path or query is a secret, such as a webhook's or a private calendar's: shown as `https://host/…`.
+"""Masks URLs whose path or query is a secret, such as a webhook's or a private calendar's, as `https://host/…`.
 
-Pure: what stores one encrypts it, and what shows one shows this.
+Pure. The caller that stores such a URL must encrypt it.
 """
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-#: What stands in the place of all that comes after the host.
+#: Replaces everything after the host.
 HIDDEN = "/…"
 
 
 def shown(url: str) -> str:
-    """The address without user, password, path and query; as it is where it has none of them."""
+    """Returns the URL without user, password, path and query, or unchanged if it has none of them."""
     if is_shown(url):
         return url
     try:
@@ -25,12 +25,12 @@ def shown(url: str) -> str:
 
 
 def is_shown(text: str) -> bool:
-    """Whether it is what `shown` made of some address, so not the address itself."""
+    """Returns whether `text` is a URL masked by `shown`, and so not the URL itself."""
     return text.endswith(HIDDEN)
 
 
 def secret_parts(url: str) -> tuple[str, ...]:
-    """What of an address is secret, longest first: an answer or an error may repeat any of it."""
+    """Returns the secret parts of a URL, longest first. A response or an error may repeat any of them."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,20 +1,20 @@
-"""The installation's settings: their names, defaults and limits, and reading and writing them. Never records who did.
+"""The installation-wide settings: names, defaults, limits, reading and writing. Never writes to the audit log.
 
-| name                      | default | what                                                                    |
+| name                      | default | meaning                                                                 |
 |---------------------------|---------|-------------------------------------------------------------------------|
-| `organisation_name`       | ""      | shown beside the logo and in mails                                      |
-| `time_zone`               | UTC     | of new users and groups, and of times shown to nobody in particular     |
+| `organisation_name`       | ""      | shown beside the logo and in e-mails                                    |
+| `time_zone`               | UTC     | of new users and groups, and of times shown without a user              |
 | `message_retention_days`  | 90      | how long inbound messages are kept                                      |
-| `message_size_cap_mb`     | 10240   | how much room inbound messages may take before the oldest go earlier    |
+| `message_size_cap_mb`     | 10240   | total size of inbound messages above which the oldest are deleted early |
 | `delivery_retention_days` | 400     | how long notifications and deliveries are kept                          |
 | `audit_retention_days`    | 400     | how long the audit log is kept                                          |
-| `weekly_coverage_mail`    | false   | whether managers are mailed on Mondays what is wrong with who is on call |
-| `bundle_pages`            | true    | whether pages that follow quickly on one another leave as one message   |
-| `sms_reply_codes`         | false   | whether an answer by SMS must end with the code of its alert            |
-| `mail_listen`             | ""      | where mails to integrations are taken by SMTP, such as 0.0.0.0:2525     |
-| `phone_region`            | ""      | the country, such as CH, of phone numbers entered without a code        |
-| `chat_servers_by`         | managers | who adds chat addresses at hosts that no well-known service runs       |
-| `content_email`, `_push`, `_ntfy`, `_chat`, `_sms`, `_voice` | full | what messages say: full, subject or number   |
+| `weekly_coverage_mail`    | false   | whether managers get an e-mail about schedule problems on Mondays       |
+| `bundle_pages`            | true    | whether pages in quick succession are bundled into one message          |
+| `sms_reply_codes`         | false   | whether an SMS reply must end with the code of its alert                |
+| `mail_listen`             | ""      | SMTP listening address for e-mail integrations, such as 0.0.0.0:2525    |
+| `phone_region`            | ""      | country, such as CH, of phone numbers entered without a country code    |
+| `chat_servers_by`         | managers | who may add chat addresses at hosts of no well-known service           |
+| `content_email`, `_push`, `_ntfy`, `_chat`, `_sms`, `_voice` | full | content of messages: full, subject or number |
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tocsin.core.validation.object_reader import ObjectReader
 
 @dataclass(frozen=True, slots=True)
 class SettingDefinition[T: (str, int, bool)]:
-    """One setting. `read` takes it from the object that holds it by name, noting there what is wrong."""
+    """One setting. `read` reads and validates its value, and records errors in the ObjectReader."""
 
     name: str
     default: T
@@ -57,18 +57,18 @@ WEEKLY_COVERAGE_MAIL = SettingDefinition("weekly_coverage_mail", False, lambda s
 SMS_REPLY_CODES = SettingDefinition("sms_reply_codes", False, lambda spec, key: spec.flag(key, False))
 PHONE_REGION = SettingDefinition("phone_region", "", lambda spec, key: _region(spec, key))
 
-#: Who may add the address of a chat service at a host that no well-known vendor runs: administrators; with `managers`,
-#: group managers for their groups' contacts too; or everybody.
+#: Who may add the address of a chat service at a host of no well-known vendor: administrators; with `managers`, also
+#: group managers for their groups' contacts; or everybody.
 CHAT_SERVERS = ("managers", "admins", "everybody")
 CHAT_SERVERS_BY = SettingDefinition("chat_servers_by", "managers", lambda spec, key: _one_of(spec, key, CHAT_SERVERS))
 
-#: What a channel's messages may say of an alert, from everything to its number only.
+#: How much of an alert a channel's messages contain, from everything to only its number.
 CONTENTS = ("full", "subject", "number")
 _CHANNELS = ("email", "push", "ntfy", "chat", "sms", "voice")
 
 
 def content_name(channel: str) -> str:
-    """The setting that says how much of an alert the channel's messages say."""
+    """Returns the name of the setting for the content of the channel's messages."""
     return f"content_{channel}"
 
 
@@ -91,7 +91,7 @@ def _region(spec: ObjectReader, key: str) -> str:
 
 
 def _listen(spec: ObjectReader, key: str) -> str:
-    """Host and port, such as 0.0.0.0:2525 or [::]:2525; empty: nowhere."""
+    """Reads host and port, such as 0.0.0.0:2525 or [::]:2525. An empty text disables the listener."""
     text = spec.text(key, longest=100)
     host, _, port = text.rpartition(":")
     if text and not (host and port.isdecimal() and 0 <= int(port) <= 65_535):
@@ -127,31 +127,32 @@ def get[T: (str, int, bool)](setting: SettingDefinition[T]) -> T: ...
 @overload
 def get(setting: str) -> Any: ...
 def get(setting: Any) -> Any:
-    """The setting's value, or its default, over Django's connection. By name, a KeyError for an unknown one."""
+    """Returns the setting's value or its default, over Django's connection. Raises KeyError for an unknown name."""
     known = SETTINGS[setting] if isinstance(setting, str) else setting
     stored = Setting.objects.filter(name=known.name).first()
     return known.default if stored is None else stored.value
 
 
 def load(connection: Connection) -> dict[str, Any]:
-    """Every setting by name, over one of the pool's connections: for loops."""
+    """Returns every setting by name, over a pool connection. Used by periodic tasks."""
     stored = {row["name"]: row["value"] for row in database.rows(connection, "SELECT name, value FROM core_setting")}
     return {name: stored.get(name, setting.default) for name, setting in SETTINGS.items()}
 
 
 def changed_from_default() -> dict[str, Any]:
-    """The settings that have been set to something else than their default, by name."""
+    """Returns the settings whose value differs from the default, by name."""
     return {name: value for name, setting in SETTINGS.items() if (value := get(setting)) != setting.default}
 
 
 def set(setting: str | AnySetting, value: object) -> None:
-    """Sets one, inside the caller's Django transaction. Raises Rejected that names it, for a bad value too."""
+    """Validates and stores one setting, inside the caller's Django transaction. Raises Rejected, naming the setting, if
+    the name is unknown or the value invalid."""
     name = setting if isinstance(setting, str) else setting.name
     write(checked({name: value}))
 
 
 def checked(values: object) -> dict[str, Any]:
-    """`values` by name, each known and within its limits. Raises Rejected that names the setting."""
+    """Validates `values` by name. Raises Rejected, naming the setting, for an unknown name or an invalid value."""
     spec = ObjectReader(values)
     found = {name: setting.read(spec, name) for name, setting in SETTINGS.items() if spec.has(name)}
     spec.finish()
@@ -159,7 +160,7 @@ def checked(values: object) -> dict[str, Any]:
 
 
 def write(values: dict[str, Any]) -> None:
-    """Stores values that were `checked`; what equals its default is not kept. Raises the configuration's version."""
+    """Stores values returned by `checked`, deletes those equal to their default, and increments the version."""
     for name, value in values.items():
         if value == SETTINGS[name].default:
             Setting.objects.filter(name=name).delete()

@@ -1,0 +1,1 @@
+"""PostgreSQL connections, migrations, indexes and SQL helpers."""

@@ -1,6 +1,6 @@
-"""Connections to PostgreSQL outside Django: one small pool a process, and transactions on it.
+"""PostgreSQL connections outside Django: a small pool per process, and transactions on it.
 
-Commands and loops use these; pages and forms use Django's own connections. Both see one database.
+Commands and periodic tasks use these connections; web requests use Django's. Both use the same database.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from tocsin.core.db.pipelined_connection import PipelinedConnection
 
 type Connection = psycopg.Connection[TupleRow]
 
-#: What ends a transaction that does nothing, which would hold locks for ever.
+#: Ends a transaction that is idle, because it would hold its locks forever.
 IDLE_IN_TRANSACTION_TIMEOUT = timedelta(seconds=30)
 
-#: The channel of every hint that something changed. Polling finds the same a second later.
+#: The NOTIFY channel of all change hints. Without a hint, polling notices the change a second later.
 CHANNEL = "tocsin"
 
 POOL_SIZE = 10
 
-#: Seconds until libpq gives up on a server that does not answer, a dead network or an idle peer that is gone. The
-#: defaults of libpq and of the kernel would take a quarter of an hour. The URL's own values come first.
+#: Time limits, in seconds, for an unresponsive server, a dead network and a vanished peer. The defaults of libpq and
+#: the kernel add up to a quarter of an hour. Values in the database URL take precedence.
 TIMEOUTS: Mapping[str, int] = {
     "connect_timeout": 4,
     "tcp_user_timeout": 8_000,  # in milliseconds
@@ -44,14 +44,14 @@ TIMEOUTS: Mapping[str, int] = {
 }
 
 _pool: ConnectionPool[PipelinedConnection] | None = None
-#: When the pool's idle connections were last replaced, all of them, by the monotonic clock.
+#: When all idle connections of the pool were last replaced, by the monotonic clock.
 _drained_at = float("-inf")
 _url: str | None = None
 _lock = threading.Lock()
 
 
 def use(url: str) -> None:
-    """Points the process at `url` (libpq's form). Closes the pool to any other database."""
+    """Sets the database URL of the process (libpq's form). Closes a pool to any other database."""
     global _url
     if url != _url:
         close()
@@ -59,24 +59,24 @@ def use(url: str) -> None:
 
 
 def url() -> str:
-    """The address of the database in use. Raises RuntimeError before `use` was called."""
+    """Returns the URL of the database in use. Raises RuntimeError before `use` was called."""
     if _url is None:
         raise RuntimeError("No database is in use yet: call tocsin.core.db.database.use(url) first.")
     return _url
 
 
 def url_in_use() -> str | None:
-    """The address of the database in use, or None before `use` was called."""
+    """Returns the URL of the database in use, or None before `use` was called."""
     return _url
 
 
 def connect(*, name: str, autocommit: bool = True) -> PipelinedConnection:
-    """A connection of its own (committer, listener), set up like the pool's. pg_stat_activity shows `name`."""
+    """Opens a dedicated connection (committer, listener) with the pool's settings. pg_stat_activity shows `name`."""
     return PipelinedConnection.connect(url(), autocommit=autocommit, **_settings(name, url()))
 
 
 def pool() -> ConnectionPool[PipelinedConnection]:
-    """The process's pool of connections, opened on first use."""
+    """Returns the process's connection pool, opened on first use."""
     global _pool
     with _lock:
         if _pool is None:
@@ -86,11 +86,11 @@ def pool() -> ConnectionPool[PipelinedConnection]:
                 kwargs={"autocommit": True, **_settings("tocsin", url())},
                 min_size=0,
                 max_size=POOL_SIZE,
-                # A loop that gets none tries again: then the pool begins to connect anew.
+                # A task that gets no connection retries. The pool then starts to reconnect.
                 timeout=5,
                 max_idle=300,
-                # Attempts to connect come ever less often up to this age, then begin anew: the longest, about, that a
-                # database which is back again is not noticed.
+                # The delay between reconnection attempts grows up to this limit and then starts again. So this is
+                # roughly the longest time for which a recovered database goes unnoticed.
                 reconnect_timeout=4,
                 check=_check,
                 open=True,
@@ -100,8 +100,11 @@ def pool() -> ConnectionPool[PipelinedConnection]:
 
 
 def _check(connection: PipelinedConnection) -> None:
-    """Raises OperationalError where an idle connection is of no use. The server is asked only where it has sent
-    something meanwhile: psycopg's own check, an exchange with the database for each use, is dearer than most uses."""
+    """Raises OperationalError if an idle connection is unusable.
+
+    The server is queried only if it has sent data in the meantime: psycopg's own check, a round trip for every use,
+    costs more than most uses.
+    """
     try:
         if connection.is_outdated:
             raise psycopg.OperationalError("the connection led to another server")
@@ -116,8 +119,8 @@ def _check(connection: PipelinedConnection) -> None:
 
 
 def _replace_idle(opened_at: float) -> None:
-    """Replaces the pool's idle connections, since one that was opened at `opened_at` is of no use: whatever ended it
-    has ended the others. The pool pauses for longer and longer after each that fails its check."""
+    """Replaces all idle connections of the pool, because one opened at `opened_at` is unusable and the cause usually
+    affects all of them. Without this, the pool pauses ever longer after each failed check."""
     global _drained_at
     if opened_at > _drained_at:
         _drained_at = time.monotonic()
@@ -125,7 +128,7 @@ def _replace_idle(opened_at: float) -> None:
 
 
 def close() -> None:
-    """Closes the pool, if there is one."""
+    """Closes the pool, if it is open."""
     global _pool
     with _lock:
         if _pool is not None:
@@ -135,26 +138,26 @@ def close() -> None:
 
 @contextmanager
 def transaction() -> Iterator[Connection]:
-    """A pooled connection inside one transaction: committed at the end, rolled back on an error."""
+    """Yields a pool connection in a transaction that commits at the end, or rolls back on an error."""
     with pool().connection() as connection, connection.transaction():
         yield connection
 
 
 @contextmanager
 def begun(connection: Connection) -> Iterator[None]:
-    """For a transaction whose BEGIN and COMMIT travel in pipelines, each with what is next to it: on an error it is
-    rolled back. `connection.transaction()` would cost an exchange with the database for each of the two."""
+    """Rolls back on an error, for a transaction whose BEGIN and COMMIT the caller sends in pipelines with other
+    statements. `connection.transaction()` would cost a round trip for each of the two."""
     try:
         yield
     except BaseException:
-        # What is wrong is known already; a connection that is gone has rolled back by itself.
+        # The original error is the one to raise. A lost connection has already rolled back.
         with suppress(psycopg.Error):
             connection.rollback()
         raise
 
 
 def retry_once[T](work: Callable[[], T]) -> T:
-    """Runs `work`, a whole transaction, a second time if it lost a deadlock or a serialization conflict."""
+    """Runs `work`, a whole transaction, and once more if it loses a deadlock or serialization conflict."""
     try:
         return work()
     except (errors.DeadlockDetected, errors.SerializationFailure):
@@ -162,15 +165,16 @@ def retry_once[T](work: Callable[[], T]) -> T:
 
 
 def is_unavailable(error: BaseException | None) -> bool:
-    """Whether it says that the database cannot be used now, and may be again in a moment: psycopg's own, or what
-    Django makes of it. A statement that took too long or a lock that was not free is none of these.
+    """Returns whether an error of psycopg or Django means that the database is temporarily unavailable.
+
+    A statement timeout or a lock that was not available does not count.
     """
     while error is not None:
         if takes_no_writes(error):
             return True
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-            # What the server itself says has an SQLSTATE; 57P01 to 57P03 and class 08 and 53 are said by one that
-            # ends, starts or has no room (PostgreSQL, appendix A).
+            # Errors reported by the server have an SQLSTATE. A server that stops, starts or lacks resources reports
+            # 57P01 to 57P03, or class 08 or 53 (PostgreSQL, appendix A).
             state = error.sqlstate or ""
             return state in ("", "57P01", "57P02", "57P03") or state[:2] in ("08", "53")
         error = error.__cause__
@@ -178,8 +182,8 @@ def is_unavailable(error: BaseException | None) -> bool:
 
 
 def takes_no_writes(error: BaseException | None) -> bool:
-    """Whether it says that the database can be read only: what was the primary before a failover does, until somebody
-    leads Tocsin to the one that is it now."""
+    """Returns whether the error says that the database is read-only. After a failover, the former primary reports that
+    until the database URL leads to the new one."""
     while error is not None and not isinstance(error, errors.ReadOnlySqlTransaction):
         error = error.__cause__
     return error is not None
@@ -188,7 +192,7 @@ def takes_no_writes(error: BaseException | None) -> bool:
 def rows(
     connection: Connection, query: LiteralString, parameters: Sequence[object] | dict[str, object] = ()
 ) -> list[DictRow]:
-    """All rows of a query, each as a dict by column name."""
+    """Returns all rows of a query, each as a dict by column name."""
     with psycopg.Cursor(connection, row_factory=dict_row) as cursor:
         return cursor.execute(query, parameters).fetchall()
 
@@ -196,18 +200,18 @@ def rows(
 def row(
     connection: Connection, query: LiteralString, parameters: Sequence[object] | dict[str, object] = ()
 ) -> DictRow | None:
-    """The first row of a query as a dict, or None."""
+    """Returns the first row of a query as a dict, or None."""
     with psycopg.Cursor(connection, row_factory=dict_row) as cursor:
         return cursor.execute(query, parameters).fetchone()
 
 
 def hint(connection: Connection, *topics: str) -> None:
-    """Tells listening nodes, when the transaction commits, that `topics` changed. Only a hint: it may be lost."""
+    """Sends a hint, when the transaction commits, that `topics` changed. Delivery is not guaranteed."""
     connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, " ".join(sorted(set(topics)))))
 
 
 def django_settings(address: str) -> dict[str, object]:
-    """The `DATABASES["default"]` entry for a libpq URL, with the same time limits as the pool's connections."""
+    """Returns the `DATABASES["default"]` entry for a libpq URL, with the time limits of the pool's connections."""
     parts = conninfo_to_dict(address)
     user = parts.pop("user", "")
     return {
@@ -225,14 +229,14 @@ def django_settings(address: str) -> dict[str, object]:
 
 
 def has_several_servers(address: str) -> bool:
-    """Whether the address names more than one server, of which one is the primary."""
+    """Returns whether the URL names several servers, one of which is the primary."""
     said = conninfo_to_dict(address)
     return "," in str(said.get("host") or said.get("hostaddr") or "")
 
 
 def _settings(name: str, address: str) -> dict[str, Any]:
-    """What a connection is made with beside `address`: the limits of its session, and the timeouts that the address
-    does not set itself. Of several servers, the one that takes writes."""
+    """Returns the connection parameters besides the URL: session limits, and the time limits that the URL does not set.
+    With several servers, the one that accepts writes is chosen."""
     said = conninfo_to_dict(address)
     options = str(said.get("options") or "")
     defaults: dict[str, Any] = dict(TIMEOUTS)
@@ -252,5 +256,5 @@ def _milliseconds(span: timedelta) -> int:
 
 
 def literal(text: str) -> LiteralString:
-    """Marks SQL composed of this code's own constants as such. Never for text that came from outside."""
+    """Marks SQL composed of constants as literal. Never use it for untrusted text."""
     return text

@@ -1,7 +1,7 @@
-"""Connections that are closed when they lead to a server that is read-only, frozen or gone.
+"""Connections that are closed once they lead to a server that is read-only, frozen or gone.
 
-PostgreSQL cannot report either: after a failover the old server answers, but takes no writes; a frozen host
-acknowledges every packet and answers none, so that no timeout of TCP ends the wait.
+PostgreSQL reports neither. After a failover the old server still answers, but rejects writes. A frozen host
+acknowledges every packet but never responds, so that no TCP timeout ends the wait.
 """
 
 from __future__ import annotations
@@ -19,58 +19,58 @@ from psycopg.waiting import Ready
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a statement may be silent until a second connection asks its server whether it lives, and again.
+#: Seconds of silence after which a second connection probes the server, and between further probes.
 ASK_AFTER = 4.0
 
-#: Seconds for the answer. libpq allows no less than 2 to connect.
+#: Seconds for a probe's response. libpq's minimum connect timeout is 2.
 PROBE_TIMEOUT = 4
 
-#: What ends a statement, which would hold locks for ever. Each session is made with it.
+#: Ends long statements, which would hold locks forever. Set for every session.
 STATEMENT_TIMEOUT = timedelta(seconds=30)
 
-#: Seconds of silence after which the server must have ended a statement by that timeout, with a margin for itself.
+#: Seconds of silence by which the server must have ended a statement through that timeout, with a margin.
 MAX_SILENCE = STATEMENT_TIMEOUT.total_seconds() + 5
 
-#: The monotonic time of the last connection that was found to lead to the wrong server.
+#: When a connection was last found to lead to the wrong server, by the monotonic clock.
 _distrusted_at = float("-inf")
 
 
 class GuardedConnection(psycopg.Connection[TupleRow]):
-    """A connection that watches its statements, and says whether it should be replaced before it is used again."""
+    """A connection that monitors its statements and reports whether it must be replaced before the next use."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.opened_at = time.monotonic()
-        #: Seconds that a statement may be silent while its server lives; None: any time.
+        #: Maximum seconds that a statement may be silent on a live server; None for no limit.
         self.max_silence: float | None = MAX_SILENCE
 
     def lift_time_limit(self) -> None:
-        """Has the statements of this session take as long as they need."""
+        """Removes the statement time limit of this session."""
         self.execute("SET statement_timeout = 0")
         self.max_silence = None
 
     def restore_time_limit(self) -> None:
-        """Has the usual limit for statements again."""
+        """Restores the statement time limit of this session."""
         self.execute("RESET statement_timeout")
         self.max_silence = MAX_SILENCE
 
     @property
     def is_outdated(self) -> bool:
-        """Whether a connection that is not older than this one was found to lead to the wrong server."""
+        """Whether a connection of the same age or younger was found to lead to the wrong server."""
         return self.opened_at <= _distrusted_at
 
     def distrust(self) -> None:
-        """Has this connection, and all others that are open now, replaced before their next use."""
+        """Marks this connection, and all others that are open now, for replacement before their next use."""
         global _distrusted_at
         if not self.is_outdated:
             _distrusted_at = time.monotonic()
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """As psycopg's own, which is not documented. Raises OperationalError where the server is gone."""
+        """Extends psycopg's undocumented method. Raises OperationalError if the server is gone."""
         try:
             return super().wait(self._watched(gen), interval, timeout)
         except errors.ReadOnlySqlTransaction:
-            # It stays open: reading goes on.
+            # The connection stays open, because reads still work.
             self.distrust()
             raise
 
@@ -80,7 +80,7 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
         try:
             state = next(work)
             while True:
-                # Without anything to read or write, psycopg returns after each `interval`.
+                # Without any I/O, psycopg resumes this generator after each `interval`.
                 ready = yield state
                 now = time.monotonic()
                 if ready & Ready.R:
@@ -94,7 +94,7 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
             return result
 
     def _check_server(self, silence: float) -> None:
-        """Raises OperationalError, with the connection closed, where its server will not answer any more."""
+        """Closes the connection and raises OperationalError if its server will never respond."""
         is_overdue = self.max_silence is not None and silence > self.max_silence
         answer = _ask_server(self)
         if answer.lives and not (is_overdue and answer.may_end_it):
@@ -107,7 +107,7 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
 
 
 class _Answer:
-    """What a second connection found: whether the first one's session lives, and whether a timeout applies to it."""
+    """The result of a probe: whether the session is alive, and whether the statement timeout can end its statement."""
 
     def __init__(self, *, lives: bool, may_end_it: bool = True) -> None:
         self.lives = lives
@@ -117,7 +117,7 @@ class _Answer:
 class _Probe(psycopg.Connection[TupleRow]):
     @classmethod
     def to(cls, connection: psycopg.Connection[TupleRow]) -> Self:
-        """A second connection to the very server of `connection`, which has one address of several."""
+        """Opens a second connection to the exact server of `connection`, whose URL may name several."""
         info = connection.info
         settings: dict[str, Any] = {
             **info.get_parameters(),
@@ -137,7 +137,7 @@ class _Probe(psycopg.Connection[TupleRow]):
 
 
 def _ask_server(connection: psycopg.Connection[TupleRow]) -> _Answer:
-    """Only silence says that a server is frozen: one that refuses a connection, because it has no room, lives."""
+    """Probes the server. Only a missing response proves a frozen server: one that rejects connections is alive."""
     pid = connection.info.backend_pid
     try:
         with _Probe.to(connection) as probe:
@@ -146,14 +146,14 @@ def _ask_server(connection: psycopg.Connection[TupleRow]) -> _Answer:
                 (pid,),
             ).fetchone()
             assert row is not None
-            # A pooler gives its clients process ids of its own.
+            # A connection pooler reports process ids of its own.
             is_direct = row[0] == probe.info.backend_pid
     except (errors.ConnectionTimeout, errors._WaitTimeout):
         return _Answer(lives=False)
     except psycopg.Error:
         return _Answer(lives=True)
     if is_direct and row[1] is None:
-        # The address leads to another server by now, or the session was ended and nobody could say so.
+        # The address now leads to another server, or the session ended without a notification.
         return _Answer(lives=False)
-    # A commit that waits for a synchronous standby is not ended by any timeout, and another would wait as long.
+    # No timeout ends a commit that waits for a synchronous standby, and a retry would wait just as long.
     return _Answer(lives=True, may_end_it=row[1] != "SyncRep")

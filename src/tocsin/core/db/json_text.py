@@ -1,4 +1,4 @@
-"""Values as JSON that PostgreSQL takes, for jsonb columns and for rows that travel in one parameter."""
+"""Encodes values as JSON for PostgreSQL: for jsonb columns, and for rows passed in one parameter."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import msgspec
 
 
 def as_json(value: object) -> str:
-    """Compact JSON text."""
+    """Returns compact JSON."""
     try:
         return msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
-        # A lone surrogate that escaped cleaning: kept as U+FFFD rather than losing the row.
+        # A lone surrogate that was not sanitized becomes U+FFFD, so that the row is not lost.
         text = json.dumps(value, default=str, ensure_ascii=False)
         return text.encode("utf-8", "replace").decode()
 
 
 def as_storable_json(value: object) -> str:
-    """The same of text that nobody has cleaned: NUL, which jsonb cannot hold, becomes U+FFFD."""
+    """Returns JSON for unsanitized text: NUL, which jsonb cannot store, becomes U+FFFD."""
     return as_json(value).replace("\\u0000", "\\ufffd")
 
 
 def bytes_in_json(value: bytes | None) -> str | None:
-    """Bytes as PostgreSQL reads them from JSON into a bytea column."""
+    """Returns bytes in the form that PostgreSQL converts from JSON text to bytea."""
     return None if value is None else f"\\x{value.hex()}"

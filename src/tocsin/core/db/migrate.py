@@ -1,7 +1,7 @@
-"""Brings the tables up to date, one node at a time: Django's own migrations, under an advisory lock.
+"""Applies Django's migrations, one node at a time, under an advisory lock.
 
-The tables of an empty database are created from the models in one pass, and the migrations recorded as applied: Django
-builds all model classes anew for each operation, which takes several times as long as the statements themselves.
+In an empty database, the tables are created directly from the models and the migrations are recorded as applied. Django
+rebuilds all model classes for each operation, which takes several times as long as the SQL itself.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ log = logging.getLogger(__name__)
 
 type Migration = tuple[str, str]
 
-#: The advisory lock of the node that migrates; other nodes wait for it. The letters "tocsin" as a number.
+#: The advisory lock of the migrating node; other nodes wait for it. The letters "tocsin" as a number.
 MIGRATION_LOCK = int.from_bytes(b"tocsin")
 
-#: Seconds until a waiting node checks again whether the lock is free.
+#: Seconds between checks of whether the lock is free.
 LOCK_POLL_SECONDS = 0.2
 
 
 def migrate() -> list[str]:
-    """Applies the missing migrations and returns them as `app.name`. Waits for another node that is doing the same."""
+    """Applies the missing migrations and returns them as `app.name`. Waits for another node that is migrating."""
     if not missing():
         _warn_if_newer()
         return []
     with database.connect(name="tocsin migrate") as lock:
         lock.lift_time_limit()
-        # Polled: a statement that waits for the lock holds a snapshot, and an index that is built concurrently waits
-        # for all snapshots. Neither would ever end.
+        # Polled, because a statement that waits for the lock holds a snapshot, and CREATE INDEX CONCURRENTLY waits for
+        # all snapshots. The two would deadlock.
         while not (database.row(lock, "SELECT pg_try_advisory_lock(%s) AS won", (MIGRATION_LOCK,)) or {})["won"]:
             time.sleep(LOCK_POLL_SECONDS)
         to_do = missing()
@@ -54,26 +54,26 @@ def migrate() -> list[str]:
 
 
 def missing() -> list[str]:
-    """The migrations that this program knows and the database has not had, in order, as `app.name`.
+    """Returns the migrations not yet applied to the database, in order, as `app.name`.
 
-    Empty too where the database is newer than the program: old code runs on the new schema during an upgrade.
+    Empty too if the database is newer than this version: old code runs on the new schema during an upgrade.
     """
     return [f"{migration.app_label}.{migration.name}" for migration, _ in _plan(MigrationExecutor(connection))]
 
 
 def of_a_newer_program() -> list[str]:
-    """The migrations that the database has had and this program does not know, as `app.name`."""
+    """Returns the applied migrations that this version does not know, as `app.name`."""
     return [f"{app}.{name}" for app, name in sorted(unknown(MigrationRecorder(connection).applied_migrations()))]
 
 
 def unknown(migrations: Iterable[Migration]) -> list[Migration]:
-    """Those that this program does not know: a newer one made them."""
+    """Returns those of `migrations` that this version does not know, because a newer one created them."""
     known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
     return [migration for migration in migrations if migration not in known]
 
 
 def apply_missing() -> None:
-    """Applies all missing migrations; listeners to Django's signals run before and after."""
+    """Applies all missing migrations, and sends Django's pre_migrate and post_migrate signals."""
     executor = MigrationExecutor(connection)
     executor.loader.check_consistent_history(connection)
     plan = _plan(executor)
@@ -86,7 +86,7 @@ def apply_missing() -> None:
 
 
 def create_tables(executor: MigrationExecutor) -> None:
-    """Creates the tables of an empty database as the newest migrations would, and records all as applied."""
+    """Creates the tables of an empty database as the latest migrations define them, and records all as applied."""
     executor.recorder.ensure_schema()
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
     with connection.schema_editor() as editor:
@@ -97,7 +97,7 @@ def create_tables(executor: MigrationExecutor) -> None:
     with connection.schema_editor() as editor:
         for migration, _ in plan:
             for operation in migration.operations:
-                # What the models do not say, such as how a column is stored.
+                # SQL that the models cannot express, such as a column's storage parameters.
                 if isinstance(operation, RunSQL):
                     operation.database_forwards(migration.app_label, editor, state, state)
             executor.recorder.record_applied(migration.app_label, migration.name)
@@ -108,7 +108,7 @@ def _plan(executor: MigrationExecutor) -> list[tuple[Any, bool]]:
 
 
 def _warn_if_newer() -> None:
-    """An older program works on newer tables for the length of an upgrade, which looks the same as a downgrade."""
+    """Warns only: during an upgrade an older version runs on newer tables, which looks the same as a downgrade."""
     if newer := of_a_newer_program():
         log.warning(
             "The database's tables are a newer Tocsin's (%s). That is right while its nodes are upgraded one after the "

@@ -1,9 +1,8 @@
-"""A connection that writes without asking first whether it may.
+"""A connection that writes to its socket without first polling whether it is writable.
 
-psycopg asks the operating system before each statement of a pipeline whether the socket takes it, and hands the
-interpreter to another thread meanwhile: with a busy one beside it, a batch of sixteen statements waits for its turn
-sixteen times. A socket nearly always takes it; where it does not, libpq keeps what is left, and what the pipeline waits
-for at its end has it written.
+psycopg polls before each statement of a pipeline, which releases the interpreter. Beside a busy thread, a batch of
+sixteen statements then waits for the interpreter sixteen times. A socket is nearly always writable; if not, libpq
+buffers the rest and sends it at the end of the pipeline.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from psycopg.waiting import Ready, Wait
 
 from tocsin.core.db.guarded_connection import GuardedConnection
 
-#: So often at most in a row: what is not written after that is waited for.
+#: Maximum consecutive writes without polling. After that, the connection waits until the socket is writable.
 _TIMES = 8
 
 
@@ -22,11 +21,11 @@ class PipelinedConnection(GuardedConnection):
     """A connection for pipelines in a process whose other threads are busy."""
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """As psycopg's own, which is not documented, but a wait for a socket that can be written to is over at once."""
+        """Extends psycopg's undocumented method: a wait for a writable socket returns at once."""
         try:
             return super().wait(_writing_first(gen), interval, timeout)
         except errors.ReadOnlySqlTransaction:
-            # These connections are for writing. The pool replaces a closed one as soon as it is returned.
+            # These connections are used for writing. The pool replaces a closed one as soon as it is returned.
             self.close()
             raise
 

@@ -1,6 +1,6 @@
-"""Rows asked for in several parts, each by the index that fits it; an OR of their conditions is answered by none.
+"""Rows selected by several queries, each served by its own index. No single index can answer an OR of their conditions.
 
-The first rows of all parts together, in the order of their keys, are what a page of a list is made of.
+A page of a list consists of the first rows of all parts, merged in the order of their keys.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from itertools import islice
 
 from django.db.models import Model, QuerySet
 
-#: Rows, or parts whose rows together are meant. A row may be in several of them.
+#: A queryset, or several whose union is meant. A row may occur in more than one.
 type QueryUnion[M: Model] = QuerySet[M] | Sequence[QuerySet[M]]
 
 
 def narrowed[M: Model](rows: QueryUnion[M], narrow: Callable[[QuerySet[M]], QuerySet[M]]) -> QueryUnion[M]:
-    """The same rows, each part narrowed."""
+    """Applies `narrow` to every part."""
     return narrow(rows) if isinstance(rows, QuerySet) else [narrow(part) for part in rows]
 
 
 def first[M: Model](rows: QueryUnion[M], most: int, *, descending: bool = True) -> list[M]:
-    """The first so many rows in the order of their primary keys, each once."""
+    """Returns the first `most` rows in the order of their primary keys, without duplicates."""
     parts = [rows] if isinstance(rows, QuerySet) else rows
     found = [list(part.order_by("-pk" if descending else "pk")[:most]) for part in parts]
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""A start beside a database that is starting, stopping or away: waiting for it instead of ending the process."""
+"""Waits for the database at start-up, instead of exiting while it is starting, stopping or unreachable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.core.db import database
 
 log = logging.getLogger(__name__)
 
-#: How long a start waits for its database.
+#: How long a start waits for the database.
 PATIENCE = timedelta(seconds=60)
 
 #: Seconds between two attempts.
@@ -22,9 +22,9 @@ PAUSE = 0.5
 
 
 def wait_for_database[T](work: Callable[[], T], patience: timedelta = PATIENCE) -> T:
-    """Runs `work`, again and again while the server accepts no connections, for `patience` at most.
+    """Runs `work`, and retries for at most `patience` while the server accepts no connections.
 
-    Raises what `work` raises: at the end, and at once where no later attempt is better, such as with a wrong password.
+    Raises the last error of `work` after that, and at once if no retry can succeed, such as with a wrong password.
     """
     give_up_at = time.monotonic() + patience.total_seconds()
     is_second = False
@@ -35,7 +35,7 @@ def wait_for_database[T](work: Callable[[], T], patience: timedelta = PATIENCE) 
             if time.monotonic() >= give_up_at or not database.is_unavailable(error):
                 raise
             if not _is_passing(error):
-                # The server may have begun to accept connections just now: only the second failure is the last.
+                # The server may have begun to accept connections just now, so only a second failure is final.
                 if is_second:
                     raise
                 is_second = True
@@ -44,8 +44,8 @@ def wait_for_database[T](work: Callable[[], T], patience: timedelta = PATIENCE) 
 
 
 def _is_passing(error: Exception) -> bool:
-    """Whether it may be over in a moment: the server accepts no connections, or a failover is at work. A wrong
-    password has no code of its own in libpq, but its server accepts connections."""
+    """Returns whether the error may pass soon: the server accepts no connections, or a failover is in progress. libpq
+    has no error code for a wrong password, but the server then accepts connections."""
     if database.takes_no_writes(error) or database.has_several_servers(database.url()):
         return True
     conninfo = make_conninfo(database.url(), connect_timeout=database.TIMEOUTS["connect_timeout"])

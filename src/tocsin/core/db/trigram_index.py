@@ -1,4 +1,4 @@
-"""Indexes for parts of texts: PostgreSQL's own extension pg_trgm, and what becomes of them where it is missing."""
+"""Trigram indexes for substring search, by PostgreSQL's extension pg_trgm. Servers without it get no index."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.ddl_references import Statement
 from django.db.models import Func, Model, TextField, Value
 
-#: pg_trgm comes with PostgreSQL, and whoever may create something in a database may create it there (version 13).
+#: pg_trgm comes with PostgreSQL. From version 13, any user with CREATE on a database may install it there.
 _CREATE_IF_POSSIBLE = """
 DO $create$ BEGIN
   CREATE EXTENSION IF NOT EXISTS pg_trgm;
@@ -20,18 +20,18 @@ EXCEPTION WHEN undefined_file OR insufficient_privilege OR feature_not_supported
 END $create$
 """
 
-#: How a text is kept to be searched: in upper case, and what is not ASCII as numbers, each after a small `q`, which no
-#: such text has. For pg_trgm a letter is what the database's locale says, and in Tocsin's own database it says ASCII.
+#: The form in which a text is indexed: upper case, with each non-ASCII byte as a number after a lower-case `q`, which
+#: cannot otherwise occur. pg_trgm recognizes letters by the database's locale, which is ASCII in the embedded database.
 _KEPT: LiteralString = "replace(encode(convert_to(upper({}), 'UTF8'), 'escape'), '\\', 'q')"
 
 
 def kept(*columns: LiteralString) -> LiteralString:
-    """SQL of the texts of these columns as they are kept, separated by commas."""
+    """Returns SQL for the indexed form of these columns, separated by commas."""
     return ", ".join(_KEPT.replace("{}", column) for column in columns)
 
 
 class SearchableText(Func):
-    """A part of a text as it is kept, for a condition on kept texts."""
+    """The indexed form of a search text, for conditions on indexed columns."""
 
     template = _KEPT.replace("{}", "%(expressions)s")
     output_field = TextField()
@@ -41,10 +41,10 @@ class SearchableText(Func):
 
 
 class TrigramIndex(GinIndex):
-    """An index of the operator class `gin_trgm_ops`, and the extension before it.
+    """A GIN index with the operator class `gin_trgm_ops`, which also creates the extension.
 
-    A server that lacks the extension, or that refuses to create it, gets no index: a search finds the same, and takes
-    as long as the table is.
+    On a server that lacks the extension or refuses to create it, no index is created. A search then finds the same rows
+    by scanning the table.
     """
 
     def __init__(self, *, fields: Sequence[str], name: str) -> None:

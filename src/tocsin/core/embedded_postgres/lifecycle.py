@@ -1,7 +1,8 @@
-"""The embedded PostgreSQL's life: started by the first process that uses a data directory, stopped by the last.
+"""Starts the embedded PostgreSQL for the first process that uses a data directory, and stops it after the last.
 
-Users are counted by a shared `flock`, which the kernel frees when a process is killed. Only whoever wins it exclusively
-stops the server; starts and stops take turns under a second lock. A server that Tocsin did not start is never touched.
+Users are counted by a shared `flock`, which the kernel releases when a process is killed. Only a process that gets it
+exclusively stops the server. A second lock serializes starts and stops. A server that Tocsin did not start is never
+touched.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tocsin.core.errors import Permanent, Temporary
 
 DATABASE = "tocsin"
 
-#: How long a running server may refuse connections before it is taken for one whose socket was lost.
+#: How long a running server may refuse connections before its socket counts as lost.
 UNREACHABLE_LIMIT = timedelta(seconds=5)
 
 _PAUSE = 0.02
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres:
-    """The embedded PostgreSQL of one data directory, as used by this object. Safe to share between threads."""
+    """One use of the embedded PostgreSQL of a data directory. Thread-safe."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = layout.real(data_dir)
@@ -52,19 +53,19 @@ class EmbeddedPostgres:
 
     @property
     def location(self) -> Path:
-        """The folder of PostgreSQL's part, found without starting anything: it need not exist yet."""
+        """PostgreSQL's directory, determined without starting anything. It need not exist yet."""
         return layout.locate(self._data_dir, bundled().major)
 
     @property
     def is_apart(self) -> bool:
-        """Whether that folder is outside the data directory, because a parent of it is closed to root's account."""
+        """Whether that directory is outside the data directory, because root's account cannot enter a parent."""
         return not self.location.is_relative_to(self._data_dir)
 
     def start(self) -> str:
-        """Uses the server, starting it if it does not run, and returns the URL of the database `tocsin`.
+        """Uses the server, starting it if necessary, and returns the URL of the database `tocsin`.
 
-        May be called again at any time: it then starts anew a server that was killed. Raises Permanent where a person
-        must act, and Temporary when the server needs longer (it may be replaying its log).
+        May be called again at any time, and then restarts a server that was killed. Raises Permanent if a person must
+        act, and Temporary if the server needs longer, for example to replay its WAL.
         """
         with self._mutex:
             binaries = bundled()
@@ -82,7 +83,7 @@ class EmbeddedPostgres:
                 return server.url(DATABASE)
 
     def release(self) -> None:
-        """Ends this object's use of the server, and stops it if nobody else uses it. Does nothing if not started."""
+        """Ends this use of the server, and stops the server if nobody else uses it. Does nothing before `start`."""
         with self._mutex:
             use, server = self._use, self._server
             if use is None or server is None or not use.is_mine():
@@ -90,7 +91,7 @@ class EmbeddedPostgres:
             atexit.unregister(self.release)
             self._use = self._server = None
             try:
-                # Where somebody removed the data directory, the server notices by itself and ends.
+                # If the data directory was deleted, the server notices and exits by itself.
                 if use.place.location.exists():
                     with _alone(use.place.change_lock):
                         _stop_after_last(server, use)
@@ -108,7 +109,7 @@ class EmbeddedPostgres:
 
 
 class _SharedLock:
-    """One count of the shared lock, made and ended under the second lock only, so that nobody comes in between."""
+    """One holder of the shared lock. Acquired and released only under the second lock, to exclude races."""
 
     def __init__(self, place: ClusterPaths) -> None:
         self.place = place
@@ -117,13 +118,13 @@ class _SharedLock:
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def is_mine(self) -> bool:
-        """False in a forked child: the count is its parent's, and must not end with the child."""
+        """Returns False in a forked child: the lock belongs to its parent and must outlive the child."""
         return self._process == os.getpid()
 
     def is_only_one(self) -> bool:
-        """Whether nobody else uses the server."""
+        """Returns whether no other process uses the server."""
         won = self.win()
-        # Shared again, whether it was won or, as flock(2) warns of a failed conversion, lost.
+        # Shared again, whether the exclusive lock was acquired or, as flock(2) warns for a failed conversion, lost.
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
         return won
 
@@ -131,7 +132,7 @@ class _SharedLock:
         os.close(self._descriptor)
 
     def win(self) -> bool:
-        """Takes the lock exclusively, for a use that is about to end. False if somebody else uses the server."""
+        """Acquires the lock exclusively, before the use ends. Returns False if another process uses the server."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -153,7 +154,8 @@ def _server(place: ClusterPaths, binaries: Binaries) -> PostgresServer:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """Holds the second lock. Whoever has it may be making the data directory or replaying a log: worth a wait."""
+    """Holds the second lock. Its current owner may be creating the data directory or replaying the WAL, so this waits.
+    Raises Temporary after START_LIMIT."""
     end = time.monotonic() + START_LIMIT.total_seconds()
     descriptor = open_private(lock)
     try:
@@ -182,7 +184,7 @@ def _start(server: PostgresServer, place: ClusterPaths) -> None:
 
 
 def _check_version(server: PostgresServer, place: ClusterPaths) -> None:
-    """Raises Permanent if the data is of another major version: PostgreSQL cannot read it, and it is not left aside."""
+    """Raises Permanent if the data belongs to another major version, which this PostgreSQL cannot read."""
     ours = server.binaries.major
     version = server.data / "PG_VERSION"
     theirs = version.read_text().strip() if version.exists() else ""
@@ -204,8 +206,10 @@ def _check_version(server: PostgresServer, place: ClusterPaths) -> None:
 
 
 def _is_usable(server: PostgresServer, use: _SharedLock) -> bool:
-    """Whether a server that runs already answers, waited for while it starts. One that is ending, or whose socket was
-    lost, is stopped if nobody else uses it. Raises Temporary where there is nothing to do but wait.
+    """Returns whether a running server accepts connections, waiting while it starts.
+
+    A server that is stopping, or whose socket was lost, is stopped if no other process uses it. Raises Temporary if
+    only waiting helps.
     """
     begin = time.monotonic()
     while embedded_server.is_running(server):
@@ -217,7 +221,7 @@ def _is_usable(server: PostgresServer, use: _SharedLock) -> bool:
                 _make_database(server)
                 return True
             except Temporary:
-                # It may have died between the two questions.
+                # The server may have died between the two checks.
                 if waited > UNREACHABLE_LIMIT.total_seconds():
                     raise
         is_lost = state == "stopping" or (state == "ready" and waited > UNREACHABLE_LIMIT.total_seconds())
@@ -231,7 +235,7 @@ def _is_usable(server: PostgresServer, use: _SharedLock) -> bool:
 
 
 def _stop_after_last(server: PostgresServer, use: _SharedLock) -> None:
-    # One that still replays its log would have to begin again: it is left to the next user.
+    # A server that is still replaying its WAL would have to start over, so it keeps running for the next user.
     if use.win() and not _is_recovering(server) and not embedded_server.stop(server):
         log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
 
@@ -251,7 +255,7 @@ def _is_listening(server: PostgresServer) -> bool:
 
 
 def _make_database(server: PostgresServer) -> None:
-    """Makes the database `tocsin` if it is missing. Raises Temporary if PostgreSQL does not let us in."""
+    """Creates the database `tocsin` if it is missing. Raises Temporary if PostgreSQL rejects the connection."""
     try:
         with psycopg.connect(server.url("postgres"), autocommit=True, connect_timeout=10) as connection:
             found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()

@@ -1,7 +1,7 @@
-"""One PostgreSQL server as processes: make its data directory, start it, ask how it is, stop it.
+"""One PostgreSQL server as processes: creates its data directory, starts it, checks its state, stops it.
 
-A server started here holds an exclusive `flock` on its `lock` file in every one of its processes. So the kernel itself
-says whether it still runs, after any kill -9 and whatever a stale postmaster.pid claims; and nothing else is touched.
+Every process of a server started here holds an exclusive `flock` on its `lock` file. So the kernel knows whether the
+server runs, even after kill -9 and despite a stale postmaster.pid. No other server is touched.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from tocsin.core.errors import Permanent, Temporary
 
 SUPERUSER = "tocsin"
 
-#: How long a start may take (after a crash the log is replayed first) and a stop (a checkpoint is written).
+#: Limits for a start, which replays the WAL after a crash, and for a stop, which writes a checkpoint.
 START_LIMIT = timedelta(minutes=5)
 STOP_LIMIT = timedelta(minutes=1)
 
 _PAUSE = 0.01
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
-#: Starts what follows in the background, prints its process id and ends: the server is no child of Tocsin's.
+#: Starts the given command in the background, prints its pid and exits, so that the server is no child of Tocsin's.
 _LAUNCH = ("/bin/sh", "-c", '"$@" >&2 & echo $!', "sh")
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """Where a server's parts are, and who it runs as (None: the user of this process)."""
+    """The paths of a server, and the account it runs as (None: the user of this process)."""
 
     binaries: Binaries
     data: Path
@@ -58,23 +58,23 @@ class PostgresServer:
     settings: Mapping[str, str]
 
     def url(self, database: str) -> str:
-        """libpq's address of one of the server's databases."""
+        """Returns the libpq URL of one of the server's databases."""
         return f"postgresql:///{quote(database)}?host={quote(str(self.run), safe='')}&port=5432&user={SUPERUSER}"
 
 
 @dataclass(frozen=True, slots=True)
 class Postmaster:
-    """What postmaster.pid says of the server: its process id, and its state (starting, ready, stopping, …)."""
+    """The content of postmaster.pid: the pid and the state (starting, ready, stopping, …)."""
 
     pid: int
     state: str
 
 
 def create(server: PostgresServer, *, sync: bool = True) -> None:
-    """Makes the data directory with one superuser and no password. Raises Permanent with initdb's own words.
+    """Creates the data directory with one superuser and no password. Raises Permanent with initdb's message.
 
-    An interrupted attempt is never taken for a data directory: it becomes one by a rename. Where Tocsin was killed in
-    the middle of it, initdb may live on for a while: it fails in a folder of its own, and is in nobody's way.
+    The data directory is created under a temporary name and renamed, so that an interrupted attempt is never used. If
+    Tocsin is killed during this, initdb may run on for a while, but fails in a directory of its own.
     """
     for left in server.data.parent.glob(f"{server.data.name}.*part"):
         shutil.rmtree(left, ignore_errors=True)
@@ -97,9 +97,9 @@ def create(server: PostgresServer, *, sync: bool = True) -> None:
 
 
 def start(server: PostgresServer) -> int:
-    """Starts the server in a session of its own. Returns its process id at once; `wait_until_ready` follows.
+    """Starts the server in its own session and returns its pid at once. Call `wait_until_ready` next.
 
-    Raises Permanent if a server runs already: the caller asks `is_running` first, under a lock.
+    Raises Permanent if a server already runs. The caller checks `is_running` first, under a lock.
     """
     _write(server.data / "postgresql.conf", configuration_text(server.settings), server.account)
     _write(server.data / "pg_hba.conf", HBA, server.account)
@@ -120,22 +120,22 @@ def start(server: PostgresServer) -> int:
             umask=0o077, pass_fds=(lock,), start_new_session=True, **_run_as(server.account),
         )  # fmt: skip
     finally:
-        # The server keeps the lock through the descriptor it inherited.
+        # The server keeps the lock through its inherited descriptor.
         os.close(lock)
         os.close(log)
     return int(launched.stdout)
 
 
 def wait_until_ready(server: PostgresServer, pid: int, limit: timedelta = START_LIMIT) -> None:
-    """Returns when the server that `start` has just started says it is ready.
+    """Waits until the server that `start` returned reports that it is ready.
 
-    Raises Permanent, with its last words, when it ended instead, and Temporary when it is not ready after `limit`.
+    Raises Permanent, with its last log lines, if it exited, and Temporary if it is not ready after `limit`.
     """
     end = time.monotonic() + limit.total_seconds()
     while True:
         running = is_running(server)
         postmaster = read_postmaster(server)
-        # For a moment the file may still be that of a server which was killed.
+        # For a moment, the file may still be that of a killed server.
         if running and postmaster == Postmaster(pid, "ready"):
             return
         if not running:
@@ -149,13 +149,13 @@ def wait_until_ready(server: PostgresServer, pid: int, limit: timedelta = START_
 
 
 def stop(server: PostgresServer, limit: timedelta = STOP_LIMIT) -> bool:
-    """Stops a server that was started here, ending its sessions, and waits. False if it still runs after `limit`."""
+    """Stops a server started here, ending its sessions, and waits. Returns False if it still runs after `limit`."""
     end = time.monotonic() + limit.total_seconds()
     asked = False
     while is_running(server):
         if not asked:
             postmaster = read_postmaster(server)
-            # A server that has just been launched has not written its number yet: ask again.
+            # A server that was just started may not have written its pid yet, so this is retried.
             if postmaster is not None and _is_postmaster(server, postmaster.pid):
                 os.kill(postmaster.pid, signal.SIGINT)
                 asked = True
@@ -166,7 +166,7 @@ def stop(server: PostgresServer, limit: timedelta = STOP_LIMIT) -> bool:
 
 
 def is_running(server: PostgresServer) -> bool:
-    """Whether any process of a server that was started here is alive."""
+    """Returns whether any process of a server started here is alive."""
     try:
         lock = os.open(server.lock, os.O_RDONLY)
     except FileNotFoundError:
@@ -181,9 +181,9 @@ def is_running(server: PostgresServer) -> bool:
 
 
 def read_postmaster(server: PostgresServer) -> Postmaster | None:
-    """What postmaster.pid says; None if there is none, or it is being written.
+    """Returns the content of postmaster.pid, or None if it is missing or incomplete.
 
-    Its lines: https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h
+    Format: https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h
     """
     try:
         lines = (server.data / "postmaster.pid").read_text().splitlines()
@@ -193,7 +193,7 @@ def read_postmaster(server: PostgresServer) -> Postmaster | None:
 
 
 def words(server: PostgresServer) -> str:
-    """The last thing the server said, from its newest log, for an error's text."""
+    """Returns the last lines of the server's newest log, for error messages."""
     logs = [server.log, *(server.data / "log").glob("*.log")]
     texts = [
         path.read_text(errors="replace")
@@ -204,11 +204,11 @@ def words(server: PostgresServer) -> str:
 
 
 def _clear_stale_files(server: PostgresServer) -> None:
-    """Removes the lock files of a server that is dead for sure, where PostgreSQL would take it for alive.
+    """Deletes the lock files of a server that is certainly dead but that PostgreSQL would consider alive.
 
-    PostgreSQL only asks whether a process of the noted number exists. After a kill -9 that may be another program of
-    the same user, or a zombie that a container's first process never collects. The server's own lock says that it is
-    dead; a file that names a living PostgreSQL, which then is not ours, is left for PostgreSQL to judge.
+    PostgreSQL only checks whether a process with the recorded pid exists. After kill -9 that may be another program of
+    the same user, or a zombie that a container's init never reaps. The server's own `flock` proves that it is dead. A
+    file that names a live PostgreSQL, which is not Tocsin's then, is left for PostgreSQL to judge.
     """
     if is_running(server):
         return
@@ -232,7 +232,7 @@ def _refuse_foreign_server(server: PostgresServer) -> None:
 
 
 def _is_postmaster(server: PostgresServer, pid: int) -> bool:
-    """Whether that process is a PostgreSQL on this data directory; where there is no /proc, whether it lives."""
+    """Returns whether the process is a PostgreSQL on this data directory; without /proc, whether it is alive."""
     if Path("/proc/self/cmdline").exists():
         return str(server.data) in _arguments(pid)
     return _exists(pid)
@@ -260,7 +260,7 @@ def _write(path: Path, text: str, account: SystemAccount | None) -> None:
         return
     draft = path.with_name(f"{path.name}.part")
     draft.unlink(missing_ok=True)
-    # The folder is the account's and this process may be root's: a link that was put there is not followed.
+    # The directory belongs to the account and this process may be root, so links placed there are not followed.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     if account is not None:
         os.fchown(descriptor, account.uid, account.gid)

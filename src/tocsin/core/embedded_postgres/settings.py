@@ -1,4 +1,4 @@
-"""The settings of the embedded PostgreSQL, as the text of its configuration files. Pure: no file is touched here."""
+"""The settings of the embedded PostgreSQL, as the text of its configuration files. Pure: touches no file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 OWN_SETTINGS = "postgresql.local.conf"
 
-#: Only the folder's owner and root can reach the socket, so whoever reaches it is let in.
+#: Only the directory's owner and root can reach the socket, so no password is required.
 HBA = (
     "# Written by Tocsin at each start. There is no TCP; the socket's folder is closed to everybody else.\n"
     "local all all trust\n"
 )
 
-#: What the file for an administrator's own settings says when Tocsin makes it, once.
+#: Initial content of the file for the administrator's own settings.
 OWN_SETTINGS_TEXT = "# Your own settings for the embedded PostgreSQL. Tocsin never changes this file.\n"
 
 
 def settings(memory_bytes: int) -> dict[str, str]:
-    """PostgreSQL's settings by name, for a machine with so much memory. Durability is never traded for speed."""
+    """Returns PostgreSQL's settings by name for a machine with this much memory. Never trades durability for speed."""
     return {
         "max_connections": "100",
         "superuser_reserved_connections": "3",
@@ -30,8 +30,8 @@ def settings(memory_bytes: int) -> dict[str, str]:
         "fsync": "on",
         "synchronous_commit": "on",
         "full_page_writes": "on",
-        # What is written whole are mostly pages of hashes, which pglz shrinks by 2 %: beside a full log it took two
-        # fifths of the database's time for a message.
+        # Full-page images are mostly index pages of hashes, which pglz shrinks by 2 %. With a full log, compression
+        # took two fifths of the database's time for a message.
         "wal_compression": "off",
         "wal_buffers": "16MB",
         "min_wal_size": "128MB",
@@ -40,10 +40,11 @@ def settings(memory_bytes: int) -> dict[str, str]:
         "checkpoint_completion_target": "0.9",
         "commit_delay": "0",
         "jit": "off",
-        # The machine is small and the queries are short; a report must not take both cores.
+        # The machine is small and the queries are short. A report must not occupy both cores.
         "max_parallel_workers_per_gather": "0",
         "random_page_cost": "1.1",
-        # Files, not /dev/shm: systemd removes an ordinary user's shared memory at logout, and containers give 64 MB.
+        # Files, not /dev/shm: systemd removes an ordinary user's shared memory at logout, and containers have only 64
+        # MB.
         "dynamic_shared_memory_type": "mmap",
         "min_dynamic_shared_memory": "16MB",
         "timezone": "UTC",
@@ -60,14 +61,14 @@ def settings(memory_bytes: int) -> dict[str, str]:
         "log_file_mode": "0600",
         "log_line_prefix": "%m [%p] %a ",
         "log_checkpoints": "off",
-        # Statements and the values of a violated key may hold what a ticket says: never in a log.
+        # Statements and the values of a violated key may contain ticket texts, which must never be logged.
         "log_min_error_statement": "panic",
         "log_error_verbosity": "terse",
     }
 
 
 def configuration_text(chosen: Mapping[str, str]) -> str:
-    """`postgresql.conf` with these settings; a file beside it, which Tocsin never writes, may add to them."""
+    """Returns `postgresql.conf` with these settings. It includes a second file, which Tocsin never overwrites."""
     lines = [
         "# Written by Tocsin at each start: changes here are lost.",
         f"# Your own settings belong into {OWN_SETTINGS} in this folder.",
@@ -78,7 +79,7 @@ def configuration_text(chosen: Mapping[str, str]) -> str:
 
 
 def command_line(data: Path, run: Path) -> list[str]:
-    """The server's arguments. What must hold is said here, where no file can overrule it: the socket, and no TCP."""
+    """Returns the server's arguments. They override every file, and so ensure the socket and the absence of TCP."""
     return [
         "-D", str(data),
         "-c", "listen_addresses=",
@@ -89,10 +90,10 @@ def command_line(data: Path, run: Path) -> list[str]:
 
 
 def locale_arguments(major: int) -> list[str]:
-    """initdb's arguments for UTF-8 that sorts by code point, the same on every machine and after every upgrade."""
+    """Returns initdb's arguments for UTF-8 sorted by code point, the same on every machine and after every upgrade."""
     if major >= 17:
         return ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    # Before 17 there is no built-in provider; C.UTF-8 of the C library is the nearest.
+    # PostgreSQL before 17 has no built-in provider. The C library's C.UTF-8 is the closest.
     return ["--encoding=UTF8", "--locale=C.UTF-8"]
 
 
@@ -101,5 +102,5 @@ def _quoted(value: str) -> str:
 
 
 def _directory(path: Path) -> str:
-    """The value is a list of names: one with a comma or a space in it needs its quotes."""
+    """Quotes a path for a list setting, where an unquoted comma or space would separate names."""
     return '"' + str(path).replace('"', '""') + '"'

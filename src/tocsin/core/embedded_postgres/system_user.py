@@ -1,6 +1,6 @@
-"""The unprivileged system account under which root runs PostgreSQL: found, made if missing, and what it can reach.
+"""The unprivileged system account under which root runs PostgreSQL: finds and creates it, and checks its access.
 
-PostgreSQL refuses to run as root. Nothing here changes a permission of anything that exists.
+PostgreSQL refuses to run as root. Never changes permissions of existing files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
 class RunAs(TypedDict, total=False):
-    """The arguments of `subprocess` that change who a program runs as."""
+    """Arguments of `subprocess` that change the user a program runs as."""
 
     user: int
     group: int
@@ -34,7 +34,7 @@ class RunAs(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class SystemAccount:
-    """A system account, by its numbers."""
+    """A system account and its ids."""
 
     name: str
     uid: int
@@ -45,7 +45,7 @@ class SystemAccount:
 
 
 def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
-    """The account of that name on this system, or None."""
+    """Returns the account with this name, or None."""
     try:
         return _account(pwd.getpwnam(name))
     except KeyError:
@@ -53,7 +53,7 @@ def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
 
 
 def of_uid(uid: int) -> SystemAccount:
-    """The account with that number, whether or not the system has a name for it."""
+    """Returns the account with this uid, whether or not the system has a name for it."""
     try:
         return _account(pwd.getpwuid(uid))
     except KeyError:
@@ -61,7 +61,7 @@ def of_uid(uid: int) -> SystemAccount:
 
 
 def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
-    """The account, made if missing. Raises Permanent, with what each program said, where it cannot be made."""
+    """Returns the account, created if missing. Raises Permanent, with each program's message, if that fails."""
     account = find(name)
     if account is not None:
         return account
@@ -81,8 +81,10 @@ def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """One process at a time. Of two useradd at once (shadow-utils 4.17) both succeed, and the number that the first
-    was told is nobody's a moment later. The folder is only held, never written; the kernel frees it on kill -9.
+    """Lets one process at a time create the account.
+
+    With shadow-utils 4.17, two concurrent useradd runs both succeed, and the first one's uid is invalid a moment later.
+    The lock is on /etc itself, which is not written; the kernel releases it on kill -9.
     """
     folder = os.open("/etc", os.O_RDONLY)
     try:
@@ -93,9 +95,8 @@ def alone() -> Iterator[None]:
 
 
 def recipes(name: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """The ways to make a system account that nobody can sign in to, each as the commands it takes: shadow-utils,
-    Debian's adduser, BusyBox (https://busybox.net/downloads/BusyBox.html#adduser).
-    """
+    """Returns the methods of creating a system account without login, each as a list of commands: shadow-utils,
+    Debian's adduser, BusyBox (https://busybox.net/downloads/BusyBox.html#adduser)."""
     return (
         (
             (
@@ -117,12 +118,12 @@ def recipes(name: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
 
 
 def make(name: str, recipe: tuple[tuple[str, ...], ...], said: list[str]) -> SystemAccount | None:
-    """Follows one recipe. Returns the account, or None and what the programs said against it in `said`."""
+    """Runs one method's commands. Returns the account, or None after appending the errors to `said`."""
     for command in recipe:
         program = shutil.which(command[0], path=_SEARCH_PATH)
         if program is None:
             return None
-        # The environment decides nothing here, and the program's words are shown as they are.
+        # A fixed environment, so that the result does not depend on the caller's and messages are not translated.
         done = subprocess.run(  # noqa: S603
             [program, *command[1:]],
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd="/",
@@ -130,21 +131,21 @@ def make(name: str, recipe: tuple[tuple[str, ...], ...], said: list[str]) -> Sys
         )  # fmt: skip
         if done.returncode != 0:
             said.append(f"{command[0]}: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}.")
-    # Another process may have made it in the same moment: what counts is that it is there.
+    # Another process may have created it at the same moment, so only its existence counts.
     return find(name)
 
 
 def can_enter(account: SystemAccount | None, folder: Path) -> bool:
-    """Whether the account may walk through `folder` and all its parents, by their mode bits.
+    """Returns whether the account may pass through `folder` and all its parents, by their mode bits.
 
-    Folders that do not exist yet are taken as open, None as an account that owns nothing and is in no group.
+    Missing directories count as accessible. None is an account that owns nothing and is in no group.
     """
     existing = [part for part in (folder, *folder.parents) if part.exists()]
     return all(_allows(account, part.stat(), stat.S_IXOTH) for part in existing)
 
 
 def can_use(account: SystemAccount | None, file: Path) -> bool:
-    """Whether the account may reach the existing `file` and read it, and run it if its owner may."""
+    """Returns whether the account can reach and read the existing `file`, and execute it if its owner can."""
     status = file.stat()
     wanted = stat.S_IROTH | (stat.S_IXOTH if status.st_mode & stat.S_IXUSR else 0)
     return can_enter(account, file.parent) and _allows(account, status, wanted)
@@ -155,7 +156,7 @@ def _account(entry: pwd.struct_passwd) -> SystemAccount:
 
 
 def _allows(account: SystemAccount | None, status: os.stat_result, wanted_of_others: int) -> bool:
-    """`wanted_of_others` is in the place of the "others" bits. The owner's bits alone count for the owner."""
+    """Checks mode bits, given as "others" bits. For the owner, only the owner's bits count."""
     shift = 0
     if account is not None:
         if status.st_uid == account.uid:

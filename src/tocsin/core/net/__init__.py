@@ -1,0 +1,1 @@
+"""HTTP server, outbound connections and mailboxes: everything that touches a socket, except the database."""

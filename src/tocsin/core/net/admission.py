@@ -1,4 +1,4 @@
-"""Admits the connections of an HTTP server to its table, and tells the table which of them are idle."""
+"""Admits connections of the HTTP server to the connection table, and reports which of them are idle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BUSY = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nretry-after:
 
 
 class AdmittedProtocol(LingeringProtocol):
-    """uvicorn's protocol, in a table of connections that closes idle ones for room."""
+    """uvicorn's protocol, registered in a connection table that closes idle connections to make room."""
 
     _entry: Entry | None = None
     _is_proxy = False
@@ -55,8 +55,8 @@ class AdmittedProtocol(LingeringProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # What arrives between two requests (an empty line, the rest of a refused body) stops the clock of an idle
-        # connection. A header has a clock of its own.
+        # Data between two requests, such as an empty line or the rest of a rejected body, stops the keep-alive timer. A
+        # request header has its own deadline.
         if self._entry is not None and self._entry.requester is None and self.timeout_keep_alive_task is None:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -68,16 +68,16 @@ class AdmittedProtocol(LingeringProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        # With pipelined requests, the cycle is the last one's.
+        # With pipelined requests, `cycle` belongs to the last one.
         if self.cycle.response_complete:
             self.end_request()
 
     def close_idle(self) -> None:
-        """Closes the connection, as the table needs room."""
+        """Closes the connection, because the table needs room."""
         self.transport.close()
 
     def begin_request(self) -> bool:
-        """Counts a request as in progress. False, and it is refused, where its client has too many of them."""
+        """Counts a request as in progress. Returns False, and answers 503, if its client has too many in progress."""
         if self._entry is None or self._is_ending:
             return False
         key = self._entry.peer.key
@@ -90,6 +90,6 @@ class AdmittedProtocol(LingeringProtocol):
         return False
 
     def end_request(self) -> None:
-        """The last request was answered."""
+        """Marks the connection as idle after its last response."""
         if self._entry is not None:
             self._table.end(self._entry)

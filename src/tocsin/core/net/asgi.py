@@ -1,4 +1,4 @@
-"""Small parts of raw ASGI that the front door and its rooms share: whole bodies, answers, the sender's address."""
+"""Helpers for raw ASGI: reading whole bodies, sending responses, and finding the client's address."""
 
 from __future__ import annotations
 
@@ -19,60 +19,60 @@ type Receive = Callable[[], Awaitable[AsgiMessage]]
 type Send = Callable[[AsgiMessage], Awaitable[None]]
 type AsgiApp = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
-#: Answers a whole request, once, on the event loop's thread: status, JSON body, and any headers beside the usual ones.
+#: Sends one complete response on the event loop's thread: status, JSON body, and any additional headers.
 type RespondDirectly = Callable[..., None]
 
 
 class FastPathHandler(Protocol):
-    """Takes requests that came whole without ASGI. Both methods are called on the event loop and never wait."""
+    """Handles complete requests without ASGI. Both methods run on the event loop and must never block."""
 
     def wants(self, target: bytes) -> object | None:
-        """Something that stands for the target of a POST whose requests are taken here; None: ASGI has it."""
+        """Returns a handle for the target of a POST that this handler takes; None leaves the request to ASGI."""
         ...
 
     def take(
         self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: RespondDirectly
     ) -> bool:
-        """Whether the request is taken, and will be answered by `answer`. If not, nothing was done with it."""
+        """Returns whether the request is taken. If so, `answer` is called later; if not, nothing was done with it."""
         ...
 
 
-#: The largest body that is taken, in bytes.
+#: The largest accepted body, in bytes.
 MAX_BODY = 5 * 1024 * 1024
 
-#: A body that is not whole after so many seconds is given up.
+#: Seconds within which a whole body must arrive.
 BODY_DEADLINE = 10.0
 
-#: All bodies being read or waiting together, in bytes: beyond it senders are told to come again.
+#: Maximum bytes of all bodies being read or waiting. Beyond it, requests are rejected and senders must retry.
 MAX_IN_FLIGHT = 128 * 1024 * 1024
 
-#: Bodies of one client that are awaited at once, and of all clients: senders that never finish one take a connection.
+#: Maximum number of bodies being read at once, per client and in total. A body that never completes occupies one.
 MAX_READING_PER_CLIENT = 250
 MAX_READING = 1_000
 
 
-#: Beside `X-Forwarded-…`, what proxies add: RFC 7239, RFC 9110 (7.6.3), and nginx's usual ones.
+#: Headers that proxies add besides `X-Forwarded-…`: RFC 7239, RFC 9110 (7.6.3), and those usual with nginx.
 _FORWARDING = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"cf-connecting-ip", b"true-client-ip"})
 
 
 class BodyTooLarge(Exception):
-    """The body is over MAX_BODY."""
+    """The body is larger than MAX_BODY."""
 
 
 class ClientDisconnected(Exception):
-    """The sender left."""
+    """The client disconnected."""
 
 
 class BodyTimeout(ClientDisconnected):
-    """The sender did not send the whole body in time."""
+    """The client did not send the whole body in time."""
 
 
 class OverCapacity(Exception):
-    """There is no memory left for one more body, or too many are awaited already."""
+    """There is no memory for another body, or too many are being read."""
 
 
 class BodyReader:
-    """Reads whole bodies, and counts their bytes in flight."""
+    """Reads whole bodies, and limits the bytes held in memory."""
 
     def __init__(
         self,
@@ -80,16 +80,16 @@ class BodyReader:
         max_in_flight: int = MAX_IN_FLIGHT,
         reading: ClientLimit | None = None,
     ) -> None:
-        """`deadline` in seconds, `max_in_flight` in bytes; `reading` limits how many bodies are awaited at once."""
+        """`deadline` is in seconds, `max_in_flight` in bytes; `reading` limits how many bodies are read at once."""
         self.in_flight = 0
         self._deadline = deadline
         self._max_in_flight = max_in_flight
         self._reading = reading or ClientLimit(MAX_READING_PER_CLIENT, MAX_READING)
 
     async def read(self, scope: AsgiScope, receive: Receive) -> bytes:
-        """The whole body of a request. Call `done` with its length when it is no longer held.
+        """Returns the whole body of a request. Call `done` with its length once the body is released.
 
-        Raises TooLarge, TooSlow, Gone or Busy; nothing is then held.
+        Raises BodyTooLarge, BodyTimeout, ClientDisconnected or OverCapacity; nothing is then counted.
         """
         declared = content_length(scope)
         if declared is not None and declared > MAX_BODY:
@@ -150,19 +150,19 @@ class BodyReader:
             raise BodyTimeout from None
 
     def hold(self, size: int) -> bool:
-        """Counts a body that is here already; False where there is no memory left for it. Call `done` afterwards."""
+        """Counts a body that has arrived. Returns False if there is no memory for it. Call `done` afterwards."""
         if self.in_flight + size > self._max_in_flight:
             return False
         self.in_flight += size
         return True
 
     def done(self, size: int) -> None:
-        """The body of `size` bytes is no longer held."""
+        """Releases a body of `size` bytes."""
         self.in_flight -= size
 
 
 def header(scope: AsgiScope, name: bytes) -> str | None:
-    """The first header of that lower-case name, or None."""
+    """Returns the first header with this lower-case name, or None."""
     for key, value in scope["headers"]:
         if key == name:
             return str(value, "latin-1")
@@ -170,23 +170,23 @@ def header(scope: AsgiScope, name: bytes) -> str | None:
 
 
 def headers(scope: AsgiScope, name: bytes) -> list[str]:
-    """Every header of that lower-case name, in order."""
+    """Returns every header with this lower-case name, in order."""
     return [str(value, "latin-1") for key, value in scope["headers"] if key == name]
 
 
 def content_length(scope: AsgiScope) -> int | None:
-    """The declared length of the body, or None when it is not said, or not in digits."""
+    """Returns the declared length of the body, or None if it is missing or not a number."""
     text = header(scope, b"content-length")
     return int(text) if text is not None and text.isdecimal() and len(text) < 20 else None
 
 
 def client_address(scope: AsgiScope) -> str | None:
-    """The address of whoever sent the request: behind a trusted proxy the last address that no such proxy has."""
+    """Returns the client's address: behind a trusted proxy, the last forwarded address that is no trusted proxy."""
     peer = scope["client"][0] if scope.get("client") else None
     trusted = environment.current().trusted_proxies
     if peer is None or not trusted or not _is_in(peer, trusted):
         return peer
-    # Several headers are one list (RFC 9110, 5.3): a proxy may add its own behind one that the sender made up.
+    # Several headers form one list (RFC 9110, 5.3): a proxy may append its own header to one forged by the client.
     said = ",".join(headers(scope, b"x-forwarded-for"))
     chain = [part.strip() for part in said.split(",") if part.strip()]
     for address in reversed(chain):
@@ -196,7 +196,7 @@ def client_address(scope: AsgiScope) -> str | None:
 
 
 def limit_key(scope: AsgiScope) -> str | None:
-    """The key of the client for its limits; None where a trusted proxy does not say for whom it asks."""
+    """Returns the client's key for rate limits, or None if a trusted proxy does not name the client."""
     address = client_address(scope)
     if address is None or _is_in(address, environment.current().trusted_proxies):
         return None
@@ -204,21 +204,21 @@ def limit_key(scope: AsgiScope) -> str | None:
 
 
 def is_from_trusted_proxy(scope: AsgiScope) -> bool:
-    """Whether the peer itself is one of `TOCSIN_TRUSTED_PROXIES`."""
+    """Returns whether the peer itself is listed in `TOCSIN_TRUSTED_PROXIES`."""
     peer = scope["client"][0] if scope.get("client") else None
     return peer is not None and _is_in(peer, environment.current().trusted_proxies)
 
 
 def has_forwarding_headers(scope: AsgiScope) -> bool:
-    """Whether somebody says that the request came through a proxy."""
+    """Returns whether a header says that the request came through a proxy."""
     return any(key in _FORWARDING or key.startswith(b"x-forwarded-") for key, _ in scope["headers"])
 
 
 def is_loopback(scope: AsgiScope) -> bool:
-    """Whether the request surely came from this machine itself, and through no proxy.
+    """Returns whether the request certainly came from this machine, and through no proxy.
 
-    A proxy on this machine has a loopback address too, and need not add headers: nginx adds none by itself, and names
-    the address that it calls as the host. So nothing is sure once a public address or a trusted proxy is configured.
+    A proxy on this machine also has a loopback address and need not add headers: nginx adds none by default, and sends
+    the upstream's address as the host. So the answer is False once a public address or a trusted proxy is configured.
     """
     known = environment.current()
     if known.trusted_proxies or (known.base_url and not _names_loopback(urlsplit(known.base_url).netloc)):
@@ -236,7 +236,7 @@ async def answer(
     content_type: bytes = b"application/json",
     headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
-    """Sends one whole answer."""
+    """Sends one complete response."""
     await send(
         {
             "type": "http.response.start",
@@ -256,7 +256,7 @@ async def refuse(
     headers: Iterable[tuple[bytes, bytes]] = (),
     more: Mapping[str, object] | None = None,
 ) -> None:
-    """Sends an error in the shape that every door uses; `more` is what a room's errors have beside it."""
+    """Sends an error response in the common shape; `more` adds further members to it."""
     await answer(send, status, msgspec.json.encode({"error": code, "detail": detail, **(more or {})}), headers=headers)
 
 
@@ -279,7 +279,7 @@ def _parses(address: str) -> bool:
 
 
 def _names_loopback(netloc: str) -> bool:
-    """Whether `localhost`, or a loopback address, stands there, with or without a port."""
+    """Returns whether `netloc` names `localhost` or a loopback address, with or without a port."""
     try:
         host = urlsplit(f"//{netloc}").hostname or ""
     except ValueError:

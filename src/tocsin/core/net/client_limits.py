@@ -1,4 +1,4 @@
-"""Limits for each client address, so that no single client uses up what all clients share. Knows no sockets."""
+"""Limits per client address, so that no single client exhausts shared capacity. Knows no sockets."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: A provider assigns at least this much to one subscriber, who can use every address of it (RFC 6177, 2).
+#: A provider assigns at least a /64 to one subscriber, who can use every address in it (RFC 6177, 2).
 _IPV6_SUBSCRIBER = 64
 
 
 def client_key(address: str | None) -> str:
-    """The key under which the client at `address` is counted: an IPv4 address, or the /64 of an IPv6 address."""
+    """Returns the key by which a client is counted: its IPv4 address, or the /64 of its IPv6 address."""
     if address is None or ":" not in address:
         return address or ""
     try:
@@ -25,7 +25,7 @@ def client_key(address: str | None) -> str:
 
 
 class ClientLimit:
-    """Counts an activity for each client, and for all clients together. Used on one thread."""
+    """Counts an activity per client and in total. Not thread-safe."""
 
     def __init__(self, per_client: int, total: int) -> None:
         self._per_client = per_client
@@ -35,8 +35,8 @@ class ClientLimit:
 
     @contextmanager
     def entered(self, key: str | None) -> Iterator[bool]:
-        """Counts one activity for the duration of the block, of a client that is not known if `key` is None; yields
-        False, and counts nothing, where a limit is reached."""
+        """Counts one activity for the duration of the block. `key` None is an unknown client, which has only the total
+        limit. Yields False, and counts nothing, if a limit is reached."""
         if self._count >= self._total or (key is not None and self._by_client[key] >= self._per_client):
             yield False
             return

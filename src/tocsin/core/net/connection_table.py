@@ -1,7 +1,7 @@
 """The connections of an HTTP server: which are admitted, and which idle ones are closed to make room. Knows no sockets.
 
-A connection is idle until a whole request header has arrived, and again after the answer. It is busy in between. Only
-idle connections are ever closed here, so a client that delivers messages is never refused because of idle ones.
+A connection is idle until a whole request header has arrived, and again after the response; in between it is busy. Only
+idle connections are closed here, so idle ones never cause a client that sends messages to be rejected.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ class ConnectionLimits:
     """How many connections may be open."""
 
     total: int = 2_000
-    #: Idle connections of one client. A trusted proxy has no such limit: it keeps connections for all its clients.
+    #: Maximum idle connections of one client. A trusted proxy is exempt: it keeps connections for all its clients.
     idle_per_client: int = 1_000
-    #: Connections of one client with a request in progress. Behind a trusted proxy, the forwarded address counts.
+    #: Maximum connections of one client with a request in progress. Behind a trusted proxy, the forwarded address
+    #: counts.
     busy_per_client: int = 1_000
 
 
@@ -31,11 +32,11 @@ class Closable(Protocol):
 class _Client:
     key: str
     is_proxy: bool = False
-    #: How many connections come from this address.
+    #: Number of open connections from this address.
     open: int = 0
-    #: Those of them that are idle, the oldest first.
+    #: The idle connections among them, oldest first.
     idle: dict[Entry, None] = field(default_factory=dict)
-    #: How many connections, its own or a proxy's, have a request of this client in progress.
+    #: Number of connections, its own or a proxy's, with a request of this client in progress.
     busy: int = 0
 
 
@@ -45,12 +46,12 @@ class Entry:
 
     connection: Closable
     peer: _Client
-    #: Whose request is in progress; None while the connection is idle.
+    #: The client whose request is in progress; None while the connection is idle.
     requester: _Client | None = None
 
 
 class ConnectionTable:
-    """All open connections of one server. Used on the event loop's thread."""
+    """All open connections of one server. Used only on the event loop's thread."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self._limits = limits
@@ -63,15 +64,15 @@ class ConnectionTable:
     def admit(
         self, connection: Closable, key: str, *, is_proxy: bool = False, needs_room: bool = False
     ) -> Entry | None:
-        """Admits a new connection, which is idle at first; None where every other connection is busy.
+        """Admits a new connection, initially idle. Returns None if every other connection is busy.
 
-        `needs_room` says that idle connections must be closed even though the limit is not reached.
+        `needs_room` forces idle connections to be closed although the limit is not reached.
         """
         is_full = needs_room or len(self._open) >= self._limits.total
         if is_full and not self._make_room():
             return None
         if needs_room:
-            # One more: the next connection gets the number that was freed, and does not look as if any were needed.
+            # Close a second one: the next connection reuses the lowest freed descriptor, which hides the shortage.
             self._make_room()
         peer = self._client(key)
         peer.is_proxy = is_proxy
@@ -82,7 +83,7 @@ class ConnectionTable:
         return entry
 
     def begin(self, entry: Entry, key: str) -> bool:
-        """A request begins, sent by the client of that key; False where that client has too many in progress."""
+        """Records the start of a request of the client `key`. Returns False if it has too many in progress."""
         if entry.requester is not None or entry not in self._open:
             return True
         requester = entry.peer if key == entry.peer.key else self._client(key)
@@ -95,14 +96,14 @@ class ConnectionTable:
         return True
 
     def end(self, entry: Entry) -> None:
-        """The request was answered: the connection is idle again."""
+        """Records that the request was answered. The connection is idle again."""
         if entry.requester is None or entry not in self._open:
             return
         self._release(entry)
         self._make_idle(entry)
 
     def remove(self, entry: Entry) -> None:
-        """The connection was closed. May be called again."""
+        """Records that the connection was closed. Idempotent."""
         if entry not in self._open:
             return
         self._open.remove(entry)
@@ -125,8 +126,11 @@ class ConnectionTable:
                 self._forget_if_gone(requester)
 
     def _make_room(self) -> bool:
-        """Closes the oldest idle connection of the client that has most of them; a proxy's only if there is no other:
-        it may be about to send a request over it. False where no connection is idle."""
+        """Closes the oldest idle connection of the client with the most idle ones. Returns False if none is idle.
+
+        A proxy's connection is closed only if there is no other, because the proxy may be about to send a request over
+        it.
+        """
         idle = [client for client in self._clients.values() if client.idle]
         if not idle:
             return False
@@ -144,6 +148,6 @@ class ConnectionTable:
         return client
 
     def _forget_if_gone(self, client: _Client) -> None:
-        """Nothing is kept of clients without a connection: there are many addresses."""
+        """Drops clients without a connection, because there may be very many addresses."""
         if not client.open and not client.busy:
             self._clients.pop(client.key, None)

@@ -1,5 +1,7 @@
-"""What a server of a line protocol (SMTP, IMAP) says until whoever asked has its answer: with a deadline and a limit
-for all of it. One that drips would hold its caller for ever, since each of its lines is in time."""
+"""Reads the responses of a line protocol (SMTP, IMAP) with a deadline and a size limit for the whole exchange.
+
+Without them, a server that sends a line just before each timeout could block its caller forever.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +14,22 @@ _ENDLESS = "its answer does not come to an end"
 
 
 class DeadlineStream:
-    """From a question to the end of its answer; `begin` it before each."""
+    """The limits of one exchange, from a command to the end of its response. Call `begin` before each."""
 
     def __init__(self) -> None:
         self._until, self._most, self._heard = 0.0, 0, 0
 
     def begin(self, seconds: float, most: int) -> None:
-        """An exchange begins, of so many seconds and so many bytes at most."""
+        """Starts an exchange of at most `seconds` seconds and `most` bytes."""
         self._until, self._most, self._heard = time.monotonic() + seconds, most, 0
 
     def answers(self, connection: socket.socket) -> io.BufferedReader:
-        """What comes over the connection, to be read as a file. Raises TimeoutError where the exchange is over, or the
-        other side is silent for as long as the connection's own timeout."""
+        """Returns the received data as a file. Raises TimeoutError if the exchange exceeds a limit, or if the server is
+        silent for longer than the connection's own timeout."""
         return io.BufferedReader(_ResponseReader(self, connection))
 
     def receive(self, connection: socket.socket, buffer: Any) -> int:
-        """The next bytes, into `buffer`; how many. Raises TimeoutError as `answers` does."""
+        """Receives bytes into `buffer` and returns their number. Raises TimeoutError as `answers` does."""
         usual, left = connection.gettimeout(), self._until - time.monotonic()
         if left <= 0 or self._heard > self._most:
             raise TimeoutError(_ENDLESS)

@@ -1,4 +1,4 @@
-"""How many file descriptors this process may have open, and how many of them are kept for its own work."""
+"""How many file descriptors this process may open, and how many of them are reserved for its own work."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import resource
 
 from tocsin.core.net.connection_table import ConnectionLimits
 
-#: Connections to the process of the pages, one for each request that it works on.
+#: Connections to the web process, one for each request in progress there.
 MAX_PAGE_CONNECTIONS = 500
 
-#: Kept for what Tocsin opens itself: connections to the database, providers and mail servers, and files.
+#: Reserved for Tocsin's own connections to the database, providers and mail servers, and for files.
 RESERVE = 256
 
-#: As many as are needed for every connection that is admitted.
+#: Enough descriptors for every connection that may be admitted.
 NEEDED = ConnectionLimits().total + MAX_PAGE_CONNECTIONS + RESERVE
 
-#: Connections that may wait to be accepted. All of them are accepted at once, before idle ones are closed for them.
+#: Bounds for the number of connections waiting to be accepted. All of them are accepted at once, before idle ones are
+#: closed for them.
 _MAX_BACKLOG = 2_048
 _MIN_BACKLOG = 64
 
-#: More than this has no use, and some libraries go through all possible numbers.
+#: A higher limit has no use, and some libraries iterate over every possible descriptor.
 _HIGHEST = 65_536
 
 _soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def raise_limit() -> None:
-    """Raises the soft limit to the hard limit, at most to 65,536. Child processes inherit it."""
+    """Raises the soft limit to the hard limit, up to 65,536. Child processes inherit it."""
     global _soft_limit
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _HIGHEST if hard == resource.RLIM_INFINITY else min(hard, _HIGHEST)
@@ -36,7 +37,7 @@ def raise_limit() -> None:
 
 
 def attainable() -> int:
-    """How many descriptors `tocsin serve` may have open if it is started with this process's limits."""
+    """Returns how many descriptors `tocsin serve` can open when started with this process's limits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY in (soft, hard):
         return _HIGHEST
@@ -44,13 +45,13 @@ def attainable() -> int:
 
 
 def backlog() -> int:
-    """How many connections may wait to be accepted, so that even two bursts of them leave the reserve alone."""
+    """Returns how many connections may wait to be accepted, so that even two full backlogs spare the reserve."""
     spare = _HIGHEST if _soft_limit == resource.RLIM_INFINITY else _soft_limit - NEEDED
     return max(_MIN_BACKLOG, min(_MAX_BACKLOG, spare // 2))
 
 
 def most_connections() -> int:
-    """How many connections of senders leave the reserve alone."""
+    """Returns how many client connections leave the reserve untouched."""
     wanted = ConnectionLimits().total
     if _soft_limit == resource.RLIM_INFINITY:
         return wanted
@@ -58,9 +59,9 @@ def most_connections() -> int:
 
 
 def are_scarce(number: int) -> bool:
-    """Whether only the reserve is left, as a descriptor that was just opened has this `number`: a new one always gets
-    the lowest that is free."""
+    """Returns whether only the reserve is left. `number` is a descriptor opened just now; the system always assigns the
+    lowest free one."""
     if _soft_limit == resource.RLIM_INFINITY:
         return False
-    # Under a limit so low that the reserve would take most of it, half is kept.
+    # With a limit so low that the reserve would take most of it, half is reserved.
     return number >= _soft_limit - min(RESERVE, _soft_limit // 2)

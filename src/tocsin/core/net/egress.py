@@ -1,5 +1,8 @@
-"""Connections to addresses that people configured. Refuses private targets, connects to the very address it checked,
-and follows no redirect. Addresses given by the environment are `trusted` and need no allowance."""
+"""Outbound connections to configured addresses.
+
+Blocks private targets, connects to the very address that was checked, and follows no redirect. Addresses from the
+environment are `trusted` and are not checked.
+"""
 
 from __future__ import annotations
 
@@ -28,35 +31,35 @@ type IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
-#: A whole request, however slowly its answer drips.
+#: Seconds for a whole request, however slowly the response arrives.
 DEADLINE = 20.0
 #: A connection that was idle for longer is closed.
 KEEP_ALIVE_SECONDS = 60.0
-#: Of an answer so much is read; providers say what they have to say in less.
+#: Maximum bytes of a response that are read. Providers' responses are shorter.
 MAX_RESPONSE_BYTES = 64 * 1024
 
-#: IPv6 addresses that carry an IPv4 address in their last 32 bits, which is what must be judged: NAT64 (RFC 6052) and
+#: IPv6 networks that carry an IPv4 address in the last 32 bits, which is the address to check: NAT64 (RFC 6052) and
 #: stateless translation (RFC 2765, "IPv4-translated").
 _TRANSLATED = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b::/96", "::ffff:0:0:0/96"))
-#: What the last 64 bits of an ISATAP address begin with (RFC 5214, 6.1), without the universal and group bits; the IPv4
-#: address of the host follows.
+#: The first half of an ISATAP interface identifier (RFC 5214, 6.1), without the universal and group bits. The host's
+#: IPv4 address follows it.
 _ISATAP = 0x0000_5EFE
-#: IPv6 networks that belong to whoever runs them, and that Python takes for public: local translation (RFC 8215),
-#: addresses of a site (RFC 3879), and IPv4 in IPv6 as it once was (RFC 4291, 2.5.5.1).
+#: Private IPv6 networks that Python considers global: local translation (RFC 8215), site-local addresses (RFC 3879),
+#: and IPv4-compatible addresses (RFC 4291, 2.5.5.1).
 _LOCAL = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b:1::/48", "fec0::/10", "::/96"))
 
 
 class EgressBlocked(Permanent):
-    """The target's address may not be reached from here."""
+    """The target's address is private and not allowed."""
 
 
 class OutcomeUnknown(Temporary):
-    """The connection ended after the request had begun to leave: it may have been carried out, or not."""
+    """The connection failed after a part of the request was sent. The request may or may not have been carried out."""
 
 
 @dataclass(frozen=True, slots=True)
 class EgressResponse:
-    """What a server answered: status, headers by lower-case name, and as much of its body as was asked for."""
+    """A server's response: status, headers by lower-case name, and the body up to the requested size."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -64,12 +67,12 @@ class EgressResponse:
 
     @property
     def retry_after(self) -> timedelta | None:
-        """How long the server asks to wait (RFC 9110, 10.2.3), if it does."""
+        """The delay that the server requests (RFC 9110, 10.2.3), if any."""
         return _retry_after(self.headers.get("retry-after", ""), time.time())
 
 
 def is_allowed(address: IPAddress, allowed: Collection[Network]) -> bool:
-    """Whether `address` is public, or inside one of the networks `allowed`."""
+    """Returns whether `address` is public, or inside one of the `allowed` networks."""
     plain = _unwrapped(address)
     if any(plain.version == network.version and plain in network for network in allowed):
         return True
@@ -81,9 +84,9 @@ def is_allowed(address: IPAddress, allowed: Collection[Network]) -> bool:
 
 
 def resolve(host: str, port: int, *, trusted: bool = False) -> list[tuple[socket.AddressFamily, str]]:
-    """The addresses of `host` that may be connected to, in the resolver's order.
+    """Returns the addresses of `host` that may be connected to, in the resolver's order.
 
-    Raises Temporary when the name cannot be resolved, and Refused when it leads to no address that is allowed.
+    Raises Temporary if the name cannot be resolved, and EgressBlocked if none of its addresses is allowed.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -105,9 +108,9 @@ def resolve(host: str, port: int, *, trusted: bool = False) -> list[tuple[socket
 
 
 def connect(host: str, port: int, timeout: float = CONNECT_TIMEOUT, *, trusted: bool = False) -> socket.socket:
-    """A TCP connection to one of the addresses that `resolve` allows.
+    """Opens a TCP connection to one of the addresses that `resolve` returns.
 
-    Raises what `resolve` raises, and Temporary when none of them answers.
+    Raises the errors of `resolve`, and Temporary if no address accepts the connection.
     """
     problem: OSError | None = None
     for family, address in resolve(host, port, trusted=trusted):
@@ -125,13 +128,13 @@ def connect(host: str, port: int, timeout: float = CONNECT_TIMEOUT, *, trusted: 
 
 
 def check_url(url: str) -> None:
-    """Raises Permanent, saying why, when `url` is not an http or https address that can be called."""
+    """Raises Permanent, with the reason, if `url` is not a usable http or https URL."""
     _checked(url)
 
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """Verifies certificates by the system's store (or `SSL_CERT_FILE`); by the bundled one where there is none."""
+    """Returns a context that verifies certificates by the system's store (or `SSL_CERT_FILE`), or else by certifi's."""
     places = ssl.get_default_verify_paths()
     if places.cafile or places.capath:
         return ssl.create_default_context()
@@ -139,12 +142,12 @@ def tls_context() -> ssl.SSLContext:
 
 
 class HttpClient:
-    """Sends HTTP requests over connections that are kept; used by many threads at once. Close it when done."""
+    """An HTTP client with kept-alive connections, safe for use by many threads. Close it when done."""
 
     def __init__(self, *, trusted: bool = False, context: ssl.SSLContext | None = None) -> None:
         self._trusted = trusted
         self._context = context or tls_context()
-        #: The one used last is on top, so that few are busy where few suffice, and the others grow old at the bottom.
+        #: A stack of idle connections: the last used is reused first, so that surplus ones age at the bottom.
         self._idle: list[tuple[float, _SingleConnectionPool]] = []
         self._lock = threading.Lock()
         self._is_closed = False
@@ -159,12 +162,10 @@ class HttpClient:
         deadline: float = DEADLINE,
         most_bytes: int = MAX_RESPONSE_BYTES,
     ) -> EgressResponse:
-        """Sends one request and returns the answer, whatever its status; a redirect is an answer too.
+        """Sends one request and returns the response, whatever its status. Redirects are returned, not followed.
 
-        Of the body at most `most_bytes` are read.
-
-        Raises Permanent for an address that cannot be used, Temporary when nothing has left, and OutcomeUnknown when
-        something may have.
+        At most `most_bytes` of the body are read; `deadline` is in seconds. Raises Permanent for an unusable URL,
+        Temporary if nothing was sent, and OutcomeUnknown if the request may have been sent.
         """
         target = _checked(url)
         # httpcore adds Host and Content-Length itself.
@@ -189,7 +190,7 @@ class HttpClient:
             raise OutcomeUnknown(f"{target.hostname} took the request and did not answer: {_cause(error)}.") from None
 
     def close(self) -> None:
-        """Closes idle connections now, and others when their request has ended."""
+        """Closes idle connections now, and busy ones when their request has ended."""
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
@@ -198,10 +199,10 @@ class HttpClient:
 
     @contextmanager
     def _connection(self, answer_by: float) -> Iterator[_SingleConnectionPool]:
-        """A pool of one connection for one request, whose answer must have begun by then.
+        """Yields a pool of one connection for one request, whose response must have begun by `answer_by`.
 
-        One pool of many would look through all of them each time, which costs more than the request: measured with
-        fifty.
+        A single pool of many connections scans all of them for each request. With fifty, that was measured to cost more
+        than the request itself.
         """
         with self._lock:
             connection = self._idle.pop()[1] if self._idle else self._new()
@@ -233,13 +234,13 @@ class HttpClient:
 
 @dataclass(slots=True)
 class _HeaderDeadline:
-    """Until when a connection waits for the head of an answer, by the monotonic clock: a server that sends it byte by
-    byte would hold a request without end, since each read by itself is in time."""
+    """The moment, by the monotonic clock, until which a connection waits for the response's head. A server that sends
+    the head byte by byte would otherwise hold a request forever, because each single read is in time."""
 
     until: float | None = None
 
     def of(self, timeout: float | None) -> float | None:
-        """How long one read may take."""
+        """Returns the timeout for one read, in seconds."""
         if self.until is None:
             return timeout
         left = max(0.001, self.until - time.monotonic())
@@ -248,15 +249,15 @@ class _HeaderDeadline:
 
 @dataclass(frozen=True, slots=True)
 class _SingleConnectionPool:
-    """A pool of one connection, and how long that waits."""
+    """A pool of one connection, and the deadline for its response's head."""
 
     pool: httpcore.ConnectionPool
     patience: _HeaderDeadline
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Connects for httpcore, by `connect`: what was checked is what is connected to, so a name cannot change in
-    between."""
+    """Connects through `connect` for httpcore: the address that was checked is the one used, so that a DNS change in
+    between has no effect (DNS rebinding)."""
 
     def __init__(self, trusted: bool, patience: _HeaderDeadline) -> None:
         self._trusted = trusted
@@ -275,7 +276,7 @@ class _Backend(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connected socket as httpcore wants it."""
+    """A connected socket with httpcore's interface."""
 
     def __init__(self, connection: socket.socket, patience: _HeaderDeadline) -> None:
         self._socket = connection
@@ -328,7 +329,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 def _is_readable(connection: socket.socket) -> bool:
-    """Whether an idle connection has something to read: the server closed it, so it must not be used again."""
+    """Returns whether an idle connection is readable. The server then closed it, so it must not be reused."""
     if connection.fileno() < 0:
         return True
     poll = select.poll()
@@ -337,7 +338,7 @@ def _is_readable(connection: socket.socket) -> bool:
 
 
 def _unwrapped(address: IPAddress) -> IPAddress:
-    """The IPv4 address that an IPv6 address stands for, if it does; else the address itself."""
+    """Returns the IPv4 address embedded in an IPv6 address, if there is one, else the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
@@ -347,14 +348,14 @@ def _unwrapped(address: IPAddress) -> IPAddress:
 
 
 def _isatap(address: IPAddress) -> ipaddress.IPv4Address | None:
-    """The IPv4 address inside an ISATAP address, to which a router of that network sends what comes."""
+    """Returns the IPv4 address inside an ISATAP address, to which an ISATAP router would forward."""
     if address.version == 4 or (int(address) >> 32) & 0xFCFF_FFFF != _ISATAP:
         return None
     return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
 
 
 def _checked(url: str) -> _Target:
-    # What follows the path may hold a token or somebody's number.
+    # The query may hold a token or a phone number, so it is not repeated in messages.
     shown = url.partition("?")[0][:200]
     try:
         parts = urlsplit(url)
@@ -378,7 +379,7 @@ class _Target:
 
 
 def _bytes_of(url: str) -> bytes:
-    """`url` as it goes on the wire: the host in its ASCII form, everything else percent-encoded."""
+    """Returns `url` as sent on the wire: the host in ASCII (IDNA), the rest percent-encoded."""
     try:
         return str(httpx.URL(url)).encode("ascii")
     except (httpx.InvalidURL, ValueError):
@@ -387,7 +388,7 @@ def _bytes_of(url: str) -> bytes:
 
 
 def _sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """The headers as they go on the wire. A value may be a secret, so only its name is said."""
+    """Returns the headers as sent on the wire. A value may be secret, so an error names only the header."""
     found = []
     for name, value in headers.items():
         try:
@@ -414,7 +415,7 @@ def _body(parts: Iterable[bytes], end: float, most: int) -> bytes:
 def _retry_after(text: str, now: float) -> timedelta | None:
     digits = text.strip()
     if digits.isascii() and digits.isdigit():
-        # More of them than Python reads as a number are a long time, too.
+        # Longer numbers than Python parses are capped, too.
         return timedelta(seconds=min(int(digits[:9]), 86_400))
     try:
         moment = parsedate_to_datetime(text).timestamp()
@@ -424,7 +425,7 @@ def _retry_after(text: str, now: float) -> timedelta | None:
 
 
 def _cause(error: BaseException | None) -> str:
-    """An error in a few words, without the class and without anything that was sent."""
+    """Formats an error without its class and without anything that was sent."""
     if error is None:
         return "it has no address"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,6 +1,6 @@
-"""A stamp of what something was: two states have the same one when nothing that counts differs between them.
+"""A fingerprint of an object's state: two states have the same stamp if no relevant value differs.
 
-It is keyed, so that nobody finds out by trying what a secret or a number in the state was.
+It is keyed, so that a secret or a number in the state cannot be found by trial.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from django.utils.crypto import salted_hmac
 
 
 def stamp(state: Mapping[str, object]) -> str:
-    """32 hex digits for a state of JSON's values and moments, in whatever order its keys are."""
+    """Returns 32 hex digits for a state of JSON values and datetimes. The order of its keys does not matter."""
     text = json.dumps(state, sort_keys=True, default=str)
     return salted_hmac("tocsin.stamp", text, algorithm="sha256").hexdigest()[:32]

@@ -1,8 +1,7 @@
-"""The HTTP server: uvicorn, with a deadline and a size for a complete request header, a deadline for whoever takes no
-answer, limits of connections, and a short way for requests that came whole.
+"""The HTTP server: uvicorn with deadlines and limits for headers, stalled clients and connections, and a fast path.
 
-Eight clients that send one byte and wait cost eight sockets and nothing else; eight thousand are closed, the oldest
-first, as soon as somebody else needs a socket.
+The fast path answers small complete requests without ASGI. Eight clients that send one byte and wait cost eight sockets
+and nothing else. Of eight thousand, the oldest are closed as soon as another client needs a socket.
 """
 
 from __future__ import annotations
@@ -25,42 +24,42 @@ from tocsin.core.net.asgi import FastPathHandler
 from tocsin.core.net.connection_table import ConnectionLimits, ConnectionTable
 from tocsin.core.runtime import cpu_affinity
 
-#: A connection that has not sent a whole request header in this many seconds is closed.
+#: Seconds within which a whole request header must arrive before the connection is closed.
 HEADER_DEADLINE = 10.0
 
-#: A header that is longer than so many bytes, and still not whole, is refused: the parser would keep all of it.
+#: Maximum bytes of an incomplete header, because the parser would buffer all of it.
 MAX_HEADER_BYTES = 64 * 1024
 
-#: A client that takes nothing of its answer for so many seconds is cut off.
+#: A client that reads nothing of its response for this many seconds is disconnected.
 STALL_DEADLINE = 30.0
 
-#: An idle kept-alive connection is closed after this many seconds. Longer than a proxy's usual 60, so that a proxy
-#: never sends a request into a connection that is just being closed.
+#: Seconds after which an idle kept-alive connection is closed. Longer than a proxy's usual 60 seconds, so that a proxy
+#: never sends a request into a connection that is being closed.
 KEEP_ALIVE = 75
 
-#: A client that sends so many requests without waiting for an answer is read no further until they are answered.
+#: Maximum pipelined requests waiting for responses. Beyond it, reading pauses.
 MAX_PIPELINED_RESPONSES = 16
 
-#: A body of at most so many bytes that comes in pieces, as networks deliver it, may go the short way,
+#: Maximum bytes of a body that arrives in several pieces and may still use the fast path,
 MAX_FAST_PATH_BYTES = 64 * 1024
 
-#: if it is whole within so many seconds. Whoever is slower has the ordinary way's deadlines, and is told of them.
+#: if it is complete within this many seconds. Slower clients get the deadlines of the ASGI path, and its responses.
 FAST_PATH_BODY_TIMEOUT = 1.0
 
 _HEADER_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class DeadlineProtocol(AdmittedProtocol):
-    """uvicorn's protocol, closed when a request's header does not end in time, or its answer is not taken."""
+    """uvicorn's protocol with deadlines for the request header and for a client that does not read its response."""
 
-    #: Whether a header is awaited or being read: then, and never else, its deadline runs.
+    #: Whether a header is awaited or being read. The header deadline runs only then.
     _in_header = False
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _header_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the clock for the first header."""
+        """Starts the deadline for the first header."""
         super().connection_made(transport)
         self._in_header = True
         self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
@@ -71,12 +70,12 @@ class DeadlineProtocol(AdmittedProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feeds the parser; a header that does not end in time, or grows and does not end, is refused."""
+        """Feeds the parser, and rejects a header that is too slow or too long."""
         super().data_received(data)
         if not self._in_header:
             return
         if self._deadline is None:
-            # Most headers are whole by now, and never had a clock.
+            # Most headers are complete by now and never start a timer.
             self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
         self._header_size += len(data)
         if self._header_size > MAX_HEADER_BYTES and not self.transport.is_closing():
@@ -84,12 +83,12 @@ class DeadlineProtocol(AdmittedProtocol):
             self.transport.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Takes a header; not one that comes after the body (RFC 9110, 6.5), which no proxy has looked at."""
+        """Accepts a header, but not a trailer after the body (RFC 9110, 6.5), which no proxy has checked."""
         if self._in_header:
             super().on_header(name, value)
 
     def on_message_begin(self) -> None:
-        """A header begins: on a kept-alive connection its clock starts once what has arrived is read."""
+        """Notes that a header has begun. Its deadline starts after the data received so far is parsed."""
         self._in_header = True
         super().on_message_begin()
 
@@ -98,7 +97,7 @@ class DeadlineProtocol(AdmittedProtocol):
         super().on_headers_complete()
 
     def pause_writing(self) -> None:
-        """The client takes its answer more slowly than it is made: it must take something in time."""
+        """The client reads more slowly than the response is written, so it must read something before the deadline."""
         super().pause_writing()
         if self._stalled is None:
             self._stalled = self.loop.call_later(STALL_DEADLINE, self.transport.abort)
@@ -126,7 +125,7 @@ class DeadlineProtocol(AdmittedProtocol):
 
 
 class _PendingResponse:
-    """An answer that is to come: written when all before it are."""
+    """A pending response, written after all responses before it."""
 
     __slots__ = ("answer", "keeps_alive")
 
@@ -136,11 +135,10 @@ class _PendingResponse:
 
 
 class FastPathProtocol(DeadlineProtocol):
-    """Gives requests that came whole, or are soon, to `whole`, without a task or ASGI's messages for each.
+    """Passes complete small requests to `whole`, without a task and ASGI messages for each.
 
-    That halves what a small request costs. Whatever is unusual (a large or slow body in pieces, a request behind one
-    that ASGI answers, one that `whole` does not want) goes the ordinary way. Answers leave in the order of their
-    requests.
+    That halves the cost of a small request. Every unusual request (a large or slow body in pieces, one pipelined behind
+    an ASGI request, or one that `whole` does not want) uses ASGI. Responses are sent in the order of their requests.
     """
 
     def __init__(self, table: ConnectionTable, whole: FastPathHandler, **given: Any) -> None:
@@ -148,12 +146,12 @@ class FastPathProtocol(DeadlineProtocol):
         self._whole = whole
         self._wanted: object | None = None
         self._parts: list[bytes] = []
-        #: Runs while the rest of a body is waited for.
+        #: Runs while the rest of a body is awaited.
         self._patience: asyncio.TimerHandle | None = None
         self._owed: deque[_PendingResponse] = deque()
-        #: Set once a request came that cannot be answered in its turn: the connection ends after what is owed.
+        #: Set once a request cannot be answered in order. The connection closes after the pending responses.
         self._is_deaf = False
-        #: Set with it where a request was not read: the client may still be sending it.
+        #: Set together with `_is_deaf` if a request was not read: the client may still be sending it.
         self._has_unread = False
 
     def data_received(self, data: bytes) -> None:
@@ -199,7 +197,7 @@ class FastPathProtocol(DeadlineProtocol):
             super().on_message_complete()
 
     def shutdown(self) -> None:
-        """Ends the connection once everything that is owed was answered."""
+        """Closes the connection once every pending response was sent."""
         if self._wanted is not None:
             self._go_ordinarily()
         if self._owed:
@@ -224,7 +222,7 @@ class FastPathProtocol(DeadlineProtocol):
         )
 
     def _declared(self) -> int:
-        """The length that the header says the body has; 0 where it says none, or nothing that one could go by."""
+        """Returns the declared length of the body; 0 if it is missing or invalid."""
         texts = [value for name, value in self.headers if name == b"content-length"]
         return int(texts[0]) if len(texts) == 1 and texts[0].isdigit() and len(texts[0]) < 10 else 0
 
@@ -239,7 +237,7 @@ class FastPathProtocol(DeadlineProtocol):
             self._go_ordinarily()
 
     def _go_ordinarily(self) -> bool:
-        """Hands the request that was being collected to ASGI; False where that cannot be."""
+        """Passes the request collected so far to ASGI. Returns False if that is impossible."""
         self._stop_waiting()
         parts, self._parts, self._wanted = self._parts, [], None
         if not self._begin_ordinarily():
@@ -249,8 +247,11 @@ class FastPathProtocol(DeadlineProtocol):
         return True
 
     def _begin_ordinarily(self) -> bool:
-        """ASGI would answer at once, before what is owed: then nothing more is taken, and the sender sends it again
-        over another connection (RFC 9112, 9.3.2 and 9.6)."""
+        """Starts an ASGI request. Returns False if fast-path responses are still pending.
+
+        ASGI would respond before them. Nothing more is then read, and the client retries over another connection (RFC
+        9112, 9.3.2 and 9.6).
+        """
         if self._owed or self._is_deaf:
             self._is_deaf = self._has_unread = True
             return False
@@ -258,7 +259,7 @@ class FastPathProtocol(DeadlineProtocol):
         return True
 
     def _answer(self, owed: _PendingResponse, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-        """Writes an answer, and those behind it that waited for it."""
+        """Writes a response, and the finished ones that waited behind it."""
         more = b"".join([b"%b: %b\r\n" % header for header in headers])
         owed.answer = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
             STATUS_LINE[status],
@@ -288,7 +289,7 @@ class FastPathProtocol(DeadlineProtocol):
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn's server, which says when it can serve, and for which a signal to end is no failure."""
+    """uvicorn's server, with a callback once it can serve. A signal to stop counts as a normal exit."""
 
     def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None], on_exit: Callable[[], None]) -> None:
         super().__init__(config)
@@ -296,14 +297,14 @@ class HttpServer(uvicorn.Server):
         self._on_exit = on_exit
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        # This thread may be kept on one processor: those that it starts are not.
+        # This thread may be pinned to one CPU. Threads that it starts must not be.
         helpers = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=cpu_affinity.roam)
         asyncio.get_running_loop().set_default_executor(helpers)
         await super().startup(sockets)
         self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ends gracefully; a second signal ends at once. The signal is not raised again afterwards."""
+        """Stops gracefully; a second signal stops at once. The signal is not raised again afterwards."""
         self._on_exit()
         if self.should_exit:
             self.force_exit = True
@@ -319,9 +320,9 @@ def make_server(
     whole: FastPathHandler | None = None,
     limits: ConnectionLimits | None = None,
 ) -> HttpServer:
-    """A server for the ASGI `app`; give `run` the sockets it listens at. SIGTERM and SIGINT end it gracefully.
+    """Returns a server for the ASGI `app`. Pass listening sockets to its `run`. SIGTERM and SIGINT stop it gracefully.
 
-    `whole` takes the requests that it wants and that came in one piece, before `app` hears of them.
+    `whole` handles the complete requests that it wants; `app` handles all others.
     """
     table = ConnectionTable(limits or ConnectionLimits(descriptors.most_connections()))
     protocol: Any = partial(DeadlineProtocol, table) if whole is None else partial(FastPathProtocol, table, whole)
@@ -343,6 +344,6 @@ def make_server(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at `host` and `port` (0: a free one). Raises OSError, such as for a port in use."""
+    """Returns a socket listening at `host` and `port` (0: any free port). Raises OSError, such as for a port in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=descriptors.backlog())

@@ -1,6 +1,6 @@
-"""Reads a mailbox by IMAP (RFC 9051): mails that nobody has read yet, each whole, and marks them when they are done.
+"""Reads unread mails from a mailbox by IMAP (RFC 9051), and marks them as read once processed. Never deletes a mail.
 
-Connects by `egress`, so private servers need an allowance, and certificates are always checked. Never deletes a mail.
+Connects through `egress`, so private servers must be allowed. Certificates are always verified.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from tocsin.core.net.deadline_stream import DeadlineStream
 if TYPE_CHECKING:
     from imap_tools import BaseMailBox
 
-#: For each answer of the server, in seconds.
+#: Seconds for each response of the server.
 TIMEOUT = 20.0
-#: Signing in, each look for what is unread, and each mail, however slowly the server talks; a mail has more by its
-#: size, in bytes a second.
+#: Seconds for signing in, for each search and for each mail, however slowly the server sends. A mail gets additional
+#: time by its size, at this many bytes per second.
 DEADLINE = 60.0
 MIN_BYTES_PER_SECOND = 64 * 1024
-#: A larger mail is not read: it is no answer, and would fill the memory.
+#: Larger mails are not read, because they are no replies and would fill the memory.
 MAX_MAIL_BYTES = 10 * 1024 * 1024
-#: So much a server may say meanwhile.
+#: Maximum bytes the server may send in one exchange.
 MAX_SESSION_BYTES = 2 * MAX_MAIL_BYTES
 _MAX_LINE_BYTES = 1_000_000
-#: So many mails of a mailbox are remembered that could not be marked.
+#: Maximum remembered mails per mailbox that could not be marked.
 _MAX_UNMARKED_MAILS = 10_000
 
-#: The mails that are done with, where the server did not let them be marked as read: by mailbox, as long as its numbers
-#: mean the same (UIDVALIDITY). Else each look would take them again, and never come to those behind them.
+#: Processed mails that the server did not let Tocsin mark as read, by mailbox and UIDVALIDITY, as long as its UIDs keep
+#: their meaning. Without this, each poll would process them again and never reach the mails behind them.
 _unmarked: dict[tuple[str, int, str, str, str], dict[str, None]] = {}
 
 
 class ImapSecurity(StrEnum):
-    """How a connection is encrypted: from the first byte, after a greeting, or not."""
+    """How a connection is encrypted: from the first byte, after STARTTLS, or not at all."""
 
     TLS = "tls"
     STARTTLS = "starttls"
@@ -50,7 +50,7 @@ class ImapSecurity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImapAccount:
-    """Which mailbox, and how to get into it."""
+    """A mailbox and its credentials."""
 
     host: str
     username: str
@@ -66,7 +66,7 @@ class ImapAccount:
 
 
 class ImapMailbox:
-    """One mailbox, open. Raises Temporary or Permanent from every method; no text of an error holds the password."""
+    """An open mailbox. Every method may raise Temporary or Permanent; no error text contains the password."""
 
     def __init__(self, account: ImapAccount) -> None:
         self._account = account
@@ -75,22 +75,24 @@ class ImapMailbox:
         valid = next((part.decode("ascii", "replace") for part in told if isinstance(part, bytes)), "")
         place = (account.host, account.port_used, account.username, account.folder, valid)
         self._unmarked = _unmarked.setdefault(place, {})
-        #: What the server said last where it marked none.
+        #: The server's last reason for refusing to mark a mail.
         self._refusal = ""
 
     def unread(self, most: int) -> Iterator[tuple[str, bytes]]:
-        """The number and the bytes of mails that are not read, oldest first; at most `most` of them. One that is too
-        large comes with no bytes. Reading does not mark them. At the end it raises Permanent where one that is done
-        with cannot be marked: it does not come again all the same, as long as this process lives."""
+        """Yields UID and bytes of at most `most` unread mails, oldest first. Reading does not mark them.
+
+        A mail that is too large has no bytes. At the end, Permanent is raised if a processed mail cannot be marked as
+        read. Such a mail is still not returned again while this process lives.
+        """
         try:
             self._client.begin()
-            # The server may not have told yet of what came since.
+            # The server may not have announced new mails yet.
             self._client.noop()
             found = self._box.uids("UNSEEN")
             wanted = [uid for uid in found if uid not in self._unmarked][:most]
             self._mark_again(found)
             for uid in wanted:
-                # Somebody may have deleted it meanwhile.
+                # The mail may have been deleted in the meantime.
                 if (whole := self._whole(uid)) is not None:
                     yield uid, whole
         except (imaplib.IMAP4.error, OSError, _library_error()) as error:
@@ -102,7 +104,7 @@ class ImapMailbox:
             )
 
     def mark_read(self, uid: str) -> None:
-        """Marks one mail as read. Where the server refuses, `unread` says so at its end."""
+        """Marks one mail as read. If the server refuses, `unread` reports it at its end."""
         self._client.begin()
         try:
             status, said = self._client.uid("STORE", uid, "+FLAGS", r"(\Seen)")
@@ -118,7 +120,7 @@ class ImapMailbox:
             del self._unmarked[next(iter(self._unmarked))]
 
     def describe(self) -> str:
-        """A sentence on what was found."""
+        """Returns a sentence with the number of unread mails."""
         self._client.begin()
         try:
             waiting = len(self._box.uids("UNSEEN"))
@@ -129,15 +131,15 @@ class ImapMailbox:
         return f"Signed in; {where} has {mails}."
 
     def close(self) -> None:
-        """Signs out, as far as the server still listens."""
+        """Logs out, if the server still responds."""
         try:
             self._client.logout()
         except (imaplib.IMAP4.error, OSError):
             self._client.shutdown()
 
     def _mark_again(self, unread: list[str]) -> None:
-        """What could not be marked before; at the first that still cannot, it would be so with the rest. Those that
-        somebody else has marked, or deleted, are known no longer."""
+        """Retries marking the remembered mails, and stops at the first refusal, because the rest would fail too.
+        Forgets those that have been marked or deleted elsewhere."""
         self._refusal = ""
         for uid in set(self._unmarked).difference(unread):
             del self._unmarked[uid]
@@ -147,7 +149,7 @@ class ImapMailbox:
                 return
 
     def _whole(self, uid: str) -> bytes | None:
-        """No bytes of one that is too large or that the server refuses; None of one that is gone."""
+        """Returns the mail; no bytes if it is too large or refused by the server; None if it is gone."""
         self._client.begin()
         status, answer = self._client.uid("FETCH", uid, "(RFC822.SIZE)")
         size = _number(answer)
@@ -161,7 +163,7 @@ class ImapMailbox:
 
 
 def _opened(account: ImapAccount) -> tuple[BaseMailBox, _Client]:
-    # Loaded where a mailbox is read, not when Tocsin starts.
+    # Imported when a mailbox is read, not at start-up.
     from imap_tools import BaseMailBox
 
     class Box(BaseMailBox):
@@ -182,7 +184,7 @@ def _opened(account: ImapAccount) -> tuple[BaseMailBox, _Client]:
 
 
 class _Client(imaplib.IMAP4):
-    """`imaplib` speaks the protocol; where it connects to is checked first, and how long it listens is bounded."""
+    """`imaplib`'s client, with its target checked by `egress` and its reading time bounded."""
 
     def __init__(self, account: ImapAccount) -> None:
         self._account = account
@@ -192,22 +194,22 @@ class _Client(imaplib.IMAP4):
         super().__init__(account.host, account.port_used, timeout=TIMEOUT)
 
     def begin(self, size: int = 0) -> None:
-        """An exchange begins, which has its own deadline; `size` is how much is to come, in bytes."""
+        """Starts an exchange with its own deadline. `size` is the expected number of bytes."""
         self._exchange.begin(DEADLINE + size / MIN_BYTES_PER_SECOND, MAX_SESSION_BYTES)
 
     def read(self, size: int) -> bytes:
-        """As `imaplib` has it, and no longer than the exchange may last."""
+        """Reads as `imaplib` does, within the deadline of the exchange."""
         return self._heard().read(size)
 
     def readline(self) -> bytes:
-        """As `imaplib` has it, and no longer than the exchange may last."""
+        """Reads a line as `imaplib` does, within the deadline of the exchange."""
         line = self._heard().readline(_MAX_LINE_BYTES + 1)
         if len(line) > _MAX_LINE_BYTES:
             raise self.error(f"got more than {_MAX_LINE_BYTES} bytes in a line")
         return line
 
     def _heard(self) -> io.BufferedReader:
-        # After STARTTLS it is another socket, and what was heard before it counts no more.
+        # STARTTLS replaces the socket. Data buffered before it must not be used.
         if self._answers is None or self._answers[0] is not self.sock:
             self._answers = self.sock, self._exchange.answers(self.sock)
         return self._answers[1]
@@ -240,7 +242,7 @@ def _library_error() -> type[Exception]:
 
 
 def _fail(account: ImapAccount, error: Exception) -> NoReturn:
-    """What went wrong, as Temporary: a mailbox that is away comes back."""
+    """Raises Permanent if the credentials or the folder are wrong, else Temporary: the mailbox may come back."""
     said = _said(account, str(getattr(error, "strerror", None) or error or type(error).__name__).encode())
     if (
         "AUTHENTICATIONFAILED" in said.upper()
@@ -257,13 +259,13 @@ def _fail(account: ImapAccount, error: Exception) -> NoReturn:
 
 
 def _said(account: ImapAccount, text: bytes) -> str:
-    """One line of what was said, without the password."""
+    """Returns the server's text as one line, without the password."""
     line = " ".join(text.decode("utf-8", "replace").split())[:200].rstrip(".")
     return line.replace(account.password, "•••") if account.password else line
 
 
 def _number(size: list[bytes | tuple[bytes, bytes] | None]) -> int:
-    """The size in an answer such as `12 (UID 34 RFC822.SIZE 5678)`."""
+    """Returns the size from a response such as `12 (UID 34 RFC822.SIZE 5678)`."""
     first = size[0] if size else None
     text = first.decode("ascii", "replace") if isinstance(first, bytes) else ""
     digits = text.rpartition("RFC822.SIZE")[2].strip(" )").split(" ")[0]

@@ -1,7 +1,7 @@
-"""What a client still sends after it was answered: read and dropped for a while, so that it can read its answer.
+"""Reads and discards the data that a client still sends after an early response, so that it can read the response.
 
-A socket that is closed with unread data in it resets the connection, and the client's system throws the answer away
-(RFC 9112, 9.6). nginx's `lingering_close` does the same.
+Closing a socket with unread data resets the connection, and the client's system discards the response (RFC 9112, 9.6).
+nginx's `lingering_close` does the same.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-#: Seconds for which data that nobody wants is read.
+#: Seconds for which unwanted data is read.
 LINGER_SECONDS = 10.0
 
-#: Bytes of it that are read at most.
+#: Maximum bytes of unwanted data.
 MAX_DISCARDED = 32 * 1024 * 1024
 
 
 class LingeringProtocol(HttpToolsProtocol):
-    """uvicorn's protocol; an answer that leaves before its request has arrived whole does not reset the connection."""
+    """uvicorn's protocol, in which a response sent before the whole request has arrived does not reset the
+    connection."""
 
-    #: The answer was sent, and says that the connection ends.
+    #: Set once a response that closes the connection was sent.
     _is_ending = False
-    #: Set while data is dropped.
+    #: Set while data is discarded.
     _discarding: asyncio.TimerHandle | None = None
     _discarded = 0
 
@@ -39,7 +40,7 @@ class LingeringProtocol(HttpToolsProtocol):
         if self._is_ending:
             return
         super().on_headers_complete()
-        # The cycle's task has not begun yet.
+        # The cycle's task has not started yet.
         self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
@@ -56,7 +57,7 @@ class LingeringProtocol(HttpToolsProtocol):
             self.server_state.total_requests += 1
             return
         super().on_response_complete()
-        # With pipelined requests, the cycle is the last one's.
+        # With pipelined requests, `cycle` belongs to the last one.
         if self.cycle.response_complete and self.cycle.more_body:
             self._discard()
 
@@ -64,18 +65,18 @@ class LingeringProtocol(HttpToolsProtocol):
         self._stop_discarding()
         super().connection_lost(exc)
         if self.cycle is not None:
-            # No reference cycle is left to the garbage collector.
+            # Break the reference cycle, so that the garbage collector has no work.
             self.cycle.transport = self.transport
 
     def shutdown(self) -> None:
-        """The server ends."""
+        """Ends the connection when the server stops."""
         if self._is_ending:
             self.transport.close()
         else:
             super().shutdown()
 
     def end_gently(self) -> None:
-        """Ends the connection once the client has read what was written, or has had the time to."""
+        """Closes the connection after the client has read the response, or after the time for it has passed."""
         if self._is_ending or self.transport.is_closing():
             return
         self._is_ending = True
@@ -84,7 +85,7 @@ class LingeringProtocol(HttpToolsProtocol):
         self._discard()
 
     def end_after_answer(self) -> None:
-        """Ends the connection after the last answer: at once where nothing more can arrive that belongs to it."""
+        """Closes the connection after its last response: at once if no more of the request can arrive."""
         if self.cycle.more_body:
             self.end_gently()
         else:
@@ -102,7 +103,7 @@ class LingeringProtocol(HttpToolsProtocol):
 
 
 class _AnswerTransport:
-    """The transport as uvicorn's request cycle uses it: its `close` waits for the rest of the request."""
+    """The transport passed to uvicorn's request cycle: its `close` waits for the rest of the request."""
 
     __slots__ = ("_protocol", "write")
 

@@ -1,4 +1,4 @@
-"""The mailboxes that could not be read when they were last looked at: since when, and why. Written by the loops."""
+"""The mailboxes that could not be read at the last poll: since when, and why. Written by the polling tasks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _MAX_ERROR_CHARS = 500
 
 
 class MailboxReader(StrEnum):
-    """Who reads a mailbox."""
+    """The purpose for which a mailbox is read."""
 
     #: An inbound integration: its mails become alerts.
     INBOUND = "inbound"
-    #: A provider: its mails are answers to pages.
+    #: A provider: its mails are replies to pages.
     ANSWERS = "answers"
 
 
 @dataclass(frozen=True, slots=True)
 class MailboxError:
-    """`number`: of the integration or provider, which may be gone meanwhile."""
+    """`number` is the id of the integration or provider, which may have been deleted in the meantime."""
 
     reads: MailboxReader
     number: int
@@ -32,7 +32,7 @@ class MailboxError:
 
 
 def failed(connection: Connection, reads: MailboxReader, number: int, error: str, now: datetime) -> None:
-    """Notes that a mailbox cannot be read; it began with the first of several failures."""
+    """Records that a mailbox cannot be read. `since` keeps the time of the first consecutive failure."""
     connection.execute(
         "INSERT INTO core_mailboxtrouble (reads, number, since, error) VALUES (%s, %s, %s, %s) "
         "ON CONFLICT (reads, number) DO UPDATE SET error = EXCLUDED.error",
@@ -41,12 +41,12 @@ def failed(connection: Connection, reads: MailboxReader, number: int, error: str
 
 
 def works(connection: Connection, reads: MailboxReader, number: int) -> None:
-    """Notes that a mailbox was read."""
+    """Records that a mailbox was read, which clears its error."""
     connection.execute("DELETE FROM core_mailboxtrouble WHERE reads = %s AND number = %s", (reads, number))
 
 
 def known(connection: Connection, reads: MailboxReader) -> list[MailboxError]:
-    """Every mailbox of those that cannot be read, the oldest trouble first."""
+    """Returns the mailboxes that cannot be read, longest-failing first."""
     found = database.rows(
         connection,
         "SELECT number, since, error FROM core_mailboxtrouble WHERE reads = %s ORDER BY since, number",

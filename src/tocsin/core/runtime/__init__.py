@@ -1,0 +1,1 @@
+"""Processes, threads, clocks, periodic tasks, logging and metrics of a node."""

@@ -1,10 +1,10 @@
-"""A process of a node's own, beside it: begun, watched, and begun again when it ended.
+"""Supervises a child process of a node: starts it, watches it, and restarts it after it exits.
 
-The first is forked from the node, as long as that has no threads: what is loaded then is loaded once, and in memory
-once. Every later one is an interpreter of its own. Either way it runs `main()` of one module, which calls `begun`, and
-ends when its standard input does: with its parent, in any case.
+The first child is forked while the node has no threads, so that modules are loaded once and their memory is shared.
+Every later child is a fresh interpreter. A child runs `main()` of one module, which calls `begun`. A child exits when
+its standard input closes, and so always with its parent.
 
-What it listens at is a socket of its parent's, so that whoever connects while it is begun again waits for it.
+The child accepts connections on a socket owned by the parent, so that clients wait through a restart.
 """
 
 from __future__ import annotations
@@ -36,35 +36,36 @@ from tocsin.core.runtime import logs
 
 log = logging.getLogger(__name__)
 
-#: So many connections may wait to be taken.
+#: Maximum number of connections waiting to be accepted.
 BACKLOG = 500
 
-#: A start may take so many seconds until something is wrong.
+#: Seconds after which a start that has not finished is reported as a problem.
 START_WITHIN = 60.0
 
-#: Seconds that a process may take at the end for what it is at.
+#: Seconds that a process may take to finish its work when it stops.
 GRACE = 10
 
-#: Seconds between the end of a process and the start of the next.
+#: Seconds between the exit of a process and the start of the next.
 PAUSE = 1.0
 
 
-#: The socket's name, in a folder that nobody else may enter.
+#: The socket's file name, in a directory that only this user may enter.
 _SOCKET = "socket"
 
 
 class ChildConfig(msgspec.Struct, frozen=True):
-    """What the parent knows and its child does not. File descriptors have the same numbers in both."""
+    """The configuration that a parent passes to its child. File descriptors have the same numbers in both."""
 
     database_url: str
     listens_at: str
     socket: int
-    #: Told "ready" once; it is closed when this process ends.
+    #: Descriptor of a pipe: the child writes "ready" to it once. It closes when the child exits.
     says_ready: int
 
 
 class SupervisedProcess:
-    """The process that runs `module`; `what` says in a sentence what that does ("makes the pages")."""
+    """The process that runs `module`. `what` completes the phrase "the process that …" in messages ("makes
+    the pages")."""
 
     def __init__(self, module: str, what: str, database_url: str) -> None:
         self._module = module
@@ -73,10 +74,11 @@ class SupervisedProcess:
         prefix = f"tocsin-{module.split('.')[1]}-"
         _clear_away(Path(tempfile.gettempdir()), prefix)
         self._folder = Path(tempfile.mkdtemp(prefix=prefix))
-        #: Where to connect to it.
+        #: Path of the Unix socket to connect to.
         self.path = str(self._folder / _SOCKET)
         self._socket = socket.socket(socket.AF_UNIX)
-        # It has its name once it listens, so that one at which nobody does is one of a node that was killed.
+        # The socket gets its final name only once it listens. A socket under that name without a listener therefore
+        # belongs to a node that was killed.
         begun_as = self._folder / "begun"
         self._socket.bind(str(begun_as))
         self._socket.listen(BACKLOG)
@@ -88,8 +90,8 @@ class SupervisedProcess:
         self._watcher = threading.Thread(target=self._watch, name=module.split(".")[1], daemon=True)
 
     def fork(self) -> None:
-        """Forks the first process, if that can be done: in a process without threads. Nothing may be connected to the
-        database: a connection cannot be shared."""
+        """Forks the first process, if this process has no other threads. No database connection may be open, because a
+        connection cannot be shared."""
         if threading.active_count() > 1:
             return
         try:
@@ -98,20 +100,20 @@ class SupervisedProcess:
             log.warning("The process that %s cannot be forked, and is started by itself: %s", self._what, error)
 
     def start(self) -> None:
-        """Watches over the process, and starts it where it was not forked; it gets ready meanwhile."""
+        """Starts the supervisor, which starts the process unless it was forked. Does not wait until it is ready."""
         self._watcher.start()
 
     def wait(self) -> None:
-        """Waits until the process is ready, or START_WITHIN has passed."""
+        """Waits until the process is ready, for at most START_WITHIN seconds."""
         self.ready.wait(START_WITHIN)
 
     def kill(self) -> None:
-        """Ends the process at once; the next is begun."""
+        """Kills the process at once. The supervisor restarts it."""
         if (begun := self._begun) is not None:
             begun.kill()
 
     def stop(self) -> None:
-        """Ends the process, once what it is at is done."""
+        """Stops the process after it has finished its work, and kills it if it does not stop in time."""
         self._stopping.set()
         if (begun := self._begun) is not None:
             begun.end()
@@ -124,7 +126,7 @@ class SupervisedProcess:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def problem(self) -> str | None:
-        """Why there is no such process, as a sentence; None while there is, or soon will be."""
+        """Returns a sentence if the process has not been ready for START_WITHIN seconds, else None."""
         if self.ready.is_set() or time.monotonic() - self._missing_since < START_WITHIN:
             return None
         return f"The process that {self._what} does not start."
@@ -141,7 +143,7 @@ class SupervisedProcess:
             self._stopping.wait(PAUSE)
 
     def _follow(self, begun: _StartedChild) -> None:
-        """One process, from its start to its end."""
+        """Supervises one process from start to exit."""
         orders = ChildConfig(self._database_url, environment.current().public_url, self._socket.fileno(), begun.says)
         with begun.heard:
             with suppress(BrokenPipeError):
@@ -158,7 +160,7 @@ class SupervisedProcess:
 
 
 def _clear_away(place: Path, prefix: str) -> None:
-    """Removes the folders that nodes left which were killed: this user's own, at whose socket no process listens."""
+    """Removes directories left by killed nodes: those that this user owns and whose socket has no listener."""
     for folder in place.glob(f"{prefix}*"):
         with suppress(OSError):
             held = folder.lstat()
@@ -168,9 +170,9 @@ def _clear_away(place: Path, prefix: str) -> None:
 
 
 def _is_deserted(path: Path) -> bool:
-    """Whether nobody listens at a socket that is there. Raises OSError where that cannot be told."""
+    """Returns whether an existing socket has no listener. Raises OSError if that cannot be determined."""
     with socket.socket(socket.AF_UNIX) as caller:
-        # Whoever is busy is not waited for.
+        # A busy listener must not block this check.
         caller.setblocking(False)
         try:
             caller.connect(str(path))
@@ -180,7 +182,7 @@ def _is_deserted(path: Path) -> bool:
 
 
 class _ForkedProcess:
-    """A forked process, with as much of `subprocess.Popen` as is needed. `wait` is called by one thread only."""
+    """A forked process with the part of the `subprocess.Popen` interface used here. Only one thread may call `wait`."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -193,10 +195,10 @@ class _ForkedProcess:
                 os.kill(self._pid, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Its exit status, negative for the signal that ended it."""
+        """Waits for the process and returns its exit status, which is negative for the signal that ended it."""
         os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
-            # Whoever kills must not meet another process of the same number.
+            # `kill` must not hit another process that has reused this pid.
             self._is_over = True
             return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
@@ -205,13 +207,13 @@ type Process = _ForkedProcess | subprocess.Popen[bytes]
 
 
 class _StartedChild:
-    """A process that was begun, its standard input, and what it says."""
+    """A started process, its standard input, and the pipe by which it reports that it is ready."""
 
     def __init__(
         self, process: _ForkedProcess | subprocess.Popen[bytes], told: IO[bytes], heard: IO[bytes], says: int
     ) -> None:
         self.heard = heard
-        #: The number of the file by which it says something, in that process.
+        #: The child's descriptor for writing to its parent.
         self.says = says
         self.kill = process.kill
         self.wait: Callable[[], int] = process.wait
@@ -219,31 +221,31 @@ class _StartedChild:
         self._lock = threading.Lock()
 
     def tell(self, line: bytes) -> None:
-        """Writes to its standard input, unless that has ended. Raises OSError where it has ended itself."""
+        """Writes to the child's standard input, unless `end` has closed it. Raises OSError if the child has exited."""
         with self._lock:
             if not self._told.closed:
                 self._told.write(line)
 
     def end(self) -> None:
-        """Ends its standard input, and so the process, once it has done what it is at."""
+        """Closes the child's standard input. The child exits after finishing its work."""
         with self._lock:
             self._told.close()
 
 
 def _begin(module: str, listening: int, *, fork: bool = False) -> _StartedChild:
-    """Begins a process that runs `main()` of `module`. Raises OSError."""
+    """Starts a process that runs `main()` of `module`. Raises OSError."""
     hears, says = os.pipe()
     reads, tells = os.pipe()
     try:
         if fork:
-            # What is garbage now would be collected in both.
+            # Garbage left now would be collected in both processes.
             gc.collect()
             gc.freeze()
             if (number := os.fork()) == 0:
                 _be(module, reads, (listening, says))
             process: Process = _ForkedProcess(number)
         else:
-            # A session of its own: what a terminal sends to all is its parent's to pass on.
+            # The child gets its own session, so that only the parent receives signals from a terminal.
             process = subprocess.Popen(  # noqa: S603 - this very program
                 [sys.executable, "-m", module], stdin=reads, pass_fds=[listening, says], start_new_session=True
             )
@@ -258,14 +260,14 @@ def _begin(module: str, listening: int, *, fork: bool = False) -> _StartedChild:
 
 
 def _be(module: str, reads: int, kept: Sequence[int]) -> None:
-    """The life of a forked process, which never returns into its parent's code."""
+    """Runs the forked process. Never returns into the parent's code."""
     status = 1
     try:
         os.setsid()
         os.dup2(reads, 0)
         nothing = os.open(os.devnull, os.O_RDWR)
         for path in list(Path("/dev/fd").iterdir()):
-            # Pointed at nothing, not closed: an object of the parent's may still close its number some day.
+            # Redirect to /dev/null instead of closing: an object of the parent may still close this number later.
             if (number := int(path.name)) > 2 and number not in (nothing, *kept):
                 _let_go(number, nothing)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it is open for as long as the process lives
@@ -282,18 +284,18 @@ def _let_go(number: int, nothing: int) -> None:
     try:
         os.fstat(number)
     except OSError:
-        return  # the list of open files was itself an open file
+        return  # the listing of open files was itself an open file
     os.dup2(nothing, number)
 
 
 def begun() -> ChildConfig:
-    """What a process does first: it reads its orders, and has settings, a database to use, and Django's models."""
-    # A service manager tells all processes at once: this one goes on for what its parent still has to answer.
+    """Initializes a child process: reads its configuration, and sets up logging, the database and Django."""
+    # A service manager signals all processes at once. The child keeps running while its parent still serves requests.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     told = sys.stdin.buffer.readline()
     if not told:
-        # The parent ended before it could say anything: there is nothing to do, and nobody to tell.
+        # The parent exited before it could send the configuration, so there is nothing to do.
         os._exit(0)
     orders = msgspec.json.decode(told, type=ChildConfig)
     logs.set_up(environment.current().log_format)
@@ -307,13 +309,13 @@ def begun() -> ChildConfig:
 
 
 def is_ready(orders: ChildConfig) -> None:
-    """Tells the parent that this process is ready."""
+    """Reports to the parent that this process is ready."""
     os.write(orders.says_ready, b"ready\n")
 
 
 def end_with_the_parent(end: Callable[[], object]) -> None:
-    """Calls `end`, on a thread of its own, when the parent ends it or has ended; a process that is still there after
-    GRACE seconds ends all the same."""
+    """Calls `end` on a separate thread once the parent closes the pipe or has exited. Exits the process if it still
+    runs after GRACE seconds."""
     threading.Thread(target=_follow_the_parent, args=(end,), name="parent", daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The time: that of the database, so that all nodes agree. Read once per request or loop turn, then passed down."""
+"""The current time by the database's clock, so that all nodes agree. Read once per request or run and passed down."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 
-#: A node whose own clock is further off than this is not ready.
+#: A node whose own clock differs by more than this is not ready.
 MAX_SKEW = timedelta(seconds=2)
 
-#: How often the difference to the database's clock is measured again.
+#: How often the difference from the database's clock is measured.
 MEASURE_EVERY = timedelta(minutes=1)
 
-#: Where this machine's own clock was set by more than this since, it is measured at once.
+#: If this machine's clock was set by more than this since the last measurement, the difference is measured at once.
 MIN_CLOCK_SET = timedelta(seconds=1)
 
 _lock = threading.Lock()
 _skew = timedelta()
 _jump = timedelta()
 _measured_at = float("-inf")
-#: What this machine's clock was ahead of the one that nobody can set, in seconds, when it was measured.
+#: This machine's clock minus its monotonic clock at the last measurement, in seconds.
 _started = 0.0
 
 
 def now() -> datetime:
-    """The current moment in UTC by the database's clock, plus the jump of a test clock."""
+    """Returns the current time in UTC by the database's clock, plus the jump of a test clock."""
     return datetime.now(UTC) + _skew + _jump
 
 
 def skew() -> timedelta:
-    """How far the database's clock is ahead of this machine's, as last measured."""
+    """Returns how far the database's clock is ahead of this machine's, as last measured."""
     return _skew
 
 
 def jump() -> timedelta:
-    """How far the test clock has been moved ahead; zero unless `TOCSIN_TEST_CLOCK` is set."""
+    """Returns how far the test clock has been moved; zero unless `TOCSIN_TEST_CLOCK` is set."""
     return _jump
 
 
 def is_sound() -> bool:
-    """Whether this machine's clock and the database's agree closely enough."""
+    """Returns whether this machine's clock and the database's differ by at most MAX_SKEW."""
     return abs(_skew) <= MAX_SKEW
 
 
 def measure(connection: Connection) -> None:
-    """Measures the difference to the database's clock, and reads the test clock's jump where that is allowed."""
+    """Measures the difference from the database's clock, and reads the jump of a test clock if one is allowed."""
     global _skew, _jump, _measured_at, _started
     before = datetime.now(UTC)
     row = connection.execute("SELECT clock_timestamp()").fetchone()
     after = datetime.now(UTC)
     assert row is not None
-    # Half of the round trip is the best guess at when the database read its clock.
+    # Half of the round trip is the best estimate of when the database read its clock.
     measured = row[0] - (before + (after - before) / 2)
     moved = _moved(connection)
     with _lock:
@@ -62,8 +62,7 @@ def measure(connection: Connection) -> None:
 
 
 def measure_if_due(connection: Connection) -> None:
-    """Measures again when the last measurement is old, or this machine's clock was set since; each time while a test
-    clock is allowed to jump."""
+    """Measures again if the last measurement is old or this machine's clock was set; always under a test clock."""
     age = time.monotonic() - _measured_at
     was_set = abs(_start() - _started) > MIN_CLOCK_SET.total_seconds()
     if environment.current().test_clock or was_set or age >= MEASURE_EVERY.total_seconds():
@@ -71,7 +70,7 @@ def measure_if_due(connection: Connection) -> None:
 
 
 def of_database(connection: Connection) -> datetime:
-    """The current moment by the database itself, whatever was measured before, plus the jump of a test clock."""
+    """Returns the time read from the database itself, not from the last measurement, plus the jump of a test clock."""
     row = connection.execute("SELECT clock_timestamp()").fetchone()
     assert row is not None
     at: datetime = row[0]
@@ -79,7 +78,7 @@ def of_database(connection: Connection) -> datetime:
 
 
 def _moved(connection: Connection) -> timedelta:
-    """By how much the test clock has jumped, where one is allowed."""
+    """Returns the jump of the test clock, if one is allowed."""
     if not environment.current().test_clock:
         return timedelta()
     offset = connection.execute("SELECT seconds FROM core_clockoffset WHERE id = 1").fetchone()
@@ -91,7 +90,7 @@ def _start() -> float:
 
 
 def move(seconds: float) -> None:
-    """Moves the test clock of every process on this database. Raises RuntimeError without `TOCSIN_TEST_CLOCK`."""
+    """Moves the test clock of all processes on this database. Raises RuntimeError without `TOCSIN_TEST_CLOCK`."""
     if not environment.current().test_clock:
         raise RuntimeError("The clock only jumps under TOCSIN_TEST_CLOCK=1.")
     with database.transaction() as connection:

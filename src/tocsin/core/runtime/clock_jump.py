@@ -1,5 +1,8 @@
-"""What the database's clock showed when somebody last looked, as a row: so that one that was set is noticed, once, by
-whichever node looks first, and after a restart too. Never changes anything else."""
+"""Detects jumps of the database's clock.
+
+A row stores the clock at the last check, so that one node detects a jump exactly once, after a restart too. Never
+changes any other table.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,23 @@ from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 from tocsin.core.validation import durations
 
-#: Less is no jump: clocks are slewed, and a server that takes over is a moment behind.
+#: A smaller step back is no rollback: clocks are slewed, and a standby that takes over lags by a moment.
 MIN_ROLLBACK = timedelta(seconds=5)
 
-#: By less back, no alert's timeline says so: a clock that is set back by seconds each minute would fill all of them.
+#: Smaller rollbacks are not written to alert timelines: a clock that jumps by seconds every minute would fill them.
 REPORT_FROM = timedelta(minutes=1)
 
-#: So far ahead at once, the clock is wrong or nothing ran for as long; which of the two, only a person knows.
+#: A step ahead by more than this means that the clock is wrong, or that nothing ran for that long. Only a person can
+#: tell which.
 MIN_JUMP_AHEAD = timedelta(days=1)
 
-#: After that, nothing is removed by its age for so long.
+#: After a jump ahead, nothing is deleted by its age for this long.
 DOUBT_PERIOD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class ClockJump:
-    """That the clock jumped: `at` is by the clock after that. `by` is less than nothing where it was set back."""
+    """A jump of the clock. `at` is by the clock after the jump; `by` is negative for a clock rollback."""
 
     at: datetime
     by: timedelta
@@ -38,12 +42,12 @@ class ClockJump:
         return self.by < timedelta()
 
     def is_doubted(self, now: datetime) -> bool:
-        """Whether the clock may be far ahead of the time, as of `now` by the same clock."""
+        """Returns whether the clock may be far ahead of the true time, at `now` by the same clock."""
         return not self.is_back and now - self.at < DOUBT_PERIOD
 
 
 def jumped(seen_at: datetime, now: datetime) -> timedelta:
-    """By how much the clock has jumped that showed `seen_at` a moment ago; nothing where it goes on as clocks do."""
+    """Returns by how much the clock has jumped since it showed `seen_at`, a moment ago; zero if it ran normally."""
     apart = now - seen_at
     return apart if apart < -MIN_ROLLBACK or apart > MIN_JUMP_AHEAD else timedelta()
 
@@ -55,16 +59,15 @@ def _since(seen_at: datetime, now: datetime) -> ClockJump:
 
 
 def remembered(last: ClockJump | None, jump: ClockJump) -> ClockJump:
-    """The jump that is known from now on: the new one; but a clock that is far ahead is so still where it is set back
-    by a part of that, as by the seconds of one that wobbles."""
+    """Returns the jump to store: the new one, unless it only undoes a part of an earlier jump ahead, as an unstable
+    clock does. The clock is then still far ahead."""
     if last is None or not jump.is_back or not last.is_doubted(jump.at) or last.by + jump.by <= MIN_JUMP_AHEAD:
         return jump
     return ClockJump(min(last.at, jump.at), last.by + jump.by)
 
 
 def say_jump(by: timedelta) -> str:
-    """How far it jumped, ahead or back, in a sentence: "2 hours". Looks are seconds apart, so what is long is said in
-    whole minutes."""
+    """Formats the size of a jump, such as "2 hours". Checks are seconds apart, so long jumps are rounded to minutes."""
     far = abs(by)
     return durations.say(round(far / _MINUTE) * _MINUTE if far >= 5 * _MINUTE else far)
 
@@ -75,17 +78,17 @@ _MINUTE = timedelta(minutes=1)
 def look(
     connection: Connection, read: Callable[[Connection], datetime] = clock.of_database
 ) -> tuple[datetime, ClockJump]:
-    """Reads the clock and keeps what it shows, with the row locked until the caller's transaction ends.
+    """Reads the clock and stores it, and locks the row until the caller's transaction ends.
 
-    Returns that moment and the jump since the last look: by nothing, mostly. A jump is returned once: whoever is told
-    of it mends what follows from it in the same transaction.
+    Returns the time and the jump since the last check, which is usually zero. Each jump is returned once, so the caller
+    must handle its consequences in the same transaction.
     """
     connection.execute(
         "INSERT INTO core_clockseen (id, seen_at) VALUES (1, %s) ON CONFLICT (id) DO NOTHING", (read(connection),)
     )
     row = database.row(connection, "SELECT seen_at FROM core_clockseen WHERE id = 1 FOR NO KEY UPDATE")
     assert row is not None
-    # After the lock: whoever had it may have looked since.
+    # Read after the lock: its previous owner may have stored a later time.
     now = read(connection)
     jump = _since(row["seen_at"], now)
     if jump.by:
@@ -100,16 +103,16 @@ def look(
 
 
 def last_jump(connection: Connection) -> ClockJump | None:
-    """The last time that the clock jumped, as far as is known."""
+    """Returns the last known jump of the clock, if any."""
     row = database.row(connection, "SELECT jumped_at, jumped_by FROM core_clockseen WHERE jumped_at IS NOT NULL")
     return None if row is None else ClockJump(row["jumped_at"], row["jumped_by"])
 
 
 def is_doubted(connection: Connection, now: datetime) -> bool:
-    """Whether the clock may be far ahead of the time: nothing is removed by its age then."""
+    """Returns whether the clock may be far ahead of the true time. Nothing is deleted by its age then."""
     row = database.row(connection, "SELECT seen_at FROM core_clockseen WHERE id = 1")
     if row is not None and _since(row["seen_at"], now).by > MIN_JUMP_AHEAD:
-        # Where a node starts, what removes may turn before what looks at the clock.
+        # When a node starts, a retention task may run before the task that checks the clock.
         return True
     jump = last_jump(connection)
     return jump is not None and jump.is_doubted(now)

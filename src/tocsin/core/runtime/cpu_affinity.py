@@ -1,7 +1,7 @@
-"""Keeps two threads that take turns at the interpreter on one processor while both are busy.
+"""Keeps two threads that alternate in holding the interpreter on one CPU while both are busy.
 
-Only one thread of a process runs Python at any time. Spread over two processors, each turn wakes the other one and
-finds its caches cold, and the database is crowded out of what it could have had for itself.
+Only one thread of a process runs Python at a time. On two CPUs, each switch wakes the other CPU with cold caches, and
+takes CPU time from the database.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-#: For how many seconds two threads stay on one processor before the system places them anew.
+#: Seconds for which two threads stay on one CPU before the kernel places them again.
 MIN_STAY_SECONDS = 10.0
-#: How many seconds the system has to place them.
+#: Seconds that the kernel has to place them.
 PLACING = 0.05
 
-#: Where this process may run, as whoever started it wanted it. Empty where a system knows no such thing.
+#: The CPUs this process may use, as set when it was started. Empty on systems without CPU affinity.
 _ANYWHERE = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else frozenset[int]()
 
 
 def roam(thread: int = 0) -> None:
-    """Lets a thread of this process run anywhere: the calling one, or the one of that native id. A thread begins where
-    the one that starts it may run."""
+    """Lets a thread of this process run on every allowed CPU: the calling one, or the one with this native id. A new
+    thread inherits the CPUs of the thread that starts it."""
     _keep(thread, _ANYWHERE)
 
 
 class SharedCpu:
-    """Has one thread, which calls it, share the processor of another: the leader.
+    """Makes the calling thread share the CPU of another thread, the leader.
 
-    The system chooses the processor. Now and then both roam for a moment, and then stay where the leader is: should
-    that processor have become crowded, the system moves it away meanwhile.
+    The kernel chooses the CPU. From time to time both threads are released for a moment and then pinned to the leader's
+    CPU again, so that the kernel can move the leader away from a CPU that has become busy.
     """
 
     def __init__(self, leader: int, now: Callable[[], float] = time.monotonic) -> None:
-        """`leader` is the native id of a thread of this process; `now` counts seconds."""
+        """`leader` is the native id of a thread of this process; `now` returns monotonic seconds."""
         self._leader = leader
         self._now = now
         self._is_bound = False
-        #: When something is to be changed again.
+        #: When the placement is next changed.
         self._due = 0.0
 
     def share(self) -> None:
-        """Has the threads stay together. To be called often while both are busy."""
+        """Keeps both threads on one CPU. Call it often while both are busy."""
         now = self._now()
         if now < self._due or len(_ANYWHERE) < 2:
             return
@@ -59,7 +59,7 @@ class SharedCpu:
             self._due = now + PLACING
 
     def part(self) -> None:
-        """Lets both roam: one of them has nothing to do."""
+        """Releases both threads, because one of them is idle."""
         self._due = 0.0
         if self._is_bound:
             self._is_bound = False
@@ -68,14 +68,14 @@ class SharedCpu:
 
 
 def _keep(thread: int, processors: frozenset[int] | set[int]) -> None:
-    # A thread that has ended is kept nowhere, and a system that forbids it goes on as it would without.
+    # The thread may have ended, and the system may forbid pinning. Both are harmless.
     if processors:
         with suppress(OSError):
             os.sched_setaffinity(thread, processors)
 
 
 def _processor_of(thread: int) -> int:
-    """Where a thread of this process ran last (proc_pid_stat(5), field 39); -1 where that is not to be had."""
+    """Returns the CPU on which a thread of this process last ran (proc_pid_stat(5), field 39); -1 if unavailable."""
     try:
         return int(Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()[36])
     except (OSError, ValueError, IndexError):

@@ -1,5 +1,7 @@
-"""A pool of daemon threads, so that work that never ends keeps no process from ending. `concurrent.futures` waits for
-its threads at exit, and cannot replace one that hangs."""
+"""A pool of daemon threads, so that hanging work never keeps a process from exiting.
+
+`concurrent.futures` joins its threads at exit and cannot replace a thread that hangs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from queue import SimpleQueue
 
 
 class DaemonThreads:
-    """At most `size` threads at a time, started as they are needed."""
+    """At most `size` threads at a time, started on demand."""
 
     def __init__(self, size: int, name: str) -> None:
         self._size = size
@@ -17,12 +19,12 @@ class DaemonThreads:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
-        #: Submitted and not yet finished.
+        #: Number of tasks submitted and not yet finished.
         self._unfinished = 0
         self._is_stopped = False
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Runs `task` in a thread. `task` must not raise. After `stop`, nothing is run."""
+        """Runs `task` in a thread. `task` must not raise. Does nothing after `stop`."""
         with self._lock:
             if self._is_stopped:
                 return
@@ -34,7 +36,7 @@ class DaemonThreads:
             self._start()
 
     def grow(self, number: int) -> None:
-        """Allows that many threads more, in place of those that hang, and starts what waits for one."""
+        """Allows `number` more threads, in place of threads that hang, and starts them if tasks are waiting."""
         with self._lock:
             self._size += number
             missing = max(0, min(self._size, self._unfinished) - self._threads)
@@ -43,12 +45,12 @@ class DaemonThreads:
             self._start()
 
     def shrink(self, number: int) -> None:
-        """Takes back what `grow` allowed: as many threads end when they are idle."""
+        """Reverts a `grow`: surplus threads exit after their current task."""
         with self._lock:
             self._size -= number
 
     def stop(self) -> None:
-        """Drops what has not begun, and ends each thread after what it does now."""
+        """Drops tasks that have not started. Each thread exits after its current task."""
         with self._lock:
             self._is_stopped = True
             for _ in range(self._threads):

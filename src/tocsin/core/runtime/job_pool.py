@@ -1,7 +1,7 @@
-"""What a process has claimed and does outside of any transaction: done in threads, and written down as it comes back.
+"""Runs claimed jobs in threads, outside of any transaction, and stores their results as they arrive.
 
-Many results that come together are written in one transaction. One that cannot be written hurts no other. Until it is
-written down, a job counts as on its way, so that its lease is kept.
+Results that arrive together are stored in one transaction. A result that cannot be stored does not affect the others. A
+job counts as in flight until its result is stored, so that its lease is kept.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Deadline[J, R]:
-    """How long a job may take before it counts as lost, and the result that it then has."""
+    """How long a job may run before it counts as lost, and the result that it then gets."""
 
     seconds: float
     result: Callable[[J], R]
-    #: A monotonic clock.
+    #: Returns monotonic seconds.
     elapsed: Callable[[], float] = time.monotonic
 
 
 @dataclass(slots=True, eq=False)
 class _Task[J]:
-    """One start of a job. A key may be started again while an earlier task of it still hangs."""
+    """One run of a job. A key may be started again while an earlier task of the same key still hangs."""
 
     job: J
     started_at: float
 
 
 class JobPool[K, J, R]:
-    """The jobs of one process that are on their way, at most `slots` at a time."""
+    """The jobs that this process has in flight, at most `slots` at a time."""
 
     def __init__(
         self,
@@ -53,10 +53,13 @@ class JobPool[K, J, R]:
         salvage: Callable[[R], None],
         deadline: Deadline[J, R] | None = None,
     ) -> None:
-        """`key` tells jobs apart. `work` does one, in a thread; one that breaks is forgotten, as if this process had
-        ended with it. `write` writes what came of several, in a transaction, and may be called again for the same;
-        `salvage` the least there is to say of one that `write` cannot write. `name` is the threads' and the log's.
-        After its `deadline` a job ends with the deadline's result, and a new thread replaces the one that hangs."""
+        """`key` identifies a job; `name` names the threads and appears in the log.
+
+        `work` runs one job in a thread. A job that raises is dropped, as if this process had died, and its lease
+        expires. `write` stores several results in one transaction, and may be called again with the same results.
+        `salvage` stores the minimum about a result that `write` cannot store. A job past its `deadline` gets the
+        deadline's result, and a new thread replaces the one that hangs.
+        """
         self._name = name
         self._slots = slots
         self._key = key
@@ -66,31 +69,31 @@ class JobPool[K, J, R]:
         self._deadline = deadline
         self._threads = DaemonThreads(slots, name)
         self._changed = threading.Condition()
-        #: The running tasks, with those that are past their deadline.
+        #: The running tasks, including those past their deadline.
         self._tasks: set[_Task[J]] = set()
         self._stuck: set[_Task[J]] = set()
-        #: What is on its way, or done and not yet written down.
+        #: Jobs that are running, or finished with a result not yet stored.
         self._jobs: dict[K, J] = {}
         self._results: dict[K, R] = {}
         self._writing = threading.Lock()
 
     def free(self) -> int:
-        """How many more jobs may begin."""
+        """Returns how many more jobs may start."""
         with self._changed:
             return self._slots - len(self._jobs)
 
     def jobs(self) -> list[J]:
-        """What is on its way, or not yet written down."""
+        """Returns the jobs that are running, or whose results are not yet stored."""
         with self._changed:
             return list(self._jobs.values())
 
     def stuck(self) -> list[J]:
-        """The jobs past their deadline whose threads still hang."""
+        """Returns the jobs past their deadline whose threads still hang."""
         with self._changed:
             return [task.job for task in self._stuck]
 
     def begin(self, jobs: Iterable[J]) -> None:
-        """Begins jobs that this process has claimed."""
+        """Starts jobs that this process has claimed."""
         now = self._deadline.elapsed() if self._deadline else 0.0
         begun = {self._key(job): _Task(job, now) for job in jobs}
         with self._changed:
@@ -100,7 +103,7 @@ class JobPool[K, J, R]:
             self._threads.submit(partial(self._do, task))
 
     def end_overdue(self) -> None:
-        """Ends the jobs that are past their deadline: their thread is abandoned, and another takes its place."""
+        """Ends the jobs past their deadline. Their threads are abandoned and replaced."""
         if self._deadline is None:
             return
         latest = self._deadline.elapsed() - self._deadline.seconds
@@ -114,7 +117,7 @@ class JobPool[K, J, R]:
             log.error("%s of %s is past its deadline; its thread is abandoned.", self._key(task.job), self._name)
 
     def write_down(self) -> None:
-        """Writes what has come in. While one thread writes, others wait here and leave theirs to the next write."""
+        """Stores the results that have arrived. While one thread stores, others wait and leave theirs to the next."""
         with self._writing:
             with self._changed:
                 results = dict(self._results)
@@ -123,36 +126,36 @@ class JobPool[K, J, R]:
             try:
                 database.retry_once(lambda: self._write(list(results.values())))
             except (DataError, IntegrityError):
-                # One of them cannot be written: alone, it hurts no other.
+                # One result cannot be stored. Stored separately, it does not affect the others.
                 self._write_each(results)
             self._forget(results)
 
     def wait_until(self, is_so: Callable[[list[J]], bool], timeout: float) -> bool:
-        """Waits until `is_so` of the jobs on their way, for `timeout` seconds at most; False when it never was."""
+        """Waits until `is_so` holds for the jobs in flight, for at most `timeout` seconds. Returns False on timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: is_so(list(self._jobs.values())), timeout)
 
     def settle(self, timeout: float | None = None) -> None:
-        """Returns when nothing is on its way any more, or after `timeout` seconds; what came in is written down."""
+        """Waits until all jobs have finished, or for `timeout` seconds, and stores the results that have arrived."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._results) == len(self._jobs), timeout)
         self.write_down()
 
     def close(self, timeout: float) -> None:
-        """Settles, and begins nothing any more."""
+        """Settles the jobs in flight and starts no more."""
         self.settle(timeout)
         self._threads.stop()
 
     def _do(self, task: _Task[J]) -> None:
         key = self._key(task.job)
         with self._changed:
-            # It waited in the queue until its deadline, and has a result: it must not begin now.
+            # The task passed its deadline in the queue and already has a result, so it must not start.
             if task in self._stuck:
                 self._finish(task)
                 return
         try:
             result = self._work(task.job)
-        except Exception:  # a thread's edge: the job's lease runs out, and whoever takes it up tries again
+        except Exception:  # the thread's outermost handler: the job's lease expires, and the next claim retries it
             log.exception("%s of %s broke.", key, self._name)
             if not self._finish(task):
                 self._forget([key])
@@ -167,11 +170,11 @@ class JobPool[K, J, R]:
             return
         try:
             self.write_down()
-        except Exception:  # a thread's edge: the next turn writes it down
+        except Exception:  # the thread's outermost handler: the next run stores it
             log.exception("What came of %d jobs of %s could not be written down yet.", len(self._results), self._name)
 
     def _finish(self, task: _Task[J]) -> bool:
-        """Ends a task. True if it was past its deadline: its job has a result already."""
+        """Ends a task. Returns True if it was past its deadline, so that its job already has a result."""
         with self._changed:
             self._tasks.discard(task)
             is_late = task in self._stuck
@@ -181,10 +184,10 @@ class JobPool[K, J, R]:
             return is_late
 
     def _salvage_late(self, key: K, result: R) -> None:
-        """A job may be in progress again; only the least that is certain is written."""
+        """Stores the minimum that is certain, because the job may be running again."""
         try:
             self._salvage(result)
-        except Exception:  # a thread's edge: the deadline's result stays
+        except Exception:  # the thread's outermost handler: the deadline's result remains
             log.exception("The late result of %s of %s could not be written.", key, self._name)
 
     def _write_each(self, results: Mapping[K, R]) -> None:

@@ -1,4 +1,4 @@
-"""Logging to stderr, as lines for people or as JSON for machines. Tokens in addresses are masked in both."""
+"""Logging to stderr, as text or as JSON. Secrets in URLs and headers are masked in both."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import msgspec
 
 from tocsin.core.config.environment import LogFormat
 
-#: What must never stand in a log: the secrets of inbound addresses and of links that let people in, bearer tokens,
-#: passwords in addresses.
+#: Secrets that must never appear in a log: tokens in webhook URLs and sign-in links, bearer tokens, and passwords in
+#: URLs.
 _SECRETS = re.compile(
     r"(?P<before>/in/|/a/|/calendar/|/setup/|/welcome/|/reset/key/|Bearer |GenieKey |://[^\s:/@]+:)"
     r"(?P<secret>[^\s/?#@\"']{6,}(?:/test/[^\s/?#@\"']+)?)",
@@ -21,7 +21,7 @@ _SECRETS = re.compile(
 
 
 def masked(text: str) -> str:
-    """`text` without the secrets that addresses and headers carry."""
+    """Returns `text` with the secrets in URLs and headers masked."""
     return _SECRETS.sub(lambda found: f"{found['before']}***", text)
 
 
@@ -53,5 +53,5 @@ def set_up(how: LogFormat) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("uvicorn.error", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # While the database is away the pool warns for each connection and try; whoever wanted one says so once.
+    # While the database is unavailable, the pool warns for each connection and attempt. Callers report it once.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What this process counts for `/metrics`. Rooms count here as they work; `operate` adds what the database knows."""
+"""This process's counters for `/metrics`. All rooms increment them; `operate` adds metrics from the database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
-#: Tocsin's own: libraries that count into prometheus_client's global one are none of ours.
+#: A separate registry, because libraries may count into prometheus_client's global one.
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
@@ -42,12 +42,12 @@ _committed_at = float("-inf")
 
 
 def seconds_since_commit() -> float:
-    """How long ago this node's committer last stored a message; infinite where it never has."""
+    """Returns the seconds since this node's committer last stored a message; infinite if it never has."""
     return time.monotonic() - _committed_at
 
 
 def count_batch(statuses: Iterable[str], seconds: float) -> None:
-    """Counts the messages of one committed transaction by outcome, and how long it took."""
+    """Counts the messages of one committed transaction by outcome, and observes its duration in seconds."""
     global _committed_at
     counts = Count(statuses)
     if counts:
@@ -59,10 +59,10 @@ def count_batch(statuses: Iterable[str], seconds: float) -> None:
 
 
 def count_refused(number: int) -> None:
-    """Counts messages whose senders were told to come again."""
+    """Counts messages answered with 503, which their senders must retry."""
     _REFUSED.inc(number)
 
 
 def count_delivery(channel: str, status: str, number: int = 1) -> None:
-    """Counts tries to send: `sent`, or `failed`, which may be tried again."""
+    """Counts delivery attempts: `sent`, or `failed`, which may be retried."""
     _DELIVERIES.labels(channel, status).inc(number)

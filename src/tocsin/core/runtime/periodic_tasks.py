@@ -1,4 +1,4 @@
-"""The loops of a worker: a thread each, woken by hints and by the clock, that one failing turn does not stop."""
+"""Runs the periodic tasks of a worker, a thread each, woken by hints and timers. A failed run never ends a task."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tocsin.core.db import database
 
 log = logging.getLogger(__name__)
 
-#: After a turn that failed, the next one waits this long at least.
+#: Minimum delay after a failed run.
 PAUSE_AFTER_FAILURE = timedelta(seconds=1)
 
-#: A loop that could not use the database tries again after this long at most, however seldom it turns.
+#: Maximum delay before a task retries after a database failure, however long its interval is.
 RETRY_DATABASE_WITHIN = timedelta(seconds=3)
 
-#: A loop whose thread died this often within `DEATH_WINDOW` fails `/healthz`.
+#: A worker fails `/healthz` when this many task threads died within DEATH_WINDOW.
 MAX_DEATHS = 2
 DEATH_WINDOW = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class PeriodicTask:
-    """What a worker repeats.
+    """A task that a worker repeats.
 
-    `turn` does one batch and returns True when there may be more to do at once; it opens and ends its own
-    transactions. It runs at least each `every`, and when a hint names one of `topics`.
+    `turn` processes one batch in its own transactions, and returns True if more work may be waiting. It runs at least
+    once per interval `every`, and when a hint names one of `topics`.
     """
 
     name: str
@@ -40,7 +40,7 @@ class PeriodicTask:
 
 
 class Worker:
-    """Runs loops until told to stop, and knows when each last turned."""
+    """Runs periodic tasks until it is stopped, and records when each last ran."""
 
     def __init__(self, loops: Iterable[PeriodicTask]) -> None:
         self.loops = tuple(loops)
@@ -51,20 +51,20 @@ class Worker:
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
 
     def start(self) -> None:
-        """Starts a thread for each loop."""
+        """Starts a thread for each task."""
         for loop in self.loops:
             self.turned_at[loop.name] = datetime.now(UTC)
             self._spawn(loop)
 
     def wake(self, topics: Iterable[str]) -> None:
-        """Has the loops that wait for one of `topics` turn at once."""
+        """Runs the tasks that subscribe to one of `topics` at once."""
         named = frozenset(topics)
         for loop in self.loops:
             if loop.topics & named:
                 self._wake[loop.name].set()
 
     def stop(self, timeout: float) -> None:
-        """Lets each loop end its turn, for `timeout` seconds at most."""
+        """Lets each task finish its run, for at most `timeout` seconds in total."""
         self._stop.set()
         for event in self._wake.values():
             event.set()
@@ -73,7 +73,7 @@ class Worker:
             thread.join(max(0.0, end - time.monotonic()))
 
     def revive(self) -> None:
-        """Starts again each loop whose thread died."""
+        """Restarts each task whose thread died."""
         for loop in self.loops:
             if not self.threads[loop.name].is_alive() and not self._stop.is_set():
                 log.error("The loop %s died and is started again.", loop.name)
@@ -81,7 +81,7 @@ class Worker:
                 self._spawn(loop)
 
     def is_healthy(self) -> bool:
-        """False when loops died twice within a minute."""
+        """Returns False if MAX_DEATHS task threads died within DEATH_WINDOW."""
         if len(self._deaths) < MAX_DEATHS:
             return True
         return time.monotonic() - self._deaths[0] > DEATH_WINDOW.total_seconds()
@@ -100,7 +100,7 @@ class Worker:
                 if loop.turn():
                     wait = timedelta()
                 self.turned_at[loop.name] = datetime.now(UTC)
-            except Exception as error:  # a loop's edge: one bad turn must not end the loop
+            except Exception as error:  # the task's outermost handler: one failed run must not end the task
                 if database.is_unavailable(error):
                     log.warning("The loop %s waits for the database: %s", loop.name, error)
                     wait = min(wait, RETRY_DATABASE_WITHIN)

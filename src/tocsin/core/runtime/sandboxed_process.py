@@ -1,5 +1,8 @@
-"""Work on what came from outside that may take without end, in a process of its own: it ends alone when it takes too
-long or too much memory, and holds up nobody's page. (Python's regular expressions, for one, stop every thread.)"""
+"""Runs work on untrusted input in a separate process with limits on CPU time and memory.
+
+Python's regular expressions, for one, block every thread of a process. In a process of its own, such work delays no
+page, and exceeding a limit ends only that process.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ MEMORY = 1024 * 1024 * 1024
 
 
 class ResourceLimitExceeded(Exception):
-    """It took longer, or more memory, than it may."""
+    """The process exceeded its time or memory limit."""
 
 
 def run(module: str, given: bytes, *, seconds: int, memory: int = MEMORY) -> bytes:
-    """What `module`, which is run as a program and calls `limit` first, writes for what it is given.
+    """Runs `module` as a program with `given` on standard input, and returns its standard output.
 
-    It works for so many seconds at most, and takes so many bytes. Raises TooMuch, and RuntimeError where it fails.
+    The program must call `limit` first. `seconds` limits its CPU time, `memory` its address space in bytes. Raises
+    ResourceLimitExceeded at a limit, and RuntimeError if the program fails.
     """
     try:
         done = subprocess.run(  # noqa: S603 - this very program
@@ -29,7 +33,7 @@ def run(module: str, given: bytes, *, seconds: int, memory: int = MEMORY) -> byt
     except subprocess.TimeoutExpired:
         raise ResourceLimitExceeded from None
     if done.returncode < 0:
-        # The kernel ended it.
+        # The kernel killed it.
         raise ResourceLimitExceeded
     if done.returncode:
         raise RuntimeError(done.stderr.decode("utf-8", "replace")[-2000:])
@@ -37,7 +41,7 @@ def run(module: str, given: bytes, *, seconds: int, memory: int = MEMORY) -> byt
 
 
 def limit() -> None:
-    """Gives this process the limits that it was started with, and lets others go first."""
+    """Applies the limits from the command line to this process, and lowers its priority."""
     seconds, memory = int(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

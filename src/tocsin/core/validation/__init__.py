@@ -1,0 +1,1 @@
+"""Parsing and validation of names, durations, CSV, URLs and nested objects. Pure."""

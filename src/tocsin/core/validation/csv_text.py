@@ -1,5 +1,5 @@
-"""CSV that a spreadsheet opens as text: a cell that begins like a formula is written with an apostrophe before it, and
-read without. Pure."""
+"""CSV that is safe to open in a spreadsheet. A cell that looks like a formula is written with a leading apostrophe,
+which is removed when read. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from tocsin.core.errors import Rejected
 
-#: With these a spreadsheet takes a cell for a formula, and with the full-width ones in some languages too:
+#: First characters by which a spreadsheet recognizes a formula; the full-width ones only in some languages. See
 #: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _LEADING = ("\t", "\r", "\n")
@@ -17,15 +17,18 @@ _MARK = "'"
 
 
 def write(rows: Iterable[Iterable[object]]) -> str:
-    """The rows as CSV with commas. None is an empty cell; numbers stay numbers, negative ones too."""
+    """Returns the rows as comma-separated CSV. None is an empty cell; numbers, also negative ones, stay numbers."""
     written = io.StringIO()
     csv.writer(written, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
     return written.getvalue()
 
 
 def read(text: str) -> Iterator[list[str]]:
-    """The rows of a CSV with commas, semicolons or tabs, whichever its first line has most of; cells without the
-    spaces around them, and as they were before `write` made them safe. Raises Rejected that names the row."""
+    """Yields the rows of a CSV, with cells stripped and without the apostrophes that `write` added.
+
+    The delimiter is the comma, semicolon or tab that is most frequent in the first line. Raises Rejected, naming the
+    row.
+    """
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
@@ -45,5 +48,5 @@ def _plain(cell: str) -> str:
 
 
 def _is_formula(cell: str) -> bool:
-    # A spreadsheet drops spaces before it, no-break spaces as well.
+    # A spreadsheet ignores leading spaces, no-break spaces as well.
     return cell.startswith(_LEADING) or cell.lstrip().startswith(_FORMULA)

@@ -1,4 +1,4 @@
-"""Spans of time as people write them (`90s`, `5m`, `1h30m`, `1w`) and as they are said in sentences. Pure."""
+"""Parses and formats durations: the short form (`90s`, `5m`, `1h30m`, `1w`) and the form used in sentences. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from tocsin.core.errors import Rejected
 
-#: Longer spans are typing errors: nothing in Tocsin waits for more than ten years.
+#: A longer duration is a typing error: nothing in Tocsin waits for more than ten years.
 MAX_DURATION = timedelta(days=3650)
 
 _UNITS = {
@@ -22,9 +22,9 @@ _PARTS = re.compile(r"\s*".join(["", *(rf"(?:(\d{{1,9}})\s*{unit})?" for unit in
 
 
 def parse(text: object, place: str | None = None) -> timedelta:
-    """The span that `text` names: whole numbers with w, d, h, m, s, biggest first; `0` needs no unit.
+    """Parses whole numbers with the units w, d, h, m and s, largest first. `0` needs no unit.
 
-    Raises Rejected ("invalid_duration") that names `place`.
+    Raises `Rejected("invalid_duration")` for the field `place`.
     """
     written = str(text).strip() if isinstance(text, str | int) and not isinstance(text, bool) else ""
     if written == "0":
@@ -40,7 +40,7 @@ def parse(text: object, place: str | None = None) -> timedelta:
 
 
 def write(span: timedelta) -> str:
-    """The shortest form that `parse` reads as `span`; whole seconds, weeks only where they come out even."""
+    """Returns the shortest form that `parse` reads as `span`, in whole seconds. Only exact multiples use weeks."""
     seconds = int(span.total_seconds())
     if seconds < 0:
         raise ValueError("a negative span has no written form")
@@ -52,13 +52,13 @@ def write(span: timedelta) -> str:
 
 
 def say(span: timedelta) -> str:
-    """`span` in a sentence: "5 minutes", "1 hour 30 minutes". The two biggest parts only; never negative."""
+    """Formats a duration for a sentence: "5 minutes", "1 hour 30 minutes". At most two units; never negative."""
     parts = _split(max(0, int(span.total_seconds())))[:2]
     return " ".join(f"{amount} {_WORDS[unit]}{'' if amount == 1 else 's'}" for amount, unit in parts) or "0 seconds"
 
 
 def say_ago(at: datetime, now: datetime) -> str:
-    """How long before `now` the moment `at` was, for a sentence: "just now", "2 minutes ago"."""
+    """Formats how long ago `at` was, for a sentence: "just now", "2 minutes ago"."""
     span = now - at
     if span < timedelta(seconds=5):
         return "just now"

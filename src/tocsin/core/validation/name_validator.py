@@ -1,4 +1,4 @@
-"""The validator of Django's name fields."""
+"""The validator for name fields of Django models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from tocsin.core.validation.naming_rules import problem_with_name
 
 
 def validate_name(name: str) -> None:
-    """Django's validator for a name field. Raises ValidationError with the sentence."""
+    """Raises ValidationError, with the reason, if `name` is not a valid object name."""
     if problem := problem_with_name(name):
         raise ValidationError(problem, code="invalid_name")

@@ -1,4 +1,4 @@
-"""What a name of an object may be: 1–100 characters, no slash, not all digits. Uniqueness is the table's. Pure."""
+"""The rules for names of objects: 1–100 characters, no slash, not only digits. The table checks uniqueness. Pure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import unicodedata
 
 MAX_LENGTH = 100
 
-#: Control characters, those beyond ASCII too, and Unicode's own line and paragraph separators.
+#: Unicode categories of control characters, and of the line and paragraph separators.
 _CONTROL = frozenset({"Cc", "Zl", "Zp"})
 
 
 def has_control_character(text: str) -> bool:
-    """Whether a line break or another control character is in it, which would begin a new header, row or log line."""
+    """Returns whether `text` has a control character or line break, which could start a new header, row or log line."""
     return any(unicodedata.category(character) in _CONTROL for character in text)
 
 
 def problem_with_name(name: str) -> str | None:
-    """The sentence that says why `name` cannot be used, or None when it can."""
+    """Returns the reason why `name` is invalid, as a sentence, or None if it is valid."""
     if not name.strip():
         return "A name is needed."
     if name != name.strip():

@@ -1,7 +1,7 @@
-"""Reads one object as people write it (YAML, API, forms): every key typed and checked, every problem with its place.
+"""Reads and validates one object from YAML, the API or a form: every key is typed, every error has its place.
 
-A place is written `contact_methods[0].channel`. Problems are collected, so that a person mends them all at once.
-Null counts as absent. Writes nothing.
+A place looks like `contact_methods[0].channel`. Errors are collected, so that a user can fix all of them at once. Null
+counts as absent. Writes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_ITEMS = 1000
 
 
 class ObjectReader:
-    """The keys of one mapping while they are read. A key that nobody asked for is refused by `done`."""
+    """Reads the keys of one mapping. `done` rejects the keys that were never read."""
 
     __slots__ = ("_asked", "_place", "_problems", "_values")
 
@@ -36,20 +36,20 @@ class ObjectReader:
             self._add("invalid", place, "must be an object with named values.")
 
     def place(self, key: str) -> str:
-        """Where `key` of this object stands in the whole."""
+        """Returns the full path of `key`."""
         return f"{self._place}.{key}" if self._place else key
 
     def has(self, key: str) -> bool:
-        """Whether the key is given, and not null."""
+        """Returns whether the key is present and not null."""
         self._asked.add(key)
         return key in self._values
 
     def raw(self, key: str, default: object = None) -> object:
-        """The value as it was given."""
+        """Returns the value unchanged."""
         return self._values[key] if self.has(key) else default
 
     def text(self, key: str, default: str = "", *, required: bool = False, longest: int = 200) -> str:
-        """A text without surrounding spaces, at most `longest` characters."""
+        """Returns a text without surrounding spaces, of at most `longest` characters."""
         if not self.has(key):
             if required:
                 self.refuse(key, "is needed.", "missing")
@@ -70,21 +70,21 @@ class ObjectReader:
         return value
 
     def line(self, key: str, default: str = "", *, required: bool = False, longest: int = 200) -> str:
-        """A text such as a label or a person's name, without line breaks and control characters."""
+        """Returns a single-line text, such as a label or a person's name, without control characters."""
         value = self.text(key, default, required=required, longest=longest)
         if has_control_character(value):
             self.refuse(key, "has a line break or control character in it.")
         return value
 
     def name(self, key: str = "name") -> str:
-        """A name of an object, as `core.validation.naming_rules` says; needed."""
+        """Returns a required name that follows `core.validation.naming_rules`."""
         value = self.text(key, required=True, longest=1000)
         if value and (problem := problem_with_name(value)):
             self.refuse(key, problem, "invalid_name")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
-        """true or false."""
+        """Returns a boolean."""
         value = self.raw(key, default)
         if not isinstance(value, bool):
             self.refuse(key, "must be true or false.")
@@ -92,7 +92,7 @@ class ObjectReader:
         return value
 
     def whole(self, key: str, default: int, *, least: int = 0, most: int = 1_000_000) -> int:
-        """A whole number from `least` to `most`."""
+        """Returns an integer from `least` to `most`."""
         value = self.raw(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             self.refuse(key, f"must be a whole number from {least} to {most}.")
@@ -100,7 +100,7 @@ class ObjectReader:
         return value
 
     def span(self, key: str, default: timedelta, *, longest: timedelta = durations.MAX_DURATION) -> timedelta:
-        """A duration such as `90s` or `1h30m`."""
+        """Returns a duration, written like `90s` or `1h30m`."""
         if not self.has(key):
             return default
         try:
@@ -114,7 +114,7 @@ class ObjectReader:
         return value
 
     def zone(self, key: str = "time_zone", default: str = "UTC") -> str:
-        """The name of a time zone, such as Europe/Zurich."""
+        """Returns the name of a time zone, such as Europe/Zurich."""
         value = self.text(key, default, longest=64)
         if not is_zone(value):
             self.refuse(key, f'"{value}" is not a time zone; write one like Europe/Zurich or UTC.', "invalid_time_zone")
@@ -122,7 +122,7 @@ class ObjectReader:
         return value
 
     def one_of[E: StrEnum](self, key: str, kind: type[E], default: E) -> E:
-        """One of an enumeration's values."""
+        """Returns a member of the enumeration `kind`."""
         value = self.text(key, default)
         try:
             return kind(value)
@@ -131,7 +131,7 @@ class ObjectReader:
             return default
 
     def texts(self, key: str, *, longest: int = 100) -> tuple[str, ...]:
-        """A list of texts, none of them empty or twice."""
+        """Returns a list of distinct, non-empty texts."""
         found: list[str] = []
         for number, value in enumerate(self._list(key)):
             if not isinstance(value, str) or not value.strip() or len(value) > longest:
@@ -143,26 +143,26 @@ class ObjectReader:
         return tuple(found)
 
     def spec(self, key: str) -> ObjectReader | None:
-        """The object under `key`, or None."""
+        """Returns a reader for the object under `key`, or None if it is absent."""
         return ObjectReader(self._values[key], self.place(key), self._problems) if self.has(key) else None
 
     def specs(self, key: str) -> list[ObjectReader]:
-        """The list of objects under `key`."""
+        """Returns a reader for each object in the list under `key`."""
         return [
             ObjectReader(value, f"{self.place(key)}[{number}]", self._problems)
             for number, value in enumerate(self._list(key))
         ]
 
     def refuse(self, key: str, problem: str, code: str = "invalid") -> None:
-        """Notes what is wrong with `key`: the rest of a sentence that begins with its place."""
+        """Records an error about `key`. `problem` completes a sentence that begins with the key's place."""
         self._add(code, self.place(key), problem)
 
     def note(self, problem: Rejected) -> None:
-        """Notes a problem that something else found, which names its own place."""
+        """Records an error that was found elsewhere and names its own place."""
         self._problems.extend(problem.problems if isinstance(problem, RejectedAll) else [problem])
 
     def done(self) -> None:
-        """Notes each key that nobody asked for."""
+        """Records an error for each key that was never read."""
         for key in self._values:
             if key not in self._asked:
                 near = get_close_matches(key, self._asked, n=1)
@@ -170,11 +170,11 @@ class ObjectReader:
                 self._add("unknown_key", self.place(key), f"unknown key; {hint}")
 
     def check(self) -> None:
-        """Raises Rejected, or RejectedAll, if anything was noted here or below."""
+        """Raises Rejected, or RejectedAll, if an error was recorded in this object or a nested one."""
         raise_all(self._problems)
 
     def finish(self) -> None:
-        """`done` and `check`, for the outermost object."""
+        """Calls `done` and `check`, for the outermost object."""
         self.done()
         self.check()
 
@@ -193,7 +193,7 @@ class ObjectReader:
 
 
 def raise_all(problems: Iterable[Rejected]) -> None:
-    """Raises the problem, or all of them as one; does nothing if there are none."""
+    """Raises the only error, or all of them as RejectedAll. Does nothing if there are none."""
     found = list(problems)
     if len(found) == 1:
         raise found[0]
@@ -202,21 +202,21 @@ def raise_all(problems: Iterable[Rejected]) -> None:
 
 
 def is_zone(name: str) -> bool:
-    """Whether `name` is a time zone of the tz database."""
+    """Returns whether `name` is a time zone of the tz database."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        # ZoneInfo raises ZoneInfoNotFoundError (a KeyError), ValueError for a path, and OSError for a folder.
+        # ZoneInfo raises ZoneInfoNotFoundError (a KeyError), ValueError for a path, and OSError for a directory.
         return False
     return True
 
 
-#: Deeper nesting than this is no configuration.
+#: Maximum nesting. Real configuration is never deeper.
 MAX_DEPTH = 60
 
 
 def storable(value: object, place: str) -> None:
-    """Raises Rejected, naming the place, for what the database's JSON cannot hold: NUL, lone surrogates, infinity."""
+    """Raises Rejected, naming the place, for values that jsonb cannot store: NUL, lone surrogates, infinity."""
     _storable(value, place, 0)
 
 

@@ -1,4 +1,4 @@
-"""Whether settings lead to another server than before: a stored secret goes only where it was entered for. Pure."""
+"""Detects whether changed settings lead to another server, so that a stored secret is never sent there. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 _PORTS = {"http": 80, "https": 443, "imap": 143, "imap+starttls": 143, "imaps": 993}
 
-#: Settings that together name a server, beside addresses.
+#: Settings that together identify a server, besides URLs.
 _PARTS = ("host", "port", "security")
 
 
 def leads_elsewhere(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether an address among the settings (`url`, `api_base`, `…_url`) has another origin than before, or is new; or
-    a server that is named by `host`, `port` and `security` is another one."""
+    """Returns whether a URL setting (`url`, `api_base`, `…_url`) has a new origin, or the server identified by `host`,
+    `port` and `security` has changed."""
     keys = [key for key in after if key in ("url", "api_base") or key.endswith("_url")]
     if any(is_elsewhere(str(before.get(key, "")), str(after[key])) for key in keys):
         return True
@@ -22,7 +22,7 @@ def leads_elsewhere(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool
 
 
 def is_elsewhere(before: str, after: str) -> bool:
-    """Whether two addresses have another scheme, host or port."""
+    """Returns whether two URLs differ in scheme, host or port."""
     return _origin(before) != _origin(after)
 
 

@@ -1,4 +1,4 @@
-"""Text that came from outside as PostgreSQL and UTF-8 can hold it."""
+"""Makes untrusted text storable in PostgreSQL and encodable as UTF-8."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def without_unstorable(text: str) -> str:
-    """NUL and lone surrogates, which neither PostgreSQL nor UTF-8 can hold, become U+FFFD."""
+    """Replaces NUL and lone surrogates, which neither PostgreSQL nor UTF-8 can represent, with U+FFFD."""
     if "\x00" not in text:
         try:
-            text.encode()  # the quickest way to know
+            text.encode()  # the fastest check
         except UnicodeEncodeError:
             pass
         else:

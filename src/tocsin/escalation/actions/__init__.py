@@ -1,0 +1,1 @@
+"""Actions on escalations: manual alerts and escalation, forecasts, and explanations."""

@@ -1,5 +1,7 @@
-"""Gives back what somebody has, or has acknowledged, whose account was switched off: nobody answers for it any more, so
-that its escalation starts again. A loop of a worker, so that it happens whichever way the account was switched off."""
+"""Unassigns alerts from deactivated users and expires their acknowledgements, so that escalation starts again.
+
+This runs as a periodic task in a worker, so it works no matter how the account was deactivated.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,13 @@ from tocsin.core.runtime.periodic_tasks import PeriodicTask
 
 log = logging.getLogger(__name__)
 
-#: A change of an account wakes the loop; without a hint it looks this often.
+#: A changed account wakes the task; without a hint it checks at this interval.
 INTERVAL = timedelta(minutes=1)
 BATCH = 100
 
 NOTE = "the account was switched off"
 
-# Of live alerts what somebody who is switched off has (`kind` owner), or has acknowledged while nobody has it.
+# Active alerts assigned to a deactivated user (`kind` owner), or unassigned and acknowledged by one.
 _THEIRS = """
 SELECT a.id, 'owner' AS kind, u.id AS user_id
 FROM alerts_alert a JOIN people_user u ON u.id = a.owner_id AND NOT u.is_active
@@ -38,19 +40,19 @@ ORDER BY 1, 2 DESC, 3 LIMIT %(most)s
 
 
 def loop() -> PeriodicTask:
-    """The loop for a worker."""
+    """The worker's periodic task."""
     return PeriodicTask("departed owners", lambda: turn(clock.now()), INTERVAL, frozenset({"config"}))
 
 
 def turn(now: datetime) -> bool:
-    """Gives a batch of alerts back. Returns whether there may be more."""
+    """Releases one batch of alerts. Returns whether there may be more."""
     with database.transaction() as connection:
         found = _theirs(connection)
     given_back = 0
     for alert_id in dict.fromkeys(alert_id for alert_id, _ in found):
         try:
             given_back += database.retry_once(lambda alert_id=alert_id: _give_back(alert_id, now))  # type: ignore[misc]
-        except Exception as error:  # an alert's edge: the others are given back all the same
+        except Exception as error:  # one alert's failure must not stop the others
             if database.is_unavailable(error):
                 raise
             log.exception("Alert %s could not be given back.", alert_id)
@@ -60,7 +62,7 @@ def turn(now: datetime) -> bool:
 def _give_back(alert_id: int, now: datetime) -> bool:
     with database.transaction() as connection:
         store.lock(connection, [alert_id])
-        # Somebody else may have taken it, or closed it, before the lock.
+        # Another user may have been assigned, or the alert closed, before this transaction got the lock.
         held = _theirs(connection, alert_id)
         for _, order in held:
             service.act_within(connection, alert_id, order, now)
@@ -68,13 +70,13 @@ def _give_back(alert_id: int, now: datetime) -> bool:
 
 
 def _theirs(connection: Connection, only: int | None = None) -> list[tuple[int, Command]]:
-    """The live alerts that somebody has, or has acknowledged, who is switched off, each with what ends that."""
+    """The active alerts assigned to or acknowledged by a deactivated user, each with the command that ends it."""
     parameters: dict[str, object] = {"live": sorted(ACTIVE), "only": only, "most": BATCH}
     return [(row["id"], _end_of(row)) for row in database.rows(connection, _THEIRS, parameters)]
 
 
 def _end_of(row: dict[str, Any]) -> Command:
-    # Not by way of the policy: the run must follow it as it follows what people do.
+    # Not through CommandChannel.POLICY: the run must react to this as it reacts to a person's command.
     if row["kind"] == "owner":
         return Unassign(actor=SYSTEM, via=CommandChannel.API, note=NOTE)
     return ExpireAcknowledgement(actor=SYSTEM, via=CommandChannel.API, note=NOTE, user_id=row["user_id"])

@@ -1,4 +1,7 @@
-"""What an alert's run does next, and when, in one sentence. Pure: it asks the engine, and writes nothing."""
+"""Forecasts what an alert's run does next, and when, in one sentence.
+
+Pure: it calls the engine with a future time and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import ActivePause, NoticeReason, PageUser, RunDecision, RunState
 from tocsin.escalation.run.target_resolution import TargetContext
 
-#: So often a last step that is kept is shown again, and so often (each minute) a step that waits is looked at.
+#: Limits of a forecast: firings of a last step that repeats, and once-a-minute rechecks of a step that waits.
 _MAX_KEPT_STEP_FIRINGS = 3
 _MAX_CONDITION_CHECKS = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
 class NextAction:
-    """When something happens next, and what: "pages Bob Brown (secondary, Service Desk)".
+    """The next event of a run and its time, such as "pages Bob Brown (secondary, Service Desk)".
 
-    `waits`: nothing may happen then either, for a step waits until somebody is on call, and only looks again.
+    `waits` means that possibly nothing happens at that time: a step waits until somebody is on call and only rechecks.
     """
 
     at: datetime
@@ -32,7 +35,8 @@ class NextAction:
 def next_step(
     run: RunState, alert: AlertState, roster: TargetContext, now: datetime, pause: ActivePause | None = None
 ) -> NextAction | None:
-    """What comes next if nobody acts, with `roster` as it is for that moment; None when no timer is set."""
+    """The next action if nobody responds, or None when no timer is set. `roster` is the on-call data for that
+    moment."""
     if run.due_at is None:
         return None
     at = max(run.due_at, now)
@@ -49,7 +53,8 @@ def next_step(
 
 @dataclass(frozen=True, slots=True)
 class RunForecast:
-    """Everything that a run does if nobody acts, with its moments; `cut` says why there would be more."""
+    """Everything a run does if nobody responds, with the time of each decision. `cut` says why the forecast was
+    truncated."""
 
     turns: tuple[tuple[datetime, RunDecision], ...]
     cut: str = ""
@@ -58,10 +63,10 @@ class RunForecast:
 def play(
     run: RunState, alert: AlertState, roster_at: Callable[[RunState, datetime], TargetContext], *, most: int = 1000
 ) -> RunForecast:
-    """Everything that a run does if nobody acts, up to its end: for the simulator and previews.
+    """Plays a run to its end on the assumption that nobody responds, for the simulator and previews.
 
-    `roster_at` says who is on call at a moment. At most `most` turns; of a last step that is kept, and of a step that
-    waits until somebody is on call, so much that one sees what it does.
+    `roster_at` returns the on-call data for a moment. The forecast has at most `most` decisions. A last step that
+    repeats, and a step that waits until somebody is on call, are cut off after enough repetitions to show the pattern.
     """
     turns: list[tuple[datetime, RunDecision]] = []
     kept = looked = 0
@@ -96,7 +101,7 @@ def _summary(decision: RunDecision, roster: TargetContext) -> str:
         parts.append(f"tells {names} {what}")
     if parts:
         return " and ".join(parts)
-    # Whatever else happens is told on the timeline in a sentence of its own.
+    # Every other change has a timeline entry of its own, so its sentence serves as the summary.
     reasons = [event.reason for event in decision.events]
     return reasons[-1] if reasons else decision.run.reason
 

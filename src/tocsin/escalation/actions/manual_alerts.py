@@ -1,4 +1,4 @@
-"""Alerts that somebody opens by hand, over the API or a page: who is paged, and the first line that they get."""
+"""Creates alerts by hand, from the API or the web: whom they page, and their first timeline entry."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tocsin.alerts.states import CommandChannel, EventKind, Priority
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import policy as policies
 
-#: What an alert opened by hand names as its source.
+#: The source name of a manually created alert.
 SOURCE = "manual"
 
 
 @dataclass(frozen=True, slots=True)
 class ManualAlert:
-    """What somebody says is wrong, and who should hear of it."""
+    """A problem as a user describes it, and whom to notify."""
 
     subject: str
-    #: None: the policy's default, else high.
+    #: None: the policy's default priority, or high without a policy.
     priority: Priority | None = None
     policy: Policy | None = None
     user_ids: tuple[int, ...] = ()
@@ -35,7 +35,10 @@ class ManualAlert:
 
 
 def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandChannel, now: datetime) -> int:
-    """Opens it, and pages as it says; without a policy and recipient users nobody is. Returns its number."""
+    """Creates the alert, starts paging as requested, and returns the alert's id.
+
+    Without a policy and recipient users the alert pages nobody.
+    """
     paging = _paging(new)
     alert = NewAlert(
         id=0,

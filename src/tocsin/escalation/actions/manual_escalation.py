@@ -1,5 +1,7 @@
-"""What is asked of an alert's escalation from outside it: another policy from now on, or more people at once. Works in
-the caller's transaction, which holds the alert's lock."""
+"""Manual interventions in an alert's escalation: start another policy, or page additional responders.
+
+Everything runs in the caller's transaction, which holds the alert's lock.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,10 @@ from tocsin.notify.rules.page_planner import PageRequest
 def start_policy(
     connection: Connection, alert: AlertState, policy_id: int, actor: Actor, via: CommandChannel, now: datetime
 ) -> str:
-    """Has another policy work on a live alert from its first step; the one at work ends. Roles are looked up in the
-    same recipient groups. Returns a sentence.
+    """Starts another policy on an active alert at its first step, and ends the current run. Returns a sentence.
 
-    Raises Rejected: `not_found`, or how the alert stands where it is over.
+    Roles are looked up in the same recipient groups as before. Raises Rejected("not_found"), Rejected("not_possible")
+    for a policy version that cannot be read, or Rejected("already_…") when the alert is not active.
     """
     _require_live(alert, now)
     policy = database.row(connection, "SELECT name, current_id FROM escalation_policy WHERE id = %s", (policy_id,))
@@ -80,10 +82,11 @@ def add_responders(
     via: CommandChannel,
     now: datetime,
 ) -> str:
-    """Pages more people about a live alert, at once and by their own contact methods, whoever has it. `labels` says as
-    what each is paged. Whoever has acknowledged or has it is left in peace. Returns a sentence.
+    """Pages additional users about an active alert at once, by their own notification rules. Returns a sentence.
 
-    Raises Rejected where the alert is over, or nobody can be paged.
+    It does not matter whom the alert is assigned to. `labels` says in which capacity each user is paged. A user who
+    acknowledged the alert or is assigned to it is skipped. Raises Rejected when the alert is not active or nobody can
+    be paged.
     """
     _require_live(alert, now)
     wanted = [user for user in people if user not in alert.acknowledged and user != alert.owner_id]

@@ -1,4 +1,7 @@
-"""What happens next to alerts, for pages and the API: reads runs, alerts and people, asks `forecast`. Never writes."""
+"""The next action of many alerts, for the web and the API.
+
+Reads runs, alerts and users and passes them to `forecast`; never writes.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) -> dict[int, NextAction]:
-    """What comes next if nobody acts, by alert; an alert for which no timer is set is absent.
+    """The next action by alert id if nobody responds; an alert without a timer is absent.
 
-    Who is on call is taken as of `now`, for all of them: at a hand-off in between, somebody else may be paged.
+    The on-call users as of `now` are used for all alerts, so after a handoff in between somebody else may be paged.
     """
     found = {
         alert_id: row

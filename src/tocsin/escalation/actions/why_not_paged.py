@@ -1,7 +1,6 @@
-"""Why somebody was not called about an alert: what people ask the morning after. Reads only.
+"""Explains why a user was not paged about an alert. Reads only.
 
-What was said and sent at the time is told as it was; who had which role then is worked out from the schedules as they
-are now.
+Reasons recorded at the time are quoted as they are; role holders are recalculated from the schedules as they are now.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.people.member_roles import MemberRole
 
-#: Of the timeline so much is looked through.
+#: At most this many timeline events are examined.
 MAX_EVENTS = 2000
 
 _RUN = """
@@ -47,7 +46,7 @@ _USERS = (
 )
 
 _STEPS = frozenset({EventKind.STEP_FIRED, EventKind.STEP_EMPTY})
-#: What ends or stops an escalation, in somebody's name.
+#: Events that end or stop an escalation, in somebody's name.
 _STOPS = frozenset(
     {
         EventKind.ACKNOWLEDGED,
@@ -65,7 +64,7 @@ _PIECES = re.compile(r"(?<=[.;])\s+")
 
 @dataclass(frozen=True, slots=True)
 class UnpagedUser:
-    """Somebody who has to do with the alert and was not called; `why` has sentences, the most telling first."""
+    """A user who is connected with the alert and was not paged. `why` holds sentences, the most relevant first."""
 
     user_id: int
     username: str
@@ -75,7 +74,7 @@ class UnpagedUser:
 
 @dataclass(frozen=True, slots=True)
 class _RunFacts:
-    """What is known of the alert's newest run."""
+    """The newest run of the alert, with the on-call data of its start."""
 
     plan: CompiledPolicy
     status: RunStatus
@@ -90,14 +89,14 @@ class _RunFacts:
 
     @property
     def stopped(self) -> str:
-        """Why no further step comes; empty while one may."""
+        """Why no further step fires; empty while one may."""
         if self.status not in _OVER:
             return ""
         said = (event["reason"] for event in self.events if event["kind"] in _STOPS and event["at"] >= self.started_at)
         return next(said, self.reason).partition("\n")[0]
 
     def order(self, group: int, role: MemberRole) -> tuple[OnCall, ...]:
-        """Who had the role of that group when the run began, in the order in which they are called."""
+        """The holders of a role in a group when the run began, in the order in which they are paged."""
         return final_schedule.by_role(final_schedule.on_call(self.duties[group], self.started_at)).get(role, ())
 
     def places(self, step: PolicyStep) -> Iterator[tuple[int, MemberRole]]:
@@ -107,13 +106,14 @@ class _RunFacts:
                 yield from ((group, role) for role in step.roles)
 
     def members(self, step: PolicyStep) -> frozenset[int]:
-        """Everybody in the step's groups."""
+        """Every member of the step's groups."""
         groups = [self.duties[group] for group in step.group_ids or self.groups if group in self.duties]
         return frozenset(member.user_id for group in groups for member in group.members)
 
 
 def of_alert(connection: Connection, alert_id: int) -> tuple[UnpagedUser, ...]:
-    """Everybody whom the alert's groups and policy know and who was not called about it, by name, and why."""
+    """The users known to the alert's groups and policy who were not paged about it, sorted by name, each with
+    reasons."""
     row = database.row(connection, _RUN, (alert_id,))
     if row is None:
         return ()
@@ -132,7 +132,7 @@ def _case(connection: Connection, row: Mapping[str, Any], events: tuple[Mapping[
     try:
         plan = policy.load(row["definition"]) if row["definition"] else RECIPIENTS_ONLY
     except Rejected:
-        plan = RECIPIENTS_ONLY  # of a version that cannot be read any more, what was said at the time still holds
+        plan = RECIPIENTS_ONLY  # even if the version can no longer be read, the reasons recorded at the time are valid
     named = references(plan)
     started_at = row["started_at"]
     return _RunFacts(
@@ -150,7 +150,7 @@ def _case(connection: Connection, row: Mapping[str, Any], events: tuple[Mapping[
 
 
 def _concerned(case: _RunFacts) -> set[int]:
-    """Everybody in the groups, whom the policy names, or who was on call."""
+    """The ids of group members, of users named in the policy, and of users on call."""
     found = {*case.users, *references(case.plan).users}
     for group in case.duties.values():
         found |= {member.user_id for member in group.members}
@@ -171,7 +171,7 @@ def _why(user: Mapping[str, Any], case: _RunFacts, pages: Collection[Mapping[str
         said["Only recorded, nobody is paged."] = None
     for page in pages:
         if page["user_id"] == number:
-            # Of one that still waits it says why: quiet hours, or the way's own wait.
+            # A delivery still queued has a reason: quiet hours, or the delay of its notification rule.
             said[page["error"] or page["reason"] or page["because"]] = None
     said |= dict.fromkeys(_mentions(number, name, case.events))
     said |= dict.fromkeys(_by_step(number, name, case))
@@ -179,7 +179,7 @@ def _why(user: Mapping[str, Any], case: _RunFacts, pages: Collection[Mapping[str
 
 
 def _mentions(number: int, name: str, events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """What was said of them while steps fired, oldest first."""
+    """The sentences recorded about the user while steps fired, oldest first."""
     for event in reversed(list(events)):
         data = event["data"] or {}
         if event["kind"] == EventKind.PAGE_FAILED and data.get("user_id") == number:
@@ -191,7 +191,7 @@ def _mentions(number: int, name: str, events: Iterable[Mapping[str, Any]]) -> It
 
 
 def _by_step(number: int, name: str, case: _RunFacts) -> Iterator[str]:
-    """What each step means for them: it was to call them, somebody comes before them, or others had its roles."""
+    """What each step meant for the user: it would page them, another user came first, or others had its roles."""
     many = len(case.plan.steps)
     now = [event for event in case.events if event["kind"] in _STEPS and event["at"] >= case.started_at]
     fired = {(event["data"] or {}).get("step") for event in now}
@@ -230,5 +230,5 @@ def _by_step(number: int, name: str, case: _RunFacts) -> Iterator[str]:
 
 
 def _is_said(name: str, place: int, events: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether the step itself said why it did not start them."""
+    """Whether the step itself recorded why it did not page the user."""
     return any((event["data"] or {}).get("step") == place and name in event["reason"] for event in events)

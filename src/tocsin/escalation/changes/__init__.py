@@ -1,0 +1,1 @@
+"""Changes to escalation policies: commands, reachability checks, and deletion guards."""

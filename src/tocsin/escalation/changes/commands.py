@@ -1,6 +1,6 @@
-"""Changing escalation policies: checked, versioned, recorded in the audit log, known to every node.
+"""Creates, changes and deletes escalation policies, with validation, versions, audit log and config version.
 
-A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+A spec has the shape of YAML and the API. The caller checks permissions beforehand.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ type NamesById = Mapping[str, Mapping[int, str]]
 
 
 def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any]:
-    """The policy as YAML and the API write one. `names` is that of `names_of`, for whoever shows many."""
+    """The policy's spec as in YAML and the API. To format many policies, pass `names` from `names_of`."""
     known = names if names is not None else names_of([policy])
     spec: dict[str, Any] = {"name": policy.name}
     if policy.group is not None:
@@ -40,7 +40,7 @@ def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any
 
 
 def names_of(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
-    """The names of everything that any of `policies` names, by id: a few statements for any number."""
+    """The names of everything that `policies` refer to, by kind and id, in a fixed number of queries."""
     found = [_references(policy) for policy in policies]
     return {
         "users": _named(User.objects.all(), {n for names in found for n in names.users}, "username"),
@@ -56,7 +56,7 @@ def _named(rows: QuerySet[Any], wanted: set[int], by: str = "name") -> dict[int,
 
 
 def plan_of(policy: Policy) -> CompiledPolicy:
-    """The plan of the policy's current version."""
+    """The compiled current version of the policy."""
     assert policy.current is not None, "a policy has a version from its first moment on"
     return definitions.load(policy.current.definition)
 
@@ -64,11 +64,11 @@ def plan_of(policy: Policy) -> CompiledPolicy:
 def save_policy(
     spec: Mapping[str, object], *, existing: Policy | None = None, actor: AuditActor, now: datetime
 ) -> Policy:
-    """Makes a policy, or makes `existing` what the spec says: a new version where its steps or settings differ.
+    """Creates a policy, or updates `existing` to the spec; changed steps or settings create a new version.
 
-    Runs at work go on with the version they began with. Raises Rejected that names the place of each problem:
-    "circular" for policies that hand over to each other, "reaches_nobody" for one that could page nobody, unless the
-    spec says `anyway: true`.
+    Active runs keep the version they began with. Raises Rejected with the field of each problem: "circular" for
+    policies that hand over to each other, "reaches_nobody" for a policy that could page nobody, unless the spec has
+    `anyway: true`.
     """
     with transaction.atomic():
         config_version.lock()
@@ -85,12 +85,12 @@ def save_policy(
 
 
 def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) -> None:
-    """Raises Rejected for what `save_policy` would find wrong with the spec itself, and changes nothing."""
+    """Validates the spec itself as `save_policy` would, without changing anything. Raises Rejected."""
     _read(spec, existing)
 
 
 def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, CompiledPolicy, bool]:
-    """What the spec says: the name, the owning group, the plan, and whether it may reach nobody."""
+    """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody (`anyway`)."""
     read = ObjectReader(spec)
     name, group = free_name(read, Policy, existing, "an escalation policy"), group_of(read)
     plan, anyway = definitions.read(read, _names()), read.flag("anyway", False)
@@ -100,15 +100,15 @@ def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Gro
 
 
 def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a policy. Runs at work finish with the version they have.
+    """Deletes a policy. Active runs finish with their version.
 
-    Raises Rejected ("in_use") while an integration needs it.
+    Raises Rejected("in_use") while an integration uses it.
     """
     with transaction.atomic():
         config_version.lock()
         object_hooks.refuse_deletion("policy", policy.pk, policy.name)
         config_audit.record("escalation_policy", policy, policy_spec(policy), None, actor=actor, now=now)
-        # An alert that is just opening may begin a run with the last one: that stays, used or not.
+        # An alert created at this moment may start a run with the current version, so that one is kept, used or not.
         versions = [number for number in policy.versions.values_list("pk", flat=True) if number != policy.current_id]
         policy.delete()
         used = Run.objects.filter(version__in=versions).values("version")
@@ -116,27 +116,27 @@ def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
 
 
 def needs_user(user_id: int) -> list[str]:
-    """The policies with a step for that user, for whoever wants to delete the user."""
+    """Labels of the policies with a step for that user, which block the user's deletion."""
     return _needing(lambda policy, names: user_id in names.users)
 
 
 def needs_group(group_id: int) -> list[str]:
-    """The policies with a step for that group, and those it owns, for whoever wants to delete the group."""
+    """Labels of the policies that have a step for that group or are owned by it, which block the group's deletion."""
     return _needing(lambda policy, names: policy.group_id == group_id or group_id in names.groups)
 
 
 def needs_schedule(schedule_id: int) -> list[str]:
-    """The policies with a step for that schedule, for whoever wants to delete it."""
+    """Labels of the policies with a step for that schedule, which block its deletion."""
     return _needing(lambda policy, names: schedule_id in names.schedules)
 
 
 def needs_support_hours(hours_id: int) -> list[str]:
-    """The policies with a step during or outside those hours, for whoever wants to delete them."""
+    """Labels of the policies with a step during or outside those support hours, which block their deletion."""
     return _needing(lambda policy, names: hours_id in names.support_hours)
 
 
 def needs_policy(policy_id: int) -> list[str]:
-    """The policies that hand over to that one, for whoever wants to delete it."""
+    """Labels of the policies that hand over to that policy, which block its deletion."""
     return _needing(lambda policy, names: policy_id in names.policies)
 
 
@@ -166,7 +166,7 @@ def _names() -> PolicyNames:
 
 
 def _refuse_circle(plan: CompiledPolicy, existing: Policy | None) -> None:
-    """Policies that hand over in a circle would never come to an end."""
+    """Rejects policies that hand over to each other in a circle: their escalation would never end."""
     names: list[str] = []
     following = plan.hand_over_to
     while following is not None:
@@ -180,7 +180,7 @@ def _refuse_circle(plan: CompiledPolicy, existing: Policy | None) -> None:
 
 def _refuse_unreachable(plan: CompiledPolicy, existing: Policy | None, actor: AuditActor, now: datetime) -> None:
     if actor.via == "yaml" and existing is not None:
-        return  # what uses it may change in the same run, and is asked then
+        return  # the same import may change what uses the policy; reachability is checked there
     found = reachability.problem_in_use(existing.pk if existing else None, plan, now)
     if found is not None:
         hint = "Name somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."

@@ -1,4 +1,4 @@
-"""Which alerts are being paged by a group or schedule at this moment, for whoever wants to delete one."""
+"""Finds the alerts that page through a group or schedule right now, which block its deletion."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SHOWN = 10
 
 
 def needs_group(group_id: int) -> list[str]:
-    """The alerts whose escalation still looks up roles or people in that group, oldest first, as words."""
+    """Labels of the alerts whose escalation still looks up roles or users in that group, oldest first."""
     return _alerts(lambda names: group_id in names.groups, Q(recipient_groups__contains=[group_id]))
 
 
 def needs_schedule(schedule_id: int) -> list[str]:
-    """The alerts whose escalation still has a step for that schedule, oldest first, as words."""
+    """Labels of the alerts whose escalation still has a step for that schedule, oldest first."""
     return _alerts(lambda names: schedule_id in names.schedules, Q())
 
 

@@ -1,6 +1,6 @@
-"""Whether a policy with its recipients can reach anybody at all, at whatever time, by what is configured now.
+"""Checks whether a policy with its recipients can reach anybody at any time, with the current configuration.
 
-Asked while configuration is saved, over Django's connection, so that it sees what the same transaction made.
+Called while configuration is saved, over Django's connection, so that it sees changes of the same transaction.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from tocsin.people.models import ContactMethod, Group, GroupContact, Membership,
 
 @dataclass(frozen=True, slots=True)
 class PolicyUse:
-    """Where a policy is used: by what, and for which recipients."""
+    """One use of a policy: by which object, and with which recipients."""
 
     name: str
     users: tuple[int, ...]
     groups: tuple[int, ...]
 
 
-#: Says where a policy is used, by its id. Higher rooms hang theirs here.
+#: Returns the uses of a policy, by policy id. Higher layers register theirs here.
 type PolicyUses = Callable[[int], Iterable[PolicyUse]]
 
 _uses: list[PolicyUses] = []
 
 
 def register(uses: PolicyUses) -> None:
-    """Has `uses` asked when a policy changes."""
+    """Registers a function that is called when a policy changes."""
     if uses not in _uses:
         _uses.append(uses)
 
 
 def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) -> str | None:
-    """Why a policy would reach nobody: wherever it is used, or by itself where recipients do not matter to it."""
+    """Why a policy would reach nobody, in any of its uses, or by itself when it does not depend on recipients."""
     if all(step.group_ids or not (step.roles or _needs_groups(step)) for step in plan.steps):
         return problem(plan, (), (), at)
     for ask in _uses if policy_id is not None else ():
@@ -64,13 +64,13 @@ def _needs_groups(step: PolicyStep) -> bool:
 def problem(
     plan: CompiledPolicy, recipient_users: Iterable[int], recipient_groups: Iterable[int], at: datetime
 ) -> str | None:
-    """Why nobody could ever be reached, as a sentence; None when somebody could.
+    """Why nobody could ever be reached, as a sentence; None when somebody can.
 
-    Whoever has a role by a schedule at some time counts, whether or not it is their turn at `at`.
+    A user who has a role at some time by a schedule counts, whether or not they are on call at `at`.
     """
     users, groups = tuple(recipient_users), tuple(recipient_groups)
     if any(step.assignee for step in plan.steps):
-        return None  # whom a ticket is with, the ticket says
+        return None  # the assignee comes from the ticket and is not known yet
     named = references(plan)
     return problem_with_reach(plan, _roster(named.groups | set(groups), named.schedules), users, groups, at)
 
@@ -98,15 +98,15 @@ def _duty(group: Group) -> GroupOnCall:
     holders: dict[MemberRole, list[int]] = {role: [] for role in MemberRole}
     for schedule in Schedule.objects.filter(group=group):
         for shift in oncall.shifts_of(schedule):
-            # Without roles of its own, a shift gives those that its users have in the group, else primary.
+            # A shift without roles gives its users the roles they have in the group, or else primary.
             for role in shift.roles or (MemberRole.PRIMARY,):
                 holders[role].extend(shift.users)
-    # Where no shift is on, whoever has the role in the group stands in.
+    # Where no shift is active, the group's role holders are on call.
     for membership in Membership.objects.filter(group=group):
         for role in map(MemberRole, membership.roles):
             holders[role].append(membership.user_id)
     contacts = tuple(ContactTarget(contact.pk, contact.label) for contact in GroupContact.objects.filter(group=group))
     roles = {role: tuple(users) for role, users in holders.items()}
     members = tuple(Membership.objects.filter(group=group).values_list("user_id", flat=True))
-    # Whoever may have a role may have had it before.
+    # Every role holder may also have held the role before, so `previous` equals `roles`.
     return GroupOnCall(group.pk, group.name, roles, contacts, members, roles)

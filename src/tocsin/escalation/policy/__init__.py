@@ -1,0 +1,1 @@
+"""Escalation policies: definition, steps, conditions, templates, and the cache of compiled versions."""

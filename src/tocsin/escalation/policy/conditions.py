@@ -1,5 +1,7 @@
-"""When a step fires at all: conditions on priority, time of day, support hours and tags, and why one does not hold.
-Pure."""
+"""Conditions of a policy step on priority, time of day, support hours and tags, and why one does not hold.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -20,24 +22,24 @@ MAX_CONDITION_TAGS = 20
 
 @dataclass(frozen=True, slots=True)
 class DailyWindow:
-    """A daily window in a time zone, on some days."""
+    """A daily time window in a time zone, on certain weekdays."""
 
     window: WeeklyWindow
     zone: str
-    #: Whether it means the rest of the time.
+    #: Whether the condition means the time outside the window.
     is_outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StepCondition:
-    """All of it must hold; what is empty holds always."""
+    """A conjunction: every given part must hold; an empty condition always holds."""
 
     priorities: tuple[Priority, ...] = ()
-    #: Support hours by id, and whether outside of them.
+    #: Id of support hours, and whether the condition means the time outside them.
     hours: int | None = None
     is_outside: bool = False
     between: DailyWindow | None = None
-    #: Names with the value that the alert's tag must have, ignoring case.
+    #: Pairs of tag name and required value; values are compared case-insensitively.
     tags: tuple[tuple[str, str], ...] = ()
 
 
@@ -48,9 +50,9 @@ def problem(
     hours: Mapping[int, CompiledSupportHours],
     at: datetime,
 ) -> str:
-    """Why a condition does not hold at `at`, for a sentence; empty when it does.
+    """Why the condition does not hold at `at`, as part of a sentence; empty when it holds.
 
-    Support hours that are gone hold: rather one page too many than silence.
+    Deleted support hours count as fulfilled: one page too many is better than silence.
     """
     if condition.priorities and priority not in condition.priorities:
         return f"only for {' and '.join(condition.priorities)} alerts, and this one is {priority}"
@@ -70,7 +72,7 @@ def problem(
 
 
 def said(between: DailyWindow) -> str:
-    """ "mon, tue 08:00 to 18:00 (Europe/Zurich)"."""
+    """Formats a window, such as "mon, tue 08:00 to 18:00 (Europe/Zurich)"."""
     days = [day.short for day in Weekday if day.number in between.window.days]
     shown = f"{', '.join(days)} " if len(days) < len(Weekday) else ""
     start, end = weekly_windows.clock(between.window.start), weekly_windows.clock(between.window.end)
@@ -78,7 +80,8 @@ def said(between: DailyWindow) -> str:
 
 
 def read(spec: ObjectReader, hours: Mapping[str, int]) -> StepCondition:
-    """The condition of a step's `when`; problems are noted in `spec`. `hours`: support hours by name in lower case."""
+    """Parses a step's `when`; problems are recorded in `spec`. `hours` maps lower-case names of support hours to
+    ids."""
     number, is_outside = _during(spec, hours)
     condition = StepCondition(_priorities(spec), number, is_outside, _between(spec), _tags(spec))
     spec.done()
@@ -88,7 +91,7 @@ def read(spec: ObjectReader, hours: Mapping[str, int]) -> StepCondition:
 
 
 def write(condition: StepCondition, hours_name: Callable[[int], str]) -> dict[str, Any]:
-    """What `read` reads as `condition`."""
+    """Formats a condition so that `read` parses it back."""
     written: dict[str, Any] = {}
     if condition.priorities:
         written["priority"] = [str(priority) for priority in condition.priorities]

@@ -1,6 +1,6 @@
-"""A policy's definition: read from what people write, checked, and kept as a plan that never changes. Pure.
+"""The definition of a policy: parses, validates and compiles it into an immutable form. Pure.
 
-What people write names users, groups and more; the plan, and the JSON it is stored as, hold their ids.
+A definition refers to users, groups and other objects by name; the compiled policy and its stored JSON by id.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tocsin.escalation.policy.steps import NameOf, PolicyNames, PolicyStep
 MAX_STEPS = 50
 MAX_POLICY_REPEATS = 100
 MAX_REQUIRED_ACKS = 20
-#: A last step that is kept fires this far apart at least.
+#: The shortest interval at which a kept last step may fire.
 MIN_KEPT_STEP_INTERVAL = timedelta(minutes=1)
 DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
 DEFAULT_END_AFTER = timedelta(minutes=5)
 
-#: Nothing that people can write is read as this.
+#: A sentinel that no input can produce.
 _NO_SPAN = timedelta(seconds=-1)
 
 
 class AcknowledgeEffect(StrEnum):
-    """What escalation does when someone acknowledges."""
+    """The effect of an acknowledgement on escalation."""
 
     STOP = "stop"
     PAUSE = "pause"
@@ -37,7 +37,7 @@ class AcknowledgeEffect(StrEnum):
 
 
 class OnExhausted(StrEnum):
-    """What happens when nobody answered."""
+    """The final action when the escalation is exhausted."""
 
     TELL_MANAGERS = "tell_managers"
     NOTHING = "nothing"
@@ -47,36 +47,37 @@ class OnExhausted(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CompiledPolicy:
-    """A whole policy, compiled."""
+    """A complete policy with every reference as an id."""
 
     steps: tuple[PolicyStep, ...]
     default_priority: Priority = Priority.HIGH
     effect: AcknowledgeEffect = AcknowledgeEffect.STOP
-    #: How long `pause` pauses; zero with the other effects.
+    #: The length of the pause for `effect: pause`; zero for other effects.
     pause: timedelta = timedelta()
     acknowledge_timeout: timedelta = DEFAULT_ACKNOWLEDGE_TIMEOUT
-    #: Further passes, and their distance from the beginning of the last step of the pass before.
+    #: The number of further passes, and their interval, counted from the start of the previous pass's last step.
     repeat_times: int = 0
     repeat_every: timedelta = timedelta()
-    #: When the end comes, after the last step of the last pass began.
+    #: The delay before the final action, from the start of the last pass's last step.
     end_after: timedelta = DEFAULT_END_AFTER
-    #: So many people must have acknowledged before that has its effect.
+    #: The number of acknowledgements required for the effect.
     people: int = 1
-    #: The recipient groups one after the other, so far apart; None: all together.
+    #: The interval at which recipient groups are paged one after another; None: all at the same time.
     groups_one_by_one: timedelta | None = None
     at_end: OnExhausted = OnExhausted.TELL_MANAGERS
-    #: How far apart the last step fires that is kept.
+    #: The interval at which the kept last step fires again.
     keep_every: timedelta = timedelta()
-    #: The policy that goes on, by id.
+    #: Id of the policy that takes over.
     hand_over_to: int | None = None
-    #: The clocks of its own SLA, from the opening, where the ticket brings none; for workflows.
+    #: The policy's own SLA targets, counted from the alert's creation and used where the ticket has none; for
+    #: workflows.
     respond_by: timedelta | None = None
     fix_by: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyReferences:
-    """The ids of everything that a plan names."""
+    """The ids of all objects that a policy refers to."""
 
     users: frozenset[int]
     groups: frozenset[int]
@@ -85,12 +86,12 @@ class PolicyReferences:
     policies: frozenset[int]
 
 
-#: Without a policy the recipient users alone are paged, at once.
+#: Without a policy, only the recipient users are paged, immediately.
 RECIPIENTS_ONLY = CompiledPolicy(steps=(PolicyStep(after=timedelta()),))
 
 
 def parse(definition: object, names: PolicyNames) -> CompiledPolicy:
-    """The plan of a definition as people write it. Raises Rejected, or RejectedAll, each problem with its place."""
+    """Compiles a definition. Raises Rejected or RejectedAll, each problem with its field."""
     spec = ObjectReader(definition)
     plan = read(spec, names)
     spec.finish()
@@ -98,10 +99,10 @@ def parse(definition: object, names: PolicyNames) -> CompiledPolicy:
 
 
 def read(spec: ObjectReader, names: PolicyNames) -> CompiledPolicy:
-    """The plan of `steps`, and optionally `default_priority`, `acknowledge`, `repeat`, `groups_one_by_one`,
-    `end_after`, `end` and `sla`.
+    """Parses `steps` and optionally `default_priority`, `acknowledge`, `repeat`, `groups_one_by_one`, `end_after`,
+    `end` and `sla`.
 
-    Problems are noted in `spec`; the plan is good for nothing while there are any.
+    Problems are recorded in `spec`; while there are any, the result must not be used.
     """
     acknowledge, repeat = spec.spec("acknowledge"), spec.spec("repeat")
     effect, pause, timeout, people = _acknowledge(acknowledge)
@@ -128,7 +129,7 @@ def read(spec: ObjectReader, names: PolicyNames) -> CompiledPolicy:
 
 
 def write(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
-    """The definition that `parse` reads as `plan`, with the names that `name_of` gives."""
+    """Formats a policy as the definition that `parse` reads, with names from `name_of`."""
     acknowledge: dict[str, Any] = {"effect": str(plan.effect), "timeout": durations.write(plan.acknowledge_timeout)}
     if plan.effect is AcknowledgeEffect.PAUSE:
         acknowledge["pause"] = durations.write(plan.pause)
@@ -160,17 +161,17 @@ def _written_end(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
 
 
 def store(plan: CompiledPolicy) -> dict[str, Any]:
-    """The plan as JSON, everything named by id: what a policy's version keeps."""
+    """The policy as JSON for storage, with every reference as an id (`#7`)."""
     return write(plan, lambda _key, number: f"#{number}")
 
 
 def load(stored: object) -> CompiledPolicy:
-    """The plan of what `store` made, in this version or an earlier one. Raises Rejected for anything else."""
+    """Parses the output of `store`, from this or an earlier release. Raises Rejected for anything else."""
     return parse(stored, PolicyNames(_NumericIds(), _NumericIds(), _NumericIds(), _NumericIds(), _NumericIds()))
 
 
 def references(plan: CompiledPolicy) -> PolicyReferences:
-    """The ids of everything that a plan names."""
+    """The ids of all objects that a policy refers to."""
     return PolicyReferences(
         users=frozenset(user for step in plan.steps for user in step.user_ids),
         groups=frozenset(group for step in plan.steps for group in step.group_ids),
@@ -183,7 +184,7 @@ def references(plan: CompiledPolicy) -> PolicyReferences:
 
 
 class _NumericIds(dict[str, int]):
-    """Reads `#7` as 7, so that one parser serves both forms."""
+    """Parses `#7` as 7, so that one parser handles both forms."""
 
     def __missing__(self, key: str) -> int:
         if key.startswith("#") and key[1:].isdecimal():
@@ -256,7 +257,7 @@ def _steps(spec: ObjectReader, names: PolicyNames) -> tuple[PolicyStep, ...]:
 
 
 def _span(spec: ObjectReader, key: str, default: timedelta) -> timedelta:
-    """A span that is not zero; `default` when it is not given, or no span at all."""
+    """A positive duration; `default` when it is absent or invalid."""
     span = spec.span(key, _NO_SPAN)
     if not span:
         spec.refuse(key, "must be longer than nothing.")

@@ -1,4 +1,4 @@
-"""The plans of policy versions, loaded once: a version never changes, so a process keeps what it has read."""
+"""A process-wide cache of compiled policy versions. Versions are immutable, so entries never go stale."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy, loa
 
 log = logging.getLogger(__name__)
 
-#: So many versions are kept; the least recently used go.
+#: The capacity; least recently used versions are evicted.
 MAX_CACHED_VERSIONS = 5_000
 
 _known: OrderedDict[tuple[str, int], CompiledPolicy] = OrderedDict()
@@ -22,12 +22,12 @@ _lock = threading.Lock()
 
 
 def plans(connection: Connection, version_ids: Iterable[int | None]) -> dict[int | None, CompiledPolicy]:
-    """The plans by version id, in one statement at most; None stands for "the recipient users alone".
+    """Returns compiled policies by version id, with at most one query. None maps to the recipients-only policy.
 
-    A version that cannot be read is absent: whoever asks handles that row by itself.
+    A version that cannot be read is absent; the caller handles its rows separately.
     """
     wanted = set(version_ids)
-    # Tests and restores use several databases in one process; a version's number is its own in each.
+    # Tests and restores use several databases in one process, and each has its own version ids.
     place = database.url()
     found: dict[int | None, CompiledPolicy] = {None: RECIPIENTS_ONLY} if None in wanted else {}
     with _lock:

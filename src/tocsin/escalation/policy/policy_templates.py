@@ -1,6 +1,6 @@
-"""Policies ready to be taken as they are, or as a beginning: those that the field knows.
+"""Ready-made escalation policies for common setups, to be used as they are or adapted.
 
-Pure data in a spec's shape.
+Pure data in the shape of a spec.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _OFFICE = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "
 
 @dataclass(frozen=True, slots=True)
 class PolicyTemplate:
-    """One of them: its key, its name, what it does in a sentence, and the spec without a name."""
+    """A template: its key, name, one-sentence description, and a spec without a name."""
 
     key: str
     name: str
@@ -23,7 +23,7 @@ class PolicyTemplate:
 
 
 def ready_made(time_zone: str) -> tuple[PolicyTemplate, ...]:
-    """All of them, the usual one first. `time_zone` is that of day and night."""
+    """All templates, the most common first. `time_zone` applies to day and night windows."""
     return (
         PolicyTemplate(
             "every-5-minutes",

@@ -1,5 +1,6 @@
-"""One step of a policy: whom it notifies, when, how, and under which conditions. Read from what people write, and
-written again. Pure.
+"""One step of a policy: whom it notifies, when, how, and under which conditions.
+
+Parses and formats a step. Pure.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from tocsin.people.member_roles import MemberRole
 MAX_STEP_RETRIES = 50
 MAX_CONTACT_METHODS = 20
 
-#: The name of an object: the key under which `PolicyNames` knows it, and its id.
+#: Returns an object's name from its key in `PolicyNames` and its id.
 type NameOf = Callable[[str, int], str]
 
 
 class IfEmpty(StrEnum):
-    """What a step does that finds nobody."""
+    """The behavior of a step that has nobody to page."""
 
     SKIP = "skip"
     WAIT = "wait"
@@ -34,36 +35,36 @@ class IfEmpty(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PolicyStep:
-    """Whom one step notifies. `after` counts from the moment the step before it began (the first: from the opening)."""
+    """One step. `after` counts from the start of the previous step; for the first, from the alert's creation."""
 
     after: timedelta
-    #: Looked up in `group_ids`, or where that is empty in the recipient groups.
+    #: Looked up in `group_ids`, or in the recipient groups when that is empty.
     roles: tuple[MemberRole, ...] = ()
     user_ids: tuple[int, ...] = ()
     group_ids: tuple[int, ...] = ()
-    #: Labels of group contacts of those same groups.
+    #: Labels of group contacts in the same groups.
     group_contacts: tuple[str, ...] = ()
     name: str = ""
-    #: Every member of those groups.
+    #: Whether to page every member of the same groups.
     everybody: bool = False
-    #: Whoever is on call by these schedules, whatever the role.
+    #: Everybody on call on these schedules, in any role.
     schedule_ids: tuple[int, ...] = ()
-    #: Whoever the source's ticket is with, or had it last.
+    #: Whether to page the current or last assignee of the source's ticket.
     assignee: bool = False
-    #: Whoever had the roles (none named: primary) before those who have them.
+    #: Whether to page the previous holders of the roles (primary, if none is given).
     previous_on_call: bool = False
-    #: One after the other, so far apart; None: all at once.
+    #: The interval for paging one user after another; None: all at once.
     one_by_one: timedelta | None = None
     calling: DeliveryOverride = USER_RULES
     when: StepCondition | None = None
-    #: Not fired, and its pages withdrawn, once anybody has acknowledged.
+    #: Skip the step, and cancel its pages, once anybody has acknowledged.
     only_until_acknowledged: bool = False
     if_empty: IfEmpty = IfEmpty.SKIP
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyNames:
-    """The ids of what policies name, by name in lower case."""
+    """Ids of the objects a policy can refer to, by lower-case name."""
 
     users: Mapping[str, int]
     groups: Mapping[str, int]
@@ -73,7 +74,7 @@ class PolicyNames:
 
 
 def read(spec: ObjectReader, number: int, names: PolicyNames) -> PolicyStep:
-    """The step of an entry of `steps`; problems are noted in `spec`."""
+    """Parses one entry of `steps`; problems are recorded in `spec`."""
     if number > 0 and not spec.has("after"):
         spec.refuse("after", "say how long after the step before it this one fires.", "missing")
     after, name = spec.span("after", timedelta()), spec.line("name", longest=100)
@@ -101,7 +102,7 @@ def read(spec: ObjectReader, number: int, names: PolicyNames) -> PolicyStep:
 
 
 def write(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
-    """What `read` reads as `step`; defaults are left out."""
+    """Formats a step so that `read` parses it back; defaults are omitted."""
     written: dict[str, Any] = {"notify": _written_notify(step, name_of), "after": durations.write(step.after)}
     if step.name:
         written["name"] = step.name
@@ -121,7 +122,7 @@ def write(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
 
 
 def ids(spec: ObjectReader, key: str, known: Mapping[str, int], what: str) -> tuple[int, ...]:
-    """The ids of the names under `key`."""
+    """The ids of the names under `key`; unknown names are recorded as problems."""
     found = []
     for number, name in enumerate(spec.texts(key)):
         try:
@@ -132,7 +133,7 @@ def ids(spec: ObjectReader, key: str, known: Mapping[str, int], what: str) -> tu
 
 
 def _notified(spec: ObjectReader, notify: ObjectReader, names: PolicyNames) -> Callable[..., PolicyStep]:
-    """A step with its targets; the rest is filled in by whoever has read it."""
+    """A factory for a step with its targets; the caller passes the remaining fields."""
     targets: dict[str, Any] = {
         "roles": _roles(notify),
         "user_ids": ids(notify, "users", names.users, "user"),

@@ -1,0 +1,1 @@
+"""Runs: the escalation engine, run state, target resolution, and storage."""

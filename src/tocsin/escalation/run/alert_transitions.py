@@ -1,6 +1,6 @@
-"""What acts on an alert do to its run: who has it, who acknowledged, hold, escalate, a raised priority. Pure.
+"""Applies alert commands to a run: assign, acknowledge, hold, escalate, raised priority. Pure.
 
-It compares the alert before and after a command, so that an undo is followed like any other change.
+Compares the alert before and after a command, so that an undo is handled like any other change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tocsin.escalation.run.run_status import begin, go_on, has_enough, restart, 
 
 @dataclass(slots=True)
 class _TransitionState:
-    """A run while the parts of one change are followed."""
+    """Mutable state while one change is applied to a run."""
 
     run: RunState
     alert: AlertState
@@ -37,7 +37,7 @@ class _TransitionState:
     events: list[NewEvent] = field(default_factory=list)
 
     def cancel(self, reason: str, users: frozenset[int] | None = None) -> None:
-        """Cancels unsent pages; whoever loses theirs is busy no more."""
+        """Cancels unsent pages; affected users are no longer busy."""
         self.cancels.append(CancelPages(users, reason))
         kept = {} if users is None else {u: until for u, until in self.run.progress.busy.items() if u not in users}
         self.run = with_progress(self.run, busy=kept)
@@ -49,8 +49,9 @@ class _TransitionState:
 def follow(
     run: RunState, before: AlertState, after: AlertState, events: Iterable[NewEvent], now: datetime
 ) -> RunDecision:
-    """The run after a command turned `before` into `after` with `events`. Needs nobody's on-call data: what must
-    page somebody makes the run due now.
+    """Returns the run after a command turned `before` into `after` with `events`.
+
+    Needs no on-call data: a change that must page somebody makes the run due now.
     """
     happened = {event.kind: event for event in events if event.alert_id == after.id}
     work = _TransitionState(run, after, now)
@@ -64,7 +65,7 @@ def follow(
     elif before.is_owned != after.is_owned:
         _owner_changed(work, happened, reason)
     elif (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name):
-        # What a taking from somebody cancelled comes back when it is undone.
+        # Reassigning cancelled pages; an undo restores them, so nothing is cancelled here.
         if EventKind.UNDONE not in happened:
             work.cancel(reason)
     elif before.acknowledged != after.acknowledged:
@@ -75,11 +76,12 @@ def follow(
 
 
 def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now: datetime) -> RunDecision:
-    """What a priority does that rose above what `run` was started for; anything else leaves the run alone.
+    """Restarts escalation when the priority rose above the one for which `run` started; otherwise returns it unchanged.
 
-    `fresh` is what the routes say now, as `begin` makes it; None keeps policy and recipients. So does one that pages
-    nobody, where people are paged: they are never silently dropped. The new run replaces the old. If nobody has the
-    alert, escalation starts again, once; if somebody has, or acknowledged, they are told.
+    `fresh` is the run that the routes would start now, as `begin` makes it; None keeps policy and recipients. Policy
+    and recipients are also kept where `fresh` would page nobody but `run` pages: recipients are never dropped silently.
+    The new run replaces the old one. Escalation starts again, once, if nobody is assigned or acknowledged; otherwise
+    the responders are notified.
     """
     if alert.status not in ACTIVE or not alert.priority.is_above(run.priority):
         return RunDecision(run)
@@ -92,10 +94,11 @@ def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now
 
 
 def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: datetime) -> RunDecision:
-    """What becomes of a run whose alert moved to where the routes name others: `fresh` takes its place.
+    """Replaces a run by `fresh` after its alert moved to where routes name other recipients.
 
-    The same policy for the same people leaves the run alone, and so does what only records or watches: who is being
-    paged is never silently dropped. If somebody has the alert, they are told, and nobody else is paged.
+    The run stays unchanged if policy and recipients are the same, if `fresh` is log only, or if it is a dry run while
+    `run` pages: users being paged are never dropped silently. If the alert is assigned or acknowledged, the responders
+    are notified and nobody else is paged.
     """
     is_same = fresh.plan == run.plan and _recipients(fresh) == _recipients(run)
     is_dropped = fresh.mode is PagingMode.RECORD or (run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE)
@@ -105,9 +108,10 @@ def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: 
 
 
 def wake(run: RunState, alert: AlertState, fresh: RunState, waking: PagingStart, now: datetime) -> RunDecision:
-    """What becomes of a run that was only recorded or watched, when a message would open its alert and page: `fresh`
-    takes its place. Whoever has the alert, or acknowledged it, knows of it: they are not told, and it pages once that
-    stands no more. A run that pages already is left alone.
+    """Replaces a log-only or dry-run run by `fresh` when a message would open its alert and page.
+
+    Responders who are assigned or have acknowledged already know and are not notified; paging starts once that no
+    longer applies. A run that already pages is left alone.
     """
     if alert.status not in ACTIVE or run.mode is PagingMode.PAGE or fresh.mode is not PagingMode.PAGE:
         return RunDecision(run)
@@ -132,7 +136,8 @@ def _recipients(run: RunState) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _replaced(
     run: RunState, new: RunState, alert: AlertState, why: str, told: NoticeReason, now: datetime
 ) -> RunDecision:
-    """A newer run in the place of the old, which starts again unless somebody has the alert: then they are told."""
+    """Replaces a run. Escalation starts again, unless somebody is responsible for the alert: they are notified
+    instead."""
     old = replace(run, status=RunStatus.ENDED, due_at=None, reason=f"{why}; a newer run replaced this one.")
     if alert.is_owned or has_enough(run.plan, alert):
         new = with_progress(new, asked=run.progress.asked, heard=run.progress.heard)
@@ -173,7 +178,7 @@ def _tell_who_has_it(
 
 
 def _returned(work: _TransitionState, happened: dict[EventKind, NewEvent]) -> None:
-    """A closed, cancelled or merged alert lives again: reopened starts again, undone goes on where it was."""
+    """A closed, cancelled or merged alert is active again: reopened, it restarts; undone, it continues where it was."""
     if EventKind.REOPENED in happened:
         work.run = with_progress(work.run, busy={})
         _start_again(work)
@@ -244,14 +249,14 @@ def _too_few(plan: CompiledPolicy, have: int) -> str:
 def _hold_changed(work: _TransitionState, before: AlertState) -> None:
     was, held = before.status is AlertStatus.ON_HOLD, work.alert.status is AlertStatus.ON_HOLD
     if held and not was:
-        # Whoever was asked is asked again when the hold is over: the answer cannot be awaited meanwhile.
+        # Reminders are repeated after the hold: nobody can be expected to answer meanwhile.
         work.run = with_progress(work.run, still_since=work.run.progress.still_since or work.now, asked={})
     elif was and not held:
         work.run = go_on(work.run, work.alert, work.now)
 
 
 def _heard(work: _TransitionState, happened: dict[EventKind, NewEvent]) -> None:
-    """Escalate makes the run due now; any act of somebody who was asked "Still on it?" is an answer."""
+    """Escalate makes the run due now; any command by a user who got an acknowledgement reminder answers it."""
     escalated = happened.get(EventKind.ESCALATED)
     if escalated is not None:
         work.run = with_progress(work.run, wake_at=work.now, wake_by=escalated.actor.user_id)

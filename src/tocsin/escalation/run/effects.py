@@ -1,5 +1,7 @@
-"""Hands what runs decided to the outbox: pages to start, pages to cancel, questions and notices. List-wise, inside the
-caller's transaction; sends nothing."""
+"""Turns run decisions into outbox rows: new pages, cancelled pages, acknowledgement reminders and notices.
+
+Works in bulk inside the caller's transaction and sends nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ _REASONS = {
 
 
 def carry_out(connection: Connection, decisions: Sequence[tuple[int | None, RunDecision]], now: datetime) -> None:
-    """Writes what the decisions ask for, each with its run's row (None: one that is not written yet)."""
+    """Writes the effects of all decisions, each with its run's row id (None: a run that is not stored yet)."""
     _cancel(connection, [decision for _row, decision in decisions], now)
     starts = [start for row, decision in decisions for start in _starts(row, decision)]
     unreachable = list(queue.queue(connection, starts, now).unreachable)
@@ -42,7 +44,7 @@ def carry_out(connection: Connection, decisions: Sequence[tuple[int | None, RunD
 
 
 def tell_administrators(connection: Connection, alert_id: int, text: str, now: datetime) -> None:
-    """Mails the administrators that an alert's escalation cannot go on, and puts it on the timeline."""
+    """E-mails the administrators that an alert's escalation is stuck, and adds it to the timeline."""
     title = f"Escalation is stuck: {_subjects(connection, [alert_id]).get(alert_id, f'alert #{alert_id}')}"
     notice = Notice(
         title, text, f"escalation:stuck:{alert_id}", "You are told because you administer Tocsin.", alert_id
@@ -53,7 +55,7 @@ def tell_administrators(connection: Connection, alert_id: int, text: str, now: d
 
 
 def _cancel(connection: Connection, decisions: Iterable[RunDecision], now: datetime) -> None:
-    """One statement for all alerts that share a reason: a storm that ends is one, not a thousand."""
+    """Cancels with one statement per reason: a storm that ends is one statement, not a thousand."""
     grouped: dict[tuple[frozenset[int] | None, str], list[int]] = {}
     for decision in decisions:
         for cancel in decision.cancels:
@@ -114,7 +116,7 @@ def _tell(connection: Connection, tells: Sequence[tuple[int, SendNotice]], now: 
 
 
 def _subjects(connection: Connection, alert_ids: Sequence[int]) -> dict[int, str]:
-    """How a notice names each alert: "Acme: VPN down (#42)"."""
+    """How notices name each alert, such as "Acme: VPN down (#42)"."""
     found = connection.execute(
         "SELECT id, client, subject FROM alerts_alert WHERE id = ANY(%s)", (list(alert_ids),)
     ).fetchall()

@@ -1,7 +1,7 @@
-"""What an escalation run does at an instant: advance(run, alert, roster, now) → decision. Pure.
+"""The escalation engine: advance(run, alert, roster, now) → decision. Pure.
 
-A run's timers stand in its progress; its status and its one `due_at` are derived from them and from the alert
-(`escalation.run.run_status`). What acts do to a run is in `escalation.run.alert_transitions`.
+A run's progress holds its timers; status and `due_at` are derived from progress and alert in
+`escalation.run.run_status`. The effect of alert commands on a run is in `escalation.run.alert_transitions`.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ from tocsin.escalation.run.target_resolution import (
 )
 from tocsin.notify.rules import notification_rules
 
-#: A timer handled this late counts as on time, so that waits do not drift; one handled later counts from now.
+#: A timer handled within this delay counts as on time, so that intervals do not drift; later ones count from now.
 PUNCTUAL_WITHIN = timedelta(seconds=5)
 
-#: A step that waits until somebody is on call looks again this often.
+#: The interval at which a step that waits for somebody on call rechecks.
 CONDITION_RECHECK = timedelta(minutes=1)
 
 
 def advance(
     run: RunState, alert: AlertState, roster: TargetContext, now: datetime, pause: ActivePause | None = None
 ) -> RunDecision:
-    """Everything that is due at `now`. Nothing due: the run as it stands, and nothing else.
+    """Executes everything due at `now`. With nothing due, the decision holds the unchanged run only.
 
-    At most one step that finds people fires in one turn, unless the next waits for nothing: after an outage the
-    people come one after another, as far apart as the policy says, not all at once. `pause` is the pause of all
-    paging in force at `now`.
+    At most one step that has users to page fires per call, unless the next step has no delay. So after an outage, users
+    are paged one after another at the policy's intervals, not all at once. `pause` is the pause of all paging in force
+    at `now`.
     """
     turn = _DecisionBuilder(run, alert, roster, now)
     if alert.status in ACTIVE:
@@ -79,7 +79,7 @@ def advance(
 
 
 class _DecisionBuilder:
-    """Collects what one turn decides."""
+    """Collects the decisions of one `advance` call."""
 
     def __init__(self, run: RunState, alert: AlertState, roster: TargetContext, now: datetime) -> None:
         self.run, self.alert, self.roster, self.now = run, alert, roster, now
@@ -93,7 +93,7 @@ class _DecisionBuilder:
         self.events: list[NewEvent] = []
 
     def decision(self) -> RunDecision:
-        """The whole turn; in watch mode nothing of it reaches anybody."""
+        """The resulting decision; in dry run it has no effects that reach anybody."""
         if self.pause is None and self.run.progress.pause_until is not None:
             self.run = with_progress(self.run, pause_until=None)
         run = settle(self.run, self.alert, self.now, self.pause)
@@ -117,7 +117,7 @@ class _DecisionBuilder:
         )
 
     def end_hold(self) -> None:
-        """A hold whose time has come ends by itself."""
+        """Ends a hold that has expired."""
         alert = self.alert
         if alert.status is not AlertStatus.ON_HOLD or alert.hold_until is None or alert.hold_until > self.now:
             return
@@ -127,12 +127,13 @@ class _DecisionBuilder:
         self.run = go_on(self.run, self.alert, self.now)
 
     def wake(self) -> None:
-        """A person asked for the next step: the next that finds somebody fires now, and past the end step 1."""
+        """Handles "Escalate now": fires the next step that has somebody to page, and after the last step starts at step
+        1."""
         by = self.run.progress.wake_by
         if self.run.mode is PagingMode.RECORD:
             self.run = restart(replace(self.run, mode=PagingMode.PAGE), self.now)
         self.run = with_progress(self.run, wake_at=None, wake_by=None)
-        # Twice: a step that goes one by one may be at its last person, and be passed.
+        # Twice the steps: a one-by-one step may be at its last user, and is then skipped.
         for _ in (*self.run.plan.steps, *self.run.plan.steps):
             if is_past_all(self.run) or self.run.progress.step_due_at is None:
                 self.run = restart(self.run, self.now)
@@ -181,7 +182,7 @@ class _DecisionBuilder:
             self.run = go_on(self.run, self.alert, self.now)
 
     def _fire(self, at: datetime, *, by_person: bool = False, by: int | None = None) -> bool:
-        """Fires the next step, or the next person of one that goes one by one. Returns whether it started anybody."""
+        """Fires the next step, or pages the next user of a one-by-one step. Returns whether anybody was paged."""
         self._enter()
         index = self.run.progress.step
         step = self.run.plan.steps[index]
@@ -199,7 +200,7 @@ class _DecisionBuilder:
         return bool(choice.picks or choice.contacts)
 
     def _enter(self) -> None:
-        """After the last step: the first one, for the next group or in the next pass."""
+        """After the last step, moves to the first step of the next group or the next pass."""
         progress = self.run.progress
         if progress.step < len(self.run.plan.steps):
             return
@@ -209,7 +210,7 @@ class _DecisionBuilder:
             self.run = with_progress(self.run, step=0, group=0, passes=progress.passes + 1, paged=False)
 
     def _why_not(self, step: PolicyStep, at: datetime, by_person: bool) -> str:
-        """Why a step is left out at all; empty: it fires."""
+        """Why a step is skipped; empty when it fires."""
         if step.only_until_acknowledged and self.alert.acknowledged and not by_person:
             names = " and ".join(entry.name for entry in self.alert.acknowledged.values())
             return f"{names} acknowledged it"
@@ -219,8 +220,10 @@ class _DecisionBuilder:
         return conditions.problem(step.when, self.alert.priority, tags, self.roster.hours, at)
 
     def _leave_out(self, index: int, why: str, at: datetime) -> None:
-        """A step whose condition does not hold takes its time, so that steps for day and night can stand side by side;
-        before anybody of this pass was paged, the next one fires at once."""
+        """Skips a step whose condition does not hold. Its delay still applies, so that day and night steps can coexist.
+
+        As long as nobody was paged in this pass, the next step fires at once.
+        """
         due = self._due_after(index, at, is_empty=not self.run.progress.paged)
         self.run = with_progress(self.run, step=index + 1, step_due_at=due, last_step_at=at, taken=(), waiting=False)
         where = self._where(index)
@@ -230,7 +233,8 @@ class _DecisionBuilder:
 
     def _choose(self, step: PolicyStep, index: int, at: datetime, by: int | None) -> ResolvedTargets:
         progress = self.run.progress
-        # Beside the first step that is not left out: those of a policy for day and night are paged at night too.
+        # Recipient users are paged with the first step that is not skipped, so a day-and-night policy pages them at
+        # night too.
         is_first = progress.group == 0 and (index == 0 or not progress.paged)
         return choose(
             step,
@@ -261,7 +265,7 @@ class _DecisionBuilder:
             )
 
     def _go_past(self, choice: ResolvedTargets, step: PolicyStep, index: int, at: datetime) -> datetime:
-        """Notes who was started, and when what comes next is due."""
+        """Records who was paged. Returns when the following timer is due."""
         progress = self.run.progress
         picked = tuple(pick.user_id for pick in choice.picks)
         busy = {
@@ -294,7 +298,7 @@ class _DecisionBuilder:
         return due
 
     def _due_after(self, index: int, at: datetime, is_empty: bool) -> datetime:
-        """When what follows step `index`, which began at `at`, is due: the next step, group or pass, or the end."""
+        """When the timer after step `index`, which began at `at`, is due: the next step, group or pass, or the end."""
         plan, progress = self.run.plan, self.run.progress
         if index + 1 < len(plan.steps):
             return at if is_empty else at + plan.steps[index + 1].after
@@ -305,7 +309,7 @@ class _DecisionBuilder:
         return at + (plan.repeat_every if progress.passes < plan.repeat_times else plan.end_after)
 
     def _tell_if_nobody(self, index: int) -> None:
-        """The last step of a pass for the last group: managers hear of it when nobody at all could be started."""
+        """After the last step of a pass for the last group, notifies managers if nobody could be paged."""
         progress = self.run.progress
         is_last = index + 1 == len(self.run.plan.steps) and progress.step > index
         is_last = is_last and progress.group + 1 >= len(groups_of(self.run))
@@ -314,7 +318,7 @@ class _DecisionBuilder:
             self._tell(NoticeReason.NOBODY_TO_PAGE, "Nobody could be paged: no step of the policy finds anybody.")
 
     def _acted(self, by: int | None) -> dict[int, str]:
-        """Who is left in peace, and why."""
+        """The users who are skipped, by id, with the reason."""
         acted = dict.fromkeys(self.alert.acknowledged, "has acknowledged it")
         if self.alert.owner_id is not None:
             acted[self.alert.owner_id] = "has it"
@@ -403,7 +407,7 @@ class _DecisionBuilder:
         self._fire(at)
 
     def _hand_over(self, successor: HandoverPolicy, text: str, at: datetime) -> None:
-        """The other policy begins as if the alert had opened now, for the same recipients."""
+        """The other policy starts as if the alert had been created now, for the same recipients."""
         new = begin(
             self.run.alert_id,
             successor.plan,

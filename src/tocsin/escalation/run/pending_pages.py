@@ -1,7 +1,7 @@
-"""Who of those that a run counts as being paged really has pages to come.
+"""Corrects which users of a run really have pages pending. Reads only.
 
-A run remembers until when each person's ways were planned to be tried. Where a way fails, those after it leave at once:
-the person has then been paged by all of them, sooner than was planned. Reads only.
+A run stores until when each user's contact methods are planned to be tried. After a failure the remaining methods are
+used at once, so a user may have been paged by all of them sooner than planned.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('queued', 'sending'
 
 
 def only_those[Key](connection: Connection, runs: Mapping[Key, RunState], now: datetime) -> dict[Key, RunState]:
-    """The runs, without those whose pages have all left. One that only watches has no pages, and stays as it is."""
+    """The runs, with only those busy users who have pages pending. Dry runs have no pages and stay unchanged."""
     found = dict(runs)
     busy = {
         key: run

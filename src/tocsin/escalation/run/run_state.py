@@ -1,4 +1,4 @@
-"""An escalation run as data, the decision a turn of it comes to, and how a run is kept in its row. Pure."""
+"""An escalation run and its decisions as data, and the conversion of a run to and from its row. Pure."""
 
 from __future__ import annotations
 
@@ -19,67 +19,67 @@ from tocsin.notify.rules.notification_rules import USER_RULES, DeliveryOverride
 
 
 class RunStatus(StrEnum):
-    """How a run stands."""
+    """The status of a run."""
 
-    #: Steps fire when they are due.
+    #: Steps fire when due.
     ACTIVE = "active"
-    #: On hold, all paging paused, or paused by an acknowledgement: steps wait.
+    #: Steps wait: the alert is on hold, all paging is paused, or an acknowledgement paused escalation.
     PAUSED = "paused"
-    #: Somebody has the alert or acknowledged it, or it is only recorded.
+    #: The alert is assigned, acknowledged or log only.
     STOPPED = "stopped"
-    #: The end was reached and nobody answered.
+    #: Escalation is exhausted: the last step has fired and nobody answered.
     FINISHED = "finished"
     #: The alert is over or merged, or a newer run replaced this one.
     ENDED = "ended"
 
 
 class RunProgress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a run is: its row's `progress`. A new run keeps nothing: `{}` stands for "step 1 at `due_at`"."""
+    """The position of a run: the `progress` column. A new run stores `{}`, which means "step 1 at `due_at`"."""
 
-    #: Passes before this one.
+    #: The number of completed passes.
     passes: int = 0
-    #: The index of the step to fire next; past the last, the next pass or the end comes.
+    #: The index of the step to fire next; after the last one, the next pass or the end follows.
     step: int = 0
-    #: When that is due, if nothing holds it up; None after the end.
+    #: When that step is due if nothing delays it; None after the end.
     step_due_at: datetime | None = None
     last_step_at: datetime | None = None
-    #: Until when a person has pages of a started step to come, by user id.
+    #: Until when each user has pages of a fired step pending, by user id.
     busy: dict[int, datetime] = {}
-    #: When an acknowledger was asked "Still on it?", by user id.
+    #: When each acknowledger got an acknowledgement reminder, by user id.
     asked: dict[int, datetime] = {}
-    #: When an acknowledger answered that by another act than acknowledging again.
+    #: When each acknowledger answered a reminder by a command other than acknowledging again, by user id.
     heard: dict[int, datetime] = {}
-    #: Whether anybody was started yet.
+    #: Whether anybody was paged yet.
     reached: bool = False
-    #: Whether managers were told that nobody can be reached.
+    #: Whether managers were notified that nobody could be paged.
     told: bool = False
     finished_at: datetime | None = None
-    #: Since when hold or pause have stopped the timers.
+    #: Since when a hold or pause has stopped the timers.
     still_since: datetime | None = None
-    #: A person asked for the next step: when, and who.
+    #: "Escalate now": when, and by which user.
     wake_at: datetime | None = None
     wake_by: int | None = None
-    #: Until when the pause of all paging lasts that the timeline already tells of.
+    #: The end of the pause of all paging that the timeline already mentions.
     pause_until: datetime | None = None
-    #: Why this policy, or why nobody is paged.
+    #: Why this policy was chosen, or why nobody is paged.
     why: str = ""
-    #: The place of the recipient group whose steps fire, where they go one by one.
+    #: The index of the current recipient group, when groups are paged one by one.
     group: int = 0
-    #: Who was started by the step that is going on one by one.
+    #: The users already paged by the current one-by-one step.
     taken: tuple[int, ...] = ()
-    #: Whether anybody was started in this pass, for this group.
+    #: Whether anybody was paged in this pass for this group.
     paged: bool = False
-    #: Whether the step waits until somebody is on call, and said so.
+    #: Whether the step waits until somebody is on call, and the timeline says so.
     waiting: bool = False
-    #: Who was started by a step that counts only until anybody acknowledges.
+    #: The users paged by a step with `only_until_acknowledged`.
     soft: tuple[int, ...] = ()
-    #: Whether the end was reached, and the last step goes on.
+    #: Whether escalation is exhausted and the last step keeps repeating.
     keeping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """One policy at work on one alert. `due_at` is its one timer, the earliest of all it waits for."""
+    """One policy executing on one alert. `due_at` is the earliest of its timers."""
 
     alert_id: int
     plan: CompiledPolicy
@@ -87,11 +87,11 @@ class RunState:
     status: RunStatus
     started_at: datetime
     due_at: datetime | None
-    #: Why there is no timer, or what it waits for.
+    #: Why there is no timer, or what the run waits for.
     reason: str = ""
     recipient_users: tuple[int, ...] = ()
     recipient_groups: tuple[int, ...] = ()
-    #: The priority it was started for.
+    #: The priority for which the run was started.
     priority: Priority = Priority.HIGH
     progress: RunProgress = field(default_factory=RunProgress)
 
@@ -106,7 +106,7 @@ class ActivePause:
 
 @dataclass(frozen=True, slots=True)
 class PageUser:
-    """Start paging this person now, by their own contact methods; `notify` plans when each page leaves."""
+    """Page this user now, by their own notification rules; `notify` plans when each delivery is sent."""
 
     pick: TargetUser
     at: datetime
@@ -114,7 +114,7 @@ class PageUser:
     #: 1-based, for the message.
     step: int
     passes: int
-    #: A person asked for it: it is sent although somebody has the alert or it is on hold.
+    #: Requested by a person ("Escalate now"): sent even if the alert is assigned or on hold.
     wake: bool = False
     priority: Priority = Priority.HIGH
     calling: DeliveryOverride = USER_RULES
@@ -122,7 +122,7 @@ class PageUser:
 
 @dataclass(frozen=True, slots=True)
 class PageContact:
-    """Send to this group contact now."""
+    """Notify this group contact now."""
 
     contact_id: int
     group_id: int
@@ -137,7 +137,7 @@ class PageContact:
 
 @dataclass(frozen=True, slots=True)
 class SendAckReminder:
-    """Ask this person "Still on it?"."""
+    """Send this user an acknowledgement reminder ("Still on it?")."""
 
     user_id: int
     reason: str
@@ -145,7 +145,7 @@ class SendAckReminder:
 
 
 class NoticeReason(StrEnum):
-    """What people are told of."""
+    """The reason for a notice."""
 
     NOBODY_ANSWERED = "nobody_answered"
     NOBODY_TO_PAGE = "nobody_to_page"
@@ -155,7 +155,7 @@ class NoticeReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SendNotice:
-    """A notice to these people."""
+    """A notice to these users."""
 
     user_ids: tuple[int, ...]
     why: NoticeReason
@@ -164,7 +164,7 @@ class SendNotice:
 
 @dataclass(frozen=True, slots=True)
 class CancelPages:
-    """Cancel every unsent page of the alert to these people (None: to everybody)."""
+    """Cancel every unsent page of the alert to these users (None: to all)."""
 
     user_ids: frozenset[int] | None
     reason: str
@@ -172,11 +172,11 @@ class CancelPages:
 
 @dataclass(frozen=True, slots=True)
 class RunDecision:
-    """What a turn comes to: everything is to be written in the one transaction that writes `run`.
+    """The outcome of one `advance` call, all to be written in the transaction that writes `run`.
 
-    `commands` are for `alerts.service` (the end of a hold, an acknowledgement that expires) and come before the
-    events. In watch mode `starts`, `contacts`, `asks` and `tells` are empty, and `would` says who would have been
-    paged. `successor` replaces `run`, which is then ended.
+    `commands` are for `alerts.service` (the end of a hold, an expired acknowledgement) and are applied before the
+    events. In dry run, `starts`, `contacts`, `asks` and `tells` are empty, and `would` lists the users who would have
+    been paged. `successor` replaces `run`, which has then ended.
     """
 
     run: RunState
@@ -189,12 +189,12 @@ class RunDecision:
     events: tuple[NewEvent, ...] = ()
     would: tuple[PageUser, ...] = ()
     successor: RunState | None = None
-    #: The policy version of `successor`, where it is another's.
+    #: The policy version of `successor`, if it belongs to another policy.
     successor_version: int | None = None
 
 
 def to_row(run: RunState) -> dict[str, Any]:
-    """The columns of a run's row that a turn may change, by name; `progress` as JSON values."""
+    """The columns of a run's row that a decision may change, by name; `progress` as JSON values."""
     return {
         "status": str(run.status),
         "mode": str(run.mode),
@@ -207,7 +207,8 @@ def to_row(run: RunState) -> dict[str, Any]:
 
 
 def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
-    """The run of a row (a mapping by column name). Raises msgspec.ValidationError for a `progress` that is not ours."""
+    """Builds a run from its row (a mapping by column name). Raises msgspec.ValidationError for an invalid
+    `progress`."""
     progress = msgspec.convert(row["progress"], RunProgress, strict=False, str_keys=True)
     if not row["progress"] or set(row["progress"]) == {"why"}:
         progress = msgspec.structs.replace(progress, step_due_at=row["due_at"])
@@ -227,5 +228,5 @@ def from_row(row: Mapping[str, Any], plan: CompiledPolicy) -> RunState:
 
 
 def with_progress(run: RunState, **changes: Any) -> RunState:
-    """`run` with fields of its progress changed."""
+    """`run` with changed progress fields."""
     return replace(run, progress=msgspec.structs.replace(run.progress, **changes))

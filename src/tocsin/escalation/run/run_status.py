@@ -1,6 +1,6 @@
-"""How a run stands: its status, its one timer and their reason, derived from its progress and the alert. Pure.
+"""Derives a run's status, its timer and their reason from its progress and the alert. Pure.
 
-The one place where they are derived, so that whatever undoes an act brings back exactly what was due.
+This is the only place that derives them, so undoing a command restores exactly the timer that was due.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tocsin.core.validation.durations import say
 from tocsin.escalation.policy.policy import AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.run.run_state import ActivePause, RunProgress, RunState, RunStatus, with_progress
 
-#: Who does not answer "Still on it?" within this has not answered.
+#: An acknowledgement reminder without an answer within this time counts as unanswered.
 ACK_REMINDER_TIMEOUT = timedelta(minutes=5)
 
 
 class TimerKind(Enum):
-    """What a timer is for."""
+    """The purpose of a timer."""
 
     STEP = auto()
     END = auto()
@@ -31,7 +31,7 @@ class TimerKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """The next thing to do, and when."""
+    """The next action of a run, and when."""
 
     at: datetime
     kind: TimerKind
@@ -49,7 +49,8 @@ def begin(
     recipient_groups: tuple[int, ...] = (),
     why: str = "",
 ) -> RunState:
-    """A new run, as of the opening `now`: step 1 is due after its wait. `why` says why this policy, or nobody."""
+    """A new run of an alert created at `now`: step 1 is due after its delay. `why` is the reason for the policy, or for
+    paging nobody."""
     due = None if mode is PagingMode.RECORD else now + plan.steps[0].after
     return RunState(
         alert_id=alert_id,
@@ -67,8 +68,9 @@ def begin(
 
 
 def restart(run: RunState, at: datetime) -> RunState:
-    """The run at step 1 again, as if the alert had opened at `at`; nobody counts as having acted. Whoever still has
-    pages to come stays busy. A run that only records stays so.
+    """The run at step 1 again, as if the alert had been created at `at`, with all responses forgotten.
+
+    Users with pending pages stay busy. A log-only run is returned unchanged.
     """
     if run.mode is PagingMode.RECORD:
         return run
@@ -83,7 +85,7 @@ def restart(run: RunState, at: datetime) -> RunState:
 
 
 def settle(run: RunState, alert: AlertState, now: datetime, pause: ActivePause | None = None) -> RunState:
-    """`run` with status, timer and reason as the alert has it now: the one place where they are derived."""
+    """`run` with status, timer and reason for the alert's current state. This is the only place that derives them."""
     wake_at = run.progress.wake_at
     status, due, reason = _standing(run, alert, now, pause)
     if wake_at is not None and status is not RunStatus.ENDED:
@@ -133,26 +135,26 @@ def _position(plan: CompiledPolicy, step: int) -> str:
 
 
 def _pause_end(run: RunState, alert: AlertState) -> datetime | None:
-    """Until when acknowledgements pause the steps; None where they do not."""
+    """Until when acknowledgements pause the steps; None when they do not."""
     if run.plan.effect is not AcknowledgeEffect.PAUSE or not has_enough(run.plan, alert):
         return None
     return max(entry.at for entry in alert.acknowledged.values()) + run.plan.pause
 
 
 def has_enough(plan: CompiledPolicy, alert: AlertState) -> bool:
-    """Whether so many people have acknowledged that it has the effect that the policy wants."""
+    """Whether enough users have acknowledged for the policy's acknowledgement effect."""
     return len(alert.acknowledged) >= plan.people
 
 
 def groups_of(run: RunState) -> tuple[tuple[int, ...], ...]:
-    """The recipient groups in whose order the steps go through: one by one, or all as one."""
+    """The recipient groups in the order in which the steps are executed: one by one, or all as one."""
     if run.plan.groups_one_by_one is None or len(run.recipient_groups) < 2:
         return (run.recipient_groups,)
     return tuple((group,) for group in run.recipient_groups)
 
 
 def is_past_all(run: RunState) -> bool:
-    """Whether every step of every pass, for every group, has fired: the end comes next."""
+    """Whether every step of every pass has fired for every group, so that the end follows."""
     progress = run.progress
     return (
         progress.step >= len(run.plan.steps)
@@ -162,7 +164,7 @@ def is_past_all(run: RunState) -> bool:
 
 
 def next_timer(run: RunState, alert: AlertState) -> Timer | None:
-    """The earliest thing to do to an alert that nobody has; at the same moment an acknowledgement's comes first."""
+    """The earliest timer of an unassigned alert; at equal times, acknowledgement timers come first."""
     progress, plan = run.progress, run.plan
     timers = []
     for user_id, entry in alert.acknowledged.items():
@@ -180,9 +182,10 @@ def next_timer(run: RunState, alert: AlertState) -> Timer | None:
 
 
 def go_on(run: RunState, alert: AlertState, now: datetime) -> RunState:
-    """The run after hold or pause: a run that had come to its end starts again if nobody has the alert and too few
-    have acknowledged it, since it must page somebody; pages that waited meanwhile leave now, so their people stay busy
-    until now.
+    """Continues a run after a hold or pause.
+
+    An exhausted run starts again if the alert is unassigned and has too few acknowledgements, since it must page
+    somebody. Pages that waited are sent now, so their users stay busy until now.
     """
     since = run.progress.still_since
     if run.progress.finished_at is not None and not alert.is_owned and not has_enough(run.plan, alert):

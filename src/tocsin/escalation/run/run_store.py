@@ -1,4 +1,4 @@
-"""Runs as rows: reading and writing them list-wise, on the connection passed in, inside the caller's transaction."""
+"""Reads and writes runs in bulk, on the given connection and inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.core.errors import Permanent
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.run.run_state import RunState, from_row, to_row
 
-#: The columns that `runs.from_row` needs, with the row's id, version and count of failures.
+#: The columns that `run_state.from_row` needs, with the row's id, version and failure count.
 COLUMNS = (
     "r.id, r.alert_id, r.version_id, r.status, r.mode, r.due_at, r.reason, r.progress, r.recipient_users, "
     "r.recipient_groups, r.priority, r.started_at, r.failures"
@@ -45,13 +45,16 @@ CROSS JOIN LATERAL unnest(n.alert_ids) AS u(id) LEFT JOIN alerts_alert a ON a.id
 
 
 def current(connection: Connection, alert_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """The newest run's row of each alert, by alert id; an alert without one is absent."""
+    """The newest run's row of each alert, by alert id; an alert without a run is absent."""
     wanted = sorted(set(alert_ids))
     return {row["alert_id"]: row for row in database.rows(connection, _CURRENT, (wanted,))} if wanted else {}
 
 
 def as_run(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPolicy]) -> RunState:
-    """The run of a row. Raises Permanent for a version, msgspec.ValidationError for a progress that cannot be read."""
+    """Builds a run from its row.
+
+    Raises Permanent for an unreadable policy version, msgspec.ValidationError for an unreadable progress.
+    """
     plan = plans.get(row["version_id"])
     if plan is None:
         raise Permanent(
@@ -61,7 +64,7 @@ def as_run(row: Mapping[str, Any], plans: Mapping[int | None, CompiledPolicy]) -
 
 
 def update(connection: Connection, runs: Mapping[int, RunState]) -> None:
-    """Writes changed runs by their row's id, in one statement. Whatever failed before is forgotten."""
+    """Writes changed runs by row id, in one statement, and resets their failure counts."""
     if runs:
         written = [{"id": number, **to_row(run)} for number, run in runs.items()]
         connection.execute(_UPDATE, (as_json(written),))
@@ -69,7 +72,7 @@ def update(connection: Connection, runs: Mapping[int, RunState]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to insert. The alerts of a batch that open alike share one `run`; `alert_id` says whose row it is."""
+    """A run to insert. Alerts of a batch that start alike share one `run`; `alert_id` says whose row it is."""
 
     alert_id: int
     run: RunState
@@ -77,7 +80,7 @@ class NewRun:
 
 
 def insert(connection: Connection, runs: Sequence[NewRun]) -> None:
-    """Writes new runs in one statement, in which each shared run is said once."""
+    """Inserts runs in one statement that contains each shared run once."""
     if not runs:
         return
     alike: dict[tuple[int, int | None], dict[str, Any]] = {}
@@ -92,7 +95,7 @@ def insert(connection: Connection, runs: Sequence[NewRun]) -> None:
 
 
 def _columns(run: RunState, version_id: int | None) -> dict[str, Any]:
-    """Everything but whose run it is."""
+    """All columns except the alert's."""
     return {
         "version_id": version_id,
         "recipient_users": run.recipient_users,
@@ -102,7 +105,7 @@ def _columns(run: RunState, version_id: int | None) -> dict[str, Any]:
 
 
 def fail(connection: Connection, row_id: int, failures: int, error: str, reason: str, due_at: datetime) -> None:
-    """Pushes a run that could not be decided to `due_at`, with the count of its failures in a row."""
+    """Postpones a run that failed to advance to `due_at`, and stores its consecutive failure count."""
     connection.execute(
         "UPDATE escalation_run SET failures = %s, error = %s, reason = %s, due_at = %s WHERE id = %s",
         (min(failures, 32_000), error[:2000], reason, due_at, row_id),

@@ -1,5 +1,8 @@
-"""Loads what a turn needs to know about people, for many runs at once: who is on call, who can be reached, and what the
-plans' conditions and ends refer to. A fixed number of statements, however many runs."""
+"""Loads the data for finding a step's targets, for many runs at once.
+
+That is: who is on call, who can be reached, and the objects in the policies' conditions and final actions. The number
+of statements is fixed, however many runs there are.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ SELECT p.id, p.name, v.id AS version_id, v.definition
 FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_id WHERE p.id = ANY(%s)
 """
 _FACTS = "SELECT id, tags, source_agent, owner_id FROM alerts_alert WHERE id = ANY(%s)"
-# E-mail wins over username, username over name, as where a message names its agent.
+# E-mail takes precedence over username, and username over name, as for the agent named in a message.
 _AGENTS = """
 SELECT DISTINCT ON (agent) agent, u.id FROM unnest(%s::text[]) AS agent
 JOIN people_user u ON u.is_active AND lower(agent) IN (lower(u.email), lower(u.username), lower(u.name))
@@ -49,7 +52,7 @@ ORDER BY agent, lower(agent) = lower(u.email) DESC, lower(agent) = lower(u.usern
 def roster(
     connection: Connection, runs: Iterable[RunState], at: datetime, facts: Mapping[int, TargetFacts] | None = None
 ) -> TargetContext:
-    """Everybody whom these runs may page or tell at `at`. `facts` takes the place of what the alerts' rows say."""
+    """The targets that these runs may page or notify at `at`. `facts` overrides the data of the alerts' rows."""
     groups: set[int] = set()
     users: set[int] = set()
     alerts: set[int] = set()
@@ -66,7 +69,7 @@ def roster(
 
 
 def same_until(connection: Connection, run: RunState, at: datetime, most: timedelta) -> datetime:
-    """Until when nobody comes or goes of those who are on call for a run at `at`; at the latest `most` after it."""
+    """Until when the users on call for a run at `at` stay the same, at most `most` after it."""
     named = references(run.plan)
     of_schedules = database.rows(connection, _GROUPS_OF_SCHEDULES, (sorted(named.schedules),))
     groups = {*run.recipient_groups, *named.groups, *(row["group_id"] for row in of_schedules)}
@@ -83,7 +86,7 @@ def load(
     plans: Collection[CompiledPolicy] = (),
     facts: Mapping[int, TargetFacts] | None = None,
 ) -> TargetContext:
-    """The roster of these groups and users, of the administrators, and of what `plans` name besides."""
+    """The target data for these groups and users, for administrators, and for everything else that `plans` refer to."""
     wanted = sorted(set(groups))
     named = [references(plan) for plan in plans]
     on_call = loader.on_call(connection, wanted, at)
@@ -111,7 +114,7 @@ def load(
 
 
 def _reachable(person: Recipient) -> Recipient:
-    """The person with the methods that can be used at all."""
+    """The user with only the contact methods that can be used."""
     usable = tuple(method for method in person.usable if address_problem(method.channel, method.address) is None)
     return replace(person, methods=usable)
 
@@ -150,7 +153,7 @@ def _roles(people: Iterable[OnCall]) -> dict[MemberRole, tuple[int, ...]]:
 def _with_previous(
     connection: Connection, duties: Mapping[int, GroupOnCall], on_call: Mapping[int, tuple[OnCall, ...]]
 ) -> dict[int, GroupOnCall]:
-    """The duties with whoever had each role at the last moment before those who have it now."""
+    """The groups, each with the users who held every role just before its current holders."""
     found = dict(duties)
     for group_id, duty in duties.items():
         before: dict[MemberRole, tuple[int, ...]] = {}
@@ -188,7 +191,7 @@ def _facts(connection: Connection, alert_ids: set[int]) -> dict[int, TargetFacts
 
 
 def facts_of(connection: Connection, tags: Mapping[str, str], source_agent: str) -> TargetFacts:
-    """The facts of an alert that has no row: for the simulator."""
+    """The facts of an alert without a row, for the simulator."""
     found = _agents(connection, {source_agent}) if source_agent else {}
     return TargetFacts(tags, found.get(source_agent), source_agent)
 
@@ -207,5 +210,5 @@ def _successors(connection: Connection, wanted: set[int]) -> dict[int, HandoverP
         try:
             found[row["id"]] = HandoverPolicy(row["name"], row["version_id"], load_plan(row["definition"]))
         except Rejected:
-            continue  # it cannot be read: whoever hands over to it tells the managers instead
+            continue  # it cannot be read: a policy that hands over to it notifies the managers instead
     return found

@@ -1,4 +1,7 @@
-"""Whom a step starts: its roles, users and contacts against who is on call, who acted and who is busy. Pure."""
+"""Resolves a step's targets to users and group contacts, given who is on call, who responded and who is being paged.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tocsin.notify.rules.notification_rules import Recipient, leaves
 from tocsin.oncall.calculation.support_hours import CompiledSupportHours
 from tocsin.people.member_roles import MemberRole
 
-#: What a step says of a group that was deleted after the alert had opened.
+#: The note for a group that was deleted after the alert was created.
 _NO_GROUP = "a group in which this step looks for people exists no longer"
 
 
@@ -27,20 +30,20 @@ class ContactTarget:
 
 @dataclass(frozen=True, slots=True)
 class GroupOnCall:
-    """Who is on call in a group, by role and in the order of calling (user ids), and the group's contacts."""
+    """A group's contacts, and its on-call users (ids) by role in the order in which they are paged."""
 
     group_id: int
     name: str
     roles: Mapping[MemberRole, tuple[int, ...]] = field(default_factory=dict)
     contacts: tuple[ContactTarget, ...] = ()
-    #: All members in the group's order, and who had each role before those who have it.
+    #: All members in the group's order, and the previous holders of each role.
     members: tuple[int, ...] = ()
     previous: Mapping[MemberRole, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOnCall:
-    """Who is on call by one schedule, in whatever role."""
+    """The users on call on one schedule, in any role."""
 
     name: str
     user_ids: tuple[int, ...] = ()
@@ -48,17 +51,17 @@ class ScheduleOnCall:
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """What conditions and targets need to know of an alert: its tags, and whom the source's ticket is with."""
+    """An alert's data for conditions and targets: its tags, and the assignee of the source's ticket."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
     assignee_id: int | None = None
-    #: As the source gives it, also where it is no user.
+    #: The assignee's name from the source, even if it is not a user.
     assignee: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HandoverPolicy:
-    """A policy that others hand over to, as it is now."""
+    """The current version of a policy that others hand over to."""
 
     name: str
     version_id: int
@@ -67,9 +70,10 @@ class HandoverPolicy:
 
 @dataclass(frozen=True, slots=True)
 class TargetContext:
-    """Everything a turn needs to know beside run and alert: the groups on call by id, the active people by id with the
-    ways that can be used, the administrators' ids, and what the plans' conditions and ends refer to. Whoever is not in
-    `people` is not called.
+    """Everything a decision needs besides run and alert.
+
+    Groups with their on-call users by id, active users by id with their usable contact methods, administrators' ids,
+    and the objects in the policies' conditions and final actions. A user who is not in `people` is not paged.
     """
 
     duties: Mapping[int, GroupOnCall] = field(default_factory=dict)
@@ -77,22 +81,22 @@ class TargetContext:
     admins: tuple[int, ...] = ()
     schedules: Mapping[int, ScheduleOnCall] = field(default_factory=dict)
     hours: Mapping[int, CompiledSupportHours] = field(default_factory=dict)
-    #: By alert.
+    #: By alert id.
     facts: Mapping[int, TargetFacts] = field(default_factory=dict)
-    #: By policy.
+    #: By policy id.
     successors: Mapping[int, HandoverPolicy] = field(default_factory=dict)
-    #: The names of those who are switched off.
+    #: The names of deactivated users, by id.
     gone: Mapping[int, str] = field(default_factory=dict)
 
     def name(self, user_id: int) -> str:
-        """The name to show."""
+        """The user's display name."""
         person = self.people.get(user_id)
         return person.name if person else self.gone.get(user_id, f"user {user_id}")
 
 
 @dataclass(frozen=True, slots=True)
 class TargetUser:
-    """A person whom a step starts, and as what: `label` is "secondary, Service Desk", or how else they were named."""
+    """A user to page, and in which capacity: `label` is "secondary, Service Desk", for example."""
 
     user_id: int
     name: str
@@ -103,20 +107,20 @@ class TargetUser:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTargets:
-    """What a step comes to."""
+    """The resolved targets of a step."""
 
     picks: tuple[TargetUser, ...] = ()
     contacts: tuple[tuple[GroupOnCall, ContactTarget], ...] = ()
-    #: Why somebody or nobody was taken, each without a full stop.
+    #: Reasons why somebody or nobody was chosen, without a final period.
     notes: tuple[str, ...] = ()
-    #: Whether somebody of this step is still being paged by an earlier one.
+    #: Whether a user of this step is still being paged by an earlier one.
     is_busy: bool = False
-    #: One by one: whether somebody else comes after.
+    #: For one-by-one steps: whether another user follows.
     has_more: bool = False
 
     @property
     def is_empty(self) -> bool:
-        """A step with nobody: none to start, and none who is still being paged."""
+        """Whether the step has nobody: no user to page, and none still being paged."""
         return not (self.picks or self.contacts or self.is_busy)
 
 
@@ -133,12 +137,15 @@ def choose(
     alert_id: int = 0,
     taken: frozenset[int] = frozenset(),
 ) -> ResolvedTargets:
-    """Whom `step` starts at `at`.
+    """Resolves the targets of `step` at `at`.
 
-    `recipient_users` are paged beside the step's targets (pass none for any step but the first); roles are looked up
-    in the step's groups, else in `recipient_groups`. `acted` says why somebody is left in peace; `busy` until when
-    somebody has pages of an earlier step to come. For each role of each group the first person who can be started is
-    taken; nobody is taken twice. One by one, the whole order of each role counts, and the next who is not in `taken`.
+    - `recipient_users` are paged in addition to the step's targets; pass them for the first step only.
+    - Roles are looked up in the step's groups, or else in `recipient_groups`.
+    - `acted` gives the reason for skipping a user, by user id.
+    - `busy` says until when a user has pages of an earlier step pending.
+
+    For each role of each group, the first user who can be paged is chosen; no user is chosen twice. For a one-by-one
+    step, all holders of each role count, and the next user who is not in `taken` is chosen.
     """
     search = _TargetCollector(step, roster, acted, busy, at, priority, taken)
     groups = step.group_ids or recipient_groups
@@ -162,7 +169,7 @@ def choose(
 
 
 class _TargetCollector:
-    """Collects the picks of one step."""
+    """Collects the targets of one step."""
 
     def __init__(
         self,
@@ -183,7 +190,7 @@ class _TargetCollector:
         self._of_group: dict[int, set[int]] = {}
 
     def roles(self, groups: tuple[int, ...]) -> None:
-        """The step's roles in each of the groups."""
+        """Adds the holders of the step's roles in each group."""
         for role in self.step.roles:
             if not groups:
                 self.notes.append(f"no group says who is {role}")
@@ -205,7 +212,7 @@ class _TargetCollector:
             self.notes.append(f"nobody is {role} in {duty.name}")
 
     def _role(self, role: MemberRole, duty: GroupOnCall | None, group_id: int) -> None:
-        """Takes the first of that role's order who can be started."""
+        """Adds the first holder of the role who can be paged."""
         if duty is None:
             self._no_group()
             return
@@ -213,10 +220,10 @@ class _TargetCollector:
         mine = self._of_group.setdefault(group_id, set())
         for user_id in order:
             if user_id in mine:
-                continue  # another role of this group has them already: this role wants a second person
+                continue  # already chosen for another role of this group: this role needs a second user
             if user_id in self._started:
                 mine.add(user_id)
-                return  # another group has them already: one page reaches them for both
+                return  # already chosen for another group: one page covers both
             if self._can_start(user_id):
                 mine.add(user_id)
                 self._take(user_id, f"{role}, {duty.name}", role, group_id)
@@ -228,7 +235,7 @@ class _TargetCollector:
             self.notes.append(_NO_GROUP)
 
     def previous(self, groups: tuple[int, ...]) -> None:
-        """Takes whoever had the roles before those who have them now."""
+        """Adds the previous holders of the roles."""
         for group_id in groups:
             duty = self.roster.duties.get(group_id)
             if duty is None:
@@ -242,7 +249,7 @@ class _TargetCollector:
                     self.user(user_id, f"{role} before, {duty.name}", role, group_id)
 
     def schedule(self, schedule_id: int) -> None:
-        """Takes whoever is on call by that schedule."""
+        """Adds the users on call on the schedule."""
         held = self.roster.schedules.get(schedule_id)
         if held is None:
             self.notes.append("a schedule that this step names exists no longer")
@@ -253,7 +260,7 @@ class _TargetCollector:
             self.user(user_id, f"on call by {held.name}")
 
     def everybody(self, groups: tuple[int, ...]) -> None:
-        """Takes every member of the groups."""
+        """Adds every member of the groups."""
         for group_id in groups:
             duty = self.roster.duties.get(group_id)
             if duty is None:
@@ -267,7 +274,7 @@ class _TargetCollector:
             self.notes.append("there is no group whose members to page")
 
     def assignee(self, facts: TargetFacts) -> None:
-        """Takes whoever the ticket is with."""
+        """Adds the assignee of the ticket."""
         if facts.assignee_id is not None:
             self.user(facts.assignee_id, "the ticket is with them")
         elif facts.assignee:
@@ -276,7 +283,7 @@ class _TargetCollector:
             self.notes.append("the ticket is with nobody")
 
     def user(self, user_id: int, label: str, role: MemberRole | None = None, group_id: int | None = None) -> None:
-        """Takes a person."""
+        """Adds one user."""
         if user_id not in self._started and self._can_start(user_id):
             self._take(user_id, label, role, group_id)
 
@@ -307,7 +314,7 @@ class _TargetCollector:
 
 
 def managers(recipient_groups: tuple[int, ...], roster: TargetContext) -> tuple[int, ...]:
-    """Who hears that nobody answered: the recipient groups' managers, if none the administrators."""
+    """The users notified when nobody answers: the recipient groups' managers, or else the administrators."""
     found = [
         user_id
         for group_id in recipient_groups
@@ -325,7 +332,7 @@ def problem_with_reach(
     recipient_groups: tuple[int, ...],
     at: datetime,
 ) -> str | None:
-    """Why a policy with these recipients would reach nobody at all, as a sentence; None when it reaches somebody."""
+    """Why a policy with these recipients would reach nobody, as a sentence; None when it reaches somebody."""
     notes: list[str] = []
     for number, step in enumerate(plan.steps):
         choice = choose(

@@ -1,1 +1,1 @@
-"""AlertOps: read by its API v2 (https://api.alertops.com/swagger), and translated."""
+"""AlertOps: read through its API v2 (https://api.alertops.com/swagger) and converted."""

@@ -1,4 +1,4 @@
-"""Reads an AlertOps account by its API v2: the documents as the API has them, shifts with their group."""
+"""Reads an AlertOps account through its API v2: documents as in the API, with shifts nested in their group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAGE = 100
 
 
 def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
-    """What reads the account of that key. Raises Permanent for an address or a key that can be none."""
+    """The API reader for that key. Raises Permanent for an invalid address or key."""
     address = checked_base(base, BASE)
     return ApiReader(
         "AlertOps",
@@ -34,8 +34,8 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
 
 
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
-    """Everything that is translated. Users and groups must be readable."""
-    del now  # shifts are read whole
+    """All documents that are converted. Users and groups must be readable."""
+    del now  # shifts are always read completely
     not_shown: list[JsonObject] = []
 
     def optional(path: str) -> list[JsonObject]:
@@ -57,7 +57,7 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
 
 
 def _all(source: ApiReader, path: str) -> Iterator[JsonObject]:
-    """Every object of a list, page by page. Some lists come bare, and whole."""
+    """All objects of a list, page by page. Some lists are bare arrays without pages."""
     offset = 0
     for _ in range(MAX_LIST_PAGES):
         answer = source.get(path, limit=_PAGE, offset=offset)

@@ -1,4 +1,4 @@
-"""An AlertOps account's documents as a configuration and a report. Pure: `now` decides what is over."""
+"""Converts the documents of an AlertOps account to a configuration and a report. Pure: `now` decides what is over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def translate(
     *,
     with_keys: bool = False,
 ) -> ConvertedConfig:
-    """What `apply` takes, and what is not as it was. One key serves all integrations there, so none is a token here."""
+    """The configuration for `apply`, and the differences.
+
+    AlertOps has one key for all integrations, so none is used as a token.
+    """
     del with_keys
     draft = ConfigBuilder("AlertOps", now, known)
 

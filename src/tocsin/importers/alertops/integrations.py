@@ -1,5 +1,4 @@
-"""AlertOps' inbound integrations. Its paths are written as ours are, so mappings, rules and filters are carried over.
-Pure."""
+"""Converts AlertOps' inbound integrations, with mappings, rules and filters, which use the same path syntax. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +24,11 @@ _FIELDS = {
     "short_text": "short_text",
     "long_text": "long_text",
 }
-#: What a mapping there has beside these.
+#: Parts of an AlertOps mapping that are not converted.
 _NOT_MAPPED = ("recipient_user", "recipient_group", "topic", "custom_alert_fields", "alert_tags", "attachments")
-#: Where the kinds there have their settings.
+#: The keys of each kind's settings in AlertOps.
 _SETTINGS = ("api_settings", "email_settings", "heartbeat_settings", "chat_settings")
-#: Advanced settings that have no form here: their keys, what is told, why, and what to do.
+#: Advanced settings without an equivalent: their keys, and the finding's text, reason and remedy.
 _ADVANCED = (
     (
         ("delaying_rule",),
@@ -56,7 +55,7 @@ _ADVANCED = (
         "Add routes on the Routing tab.",
     ),
 )
-#: Where Halo's status stands: the field of the kind here knows its other places too.
+#: The path of Halo's status; the built-in field also covers its other locations.
 _HALO_STATUS = "ticket^status^name"
 #: In minutes.
 _MAX_INTERVAL_MINUTES = 60 * 24 * 365
@@ -86,7 +85,7 @@ def integrations(
         }
         entry["recipients"] = {key: found for key, found in recipients.items() if found}
         policy = policies.get(text_of(document, "escalation_policy", "escalation_policy_name").casefold())
-        # A policy of roles reaches nobody without a group.
+        # A policy with roles reaches nobody without a group.
         entry |= {"escalation_policy": policy} if policy else {}
         if policy is None or not recipients["groups"]:
             entry["anyway"] = True
@@ -111,7 +110,7 @@ def integrations(
 
 
 def _of_its_kind(draft: ConfigBuilder, kind: str, document: JsonObject, subject: str) -> dict[str, Any]:
-    """What the integration does with its messages; of what it does there only, the report says so."""
+    """The kind-specific part of the entry; reports what has no equivalent."""
     settings = {key: object_of(document.get(key)) for key in _SETTINGS}
     for keys, what, why, remedy in _ADVANCED:
         if any(_is_used(one.get(key)) for one in (document, *settings.values()) for key in keys):
@@ -135,7 +134,7 @@ def _of_its_kind(draft: ConfigBuilder, kind: str, document: JsonObject, subject:
 
 
 def _is_used(value: object) -> bool:
-    """Whether a part of the advanced settings does anything: a list with entries, an object that is switched on."""
+    """Whether an advanced setting has any effect: a non-empty list, or an object that is enabled."""
     if isinstance(value, dict):
         switched = [value[key] for key in ("delay", "group") if key in value]
         return any(switched) if switched else any(_is_used(one) for one in value.values())
@@ -143,10 +142,10 @@ def _is_used(value: object) -> bool:
 
 
 def _definition(draft: ConfigBuilder, kind: str, settings: JsonObject, subject: str) -> dict[str, Any]:
-    """Mapping, rules and filters of one's own; left to the kind where they cannot be used here."""
+    """Custom mapping, rules and filters; omitted if they cannot be compiled."""
     mapping = object_of(settings.get("url_mapping"))
     found: dict[str, Any] = {}
-    # The kind reads Halo's tickets better than a mapping by hand does.
+    # The built-in kind reads Halo's tickets better than a manual mapping.
     fields = {ours: _value(text) for theirs, ours in _FIELDS.items() if (text := text_of(mapping, theirs))}
     if fields and kind == "api":
         found["mapping"] = fields
@@ -175,7 +174,7 @@ def _definition(draft: ConfigBuilder, kind: str, settings: JsonObject, subject: 
 
 
 def _rules(draft: ConfigBuilder, mapping: JsonObject, subject: str) -> dict[str, Any]:
-    """When it opens and closes. Only the rule that opens names its field: the one that closes asks the same."""
+    """The open and close rules. Only the open rule names a field, which the close rule shares."""
     field = text_of(object_of(mapping.get("open_alert_when")), "field_name")
     asked = f"^{field}" if field and field.casefold() != _HALO_STATUS else "source_status"
     found: dict[str, Any] = {}
@@ -198,7 +197,7 @@ def _rules(draft: ConfigBuilder, mapping: JsonObject, subject: str) -> dict[str,
 
 
 def _value(text: str) -> dict[str, str]:
-    """A path, or a text with values in angle brackets."""
+    """A path, or a template if the text contains angle brackets."""
     return {"template": text} if "<" in text else {"path": text}
 
 
@@ -224,7 +223,7 @@ def _filter(draft: ConfigBuilder, settings: JsonObject, how: str, subject: str) 
 
 
 def _known(draft: ConfigBuilder, given: object, names: dict[str, str], subject: str) -> list[str]:
-    """The recipients that are here, each once, by their names here."""
+    """The names of the imported recipients, without duplicates."""
     several = given if isinstance(given, list) else []
     said = [text_of(one, "group_name", "user_name", "name") if isinstance(one, dict) else str(one) for one in several]
     for gone in (one for one in said if one.casefold() not in names):

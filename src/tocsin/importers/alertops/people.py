@@ -1,4 +1,4 @@
-"""AlertOps' users with their contact methods, and its groups with members, roles and contacts. Pure."""
+"""Converts AlertOps' users with contact methods, and its groups with members, roles and contacts. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROLES = {"owner": "admin", "app admin": "admin", "group admin": "manager", "int
 
 
 def users(draft: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
-    """Adds everybody with an e-mail address. Returns usernames here, by username there in lower case."""
+    """Adds every user with an e-mail address. Returns the new usernames by lower-case AlertOps username."""
     names: dict[str, str] = {}
     for user in documents:
         email = _email(user)
@@ -34,7 +34,7 @@ def users(draft: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
 
 
 def groups(draft: ConfigBuilder, documents: list[JsonObject], usernames: dict[str, str]) -> dict[str, str]:
-    """Adds the groups. Returns names here, by name there in lower case."""
+    """Adds the groups. Returns the new names by lower-case AlertOps name."""
     names = {}
     for group in documents:
         there = text_of(group, "group_name", "name")
@@ -51,7 +51,7 @@ def groups(draft: ConfigBuilder, documents: list[JsonObject], usernames: dict[st
 
 
 def roles_of(draft: ConfigBuilder, given: object, subject: str) -> list[str]:
-    """The roles of somebody, by their names there."""
+    """Converts a user's role names."""
     found = []
     for text in given if isinstance(given, list) else [given]:
         role = str(text or "").strip().lower()

@@ -1,5 +1,7 @@
-"""AlertOps' escalation policies: a step for each role, its people one after the other. Only taking or closing an alert
-stops them, there as here. Pure."""
+"""Converts AlertOps' escalation policies: one step per role, with its users one after another. Pure.
+
+Escalation stops only when the alert is assigned or closed, as in AlertOps.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ _PRIORITIES = ("critical", "high", "medium", "low")
 
 
 def policies(draft: ConfigBuilder, documents: list[JsonObject]) -> dict[str, str]:
-    """Adds every policy that notifies a role. Returns names here, by name there in lower case."""
+    """Adds every policy that notifies a role. Returns the new names by lower-case AlertOps name."""
     names = {}
     for document in documents:
         there = text_of(document, "escalation_policy_name", "policy_name", "name")

@@ -1,5 +1,7 @@
-"""AlertOps' shifts, all those of a group in one schedule. Where shifts overlap, the shorter one wins there: it gets the
-higher layer. Pure."""
+"""Converts AlertOps' shifts, with one schedule per group. Pure.
+
+Where shifts overlap, the shorter one prevails in AlertOps, so it gets the higher layer.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,8 @@ def _schedule(
 
 
 def _layers(shifts: list[JsonObject]) -> list[int]:
-    """The longer a shift lasts in all, the lower its layer; those that never end by how much of a week they have."""
+    """A layer per shift: the longer a shift's total duration, the lower; endless ones are ordered by their hours per
+    week."""
 
     def length(shift: JsonObject) -> tuple[int, int]:
         begin, end = _date(shift, "start_date"), _date(shift, "end_date")
@@ -119,8 +122,10 @@ def _shifts(
 def _rotations(
     draft: ConfigBuilder, shift: JsonObject, names: dict[str, str], opened: list[dict[str, object]], subject: str
 ) -> list[dict[str, Any]]:
-    """People move on through the places; each place keeps its role. Here no two places of a rotation have the same one:
-    where they do, each place is a rotation of its own that begins with whoever is in it first.
+    """Converts a rotation through places, each with a fixed role.
+
+    In Tocsin a rotation's places must have different roles, so if roles repeat, each place becomes a rotation of its
+    own that starts with the user who is first in it.
     """
     several = [one for one in objects_of(shift.get("users")) if _key(one, "user") in names]
     users = [names[_key(one, "user")] for one in several]
@@ -149,7 +154,7 @@ def _rotations(
 
 
 def _windows(shift: JsonObject) -> tuple[WeeklyWindow, ...]:
-    """When it is on in a week. An end at a minute that ends in 59 is the whole hour after it."""
+    """The weekly windows of a shift. An end at minute 59 means the full hour after it."""
     start, end = (_minute(object_of(shift.get(key))) for key in ("start_date", "end_date"))
     if end % 60 == 59:
         end += 1

@@ -1,2 +1,2 @@
-"""Grafana OnCall: read by its HTTP API (https://grafana.com/docs/oncall/latest/oncall-api-reference/),
-and translated."""
+"""Grafana OnCall: read through its HTTP API (https://grafana.com/docs/oncall/latest/oncall-api-reference/) and
+converted."""

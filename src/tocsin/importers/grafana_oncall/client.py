@@ -1,4 +1,4 @@
-"""Reads a Grafana OnCall by its HTTP API: the documents as the API has them."""
+"""Reads a Grafana OnCall instance through its HTTP API: documents as in the API."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tocsin.importers.api_reader import (
 from tocsin.importers.json_access import JsonObject, object_of, objects_of
 
 _API = "/api/v1"
-#: What must be readable, and what need not be; all by their names in the API.
+#: Required and optional lists, by their names in the API.
 _NEEDED = ("users", "schedules", "on_call_shifts", "escalation_chains", "escalation_policies")
 _OPTIONAL = ("teams", "integrations", "routes", "personal_notification_rules", "webhooks")
 
 
 def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
-    """What reads the OnCall at an address. Raises Permanent for an address or a key that can be none."""
+    """The API reader for that address. Raises Permanent for an invalid address or key."""
     if not base.strip():
         raise Permanent(
             "Each Grafana OnCall has an address of its own.",
@@ -40,8 +40,8 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
 
 
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
-    """Everything that is translated."""
-    del now  # shifts are read whole
+    """All documents that are converted."""
+    del now  # shifts are always read completely
     documents: dict[str, list[JsonObject]] = {kind: list(_all(source, kind)) for kind in _NEEDED}
     not_shown: list[JsonObject] = []
     for kind in _OPTIONAL:
@@ -54,7 +54,7 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
 
 
 def _all(source: ApiReader, kind: str) -> Iterator[JsonObject]:
-    """Every object of a list, page by page: counted, because `next` may call the server by another name."""
+    """All objects of a list, by page number, because `next` may use another host name for the server."""
     count = 0
     for number in range(1, MAX_LIST_PAGES + 1):
         answer = object_of(source.get(f"{kind}/", page=number))

@@ -1,4 +1,5 @@
-"""A Grafana OnCall's documents as a configuration and a report. Pure: `now` decides what is over."""
+"""Converts the documents of a Grafana OnCall instance to a configuration and a report. Pure: `now` decides what is
+over."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ def translate(
     *,
     with_keys: bool = False,
 ) -> ConvertedConfig:
-    """What `apply` takes, and what is not as it was. Keys of senders are too short to be tokens here."""
+    """The configuration for `apply`, and the differences. OnCall's keys are too short to be used as tokens."""
     del with_keys
     draft = ConfigBuilder("Grafana OnCall", now, known)
     world = GrafanaIdMap(draft)

@@ -1,4 +1,4 @@
-"""What the parts of a Grafana OnCall are called here, by their ids there. Pure."""
+"""Maps OnCall's ids to names in the new configuration. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tocsin.importers.json_access import JsonObject
 
 @dataclass(slots=True)
 class GrafanaIdMap:
-    """Names here, by id there."""
+    """New names by OnCall id."""
 
     draft: ConfigBuilder
     users: dict[str, str] = field(default_factory=dict)
@@ -19,12 +19,12 @@ class GrafanaIdMap:
     policies: dict[str, str] = field(default_factory=dict)
 
     def known(self, numbers: object) -> list[str]:
-        """The usernames of a list of ids, each once; whoever is no user here is not among them."""
+        """The usernames for a list of ids, without duplicates and unknown users."""
         several = numbers if isinstance(numbers, list) else []
         return list(dict.fromkeys(self.users[one] for one in several if isinstance(one, str) and one in self.users))
 
     def group(self, document: JsonObject) -> str | None:
-        """The group of an object's team."""
+        """The group for an object's team."""
         return self.groups.get(str(document.get("team_id") or ""))
 
 

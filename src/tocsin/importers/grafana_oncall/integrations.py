@@ -1,4 +1,5 @@
-"""OnCall's integrations, each with the chain of its default route; what other routes ask is told. Pure."""
+"""Converts OnCall's integrations with the chain of their default route; conditions of other routes are reported.
+Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +18,12 @@ _KINDS = {
     "inbound_email": "email",
     "heartbeat": "heartbeat",
 }
-#: People open alerts by hand here without an integration.
+#: Types without an equivalent: in Tocsin, manual alerts need no integration.
 _BY_HAND = frozenset({"direct_paging", "manual", "maintenance"})
 
 
 def integrations(world: GrafanaIdMap, documents: list[JsonObject], routes: list[JsonObject]) -> None:
-    """Adds every integration that takes alerts."""
+    """Adds every integration that receives alerts."""
     for document in documents:
         there = str(document.get("type") or "webhook").lower()
         if there not in _BY_HAND:

@@ -1,4 +1,4 @@
-"""OnCall's users with their notification rules, and its teams as groups. Phone numbers are not in its API. Pure."""
+"""Converts OnCall's users with notification rules, and its teams as groups. Its API has no phone numbers. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROLES = {"admin": "admin", "viewer": "observer"}
 
 
 def users(world: GrafanaIdMap, documents: list[JsonObject], rules: list[JsonObject]) -> None:
-    """Adds everybody with an e-mail address."""
+    """Adds every user with an e-mail address."""
     for user in documents:
         email = str(user.get("email") or "").strip()
         if "@" in email:
@@ -28,7 +28,7 @@ def users(world: GrafanaIdMap, documents: list[JsonObject], rules: list[JsonObje
 
 
 def groups(world: GrafanaIdMap, documents: list[JsonObject], users: list[JsonObject]) -> None:
-    """Adds the teams, with whoever says that they are in it."""
+    """Adds the teams with their members, as listed in the users' documents."""
     for team in documents:
         name = world.draft.name("groups", team.get("name"))
         world.groups[number_of(team)] = name
@@ -37,7 +37,7 @@ def groups(world: GrafanaIdMap, documents: list[JsonObject], users: list[JsonObj
             for user in users
             if (username := world.users.get(number_of(user))) and number_of(team) in _teams(user)
         ]
-        # Two who share an address are one user here.
+        # Users who share an address have become one.
         several = [{"user": username, "roles": []} for username in dict.fromkeys(members)]
         world.draft.add("groups", {"name": name, "members": several})
 

@@ -1,4 +1,4 @@
-"""OnCall's escalation chains as policies: its wait steps become the waits of the steps after them. Pure."""
+"""Converts OnCall's escalation chains to policies; wait steps become the delays of the following steps. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, number_of
 from tocsin.importers.json_access import JsonObject
 from tocsin.importers.report import FindingSeverity
 
-#: How often OnCall repeats a chain at most, which is how often it does.
+#: OnCall repeats a chain exactly this often.
 _REPEATS = 5
 _MINUTE = timedelta(minutes=1)
 
-#: Steps that nothing here takes the place of: why, and what to do.
+#: Steps without an equivalent: the reason and the remedy.
 _WITHOUT = {
     "notify_if_time_from_to": (
         "It waits there until a time of day; steps here fire when they are due.",

@@ -1,4 +1,4 @@
-"""OnCall's schedules: shifts by their ids, each with a level; overrides, and calendars by address. Pure."""
+"""Converts OnCall's schedules: shifts by id, each with a level; overrides, and imported calendars. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_LEVEL = MAX_LAYERS - 2
 
 
 def schedules(world: GrafanaIdMap, documents: list[JsonObject], all_shifts: list[JsonObject]) -> None:
-    """Adds every schedule that has somebody in it."""
+    """Adds every schedule with at least one user."""
     by_number = {number_of(shift): shift for shift in all_shifts}
     for document in documents:
         numbers = document.get("shifts")
@@ -60,7 +60,7 @@ def _schedule(world: GrafanaIdMap, document: JsonObject, several: list[JsonObjec
 
 
 def _people(world: GrafanaIdMap, shift: JsonObject, subject: str) -> tuple[tuple[str, ...], ...]:
-    """Who takes turns, those together in one; from whoever begins."""
+    """The users who take turns, several per turn, starting with the first."""
     rolling = shift.get("rolling_users")
     if not isinstance(rolling, list) or not rolling:
         rolling = [shift.get("users")]
@@ -78,7 +78,7 @@ def _people(world: GrafanaIdMap, shift: JsonObject, subject: str) -> tuple[tuple
 
 
 def _layer(shift: JsonObject) -> int:
-    """Levels begin at 0; an override goes before them all."""
+    """Levels start at 0; an override takes precedence over all of them."""
     if shift.get("type") == "override":
         return MAX_LAYERS
     level = shift.get("level")
@@ -90,7 +90,7 @@ def _in_zone(shift: dict[str, Any], own: str, schedule: str) -> dict[str, Any]:
 
 
 def _calendars(document: JsonObject, names: set[str]) -> list[dict[str, Any]]:
-    """Calendars that OnCall reads: Tocsin reads them too, and knows people in them by name or e-mail."""
+    """Calendars that OnCall imports: Tocsin imports them too, and matches users by name or e-mail address."""
     found = []
     for key, wanted, layer in (("ical_url_primary", "Calendar", 1), ("ical_url_overrides", "Overrides", MAX_LAYERS)):
         url = document.get(key)

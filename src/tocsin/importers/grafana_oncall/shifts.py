@@ -1,8 +1,8 @@
-"""OnCall's shifts as Tocsin's: single events, recurrent events and rolling users, by their recurrence rules. Pure.
+"""Converts OnCall's shifts by their recurrence rules: single events, recurrent events and rolling users. Pure.
 
-https://grafana.com/docs/oncall/latest/oncall-api-reference/on_call_shifts/. `start` is local in the shift's zone.
-Rolling users take turns by the rule's periods (hours, days, weeks), `interval` of them each; within a week each day of
-`by_day` is an occurrence of whoever has that week. `until` is about when occurrences begin.
+See https://grafana.com/docs/oncall/latest/oncall-api-reference/on_call_shifts/. `start` is local time in the shift's
+zone. Rolling users take turns by the rule's periods (hours, days, weeks), `interval` periods each; within a week, each
+day of `by_day` is an occurrence for the users who have that week. `until` limits when occurrences begin.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ _PERIODS = {"hourly": timedelta(hours=1), "daily": _DAY, "weekly": _WEEK}
 
 @dataclass(frozen=True, slots=True)
 class GrafanaShift:
-    """A shift as OnCall has it; times are local in its zone. `turns` are who has it, one after the other, in each
-    several at once; one that recurs without taking turns has one.
+    """An OnCall shift with local times in its zone.
+
+    `turns` are the users of each turn, in order; a recurring shift without rolling users has a single turn.
     """
 
     name: str
@@ -34,19 +35,19 @@ class GrafanaShift:
     start: datetime
     duration: timedelta
     turns: tuple[tuple[str, ...], ...]
-    #: None: once.
+    #: None: a single occurrence.
     frequency: str | None = None
     interval: int = 1
     #: 0 is Monday.
     by_day: tuple[int, ...] = ()
     week_start: int = 0
     until: datetime | None = None
-    #: Nothing that begins earlier is there.
+    #: No occurrence begins earlier.
     begin: datetime | None = None
 
 
 def read(document: JsonObject, name: str, layer: int, people: tuple[tuple[str, ...], ...]) -> GrafanaShift:
-    """The event of a document. Raises CannotSay."""
+    """Parses a document. Raises UnsupportedRotation."""
     start, duration = _local(document.get("start")), document.get("duration")
     if start is None or not isinstance(duration, int) or not 60 <= duration < 10**8:
         raise UnsupportedRotation("Its start or duration cannot be read")
@@ -73,7 +74,10 @@ def read(document: JsonObject, name: str, layer: int, people: tuple[tuple[str, .
 
 
 def shifts(event: GrafanaShift, now: datetime) -> list[dict[str, Any]]:
-    """The shifts as YAML has them; none for what is over at the local time `now`, or is nobody's. Raises CannotSay."""
+    """The shifts as in YAML; none if the shift is over at the local time `now` or has no users.
+
+    Raises UnsupportedRotation.
+    """
     if not any(event.turns):
         return []
     if event.frequency is None:
@@ -97,7 +101,7 @@ def shifts(event: GrafanaShift, now: datetime) -> list[dict[str, Any]]:
 
 
 def _in_windows(event: GrafanaShift, each: timedelta, now: datetime) -> list[dict[str, Any]]:
-    """The same people on the same days of each week."""
+    """A shift with the same users on the same weekdays."""
     firsts = [_not_before(first, event.begin, 1) for _, first in _week_of(event, each)]
     minutes = event.duration // timedelta(minutes=1)
     opened = [rotation_converter.window(at.weekday(), at.hour * 60 + at.minute, minutes) for at in firsts]
@@ -118,14 +122,14 @@ def _in_windows(event: GrafanaShift, each: timedelta, now: datetime) -> list[dic
 
 
 def _week_of(event: GrafanaShift, each: timedelta) -> list[tuple[tuple[str, ...], datetime]]:
-    """The first occurrence on each day of the week that has any."""
+    """The first occurrence on each weekday that has one."""
     if each == _DAY and not event.by_day:
         return [(event.turns[0], event.start + number * _DAY) for number in range(7)]
     return _firsts(event, each)
 
 
 def _without_gaps(event: GrafanaShift, each: timedelta, now: datetime) -> list[dict[str, Any]]:
-    """One turn follows the other: a rotation; whoever has a turn together, each in a rotation beside the others'."""
+    """Turns without gaps become a rotation; users who share a turn become parallel rotations."""
     most = max(len(several) for several in event.turns)
     found = []
     for place in range(most):
@@ -139,14 +143,14 @@ def _without_gaps(event: GrafanaShift, each: timedelta, now: datetime) -> list[d
 
 
 def _last_end(event: GrafanaShift, each: timedelta) -> datetime:
-    """When the last occurrence ends that begins by `until`."""
+    """The end of the last occurrence that begins by `until`."""
     assert event.until is not None
     passed = max(0, (event.until - event.start) // each)
     return event.start + passed * each + event.duration
 
 
 def _occurrences(event: GrafanaShift, each: timedelta, now: datetime) -> list[dict[str, Any]]:
-    """Each occurrence as a stretch that comes again when all have had their turn."""
+    """Each occurrence as a fixed shift that recurs after everybody's turn."""
     firsts = list(_firsts(event, each))
     cycle = each * len(event.turns)
     weeks = next((n for n in range(1, MAX_WEEKS + 1) if (n * _WEEK) % cycle == timedelta()), None)
@@ -181,7 +185,7 @@ def _firsts(event: GrafanaShift, each: timedelta) -> list[tuple[tuple[str, ...],
         return [(users, event.start + number * each) for number, users in enumerate(event.turns)]
     found = []
     for number, users in enumerate(event.turns):
-        # The first turn begins on the day of the start, later ones with their week.
+        # The first turn begins on the day of `start`, later ones with their week.
         monday = event.start - ((event.start.weekday() - event.week_start) % 7) * _DAY
         found += _in_week(event, users, event.start if number == 0 else monday + number * each, number * each)
     return found
@@ -190,7 +194,7 @@ def _firsts(event: GrafanaShift, each: timedelta) -> list[tuple[tuple[str, ...],
 def _in_week(
     event: GrafanaShift, users: tuple[str, ...], since: datetime, later: timedelta = timedelta()
 ) -> list[tuple[tuple[str, ...], datetime]]:
-    """The days of one turn's week. Days before the start come with the next turn of the same people."""
+    """The days of one turn's week. Days before the start come with the next turn of the same users."""
     first_day = event.start - ((event.start.weekday() - event.week_start) % 7) * _DAY + later
     cycle = event.interval * len(event.turns) * _WEEK if event.frequency == "weekly" else _WEEK
     found = []
@@ -201,7 +205,7 @@ def _in_week(
 
 
 def _not_before(first: datetime, begin: datetime | None, weeks: int) -> datetime:
-    """The first occurrence that begins at `begin` or after."""
+    """The first occurrence at or after `begin`."""
     if begin is None or first >= begin:
         return first
     return first + -((first - begin) // (weeks * _WEEK)) * weeks * _WEEK
@@ -221,7 +225,7 @@ def _stretch(
 
 
 def _local(value: object) -> datetime | None:
-    """A time as the API writes it, `2026-01-05T09:00:00`, to the minute."""
+    """A local time in the API's format, such as `2026-01-05T09:00:00`, truncated to the minute."""
     at = local_moment(value)
     return at.replace(tzinfo=None, second=0, microsecond=0) if at is not None else None
 

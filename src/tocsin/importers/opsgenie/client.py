@@ -1,4 +1,4 @@
-"""Reads an Opsgenie account by its REST API: the documents as the API has them, those of one object in one place."""
+"""Reads an Opsgenie account through its REST API: documents as in the API, with nested objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tocsin.importers.json_access import object_of, objects_of
 BASE = "https://api.opsgenie.com"
 _PAGE = 100
 
-#: What is read and cannot be carried over, so that the report can say so.
+#: Objects that are read only to report that they cannot be converted.
 _ONLY_COUNTED = {
     "alert_policies": "v2/policies/alert",
     "services": "v1/services",
@@ -28,7 +28,7 @@ _ONLY_COUNTED = {
 
 
 def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
-    """What reads the account of that key. Raises Permanent for an address or a key that can be none."""
+    """The API reader for that key. Raises Permanent for an invalid address or key."""
     return ApiReader(
         "Opsgenie",
         checked_base(base, BASE),
@@ -42,10 +42,11 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
 
 
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[dict[str, Any]]]:
-    """Everything that is translated. Users, teams and schedules must be readable; of the rest, `not_shown` says what
-    the key may not see.
+    """All documents that are converted. Users, teams and schedules must be readable.
+
+    `not_shown` lists what else the key may not read.
     """
-    del now  # overrides are read whole
+    del now  # overrides are always read completely
     not_shown: list[dict[str, Any]] = []
 
     def optional(path: str) -> list[dict[str, Any]]:
@@ -70,14 +71,14 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[dict[str, Any]]]:
         ],
         "heartbeats": optional("v2/heartbeats"),
         "forwardings": optional("v2/forwarding-rules"),
-        # Those that are over are left alone; what one is about stands in the object itself.
+        # Without past ones; the affected entities are in the object itself.
         "maintenances": [
             {**one, **object_of(object_of(source.get_or_none(f"v1/maintenance/{_id(one)}")).get("data"))}
             for one in _told(source, "maintenances", iter(_data(source, "v1/maintenance?type=non-expired")))
         ],
     }
     for name, path in _ONLY_COUNTED.items():
-        # What these are for is told where there are any; who may not see them is not bothered.
+        # Reported only if there are any; no finding if the key may not read them.
         documents[name] = objects_of(object_of(source.get_or_none(path)).get("data"))
     return documents | {"not_shown": not_shown}
 
@@ -103,17 +104,17 @@ def _team(source: ApiReader, team: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data(source: ApiReader, path: str) -> list[dict[str, Any]]:
-    """The list at a path; empty where the key may not see it."""
+    """The list at a path; empty if the key may not read it."""
     return objects_of(object_of(source.get_or_none(path)).get("data"))
 
 
 def _all(source: ApiReader, path: str) -> Iterator[dict[str, Any]]:
-    """Every object of a list, page by page: `paging.next` is the next page's address."""
+    """All objects of a list, page by page; `paging.next` is the next page's URL."""
     answer = object_of(source.get(path, **({"limit": _PAGE} if path == "v2/users" else {})))
     for _ in range(MAX_LIST_PAGES):
         data = answer.get("data")
         if isinstance(data, dict):
-            # Heartbeats are one level deeper.
+            # Heartbeats are nested one level deeper.
             data = next((held for held in data.values() if isinstance(held, list)), [])
         yield from objects_of(data)
         following = object_of(answer.get("paging")).get("next")

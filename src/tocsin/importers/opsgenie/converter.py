@@ -1,4 +1,4 @@
-"""An Opsgenie account's documents as a configuration and a report. Pure: `now` decides what is over."""
+"""Converts the documents of an Opsgenie account to a configuration and a report. Pure: `now` decides what is over."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def translate(
     *,
     with_keys: bool = False,
 ) -> ConvertedConfig:
-    """What `apply` takes, and what is not as it was. `with_keys`: API keys that are in the documents become tokens."""
+    """The configuration for `apply`, and the differences. `with_keys`: API keys in the documents become tokens."""
     draft = ConfigBuilder("Opsgenie", now, known)
     world = OpsgenieIdMap(draft)
 
@@ -40,7 +40,7 @@ def translate(
     people.groups(world, of("teams"))
     schedules.schedules(world, of("schedules"))
     policies.policies(world, of("escalations"))
-    # Heartbeats first: their names stand in senders' addresses.
+    # Heartbeats first: their names are part of senders' URLs and must not change.
     integrations.heartbeats(world, of("heartbeats"))
     integrations.integrations(world, of("integrations"), with_keys=with_keys)
     maintenance.windows(world, of("maintenances"))

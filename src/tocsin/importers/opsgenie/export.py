@@ -1,7 +1,7 @@
-"""Reads what Opsgenie's configuration backup tool wrote: a ZIP of its folder `OpsGenieBackups`, or one JSON file.
+"""Reads the output of Opsgenie's configuration backup tool: a ZIP of the folder `OpsGenieBackups`, or one JSON file.
 
-https://github.com/opsgenie/opsgenie-configuration-backup. The tool writes each object to a file of its own, in
-folders by kind. One JSON file has the same by kind: `{"users": […], "teams": […], "schedules": […], …}`.
+See https://github.com/opsgenie/opsgenie-configuration-backup. The tool writes each object to its own file, in folders
+by kind. A single JSON file has the same kinds as keys: `{"users": […], "teams": […], "schedules": […], …}`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 from tocsin.core.errors import Rejected
 from tocsin.importers.json_access import object_of, objects_of
 
-#: Unpacked, all files together; and so many of them.
+#: Limits: total unpacked size, and number of files.
 MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 MAX_FILES = 20_000
 
-#: Folders of the backup and keys of one file, by the kind of document.
+#: The kind of document, by folder of the backup or key of the JSON file.
 _KINDS = {
     "users": "users",
     "teams": "teams",
@@ -40,7 +40,7 @@ _KINDS = {
 
 
 def read(content: bytes) -> dict[str, list[dict[str, Any]]]:
-    """The documents of an export. Raises Rejected ("invalid_export") that names the file in it."""
+    """The documents of an export. Raises Rejected("invalid_export") with the file within it."""
     found: dict[str, list[dict[str, Any]]] = {}
     for kind, document in _in_zip(content) if content[:2] == b"PK" else _in_json(content):
         found.setdefault(kind, []).append(_flat(kind, document))
@@ -68,7 +68,7 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         try:
             with archive.open(entry) as file:
-                # What it says of its size may be a lie, so that is not asked.
+                # The declared size may be wrong, so the read itself is limited.
                 text = file.read(left + 1)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError, zlib.error):
             raise _refused(f"{path.name}: cannot be unpacked.") from None
@@ -93,7 +93,7 @@ def _in_json(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _flat(kind: str, document: dict[str, Any]) -> dict[str, Any]:
-    """The document as the API would have it: the tool wraps an object together with what belongs to it."""
+    """The document as in the API: the tool wraps an object together with its related objects."""
     match kind:
         case "users" if "user" in document:
             user = object_of(document["user"])

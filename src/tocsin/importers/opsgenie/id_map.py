@@ -1,5 +1,4 @@
-"""What the parts of an Opsgenie account are called here, so that one can refer to the other; and its ways to write
-spans and restrictions. Pure."""
+"""Maps Opsgenie's ids and names to new names, and parses its durations and time restrictions. Pure."""
 
 from __future__ import annotations
 
@@ -18,44 +17,44 @@ _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 6
 
 @dataclass(slots=True)
 class OpsgenieIdMap:
-    """Names here, by id and by name there."""
+    """New names by Opsgenie id and by Opsgenie name."""
 
     draft: ConfigBuilder
     users: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
-    #: None: it is not there, because it says nothing.
+    #: None: the schedule was not converted, because it is empty.
     schedules: dict[str, str | None] = field(default_factory=dict)
     policies: dict[str, str] = field(default_factory=dict)
-    #: Policies that page by one schedule, made for routes that name it.
+    #: Policies for single schedules, created for routes that refer to one.
     by_schedule: dict[str, str] = field(default_factory=dict)
     teams: dict[str, JsonObject] = field(default_factory=dict)
-    #: The group of a schedule, by the schedule's name here.
+    #: The group of a schedule, by the schedule's new name.
     group_of: dict[str, str] = field(default_factory=dict)
-    #: Schedules that are switched off there.
+    #: Schedules disabled in Opsgenie.
     off: set[str] = field(default_factory=set)
     escalations: dict[str, JsonObject] = field(default_factory=dict)
     integrations: dict[str, str] = field(default_factory=dict)
-    #: Support hours made for routing rules.
+    #: Support hours created for routing rules.
     hours: dict[str, str] = field(default_factory=dict)
 
     def user(self, reference: object) -> str | None:
-        """The username of whoever a document refers to."""
+        """The username for a reference."""
         held = object_of(reference)
         return _found(self.users, held.get("id"), held.get("username"), held.get("name"))
 
     def group(self, reference: object) -> str | None:
-        """The group of a team."""
+        """The group for a reference to a team."""
         held = object_of(reference)
         return _found(self.groups, held.get("id"), held.get("name"))
 
 
 def keys(document: JsonObject, *names: str) -> Iterable[str]:
-    """What a document is referred to by."""
+    """The keys by which a document can be referenced."""
     return [str(document[name]).casefold() for name in ("id", *names) if document.get(name)]
 
 
 def in_order(several: Iterable[JsonObject]) -> list[JsonObject]:
-    """By their `order`."""
+    """Sorted by `order`."""
 
     def order(document: JsonObject) -> int:
         held = document.get("order")
@@ -65,13 +64,13 @@ def in_order(several: Iterable[JsonObject]) -> list[JsonObject]:
 
 
 def found[T](known: dict[str, T], reference: object) -> T | None:
-    """What a reference with an id or a name leads to."""
+    """Resolves a reference by id or name."""
     held = object_of(reference)
     return _found(known, held.get("id"), held.get("name"))
 
 
 def span(value: object) -> timedelta:
-    """`{"timeAmount": 5, "timeUnit": "minutes"}`; minutes where no unit is named."""
+    """Parses `{"timeAmount": 5, "timeUnit": "minutes"}`; the default unit is minutes."""
     held = object_of(value)
     amount = held.get("timeAmount", 0)
     if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < 1_000_000:
@@ -80,9 +79,10 @@ def span(value: object) -> timedelta:
 
 
 def open_windows(restriction: object) -> tuple[WeeklyWindow, ...]:
-    """The windows of a `timeRestriction`; none where it is open always. Raises ValueError for one that cannot be read.
+    """The windows of a `timeRestriction`; empty if there is none. Raises ValueError if it is invalid.
 
-    `time-of-day` is each day; `weekday-and-time-of-day` is one stretch from the start day's time to the end day's.
+    `time-of-day` applies to every day; `weekday-and-time-of-day` is one span from the start day's time to the end
+    day's.
     """
     held = object_of(restriction)
     several = objects_of(held.get("restrictions")) or [object_of(held.get("restriction"))]

@@ -1,4 +1,4 @@
-"""Opsgenie's integrations and heartbeats, with the routing rules of the team that owns them as routes. Pure."""
+"""Converts Opsgenie's integrations and heartbeats, with their team's routing rules as routes. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tocsin.inbound.expressions.conditions import compile_condition
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.oncall.calculation import weekly_windows
 
-#: What uses Opsgenie's Alert API itself, so that its address is all that changes.
+#: Senders that use Opsgenie's Alert API directly, so that only the URL changes.
 _SPEAKS_OPSGENIE = frozenset({"api", "prometheus", "grafana", "alertmanager", "oec", "marid", "terraform", "thanos"})
-#: What Opsgenie only sends to.
+#: Integrations to which Opsgenie only sends.
 _OUTGOING = frozenset(
     (
         *(
@@ -35,7 +35,7 @@ _OUTGOING = frozenset(
         *("jira", "jiracloud", "jiraservicedesk", "servicenow", "servicenowv3", "zendesk"),
     )
 )
-#: Opsgenie's fields by the names of the kind `opsgenie` here.
+#: Opsgenie's fields as named in the kind `opsgenie`.
 _FIELDS = {
     "message": "subject",
     "alias": "source_id",
@@ -63,7 +63,7 @@ _UNITS = {"minutes": "m", "hours": "h", "days": "d", "weeks": "w"}
 
 
 def heartbeats(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
-    """Adds every heartbeat, under its own name: senders ping /v2/heartbeats/NAME/ping here too."""
+    """Adds every heartbeat under its own name: senders also ping /v2/heartbeats/NAME/ping here."""
     for heartbeat in documents:
         name = world.draft.name("integrations", heartbeat.get("name"))
         unit = _UNITS.get(str(heartbeat.get("intervalUnit") or "minutes").lower(), "m")
@@ -85,7 +85,7 @@ def heartbeats(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
 
 
 def integrations(world: OpsgenieIdMap, documents: list[JsonObject], *, with_keys: bool) -> None:
-    """Adds every integration that sends alerts; with its key as token where that is known and asked for."""
+    """Adds every integration that receives alerts; its key becomes the token if known and requested."""
     for document in documents:
         wanted, kind_there = str(document.get("name") or ""), str(document.get("type") or "API")
         plain = re.sub(r"[^a-z0-9]", "", kind_there.lower())
@@ -129,7 +129,7 @@ def _tell_senders(world: OpsgenieIdMap, name: str, kind: str, kind_there: str) -
 
 
 def _owner(world: OpsgenieIdMap, document: JsonObject, name: str) -> JsonObject:
-    """The team that an integration is for."""
+    """The team an integration belongs to."""
     owner = object_of(document.get("ownerTeam")) or {"id": document.get("teamId")}
     team = found(world.teams, owner)
     if team is not None:
@@ -149,7 +149,7 @@ def _owner(world: OpsgenieIdMap, document: JsonObject, name: str) -> JsonObject:
 
 
 def _reach(world: OpsgenieIdMap, owner: JsonObject, name: str) -> dict[str, Any]:
-    """Whom an integration of that team notifies."""
+    """The policy and recipients of that team's integrations."""
     team = found(world.teams, owner)
     group = world.group(owner)
     policy = _policy(world, default_notify(team)) if team else None
@@ -177,7 +177,7 @@ def _policy(world: OpsgenieIdMap, notify: JsonObject) -> str | None:
 
 
 def _routes(world: OpsgenieIdMap, team: JsonObject, kind: str, name: str) -> dict[str, Any]:
-    """The team's routing rules but the default one, in their order."""
+    """The team's routing rules in order, without the default rule."""
     rules = in_order(rule for rule in objects_of(team.get("routing_rules")) if not rule.get("isDefault"))
     routes = []
     for rule in rules:
@@ -190,7 +190,7 @@ def _routes(world: OpsgenieIdMap, team: JsonObject, kind: str, name: str) -> dic
 
 
 class _NotConvertible(Exception):
-    """The rule has no form here; the text says why."""
+    """The rule has no equivalent; the message explains why."""
 
 
 def _route(world: OpsgenieIdMap, team: JsonObject, rule: JsonObject, kind: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Opsgenie's maintenances: the integrations that one switches off, from when until when. Pure.
+"""Converts Opsgenie's maintenances, which disable integrations for a time. Pure.
 
-https://docs.opsgenie.com/docs/maintenance-api
+See https://docs.opsgenie.com/docs/maintenance-api.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, found
 
 
 def windows(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
-    """Adds what is still to come; a policy that one switches on or off has no window here."""
+    """Adds upcoming maintenances; those that enable or disable policies have no equivalent."""
     for document in documents:
         if str(document.get("status")).lower() in ("past", "cancelled"):
             continue

@@ -1,4 +1,4 @@
-"""Opsgenie's users with their contacts, notification rules and forwardings, and its teams as groups. Pure."""
+"""Converts Opsgenie's users with contacts, notification rules and forwardings, and its teams as groups. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHANNELS = {"email": "email", "sms": "sms", "voice": "voice"}
 
 
 def users(world: OpsgenieIdMap, documents: list[JsonObject], forwardings: list[JsonObject]) -> None:
-    """Adds everybody; whoever has no e-mail address as username cannot be a user here."""
+    """Adds every user whose username is an e-mail address; others cannot be converted."""
     for user in documents:
         email = str(user.get("username") or "").strip()
         if "@" not in email:
@@ -32,7 +32,7 @@ def users(world: OpsgenieIdMap, documents: list[JsonObject], forwardings: list[J
 
 
 def groups(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
-    """Adds the teams: their administrators are managers; who is primary, the schedules say."""
+    """Adds the teams; their administrators become managers. Primary on-call users come from the schedules."""
     for team in documents:
         name = world.draft.name("groups", team.get("name"))
         for key in keys(team, "name"):
@@ -102,11 +102,11 @@ def _ways(world: OpsgenieIdMap, user: JsonObject, username: str) -> list[Importe
 def _apply_rules(
     world: OpsgenieIdMap, rules: list[JsonObject], ways: list[ImportedContactMethod], username: str
 ) -> bool:
-    """Notes in the ways when the rule for new alerts uses them. False: there is no such rule to be read."""
+    """Adds to the contact methods when the rule for new alerts uses them. Returns False if there is no such rule."""
     asked = in_order(r for r in rules if r.get("actionType") == "create-alert" and r.get("enabled", True))
     if not asked:
         return False
-    # The one without conditions of its own is for every alert.
+    # The rule without conditions applies to every alert.
     rule = next((one for one in asked if _is_for_all(one)), asked[-1])
     steps = [step for step in objects_of(rule.get("steps")) if step.get("enabled", True)]
     if not steps:
@@ -142,7 +142,7 @@ def _same(address: str, other: str) -> bool:
 
 
 def _away(world: OpsgenieIdMap, user: JsonObject, forwardings: list[JsonObject]) -> list[dict[str, Any]]:
-    """Forwardings of what comes to this user that are not over, as absences with cover."""
+    """Current and future forwardings of this user's alerts, as absences with cover."""
     found = []
     own = world.user(user)
     for rule in forwardings:

@@ -1,7 +1,7 @@
-"""Opsgenie's escalations as policies. Its delays count from the alert's creation, Tocsin's from the step before. Pure.
+"""Converts Opsgenie's escalations. Its delays count from the alert's creation, Tocsin's from the previous step. Pure.
 
-https://docs.opsgenie.com/docs/escalation-api: a rule fires after its delay if the alert is then not acknowledged, or
-not closed; `repeat` begins anew so many minutes after the last rule.
+See https://docs.opsgenie.com/docs/escalation-api: a rule fires after its delay if the alert is not acknowledged, or not
+closed, by then; `repeat` starts over this many minutes after the last rule.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def policies(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
 
 
 def by_schedule(world: OpsgenieIdMap, schedule: str) -> str:
-    """The policy that pages whoever is on call by a schedule; made when it is first needed."""
+    """The policy that pages the on-call users of a schedule; created on first use."""
     if schedule not in world.by_schedule:
         name = world.draft.name("escalation_policies", f"On call by {schedule}")
         world.by_schedule[schedule] = name
@@ -90,7 +90,7 @@ def _repeat(world: OpsgenieIdMap, document: JsonObject, subject: str, first_dela
         )
     if not isinstance(count, int) or not isinstance(wait, int) or not 0 < count < 10_000 or not 0 < wait < 100_000:
         return {}
-    # The first rule's delay counts again in each pass; here a pass begins with its first step.
+    # In each repetition the first rule's delay applies again, while Tocsin's passes begin with their first step.
     every = timedelta(minutes=wait) + first_delay
     return {"times": min(count, MAX_POLICY_REPEATS), "every": durations.write(every)}
 
@@ -176,14 +176,14 @@ def _by_team(world: OpsgenieIdMap, team: JsonObject, how: str, subject: str) -> 
 
 
 def default_notify(team: JsonObject) -> JsonObject:
-    """What the team's default routing rule notifies; an empty one where there is none."""
+    """The target of the team's default routing rule; an empty object if there is none."""
     rules = objects_of(team.get("routing_rules"))
     rule = next((one for one in rules if one.get("isDefault")), rules[-1] if rules else {})
     return object_of(rule.get("notify"))
 
 
 def _first_schedule(world: OpsgenieIdMap, notify: JsonObject) -> str | None:
-    """The schedule that a routing rule notifies, or that its escalation notifies first."""
+    """The schedule that a routing rule notifies, directly or first in its escalation."""
     if notify.get("type") == "schedule":
         return found(world.schedules, notify)
     escalation = found(world.escalations, notify) if notify.get("type") == "escalation" else None

@@ -1,8 +1,7 @@
-"""Opsgenie's schedules: rotations, all on call at once, each with its restriction; overrides of all or some rotations.
-Pure.
+"""Converts Opsgenie's schedules: parallel rotations with restrictions, and overrides of all or some rotations. Pure.
 
-https://support.atlassian.com/opsgenie/docs/manage-on-call-schedules-and-rotations/: rotations are counted from their
-start, their hand-offs go on outside of the restricted times, and whoever overrides is on call for the whole override.
+See https://support.atlassian.com/opsgenie/docs/manage-on-call-schedules-and-rotations/. Rotations count from their
+start, handoffs also occur outside restricted times, and an overriding user is on call for the whole override.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _UNITS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1), "weekly": ti
 
 
 def schedules(world: OpsgenieIdMap, documents: list[JsonObject]) -> None:
-    """Adds every schedule that has somebody in it, with a group of its own where no team owns it."""
+    """Adds every schedule with at least one user; one without a team gets its own group."""
     for document in documents:
         _schedule(world, document)
 
@@ -58,7 +57,7 @@ def _schedule(world: OpsgenieIdMap, document: JsonObject) -> None:
 
 
 class _Rotations:
-    """The rotations of one schedule while they are translated."""
+    """The rotations of one schedule during its conversion."""
 
     def __init__(self, world: OpsgenieIdMap, schedule: str, zone: ZoneInfo) -> None:
         self.world, self.draft, self.schedule, self.zone = world, world.draft, schedule, zone
@@ -67,7 +66,7 @@ class _Rotations:
         self._names: set[str] = set()
         #: The names of a rotation's shifts, by its id and name.
         self._of: dict[str, list[str]] = {}
-        #: Those with times at which nobody has them.
+        #: Rotations with times when nobody is on call.
         self._with_gaps: set[str] = set()
         self._count = 0
 
@@ -100,7 +99,7 @@ class _Rotations:
                 self._with_gaps.add(key)
 
     def override(self, document: JsonObject) -> list[dict[str, Any]]:
-        """An override that is not over: one of the whole schedule, or one for each shift of the rotations it is for."""
+        """A current or future override: one for the whole schedule, or one per shift of its rotations."""
         since, until = moment(document.get("startDate")), moment(document.get("endDate"))
         if since is None or until is None or until <= self.draft.now or until <= since:
             return []

@@ -1,1 +1,1 @@
-"""PagerDuty: read by its REST API v2 (https://developer.pagerduty.com/api-reference/), and translated."""
+"""PagerDuty: read through its REST API v2 (https://developer.pagerduty.com/api-reference/) and converted."""

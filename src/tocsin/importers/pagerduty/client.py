@@ -1,4 +1,4 @@
-"""Reads a PagerDuty account by its REST API v2: the documents as the API has them, those of one object in one place."""
+"""Reads a PagerDuty account through its REST API v2: documents as in the API, with nested objects."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tocsin.importers.json_access import JsonObject, object_of, objects_of
 
 BASE = "https://api.pagerduty.com"
 _PAGE = 100
-#: Overrides are asked for so far ahead, in ranges that the API answers whole.
+#: How far ahead overrides are read, in ranges that the API answers completely.
 _AHEAD = timedelta(days=360)
 _RANGE = timedelta(days=90)
 
-#: What is read and cannot be carried over, so that the report can say so: its path, and the key in the answer.
+#: Objects that are read only to report that they cannot be converted: their path, which is also the response's key.
 _ONLY_COUNTED = {
     "orchestrations": "event_orchestrations",
     "rulesets": "rulesets",
@@ -32,7 +32,7 @@ _ONLY_COUNTED = {
 
 
 def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
-    """What reads the account of that key. Raises Permanent for an address or a key that can be none."""
+    """The API reader for that key. Raises Permanent for an invalid address or key."""
     return ApiReader(
         "PagerDuty",
         checked_base(base, BASE),
@@ -49,7 +49,7 @@ def reader(key: str, base: str, progress: ProgressCallback) -> ApiReader:
 
 
 def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
-    """Everything that is translated. Users, schedules and policies must be readable."""
+    """All documents that are converted. Users, schedules and policies must be readable."""
     people = list(_all(source, "users", [("include[]", "contact_methods"), ("include[]", "notification_rules")]))
     not_shown: list[JsonObject] = []
 
@@ -66,7 +66,7 @@ def fetch(source: ApiReader, now: datetime) -> dict[str, list[JsonObject]]:
         "schedules": [_schedule(source, one, now) for one in _all(source, "schedules")],
         "escalation_policies": list(_all(source, "escalation_policies")),
         "services": optional("services", [("include[]", "integrations")]),
-        # In force, or still to come.
+        # Ongoing or future.
         "maintenance_windows": optional("maintenance_windows", [("filter", "open")]),
     }
     for name, path in _ONLY_COUNTED.items():
@@ -90,7 +90,7 @@ def _schedule(source: ApiReader, schedule: JsonObject, now: datetime) -> JsonObj
 
 
 def _all(source: ApiReader, path: str, query: list[tuple[str, str]] | None = None) -> Iterator[JsonObject]:
-    """Every object of a list, page by page: `more` says whether there is one after."""
+    """All objects of a list, page by page; `more` tells whether there is another page."""
     key = path.rsplit("/", 1)[-1]
     offset = 0
     for _ in range(MAX_LIST_PAGES):

@@ -1,4 +1,4 @@
-"""A PagerDuty account's documents as a configuration and a report. Pure: `now` decides what is over."""
+"""Converts the documents of a PagerDuty account to a configuration and a report. Pure: `now` decides what is over."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def translate(
     *,
     with_keys: bool = False,
 ) -> ConvertedConfig:
-    """What `apply` takes, and what is not as it was. `with_keys`: integration keys become tokens."""
+    """The configuration for `apply`, and the differences. `with_keys`: integration keys become tokens."""
     draft = ConfigBuilder("PagerDuty", now, known)
     world = PagerdutyIdMap(draft)
 

@@ -1,4 +1,4 @@
-"""What the parts of a PagerDuty account are called here, by their ids there. Pure."""
+"""Maps PagerDuty's ids to names in the new configuration. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tocsin.importers.json_access import JsonObject, object_of, objects_of
 
 @dataclass(slots=True)
 class PagerdutyIdMap:
-    """Names here, by id there."""
+    """New names by PagerDuty id."""
 
     draft: ConfigBuilder
     users: dict[str, str] = field(default_factory=dict)
@@ -22,13 +22,13 @@ class PagerdutyIdMap:
 
 
 def found(known: dict[str, str], reference: object) -> str | None:
-    """What a reference leads to."""
+    """Resolves a reference."""
     number = object_of(reference).get("id")
     return known.get(number) if isinstance(number, str) else None
 
 
 def said(reference: object) -> str:
-    """What a reference is called there, for the report."""
+    """The PagerDuty name of a reference, for the report."""
     held = object_of(reference)
     return str(held.get("summary") or held.get("name") or held.get("id") or "somebody")[:100]
 
@@ -39,6 +39,6 @@ def number_of(document: JsonObject) -> str:
 
 
 def owner(world: PagerdutyIdMap, document: JsonObject) -> str | None:
-    """The group of the first team that has an object."""
+    """The group of the first known team that owns an object."""
     teams = objects_of(document.get("teams"))
     return next((name for team in teams if (name := found(world.groups, team))), None)

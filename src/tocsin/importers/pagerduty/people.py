@@ -1,4 +1,4 @@
-"""PagerDuty's users with their contact methods and notification rules, and its teams as groups. Pure."""
+"""Converts PagerDuty's users with contact methods and notification rules, and its teams as groups. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PUSH = "push_notification_contact_method"
 
 
 def users(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
-    """Adds everybody with an e-mail address."""
+    """Adds every user with an e-mail address."""
     for user in documents:
         email = str(user.get("email") or "").strip()
         if "@" in email:
@@ -40,7 +40,7 @@ def users(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
 
 
 def groups(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
-    """Adds the teams; observers of a team are no members here, since nobody is to page them."""
+    """Adds the teams; a team's observers are not members, because nobody should page them."""
     for team in documents:
         world.groups[number_of(team)] = world.draft.name("groups", team.get("name"))
     for team in documents:
@@ -63,7 +63,7 @@ def _person(world: PagerdutyIdMap, user: JsonObject, username: str) -> ImportedU
         address = str(method.get("address") or "")
         if kind in _CHANNELS:
             country = "" if "email" in kind or address.startswith("+") else str(method.get("country_code") or "")
-            # A blacklisted one is one that PagerDuty had to give up.
+            # PagerDuty blacklists a method after repeated delivery failures.
             is_enabled = not method.get("blacklisted") and method.get("enabled") is not False
             ways[number_of(method)] = ImportedContactMethod(
                 _CHANNELS[kind], f"{country}{address}", is_enabled=is_enabled

@@ -1,6 +1,6 @@
-"""PagerDuty's escalation policies. A rule's delay is how long it waits before the next rule. Pure.
+"""Converts PagerDuty's escalation policies. A rule's delay is the time before the next rule. Pure.
 
-https://support.pagerduty.com/main/docs/escalation-policies: after the last rule's delay the policy begins anew,
+See https://support.pagerduty.com/main/docs/escalation-policies: after the last rule's delay the policy starts over,
 `num_loops` times.
 """
 
@@ -17,7 +17,7 @@ from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, found, number_of, 
 
 
 def policies(world: PagerdutyIdMap, documents: list[JsonObject], services: list[JsonObject]) -> None:
-    """Adds every policy that notifies somebody. When an acknowledgement runs out, its services say."""
+    """Adds every policy that notifies somebody. The acknowledgement timeout comes from the services that use it."""
     for document in documents:
         own = [one for one in services if object_of(one.get("escalation_policy")).get("id") == document.get("id")]
         _policy(world, document, own)
@@ -45,7 +45,7 @@ def _policy(world: PagerdutyIdMap, document: JsonObject, services: list[JsonObje
     if len(steps) > MAX_STEPS:
         world.draft.leave_out(subject, f"ends after {MAX_STEPS} steps", "A policy has no more of them.")
     name = world.draft.name("escalation_policies", wanted)
-    # What comes after the last step that is here waits for the levels that are not.
+    # Skipped levels at the end still add to the delay after the last step.
     end = at + delay - before or timedelta(minutes=5)
     entry: dict[str, Any] = {
         "name": name,
@@ -90,7 +90,7 @@ def _notified(world: PagerdutyIdMap, rule: JsonObject, subject: str) -> dict[str
 
 
 def _acknowledge(world: PagerdutyIdMap, services: Iterable[JsonObject], subject: str) -> dict[str, str]:
-    """What the services say; nothing, which means 30 minutes, where they say nothing."""
+    """The shortest acknowledgement timeout of the services; empty if they have none, which means 30 minutes."""
     given = [service.get("acknowledgement_timeout") for service in services]
     spans = {seconds for seconds in given if isinstance(seconds, int) and 0 < seconds < 10**8}
     if None in given and given:

@@ -1,7 +1,7 @@
-"""PagerDuty's schedules: layers, of which a higher one goes before a lower one; overrides go before all. Pure.
+"""Converts PagerDuty's schedules: layers, the higher taking precedence over the lower, and overrides over all. Pure.
 
-https://support.pagerduty.com/main/docs/schedule-basics. The API lists the highest layer first. A layer's turns are
-counted from `rotation_virtual_start`, and it is on from `start` to `end` and within its restrictions.
+See https://support.pagerduty.com/main/docs/schedule-basics. The API lists the highest layer first. A layer's turns
+count from `rotation_virtual_start`; it is active from `start` to `end` and within its restrictions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tocsin.oncall.changes.specs import write_moment
 
 
 def schedules(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
-    """Adds every schedule that has somebody in it."""
+    """Adds every schedule with at least one user."""
     for document in documents:
         _schedule(world, document)
 

@@ -1,4 +1,4 @@
-"""PagerDuty's services as integrations: one for each of a service's own. Pure."""
+"""Converts PagerDuty's services to integrations, one for each integration of a service. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, found, number_of, 
 from tocsin.importers.report import FindingSeverity
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
-#: What sends PagerDuty's events, whatever its name.
+#: Senders of PagerDuty events, whatever their name.
 _EVENTS = ("generic_events_api", "events_api_v2", "nagios", "prometheus", "grafana", "alertmanager")
-#: Every severity as one priority: a service of constant urgency.
+#: For services with a constant urgency: every severity mapped to one priority.
 _CONSTANT = {
     "high": {"critical": "critical", "error": "high", "warning": "high", "info": "high"},
     "low": {"critical": "low", "error": "low", "warning": "low", "info": "low"},
@@ -21,13 +21,13 @@ _CONSTANT = {
 
 
 def services(world: PagerdutyIdMap, documents: list[JsonObject], *, with_keys: bool) -> None:
-    """Adds every service; with the integration keys as tokens where that is asked for."""
+    """Adds every service; integration keys become tokens if requested."""
     for document in documents:
         _service(world, document, with_keys=with_keys)
 
 
 def windows(world: PagerdutyIdMap, documents: list[JsonObject]) -> None:
-    """Adds the maintenance windows that are still to come: their services open no incidents then."""
+    """Adds upcoming maintenance windows, during which their services open no incidents."""
     for document in documents:
         of = [
             name
@@ -60,7 +60,7 @@ def _service(world: PagerdutyIdMap, document: JsonObject, *, with_keys: bool) ->
 
 
 def _common(world: PagerdutyIdMap, document: JsonObject, wanted: str) -> dict[str, Any]:
-    """Whom the service notifies."""
+    """The policy and recipients of the service."""
     group, policy = owner(world, document), found(world.policies, document.get("escalation_policy"))
     entry: dict[str, Any] = {"group": group, "recipients": {"groups": [group]} if group else {}}
     if document.get("status") == "disabled":
@@ -95,7 +95,7 @@ def _kind(one: JsonObject) -> str:
 
 
 def _urgency(world: PagerdutyIdMap, document: JsonObject, name: str) -> dict[str, Any]:
-    """Urgency as priority: severity says it by itself, a constant urgency is one priority for all."""
+    """Converts urgency to priorities: by severity, or one priority for a constant urgency."""
     rule = object_of(document.get("incident_urgency_rule"))
     urgency = str(rule.get("urgency") or "")
     if rule.get("type") == "use_support_hours":

@@ -1,6 +1,6 @@
-"""Changing client tables: checked, recorded in the audit log, known to every node; and reading them from CSV.
+"""Creates, changes and deletes client tables, with audit log and configuration version; converts them from and to CSV.
 
-A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+A spec is the document form used by YAML and the API. Callers check permissions first.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ type ReferenceNamesById = tuple[Mapping[int, str], Mapping[int, str]]
 
 
 def names() -> ReferenceNamesById:
-    """Of all of them: for whoever shows many tables."""
+    """Loads the names of all groups and policies, for callers that render several tables."""
     return dict(Group.objects.values_list("pk", "name")), dict(Policy.objects.values_list("pk", "name"))
 
 
 def client_table_spec(table: ClientTable, known: ReferenceNamesById | None = None) -> dict[str, Any]:
-    """The table as YAML and the API write one."""
+    """Returns the table as a spec."""
     groups, policies = known or names()
     spec: dict[str, Any] = {"name": table.name}
     if table.group is not None:
@@ -55,7 +55,7 @@ def client_table_spec(table: ClientTable, known: ReferenceNamesById | None = Non
 def save_client_table(
     spec: Mapping[str, object], *, existing: ClientTable | None = None, actor: AuditActor, now: datetime
 ) -> ClientTable:
-    """Makes a table, or makes `existing` what the spec says. Raises Rejected that names the place of each problem."""
+    """Creates a table, or updates `existing` to match the spec. Raises Rejected with the field of each problem."""
     with transaction.atomic():
         config_version.lock()
         read = ObjectReader(spec)
@@ -70,7 +70,7 @@ def save_client_table(
 
 
 def delete_client_table(table: ClientTable, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a table. Raises Rejected ("in_use") while a route names it."""
+    """Deletes a table. Raises Rejected("in_use") while a route refers to it."""
     with transaction.atomic():
         config_version.lock()
         object_hooks.refuse_deletion("client_table", table.pk, table.name)
@@ -79,7 +79,7 @@ def delete_client_table(table: ClientTable, *, actor: AuditActor, now: datetime)
 
 
 def needs_group(group_id: int) -> list[str]:
-    """The tables that name or belong to the group, for whoever wants to delete it."""
+    """Lists the tables that refer to or belong to the group and so prevent its deletion."""
     return [
         f"client table {table.name}"
         for table in ClientTable.objects.all()
@@ -88,7 +88,7 @@ def needs_group(group_id: int) -> list[str]:
 
 
 def needs_policy(policy_id: int) -> list[str]:
-    """The tables that name the policy, for whoever wants to delete it."""
+    """Lists the tables that refer to the policy and so prevent its deletion."""
     return [
         f"client table {table.name}"
         for table in ClientTable.objects.all()
@@ -97,7 +97,7 @@ def needs_policy(policy_id: int) -> list[str]:
 
 
 def from_csv(text: str) -> list[dict[str, str]]:
-    """The clients of a CSV: client, group, policy, with commas, semicolons or tabs; a row of headings is left out.
+    """Parses the clients of a CSV: client, group, policy, separated by commas, semicolons or tabs; skips a header row.
 
     Raises Rejected that names the row.
     """
@@ -116,7 +116,7 @@ def from_csv(text: str) -> list[dict[str, str]]:
 
 
 def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
-    """The CSV that `from_csv` reads."""
+    """Returns the clients as CSV, in the form that `from_csv` parses."""
     rows = [[one["client"], one.get("group", ""), one.get("escalation_policy", "")] for one in clients]
     return csv_text.write([["client", "group", "policy"], *rows])
 

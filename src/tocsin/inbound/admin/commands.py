@@ -1,6 +1,6 @@
-"""Changing inbound integrations: checked by compiling them, recorded in the audit log, known to every node.
+"""Creates, changes and deletes inbound integrations: compiles them as a check, audits them, and notifies every node.
 
-What decides about messages is versioned: a version never changes after it was made.
+The definition that decides about messages is versioned. A version is immutable.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from tocsin.inbound.models import ClientTable, DelayedOpening, Integration, Inte
 def integration_spec(
     integration: Integration, names: ReferenceNames | None = None, *, with_secrets: bool = False
 ) -> dict[str, Any]:
-    """The integration as YAML and the API write one; with its token and credentials only where asked for.
+    """Returns the integration as a spec (YAML, API), with its token and credentials only if `with_secrets`.
 
-    `names` is what `specs.names()` gives, for whoever shows many.
+    `names` is the result of `specs.names()`, for callers that render several integrations.
     """
     spec: dict[str, Any] = {"name": integration.name, "kind": integration.kind}
     if integration.source:
@@ -62,7 +62,7 @@ def integration_spec(
     if references.has_names(definition):
         definition = references.definition_with_names(definition, names or specs.names())
     spec |= {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
-    # An export with secrets must have all of them; without, one that cannot be read stops nothing.
+    # An export with secrets must be complete; without secrets, undecryptable credentials must not fail the request.
     credentials = secrets.credentials_of(integration) if with_secrets else secrets.known_credentials(integration)
     if with_secrets:
         spec["token"] = secrets.token_of(integration)
@@ -72,7 +72,7 @@ def integration_spec(
 
 
 def integration_state(integration: Integration) -> dict[str, Any]:
-    """The spec with those secrets that can be read: to tell, and to record, what changes; never to show."""
+    """Returns the spec with all decryptable secrets, to detect and audit changes. Never shown to a user."""
     spec = integration_spec(integration)
     if (token := crypto.readable(integration.token)) is not None:
         spec["token"] = token
@@ -84,13 +84,13 @@ def integration_state(integration: Integration) -> dict[str, Any]:
 def save_integration(
     spec: Mapping[str, object], *, existing: Integration | None = None, actor: AuditActor, now: datetime
 ) -> Integration:
-    """Makes an integration, or makes `existing` what the spec says. Token and credentials that the spec leaves out
-    stay; a new one gets a token.
+    """Creates an integration, or updates `existing` to match the spec. A token or credentials that the spec omits are
+    kept; a new integration gets a token.
 
-    Raises Rejected that names the place: a path, a regular expression, an operator or a name that cannot be used; and
-    "reaches_nobody" for one that pages but could never reach anybody, unless the spec says `anyway: true`; and
-    "shared_source" where it would share alerts with another installation of a ticket system, or with an integration
-    that the user who saves it may not change.
+    Raises Rejected with the field of an unusable path, regular expression, operator or name; Rejected("reaches_nobody")
+    for an integration in mode page that cannot reach anybody, unless the spec has `anyway: true`; and
+    Rejected("shared_source") if it would share alerts with another installation of a ticket system, or with an
+    integration that the acting user may not change.
     """
     with transaction.atomic():
         config_version.lock()
@@ -117,8 +117,8 @@ def save_integration(
 def delete_integration(integration: Integration, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an integration with its messages; its alerts stay.
 
-    Raises Rejected ("in_use") while alerts of it are live, since nothing else could close them, or wait to open, which
-    they never would.
+    Raises Rejected("in_use") while the integration has active alerts, which nothing could close any more, or delayed
+    alerts, which would never open.
     """
     with transaction.atomic():
         config_version.lock()
@@ -138,24 +138,24 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
 
 
 def needs_user(user_id: int) -> list[str]:
-    """The integrations whose recipient that user is, for whoever wants to delete the user."""
+    """Lists the integrations whose recipient the user is and so prevent the user's deletion."""
     own = Integration.objects.filter(recipient_users=user_id)
     return [*_named(own), *_routed(USER, user_id)]
 
 
 def needs_group(group_id: int) -> list[str]:
-    """The integrations that the group owns, or whose recipient it is."""
+    """Lists the integrations that the group owns or is a recipient of."""
     own = Integration.objects.filter(recipient_groups=group_id) | Integration.objects.filter(group=group_id)
     return [*_named(own), *_routed(GROUP, group_id)]
 
 
 def needs_policy(policy_id: int) -> list[str]:
-    """The integrations that use the policy."""
+    """Lists the integrations that use the policy."""
     return [*_named(Integration.objects.filter(policy=policy_id)), *_routed(POLICY, policy_id)]
 
 
 def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
-    """For whom integrations that page use the policy, by themselves."""
+    """Yields the recipients for which integrations in mode page use the policy directly."""
     for integration in Integration.objects.filter(policy=policy_id, mode=IntegrationMode.PAGE):
         if not integration.settings.get(specs.ANYWAY):
             yield reachability.PolicyUse(
@@ -166,12 +166,12 @@ def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
 
 
 def needs_client_table(table_id: int) -> list[str]:
-    """The integrations with a route that asks that client table."""
+    """Lists the integrations with a route that uses the client table."""
     return _routed(TABLE, table_id)
 
 
 def needs_support_hours(hours_id: int) -> list[str]:
-    """The integrations with a route that asks for those support hours."""
+    """Lists the integrations with a route that uses the support hours."""
     return _routed(HOURS, hours_id)
 
 
@@ -189,7 +189,7 @@ def _routed(noun: str, number: int) -> list[str]:
 
 
 def _recipients_spec(integration: Integration) -> dict[str, Any]:
-    # Read whole and sorted here, so that what a list has prefetched is used.
+    # Loaded completely and sorted in Python to use prefetched rows.
     users = sorted(user.username for user in integration.recipient_users.all())
     groups = sorted(group.name for group in integration.recipient_groups.all())
     recipients = {key: names for key, names in (("users", users), ("groups", groups)) if names}
@@ -215,7 +215,7 @@ def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> No
 
 
 def _keyed_as(integration: Integration, read: IntegrationSpec) -> str:
-    """By which name its dedup keys are made, where that is neither its Source nor its name from now on."""
+    """Returns the dedup key namespace if it is neither the Source nor the new name; "" otherwise."""
     if read.source or read.kind.source:
         return ""
     if not integration._state.adding and not integration.source:
@@ -224,7 +224,7 @@ def _keyed_as(integration: Integration, read: IntegrationSpec) -> str:
         known = read.name
     others = Integration.objects.exclude(pk=integration.pk) if integration.pk else Integration.objects.all()
     if known == read.name and others.filter(keyed_as=known).exists():
-        # Another one had that name, and its alerts are its own.
+        # Another integration had that name before, and its alerts keep the namespace.
         return f"{known} {ids.token()}"
     return "" if known == read.name else known
 
@@ -261,7 +261,7 @@ def _write_version(integration: Integration, definition: dict[str, Any], actor: 
 
 
 def _refuse_unreachable(read: IntegrationSpec, now: datetime) -> None:
-    """Asks for the integration's own policy, and for each route that pages, whether anybody could ever be reached."""
+    """Checks that the integration's policy, and each route that pages, can reach somebody."""
     if read.anyway or read.mode is not IntegrationMode.PAGE:
         return
     for place, problem in _unreachable(read.definition, read.policy_id, read.user_ids, read.group_ids, now):
@@ -270,7 +270,7 @@ def _refuse_unreachable(read: IntegrationSpec, now: datetime) -> None:
 
 
 def unreachable(integration: Integration, now: datetime) -> list[tuple[str, str]]:
-    """Where an integration that pages could reach nobody, as it is configured now: the place, and why, in words."""
+    """Returns the places, with reasons, where an integration in mode page cannot reach anybody as configured now."""
     if integration.mode != IntegrationMode.PAGE:
         return []
     definition = integration.current.definition if integration.current else {}
@@ -305,7 +305,7 @@ def _unreachable(
 
 
 def _groups_of_table(table_id: object) -> list[int]:
-    """The groups that a route's client table names: whoever it is for is one of them."""
+    """Returns the groups in a route's client table: the responsible group is one of them."""
     table = ClientTable.objects.filter(pk=table_id).first() if isinstance(table_id, int) else None
     return [row["group"] for row in table.clients if row.get("group")] if table else []
 

@@ -1,4 +1,4 @@
-"""Openings that wait, for people: which there are, why and until when; and opening or dropping one now."""
+"""Delayed alerts for the UI and API: lists them with reason and due time; opens or drops one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedOpening, InboundMessage
 from tocsin.inbound.storage import noise_store as shaped_rows
 
-#: What people call each reason to wait.
+#: The label of each delay reason.
 WORDS: Mapping[str, str | Promise] = {
     DelayReason.WAIT: _("Delayed"),
     DelayReason.COUNT: _("Waits for more"),
@@ -34,7 +34,7 @@ WORDS: Mapping[str, str | Promise] = {
 
 @dataclass(frozen=True, slots=True)
 class DelayedAlertInfo:
-    """One opening that waits. `count` and `of` where it waits for more of its kind."""
+    """One delayed alert, as shown to users. `why` completes "it opens …"."""
 
     id: str
     integration_id: int
@@ -53,7 +53,7 @@ class DelayedAlertInfo:
 
 
 def waiting(rows: QuerySet[DelayedOpening] | None = None, most: int = 50) -> list[DelayedAlertInfo]:
-    """What waits, the next that is due first; what waits for others comes last."""
+    """Lists at most `most` delayed alerts by due time; those that wait for further messages come last."""
     from django.db.models import F
 
     found = DelayedOpening.objects.all() if rows is None else rows
@@ -62,7 +62,7 @@ def waiting(rows: QuerySet[DelayedOpening] | None = None, most: int = 50) -> lis
 
 
 def shown(row: DelayedOpening) -> DelayedAlertInfo:
-    """One row as people see it."""
+    """Converts a row for display."""
     return DelayedAlertInfo(
         bytes(row.key_hash).hex(),
         row.integration_id,
@@ -78,7 +78,7 @@ def shown(row: DelayedOpening) -> DelayedAlertInfo:
 
 
 def of_message(message: InboundMessage) -> DelayedAlertInfo | None:
-    """What the message waits with; None: it does not wait."""
+    """Returns the delayed alert that the message belongs to, or None if the message is not delayed."""
     if message.status != MessageStatus.DELAYED or message.key_hash is None:
         return None
     row = DelayedOpening.objects.select_related("integration").filter(pk=bytes(message.key_hash)).first()
@@ -86,7 +86,7 @@ def of_message(message: InboundMessage) -> DelayedAlertInfo | None:
 
 
 def due_by_message(messages: Iterable[InboundMessage]) -> dict[UUID, datetime]:
-    """When those of the messages that wait are due, by their ids; one statement, and none where none waits."""
+    """Returns the due times of delayed messages by message id, in one query; no query if none is delayed."""
     keys = {m.pk: bytes(m.key_hash) for m in messages if m.status == MessageStatus.DELAYED and m.key_hash}
     if not keys:
         return {}
@@ -96,7 +96,7 @@ def due_by_message(messages: Iterable[InboundMessage]) -> dict[UUID, datetime]:
 
 
 def find(text: str) -> DelayedOpening:
-    """The opening of that id. Raises Rejected ("not_found")."""
+    """Returns the delayed alert with that id. Raises Rejected("not_found")."""
     try:
         key = bytes.fromhex(text)
     except ValueError:
@@ -108,7 +108,7 @@ def find(text: str) -> DelayedOpening:
 
 
 def open_now(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
-    """Has it open at the loop's next turn. A maintenance window that is in force still decides."""
+    """Makes the alert due now; the delayed alerts task opens it. Active maintenance windows still apply."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE inbound_delayedopening SET due_at = %s, released = true WHERE key_hash = %s",
@@ -119,7 +119,7 @@ def open_now(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
 
 
 def drop(row: DelayedOpening, *, actor: AuditActor, now: datetime) -> None:
-    """Lets it go: no alert opens for what came. Raises Rejected ("not_found") when it is too late."""
+    """Drops the delayed alert: its messages open nothing. Raises Rejected("not_found") if it opened or closed."""
     key = bytes(row.key_hash)
     with database.transaction() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))

@@ -1,4 +1,4 @@
-"""An integration as it would be with other mapping, rules, filters, routes or key: compiled as the live one."""
+"""Compiles an integration with a changed mapping, rules, filters, routes or dedup key, exactly as the live one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tocsin.inbound.models import Integration
 
 
 def door_of(integration: Integration) -> CompiledIntegration:
-    """The live door, as it decides now. Raises Rejected ("not_possible") where it cannot decide."""
+    """Returns the live compiled integration. Raises Rejected("not_possible") if the integration was deleted."""
     doors = registry.shared()
     doors.refresh()
     try:
@@ -30,7 +30,7 @@ def door_of(integration: Integration) -> CompiledIntegration:
 
 
 def parts_of(integration: Integration, names: ReferenceNames | None = None) -> dict[str, Any]:
-    """What the integration sets for itself now, part by part, as people write it."""
+    """Returns the parts of the definition that the integration sets now, as written in a spec."""
     spec = commands.integration_spec(integration, names)
     return {key: spec[key] for key in specs.DEFINITION_KEYS if key in spec}
 
@@ -38,9 +38,11 @@ def parts_of(integration: Integration, names: ReferenceNames | None = None) -> d
 def drafted(
     integration: Integration, parts: Mapping[str, Any], names: ReferenceNames | None = None
 ) -> CompiledIntegration:
-    """The door with those parts; what `parts` does not name stays as it is now, and an empty part is the kind's.
+    """Compiles the integration with `parts`: other parts stay as they are now, and an empty part falls back to the
+    kind's.
 
-    Raises Rejected, or RejectedAll, naming each place as saving would, and `not_possible` for a kind that is unknown.
+    Raises Rejected or RejectedAll with the field of each problem, as saving would; Rejected("not_possible") for an
+    unknown kind.
     """
     known = names or specs.names()
     kind = kind_of(integration)
@@ -51,7 +53,7 @@ def drafted(
 def with_definition(
     door: CompiledIntegration, integration: Integration, stored: Mapping[str, Any], names: ReferenceNames
 ) -> CompiledIntegration:
-    """The door by a definition as versions keep it. Raises Rejected where that does not compile here."""
+    """Compiles the integration with a stored definition. Raises Rejected if the definition does not compile."""
     hours: dict[RouteReference, str] = dict(names.hours.items())
     definition = IntegrationDefinition(**{"settings": integration.settings, **stored})
     reader = compile_reader(kind_of(integration), definition, hours)
@@ -59,7 +61,7 @@ def with_definition(
 
 
 def kind_of(integration: Integration) -> IntegrationKind:
-    """Its kind. Raises Rejected ("not_possible") where this version does not know it."""
+    """Returns the integration's kind. Raises Rejected("not_possible") if this version of Tocsin does not know it."""
     kind = load_kinds().get(integration.kind)
     if kind is None:
         raise Rejected("not_possible", f"This version of Tocsin does not know the kind {integration.kind}.")

@@ -1,5 +1,5 @@
-"""The statuses that an integration has received: how often, what each does now, and which of them came first for a
-ticket and opened nothing; and changing with one click what a status does."""
+"""The statuses that an integration has received, with counts, effect, and new tickets that opened nothing; and changing
+what a status does."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ from tocsin.inbound.parsing.decode import decode
 MONTH = timedelta(days=30)
 WEEK = timedelta(days=7)
 
-#: So many of the newest messages are looked at, and so many statuses are shown.
+#: The number of newest messages to examine, and of statuses to show.
 _MAX_MESSAGES = 20_000
 _MAX_STATUSES = 40
 
-#: Of so many tickets that opened nothing, the newest, the first message is read again.
+#: The number of newest tickets that opened nothing whose first message is parsed again.
 _TICKETS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedStatus:
-    """One status that has come, in the last 30 days."""
+    """One status received in the last 30 days."""
 
     name: str
     count: int
-    #: Of the last 7 days.
+    #: In the last 7 days.
     count_week: int
     last_at: datetime
-    #: None where the rules do not compile.
+    #: None if the rules do not compile.
     does: StatusEffect | None
-    #: How many tickets of the last 7 days came with it first, and opened nothing.
+    #: New tickets of the last 7 days whose first message had this status and opened nothing.
     opened_nothing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedStatuses:
-    """All of them, the most frequent first, and what is to be told about them: a sentence, or nothing."""
+    """All observed statuses, most frequent first, and a warning sentence, or ""."""
 
     statuses: tuple[ObservedStatus, ...]
     warning: str = ""
 
 
 def statuses_seen(integration: Integration, now: datetime) -> ObservedStatuses:
-    """What the integration received; samples and replays do not count."""
+    """Returns the statuses the integration received. Samples and replays do not count."""
     try:
         reader = reader_of(integration, integration.current)
     except Rejected:
@@ -82,9 +82,9 @@ def statuses_seen(integration: Integration, now: datetime) -> ObservedStatuses:
 def set_status(
     integration: Integration, status: str, wanted: StatusEffect, *, actor: AuditActor, now: datetime
 ) -> Integration:
-    """Makes messages with that status open, close or update, in a new version of the integration.
+    """Makes messages with that status open, close or update, and saves a new version of the integration.
 
-    Raises Rejected: `invalid` for a status that is none, `not_possible` where other rules decide on it.
+    Raises Rejected("invalid") for an empty or overlong status, Rejected("not_possible") if other rules decide about it.
     """
     if not status.strip() or len(status) > 100:
         raise Rejected("invalid", "status: is the name of a status, of 1 to 100 characters.", "status")
@@ -101,7 +101,7 @@ def set_status(
 
 
 def _compiled(integration: Integration, spec: dict[str, object]) -> Normalizer:
-    """The integration as it would be by that spec."""
+    """Compiles the integration with the rules of `spec`."""
     version = integration.current
     definition = dict(version.definition) if version is not None else {}
     return specs.compiled(load_kinds()[integration.kind], {**definition, "rules": spec["rules"]}, integration.settings)
@@ -123,7 +123,7 @@ FROM recent WHERE source_status <> '' GROUP BY source_status ORDER BY count(*) D
 """
 )
 
-# A ticket's first message, if it is of the last week; nothing that came later for that ticket reached an alert either.
+# The first message of a ticket, if received in the last week and no later message of that ticket reached an alert.
 _FIRST = database.literal(
     _RECENT
     + """,
@@ -144,7 +144,7 @@ def _counted(connection: Connection, integration_id: int, now: datetime) -> list
 
 
 def _unopened(connection: Connection, integration_id: int, reader: Normalizer, now: datetime) -> dict[str, int]:
-    """By status, how many new tickets came with it and opened nothing, of those that would open nothing now either."""
+    """Counts, by status, new tickets that opened nothing and would open nothing with the current rules either."""
     found: dict[str, int] = {}
     for status, raw, content_type in connection.execute(
         _FIRST, {**_window(integration_id, now), "tickets": _TICKETS}
@@ -165,8 +165,8 @@ def _window(integration_id: int, now: datetime) -> dict[str, object]:
 
 
 def tells_of_new(reader: Normalizer, raw: bytes, content_type: str) -> bool:
-    """Whether a message tells of a new ticket. A first message with another event is of a ticket that is older than its
-    integration, and says nothing about the rules."""
+    """Returns whether a message announces a new ticket. A first message with another event belongs to a ticket that is
+    older than the integration, and says nothing about the rules."""
     try:
         elements = decode(raw, content_type, lenient=reader.kind.lenient).elements
     except Rejected:

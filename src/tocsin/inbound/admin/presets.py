@@ -1,6 +1,6 @@
-""" "Which tickets page?": the usual answers, each one route of that name before all others. Pure.
+""" "Which tickets page?": the usual answers, each stored as one route of that name before all others. Pure.
 
-What does not page is still an alert, only recorded: nothing is hidden. A ticket of a priority nobody understands pages.
+A ticket that does not page still becomes an alert (log only). A ticket whose priority was not understood pages.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
 
-#: What the route is called, by which it is found again.
+#: The name of the preset's route, by which it is recognised.
 NAME = "Which tickets page?"
 
 
 class PresetKind(StrEnum):
-    """The answers."""
+    """The preset answers."""
 
     ALL = "all"  # all new ones
     URGENT = "urgent"  # critical and high
@@ -25,7 +25,7 @@ class PresetKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RoutingPreset:
-    """One answer with what it needs: the name of support hours, or types and clients."""
+    """One answer with its parameters: the name of support hours, or ticket types and clients."""
 
     which: PresetKind = PresetKind.ALL
     hours: str = ""
@@ -34,7 +34,7 @@ class RoutingPreset:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything it needs is chosen."""
+        """Whether all parameters of the answer are set."""
         match self.which:
             case PresetKind.ALL | PresetKind.URGENT:
                 return True
@@ -47,7 +47,7 @@ class RoutingPreset:
 
 
 def answer_of(routes: object) -> RoutingPreset | None:
-    """The answer that these routes, as people write them, give; None where somebody changed its route by hand."""
+    """Returns the answer that `routes` (as in a spec) express; None if its route was edited by hand."""
     first = routes[0] if isinstance(routes, Sequence) and not isinstance(routes, str) and routes else None
     if not isinstance(first, Mapping) or first.get("name") != NAME:
         return RoutingPreset()
@@ -64,7 +64,7 @@ def answer_of(routes: object) -> RoutingPreset | None:
 
 
 def routes_with(routes: object, answer: RoutingPreset) -> list[Any]:
-    """The routes after somebody answered: those of before, with this answer's route first."""
+    """Returns the routes with this answer's route first, replacing the previous answer's."""
     known = list(routes) if isinstance(routes, Sequence) and not isinstance(routes, str) else []
     others = [route for route in known if not (isinstance(route, Mapping) and route.get("name") == NAME)]
     route = _route(answer)
@@ -89,7 +89,7 @@ def _route(answer: RoutingPreset) -> dict[str, Any] | None:
 
 
 def _lists(when: object) -> dict[str, tuple[str, ...]]:
-    """The values by field of `{not: {any: […]}}`."""
+    """Returns the values by field of a condition `{not: {any: […]}}`."""
     inner = when.get("not") if isinstance(when, Mapping) else None
     parts = inner.get("any") if isinstance(inner, Mapping) else None
     found = {}

@@ -1,6 +1,6 @@
-"""The names in routes: policies, users, groups and support hours are stored as ids, and shown as names again. Pure.
+"""Converts references in definitions between names (specs) and ids (database). Pure.
 
-Ids are stored so that renaming something leaves its routes as they are.
+Ids are stored so that renaming an object leaves the routes that refer to it unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TABLE = "client table"
 
 @dataclass(frozen=True, slots=True)
 class ReferenceNames:
-    """For each noun the name of each id."""
+    """The names of all referable objects by id, for each noun."""
 
     policies: Mapping[int, str] = field(default_factory=dict)
     users: Mapping[int, str] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class ReferenceNames:
     tables: Mapping[int, str] = field(default_factory=dict)
 
     def of(self, noun: str) -> Mapping[int, str]:
-        """The names of one noun, by id."""
+        """Returns the names of one noun by id."""
         named = {
             POLICY: self.policies,
             USER: self.users,
@@ -42,7 +42,7 @@ class ReferenceNames:
 
 
 class ReferenceResolver:
-    """Finds ids by name, ignoring case, and collects what is not there."""
+    """Finds ids by name, ignoring case, and collects unknown names as problems."""
 
     def __init__(self, names: ReferenceNames) -> None:
         nouns = (POLICY, USER, GROUP, HOURS, OUTBOUND, TABLE)
@@ -50,7 +50,7 @@ class ReferenceResolver:
         self._problems: list[Rejected] = []
 
     def find(self, noun: str, name: object, place: str) -> int | None:
-        """The id of what `name` names, or None, with the problem noted under `place`."""
+        """Returns the id of `name`; None, with a problem noted under `place`, if it is unknown."""
         found = self._ids[noun].get(name.lower()) if isinstance(name, str) else None
         if found is None:
             article = "are no" if noun == HOURS else "is no"
@@ -58,18 +58,18 @@ class ReferenceResolver:
         return found
 
     def find_all(self, noun: str, names: object, place: str) -> list[int]:
-        """The ids of a list of names; None is an empty list."""
+        """Returns the ids of a list of names; None counts as an empty list."""
         listed = names if isinstance(names, list | tuple) else []
         found = [self.find(noun, name, f"{place}[{number}]") for number, name in enumerate(listed)]
         return list(dict.fromkeys(number for number in found if number is not None))
 
     def check(self) -> None:
-        """Raises Rejected, or RejectedAll, for everything that was not found."""
+        """Raises Rejected or RejectedAll for all names that were not found."""
         raise_all(self._problems)
 
 
 def definition_with_ids(definition: Mapping[str, Any], resolver: ReferenceResolver) -> dict[str, Any]:
-    """A definition as it is stored: its routes, and the support hours of its delay. It has been compiled."""
+    """Returns a compiled definition as stored: routes and the support hours of its delay refer to ids."""
     stored = dict(definition)
     if "routes" in stored:
         stored["routes"] = with_ids(stored["routes"], resolver)
@@ -79,7 +79,7 @@ def definition_with_ids(definition: Mapping[str, Any], resolver: ReferenceResolv
 
 
 def definition_with_names(definition: Mapping[str, Any], names: ReferenceNames) -> dict[str, Any]:
-    """A definition as people write it."""
+    """Returns a stored definition as in a spec, with names instead of ids."""
     shown = dict(definition)
     if "routes" in shown:
         shown["routes"] = with_names(shown["routes"], names)
@@ -89,12 +89,12 @@ def definition_with_names(definition: Mapping[str, Any], names: ReferenceNames) 
 
 
 def has_names(definition: Mapping[str, Any]) -> bool:
-    """Whether anything in it is named."""
+    """Returns whether the definition has parts that may refer to other objects."""
     return "routes" in definition or "delay" in definition
 
 
 def ids_in_definition(definition: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Every noun and id that a stored definition refers to."""
+    """Yields the noun and id of each object that a stored definition refers to."""
     yield from ids_in(definition.get("routes") or [])
     yield from _hours_in(definition.get("delay"))
 
@@ -118,17 +118,17 @@ def _delay_with_names(delay: object, names: ReferenceNames) -> object:
 
 
 def with_ids(routes: list[Mapping[str, Any]], resolver: ReferenceResolver) -> list[dict[str, Any]]:
-    """Routes as they are stored. They have been compiled, so their shape is right; unknown names go to `resolver`."""
+    """Returns compiled (hence well-formed) routes as stored. `resolver` collects unknown names."""
     return [_route_with_ids(route, f"routes[{number}]", resolver) for number, route in enumerate(routes)]
 
 
 def with_names(routes: list[Mapping[str, Any]], names: ReferenceNames) -> list[dict[str, Any]]:
-    """Routes as people write them. Whatever is gone is left out, or its number stays where a name is needed."""
+    """Returns stored routes as in a spec. Deleted recipients are omitted; other deleted references keep their id."""
     return [_route_with_names(route, names) for route in routes]
 
 
 def ids_in(routes: list[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
-    """Every noun and id that stored routes refer to."""
+    """Yields the noun and id of each object that stored routes refer to."""
     for route in routes:
         if isinstance(policy := route.get("escalation_policy"), int):
             yield POLICY, policy

@@ -1,5 +1,7 @@
-"""Sends a kind's sample to an integration's own public URL, as its sender would: through the same DNS, proxy and
-certificate. The row is real; the alert is badged TEST and pages only whoever sent the sample."""
+"""Posts a kind's sample to an integration's own public URL, through the same DNS, proxy and certificate as its sender.
+
+The message is stored like any other; the alert has a TEST badge and pages only the user who sent the sample.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ _CHECK = "Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewal
 
 @dataclass(frozen=True, slots=True)
 class SampleResult:
-    """What the public URL answered, and what became of the sample."""
+    """The response of the public URL, and the outcome of the sample."""
 
     sample: str
     source_id: str
@@ -44,11 +46,11 @@ class SampleResult:
     status: str
     reason: str
     alert_id: int | None
-    #: The way there and back, in milliseconds.
+    #: Round-trip time in milliseconds.
     took: int
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Returns the result as plain JSON values."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
@@ -61,10 +63,11 @@ def send_sample(
     now: datetime,
     client: HttpClient | None = None,
 ) -> SampleResult:
-    """Posts a sample of the integration's kind (by name; None: one that opens an alert) and says what came of it.
+    """Posts a sample of the integration's kind (by name; None: one that opens an alert) and returns the outcome.
 
-    `actor` is who is paged. Raises Rejected for a sample that there is not; Permanent, in words for a person, when
-    the public URL does not lead here.
+    The actor's user is paged. Raises Rejected("needs_person") without a user, Rejected("invalid") for an unknown sample
+    and Rejected("not_possible") for a kind without samples; Permanent, with a message for users, if the public URL does
+    not lead to this installation.
     """
     if actor.user_id is None:
         raise Rejected("needs_person", "A sample pages whoever sends it: sign in, or use a token.")
@@ -105,7 +108,7 @@ def _chosen(integration: Integration, name: str | None) -> Sample:
 
 
 def _first(kind: IntegrationKind) -> Sample:
-    """The sample that the kind shows first, else the first that opens an alert by itself."""
+    """Returns the kind's `first_sample`, else the first sample that opens an alert by itself."""
     by_name = {sample.name: sample for sample in kind.samples}
     if kind.first_sample in by_name:
         return by_name[kind.first_sample]
@@ -132,7 +135,7 @@ def _post(client: HttpClient, url: str, integration: Integration, sample: Sample
 
 
 def _credentials(integration: Integration, body: bytes) -> dict[str, str]:
-    """What the integration asks of its senders beside the URL."""
+    """Returns the headers with the credentials that the integration requires of its senders."""
     known = secrets.credentials_of(integration)
     headers: dict[str, str] = {}
     if header := known.get("header"):
@@ -150,7 +153,7 @@ def _credentials(integration: Integration, body: bytes) -> dict[str, str]:
 
 
 class _ResponseBody(msgspec.Struct):
-    """What the door answers: about a message, or about the first of several; or an error."""
+    """The webhook's response: about one message, about several, or an error."""
 
     message_id: UUID | None = None
     error: str = ""
@@ -170,7 +173,7 @@ def _read(integration: Integration, sample: Sample, source_id: str, answer: Egre
 
 
 def _message_of(answer: EgressResponse) -> UUID:
-    """The message that the door's answer names. Raises Permanent for any other answer."""
+    """Returns the message id in the webhook's response. Raises Permanent for any other response."""
     public = environment.current().public_url
     if answer.status in (301, 302, 303, 307, 308):
         place = answer.headers.get("location", "somewhere else").split("/in/")[0][:_SHOWN]

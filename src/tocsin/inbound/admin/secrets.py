@@ -1,4 +1,4 @@
-"""An integration's secrets: the token of its URL, rotated with an overlap, and what else its senders must know."""
+"""An integration's secrets: the token in its webhook URL, with rotation, and its senders' credentials."""
 
 from __future__ import annotations
 
@@ -19,41 +19,43 @@ from tocsin.core.validation.server_origin import is_elsewhere
 from tocsin.inbound.config import imap_url
 from tocsin.inbound.models import Integration, PinnedSender
 
-#: How long the token before still works, unless the caller says otherwise.
+#: How long the previous token still works after a rotation, by default.
 DEFAULT_OVERLAP = timedelta(days=1)
 MAX_OVERLAP = timedelta(days=30)
 
 _TOKEN = re.compile(r"[-_A-Za-z0-9]{32,200}")
 _HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}")
 
-#: What each kind of credential consists of: the part that may be shown, and the secret one.
+#: The public and the secret part of each kind of credential.
 _PARTS = {
     "basic": ("username", "password"),
     "header": ("name", "value"),
     "hmac": ("header", "secret"),
-    # Not what a sender shows, but what opens the mailbox that is read for this integration.
+    # Not sent by a sender: Tocsin signs in with it to the mailbox that it polls for this integration.
     "imap": ("mailbox", "password"),
 }
-#: Of `hmac`, beside them: the header of the time that the signature covers.
+#: An optional part of `hmac`: the header with the timestamp that the signature covers.
 _TIME = "timestamp_header"
-#: From where requests may come: nothing secret.
+#: Networks that requests may come from; not secret.
 _ADDRESSES = "addresses"
 _MAX_ADDRESSES = 100
 
 
 def token_of(integration: Integration) -> str:
-    """The secret of the integration's URL, which must be shown so that it can be copied."""
+    """Returns the token of the webhook URL, decrypted. Raises Permanent if no known key decrypts it."""
     return crypto.decrypt(integration.token)
 
 
 def url_of(integration: Integration) -> str:
-    """Where the integration's senders post to."""
+    """Returns the webhook URL. Raises Permanent if no known key decrypts the token."""
     return f"{environment.current().public_url}/in/{token_of(integration)}"
 
 
 def shown_url(integration: Integration) -> str:
-    """The same for a page; empty where no known key opens it. Its senders still get in, by the hash of the token, but
-    the URL can only be made anew."""
+    """Returns the webhook URL for display; "" if no known key decrypts the token.
+
+    Senders can still post, because tokens are found by hash, but the URL can only be shown again after a rotation.
+    """
     token = crypto.readable(integration.token)
     return f"{environment.current().public_url}/in/{token}" if token is not None else ""
 
@@ -66,15 +68,17 @@ def rotate_token(
     actor: AuditActor,
     now: datetime,
 ) -> str:
-    """Gives the integration a new token and returns it; the one before works for `overlap` more.
+    """Gives the integration a new token and returns it; the previous token works for another `overlap`.
 
-    A token before that one ends at once. Raises Rejected for an overlap that is too long, or a `token` that cannot
-    be used.
+    An older previous token stops working at once. Raises Rejected("invalid_duration") for an overlap over the limit and
+    Rejected("invalid_token") for an unusable `token`.
     """
     if not timedelta() <= overlap <= MAX_OVERLAP:
         raise Rejected("invalid_duration", f"The overlap is at most {MAX_OVERLAP.days} days.", "overlap")
     with config_version.alone(integration):
         fresh = ids.token() if token is None else checked_token(token, integration)
+        if integration.token_hash and bytes(integration.token_hash) == ids.token_hash(fresh):
+            raise _used_before()
         put_token(integration, fresh, overlap=overlap, now=now)
         integration.save()
         PinnedSender.objects.filter(integration=integration).delete()
@@ -92,7 +96,7 @@ def rotate_token(
 
 
 def put_token(integration: Integration, token: str, *, overlap: timedelta, now: datetime) -> None:
-    """Sets the token on the row, without saving it; the one before becomes the old one."""
+    """Sets the token on the instance without saving; the current token becomes the previous one."""
     if integration.token_hash:
         integration.old_token_hash, integration.old_token_until = integration.token_hash, now + overlap
         integration.old_token_posts = 0
@@ -100,7 +104,7 @@ def put_token(integration: Integration, token: str, *, overlap: timedelta, now: 
 
 
 def keep_token(integration: Integration, token: object) -> bool:
-    """Whether this is the integration's own token. It is sealed anew, without saving it, where it could not be read."""
+    """Returns whether `token` is the integration's current token. Re-encrypts it, unsaved, if it was unreadable."""
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         return False
     if ids.token_hash(token) != bytes(integration.token_hash):
@@ -111,7 +115,8 @@ def keep_token(integration: Integration, token: object) -> bool:
 
 
 def checked_token(token: object, integration: Integration | None) -> str:
-    """A token that somebody chose. Raises Rejected when its form is wrong, or another integration has or had it."""
+    """Validates a user-chosen token. Raises Rejected("invalid_token") if it is malformed, belongs or belonged to
+    another integration, or was this one's previous token."""
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise Rejected("invalid_token", "token: must be 32 to 200 letters, digits, - or _.", "token")
     hashed = ids.token_hash(token)
@@ -119,12 +124,19 @@ def checked_token(token: object, integration: Integration | None) -> str:
     if (others.filter(token_hash=hashed) | others.filter(old_token_hash=hashed)).exists():
         raise Rejected("invalid_token", "token: is that of another integration, or was a short time ago.", "token")
     if integration and integration.old_token_hash and bytes(integration.old_token_hash) == hashed:
-        raise Rejected("invalid_token", "token: was this integration's own before; choose another.", "token")
+        raise _used_before()
     return token
 
 
+def _used_before() -> Rejected:
+    return Rejected("invalid_token", "token: was this integration's own before; choose another.", "token")
+
+
 def credentials_of(integration: Integration) -> dict[str, Any]:
-    """What senders must know beside the URL, secrets and all; `addresses` is a list, each other one has two parts."""
+    """Returns the senders' credentials with secrets. `addresses` is a list, each other one a mapping of its parts.
+
+    Raises Permanent if no known key decrypts them.
+    """
     if not integration.credentials:
         return {}
     stored: dict[str, Any] = json.loads(crypto.decrypt(integration.credentials))
@@ -132,7 +144,7 @@ def credentials_of(integration: Integration) -> dict[str, Any]:
 
 
 def known_credentials(integration: Integration) -> dict[str, Any]:
-    """The same; nothing where no known key opens them. Nobody gets in then, until they are entered again."""
+    """Returns the same, or nothing if no known key decrypts them. Requests are refused until they are entered again."""
     try:
         return credentials_of(integration)
     except Permanent:
@@ -140,7 +152,7 @@ def known_credentials(integration: Integration) -> dict[str, Any]:
 
 
 def shown_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:
-    """The same without the secret parts."""
+    """Returns the credentials without their secret parts."""
     return {
         kind: parts if kind == _ADDRESSES else {name: parts[name] for name in (_PARTS[kind][0], _TIME) if name in parts}
         for kind, parts in credentials.items()
@@ -150,11 +162,11 @@ def shown_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:
 def read_credentials(
     value: object, known: Mapping[str, Any], signature_header: str = "", timestamp_header: str = ""
 ) -> dict[str, Any]:
-    """Credentials from a spec: `basic`, `header`, `hmac`, `addresses` (networks such as 10.1.0.0/16), `imap`.
+    """Reads credentials from a spec: `basic`, `header`, `hmac`, `addresses` (networks such as 10.1.0.0/16), `imap`.
 
-    A secret part that is left out stays as it is `known`, and an empty one is refused; a signature stands in the
-    `signature_header` of the kind where no other is named, and its time in the `timestamp_header`, unless the spec has
-    an empty one. Raises Rejected, or RejectedAll, naming each place.
+    An omitted secret keeps its value from `known`; an empty one is refused. The signature header and its timestamp
+    header default to the kind's, except that an empty timestamp header in the spec is kept. Raises Rejected or
+    RejectedAll with the field of each problem.
     """
     spec = ObjectReader(value, "credentials")
     found: dict[str, Any] = {}
@@ -166,7 +178,7 @@ def read_credentials(
         usual = signature_header if kind == "hmac" else ""
         entry = {
             shown: part.text(shown, usual, required=not usual, longest=200),
-            # One that is given empty is no secret: anybody could sign with it, or sign in.
+            # An empty secret would let anybody sign requests, or sign in.
             secret: part.text(secret, before, required=not before or part.has(secret), longest=1000),
         }
         if kind == "hmac":
@@ -177,7 +189,8 @@ def read_credentials(
             if time or usual_time:
                 entry[_TIME] = time
         if kind == "imap" and before and not part.has(secret) and is_elsewhere(known[kind][shown], entry[shown]):
-            # Whoever may change the mailbox must not learn by it the password of another server.
+            # Otherwise a user who may edit the mailbox could send another server's password to a server of their
+            # choice.
             part.refuse(secret, "enter the secret again: the address has changed.", "missing")
         if kind in ("header", "hmac") and entry[shown] and not _HEADER.fullmatch(entry[shown]):
             part.refuse(shown, f'"{entry[shown]}" is not the name of a header.')
@@ -194,7 +207,7 @@ def read_credentials(
 
 
 def _networks(spec: ObjectReader) -> list[str]:
-    """Addresses and networks as people write them, in the shortest form."""
+    """Reads addresses and networks and returns them without duplicates in their shortest form."""
     found: list[str] = []
     for number, text in enumerate(spec.texts(_ADDRESSES)[:_MAX_ADDRESSES]):
         try:
@@ -205,5 +218,5 @@ def _networks(spec: ObjectReader) -> list[str]:
 
 
 def put_credentials(integration: Integration, credentials: Mapping[str, Any]) -> None:
-    """Sets the credentials on the row, without saving it."""
+    """Sets the encrypted credentials on the instance without saving."""
     integration.credentials = crypto.encrypt(json.dumps(credentials)) if credentials else ""

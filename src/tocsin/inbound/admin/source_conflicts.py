@@ -1,7 +1,9 @@
-"""Which integrations share a Source, and with it their alerts: one installation of a ticket system may post to several
-integrations. Two installations may not: both count their tickets from 1, and a ticket of one would be taken for one of
-the other, page nobody, and close its alert. And nobody shares a Source with an integration that they may not change:
-its alerts would be theirs to close."""
+"""Refuses integrations that must not share a Source, and with it their alerts.
+
+Several integrations of one ticket system installation may share a Source. Two installations may not: both count
+tickets from 1, so a ticket of one would be taken for one of the other, page nobody, and close its alert. Nor may a
+user share the Source of an integration that they may not change, because that would let them close its alerts.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,15 @@ from tocsin.inbound.models import Integration
 from tocsin.people import permissions
 from tocsin.people.models import User
 
-#: What a spec says about which alerts its messages belong to, and whether they close one.
+#: The keys of a spec that decide which alerts its messages belong to, and whether they close one.
 _DECIDES = ("kind", "source", "group", "mode", "settings", "mapping", "rules", "dedup_key")
 
 
 def refuse_two_systems(integration: Integration) -> None:
-    """Raises Rejected ("shared_source") where another integration of its Source is known to be of another
-    installation. Addresses that nobody entered tell nothing."""
+    """Raises Rejected("shared_source") if another integration with the same Source belongs to another installation.
+
+    Integrations without a configured address are not compared.
+    """
     kind = load_kinds()[integration.kind]
     own = _hosts(integration, kind)
     if not kind.follows_agent or not own:
@@ -54,9 +58,9 @@ def refuse_without_rights(
     key_source_before: str | None,
     actor: AuditActor,
 ) -> None:
-    """Raises Rejected ("shared_source") where `integration`, as it is now, shares its Source with one that the user who
-    saves it may not change. `before` and `after` are its specs: a change that decides nothing about alerts is allowed
-    where the Source was shared before."""
+    """Raises Rejected("shared_source") if `integration` now shares its Source with an integration that the acting user
+    may not change. `before` and `after` are its specs: a change that does not affect alerts is allowed if the Source
+    was shared before."""
     if actor.user_id is None:
         return
     key_source = key_source_of(integration)
@@ -75,14 +79,14 @@ def refuse_without_rights(
 
 
 def key_source_of(integration: Integration) -> str:
-    """What its dedup keys begin with: two integrations share alerts where it is the same."""
+    """Returns the first part of the integration's dedup keys. Integrations with the same value share alerts."""
     kind = load_kinds().get(integration.kind)
     own = integration.source or (kind.source if kind is not None else "")
     return own or integration.keyed_as or integration.name
 
 
 def _sharing(integration: Integration, key_source: str) -> Iterator[Integration]:
-    """The others of that Source, and those that had it when alerts opened that are live still."""
+    """Returns the other integrations with that Source, now or when alerts opened that are still active."""
     alerts = Alert.objects.filter(source=key_source, status__in=sorted(ACTIVE))
     had_it = set(alerts.values_list("integration_id", flat=True).distinct())
     others = Integration.objects.exclude(pk=integration.pk).order_by("pk")
@@ -90,7 +94,7 @@ def _sharing(integration: Integration, key_source: str) -> Iterator[Integration]
 
 
 def _hosts(integration: Integration, kind: IntegrationKind) -> list[str]:
-    """By which names its ticket system is known: the one that people see, and the one that is written to."""
+    """Returns the hosts of the ticket system: those in the settings, and that of the outbound integration."""
     named = [integration.settings.get(one.name) for one in kind.settings if one.kind is IntegrationSettingType.ADDRESS]
     outbound = integration.outbound.settings.get("base_url") if integration.outbound is not None else ""
     return [host for address in (*named, outbound) if (host := urlsplit(str(address or "")).hostname)]

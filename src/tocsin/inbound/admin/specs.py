@@ -1,4 +1,4 @@
-"""An integration as people write it: read, checked by compiling all of it, its names resolved. Writes nothing."""
+"""Reads an integration's spec: validates it by compiling everything, and resolves names. Writes nothing."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from tocsin.inbound.models import ClientTable
 from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group, User
 
-#: What a version keeps; the kind's defaults fill the rest.
+#: The keys of a version's definition; the kind's defaults fill the rest.
 DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key", *SHAPING_KEYS)
 
-#: Where a mapping names its own fields and its tags.
+#: The keys of a mapping that contain custom fields and tags.
 CUSTOM, TAGS = "custom", "tags"
 _TOP = FIELDS.keys() | {CUSTOM, TAGS}
 
-#: Settings that every kind has, beside its own: whether a message that cannot be read opens an alert.
+#: A setting of every kind: whether an unreadable message opens an alert.
 FAIL_OPEN = "fail_open"
-#: Kept among the settings too: that this integration may be saved although it reaches nobody.
+#: Also stored with the settings: the integration may be saved although it reaches nobody.
 ANYWAY = "anyway"
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrationSpec:
-    """An integration, checked; everything it refers to by id."""
+    """A validated integration spec; references are ids."""
 
     name: str
     kind: IntegrationKind
@@ -48,33 +48,33 @@ class IntegrationSpec:
     mode: IntegrationMode
     group_id: int | None
     policy_id: int | None
-    #: The outbound integration that writes back.
+    #: The outbound integration that writes changes back.
     outbound_id: int | None
     user_ids: tuple[int, ...]
     group_ids: tuple[int, ...]
     settings: dict[str, Any]
     definition: dict[str, Any]
     anyway: bool
-    #: None where the spec says nothing about it, and it stays as it is.
+    #: None if the spec omits them: the stored values are kept.
     token: object
     credentials: object
 
 
 def names() -> ReferenceNames:
-    """Everything that an integration can name, as the transaction sees it."""
+    """Loads the names of all objects that an integration may refer to, as the transaction sees them."""
     return ReferenceNames(
         policies=dict(Policy.objects.values_list("pk", "name")),
         users=dict(User.objects.values_list("pk", "username")),
         groups=dict(Group.objects.values_list("pk", "name")),
         hours=dict(SupportHours.objects.values_list("pk", "name")),
         tables=dict(ClientTable.objects.values_list("pk", "name")),
-        # A higher room's table, known by its name only.
+        # A model of a higher layer: looked up by name to avoid an import.
         outbound=dict(apps.get_model("outbound", "OutboundIntegration").objects.values_list("pk", "name")),
     )
 
 
 def read(value: object) -> IntegrationSpec:
-    """Raises Rejected, or RejectedAll, naming each place: `rules.open.value`, `routes[0].during`."""
+    """Reads a spec. Raises Rejected or RejectedAll with each field: `rules.open.value`, `routes[0].during`."""
     spec = ObjectReader(value)
     name, source = spec.name(), spec.line("source", longest=100)
     kind = _kind(spec)
@@ -123,9 +123,9 @@ def read(value: object) -> IntegrationSpec:
 
 
 def compile_definition(kind: IntegrationKind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Compiles what an integration sets for itself together with its kind's defaults.
+    """Compiles an integration's own definition together with its kind's defaults, to validate it.
 
-    Raises Rejected that names the place of a path, a regular expression, an operator or a key that cannot be used.
+    Raises Rejected with the field of an unusable path, regular expression, operator or key.
     """
     for key, value in given.items():
         storable(value, key)
@@ -142,9 +142,9 @@ def compile_definition(kind: IntegrationKind, given: Mapping[str, Any], settings
 def definition_of(
     kind: IntegrationKind, parts: Mapping[str, Any], settings: Mapping[str, Any], known: ReferenceNames
 ) -> dict[str, Any]:
-    """A definition as it is stored, of its `parts` as people write them; empty ones are left to the kind.
+    """Returns a definition as stored from its `parts` as in a spec; empty parts are omitted and left to the kind.
 
-    Raises Rejected, or RejectedAll, as `read` does for the same parts.
+    Raises Rejected or RejectedAll, as `read` does for the same parts.
     """
     given = {key: parts[key] for key in DEFINITION_KEYS if parts.get(key) not in (None, {}, [], "")}
     compile_definition(kind, given, settings)
@@ -155,12 +155,12 @@ def definition_of(
 
 
 def compiled(kind: IntegrationKind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Normalizer:
-    """The rules of an integration that sets `given` for itself. Raises Rejected as `compile_definition` does."""
+    """Compiles an integration's definition to a normalizer. Raises Rejected as `compile_definition`."""
     return compile_reader(kind, IntegrationDefinition(**{"settings": settings, **given}))
 
 
 def with_custom_apart(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping whose custom fields stand under `custom`, where versions of before had them beside Tocsin's own."""
+    """Returns a mapping with custom fields under `custom`; older versions stored them beside Tocsin's own fields."""
     beside = {name: entry for name, entry in mapping.items() if name not in _TOP}
     if not beside:
         return dict(mapping)
@@ -169,7 +169,7 @@ def with_custom_apart(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown_fields(kind: IntegrationKind, mapping: Mapping[str, Any]) -> None:
-    """A misspelt field must not silently become a custom one."""
+    """Rejects unknown fields, so that a misspelt field does not silently become a custom one."""
     known = _TOP | kind.mapping.keys()
     problems = []
     for name in mapping:
@@ -184,7 +184,7 @@ def _refuse_unknown_fields(kind: IntegrationKind, mapping: Mapping[str, Any]) ->
 
 
 def as_stored(value: dict[str, Any]) -> dict[str, Any]:
-    """The value as it comes back from the database's JSON, so that two can be compared."""
+    """Returns the value as JSON in the database returns it, so that two can be compared."""
     stored: dict[str, Any] = json.loads(json.dumps(value))
     return stored
 

@@ -1,6 +1,6 @@
-"""What a status does by an integration's rules, and the rules after somebody changed that. Pure.
+"""What a status does under an integration's rules, and the rules after a user changes that. Pure.
 
-A status is changed by an entry of its own, `source_status equals X`, so that the rules still read like sentences.
+A status gets a condition of its own, `source_status equals X`, so that the rules stay readable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tocsin.inbound.expressions.mapped import MappedFields
 
 
 class StatusEffect(StrEnum):
-    """What a status does: the words on the buttons."""
+    """What a status does; the values of the buttons in the UI."""
 
     OPEN = "open"
     CLOSE = "close"
@@ -22,7 +22,7 @@ class StatusEffect(StrEnum):
 
 
 def does(rules: CompiledRules, status: str) -> StatusEffect:
-    """What a message does that says nothing but this status."""
+    """Returns what a message does that contains nothing but this status."""
     intent, _verdict = rules.classify({}, MappedFields({"source_status": status}, {}, {}))
     match intent:
         case EventAction.OPEN:
@@ -34,14 +34,14 @@ def does(rules: CompiledRules, status: str) -> StatusEffect:
 
 
 def changed(rules: Mapping[str, Any], defaults: Mapping[str, Any], status: str, wanted: StatusEffect) -> dict[str, Any]:
-    """The integration's own `rules` so that `status` does what is wanted; `defaults` are the kind's."""
+    """Returns the integration's own `rules` with `status` doing `wanted`; `defaults` are the kind's rules."""
     whole = {**defaults, **rules}
     opens, closes = _without(whole.get("open"), status), _without(whole.get("close"), status)
     match wanted:
         case StatusEffect.OPEN:
             opens, closes = _or(opens, status), _but_not(closes, status)
         case StatusEffect.CLOSE:
-            # Close is tried before open: it needs no exception there.
+            # Close rules are evaluated before open rules: the open rule needs no exception.
             closes = _or(closes, status)
         case StatusEffect.UPDATE:
             opens, closes = _but_not(opens, status), _but_not(closes, status)
@@ -71,7 +71,7 @@ def _same(condition: object, status: str) -> bool:
 
 
 def _without(rule: Any, status: str) -> Any:
-    """The rule without entries of its own for that status."""
+    """Returns the rule without the conditions that were added for that status."""
     if _same(rule, status):
         return None
     if isinstance(rule, Mapping) and set(rule) == {"any"}:
@@ -79,7 +79,7 @@ def _without(rule: Any, status: str) -> Any:
         return kept[0] if len(kept) == 1 else {"any": kept} if kept else None
     if isinstance(rule, Mapping) and set(rule) == {"all"}:
         kept = [part for part in rule["all"] if not (set(part) == {"not"} and _same(part["not"], status))]
-        # The entries of their own may stand inside, beside an exception.
+        # Such conditions may also be inside the first part, next to an exception.
         kept = [_without(part, status) if index == 0 else part for index, part in enumerate(kept)]
         kept = [part for part in kept if part is not None]
         return kept[0] if len(kept) == 1 else {"all": kept} if kept else None

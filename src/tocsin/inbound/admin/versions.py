@@ -1,4 +1,4 @@
-"""The saved versions of what an integration does: comparing two, and bringing one back as a new version."""
+"""Saved versions of an integration's definition: compares two, and restores one as a new version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tocsin.inbound.models import Integration, IntegrationVersion
 
 @dataclass(frozen=True, slots=True)
 class DefinitionChange:
-    """One part of a definition that two versions have otherwise; None: as the kind has it."""
+    """One part of a definition that differs between two versions; None: the kind's default."""
 
     part: str
     before: Any
@@ -25,7 +25,7 @@ class DefinitionChange:
 
 
 def find(integration: Integration, number: int) -> IntegrationVersion:
-    """The integration's version of that number. Raises Rejected ("not_found")."""
+    """Returns the integration's version with that number. Raises Rejected("not_found")."""
     found = integration.versions.filter(number=number).first() if number < 2**31 else None
     if found is None:
         raise Rejected("not_found", f"{integration.name} has no version {number}.")
@@ -33,7 +33,7 @@ def find(integration: Integration, number: int) -> IntegrationVersion:
 
 
 def shown(version: IntegrationVersion, names: ReferenceNames | None = None) -> dict[str, Any]:
-    """A version's parts as people write them."""
+    """Returns a version's definition as in a spec, with names instead of ids."""
     definition: dict[str, Any] = dict(version.definition)
     if "mapping" in definition:
         definition["mapping"] = specs.with_custom_apart(definition["mapping"])
@@ -43,7 +43,7 @@ def shown(version: IntegrationVersion, names: ReferenceNames | None = None) -> d
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[DefinitionChange, ...]:
-    """The parts in which two definitions, as `shown` gives them, differ."""
+    """Returns the parts in which two definitions, as `shown` returns them, differ."""
     return tuple(
         DefinitionChange(key, before.get(key), after.get(key))
         for key in specs.DEFINITION_KEYS
@@ -52,9 +52,9 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Defini
 
 
 def bring_back(integration: Integration, number: int, *, actor: AuditActor, now: datetime) -> Integration:
-    """Makes an old version's parts the integration's again, as a new version.
+    """Restores an old version's definition by saving it as a new version.
 
-    Raises Rejected: `not_found`; whatever saving refuses, such as a policy of that version that is gone.
+    Raises Rejected("not_found"), or whatever saving raises, for example for a policy of that version that was deleted.
     """
     old = shown(find(integration, number))
     with config_version.alone(integration):

@@ -1,1 +1,1 @@
-"""Doors for senders that speak another product's language: its paths, bodies and answers. The way in is the same."""
+"""Endpoints compatible with other products' APIs: their paths, payloads and responses, handled as normal messages."""

@@ -1,7 +1,8 @@
-"""What a sender orders about an alert that is no message of its source: acknowledge, assign, snooze, note, escalate.
+"""Commands that senders of the compatible endpoints give for an alert: acknowledge, assign, snooze, note, escalate.
 
-The actor is the user whom the sender names, if Tocsin knows them, else the sending system. An order that changes
-nothing (any more) is no error: senders order blindly. One about a merged alert is for the alert that people look at.
+The actor is the user whom the sender names, if known, else the sending system. A command that changes nothing (any
+more) is not an error, because senders do not know the alert's state. A command for a merged alert applies to the alert
+that it was merged into.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ log = logging.getLogger(__name__)
 
 
 def user_of(door: CompiledIntegration, name: str) -> Actor | None:
-    """The user of that e-mail address, username or name."""
+    """Returns the user with that e-mail address, username or name as an actor; None if unknown."""
     found = door.directory.users.get(name.strip().casefold()) if name else None
     return Actor(ActorKind.USER, found[1], found[0]) if found is not None else None
 
 
 def acknowledge(door: CompiledIntegration, alert_id: int, by: str, note: str, now: datetime) -> None:
-    """Somebody over there is on it. A user of ours acknowledges; anybody else has it from now on, by name, unless
-    somebody has it already: nobody else is woken either way."""
+    """Acknowledges the alert for a known user. Otherwise assigns it to the external name, unless it is assigned
+    already.
+
+    Either stops further paging.
+    """
     user = user_of(door, by)
     if user is not None:
         _act(alert_id, Acknowledge(actor=user, note=_note(door, note), via=CommandChannel.INBOUND), now)
@@ -38,7 +42,7 @@ def acknowledge(door: CompiledIntegration, alert_id: int, by: str, note: str, no
 
 
 def unacknowledge(door: CompiledIntegration, alert_id: int, by: str, note: str, now: datetime) -> None:
-    """Takes back what `acknowledge` did."""
+    """Reverts `acknowledge`."""
     user = user_of(door, by)
     if user is not None:
         _act(alert_id, Unacknowledge(actor=user, note=_note(door, note), via=CommandChannel.INBOUND), now)
@@ -49,7 +53,7 @@ def unacknowledge(door: CompiledIntegration, alert_id: int, by: str, note: str, 
 
 
 def assign(door: CompiledIntegration, alert_id: int, to: str, by: str, note: str, now: datetime) -> None:
-    """Gives it to a user, or to a name outside."""
+    """Assigns the alert to a user, or to an external name."""
     owner = user_of(door, to)
     name, user_id = (owner.name, owner.user_id) if owner is not None else (to.strip()[:100], None)
     actor = user_of(door, by) or actor_of(door)
@@ -61,19 +65,19 @@ def assign(door: CompiledIntegration, alert_id: int, to: str, by: str, note: str
 
 
 def snooze(door: CompiledIntegration, alert_id: int, until: datetime, by: str, note: str, now: datetime) -> None:
-    """Stops the timers until then."""
+    """Puts the alert on hold until then."""
     actor = user_of(door, by) or actor_of(door)
     _act(alert_id, Hold(actor=actor, until=until, note=_note(door, note), via=CommandChannel.INBOUND), now)
 
 
 def escalate(door: CompiledIntegration, alert_id: int, by: str, note: str, now: datetime) -> None:
-    """Notifies the next step now."""
+    """Pages the next step now."""
     actor = user_of(door, by) or actor_of(door)
     _act(alert_id, Escalate(actor=actor, note=_note(door, note), via=CommandChannel.INBOUND), now)
 
 
 def add_note(door: CompiledIntegration, alert_id: int, text: str, by: str, now: datetime) -> None:
-    """Puts a text on the timeline."""
+    """Adds a note to the timeline."""
     actor = user_of(door, by) or actor_of(door)
     if text.strip():
         _act(alert_id, Reply(actor=actor, text=text[:4000], via=CommandChannel.INBOUND), now)
@@ -87,7 +91,7 @@ def _act(alert_id: int, command: Command, now: datetime) -> None:
 
 
 def _meant(alert_id: int) -> int:
-    """The alert that this one is merged into, else itself."""
+    """Returns the alert that this one was merged into, else the alert itself."""
     state = service.state_of(alert_id)
     return state.merged_into if state.status is AlertStatus.MERGED and state.merged_into is not None else alert_id
 

@@ -1,6 +1,7 @@
-"""Opsgenie's Alert API v2 and heartbeat pings: `Authorization: GenieKey TOKEN`, where the token is that of an
-integration of the kind `opsgenie`. Answers and errors have that API's form; a request's id is the message's.
+"""Opsgenie-compatible Alert API v2 and heartbeat pings, authenticated by `Authorization: GenieKey TOKEN` with the token
+of an integration of the kind `opsgenie`.
 
+Responses and errors have that API's format; the request id is the message id.
 https://docs.opsgenie.com/docs/alert-api
 """
 
@@ -44,7 +45,7 @@ _NOT_PROCESSABLE: Final = "Request body is not processable. Please check the err
 
 @dataclass(slots=True)
 class OpsgenieRequest:
-    """One request: its door, its path below `/v2/alerts`, its query, and when it came."""
+    """One request: its integration, the path segments below `/v2/alerts`, the query, and when it started."""
 
     scope: AsgiScope
     door: CompiledIntegration
@@ -52,17 +53,17 @@ class OpsgenieRequest:
     query: dict[str, str]
     headers: dict[str, str]
     begun: float = field(default_factory=time.monotonic)
-    #: What the vendor calls the request's id: here that of its message.
+    #: Opsgenie's request id: the id of the message.
     number: uuid.UUID = field(default_factory=uuid.uuid4)
 
     @property
     def method(self) -> str:
-        """The request's method."""
+        """The HTTP method."""
         return str(self.scope["method"])
 
 
 async def handle(reception: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """Takes one request. Raises Refusal in Tocsin's words, which `refused` says in Opsgenie's."""
+    """Handles one request. Raises HttpError, which `refused` renders in Opsgenie's format."""
     headers = headers_of(scope)
     door = await _door(reception, headers)
     raw_path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
@@ -85,7 +86,7 @@ async def handle(reception: IngestService, scope: AsgiScope, receive: Receive, s
 
 
 async def refused(send: Send, refusal: HttpError) -> None:
-    """Tells a sender why. 5xx and 429 are tried again by all of them."""
+    """Sends an error in Opsgenie's format. All Opsgenie clients retry 5xx and 429."""
     said: dict[str, object] = {"message": refusal.detail, "took": 0.0, "requestId": str(uuid.uuid4())}
     await answer(send, refusal.status, msgspec.json.encode(said), headers=refusal.headers)
 
@@ -102,7 +103,7 @@ async def _door(reception: IngestService, headers: dict[str, str]) -> CompiledIn
         raise
 
 
-# --- Reading
+# --- Queries
 
 
 async def _read(request: OpsgenieRequest, send: Send) -> None:
@@ -125,7 +126,7 @@ async def _read(request: OpsgenieRequest, send: Send) -> None:
     await _say(request, send, 200, {"data": data})
 
 
-# --- Changing
+# --- Commands
 
 
 async def _order(reception: IngestService, request: OpsgenieRequest, body: bytes, send: Send) -> None:
@@ -138,7 +139,7 @@ async def _order(reception: IngestService, request: OpsgenieRequest, body: bytes
     try:
         given = await asyncio.to_thread(_payload, body) if len(body) > LARGE else _payload(body)
     except Rejected as rejected:
-        # Kept all the same, and opens an alert that says so: whoever sends it does not come again.
+        # The message is stored nevertheless and opens an alert about it, because clients do not retry a 422.
         await reception.take(request.door, rejected, body, kept_headers(request.headers, proofs))
         raise _not_processable(rejected) from None
     problems: dict[str, str] = {}
@@ -154,7 +155,7 @@ async def _order(reception: IngestService, request: OpsgenieRequest, body: bytes
             payload = opsgenie_commands.with_what_there_is(payload, *has, is_removal=is_removal)
     alias = payload.get("alias") if identifier is None else await _alias(request, identifier)
     if alias is None and identifier is not None:
-        # Taken and found wanting afterwards, as over there.
+        # Like Opsgenie: the request is accepted, and the unknown alert shows in the request's status.
         alias = ""
     said = (text_of(alias) or "").strip()[:_MAX_ALIAS]
     payload["alias"] = said or f"{'' if identifier is None else 'unknown '}{uuid.uuid4()}"
@@ -164,7 +165,7 @@ async def _order(reception: IngestService, request: OpsgenieRequest, body: bytes
     taken = await reception.take(request.door, [element], raw, kept_headers(request.headers, proofs))
     request.number = taken.incoming[0].id
     if problems:
-        # It is kept all the same, and opens an alert that says so.
+        # The message is stored nevertheless and opens an alert about the problem.
         await _say(request, send, 422, {"message": _NOT_PROCESSABLE, "errors": problems})
         return
     if is_pending(taken.stored) and verb in opsgenie_commands.AFTERWARDS:
@@ -176,7 +177,7 @@ async def _order(reception: IngestService, request: OpsgenieRequest, body: bytes
 
 
 def _verb(request: OpsgenieRequest) -> tuple[OpsgenieAction, str | None, dict[str, object]]:
-    """What is asked, of which alert (None: a new one), and what the path and the query say besides the body."""
+    """Returns the action, the alert's identifier (None: a new alert), and the fields given in path and query."""
     more: dict[str, object] = {
         name: request.query[name] for name in ("user", "source", "note", "tags", "keys") if name in request.query
     }
@@ -202,7 +203,7 @@ async def _alias(request: OpsgenieRequest, identifier: str) -> str | None:
 
 
 def _payload(body: bytes) -> dict[str, object]:
-    """The request's object: JSON, whatever the request calls it. Raises Rejected."""
+    """Parses the body as one JSON object, ignoring the content type. Raises Rejected."""
     if not body.strip():
         return {}
     elements = decode(body, None, lenient=False).elements
@@ -225,12 +226,12 @@ async def _beat(reception: IngestService, request: OpsgenieRequest, send: Send) 
     if pinged is not None:
         taken = await heartbeat_endpoint.take(reception, pinged, PingKind.BEAT, None, {})
         request.number = taken.incoming[0].id
-    # The same answer for a name that nobody has, as over there.
+    # Opsgenie answers the same for an unknown heartbeat.
     await _say(request, send, 202, {"result": "PONG - Heartbeat received"})
 
 
 def _heartbeat(reception: IngestService, door: CompiledIntegration, name: str) -> CompiledIntegration | None:
-    """The heartbeat of that name, or the token's own."""
+    """Returns the heartbeat integration with that name, or the one that the token belongs to."""
     if door.reader.kind.name == schedule.KIND:
         return door
     if door.reader.kind.name != KIND:
@@ -240,7 +241,7 @@ def _heartbeat(reception: IngestService, door: CompiledIntegration, name: str) -
     return next(named, None) if door.settings.get("pings", True) else None
 
 
-# --- Answering
+# --- Responses
 
 
 def _type(request: OpsgenieRequest) -> str:

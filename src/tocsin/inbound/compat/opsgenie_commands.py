@@ -1,4 +1,4 @@
-"""The verbs of Opsgenie's Alert API: the message that each is kept as, and what is done once it is stored."""
+"""The actions of Opsgenie's Alert API: the message stored for each, and the command run after it is stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.inbound.expressions.fields import moment, text_of
 
 
 class OpsgenieAction(StrEnum):
-    """As they stand in a message's `action`."""
+    """The values of a stored message's `action`."""
 
     CREATE = "create"
     CLOSE = "close"
@@ -33,7 +33,7 @@ class OpsgenieAction(StrEnum):
     ACTION = "action"
 
 
-#: By method and the path's last word.
+#: Actions by method and last path segment.
 WORDS: Final[Mapping[tuple[str, str], OpsgenieAction]] = {
     ("POST", "acknowledge"): OpsgenieAction.ACKNOWLEDGE,
     ("POST", "unacknowledge"): OpsgenieAction.UNACKNOWLEDGE,
@@ -51,13 +51,13 @@ WORDS: Final[Mapping[tuple[str, str], OpsgenieAction]] = {
     ("PUT", "message"): OpsgenieAction.UPDATE,
     ("PUT", "description"): OpsgenieAction.UPDATE,
     ("PUT", "priority"): OpsgenieAction.UPDATE,
-    # The same by the older names.
+    # Older spellings of the same endpoints.
     ("POST", "message"): OpsgenieAction.UPDATE,
     ("POST", "description"): OpsgenieAction.UPDATE,
     ("POST", "priority"): OpsgenieAction.UPDATE,
 }
 
-#: Verbs whose effect comes after the message, on an alert that must be known then.
+#: Actions that are carried out after the message is stored, on an alert that must be known by then.
 AFTERWARDS: Final = frozenset(
     {
         OpsgenieAction.ACKNOWLEDGE,
@@ -72,10 +72,10 @@ AFTERWARDS: Final = frozenset(
     }
 )
 
-#: Verbs that add to what an alert has already, or take from it.
+#: Actions that add to or remove from the alert's existing values.
 TO_WHAT_THERE_IS: Final = frozenset({OpsgenieAction.TAGS, OpsgenieAction.DETAILS})
 
-#: What the vendor says of a request that was carried out.
+#: Opsgenie's action name and status text of a request that was carried out.
 DONE: Final[Mapping[OpsgenieAction, tuple[str, str]]] = {
     OpsgenieAction.CREATE: ("Create", "Created alert"),
     OpsgenieAction.CLOSE: ("Close", "Closed alert"),
@@ -96,7 +96,7 @@ DONE: Final[Mapping[OpsgenieAction, tuple[str, str]]] = {
 
 
 def message(verb: OpsgenieAction, given: Mapping[str, object]) -> dict[str, object]:
-    """The message that a request is kept as. Raises Rejected, whose field is the one that cannot be used."""
+    """Returns the message to store for a request. Raises Rejected with the unusable field."""
     payload = {**given, "action": verb.value}
     match verb:
         case OpsgenieAction.CREATE:
@@ -119,7 +119,7 @@ def message(verb: OpsgenieAction, given: Mapping[str, object]) -> dict[str, obje
 def with_what_there_is(
     payload: Mapping[str, object], labels: list[str], details: Mapping[str, str], *, is_removal: bool
 ) -> dict[str, object]:
-    """The message with the alert's tags or details as they are afterwards. The last of them cannot be taken away."""
+    """Returns the message with the alert's resulting tags or details. Removing the last of them has no effect."""
     whole = dict(payload)
     if payload["action"] == OpsgenieAction.TAGS:
         named = _listed(payload.get("tags"))
@@ -135,7 +135,7 @@ def with_what_there_is(
 
 
 def _listed(value: object) -> list[str]:
-    """A list of texts, or a text with commas, as queries have it."""
+    """Returns a list of texts; a string is split at commas, as in query parameters."""
     found = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
     return [text for one in found if (text := _text(one))]
 
@@ -143,7 +143,7 @@ def _listed(value: object) -> list[str]:
 def carry_out(
     door: CompiledIntegration, verb: OpsgenieAction, alert_id: int, payload: Mapping[str, object], now: datetime
 ) -> None:
-    """Does to the alert what its message does not do by itself."""
+    """Runs the command for what the message itself does not do to the alert."""
     by, note = _text(payload.get("user")), _text(payload.get("note"))
     match verb:
         case OpsgenieAction.ACKNOWLEDGE:
@@ -186,7 +186,7 @@ def _text(value: object) -> str:
 
 
 def _name(value: object) -> str:
-    """The name of `{username}`, `{name}` or `{id}`."""
+    """Returns the name in `{username}`, `{name}` or `{id}`."""
     if not isinstance(value, Mapping):
         return ""
     return next((name for key in ("username", "name", "id") if (name := _text(value.get(key)))), "")

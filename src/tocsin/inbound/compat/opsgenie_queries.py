@@ -1,4 +1,4 @@
-"""What Opsgenie's Alert API says of alerts and requests: those of the asking integration only. Writes nothing."""
+"""Read side of the Opsgenie-compatible API: alerts and requests of the calling integration only. Writes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ type AlertRow = Mapping[str, Any]
 
 _MAX_ROWS: Final = 100
 
-# How often it was created: verbs are no more of it. The messages of one that is over are pruned at last.
+# Counts messages that opened or repeated the alert, not commands. Messages of closed alerts are pruned eventually.
 _COLUMNS: Final = """
 (SELECT greatest(1, count(*)) FROM inbound_inboundmessage m
  WHERE m.alert_id = a.id AND m.status IN ('Mapped Opened', 'Mapped Appended')) AS count,
@@ -48,7 +48,7 @@ class _OpsgenieResponse(msgspec.Struct):
 
 
 def find(door: CompiledIntegration, identifier: str, identifier_type: str) -> AlertRow | None:
-    """The alert of that id (or tiny id, which is the same), or alias: the live one, else the last."""
+    """Finds an alert by id (the tiny id is the same) or by alias: the active alert, else the last one."""
     with database.transaction() as connection:
         if identifier_type == "alias":
             return _by_alias(connection, door, identifier)
@@ -59,7 +59,7 @@ def find(door: CompiledIntegration, identifier: str, identifier_type: str) -> Al
 
 
 def _by_alias(connection: Connection, door: CompiledIntegration, alias: str) -> AlertRow | None:
-    """By the key that a message of that alias has: an alias is unbounded in time, and an index finds it."""
+    """Finds the alert by the dedup key of a message with that alias: indexed, and without a time limit."""
     prepared = prepare(door, Element({"action": "get", "alias": alias}, b"{}"), uuid7())
     sql = f"""
     SELECT {_COLUMNS} {_FROM} WHERE a.integration_id = %s AND a.id = COALESCE(
@@ -70,7 +70,7 @@ def _by_alias(connection: Connection, door: CompiledIntegration, alias: str) -> 
 
 
 def alerts(door: CompiledIntegration, query: Mapping[str, str]) -> list[dict[str, object]]:
-    """A page of the integration's alerts, newest first."""
+    """Lists one page of the integration's alerts, newest first by default."""
     where, values = _where(query)
     limit, offset = _number(query, "limit", 20, _MAX_ROWS), _number(query, "offset", 0, 20_000)
     order = "ASC" if query.get("order", "").lower() == "asc" else "DESC"
@@ -81,7 +81,7 @@ def alerts(door: CompiledIntegration, query: Mapping[str, str]) -> list[dict[str
 
 
 def count(door: CompiledIntegration, query: Mapping[str, str]) -> dict[str, object]:
-    """How many alerts of the integration a query finds."""
+    """Counts the integration's alerts that match a query."""
     where, values = _where(query)
     with database.transaction() as connection:
         sql = f"SELECT count(*) AS n FROM alerts_alert a WHERE a.integration_id = %s {where}"
@@ -90,7 +90,7 @@ def count(door: CompiledIntegration, query: Mapping[str, str]) -> dict[str, obje
 
 
 def request_status(door: CompiledIntegration, number: str) -> dict[str, object] | None:
-    """What became of a request; None for one that there was not."""
+    """Returns the outcome of a request; None if it is unknown or still pending."""
     try:
         wanted = UUID(number)
     except ValueError:
@@ -121,7 +121,7 @@ def request_status(door: CompiledIntegration, number: str) -> dict[str, object] 
 
 
 def _verb(raw: bytes) -> OpsgenieAction:
-    """What a message asks for; a message that came by another way than this API may be anything."""
+    """Returns the stored message's action; UPDATE for messages that did not come through this API."""
     try:
         return OpsgenieAction(msgspec.json.decode(raw, type=_OpsgenieResponse).action)
     except (msgspec.MsgspecError, ValueError):
@@ -131,7 +131,7 @@ def _verb(raw: bytes) -> OpsgenieAction:
 def below(
     door: CompiledIntegration, identifier: str, identifier_type: str, what: str
 ) -> list[dict[str, object]] | None:
-    """The notes or the log of an alert, newest first; recipients are not told. None for an alert that there is not."""
+    """Lists an alert's notes or log, newest first. Recipients are not disclosed. None for an unknown alert."""
     found = find(door, identifier, identifier_type)
     if found is None:
         return None
@@ -159,7 +159,7 @@ def below(
 
 
 def base(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
-    """An alert as lists show it."""
+    """Returns an alert as in list responses."""
     held = row["hold_until"] if row["status"] == AlertStatus.ON_HOLD else None
     owner = row["owner"] or row["owner_name"]
     return {
@@ -186,7 +186,7 @@ def base(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
 
 
 def whole(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
-    """An alert as it is shown by itself."""
+    """Returns an alert with all details."""
     return {
         **base(door, row),
         "actions": [],
@@ -197,28 +197,28 @@ def whole(door: CompiledIntegration, row: AlertRow) -> dict[str, object]:
 
 
 def labels(row: AlertRow) -> list[str]:
-    """The alert's tags as their sender wrote them: words, where Tocsin's own have names."""
+    """Returns the alert's tags as sent: plain words, whereas Tocsin's own tags have names."""
     return [one for one in row["custom"].get("labels", "").split(", ") if one]
 
 
 def details(row: AlertRow) -> dict[str, str]:
-    """The alert's details, by name."""
+    """Returns the alert's details by name."""
     custom = row["custom"]
     text = custom.get("properties") or custom.get("details", "")
     try:
         found = msgspec.json.decode(text)
     except msgspec.MsgspecError:
-        # As a mapping of somebody's own left them, or none.
+        # The integration has a custom mapping for details, or there are none.
         return {"details": text} if text else {}
     return {name: text_of(value) or "" for name, value in found.items()} if isinstance(found, dict) else {}
 
 
-#: One term of a query: `status:open`, `alias:"web 1"`.
+#: One term of a search query: `status:open`, `alias:"web 1"`.
 _TERM: Final = re.compile(r'\s*(\w+)\s*[:=]\s*(?:"([^"]*)"|(\S+))\s*(?:and\b)?', re.IGNORECASE)
 
 
 def _where(query: Mapping[str, str]) -> tuple[str, list[object]]:
-    """The terms of a query as SQL. Raises Refusal for what is not understood: a wrong list would be worse than none."""
+    """Returns a search query as SQL. Raises HttpError for unknown terms: a wrong list would be worse than an error."""
     text, at = without_unstorable(query.get("query", "")).strip(), 0
     where, values = "", list[object]()
     while at < len(text):
@@ -263,5 +263,5 @@ def _number(query: Mapping[str, str], name: str, default: int, most: int) -> int
 
 
 def _moment(at: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds."""
+    """Formats as ISO 8601 in UTC with milliseconds."""
     return f"{at.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"

@@ -1,5 +1,5 @@
-"""PagerDuty's Events API: `POST /v2/enqueue`, `/v2/change/enqueue`, and version 1. The routing key is the token of an
-integration of the kind `pagerduty`. Answers and errors have that API's form.
+"""PagerDuty-compatible Events API: `POST /v2/enqueue`, `/v2/change/enqueue`, and version 1. The routing key is the
+token of an integration of the kind `pagerduty`. Responses and errors have that API's format.
 
 https://developer.pagerduty.com/docs/events-api-v2/overview/
 """
@@ -39,7 +39,7 @@ type PagerdutyEvent = dict[str, object]
 
 
 async def handle(reception: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """Takes one event. Raises Refusal in Tocsin's words, which `refused` says in PagerDuty's."""
+    """Handles one event. Raises HttpError, which `refused` renders in PagerDuty's format."""
     if scope["method"] != "POST":
         raise HttpError(405, "method_not_allowed", "Send a POST.", ((b"allow", b"POST"),))
     body = await reception.body(scope, receive)
@@ -50,7 +50,7 @@ async def handle(reception: IngestService, scope: AsgiScope, receive: Receive, s
 
 
 async def refused(send: Send, refusal: HttpError) -> None:
-    """Tells a sender why its event is not taken. 5xx is tried again by all of them."""
+    """Sends an error in PagerDuty's format. All PagerDuty clients retry 5xx."""
     if refusal.status >= 500:
         said: dict[str, object] = {"status": "error", "message": refusal.detail}
     else:
@@ -74,7 +74,7 @@ async def _event(reception: IngestService, scope: AsgiScope, body: bytes, send: 
     door = await _door(reception, token, key_name)
     proofs = reception.proofs(door, scope, headers, sent)
     if path == CHANGES:
-        # Change events have no action of their own.
+        # Change events have no event_action in PagerDuty's API.
         event["event_action"] = "change"
         problems = _problems_of_change(event)
     elif path == FIRST:
@@ -87,7 +87,7 @@ async def _event(reception: IngestService, scope: AsgiScope, body: bytes, send: 
     element = Element(None if problem else event, raw, problem=problem)
     taken = await reception.take(door, [element], raw, kept_headers(headers, proofs))
     if problems:
-        # It is kept all the same, and opens an alert that says so: something may well be wrong.
+        # The message is stored nevertheless and opens an alert about the problem, because something may well be wrong.
         await answer(send, 400, msgspec.json.encode(_invalid(*problems)))
         return
     (stored,) = taken.stored
@@ -125,7 +125,7 @@ def _invalid(*errors: str) -> dict[str, object]:
 
 
 def _read(body: bytes) -> PagerdutyEvent:
-    """The event: JSON, whatever the request calls it."""
+    """Parses the body as one JSON object, ignoring the content type. Raises HttpError."""
     try:
         (element,) = decode(body, None, lenient=False).elements
     except (Rejected, ValueError) as error:
@@ -137,8 +137,8 @@ def _read(body: bytes) -> PagerdutyEvent:
 
 
 def _key(event: PagerdutyEvent, name: str) -> str:
-    """The event's key, which it has as the text that is answered; one is made for a trigger without any, and is then
-    of no other event."""
+    """Returns the event's key as text, as the response contains it, and stores it in the event. A trigger without a key
+    gets a unique one."""
     key = event[name] = _given_key(event, name) or uuid.uuid4().hex
     return key
 
@@ -153,7 +153,7 @@ def _action(event: PagerdutyEvent) -> str:
 
 
 def _problems(event: PagerdutyEvent) -> list[str]:
-    """What PagerDuty would refuse, in its words."""
+    """Returns the errors that PagerDuty would report, in its words."""
     action = _action(event)
     if action not in _ACTIONS:
         return ["'event_action' is missing or blank" if not action else "'event_action' is invalid"]

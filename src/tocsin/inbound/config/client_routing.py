@@ -1,4 +1,4 @@
-"""What a route makes of a client table: which group, and by which policy, answers for the message's client. Pure."""
+"""Applies a route's client table: selects the group and policy responsible for the message's client. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tocsin.inbound.config.compiled_integration import ClientEntry, ClientMap, C
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.routes import RouteChoice
 
-#: Where the client stands in a message: its name, or the number that its source has for it.
+#: The mapped fields that identify the client: its name, or its id at the source.
 _FIELDS = ("client", "client_id")
 
 
 def by_client(door: CompiledIntegration, route: RouteChoice, reading: NormalizedEvent) -> RouteChoice:
-    """The route with the group and the policy that its table has for the message's client.
+    """Returns the route with the group and policy that its client table has for the message's client.
 
-    A client that is not in the table leaves the route as it is, and the reason says so.
+    The route stays unchanged for a client that is not in the table, and the reason says so.
     """
     if route.table is None:
         return route
@@ -32,14 +32,14 @@ def by_client(door: CompiledIntegration, route: RouteChoice, reading: Normalized
 
 
 def table_of(door: CompiledIntegration, route: RouteChoice) -> ClientMap | None:
-    """The client table that the route names; None: it names none, or that is gone."""
+    """Returns the route's client table; None if the route has none or it was deleted."""
     if route.table is None:
         return None
     return door.directory.client_tables.get(route.table.casefold() if isinstance(route.table, str) else route.table)
 
 
 def answered_by(route: RouteChoice, entry: ClientEntry, why: str) -> RouteChoice:
-    """The route for a client of which its table has this entry."""
+    """Returns the route with the group and policy of the client's entry."""
     return replace(
         route,
         reason=f"{route.reason}; {why}",

@@ -1,4 +1,4 @@
-"""An integration as the hot path knows it: compiled once a configuration version, everything by id. Pure data."""
+"""An integration as the hot path uses it: compiled once per configuration version, references as ids. Pure data."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tocsin.inbound.maintenance.windows import IntegrationWindow
 
 
 class IsSupportHours(Protocol):
-    """Support hours: whether they are at an instant."""
+    """Returns whether the support hours are open at `now`."""
 
     def __call__(self, now: datetime) -> bool: ...
 
 
 class NextSupportHours(Protocol):
-    """Support hours: when they are next, from an instant on; None: never."""
+    """Returns when the support hours are open next, from `now` on; None: never."""
 
     def __call__(self, now: datetime) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyEntry:
-    """What an opening needs of an escalation policy."""
+    """What opening an alert needs to know about an escalation policy."""
 
     name: str
     version_id: int
@@ -40,17 +40,17 @@ class PolicyEntry:
 
 @dataclass(frozen=True, slots=True)
 class ClientEntry:
-    """Who answers for a client: None leaves what the route says."""
+    """The group and policy responsible for a client; None keeps the route's."""
 
     group_id: int | None = None
     policy_id: int | None = None
-    #: The client as the table writes it.
+    #: The client's name as spelled in the table.
     client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientMap:
-    """A client table: by client, folded."""
+    """A client table: entries by casefolded client."""
 
     name: str
     clients: Mapping[str, ClientEntry] = field(default_factory=dict)
@@ -58,29 +58,29 @@ class ClientMap:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceDirectory:
-    """The names that messages and routes may refer to; shared by all doors of one configuration version."""
+    """The objects that messages and routes may refer to; shared by all integrations of a configuration version."""
 
     policies: Mapping[int, PolicyEntry] = field(default_factory=dict)
-    #: Users by e-mail, username and name, folded: (id, name to show).
+    #: Users by casefolded e-mail, username and name: (id, display name).
     users: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    #: Groups by folded name.
+    #: Groups by casefolded name.
     groups: Mapping[str, int] = field(default_factory=dict)
-    #: Policies by folded name.
+    #: Policies by casefolded name.
     policy_ids: Mapping[str, int] = field(default_factory=dict)
-    #: Support hours by id and by folded name.
+    #: Support hours by id and by casefolded name.
     hours: Mapping[RouteReference, IsSupportHours] = field(default_factory=dict)
     next_hours: Mapping[RouteReference, NextSupportHours] = field(default_factory=dict)
-    #: Client tables by id and by folded name.
+    #: Client tables by id and by casefolded name.
     client_tables: Mapping[RouteReference, ClientMap] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledIntegration:
-    """One inbound integration, ready to decide."""
+    """One inbound integration, compiled and ready to decide about messages."""
 
     id: int
     name: str
-    #: The sending system: integrations that share it share alerts.
+    #: The sending system: integrations with the same source share alerts.
     source: str
     mode: IntegrationMode
     reader: Normalizer
@@ -91,41 +91,41 @@ class CompiledIntegration:
     recipient_groups: tuple[int, ...]
     credentials: Credentials
     directory: ReferenceDirectory
-    #: The outbound integration by which what people do is written back, and tickets are read again.
+    #: The outbound integration that writes actions back and fetches tickets.
     outbound_id: int | None = None
-    #: Why its configuration cannot be used: then nothing is read, and every message is kept as Mapping Failed.
+    #: Why the configuration cannot be used. Nothing is parsed then, and every message is stored as Mapping Failed.
     problem: Rejected | None = None
-    #: What stands for the source in dedup keys, where it is another than that.
+    #: The dedup key namespace, if it differs from the source.
     keyed_as: str = ""
-    #: The maintenance windows that may be about its alerts.
+    #: The maintenance windows that may apply to its alerts.
     windows: tuple[IntegrationWindow, ...] = ()
 
     @property
     def is_shaped(self) -> bool:
-        """Whether an alert that would open is asked about first."""
+        """Whether noise reduction or a maintenance window may affect an alert before it opens."""
         return bool(self.windows) or self.reader.shaping is not None
 
     @property
     def shown_source(self) -> str:
-        """How the timeline calls the sender."""
+        """The sender's name on the timeline."""
         return self.source or self.name
 
     @property
     def key_source(self) -> str:
-        """What its dedup keys begin with."""
+        """The first part of the integration's dedup keys."""
         return self.keyed_as or self.source
 
     def agent(self, reading: NormalizedEvent) -> TicketAgent:
-        """Who has the ticket, as the message says."""
+        """Returns the agent to whom the ticket is assigned, according to the message."""
         if reading.mapped.says_nobody("agent"):
-            # Halo's "Unassigned" may have an address.
+            # Halo's "Unassigned" agent may have an e-mail address.
             return TicketAgent()
         text = reading.mapped.text
         return self.agent_named(text("agent") or "", text("assignee") or "", text("agent_id") or "")
 
     def agent_named(self, name: str, email: str = "", number: str = "") -> TicketAgent:
-        """The agent that a source calls `name`: the user of that e-mail address, else of the name that the number
-        stands for in the settings, which may have been chosen by hand, else of that name."""
+        """Returns the agent that a source calls `name`, as a Tocsin user if possible: by e-mail address, else by the
+        name that the settings map the agent's number to (a user may have chosen it), else by name."""
         text = name or email
         if not text:
             return TicketAgent()
@@ -137,7 +137,7 @@ class CompiledIntegration:
         return TicketAgent(text)
 
     def dedup_key(self, reading: NormalizedEvent) -> str | None:
-        """What makes a message the same problem as another; None: it is a problem of its own."""
+        """Returns the key that identifies the message's problem; None: each message is a problem of its own."""
         if reading.dedup_key:
             return f"{self.key_source}\x1f{reading.dedup_key}"
         if reading.source_id is None:
@@ -145,11 +145,11 @@ class CompiledIntegration:
         return f"{self.key_source}\x1f{reading.source_name}\x1f{reading.source_id}"
 
     def in_hours(self, reference: RouteReference, now: datetime) -> bool:
-        """Whether the support hours that a route names are now. Ones that are gone are never."""
+        """Returns whether a route's support hours are open at `now`. Deleted support hours are never open."""
         hours = self.directory.hours.get(reference.casefold() if isinstance(reference, str) else reference)
         return hours is not None and hours(now)
 
     def next_hours(self, reference: RouteReference, now: datetime) -> datetime | None:
-        """When those support hours are next, from `now` on. Ones that are gone are never: then nothing is awaited."""
+        """Returns when the support hours are open next, from `now` on; None for deleted ones, so that nothing waits."""
         found = self.directory.next_hours.get(reference.casefold() if isinstance(reference, str) else reference)
         return found(now) if found is not None else None

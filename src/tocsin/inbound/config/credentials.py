@@ -1,4 +1,4 @@
-"""What an integration may ask of its senders beside the secret URL: Basic, a header, a signature, an address. Pure."""
+"""Checks sender credentials beyond the webhook URL: Basic auth, a header, a signature, networks. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from enum import StrEnum
 
 from tocsin.core.config.environment import Network
 
-#: Headers whose values are credentials: of them the log keeps only whether they were there and right.
+#: Headers that contain credentials: the log keeps only whether they were present and valid.
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
 
-#: The headers of a message that are kept.
+#: Request headers stored with a message.
 KEPT_HEADERS = frozenset(
     {
         "content-type",
@@ -34,18 +34,18 @@ KEPT_HEADERS = frozenset(
 
 MAX_HEADER = 300
 
-#: A signed time further from now than this belongs to a request that somebody recorded, and replays.
+#: A signed timestamp further from now is rejected as a replay.
 MAX_AGE = timedelta(minutes=5)
 
-#: How the log calls the proof that a request came from an address that may send.
+#: The name in the log for the check of the sender's IP address.
 ADDRESS = "sender's address"
 
-#: A sender's own scheme of signature: (body, headers, secret, now) → whether it is right.
+#: A sender's own signature scheme: (body, headers, secret, now) → whether the signature is valid.
 type SignatureCheck = Callable[[bytes, Mapping[str, str], str, datetime], bool]
 
 
 class CredentialSource(StrEnum):
-    """How a credential was found."""
+    """The result of checking one credential."""
 
     VALID = "present, valid"
     INVALID = "present, not valid"
@@ -54,7 +54,7 @@ class CredentialSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What must be right, each only when set. Secrets are kept out of `repr`."""
+    """The credentials required, each only if set. Secrets are kept out of `repr`."""
 
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
@@ -62,17 +62,17 @@ class Credentials:
     header_value: str = field(default="", repr=False)
     signature_header: str = ""
     signature_secret: str = field(default="", repr=False)
-    #: The header of the time that the signature covers; "" where it covers the body alone, and may be replayed.
+    #: The header with the timestamp that the signature covers; "": it covers the body alone, so replays are possible.
     timestamp_header: str = ""
-    #: No credential of a sender's: the mailbox that is read for the integration, and its password.
+    #: Not a sender's credential: the mailbox to poll for the integration, and its password.
     mailbox: str = ""
     mailbox_password: str = field(default="", repr=False)
-    #: From where requests may come; () anywhere.
+    #: Networks that requests may come from; (): any.
     networks: tuple[Network, ...] = ()
 
     @property
     def are_asked(self) -> bool:
-        """Whether anything beside the URL is asked."""
+        """Whether anything besides the webhook URL is required."""
         return bool(self.password or self.username or self.header or self.signature_header or self.networks)
 
     def check(
@@ -84,10 +84,10 @@ class Credentials:
         is_signed: SignatureCheck | None = None,
         now: datetime | None = None,
     ) -> dict[str, CredentialSource]:
-        """How each asked credential was found, by lower-case header name. All must be VALID.
+        """Returns the result for each required credential by lower-case header name. All must be VALID.
 
-        `address` is the sender's; `is_signed` (with `now`) takes the place of HMAC-SHA256 over the body. Where the
-        signature covers the time, that is not further than MAX_AGE from `now`.
+        `address` is the sender's IP address. `is_signed`, called with `now`, replaces HMAC-SHA256 over the body. A
+        signed timestamp must be at most MAX_AGE from `now`.
         """
         found: dict[str, CredentialSource] = {}
         if self.username or self.password:
@@ -110,7 +110,7 @@ class Credentials:
         return found
 
     def _basic(self, value: str | None) -> CredentialSource:
-        """RFC 7617: "Basic " and base64 of user:password, UTF-8."""
+        """Checks Basic auth (RFC 7617): "Basic " and base64 of user:password in UTF-8."""
         if value is None:
             return CredentialSource.MISSING
         scheme, _, encoded = value.partition(" ")
@@ -123,9 +123,10 @@ class Credentials:
         return CredentialSource.VALID if is_right else CredentialSource.INVALID
 
     def _signature(self, value: str | None, body: bytes, headers: Mapping[str, str]) -> CredentialSource:
-        """HMAC-SHA256 of the body, in hex or base64, with or without `sha256=` before it.
+        """Checks HMAC-SHA256 of the body, in hex or base64, with an optional `sha256=` prefix.
 
-        With a header of the time, of `TIME:BODY`, as Grafana signs, or `TIME.BODY`, as Stripe and Standard Webhooks do:
+        With a timestamp header, the signed text is `TIME:BODY` as in Grafana, or `TIME.BODY` as in Stripe and Standard
+        Webhooks:
         https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/
         """
         if value is None:
@@ -143,13 +144,13 @@ class Credentials:
 
 
 def kept_headers(headers: Mapping[str, str], proofs: Mapping[str, CredentialSource]) -> dict[str, str]:
-    """Of a message's headers what may be kept: an allow-list, and of credentials how they were found."""
+    """Returns the headers to store: those of the allow-list, and for credentials only the result of their check."""
     kept = {name: value[:MAX_HEADER] for name, value in headers.items() if name in KEPT_HEADERS and name not in proofs}
     return {**kept, **{name: proof.value for name, proof in proofs.items()}}
 
 
 def _freshness(value: str | None, now: datetime | None) -> CredentialSource:
-    """Whether a time (Unix seconds or milliseconds, or ISO 8601 with its zone) is close enough to `now`."""
+    """Checks that a timestamp (Unix seconds or milliseconds, or ISO 8601 with zone) is within MAX_AGE of `now`."""
     if value is None:
         return CredentialSource.MISSING
     at = _moment(value.strip())

@@ -1,6 +1,6 @@
-"""The address of a mailbox that is read for an integration: `imaps://user@host:993/INBOX`. Pure.
+"""Parses the URL of a mailbox to poll: `imaps://user@host:993/INBOX`. Pure.
 
-`imap+starttls://` turns to TLS after the greeting; `imap://` is for a server on a private network only.
+`imap+starttls://` upgrades to TLS after the greeting; `imap://` is for servers on a private network only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FORM = "must look like imaps://user@mail.example.org/INBOX, with %40 for an @ i
 
 @dataclass(frozen=True, slots=True)
 class MailboxSettings:
-    """Where mails wait. `is_tls`: from the first byte; `is_starttls`: after the greeting."""
+    """A mailbox to poll. `is_tls`: TLS from the first byte; `is_starttls`: TLS after the greeting."""
 
     host: str
     port: int
@@ -26,7 +26,7 @@ class MailboxSettings:
 
 
 def read(text: str) -> MailboxSettings:
-    """The mailbox that `text` names. Raises ValueError with a sentence."""
+    """Parses a mailbox URL. Raises ValueError with a sentence for users."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
@@ -42,7 +42,7 @@ def read(text: str) -> MailboxSettings:
 
 
 def problem_with(text: str) -> str:
-    """What is wrong with it, as a sentence; "" if nothing is."""
+    """Returns what is wrong with a mailbox URL, as a sentence; "" if it is valid."""
     try:
         read(text)
     except ValueError as error:

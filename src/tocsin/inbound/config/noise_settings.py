@@ -1,7 +1,7 @@
-"""What an integration does to the alerts that would open: join, delay or limit them. Compiled once a version. Pure.
+"""An integration's noise reduction settings, compiled once per version. Pure.
 
-`parent` and `grouping` join another alert, `flapping` and `delay` let it wait, `flood` turns too many into one alert.
-What they come to for a message is decided in `inbound.gate`.
+`parent` and `grouping` join an alert to another, `flapping` and `delay` delay it, and `flood` limits the rate at which
+alerts open. `inbound.deciding.noise_reduction` applies them to a message.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.extraction import Extraction
 from tocsin.inbound.mapping.templates import Template, compile_template
 
-#: The keys of a definition that this module reads.
+#: The keys of a definition that this module compiles.
 KEYS: Final = ("parent", "grouping", "flapping", "delay", "flood")
 
-#: What a route says instead of a delay, when its alerts open at once.
+#: A route's delay if its alerts open at once.
 NO_DELAY: Final = "none"
 
 MAX_COUNTED_ALERTS: Final = 100
 MAX_NOISE_WINDOW: Final = timedelta(days=7)
 
-#: Support hours: their name, or their id.
+#: Support hours by name or id.
 type SupportHoursRef = str | int
 
 
 class DelayKind(StrEnum):
-    """How an alert waits before it opens."""
+    """How an alert is delayed."""
 
-    WAIT = "wait"  # so long, and it is dropped if it closes meanwhile
-    COUNT = "alerts"  # until it came so often, perhaps within a span
-    EVERY = "every"  # at most one in each so many minutes
-    HOURS = "until"  # until support hours
+    WAIT = "wait"  # for a duration; dropped if it closes before
+    COUNT = "alerts"  # until this many came, optionally within a duration
+    EVERY = "every"  # at most one opens in each interval
+    HOURS = "until"  # until support hours begin
 
 
 class CountScope(StrEnum):
@@ -58,7 +58,7 @@ class Delay:
     per: CountScope = CountScope.ALERT
 
     def said(self) -> str:
-        """The rest of "an alert opens …"."""
+        """Completes the sentence "an alert opens …"."""
         of = " of the integration" if self.per is CountScope.INTEGRATION else ""
         match self.kind:
             case DelayKind.WAIT:
@@ -81,7 +81,7 @@ class Grouping:
 
 @dataclass(frozen=True, slots=True)
 class Flapping:
-    """An alert that opens `alerts` times within `within` flaps: then it opens only after it was there for `stable`."""
+    """An alert that opens `alerts` times within `within` flaps: it opens only after being stable for `stable`."""
 
     alerts: int
     within: timedelta
@@ -90,7 +90,7 @@ class Flapping:
 
 @dataclass(frozen=True, slots=True)
 class AlertRateLimit:
-    """So many alerts at once, and one more each `every`; what comes beyond is one alert."""
+    """Token bucket: `burst` alerts at once, and one more each `every`; all alerts beyond that become one."""
 
     burst: int
     every: timedelta
@@ -98,7 +98,7 @@ class AlertRateLimit:
 
 @dataclass(frozen=True, slots=True)
 class KeyTemplate:
-    """A template over a message: None where none of its references has a value."""
+    """A template rendered from a message; None if none of its references has a value."""
 
     template: Template
     extraction: Extraction
@@ -110,29 +110,29 @@ class KeyTemplate:
 
 @dataclass(frozen=True, slots=True)
 class NoiseSettings:
-    """Everything of one integration."""
+    """The noise reduction settings of one integration."""
 
     parent: KeyTemplate | None = None
     grouping: Grouping | None = None
     flapping: Flapping | None = None
     delay: Delay | None = None
     limit: AlertRateLimit | None = None
-    #: Whether alerts of the whole integration are counted together, by a delay of its own or of a route.
+    #: Whether any delay, its own or a route's, counts alerts of the whole integration.
     counts_integration: bool = False
-    #: Whether a delay lets an alert open once in a while.
+    #: Whether any delay limits each alert to one opening per interval.
     counts_alerts: bool = False
 
     def group_of(self, payload: object, mapped: MappedFields) -> str | None:
-        """What makes different alerts one; None: this one stands alone."""
+        """Returns the group that the alert joins; None: the alert is not grouped."""
         return self.grouping.key.render(payload, mapped) if self.grouping is not None else None
 
     def parent_of(self, payload: object, mapped: MappedFields) -> str | None:
-        """The source id of the alert that this one belongs to."""
+        """Returns the source id of the alert's parent."""
         return self.parent.render(payload, mapped) if self.parent is not None else None
 
 
 class RateScope(StrEnum):
-    """What a tally counts: each is a lock and a row of its own."""
+    """What a rate window counts. Each has its own lock and row."""
 
     GROUP = "group"
     LIMIT = "limit"
@@ -141,7 +141,7 @@ class RateScope(StrEnum):
 
 
 def scope_hash(scope: RateScope, integration_id: int, text: str = "") -> bytes:
-    """The key of a tally, which is locked like a dedup key."""
+    """Returns the key of a rate window, which is locked like a dedup key."""
     return key_hash(f"\x1f{scope}\x1f{integration_id}\x1f{text}")
 
 
@@ -155,7 +155,7 @@ def compile_shaping(
     route_delays: tuple[Delay | None, ...] = (),
     hours_names: Mapping[SupportHoursRef, str] | None = None,
 ) -> NoiseSettings | None:
-    """None where nothing is set. Raises Rejected that names the place."""
+    """Compiles the settings; None if nothing is set. Raises Rejected("invalid_shaping") with the field."""
     given = {key: definition[key] for key in KEYS if definition.get(key) not in (None, {}, "")}
     delays = [delay for delay in route_delays if delay is not None]
     if not given and not delays:
@@ -174,8 +174,8 @@ def compile_shaping(
 
 
 def compile_delay(value: object, place: str, hours_names: Mapping[SupportHoursRef, str] | None = None) -> Delay | None:
-    """A delay as people write it: `{wait: 5m}`, `{alerts: 3}`, `{alerts: 3, within: 10m}`, `{every: 30m}`,
-    `{until: Business hours}`; with `per: integration` for those that count. Raises Rejected that names the place."""
+    """Compiles a delay: `{wait: 5m}`, `{alerts: 3}`, `{alerts: 3, within: 10m}`, `{every: 30m}` or
+    `{until: Business hours}`; those that count also take `per: integration`. Raises Rejected with the field."""
     if value is None or value in ({}, "", NO_DELAY):
         return None
     one_of = "{wait: 5m}, {alerts: 3, within: 10m}, {every: 30m} or {until: Business hours}"

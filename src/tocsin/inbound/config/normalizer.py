@@ -1,9 +1,9 @@
-"""One entry point for the hot path: a decoded element becomes what it says and what it asks for. Pure.
+"""Turns a decoded element into a normalized event: its mapped values and the action it requests. Pure.
 
 reader = compile_reader(kind, definition)          # once per configuration version
 for element in decode(body, content_type, lenient=kind.lenient).elements:
-    reading = reader.read(element)                 # Reading, or Rejected (returned, not raised)
-    …                                              # only when an alert would open:
+    reading = reader.read(element)                 # NormalizedEvent, or Rejected (returned, not raised)
+    …                                              # only if an alert would open:
     reading.filter_verdict(); reading.route(in_hours)
 """
 
@@ -30,10 +30,10 @@ from tocsin.inbound.parsing.decode import Element
 
 @dataclass(frozen=True, slots=True)
 class IntegrationDefinition:
-    """What one integration sets for itself; the kind's defaults fill the rest.
+    """The definition of one integration; the kind's defaults fill the rest.
 
-    `mapping` and `rules` override field by field and rule by rule (None leaves one out); `filters`, `routes` and
-    `dedup_key` (a template) replace the kind's.
+    `mapping` and `rules` override the kind's field by field and rule by rule (None removes one); `filters`, `routes`
+    and `dedup_key` (a template) replace the kind's.
     """
 
     mapping: Mapping[str, object] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class IntegrationDefinition:
     routes: object = None
     dedup_key: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
-    #: Whether and when alerts open by themselves; `inbound.deciding` says how each is written.
+    #: Noise reduction; `inbound.config.noise_settings` describes the format of each.
     parent: object = None
     grouping: object = None
     flapping: object = None
@@ -51,7 +51,7 @@ class IntegrationDefinition:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any], settings: Mapping[str, object]) -> IntegrationDefinition:
-        """A definition as versions keep it."""
+        """Creates a definition from its stored form."""
         return cls(
             mapping=stored.get("mapping") or {},
             rules=stored.get("rules") or {},
@@ -64,12 +64,15 @@ class IntegrationDefinition:
 
 
 class NormalizedEvent(msgspec.Struct, frozen=True):
-    """What one message says. `source_id` is None where there is none and the kind does not need one; `dedup_key` is
-    the text of the integration's key template, None where it has no template."""
+    """The normalized content of one message.
+
+    `source_id` is None if there is none and the kind does not require one; `dedup_key` is the rendered key template of
+    the integration, None without a template.
+    """
 
     mapped: MappedFields
     intent: EventAction
-    verdict: RuleMatch  # which values decided the intent
+    verdict: RuleMatch  # the rule and values that decided the intent
     source_id: str | None
     source_name: str
     delivery_id: str | None
@@ -83,17 +86,17 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
         return f"Reading({self.intent}: {self.verdict.reason}; {self.mapped})"
 
     def filter_verdict(self) -> RuleMatch:
-        """Whether the kind's vetoes and the integration's filters let an alert open."""
+        """Returns whether the kind's vetoes and the integration's filters let an alert open."""
         return self._reader.rules.may_open(self.payload, self.mapped)
 
     def route(self, in_hours: Callable[[RouteReference], bool]) -> RouteChoice:
-        """The route that a new alert takes. `in_hours(name)` says whether support hours are now."""
+        """Returns the route for a new alert. `in_hours(name)` returns whether support hours are open now."""
         return choose(self._reader.routes, self.payload, self.mapped, in_hours)
 
 
 @dataclass(frozen=True, slots=True)
 class Normalizer:
-    """One configuration version, compiled."""
+    """The compiled definition of one integration."""
 
     kind: IntegrationKind
     mapping: CompiledMapping
@@ -101,11 +104,11 @@ class Normalizer:
     routes: tuple[Route, ...]
     id_required: bool
     has_key_template: bool
-    #: None where alerts open by themselves and at once.
+    #: None without noise reduction: alerts open at once.
     shaping: NoiseSettings | None = None
 
     def read(self, element: Element) -> NormalizedEvent | Rejected:
-        """The reading of one element, or the reason why it cannot be one (unreadable, or without a needed id)."""
+        """Returns the event of one element, or why there is none (unreadable, or a required id is missing)."""
         if element.problem is not None:
             return element.problem
         payload = element.payload
@@ -137,7 +140,7 @@ class Normalizer:
 
 
 def _named(kinds: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
-    """Tags and custom fields, which override one by one, as the fields beside them do."""
+    """Merges tags and custom fields one by one, like the fields beside them."""
     found: dict[str, object] = {}
     for group in ("tags", "custom"):
         brought, set_here = kinds.get(group), own.get(group)
@@ -149,9 +152,9 @@ def _named(kinds: Mapping[str, object], own: Mapping[str, object]) -> dict[str, 
 def compile_reader(
     kind: IntegrationKind, definition: IntegrationDefinition, hours_names: Mapping[RouteReference, str] | None = None
 ) -> Normalizer:
-    """`hours_names`: what people call the support hours that routes refer to by id; reasons then say the name.
+    """Compiles an integration's definition. `hours_names` are the support hours' names by id, for use in reasons.
 
-    Raises Rejected that names the place, such as "rules.open.all[1].operator: unknown operator …"."""
+    Raises Rejected with the field, such as "rules.open.all[1].operator: unknown operator …"."""
     settings = {**kind.default_settings, **definition.settings}
     merged = {**kind.mapping, **definition.mapping, **_named(kind.mapping, definition.mapping)}
     key = definition.dedup_key

@@ -1,4 +1,4 @@
-"""All integrations of a configuration version, compiled; loaded whole when the configuration's version has risen."""
+"""All compiled integrations of a configuration version; reloaded completely when the version rises."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from tocsin.oncall import loader
 log = logging.getLogger(__name__)
 
 
-#: A configuration that is saved while it is loaded is loaded once more, so often at most.
+#: The number of attempts to load a configuration that changes while it is loaded.
 _MAX_TRIES = 5
 
 
 class UnknownIntegration(LookupError):
-    """The integration is gone."""
+    """The integration does not exist any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLookup:
-    """The door behind a token; `expired` when the token is an old one that works no more."""
+    """The integration that a token belongs to. `expired`: the token was rotated and does not work any more."""
 
     door: CompiledIntegration
     expired: bool = False
@@ -56,12 +56,12 @@ class _Snapshot:
     version: int = -1
     doors: Mapping[int, CompiledIntegration] = field(default_factory=dict)
     tokens: Mapping[bytes, int] = field(default_factory=dict)
-    #: Old tokens: the door, and until when they work.
+    #: Previous tokens: the integration, and until when they work.
     old_tokens: Mapping[bytes, tuple[int, datetime]] = field(default_factory=dict)
 
 
 class IntegrationRegistry:
-    """The doors that this process knows. Reading is free of locks: a snapshot is replaced as a whole."""
+    """The integrations known to this process. Reads take no lock: the snapshot is replaced as a whole."""
 
     def __init__(self) -> None:
         self._snapshot = _Snapshot()
@@ -71,26 +71,26 @@ class IntegrationRegistry:
 
     @property
     def version(self) -> int:
-        """The number of the configuration that is loaded; -1 before the first."""
+        """The number of the loaded configuration version; -1 before the first."""
         return self._snapshot.version
 
     def is_older_than(self, version: int) -> bool:
-        """Whether a newer configuration than the loaded one exists."""
+        """Returns whether `version` is newer than the loaded configuration."""
         return self._snapshot.version < version
 
     def door(self, integration_id: int) -> CompiledIntegration:
-        """The door of an integration. Raises UnknownDoor when there is none (any more)."""
+        """Returns an integration. Raises UnknownIntegration if it does not exist (any more)."""
         try:
             return self._snapshot.doors[integration_id]
         except KeyError:
             raise UnknownIntegration(integration_id) from None
 
     def doors(self) -> Mapping[int, CompiledIntegration]:
-        """All doors by the integration's id."""
+        """Returns all integrations by id."""
         return self._snapshot.doors
 
     def find(self, token_hash: bytes, now: datetime) -> TokenLookup | None:
-        """The door that a token opens, or once opened; None for a token that never was."""
+        """Returns the integration of a current or previous token; None for an unknown token."""
         snapshot = self._snapshot
         number = snapshot.tokens.get(token_hash)
         if number is not None:
@@ -99,31 +99,31 @@ class IntegrationRegistry:
         return TokenLookup(snapshot.doors[old[0]], expired=now >= old[1]) if old is not None else None
 
     def count_expired(self, integration_id: int, posts: int = 1) -> None:
-        """Counts posts to a token that was rotated away, until the loop writes them."""
+        """Counts requests with an expired token in memory; the expired-token task writes them to the database."""
         with self._counting:
             self._expired[integration_id] += posts
 
     def take_expired(self) -> dict[int, int]:
-        """The posts to rotated tokens since the last call, by integration; none is counted twice."""
+        """Returns and resets the counts of requests with expired tokens, by integration."""
         with self._counting:
             taken, self._expired = self._expired, Counter()
         return dict(taken)
 
     def refresh(self) -> None:
-        """Loads the configuration if it is newer than what is known, on a connection of the pool."""
+        """Loads the configuration, on a pooled connection, if it is newer than the loaded one."""
         with database.transaction() as connection:
             if self.is_older_than(config_version.version(connection)):
                 self.load(connection)
 
     def load(self, connection: Connection) -> None:
-        """Loads the whole configuration that the connection's transaction sees."""
+        """Loads the complete configuration that the connection's transaction sees."""
         with self._loading:
             version = config_version.version(connection)
             if not self.is_older_than(version):
                 return
             for _ in range(_MAX_TRIES):
                 snapshot, before = _load(connection, version), version
-                # Each statement sees what was saved before it: nothing may have been in between.
+                # Each statement sees what was committed before it: retry if a configuration was saved in between.
                 if (version := config_version.version(connection)) == before:
                     break
             self._snapshot = snapshot
@@ -135,7 +135,7 @@ _sharing = threading.Lock()
 
 
 def shared() -> IntegrationRegistry:
-    """The registry of this process's pages and commands, for the database in use. `refresh` it before reading."""
+    """Returns the registry shared by the process's views and commands for the current database. `refresh` it first."""
     global _shared
     with _sharing:
         if _shared is None or _shared[0] != database.url():
@@ -178,13 +178,13 @@ def _load(connection: Connection, version: int) -> _Snapshot:
 
 
 def load_directory(connection: Connection) -> ReferenceDirectory:
-    """The names that messages and routes may refer to."""
+    """Loads the objects that messages and routes may refer to."""
     policies = database.rows(connection, _POLICIES)
     users = database.rows(
         connection, "SELECT id, username, name, email FROM people_user WHERE is_active ORDER BY id DESC"
     )
     named: dict[str, tuple[int, str]] = {}
-    # E-mail wins over username, username over name: of two people of one name, the address tells them apart.
+    # E-mail wins over username, username over name: the address tells two users with the same name apart.
     for column in ("name", "username", "email"):
         for user in users:
             if user[column]:
@@ -224,7 +224,7 @@ def _client_tables(connection: Connection) -> dict[RouteReference, ClientMap]:
 
 
 def _reader(row: Mapping[str, Any], hours: Mapping[RouteReference, str]) -> tuple[Normalizer, Rejected | None]:
-    """The compiled rules of a row; of one that cannot be compiled its kind's, and why its own cannot be used."""
+    """Compiles a row's definition. If that fails, returns the kind's defaults and the reason."""
     kind = load_kinds().get(row["kind"])
     try:
         if kind is None:
@@ -232,7 +232,7 @@ def _reader(row: Mapping[str, Any], hours: Mapping[RouteReference, str]) -> tupl
         stored: Mapping[str, Any] = row["definition"] or {}
         definition = IntegrationDefinition.of(stored, row["settings"])
         return compile_reader(kind, definition, hours), None
-    except Exception as error:  # one integration's edge: such as a row that a newer version wrote
+    except Exception as error:  # boundary of one integration: for example a row that a newer version wrote
         said = error.detail if isinstance(error, Rejected) else type(error).__name__
         log.error("Integration %s cannot be used: %s", row["name"], said, exc_info=not isinstance(error, Rejected))
         detail = f"The integration's own configuration cannot be used: {said}"
@@ -241,14 +241,14 @@ def _reader(row: Mapping[str, Any], hours: Mapping[RouteReference, str]) -> tupl
         )
 
 
-#: Stands for a kind that is not known: nothing is read by it.
+#: Used in place of an unknown kind; no message is parsed with it.
 _STAND_IN = "api"
 
 
 def _door(
     row: Mapping[str, Any], directory: ReferenceDirectory, hours: Mapping[RouteReference, str]
 ) -> CompiledIntegration:
-    """The door of a row. One that cannot be compiled keeps what it gets, undecided; the others go on."""
+    """Builds a row's integration. If it does not compile, only its own messages are stored undecided."""
     reader, problem = _reader(row, hours)
     kind = reader.kind
     return CompiledIntegration(
@@ -270,7 +270,7 @@ def _door(
     )
 
 
-#: What nobody can send: the door stays shut when its credentials cannot be read, instead of standing open.
+#: Impossible credentials: an integration whose credentials cannot be decrypted refuses every request.
 _SHUT = Credentials(header="x-tocsin-shut", header_value="\x00")
 
 

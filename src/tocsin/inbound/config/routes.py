@@ -1,6 +1,6 @@
-"""Routes: the ordered rows of an integration that say which policy, recipients and priority a new alert gets. Pure.
+"""Routes: an integration's ordered rules that select policy, recipients and priority of a new alert. Pure.
 
-References (policies, users, groups, support hours) are kept as given; whoever calls resolves them.
+References (policies, users, groups, support hours) stay as given; the caller resolves them.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from tocsin.inbound.expressions.text_format import cut_bytes
 
 MAX_ROUTES: Final = 200
 
-#: How a route without a name is called.
+#: The generated name of a route without a name.
 _UNNAMED: Final = re.compile(r"route \d+")
 
-#: A policy, user, group or set of support hours: its name, or its id.
+#: A policy, user, group or support hours, by name or id.
 type RouteReference = str | int
 
 
 class RouteAction(StrEnum):
     PAGE = "page"
-    RECORD = "record"  # an alert that pages nobody
+    RECORD = "record"  # log only: the alert pages nobody
 
 
 @dataclass(frozen=True, slots=True)
 class SupportHoursCondition:
-    """Inside support hours, or outside them (`{not: NAME}`)."""
+    """Matches inside support hours, or outside them (`{not: NAME}`)."""
 
     hours: RouteReference
     is_outside: bool
-    name: str  # of the hours, for people
+    name: str  # of the support hours, for display
 
     def said(self) -> str:
         return f"{'outside' if self.is_outside else 'during'} {self.name}"
@@ -55,16 +55,16 @@ class Route:
     groups: tuple[RouteReference, ...] | None
     priority: str | None
     action: RouteAction
-    #: The client table that says who answers for the message's client.
+    #: The client table that selects the group and policy for the message's client.
     table: RouteReference | None = None
     delay: Delay | None = None
-    #: Whether its own word on delays counts, `none` too; else the integration's does.
+    #: Whether the route's delay, including `none`, overrides the integration's.
     has_delay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RouteChoice:
-    """The route that was taken (`index` from 0), or none: then everything is the integration's own."""
+    """The matching route (`index` from 0), or none: then all settings are the integration's own."""
 
     index: int | None
     name: str
@@ -86,7 +86,7 @@ _NONE_MATCHED: Final = RouteChoice(None, "", "no route matches: the integration'
 def choose(
     routes: Sequence[Route], payload: object, mapped: MappedFields, in_hours: Callable[[RouteReference], bool]
 ) -> RouteChoice:
-    """The first route whose condition and hours are true. `in_hours(name)` says whether support hours are now."""
+    """Returns the first route whose condition and hours match. `in_hours(name)`: whether support hours are open now."""
     if not routes:
         return _NO_ROUTES
     for index, route in enumerate(routes):
@@ -136,9 +136,9 @@ def compile_routes(
     where: str = "routes",
     hours_names: Mapping[RouteReference, str] | None = None,
 ) -> tuple[Route, ...]:
-    """`hours_names`: what people call the support hours that routes refer to by id, for reasons.
+    """Compiles routes. `hours_names` are the support hours' names by id, for use in reasons.
 
-    Raises Rejected("invalid_route" or "invalid_condition") that names the place.
+    Raises Rejected("invalid_route") or Rejected("invalid_condition") with the field.
     """
     if definition is None:
         return ()

@@ -1,7 +1,8 @@
-"""What a message means: close, open, update, cancel, or nothing; and whether an alert may open. Pure.
+"""Rules that decide what a message requests (close, open, update, cancel, nothing), and whether an alert may open.
+Pure.
 
-Order: cancel, close, open, the kind's `ignore` sentences, update. Filters and vetoes are asked only when an alert
-would open, so they are apart from `classify`.
+Evaluation order: cancel, close, open, the kind's `ignore` rules, update. Filters and vetoes are evaluated only when an
+alert would open, hence separately from `classify`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tocsin.inbound.expressions.text_format import quoted
 
 
 class EventAction(StrEnum):
-    """What a message asks for, before anybody looks whether an alert is live."""
+    """What a message requests, regardless of whether there is an active alert."""
 
     OPEN = "open"
     CLOSE = "close"
@@ -29,20 +30,20 @@ class EventAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReasonedCondition:
-    """A condition that ends a message with a reason of its own."""
+    """A condition with a fixed reason, for `ignore` and `veto`."""
 
     when: CompiledCondition
     reason: str
 
 
-#: The rules in the order in which they are asked.
+#: The rules in evaluation order.
 ORDER: Final = ("cancel", "close", "open", "ignore", "update")
 _RULES: Final = ("open", "close", "update", "cancel", "ignore", "veto")
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledRules:
-    """The rules and filters of one configuration version."""
+    """The compiled rules and filters of one integration."""
 
     cancel: CompiledCondition | None
     close: CompiledCondition | None
@@ -53,7 +54,7 @@ class CompiledRules:
     filters: CompiledCondition | None
 
     def classify(self, payload: object, mapped: MappedFields) -> tuple[EventAction, RuleMatch]:
-        """What the message asks for, with the values that decided."""
+        """Returns what the message requests, with the rule and values that decided."""
         if self.cancel is not None and self.cancel.holds(payload, mapped):
             return EventAction.CANCEL, RuleMatch(True, self.cancel.reason(payload, mapped))
         if self.close is not None and self.close.holds(payload, mapped):
@@ -68,7 +69,7 @@ class CompiledRules:
         return EventAction.NONE, RuleMatch(False, f"{_status(mapped)}: no rule matches")
 
     def may_open(self, payload: object, mapped: MappedFields) -> RuleMatch:
-        """Whether the vetoes and the filters let an alert open; the reason is the one that said no."""
+        """Returns whether the vetoes and filters let an alert open, with the reason."""
         for sentence in self.veto:
             if sentence.when.holds(payload, mapped):
                 return RuleMatch(False, sentence.reason)
@@ -92,9 +93,9 @@ def _status(mapped: MappedFields) -> str:
 def compile_rules(
     rules: object, filters: object = None, fields: Iterable[str] = (), where: str = "rules"
 ) -> CompiledRules:
-    """The rules that `rules` states, each a condition; `ignore` and `veto` are lists of {when, reason}.
+    """Compiles rules: each is a condition, except that `ignore` and `veto` are lists of {when, reason}.
 
-    A rule that is not given never matches. Raises Rejected("invalid_condition") that names the place.
+    An omitted rule never matches. Raises Rejected("invalid_condition") with the field.
     """
     known = frozenset(fields)
     if rules is None:

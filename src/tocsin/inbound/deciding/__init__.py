@@ -1,1 +1,1 @@
-"""Openings that do not open at once: joined to another, delayed, limited. What decides it, its rows, the loop."""
+"""Decides what a message does to its alert: creation, noise reduction, grouping, echo suppression. Mostly pure."""

@@ -1,4 +1,4 @@
-"""The alert that a message opens: its columns, its priority, by what it pages, and the first line it gets. Pure."""
+"""Builds the alert that a message opens: columns, priority, paging configuration and first event. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tocsin.inbound.deciding.state import MessageContext
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.expressions.fields import FIELDS, text_of
 
-#: Which mapped field fills which column of an alert.
+#: Alert columns by the mapped field that fills them.
 COLUMNS: Mapping[str, str] = {
     "source_status": "source_status",
     "subject": "subject",
@@ -33,7 +33,7 @@ COLUMNS: Mapping[str, str] = {
     "long_text": "long_text",
 }
 
-#: Mapped fields that have a place of their own, or serve only to decide.
+#: Mapped fields that are stored elsewhere or only used to decide; all others become custom fields.
 _NOT_CUSTOM = frozenset(COLUMNS) | {
     "source_id",
     "source_name",
@@ -51,11 +51,11 @@ _CUSTOM = tuple(name for name in FIELDS if name not in _NOT_CUSTOM)
 
 
 def columns_of(door: CompiledIntegration, reading: NormalizedEvent) -> dict[str, str]:
-    """The alert's columns that a message speaks of, by column name."""
+    """Returns the alert columns that the message contains, by column name."""
     values = reading.mapped.values
     columns = {column: value for name, column in COLUMNS.items() if type(value := values.get(name)) is str and value}
     if "source_agent" in columns and door.reader.kind.follows_agent:
-        # A user's own name, so that it is known whose the ticket was when it is taken away.
+        # Store the name of the Tocsin user, so that the previous assignee is known when the ticket is reassigned.
         columns["source_agent"] = door.agent(reading).text
     if "long_text" not in columns and type(details := values.get("details")) is str:
         columns["long_text"] = details
@@ -63,7 +63,7 @@ def columns_of(door: CompiledIntegration, reading: NormalizedEvent) -> dict[str,
 
 
 def custom_of(reading: NormalizedEvent) -> dict[str, str]:
-    """What a message says that has no column: the kind's further fields and the integration's custom ones."""
+    """Returns the mapped values without a column: the kind's further fields and the integration's custom fields."""
     values = reading.mapped.values
     custom: dict[str, str] = {}
     for name in _CUSTOM:
@@ -81,14 +81,14 @@ def custom_of(reading: NormalizedEvent) -> dict[str, str]:
 
 
 def _says_the_same(details: object, long_text: object) -> bool:
-    """Whether the details are the alert's long text already, whole or cut."""
+    """Returns whether the details are already in the alert's long text, complete or truncated."""
     if type(long_text) is not str:
-        return True  # then the details became the long text
+        return True  # without a long text, `columns_of` uses the details as the long text
     return type(details) is str and details.startswith(long_text.removesuffix("…"))
 
 
 def priority_of(reading: NormalizedEvent) -> Priority | None:
-    """The payload's own priority, when it is one of the four."""
+    """Returns the message's own priority if it is one of Tocsin's four."""
     text = reading.mapped.values.get("priority")
     return _PRIORITIES.get(text) if type(text) is str else None
 
@@ -97,7 +97,7 @@ _PRIORITIES = {priority.value: priority for priority in Priority}
 
 
 def default_priority(door: CompiledIntegration, route: RouteChoice) -> Priority:
-    """The priority of an alert of which neither its message nor its route says one."""
+    """Returns the priority of an alert if neither its message nor its route sets one."""
     policy = policy_for(door, route)
     return policy.default_priority if policy is not None else Priority.HIGH
 
@@ -105,7 +105,7 @@ def default_priority(door: CompiledIntegration, route: RouteChoice) -> Priority:
 def why_it_pages(
     door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, now: datetime
 ) -> tuple[PagingConfig, RouteChoice]:
-    """By what a new alert pages (or why nobody is paged), and the route that it took."""
+    """Returns a new alert's paging configuration (or why nobody is paged), and the route taken."""
     route = by_client(door, reading.route(lambda reference: door.in_hours(reference, now)), reading)
     if arrival.test_user_id is not None:
         return for_test(arrival.test_user_id), route
@@ -118,12 +118,12 @@ def why_it_pages(
 
 
 def for_test(user_id: int) -> PagingConfig:
-    """How the alert of a sample pages: only whoever sent the sample."""
+    """Returns the paging configuration of a sample's alert: only the user who sent the sample is paged."""
     return PagingConfig(PagingMode.PAGE, None, (user_id,), (), "a test: it pages only who sent it")
 
 
 def policy_for(door: CompiledIntegration, route: RouteChoice) -> PolicyEntry | None:
-    """The policy of the route, else the integration's own."""
+    """Returns the route's policy, else the integration's own."""
     directory = door.directory
     named = route.policy
     if named is None:
@@ -147,14 +147,14 @@ def _mode(
 
 
 def users_of(door: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
-    """The users that the route pages, else the integration's own."""
+    """Returns the users whom the route pages, else the integration's own recipients."""
     if route.users is None:
         return door.recipient_users
     return tuple(_ids(route.users, {name: found[0] for name, found in door.directory.users.items()}))
 
 
 def groups_of(door: CompiledIntegration, route: RouteChoice) -> tuple[int, ...]:
-    """The groups in which the route has roles looked up, else the integration's own."""
+    """Returns the groups in which the route looks up roles, else the integration's own."""
     return door.recipient_groups if route.groups is None else tuple(_ids(route.groups, door.directory.groups))
 
 
@@ -190,7 +190,7 @@ def open_alert(
     route: RouteChoice,
     now: datetime,
 ) -> AlertCreation:
-    """The row, the paging and the first event of a new alert."""
+    """Returns a new alert with its row, paging configuration and first event."""
     priority = priority_of(reading) or _PRIORITIES.get(route.priority or "") or default_priority(door, route)
     columns = columns_of(door, reading)
     subject = columns.get("subject") or _subject(door, reading)
@@ -229,7 +229,7 @@ def open_alert(
 
 
 def _subject(door: CompiledIntegration, reading: NormalizedEvent) -> str:
-    """What an alert is called whose message has no subject."""
+    """Returns a subject for an alert whose message has none."""
     if reading.source_id:
         return f"{door.reader.kind.label} {reading.source_id}"
     return f"A message from {door.shown_source}"

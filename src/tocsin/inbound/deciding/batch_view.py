@@ -1,6 +1,6 @@
-"""Keys as they stand while messages are decided one after the other, with the alerts that several of them share. Pure.
+"""State of dedup keys and shared alerts while the messages of a batch are decided one after the other. Pure.
 
-The committer's batches, tests and backtests fold their messages through the same one.
+Used by the committer's batches, tests and backtests alike.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _NEW = DedupKeyState()
 
 @dataclass(slots=True)
 class BatchView:
-    """What is known by key. `lives`: shared alerts by id, which are the same for all of their keys."""
+    """Known state by key hash. `lives` holds shared alerts by id, so that all of their keys see the same state."""
 
     states: dict[bytes, DedupKeyState] = field(default_factory=dict)
     tallies: dict[bytes, RateWindow] = field(default_factory=dict)
     lives: dict[int, ActiveAlert] = field(default_factory=dict)
-    #: Merged alerts whose parent ended meanwhile: their keys are free.
+    #: Merged alerts whose parent has ended in this batch: their keys are free.
     freed: set[int] = field(default_factory=set)
 
     def key(self, hashed: bytes) -> DedupKeyState:
-        """A key, after everything that was put before."""
+        """Returns a key's state after all decisions so far."""
         state = self.states.get(hashed, _NEW)
         if state.live is not None and state.live.parent_id is not None:
             if state.live.state.id in self.freed:
@@ -48,7 +48,7 @@ class BatchView:
         return replace(state, live=live, parent=parent)
 
     def standing(self, scopes: LockScopes | None) -> NoiseState:
-        """What a message with these scopes may ask."""
+        """Returns the noise reduction state that a message with these lock scopes may read."""
         if scopes is None:
             return ALONE
         tallies = {scope: tally for scope in scopes.tallies if (tally := self.tallies.get(scope)) is not None}
@@ -60,7 +60,7 @@ class BatchView:
         return NoiseState(tallies, lives, parent)
 
     def _parent(self, hashed: bytes | None) -> ActiveAlert | None:
-        """The live alert of a parent's key, which its own messages and those of its children share from now on."""
+        """Returns the active alert of a parent's key, from now on shared by its messages and its children's."""
         if hashed is None:
             return None
         state = self.key(hashed)
@@ -71,7 +71,7 @@ class BatchView:
         return state.live
 
     def put(self, hashed: bytes, before: DedupKeyState, decision: Decision) -> None:
-        """The key after a decision; `before` is what `key` gave."""
+        """Stores the state after a decision; `before` is the state that `key` returned."""
         after = decision.key
         self.states[hashed] = after
         if before.shared is not None and after.live is None:
@@ -83,13 +83,13 @@ class BatchView:
             self.tallies.update(shaped.tallies)
             self._count_out(before, decision)
             for scope in shaped.released:
-                # Those that waited in it join one by one; nobody waits to be counted any more.
+                # The delayed alerts of that scope join one by one; none of them counts as waiting any more.
                 self.tallies[scope] = replace(self.tallies[scope], waiting=0)
         elif before.delayed is not None and after.delayed is None:
             self._count_out(before, decision)
 
     def _count_out(self, before: DedupKeyState, decision: Decision) -> None:
-        """A key that waits no more is not counted among those that do."""
+        """Stops counting a key that is no longer delayed among those waiting in its scope."""
         if before.delayed is None or decision.key.delayed is not None or before.delayed.scope is None:
             return
         tally = self.tallies.get(before.delayed.scope)

@@ -1,6 +1,6 @@
-"""What one message does to its key: (door, message, the key as it stands, now) → outcome and changes. Pure.
+"""Decides what one message does to its key: (integration, message, key state, now) → outcome and changes. Pure.
 
-The order is fixed: same delivery, arrived late, then cancel, close, open, update. Every outcome has its reason.
+Fixed order: duplicate delivery, late arrival, then cancel, close, open, update. Every outcome has a reason.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from tocsin.inbound.enums import MessageStatus
 
 MAX_REASON = 300
 
-#: A source time further in the future than this is a wrong clock, and does not count.
+#: A source time further ahead than this comes from a wrong clock and is ignored.
 MAX_AHEAD = timedelta(days=1)
 
 
-#: Gives the number of a new alert; asked at most once a decision, and only when one opens.
+#: Allocates the id of a new alert; called at most once per decision, and only if an alert opens.
 type NextId = Callable[[], int]
 
 
@@ -63,8 +63,8 @@ def decide(
     scopes: LockScopes | None = None,
     standing: NoiseState = ALONE,
 ) -> Decision:
-    """What the message does. `seen` is the decided message with the same delivery id, if there is one; `scopes` and
-    `standing` are what shaping counts, and how it stands."""
+    """Returns the decision on a message. `seen` is the decided message with the same delivery id, if any; `scopes` and
+    `standing` are the noise reduction's lock scopes and state."""
     if arrival.replay_of is None and arrival.waited is None:
         if seen is not None:
             return Decision(
@@ -88,12 +88,12 @@ def decide(
 
 
 def is_late(reading: NormalizedEvent, key: DedupKeyState) -> bool:
-    """Whether a newer message of the key has counted. Equal is not late."""
+    """Returns whether a newer message of the key has counted. An equal source time is not late."""
     return reading.source_time is not None and key.newest is not None and reading.source_time < key.newest
 
 
 class _OpeningInputs(Struct, frozen=True):
-    """What is needed where an alert opens."""
+    """Further inputs needed if an alert opens."""
 
     key_hash: bytes
     next_id: NextId
@@ -112,7 +112,7 @@ def _by_intent(
     if arrival.waited is not None and key.live is None and grouping.is_too_few(arrival.waited):
         return grouping.too_few(arrival, key, arrival.waited, now)
     if (echo := _own_status(arrival, reading)) is not None:
-        # Tocsin wrote that status itself: it is nobody's act, and only the fields are refreshed.
+        # Tocsin wrote this status itself, so the message is nobody's action: it only refreshes the alert's fields.
         if key.live is None:
             return replace(_ignored("Tocsin itself set this status; no alert is open", key), came_back=echo)
         done = _refresh(door, arrival, reading, key, key.live, MessageStatus.UPDATED, now)
@@ -139,7 +139,7 @@ def _by_intent(
 
 
 def _own_status(arrival: MessageContext, reading: NormalizedEvent) -> tuple[int, ...] | None:
-    """The writes that this message's status is the echo of; None: it is somebody's act."""
+    """Returns the writes whose echo this message's status is; None if the status is somebody's action."""
     if arrival.own is None or reading.intent not in (EventAction.OPEN, EventAction.CLOSE):
         return None
     found = arrival.own.echo_of_status(reading)
@@ -149,7 +149,7 @@ def _own_status(arrival: MessageContext, reading: NormalizedEvent) -> tuple[int,
 def _end(
     door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, key: DedupKeyState, now: datetime
 ) -> Decision:
-    """Closes or cancels the alert that holds the key. With nothing open, a close still says how new the source is."""
+    """Closes or cancels the key's alert. Without an active alert, a close still advances the newest source time."""
     is_cancel = reading.intent is EventAction.CANCEL
     if key.live is None:
         settled = grouping.over_before_it_opened(key, now)
@@ -176,10 +176,10 @@ def _end_note(door: CompiledIntegration, reading: NormalizedEvent) -> str:
 
 
 def _apply(live: ActiveAlert, command: Close | Cancel, now: datetime) -> tuple[AlertChange, ...]:
-    """The end of an alert, and what follows for those merged into it."""
+    """Ends an alert, and frees the alerts merged into it."""
     state = live.state
     if state.status is AlertStatus.MERGED:
-        # A close of its source ends the merged one only; the parent lives on.
+        # A close from its source ends only the merged alert; the parent stays active.
         state = replace_state(state, status=AlertStatus.OPEN)
     done = lifecycle.apply(state, command, now)
     changes = [AlertChange(live.state, done.state, done.events, command)]
@@ -265,7 +265,7 @@ def _refresh(
     status: MessageStatus,
     now: datetime,
 ) -> Decision:
-    """Counts the message on the live alert; what it says differently is written, and told on the timeline."""
+    """Counts the message on the active alert; changed values are written and recorded on the timeline."""
     if key.role in (KeyRole.MEMBER, KeyRole.CHILD):
         said = grouping.count(door, arrival, reading, key, live, status, now)
         return replace(said, key=_moved(said.key, arrival, reading))
@@ -275,7 +275,7 @@ def _refresh(
         mapped = _without_what_pages(mapped)
     echo = arrival.own.echo_of_agent(reading) if arrival.own is not None and "agent" in reading.mapped.values else None
     if echo == 0:
-        # It knows less than Tocsin about who has the ticket: what it says of that is left for the next reading.
+        # The message is older than what Tocsin knows about the assignee: leave that for the next fetch of the ticket.
         mapped = _without_agent(mapped)
     own = arrival.own.written(reading) if arrival.own is not None else {}
     if echo:
@@ -308,7 +308,7 @@ def _refresh(
     elif events or after != state:
         changes.append(AlertChange(state, after, tuple(events), is_own_priority=is_own))
     state = after
-    # An agent that Tocsin itself wrote is nobody's act.
+    # An agent that Tocsin itself wrote is nobody's action.
     given = _agent(door, live, state, reading, actor, now) if arrival.may_page and echo is None else None
     if given is not None:
         changes.append(given)
@@ -320,7 +320,7 @@ def _refresh(
         )
         changes.extend(told.changes)
         woken, shaped = told.woken, NoiseChanges(lives={key.parent.state.id: told.parent})
-    # An open of a merged alert's key counts on the alert that people look at.
+    # An opening message of a merged alert's key counts on the parent, which is the alert shown to users.
     counted_on = live.parent_id if status is MessageStatus.APPENDED and live.parent_id is not None else live.state.id
     written = found.changes if counted_on == live.state.id else None
     after_key = replace(_moved(key, arrival, reading), live=_refreshed(live, state, found.changes))
@@ -338,8 +338,8 @@ def _refresh(
 
 
 def _news_of_priority(reading: NormalizedEvent, live: ActiveAlert) -> Priority | None:
-    """The priority that the message says, unless its source has said it before: a merged alert, a workflow or a person
-    may have changed it since, which a repetition does not take back."""
+    """Returns the message's priority unless the source sent the same before: a merge, a workflow or a user may have
+    changed the alert's priority since, and a repeated message must not revert that."""
     said = priority_of(reading)
     return None if said is not None and live.fields.get("source_priority") == said else said
 
@@ -347,9 +347,9 @@ def _news_of_priority(reading: NormalizedEvent, live: ActiveAlert) -> Priority |
 def _no_longer_awaited(
     arrival: MessageContext, echo: int | None, given: AlertChange | None, own: Mapping[str, int]
 ) -> tuple[int, ...]:
-    """The writes that will not come back: of an agent the one that this message is the echo of, likewise of a priority
-    and a team; and where somebody gave the ticket to another since, all of them: that agent once more is then an
-    act."""
+    """Returns the writes that no longer await their echo: the write of an agent, priority or team that this message
+    echoes. If the ticket was reassigned since, that is the last write of an agent: the same agent seen once more is
+    then somebody's action."""
     if echo:
         return (echo,)
     if fields := tuple({own[name] for name in ("source_priority", "team") if name in own}):
@@ -358,7 +358,7 @@ def _no_longer_awaited(
 
 
 def _moved_team(live: ActiveAlert, mapped: Mapping[str, object]) -> str:
-    """That the source gave it to another team, as the beginning of a sentence; empty where it did not."""
+    """Returns the start of a sentence if the source moved the ticket to another team, else ""."""
     before, after = live.fields.get("team"), mapped.get("team")
     return f"It moved from {before} to {after}" if before and after and before != after else ""
 
@@ -371,7 +371,7 @@ def _agent(
     actor: Actor,
     now: datetime,
 ) -> AlertChange | None:
-    """What a changed agent does. A message that does not speak of the agent changes nothing."""
+    """Returns the effect of a changed agent. A message without the agent field changes nothing."""
     if not door.reader.kind.follows_agent or "agent" not in reading.mapped.values:
         return None
     if not reading.mapped.says_nobody("agent") and _is_same_agent(live, reading):
@@ -403,7 +403,7 @@ def _refresh_reason(
 
 
 def _mapped(door: CompiledIntegration, reading: NormalizedEvent, live: ActiveAlert) -> dict[str, object]:
-    """What a message says, in the alert's own columns; a field it does not speak of is left out."""
+    """Returns the message's values by alert column; fields that it does not contain are omitted."""
     fields: dict[str, object] = dict(columns_of(door, reading))
     custom = custom_of(reading)
     if reading.mapped.says_nobody("agent"):
@@ -412,7 +412,7 @@ def _mapped(door: CompiledIntegration, reading: NormalizedEvent, live: ActiveAle
         if isinstance(known, Mapping) and known.get("agent_id"):
             custom["agent_id"] = ""
     elif _is_same_agent(live, reading):
-        # A shorter message has the agent's number only, which must not overwrite the name.
+        # Shorter messages contain only the agent's number, which must not overwrite the name.
         fields.pop("source_agent", None)
     if reading.mapped.tags:
         fields["tags"] = dict(reading.mapped.tags)
@@ -422,12 +422,12 @@ def _mapped(door: CompiledIntegration, reading: NormalizedEvent, live: ActiveAle
 
 
 def _without_what_pages(mapped: Mapping[str, object]) -> dict[str, object]:
-    """For a replay that only records: who has the alert, and how urgent it is, stay, because they decide on pages."""
+    """Removes assignee and priority for a replay that must not page, because both influence paging."""
     return {name: value for name, value in _without_agent(mapped).items() if name != "source_priority"}
 
 
 def _without_agent(mapped: Mapping[str, object]) -> dict[str, object]:
-    """Without what a message says of the ticket's agent."""
+    """Removes the ticket's agent from the mapped values."""
     kept = {name: value for name, value in mapped.items() if name != "source_agent"}
     custom = kept.get("custom")
     if isinstance(custom, Mapping):
@@ -436,7 +436,7 @@ def _without_agent(mapped: Mapping[str, object]) -> dict[str, object]:
 
 
 def _is_same_agent(live: ActiveAlert, reading: NormalizedEvent) -> bool:
-    """Whether the message's agent has the number of the alert's agent, whose name is known already."""
+    """Returns whether the message's agent number is that of the alert's agent, whose name is known already."""
     number = reading.mapped.text("agent_id")
     known = live.fields.get("custom")
     is_same = bool(number) and isinstance(known, Mapping) and known.get("agent_id") == number
@@ -444,7 +444,7 @@ def _is_same_agent(live: ActiveAlert, reading: NormalizedEvent) -> bool:
 
 
 def _differing(door: CompiledIntegration, live: ActiveAlert, reading: NormalizedEvent) -> Mapping[str, object] | None:
-    """The fields that a closing message changes: the alert then shows the source's last word."""
+    """Returns the fields that a closing message changes, so that the alert shows the source's last values."""
     changes = source.refresh(
         live.state.id, live.fields, _mapped(door, reading, live), actor_of(door), live.state.opened_at
     )
@@ -452,17 +452,17 @@ def _differing(door: CompiledIntegration, live: ActiveAlert, reading: Normalized
 
 
 def actor_of(door: CompiledIntegration) -> Actor:
-    """The integration as the one who acts."""
+    """Returns the integration as an actor."""
     return Actor(ActorKind.INTEGRATION, door.shown_source)
 
 
 def _moved(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent) -> DedupKeyState:
-    """The key with its newest time moved on; a replay does not move it."""
+    """Returns the key with its newest source time advanced; a replay does not advance it."""
     at = reading.source_time
     if at is None or arrival.replay_of is not None or (key.newest is not None and at <= key.newest):
         return key
     if at - arrival.received_at > MAX_AHEAD:
-        # A clock that is days wrong would make everything after it late.
+        # A clock that is days ahead would make all following messages late.
         return key
     return replace(key, newest=at)
 
@@ -472,18 +472,18 @@ def _ignored(reason: str, key: DedupKeyState) -> Decision:
 
 
 def switched_off() -> Decision:
-    """The decision on everything that arrives while the integration is switched off."""
+    """Returns the decision on any message to a disabled integration."""
     return _ignored("switched off", DedupKeyState())
 
 
 def about_no_ticket() -> Decision:
-    """The decision of a webhook that tells of no ticket at all: whoever set it up had it tried."""
+    """Returns the decision on a webhook call without a ticket, such as the test when a user sets the webhook up."""
     reason = "it is about no ticket, as the test that is sent when a webhook is set up: there is nothing to do"
     return Decision(MessageStatus.IGNORED, reason, DedupKeyState())
 
 
 def failed(rejected: Rejected) -> Decision:
-    """The decision on a message that cannot be read, or has no id where one is needed."""
+    """Returns the decision on a message that is unreadable or lacks a required id."""
     return Decision(MessageStatus.FAILED, _cut(rejected.detail), DedupKeyState(), verdict={"error": rejected.code})
 
 

@@ -1,5 +1,7 @@
-"""What is known of the ticket's own system beyond its messages: what Tocsin itself wrote there, and whether a message
-must be completed by asking there first. A higher room knows both, and hangs its functions here. Pure but for that list.
+"""Suppresses echoes of Tocsin's own writes to the ticket system, and tells which messages need a ticket fetch first.
+
+`tocsin.outbound` knows both and registers its functions here, because `inbound` must not import it. Pure except for
+that registration.
 """
 
 from __future__ import annotations
@@ -15,47 +17,47 @@ from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.parsing.decode import Element
 
-#: A message that lacks something waits so long for what was asked; then it is decided as it is.
+#: How long an incomplete message waits for its ticket to be fetched; then it is decided as it is.
 LOOKUP_TIMEOUT = timedelta(seconds=10)
 
-#: In the verdict of a message that waits: that it waits, and then what was found.
+#: In a message's verdict, `REREAD` maps to `WANTED` while the message waits, and then to the fetched ticket.
 REREAD = "reread"
 WANTED = "wanted"
 
-#: Beside it, where the other system was not asked or did not say: why, as the end of the decision's reason.
+#: Key beside it if the ticket system was not asked or did not answer: why, as the end of the decision's reason.
 UNASKED = "unasked"
 NO_ANSWER = f"decided without its system, which did not answer in {LOOKUP_TIMEOUT.seconds} seconds"
 
-#: What a reading of the ticket itself, made by Tocsin, says in its payload.
+#: Key in the payload of a message that Tocsin created from a fetched ticket.
 FOUND_BY = "found_by"
 
 
 @dataclass(frozen=True, slots=True)
 class RecentWrites:
-    """What Tocsin wrote on one ticket lately, or is about to write."""
+    """What Tocsin wrote to one ticket recently, or is about to write."""
 
-    #: Agents and statuses (folded) that were written and have not come back yet, each with the write's number.
+    #: Written agents and statuses (casefolded) whose echo has not arrived yet, with the number of the write.
     agents: Mapping[str, int] = field(default_factory=dict)
     statuses: Mapping[str, int] = field(default_factory=dict)
-    #: Whether an agent or a status is still on its way there.
+    #: Whether a write of an agent or status is still queued.
     agent_is_coming: bool = False
     status_is_coming: bool = False
-    #: When somebody here last did what wrote an agent, or a status: an older message knows nothing of it.
+    #: When a user last caused a write of an agent or status: older messages do not know about it.
     agent_at: datetime | None = None
     status_at: datetime | None = None
-    #: Priorities (by name, and as "priority 4") and teams, both folded, likewise.
+    #: The same for priorities (by name, and as "priority 4") and teams, casefolded.
     priorities: Mapping[str, int] = field(default_factory=dict)
     teams: Mapping[str, int] = field(default_factory=dict)
-    #: The writes of which it is not known yet whether they were made.
+    #: Writes whose outcome is not known yet.
     under_way: frozenset[int] = frozenset()
-    #: All statuses (folded) that were written lately, also those that came back.
+    #: All recently written statuses (casefolded), including those whose echo arrived.
     lately: frozenset[str] = frozenset()
-    #: The number of the agent that Tocsin is over there; "" when that is not known.
+    #: The number of Tocsin's own agent in the ticket system; "" if unknown.
     me: str = ""
 
     def echo_of_agent(self, reading: NormalizedEvent) -> int | None:
-        """The number of the write that this message's agent is the echo of; 0: Tocsin has, or has on its way, a later
-        word than the message; None: somebody else gave the ticket to that agent."""
+        """Returns the number of the write that the message's agent echoes; 0 if Tocsin wrote, or will write, later than
+        the message; None if somebody else assigned the ticket."""
         if _is_older(reading, self.agent_at):
             return 0
         by = self._by(reading)
@@ -66,8 +68,11 @@ class RecentWrites:
         return found if found is not None else 0 if self.agent_is_coming or by is _WriteMatch.TOCSIN else None
 
     def written(self, reading: NormalizedEvent) -> dict[str, int]:
-        """Which columns of a message have just what Tocsin wrote, each with the number of that write: whoever caused
-        the message, that is nobody's act. While the write is under way, what somebody else did is theirs."""
+        """Returns the columns whose values equal what Tocsin wrote, with the number of each write.
+
+        Such a value is nobody's action, regardless of the message's author. While the write is under way, however, a
+        value set by somebody else is that person's action.
+        """
         text, by_whom = reading.mapped.text, self._by(reading)
         known = (
             ("source_status", text("source_status"), self.statuses),
@@ -79,18 +84,18 @@ class RecentWrites:
             found = {name: number for name, number in found.items() if number not in self.under_way}
         status = text("source_status")
         if status and by_whom is _WriteMatch.TOCSIN and status.casefold() in self.lately:
-            # The write is known by something else that came back before.
+            # The pending write was already matched by an earlier echo.
             found.setdefault("source_status", 0)
         return found
 
     def overtaken(self) -> tuple[int, ...]:
-        """The last write of an agent, once somebody else has given the ticket away after it; none while an earlier
-        write of a status is still awaited."""
+        """Returns the last write of an agent, after somebody else has reassigned the ticket; nothing while the echo of
+        an earlier status write is still awaited."""
         last = max(self.agents.values(), default=0)
         return (last,) if last and all(number > last for number in self.statuses.values()) else ()
 
     def echo_of_status(self, reading: NormalizedEvent) -> int | None:
-        """The same for its status."""
+        """Returns the number of the write that the message's status echoes; 0 and None as in `echo_of_agent`."""
         if _is_older(reading, self.status_at):
             return 0
         by = self._by(reading)
@@ -101,14 +106,14 @@ class RecentWrites:
         return found if found is not None else 0 if self.status_is_coming or by is _WriteMatch.TOCSIN else None
 
     def reopens(self, reading: NormalizedEvent) -> bool:
-        """Whether a message may open an alert for a ticket whose last one is over: not when it only tells that Tocsin
-        wrote on it. A reading by Tocsin was compared with that alert before."""
+        """Returns whether a message may open an alert for a ticket whose last alert has ended: not if it only reports
+        Tocsin's own write. A message from a fetched ticket may, because it was compared with that alert before."""
         payload = reading.payload
         is_own_reading = isinstance(payload, Mapping) and FOUND_BY in payload
         return is_own_reading or self._by(reading) is _WriteMatch.SOMEBODY_ELSE
 
     def _by(self, reading: NormalizedEvent) -> _WriteMatch:
-        """Who did what the message tells of, where it says so."""
+        """Returns who caused the message, if it says so."""
         payload = reading.payload
         if not self.me or not isinstance(payload, Mapping) or "webhook_id" not in payload:
             return _WriteMatch.NOT_SAID
@@ -128,11 +133,11 @@ def _is_older(reading: NormalizedEvent, at: datetime | None) -> bool:
     return at is not None and reading.source_time is not None and reading.source_time < at
 
 
-#: Given (outbound integration, ticket) of a batch's messages: what Tocsin wrote there.
+#: Loads Tocsin's writes for the (outbound integration, ticket) pairs of a batch.
 type LoadRecentWrites = Callable[
     [Connection, Sequence[tuple[int, str]], datetime], Mapping[tuple[int, str], RecentWrites]
 ]
-#: Given numbers of writes that came back: keeps that they did.
+#: Records that the echoes of these writes arrived.
 type KeepTicketLinks = Callable[[Connection, Sequence[int]], None]
 
 _ask: list[LoadRecentWrites] = []
@@ -140,26 +145,26 @@ _keep: list[KeepTicketLinks] = []
 
 
 def register(ask: LoadRecentWrites, keep: KeepTicketLinks) -> None:
-    """Installs what knows of own writes; the last one counts."""
+    """Registers the functions that know Tocsin's own writes; the last registration counts."""
     _ask[:], _keep[:] = [ask], [keep]
 
 
 def own_writes(
     connection: Connection, tickets: Iterable[tuple[int | None, str | None]], now: datetime
 ) -> Mapping[tuple[int, str], RecentWrites]:
-    """By outbound integration and ticket; one statement, and none where no integration writes back."""
+    """Loads own writes by outbound integration and ticket, in one query; no query if no integration writes back."""
     wanted = sorted({(number, ticket) for number, ticket in tickets if number is not None and ticket})
     return _ask[0](connection, wanted, now) if wanted and _ask else {}
 
 
 def came_back(connection: Connection, writes: Sequence[int]) -> None:
-    """Keeps that these writes came back."""
+    """Records that the echoes of these writes arrived."""
     if writes and _keep:
         _keep[0](connection, writes)
 
 
 def must_ask(door: CompiledIntegration, reading: NormalizedEvent) -> bool:
-    """Whether the message says too little to be decided on, and its system can be asked: its status, or who has it."""
+    """Returns whether the message lacks the status or agent needed to decide, and its ticket can be fetched."""
     if door.outbound_id is None or not door.reader.kind.follows_agent or reading.source_id is None or not _ask:
         return False
     values = reading.mapped.values
@@ -173,26 +178,29 @@ def must_ask(door: CompiledIntegration, reading: NormalizedEvent) -> bool:
 
 
 def is_about_no_ticket(door: CompiledIntegration, element: object) -> bool:
-    """Whether a webhook tells of no ticket at all, such as the test that Halo sends when it is set up: kept, and no
-    reason to wake anybody."""
+    """Returns whether a webhook call contains no ticket, such as Halo's test when a webhook is set up. It is stored but
+    pages nobody."""
     payload = getattr(element, "payload", None)
     if not door.reader.kind.follows_agent or not isinstance(payload, Mapping) or "webhook_id" not in payload:
         return False
     return not payload.get("object_id") and not payload.get("ticket")
 
 
-#: What an event says that tells of a new ticket.
+#: Words in the event of a message about a new ticket.
 _NEW = ("new", "created", "logged", "opened", "raised", "triggered")
 
 _MOVED_ON = frozenset({EventAction.UPDATE, EventAction.NONE})
 
-#: What a ticket says of its status: its keys without underscores.
+#: A ticket's keys that contain its status, without underscores.
 _STATUS = frozenset({"status", "statusid", "statusname", "hasbeenclosed", "dateclosed"})
 
 
 def completed(reader: Normalizer, element: Element, ticket: Mapping[str, object]) -> Element:
-    """A message with what its ticket was found to say, which is newer than the message. A message that opens by what
-    it says itself, such as that of a new ticket, does so although the ticket has moved on since, unless it is over."""
+    """Returns a message completed with its fetched ticket, which is newer than the message.
+
+    A message that opens by its own content, such as that of a new ticket, still opens although the ticket has moved on
+    since, unless the ticket is closed.
+    """
     whole = _completed(element, ticket)
     was, now = reader.read(element), reader.read(whole)
     if not isinstance(was, NormalizedEvent) or not isinstance(now, NormalizedEvent):
@@ -202,13 +210,13 @@ def completed(reader: Normalizer, element: Element, ticket: Mapping[str, object]
 
 
 def is_of_new(reading: NormalizedEvent) -> bool:
-    """Whether a message tells of a new ticket: by its event, if it has one."""
+    """Returns whether a message is about a new ticket, according to its event if it has one."""
     event = (reading.mapped.text("event") or "").casefold()
     return not event or any(word in event for word in _NEW)
 
 
 def without_status(ticket: Mapping[str, object]) -> dict[str, object]:
-    """The ticket without what it says of its status."""
+    """Returns the ticket without its status."""
     return {key: value for key, value in ticket.items() if key.replace("_", "").casefold() not in _STATUS}
 
 

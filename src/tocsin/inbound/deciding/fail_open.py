@@ -1,4 +1,4 @@
-"""Fail open: a message that nobody can read opens an alert with its text in it, at most one per ten minutes. Pure."""
+"""Fail open: an unreadable message opens an alert that contains its text, at most one per ten minutes. Pure."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tocsin.inbound.deciding.alert_creation import for_test
 from tocsin.inbound.deciding.state import ActiveAlert, Decision, DedupKeyState, MessageContext, NoiseChanges
 from tocsin.inbound.enums import IntegrationMode
 
-#: At most one alert per integration and this span.
+#: At most one alert per integration in this interval.
 REPORT_INTERVAL = timedelta(minutes=10)
 
-#: So much of the message's text stands in the alert.
+#: The maximum length of the excerpt in the alert.
 MAX_EXCERPT_CHARS = 4_000
 
 
 def key_of(door: CompiledIntegration, test_id: str = "") -> bytes:
-    """The key of an integration's alert about unreadable messages; one of its own for each test."""
+    """Returns the key hash of an integration's alert about unreadable messages; each test has its own."""
     return key_hash(f"\x1funreadable\x1f{door.id}" + (f"\x1ftest\x1f{test_id}" if test_id else ""))
 
 
@@ -42,7 +42,7 @@ def fail_open(
     next_id: Callable[[], int],
     now: datetime,
 ) -> Decision:
-    """The failed message's decision, with the alert that it opens or is counted on, if the setting is on."""
+    """Adds to a failed message's decision the alert that it opens or counts on, if the setting is on."""
     if door.settings.get("fail_open", True) is False:
         return replace(decision, key=key)
     if key.live is not None:
@@ -64,8 +64,8 @@ def fail_open(
 def _count(
     door: CompiledIntegration, arrival: MessageContext, decision: Decision, key: DedupKeyState, live: ActiveAlert
 ) -> Decision:
-    """One more on the live alert, or on that which it is merged into; that one pages from now on if it has paged
-    nobody."""
+    """Counts the message on the active alert, or on its parent if merged. That alert starts paging if it has paged
+    nobody so far."""
     number = live.state.id if live.parent_id is None else live.parent_id
     counted = RepeatedMessages(number, 1, arrival.received_at)
     said = replace(decision, key=key, counted=counted, alert_id=number)

@@ -1,7 +1,7 @@
-"""Alerts that several dedup keys share, and openings that waited: what their messages do. Pure.
+"""Alerts shared by several dedup keys, and the outcome of delayed alerts. Pure.
 
-A key joins a live alert instead of opening its own; from then on its messages count there. The alert of a group closes
-when the last of its keys is over. A child of another alert comes and goes, and never closes it.
+A key joins an active alert instead of opening its own, and its messages count there from then on. A group's alert
+closes when the last of its keys is over. A child joins and leaves its parent's alert, but never closes it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def join(
     paging: PagingConfig,
     now: datetime,
 ) -> Decision:
-    """The message counts on the alert that it joins, or on the `parent` that this one is merged into. One more urgent
-    than that alert raises its priority."""
+    """Counts the message on the alert that it joins, or on that alert's `parent` if merged. A more urgent message
+    raises the alert's priority."""
     live = answer.joins
     assert live is not None
     number, what = live.state.id, what_is(reading)
@@ -68,7 +68,7 @@ def join(
     change, state = _risen(live, risen, paging, event)
     woken = wake(door, arrival, reading, live, now)
     change = _woken(change, live, woken)
-    # A new ticket is news to the parent, also where the merged alert was as urgent before.
+    # A new ticket is news for the parent, even if the merged alert was as urgent before.
     told = (
         tell(door, arrival, reading, parent, live, MessageStatus.APPENDED, risen, now) if parent is not None else None
     )
@@ -98,7 +98,7 @@ def join(
 def opened(
     after: DedupKeyState, before: DedupKeyState, answer: NoiseDecision, opening: AlertCreation, reading: NormalizedEvent
 ) -> tuple[DedupKeyState, NoiseChanges]:
-    """The key after its alert opened, and what else changes: others may join, and what waited goes on."""
+    """Returns the key's state after its alert opened, and further changes: others may join, delays go on."""
     number, live = opening.alert.id, after.live
     assert live is not None
     tallies = dict(answer.tallies)
@@ -107,7 +107,7 @@ def opened(
     settled = _settled(before, MessageStatus.APPENDED, f"it waited, and counts on alert {number}", number)
     made = None
     if answer.gathers:
-        # The alert about a flood says what none of its members says.
+        # The alert about a flood describes none of its members.
         role = KeyRole.FIRST if answer.flood is None else KeyRole.MEMBER
         after = replace(after, shared=number, role=role)
         made = GroupJoin(number, role, _subject(reading), reading.source_id or "")
@@ -118,7 +118,7 @@ def opened(
 def shaped_opening(
     opening: AlertCreation, answer: NoiseDecision, waited: DelayedAlert | None, arrival: MessageContext, now: datetime
 ) -> AlertCreation:
-    """The opening with what its timeline says of the gate; one that others may join has a key of its own."""
+    """Adds noise reduction to the opening's timeline event. An alert that others may join gets a key of its own."""
     alert, event = opening.alert, opening.event
     said = [event.reason.removesuffix(".")]
     if waited is not None:
@@ -137,7 +137,7 @@ def shaped_opening(
             "subject": f"Flood of alerts: {alert.subject}",
             "long_text": f"There are {text}. This alert stands for those beyond; it closes when the last of them does.",
         }
-        # It is nobody's ticket: what is done on it is not written back to the first one's.
+        # It belongs to no ticket: actions on it must not be written back to the first alert's ticket.
         alert = replace(alert, subject=columns["subject"], columns=columns, source_id="", custom={})
     return AlertCreation(alert, opening.paging, replace(event, reason=f"{'; '.join(said)}."))
 
@@ -151,8 +151,8 @@ def count(
     status: MessageStatus,
     now: datetime,
 ) -> Decision:
-    """Another message of a key that joined: it is counted, on the parent where the alert is merged and the message
-    opens, and the alert goes on saying what its first one says."""
+    """Counts another message of a key that joined: on the parent if the alert is merged and the message opens. The
+    alert's values remain those of its first key."""
     number = live.state.id
     changes: tuple[AlertChange, ...] = ()
     state = live.state
@@ -198,7 +198,7 @@ def leave(
     live: ActiveAlert,
     now: datetime,
 ) -> Decision | None:
-    """The end of a key that shares its alert; None where it is the last, and closes it."""
+    """Ends the key's part in a shared alert; None if it is the last key, which closes the alert."""
     is_child = key.role is KeyRole.CHILD
     others = live.members - (not is_child)
     if others <= 0 and not is_child:
@@ -227,11 +227,11 @@ def leave(
     )
 
 
-# --- What waited ---------------------------------------------------------------------------------------------------
+# --- Delayed alerts ------------------------------------------------------------------------------------------------
 
 
 def over_before_it_opened(key: DedupKeyState, now: datetime) -> NoiseChanges | None:
-    """What becomes of an opening that waits when its close comes; None: nothing waits."""
+    """Returns the outcome of a delayed alert that is closed before it opens; None if none is delayed."""
     delayed = key.delayed
     if delayed is None:
         return None
@@ -240,12 +240,12 @@ def over_before_it_opened(key: DedupKeyState, now: datetime) -> NoiseChanges | N
 
 
 def is_too_few(waited: DelayedAlert) -> bool:
-    """Whether what is due waited to be enough, and is not."""
+    """Returns whether a due alert waited for a number of messages that was not reached."""
     return waited.wait is DelayReason.COUNT and not waited.is_released
 
 
 def too_few(arrival: MessageContext, key: DedupKeyState, waited: DelayedAlert, now: datetime) -> Decision:
-    """The end of the wait of a message that was one of too few; a newer one of the key waits on."""
+    """Ends the delay of the oldest of too few messages; newer messages of the key keep waiting."""
     oldest = waited.opens[0] if waited.opens else arrival.received_at
     span = (waited.due_at or now) - oldest
     if waited.scope is None and arrival.received_at > oldest:
@@ -273,13 +273,13 @@ def _risen(
         return AlertChange(state, state, (event,)), state
     risen = dataclass_replace(state, priority=priority)
     if state.status is AlertStatus.MERGED:
-        # It pages nobody: its parent does.
+        # A merged alert pages nobody: its parent does.
         return AlertChange(state, risen, (event,)), risen
     return AlertChange(state, risen, (event,), paging=paging, was_watched=live.is_watched), risen
 
 
 def _woken(change: AlertChange, live: ActiveAlert, woken: PagingChange | None) -> AlertChange:
-    """The change, with which the alert pages from now on, if it has paged nobody."""
+    """Returns the change, extended so that the alert starts paging if it has paged nobody so far."""
     if woken is None or woken.waking is None:
         return change
     return replace(change, paging=woken.paging, waking=woken.waking, was_watched=live.is_watched)
@@ -290,7 +290,7 @@ def _said(woken: PagingChange | None) -> str:
 
 
 def what_is(reading: NormalizedEvent) -> str:
-    """What a message is about, for a sentence that begins with it."""
+    """Returns what the message is about, as the start of a sentence."""
     subject, number = _subject(reading), reading.source_id
     if subject and number:
         return f"{subject} (id {number})"

@@ -1,4 +1,4 @@
-"""What a message of a merged alert does to the alert that it is merged into, beside being counted there. Pure."""
+"""Propagates a message of a merged alert to its parent, beyond counting it there. Pure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tocsin.inbound.enums import MessageStatus
 
 
 class ParentUpdate(Struct, frozen=True):
-    """The parent after the message, and what changes on it."""
+    """The parent after the message, and the changes to it."""
 
     parent: ActiveAlert
     changes: tuple[AlertChange, ...] = ()
-    #: What an opening message has to say of a parent that has paged nobody.
+    #: The effect of an opening message on a parent that has paged nobody so far.
     woken: PagingChange | None = None
 
 
@@ -37,8 +37,9 @@ def tell(
     risen: Priority | None,
     now: datetime,
 ) -> ParentUpdate:
-    """A priority that rises on the child above the parent's raises that too, by whose policy people are paged; and an
-    opening message has a parent page that has paged nobody. `risen` is the child's new priority, if it rose."""
+    """Raises the parent's priority if the child's rises above it, which pages by the parent's policy; and makes a
+    parent that has paged nobody so far start paging for an opening message. `risen` is the child's new priority, if it
+    rose."""
     state = parent.state
     if state.status not in ACTIVE:
         return ParentUpdate(parent)

@@ -1,7 +1,8 @@
-"""Whether an alert that would open opens now: maintenance, parents, groups, flapping, delays and limits. Pure.
+"""Noise reduction: decides whether an alert that would open opens now, by maintenance, parents, groups, flapping,
+delays and limits. Pure.
 
-Asked only where no live alert has the key, so a message for a live alert never waits. A test passes; a replay, which
-somebody wants now, is neither delayed nor counted as flapping.
+Applied only if the key has no active alert, so that messages for active alerts never wait. Tests bypass it; replays,
+which a user wants now, are neither delayed nor counted as flapping.
 """
 
 from __future__ import annotations
@@ -42,30 +43,30 @@ from tocsin.inbound.deciding.state import (
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance.windows import WindowMatch, caught_by
 
-#: So long after enough alerts came do those that waited with them join.
+#: How long delayed alerts may still join after enough alerts came.
 _JOINING = timedelta(minutes=5)
 
-#: So many of a waiting opening's arrivals are kept.
+#: The number of arrival times kept for a delayed alert.
 _MAX_ARRIVAL_TIMES = 100
 
 
 class NoiseDecision(Struct, frozen=True):
-    """What the gate says. Exactly one of `suppressed`, `waits` and `joins` is set, or none: it opens."""
+    """The result of noise reduction. At most one of `suppressed`, `waits` and `joins` is set; none: the alert opens."""
 
     suppressed: str = ""
     waits: DelayedAlert | None = None
     joins: ActiveAlert | None = None
     role: KeyRole = KeyRole.MEMBER
-    #: Which part lets it join: "parent", "group", "delay" or "flood".
+    #: The part that lets it join: "parent", "group", "delay" or "flood".
     part: str = ""
-    #: Why it joins, or what is to be said of its opening.
+    #: Why it joins, or a remark on its opening.
     why: str = ""
-    #: It opens for several keys: others may join it.
+    #: It opens for several keys: others may join.
     gathers: bool = False
-    #: It opens as the alert about a flood.
+    #: It opens as the alert that represents a flood.
     flood: AlertRateLimit | None = None
     tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
-    #: The tallies that name the alert which opens.
+    #: The rate windows that are to refer to the opening alert.
     naming: tuple[bytes, ...] = ()
     released: tuple[bytes, ...] = ()
 
@@ -74,7 +75,7 @@ OPENS = NoiseDecision()
 
 
 class _NoiseInputs(Struct, frozen=True):
-    """Everything that the answer depends on."""
+    """All inputs of the decision."""
 
     door: CompiledIntegration
     arrival: MessageContext
@@ -97,7 +98,7 @@ def ask(
     standing: NoiseState,
     now: datetime,
 ) -> NoiseDecision:
-    """`groups` are the recipient groups that the alert would have."""
+    """Returns the decision on an alert that would open. `groups` are the alert's recipient groups."""
     asked = _NoiseInputs(door, arrival, reading, key, route, scopes, standing, now)
     caught = caught_by(door.windows, reading.payload, reading.mapped, groups, now)
     if caught is not None:
@@ -123,11 +124,11 @@ def ask(
 
 
 class HeldPages(Struct, frozen=True):
-    """What holds back the pages of an alert that is live already: for good (`suppressed`), or until a moment."""
+    """What holds back paging for an already active alert: for good (`suppressed`), or until a time."""
 
     suppressed: str = ""
     until: datetime | None = None
-    #: The same as the end of a sentence.
+    #: The reason as the end of a sentence.
     why: str = ""
 
 
@@ -140,8 +141,10 @@ def holds_back(
     since: datetime,
     now: datetime,
 ) -> HeldPages:
-    """Whether an alert that is live since then, and has paged nobody, may begin to. A delay that waits for others, and
-    a limit, ask how many alerts there are: this one is there."""
+    """Returns whether an alert that is active since `since`, and has paged nobody, may start paging.
+
+    Delays that count alerts, and rate limits, do not apply: they decide how many alerts exist, and this one does.
+    """
     if not door.is_shaped:
         return HeldPages()
     caught = caught_by(door.windows, reading.payload, reading.mapped, groups, now)
@@ -162,7 +165,7 @@ def holds_back(
 
 
 def scopes_of(door: CompiledIntegration, reading: NormalizedEvent, key: bytes) -> LockScopes | None:
-    """What a message that may open counts on; None where the integration counts nothing."""
+    """Returns the lock scopes of a message that may open; None for an integration without noise reduction."""
     shaping = door.reader.shaping
     if shaping is None:
         return None
@@ -183,7 +186,7 @@ def scopes_of(door: CompiledIntegration, reading: NormalizedEvent, key: bytes) -
 
 
 def waits_on(key: DedupKeyState, arrival: MessageContext, reading: NormalizedEvent, now: datetime) -> DelayedAlert:
-    """The opening that waits, with one more message that opens nothing. One that is more urgent ends the wait."""
+    """Counts a message that does not open on the delayed alert. A more urgent message ends the delay."""
     assert key.delayed is not None
     delayed = replace(key.delayed, messages=key.delayed.messages + 1)
     if _is_more_urgent(reading, delayed):
@@ -196,7 +199,7 @@ def _is_more_urgent(reading: NormalizedEvent, delayed: DelayedAlert) -> bool:
     return priority is not None and delayed.priority is not None and priority.is_above(delayed.priority)
 
 
-# --- The parts -----------------------------------------------------------------------------------------------------
+# --- Parts ---------------------------------------------------------------------------------------------------------
 
 
 def _in_maintenance(asked: _NoiseInputs, caught: WindowMatch) -> NoiseDecision:
@@ -217,13 +220,13 @@ def _until_its_end(caught: WindowMatch) -> str:
 
 
 def _flaps(asked: _NoiseInputs, shaping: NoiseSettings) -> NoiseDecision:
-    """Counts the opening. One too many within the span waits until it was there for a while."""
+    """Counts the opening. An opening beyond the limit is delayed until the alert was stable for a while."""
     flapping, scope = shaping.flapping, asked.scopes.flapping
     if flapping is None or scope is None or asked.arrival.replay_of is not None or asked.arrival.waited is not None:
         return OPENS
     before = asked.standing.tally(scope)
     if asked.key.delayed is not None:
-        # It is the same rise that waits already.
+        # It belongs to the opening that is delayed already.
         return OPENS if asked.key.delayed.wait is not DelayReason.FLAPPING else _again(asked, asked.key.delayed)
     times = tuple(one for one in before.times if one > asked.now - flapping.within)[-flapping.alerts :]
     times = (*times, asked.now)
@@ -262,7 +265,7 @@ def _delay(asked: _NoiseInputs, delay: Delay | None) -> NoiseDecision:
 
 
 def _has_its_time(reading: NormalizedEvent, waits: DelayedAlert) -> bool:
-    """Whether another opening message leaves it to wait as it does, or no longer."""
+    """Returns whether a further opening message leaves the delay as it is, or ends it."""
     return (
         waits.is_released
         or waits.wait in (DelayReason.MAINTENANCE, DelayReason.FLAPPING)
@@ -271,7 +274,7 @@ def _has_its_time(reading: NormalizedEvent, waits: DelayedAlert) -> bool:
 
 
 def _counted(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
-    """Until messages of this key came so often."""
+    """Delays until this key has had enough messages."""
     if released:
         return OPENS
     before = asked.key.delayed.opens if asked.key.delayed is not None else ()
@@ -284,14 +287,14 @@ def _counted(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecis
 
 
 def _counted_together(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
-    """Until so many alerts of the integration came: the last of them opens, and those that waited join it."""
+    """Delays until the integration has had enough alerts: the last of them opens, and the delayed ones join it."""
     scope = asked.scopes.integration
     assert scope is not None
     tally = asked.standing.tally(scope)
     if released:
         joined = _joined(asked, tally)
         return joined if joined is not None else OPENS
-    # This key may be among those that wait.
+    # This key may itself be one of those waiting.
     waiting = tally.waiting - (asked.key.delayed is not None and asked.key.delayed.scope == scope)
     if waiting + 1 >= delay.alerts:
         fresh = RateWindow(until=asked.now + _JOINING)
@@ -303,7 +306,7 @@ def _counted_together(asked: _NoiseInputs, delay: Delay, *, released: bool) -> N
 
 
 def _every(asked: _NoiseInputs, delay: Delay, *, released: bool) -> NoiseDecision:
-    """At most one in each span: what comes sooner waits for its end, and opens then as one."""
+    """Opens at most one alert per interval: later ones wait for its end, and then open as one."""
     is_shared = delay.per is CountScope.INTEGRATION
     scope = asked.scopes.integration if is_shared else asked.scopes.alert
     assert scope is not None
@@ -325,7 +328,7 @@ def _joined(asked: _NoiseInputs, tally: RateWindow) -> NoiseDecision | None:
 
 
 def _limited(asked: _NoiseInputs, shaping: NoiseSettings, opens: NoiseDecision) -> NoiseDecision:
-    """Takes a token for the alert that opens. Without one it joins the alert about the flood, or is its first."""
+    """Takes a token for the opening alert. Without a token, the alert joins the flood alert, or opens as its first."""
     limit, scope = shaping.limit, asked.scopes.limit
     answer = replace(opens, gathers=opens.gathers or asked.scopes.group is not None)
     if asked.scopes.group is not None and shaping.grouping is not None:
@@ -345,7 +348,7 @@ def _limited(asked: _NoiseInputs, shaping: NoiseSettings, opens: NoiseDecision) 
     live = asked.standing.live(tally)
     if live is not None:
         why = f"more than {limit.burst} alerts at once"
-        # Those that waited with it go on, and join too when their turn comes.
+        # The alerts that waited with it continue, and join too when they are due.
         return NoiseDecision(joins=live, part="flood", why=why, released=answer.released)
     flood = replace(tally, tokens=tokens, at=asked.now)
     return NoiseDecision(
@@ -365,7 +368,7 @@ def _tokens(tally: RateWindow, limit: AlertRateLimit, now: datetime) -> float:
 
 
 def _with(answer: NoiseDecision, flaps: NoiseDecision) -> NoiseDecision:
-    """The answer, with what flapping counted and says."""
+    """Combines the decision with the counts and remarks on flapping."""
     if flaps is OPENS:
         return answer
     why = "; ".join(dict.fromkeys(part for part in (answer.why, flaps.why) if part))
@@ -379,7 +382,7 @@ def _waits(
 
 
 def _again(asked: _NoiseInputs, delayed: DelayedAlert) -> NoiseDecision:
-    """Another open message of what waits already. One that is more urgent ends the wait, and nothing begins it anew."""
+    """Adds an opening message to a delayed alert. A more urgent one ends the delay; none restarts it."""
     is_raised = _is_more_urgent(asked.reading, delayed)
     due_at = asked.now if is_raised else delayed.due_at
     waits = _waiting(asked, delayed.wait, due_at, delayed.why, scope=delayed.scope, window_id=delayed.window_id)

@@ -1,4 +1,4 @@
-"""What the gate said of an opening, part by part, as a message keeps it for its trace. Pure."""
+"""Records the noise reduction's verdicts on an opening for the message's trace. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tocsin.core.validation.durations import say
 from tocsin.inbound.deciding.noise_reduction import NoiseDecision
 from tocsin.inbound.deciding.state import DelayedAlert, DelayReason
 
-#: In a message's verdict: the list of what the gate said.
+#: The key in a message's verdict that holds these verdicts.
 GATE = "gate"
 
 _PARTS = {DelayReason.MAINTENANCE: "maintenance", DelayReason.FLAPPING: "flapping"}
@@ -18,7 +18,7 @@ _NOTHING = "no maintenance, parent, group, delay or limit holds it back"
 
 
 def verdicts(answer: NoiseDecision, waited: DelayedAlert | None, now: datetime) -> list[Mapping[str, object]]:
-    """In the order in which they came: each with `name`, `opens` (the alert by itself, now) and `reason`."""
+    """Returns the verdicts in evaluation order, each with `name`, `opens` (whether an alert opens now) and `reason`."""
     found: list[Mapping[str, object]] = []
     if waited is not None:
         span = say(now - waited.since)

@@ -1,7 +1,7 @@
-"""What can be known of a message before its key is locked: its reading, key and delivery. Pure.
+"""Computes what is known of a message before its key is locked: event, key and delivery id. Pure.
 
-It is made where the message arrives, while the batch before it is being committed, and used if the configuration is
-still the same when its turn comes.
+Done on arrival, while the previous batch is being committed. The result is used if the configuration is still the same
+when the message is decided.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from tocsin.inbound.deciding.state import LockScopes
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.parsing.decode import Element
 
-#: A delivery as it is looked up: the integration, and the SHA-256 of the sender's own id.
+#: A delivery's lookup key: the integration, and the SHA-256 of the sender's delivery id.
 type DeliveryKey = tuple[int, bytes]
 
 
 class PreprocessedMessage(msgspec.Struct, frozen=True):
-    """A message as `door` reads it. `outcome` is None where the door is switched off: nothing is read then."""
+    """A message as normalized for `door`. `outcome` is None if the integration is disabled: nothing is parsed then."""
 
     door: CompiledIntegration
     outcome: NormalizedEvent | Rejected | None
-    #: SHA-256 of its dedup key.
+    #: SHA-256 of the dedup key.
     key: bytes | None = None
     delivery: DeliveryKey | None = None
-    #: What is locked and counted beside the key.
+    #: Scopes to lock and count in addition to the key.
     scopes: LockScopes | None = None
 
 
@@ -45,7 +45,7 @@ def prepare(
     test_id: str = "",
     is_replay: bool = False,
 ) -> PreprocessedMessage:
-    """Reads one message by its door. A replay has no delivery id; a test never shares a key with real messages."""
+    """Normalizes one message. A replay has no delivery id; a test never shares a key with real messages."""
     if door.mode is IntegrationMode.DISABLED:
         return PreprocessedMessage(door, None)
     if door.problem is not None:
@@ -55,7 +55,7 @@ def prepare(
         return PreprocessedMessage(door, reading, fail_open.key_of(door, test_id))
     text = door.dedup_key(reading)
     if text is None:
-        # Without a key the message is a problem of its own: nobody else can have this one.
+        # Without a dedup key the message is a problem of its own: the message id makes its key unique.
         text = f"{door.source}\x1f\x1f{message_id}"
     key = key_hash(f"\x1ftest\x1f{test_id}\x1f{text}" if test_id else text)
     delivery = None

@@ -1,7 +1,7 @@
-"""A message that opens, and meets a live alert that has paged nobody: whether that one pages from now on. Pure.
+"""Decides whether an active alert that has paged nobody starts paging when another opening message arrives. Pure.
 
-An alert that was only recorded or watched holds its key. Were messages merely counted on it, nobody would hear of its
-problem any more, whatever the rules have come to say since.
+An alert in log only or dry run holds its key. If messages were merely counted on it, nobody would be paged about the
+problem even after the rules changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tocsin.inbound.deciding.state import ActiveAlert, MessageContext
 
 
 class PagingChange(Struct, frozen=True):
-    """What the message says of it, and by what the alert pages from now on; without `waking` still nobody is paged."""
+    """The remark on the message, and the paging configuration to start with; without `waking`, nobody is paged."""
 
     said: str
     paging: PagingConfig | None = None
@@ -30,8 +30,11 @@ class PagingChange(Struct, frozen=True):
 def wake(
     door: CompiledIntegration, arrival: MessageContext, reading: NormalizedEvent, live: ActiveAlert, now: datetime
 ) -> PagingChange | None:
-    """By the rules of now, as if the alert opened with this message; what delays it has a time, or counts as waited
-    for. None: it pages already, or this message would open nothing that pages."""
+    """Applies the current rules as if this message opened the alert. A delay with an end counts from the alert's
+    opening; one that waits for other alerts does not apply.
+
+    Returns None if the alert pages already, or if this message would open nothing that pages.
+    """
     if live.pages or not arrival.may_page or live.state.status is AlertStatus.MERGED:
         return None
     allowed = reading.filter_verdict()

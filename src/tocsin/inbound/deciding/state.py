@@ -1,4 +1,4 @@
-"""What a decision is made of: what arrived, its key as it stands, and what the message does. Plain data."""
+"""Inputs and results of a decision: the message, the state of its key, and what the message does. Plain data."""
 
 from __future__ import annotations
 
@@ -18,72 +18,72 @@ from tocsin.inbound.enums import MessageStatus
 
 
 class MessageContext(Struct, frozen=True):
-    """One element of what arrived, with what the caller already knows of it."""
+    """One element of a request, with what the caller already knows about it."""
 
     message_id: UUID
     received_at: datetime
-    #: Not stored with its first arrival but asked for again: it skips the checks for the same delivery and for
-    #: lateness, and does not move the newest time.
+    #: The replayed message. A replay skips the checks for duplicate delivery and lateness, and does not advance the
+    #: newest source time.
     replay_of: UUID | None = None
-    #: A replay that only records pages nobody.
+    #: False for a log-only replay, which pages nobody.
     may_page: bool = True
-    #: A sample that pages only this user; its alert is badged TEST.
+    #: For a sample: the only user to page; its alert has a TEST badge.
     test_user_id: int | None = None
-    #: What Tocsin itself wrote on the ticket lately, or is about to write.
+    #: What Tocsin itself wrote to the ticket recently, or is about to write.
     own: RecentWrites | None = None
-    #: It waited, and is due: how it stood.
+    #: The state of the delayed alert, if the message was delayed and is due.
     waited: DelayedAlert | None = None
-    #: Why it is decided although its system was not asked how the ticket stands, or did not say.
+    #: Why the message is decided although its ticket was not fetched.
     unasked: str = ""
 
 
 class ActiveAlert(Struct, frozen=True):
-    """The alert that holds a key: what the lifecycle knows, what its source said last, and its parent if merged."""
+    """The alert that holds a key: its lifecycle state, the source's last values, and its parent if merged."""
 
     state: AlertState
-    #: By name of SOURCE_COLUMNS, and `tags` and `custom` whole.
+    #: Values by name of SOURCE_COLUMNS, plus all of `tags` and `custom`.
     fields: Mapping[str, object]
-    #: The alert it is merged into, which opens count on.
+    #: The alert that it is merged into; opening messages count there.
     parent_id: int | None = None
-    #: The alerts merged into it, locked too.
+    #: The alerts merged into it, which are locked too.
     children: Mapping[int, AlertState] = field(default_factory=dict)
-    #: How many keys share it that are not over; children of its own key are not counted.
+    #: The number of keys that share it and are not over; children are not counted.
     members: int = 0
-    #: Whether its escalation pages. Without: it was only recorded, or watched, and has paged nobody.
+    #: Whether its escalation pages. False: log only or dry run, so it has paged nobody.
     pages: bool = True
-    #: Whether it was opened while its integration only watched.
+    #: Whether it was opened while its integration was in dry run.
     watch: bool = False
 
     @property
     def is_watched(self) -> bool:
-        """Whether it is only watched still."""
+        """Whether the alert is still in dry run."""
         return self.watch and not self.pages
 
 
 class DedupKeyState(Struct, frozen=True):
-    """A dedup key as it stands: the alert that holds it, the newest source time that counted, the last alert."""
+    """State of a dedup key: the active alert that holds it, the newest counted source time, the last alert."""
 
     live: ActiveAlert | None = None
     newest: datetime | None = None
     last_alert: int | None = None
-    #: The opening that waits.
+    #: The delayed alert of the key.
     delayed: DelayedAlert | None = None
-    #: The alert that it shares with other keys (`live` is that one), and what it is to it.
+    #: The alert that it shares with other keys (`live` is that alert), and its role there.
     shared: int | None = None
     role: KeyRole | None = None
-    #: Where `live` is merged into another alert: that one.
+    #: The alert that `live` is merged into, if any.
     parent: ActiveAlert | None = None
 
 
 class DuplicateDelivery(Struct, frozen=True):
-    """The decided message that came with the same delivery id."""
+    """The decided message with the same delivery id."""
 
     message_id: UUID
     alert_id: int | None
 
 
 class Decision(Struct, frozen=True):
-    """What a message does, and the key after it."""
+    """What a message does, and the state of its key afterwards."""
 
     status: MessageStatus
     reason: str
@@ -92,26 +92,26 @@ class Decision(Struct, frozen=True):
     opening: AlertCreation | None = None
     changes: tuple[AlertChange, ...] = ()
     counted: RepeatedMessages | None = None
-    #: Whether the key's newest time and last alert are to be written.
+    #: Whether the key's newest source time and last alert are to be written.
     counts: bool = False
-    #: Tocsin's own writes that this message is the echo of.
+    #: Tocsin's own writes that this message echoes.
     came_back: tuple[int, ...] = ()
-    #: Which rule decided, and what filters and routes said.
+    #: The rule that decided, and the results of filters and routes.
     verdict: Mapping[str, object] = field(default_factory=dict)
-    #: What it changes beside its key; None: nothing, as most do.
+    #: Changes of noise reduction beyond the key; None, as for most messages: none.
     shaped: NoiseChanges | None = None
-    #: A filter or maintenance said no to an alert that would open.
+    #: Whether a filter or maintenance window prevented an alert from opening.
     is_refused: bool = False
 
     @property
     def may_come_again(self) -> bool:
-        """Whether the same delivery is decided again when it comes again: a source that repeats what still is may
-        open an alert then, once nothing says no any more or the alert of its parent is closed."""
+        """Whether a repetition of the same delivery is decided again: a source that repeats its current state may open
+        an alert once the filter or maintenance no longer prevents it, or once the parent's alert is closed."""
         return self.is_refused or self.key.role is KeyRole.CHILD
 
 
 class DelayReason(StrEnum):
-    """For what an opening waits."""
+    """What a delayed alert waits for."""
 
     WAIT = "wait"
     COUNT = "count"
@@ -122,21 +122,21 @@ class DelayReason(StrEnum):
 
 
 class DelayedAlert(Struct, frozen=True):
-    """An alert that would be open, and waits. It opens at `due_at`; None: when others come."""
+    """An alert whose opening is delayed. It opens at `due_at`; None: when others come."""
 
     wait: DelayReason
     since: datetime
     due_at: datetime | None
-    #: The rest of "it opens …", or "it waits for …": a sentence without its end.
+    #: Completes "it opens …" or "it waits for …", without a full stop.
     why: str
-    #: When its open messages came; the newest, where they are many.
+    #: Arrival times of its opening messages; only the newest if there are many.
     opens: tuple[datetime, ...] = ()
-    #: All of its messages, updates too.
+    #: The number of all its messages, including updates.
     messages: int = 1
     priority: Priority | None = None
-    #: The tally with whose others it waits.
+    #: The rate window in which it waits together with others.
     scope: bytes | None = None
-    #: Enough of them came: it opens when it is due. Otherwise, where it waits to be enough, it is over then.
+    #: It opens when due. Otherwise, if it waits for a count, it is dropped when due.
     is_released: bool = False
     window_id: int | None = None
     subject: str = ""
@@ -144,22 +144,22 @@ class DelayedAlert(Struct, frozen=True):
 
 
 class KeyRole(StrEnum):
-    """What a key is to the alert that it shares with others."""
+    """The role of a key in an alert shared with others."""
 
-    FIRST = "first"  # the alert says what this one says
+    FIRST = "first"  # the alert shows this key's values
     MEMBER = "member"
-    CHILD = "child"  # of the alert's own key: its end never closes the alert
+    CHILD = "child"  # joined by its parent reference: never closes the alert
 
 
 class RateWindow(Struct, frozen=True):
-    """What is counted for a scope: the alert that is joined, until when, tokens that are left, and recent openings."""
+    """Counters of a scope: the alert to join, until when, remaining tokens, and recent openings."""
 
     alert_id: int | None = None
     until: datetime | None = None
     tokens: float | None = None
     at: datetime | None = None
     times: tuple[datetime, ...] = ()
-    #: How many other keys wait in it.
+    #: The number of keys that wait in it.
     waiting: int = 0
 
 
@@ -167,7 +167,7 @@ NOTHING = RateWindow()
 
 
 class WaitOutcome(Struct, frozen=True):
-    """What becomes of the messages that waited before this one."""
+    """The outcome of the messages that were delayed before this one."""
 
     status: MessageStatus
     reason: str
@@ -175,7 +175,7 @@ class WaitOutcome(Struct, frozen=True):
 
 
 class GroupJoin(Struct, frozen=True):
-    """A key whose messages count on an alert from now on; `role` None: no more."""
+    """A key whose messages count on an alert from now on; without a role: no longer."""
 
     alert_id: int
     role: KeyRole | None
@@ -184,31 +184,31 @@ class GroupJoin(Struct, frozen=True):
 
 
 class NoiseChanges(Struct, frozen=True):
-    """What a decision changes beside its key."""
+    """What noise reduction changes beyond the key."""
 
     tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
     settled: WaitOutcome | None = None
     join: GroupJoin | None = None
-    #: Shared alerts after it, by id.
+    #: The shared alerts after the decision, by id.
     lives: Mapping[int, ActiveAlert] = field(default_factory=dict)
-    #: Scopes whose waiting openings are due now.
+    #: Scopes whose delayed alerts become due now.
     released: tuple[bytes, ...] = ()
 
 
 class NoiseState(Struct, frozen=True):
-    """What a decision may ask beside its key. `lives` has the alerts of tallies that are live,
-    and those that one which is to be joined is merged into."""
+    """State a decision may read beyond its key. `lives` contains the active alerts of rate windows, and the alerts that
+    an alert to join is merged into."""
 
     tallies: Mapping[bytes, RateWindow] = field(default_factory=dict)
     lives: Mapping[int, ActiveAlert] = field(default_factory=dict)
-    #: The live alert that the message names as its parent.
+    #: The active alert that the message refers to as its parent.
     parent: ActiveAlert | None = None
 
     def tally(self, scope: bytes | None) -> RateWindow:
         return self.tallies.get(scope, NOTHING) if scope is not None else NOTHING
 
     def live(self, tally: RateWindow) -> ActiveAlert | None:
-        """The tally's alert, if it is live."""
+        """Returns the rate window's alert, if it is active."""
         return self.lives.get(tally.alert_id) if tally.alert_id is not None else None
 
 
@@ -216,15 +216,15 @@ ALONE = NoiseState()
 
 
 class LockScopes(Struct, frozen=True):
-    """The hashes that a message which may open locks beside its key; None: not counted."""
+    """Hashes locked, in addition to its key, for a message that may open; None: not counted."""
 
     group: bytes | None = None
     limit: bytes | None = None
     flapping: bytes | None = None
-    #: For delays per alert, and for those of the whole integration.
+    #: For delays per alert, and for delays of the whole integration.
     alert: bytes | None = None
     integration: bytes | None = None
-    #: The dedup key of its parent.
+    #: The dedup key hash of its parent.
     parent: bytes | None = None
 
     @property
@@ -237,5 +237,5 @@ class LockScopes(Struct, frozen=True):
         return self.tallies if self.parent is None else (*self.tallies, self.parent)
 
 
-#: Of a message that counts on nothing.
+#: The scopes of a message that counts on nothing.
 UNCOUNTED = LockScopes()

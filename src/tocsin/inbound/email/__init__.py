@@ -1,1 +1,1 @@
-"""Mail as a way in: a listener and mailboxes that are read, and what a mail says as an object."""
+"""E-mail ingestion: an SMTP listener, IMAP polling, and conversion of e-mails to messages."""

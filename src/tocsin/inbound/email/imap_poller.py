@@ -1,4 +1,4 @@
-"""Reads the mailboxes of integrations: each mail that nobody has read becomes a message, and is then marked as read."""
+"""Polls the IMAP mailboxes of integrations: each unread e-mail becomes a message, and is marked as read afterwards."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from tocsin.inbound.storage.messages import IncomingMessage
 
 log = logging.getLogger(__name__)
 
-#: How often each mailbox is looked at.
+#: How often each mailbox is polled.
 POLL_INTERVAL = timedelta(minutes=1)
 
-#: So many mails of one mailbox at a time: one that is flooded does not keep the others waiting.
+#: E-mails per mailbox and poll, so that a flooded mailbox does not block the others.
 _MAX_MAILS_PER_POLL = 50
 
-#: Among the numbers of advisory locks: that one node at a time reads a mailbox.
+#: Namespace of the advisory locks that let only one node poll a mailbox.
 _LOCK = 0x6D61_696C
 
 
 def loop(registry: IntegrationRegistry) -> PeriodicTask:
-    """The loop of a worker."""
+    """Returns the worker's periodic task."""
 
     def turn() -> bool:
         return read_all(registry)
@@ -44,7 +44,7 @@ def loop(registry: IntegrationRegistry) -> PeriodicTask:
 
 
 def read_all(registry: IntegrationRegistry) -> bool:
-    """Reads each mailbox; what is wrong with one stops no other. True when there may be more."""
+    """Polls every mailbox; an error in one does not affect the others. Returns True if there may be more e-mails."""
     registry.refresh()
     more = False
     for door in list(registry.doors().values()):
@@ -54,7 +54,7 @@ def read_all(registry: IntegrationRegistry) -> bool:
             except (Temporary, Permanent, ValueError) as error:
                 log.warning("The mailbox of %s cannot be read: %s", door.name, error)
                 _failed(door, str(error))
-            except Exception:  # one mailbox's edge: the others are read all the same
+            except Exception:  # boundary of one mailbox: the others are still polled
                 log.exception("The mailbox of %s cannot be read.", door.name)
                 _failed(door, "Something in it could not be understood; the log says what.")
     return more
@@ -66,7 +66,7 @@ def _failed(door: CompiledIntegration, said: str) -> None:
 
 
 def read(door: CompiledIntegration, now: datetime) -> int:
-    """Takes what is unread in an integration's mailbox; how many mails that was. Raises Temporary, Permanent."""
+    """Processes unread e-mails of an integration's mailbox and returns their number. Raises Temporary or Permanent."""
     with database.pool().connection() as connection:
         connection.autocommit = True
         locked = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK, door.id)).fetchone()
@@ -82,8 +82,8 @@ def read(door: CompiledIntegration, now: datetime) -> int:
 
 
 def look_into(address: str, password: str) -> str:
-    """Signs in to a mailbox, and says in a sentence what waits there; nothing is read or marked. Raises Rejected,
-    Temporary, Permanent."""
+    """Signs in to a mailbox and returns a sentence about its contents; nothing is read or marked. Raises Rejected,
+    Temporary or Permanent."""
     if not address:
         raise Rejected("no_mailbox", "There is no mailbox to sign in to: write its address first.", "imap.mailbox")
     if problem := imap_url.problem_with(address):
@@ -108,7 +108,7 @@ def _read(door: CompiledIntegration, now: datetime) -> int:
         for uid, raw in box.unread(_MAX_MAILS_PER_POLL):
             number += 1
             _take(_incoming(door, raw, place.host, now), now)
-            # Only now: a mail that is not stored stays unread, and comes again.
+            # Only after storing: an e-mail that is not stored stays unread and is polled again.
             box.mark_read(uid)
     finally:
         box.close()
@@ -116,12 +116,12 @@ def _read(door: CompiledIntegration, now: datetime) -> int:
 
 
 def _take(incoming: IncomingMessage, now: datetime) -> None:
-    """Has a mail decided; one that cannot be is kept as Mapping Failed, as it would come again and again."""
+    """Decides an e-mail. One that cannot be decided is stored as Mapping Failed, or it would be polled forever."""
     try:
         process_now.take_in([incoming], now)
     except (UnknownIntegration, *process_now.CONFLICTS):
         raise
-    except Exception as error:  # one mail's edge: those behind it are taken all the same
+    except Exception as error:  # boundary of one e-mail: the following ones are still processed
         if database.is_unavailable(error):
             raise
         log.exception("The mail %s cannot be decided and is kept as Mapping Failed.", incoming.id)

@@ -1,4 +1,4 @@
-"""Mails on their way to an integration: whose they are, and how one becomes the message that is stored."""
+"""Converts e-mails to messages: finds the integrations addressed, and builds the stored form."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.storage.messages import IncomingMessage
 
-#: The kind of integration that mails reach.
+#: The integration kind that receives e-mails.
 KIND: Final = "email"
 
 
 def doors_for(registry: IntegrationRegistry, address: str, now: datetime) -> list[CompiledIntegration]:
-    """The integrations that a mail to `address` is for: the part before its @ (and before a +) is a token, or a mailbox
-    that several may share."""
+    """Returns the integrations that an e-mail to `address` is for. The local part (up to a +) is a token, or a mailbox
+    name that several integrations may share."""
     local = address.rpartition("@")[0].strip().strip('"').partition("+")[0]
     if not local or len(local) > 200 or not local.isascii():
         return []
@@ -43,8 +43,8 @@ def doors_for(registry: IntegrationRegistry, address: str, now: datetime) -> lis
 
 
 def stamped(raw: bytes, number: UUID, came: str, now: datetime) -> bytes:
-    """The mail as it is kept: with a line that says how it came, and where its attachments will be. One that is too
-    large is kept without what is attached. Raises Rejected ("invalid_mail") for one that is too large all the same."""
+    """Returns the e-mail as stored, with headers for how it arrived and where its attachments are served. An oversized
+    e-mail is stored without attachments. Raises Rejected("invalid_mail") if it is still too large."""
     if len(raw) > mail.MAX_KEPT:
         raw = mail.without_attachments(raw)
         if len(raw) > mail.MAX_KEPT:
@@ -55,7 +55,7 @@ def stamped(raw: bytes, number: UUID, came: str, now: datetime) -> bytes:
 
 
 def element(raw: bytes) -> Element | Rejected:
-    """The mail as an element, or why it cannot be one."""
+    """Parses the e-mail to an element, or returns why it cannot be parsed."""
     try:
         return Element(mail.read(raw), raw)
     except Rejected as problem:
@@ -65,7 +65,7 @@ def element(raw: bytes) -> Element | Rejected:
 def incoming(
     door: CompiledIntegration, raw: bytes, number: UUID, headers: Mapping[str, str], now: datetime
 ) -> IncomingMessage:
-    """The message that a stamped mail is for an integration."""
+    """Returns a stored-form e-mail as an incoming message for an integration."""
     read = element(raw)
     return IncomingMessage(
         number, door.id, now, raw, read, mail.MEDIA_TYPE, headers, prepared=prepare(door, read, number)

@@ -1,7 +1,7 @@
-"""The SMTP listener (RFC 5321): mails to an integration's address become its messages, by the same way as all others.
+"""SMTP listener (RFC 5321): e-mails to an integration's address become messages, handled like those of webhooks.
 
-Off until the setting `mail_listen` names an address. A mail is answered with 250 when it is stored and decided, with
-451 for "send it again", and with 550 for an address that no integration has; it never relays.
+Disabled until the setting `mail_listen` contains an address. Replies 250 once an e-mail is stored and decided, 451 for
+"try again later", and 550 for an address without an integration. Never relays.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: So many connections at once; another is told to come again.
+#: The maximum number of connections; further ones are asked to retry later.
 MAX_CONNECTIONS = 50
-#: So many mails are read at once: reading one takes memory and time.
+#: The maximum number of e-mails parsed concurrently, because parsing takes memory and time.
 MAX_CONCURRENT_PARSES = 4
 MAX_RECIPIENTS = 50
 
-#: Seconds without a word before a connection ends.
+#: Seconds of inactivity after which a connection is closed.
 _TIMEOUT = 60.0
-#: How often the setting is looked at, in seconds.
+#: How often the setting is polled, in seconds.
 _LOOK = 2.0
 
 _AGAIN = "451 4.3.0 It is not stored. Send it again."
 
 
 class SmtpListener:
-    """Listens for mails in a thread with an event loop of its own, as long as the setting says where."""
+    """Listens for e-mails in a thread with its own event loop, at the address in the settings."""
 
     def __init__(self, reception: IngestService, listen: Callable[[], str] | None = None) -> None:
         self._reception = reception
@@ -54,7 +54,7 @@ class SmtpListener:
         self._thread = threading.Thread(target=self._run, name="mail door", daemon=True)
         self._at_once: asyncio.Semaphore | None = None
         self._connections = 0
-        #: Where it listens now: host and port; None while it does not.
+        #: The host and port that it listens on now; None while it does not listen.
         self.address: tuple[str, int] | None = None
 
     def start(self) -> None:
@@ -62,7 +62,7 @@ class SmtpListener:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Takes no more mails; those on their way end, for `timeout` seconds at most."""
+        """Stops accepting e-mails and waits up to `timeout` seconds for those in progress."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
@@ -74,7 +74,7 @@ class SmtpListener:
         """Opens and closes the listener as the setting changes."""
         self._at_once = asyncio.Semaphore(MAX_CONCURRENT_PARSES)
         server: asyncio.Server | None = None
-        opened = ""
+        opened = wanted = ""
         while not self._stopping.is_set():
             try:
                 wanted = await asyncio.to_thread(self._listen)
@@ -85,7 +85,7 @@ class SmtpListener:
                     server = await self._open(wanted) if wanted else None
                     opened = wanted
             except psycopg.Error:
-                # The listener stays as it is: a mail then hears that it is not stored.
+                # Keep the listener as it is: without the database, e-mails are answered with 451.
                 pass
             except (OSError, ValueError) as error:
                 log.error("Mails cannot be taken at %s: %s", wanted, error)
@@ -95,10 +95,10 @@ class SmtpListener:
             self.address = None
 
     async def _open(self, where: str) -> asyncio.Server:
-        # Loaded where mails are taken, not when Tocsin starts.
+        # Imported here to keep it out of Tocsin's start.
         from aiosmtpd.smtp import SMTP
 
-        # It would log each address, and with it the integration's token.
+        # aiosmtpd would log each address, and with it the integration's token.
         logging.getLogger("mail.log").setLevel(logging.WARNING)
         door = self
 
@@ -134,7 +134,7 @@ class SmtpListener:
     async def handle_RCPT(
         self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        """Whether an integration has that address."""
+        """Accepts the recipient if it addresses an integration that may receive from this client."""
         if len(envelope.rcpt_tos) >= MAX_RECIPIENTS:
             return "452 4.5.3 Too many recipients"
         found = self._doors(address)
@@ -149,7 +149,7 @@ class SmtpListener:
         return "250 OK"
 
     async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:
-        """Has the mail decided for each of its integrations."""
+        """Has the e-mail decided for each integration addressed."""
         raw = envelope.original_content or b""
         doors = {door.id: door for address in envelope.rcpt_tos for door in self._doors(address)}
         wanted = [door for door in doors.values() if _may_send(door, session)]
@@ -161,7 +161,7 @@ class SmtpListener:
         except (HttpError, psycopg.Error) as error:
             log.warning("A mail is not stored: %s", error)
             return _AGAIN
-        except Exception:  # the edge of a mail: its sender comes again, and the next one goes on
+        except Exception:  # boundary of one e-mail: the sender retries, and other e-mails are unaffected
             log.exception("A mail cannot be taken.")
             return _AGAIN
         return "250 2.0.0 Stored" if wanted else "550 5.1.1 No integration has this address"
@@ -189,7 +189,7 @@ class SmtpListener:
 
 
 def _may_send(door: CompiledIntegration, session: Session) -> bool:
-    """Whether mails may come from that address, where the integration says from where."""
+    """Returns whether the client's address may send to the integration."""
     if not door.credentials.networks:
         return True
     only = Credentials(networks=door.credentials.networks)

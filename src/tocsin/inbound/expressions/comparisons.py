@@ -1,6 +1,6 @@
-"""The comparisons of conditions: an operator and its value become a function on one text.
+"""The comparisons in conditions: compiles an operator and its value to a function of one text.
 
-All raise Rejected("invalid_condition") that names the place when they cannot be used.
+Raises Rejected("invalid_condition") with the field for unusable operators and values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tocsin.inbound.expressions.text_format import MAX_VALUE_CHARS, listed
 
 MAX_VALUES: Final = 1000
 _PATTERN_LENGTH: Final = 2000
-#: Texts are compared up to this length.
+#: Only this many characters of a text are compared.
 COMPARED: Final = 200_000
 
 
@@ -53,7 +53,7 @@ def operator_of(value: object, where: str) -> Operator:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`matches(text)` compares one text; `said` and `denied` are how a reason says that it did or did not."""
+    """`matches(text)` compares one text; `said` and `denied` word the result for a reason."""
 
     matches: Callable[[str], bool]
     said: Callable[[str], str]
@@ -61,7 +61,7 @@ class Comparison:
 
 
 def texts_of(value: object) -> tuple[str, ...]:
-    """The texts that a value is compared as: one, or for a list one for each entry; none where there is no value."""
+    """Returns the texts to compare: one for each entry of a list, none for a missing value."""
     if value is MISSING or value is None:
         return ()
     items = value[:MAX_VALUES] if isinstance(value, list | tuple) else (value,)
@@ -106,7 +106,7 @@ def _text(operator: Operator, value: object, place: str, match_case: bool) -> Co
 
 
 def _matcher(operator: Operator, wanted: list[str], match_case: bool) -> Callable[[str], bool]:
-    """Whether a text matches any of `wanted`. The common ones are one function deep, because every message asks."""
+    """Returns a function that tests a text against any of `wanted`. Specialised, because every message calls it."""
     texts = tuple(wanted if match_case else (text.casefold() for text in wanted))
     match operator, match_case:
         case Operator.CONTAINS, False if len(texts) == 1:
@@ -138,7 +138,7 @@ _VERBS: Final[Mapping[Operator, tuple[str, str]]] = {
 
 
 def _wanted(value: object, place: str) -> list[str]:
-    """The texts to compare with: one value, or a list of which any will do."""
+    """Returns the texts to compare with: one value, or a list of alternatives."""
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not items:
         raise refused(place, "give at least one value")
@@ -158,7 +158,7 @@ def _patterns(value: object, place: str, match_case: bool) -> Comparison:
     searches = [compile_pattern(pattern, place, match_case).search for pattern in wanted]
 
     def matches(text: str) -> bool:
-        clean = text if text.isascii() else without_unstorable(text)  # RE2 reads UTF-8
+        clean = text if text.isascii() else without_unstorable(text)  # RE2 expects valid UTF-8
         return any(search(clean) is not None for search in searches)
 
     shown = listed(wanted)
@@ -166,7 +166,7 @@ def _patterns(value: object, place: str, match_case: bool) -> Comparison:
 
 
 class Pattern(Protocol):
-    """A compiled pattern of RE2, which takes time in proportion to the text, whatever the pattern."""
+    """A compiled RE2 pattern, which matches in linear time whatever the pattern."""
 
     @property
     def groups(self) -> int: ...
@@ -178,7 +178,7 @@ class Pattern(Protocol):
 
 
 def compile_pattern(pattern: str, place: str, match_case: bool) -> Pattern:
-    """Raises Rejected for one that is too long, or that RE2 does not know."""
+    """Compiles a pattern. Raises Rejected if it is too long or not supported by RE2."""
     if len(pattern) > _PATTERN_LENGTH:
         raise refused(place, f"a pattern has at most {_PATTERN_LENGTH} characters")
     options = re2.Options()

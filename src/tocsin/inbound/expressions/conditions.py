@@ -1,7 +1,7 @@
 """Conditions: `{field, operator, value, match_case, not}`, nested in `{all: […]}`, `{any: […]}`, `{not: …}`.
 
-Compiled once. `holds` is the quick answer, `test` the answer with its reason: a sentence with the deciding values.
-A field without a value makes every operator false, `exists` too; `not` inverts.
+Compiled once. `holds` returns only the result, `test` also the reason: a sentence with the deciding values.
+Every operator, `exists` included, is false for a field without a value; `not` inverts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_REASON: Final = 260  # bytes of UTF-8, so that a stored verdict stays under 
 
 
 class RuleMatch(msgspec.Struct, frozen=True):
-    """Whether a condition was true, and the sentence that says which values decided."""
+    """Whether a condition matched, and a sentence with the deciding values."""
 
     is_true: bool
     reason: str
@@ -36,29 +36,29 @@ class _ConditionNode(Protocol):
 
 
 class CompiledCondition:
-    """A condition ready to be asked."""
+    """A compiled condition."""
 
     __slots__ = ("_node", "definition", "holds")
 
     def __init__(self, definition: object, node: _ConditionNode) -> None:
         self.definition = definition
         self._node = node
-        #: (payload, mapped) → bool, without the reason.
+        #: (payload, mapped) → bool, without computing the reason.
         self.holds: Callable[[object, MappedFields], bool] = node.holds
 
     def test(self, payload: object, mapped: MappedFields) -> RuleMatch:
         return RuleMatch(self.holds(payload, mapped), self.reason(payload, mapped))
 
     def reason(self, payload: object, mapped: MappedFields) -> str:
-        """The facts that decided, such as `status "New" contains New`; at most 260 bytes."""
+        """Returns the deciding facts, such as `status "New" contains New`; at most 260 bytes."""
         return cut_bytes(self._node.reason(payload, mapped), MAX_REASON)
 
 
 def compile_condition(definition: object, where: str = "condition", fields: Iterable[str] = ()) -> CompiledCondition:
-    """The condition that `definition` states; None, {} and true are always true, false never is.
+    """Compiles a condition; None, {} and true always match, false never does.
 
-    `fields` are the mapped, tag and custom fields of the integration: such a name means the mapped value, any
-    other name is a path, and `^name` forces a path. Raises Rejected("invalid_condition") that names the place.
+    `fields` are the mapped, tag and custom fields of the integration: such a name refers to the mapped value, any
+    other name is a path, and `^name` forces a path. Raises Rejected("invalid_condition") with the field.
     """
     return CompiledCondition(definition, _Compiler(frozenset(fields)).node(definition, where, 0))
 
@@ -117,7 +117,7 @@ class _Compiler:
         return _Leaf(label, field, read, comparison, inverted)
 
     def reader(self, field: object, where: str) -> tuple[str, str | None, Callable[[object, MappedFields], object]]:
-        """The field's label, its name if it is a known one, and what reads it."""
+        """Returns the field's label, its name if it is a known field, and the function that reads it."""
         if not isinstance(field, str) or not field.strip():
             raise refused(where, "give the name of a mapped field, or a path such as ticket^status^name")
         if field in self.fields:
@@ -129,7 +129,7 @@ class _Compiler:
 
 
 def _is_forced(field: str) -> bool:
-    """Whether `^x` forces a path; `^^x` is the path of a key that begins with ^."""
+    """Returns whether `^x` forces a path; `^^x` is the path of a key that starts with ^."""
     return (len(field) - len(field.lstrip("^"))) % 2 == 1
 
 
@@ -177,7 +177,7 @@ class _Leaf:
 def _holds(
     field: str | None, read: Callable[[object, MappedFields], object], matches: Callable[[str], bool], inverted: bool
 ) -> Callable[[object, MappedFields], bool]:
-    """The quick answer of a leaf. A known field's text is clean already, and every message asks for some."""
+    """Returns the test function of a comparison. Known fields take a fast path: their text is clean already."""
 
     def holds(payload: object, mapped: MappedFields) -> bool:
         return any(map(matches, texts_of(read(payload, mapped)))) is not inverted

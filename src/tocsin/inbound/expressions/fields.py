@@ -1,6 +1,6 @@
-"""The fields an inbound message can be mapped to: names, kinds, stated lengths, and how a value is cleaned for each.
+"""The fields that a message is mapped to: names, kinds, maximum lengths, and how values are cleaned.
 
-Pure: a payload value goes in, a clean value or None ("no value") comes out; never an error, whatever the value is.
+Pure: turns a payload value into a clean value or None ("no value"), and never raises.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import msgspec
 
 from tocsin.core.validation.text_sanitizing import without_unstorable
 
-#: What a mapped field may hold. None stands for "the message says: nobody" (see `Mapped`).
+#: The values of a mapped field. None means that the message says "nobody" (see `MappedFields`).
 type Value = str | bool | datetime | tuple[str, ...] | tuple[Attachment, ...] | None
 
 
 class FieldKind(StrEnum):
     LINE = "line"  # one line of text
     TEXT = "text"  # text with line breaks
-    ID = "id"  # one line; too long ones keep their difference (see `identity`)
+    ID = "id"  # one line; overlong ids stay distinguishable (see `identity`)
     URL = "url"  # http or https only
-    DATE = "date"  # text of a date as the sender wrote it; "not set" dates are no value
+    DATE = "date"  # a date as text, as the sender wrote it; "not set" dates are no value
     MOMENT = "moment"  # an aware datetime in UTC
     FLAG = "flag"  # true or false
     PRIORITY = "priority"  # critical, high, medium or low
@@ -44,8 +44,8 @@ class Attachment:
 class Field:
     name: str
     kind: FieldKind
-    length: int  # characters (of each entry, where a field holds several)
-    label: str  # as reasons and pages name it
+    length: int  # maximum characters, of each entry for fields with several
+    label: str  # the name in reasons and in the UI
 
 
 PRIORITIES: Final = ("critical", "high", "medium", "low")
@@ -57,7 +57,7 @@ MAX_CUSTOM: Final = 100
 TAG_LENGTH: Final = 200
 CUSTOM_LENGTH: Final = 2000
 
-#: The tags that Tocsin offers by name; any other name is allowed too.
+#: The tags that the UI suggests; any other name is allowed too.
 TAGS: Final = ("business_service", "component_type", "component_name", "data_center", "environment", "problem_type")
 
 
@@ -102,7 +102,7 @@ _ID_MARK: Final = 16
 
 
 def text_of(value: object) -> str | None:
-    """A payload value as text: 34.0 is "34", true is "true"; a list of plain values is joined with ", ".
+    """Converts a payload value to text: 34.0 is "34", true is "true"; a list of plain values is joined with ", ".
 
     Objects and nested lists become compact JSON. None, "", [] and {} are no value.
     """
@@ -114,7 +114,7 @@ def text_of(value: object) -> str | None:
     if kind is int:
         try:
             return str(value)
-        except ValueError:  # over the 4,300 digits that Python turns into text
+        except ValueError:  # over Python's limit of 4,300 digits for decimal conversion
             return f"{value:x}"
     if kind is float:
         return _text_of_float(value)  # type: ignore[arg-type]
@@ -142,11 +142,11 @@ def _as_json(value: object) -> str:
     try:
         return msgspec.json.encode(value, enc_hook=str).decode()
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, TypeError, ValueError):
-        return f"({type(value).__name__})"  # only for what no JSON body can hold
+        return f"({type(value).__name__})"  # only for values that JSON cannot represent
 
 
 def line(value: object, limit: int) -> str | None:
-    """One clean line of at most `limit` characters: white space, line breaks included, becomes single spaces."""
+    """Returns one clean line of at most `limit` characters: white space and line breaks become single spaces."""
     text = value if type(value) is str else text_of(value)
     if text is None:
         return None
@@ -157,7 +157,7 @@ def line(value: object, limit: int) -> str | None:
 
 
 def text(value: object, limit: int) -> str | None:
-    """Clean text of at most `limit` characters; its line breaks stay."""
+    """Returns clean text of at most `limit` characters, with line breaks."""
     found = value if type(value) is str else text_of(value)
     if found is None:
         return None
@@ -168,7 +168,7 @@ def text(value: object, limit: int) -> str | None:
 
 
 def identity(value: object, limit: int) -> str | None:
-    """An id as one clean line. A longer one is cut and marked with a hash of the whole, so that two long ids differ."""
+    """Returns an id as one clean line. An overlong id is cut and gets a hash of the whole, so that it stays unique."""
     found = value if type(value) is str else text_of(value)
     if found is None:
         return None
@@ -179,7 +179,7 @@ def identity(value: object, limit: int) -> str | None:
 
 
 def url(value: object, limit: int) -> str | None:
-    """A link that is safe to show: http or https only, not cut (a longer one is no value)."""
+    """Returns an http or https URL that is safe to link to. An overlong one is no value, because cutting breaks it."""
     found = line(value, limit + 1)
     if found is None or len(found) > limit or not found[:8].lower().startswith(("http://", "https://")):
         return None
@@ -203,7 +203,7 @@ _FLAGS: Final = {
 
 
 def date(value: object, limit: int) -> str | None:
-    """A date as its sender wrote it (Halo's ticket dates carry no zone). "Not set" (year 1 or 1900) is no value."""
+    """Returns a date as the sender wrote it (Halo's dates have no zone). "Not set" (year 1 or 1900) is no value."""
     found = line(value, limit)
     if found is None or is_unset_date(found):
         return None
@@ -211,13 +211,13 @@ def date(value: object, limit: int) -> str | None:
 
 
 def is_unset_date(text: str) -> bool:
-    """Whether a date means "not set": HaloITSM writes 1900-01-01, .NET's empty date is 0001-01-01."""
+    """Returns whether a date means "not set": HaloITSM writes 1900-01-01, .NET's empty date is 0001-01-01."""
     return text.startswith(("1900-01-01", "0001-01-01", "01/01/1900", "01/01/0001", "1/1/1900", "1/1/0001"))
 
 
 def moment(value: object, limit: int = 40) -> datetime | None:
-    """A point in time in UTC: ISO 8601 (any number of fraction digits; without a zone it is UTC), or a Unix time in
-    seconds, or milliseconds where the number is too large for seconds. Anything else is no value."""
+    """Parses a time as UTC: ISO 8601 (any number of fraction digits; without a zone it is UTC), or a Unix time in
+    seconds, or in milliseconds if the number is too large for seconds. Anything else is no value."""
     if type(value) is str and len(value) <= limit:
         try:
             at = datetime.fromisoformat(value.strip())
@@ -250,7 +250,7 @@ _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,
 
 
 def number_of(value: object) -> float | None:
-    """The number that a value is or spells ("1", "1.0", 1), else None. Too large for a float: infinity."""
+    """Returns the number that a value is or spells ("1", "1.0", 1), else None. Infinity if too large for a float."""
     if type(value) is bool:
         return None
     if isinstance(value, int | float):
@@ -265,7 +265,7 @@ def number_of(value: object) -> float | None:
 
 
 def names(value: object, limit: int) -> tuple[str, ...] | None:
-    """Names from a list, or from text with commas or semicolons between them."""
+    """Returns names from a list, or from text separated by commas or semicolons."""
     items: list[object]
     if isinstance(value, str):
         items = [*re.split("[,;]", value[: (limit + 2) * MAX_NAMES], maxsplit=MAX_NAMES)][:MAX_NAMES]
@@ -278,7 +278,7 @@ def names(value: object, limit: int) -> tuple[str, ...] | None:
 
 
 def attachments(value: object, limit: int) -> tuple[Attachment, ...] | None:
-    """Links from a list of addresses, or of objects with `url` (or `link`, `href`) and `name` (or `file_name`)."""
+    """Returns links from a list of URLs, or of objects with `url` (or `link`, `href`) and `name` (or `file_name`)."""
     found: list[Attachment] = []
     for item in value[:MAX_ATTACHMENTS] if isinstance(value, list) else [value]:
         parts = item if isinstance(item, dict) else {"url": item}
@@ -290,15 +290,15 @@ def attachments(value: object, limit: int) -> tuple[Attachment, ...] | None:
 
 
 def priority(value: object, limit: int) -> str | None:
-    """The priority that a word means, or None. Bare numbers mean nothing by themselves: senders count both ways."""
+    """Returns the priority that a word means, or None. Bare numbers have no meaning: senders count both ways."""
     found = line(value, limit)
     return None if found is None else priority_of(found)
 
 
 def priority_of(word: str) -> str | None:
-    """critical, high, medium or low for the usual names ("P1", "1 - Critical", "sev2", "Warning"), else None.
+    """Returns critical, high, medium or low for common names ("P1", "1 - Critical", "sev2", "Warning"), else None.
 
-    A name is looked at word by word; where its words disagree ("Low to High") it means nothing.
+    Each word is looked up; None if the words disagree ("Low to High").
     """
     folded = word.casefold()
     if folded in _PRIORITY_WORDS:
@@ -318,7 +318,7 @@ _PRIORITY_WORDS: Final[Mapping[str, str]] = {
     for word in words.split()
 }
 
-#: How a value of each kind is cleaned: (value, stated length) → clean value, or None for no value.
+#: The cleaner of each kind: (value, maximum length) → clean value, or None for no value.
 CLEANERS: Final[Mapping[FieldKind, Callable[[object, int], Value]]] = {
     FieldKind.LINE: line,
     FieldKind.TEXT: text,

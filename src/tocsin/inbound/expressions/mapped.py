@@ -1,4 +1,4 @@
-"""What a mapping found in one message. Values only: how they were found is recomputed when somebody asks."""
+"""The result of mapping one message: values only. How they were found is recomputed when a user asks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tocsin.inbound.expressions.fields import Attachment, Value
 
 
 class MappedFields(msgspec.Struct, frozen=True):
-    """`values` holds the known fields that the message says something about, by name.
+    """`values` contains, by name, the known fields that the message mentions.
 
-    A field that is absent was not mentioned: what an alert knows already stays. A field that is present as None
-    (`agent`, `assignee`) was mentioned as *nobody*. Notes are sentences for people, such as an unmapped priority.
+    An absent field was not mentioned, so the alert keeps its value. A field that is None (`agent`, `assignee`) was
+    explicitly *nobody*. Notes are sentences for users, for example about an unmapped priority.
     """
 
     values: dict[str, Value]
@@ -22,7 +22,7 @@ class MappedFields(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
     def text(self, name: str) -> str | None:
-        """A field that holds text, or None."""
+        """Returns a text field's value, or None."""
         value = self.values.get(name)
         return value if type(value) is str else None
 
@@ -43,5 +43,5 @@ class MappedFields(msgspec.Struct, frozen=True):
         return tuple(item for item in value if isinstance(item, Attachment)) if isinstance(value, tuple) else ()
 
     def says_nobody(self, name: str) -> bool:
-        """Whether the message says that there is nobody in this field (an unassigned ticket)."""
+        """Returns whether the message explicitly says that the field is nobody (an unassigned ticket)."""
         return name in self.values and self.values[name] is None

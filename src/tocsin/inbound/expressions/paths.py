@@ -1,7 +1,7 @@
-"""Paths into a payload: `ticket^status^name`. Compiled once, walked without ever raising.
+"""Paths into a payload: `ticket^status^name`. Compiled once; reading a path never raises.
 
-`^` separates, `^^` is a literal `^`, a number walks a list (or is an object's key), `*` collects a list.
-An object's key matches exactly first, then ignoring case; whatever is not there is MISSING.
+`^` separates segments, `^^` is a literal `^`, a number indexes a list (or is an object's key), `*` collects a list.
+Keys match exactly first, then ignoring case. A missing value is MISSING.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tocsin.core.errors import Rejected
 
 MAX_PATH: Final = 500
 MAX_SEGMENTS: Final = 50
-#: A `*` looks at so many items and collects so many values: more is no field's business, and must stay quick.
+#: Limits on the items that `*` examines and the values that it collects, to bound the time per message.
 MAX_INSPECTED: Final = 10_000
 MAX_COLLECTED: Final = 1000
 
@@ -30,7 +30,7 @@ class _Missing:
         return False
 
 
-#: What a path gives where there is nothing (JSON's null is a value: None).
+#: The result for a path without a value (JSON's null is a value: None).
 MISSING: Final = _Missing()
 
 
@@ -47,13 +47,13 @@ class Path:
 
 
 def compile_path(text: str, place: str = "path") -> Path:
-    """The path that `text` spells. Raises Rejected("invalid_path") that names `place` and the position."""
+    """Compiles a path. Raises Rejected("invalid_path") with `place` and the position."""
     segments = split_path(text, place)
     return Path(text, segments, _reader(segments))
 
 
 def split_path(text: str, place: str = "path") -> tuple[str, ...]:
-    """The segments of a path. `^^` is read from the left, so it belongs to the segment before a separator."""
+    """Splits a path into segments. `^^` is read from the left, so it belongs to the segment before a separator."""
     if not isinstance(text, str):
         raise Rejected("invalid_path", f"{place}: a path is text such as ticket^status^name", place)
     if not text.strip():
@@ -92,8 +92,8 @@ def _empty_segment(text: str, position: int) -> str:
 
 
 def join_path(keys: Iterable[str | int]) -> str | None:
-    """The path that leads through `keys`, or None where no path can: an empty key, or one that begins with ^ in
-    the middle of a path, cannot be written."""
+    """Returns the path that leads through `keys`, or None if there is none: an empty key, or a key after the first that
+    starts with ^, cannot be written."""
     segments: list[str] = []
     for key in keys:
         segment = str(key)
@@ -137,12 +137,12 @@ class _Segment:
 
 
 def index_of(segment: str) -> int | None:
-    """The list index that a segment spells, or None."""
+    """Returns the list index that a segment spells, or None."""
     return int(segment) if len(segment) < 10 and segment.isascii() and segment.isdigit() else None
 
 
 def find_key(value: dict[str, object], folded: str) -> str | None:
-    """The first key of an object that equals `folded` ignoring case."""
+    """Returns the first key of an object that equals `folded` ignoring case."""
     for key in value:
         if type(key) is str and key.casefold() == folded:
             return key

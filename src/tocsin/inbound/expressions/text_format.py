@@ -1,4 +1,4 @@
-"""How values and reasons are written for people: quoted, on one line, and cut to what may be stored."""
+"""Formats values and reasons for users: quoted, on one line, and cut to the length that is stored."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ MAX_VALUE_CHARS: Final = 60  # characters of each value in a reason
 
 
 def quoted(text: str) -> str:
-    """A value as reasons show it: in quotes, on one line, at most 60 characters."""
+    """Returns a value for use in a reason: in quotes, on one line, at most 60 characters."""
     if len(text) > MAX_VALUE_CHARS:
         text = f"{text[: MAX_VALUE_CHARS - 1]}…"
     return f'"{text}"' if text.isprintable() else f'"{" ".join(without_unstorable(text).split())}"'
 
 
 def listed(texts: Sequence[str]) -> str:
-    """Up to five values with commas between them."""
+    """Returns up to five values separated by commas."""
     shown = ", ".join(text[:MAX_VALUE_CHARS] for text in texts[:5])
     return f"{shown}, …" if len(texts) > 5 else shown
 
 
 def cut_bytes(text: str, limit: int) -> str:
-    """`text` in at most `limit` bytes of UTF-8, ending in … where it was cut."""
+    """Returns `text` cut to at most `limit` bytes of UTF-8, ending in … if cut."""
     if len(text) * 4 <= limit:
         return text
     encoded = text.encode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""Heartbeats: schedules of monitored senders, and the detection of missed pings."""

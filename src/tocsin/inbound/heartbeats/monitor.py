@@ -1,6 +1,6 @@
-"""Heartbeats as rows: each ping is written before its message is decided, and a loop says what did not come.
+"""Stores heartbeats: each ping is written before its message is decided, and a periodic task detects missed ones.
 
-A ping and the loop lock the row first and the message's key after it, so that an alarm never overtakes a beat.
+Pings and the task lock the row first and the message's key after it, so that an alert never overtakes a heartbeat.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from tocsin.inbound.storage.messages import IncomingMessage
 
 log = logging.getLogger(__name__)
 
-#: So many silent senders at most are told of in one turn.
+#: The maximum number of missed heartbeats handled per run.
 _MAX_SILENT_PER_RUN = 100
 
-#: What fell due longer ago than this when a node starts fell due while nobody listened: it gets its grace anew.
+#: Heartbeats overdue by more than this when a node starts were due while no node could receive pings: they get a grace
+#: period again.
 _UNHEARD = timedelta(seconds=30)
 
-#: A silence that could not be told is told this much later: others are not to wait behind it.
+#: Delay before a missed heartbeat that failed to be processed is retried, so that it does not block others.
 _RETRY_AFTER = timedelta(seconds=10)
 
-#: One that is due while its integration is switched off is looked at again this much later.
+#: How soon a due heartbeat of a disabled integration is checked again.
 _SWITCHED_OFF = timedelta(minutes=1)
 
 _COLUMNS = "health, last_at, started_at, due_at"
@@ -52,7 +53,7 @@ SELECT integration_id FROM inbound_heartbeat WHERE due_at <= %s ORDER BY due_at,
 
 
 def record(door: CompiledIntegration, ping: PingKind, said: object, now: datetime) -> dict[str, object]:
-    """Writes a ping down; returns the message that it is."""
+    """Records a ping and returns its message's payload."""
     plan = schedule.plan_of(door.settings)
     with database.transaction() as connection:
         connection.execute(
@@ -66,15 +67,15 @@ def record(door: CompiledIntegration, ping: PingKind, said: object, now: datetim
 
 
 def loop(registry: IntegrationRegistry, read: Callable[[], datetime] = clock.now) -> PeriodicTask:
-    """The loop that notices who is silent. `read` reads the clock."""
+    """Returns the periodic task that detects missed heartbeats. `read` reads the clock."""
     is_anew = True
     listened_to: datetime | None = None
 
     def turn() -> bool:
         nonlocal is_anew, listened_to
         now = read()
-        # Between two turns is a second. More is a machine that was halted, or a clock that was set ahead: nobody has
-        # listened since. A test clock is moved so that time has passed.
+        # Runs are a second apart. A longer gap means that the machine was suspended or the clock set forward: no pings
+        # could be received meanwhile. The jumps of a test clock count as elapsed time.
         away = now - clock.jump() - listened_to if listened_to is not None else timedelta()
         if is_anew or away > _UNHEARD:
             wait_anew(now, away if away > _UNHEARD else timedelta())
@@ -82,20 +83,20 @@ def loop(registry: IntegrationRegistry, read: Callable[[], datetime] = clock.now
         try:
             return notice(registry, now)
         except Exception as error:
-            # Without the database nobody listens: what pinged meanwhile was turned away.
+            # Without the database, pings were refused meanwhile.
             is_anew = database.is_unavailable(error)
             raise
         finally:
-            # At its end: a turn that is slow is no halt.
+            # Read at the end: a slow run is not a suspension.
             listened_to = read() - clock.jump()
 
     return PeriodicTask("inbound heartbeats", turn, timedelta(seconds=1))
 
 
 def wait_anew(now: datetime, away: timedelta = timedelta()) -> int:
-    """Gives senders that fell due while no node listened a minute from now, or as long as this one was `away`: their
-    pings may have been lost."""
-    # Whoever was away knows what fell due meanwhile; whoever starts, only what is due for long.
+    """Grants more time to heartbeats that fell due while no node received pings, since these may be lost: a minute from
+    now, or as long as this node was `away`. Returns how many."""
+    # After a suspension all due ones fell due meanwhile; after a start only those overdue for long.
     until = now if away else now - _UNHEARD
     with database.transaction() as connection:
         return connection.execute(
@@ -105,7 +106,7 @@ def wait_anew(now: datetime, away: timedelta = timedelta()) -> int:
 
 
 def notice(registry: IntegrationRegistry, now: datetime) -> bool:
-    """Opens an alert for each sender that is due. True when there may be more."""
+    """Opens an alert for each due heartbeat. Returns True if there may be more."""
     with database.transaction() as connection:
         due = [row["integration_id"] for row in database.rows(connection, _DUE, (now, _MAX_SILENT_PER_RUN))]
     if due:
@@ -113,7 +114,7 @@ def notice(registry: IntegrationRegistry, now: datetime) -> bool:
     for integration_id in due:
         try:
             _look_at(registry.doors().get(integration_id), integration_id, now)
-        except Exception as error:  # one sender's edge: the silence of the others is told all the same
+        except Exception as error:  # boundary of one heartbeat: the others are still handled
             if database.is_unavailable(error):
                 raise
             log.exception("The silence of integration %s cannot be told; it is tried again.", integration_id)
@@ -123,10 +124,10 @@ def notice(registry: IntegrationRegistry, now: datetime) -> bool:
 
 def _look_at(door: CompiledIntegration | None, integration_id: int, now: datetime) -> None:
     if door is None:
-        # Its integration is not to be used now; it is asked about again when it pings.
+        # The integration is not available now; checked again when it pings.
         _postpone(integration_id, None)
     elif door.mode is IntegrationMode.DISABLED:
-        # Nothing is said while it is switched off; whether it is silent is asked again when it is on.
+        # Nothing is reported while it is disabled; checked again until it is enabled.
         _postpone(integration_id, now + _SWITCHED_OFF)
     else:
         _say_silent(door, now)
@@ -146,19 +147,19 @@ def _say_silent(door: CompiledIntegration, now: datetime) -> None:
             return
         silence, after = found
         payload = schedule.message(door.id, door.name, silence, plan, monitor, None)
-        # The same silence is the same delivery, should this transaction fail after the message is stored.
+        # The same delivery id, should this transaction fail after the message was stored.
         payload["delivery"] = f"{silence} {monitor.due_at.isoformat() if monitor.due_at else ''}"
         raw = msgspec.json.encode(payload)
         incoming = IncomingMessage(uuid7(), door.id, now, raw, Element(payload, raw), "application/json")
         (stored,) = process_now.take_in([incoming], now)
         if stored.status is MessageStatus.IGNORED and stored.alert_id is None:
-            # It opened nothing. The silence may outlast the reason why.
+            # It opened nothing, for example due to maintenance. The silence may outlast that.
             after = schedule.untold(monitor, silence, now)
         _write(connection, door.id, after)
 
 
 def _postpone(integration_id: int, until: datetime | None) -> None:
-    """Has it looked at again then; None: when it pings."""
+    """Has the heartbeat checked again at `until`; None: after its next ping."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE inbound_heartbeat SET due_at = %s WHERE integration_id = %s", (until, integration_id)
@@ -166,7 +167,7 @@ def _postpone(integration_id: int, until: datetime | None) -> None:
 
 
 def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -> None:
-    """Moves what is awaited when an integration's settings have changed. Within the caller's Django transaction."""
+    """Recomputes the due time after an integration's settings changed. Runs in the caller's Django transaction."""
     row = Heartbeat.objects.select_for_update().filter(integration_id=integration_id).first()
     if row is None:
         return
@@ -176,8 +177,8 @@ def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -
 
 
 def tell_again(integration_id: int, now: datetime) -> None:
-    """Has a silence told once more that was only watched so far: nothing else comes while its sender is silent. Within
-    the caller's Django transaction."""
+    """Makes a missed heartbeat that was only in dry run due again: nothing else arrives while its sender is silent.
+    Runs in the caller's Django transaction."""
     Heartbeat.objects.filter(integration_id=integration_id, health=HeartbeatHealth.LATE, due_at=None).update(due_at=now)
 
 
@@ -189,7 +190,7 @@ WHERE h.last_at > %(now)s OR h.started_at > %(now)s ORDER BY h.integration_id FO
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
-    """Mends what is expected of senders that were heard by a clock that was set back since. Returns of how many."""
+    """Repairs the heartbeats whose times lie in the future after a clock rollback. Returns how many."""
     defaults = load_kinds()[schedule.KIND].default_settings
     found = database.rows(connection, _AHEAD, {"now": now})
     for row in found:
@@ -197,7 +198,7 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
         try:
             plan = schedule.plan_of({**defaults, **row["settings"]})
         except (Rejected, ValueError, KeyError):
-            # Without a plan nothing is expected of it; its other rows must not wait for that.
+            # Without a schedule nothing is expected of it; the other heartbeats must still be repaired.
             log.exception("The heartbeat of integration %s has no plan that can be used.", row["integration_id"])
             continue
         _write(connection, row["integration_id"], schedule.set_back(monitor, plan, by, now))
@@ -206,7 +207,7 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatStatus:
-    """A monitored sender as people are shown it; `expected` says when it should ping, in words."""
+    """A monitored sender as shown to users; `expected` describes when it should ping."""
 
     health: HeartbeatHealth
     expected: str
@@ -216,7 +217,7 @@ class HeartbeatStatus:
 
 
 def standings(integrations: Collection[Integration]) -> dict[int, HeartbeatStatus]:
-    """How heartbeats stand, by integration; one that never pinged is new. Over Django's connection."""
+    """Returns the heartbeats' status by integration; NEW if it never pinged. Uses Django's connection."""
     rows = {row.pk: row for row in Heartbeat.objects.filter(integration__in=[one.pk for one in integrations])}
     defaults = load_kinds()[schedule.KIND].default_settings
     found: dict[int, HeartbeatStatus] = {}
@@ -230,7 +231,7 @@ def standings(integrations: Collection[Integration]) -> dict[int, HeartbeatStatu
 
 
 def _monitor(connection: Connection, integration_id: int) -> HeartbeatMonitor | None:
-    """The row, locked until the transaction's end."""
+    """Returns the heartbeat's row, locked until the end of the transaction."""
     row: Mapping[str, Any] | None = database.row(connection, _TAKE, (integration_id,))
     if row is None:
         return None

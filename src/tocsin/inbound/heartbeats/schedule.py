@@ -1,6 +1,6 @@
-"""When a monitored sender is expected, and what each of its pings does to that. Pure.
+"""Heartbeat schedules: when a sender is expected, and how pings change that. Pure.
 
-A sender that has never pinged is waited for without an alarm: nobody is woken by a monitor that is not set up yet.
+A sender that has never pinged raises no alert, so that a monitor that is not set up yet pages nobody.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from zoneinfo import ZoneInfo
 from tocsin.core.validation import durations
 from tocsin.inbound.enums import HeartbeatHealth
 
-#: The kind of integration whose senders are expected.
+#: The integration kind whose senders are monitored.
 KIND: Final = "heartbeat"
 
 
 _UTC: Final = ZoneInfo("UTC")
 
-#: A sender's clock may be so much ahead.
+#: How far a sender's clock may be ahead.
 CLOCK_TOLERANCE: Final = timedelta(seconds=10)
 
-#: A silence that opened nothing is told again this much later, if it lasts.
+#: How soon a silence that opened nothing is reported again, if it lasts.
 ASK_AGAIN: Final = timedelta(minutes=10)
 
 
 class PingKind(StrEnum):
-    """What a sender says, by the end of the address it asks."""
+    """The kinds of ping, by the last segment of the URL."""
 
     BEAT = "beat"
     START = "start"
@@ -38,7 +38,7 @@ class PingKind(StrEnum):
 
 
 class SilenceState(StrEnum):
-    """What Tocsin says of a sender that did not."""
+    """How an expected ping was missed."""
 
     MISSED = "missed"
     OVERRUN = "overrun"
@@ -46,18 +46,18 @@ class SilenceState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatSchedule:
-    """When a sender is expected: each `interval`, or by `cron` in its zone; `grace` is added to either."""
+    """When a sender is expected: every `interval`, or at `cron` in its zone; in both cases plus `grace`."""
 
     interval: timedelta
     grace: timedelta
     cron: str = ""
     zone: ZoneInfo = _UTC
-    #: How long it may take from start to finish; None: as long as it likes.
+    #: Maximum time from start to finish; None: unlimited.
     longest_run: timedelta | None = None
 
     @property
     def said(self) -> str:
-        """In words."""
+        """The schedule in words."""
         if self.cron:
             return f"at {self.cron} ({self.zone.key})"
         span = durations.say(self.interval)
@@ -67,7 +67,7 @@ class HeartbeatSchedule:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatMonitor:
-    """A sender as it stands. `due_at`: when an alert opens unless it pings; None while nothing is awaited."""
+    """The state of a sender. `due_at`: when an alert opens unless it pings; None while nothing is expected."""
 
     health: HeartbeatHealth = HeartbeatHealth.NEW
     last_at: datetime | None = None
@@ -76,7 +76,7 @@ class HeartbeatMonitor:
 
 
 def plan_of(settings: Mapping[str, object]) -> HeartbeatSchedule:
-    """The plan that an integration's settings state. Raises Rejected or KeyError for settings that were not checked."""
+    """Returns the schedule in an integration's settings. Raises Rejected or KeyError for unvalidated settings."""
     longest = settings.get("longest_run")
     return HeartbeatSchedule(
         interval=durations.parse(settings.get("interval", "1h")),
@@ -88,8 +88,8 @@ def plan_of(settings: Mapping[str, object]) -> HeartbeatSchedule:
 
 
 def expected_after(plan: HeartbeatSchedule, at: datetime) -> datetime:
-    """When the ping after one of that moment is expected, without grace. One just before the moment of a cron line is
-    that moment's."""
+    """Returns when the ping after one at `at` is expected, without grace. A ping slightly before a cron time counts as
+    the one for that time."""
     if not plan.cron:
         return at + plan.interval
     from cronsim import CronSim
@@ -98,7 +98,7 @@ def expected_after(plan: HeartbeatSchedule, at: datetime) -> datetime:
 
 
 def pinged(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, ping: PingKind, now: datetime) -> HeartbeatMonitor:
-    """The monitor after a ping."""
+    """Returns the state after a ping."""
     match ping:
         case PingKind.BEAT | PingKind.FINISH:
             return HeartbeatMonitor(HeartbeatHealth.UP, now, None, expected_after(plan, now) + plan.grace)
@@ -109,7 +109,7 @@ def pinged(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, ping: PingKind, n
             if due is None:
                 due = expected_after(plan, now) + plan.grace
             if monitor.health is HeartbeatHealth.RUNNING and monitor.due_at is not None:
-                # The run before it never ended: beginning again and again is no way to be never late.
+                # The previous run never finished: repeated starts must not extend its deadline.
                 return HeartbeatMonitor(HeartbeatHealth.RUNNING, now, monitor.started_at, min(due, monitor.due_at))
             return HeartbeatMonitor(HeartbeatHealth.RUNNING, now, now, due)
         case _:
@@ -119,7 +119,7 @@ def pinged(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, ping: PingKind, n
 def silent(
     monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime
 ) -> tuple[SilenceState, HeartbeatMonitor] | None:
-    """What is said of a sender that is due, and the monitor after that: one alert, until it pings again."""
+    """Returns how a due sender missed its ping, and the state afterwards: one alert until it pings again; else None."""
     if monitor.due_at is None or monitor.due_at > now:
         return None
     is_overrun = monitor.health is HeartbeatHealth.RUNNING and plan.longest_run is not None
@@ -128,14 +128,14 @@ def silent(
 
 
 def untold(monitor: HeartbeatMonitor, silence: SilenceState, now: datetime) -> HeartbeatMonitor:
-    """The monitor after a silence that opened nothing, because of maintenance say: it is asked about again."""
+    """Returns the state after a silence that opened nothing, for example due to maintenance: it is checked again."""
     if silence is SilenceState.OVERRUN:
         return replace(monitor, due_at=now + ASK_AGAIN)
     return replace(monitor, health=HeartbeatHealth.LATE, due_at=now + ASK_AGAIN)
 
 
 def replanned(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime) -> HeartbeatMonitor:
-    """The monitor when its plan has changed: as if it had pinged last under the new one, and no alarm for the past."""
+    """Returns the state as if the last ping had come under the new schedule, but never due in the past."""
     if monitor.due_at is None or monitor.last_at is None:
         return monitor
     if monitor.health is HeartbeatHealth.RUNNING and monitor.started_at is not None and plan.longest_run is not None:
@@ -145,8 +145,8 @@ def replanned(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, now: datetime)
 
 
 def set_back(monitor: HeartbeatMonitor, plan: HeartbeatSchedule, by: timedelta, now: datetime) -> HeartbeatMonitor:
-    """The monitor after the clock was set back by that much: what it heard in the future was heard so much earlier, and
-    what is expected is reckoned from then. One that was heard by a clock that was right stays as it is."""
+    """Returns the state after a clock rollback by `by`: times in the future are moved back, and what is expected is
+    recomputed from them. Times recorded with a correct clock stay."""
     last_at, started_at = (
         at - by if at is not None and at > now else at for at in (monitor.last_at, monitor.started_at)
     )
@@ -165,7 +165,7 @@ def message(
     monitor: HeartbeatMonitor,
     said: object,
 ) -> dict[str, object]:
-    """The message that a ping, or the lack of one, is kept as. `said`: what the sender posted, or None."""
+    """Returns the message payload of a ping or a missed one. `said`: what the sender posted, or None."""
     payload: dict[str, object] = {"heartbeat": ping.value, "monitor": integration_id}
     match ping:
         case PingKind.FAIL:

@@ -1,0 +1,1 @@
+"""HTTP ingestion: shared request handling, sender verification, heartbeat pings, test tokens and responses."""

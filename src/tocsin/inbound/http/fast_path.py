@@ -1,5 +1,6 @@
-"""The short way of a message: a POST to `/in/{token}` that came in one piece, taken without ASGI and answered when the
-commit is known. What it does not take goes the ordinary way, which does the same with all its checks.
+"""Fast path for a POST to `/in/{token}` that arrived in one piece: handled without ASGI, answered after the commit.
+
+Any request that it declines takes the ordinary path, which does the same with all checks.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 log = logging.getLogger(__name__)
 
-#: Other targets are somebody's test, have a query, or are written in an unusual way.
+#: Other targets are tests, have a query, or use an unusual spelling.
 _TARGET = re.compile(rb"/in/([^/?%]{1,200})")
 
 _NOT_STORED = msgspec.json.encode({"error": "not_stored", "detail": NOT_STORED})
@@ -37,7 +38,7 @@ _GONE = msgspec.json.encode({"error": "unknown_token", "detail": "The integratio
 
 
 class FastPath:
-    """Takes whole requests for doors that ask for nothing but their token."""
+    """Handles complete requests for integrations that require nothing but their token."""
 
     def __init__(self, registry: IntegrationRegistry, committer: Committer, bodies: BodyReader) -> None:
         self._registry = registry
@@ -45,7 +46,7 @@ class FastPath:
         self._bodies = bodies
 
     def wants(self, target: bytes) -> CompiledIntegration | None:
-        """The door of a target, if it is known and current, asks for no credentials, and its kind has no code."""
+        """Returns the target's integration if its token is current, it needs no credentials, and its kind no hooks."""
         usual = _TARGET.fullmatch(target)
         if usual is None:
             return None
@@ -58,11 +59,11 @@ class FastPath:
     def take(
         self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: RespondDirectly
     ) -> bool:
-        """Hands one message to the committer. Arrays, and bodies that are packed or cannot be read, are not taken."""
+        """Passes one message to the committer. Declines arrays, and bodies that are compressed or unreadable."""
         assert isinstance(wanted, CompiledIntegration)
         try:
             incoming = None if len(body) > LARGE else _incoming(wanted, headers, body)
-        except Exception:  # the edge of a request: the ordinary way meets it again, and says what is wrong
+        except Exception:  # boundary of one request: the ordinary path meets the error again and reports it
             log.exception("A message to %s cannot be taken the short way.", wanted.name)
             return False
         if incoming is None or not self._bodies.hold(len(body)):
@@ -90,7 +91,7 @@ class FastPath:
 
 
 def _incoming(door: CompiledIntegration, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> IncomingMessage | None:
-    """The one message of a request; None where it is not one that can be read."""
+    """Returns the request's single message; None if it is not one readable message."""
     named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
     content_type = named.get("content-type", "")
     if "content-encoding" in named or is_costly(body, content_type):

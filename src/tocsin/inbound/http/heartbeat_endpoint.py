@@ -1,5 +1,7 @@
-"""Pings of monitored senders: any request to `/in/{token}` is a beat, and `/start`, `/finish` and `/fail` after it say
-more. GET and HEAD count too, because `curl` and `wget` alone must do; a beat by itself opens nothing."""
+"""Heartbeat pings: any request to `/in/{token}` is a heartbeat; `/start`, `/finish` and `/fail` report more.
+
+GET and HEAD count as well, so that plain `curl` and `wget` suffice. A heartbeat by itself opens nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from tocsin.inbound.http.ingest_service import HttpError, IngestResult, IngestSe
 from tocsin.inbound.parsing.decode import Element, decode
 from tocsin.inbound.processing.committer import is_pending
 
-#: Of what a sender says with a ping so many characters are kept.
+#: The maximum number of characters kept of what a sender posts with a ping.
 _SAID = 10_000
 
 _QUERY_FIELDS = 50
@@ -30,7 +32,7 @@ _QUERY_FIELDS = 50
 async def handle(
     reception: IngestService, door: CompiledIntegration, word: str, scope: AsgiScope, receive: Receive, send: Send
 ) -> None:
-    """Takes one ping. Raises Refusal."""
+    """Handles one ping. Raises HttpError."""
     try:
         ping = PingKind(word.strip("/") or "beat")
     except ValueError:
@@ -45,7 +47,7 @@ async def handle(
         content_type = headers.get("content-type", "")
         said = _said(scope, body, content_type)
         if len(body) > _SAID and b"heartbeat" in body:
-            # More than is kept: what it says may stand in the rest, or be cut in the middle.
+            # Only a part is kept: the ping's name may be in the rest, or cut in the middle.
             ping = _ping_in(await asyncio.to_thread(_object, body, content_type)) or ping
         else:
             ping = _ping_in(said) or ping
@@ -62,20 +64,20 @@ async def handle(
 async def take(
     reception: IngestService, door: CompiledIntegration, ping: PingKind, said: object, headers: Mapping[str, str]
 ) -> IngestResult:
-    """Writes a ping down, then has its message decided. Raises Refusal."""
+    """Records a ping, then has its message decided. Raises HttpError."""
     payload = await asyncio.to_thread(monitor.record, door, ping, said, clock.now())
     raw = msgspec.json.encode(payload)
     return await reception.take(door, [Element(payload, raw)], raw, headers)
 
 
 def _ping_in(said: object) -> PingKind | None:
-    """The ping that a body names itself: `{"heartbeat": "fail"}`."""
+    """Returns the ping that a body names: `{"heartbeat": "fail"}`."""
     word = said.get("heartbeat") if isinstance(said, dict) else None
     return PingKind(word) if word in tuple(PingKind) else None
 
 
 def _said(scope: AsgiScope, body: bytes, content_type: str) -> object:
-    """What the sender posted, as an object or as text; None for nothing."""
+    """Returns what the sender posted, as an object or as text; None for nothing."""
     if body.strip():
         found = _object(body[:_SAID], content_type)
         if found is not None:
@@ -86,7 +88,7 @@ def _said(scope: AsgiScope, body: bytes, content_type: str) -> object:
 
 
 def _object(body: bytes, content_type: str) -> object:
-    """The one object that a body is; None where it is none, or several."""
+    """Parses a body that is a single object; None for anything else."""
     try:
         elements = decode(body, content_type, lenient=True).elements
     except Rejected:

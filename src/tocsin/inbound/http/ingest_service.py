@@ -1,5 +1,5 @@
-"""What all doors of a node share: the integration behind a token, whole bodies, the sender's credentials, and the way
-of messages to the committer. How a sender is answered is each door's own."""
+"""What all inbound endpoints of a node share: token lookup, reading bodies, checking credentials, and passing messages
+to the committer. Each endpoint formats its own responses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 log = logging.getLogger(__name__)
 
-#: A token that is not known makes the node look for a newer configuration, at most once in so many seconds.
+#: An unknown token makes the node check for a newer configuration, at most once in this many seconds.
 LOOK_EVERY = 0.2
 
 RETRY = ((b"retry-after", b"5"),)
@@ -51,7 +51,7 @@ JSON = "application/json"
 
 @dataclass(slots=True)
 class HttpError(Exception):
-    """Why a request is not taken: the status, a code, a sentence, and headers that go with it."""
+    """A refused request: status, error code, detail sentence, and response headers."""
 
     status: int
     code: str
@@ -61,14 +61,14 @@ class HttpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """The messages of one request, and what became of each."""
+    """The messages of one request with their results."""
 
     incoming: Sequence[IncomingMessage]
     stored: Sequence[MessageResult]
 
 
 class IngestService:
-    """The inbound side of a node, as its doors use it."""
+    """The inbound service of a node, used by its HTTP, SMTP and heartbeat endpoints."""
 
     def __init__(self, registry: IntegrationRegistry, committer: Committer, bodies: BodyReader) -> None:
         self.registry = registry
@@ -78,7 +78,7 @@ class IngestService:
         self._looking: asyncio.Future[None] | None = None
 
     async def door(self, token: str) -> CompiledIntegration:
-        """The integration whose token this is. Raises Refusal: 404, or 503 where the database does not say."""
+        """Returns the integration with that token. Raises HttpError: 404, or 503 if the database is unavailable."""
         try:
             found = await self._find(token)
         except psycopg.Error as error:
@@ -91,9 +91,9 @@ class IngestService:
         return found.door
 
     async def body(self, scope: AsgiScope, receive: Receive) -> bytes:
-        """The whole body. Call `bodies.done` with its length when it is no longer held.
+        """Reads the whole body. Call `bodies.done` with its length when the body is not needed any more.
 
-        Raises Refusal: 413, 503 or 408; Gone when the sender left.
+        Raises HttpError (413, 503 or 408), or ClientDisconnected.
         """
         try:
             return await self.bodies.read(scope, receive)
@@ -106,14 +106,15 @@ class IngestService:
             raise HttpError(408, "too_slow", detail, _CLOSE) from None
 
     async def unpacked(self, headers: Mapping[str, str], body: bytes) -> bytes:
-        """The body without the compression that its headers name; a signature is of the bytes that were sent.
+        """Decompresses the body as its headers say. Signatures cover the compressed bytes.
 
-        Raises Rejected for what cannot be unpacked; Refusal: 413 for what would be too large, 503.
+        Raises Rejected for invalid data, HttpError 413 if the result would be too large, HttpError 503 if over
+        capacity.
         """
         encoding = headers.get("content-encoding", "")
         if not encodings.is_packed(encoding):
             return body
-        # As much as may come out: what a few bytes become is not known before.
+        # Reserve the maximum: the decompressed size is not known in advance.
         if not self.bodies.hold(MAX_BODY):
             raise _busy()
         try:
@@ -128,7 +129,7 @@ class IngestService:
     def proofs(
         self, door: CompiledIntegration, scope: AsgiScope, headers: Mapping[str, str], body: bytes
     ) -> dict[str, CredentialSource]:
-        """How each credential that the integration asks for was found, all valid. Raises Refusal (401)."""
+        """Checks all required credentials and returns their results, all VALID. Raises HttpError (401)."""
         if not door.credentials.are_asked:
             return {}
         signed = door.reader.kind.code.is_signed
@@ -142,7 +143,7 @@ class IngestService:
     async def decoded(
         self, door: CompiledIntegration, body: bytes, content_type: str, headers: Mapping[str, str]
     ) -> Decoded:
-        """The elements of a body. Raises Rejected as `decode` does; Refusal (413) for too many of them."""
+        """Parses a body to elements. Raises Rejected as `decode` does, HttpError (413) for too many elements."""
         try:
             if is_costly(body, content_type):
                 return await asyncio.to_thread(elements_of, door.reader.kind, body, content_type, headers)
@@ -163,9 +164,11 @@ class IngestService:
         test: WebhookTestToken | None = None,
         ids: Sequence[UUID] = (),
     ) -> IngestResult:
-        """Has the messages of a request decided and stored; `headers` are those that are kept, `ids` the messages' own
-        if they have them already. Raises Refusal: 404 for an integration that is gone, 503 for what is not known to be
-        stored."""
+        """Has the messages of a request decided and stored. `headers` are those to store, `ids` the messages' ids if
+        already known.
+
+        Raises HttpError: 404 if the integration was deleted, 503 if the messages may not be stored.
+        """
         make = partial(
             IncomingMessage, integration_id=door.id, received_at=clock.now(), content_type=content_type, headers=headers
         )
@@ -177,7 +180,7 @@ class IngestService:
             numbers = ids or [uuid7() for _ in elements]
             read = partial(_incoming, door, make, elements, numbers, test.id if test is not None else "")
             incoming = await asyncio.to_thread(read) if len(body) > LARGE else read()
-        # What a kind makes of a body may be far more than that: each message repeats what they share.
+        # A kind's hook may make far more of a body than its size: each message repeats the shared fields.
         size = max(len(body), sum([len(one.raw) for one in incoming])) if len(incoming) > 1 else len(body)
         return IngestResult(incoming, await self._committed(incoming, size))
 
@@ -201,13 +204,13 @@ class IngestService:
         hashed = token_hash(token)
         found = self.registry.find(hashed, clock.now())
         if found is None:
-            # It may have been made a moment ago, by another node too.
+            # The token may have been created a moment ago, perhaps by another node.
             await self._look()
             found = self.registry.find(hashed, clock.now())
         return found
 
     async def _look(self) -> None:
-        """A look at the configuration that begins after this call; all who wait meanwhile share it."""
+        """Checks for a newer configuration, after this call starts; concurrent callers share one check."""
         if self._looking is None:
             self._looking = asyncio.ensure_future(self._look_in_turn())
         await asyncio.shield(self._looking)
@@ -216,7 +219,7 @@ class IngestService:
         try:
             await asyncio.sleep(max(0.0, self._looked_at + LOOK_EVERY - time.monotonic()))
         finally:
-            # Whoever comes from now on needs the next look.
+            # Later callers need the next check.
             self._looking = None
         self._looked_at = time.monotonic()
         await asyncio.to_thread(self.registry.refresh)
@@ -234,7 +237,7 @@ def _busy() -> HttpError:
 
 
 def headers_of(scope: AsgiScope) -> dict[str, str]:
-    """A request's headers by lower-case name."""
+    """Returns a request's headers by lower-case name."""
     return {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
 
 
@@ -245,12 +248,12 @@ def _incoming(
     numbers: Sequence[UUID],
     test_id: str,
 ) -> list[IncomingMessage]:
-    """The messages of a request, read while the batch before them is being committed."""
+    """Builds a request's messages, preprocessed while the previous batch is being committed."""
     found = []
     for number, element in zip(numbers, elements, strict=True):
         try:
             prepared = prepare(door, element, number, test_id=test_id)
-        except Exception:  # the committer meets it again, and keeps the message
+        except Exception:  # the committer meets the error again, and stores the message
             log.exception("Message %s cannot be read where it arrives.", number)
             prepared = None
         found.append(make(id=number, raw=element.raw, element=element, prepared=prepared))

@@ -1,5 +1,8 @@
-"""The sender that an integration is pinned to, where a kind knows it by more than the URL: an Amazon SNS topic. The
-first genuine message pins it; the URL's rotation frees it; the kind's own setting takes its place."""
+"""Pins an integration to its sender, for kinds that know it by more than the URL, such as an Amazon SNS topic.
+
+The first authentic message pins the sender; rotating the URL unpins it; a sender configured in the settings overrides
+it.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ ON CONFLICT (integration_id) DO NOTHING
 
 
 def require(door: CompiledIntegration, payloads: Sequence[Payload]) -> bool:
-    """Checks the sender of payloads that are proved to be genuine. True where the integration is to be pinned to it.
+    """Checks the sender of authentic payloads. Returns True if the integration is to be pinned to it.
 
-    Raises Refusal (403, "other_sender") for a sender that the integration is not pinned to.
+    Raises HttpError (403, "other_sender") for a sender other than the pinned or configured one.
     """
     read = door.reader.kind.code.sender
     if read is None:

@@ -1,4 +1,4 @@
-"""What a sender is told of its messages: the status, and the JSON that scripts rely on. Pure."""
+"""The response to a sender: HTTP status, and JSON that scripts rely on. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.processing.committer import is_pending
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
-#: Why a message fails that can be read: its sender did nothing wrong, and would gain nothing by sending it again.
+#: Failures of readable messages: the request was correct, and retrying would not help.
 _READABLE = frozenset({"no_id", "not_compiled"})
 
 
 class MessageResponse(msgspec.Struct, omit_defaults=True):
-    """What a sender is told about one message."""
+    """The response about one message."""
 
     status: str
     message_id: str
@@ -26,8 +26,8 @@ class MessageResponse(msgspec.Struct, omit_defaults=True):
 def answer_of(
     door: CompiledIntegration, incoming: Sequence[IncomingMessage], stored: Sequence[MessageResult], *, is_array: bool
 ) -> tuple[int, bytes]:
-    """The status and the JSON body for messages that are stored: 200; 202 where one waits to be decided; 400 for one
-    that cannot be read, where the kind does not answer those with 200."""
+    """Returns status and JSON body for stored messages: 200; 202 if one is pending; 400 for an unreadable one, unless
+    the kind answers those with 200."""
     status = 202 if is_pending(stored) else 200
     if is_array:
         answers = [_said(one, what) for one, what in zip(incoming, stored, strict=True)]

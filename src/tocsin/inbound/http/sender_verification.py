@@ -1,6 +1,6 @@
-"""A sender's questions that are no messages, and proofs that need an address of the sender's: asked of the kind's code.
+"""Runs a kind's hooks that verify the sender or answer its handshake.
 
-Runs in a thread: it may GET a public address, which goes through the same guard as all calls.
+Runs in a thread, because hooks may GET a public URL; the request passes the same egress guard as all others.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from tocsin.inbound.http.ingest_service import RETRY, HttpError
 
 log = logging.getLogger(__name__)
 
-#: Seconds for one address: the sender waits meanwhile.
+#: Seconds for one request, because the sender waits meanwhile.
 _DEADLINE = 5.0
 
 
 def greet(door: CompiledIntegration, payloads: Sequence[Payload], headers: Mapping[str, str]) -> SenderReply | None:
-    """The reply to a question; None where they are messages. A question is always alone.
+    """Returns the reply to a handshake; None for messages. A handshake is always a single payload.
 
-    Raises Refusal: 403 with the reason for a sender that is not who it says, or that the integration is not pinned to;
-    503 where that cannot be told now.
+    Raises HttpError: 403 with the reason for an inauthentic sender, or one other than the pinned sender; 503 if the
+    check is impossible now.
     """
     code = door.reader.kind.code
     require_genuine(code, payloads, headers)
@@ -45,7 +45,7 @@ def greet(door: CompiledIntegration, payloads: Sequence[Payload], headers: Mappi
 
 
 def require_genuine(code: KindHooks, payloads: Sequence[Payload], headers: Mapping[str, str]) -> None:
-    """Raises Refusal as `greet` does, unless each payload proves its sender."""
+    """Raises HttpError as `greet` does, unless every payload is authentic."""
     if code.refusal is None:
         return
     with _refusing():
@@ -63,7 +63,7 @@ def _reply_to(code: KindHooks, payloads: Sequence[Payload], headers: Mapping[str
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Turns what a kind's code raises into a Refusal."""
+    """Converts errors of a kind's hooks to HttpError."""
     try:
         yield
     except Temporary as error:
@@ -76,7 +76,7 @@ def _refusing() -> Iterator[None]:
 
 
 def fetch(url: str) -> bytes:
-    """What is at a public https address. Raises Temporary or Permanent."""
+    """Returns the body at a public https URL. Raises Temporary or Permanent."""
     if urlsplit(url).scheme != "https":
         raise Permanent("The address is not https.")
     found = _client().request("GET", url, deadline=_DEADLINE)

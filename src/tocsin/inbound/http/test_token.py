@@ -1,8 +1,8 @@
-"""The pass that makes a POST a person's test: signed here, for one integration and one user, valid for a minute.
+"""The test token that makes a POST a user's test: signed, for one integration and one user, valid for a minute.
 
-It stands in the path, behind the integration's token: no proxy leaves out a part of the path, so a sample never
-arrives as a message that pages everybody. base64url (RFC 4648, 5) of the integration's and the user's number, the
-second it expires, 8 random bytes, and the first 16 bytes of an HMAC-SHA256 over those.
+It is part of the path, after the integration's token: no proxy drops a part of the path, so a sample never arrives as a
+message that pages everybody. base64url (RFC 4648, 5) of the integration's and the user's id, the second of expiry, 8
+random bytes, and the first 16 bytes of an HMAC-SHA256 of those.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tocsin.core.errors import Rejected
 
 VALID_FOR = timedelta(minutes=1)
 
-#: The part of the path between an integration's token and the pass.
+#: The path segment between an integration's token and the test token.
 SEGMENT = "test"
 
 _LAYOUT = struct.Struct(">QQQ8s")
@@ -31,7 +31,7 @@ _LENGTH = len(base64.urlsafe_b64encode(bytes(_LAYOUT.size + _MAC)))
 
 @dataclass(frozen=True, slots=True)
 class WebhookTestToken:
-    """Whose test it is, and a number that no other test has."""
+    """The user who sends the test, and the test's unique number."""
 
     user_id: int
     number: int
@@ -43,7 +43,7 @@ class WebhookTestToken:
 
 
 def issue(integration_id: int, user_id: int, now: datetime) -> tuple[str, WebhookTestToken]:
-    """The text of a new pass, URL-safe, and the pass."""
+    """Returns a new token's URL-safe text, and the token."""
     random = os.urandom(8)
     payload = _LAYOUT.pack(integration_id, user_id, int((now + VALID_FOR).timestamp()), random)
     text = base64.urlsafe_b64encode(payload + _mac(crypto.keys()[0], payload)).decode()
@@ -51,11 +51,11 @@ def issue(integration_id: int, user_id: int, now: datetime) -> tuple[str, Webhoo
 
 
 def check(text: str, integration_id: int, now: datetime) -> WebhookTestToken:
-    """The pass that `issue` made under any of the known keys. Raises Rejected ("bad_pass") for any other."""
+    """Verifies a token issued with any of the known keys. Raises Rejected("bad_pass") if it is invalid or expired."""
     raw = _decoded(text)
     payload, mac = raw[: _LAYOUT.size], raw[_LAYOUT.size :]
     known = crypto.keys()
-    # All keys are tried, so that the time taken tells nothing.
+    # All keys are tried, so that the time taken reveals nothing.
     fits = [hmac.compare_digest(mac, _mac(key, payload)) for key in known]
     if len(raw) != _LAYOUT.size + _MAC or not any(fits):
         raise Rejected("bad_pass", "This is not a pass for a test that this Tocsin gave.")
@@ -77,6 +77,6 @@ def _decoded(text: str) -> bytes:
 
 
 def _mac(key: str, payload: bytes) -> bytes:
-    # A key of its own, so that nothing else that is signed or encrypted here can stand in for a pass.
+    # A derived key, so that nothing else signed or encrypted by Tocsin can serve as a test token.
     own = hashlib.sha256(f"test:{key}".encode()).digest()
     return hmac.digest(own, payload, "sha256")[:_MAC]

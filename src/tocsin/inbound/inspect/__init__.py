@@ -1,0 +1,1 @@
+"""Inspection of stored messages: explanation, trace, replay, and fresh ids for samples."""

@@ -1,4 +1,4 @@
-"""How one message of the log was understood: what the mapping found, and each step of it. Recomputed, reads only."""
+"""Explains how a logged message was understood: mapped values and each step. Recomputed on request; read-only."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tocsin.oncall import loader
 
 @dataclass(frozen=True, slots=True)
 class MessageExplanation:
-    """What the mapping found (None where the body cannot be read), and how (None where the rules do not compile here);
-    `problem` says what is wrong."""
+    """The mapped values (None if the body is unreadable) and the trace (None if the rules do not compile); `problem`
+    says what is wrong."""
 
     mapped: dict[str, Any] | None
     trace: Trace | None
@@ -30,14 +30,14 @@ class MessageExplanation:
 
 
 def explained(message: InboundMessage, version: IntegrationVersion | None = None) -> MessageExplanation:
-    """The message by the rules of `version`; None: those that decided it, or where they are gone the current ones.
-    Support hours are those of its arrival."""
+    """Explains the message by the rules of `version`; None: the version that decided it, else the current one. Support
+    hours are evaluated at its arrival."""
     try:
         reader, element, trace = _read(message, version)
     except Rejected as problem:
         return MessageExplanation(None, None, problem.detail)
     if version is None:
-        # Other rules would have asked otherwise.
+        # Only for the version that decided: other rules would have given other verdicts.
         trace = with_gate(trace, message.verdict)
     mapped = None
     if element.problem is None:
@@ -51,8 +51,8 @@ def reader_of(
     version: IntegrationVersion | None,
     hours_names: Mapping[RouteReference, str] | None = None,
 ) -> Normalizer:
-    """The integration's rules in one version, compiled; reasons call support hours by their names where these are
-    given. Raises Rejected when the rules do not compile here."""
+    """Compiles one version of the integration's rules; reasons use the support hours' names if given. Raises Rejected
+    if the rules do not compile in this version of Tocsin."""
     kind = load_kinds().get(integration.kind)
     if kind is None:
         raise Rejected("unknown_kind", f"This version of Tocsin does not know the kind {integration.kind}.")
@@ -77,7 +77,7 @@ def _read(message: InboundMessage, version: IntegrationVersion | None) -> tuple[
 
 
 def _element(reader: Normalizer, message: InboundMessage) -> Element:
-    """The one element of a stored message, or what is wrong with its bytes."""
+    """Parses the single element of a stored message; on failure, the element contains the problem."""
     raw = bytes(message.raw)
     try:
         decoded = decode(raw, message.content_type or None, lenient=reader.kind.lenient)

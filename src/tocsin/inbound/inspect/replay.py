@@ -1,9 +1,9 @@
-"""Replaying a message: the rules of now decide its bytes again, as a new row. The old row stays as it is."""
+"""Replays messages: the current rules decide the stored bytes again, as a new row. The old row stays unchanged."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -19,16 +19,16 @@ from tocsin.inbound.processing.process_now import take_in
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
 
-#: A message older than this pages nobody when it is replayed, unless whoever replays it says so.
+#: A replay of a message older than this is log only, unless the user chooses otherwise.
 RECORD_AFTER = timedelta(hours=1)
 
 
 def replay(message_id: UUID, page: bool | None, actor: AuditActor, now: datetime) -> InboundMessage:
     """Decides the message again and returns the new row, whose `replay_of` is the message.
 
-    It is not the same delivery as anything and never late. `page` says whether an alert that it opens pages; None:
-    only when the message is not older than an hour. A sample that is replayed only records. Raises Rejected:
-    `not_found`; `not_possible` for a message that still waits, or whose integration cannot decide.
+    A replay is never a duplicate delivery and never late. `page` says whether an alert that it opens pages; None: only
+    if the message is at most an hour old. A replayed sample is log only. Raises Rejected("not_found"), or
+    Rejected("not_possible") for a pending message or an integration that cannot decide.
     """
     message = InboundMessage.objects.filter(pk=message_id).first()
     if message is None:
@@ -45,19 +45,19 @@ def replay(message_id: UUID, page: bool | None, actor: AuditActor, now: datetime
     return InboundMessage.objects.select_related("integration").get(pk=incoming.id)
 
 
-#: So many messages are replayed with one press.
+#: The maximum number of messages per bulk replay.
 MAX_REPLAYED_MESSAGES = 500
 
-#: So many are decided in one transaction.
+#: The number of messages decided per transaction.
 _TOGETHER = 50
 
 
 def replay_many(
     message_ids: Sequence[UUID], page: bool | None, actor: AuditActor, now: datetime
 ) -> Counter[MessageStatus]:
-    """Replays each of the messages as `replay` does, oldest first; counts what became of them.
+    """Replays each of the messages as `replay` does, oldest first; returns the number of messages by outcome.
 
-    What cannot be replayed is left out. Raises Rejected ("too_many") for more than 500.
+    Messages that cannot be replayed are skipped. Raises Rejected("too_many") for more than 500.
     """
     if len(message_ids) > MAX_REPLAYED_MESSAGES:
         raise Rejected(
@@ -70,18 +70,32 @@ def replay_many(
         rows = InboundMessage.objects.filter(pk__in=ids[start : start + _TOGETHER]).order_by("pk")
         found = [(row, _replayed(row, page, now)) for row in rows.exclude(status=MessageStatus.PENDING)]
         able = [(row, incoming) for row, incoming in found if incoming is not None]
-        try:
-            stored = take_in([incoming for _, incoming in able], now) if able else []
-        except UnknownIntegration:
-            continue
-        for (row, incoming), became in zip(able, stored, strict=True):
-            counted[became.status] += 1
-            _record(row, incoming, became.status, actor, now)
+        for row, incoming, status in _decided(able, now):
+            counted[status] += 1
+            _record(row, incoming, status, actor, now)
     return counted
 
 
+type _Replay = tuple[InboundMessage, IncomingMessage]
+
+
+def _decided(replays: list[_Replay], now: datetime) -> Iterator[tuple[InboundMessage, IncomingMessage, MessageStatus]]:
+    """Decides them together; one by one if the integration of one of them has just been deleted."""
+    if not replays:
+        return
+    try:
+        results = take_in([incoming for _, incoming in replays], now)
+    except UnknownIntegration:
+        if len(replays) > 1:
+            for replay in replays:
+                yield from _decided([replay], now)
+        return
+    for (row, incoming), result in zip(replays, results, strict=True):
+        yield row, incoming, result.status
+
+
 def _replayed(message: InboundMessage, page: bool | None, now: datetime) -> IncomingMessage | None:
-    """The message as it comes in again; None where its integration cannot decide."""
+    """Returns the message to replay; None if its integration cannot decide."""
     pages = message.received_at >= now - RECORD_AFTER if page is None else page
     try:
         return _incoming(message, pages and not message.test, now)

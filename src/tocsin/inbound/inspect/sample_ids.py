@@ -1,7 +1,7 @@
-"""A sample's body with ids that no message had before, so that it is nobody's delivery and nobody's alert. Pure.
+"""Gives a sample's body ids that no message had before, so that it is no duplicate and hits no existing alert. Pure.
 
-An id may stand in the body as it is, or be put together from several of its values: then one of those is renewed.
-Every try is read again, and counts only if the message still asks for the same.
+An id may be in the body literally, or be composed of several of its values: then one of those is replaced. Each attempt
+is parsed again, and counts only if the message still requests the same.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.http.test_token import WebhookTestToken
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
-#: HaloITSM numbers tickets in 32 bits; the ids of samples are above, so that no ticket ever has one.
+#: HaloITSM's ticket ids have 32 bits; sample ids are above that, so that no ticket ever has one.
 _FIRST_NUMBER = 9_000_000_000
 _NUMBERS = 1_000_000_000
 
-#: What a value has to look like to be renewed before others: a name that only this thing has.
+#: Values to replace first: they look like a unique identifier.
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.I)
 _HEX = re.compile(r"(?=.*[0-9])[0-9a-f]{12,}", re.I)
 
-#: So many tries are made for one id.
+#: The maximum number of attempts for one id.
 _TRIES = 24
 
 
 def freshened(reader: Normalizer, sample: Sample, test: WebhookTestToken) -> tuple[str, bytes]:
-    """The first message's new id, and the sample's body with new ids and delivery ids in the place of its own.
+    """Returns the first message's new id, and the sample's body with new ids and delivery ids.
 
-    A number stays one, a GUID and a hexadecimal id too; another becomes `TEST-…`. What cannot be read, has no id, or
-    has one that does not come from the body, is sent as it is.
+    Numbers, GUIDs and hexadecimal ids keep their form; any other id becomes `TEST-…`. A body that is unreadable, has no
+    id, or has an id that does not come from the body, is returned unchanged.
     """
     body = sample.body
     readings = _readings(reader, sample, body)
@@ -50,7 +50,7 @@ def freshened(reader: Normalizer, sample: Sample, test: WebhookTestToken) -> tup
 
 @dataclass(frozen=True, slots=True)
 class _IdReplacement:
-    """Of the ids of one message of a body."""
+    """Replaces the ids of one message in a body."""
 
     reader: Normalizer
     sample: Sample
@@ -58,7 +58,7 @@ class _IdReplacement:
     number: int
 
     def renewed(self, body: bytes, name: str) -> bytes:
-        """`body` with another value of the field `name`; as it was where none is found or it is new already."""
+        """Returns `body` with a new value for the field `name`; unchanged if there is none or it is new already."""
         before = self._reading(body)
         old = _id(before, name)
         original = self._reading(self.sample.body)
@@ -89,7 +89,7 @@ class _IdReplacement:
         if text.isdecimal():
             yield number
         elif _GUID.fullmatch(text):
-            # As the sender writes it: some tell a GUID from a name by nothing else.
+            # In the sender's spelling: some kinds tell a GUID from a name by nothing else.
             yield str(uuid.UUID(int=uuid.UUID(text).int ^ self.number << 32))
         elif _HEX.fullmatch(text):
             yield f"{self.number:016x}".rjust(len(text), "0")[-len(text) :]
@@ -104,7 +104,7 @@ def _id(reading: NormalizedEvent | None, name: str) -> str | None:
 
 
 def _readings(reader: Normalizer, sample: Sample, body: bytes) -> list[NormalizedEvent | None]:
-    """How each message in a body is read; none where it cannot be."""
+    """Returns the event of each message in a body, or None for an unreadable message."""
     try:
         elements = elements_of(reader.kind, body, sample.content_type).elements
     except Rejected:
@@ -114,7 +114,7 @@ def _readings(reader: Normalizer, sample: Sample, body: bytes) -> list[Normalize
 
 
 def _parts(whole: str, payload: object) -> list[str]:
-    """What may be renewed to have another id: all of it, or values that it is put together from, likeliest first."""
+    """Returns candidates for replacement: the whole id, then values that it is composed of, likeliest first."""
     among = {text for text in _texts(payload) if text and text != whole and _holds(whole, text)}
     ranked = sorted(among, key=lambda text: (not (_GUID.fullmatch(text) or _HEX.fullmatch(text)), -len(text), text))
     return [whole, *ranked][:_TRIES]
@@ -138,9 +138,9 @@ def _holds(whole: str, text: str) -> bool:
 
 
 def _replaced(body: bytes, old: str, new: str, content_type: str) -> bytes:
-    """`body` with each whole `old` replaced, in capitals or not, where it is no part of a longer word or number."""
+    """Replaces each `old`, ignoring case, unless it is part of a longer word or number."""
     is_form = content_type.startswith("application/x-www-form-urlencoded")
-    # In a form a word may begin behind an escape, as in %23vpn.
+    # In a form, a word may follow a percent escape, as in %23vpn.
     begins = rb"(?:(?<![0-9A-Za-z])|(?<=%[0-9A-Fa-f]{2}))" if is_form else rb"(?<![0-9A-Za-z])"
     written = (quote_plus(old) if is_form else old).encode()
     return re.sub(begins + re.escape(written) + rb"(?![0-9A-Za-z])", new.encode(), body, flags=re.I)

@@ -1,4 +1,4 @@
-"""How a message was read and decided, step by step, for the Inbound Log and dry runs. Recomputed from kept bytes.
+"""Traces how a message was parsed and decided, for the Inbound Log and dry runs. Recomputed from the stored bytes.
 
 Uses the same compiled parts as the hot path, one step at a time.
 """
@@ -27,9 +27,9 @@ from tocsin.inbound.parsing.payload_splitting import elements_of
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
-    """One alternative of a field: where it looked, what was there, and what came of it."""
+    """One alternative of a field: where it looked, what it found, and the outcome."""
 
-    place: str  # where the mapping says so: "mapping.source_status[2].paths[0]"
+    place: str  # the position in the definition: "mapping.source_status[2].paths[0]"
     source: str  # a path, a template, a literal
     found: str | None
     outcome: str
@@ -45,7 +45,7 @@ class FieldTrace:
 
 @dataclass(frozen=True, slots=True)
 class RuleTrace:
-    """A rule, filter or route, what it answered and why. `is_deciding`: the search ended here."""
+    """A rule, filter or route with its result and reason. `is_deciding`: evaluation stopped here."""
 
     name: str
     is_true: bool
@@ -55,7 +55,7 @@ class RuleTrace:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Everything about one message. `problem` is set, and the rest empty, where it could not be read."""
+    """Everything about one message. If it is unreadable, `problem` is set and the rest is empty."""
 
     notes: tuple[str, ...]
     problem: str | None
@@ -68,17 +68,17 @@ class Trace:
     opening: tuple[RuleTrace, ...] = ()  # vetoes and filters: whether an alert may open
     routes: tuple[RuleTrace, ...] = ()
     route: str = ""
-    #: What maintenance, parents, groups, flapping, delays and limits said when it was decided.
+    #: What noise reduction and maintenance decided at the time.
     gate: tuple[RuleTrace, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """As plain dicts, lists and texts."""
+        """Returns the trace as plain dicts, lists and texts."""
         plain: dict[str, object] = msgspec.to_builtins(self)
         return plain
 
 
 def with_gate(trace: Trace, verdict: Mapping[str, object]) -> Trace:
-    """The trace with what the gate said, as the message's verdict kept it: it depends on what else there was then."""
+    """Adds the noise reduction's stored verdicts: they depended on the other alerts at the time."""
     kept = verdict.get(GATE)
     if not isinstance(kept, list):
         return trace
@@ -91,7 +91,7 @@ def with_gate(trace: Trace, verdict: Mapping[str, object]) -> Trace:
 def explain_body(
     reader: Normalizer, body: bytes, content_type: str | None, in_hours: Callable[[RouteReference], bool] | None = None
 ) -> tuple[Trace, ...]:
-    """A trace for each element of a body (of a stored message: one)."""
+    """Returns a trace for each element of a body (a stored message has one)."""
     try:
         decoded = elements_of(reader.kind, body, content_type)
     except Rejected as problem:
@@ -100,7 +100,7 @@ def explain_body(
 
 
 def explain(reader: Normalizer, element: Element, in_hours: Callable[[RouteReference], bool] | None = None) -> Trace:
-    """The trace of one element. Without `in_hours`, no support hours are now."""
+    """Returns the trace of one element. Without `in_hours`, no support hours are open."""
     notes = element.notes or _notes(element.raw)
     if element.problem is not None:
         return Trace(notes, element.problem.detail)
@@ -131,7 +131,7 @@ def explain(reader: Normalizer, element: Element, in_hours: Callable[[RouteRefer
 
 
 def _notes(raw: bytes) -> tuple[str, ...]:
-    """Notes that cost too much on the hot path: a key that comes twice."""
+    """Returns notes that are too costly for the hot path: about a duplicate key."""
     try:
         return parse(raw.decode())[1] if raw[:1] == b"{" else ()
     except (Rejected, UnicodeDecodeError):
@@ -139,7 +139,7 @@ def _notes(raw: bytes) -> tuple[str, ...]:
 
 
 def _field(field: MappedField, slots: list[object], payload: object, values: dict[str, Value]) -> FieldTrace:
-    """Walks the alternatives as the mapping does, and remembers each. Adds what it finds to `values`."""
+    """Evaluates the alternatives like the mapping, recording each. Adds the value found to `values`."""
     steps: list[TraceStep] = []
     value: str | None = None
     for alternative in field.alternatives:
@@ -181,7 +181,7 @@ def _shown(value: object) -> str:
 
 
 def _rules(rules: CompiledRules, payload: object, mapped: MappedFields) -> tuple[RuleTrace, ...]:
-    """The rules that were asked, to the one that decided."""
+    """Returns the evaluated rules, up to the one that decided."""
     asked: list[RuleTrace] = []
     for name in ORDER:
         if name == "ignore":
@@ -214,7 +214,7 @@ def _opening(rules: CompiledRules, payload: object, mapped: MappedFields) -> tup
 def _routes(
     reader: Normalizer, payload: object, mapped: MappedFields, in_hours: Callable[[RouteReference], bool]
 ) -> tuple[RuleTrace, ...]:
-    """The routes that were asked, to the one that was taken."""
+    """Returns the evaluated routes, up to the one taken."""
     asked: list[RuleTrace] = []
     for route in reader.routes:
         taken = is_taken(route, payload, mapped, in_hours)

@@ -1,1 +1,1 @@
-"""Maintenance windows: when they are, what they hold back, and changing them."""
+"""Maintenance windows: their recurrence, the alerts they hold back, and changing them."""

@@ -1,6 +1,6 @@
-"""Changing maintenance windows: checked, recorded in the audit log, known to every node; and which are in force.
+"""Creates, changes, ends and deletes maintenance windows, with audit log and configuration version; lists active ones.
 
-A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+A spec is the document form used by YAML and the API. Callers check permissions first.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ MAX_WINDOW_TAGS = 20
 
 @dataclass(frozen=True, slots=True)
 class WindowNames:
-    """The names of integrations and of groups, by id."""
+    """The names of integrations and groups by id."""
 
     integrations: Mapping[int, str]
     groups: Mapping[int, str]
 
 
 def names() -> WindowNames:
-    """Of all of them: for whoever shows many windows."""
+    """Loads all names, for callers that render several windows."""
     return WindowNames(
         dict(Integration.objects.values_list("pk", "name")), dict(Group.objects.values_list("pk", "name"))
     )
 
 
 def window_spec(window: MaintenanceWindow, known: WindowNames | None = None) -> dict[str, Any]:
-    """The window as YAML and the API write one."""
+    """Returns the window as a spec."""
     found = known or names()
     spec: dict[str, Any] = {"name": window.name}
     if window.group_id is not None:
@@ -71,9 +71,9 @@ def window_spec(window: MaintenanceWindow, known: WindowNames | None = None) -> 
 def save_window(
     spec: Mapping[str, object], *, existing: MaintenanceWindow | None = None, actor: AuditActor, now: datetime
 ) -> MaintenanceWindow:
-    """Makes a window, or makes `existing` what the spec says. Raises Rejected that names the place of each problem.
+    """Creates a window, or updates `existing` to match the spec. Raises Rejected with the field of each problem.
 
-    Openings that wait for its end wait for the new one.
+    Alerts that are delayed until the window's end are delayed until its new end.
     """
     with transaction.atomic():
         config_version.lock()
@@ -96,7 +96,7 @@ def save_window(
 
 
 def delete_window(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a window. What waits for its end opens now."""
+    """Deletes a window. Alerts delayed until its end open now."""
     with transaction.atomic():
         config_version.lock()
         _due(window.pk, now)
@@ -105,7 +105,7 @@ def delete_window(window: MaintenanceWindow, *, actor: AuditActor, now: datetime
 
 
 def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> MaintenanceWindow:
-    """Ends a window that is once, and in force: what waits for its end opens now. Raises Rejected ("not_possible")."""
+    """Ends a one-time window that is active; alerts delayed until its end open now. Raises Rejected("not_possible")."""
     with config_version.alone(window):
         recurrence = recurrence_of(window)
         if window.times.get("repeat", "once") != "once" or recurrence.at(now) is None:
@@ -118,7 +118,7 @@ def end_now(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> M
 
 
 def needs_group(group_id: int) -> list[str]:
-    """The windows that name or belong to the group, for whoever wants to delete it."""
+    """Lists the windows that refer to or belong to the group and so prevent its deletion."""
     return [
         f"maintenance window {window.name}"
         for window in MaintenanceWindow.objects.all()
@@ -127,18 +127,18 @@ def needs_group(group_id: int) -> list[str]:
 
 
 def needs_integration(integration_id: int) -> list[str]:
-    """The windows that name the integration: without it they would be about every one."""
+    """Lists the windows that refer to the integration: without it, they would apply to every integration."""
     found = MaintenanceWindow.objects.filter(integrations__contains=[integration_id])
     return [f"maintenance window {window.name}" for window in found]
 
 
 def recurrence_of(window: MaintenanceWindow) -> Recurrence:
-    """When it is. Stored times were checked, so they can be read."""
+    """Returns the window's recurrence. Stored times are valid."""
     return maintenance_times.recurrence(window.times)
 
 
 def next_times(window: MaintenanceWindow, now: datetime, number: int) -> list[TimeSpan]:
-    """The occurrence that is now, if one is, and those after it; none of a window that cannot be read here."""
+    """Returns the current occurrence, if any, and the following ones; none for a window that cannot be used here."""
     try:
         return recurrence_of(window).next(now, number)
     except (KeyError, ValueError, OSError):
@@ -147,7 +147,7 @@ def next_times(window: MaintenanceWindow, now: datetime, number: int) -> list[Ti
 
 @dataclass(frozen=True, slots=True)
 class ActiveWindow:
-    """A window that is in force, and how many openings wait for its end."""
+    """An active window, and the number of alerts delayed until its end."""
 
     window: MaintenanceWindow
     span: TimeSpan
@@ -155,7 +155,7 @@ class ActiveWindow:
 
 
 def in_force(now: datetime, among: Iterable[MaintenanceWindow] | None = None) -> list[ActiveWindow]:
-    """The windows that are in force, the one that ends first first."""
+    """Returns the active windows, ordered by their end."""
     rows = list(MaintenanceWindow.objects.all()) if among is None else list(among)
     coming = [(row, spans[0]) for row in rows if (spans := next_times(row, now, 1))]
     current = [(row, span) for row, span in coming if span[0] <= now]
@@ -165,7 +165,7 @@ def in_force(now: datetime, among: Iterable[MaintenanceWindow] | None = None) ->
 
 
 def waiting_for(ids: list[int]) -> dict[int, int]:
-    """How many openings wait for the end of each of these windows."""
+    """Counts the alerts delayed until the end of each window."""
     if not ids:
         return {}
     with django_connection.cursor() as cursor:
@@ -176,14 +176,14 @@ def waiting_for(ids: list[int]) -> dict[int, int]:
 
 
 def load(connection: database.Connection) -> list[CompiledWindow]:
-    """All windows as the hot path has them. One that cannot be read holds nothing back: its alerts open and page."""
+    """Loads all windows, compiled. An unusable window is skipped, so that alerts open and page."""
     query = "SELECT id, name, times, action, integrations, groups, tags, condition FROM inbound_maintenancewindow"
     found = []
     for row in database.rows(connection, query + " ORDER BY id"):
         try:
             found.append(_window(row))
         except (Rejected, KeyError, ValueError, OSError):
-            # A time zone, say, that this machine does not know: that must not stop any integration.
+            # For example a time zone unknown to this machine: that must not stop any integration.
             log.exception("Maintenance window %s cannot be used.", row["name"])
     return found
 
@@ -203,7 +203,7 @@ def _window(row: Mapping[str, Any]) -> CompiledWindow:
 
 
 def compiled(window: MaintenanceWindow) -> CompiledWindow:
-    """A row, also one that is not saved yet, as the hot path has it."""
+    """Compiles a window, which need not be saved yet."""
     return CompiledWindow(
         window.pk or 0,
         window.name,
@@ -217,7 +217,7 @@ def compiled(window: MaintenanceWindow) -> CompiledWindow:
 
 
 def draft(spec: Mapping[str, object]) -> MaintenanceWindow:
-    """The window that a spec describes, not saved. Raises Rejected as saving does, but for its name."""
+    """Returns an unsaved window for a spec. Raises Rejected as saving does, except about its name."""
     read = ObjectReader({"name": "draft", **{key: value for key, value in spec.items() if value not in (None, "")}})
     read.text("name")
     window = MaintenanceWindow(name="draft", group=group_of(read), times=maintenance_times.read(read))
@@ -229,7 +229,7 @@ def draft(spec: Mapping[str, object]) -> MaintenanceWindow:
     return window
 
 
-# --- Reading -------------------------------------------------------------------------------------------------------
+# --- Specs ---------------------------------------------------------------------------------------------------------
 
 
 def _ids(spec: ObjectReader, key: str, word: str, known: Iterable[tuple[str, int]]) -> list[int]:
@@ -271,7 +271,7 @@ def _condition(spec: ObjectReader) -> object:
 
 
 def _move_waiting(window: MaintenanceWindow, now: datetime) -> None:
-    """What waits for its end waits for the end that it has now; the loop asks again whether the window is about it."""
+    """Delays alerts until the window's new end. When due, it is checked again whether the window applies."""
     span = recurrence_of(window).at(now)
     _due(window.pk, span[1] if span is not None and window.action == WindowAction.HOLD else now)
 

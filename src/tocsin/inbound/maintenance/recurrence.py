@@ -1,7 +1,7 @@
-"""When a maintenance window is: once, daily, weekly or monthly, by the clock on the wall of a time zone. Pure.
+"""Recurrence of maintenance windows: once, daily, weekly or monthly, in wall-clock time of a time zone. Pure.
 
-Clock changes: it lasts as long as the clock on the wall says, so a night may be an hour shorter or longer. A time that
-clocks skip is that much after the change, one that comes twice is the first; a window is never empty.
+Daylight saving: a window lasts as long as the wall clock says, so a night may be an hour shorter or longer. A time that
+clocks skip is that much after the change, and a repeated time is the first of the two; a window is never empty.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from zoneinfo import ZoneInfo
 
 from tocsin.oncall.calculation.weekly_windows import Weekday, day, instant
 
-#: A recurring window lasts at most so long, by the clock on the wall.
+#: The maximum length of a recurring window, in wall-clock time.
 MAX_RECURRING_WINDOW = timedelta(days=7)
 
-#: Further ahead than this nothing is looked for: a window that comes once in four years is found.
+#: How far ahead occurrences are searched: far enough for a window that occurs once in four years.
 _HORIZON = timedelta(days=366 * 9)
 
 type TimeSpan = tuple[datetime, datetime]
@@ -34,7 +34,7 @@ class Repeat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MonthDay:
-    """A day of each month: `number` from 1, or -1 for the last; with `weekday`, the so-manieth of those."""
+    """A day of each month: `number` from 1, or -1 for the last; with `weekday`, the n-th such weekday."""
 
     number: int
     weekday: int | None = None
@@ -57,7 +57,7 @@ _ORDINALS = ("1st", "2nd", "3rd", "4th", "5th")
 
 
 def month_day(text: str) -> MonthDay:
-    """The day that `15`, `last day`, `2nd tue` or `last sun` names. Raises ValueError."""
+    """Parses `15`, `last day`, `2nd tue` or `last sun`. Raises ValueError."""
     words = text.strip().lower().split()
     if len(words) == 1 and words[0].isascii() and words[0].isdigit() and 1 <= int(words[0]) <= 31:
         return MonthDay(int(words[0]))
@@ -71,8 +71,8 @@ def month_day(text: str) -> MonthDay:
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """`begin`: naive, the first time by the clock on the wall; `length`: by that clock. `until`: the last day on which
-    it begins. `days` (0 is Monday) are those of a week, `month_days` those of a month."""
+    """When a window occurs. `begin` (first start) and `length` are naive wall-clock values; `until` is the last start
+    day. `days` are weekdays (0 is Monday), `month_days` days of a month."""
 
     repeat: Repeat
     zone: ZoneInfo
@@ -83,14 +83,14 @@ class Recurrence:
     until: date | None = None
 
     def at(self, now: datetime) -> TimeSpan | None:
-        """The occurrence that `now` is in, in UTC (its end is no longer in it); of several, the one that ends last."""
+        """Returns the occurrence that contains `now`, in UTC, end exclusive; of several, the one that ends last."""
         today = now.astimezone(self.zone).date()
         back = self.length.days + 2
         spans = (self._on(today - timedelta(days=number)) for number in range(-1, back + 1))
         return max((span for span in spans if span and span[0] <= now < span[1]), key=lambda s: s[1], default=None)
 
     def after(self, now: datetime) -> Iterator[TimeSpan]:
-        """The occurrences that begin after `now`, in their order."""
+        """Yields the occurrences that start after `now`, in order."""
         first = max(now.astimezone(self.zone).date() - timedelta(days=1), self.begin.date())
         end = date.max - MAX_RECURRING_WINDOW - timedelta(days=2)
         last = min(self.until or end, end, first + _HORIZON if first < end - _HORIZON else end)
@@ -104,22 +104,22 @@ class Recurrence:
             when += timedelta(days=1)
 
     def next(self, now: datetime, number: int) -> list[TimeSpan]:
-        """The occurrence that is now, if one is, and those after it: at most `number`."""
+        """Returns the current occurrence, if any, and the following ones: at most `number`."""
         current = self.at(now)
         return ([current] if current else []) + list(islice(self.after(now), number - (current is not None)))
 
     def is_over(self, now: datetime) -> bool:
-        """Whether it never comes again."""
+        """Returns whether it never occurs again."""
         return self.at(now) is None and next(self.after(now), None) is None
 
     def _on(self, when: date) -> TimeSpan | None:
-        """The occurrence that begins on that day."""
+        """Returns the occurrence that starts on that day."""
         if when < self.begin.date() or (self.until is not None and when > self.until) or not self._is_day(when):
             return None
         local = datetime.combine(when, self.begin.time())
         begin, end = instant(local, self.zone), instant(local + self.length, self.zone)
         if end <= begin:
-            # It begins at a time that clocks skip and ends just after the change.
+            # It starts at a time that clocks skip, and ends right after the change.
             begin = local.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
         return begin, end
 

@@ -1,4 +1,4 @@
-"""When a maintenance window is, as people write it: read, checked, said in a sentence. Pure.
+"""Times of maintenance windows in specs: parses and validates them, and describes them in a sentence. Pure.
 
 `{starts: 2026-12-01 22:00, ends: 2026-12-02 02:00}` once; `{repeat: weekly, days: [tue], from: "22:00", to: "02:00"}`,
 with `lasts: 56h` instead of `to`, and `first_day` and `last_day`.
@@ -16,7 +16,7 @@ from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.inbound.maintenance.recurrence import MAX_RECURRING_WINDOW, MonthDay, Recurrence, Repeat, month_day
 from tocsin.oncall.calculation.weekly_windows import Weekday, clock, day, minutes
 
-#: A window that is once lasts at most so long.
+#: The maximum length of a one-time window.
 MAX_SINGLE_WINDOW = timedelta(days=366)
 
 KEYS = ("repeat", "time_zone", "starts", "ends", "days", "from", "to", "lasts", "first_day", "last_day")
@@ -26,7 +26,7 @@ _LAST_YEAR = 2200
 
 
 def read(spec: ObjectReader) -> dict[str, Any]:
-    """The times of a spec in the form in which they are stored; what is wrong is noted in the spec."""
+    """Returns a spec's times as stored. Problems are noted in the spec."""
     repeat = spec.one_of("repeat", Repeat, Repeat.ONCE)
     zone = spec.zone()
     times: dict[str, Any] = {"repeat": str(repeat), "time_zone": zone}
@@ -48,7 +48,7 @@ def read(spec: ObjectReader) -> dict[str, Any]:
 
 
 def recurrence(times: Mapping[str, Any]) -> Recurrence:
-    """When the window is, from its stored times."""
+    """Returns the recurrence of stored times."""
     repeat, zone = Repeat(times.get("repeat", "once")), ZoneInfo(times["time_zone"])
     if repeat is Repeat.ONCE:
         begin = datetime.fromisoformat(times["starts"])
@@ -69,7 +69,7 @@ def recurrence(times: Mapping[str, Any]) -> Recurrence:
 
 
 def sentence(times: Mapping[str, Any]) -> str:
-    """The times in words: "every Tuesday from 22:00 to 02:00 (Europe/Zurich)"."""
+    """Describes the times in words: "every Tuesday from 22:00 to 02:00 (Europe/Zurich)"."""
     zone = times["time_zone"]
     if times.get("repeat", "once") == "once":
         return f"once, from {times['starts']} to {times['ends']} ({zone})"

@@ -1,4 +1,4 @@
-"""Maintenance windows as the hot path knows them: whether one says that an alert does not open now. Pure."""
+"""Compiled maintenance windows for the hot path: whether one prevents an alert from opening now. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tocsin.inbound.maintenance.recurrence import Recurrence, TimeSpan
 
 
 class WindowClock:
-    """Whether a window is in force, worked out again only when that changes."""
+    """Returns whether a window is active, recomputed only when that changes."""
 
     __slots__ = ("_known", "recurrence")
 
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
-        #: From when until when the answer holds, and the answer. Replaced as a whole.
+        #: The interval for which the cached answer is valid, and the answer. Replaced as a whole.
         self._known: tuple[datetime, datetime | None, TimeSpan | None] | None = None
 
     def at(self, now: datetime) -> TimeSpan | None:
@@ -35,21 +35,21 @@ class WindowClock:
 
 @dataclass(frozen=True, slots=True)
 class CompiledWindow:
-    """One maintenance window. Empty `integrations`, `groups` or `tags` mean every one."""
+    """One compiled maintenance window. Empty `integrations`, `groups` or `tags` match all."""
 
     id: int
     name: str
     action: WindowAction
     clock: WindowClock
     integrations: frozenset[int] = frozenset()
-    #: The alert is of one of these recipient groups.
+    #: Matches alerts with one of these recipient groups.
     groups: frozenset[int] = frozenset()
-    #: Each by name, folded: the alert has that value, whatever its case.
+    #: Matches alerts with all of these tag values; names and values ignore case.
     tags: Mapping[str, str] = field(default_factory=dict)
     condition: object = None
 
     def for_door(self, integration_id: int, fields: Iterable[str]) -> IntegrationWindow | None:
-        """The window for one integration, whose fields its condition may name; None where it is about others."""
+        """Compiles the window for one integration, whose fields its condition may use; None if it excludes it."""
         if self.integrations and integration_id not in self.integrations:
             return None
         return IntegrationWindow(self, compile_condition(self.condition, "when", fields))
@@ -61,7 +61,7 @@ class IntegrationWindow:
     when: CompiledCondition
 
     def catches(self, payload: object, mapped: MappedFields, groups: Iterable[int]) -> bool:
-        """Whether it is about such an alert, whenever it opens."""
+        """Returns whether the window applies to such an alert, regardless of the time."""
         window = self.window
         if window.groups and window.groups.isdisjoint(groups):
             return False
@@ -74,7 +74,7 @@ class IntegrationWindow:
 
 @dataclass(frozen=True, slots=True)
 class WindowMatch:
-    """The window that an alert would open in, and the occurrence."""
+    """The window that an alert would open in, and its occurrence."""
 
     window: CompiledWindow
     span: TimeSpan
@@ -83,7 +83,7 @@ class WindowMatch:
 def caught_by(
     windows: Iterable[IntegrationWindow], payload: object, mapped: MappedFields, groups: Iterable[int], now: datetime
 ) -> WindowMatch | None:
-    """The first window in force that is about the alert; one that suppresses before one that holds."""
+    """Returns the active window that applies to the alert: one that suppresses, else the holding one that ends last."""
     found: WindowMatch | None = None
     for one in windows:
         span = one.window.clock.at(now)

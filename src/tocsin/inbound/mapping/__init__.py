@@ -1,1 +1,1 @@
-"""Which payload value becomes which field: paths, templates, and what is done to a value before it counts. Pure."""
+"""Mapping of payload values to fields: paths, templates, and transformations of values. Pure."""

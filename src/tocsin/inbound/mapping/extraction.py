@@ -1,7 +1,7 @@
-"""Reads all paths of a mapping from a payload in one walk.
+"""Extracts all paths of a mapping from a payload in one traversal.
 
-The paths form a tree. A sender's objects have the same keys again and again, so for each shape (an object's keys)
-the tree remembers which keys to follow, case included: a path that is not there then costs nothing.
+The paths form a tree. A sender's objects tend to have the same keys, so each node caches for each shape (an object's
+keys) which keys to follow, with their spelling: a path that is missing then costs nothing.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Final
 
 from tocsin.inbound.expressions.paths import MISSING, Path, compile_path, index_of
 
-#: Shapes remembered for one object; and the largest one, in keys and characters, that is.
+#: The number of shapes cached per node, and the largest cached shape in keys and characters.
 _SHAPES: Final = 64
 _SHAPE_KEYS: Final = 1500
 _SHAPE_TEXT: Final = 40_000
 
 
 class _ExtractionPlan:
-    """What to follow in an object of one shape. `serial` tells the shapes of all nodes apart; 0: not remembered."""
+    """What to follow in an object of one shape. `serial` identifies the shape among all nodes; 0: not cached."""
 
     __slots__ = ("rows", "serial")
 
     def __init__(self, rows: tuple[tuple[str, int, _PathNode | None], ...], serial: int) -> None:
-        self.rows = rows  # key as the sender writes it, slot, node below it
+        self.rows = rows  # key in the sender's spelling, slot, child node
         self.serial = serial
 
 
 class _PathNode:
-    """One object (or list) on the way, and the segments that paths follow from it."""
+    """One object (or list), and the segments that paths follow from it."""
 
     __slots__ = ("below", "items", "serials", "shapes")
 
@@ -47,7 +47,7 @@ class _PathNode:
             node.freeze()
 
     def walk(self, value: object, slots: list[object], trail: list[int]) -> None:
-        """Fills the slots below, and adds to the trail what tells which slots those can be."""
+        """Fills the slots below, and appends to the trail what determines which slots can be filled."""
         if type(value) is dict:
             shape = tuple(value)
             plan = self.shapes.get(shape) or self.plan(value, shape)
@@ -68,7 +68,7 @@ class _PathNode:
 
     def plan(self, value: dict[str, object], shape: tuple[str, ...]) -> _ExtractionPlan:
         rows: list[tuple[str, int, _PathNode | None]] = []
-        # All keys are folded once, not once a path: an object may have half a million.
+        # All keys are casefolded once rather than for each path: an object may have half a million.
         folded: dict[str, str] = {}
         if any(wanted not in value for wanted in self.below):
             for key in value:
@@ -86,9 +86,9 @@ class _PathNode:
 
 
 class Extraction:
-    """Collect paths with `slot`, then `freeze`; `read(payload)` gives a list with the value of each slot.
+    """Collects paths with `slot`, then `freeze`; `read(payload)` returns a list with the value of each slot.
 
-    None in a slot: nothing there, or null.
+    None in a slot means that the value is missing or null.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Extraction:
         self._empty: list[object] = []
 
     def slot(self, text: str, place: str) -> int:
-        """The slot of a path. Raises Rejected("invalid_path") that names `place`."""
+        """Returns the slot of a path. Raises Rejected("invalid_path") with `place`."""
         if text in self._slots:
             return self._slots[text]
         path = compile_path(text, place)
@@ -129,7 +129,7 @@ class Extraction:
         self._empty = [None] * self._count
 
     def filled(self, payload: object) -> frozenset[int]:
-        """The slots that payloads with this one's key can fill."""
+        """Returns the slots that payloads with the same trail can fill."""
         slots: list[object] = [MISSING] * self._count
         self._root.walk(payload, slots, [])
         always = {slot for slot, _ in self._collecting}
@@ -139,7 +139,7 @@ class Extraction:
         return self.read_with_trail(payload)[0]
 
     def read_with_trail(self, payload: object) -> tuple[list[object], tuple[int, ...] | None]:
-        """The slots, and a key: payloads with an equal one fill the same slots (or leave them None). None: no key."""
+        """Returns the slots, and a cache key: payloads with the same key fill the same slots. None: not cacheable."""
         slots = self._empty.copy()
         trail: list[int] = []
         self._root.walk(payload, slots, trail)

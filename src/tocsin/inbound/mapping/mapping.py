@@ -1,8 +1,8 @@
-"""Mapping: which payload value becomes which field. Compiled once per configuration version.
+"""Maps payload values to fields. Compiled once per configuration version.
 
-A field is given as a path, a list of alternatives (the first that has a value wins), or an object with one of
-`path`, `paths`, `template`, `literal`, and any of `only`, `nobody`, `map`, `else`, `when` (see `entries.py`).
-A name that is no field of Tocsin's is a custom field; `tags` and `custom` hold named ones.
+A field is defined by a path, a list of alternatives (the first with a value wins), or an object with one of `path`,
+`paths`, `template`, `literal`, and any of `only`, `nobody`, `map`, `else`, `when` (see `inbound.mapping.value_source`).
+A name that is not one of Tocsin's fields is a custom field; `tags` and `custom` contain named ones.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from tocsin.inbound.mapping.value_source import NOBODY, Alternative, EntryCompil
 type Cleaner = Callable[[object, int], Value]
 type PickValue = Callable[[list[object], object, dict[str, Value]], object]
 
-#: Plans remembered, one for each way in which a sender's messages are shaped.
+#: The number of plans cached, one for each combination of shapes in a sender's messages.
 _PLANS: Final = 256
 
-#: Kinds whose values must be understood: one that is not gets a note.
+#: Kinds whose values must be understood: an unknown value adds a note.
 _UNDERSTOOD: Final = {FieldKind.PRIORITY: "is not mapped to", FieldKind.MOMENT: "is not a time that Tocsin can read"}
 
 
 @dataclass(frozen=True, slots=True)
 class MappedField:
-    """One field and its alternatives; `pick` gives the value, NOBODY, or None."""
+    """One field and its alternatives; `pick` returns the value, NOBODY, or None."""
 
     name: str
     alternatives: tuple[Alternative, ...]
@@ -52,7 +52,7 @@ class MappedField:
 
 
 class _MappingPlan:
-    """The fields that payloads of one trail can fill. `direct` ones come from one plain path each."""
+    """The fields that payloads with one trail can fill. `direct` fields come from a single plain path each."""
 
     __slots__ = ("direct", "picked")
 
@@ -64,7 +64,7 @@ class _MappingPlan:
 
 
 class CompiledMapping:
-    """`apply(payload)` gives what the mapping finds; `names` are the fields, tags and custom fields it may give."""
+    """`apply(payload)` maps a payload; `names` are the fields, tags and custom fields that it may return."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class CompiledMapping:
         self._understood = tuple(f for f in fields if FIELDS[f.name].kind in _UNDERSTOOD)
 
     def apply(self, payload: object) -> MappedFields:
-        """What the message says. Never raises, whatever the payload is."""
+        """Maps a payload. Never raises."""
         slots, trail = self.extraction.read_with_trail(payload)
         plan = self._full if trail is None else self._plans.get(trail) or self._planned(trail, payload)
         values: dict[str, Value] = {}
@@ -106,7 +106,7 @@ class CompiledMapping:
         return MappedFields(values, tags, custom, notes)
 
     def _planned(self, trail: tuple[int, ...], payload: object) -> _MappingPlan:
-        """The plan for a trail: without the alternatives whose path is in no payload of that trail."""
+        """Builds the plan for a trail, without alternatives whose path is missing in all payloads of that trail."""
         filled = self.extraction.filled(payload)
         direct: list[tuple[str, int, Cleaner, int]] = []
         picked: list[tuple[str, PickValue]] = []
@@ -133,7 +133,7 @@ def _texts(
 
 
 def _note(field: MappedField, slots: list[object], payload: object, values: dict[str, Value]) -> str | None:
-    """The sentence for a value that is there and not understood."""
+    """Returns a note about a value that is present but not understood."""
     kind = FIELDS[field.name].kind
     for alternative in field.alternatives:
         found = alternative.find(slots, payload, values)
@@ -147,7 +147,7 @@ def _note(field: MappedField, slots: list[object], payload: object, values: dict
 def compile_mapping(
     definition: object, settings: Mapping[str, object] | None = None, where: str = "mapping"
 ) -> CompiledMapping:
-    """Raises Rejected("invalid_mapping" or "invalid_path" or "invalid_condition") that names the place."""
+    """Compiles a mapping. Raises Rejected("invalid_mapping", "invalid_path" or "invalid_condition") with the field."""
     if not isinstance(definition, Mapping):
         raise refused(where, "a mapping names fields and where their values come from")
     groups = _grouped(definition, where)
@@ -169,7 +169,7 @@ type _Group = dict[str, object]
 
 
 def _grouped(definition: Mapping[object, object], where: str) -> tuple[_Group, _Group, _Group]:
-    """Known fields, tags and custom fields, each by name; null leaves one out."""
+    """Returns known fields, tags and custom fields by name; null removes one."""
     known: _Group = {}
     custom: _Group = {}
     tags: _Group = {}
@@ -221,7 +221,7 @@ def _field(
 
 
 def _picker(alternatives: tuple[Alternative, ...], cleaner: Cleaner, length: int) -> PickValue:
-    """The first alternative that has a value, cleaned. A plain path needs no call of its own."""
+    """Returns a function for the first alternative with a value, cleaned. Plain paths are read without a call."""
     steps = tuple((a.slot if a.is_plain else -1, a.slot, a.find) for a in alternatives)
 
     def pick(slots: list[object], payload: object, values: dict[str, Value]) -> object:
@@ -248,7 +248,7 @@ def _picker(alternatives: tuple[Alternative, ...], cleaner: Cleaner, length: int
 
 
 def _in_order(fields: tuple[MappedField, ...], where: str) -> tuple[MappedField, ...]:
-    """Fields whose templates refer to others come after those. Raises Rejected where they refer in a circle."""
+    """Sorts fields so that templates come after the fields they refer to. Raises Rejected for a circular reference."""
     waiting = {f.name: f for f in fields}
     ordered: list[MappedField] = []
     while waiting:

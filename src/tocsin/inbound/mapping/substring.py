@@ -1,4 +1,4 @@
-"""A part of a text: what stands between two marks, or what a group of an RE2 pattern matches. Pure."""
+"""Extracts a part of a text: between two marks, or a group of an RE2 pattern. Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ type SubstringReader = Callable[[object], str | None]
 
 
 def compile_part(definition: Mapping[str, object], place: str) -> SubstringReader | None:
-    """What `between: [start, end]`, or `pattern` with `group` (a name or a number), takes of a text; None for neither.
+    """Compiles `between: [start, end]`, or `pattern` with `group` (a name or number); None if neither is given.
 
-    `end` may be left out or empty: to the end of the line. Without `group` it is the pattern's first group, or all that
-    matches. Raises Rejected ("invalid_mapping") that names the place.
+    An omitted or empty `end` means the end of the line. Without `group`, the pattern's first group is used, else the
+    whole match. Raises Rejected("invalid_mapping") with the field.
     """
     between, pattern = definition.get("between"), definition.get("pattern")
     if between is not None and pattern is not None:
@@ -32,7 +32,7 @@ def compile_part(definition: Mapping[str, object], place: str) -> SubstringReade
 
 
 def describe(definition: Mapping[str, object]) -> str:
-    """How a trace names it; "" for the whole text."""
+    """Returns the description for a trace; "" for the whole text."""
     between = definition.get("between")
     if isinstance(between, list | tuple):
         return "between " + " and ".join(f"“{mark}”" for mark in between if mark)

@@ -1,7 +1,7 @@
-"""Text templates: `<ticket^summary>` is replaced by what is at that path.
+"""Text templates: `<ticket^summary>` is replaced by the value at that path.
 
 `<field:client>` is a mapped field, `<setting:halo_address>` a setting of the integration, `<<` a literal `<`.
-A template none of whose references has a value gives no value; nor does one whose setting is not set.
+A template has no value if none of its references has one, or if one of its settings is not set.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tocsin.inbound.expressions.fields import Value, text_of
 from tocsin.inbound.mapping.extraction import Extraction
 
 MAX_TEMPLATE: Final = 5000
-#: A reference begins and ends next to its brackets, so that "a < b > c" is text.
+#: References have no space inside their brackets, so that "a < b > c" stays text.
 _REFERENCE: Final = re.compile(r"<<|<([^<>\s](?:[^<>\n]*[^<>\s])?)>")
 
 
@@ -30,7 +30,7 @@ class Template:
 def compile_template(
     text: object, extraction: Extraction, settings: Mapping[str, object], place: str, fields: frozenset[str]
 ) -> Template:
-    """Raises Rejected that names `place`: not text, too long, a bad path, or a field that is not mapped."""
+    """Compiles a template. Raises Rejected for a non-text, an overlong text, an invalid path or an unmapped field."""
     if not isinstance(text, str) or not text:
         raise Rejected("invalid_mapping", f"{place}: a template is text such as <ticket^summary>", place)
     if len(text) > MAX_TEMPLATE:

@@ -1,8 +1,8 @@
-"""One alternative of a mapped field: where a value comes from, and what is done to it before it counts.
+"""One alternative of a mapped field: where its value comes from, and how it is transformed.
 
-`between` and `pattern` take a part of a text, `only` keeps values of one sort (the others are no value), `nobody` names
-values that mean "nobody", `map` translates, `else` is what an untranslated one becomes (`<value>` stands for it; "" is
-no value), `when` is a condition on paths.
+`between` and `pattern` take a part of a text; `only` keeps values of one type (others are no value); `nobody` lists
+values that mean "nobody"; `map` translates; `else` replaces untranslated values (`<value>` stands for the value; "" is
+no value); `when` is a condition on paths.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class _Unassigned:
         return "NOBODY"
 
 
-#: The message says that there is nobody here: the search ends.
+#: The message explicitly says "nobody": no further alternative is tried.
 NOBODY: Final = _Unassigned()
 
 
 class ValueType(StrEnum):
-    """The sort of value that an alternative takes."""
+    """The types of value that `only` accepts."""
 
-    TEXT = "text"  # a text or a number: no object, list, true or false
+    TEXT = "text"  # a text or number: no object, list, true or false
     WORDS = "words"  # a text that is not a number
     NUMBER = "number"  # a number, or a text that is one
     INTEGER = "integer"  # a whole number, or a text that is one: 7, "7", 7.0, "0007" all give 7
-    POSITIVE = "positive"  # a whole number above 0, as ids are
+    POSITIVE = "positive"  # a whole number above 0, like ids
     GUID = "guid"
     DATE = "date"  # a date that is set (not 1900-01-01)
     EMAIL = "email"
@@ -55,16 +55,16 @@ class ValueType(StrEnum):
 class Alternative:
     """`find(slots, payload, values)` → the value before cleaning, NOBODY, or None.
 
-    `slot` is the slot it needs, or -1; `is_plain` says that `find` is nothing but that slot.
+    `slot` is the slot that it reads, or -1; `is_plain` means that `find` returns just that slot.
     """
 
     place: str
-    said: str  # how a trace names the source: the path, the template, the literal
+    said: str  # the source in a trace: the path, the template, the literal
     slot: int
     is_plain: bool
     find: Callable[[list[object], object, dict[str, Value]], FoundValue]
     fields: frozenset[str] = frozenset()
-    terms: str = ""  # what a value must be, or becomes, in words: "only guid"
+    terms: str = ""  # the transformations in words: "only guid"
 
 
 _KEYS: Final = (
@@ -75,7 +75,7 @@ _NOTHING: Final = MappedFields({}, {}, {})
 
 
 class EntryCompiler:
-    """Compiles the alternatives of all fields of one mapping onto one extraction."""
+    """Compiles the alternatives of all fields of a mapping, sharing one extraction."""
 
     def __init__(self, extraction: Extraction, settings: Mapping[str, object], fields: frozenset[str]) -> None:
         self.extraction = extraction
@@ -197,7 +197,7 @@ class EntryCompiler:
         return finish
 
     def _table(self, table: object, place: str) -> dict[str, str]:
-        """A value map: written out, or the name of a setting that holds one."""
+        """Returns a value map, given literally or as the name of a setting that contains one."""
         if isinstance(table, str):
             table = self.settings.get(table) or {}
         if table is None:
@@ -302,7 +302,7 @@ def _nobody(value: object, place: str) -> Callable[[object], FoundValue]:
 
 
 def _said(value: object) -> str | None:
-    """As `text_of`; a text with nothing in it, as templates make of an empty field, is one too."""
+    """Like `text_of`, except that an empty text, which templates make of an empty field, is a value too."""
     return value if type(value) is str else text_of(value)
 
 

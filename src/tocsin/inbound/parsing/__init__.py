@@ -1,1 +1,1 @@
-"""Bodies as senders write them, read into one object: forms, JSON as strict or as lenient as it must be, XML. Pure."""
+"""Parses request bodies to objects: forms, strict or lenient JSON, XML, e-mails. Pure."""

@@ -1,7 +1,7 @@
-"""Bytes of a request become elements: one for an object or a form, one for each entry of an array. Pure.
+"""Decodes a request's bytes to elements: one for an object or form, one for each entry of an array. Pure.
 
-Whatever the bytes are, the end is a value or a declared `Rejected`: never another error, never an unbounded time.
-What is read leniently is said in the element's notes.
+Any input yields a value or Rejected, never another error, in bounded time. What was parsed leniently is in the
+element's notes.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from tocsin.inbound.parsing.json_text import invalid, parse, split_array
 
 MAX_ELEMENTS: Final = 1000
 MAX_DEPTH: Final = 512
-#: So many brackets are looked for one by one.
+#: Up to this many brackets are searched one by one.
 _FEW: Final = 32
-#: Bodies over this many bytes are read in a thread, so that they do not hold up the others; XML and mails over the
-#: second.
+#: Bodies larger than this are parsed in a thread, so that they do not block others; XML and e-mails if larger than
+#: `_SOME`. In bytes.
 LARGE: Final = 256 * 1024
 _SOME: Final = 16 * 1024
-#: An array with more commas than this is counted before its elements are made.
+#: An array with more commas than this is counted before its elements are created.
 _MANY_COMMAS: Final = 100_000
 
 _DECODER: Final = msgspec.json.Decoder()
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
-#: XML says by them in which encoding it is.
+#: Byte order marks, which declare the encoding of XML.
 _BYTE_ORDER_MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SPACES: Final = (b" ", b"\t", b"\r", b"\n")
-#: Python also has codecs that are no charsets (hex, zip, idna); those are not what a sender means.
+#: Python also has codecs that are not charsets (hex, zip, idna); senders do not mean those.
 _TEXT_CHARSET: Final = re.compile(r"utf-(16|32)|iso8859|cp\d|koi8|gb|big5|shift_jis|euc")
 
-#: What msgspec raises for bodies that it does not take; some of those are JSON all the same.
+#: Errors of msgspec for bodies that it rejects, although some are valid JSON.
 _REFUSALS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Element(msgspec.Struct, frozen=True):
-    """One message: its payload (an object), its own bytes, and what a reader should know about how it was read.
+    """One message: its payload (an object), its raw bytes, and notes on how it was parsed.
 
-    The bytes of an array's element are UTF-8 JSON, whatever charset the whole body had.
-    `problem` is set, and `payload` None, where this element cannot be used while others of its array can.
+    The raw bytes of an array's element are UTF-8 JSON, whatever the body's charset.
+    If the element is unusable, while others of its array may be usable, `problem` is set and `payload` is None.
     """
 
     payload: dict[str, object] | None
@@ -61,7 +61,7 @@ class Decoded(msgspec.Struct, frozen=True):
 
 
 def is_costly(body: bytes, content_type: str | None) -> bool:
-    """Whether a body takes so long to read that a thread should do it: a large one, or XML or a mail of some size."""
+    """Returns whether a body should be parsed in a thread: a large one, or XML or an e-mail of some size."""
     if len(body) > _SOME:
         kind = (content_type or "").lower()
         return len(body) > LARGE or "xml" in kind or mail.MEDIA_TYPE in kind or body.lstrip()[:5] == b"<?xml"
@@ -69,9 +69,9 @@ def is_costly(body: bytes, content_type: str | None) -> bool:
 
 
 def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
-    """The elements of a body: JSON (whatever the content type says, if it begins like it), form fields, XML, or a mail.
+    """Decodes a body: JSON (if it starts like JSON, whatever the content type), form fields, XML, or an e-mail.
 
-    `lenient` reads what HaloITSM's templates break: raw line breaks in strings, trailing commas, bad bytes.
+    `lenient` accepts what HaloITSM's templates produce: raw line breaks in strings, trailing commas, invalid bytes.
     Raises Rejected: `invalid_json` with line and column, `invalid_form`, `invalid_xml`, `invalid_mail`,
     `too_deep`, `too_many` (over 1,000 elements).
     """
@@ -99,7 +99,7 @@ def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
 
 @lru_cache(maxsize=256)
 def _media_type(content_type: str | None) -> tuple[str, str, str | None]:
-    """Media type, charset (as Python names it; utf-8 where it is not given or not known), multipart boundary."""
+    """Returns media type, charset (Python's name; utf-8 if missing or unknown), and multipart boundary."""
     if not content_type:
         return "", "utf-8", None
     header = Message()
@@ -131,7 +131,7 @@ def _refuse_count(count: int) -> None:
 
 
 def _element(raw: bytes, lenient: bool) -> Element:
-    """One element of an array; what is wrong with it is its own."""
+    """Parses one element of an array. A problem affects only this element."""
     try:
         try:
             payload = _DECODER.decode(raw)
@@ -147,7 +147,7 @@ def _element(raw: bytes, lenient: bool) -> Element:
 
 
 def _slowly(body: bytes, charset: str, lenient: bool, *, is_element: bool = False) -> Decoded:
-    """The thorough way, for whatever the quick one refused."""
+    """Parses thoroughly what the fast decoder rejected."""
     text, notes = lenient_json.to_text(body, charset, lenient)
     if not text.strip(" \t\r\n\x00"):
         raise invalid("The body is empty", 1, 1)
@@ -184,7 +184,7 @@ def _noted(element: Element, notes: tuple[str, ...]) -> Element:
 
 
 def _mended(payload: object, notes: tuple[str, ...]) -> Element:
-    """An element of an array whose own bytes cannot be told from the others': it is written anew."""
+    """Re-encodes an element of an array whose own bytes cannot be separated from the others'."""
     raw = msgspec.json.encode(payload)
     if type(payload) is not dict:
         return Element(None, raw, notes, _not_an_object(payload, is_element=True))
@@ -204,7 +204,7 @@ def _not_an_object(payload: object, *, is_element: bool) -> Rejected:
 
 
 def _may_be_deep(body: bytes) -> bool:
-    """Whether a body has brackets enough. Most have a few, and finding those is much quicker than counting."""
+    """Returns whether a body has enough brackets to be too deep. Most have few, and finding them beats counting."""
     opened = 0
     for bracket in (b"{", b"["):
         at = body.find(bracket)

@@ -1,6 +1,6 @@
-"""A request's body without the compression that its `Content-Encoding` names (RFC 9110, 8.4.1): gzip and deflate. Pure.
+"""Decompresses request bodies by `Content-Encoding` (RFC 9110, 8.4.1): gzip and deflate. Pure.
 
-However little a body says that it is, never more than `most` bytes come out of it.
+The output never exceeds `most` bytes, however small the input.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 
-#: By name, with what zlib calls the form. "deflate" is zlib's form; some senders leave its frame away.
+#: zlib's `wbits` by encoding. "deflate" means the zlib format, but some senders omit its header.
 _GZIP: Final = 31
 _ZLIB: Final = 15
 _RAW: Final = -15
 
 _FORMS: Final = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, _RAW)}
 
-#: A gzip may have so many members. What is behind each is copied, so very many of them would take minutes.
+#: The maximum number of gzip members. The data after each is copied, so a huge number of members would take minutes.
 MAX_MEMBERS: Final = 1_000
 
-#: What says that a body is as it is.
+#: Encodings that mean uncompressed.
 _NONE: Final = frozenset({"", "identity"})
 
 
 def is_packed(encoding: str) -> bool:
-    """Whether a `Content-Encoding` says that the body has to be unpacked."""
+    """Returns whether a `Content-Encoding` requires decompression."""
     return encoding.strip().lower() not in _NONE
 
 
 def unpacked(body: bytes, encoding: str, most: int) -> bytes:
-    """The body as its sender had it.
+    """Returns the decompressed body.
 
-    Raises Rejected: `unknown_encoding`, `invalid_encoding` for bytes that are not in that form or end too soon, and
-    `too_large` for more than `most` bytes.
+    Raises Rejected: `unknown_encoding`, `invalid_encoding` for invalid or truncated data, `too_large` for more than
+    `most` bytes.
     """
     name = encoding.strip().lower()
     forms = _FORMS.get(name)
@@ -49,7 +49,7 @@ def unpacked(body: bytes, encoding: str, most: int) -> bytes:
 
 
 def _inflated(body: bytes, form: int, most: int) -> bytes:
-    """Raises zlib.error; Rejected for more than `most` bytes. A gzip may have several members, one after the other."""
+    """Decompresses, for gzip with several members. Raises zlib.error; Rejected for more than `most` bytes."""
     found = bytearray()
     for _ in range(MAX_MEMBERS):
         stream = zlib.decompressobj(form)

@@ -1,4 +1,4 @@
-"""Form fields as one object (urlencoded, and `multipart/form-data`). Repeated names make a list."""
+"""Parses form fields (urlencoded and `multipart/form-data`) to one object. Repeated names become a list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARAMETER: Final = re.compile(r';\s*(name|filename)\s*=\s*(?:"((?:[^"\\]|\\.)*)
 
 
 def read(body: bytes, media: str, charset: str, boundary: str | None) -> dict[str, object]:
-    """The fields of a form. Raises Rejected("invalid_form")."""
+    """Returns the fields of a form. Raises Rejected("invalid_form")."""
     if media == MULTIPART:
         if not boundary or len(boundary) > 200:
             raise Rejected("invalid_form", "The content type names no boundary between the form's parts.")

@@ -1,7 +1,7 @@
-"""JSON as text, for bodies that the quick decoder refuses: exact positions of errors, and values it cannot hold.
+"""Parses JSON that the fast decoder rejects: exact error positions, and values that the decoder cannot represent.
 
-Reads all that JSON's grammar allows: numbers beyond a float or 4,300 digits stay text, lone surrogates become U+FFFD,
-of doubled keys the last counts.
+Accepts all of JSON's grammar: numbers beyond a float or 4,300 digits stay text, lone surrogates become U+FFFD, and of
+duplicate keys the last counts.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 from tocsin.core.errors import Rejected
 from tocsin.inbound.expressions.text_format import quoted
 
-_MAX_DIGITS: Final = 4300  # what Python turns into an int
+_MAX_DIGITS: Final = 4300  # Python's limit for converting digits to an int
 _ESCAPE: Final = re.compile(
     r"\\(?:u([dD][89aAbB][0-9a-fA-F]{2})(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|u([dD][c-fC-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
-#: A string (to the end of the text where it does not end), or a mark that structures an array.
+#: A string (unterminated: up to the end of the text), or a structural character.
 _TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
@@ -26,13 +26,14 @@ def invalid(problem: str, line: int, column: int) -> Rejected:
 
 
 def position(text: str, at: int) -> tuple[int, int]:
-    """Line and column (both from 1) of a character."""
+    """Returns line and column of a character, both from 1."""
     before = text.count("\n", 0, at)
     return before + 1, at - text.rfind("\n", 0, at)
 
 
 def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[str, ...]]:
-    """The value of a JSON text, and notes. `strict=False` takes raw control characters in strings, and NaN as null.
+    """Parses a JSON text; returns its value and notes. `strict=False` accepts control characters in strings, and NaN as
+    null.
 
     Raises Rejected("invalid_json") with line and column, or Rejected("too_deep").
     """
@@ -88,7 +89,7 @@ def _number(digits: str) -> float | str:
     return digits if number in (float("inf"), float("-inf")) else number
 
 
-#: Python's words, where they do not read well before "at line …".
+#: Replacements for messages of Python's parser that do not read well before "at line …".
 _WORDS: Final = {
     "Invalid control character at": "a raw control character in a string",
     "Unterminated string starting at": "a string that does not end",
@@ -103,7 +104,7 @@ def _said(message: str) -> str:
 
 
 def _without_lone_surrogates(text: str) -> tuple[str, tuple[str, ...]]:
-    """Escaped half characters become U+FFFD; the length stays, so that positions do."""
+    """Replaces escaped lone surrogates by U+FFFD without changing the length, so that positions stay correct."""
     if "\\u" not in text:
         return text, ()
     found = False
@@ -120,7 +121,7 @@ def _without_lone_surrogates(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def split_array(text: str, limit: int) -> list[str] | None:
-    """The texts of an array's elements, at most `limit` of them; None where the text is no whole array."""
+    """Returns the texts of an array's elements, at most `limit`; None if the text is not a complete array."""
     start = len(text) - len(text.lstrip(" \t\r\n"))
     if text[start : start + 1] != "[":
         return None
@@ -141,7 +142,7 @@ def split_array(text: str, limit: int) -> list[str] | None:
             if depth == 0:
                 if text[match.end() :].strip(" \t\r\n\x00") or mark != "]":
                     return None
-                if last := text[begin : match.start()].strip():  # none after a trailing comma
+                if last := text[begin : match.start()].strip():  # empty after a trailing comma
                     pieces.append(last)
                 return pieces
     return None

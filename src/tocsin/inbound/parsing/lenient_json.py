@@ -1,5 +1,6 @@
-"""Reads what HaloITSM's text templates make of JSON: raw line breaks and control characters inside strings, trailing
-commas, a byte order mark, bad bytes, bad escapes, missing values; at last quotes inside strings. Says what it mended.
+"""Parses what HaloITSM's text templates make of JSON: raw line breaks and control characters inside strings, trailing
+commas, a byte order mark, invalid bytes and escapes, missing values, and as a last resort quotes inside strings. Notes
+every repair.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 from tocsin.core.errors import Rejected
 from tocsin.inbound.parsing.json_text import invalid, parse, position
 
-#: Broken texts beyond these are not mended: no template makes them, and it would take seconds.
+#: Larger broken texts are not repaired: no template produces them, and repairing would take seconds.
 MAX_MARKS: Final = 500_000  # commas, colons, quotes and backslashes
 MAX_QUOTED: Final = 256 * 1024  # characters, for quotes inside strings
 
@@ -26,7 +27,8 @@ _BOMS: Final = (
 
 
 def to_text(body: bytes, charset: str, lenient: bool) -> tuple[str, tuple[str, ...]]:
-    """The text of a body and notes. Bad bytes are replaced if `lenient`, else Rejected("invalid_json")."""
+    """Decodes a body; returns text and notes. Invalid bytes are replaced if `lenient`, else
+    Rejected("invalid_json")."""
     notes: tuple[str, ...] = ()
     for mark, encoding in _BOMS:
         if body.startswith(mark):
@@ -46,7 +48,7 @@ def to_text(body: bytes, charset: str, lenient: bool) -> tuple[str, tuple[str, .
 
 
 def read(text: str) -> tuple[object, tuple[str, ...]]:
-    """The value of a broken JSON text, and notes. Raises Rejected as `parse` does, at what cannot be mended."""
+    """Parses a broken JSON text; returns value and notes. Raises Rejected as `parse` does if it cannot be repaired."""
     if sum(map(text.count, ',:"\\')) > MAX_MARKS:
         return parse(text, strict=False)
     mended = _Repair(text)
@@ -68,7 +70,7 @@ def read(text: str) -> tuple[object, tuple[str, ...]]:
     return value, mended.notes() + notes
 
 
-#: A string (to the end of the text where it does not end), a trailing comma, or a colon with nothing after it.
+#: A string (unterminated: up to the end of the text), a trailing comma, or a colon without a value.
 _MENDABLE: Final = re.compile(
     r'"(?:[^"\\]++|\\.)*+"?|,(?=[ \t\r\n]*+[}\]])|:(?=[ \t\r\n]*+[,}])|\bNaN\b|\bInfinity\b', re.DOTALL
 )
@@ -77,12 +79,12 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f]")
 
 
 class _Repair:
-    """One pass over a text that mends token by token, and remembers where it changed the length."""
+    """Repairs a text token by token in one pass, and remembers where its length changed."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._found: dict[str, int] = {}
-        self._edits: list[tuple[int, int]] = []  # (position in the result, characters more there so far)
+        self._edits: list[tuple[int, int]] = []  # (position in the result, total growth up to there)
         self._shift = 0
         self.result = _MENDABLE.sub(self._mend, text.rstrip("\x00"))
 
@@ -94,7 +96,7 @@ class _Repair:
         self._found.setdefault(what, at)
 
     def original(self, problem: Rejected) -> Rejected:
-        """`problem`, whose position is in the result, with the position in the original."""
+        """Returns `problem` with its position translated from the result to the original text."""
         match = re.search(r"at line (\d+) column (\d+)$", problem.detail)
         if match is None:
             return problem
@@ -147,7 +149,7 @@ class _Repair:
         return _BAD_ESCAPE.sub(escape, part)
 
 
-#: A quote that ends a value: before a comma and another entry, a closing mark, or the end.
+#: A quote that ends a value: before a comma and another entry, a closing bracket, or the end.
 _ENDS_VALUE: Final = re.compile(r'"(?=[ \t\r\n]*+(?:,[ \t\r\n]*+["{\[\]}\-0-9tfn]|[}\]]|\Z))')
 _ENDS_KEY: Final = re.compile(r'"(?=[ \t\r\n]*+:)')
 _BARE_QUOTE: Final = re.compile(r'\\.|"', re.DOTALL)
@@ -155,7 +157,7 @@ _NEXT: Final = re.compile(r'["{}\[\],:]')
 
 
 def _escape_inner_quotes(text: str) -> str:
-    """Quotes that do not end their string get a backslash; where a string ends is told by what follows."""
+    """Escapes quotes that do not end their string; what follows a quote tells whether it ends the string."""
     parts: list[str] = []
     stack: list[str] = []
     is_key = False
@@ -189,7 +191,7 @@ def _escape_inner_quotes(text: str) -> str:
 
 
 def _string_end(text: str, begin: int, ends: re.Pattern[str]) -> int | None:
-    """Where the string that begins at `begin` ends; a quote after an odd number of backslashes does not end it."""
+    """Returns the end of the string that starts at `begin`; a quote after an odd number of backslashes is escaped."""
     match = ends.search(text, begin)
     while match is not None:
         at = match.start()

@@ -1,7 +1,7 @@
-"""A mail (RFC 5322, MIME) as an object: subject, addresses, text, headers, and its attachments as links. Pure.
+"""Parses an e-mail (RFC 5322, MIME) to an object: subject, addresses, text, headers, and links to attachments. Pure.
 
-Bounded in time and memory: parts, nesting, lines and texts have limits, and nothing that is packed is unpacked. Says of
-mails that would go round in circles why they are ignored.
+Bounded in time and memory: parts, nesting, lines and texts have limits, and archives are not unpacked. Adds the reason
+why an e-mail that could cause a mail loop is ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tocsin.notify.text import html_sanitizer
 
 MEDIA_TYPE: Final = "message/rfc822"
 
-#: A mail over this many bytes is kept without its attachments; one over the second is refused.
+#: E-mails above MAX_KEPT bytes are stored without their attachments; those above MAX_BYTES are refused.
 MAX_KEPT: Final = 5 * 1024 * 1024
 MAX_BYTES: Final = 25 * 1024 * 1024
 
@@ -32,38 +32,38 @@ MAX_PARTS: Final = 200
 MAX_LINES: Final = 200_000
 MAX_TEXT: Final = 200_000
 MAX_ATTACHMENTS: Final = 50
-#: More Received lines than this are a mail that goes round in circles; real ways have five to ten.
+#: More Received headers than this indicate a mail loop; ordinary e-mails have five to ten.
 MAX_HOPS: Final = 25
 
-#: Tocsin's own lines above the mail: where its attachments will be.
+#: A header that Tocsin adds to the stored e-mail: the URL of its attachments.
 PLACE: Final = "X-Tocsin-Attachments"
 
-#: What Tocsin's own mails carry, in the header and in the subject.
+#: How Tocsin's own e-mails are recognised, by a header and in the subject.
 _OWN: Final = "x-tocsin-alert"
 _OWN_SUBJECT: Final = re.compile(r"\(Tocsin #\d+\)")
 
-#: Whom mail servers send as; a bounce may name nobody.
+#: Local parts that mail servers send from; a bounce may have none.
 _SERVERS: Final = frozenset({"", "mailer-daemon", "postmaster"})
 
-#: Headers that a mapping may want, beside those with a field of their own.
+#: Headers available to mappings, besides those with a field of their own.
 _HEADERS: Final = (
     "auto-submitted", "cc", "in-reply-to", "importance", "list-id", "message-id", "precedence", "priority",
     "references", "reply-to", "return-path", "sender", "to", "x-priority", "x-mailer", "x-spam-flag",
 )  # fmt: skip
 _HEADER_LENGTH: Final = 1000
 
-#: Codecs of Python's that are no charset of a text, of which some take minutes for a long one; and ASCII, which many
-#: programs name whatever they write.
+#: Codecs of Python that are not text charsets, some of which take minutes for a long text; and ASCII, which many
+#: programs declare whatever they write.
 _NO_CHARSETS: Final = frozenset({"ascii", "idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
 
-#: What Python's parser raises for bytes that are no mail as it should be; a header error of its is no ValueError.
+#: What Python's parser raises for malformed e-mails; its header errors are not ValueErrors.
 _FAULTS: Final = (
     MessageError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RecursionError,
 )  # fmt: skip
 
 
 class MimeAttachment(NamedTuple):
-    """A part that is no text of the mail: its name, media type and bytes."""
+    """A part other than the e-mail's text: its name, media type and bytes."""
 
     name: str
     media: str
@@ -72,8 +72,8 @@ class MimeAttachment(NamedTuple):
 
 @contextmanager
 def _faults() -> Iterator[None]:
-    """What Python's parser trips over is a mail that cannot be read, and never another error: a mail that cannot be
-    taken would come again and again, with everything behind it."""
+    """Converts errors of Python's parser to Rejected, and lets no other error escape: an e-mail that cannot be
+    processed would be delivered again and again, and block those behind it."""
     try:
         yield
     except _FAULTS as error:
@@ -82,7 +82,7 @@ def _faults() -> Iterator[None]:
 
 @_faults()
 def read(raw: bytes) -> dict[str, object]:
-    """What a mail says. Raises Rejected ("invalid_mail") for one that is none, or is beyond the limits."""
+    """Parses an e-mail. Raises Rejected("invalid_mail") if it is malformed or exceeds a limit."""
     mail = _parsed(raw)
     subject = _header(mail, "subject")
     senders = _addresses(mail, "from")
@@ -116,13 +116,13 @@ def read(raw: bytes) -> dict[str, object]:
 
 @_faults()
 def attachments(raw: bytes) -> list[MimeAttachment]:
-    """The parts that are no text of the mail, in order. Raises Rejected as `read` does."""
+    """Returns the parts other than the e-mail's text, in order. Raises Rejected as `read` does."""
     return _contents(_parsed(raw))[1]
 
 
 @_faults()
 def without_attachments(raw: bytes) -> bytes:
-    """The mail with each attachment's contents left out and said so. Raises Rejected as `read` does."""
+    """Returns the e-mail with each attachment replaced by a remark. Raises Rejected as `read` does."""
     mail = _parsed(raw)
     for part in _parts(mail):
         if not part.is_multipart() and not _is_text(part):
@@ -136,7 +136,7 @@ def _parsed(raw: bytes) -> Message:
     if len(raw) > MAX_BYTES:
         raise _refused("is too large")
     lowered = raw.lower()
-    # What nests makes every line be looked at once more for each level.
+    # Each level of nesting makes the parser examine every line once more.
     if lowered.count(b"boundary") > MAX_BOUNDARIES or lowered.count(b"message/") > MAX_BOUNDARIES:
         raise _refused(f"has more than {MAX_BOUNDARIES} levels or groups of parts")
     if len(raw) <= MAX_KEPT and raw.count(b"\n") > MAX_LINES:
@@ -159,7 +159,7 @@ def _parts(mail: Message) -> Iterator[Message]:
 
 
 def _contents(mail: Message) -> tuple[str, list[MimeAttachment]]:
-    """The mail's text (of HTML, what a reader sees), and everything else."""
+    """Returns the e-mail's text (for HTML, the text visible to a reader), and all other parts."""
     plain = html = ""
     attached: list[MimeAttachment] = []
     for part in _parts(mail):
@@ -192,8 +192,8 @@ def _text(part: Message) -> str:
 
 
 def _characters(content: bytes, charset: str | None) -> str:
-    """The text of bytes in a charset. Where none is named, none that there is, or one that many name without meaning
-    it, they are UTF-8, else Latin."""
+    """Decodes bytes to text. Without a charset, or with an unknown or unreliable one, tries UTF-8 and falls back to
+    Windows-1252."""
     try:
         name = codecs.lookup(charset or "ascii").name
         if name not in _NO_CHARSETS:
@@ -201,7 +201,7 @@ def _characters(content: bytes, charset: str | None) -> str:
     except _FAULTS:
         pass
     try:
-        # What is cut off may end within a character.
+        # The content may be cut in the middle of a character.
         return codecs.getincrementaldecoder("utf-8")().decode(content)
     except UnicodeDecodeError:
         return content.decode("windows-1252", "replace")
@@ -220,7 +220,7 @@ def _attachment(part: Message, number: int) -> MimeAttachment:
         name = _decoded(part.get_filename() or "")
     except _FAULTS:
         name = ""
-    # Of a path only its end, and nothing that a header or a shell would take for more than a name.
+    # Only the last component of a path, without characters that have a meaning in a header or shell.
     clean = re.sub(r'[\x00-\x1f\x7f"\\/<>|:*?]+', "_", re.split(r"[\\/]", name)[-1]).strip(" .")[:150]
     return MimeAttachment(clean or f"attachment-{number + 1}", part.get_content_type(), _bytes(part))
 
@@ -230,14 +230,14 @@ def _header(mail: Message, name: str) -> str:
 
 
 def _values(mail: Message, name: str) -> Iterator[str]:
-    """A header's values. Bytes beyond ASCII, which RFC 5322 forbids and many programs write, are UTF-8, else Latin."""
+    """Yields a header's values. Raw non-ASCII bytes, forbidden by RFC 5322 but common, are read as UTF-8 or Latin."""
     for key, value in mail.raw_items():
         if key.lower() == name:
             yield _characters(str(value).encode("utf-8", "surrogateescape"), None)
 
 
 def _decoded(value: str) -> str:
-    """A header's text: encoded words (RFC 2047) as what they stand for, one line."""
+    """Returns a header's text on one line, with encoded words (RFC 2047) decoded."""
     try:
         pieces = [
             _characters(piece, charset) if isinstance(piece, bytes) else piece
@@ -267,18 +267,18 @@ def _date(mail: Message) -> str | None:
 
 
 def _is_by_a_server(mail: Message) -> bool:
-    """Whether a mail that wants no answer (an empty Return-Path) is a mail server's, or a program's answer. Alone it
-    says little: there are monitors that send their alarms so."""
+    """Returns whether an e-mail comes from a mail server, or is a program's automatic reply. Needed because an empty
+    Return-Path alone proves little: some monitors send their alerts that way."""
     sender = next((address for _, address in _addresses(mail, "from")), "").partition("@")[0].lower()
     return sender in _SERVERS or _header(mail, "auto-submitted").lower() not in ("", "no")
 
 
 def _loop(mail: Message, subject: str) -> str | None:
-    """Why a mail must not open an alert: an automatic answer, a bounce, our own, or one that goes round."""
+    """Returns why an e-mail must not open an alert: automatic reply, bounce, Tocsin's own e-mail, or mail loop."""
     submitted = _header(mail, "auto-submitted").lower().partition(";")[0].strip()
     if _OWN in mail or _OWN_SUBJECT.search(subject):
         return "it is Tocsin's own mail, or an answer to one, which never opens an alert"
-    # RFC 3834: what a monitor sends is auto-generated, and is what one waits for.
+    # RFC 3834: a monitor's e-mail may be auto-generated, and must open an alert.
     if submitted == "auto-replied" or mail.get("x-autoreply") or mail.get("x-autorespond"):
         return "it is an automatic answer"
     if _header(mail, "precedence").lower() in ("auto_reply", "junk"):

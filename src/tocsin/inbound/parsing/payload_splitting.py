@@ -1,6 +1,6 @@
-"""The messages in a request's body, as its integration's kind sees them: decoded, and split where one body is several.
+"""Splits a request's body into the messages that its integration's kind sees in it.
 
-A stored message needs this no more: what is kept is one message each.
+Stored messages are not split again: each is a single message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tocsin.inbound.parsing.decode import MAX_ELEMENTS, Decoded, Element, decode
 
 log = logging.getLogger(__name__)
 
-#: The messages of one body together are at most so many bytes: what each repeats of the whole could grow without end.
+#: Limit for the total size of the messages of one body: shared parts are repeated in each and could grow unbounded.
 MAX_SPLIT = 16 * 1024 * 1024
 
 _NO_HEADERS: Mapping[str, str] = {}
@@ -26,7 +26,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 def elements_of(
     kind: IntegrationKind, body: bytes, content_type: str | None, headers: Mapping[str, str] = _NO_HEADERS
 ) -> Decoded:
-    """The elements of a body. `headers` by lower-case name. Raises Rejected as `decode` does."""
+    """Decodes and splits a body. `headers` by lower-case name. Raises Rejected as `decode` does."""
     decoded = decode(body, content_type, lenient=kind.lenient)
     if kind.code.messages is None:
         return decoded
@@ -39,12 +39,12 @@ def elements_of(
 
 
 def _messages(kind: IntegrationKind, element: Element, headers: Mapping[str, str]) -> list[Element]:
-    """The messages of one element; itself where the kind finds one only, or cannot make anything of it."""
+    """Returns the messages of one element; the element itself if there is only one, or the kind's hook failed."""
     if element.payload is None or kind.code.messages is None:
         return [element]
     try:
         payloads = list(islice(kind.code.messages(element.payload, headers), MAX_ELEMENTS + 1))
-    except Exception as error:  # a kind's edge: whatever a sender wrote must not cost other messages
+    except Exception as error:  # boundary of a kind's hook: one sender's input must not affect other messages
         log.exception("The code of the kind %s cannot read a message.", kind.name)
         detail = f"{kind.title}'s reader failed: {type(error).__name__}. It can be replayed."
         return [Element(element.payload, element.raw, problem=Rejected("cannot_be_read", detail))]

@@ -1,6 +1,6 @@
-"""XML as an object: `<alert id="7"><host>a</host></alert>` reads as `{"@id": "7", "host": "a"}`. Pure.
+"""Parses XML to an object: `<alert id="7"><host>a</host></alert>` becomes `{"@id": "7", "host": "a"}`. Pure.
 
-No DTD and no entity is read, so nothing grows in memory and nothing is fetched.
+DTDs and entities are refused, so that nothing expands in memory and nothing is fetched.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from xml.etree.ElementTree import TreeBuilder
 from tocsin.core.errors import Rejected
 
 MAX_TAGS: Final = 50_000
-#: As many equals signs: the parser takes a tag with very many attributes at one go, and holds up everybody meanwhile.
+#: Counted as equals signs: the parser processes a tag with many attributes in one go, which blocks everything else.
 MAX_ATTRIBUTES: Final = 100_000
 MAX_DEPTH: Final = 100
 
@@ -20,17 +20,17 @@ _MEDIA: Final = ("application/xml", "text/xml")
 
 
 def is_xml(media: str, start: bytes) -> bool:
-    """Whether a body is XML, by its media type or by how it begins."""
+    """Returns whether a body is XML, by its media type or its start."""
     return media in _MEDIA or media.endswith("+xml") or start.startswith(b"<?xml")
 
 
 def read(body: bytes) -> dict[str, object]:
-    """What is in the document's root: attributes as `@name`, text as `#text` where there is more than text, elements
-    of one name as a list. Namespaces are left out of names.
+    """Returns the contents of the root element: attributes as `@name`, text as `#text` if there is more than text,
+    repeated elements as a list. Namespaces are dropped from names.
 
     Raises Rejected: `invalid_xml` with line and column, `too_deep`, `too_many`.
     """
-    # Costs time and memory that a node without XML senders need not spend.
+    # Imported here to save time and memory on nodes without XML senders.
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
@@ -55,7 +55,7 @@ def read(body: bytes) -> dict[str, object]:
 
 
 class _Builder(TreeBuilder):
-    """Refuses what is nested too deep while it is read, before anybody walks it."""
+    """Rejects documents that are nested too deep during parsing, before they are traversed."""
 
     def __init__(self) -> None:
         super().__init__()

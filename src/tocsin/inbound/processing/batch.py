@@ -1,6 +1,6 @@
-"""One batch of messages in one transaction: locked, decided in arrival order, written, followed. The heart of ingest.
+"""Processes one batch of messages in one transaction: locks keys, decides in arrival order, writes all changes.
 
-Locks in the order of the whole product: keys, then alerts by key, then what is under them.
+Locks are taken in the same order everywhere in Tocsin: keys, then alerts by key, then what belongs to them.
 """
 
 from __future__ import annotations
@@ -52,33 +52,33 @@ from tocsin.inbound.storage.messages import IncomingMessage, MessageResult, Mess
 
 log = logging.getLogger(__name__)
 
-#: Why a message waits.
+#: Reasons of pending messages.
 PENDING = "decided in order within seconds"
 ASKING = "it does not say how the ticket stands: its system is asked first"
 
 
 class AlertIdAllocator:
-    """Numbers for new alerts, taken from the sequence only as needed; what a batch leaves, the next one uses."""
+    """Ids for new alerts, fetched from the sequence as needed; the next batch uses what one leaves over."""
 
     def __init__(self) -> None:
         self._spare: list[int] = []
         self._used = 0
-        #: What was asked for and not looked at yet.
+        #: A query for ids whose result has not been read yet.
         self._asked: Cursor[tuple[int]] | None = None
 
     def provide(self, connection: Connection, number: int) -> None:
-        """Asks for as many numbers as `number` needs beyond those at hand. In a pipeline that costs no exchange."""
+        """Requests the ids missing for `number` alerts. In a pipeline, this costs no round trip."""
         try:
             self._collect()
         except psycopg.Error:
-            # An earlier batch asked, and its transaction or its connection failed: the numbers are lost.
+            # An earlier batch requested them, and its transaction or connection failed: those ids are lost.
             log.info("The numbers that a failed batch asked for are skipped.")
         self._used = 0
         if (lacking := number - len(self._spare)) > 0:
             self._asked = store.ask_for_ids(connection, lacking)
 
     def take(self) -> int:
-        """The next number."""
+        """Returns the next id."""
         self._collect()
         self._used += 1
         return self._spare[self._used - 1]
@@ -89,12 +89,12 @@ class AlertIdAllocator:
             self._spare.extend([row[0] for row in asked])
 
     def committed(self) -> None:
-        """The batch's numbers are used up. Without this call (it was rolled back) they are given again."""
+        """Marks the batch's ids as used. Without this call (the batch was rolled back), they are handed out again."""
         del self._spare[: self._used]
         self._used = 0
 
     def discard(self) -> None:
-        """None of the numbers at hand is given again: whether the last batch was committed is not known."""
+        """Drops all ids, because it is unknown whether the last batch was committed."""
         self._spare.clear()
         self._asked = None
         self._used = 0
@@ -105,7 +105,7 @@ _NEW = DedupKeyState()
 
 @dataclass(slots=True)
 class _BatchItem:
-    """A message as it was read, and where it belongs."""
+    """A message as normalized, with its integration and key."""
 
     incoming: IncomingMessage
     door: CompiledIntegration
@@ -115,14 +115,14 @@ class _BatchItem:
     delivery: DeliveryKey | None = None
     decision: Decision | None = None
     is_pending: bool = False
-    #: Its system is asked for what it does not say, before it is decided.
+    #: Whether its ticket is fetched before it is decided.
     must_ask: bool = False
     scopes: LockScopes | None = None
 
 
 @dataclass(slots=True)
 class _BatchState:
-    """What the batch is to write, filled in arrival order."""
+    """The changes that the batch will write, collected in arrival order."""
 
     board: BatchView
     seen: dict[DeliveryKey, DuplicateDelivery]
@@ -135,11 +135,11 @@ class _BatchState:
     counted: dict[int, RepeatedMessages] = field(default_factory=dict)
     own: Mapping[tuple[int, str], RecentWrites] = field(default_factory=dict)
     came_back: list[int] = field(default_factory=list)
-    #: Openings that are due, as they waited.
+    #: Due alerts, with the state of their delay.
     waited: dict[bytes, DelayedAlert] = field(default_factory=dict)
-    #: Openings that wait, or do no more, with their integration.
+    #: Alerts that are delayed, or are no longer (None), with their integration.
     delayed: dict[bytes, tuple[int, DelayedAlert | None]] = field(default_factory=dict)
-    #: This batch's messages that wait, by key.
+    #: This batch's delayed messages by key.
     waiting: dict[bytes, list[_BatchItem]] = field(default_factory=dict)
     settled: dict[bytes, WaitOutcome] = field(default_factory=dict)
     joins: dict[bytes, GroupJoin] = field(default_factory=dict)
@@ -157,14 +157,14 @@ def process(
     wait: bool = True,
     draining: bool = False,
 ) -> list[MessageResult]:
-    """Stores and decides messages in one transaction; returns what became of each, in their order, once committed.
+    """Stores and decides messages in one transaction; returns their results in order, after the commit.
 
-    With `wait`, raises psycopg's LockNotAvailable when a key or an alert stays held for longer than the connection's
-    `lock_timeout`; without, such messages become Pending. `draining` decides messages that are stored as Pending, and
-    leaves out those that another node has decided meanwhile.
+    With `wait`, raises psycopg's LockNotAvailable if a key or alert stays locked for longer than the connection's
+    `lock_timeout`; without, such messages become Pending. `draining` decides messages that are stored as Pending or
+    delayed, and skips those that another node has decided meanwhile.
     """
     is_due = bool(incoming) and incoming[0].is_due
-    # What is due goes behind an undecided message of its key; undecided messages are not behind themselves.
+    # A due message comes after pending messages of its key; pending messages do not wait for themselves.
     stands = partial(dedup_key_store.standing, connection, now=now, replaying=draining and not is_due)
     with database.begun(connection):
         with connection.pipeline():
@@ -179,7 +179,7 @@ def process(
         if draining:
             read = _still_waiting(connection, read)
         fold = _folded(connection, read, standing, numbers, now, draining=draining)
-        # All writes leave together: the database works at the first while the next is still being written.
+        # All writes are sent in one pipeline: the database executes the first while the next is still being sent.
         with connection.pipeline():
             _write(connection, fold, now)
             if draining:
@@ -203,7 +203,7 @@ def _folded(
     *,
     draining: bool,
 ) -> _BatchState:
-    """What a batch changes: each message decided, in its turn, on what those before it left."""
+    """Decides each message in order, on the state left by the previous ones, and returns the changes."""
     board = BatchView(standing.states, standing.tallies, standing.lives)
     fold = _BatchState(board, standing.seen, set(standing.held), standing.clocked)
     if draining:
@@ -217,7 +217,7 @@ def _folded(
 
 
 def _topics(read: Sequence[_BatchItem], fold: _BatchState) -> list[str]:
-    """What to tell the listening nodes of."""
+    """Returns the topics to notify listening nodes about."""
     topics = ["messages"]
     if any(one.is_pending for one in read):
         topics.append("pending")
@@ -252,7 +252,7 @@ def _ask(
     *,
     wait: bool,
 ) -> tuple[list[_BatchItem], dedup_key_store.PendingKeyQuery]:
-    """The messages as they read now, and what they stand on: asked for inside a pipeline."""
+    """Normalizes the messages, and queries the state they depend on, inside a pipeline."""
     read = [_read(registry, one) for one in incoming]
     numbers.provide(connection, sum(1 for one in read if _may_open(one)))
     return read, dedup_key_store.ask(
@@ -265,7 +265,7 @@ def _ask(
 
 
 def _still_waiting(connection: Connection, read: Sequence[_BatchItem]) -> list[_BatchItem]:
-    """Those of stored messages that nobody has decided since they were looked up. Their keys are locked by now."""
+    """Returns the stored messages that are still undecided. Their keys are locked by now."""
     found = connection.execute(
         "SELECT id FROM inbound_inboundmessage WHERE id = ANY(%s) AND status IN ('Pending', 'Mapped Delayed') "
         "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
@@ -276,7 +276,7 @@ def _still_waiting(connection: Connection, read: Sequence[_BatchItem]) -> list[_
 
 
 def _begin_due(read: Sequence[_BatchItem], fold: _BatchState, now: datetime) -> None:
-    """Openings that are due stand as if nothing of theirs had come; those that are not due after all wait on."""
+    """Prepares due alerts as if none of their messages had come; those that are not due after all stay delayed."""
     for one in read:
         if not one.incoming.is_due or one.key is None or one.key in fold.waited:
             continue
@@ -285,7 +285,7 @@ def _begin_due(read: Sequence[_BatchItem], fold: _BatchState, now: datetime) -> 
         if waited is not None and (waited.due_at is None or waited.due_at > now):
             fold.held.add(one.key)
         elif one.key not in fold.held:
-            # Another key than it had, because the configuration is another: then nothing of it is known here.
+            # The key may differ from the stored one under a new configuration: nothing is known about it then.
             fold.waited[one.key] = waited or DelayedAlert(
                 DelayReason.WAIT, one.incoming.received_at, now, "after its delay"
             )
@@ -295,7 +295,7 @@ def _begin_due(read: Sequence[_BatchItem], fold: _BatchState, now: datetime) -> 
 
 
 def _may_open(one: _BatchItem) -> bool:
-    """Whether deciding may ask for the number of a new alert."""
+    """Returns whether deciding the message may need the id of a new alert."""
     return one.rejected is not None or (one.reading is not None and one.reading.intent is EventAction.OPEN)
 
 
@@ -304,7 +304,7 @@ def _ticket(one: _BatchItem) -> str | None:
 
 
 def _must_ask(one: _BatchItem, *, draining: bool) -> bool:
-    """Whether the message waits until its system was asked. A message is asked about once, and a replay never."""
+    """Returns whether the message waits for its ticket to be fetched: at most once, and never for a replay."""
     if one.reading is None or one.incoming.replay_of is not None or one.incoming.test_user_id is not None:
         return False
     return one.incoming.is_asked_about if draining else echo_suppression.must_ask(one.door, one.reading)
@@ -352,7 +352,7 @@ def _decide(one: _BatchItem, fold: _BatchState, numbers: AlertIdAllocator, now: 
             fold.seen[one.delivery] = fold.new_seen[one.delivery] = found
     one.decision = decision
     if decision.shaped is None and key.delayed is None and key.shared is None and decision.key.delayed is None:
-        # Most messages meet and leave nothing that is shaped.
+        # Most messages do not involve noise reduction.
         fold.board.states[one.key] = decision.key
     else:
         _shape(one, one.key, key, decision, fold)
@@ -409,7 +409,7 @@ def _fold_in(key: bytes, decision: Decision, fold: _BatchState) -> None:
 
 def _write(connection: Connection, fold: _BatchState, now: datetime) -> None:
     new = {opening.alert.id for opening in fold.openings}
-    # What was live before frees its key before a new alert of this batch takes it.
+    # Existing alerts free their keys before new alerts of this batch take them.
     service.write(connection, [change for change in fold.changes if change.alert_id not in new], now)
     if fold.openings:
         over = frozenset(change.alert_id for change in fold.changes if not change.after.holds_key)
@@ -475,7 +475,7 @@ WHERE m.id = n.id
 
 
 def _settle(connection: Connection, read: Sequence[_BatchItem]) -> None:
-    """Writes what became of messages that waited. Those that must wait on stay as they are."""
+    """Writes the outcome of stored messages. Those that stay pending are left unchanged."""
     settled = [
         {
             "id": one.incoming.id,
@@ -498,7 +498,7 @@ def _settle(connection: Connection, read: Sequence[_BatchItem]) -> None:
 def answer_from(
     stored: Mapping[UUID, MessageResult], incoming: Sequence[IncomingMessage]
 ) -> list[MessageResult] | None:
-    """What a committed batch decided, if it is stored; None if it is not: a batch is stored whole or not at all."""
+    """Returns a committed batch's results; None if it is not stored: a batch is stored completely or not at all."""
     if not all(one.id in stored for one in incoming):
         return None
     return [stored[one.id] for one in incoming]

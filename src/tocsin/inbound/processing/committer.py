@@ -1,6 +1,6 @@
-"""The committer: takes what the doors put in, within limits, and answers each when its batch has committed.
+"""The committer: accepts messages within limits, and answers each request after its batch has been committed.
 
-Messages are decided in the order in which they came, by one thread.
+One thread decides all messages in arrival order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tocsin.inbound.storage.messages import MessageResult
 
 __all__ = ["MAX_WAIT", "MAX_WAITING", "MAX_WAITING_BYTES", "Committer", "IngestRequest", "NotStored", "is_pending"]
 
-#: Limits of what waits: messages, bytes, and seconds of waiting. Beyond them senders are told to come again.
+#: Limits of the queue: messages, bytes, and seconds of waiting. Beyond them, senders are asked to retry later.
 MAX_WAITING = 5_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_WAIT = 5.0
@@ -27,7 +27,7 @@ MAX_WAIT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PendingBatch:
-    """What waits to be decided: messages, their bytes, and for how many seconds the first of them has."""
+    """The queue: the number of messages, their bytes, and for how many seconds the first has been waiting."""
 
     messages: int
     size: int
@@ -35,15 +35,15 @@ class PendingBatch:
 
 
 class Committer:
-    """Takes tickets from the event loop and answers each when its transaction has committed."""
+    """Accepts requests from the event loop and answers each after its transaction has been committed."""
 
     def __init__(self, registry: IntegrationRegistry, max_wait: float = MAX_WAIT) -> None:
-        """`max_wait` is how many seconds a message may wait, and a database may not answer."""
+        """`max_wait`: seconds that a message may wait in the queue, and that the database may be unavailable."""
         self._max_wait = max_wait
         self._lock = threading.Lock()
         self._thread = CommitterThread(registry, self._lock, max_wait)
         self._stopping = False
-        #: Whether an event loop is about to wake the thread.
+        #: Whether an event loop has scheduled a wake-up of the thread.
         self._is_waking = False
 
     def start(self) -> None:
@@ -51,32 +51,32 @@ class Committer:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Finishes what waits, for `timeout` seconds at most, and takes nothing more."""
+        """Accepts nothing more and finishes the queue, for `timeout` seconds at most."""
         with self._lock:
             self._stopping = True
             self._thread.end()
         self._thread.join(timeout)
 
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
+        """Returns whether the thread is running."""
         return self._thread.is_alive()
 
     def waiting(self) -> PendingBatch:
-        """What waits now."""
+        """Returns the current state of the queue."""
         with self._lock:
             return self._standing(time.monotonic())
 
     def put(self, ticket: IngestRequest) -> bool:
-        """Has a ticket decided; False when there is no room, or its turn would come too late.
+        """Queues a request; False if the queue is full or too slow.
 
-        A ticket with a loop is put in on that loop's thread.
+        A request with a loop must be put on that loop's thread.
         """
         with self._lock:
             now = time.monotonic()
             waiting = self._standing(now)
             is_too_many = waiting.messages + len(ticket.incoming) > MAX_WAITING
             is_too_much = waiting.size + ticket.size > MAX_WAITING_BYTES
-            # One is always taken, however large it is.
+            # An empty queue accepts any request, however large.
             is_full = (is_too_many or is_too_much) and bool(waiting.messages or waiting.size)
             if self._stopping or is_full or waiting.seconds > self._max_wait:
                 metrics.count_refused(len(ticket.incoming))
@@ -87,8 +87,9 @@ class Committer:
             return True
 
     def _wake_soon(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Wakes the thread when the event loop has read whatever has arrived: that costs nobody a wait, and what came
-        at once is one batch. Woken by the first, it would pay a whole transaction for that one alone."""
+        """Wakes the thread once the event loop has read everything that has arrived. This delays nobody, and
+        simultaneous requests form one batch. Woken by the first request, the thread would spend a transaction on that
+        one alone."""
         if loop is None:
             self._thread.wake()
         elif not self._is_waking:
@@ -106,5 +107,5 @@ class Committer:
 
 
 def is_pending(stored: Sequence[MessageResult]) -> bool:
-    """Whether any of a request's messages waits to be decided."""
+    """Returns whether any of a request's messages is pending."""
     return any(one.status is MessageStatus.PENDING for one in stored)

@@ -1,7 +1,7 @@
-"""The committer's thread: with a connection of its own it takes what waits, has it decided in one transaction, and
-answers.
+"""The committer's thread: takes the queued requests, decides them in one transaction on its own connection, and
+answers them.
 
-Nothing waits on purpose: while a batch commits, the next one gathers.
+There is no deliberate delay: the next batch accumulates while one commits.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 log = logging.getLogger(__name__)
 
-#: A batch has at most so many messages: advisory locks share PostgreSQL's lock table.
+#: The maximum size of a batch in messages and bytes: advisory locks use PostgreSQL's shared lock table.
 MAX_BATCH = 1_000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 
-#: From so many requests in a batch on, the thread that reads them and this one are both busy.
+#: From this many requests per batch on, both the thread that reads requests and this one are busy.
 MANY = 8
 
 _RETRY_AFTER = 0.2
 
 
 class NotStored(Exception):
-    """The messages are not known to be stored: the sender must send them again."""
+    """The messages may not be stored: the sender must retry."""
 
 
 @dataclass(slots=True)
 class IngestRequest:
-    """The messages of one request, and whom to tell: `answer` is called once, on the thread of `loop` if given."""
+    """One request's messages, and its callback: `answer` is called once, on the thread of `loop` if given."""
 
     incoming: Sequence[IncomingMessage]
     size: int
@@ -56,10 +56,10 @@ class IngestRequest:
 
 
 class CommitterThread:
-    """Decides and answers the tickets that are put into it, in their order."""
+    """Decides and answers queued requests in order."""
 
     def __init__(self, registry: IntegrationRegistry, lock: threading.Lock, max_wait: float) -> None:
-        """`lock` guards what waits; `max_wait` is for how many seconds a database may not answer."""
+        """`lock` guards the queue; `max_wait`: seconds that the database may be unavailable."""
         self._registry = registry
         self._max_wait = max_wait
         self._numbers = batch.AlertIdAllocator()
@@ -68,7 +68,7 @@ class CommitterThread:
         self._stopping = False
         self._connection: PipelinedConnection | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-        #: The messages that wait, and their bytes. Read and changed under the lock, as is everything that waits.
+        #: The number of queued messages, and their bytes. Accessed under the lock, like the queue.
         self.count = 0
         self.size = 0
 
@@ -77,7 +77,7 @@ class CommitterThread:
         self._thread.start()
 
     def end(self) -> None:
-        """Has the thread end once nothing waits. Call it under the lock."""
+        """Makes the thread end once the queue is empty. Call it under the lock."""
         self._stopping = True
         self._ready.notify()
 
@@ -86,22 +86,22 @@ class CommitterThread:
         self._thread.join(timeout)
 
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
+        """Returns whether the thread is running."""
         return self._thread.is_alive()
 
     def add(self, ticket: IngestRequest) -> None:
-        """Has a ticket decided after those that wait already. Call it under the lock, and `wake` afterwards."""
+        """Appends a request to the queue. Call it under the lock, and `wake` afterwards."""
         self._waiting.append(ticket)
         self.count += len(ticket.incoming)
         self.size += ticket.size
 
     def wake(self) -> None:
-        """Has the thread look at what waits. Call it under the lock."""
+        """Wakes the thread if the queue is not empty. Call it under the lock."""
         if self._waiting:
             self._ready.notify()
 
     def oldest(self) -> float | None:
-        """When the first of what waits was put in, by the monotonic clock. Call it under the lock."""
+        """Returns when the first queued request was put, by the monotonic clock. Call it under the lock."""
         return self._waiting[0].put_at if self._waiting else None
 
     def _run(self) -> None:
@@ -114,14 +114,15 @@ class CommitterThread:
             try:
                 self._process(tickets)
             except Exception as error:
-                # The edge of the loop: whatever happened, everybody who waits is told, and the next batch goes on.
+                # Boundary of the thread: after any error, all waiting senders are answered, and the next batch is
+                # processed.
                 log.exception("A batch of inbound messages failed.")
                 _tell([(ticket, NotStored(str(error))) for ticket in tickets])
         together.part()
         self._disconnect()
 
     def _take(self) -> list[IngestRequest] | None:
-        """What waits, up to a batch's size; None at the end."""
+        """Returns the queued requests up to a batch's size; None at the end."""
         with self._ready:
             while not self._waiting and not self._stopping:
                 self._ready.wait(1.0)
@@ -159,8 +160,8 @@ class CommitterThread:
         _tell(answers)
 
     def _decide(self, incoming: list[IncomingMessage]) -> list[MessageResult | Exception]:
-        """What became of each message: UnknownDoor where its integration is gone, NotStored where the database does
-        not answer in time."""
+        """Returns each message's result: UnknownIntegration if its integration was deleted, NotStored if the database
+        does not answer in time."""
         known = self._registry.doors()
         rest = [one for one in incoming if one.integration_id in known]
         decided = dict(zip((one.id for one in rest), self._decide_known(rest), strict=True)) if rest else {}
@@ -172,66 +173,66 @@ class CommitterThread:
         try:
             return self._try(incoming)
         except UnknownIntegration:
-            # The batch found a newer configuration, in which an integration is missing.
+            # The batch loaded a newer configuration that lacks an integration.
             return self._decide(incoming)
         except NotStored as error:
             return [error] * len(incoming)
         except Exception as error:
-            # The edge for one message: whatever is wrong with it must not cost the others.
+            # Boundary of one message: a poison message must not affect the others.
             log.exception("A batch of %s messages cannot be decided.", len(incoming))
             self._numbers.discard()
             if isinstance(error, psycopg.Error):
                 self._disconnect()
             if len(incoming) > 1:
-                # Halved until the poison is alone.
+                # Bisect until the poison message is alone.
                 half = len(incoming) // 2
                 return self._decide(incoming[:half]) + self._decide(incoming[half:])
             if again:
                 return self._keep(incoming[0], error)
-            # What an earlier failure left on the connection is no fault of a message: poison fails on a new one too.
+            # The error may come from the connection's state rather than the message: retry on a new connection.
             self._disconnect()
             return self._decide_known(incoming, again=True)
 
     def _keep(self, poison: IncomingMessage, error: Exception) -> list[MessageResult | Exception]:
-        """Keeps a message that cannot be decided as Mapping Failed."""
+        """Stores an undecidable message as Mapping Failed."""
         if isinstance(poison.element, Rejected) and poison.element.code == messages.UNDECIDABLE:
             return [NotStored(f"message {poison.id} can be neither decided nor kept: {error}")]
         log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error)
         return self._decide([messages.undecidable(poison, error)])
 
     def _try(self, incoming: list[IncomingMessage]) -> list[MessageResult]:
-        """One transaction, tried again while the connection or a conflict fails it, for `max_wait` seconds at most."""
+        """Runs one transaction, retried after connection errors and conflicts, for `max_wait` seconds at most."""
         give_up_at = time.monotonic() + self._max_wait
         wait, is_doubtful, has_clashed = True, False, False
         while True:
             try:
                 connection = self._connect()
                 if is_doubtful:
-                    # A try before this one may have committed: then the answers stand already.
+                    # A previous attempt may have been committed: then its results are in the database.
                     known = messages.stored_already(connection, [one.id for one in incoming])
                     if (found := batch.answer_from(known, incoming)) is not None:
                         return found
                 return batch.process(connection, self._registry, self._numbers, incoming, clock.now(), wait=wait)
             except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure) as error:
-                # Somebody else was in between: once more, and without waiting for anybody.
+                # Another transaction interfered: retry, without waiting for locks.
                 if time.monotonic() > give_up_at:
                     raise NotStored(f"somebody else is always in between: {error}") from error
                 wait = False
             except (errors.UniqueViolation, errors.ForeignKeyViolation):
                 if has_clashed:
                     raise
-                # Another node was quicker with a delivery, or the database ended what a lost connection left it; or
-                # somebody was deleted in this moment whom it would have told.
+                # Another node decided the same delivery first, the database completed a commit of a lost connection, or
+                # a user to be notified was deleted just now.
                 wait, is_doubtful, has_clashed = False, True, True
             except errors.ProgramLimitExceeded:
-                # A limit that this very batch exceeds: no later try is better.
+                # This very batch exceeds a limit: retrying cannot help.
                 raise
             except (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction) as error:
                 if isinstance(error, errors.OutOfMemory) and len(incoming) > 1:
-                    # The table of locks is full: half as many messages need half as many.
+                    # The lock table is full: a batch of half as many messages needs half as many locks.
                     raise
                 self._disconnect()
-                # Nobody knows whether the numbers of this try were used.
+                # It is unknown whether this attempt's ids were used.
                 self._numbers.discard()
                 is_doubtful = True
                 if time.monotonic() > give_up_at or self._stopping:
@@ -244,11 +245,11 @@ class CommitterThread:
         if self._connection is None or self._connection.closed:
             connection = database.connect(name="tocsin committer", autocommit=True)
             connection.execute(f"SET lock_timeout = '{messages.LOCK_TIMEOUT}'".encode())
-            # Everything here is looked up by key. A plan that was kept from when a table was empty would read it whole,
-            # and so would a hash or merge join: nested loops over an index are right at any size.
+            # All lookups are by key. A cached plan from when a table was empty would scan it completely, and so would
+            # hash and merge joins: nested loops over an index are right at any size.
             for way in ("seqscan", "hashjoin", "mergejoin"):
                 connection.execute(f"SET enable_{way} = off".encode())
-            # The statements are always the same: planning them anew each time took longer than running them.
+            # The statements never change: planning them each time took longer than running them.
             connection.execute("SET plan_cache_mode = force_generic_plan")
             self._connection = connection
         return self._connection
@@ -260,8 +261,8 @@ class CommitterThread:
 
 
 def _tell(answers: Sequence[tuple[IngestRequest, list[MessageResult] | Exception]]) -> None:
-    """Gives each ticket its answer. An event loop is woken once for all of its own: a wake-up for each would have its
-    thread and this one fight for the interpreter."""
+    """Answers each request. An event loop is woken once for all of its requests: with one wake-up each, its thread and
+    this one would compete for the interpreter."""
     waiting: dict[asyncio.AbstractEventLoop, list[tuple[IngestRequest, list[MessageResult] | Exception]]] = {}
     for ticket, result in answers:
         if ticket.loop is None:
@@ -276,5 +277,5 @@ def _answer_each(answers: Sequence[tuple[IngestRequest, list[MessageResult] | Ex
     for ticket, result in answers:
         try:
             ticket.answer(result)
-        except Exception:  # one sender's edge: the others are answered all the same
+        except Exception:  # boundary of one request: the others are still answered
             log.exception("A sender cannot be answered.")

@@ -1,6 +1,6 @@
-"""Openings that waited and are due: the loop decides their messages again, in order and under their keys' locks.
+"""The delayed alerts task: decides the messages of due alerts again, in order and under their keys' locks.
 
-Nothing is kept in memory: what is due is an indexed row, and any node may take it. What cannot be decided now stays.
+Nothing is kept in memory: due alerts are indexed rows, and any node may process them. Undecidable ones are kept.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tocsin.inbound.storage.stored_messages import incoming_of
 
 log = logging.getLogger(__name__)
 
-#: So many openings at most are taken in one turn, and of each the first message and so many of the newest; those in
-#: between follow them as they are.
+#: The maximum number of alerts per run, and of newest messages per alert in addition to its first one. The messages in
+#: between get the outcome `Mapped Ignored`.
 MAX_ALERTS_PER_RUN = 100
 _MAX_MESSAGES = 200
 
-#: One that cannot be decided is tried again so much later.
+#: Delay before an undecidable alert is retried.
 _RETRY_AFTER = timedelta(seconds=30)
 
 _DUE = """
@@ -47,7 +47,7 @@ FROM unnest(%s::bytea[]) AS k(key_hash) CROSS JOIN LATERAL (
 ORDER BY m.id
 """
 
-#: Rows whose messages are decided, or gone: under another configuration they may have got another key.
+#: Rows whose messages are decided or gone: under another configuration, they may have got another key.
 _CLEAR = """
 DELETE FROM inbound_delayedopening d WHERE d.key_hash = ANY(%s) AND d.due_at <= %s AND NOT EXISTS (
     SELECT 1 FROM inbound_inboundmessage m WHERE m.status = 'Mapped Delayed' AND m.key_hash = d.key_hash)
@@ -62,10 +62,11 @@ WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
 
 
 def loop(registry: IntegrationRegistry) -> PeriodicTask:
-    """The loop that opens what is due."""
+    """Returns the periodic task that opens due alerts."""
     return PeriodicTask(
         "inbound delayed openings",
-        # Numbers for each turn: one that was kept for long would be older than those whose words are kept already.
+        # A new allocator for each run: spare ids of an earlier run could be lower than ids that the search index
+        # passed.
         lambda: open_due(registry, batch.AlertIdAllocator(), clock.now()),
         timedelta(seconds=1),
         frozenset({"delayed"}),
@@ -73,7 +74,7 @@ def loop(registry: IntegrationRegistry) -> PeriodicTask:
 
 
 def open_due(registry: IntegrationRegistry, numbers: batch.AlertIdAllocator, now: datetime) -> bool:
-    """Decides the messages of what is due. True when there may be more."""
+    """Decides the messages of due alerts. Returns True if there may be more."""
     with database.pool().connection() as connection:
         found = connection.execute(_DUE, (now, MAX_ALERTS_PER_RUN)).fetchall()
         if not found:
@@ -91,16 +92,16 @@ def _open(
     keys: list[bytes],
     now: datetime,
 ) -> None:
-    """Opens these; where they fail together, each by itself, and one that fails is tried again later."""
+    """Opens the alerts. If that fails, opens each by itself, and retries later those that fail."""
     try:
         incoming = _incoming(connection, registry, keys, now)
         if incoming:
             batch.process(connection, registry, numbers, incoming, now, wait=False, draining=True)
         _clear(connection, keys, now)
     except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.UniqueViolation):
-        # Somebody else has one of them: its next turn comes in a second.
+        # Another transaction holds one of them: the next run is in a second.
         return
-    except Exception as error:  # one opening's edge: the others open all the same
+    except Exception as error:  # boundary of one alert: the others still open
         if isinstance(error, UnknownIntegration):
             raise
         if len(keys) > 1:

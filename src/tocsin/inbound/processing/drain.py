@@ -1,4 +1,4 @@
-"""The worker's loops of this room; the one that decides undecided messages, in order, is here."""
+"""Decides pending messages in order, on a worker."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tocsin.inbound.storage.stored_messages import incoming_of
 
 log = logging.getLogger(__name__)
 
-#: So many undecided messages are looked at in one turn, oldest first.
+#: The maximum number of pending messages per run, oldest first.
 DRAIN = 200
 
-#: A message that failed so often is decided as Mapping Failed, and waits for a person.
+#: A message that failed this often is decided as Mapping Failed, and waits for a user.
 MAX_FAILURES = 5
 
 
@@ -31,14 +31,14 @@ FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT %s
 
 
 def drain(registry: IntegrationRegistry, numbers: batch.AlertIdAllocator, now: datetime) -> bool:
-    """Decides messages that wait, in the order of their arrival. True when there may be more."""
+    """Decides pending messages in arrival order. Returns True if there may be more."""
     registry.refresh()
     with database.pool().connection() as connection:
         found = database.rows(connection, _PENDING, (DRAIN,))
         if not found:
             return False
         known = registry.doors()
-        # By the database's clock: a node's own, by which ids are ordered, may be ahead of another's.
+        # Sorted by the database's clock: ids are made with a node's clock, which may be ahead of another's.
         found.sort(key=lambda row: (row["received_at"], row["id"]))
         waiting = [incoming_of(row, registry, now) for row in found if row["integration_id"] in known]
         with messages.ready(connection):
@@ -62,7 +62,7 @@ def _drain_batch(
         )
     except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure):
         return 0
-    except Exception as error:  # one message's edge: the others are decided all the same
+    except Exception as error:  # boundary of one message: the others are still decided
         if isinstance(error, UnknownIntegration):
             raise
         if len(waiting) == 1:
@@ -70,7 +70,7 @@ def _drain_batch(
                 raise
             log.exception("The undecided message %s cannot be decided.", waiting[0].id)
             if _count_failure(connection, waiting[0]) == MAX_FAILURES:
-                # Fail open, as where it arrives; should that fail too, it is kept at its next turn.
+                # Fail open, as on arrival; if that fails too, the next run stores it as Mapping Failed.
                 kept = [messages.undecidable(waiting[0], error)]
                 return _drain_batch(connection, registry, numbers, kept, now)
             return 0
@@ -81,7 +81,7 @@ def _drain_batch(
 
 
 def _count_failure(connection: Connection, incoming: IncomingMessage) -> int:
-    """How often it has failed; beyond `MAX_FAILURES` it is Mapping Failed."""
+    """Counts a failure and returns the total; beyond `MAX_FAILURES`, the message becomes Mapping Failed."""
     counted = connection.execute(
         "UPDATE inbound_inboundmessage SET failures = failures + 1, "
         "status = CASE WHEN failures + 1 > %s THEN 'Mapping Failed' ELSE status END, "

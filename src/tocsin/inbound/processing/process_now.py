@@ -1,5 +1,4 @@
-"""Takes a few messages in outside the committer, such as a replay: decided as a batch of their own, in one transaction
-on a connection of the pool."""
+"""Processes a few messages outside the committer, for example a replay: one batch, on a pooled connection."""
 
 from __future__ import annotations
 
@@ -24,15 +23,15 @@ CONFLICTS = (
 
 
 def take_in(incoming: Sequence[IncomingMessage], now: datetime) -> list[MessageResult]:
-    """What became of the messages, in their order, once it is committed. One whose alert somebody holds is Pending.
+    """Decides the messages; returns their results in order, after the commit. Pending if the alert stays locked.
 
-    Raises UnknownDoor when the integration is gone.
+    Raises UnknownIntegration if the integration was deleted.
     """
     with database.pool().connection() as connection, messages.ready(connection):
         try:
             return _process(connection, incoming, now, wait=True)
         except CONFLICTS:
-            # Somebody else was in between: once more, and without waiting for anybody.
+            # Another transaction interfered: retry once, without waiting for locks.
             return _process(connection, incoming, now, wait=False)
 
 

@@ -1,4 +1,4 @@
-"""Openings that wait, and what is counted, after the database's clock was set back: both come so much earlier."""
+"""Moves delayed alerts and rate windows back in time after a rollback of the database's clock."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tocsin.core.db.database import Connection
 from tocsin.core.ids import lock_number
 from tocsin.inbound.deciding.state import DelayReason
 
-#: Waits that are counted from when they began. Support hours and maintenance windows end at real moments; and one that
-#: waits to be enough must not be over sooner.
+#: Delays that are counted from their start. Support hours and maintenance windows end at real times, and an alert that
+#: waits for a count must not be dropped earlier.
 _COUNTED = (DelayReason.WAIT, DelayReason.EVERY, DelayReason.FLAPPING)
 
-#: So many keys are locked; advisory locks share PostgreSQL's lock table.
+#: The maximum number of keys to lock: advisory locks use PostgreSQL's shared lock table.
 _MAX_LOCKS = 1000
 
 _KEYS = """
@@ -36,7 +36,7 @@ WHERE until > %(now)s OR at > %(now)s
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
-    """Moves them, under their keys' locks. Returns how many openings wait less long."""
+    """Moves them, under their keys' locks. Returns the number of delayed alerts moved."""
     parameters = {"by": by, "now": now, "waits": [str(wait) for wait in _COUNTED]}
     found = connection.execute(_KEYS, parameters).fetchall()
     if not found:

@@ -1,4 +1,4 @@
-"""The dedup keys of a batch: locked, then read as they stand. Set-based, on the caller's transaction."""
+"""Loads and locks the dedup keys of a batch, and writes them back. Set-based, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from tocsin.inbound.storage import noise_store as shaped_rows
 
 @dataclass(frozen=True, slots=True)
 class LoadedKeys:
-    """What a batch stands on."""
+    """The state that a batch depends on."""
 
     states: dict[bytes, DedupKeyState]
     seen: dict[DeliveryKey, DuplicateDelivery]
-    #: Keys that cannot be decided now: somebody holds their alert, or an undecided message is before them.
+    #: Keys that cannot be decided now: their alert is locked, or a pending message comes before.
     held: frozenset[bytes]
-    #: Keys that have a row of their own in the table of clocks.
+    #: Keys that have a row in the table of key clocks.
     clocked: frozenset[bytes]
     config_version: int
-    #: What is counted, by scope, and alerts that several keys share, by id.
+    #: Rate windows by scope, and shared alerts by id.
     tallies: dict[bytes, RateWindow] = field(default_factory=dict)
     lives: dict[int, ActiveAlert] = field(default_factory=dict)
 
 
-#: A list of hashes travels as one string of bytes, which costs nothing to write, and is taken apart by the database.
+#: Hashes are sent as one byte string, which is cheap to write, and split by the database.
 _HASHES = "ARRAY(SELECT substring(%(hashes)s::bytea FROM i FOR 32) FROM generate_series(1, %(length)s::int, 32) AS i)"
 
 _LIVE = database.literal(f"""
@@ -64,7 +64,7 @@ ORDER BY id FOR NO KEY UPDATE
 
 _LIVE_NOW = database.literal(_LIVE.rstrip() + " SKIP LOCKED")
 
-#: Locks in the order of the numbers; a row at least, which says how new the configuration is.
+#: Takes the locks in ascending order. Returns at least one row, with the configuration version.
 _LOCK = """
 SELECT (SELECT version FROM core_configversion WHERE id = 1), n, {how}(n)
 FROM (VALUES (1)) AS once LEFT JOIN unnest(%s::bigint[]) AS n ON true
@@ -89,14 +89,14 @@ _NO_SCOPES: Mapping[bytes, LockScopes] = {}
 
 
 class PendingKeyQuery(NamedTuple):
-    """What was asked of the database about the keys of a batch, and is not read yet."""
+    """Queries about the keys of a batch whose results have not been read yet."""
 
     locked: Cursor[Any]
     live: Cursor[DictRow]
     clocks: Cursor[Any]
     seen: Cursor[Any]
     shaped: Cursor[DictRow]
-    #: The keys, and what else is locked and counted with them.
+    #: The keys, and the scopes that are locked and counted with them.
     wanted: Sequence[bytes]
     scopes: Mapping[bytes, LockScopes]
     counted: set[bytes]
@@ -111,10 +111,10 @@ def ask(
     wait: bool,
     scopes: Mapping[bytes, LockScopes] = _NO_SCOPES,
 ) -> PendingKeyQuery:
-    """Locks the keys and asks how they stand: inside a pipeline, which is over before `standing` reads the answers.
+    """Locks the keys and queries their state, inside a pipeline that must end before `standing` reads the results.
 
-    With `wait`, whoever holds one of them is waited for, up to the connection's `lock_timeout` (LockNotAvailable);
-    without, such keys come back as `held`. `scopes` are what keys count on.
+    With `wait`, waits for locked keys up to the connection's `lock_timeout` (LockNotAvailable); without, such keys are
+    returned as `held`. `scopes` are the lock scopes of keys.
     """
     wanted = sorted({*hashes, *(one.parent for one in scopes.values() if one.parent is not None)})
     counted = {scope for one in scopes.values() for scope in one.tallies}
@@ -139,8 +139,8 @@ def ask(
 
 
 def standing(connection: Connection, asked: PendingKeyQuery, *, now: datetime, replaying: bool = False) -> LoadedKeys:
-    """How the keys stand; scopes cost two more exchanges with the database. A drain of undecided messages is
-    `replaying`: they are not behind themselves."""
+    """Returns the state of the keys; scopes cost two more round trips. With `replaying`, for draining pending messages,
+    those do not wait for themselves."""
     wait, scopes = asked.wait, asked.scopes
     held: set[bytes] = set()
     live_rows = asked.live.fetchall()
@@ -184,8 +184,8 @@ def _shared(
     *,
     wait: bool,
 ) -> dict[int, ActiveAlert]:
-    """Adds what waits and what joined to the keys; locks and returns the alerts that keys share, and the `parents` of
-    merged ones. A key for whose shared alert or parent somebody else holds the lock is added to `held`."""
+    """Adds delays and joined alerts to the keys; locks and returns the shared alerts, and the `parents` of merged ones.
+    Keys whose shared alert or parent is locked elsewhere are added to `held`."""
     joined: dict[bytes, DictRow] = {}
     for row in shaped:
         key = bytes(row["key_hash"])
@@ -197,7 +197,7 @@ def _shared(
     named |= {row["alert_id"] for row in joined.values()}
     named |= set(parents)
     found = shaped_rows.lives(connection, named, wait=wait)
-    # An alert that keys share may be merged too.
+    # A shared alert may be merged as well.
     above = {live.parent_id for _, live in found.values() if live.parent_id is not None} - found.keys()
     found |= shaped_rows.lives(connection, above, wait=wait)
     if not wait:
@@ -211,7 +211,7 @@ def _shared(
             if any(scope in tallies and tallies[scope].alert_id in missing for scope in one.tallies)
         }
     for key, row in joined.items():
-        # A key whose alert was closed by somebody is free.
+        # A key is free if its shared alert was closed.
         if (live := found.get(row["alert_id"])) is not None and (
             known := states.get(key, DedupKeyState())
         ).live is None:
@@ -233,7 +233,7 @@ def _alive(connection: Connection, ids: set[int]) -> set[int]:
 
 
 def _array(numbers: Sequence[int]) -> str:
-    """A bigint[] as text: far cheaper to write than a list of parameters."""
+    """Formats a bigint[] as text, which is far cheaper than a list of parameters."""
     return "{" + ",".join(map(str, numbers)) + "}"
 
 
@@ -242,7 +242,7 @@ def _dicts(connection: Connection, query: Any, parameters: Mapping[str, object])
 
 
 def _not_locked(connection: Connection, free: set[int], live: Sequence[DictRow], wanted: Sequence[bytes]) -> set[bytes]:
-    """The keys whose own lock, or whose alert's row, somebody else holds."""
+    """Returns the keys whose lock, or whose alert's row, another transaction holds."""
     held = {one for one in wanted if lock_number(one) not in free}
     mine = {bytes(row["key_hash"]) for row in live}
     alive = connection.execute("SELECT key_hash FROM alerts_alert WHERE key_hash = ANY(%s) AND holds_key", (wanted,))
@@ -254,7 +254,7 @@ def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[An
     if not live:
         return states
     ids = [row["id"] for row in live]
-    # What only live alerts have is asked for in one more exchange, and not at all by messages that open new ones.
+    # Only for active alerts: costs one more round trip, which messages that open new alerts avoid.
     with connection.pipeline():
         acknowledged = Cursor(connection, row_factory=dict_row).execute(_ACKNOWLEDGED, (ids,))
         merged = connection.execute(_MERGED, (ids,))
@@ -288,7 +288,7 @@ def _state(row: Mapping[str, Any], acknowledged: Mapping[int, Acknowledged], chi
 
 
 def _children(connection: Connection, merged: Sequence[Any]) -> dict[int, dict[int, AlertState]]:
-    """The alerts that are merged into others, by parent. They come after their parents in the order of locks."""
+    """Loads merged alerts by parent. In the lock order, they come after their parents."""
     if not merged:
         return {}
     states = alert_rows.load(connection, [row[0] for row in merged])
@@ -312,9 +312,9 @@ SELECT * FROM json_to_recordset(%s) AS n(integration_id bigint, hash bytea, mess
 def write_clocks(
     connection: Connection, states: Mapping[bytes, DedupKeyState], known: frozenset[bytes], now: datetime
 ) -> None:
-    """Writes the newest source time and the last alert of keys.
+    """Writes the newest source time and last alert of keys.
 
-    `known` are those that were read under the same locks: the others have no row yet, and nobody else can make one.
+    `known` are the keys that had a row when read under the same locks. No other transaction can have inserted the rest.
     """
     new = [
         {"key_hash": bytes_in_json(key), "newest": state.newest, "last_alert": state.last_alert}
@@ -339,7 +339,7 @@ def write_clocks(
 
 
 def write_seen(connection: Connection, seen: Mapping[DeliveryKey, DuplicateDelivery]) -> None:
-    """Remembers deliveries that were decided. Another node that decides the same one now fails, and tries again."""
+    """Records decided deliveries. If another node decides the same delivery now, its insert fails and it retries."""
     if seen:
         rows = [
             {"integration_id": integration_id, "hash": bytes_in_json(hashed), "message": one.message_id}

@@ -1,4 +1,4 @@
-"""Inbound messages as rows: storing them, decided or not, and what a retry after a lost connection finds of them."""
+"""Inbound messages as rows: inserts them, decided or not, and finds those stored by a lost commit."""
 
 from __future__ import annotations
 
@@ -20,57 +20,57 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.expressions.fields import line
 from tocsin.inbound.parsing.decode import Element
 
-#: The code of a message that cannot be decided.
+#: The error code of a message that cannot be decided.
 UNDECIDABLE = "cannot_be_decided"
 
 
 class IncomingMessage(msgspec.Struct, frozen=True):
-    """One element that is to be stored and decided: a message of its own, or one of an array."""
+    """One element to store and decide: a single message, or one of an array."""
 
     id: UUID
     integration_id: int
     received_at: datetime
-    #: The bytes of the element itself.
+    #: The bytes of this element.
     raw: bytes
-    #: What was read; or why nothing could be.
+    #: The parsed element, or why it could not be parsed.
     element: Element | Rejected
     content_type: str = ""
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     replay_of: UUID | None = None
     may_page: bool = True
     test_user_id: int | None = None
-    #: How it was read where it arrived, if it was.
+    #: The result of preprocessing on arrival, if any.
     prepared: PreprocessedMessage | None = None
-    #: What no other test has: the alert of a test never shares its key with a real one.
+    #: Unique for each test: a test's alert never shares its key with a real one.
     test_id: str = ""
-    #: It waits still for what its system was asked.
+    #: Whether it still waits for its ticket to be fetched.
     is_asked_about: bool = False
-    #: Why it is decided although its system was not asked, or did not say.
+    #: Why it is decided although its ticket was not fetched.
     unasked: str = ""
-    #: It waited for its alert to open, and that is due.
+    #: Whether its alert was delayed and is due.
     is_due: bool = False
 
     @property
     def keeps(self) -> Mapping[str, object]:
-        """What a message that waits must not forget: kept in its verdict's place until there is one."""
+        """What an undecided message must remember; stored in its verdict's column until there is a verdict."""
         if self.test_user_id is not None:
             return {"test": [self.test_user_id, self.test_id]}
         return {} if self.may_page else {"record": True}
 
 
 def due(incoming: IncomingMessage) -> IncomingMessage:
-    """The message as one whose opening is due."""
+    """Returns the message marked as due."""
     return replace(incoming, is_due=True)
 
 
 def undecidable(incoming: IncomingMessage, error: Exception) -> IncomingMessage:
-    """The message as one that is kept as Mapping Failed, because deciding it fails."""
+    """Returns the message in the form that is stored as Mapping Failed, because deciding it failed."""
     detail = f"Tocsin could not decide it: {type(error).__name__}. It can be replayed."
     return replace(incoming, element=Rejected(UNDECIDABLE, detail), prepared=None)
 
 
 class MessageResult(msgspec.Struct, frozen=True):
-    """What became of an incoming message: what its sender is answered, and what its row says."""
+    """The result for an incoming message, for the response to its sender and for its row."""
 
     status: MessageStatus
     reason: str
@@ -79,7 +79,7 @@ class MessageResult(msgspec.Struct, frozen=True):
 
 
 class MessageRow(msgspec.Struct, frozen=True):
-    """The columns of a message besides what came in."""
+    """The columns of a message's row."""
 
     incoming: IncomingMessage
     stored: MessageResult
@@ -88,14 +88,14 @@ class MessageRow(msgspec.Struct, frozen=True):
     subject: str = ""
     version_id: int | None = None
     verdict: Mapping[str, object] = msgspec.field(default_factory=dict)
-    #: For Pending and Delayed ones.
+    #: For pending and delayed messages.
     key_hash: bytes | None = None
 
 
-#: What is decided later.
+#: Statuses of messages that are decided later.
 WAITING = (MessageStatus.PENDING, MessageStatus.DELAYED)
 
-#: Bodies travel as one string of bytes, of which each row takes its own.
+#: Bodies are sent as one byte string, of which each row takes its part.
 _INSERT = """
 INSERT INTO inbound_inboundmessage (id, integration_id, received_at, status, reason, source_id, source_status, subject,
        alert_id, raw, content_type, headers, version_id, verdict, replay_of, key_hash, test, failures)
@@ -108,13 +108,13 @@ FROM json_to_recordset(%(rows)s) AS n(id uuid, integration_id bigint, received_a
 """
 
 
-#: How long a key or alert that somebody holds is waited for before its messages become Pending.
+#: How long to wait for a locked key or alert before its messages become Pending.
 LOCK_TIMEOUT = "50ms"
 
 
 @contextmanager
 def ready(connection: Connection) -> Iterator[None]:
-    """Lends a connection of the pool to `batch.process`."""
+    """Prepares a pooled connection for `batch.process`."""
     connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'".encode())
     try:
         yield
@@ -124,7 +124,7 @@ def ready(connection: Connection) -> Iterator[None]:
 
 
 def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
-    """Writes messages in one statement."""
+    """Inserts messages with one statement."""
     written = []
     bodies = []
     starts = 1
@@ -160,7 +160,7 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
 
 
 def stored_already(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, MessageResult]:
-    """What is known of messages whose COMMIT may have been answered to nobody."""
+    """Returns the results of those messages that are stored, after a COMMIT whose response was lost."""
     rows = connection.execute(
         "SELECT id, status, reason, alert_id, verdict ->> 'error' FROM inbound_inboundmessage WHERE id = ANY(%s)",
         (list(ids),),

@@ -1,4 +1,4 @@
-"""Openings that wait, joined keys and tallies as rows: read under the locks of their keys, written list-wise.
+"""Rows of noise reduction: delayed alerts, joined keys and rate windows, read under their keys' locks, written in bulk.
 
 Works on the connection passed in, inside the caller's transaction.
 """
@@ -17,8 +17,9 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.inbound.deciding.state import ActiveAlert, DelayedAlert, DelayReason, GroupJoin, RateWindow, WaitOutcome
 
-#: The undecided messages, openings that wait and joined keys among some keys: one statement, as most batches have none.
-#: What waits is locked: who lets it go without its key, such as the end of a maintenance window, comes before or after.
+#: Pending messages, delayed alerts and joined keys of some keys, in one statement because most batches have none.
+#: Delayed alerts are locked: a writer that does not lock their key, such as the end of a maintenance window, must come
+#: before or after.
 STANDING = """
 SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.wait, d.since, d.due_at, d.why, d.opens, d.messages,
        d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
@@ -32,7 +33,7 @@ SELECT m.key_hash, NULL, 'pending', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NU
 FROM inbound_inboundmessage m WHERE m.status = 'Pending' AND m.key_hash = ANY({hashes})
 """
 
-#: The role of a key that an undecided message is of.
+#: The role column of a key with a pending message.
 PENDING = "pending"
 
 _TALLIES = """
@@ -42,7 +43,7 @@ SELECT w.hash, t.alert_id, t.until, t.tokens, t.at, t.times,
 FROM unnest(%(scopes)s::bytea[]) AS w(hash) LEFT JOIN inbound_tally t ON t.hash = w.hash
 """
 
-#: Whether the escalation of the alert `a` pages; an alert that has none counts as paging, for none can begin to.
+#: Whether the escalation of alert `a` pages. An alert without one counts as paging, because none can start to.
 PAGES = """coalesce((SELECT r.mode = 'page' FROM escalation_run r WHERE r.alert_id = a.id ORDER BY r.id DESC LIMIT 1),
                     true)"""
 
@@ -57,7 +58,7 @@ _LIVES_NOW = database.literal(_LIVES.rstrip() + " SKIP LOCKED")
 
 
 def tallies(connection: Connection, scopes: Iterable[bytes], now: datetime) -> dict[bytes, RateWindow]:
-    """The tallies of some scopes, whose locks are held."""
+    """Loads the rate windows of some scopes, whose locks are held."""
     found = database.rows(connection, _TALLIES, {"scopes": sorted(scopes), "now": now})
     return {
         bytes(row["hash"]): RateWindow(
@@ -68,11 +69,11 @@ def tallies(connection: Connection, scopes: Iterable[bytes], now: datetime) -> d
 
 
 def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int, tuple[bytes, ActiveAlert]]:
-    """The live alerts among `ids` with their own keys and the alerts merged into them, locked. Without `wait`, those
-    that somebody holds are left out.
+    """Loads and locks the active alerts among `ids`, with their keys and the alerts merged into them. Without `wait`,
+    locked ones are omitted.
 
-    They come after the alerts of the batch's own keys: somebody who takes them the other way round is waited for no
-    longer than the connection's `lock_timeout`.
+    They are locked after the alerts of the batch's own keys: a transaction that locks in the opposite order delays
+    this one by at most the connection's `lock_timeout`.
     """
     wanted = sorted(set(ids))
     if not wanted:
@@ -101,7 +102,7 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
 
 
 def delayed_of(row: Mapping[str, Any]) -> DelayedAlert:
-    """The opening that waits, from its row."""
+    """Converts a row to a delayed alert."""
     return DelayedAlert(
         DelayReason(row["wait"]),
         row["since"],
@@ -134,7 +135,7 @@ ON CONFLICT (key_hash) DO UPDATE SET integration_id = excluded.integration_id, w
 
 
 def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, DelayedAlert | None]]) -> None:
-    """Writes the openings that wait, by key with their integration; None: it waits no more."""
+    """Writes delayed alerts by key with their integration; None: no longer delayed."""
     gone = [key for key, (_, delayed) in changed.items() if delayed is None]
     if gone:
         connection.execute("DELETE FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (gone,))
@@ -163,7 +164,7 @@ def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, Del
 
 
 def settle(connection: Connection, settled: Mapping[bytes, WaitOutcome]) -> None:
-    """Says what became of the stored messages that waited, by key."""
+    """Writes the outcome of stored delayed messages, by key."""
     if settled:
         changed = [
             {"key": bytes_in_json(key), "status": one.status, "reason": one.reason, "alert_id": one.alert_id}
@@ -219,7 +220,7 @@ ON CONFLICT (hash) DO UPDATE SET alert_id = excluded.alert_id, until = excluded.
 
 
 def write_tallies(connection: Connection, changed: Mapping[bytes, RateWindow], now: datetime) -> None:
-    """Writes tallies; what waits in them is counted where it is."""
+    """Writes rate windows, except their number of waiting keys, which is counted when loaded."""
     if changed:
         made = [
             {
@@ -236,7 +237,7 @@ def write_tallies(connection: Connection, changed: Mapping[bytes, RateWindow], n
 
 
 def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> None:
-    """Has what waits in these tallies open now: each under its own key's lock, by the loop."""
+    """Makes the alerts waiting in these rate windows due; the delayed alerts task opens each under its key's lock."""
     if scopes:
         connection.execute(
             "UPDATE inbound_delayedopening SET due_at = %s, released = true WHERE scope = ANY(%s)",

@@ -1,7 +1,7 @@
-"""The loop that removes what is kept only so long: messages, and what they left in the narrow tables beside them.
+"""Retention: prunes messages, and the rows they left in the narrow tables beside them.
 
-Oldest first, in small transactions, each as dear as what it removes and never as the tables are long. Never what waits
-to be decided, nor the messages of a live alert.
+Oldest first, in small transactions whose cost depends on the rows removed, not on the size of a table. Never prunes
+undecided messages, or messages of an active alert.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock, clock_jump
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 
-#: So many messages are removed in one turn, and of large ones so many bytes: a transaction must be short.
+#: The maximum number of messages, and of bytes, removed per run, to keep the transaction short.
 CHUNK = 5_000
 MAX_BYTES_PER_RUN = 256 * 1024 * 1024
 
-#: A narrow table is looked through in so many turns, and not in slices smaller than that.
+#: A narrow table is scanned in this many runs, in slices of at least MIN_BLOCKS blocks.
 TURNS = 120
 MIN_BLOCKS = 200
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: Of so many of the table's blocks the size of the messages is known well enough.
+#: The number of blocks from which the size of all messages is estimated.
 SAMPLE = 1_000
-#: What a message takes besides its texts: its row's head and numbers, and its places in the indexes.
+#: Estimated bytes per message besides its texts: row header, numbers, and index entries.
 _BESIDES = 300
 
-#: What the row of a message takes, its long values where they are kept, and its places in the indexes.
+#: The size of a message: its row, its long values as stored, and its index entries.
 _SIZE = (
     "pg_column_size(m.raw) + pg_column_size(m.headers) + pg_column_size(m.verdict) + pg_column_size(m.subject) "
     f"+ pg_column_size(m.reason) + {_BESIDES}"
 )
 
-# Ids are UUIDv7s: the primary key leads to the oldest, and ends the walk where the younger ones begin.
+# Ids are UUIDv7s: the primary key leads to the oldest messages, and the scan stops at the first younger one.
 _MESSAGES = f"""
 WITH oldest AS MATERIALIZED (SELECT m.id, {_SIZE} AS size FROM inbound_inboundmessage m
 WHERE (%(over)s OR (m.id < %(first)s AND m.received_at < %(before)s)) AND m.status NOT IN ('Pending', 'Mapped Delayed')
@@ -54,7 +54,7 @@ SELECT count(*), coalesce(sum(size), 0) FROM old
 
 _SLICE = "t.ctid >= format('(%%s,0)', %(begin)s::bigint)::tid AND t.ctid < format('(%%s,0)', %(end)s::bigint)::tid"
 
-#: By table: which of its rows, `t`, are of no use any more.
+#: By table, the condition for obsolete rows `t`.
 _BESIDE: dict[LiteralString, LiteralString] = {
     "inbound_seendelivery": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message)",
     "inbound_messagetext": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message_id)",
@@ -67,25 +67,25 @@ _BESIDE: dict[LiteralString, LiteralString] = {
 
 
 def loop() -> PeriodicTask:
-    """The loop for a worker."""
+    """Returns the worker's periodic task."""
     keeper = RetentionTask()
     return PeriodicTask("inbound prune", lambda: keeper.turn(clock.now()), timedelta(minutes=1))
 
 
 @dataclass(slots=True)
 class RetentionTask:
-    """One worker's loop. It remembers, by table, at which block its next look begins: after a restart, anywhere."""
+    """A worker's retention task. Remembers by table the block at which the next scan starts; lost at a restart."""
 
     _places: dict[str, int] = field(default_factory=dict)
 
     def turn(self, now: datetime, *, chunk: int = CHUNK) -> bool:
-        """Removes messages past their retention, or the oldest over the size cap. True when there may be more."""
+        """Removes expired messages, or the oldest ones above the size cap. Returns True if there may be more."""
         with database.transaction() as connection:
             settings = settings_store.load(connection)
             is_doubted = clock_jump.is_doubted(connection, now)
         before = now - timedelta(days=settings[settings_store.MESSAGE_RETENTION_DAYS.name])
         if is_doubted:
-            # The clock may be far ahead: nothing is so old that it would go for that.
+            # The clock may be far ahead: nothing is removed by age.
             before = _NEVER
         with database.transaction() as connection:
             over = _over(connection, settings[settings_store.MESSAGE_SIZE_CAP_MB.name] * 1024 * 1024)
@@ -100,7 +100,7 @@ class RetentionTask:
         return False
 
     def _prune_beside(self, connection: Connection, table: LiteralString, before: datetime, now: datetime) -> None:
-        """Looks through the next slice of a table that has no order in which its oldest rows could be found."""
+        """Scans the next slice of a table that has no index by age."""
         blocks = _blocks(connection, table)
         begin = self._places.get(table, 0)
         end = begin + max(MIN_BLOCKS, blocks // TURNS)
@@ -112,8 +112,8 @@ class RetentionTask:
 
 
 def _remove(connection: Connection, before: datetime, *, over: bool, most: int, chunk: int) -> bool:
-    """Removes the oldest messages: those before, or any where there are too many, but no more than come to `most`
-    bytes. True when there may be more."""
+    """Removes the oldest messages: those older than `before`, or any if `over` the cap, up to `most` bytes. Returns
+    True if there may be more."""
     found = connection.execute(
         database.literal(_MESSAGES),
         {"over": over, "first": first_uuid7(before), "before": before, "chunk": chunk, "most": most},
@@ -124,10 +124,10 @@ def _remove(connection: Connection, before: datetime, *, over: bool, most: int, 
 
 
 def _over(connection: Connection, cap: int) -> int:
-    """How many bytes more than `cap` the messages take that there are, reckoned; 0: no more.
+    """Estimates by how many bytes the messages exceed `cap`; 0: not at all.
 
-    Files do not shrink where rows go: what is free in them is used again. So beyond the cap their size says nothing,
-    and what the rows take is reckoned from some of them.
+    Files do not shrink when rows are deleted, because free space is reused. So above the cap the file size says
+    nothing, and the size of the rows is estimated from a sample.
     """
     found = connection.execute("SELECT pg_total_relation_size('inbound_inboundmessage')").fetchone()
     if found is None or found[0] <= cap:
@@ -143,7 +143,7 @@ def _over(connection: Connection, cap: int) -> int:
 
 
 def _blocks(connection: Connection, table: LiteralString) -> int:
-    """How many blocks the table has, its indexes and long values aside."""
+    """Returns the number of blocks of the table, without indexes and long values."""
     found = connection.execute(
         "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int", (table,)
     ).fetchone()

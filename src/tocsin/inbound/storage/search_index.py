@@ -1,6 +1,6 @@
-"""The loop that keeps the words of messages and alerts for searching, beside ingest and never in its way.
+"""Fills the search index of messages and alerts in the background, without slowing down ingest.
 
-In the order of the messages' ids, which is that of their times. What is not in it yet is searched where it is.
+Works in the order of message ids, which is chronological. Rows that are not indexed yet are searched directly.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.models import MessageText
 
-#: So many messages, and alerts, a turn. A flood is followed at leisure: sending and paging come first.
+#: The maximum number of messages, and of alerts, per run. During a flood, ingest and paging have priority.
 MAX_ROWS_PER_RUN = 500
 
 INTERVAL = timedelta(seconds=1)
 
-#: A message that waits longer to be decided holds the others up no more: what it is about is then not searched.
+#: A message that is pending for longer does not hold up the others: it is then indexed without its later values.
 WAITS = timedelta(minutes=10)
 
-#: Among the numbers of advisory locks: one node at a time does this.
+#: An advisory lock, so that only one node fills the index.
 _LOCK = 0x746F635F776F7264
 
 _FILL = f"""
@@ -47,12 +47,12 @@ _FIRST = UUID(int=0)
 
 
 def loop() -> PeriodicTask:
-    """The loop for a worker."""
+    """Returns the worker's periodic task."""
     return PeriodicTask("inbound search", lambda: turn(clock.now()), INTERVAL)
 
 
 def turn(now: datetime, *, most: int = MAX_ROWS_PER_RUN) -> bool:
-    """Keeps the words of the next alerts and messages. Never at once again: see MAX_ROWS_PER_RUN."""
+    """Indexes the next alerts and messages. Always returns False, to run at the interval only: see MAX_ROWS_PER_RUN."""
     with database.transaction() as connection:
         won = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone()
         if won is None or not won[0]:
@@ -66,5 +66,5 @@ def turn(now: datetime, *, most: int = MAX_ROWS_PER_RUN) -> bool:
 
 
 def newest_kept() -> UUID:
-    """The id of the newest message whose words are kept; every older one's are, too."""
+    """Returns the id of the newest indexed message; all older ones are indexed too."""
     return MessageText.objects.order_by("-pk").values_list("pk", flat=True).first() or _FIRST

@@ -1,4 +1,4 @@
-"""A stored message as it is decided again: its bytes decoded, with what was kept of it."""
+"""Loads a stored message to decide it again: decodes its bytes and restores its context."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tocsin.inbound.storage.messages import IncomingMessage
 
 
 def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: datetime) -> IncomingMessage:
-    """A stored message as it is decided again."""
+    """Returns a stored message as an incoming one."""
     raw, content_type = body_of(row["raw"]), row["content_type"]
     reader = registry.door(row["integration_id"]).reader
     kept: Mapping[str, Any] = row["verdict"] or {}
@@ -23,10 +23,10 @@ def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: date
     element = element_of(raw, content_type, lenient=reader.kind.lenient)
     asked = kept.get(echo_suppression.REREAD)
     is_waiting = asked == echo_suppression.WANTED
-    # Of a message that came by a clock which was set back since, patience is at its end too.
+    # With `abs`, a message received before a clock rollback times out as well.
     is_over = is_waiting and abs(now - row["received_at"]) >= echo_suppression.LOOKUP_TIMEOUT
     if asked and isinstance(asked, Mapping) and isinstance(element, Element) and element.payload is not None:
-        # Its system was asked meanwhile, and said how the ticket stands.
+        # Its ticket was fetched meanwhile.
         element = echo_suppression.completed(reader, element, asked)
     return IncomingMessage(
         id=row["id"],
@@ -46,7 +46,7 @@ def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: date
 
 
 def element_of(raw: bytes, content_type: str, *, lenient: bool) -> Element | Rejected:
-    """The one element that a stored message's bytes are."""
+    """Decodes the single element of a stored message."""
     try:
         decoded = decode(raw, content_type, lenient=lenient)
     except Rejected as rejected:

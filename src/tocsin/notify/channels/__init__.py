@@ -1,0 +1,1 @@
+"""The notification channels: how each renders a message and validates its addresses."""

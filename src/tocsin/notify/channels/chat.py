@@ -1,4 +1,4 @@
-"""The chat channel: a title, a few lines and buttons, for a person's or a group's room."""
+"""The chat channel: a title, a few lines and buttons, for a user or a group's chat room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tocsin.notify.channels import chat_addresses as services
 from tocsin.notify.channels import compact_text
 from tocsin.notify.interfaces import Message, Rendered
 
-#: A member or a room of a Slack workspace, by its id; a person or a room of Telegram, by its number.
+#: A member or channel of a Slack workspace by id; a Telegram user or group by number.
 _OF_PROVIDERS = re.compile(r"slack:[UWCGD][A-Z0-9]{5,20}|telegram:-?[0-9]{3,20}")
 
 _FORMS = (
@@ -28,7 +28,7 @@ class ChatChannel:
         return compact_text.render(message, longest=3500, details=1000)
 
     def address(self, text: str) -> str:
-        """A member or room of a provider, or a service's own address, which is a secret and comes back sealed."""
+        """Returns the normalised member or room id, or the encrypted form of a service's URL, which is a secret."""
         written = text.strip()
         if "://" in written or written.startswith("sealed:"):
             return services.checked(written)

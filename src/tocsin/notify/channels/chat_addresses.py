@@ -1,4 +1,4 @@
-"""The addresses of chat and push services as they are stored: sealed, since whoever has one can write there."""
+"""Encrypts the URLs of chat and push services for storage, since anyone who knows one can post there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tocsin.people import encrypted_addresses
 
 
 def checked(text: str) -> str:
-    """The sealed form of a service's address; one that is sealed, or hidden as it is shown, stays as it is.
+    """Returns the encrypted form of a service's URL. An encrypted or masked one is returned unchanged.
 
-    Raises Rejected("invalid_address"), without repeating the address.
+    Raises Rejected("invalid_address") without repeating the address.
     """
     if encrypted_addresses.is_shown(text):
         return text
@@ -24,7 +24,9 @@ def checked(text: str) -> str:
 
 
 def own_server(address: str) -> str:
-    """The host of a sealed address, where no well-known service runs it; empty for any other. Raises Rejected."""
+    """Returns the host of an encrypted address that belongs to a self-hosted server; empty for a public service or any
+    other address. Raises Rejected.
+    """
     if not encrypted_addresses.is_sealed(address):
         return ""
     return chat_url_policy.service(encrypted_addresses.unseal(address)).own_host

@@ -1,4 +1,4 @@
-"""The buttons under a message in a chat: which there are, and which stay once one was pressed. Pure."""
+"""The buttons under a chat message, and the buttons that remain after one was pressed. Pure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from tocsin.alerts.states import CommandKind
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import signed_links
 
-#: In their order, with what they say; `say` has it in the reader's language.
+#: In display order with their labels; `phrases.say` translates them.
 LABELS = {
     CommandKind.ACKNOWLEDGE: "Acknowledge",
     CommandKind.ASSIGN: "Take it",
     CommandKind.CLOSE: "Close",
 }
 
-#: After these, the button before makes no sense any more.
+#: The buttons that are still useful after each command.
 _STAY = {
     CommandKind.ACKNOWLEDGE: (CommandKind.ASSIGN, CommandKind.CLOSE),
     CommandKind.ASSIGN: (CommandKind.CLOSE,),
@@ -21,17 +21,19 @@ _STAY = {
 
 
 def alert_of(rendered: Rendered) -> int | None:
-    """The number of the alert that a message asks to be answered; None where it asks nothing, or about several."""
+    """Returns the id of the alert that the message's buttons act on; None if it has no buttons or covers several
+    alerts.
+    """
     return signed_links.alert_of(rendered.link) if rendered.buttons else None
 
 
 def left_after(pressed: str) -> tuple[CommandKind, ...]:
-    """The buttons that stay under a message after one was pressed."""
+    """Returns the buttons that remain under a message after one was pressed."""
     return next((stay for kind, stay in _STAY.items() if kind == pressed), ())
 
 
 def read(text: str) -> tuple[str, int] | None:
-    """The command and the alert's number in `acknowledge:42`; None for anything else."""
+    """Parses button data such as `acknowledge:42` into the command and the alert id; None for anything else."""
     command, _, number = text.partition(":")
     if command not in LABELS or not (number.isascii() and number.isdigit() and len(number) <= 18):
         return None
@@ -39,12 +41,12 @@ def read(text: str) -> tuple[str, int] | None:
 
 
 def written(kind: CommandKind, alert_id: int) -> str:
-    """What `read` reads: what a button carries."""
+    """Returns a button's data, which `read` parses."""
     return f"{kind}:{alert_id}"
 
 
 def unknown(address: str) -> str:
-    """What somebody hears who is no user here, or has not said so."""
+    """Returns the answer to a chat member who is not linked to a Tocsin user."""
     return (
         "Tocsin does not know who you are here, so nothing was done. Sign in there and add, on your own page, a way of "
         f"the channel Chat: {address}"

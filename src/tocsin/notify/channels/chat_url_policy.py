@@ -1,8 +1,8 @@
-"""Which addresses name a chat or push service that Tocsin speaks to through apprise, and which of those it refuses.
+"""Decides which chat and push services Tocsin may call through apprise, and rejects unsafe URLs.
 
-An address is apprise's URL (`gotify://host/token`) or what the service itself gives (`https://hooks.slack.com/…`). Only
-reviewed services over HTTP are taken. What an address asks for is judged by apprise's own parse of it and by the plugin
-object that apprise makes of it: a second parser could read the same text differently.
+An address is an apprise URL (`gotify://host/token`) or a service's own URL (`https://hooks.slack.com/…`). Only reviewed
+services over HTTP are accepted. The check uses apprise's own parse result and plugin object: a second parser could read
+the same text differently.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tocsin.notify.channels.reviewed_chat_services import PUBLIC_HOSTS, SCHEMAS,
 if TYPE_CHECKING:
     import apprise
 
-#: How arguments begin that name a file, or something to be fetched and sent along.
+#: Prefixes of URL arguments that name a file, or a resource to fetch and attach.
 _FILES = ("template", "keyfile", "subfile", "keystore", "attach", "include", "path", "cert", "file")
-#: The same in a plugin's tables of arguments. `attach-as` names a form's field, and `path` there is part of a URL.
+#: The same for a plugin's declared arguments. `attach-as` names a form field, and `path` there is part of a URL.
 _DECLARED_FILES = ("template", "keyfile", "subfile", "keystore", "attach", "cert", "file")
 _NO_FILE = frozenset({"attach-as"})
 
@@ -30,23 +30,23 @@ _NOT_KNOWN = "is not the address of a chat or push service that is known here; s
 
 @dataclass(frozen=True, slots=True)
 class ChatService:
-    """A service that an address leads to."""
+    """The service that an address belongs to."""
 
     scheme: str
     label: str
-    #: The host in the address, where anybody may run one; empty for a vendor's own service.
+    #: The host in the address of a self-hosted service; empty for a vendor's own service.
     own_host: str = ""
 
 
 def service(url: str) -> ChatService:
-    """The service that `url` leads to. Raises Rejected("invalid_address") without repeating the URL, a secret."""
+    """Returns the service of `url`. Raises Rejected("invalid_address") without repeating the URL, which is a secret."""
     plugin = opened(url)
     own = sorted(plugin.schemas(), key=lambda name: (len(name), name))
     return ChatService(own[0], str(plugin.service_name).strip() or own[0], _own_host(plugin))
 
 
 def opened(url: str) -> Any:
-    """apprise's own object for `url`, ready to send. Raises Rejected as `service` does."""
+    """Returns apprise's plugin object for `url`, ready to send. Raises Rejected as `service` does."""
     if not url.isprintable() or " " in url:
         raise _refused(f"This {_NOT_KNOWN}")
     parsed = _parsed(url)
@@ -69,21 +69,21 @@ def opened(url: str) -> Any:
 
 
 def _parsed(url: str) -> dict[str, Any] | None:
-    """The arguments that apprise reads from the URL; None where it knows no such service."""
-    # Loaded where somebody uses it: 20 MB and a second that most installations never need.
+    """Returns the arguments that apprise parses from the URL; None if it knows no such service."""
+    # Imported on demand: apprise takes 20 MB and a second, and most installations never need it.
     from apprise.plugins import url_to_dict
 
     _asset()
     try:
         found: dict[str, Any] | None = url_to_dict(url, secure_logging=True)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, AttributeError, KeyError, IndexError):
-        # A plug-in that trips over what it was given; the address is no good either way.
+        # The plugin failed on its input, so the address is invalid.
         return None
     return found if found and found.get("schema") else None
 
 
 def _argument_names(parsed: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the URL's arguments, in lower case, without the prefixes by which apprise groups them."""
+    """Yields the names of the URL's arguments in lower case, without the prefixes that apprise uses to group them."""
     for group, found in parsed.items():
         if group.startswith("qsd") and isinstance(found, Mapping):
             yield from (str(name).strip().lower() for name in found)
@@ -104,13 +104,13 @@ def _asset() -> apprise.AppriseAsset:
 
     import apprise
 
-    # apprise writes to its own log what servers answer; what matters comes back as an error here.
+    # apprise logs servers' responses; errors are reported by Tocsin instead.
     logging.getLogger("apprise").setLevel(logging.CRITICAL)
     return apprise.AppriseAsset(
         app_id="Tocsin",
         app_desc="Tocsin",
         app_url="",
-        # No pictures from elsewhere, no redirect, nothing on disk, and no plug-ins but its own.
+        # No remote images, no redirects, no disk storage, and no third-party plugins.
         image_url_mask="",
         image_url_logo="",
         image_path_mask="",
@@ -121,7 +121,9 @@ def _asset() -> apprise.AppriseAsset:
 
 
 def _is_over_http(plugin: Any) -> bool:
-    """Whether every request it makes is the `requests` library's, which `carriage` takes over."""
+    """Returns whether the plugin sends its requests with `requests`, which `integrations.apprise.requests_patch`
+    replaces.
+    """
     import requests
 
     modules = [sys.modules[kind.__module__] for kind in type(plugin).__mro__ if kind.__module__ in sys.modules]
@@ -129,7 +131,7 @@ def _is_over_http(plugin: Any) -> bool:
 
 
 def _file_attributes(plugin: Any) -> Iterator[str]:
-    """The attributes of a plugin object that hold a file: one that its tables declare so, or an attachment."""
+    """Yields the attributes of a plugin object that hold a file: a declared file argument, or an attachment."""
     from apprise import AppriseAttachment, AppriseConfig
     from apprise.attachment.base import AttachBase
 
@@ -148,7 +150,7 @@ def _file_attributes(plugin: Any) -> Iterator[str]:
 
 
 def _own_host(plugin: Any) -> str:
-    """The host that the address names, unless a public service runs it."""
+    """Returns the host that the address names, unless a public service runs it."""
     tokens = plugin.template_tokens
     if not plugin.schemas().isdisjoint(VENDOR_HOST) or str(getattr(plugin, "mode", "")) == "cloud":
         return ""

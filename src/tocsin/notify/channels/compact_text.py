@@ -1,4 +1,4 @@
-"""The short form that pushes and chats share: a title, a few sentences, and buttons that open a page."""
+"""Renders the compact form that pushes and chats share: a title, a few sentences, and buttons that open a page."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, html_sanitizer
 from tocsin.notify.text.phrases import say
 
-#: A longer address of a ticket would leave no room for the text.
+#: A longer ticket URL would leave no room for the text.
 _MAX_URL_CHARS = 1000
 
 
 def render(message: Message, *, longest: int, details: int) -> Rendered:
-    """A title and a text of at most `longest` characters, with so many characters of the details of a single alert."""
+    """Returns a title and a text of at most `longest` characters. A single alert's details are limited to `details`
+    characters.
+    """
     first = message.alerts[0] if message.alerts else None
     link = first.link if first and len(message.alerts) == 1 else message.home
     return Rendered(
@@ -45,7 +47,7 @@ def _title(message: Message) -> str:
 
 
 def _fitting(message: Message, details: int, longest: int) -> str:
-    """The text; of several alerts it names as many as fit, and counts the others."""
+    """Returns the text. Of several alerts it names as many as fit and counts the others."""
     text = _text(message, details)
     while len(text) > longest and len(message.alerts) > 1:
         message = replace(message, alerts=message.alerts[:-1], more=message.more + 1)

@@ -1,4 +1,6 @@
-"""The e-mail channel: subject, plain and HTML part, and the headers that thread, mark and quieten a mail."""
+"""The e-mail channel: subject, plain and HTML parts, and the headers for threading, importance and auto-reply
+suppression.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ _COLOURS = {
     Priority.LOW: "#667382",
 }
 
-#: RFC 5321, 4.1.2, without quoted local parts and without address literals, which no mailbox of a person has.
+#: RFC 5321, 4.1.2, without quoted local parts and address literals, which no person's mailbox uses.
 _ADDRESS = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
     r"@(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -71,11 +73,11 @@ class EmailChannel:
 
 
 def headers(message: Message) -> dict[str, str]:
-    """The headers that do not depend on the provider.
+    """Returns the headers that do not depend on the provider.
 
-    All mails about an alert answer one message that was never sent, so that every mail program makes them one thread
-    (RFC 5322, 3.6.4). The id carries the signed reference by which an answer finds its person and alert.
-    `Auto-Submitted` (RFC 3834) and Exchange's own header keep automatic answers away.
+    All mails about an alert reply to one message that was never sent, so that every mail program groups them in one
+    thread (RFC 5322, 3.6.4). The Message-ID carries the signed reference that matches a reply to its user and alert.
+    `Auto-Submitted` (RFC 3834) and Exchange's own header suppress automatic replies.
     """
     host = urlsplit(message.home).hostname or "localhost"
     link = message.alerts[0].link if message.alerts else ""
@@ -96,7 +98,7 @@ def headers(message: Message) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A sentence of the HTML part; with a `url` all of it is a link."""
+    """A sentence of the HTML part; with a `url`, the whole sentence is a link."""
 
     text: str
     url: str = ""
@@ -156,7 +158,7 @@ def _html(message: Message, subject: str) -> str:
             facts=_facts(message, alert),
             link=alert.link,
             button=_button(message),
-            # Cleaned by `safe_html`: the one place where a text is not escaped.
+            # Sanitised by `safe_html`: the only text in the template that is not escaped.
             details=mark_safe(html_sanitizer.safe_html(_details(message, alert))),  # noqa: S308
         )
         for alert in message.alerts
@@ -172,7 +174,7 @@ def _html(message: Message, subject: str) -> str:
 
 
 def _line(message: Message, line: str) -> _Line:
-    """What a mail says first; the rest of its alerts, and an address on a line of its own, are links."""
+    """Returns a line of the introduction. The count of further alerts, and a URL on a line of its own, become links."""
     if message.more and line == formatting.and_more(message) and _is_web(message.home):
         return _Line(formatting.how_many_more(message), message.home)
     return _Line(line, line if _is_web(line) and " " not in line else "")
@@ -184,7 +186,7 @@ def _template() -> Template:
 
 
 def _lead(message: Message) -> list[str]:
-    """What a mail says before it shows alerts."""
+    """Returns the introduction before the alerts."""
     match message.purpose:
         case Purpose.PAGE if len(message.alerts) > 1:
             count = len(message.alerts) + message.more
@@ -200,7 +202,7 @@ def _lead(message: Message) -> list[str]:
 
 def _foot(message: Message) -> list[str]:
     lines = [formatting.one_line(message.reason)] if message.reason else []
-    # Whatever asks for an answer has links of its person's own; the others lead to the page behind the sign-in.
+    # A message that asks for a response has personal links; other links lead to a page behind the login.
     asks = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT)
     if asks and any(alert.link for alert in message.alerts):
         links = "The links are for you alone and are valid for seven days. Opening one changes nothing."

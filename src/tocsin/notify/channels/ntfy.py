@@ -1,4 +1,4 @@
-"""The ntfy channel: a push to a topic of an ntfy server, so that a phone rings with no account anywhere."""
+"""The ntfy channel: a push to a topic on an ntfy server, which needs no account."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NtfyChannel:
         return compact_text.render(message, longest=1000, details=400)
 
     def address(self, text: str) -> str:
-        """A topic, or the whole address of one on a server of the person's own."""
+        """Returns a topic, or the full URL of a topic on the user's own server."""
         written = text.strip().rstrip("/")
         if not TOPIC.fullmatch(written):
             split(written)
@@ -33,7 +33,7 @@ class NtfyChannel:
 
 
 def split(address: str) -> tuple[str, str]:
-    """The server and the topic of a whole address; the server is empty for a topic alone.
+    """Returns the server and topic of a full URL; the server is empty for a topic alone.
 
     Raises Rejected("invalid_address").
     """

@@ -1,5 +1,6 @@
-"""Phone numbers as people enter them: read by the rules of countries, and of the installation's own where no country
-code is written. Stored numbers need none of this."""
+"""Validates phone numbers as users enter them. Without a country code, the installation's own country applies. Stored
+numbers do not need this.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from tocsin.notify.interfaces import Channel
 
 
 def as_entered(channel: Channel) -> Callable[[str], str]:
-    """The check of an address that somebody enters for a channel of phones."""
+    """Returns the validator for an address entered on a phone channel."""
 
     def check(text: str) -> str:
         written = text.strip()

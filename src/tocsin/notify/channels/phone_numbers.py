@@ -1,6 +1,6 @@
-"""Phone numbers: stored in the one form that every provider takes (E.164), and shown as people write them.
+"""Phone numbers: stored in E.164 format, which every provider accepts, and displayed in international format.
 
-The rules of countries are those of `phonenumbers`. What is stored already is recognised without them, on the way of
+The national rules come from `phonenumbers`. Stored numbers are validated without that library, since this happens for
 every page.
 """
 
@@ -16,36 +16,39 @@ _REGION = re.compile(r"[A-Z]{2}")
 
 
 def is_phone_number(text: str) -> bool:
-    """Whether `text` is a number in its stored form."""
+    """Returns whether `text` is an E.164 number, the stored form."""
     return bool(_NUMBER.fullmatch(text)) and text.isascii()
 
 
 def phone_number(text: str, region: str = "") -> str:
-    """`text` as "+41790000001"; one without a country code is read as one of `region`, such as "CH".
+    """Returns `text` in E.164 form, such as "+41790000001". A number without a country code is read as a number of
+    `region`, such as "CH".
 
-    Raises Rejected("invalid_address") with a sentence that says what is wrong.
+    Raises Rejected("invalid_address") with the reason.
     """
     return text if is_phone_number(text) and not region else _parsed(text.strip(), region)
 
 
 def sender(text: str) -> str:
-    """A number that texts and calls come from, as vendors take it: without the spaces that people write. The name of a
-    sender stays as it is."""
+    """Returns the sender number of texts and calls without spaces, as vendors expect it. An alphanumeric sender name is
+    returned unchanged.
+    """
     bare = "".join(text.split())
     return bare if bare.removeprefix("+").isdigit() else text
 
 
 def entered(text: str, region: str) -> str:
-    """The same for what somebody enters: checked by the country's rules, also where it looks right."""
+    """Like `phone_number`, for user input: always validated by the national rules, even if it looks correct."""
     return _parsed(text.strip(), region)
 
 
 @lru_cache(maxsize=4096)
 def shown(number: str) -> str:
-    """A stored number as people write it: "+41 79 000 00 01"; anything else as it is."""
+    """Returns a stored number in international format, such as "+41 79 000 00 01"; any other text unchanged."""
     if not is_phone_number(number):
         return number
-    # Here and below: its tables take a while to load and some memory, and are needed where people read numbers only.
+    # Imported on demand here and below: the tables take time and memory to load, and are needed only where numbers are
+    # displayed or entered.
     import phonenumbers
 
     try:
@@ -56,7 +59,7 @@ def shown(number: str) -> str:
 
 
 def is_region(text: str) -> bool:
-    """Whether `text` is a country with phone numbers, such as "CH"."""
+    """Returns whether `text` is a region with phone numbers, such as "CH"."""
     import phonenumbers
 
     return bool(_REGION.fullmatch(text)) and text in phonenumbers.SUPPORTED_REGIONS

@@ -19,10 +19,12 @@ class PushChannel:
         return compact_text.render(message, longest=1500, details=300)
 
     def address(self, text: str) -> str:
-        """Somebody's own devices, a topic, or a push service's own address, which is a secret and comes back sealed."""
+        """Returns the address of a user's own devices, a topic, or the encrypted form of a push service's URL, which is
+        a secret.
+        """
         written = text.strip()
         scheme, mark, _rest = written.partition("://")
-        # A topic may be written with its server's whole address.
+        # A topic may be written as a full URL.
         if written.startswith("sealed:") or (mark and scheme.lower() not in ("http", "https")):
             return services.checked(written)
         if not written or len(written) > 500 or not written.isprintable():

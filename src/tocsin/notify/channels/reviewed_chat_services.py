@@ -1,10 +1,10 @@
-"""The apprise schemas that are allowed in an address. A schema is listed after a review of its plugin's source: every
-request goes through `requests`, and neither the plugin nor an argument of its URL reads a file, runs a program or opens
-a socket. A test repeats the mechanical part of that review with each version of apprise.
+"""The apprise schemas that an address may use. A schema is added after a review of its plugin's source: every request
+goes through `requests`, and neither the plugin nor a URL argument reads a file, runs a program or opens a socket. A
+test repeats the mechanical part of that review for each version of apprise.
 
-Left out on purpose: fcm, vapid and deltachat (key files), nostr, irc, xmpp, mqtt, amqp, smpp, aprs, growl, rsyslog and
-mailto (sockets of their own), twitter (a library that is not installed), instagram (needs a file), msg91 (its template
-is a part of every address), and whatever belongs to the machine itself, such as dbus, syslog, macosx and windows.
+Excluded on purpose: fcm, vapid and deltachat (key files), nostr, irc, xmpp, mqtt, amqp, smpp, aprs, growl, rsyslog and
+mailto (their own sockets), twitter (a library that is not installed), instagram (needs a file), msg91 (its template is
+part of every address), and services of the machine itself, such as dbus, syslog, macosx and windows.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ SCHEMAS = frozenset(
     }
 )  # fmt: skip
 
-#: Schemas whose "host" is an argument of the vendor's own API, such as the domain that mail is sent from.
+#: Schemas whose "host" is an argument of the vendor's API, such as the domain that mail is sent from.
 VENDOR_HOST = frozenset({"mailgun", "sendpulse", "smtp2go", "sparkpost", "wechat"})
 
-#: Hosts, with everything below them, that public services run.
+#: Hosts, including their subdomains, that public services run.
 PUBLIC_HOSTS = (
     "api.powerplatform.com",
     "betterstackdata.com",

@@ -1,4 +1,4 @@
-"""The SMS channel: one text of a few segments, in the words that product texts and replies share."""
+"""The SMS channel: a text of a few segments, with the commands that the recipient can reply."""
 
 from __future__ import annotations
 

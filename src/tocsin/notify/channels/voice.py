@@ -1,4 +1,4 @@
-"""The voice channel: what a call says, and the keys it then listens for."""
+"""The voice channel: the spoken script of a call and the keys it accepts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Takes deliveries that are due out of the outbox, in one transaction: picks them fairly, checks each against its alert
-and person as they are now, and leases what is to be sent. What it returns is sent at once, or comes back by itself."""
+"""Claims due deliveries from the outbox in one transaction: picks them fairly across integrations, checks each against
+the current state of its alert and user, and leases those to be sent. A claimed delivery is sent at once, or returns to
+the outbox when its lease expires.
+"""
 
 from __future__ import annotations
 
@@ -23,31 +25,31 @@ from tocsin.notify.rules.pre_send_check import BUNDLED_LATER, NO_TURN_YET, DueDe
 from tocsin.notify.text.message_ids import ReplyAddress
 from tocsin.notify.text.redaction import ContentLevel
 
-#: What waits for a provider that has much on its way is looked at again so much later.
+#: How soon a message for a busy provider is claimed again.
 RECHECK_AFTER = timedelta(seconds=1)
 
-#: By so much later comes what has just begun to wait; nothing of it is left after a quarter of an hour.
+#: A delay for messages that have just begun to wait. It shrinks with their age and is gone after a quarter of an hour.
 _BY_AGE = timedelta(seconds=0.1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeliveryJob:
-    """One message to send, and by whom; `carrier` None: the sandbox."""
+    """One message to send, and its provider; `carrier` None means the sandbox."""
 
     bundle: Bundle
     carrier: ActiveProvider | None
-    #: Why nobody can send it: it fails at once, with this reason.
+    #: Why it cannot be sent: it fails at once with this reason.
     problem: str = ""
-    #: What its channel may say of an alert.
+    #: How much of an alert its channel may disclose.
     content: ContentLevel = ContentLevel.FULL
-    #: Of a mail: where people answer it to, if anywhere.
+    #: For a mail: the Reply-To address, if replies are read.
     answers_to: ReplyAddress | None = None
-    #: Of a text message: whether it says the code with which people answer.
+    #: For a text message: whether it contains a reply code.
     has_reply_codes: bool = False
 
     @property
     def provider(self) -> str:
-        """Its name; empty where it is handed to nobody, since nobody can send it."""
+        """The provider's name; empty if the message cannot be sent and goes to no provider."""
         if self.carrier is not None:
             return self.carrier.name
         return "" if self.problem else SANDBOX
@@ -59,12 +61,12 @@ class DeliveryJob:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedBatch:
-    """What a turn took."""
+    """The result of one claim."""
 
     jobs: tuple[DeliveryJob, ...]
-    #: How many rows were due and looked at. More may be due when there were any: each integration has its share.
+    #: How many due rows were checked. If there were any, more may be due: each integration gets only its share.
     found: int
-    #: Whether there is room for no more now, or a provider can be given no more.
+    #: Whether no slot is left now, or a provider is at its limit.
     is_full: bool
 
 
@@ -78,7 +80,7 @@ def claim(
     now: datetime,
     pause: CurrentPause | None,
 ) -> ClaimedBatch:
-    """Leases for `node` as many messages as there is room for; `busy` counts what is on its way, by provider."""
+    """Leases for `node` as many messages as there are free slots. `busy` counts the sends in progress by provider."""
     if pause is not None:
         delivery_queries.explain(connection, pause, now)
     limits = {carrier.name: carrier.per_minute for carrier in directory.all() if carrier.per_minute}
@@ -105,7 +107,7 @@ def claim(
 def _bundled(
     connection: Connection, rooms: _ProviderCapacity, ready: list[DueDelivery], now: datetime
 ) -> list[DeliveryJob]:
-    """The messages that leave now; what waits for others is written down as waiting."""
+    """Returns the messages to send now, and records the others as waiting to be bundled."""
     ready = ready + delivery_queries.companions(connection, ready, now, _room)
     arranged = bundling.arrange(ready, now, _room)
     jobs = rooms.jobs(arranged.bundles)
@@ -120,8 +122,9 @@ def _bundled(
 
 
 def _told_later(jobs: Iterable[DeliveryJob]) -> dict[UUID, list[UUID]]:
-    """The deliveries of messages about several alerts of which is told later (by a vendor that calls back, or a mail
-    that comes back), by the id that they are known by."""
+    """Returns the delivery ids of bundled messages that may get a later event (a vendor's webhook or a bounced mail),
+    by the notification id that identifies the message.
+    """
     return {
         job.bundle.lead.notification_id: job.ids
         for job in jobs
@@ -137,7 +140,7 @@ def _leased(job: DeliveryJob) -> list[LeaseUpdate]:
 
 
 class _ProviderCapacity:
-    """How much each provider may still be given, so that one that hangs leaves room for the others."""
+    """The remaining capacity of each provider, so that a slow provider leaves slots for the others."""
 
     def __init__(
         self, directory: ProviderPool, busy: Mapping[str, int], slots: int, allowed: Mapping[str, int]
@@ -145,21 +148,23 @@ class _ProviderCapacity:
         self._directory = directory
         self._busy = dict(busy)
         self._slots = slots
-        #: What those with a limit a minute may be given now.
+        #: The remaining rate limit of each provider that has one.
         self._allowed = dict(allowed)
-        #: Messages that nobody may take yet, although there is room for their channel: those who carry there have used
-        #: up their minute, or had as much on its way as they may before this turn.
+        #: Messages that no provider can take yet, although their channel is not full: their providers have used up the
+        #: rate limit, or were at their maximum of concurrent sends before this claim.
         self.later: list[Bundle] = []
         carriers = directory.all()
         self._crowded = [c.name for c in carriers if not self._has_room(c.name, c.kind.parallel)]
 
     @property
     def is_crowded(self) -> bool:
-        """Whether a provider has as much on its way as it may: there is room again within moments."""
+        """Whether a provider is at its maximum of concurrent sends: a slot becomes free within moments."""
         return bool(self._crowded)
 
     def full(self) -> SaturatedProviders:
-        """What can be given out no more. One that has used up its minute is passed over for the next."""
+        """Returns what cannot be claimed now. For a provider that has used up its rate limit, the next provider is
+        used.
+        """
         carriers = self._directory.all()
         used_up = [carrier.name for carrier in carriers if not self._is_allowed(carrier.name)]
         firsts: dict[str, str] = {}
@@ -172,7 +177,7 @@ class _ProviderCapacity:
         return SaturatedProviders([*self._crowded, *used_up], sorted(closed))
 
     def jobs(self, bundles: Iterable[Bundle]) -> list[DeliveryJob]:
-        """The messages that somebody can take now; the others stay where they are."""
+        """Returns the messages that a provider can take now. The others stay in the outbox."""
         return [job for bundle in bundles if (job := self._job(bundle)) is not None]
 
     def _job(self, bundle: Bundle) -> DeliveryJob | None:
@@ -204,8 +209,9 @@ class _ProviderCapacity:
         )
 
     def turns(self, allowances: Mapping[str, RateAllowance], now: datetime) -> list[tuple[DueDelivery, str, datetime]]:
-        """When each message that nobody may take yet is looked at again: at the moment at which it may leave if all
-        leave in the order in which they came. So it keeps nothing else from being looked at, nor is it overtaken."""
+        """Returns when to claim each message that no provider can take yet: the time at which it can be sent if all are
+        sent in the order in which they were queued. Until then it neither blocks other messages nor is overtaken.
+        """
         left = dict(allowances)
         found = []
         for bundle in sorted(self.later, key=lambda bundle: bundle.lead.queued_at):
@@ -216,27 +222,32 @@ class _ProviderCapacity:
                 name = min(limited, key=lambda name: left[name].next_room(now))
                 at = left[name].next_room(now)
                 left[name] = replace(left[name], free_at=left[name].after(1, now))
-            # Others were told of the same moment in other turns: whoever has waited longest comes first then.
+            # Other claims may have assigned the same time to other messages: the one that has waited longest comes
+            # first.
             at += max(timedelta(0), _BY_AGE - (at - bundle.lead.queued_at) / 10_000)
             found += [(due, due.waited or NO_TURN_YET, at) for due in bundle.members]
         return found
 
     def _chosen(self, carriers: Sequence[ActiveProvider], wanted: str) -> ActiveProvider | None:
-        """The provider that was named, where it still carries there; else the first that has not used up its minute."""
+        """Returns the named provider if it still delivers to the address, else the first with rate limit left; None
+        without any.
+        """
         return next((one for one in _named(carriers, wanted) if self._is_allowed(one.name)), None)
 
     def _is_allowed(self, name: str) -> bool:
         return self._allowed.get(name, 1) > 0
 
     def _has_room(self, name: str, most: int) -> bool:
-        """A provider may have four times as much on its way as is left for all: alone four fifths, and the more of them
-        hang, the less each (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998)."""
+        """Returns whether a provider may have more concurrent sends: at most four times the free slots. One provider
+        alone gets four fifths of all slots; the more providers are slow, the less each gets (Choudhury and Hahne,
+        Dynamic Queue Length Thresholds, 1998).
+        """
         left = self._slots - sum(self._busy.values())
         return self._busy.get(name, 0) < min(most, 4 * left)
 
 
 def _named(carriers: Sequence[ActiveProvider], wanted: str) -> Sequence[ActiveProvider]:
-    """The provider that was named, where it still carries there; else all that do."""
+    """Returns the named provider if it still delivers to the address, else all that do."""
     return [carrier for carrier in carriers if carrier.name == wanted] or carriers
 
 

@@ -1,7 +1,8 @@
-"""What waits to be sent after the database's clock was set back: it comes so much earlier, and nothing of it later.
+"""Corrects the outbox after a rollback of the database's clock: due times move back by the same amount, so that no
+message waits longer.
 
-What waits for a moment that somebody chose stays: the end of a hold, of a pause. What waits for the end of quiet hours,
-for a turn or for room is looked at when it is due, and waits on where that is right.
+A time that a person chose stays: the end of a hold or of a pause. A message that waits for quiet hours, a rate limit or
+a bundle is checked again when it is due, and waits on if necessary.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ UPDATE notify_awaitedreceipt SET due_at = due_at - %(by)s WHERE delivery IN (
   SELECT delivery FROM notify_awaitedreceipt WHERE due_at > %(now)s ORDER BY due_at FOR UPDATE)
 """
 
-# What quiet hours hold back is looked at when it was to leave without them: by the right clock they may not hold it.
+# A page delayed by quiet hours is checked again at its original time: by the corrected clock, quiet hours may not
+# apply.
 _DELIVERIES = """
 WITH waiting AS (
   SELECT d.id, d.notification_id, CASE WHEN d.attempts = 0 THEN (n.data ->> %(held)s)::timestamptz END AS held_from
@@ -54,9 +56,9 @@ WHERE (l.recipient, l.channel, l.address, l.purpose) = (k.recipient, k.channel, 
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
-    """Moves it. Returns how many messages wait less long."""
+    """Moves the due times back by `by`. Returns how many messages were moved."""
     parameters = {"by": by, "now": now, "on_hold": ON_HOLD, "held": HELD_FROM}
-    # In the order in which they are locked where something is sent.
+    # In the lock order of the send path, to avoid deadlocks.
     connection.execute(_RECEIPTS, parameters)
     moved = connection.execute(_DELIVERIES, parameters).rowcount
     connection.execute(_HEALTH, parameters)

@@ -1,6 +1,5 @@
-"""The outbox in SQL: what is due, what is known of it, and marking rows as waiting, cancelled or being sent.
-
-Every function works inside the transaction of the connection it is given.
+"""The SQL of the outbox: picks due deliveries, reads their facts, and marks them as waiting, cancelled or being sent.
+Every function runs inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ from tocsin.notify.rules.pre_send_check import (
 )
 from tocsin.notify.states import Purpose
 
-#: By the database's clock. Renewed while sending; when it runs out, another worker takes the row.
+#: By the database's clock. Renewed while sending; when it expires, another worker takes over the row.
 LEASE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class SaturatedProviders:
-    """What cannot be given out now: providers by name, and channels whose first provider is among them."""
+    """What cannot be claimed now: providers by name, and channels whose first provider is among them."""
 
     names: list[str]
     channels: list[str]
 
 
-# First every integration that has something queued (a loose index scan), of those the ones with something due, then of
-# each its share, first pages first; a row that another node holds is passed over. All of it walks the one partial index
-# `notify_delivery_outbox`. Without an integration is a lane of its own, and NULL has its own arm, because an index is
-# used for `=` and for `IS NULL`, and for no test that means both.
+# Finds every integration with queued rows (a loose index scan), of those the ones with due rows, then the share of
+# each, first pages first. Rows locked by another node are skipped. All steps use the partial index
+# `notify_delivery_outbox`. Rows without an integration form a lane of their own. NULL has its own arm, because the
+# index serves `=` and `IS NULL`, but no single condition that covers both.
 _PICK = """
 WITH RECURSIVE lanes(integration_id) AS (
   (SELECT integration_id FROM notify_delivery WHERE status = 'queued' ORDER BY integration_id LIMIT 1)
@@ -94,7 +93,9 @@ _NOT_PAUSED = "AND d.purpose <> 'page'"
 
 
 def pick(connection: Connection, full: SaturatedProviders, free: int, now: datetime, *, is_paused: bool) -> list[UUID]:
-    """The ids of what is due, locked until the transaction ends: at most `free`, fairly across integrations."""
+    """Returns the ids of due deliveries, at most `free`, fairly across integrations. Locks them until the transaction
+    ends.
+    """
     if free <= 0:
         return []
     rest = " ".join(part for part in (_NOT_FULL if full.names else "", _NOT_PAUSED if is_paused else "") if part)
@@ -118,7 +119,7 @@ CROSS JOIN LATERAL (
 def companions(
     connection: Connection, ready: Sequence[DueDelivery], now: datetime, room: Callable[[str], BundleLimit]
 ) -> list[DueDelivery]:
-    """What is due for the same people at the same addresses as what has waited for company."""
+    """Returns further due deliveries that can be bundled with those that have waited to be bundled."""
     limits: dict[BundleKey, int] = {}
     for due in ready:
         if has_waited(due) and (key := key_of(due)) is not None:
@@ -155,15 +156,15 @@ RETURNING recipient, channel, address, purpose
 def through_the_gate(
     connection: Connection, firsts: Iterable[BundleKey], others: Iterable[BundleKey], now: datetime
 ) -> set[BundleKey]:
-    """Notes that something leaves for these keys now. Returns those of `firsts` for which nothing has left within the
-    window: another node may have sent a first message in this very moment.
+    """Records that a message for these keys is sent now. Returns those of `firsts` for which none was sent within the
+    bundling window: another node may have sent a first message at the same moment.
     """
     _gate(connection, others, now, 0.0)
     return _gate(connection, firsts, now, WINDOW.total_seconds())
 
 
 def _gate(connection: Connection, keys: Iterable[BundleKey], now: datetime, window: float) -> set[BundleKey]:
-    # In one order everywhere, so that two nodes never wait for each other.
+    # Always in key order, so that two nodes cannot deadlock.
     wanted = sorted(keys)
     if not wanted:
         return set()
@@ -183,7 +184,7 @@ def _gate(connection: Connection, keys: Iterable[BundleKey], now: datetime, wind
 
 _OWN = "a.id = d.alert_id"
 
-#: The alert that people look at: of a merged one, the one that it is merged into.
+#: Selects the alert that a merged alert was merged into, else the alert itself.
 _MEANT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id ELSE m.id END
                    FROM alerts_alert m WHERE m.id = d.alert_id)"""
 
@@ -235,8 +236,9 @@ WHERE d.id = ANY(%s)
 
 
 def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[DueDelivery]:
-    """Reads, in a snapshot newer than the pick's, what is known of `ids`, and writes down what is not to be sent now.
-    Returns what is to be sent."""
+    """Checks these deliveries against their current facts, in a snapshot newer than that of `pick`. Records those that
+    are cancelled or must wait, and returns those to send.
+    """
     if not ids:
         return []
     known = {due.id: due for due in facts(connection, ids)}
@@ -265,7 +267,9 @@ def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[DueD
 
 
 def facts(connection: Connection, ids: Sequence[UUID], *, meant: bool = False) -> list[DueDelivery]:
-    """What is known of these deliveries now; with `meant`, the alert of a merged one is the one it was merged into."""
+    """Returns the current facts of these deliveries. With `meant`, a merged alert is replaced by the alert it was
+    merged into.
+    """
     query = database.literal(_FACTS.format(alert=_MEANT if meant else _OWN))
     return [_due(row) for row in database.rows(connection, query, (list(ids),))]
 
@@ -282,12 +286,12 @@ def _due(row: dict[str, Any]) -> DueDelivery:
 
 
 def _mapping(value: object) -> dict[str, Any]:
-    """JSON that ought to be an object: another must not stop the rows beside it."""
+    """Returns `value` if it is a JSON object, else an empty one: one invalid row must not stop the others."""
     return value if isinstance(value, dict) else {}
 
 
 def _readdress(connection: Connection, moved: Sequence[DueDelivery]) -> None:
-    """Has them go where the people's contact methods lead now."""
+    """Changes the deliveries to the current addresses of their contact methods."""
     addresses = {due.id: due.address_now for due in moved}
     connection.execute(
         "WITH moved AS (SELECT * FROM unnest(%s::uuid[], %s::text[]) AS m(id, address)), "
@@ -321,7 +325,7 @@ def wait(connection: Connection, waiting: Sequence[tuple[DueDelivery, str, datet
 
 
 def explain(connection: Connection, pause: CurrentPause, now: datetime) -> None:
-    """Writes on each page that would leave now why it waits."""
+    """Records the pause as the reason on each due page."""
     connection.execute(
         "UPDATE notify_delivery SET reason = %(reason)s WHERE id IN ("
         "SELECT id FROM notify_delivery WHERE status = 'queued' AND purpose = 'page' AND due_at <= %(now)s "
@@ -331,7 +335,7 @@ def explain(connection: Connection, pause: CurrentPause, now: datetime) -> None:
 
 
 def note_bundles(connection: Connection, together: Mapping[UUID, Sequence[UUID]], now: datetime) -> None:
-    """Notes which deliveries leave as one message, so that what a vendor tells of it reaches all of them."""
+    """Records which deliveries were sent as one message, so that the vendor's events apply to all of them."""
     for notification, deliveries in together.items():
         connection.execute(
             "INSERT INTO notify_senttogether (notification, deliveries, at) VALUES (%s, %s, %s) "
@@ -342,7 +346,7 @@ def note_bundles(connection: Connection, together: Mapping[UUID, Sequence[UUID]]
 
 @dataclass(frozen=True, slots=True)
 class LeaseUpdate:
-    """A row to mark as being sent: through which provider, and what is to be said of it."""
+    """A row to mark as being sent: its provider and its reason text."""
 
     id: UUID
     provider_id: int | None
@@ -351,8 +355,9 @@ class LeaseUpdate:
 
 
 def lease(connection: Connection, rows: Sequence[LeaseUpdate], node: str) -> None:
-    """Marks rows as being sent by `node`. A try counts from here, so that one which takes the whole process with it is
-    counted too."""
+    """Marks rows as being sent by `node`. Counts the attempt now, so that a message that crashes the process is counted
+    too.
+    """
     if not rows:
         return
     connection.execute(

@@ -1,7 +1,8 @@
-"""The outbox of one process: claims what is due, sends it from threads, writes down what came of it, keeps its leases.
+"""The delivery dispatcher of one process: claims due deliveries, sends them in threads, records results and renews
+leases.
 
-Sends with no database connection held. What was accepted is written down at once, many in one transaction where many
-come together. A process that is killed leaves leases behind, which run out; another takes those rows up.
+Sends without holding a database connection. Results are recorded at once, in batches if many arrive together. The
+leases of a killed process expire, and another process takes over its rows.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from tocsin.notify.dispatch.send import Accepted, SendResult, send
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import ProviderPool
 
-#: So many messages are on their way at a time. They wait for servers, not for the processor.
+#: The maximum number of concurrent sends. Threads wait for servers, not for the CPU.
 MAX_CONCURRENT_SENDS = 96
-#: In a storm a turn waits for so many slots, or so many seconds, before it claims again.
+#: Under load, a run waits for this many free slots, or this many seconds, before it claims again.
 GATHER_JOBS = 8
 GATHER_SECONDS = 0.02
 
 
 class DeliveryDispatcher:
-    """Made once a process; `turn` and `keep_leases` are its loops."""
+    """One per process. `turn`, `keep_leases` and `ask_providers` run as periodic tasks."""
 
     def __init__(
         self,
@@ -61,12 +62,12 @@ class DeliveryDispatcher:
             deadline=Deadline(stuck_senders.SEND_DEADLINE, self._lost, elapsed),
         )
         self._silences = receipt_timeouts.SilentAddresses()
-        #: When each provider recovered whose messages this process has released.
+        #: The recovery time of each provider whose messages this process has released.
         self._released: dict[str, datetime] = {}
 
     def turn(self) -> bool:
-        """Claims and begins to send what is due; True when there may be more at once. Never waits for a send."""
-        # What a failed write left behind comes first: a sent message that looks unsent is the worst.
+        """Claims due deliveries and starts sending them. Returns True if there may be more. Never waits for a send."""
+        # Results of a failed write come first: a sent message must not stay recorded as unsent.
         self.in_flight.end_overdue()
         self.in_flight.write_down()
         if self.in_flight.free() <= 0:
@@ -79,7 +80,9 @@ class DeliveryDispatcher:
         return claimed.is_full or claimed.found > 0
 
     def keep_leases(self) -> bool:
-        """Renews the leases of what is on its way here, and takes up rows whose lease ran out elsewhere."""
+        """Renews the leases of the sends in progress here, takes over rows whose lease expired elsewhere, and handles
+        overdue receipts.
+        """
         ours = [row_id for job in self.in_flight.jobs() for row_id in job.ids]
         with database.transaction() as connection:
             self.directory.refresh(connection)
@@ -89,21 +92,21 @@ class DeliveryDispatcher:
         return False
 
     def ask_providers(self) -> bool:
-        """Asks providers that failed on end whether they work again, and forgets what is too old to matter."""
+        """Probes providers with an open circuit breaker."""
         self.directory.ask_again(self._now)
         return False
 
     def settle(self) -> None:
-        """Returns when nothing is on its way any more, and all of it is written down."""
+        """Waits until no send is in progress and all results are recorded."""
         self.in_flight.settle()
 
     def close(self, timeout: float = 20.0) -> None:
-        """Lets what is on its way end, for `timeout` seconds at most, writes it down, and closes every connection."""
+        """Waits up to `timeout` seconds for sends in progress, records their results, and closes every connection."""
         self.in_flight.close(timeout)
         self.directory.close()
 
     def stuck_senders(self) -> Mapping[str, int]:
-        """How many sends hang past their deadline, by provider."""
+        """Returns how many sends are stuck past their deadline, by provider."""
         return stuck_senders.by_provider(self.in_flight.stuck())
 
     def _send(self, job: DeliveryJob) -> SendResult:
@@ -114,7 +117,7 @@ class DeliveryDispatcher:
         return SendResult(job, stuck_senders.lost(), self._now())
 
     def _wait_for_slots(self) -> None:
-        """Waits a moment, so that one claim takes several rows where many are sent."""
+        """Waits briefly, so that under load one claim takes several rows."""
         few = max(0, len(self.in_flight.jobs()) - GATHER_JOBS)
         self.in_flight.wait_until(lambda jobs: len(jobs) <= few, GATHER_SECONDS)
 
@@ -137,7 +140,9 @@ class DeliveryDispatcher:
         return claimed
 
     def _release(self, connection: Connection, now: datetime) -> dict[str, datetime]:
-        """Releases what waits for providers that have recovered. Returns when each did that has released everything."""
+        """Releases messages that wait for recovered providers. Returns the recovery time of each provider that has
+        nothing left to release.
+        """
         released = health.recovered(connection)
         for name, at in list(released.items()):
             carrier = self.directory.get(name)
@@ -169,7 +174,7 @@ class DeliveryDispatcher:
 
 
 def _mark_sent(result: SendResult) -> None:
-    """Keeps at least that a message was sent: unsent, it would be sent again."""
+    """Records at least that a message was sent, since it would be sent again otherwise."""
     if isinstance(result.outcome, Accepted):
         with database.transaction() as connection:
             mark_sent(connection, result)

@@ -1,4 +1,4 @@
-"""Tells of messages that nobody could send: on the alert's timeline, and to the administrators."""
+"""Reports deliveries that failed for good: on the alert's timeline and to the administrators."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.states import Purpose
 
-#: Administrators are told of the same kind of failure once in so long; the pages themselves show each.
+#: How often administrators are notified of the same kind of failure. Each alert shows its own failures.
 NOTICE_INTERVAL = timedelta(minutes=15)
 
-#: A notice that cannot be sent is not told by another notice to others; and whoever asked for a test sees it fail.
+#: A failed notice causes no further notice; a user who runs a test sees it fail.
 NOT_REPORTED = frozenset({Purpose.NOTICE, Purpose.TEST})
 
 
 class FailedDelivery(Protocol):
-    """A delivery that was given up."""
+    """A delivery that has failed for good."""
 
     @property
     def due(self) -> DueDelivery: ...
@@ -39,13 +39,14 @@ class FailedDelivery(Protocol):
 
 
 def is_stuck(failure: FailureKind) -> bool:
-    """Whether Tocsin itself is to blame, and no provider."""
+    """Returns whether Tocsin itself failed, not a provider."""
     return failure in (FailureKind.BROKEN, FailureKind.LOST)
 
 
 def tell(connection: Connection, given_up: Sequence[FailedDelivery]) -> None:
-    """Writes an event on each alert concerned, mails the administrators, once for all of them, and has notices that
-    were to come by another way than by mail come so."""
+    """Writes an event on each alert concerned and mails the administrators once for all of them. Notices on other
+    channels than e-mail fall back to e-mail.
+    """
     if not given_up:
         return
     alert_rows.insert_events(
@@ -67,7 +68,7 @@ def tell(connection: Connection, given_up: Sequence[FailedDelivery]) -> None:
 
 
 def _mail_instead(connection: Connection, due: DueDelivery, user_id: int, now: datetime) -> None:
-    """To the address that they sign in with."""
+    """Mails a notice to the user's login address instead."""
     why = f"{due.why} It could not be sent by {_way(due)}, so it comes by mail."
     known = {name: str(due.data.get(name, "")) for name in ("title", "text", "about", "heading")}
     notice = Notice(**known, reason=why.strip(), alert_id=due.alert.id if due.alert is not None else None)

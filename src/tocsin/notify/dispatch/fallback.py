@@ -1,5 +1,6 @@
-"""Has an all-clear go by another way of its person's where its own cannot be used any more, and so a page that no other
-way of theirs is to follow. Works inside the transaction it is given, and sends nothing."""
+"""Moves an all-clear to another contact method if its own can no longer be used, and a page if no other contact method
+would follow. Runs inside the caller's transaction and sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +47,10 @@ FROM turned t WHERE n.id = t.notification_id
 
 
 def take(connection: Connection, stuck: Sequence[DueDelivery], now: datetime) -> list[DueDelivery]:
-    """Turns each all-clear to the way that `plan.other_way` says, each page to the first that its person's quiet hours
-    do not hold, and notes why; returns those that now go by another. Whoever has no other way is left as they are."""
+    """Moves each all-clear to the contact method that `rules.page_planner.other_way` selects, and each page to the
+    first that quiet hours do not delay. Records the reason. Returns the deliveries that were moved; those without
+    another contact method are left unchanged.
+    """
     if not stuck:
         return []
     ways: dict[object, list[FallbackMethod]] = {}

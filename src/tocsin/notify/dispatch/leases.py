@@ -1,4 +1,6 @@
-"""Leases of rows that are being sent: renewed while that lasts, taken up when they ran out. By the database's clock."""
+"""Leases of deliveries that are being sent: renewed during the send, taken over when expired. By the
+database's clock.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,15 @@ from tocsin.notify.dispatch.send import SendFailed
 from tocsin.notify.providers.pool import ProviderPool
 from tocsin.notify.rules.retry_policy import FailureKind
 
-#: So many at most in one turn.
+#: The maximum number of expired leases in one run.
 MAX_LEASES_PER_RUN = 500
 
-#: When something last left for an address is of interest for seconds; rows are dropped after this.
+#: Bundling needs the last sending time of an address for seconds only; rows are deleted after this.
 RECEIPT_RETENTION = timedelta(hours=1)
 
 
 def renew(connection: Connection, ids: Sequence[UUID], node: str) -> None:
-    """Lengthens the leases that `node` still has on these rows."""
+    """Extends the leases that `node` still holds on these rows."""
     if ids:
         connection.execute(
             "UPDATE notify_delivery SET lease_until = clock_timestamp() + make_interval(secs => %s) "
@@ -30,7 +32,7 @@ def renew(connection: Connection, ids: Sequence[UUID], node: str) -> None:
             "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)",
             (LEASE_SECONDS, list(ids), node),
         )
-    # Drops, a few at a time, what is too old to matter for bundling.
+    # Deletes, a few at a time, rows that are too old to matter for bundling.
     connection.execute(
         "DELETE FROM notify_lastsent WHERE (recipient, channel, address, purpose) IN ("
         "SELECT recipient, channel, address, purpose FROM notify_lastsent "
@@ -39,7 +41,8 @@ def renew(connection: Connection, ids: Sequence[UUID], node: str) -> None:
     )
 
 
-# A lease that lasts for minutes yet was given before the clock went back: its holder, if it lives, renews it at once.
+# A lease that expires more than a minute from now was granted before a clock rollback. If its holder is alive, it
+# renews the lease at once.
 _LOST = """
 UPDATE notify_delivery SET leased_by = %(node)s, lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE id IN (SELECT id FROM notify_delivery WHERE status = 'sending'
@@ -57,10 +60,9 @@ def take_up(
     now: datetime,
     jitter: Callable[[], float],
 ) -> int:
-    """Puts rows back whose sender stopped in mid-send; returns how many.
+    """Records deliveries whose sender stopped in the middle as failed with an unknown outcome. Returns how many.
 
-    Whether they left is not known, so they are sent again, unless somebody has acted meanwhile, or they have ended five
-    senders.
+    They are sent again, unless someone has responded in the meantime or five senders have stopped during the send.
     """
     found = connection.execute(
         _LOST, {"node": node, "seconds": LEASE_SECONDS, "ours": list(ours), "most": MAX_LEASES_PER_RUN}

@@ -1,6 +1,5 @@
-"""Loads at the start what messages are made with: templates, translations, time zones and certificates.
-
-A delivery then opens no file, and works while the process has no file descriptor left for one.
+"""Loads templates, translations, time zones and certificates at startup, so that sending opens no file and works even
+if the process has run out of file descriptors.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from tocsin.notify.text.phrases import SPOKEN
 
 
 def preload(now: datetime) -> None:
-    """Renders one message for each channel, purpose and language, and drops it."""
+    """Renders one message for each channel, purpose and language and discards it."""
     egress.tls_context()
     alert = AlertContent(
         id=1,

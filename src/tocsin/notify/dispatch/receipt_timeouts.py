@@ -1,5 +1,6 @@
-"""Receipts that are awaited: a page that a provider accepted and does not report as delivered in time moves on to the
-person's next contact method. Timers are rows. Works inside the transaction it is given, and sends nothing."""
+"""Receipt timeouts: if a provider accepts a page but does not report it as delivered in time, the user's next contact
+method starts. Timers are database rows. Runs inside the caller's transaction and sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +19,14 @@ from tocsin.notify.rules.page_planner import NOTICE_HORIZON
 from tocsin.notify.rules.pre_send_check import BROUGHT_FORWARD
 from tocsin.notify.states import Purpose
 
-#: Why the next way begins earlier.
+#: The reasons why the next contact method starts early.
 FAILED = "the way before it failed"
 NOT_REACHED = "the call before it reached nobody"
 
-#: A phone that stays silent counts against its provider so often.
+#: An unresponsive phone counts against its provider at most once in this time.
 COUNT_ONCE_PER = timedelta(hours=1)
 
-#: So many overdue receipts in one turn.
+#: The maximum number of overdue receipts in one run.
 MAX_RECEIPTS_PER_RUN = 200
 
 
@@ -38,7 +39,7 @@ ON CONFLICT (delivery) DO UPDATE SET due_at = excluded.due_at, waited = excluded
 
 
 def begin(connection: Connection, results: Sequence[SendResult]) -> None:
-    """Notes until when accepted pages must be reported as delivered, where their provider reports at all."""
+    """Records the time by which accepted pages must be reported as delivered, for providers with delivery receipts."""
     rows = [
         (due.id, result.at + timedelta(seconds=carrier.receipt_timeout), carrier.receipt_timeout)
         for result in results
@@ -53,13 +54,13 @@ def begin(connection: Connection, results: Sequence[SendResult]) -> None:
 
 
 def end(connection: Connection, delivery_ids: Sequence[UUID]) -> None:
-    """The provider has spoken: nothing is awaited any more."""
+    """Stops waiting for receipts of these deliveries, since the provider has reported."""
     connection.execute("DELETE FROM notify_awaitedreceipt WHERE delivery = ANY(%s)", (list(delivery_ids),))
 
 
 @dataclass(frozen=True, slots=True)
 class OverdueReceipt:
-    """A delivery that was not reported in time."""
+    """A delivery without a receipt in time."""
 
     id: UUID
     provider: str
@@ -85,7 +86,7 @@ FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.waited, d.chann
 
 
 def overdue(connection: Connection, now: datetime) -> list[OverdueReceipt]:
-    """Takes what is overdue, says so on each delivery, and lets the next ways begin."""
+    """Takes the overdue receipts, records the reason on each delivery, and starts the next contact methods."""
     found = [OverdueReceipt(*row) for row in connection.execute(_OVERDUE, (now, MAX_RECEIPTS_PER_RUN)).fetchall()]
     for one in found:
         why = f"{one.provider} did not report the way before as delivered"
@@ -94,14 +95,15 @@ def overdue(connection: Connection, now: datetime) -> list[OverdueReceipt]:
 
 
 class SilentAddresses:
-    """Which addresses were silent lately, by provider: a phone that is off is no fault of its provider's, so one counts
-    against it once in an hour, and only several on end do harm. One a process."""
+    """Recently unresponsive addresses by provider. A phone that is off is not its provider's fault, so an address
+    counts once per hour, and only several consecutive ones open the circuit breaker. One per process.
+    """
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, str, str], datetime] = {}
 
     def counted(self, late: Sequence[OverdueReceipt], now: datetime) -> list[OverdueReceipt]:
-        """Those that count against their provider."""
+        """Returns the overdue receipts that count against their provider."""
         self._since = {key: at for key, at in self._since.items() if at > now - COUNT_ONCE_PER}
         found = []
         for one in late:
@@ -112,8 +114,8 @@ class SilentAddresses:
         return found
 
 
-# A way that has begun, since its wait was over or another failed before, is no next one: its repeats are not brought
-# forward. What was planned together was queued at the same moment.
+# A contact method that has already started, after its wait or after an earlier failure, is not a next one: its repeats
+# are not brought forward. Pages of the same plan have the same `queued_at`.
 _NOT_BEGUN = """
 WITH stuck AS (
   SELECT DISTINCT alert_id, user_id, channel, address FROM notify_delivery
@@ -137,8 +139,9 @@ UPDATE notify_delivery SET due_at = %(now)s, reason = %(why)s WHERE id IN (
 
 
 def move_on(connection: Connection, delivery_ids: Sequence[UUID], why: str, now: datetime) -> int:
-    """Lets the next contact method of each person concerned begin now, instead of after its wait, unless their quiet
-    hours hold it now; returns how many."""
+    """Starts each user's next contact method now instead of after its wait, unless quiet hours apply. Returns how many
+    were started.
+    """
     following = _following(connection, delivery_ids, now)
     if not following:
         return 0
@@ -150,7 +153,7 @@ def move_on(connection: Connection, delivery_ids: Sequence[UUID], why: str, now:
 
 
 def _following(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> list[UUID]:
-    """The first page of each person's next way that may leave now."""
+    """Returns the ids of the first page on each user's next contact method that may be sent now."""
     wanted = {"ids": list(delivery_ids), "now": now, "soon": now + NOTICE_HORIZON}
     rows = database.rows(connection, _NOT_BEGUN, wanted)
     people = queue.people_of(connection, {row["user_id"] for row in rows})

@@ -1,5 +1,6 @@
-"""Writes down what came of sends, in one transaction for many: sent, tried again, handed to the next provider, or given
-up, which is told. Known to be sent is written first of all and never sent again."""
+"""Records the results of sends, in one transaction for many: sent, retried, handed to the next provider, or failed and
+reported. An accepted message is recorded first and never sent again.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +31,13 @@ from tocsin.notify.rules.retry_policy import (
 )
 from tocsin.notify.states import Purpose
 
-#: Of the alerts whose timelines changed, so many are named in a hint; the lists are told in any case.
+#: The maximum number of changed alerts that a hint names. The lists of alerts are refreshed in any case.
 _MAX_NAMED_ALERTS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailure:
-    """One delivery whose try failed."""
+    """One delivery whose attempt failed."""
 
     due: DueDelivery
     provider: str
@@ -51,7 +52,7 @@ def record(
     node: str,
     jitter: Callable[[], float],
 ) -> None:
-    """Writes the results of jobs that `node` has leased."""
+    """Records the results of jobs that `node` has leased."""
     _sent(connection, [result for result in results if isinstance(result.outcome, Accepted)])
     troubles = [
         DeliveryFailure(due, result.job.provider, result.outcome, result.at)
@@ -89,8 +90,9 @@ FROM told t JOIN held USING (id) WHERE d.id = t.id
 
 
 def _sent(connection: Connection, results: Sequence[SendResult]) -> None:
-    """A message that is known to have been accepted is marked so, whatever else became of its row: only that keeps it
-    from being sent again."""
+    """Marks accepted messages as sent, whatever their row's current state: nothing else prevents them from being sent
+    again.
+    """
     if not results:
         return
     told = [(due, result, _note(due, result)) for result in results for due in result.job.bundle.members]
@@ -126,7 +128,7 @@ def _external_id(result: SendResult) -> str:
 
 
 def _note(due: DueDelivery, result: SendResult) -> str:
-    """What a sent delivery says of itself: what it left together with, and that nothing left at all."""
+    """Returns the note of a sent delivery: what it was bundled with, and whether it went to the sandbox."""
     notes = []
     numbers = dict.fromkeys(other.alert.id for other in result.job.bundle.members if other.alert)
     others = [f"#{number}" for number in numbers if due.alert is None or number != due.alert.id]
@@ -139,7 +141,7 @@ def _note(due: DueDelivery, result: SendResult) -> str:
 
 
 def _note_health(connection: Connection, directory: ProviderPool, results: Sequence[SendResult]) -> None:
-    """Last in the transaction: those rows are every node's."""
+    """Records provider health. Last in the transaction, because all nodes lock these rows."""
     if not results:
         return
     notes = []
@@ -153,23 +155,26 @@ def _note_health(connection: Connection, directory: ProviderPool, results: Seque
                 is_awaited = not awaited_channels.isdisjoint(result.job.carrier.channels)
                 notes.append(health.HealthUpdate(result.job.provider, result.at, result.outcome.error, is_awaited))
         elif result.job.bundle.lead.channel not in result.job.carrier.receipts:
-            # Of one that reports, only a message that has arrived says that it works.
+            # A provider with delivery receipts counts as healthy only when a message has arrived.
             notes.append(health.HealthUpdate(result.job.provider, result.at))
     directory.note(connection, notes)
 
 
 def _is_stale(result: SendResult, recovered: Mapping[str, datetime]) -> bool:
-    """Whether a try failed that began before its provider recovered: it says nothing of how the provider does now."""
+    """Returns whether a failed attempt began before its provider recovered, and so says nothing about its current
+    health.
+    """
     began_at = result.began_at or result.at
     is_failed = isinstance(result.outcome, SendFailed)
-    # A moment to come is one of a clock that was set back.
+    # A recovery time in the future comes from before a clock rollback.
     return is_failed and began_at < recovered.get(result.job.provider, began_at) <= result.at
 
 
 def _release_stale(connection: Connection, directory: ProviderPool, failed: Sequence[SendResult]) -> None:
-    """Has what failed leave at once where a provider has recovered since the try began: the release that came with the
-    recovery did not see it. `_note_health` has locked the providers' rows: a recovery is either seen here, or sees
-    these rows."""
+    """Retries failed messages at once if a provider has recovered since the attempt began: the release at the recovery
+    did not see them. `_note_health` has locked the providers' rows, so that either this code sees a recovery or the
+    recovery sees these rows.
+    """
     if not failed:
         return
     recovered = health.recovered(connection)
@@ -182,7 +187,7 @@ def _release_stale(connection: Connection, directory: ProviderPool, failed: Sequ
 
 
 def mark_sent(connection: Connection, result: SendResult) -> None:
-    """Marks as sent and nothing else: for a result of which `record` cannot write the rest."""
+    """Marks the deliveries as sent and nothing else, for a result that `record` cannot write in full."""
     connection.execute(
         "UPDATE notify_delivery SET status = 'sent', sent_at = %s, lease_until = NULL, leased_by = '', ended_at = NULL "
         "WHERE id = ANY(%s) AND status NOT IN ('sent', 'delivered') AND receipt = ''",
@@ -224,7 +229,7 @@ JOIN notify_delivery d ON d.id = t.previous
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """What becomes of one delivery, and which one follows it."""
+    """The outcome of one delivery, and the delivery that follows it."""
 
     trouble: DeliveryFailure
     status: str
@@ -232,11 +237,11 @@ class DeliveryOutcome:
     due_at: datetime | None = None
     #: The provider of the delivery that follows it.
     next_provider: str = ""
-    #: The provider of its own next try, where that is another.
+    #: The provider of its own next attempt, if it changes.
     turned_to: str = ""
-    #: No provider is left.
+    #: Whether no provider is left.
     is_over: bool = False
-    #: The quick retries are used up.
+    #: Whether the quick retries are used up.
     is_exhausted: bool = False
 
 
@@ -247,13 +252,15 @@ def record_troubles(
     node: str,
     jitter: Callable[[], float],
 ) -> None:
-    """Writes what follows failed tries of rows that `node` holds; a row that another node has taken since is its."""
+    """Records what follows failed attempts of rows that `node` has leased. Rows that another node has taken over are
+    skipped.
+    """
     if not troubles:
         return
     held = {row[0]: row[1] for row in connection.execute(_LOCK, ([t.due.id for t in troubles], node)).fetchall()}
     troubles = [trouble for trouble in troubles if trouble.due.id in held]
     tried = tried_of(connection, {trouble.due.notification_id for trouble in troubles})
-    # What failed together is retried together, and so leaves bundled again.
+    # Messages that failed together share a jitter, so that they are retried together and bundled again.
     shared: dict[tuple[int | None, str, str], float] = {}
     steps = []
     for trouble in troubles:
@@ -273,8 +280,9 @@ def record_troubles(
 
 
 def follow(connection: Connection, steps: Sequence[DeliveryOutcome]) -> None:
-    """Writes what becomes of failed deliveries, tells of those that were given up or failed for minutes, and lets the
-    person's next way begin."""
+    """Writes the outcomes of failed deliveries, reports those that failed for good or used up their quick retries, and
+    starts the next contact method of those users.
+    """
     _write(connection, steps)
     told = [step.trouble for step in steps if step.is_over or (step.is_exhausted and not step.trouble.due.is_exhausted)]
     failure_notices.tell(connection, told)
@@ -288,7 +296,7 @@ def follow(connection: Connection, steps: Sequence[DeliveryOutcome]) -> None:
 
 
 def tried_of(connection: Connection, notification_ids: set[UUID]) -> dict[UUID, dict[str, ProviderAttempts]]:
-    """What each provider has been asked so far, by notification."""
+    """Returns the attempts with each provider so far, by notification."""
     found: dict[UUID, dict[str, ProviderAttempts]] = {}
     for row in connection.execute(_TRIED, (list(notification_ids),)).fetchall():
         found.setdefault(row[0], {})[row[1]] = ProviderAttempts(row[2], row[3])
@@ -302,17 +310,17 @@ def step(
     providers: Sequence[str],
     jitter: float,
 ) -> DeliveryOutcome:
-    """What follows a failed try; `providers` are those that can carry it, in order."""
+    """Returns what follows a failed attempt. `providers` are those that can deliver it, in order."""
     due, failed = trouble.due, trouble.failed
     if withdrawn:
         how = NOT_AGAIN if failed.failure in UNCERTAIN else "It had not left when this came"
         return DeliveryOutcome(trouble, "cancelled", f"{how}: {withdrawn}")
     names = list(providers) or [trouble.provider]
     if due.problem:
-        # No provider can mend what is wrong with the address.
+        # No provider can fix a problem of the address.
         return DeliveryOutcome(trouble, "failed", _given_up(trouble, 1, names), is_over=True)
     if due.data.get("provider"):
-        # Whoever tests one provider does not want to hear of another.
+        # A test of one provider must not fall back to another.
         names = [trouble.provider]
     current = tried.get(trouble.provider, ProviderAttempts(1))
     known = {**tried, trouble.provider: ProviderAttempts(current.tries, failed.failure in FINAL)}
@@ -327,14 +335,14 @@ def step(
         is_exhausted=due.is_exhausted,
         own_failures=due.own_failures + 1 if failed.failure in OWN else 0,
     )
-    # Whoever tests a contact method is looking at the page, and wants to know now.
+    # A user who tests a contact method is watching the page: report the failure now, without retries.
     if isinstance(following, Retry) and following.delay and due.purpose is Purpose.TEST:
         following = GiveUp()
     match following:
         case GiveUp():
             return DeliveryOutcome(trouble, "failed", _given_up(trouble, current.tries, names), is_over=True)
         case Retry(provider, delay, is_exhausted) if provider == trouble.provider or (
-            # In hours of an outage each try would else leave a row behind. What a provider refused for good stays.
+            # During a long outage, each retry would otherwise add a row. A permanent rejection keeps its own row.
             is_exhausted and delay and failed.failure not in FINAL
         ):
             reason = _again(due, failed, current.tries, is_exhausted=is_exhausted)

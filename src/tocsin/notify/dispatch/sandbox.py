@@ -1,4 +1,4 @@
-"""Keeps what would have been sent, for channels that have no provider. Nothing leaves the machine."""
+"""Stores messages on channels without a provider instead of sending them. Nothing leaves the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTE = "This channel has no provider: the message is in the sandbox, and nothing
 
 @dataclass(frozen=True, slots=True)
 class SandboxRecord:
-    """One rendered message, as it is kept."""
+    """One rendered message to be stored."""
 
     delivery_id: UUID
     alert_id: int | None
@@ -31,12 +31,12 @@ class SandboxRecord:
 
 
 def content(rendered: Rendered) -> dict[str, Any]:
-    """What is kept of a rendered message: as its channel shows it, without what a database cannot hold."""
+    """Returns the stored form of a rendered message, without characters that PostgreSQL cannot store."""
     return dict(_storable(rendered.content()))
 
 
 def keep(connection: Connection, messages: Sequence[SandboxRecord]) -> None:
-    """Writes them. One that is kept already (its first write was not known to have succeeded) stays as it is."""
+    """Stores the messages. One that is already stored, because its first write seemed to fail, stays unchanged."""
     if not messages:
         return
     with connection.cursor() as cursor:

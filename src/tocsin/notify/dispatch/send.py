@@ -1,5 +1,6 @@
-"""Sends one message: renders it, hands it to its provider, and says what came of it. Runs in a thread of its own, and
-holds no database connection."""
+"""Sends one message: renders it, hands it to its provider and returns the result. Runs in a worker thread and holds no
+database connection.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +26,13 @@ log = logging.getLogger(__name__)
 
 MAX_SEND_ERROR_CHARS = 500
 
-#: A shorter one, such as the topic "a", would be found in the middle of words.
+#: A shorter address, such as the topic "a", would match in the middle of words.
 _MIN_ADDRESS_CHARS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider has the message, or the sandbox keeps it (then `content` is what it keeps)."""
+    """The provider accepted the message, or the sandbox stores it (`content`)."""
 
     external_id: str = ""
     content: Mapping[str, Any] | None = None
@@ -39,7 +40,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class SendFailed:
-    """The try failed. `error` is a sentence that people read; no secret is in it."""
+    """The attempt failed. `error` is a sentence for users without secrets."""
 
     failure: FailureKind
     error: str
@@ -48,17 +49,17 @@ class SendFailed:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """What came of a job, and when."""
+    """The result of a job and its time."""
 
     job: DeliveryJob
     outcome: Accepted | SendFailed
     at: datetime
-    #: When the try began; None where nobody knows.
+    #: When the attempt began; None if unknown.
     began_at: datetime | None = None
 
 
 def send(job: DeliveryJob, now: Callable[[], datetime]) -> SendResult:
-    """Never raises: whatever goes wrong is a result. `now` is asked before the message is made and when it has gone."""
+    """Sends the message and returns the result. Never raises. `now` is called before rendering and after sending."""
     began_at = now()
     return SendResult(job, _outcome(job, began_at), now(), began_at)
 
@@ -76,7 +77,7 @@ def _outcome(job: DeliveryJob, now: datetime) -> Accepted | SendFailed:
         return _failed(job, FailureKind.PERMANENT, str(error))
     except Rejected as error:
         return _failed(job, FailureKind.PERMANENT, error.detail)
-    except Exception as error:  # a delivery's edge: one that breaks stops no other
+    except Exception as error:  # one failing delivery must not stop the others
         log.exception("The delivery %s broke.", job.bundle.lead.id)
         return _failed(job, FailureKind.BROKEN, f"{type(error).__name__}: {error}")
 
@@ -87,7 +88,7 @@ def _send(job: DeliveryJob, now: datetime) -> Accepted:
     lead = job.bundle.lead
     way = channel(lead.channel)
     can_reply = job.answers_to is not None if lead.channel == "email" else _can_reply(job)
-    # What is rendered in the sandbox looks as it would with a provider that takes answers.
+    # The sandbox shows the message as a provider with replies would send it.
     rendered = compose(
         job.bundle, way, now, can_reply=can_reply, content=job.content, has_reply_codes=job.has_reply_codes
     )
@@ -116,7 +117,9 @@ def _failed(job: DeliveryJob, failure: FailureKind, error: str, retry_after: tim
 
 
 def without_address(text: str, channel: str, address: str) -> str:
-    """Servers repeat the address that they refuse, and everybody who sees the alert reads what they said."""
+    """Masks the address in a server's error message: servers repeat the rejected address, and everyone who can see the
+    alert reads the error.
+    """
     if len(address) < _MIN_ADDRESS_CHARS:
         return text
     shown = addresses.mask(channel, address)

@@ -1,5 +1,6 @@
-"""What follows from sends that are past their deadline and still hang: their result, and which sends do not begin at
-all, so that one provider cannot take every thread. Pure."""
+"""Handles sends that are stuck past their deadline: their result, and which new sends are refused so that one provider
+cannot occupy every thread. Pure.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +11,24 @@ from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.dispatch.send import SendFailed
 from tocsin.notify.rules.retry_policy import FailureKind
 
-#: In seconds. A send that takes longer counts as lost. Each provider has shorter timeouts of its own; this one holds
-#: whatever a provider, a library or the resolver does. A mail server may take a minute after the mail's last line.
+#: In seconds. A longer send counts as failed with an unknown outcome. Each provider has shorter timeouts of its own;
+#: this one applies even if a provider, a library or the resolver hangs. A mail server may take a minute after the last
+#: line of a mail.
 SEND_DEADLINE = 90.0
 
-#: A provider with as many hanging senders is not used until one of them ends.
+#: A provider with this many stuck senders is not used until one of them ends.
 MAX_STUCK = 4
 
 
 def lost() -> SendFailed:
-    """The result of a send that is past its deadline."""
+    """Returns the result of a send that is past its deadline."""
     return SendFailed(FailureKind.UNKNOWN, f"The send did not end within {SEND_DEADLINE:.0f} seconds.")
 
 
 def refusal(job: DeliveryJob, stuck: Sequence[DeliveryJob]) -> SendFailed | None:
-    """Why `job` does not begin while the jobs in `stuck` hang; None: it may begin.
+    """Returns why `job` must not start while the jobs in `stuck` hang; None if it may.
 
-    A provider that was saved again has a new sender, which nothing hangs in.
+    A provider that was saved again has a new sender without stuck sends.
     """
     if job.carrier is None:
         return None
@@ -35,7 +37,7 @@ def refusal(job: DeliveryJob, stuck: Sequence[DeliveryJob]) -> SendFailed | None
         if len(own) < MAX_STUCK:
             return None
         return SendFailed(FailureKind.TEMPORARY, f"{len(own)} earlier sends of this provider still hang.")
-    # Each address leads to another server, which says nothing about the others.
+    # Each address has its own server, which says nothing about the others.
     if any(one.bundle.lead.address == job.bundle.lead.address for one in own):
         return SendFailed(FailureKind.TEMPORARY, "An earlier send to this address still hangs.")
     if len(own) < job.carrier.kind.parallel:
@@ -44,5 +46,5 @@ def refusal(job: DeliveryJob, stuck: Sequence[DeliveryJob]) -> SendFailed | None
 
 
 def by_provider(stuck: Iterable[DeliveryJob]) -> Mapping[str, int]:
-    """How many senders of each provider hang."""
+    """Returns the number of stuck sends of each provider."""
     return Counter(job.provider for job in stuck)

@@ -1,4 +1,4 @@
-"""Tests of contact methods: queued as any message, and limited, because they cost money and ring phones."""
+"""Queues test messages to contact methods. Limited, because they cost money and ring phones."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem
 from tocsin.notify.states import Purpose
 
-#: A person's tests within so long: a test costs money, and a phone that never stops ringing helps nobody.
+#: The maximum number of tests per user within `TESTS_WITHIN`.
 MAX_TESTS = 10
 TESTS_WITHIN = timedelta(minutes=10)
-#: Texts and calls among them, in a day.
+#: The maximum number of texts and calls among them within a day.
 MAX_PAID_TESTS = 20
 _PAID = ("sms", "voice")
 
 
 def queue_test(connection: Connection, user_id: int, contact_method_id: int, now: datetime) -> UUID:
-    """Sends a test message by one of the user's contact methods; returns the notification's id, to look at later.
+    """Queues a test message to one of the user's contact methods. Returns the notification's id, to query its outcome.
 
-    Raises Rejected: `not_found`, `invalid_address`, or `too_many` within a few minutes.
+    Raises Rejected("not_found"), Rejected("not_confirmed"), Rejected("invalid_address") or Rejected("too_many").
     """
     found = database.row(
         connection,
@@ -39,9 +39,10 @@ def queue_test(connection: Connection, user_id: int, contact_method_id: int, now
 
 
 def queue_group_test(connection: Connection, user_id: int, contact_id: int, now: datetime) -> UUID:
-    """Sends a test to a group's contact; returns the notification's id. It counts as one of the user who asks.
+    """Queues a test message to a group contact. Returns the notification's id. Counts against the limit of the
+    requesting user. The caller checks permissions.
 
-    Who may is asked by the caller. Raises Rejected as `queue_test` does.
+    Raises Rejected as `queue_test` does.
     """
     found = database.row(
         connection,
@@ -84,10 +85,10 @@ FROM notify_notification WHERE user_id = %(user)s AND id >= %(newest)s AND purpo
 
 
 def _require_few_tests(connection: Connection, user_id: int, channel: str, now: datetime) -> None:
-    """Raises Rejected("too_many"). Holds the person's row, so that requests at one moment are counted one by one."""
+    """Raises Rejected("too_many"). Locks the user's row, so that concurrent requests are counted one by one."""
     connection.execute("SELECT 1 FROM people_user WHERE id = %s FOR NO KEY UPDATE", (user_id,))
     day = now - timedelta(days=1)
-    # The ids, which carry the machine's time, lead to the newest rows; the rows' own time decides.
+    # Ids carry the machine's clock and lead to the newest rows; the rows' own time decides.
     wanted = {
         "user": user_id, "newest": ids.first_uuid7(day - timedelta(days=1)), "day": day, "lately": now - TESTS_WITHIN,
         "paid": list(_PAID),

@@ -1,4 +1,4 @@
-"""Takes somebody's second factors away, and has them mailed that it was done: whoever did not ask for it must hear."""
+"""Removes a user's second factors and mails the user about it, in case the user did not request it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tocsin.people.models import User
 
 
 def take_away(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
-    """Takes all of them away, and returns which there were. Where there was one, the person gets a mail."""
+    """Removes all second factors and returns which there were. If there was one, queues a mail to the user."""
     with transaction.atomic():
         gone = second_factors.take_away(user, actor=actor, now=now)
         if gone:

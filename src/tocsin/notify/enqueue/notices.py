@@ -1,5 +1,6 @@
-"""Queues a notice to several people and group contacts at once, by the contact method that somebody chose for it; in
-the caller's transaction. Sends nothing."""
+"""Queues a notice to several users and group contacts, on a chosen contact method. Runs inside the caller's transaction
+and sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ from tocsin.notify.states import Purpose
 
 @dataclass(frozen=True, slots=True)
 class NoticeRecipients:
-    """Whom a notice goes to, by name, and who cannot be told, each with the reason."""
+    """The names of a notice's recipients, and those that could not be notified, each with the reason."""
 
     names: tuple[str, ...] = ()
     missed: tuple[str, ...] = ()
 
 
-# Without a label: the address that they sign in with.
+# Without a label: the login address.
 _USERS = """
 SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active,
        CASE WHEN %(label)s = '' THEN 'E-mail' ELSE m.label END AS label,
@@ -52,8 +53,9 @@ def tell(
     label: str = "",
     contacts_of: Collection[int] = (),
 ) -> NoticeRecipients:
-    """Sends a notice to users by their contact method `label` ("": by e-mail, where they sign in), and to every contact
-    of the groups `contacts_of`. Three statements, however many people."""
+    """Queues a notice to users on their contact method `label` ("": by e-mail to the login address), and to every
+    contact of the groups `contacts_of`. Uses three statements, regardless of the number of recipients.
+    """
     rows: list[NotificationRow] = []
     missed: list[str] = []
     names: list[str] = []

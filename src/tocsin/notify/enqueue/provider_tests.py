@@ -1,4 +1,6 @@
-"""A test message through one provider, to an address that an administrator enters: no other provider stands in."""
+"""Queues a test message through one provider to an address that an administrator enters, without fallback to other
+providers.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,9 @@ VALUES (%s, %s, %s, %s, %s, %s, 'queued', %s, %s, %s, %s)
 
 
 def send_test(provider: Provider, way: str, text: str, *, user_id: int, now: datetime) -> UUID:
-    """Queues a test by `way` to the address `text`; returns the notification's id, to look at later.
+    """Queues a test on the channel `way` to the address `text`. Returns the notification's id, to query its outcome.
 
-    Raises Rejected that names `channel` or `address`: not carried, no such address, not in use.
+    Raises Rejected("not_in_use"), or Rejected on `channel` or `address` if the provider does not carry them.
     """
     kind = KINDS.get(provider.kind)
     if not provider.is_enabled or kind is None:

@@ -1,5 +1,6 @@
-"""Writes into the outbox, inside the caller's transaction: pages, all-clears, questions and notices, list-wise; and
-takes out what is not to be sent any more, with the reason. Sends nothing."""
+"""Queues pages, all-clears, acknowledgement reminders and notices in the outbox, and cancels queued ones with a reason.
+All functions take lists, run inside the caller's transaction and send nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +19,23 @@ from tocsin.notify.rules.page_planner import AllClear, Page, PagedRecipient, Pag
 from tocsin.notify.rules.pre_send_check import NOT_AGAIN, ON_HOLD
 from tocsin.notify.states import DeliveryStatus, Purpose
 
-#: What is cancelled when an alert needs somebody no more.
+#: The purposes that are cancelled when an alert needs nobody any more.
 ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedPages:
-    """What came of starts: how many pages wait, until when the last of each start is due, and who cannot be reached."""
+    """The result of queueing: the planned pages, and the recipients who cannot be reached."""
 
     pages: tuple[Page, ...]
-    #: For the alert's timeline: nobody is passed over in silence.
+    #: For the alert's timeline: no recipient is skipped silently.
     unreachable: tuple[Unreachable, ...]
 
 
 def queue(connection: Connection, starts: Sequence[PageRequest], now: datetime) -> QueuedPages:
-    """Plans and writes the pages of `starts`: one notification and one delivery for each method and repetition.
+    """Plans and writes the pages of `starts`: one notification and one delivery for each contact method and repetition.
 
-    A page whose address cannot be used is written as failed, with the reason. The caller puts each `unreachable` on its
+    A page with an unusable address is written as failed, with the reason. The caller writes each `unreachable` to its
     alert's timeline.
     """
     if not starts:
@@ -65,7 +66,7 @@ def queue(connection: Connection, starts: Sequence[PageRequest], now: datetime) 
 
 
 def plan_of(connection: Connection, starts: Sequence[PageRequest]) -> PagePlan:
-    """What `queue` would write for `starts`, with the contact methods as they are now. Writes nothing."""
+    """Returns what `queue` would write for `starts`, with the current contact methods. Writes nothing."""
     people = people_of(connection, {start.user_id for start in starts if start.user_id is not None})
     contacts = _contacts(connection, {s.group_contact_id for s in starts if s.group_contact_id is not None})
     return planning.plan(starts, people, contacts, address_problem)
@@ -81,7 +82,9 @@ WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
 
 
 def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Recipient]:
-    """The users with their contact methods and rules, by id: for `plan.plan` and `ways.leaves`."""
+    """Returns the users with their contact methods and notification rules, by id: for `rules.page_planner.plan` and
+    `rules.notification_rules.leaves`.
+    """
     if not user_ids:
         return {}
     found: dict[int, tuple[dict[str, Any], list[NotificationMethod]]] = {}
@@ -114,7 +117,7 @@ def _contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int,
 
 
 def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[Page]) -> frozenset[int]:
-    """The places in `pages` of those that are the first of their alert: they leave before all others."""
+    """Returns the indexes in `pages` of each alert's first pages, which are sent before all others."""
     paged = connection.execute(
         "SELECT DISTINCT alert_id FROM notify_notification WHERE alert_id = ANY(%s) AND purpose = 'page'", (alert_ids,)
     ).fetchall()
@@ -127,7 +130,7 @@ def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[P
     return frozenset(number for number, page in enumerate(pages) if page.due_at == earliest.get(page.start.alert_id))
 
 
-# What was sent, and not reported as arrived, may still be reported as failed, which brings the next provider's turn.
+# A sent page without a receipt may still be reported as failed, after which the next provider would take over.
 _WANTED = """
 SELECT id FROM notify_delivery
 WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
@@ -150,7 +153,7 @@ RETURNING d.alert_id, d.user_id, d.status
 
 @dataclass(frozen=True, slots=True)
 class CancelledPages:
-    """How many pages were cancelled, by alert and user (None: group contacts)."""
+    """The number of cancelled pages by alert and user (None: group contacts)."""
 
     counts: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
 
@@ -168,10 +171,9 @@ def cancel(
     *,
     purposes: Collection[Purpose] = ABOUT_LIVE,
 ) -> CancelledPages:
-    """Cancels what is queued for these alerts: of everybody, or of `user_ids` only. The rows stay, with the reason.
+    """Cancels queued deliveries of these alerts, for all users or only for `user_ids`. The rows stay, with the reason.
 
-    What is just being sent, or has left, cannot be called back; should that fail, it is not tried again, for the same
-    reason.
+    A delivery that is being sent or was sent cannot be recalled. If it fails, it is not retried, for the same reason.
     """
     parameters = {
         "alerts": sorted(set(alert_ids)),
@@ -181,7 +183,8 @@ def cancel(
         "not_again": f"{NOT_AGAIN}: {reason}",
         "now": now,
     }
-    # Locked by a statement of its own: where a failed try has just made the next provider's row, the next one sees it.
+    # Locks in a separate statement first: if a failed attempt has just inserted the next provider's row, the second
+    # statement sees it.
     connection.execute(_WANTED, parameters)
     found = connection.execute(database.literal(_CANCEL), parameters).fetchall()
     counts: dict[tuple[int, int | None], int] = {}
@@ -191,7 +194,7 @@ def cancel(
     return CancelledPages(counts)
 
 
-# What was leaving at the act, and failed afterwards, was cancelled when that came out.
+# A delivery that was being sent at the time of the action, and failed later, was cancelled at its failure.
 _RESTORE = """
 WITH undone AS (
   SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(reasons)s::text[], %(after)s::timestamptz[])
@@ -215,18 +218,18 @@ RETURNING d.alert_id, d.user_id, d.due_at, d.status
 
 @dataclass(frozen=True, slots=True)
 class ReversedAction:
-    """That an act counts no more which cancelled pages: when it was done, and why they are back."""
+    """The reversal of an action that cancelled pages: when the action was done, and why the pages are restored."""
 
     at: datetime
     reason: str
-    #: Only those are back that are due after this; None: all.
+    #: Restores only pages that are due after this; None restores all.
     due_after: datetime | None = None
 
 
 def restore(connection: Connection, undone: Mapping[int, ReversedAction]) -> dict[int, dict[int, datetime]]:
-    """Puts pages back that an act cancelled, by alert; they leave when they were due.
+    """Restores pages that an action cancelled, by alert. They are sent at their original due time.
 
-    Returns by alert until when each user has pages to come.
+    Returns, by alert, the time of each user's last restored page.
     """
     if not undone:
         return {}
@@ -248,7 +251,7 @@ def restore(connection: Connection, undone: Mapping[int, ReversedAction]) -> dic
 
 
 def release(connection: Connection, alert_ids: Iterable[int], now: datetime) -> int:
-    """Lets pages leave that waited for the end of their alert's hold; returns how many."""
+    """Sends pages that waited for the end of their alert's hold. Returns how many."""
     found = connection.execute(
         "UPDATE notify_delivery SET due_at = %s WHERE id IN (SELECT id FROM notify_delivery "
         "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason = %s ORDER BY id FOR NO KEY UPDATE)",
@@ -261,14 +264,17 @@ def release(connection: Connection, alert_ids: Iterable[int], now: datetime) -> 
 
 @dataclass(frozen=True, slots=True)
 class AlertEnded:
-    """That an alert needs nobody any more: the sentence for those who were paged, and who has answered already."""
+    """An alert that needs nobody any more: the sentence for the users who were paged, and the users who
+    have responded.
+    """
 
     alert_id: int
     #: "Taken by Alice: VPN down (#42). Nothing to do."
     sentence: str
-    #: Users besides those who have acknowledged or taken it: whoever closed it, for instance.
+    #: Users besides those who have acknowledged or own the alert, such as the user who closed it.
     answered: frozenset[int] = frozenset()
-    #: The alert that it is merged into, which is told of too: whoever was paged about both hears of that one alone.
+    #: The alert that it was merged into, which has its own all-clear. Users who were paged about both get only that
+    #: one.
     merged_into: int | None = None
 
 
@@ -291,10 +297,11 @@ WHERE alert_id = ANY(%(alerts)s) AND purpose = 'all_clear' GROUP BY alert_id, us
 
 
 def queue_all_clear(connection: Connection, over: Sequence[AlertEnded], now: datetime) -> list[AllClear]:
-    """Tells, once, each person who was paged about these alerts and has not answered, on the quietest channel used.
+    """Queues one all-clear to each user who was paged about these alerts and has not responded, on the quietest channel
+    used.
 
-    A page that is on its way counts: its all-clear follows it, or is dropped if the page never leaves. So does one that
-    may have left: whoever was woken by it must hear.
+    A page that is being sent counts: its all-clear follows it, or is dropped if the page is never sent. A page with an
+    unknown outcome counts too, since it may have woken the user.
     """
     if not over:
         return []
@@ -331,9 +338,8 @@ def queue_all_clear(connection: Connection, over: Sequence[AlertEnded], now: dat
 
 
 def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], now: datetime) -> list[Unreachable]:
-    """Asks each (alert id, user id) "Still on it?", by every method that does not wait, else by the first.
-
-    Returns those who cannot be asked.
+    """Queues the acknowledgement reminder "Still on it?" for each (alert id, user id), on every contact method without
+    a wait, else on the first. Returns the users who cannot be asked.
     """
     people = people_of(connection, {user_id for _, user_id in asked})
     rows: list[NotificationRow] = []
@@ -370,16 +376,17 @@ def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A mail that tells people of something other than an alert to answer."""
+    """A message to users about something other than an alert that needs a response."""
 
     title: str
     text: str
-    #: By which later notices about the same thing are recognised.
+    #: Identifies the subject, to recognise later notices about the same thing.
     about: str = ""
-    #: Why they get it: a sentence.
+    #: Why the recipients get it: a sentence.
     reason: str = ""
     alert_id: int | None = None
-    #: Under what it may stand with others of its kind: "Nobody answered". With one it leaves bundled, as floods do.
+    #: The heading under which it can be bundled with others of its kind, such as "Nobody answered"; empty: never
+    #: bundled.
     heading: str = ""
 
 
@@ -391,7 +398,7 @@ def queue_notice(
     user_ids: Collection[int] = (),
     addresses: Collection[str] = (),
 ) -> int:
-    """Mails a notice to users, at the address they sign in with, and to bare addresses; returns to how many."""
+    """Mails a notice to users, at their login address, and to plain addresses. Returns the number of recipients."""
     people = connection.execute(
         "SELECT id, email FROM people_user WHERE id = ANY(%s) AND is_active AND email <> '' ORDER BY id",
         (sorted(user_ids),),
@@ -419,7 +426,7 @@ def queue_notice(
 
 
 def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, user_id: int, label: str) -> bool:
-    """Sends a notice by the user's contact method of that label; False where there is none that can be used."""
+    """Queues a notice on the user's contact method of that label. Returns False if there is no usable one."""
     found = database.row(
         connection,
         "SELECT m.label, m.channel, m.address FROM people_contactmethod m JOIN people_user u ON u.id = m.user_id "
@@ -444,17 +451,17 @@ def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, us
 
 
 def notice_data(notice: Notice) -> dict[str, str]:
-    """What the notification of a notice keeps."""
+    """Returns the data that the notification of a notice stores."""
     more = {"about": notice.about, "heading": notice.heading}
     return {"title": notice.title, "text": notice.text, **{name: text for name, text in more.items() if text}}
 
 
-#: The clocks of two nodes differ by less.
+#: More than the difference between two nodes' clocks.
 _APART = timedelta(seconds=5)
 
 
 def administrators(connection: Connection) -> list[int]:
-    """The ids of the users who administer the installation and can sign in."""
+    """Returns the ids of the active administrators."""
     found = connection.execute("SELECT id FROM people_user WHERE role = 'admin' AND is_active ORDER BY id").fetchall()
     return [row[0] for row in found]
 
@@ -462,8 +469,9 @@ def administrators(connection: Connection) -> list[int]:
 def was_noticed(
     connection: Connection, user_ids: Collection[int], about: str, now: datetime, within: timedelta
 ) -> bool:
-    """Whether one of these users was sent a notice about the same thing so lately. One that was sent in the future was
-    sent before the clock was set back, who knows when."""
+    """Returns whether one of these users was sent a notice about the same thing within `within`. A notice dated in the
+    future was sent before a clock rollback, at an unknown time, and does not count.
+    """
     found = connection.execute(
         "SELECT 1 FROM notify_notification WHERE user_id = ANY(%s) AND purpose = 'notice' AND data->>'about' = %s "
         "AND created_at BETWEEN %s AND %s LIMIT 1",

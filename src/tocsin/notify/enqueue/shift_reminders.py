@@ -1,4 +1,6 @@
-"""Notices about shifts: what `oncall.changes.notices` stored, and reminders before a shift. Two periodic tasks."""
+"""Sends notices about shifts that `oncall.changes.notices` has stored, and reminders before a shift. Three periodic
+tasks.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,15 @@ from tocsin.people.member_roles import MemberRole
 
 log = logging.getLogger(__name__)
 
-#: What was written is mailed so soon.
+#: How often stored notices are mailed.
 NOTICE_INTERVAL = timedelta(seconds=5)
-#: Shifts to come are looked at again so often; reminders that are due leave at most a minute late.
+#: How often upcoming shifts are planned. Due reminders are sent at most a minute late.
 PLANNING_INTERVAL = timedelta(minutes=5)
-#: Reminders are planned so long before they are due: after an outage up to as long, they still come, late.
+#: How long before they are due reminders are planned. After an outage of up to this long, they are still sent, late.
 PLANNING_HORIZON = timedelta(days=1)
 REMINDER_INTERVAL = timedelta(seconds=20)
 BATCH = 100
-#: A reminder that could not leave in time is dropped when the shift began so long ago.
+#: A reminder is dropped if the shift began longer ago than this.
 SKIP_AFTER = timedelta(minutes=5)
 
 _TAKE = """
@@ -69,7 +71,7 @@ _USER = "SELECT username, time_zone, reminders FROM people_user WHERE id = %s AN
 
 
 def loops() -> tuple[PeriodicTask, ...]:
-    """The loops of a worker."""
+    """Returns the periodic tasks of a worker."""
     return (
         PeriodicTask("duty notices", lambda: hand_on(clock.now()), NOTICE_INTERVAL),
         PeriodicTask(
@@ -80,7 +82,7 @@ def loops() -> tuple[PeriodicTask, ...]:
 
 
 def hand_on(now: datetime) -> bool:
-    """Has what waits mailed. True when there may be more."""
+    """Queues mails for the stored notices. Returns True if there may be more."""
     with database.transaction() as connection:
         waiting = database.rows(connection, _TAKE, {"now": now, "most": BATCH})
         for row in sorted(waiting, key=lambda row: row["id"]):
@@ -94,7 +96,7 @@ def hand_on(now: datetime) -> bool:
 
 
 def plan_reminders(now: datetime) -> bool:
-    """Notes when to remind whom of which shift to come. One that is known already is left as it is."""
+    """Stores the reminders of upcoming shifts. A reminder that is already stored is left unchanged."""
     with database.transaction() as connection:
         rules = {row["id"]: rules_of(row["reminders"]) for row in database.rows(connection, _REMINDED)}
         longest = max((rule.before for several in rules.values() for rule in several), default=timedelta())
@@ -118,8 +120,9 @@ def plan_reminders(now: datetime) -> bool:
 
 
 def remind(now: datetime) -> bool:
-    """Sends the reminders that are due, of shifts that are still theirs. After an outage the last of a shift is enough.
-    True when there may be more."""
+    """Sends the due reminders of shifts that are still assigned to the user. If several of a shift are due after an
+    outage, only the last is sent. Returns True if there may be more.
+    """
     with database.transaction() as connection:
         due = database.rows(connection, _DUE, {"now": now, "most": BATCH})
         plans = loader.plans(connection, {row["group_id"] for row in due}, now)
@@ -148,7 +151,7 @@ def _remind_alone(
     try:
         with connection.transaction():
             _remind(connection, group, person, before, later, now)
-    except Exception as error:  # one reminder's edge: it is lost, and the others leave
+    except Exception as error:  # one failing reminder is lost; the others are still sent
         if database.is_unavailable(error):
             raise
         log.exception("User %s cannot be reminded of a shift.", person.user_id)
@@ -157,7 +160,9 @@ def _remind_alone(
 def _remind(
     connection: Connection, group: str, person: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
 ) -> None:
-    """`later` are those of the same shift that are due too: both would say how it stands now."""
+    """Sends a reminder. `later` are the other due reminders of the same shift: if the user still wants one of them,
+    this earlier one is skipped, since both would say the same.
+    """
     user = database.row(connection, _USER, (person.user_id,))
     if user is None or person.since is None:
         return
@@ -174,7 +179,7 @@ def _notice(group: str, person: OnCall, zone: ZoneInfo, now: datetime) -> Notice
     begin = person.since.astimezone(zone)
     until = f" until {person.until.astimezone(zone):%a %d %b %H:%M}" if person.until else ""
     role = MemberRole(person.role)
-    # To the minute: the loop is a few seconds late, and nobody counts those.
+    # Rounded to minutes: the periodic task is a few seconds late.
     left = timedelta(minutes=round((person.since - now) / timedelta(minutes=1)))
     when = f"in {durations.say(left)}" if left > timedelta() else "now"
     title = f"On call {when}: {role} of {group}"
@@ -183,6 +188,6 @@ def _notice(group: str, person: OnCall, zone: ZoneInfo, now: datetime) -> Notice
 
 
 def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderRule, now: datetime) -> None:
-    """By the method of the rule; by mail where it has none, or has one no more."""
+    """Sends the notice on the rule's contact method, or by mail if the rule has none or it no longer exists."""
     if not rule.by or not queue.queue_notice_by(connection, notice, now, user_id=user_id, label=rule.by):
         queue.queue_notice(connection, notice, now, user_ids=[user_id])

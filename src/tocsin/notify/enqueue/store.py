@@ -1,4 +1,4 @@
-"""Notifications with their first deliveries as rows, list-wise, inside the caller's transaction. Sends nothing."""
+"""Inserts notifications with their first deliveries in bulk, inside the caller's transaction. Sends nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, notification_id uuid, al
 
 
 def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime) -> None:
-    """Writes notifications and deliveries, and tells the outbox if something is to leave at once."""
+    """Inserts notifications and deliveries, and notifies the outbox if any is due at once."""
     if not rows:
         return
     integrations = _integrations(connection, {row.alert_id for row in rows if row.alert_id is not None})
@@ -62,7 +62,7 @@ def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime
 
 
 def _notification(row: NotificationRow) -> dict[str, object]:
-    """In the order of the columns of `_NOTIFICATIONS`."""
+    """In the column order of `_NOTIFICATIONS`."""
     return {
         "id": row.id,
         "alert_id": row.alert_id,
@@ -79,7 +79,7 @@ def _notification(row: NotificationRow) -> dict[str, object]:
 
 
 def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
-    """In the order of the columns of `_DELIVERIES`."""
+    """In the column order of `_DELIVERIES`."""
     return {
         "id": ids.uuid7(),
         "notification_id": row.id,

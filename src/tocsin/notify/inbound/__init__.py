@@ -1,0 +1,1 @@
+"""Events from providers and responders: delivery receipts, key presses, opt-outs, verification codes and commands."""

@@ -1,5 +1,5 @@
-"""What becomes of messages after a provider accepted them, as it tells: delivered, answered, failed (the next provider
-takes over at once) or nobody reached (the person's next contact method begins). Works inside the caller's transaction.
+"""Applies delivery receipts. After a failure, the next provider takes over at once; if nobody was reached, the user's
+next contact method starts. Runs inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.states import DeliveryStatus
 from tocsin.notify.webhooks import Receipt, ReceiptState
 
-#: By the vendor's id alone, messages of so long ago are found.
+#: How far back deliveries are matched by the vendor's message id alone.
 RECEIPT_WINDOW = timedelta(days=2)
 
 CUT_OFF = "The call ended before anybody was told anything."
@@ -28,8 +28,9 @@ CUT_OFF = "The call ended before anybody was told anything."
 def apply(
     connection: Connection, provider: str, receipt: Receipt, now: datetime, *, is_final: bool = False
 ) -> list[UUID]:
-    """Writes down what `provider` tells, and what follows from it; returns the deliveries concerned. What failed for
-    good (`is_final`) is not handed to another provider."""
+    """Records a receipt from `provider` and applies its consequences. Returns the ids of the deliveries concerned. A
+    final failure (`is_final`) is not handed to another provider.
+    """
     found = deliveries(connection, provider, receipt.key, receipt.external_id, now)
     if not found:
         return []
@@ -50,13 +51,13 @@ def apply(
     if alert_ids:
         database.hint(connection, "alerts", *(f"alert:{row[0]}" for row in alert_ids))
     else:
-        # Whoever tests a way is looking at the page.
+        # A user who tests a contact method is watching the page.
         database.hint(connection, "outbox")
     return found
 
 
 def deliveries(connection: Connection, provider: str, key: str, external_id: str, now: datetime) -> list[UUID]:
-    """The deliveries that left as the message of that key, else of that id of the vendor's."""
+    """Returns the deliveries that were sent as the message with that key, else with that vendor message id."""
     notification = _uuid(key)
     if notification is not None:
         together = connection.execute(
@@ -81,11 +82,13 @@ def deliveries(connection: Connection, provider: str, key: str, external_id: str
     return [row[0] for row in rows]
 
 
-# Also what was tried and is to be sent again, or was stopped, since its answer was lost: what came of it is known now.
+# Includes messages that were tried and are queued again, or were cancelled, after their outcome was lost: the receipt
+# now tells the outcome.
 _LEFT = """(status IN ('sending', 'sent', 'delivered') OR (status = 'queued' AND attempts > 0)
             OR (status = 'cancelled' AND unknown_at IS NOT NULL))"""
 
-# Where nothing else of the provider's has left, it speaks of a try whose answer was lost, and which was handed on.
+# If nothing else was sent through the provider, the receipt is about an attempt whose response was lost and that was
+# handed to another provider.
 _DELIVERED = f"""
 WITH lost AS (
   SELECT DISTINCT ON (notification_id) id FROM notify_delivery d WHERE id = ANY(%(ids)s)
@@ -105,7 +108,7 @@ SET status = 'delivered', receipt = %(receipt)s, delivered_at = coalesce(d.deliv
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id
 """
-# Known to have arrived, it does not leave by another provider too.
+# Once delivered, a message must not also be sent through another provider.
 _NOT_AGAIN = """
 WITH other AS (
   SELECT o.id FROM notify_delivery d JOIN notify_delivery o ON o.notification_id = d.notification_id
@@ -150,8 +153,7 @@ FROM held WHERE d.id = held.id RETURNING d.id
 
 
 def _ended(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
-    """A call that was picked up and put down before it said anything (or while the vendor was still listening for a
-    machine) has told nobody."""
+    """A call that ended before it said anything (or while the vendor was still detecting a machine) reached nobody."""
     untold = connection.execute(
         "SELECT id FROM notify_delivery WHERE id = ANY(%s) AND receipt = ''", (found,)
     ).fetchall()
@@ -161,7 +163,7 @@ def _ended(connection: Connection, found: list[UUID], provider: str, receipt: Re
 
 
 def _not_reached(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
-    """The provider did what it should, and nobody heard it."""
+    """Records that the provider worked but nobody was reached."""
     why = receipt.reason or "Nobody was reached."
     wanted = {"ids": found, "now": now, "why": why, "external_id": receipt.external_id[:200]}
     changed = [row[0] for row in connection.execute(_NOT_REACHED, wanted).fetchall()]
@@ -170,7 +172,7 @@ def _not_reached(connection: Connection, found: list[UUID], provider: str, recei
     health.note(connection, [health.HealthUpdate(provider, now)])
 
 
-# What was sent again has another id of the vendor's: what is said of the first is not about it.
+# A message that was sent again has another vendor id. A receipt for the first attempt does not apply to it.
 _FAILED = """
 WITH held AS (
   SELECT id, status, withdrawn FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
@@ -191,7 +193,7 @@ def _failed(
     for row_id, status, withdrawn in connection.execute(_FAILED, wanted).fetchall():
         changed[row_id] = withdrawn if status == DeliveryStatus.SENDING else ""
         if is_final or (withdrawn and status == DeliveryStatus.SENT):
-            # Nobody is paged by another provider about what somebody has answered since.
+            # Someone has responded since: do not page through another provider.
             over.add(row_id)
     if not changed:
         return
@@ -222,15 +224,18 @@ def _failed(
 
 
 def _again(connection: Connection, tried: list[UUID], now: datetime) -> None:
-    """Their next try is a message of its own, of which nothing is known; the person's next way does not wait for it."""
+    """Prepares a retry: it is a new message without a receipt, and the user's next contact method does not
+    wait for it.
+    """
     if tried:
         connection.execute("UPDATE notify_delivery SET receipt = '', external_id = '' WHERE id = ANY(%s)", (tried,))
         receipt_timeouts.move_on(connection, tried, receipt_timeouts.FAILED, now)
 
 
 def came_back(connection: Connection, notification: UUID, user_id: int, said: str, now: datetime) -> str | None:
-    """A mail to a user that its server could not deliver in the end: no other provider can mend that. Returns what is
-    said of it, or None where nothing of that notification had left by mail for that user."""
+    """Records a bounced mail to a user, which no other provider can fix. Returns the recorded reason, or None if no
+    mail of that notification had been sent to that user.
+    """
     row = database.row(
         connection,
         "SELECT provider_name, address FROM notify_delivery WHERE notification_id = %s AND user_id = %s "
@@ -246,7 +251,7 @@ def came_back(connection: Connection, notification: UUID, user_id: int, said: st
 
 
 def mark(connection: Connection, found: Sequence[UUID], sentence: str) -> None:
-    """Adds a sentence to what these deliveries say of themselves."""
+    """Appends a sentence to the reason of these deliveries."""
     connection.execute(
         "UPDATE notify_delivery SET reason = concat_ws(' ', nullif(reason, ''), %s::text) WHERE id IN "
         "(SELECT id FROM notify_delivery WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)",

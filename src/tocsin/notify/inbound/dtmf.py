@@ -1,4 +1,4 @@
-"""What a key of a phone asks for: 1 hear again, 6 wake the next, 7 acknowledge, 8 take, 9 and again 9 close. Pure."""
+"""Maps phone keys to actions: 1 repeat, 6 escalate, 7 acknowledge, 8 assign to me, 9 twice close. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tocsin.alerts.states import CommandKind
 
 @dataclass(frozen=True, slots=True)
 class RepeatPrompt:
-    """Say it (again)."""
+    """Read the prompt (again)."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidKey:
-    """This key does nothing here: say so, and say it all again."""
+    """The key has no function here: say so and repeat the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class ConfirmKey:
 
 @dataclass(frozen=True, slots=True)
 class RunCommand:
-    """Act."""
+    """Run a command."""
 
     command: CommandKind
 
@@ -42,7 +42,9 @@ _COMMANDS = {
 
 
 def meaning(digit: str, asked: str, keys: str) -> KeyAction:
-    """What `digit` means where `keys` are offered and `asked` was asked for again; no digit: somebody picked up."""
+    """Returns the action of `digit` if `keys` are offered and `asked` awaits confirmation. No digit means that someone
+    picked up.
+    """
     if not digit or digit == "1":
         return RepeatPrompt()
     if digit not in keys or digit not in _COMMANDS:

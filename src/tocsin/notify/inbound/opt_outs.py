@@ -1,6 +1,6 @@
-"""STOP and START: addresses that want no text messages, as their owners or vendors say. Works in the transaction given.
+"""Opt-outs (STOP and START) of addresses, as reported by their owners or vendors. Runs inside the caller's transaction.
 
-An opt-out holds for the number on the channel, whichever provider heard it: nobody is texted against their word.
+An opt-out applies to the number on the channel for all providers: nobody gets texts against their will.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ START_ANSWER = "You get text messages from Tocsin again."
 
 
 def opt_out(connection: Connection, channel: str, address: str, provider: str, now: datetime) -> None:
-    """Nothing is sent there any more."""
+    """Stops all messages to the address on the channel."""
     connection.execute(
         "INSERT INTO notify_optout (channel, address, provider_name, at) VALUES (%s, %s, %s, %s) "
         "ON CONFLICT (channel, address) DO NOTHING",
@@ -23,7 +23,7 @@ def opt_out(connection: Connection, channel: str, address: str, provider: str, n
 
 
 def opt_in(connection: Connection, channel: str, address: str) -> bool:
-    """Messages are sent there again; whether they were not."""
+    """Allows messages to the address again. Returns whether they were stopped."""
     return (
         connection.execute("DELETE FROM notify_optout WHERE channel = %s AND address = %s", (channel, address)).rowcount
         > 0
@@ -31,7 +31,9 @@ def opt_in(connection: Connection, channel: str, address: str) -> bool:
 
 
 def opted_out(connection: Connection) -> list[tuple[int, str, str, datetime]]:
-    """The active people whom this makes harder to reach: user id, name, label of the contact method, since when."""
+    """Returns the active users with an opted-out contact method: user id, name, label of the contact method, and time
+    of the opt-out.
+    """
     found = database.rows(
         connection,
         "SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, m.label, o.at FROM notify_optout o "

@@ -1,5 +1,6 @@
-"""What a person asks of an alert from outside the pages (a text, a key, a button, a mail): who it is, whether they may,
-and the one command that every way leads to. The answer is always a sentence."""
+"""Runs responders' commands from outside the web interface (texts, phone keys, chat buttons, mails): identifies the
+user, checks the permission and runs the command. The result is always a sentence.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +18,18 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 
-#: What is asked for from outside the pages.
+#: The commands available outside the web interface.
 OFFERED = frozenset(
     {CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.REPLY}
 )
 
-#: An alert that somebody was paged about longer ago is not meant by a word without its number.
+#: A command without an alert number does not apply to alerts that paged the user longer ago.
 RECENT_WITHIN = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class Responder:
-    """Somebody who answers."""
+    """A user who responds to an alert."""
 
     id: int
     name: str
@@ -42,7 +43,7 @@ class Responder:
 
 @dataclass(frozen=True, slots=True)
 class ResponderResult:
-    """What came of it: whether anything was done, and a sentence for the person."""
+    """The result of a command: whether it was done, and a sentence for the user."""
 
     is_done: bool
     sentence: str
@@ -55,7 +56,7 @@ WHERE u.id = %s AND u.is_active
 
 
 def person(connection: Connection, user_id: int) -> Responder | None:
-    """The active user of that id."""
+    """Returns the active user of that id, or None."""
     row = database.row(connection, _PERSON, (user_id,))
     if row is None:
         return None
@@ -73,14 +74,15 @@ ORDER BY (SELECT n.id FROM notify_notification n WHERE n.user_id = m.user_id AND
 
 
 def whose(connection: Connection, channels: Sequence[str], address: str, now: datetime) -> int | None:
-    """The id of the active user with that address; of several, whoever was last paged there. Tests do not count:
-    anybody may send one, and a chat that is another's would answer in their place."""
+    """Returns the id of the active user with that address; if several have it, the user who was paged there last. Tests
+    do not count: anyone can send one, and the owner of a shared chat could then respond in another user's name.
+    """
     wanted = {"channels": list(channels), "address": address, "since": ids.first_uuid7(now - RECENT_WITHIN)}
     row = connection.execute(_WHOSE, wanted).fetchone()
     return None if row is None else row[0]
 
 
-# What was tried, and is not known to have left, may have arrived all the same.
+# A message that was tried with an unknown outcome may have arrived.
 _OPEN = """
 SELECT DISTINCT a.id FROM notify_notification n JOIN alerts_alert p ON p.id = n.alert_id
 JOIN alerts_alert a ON a.id = CASE WHEN p.status = 'merged' THEN p.merged_into_id ELSE p.id END
@@ -92,13 +94,15 @@ ORDER BY a.id
 
 
 def open_for(connection: Connection, user_id: int, now: datetime) -> list[int]:
-    """The live alerts that this person was paged about, by number; of a merged one, the one it was merged into."""
+    """Returns the ids of the active alerts that paged this user, in ascending order. A merged alert is replaced by the
+    alert it was merged into.
+    """
     wanted = {"user": user_id, "since": ids.first_uuid7(now - RECENT_WITHIN), "live": sorted(ACTIVE)}
     return [row[0] for row in connection.execute(_OPEN, wanted).fetchall()]
 
 
 def is_theirs(connection: Connection, user_id: int, alert_id: int) -> bool:
-    """Whether this person was ever paged about that alert, or one that is merged into it, or has it."""
+    """Returns whether this user was ever paged about the alert or one merged into it, or is assigned to it."""
     found = connection.execute(
         "SELECT 1 FROM notify_notification n JOIN alerts_alert a ON a.id = n.alert_id WHERE n.user_id = %(user)s "
         "AND (a.id = %(alert)s OR (a.merged_into_id = %(alert)s AND a.status = 'merged')) UNION ALL "
@@ -109,7 +113,7 @@ def is_theirs(connection: Connection, user_id: int, alert_id: int) -> bool:
 
 
 def meant(alert_id: int) -> int:
-    """The alert that people look at: the one that it is merged into, else itself."""
+    """Returns the alert that the given alert was merged into, else the alert itself."""
     with database.transaction() as connection:
         row = connection.execute(
             "SELECT merged_into_id FROM alerts_alert WHERE id = %s AND status = 'merged'", (alert_id,)
@@ -120,8 +124,9 @@ def meant(alert_id: int) -> int:
 def act(
     who: Responder, alert_id: int, kind: CommandKind, via: CommandChannel, now: datetime, text: str = ""
 ) -> ResponderResult:
-    """Gives the command: for a merged alert to the one that it is merged into, which the answer says. Never raises for
-    what the alert's state, or a person's role, does not allow."""
+    """Runs the command. For a merged alert, runs it on the alert it was merged into, and the sentence says so. Never
+    raises for what the alert's state or the user's role does not allow.
+    """
     if not who.may_act:
         return ResponderResult(False, "Your role may look at alerts, and not act on them. Ask an administrator.")
     if kind not in OFFERED:

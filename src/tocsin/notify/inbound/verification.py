@@ -1,5 +1,6 @@
-"""Codes that confirm an address: sent to it, and entered by whoever reads it there. Six digits, for ten minutes, five
-guesses; only an HMAC of one is kept."""
+"""Verification codes for contact methods: sent to the address and entered by the user. A code has six digits, ten
+minutes and five attempts; only its HMAC is stored.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ from tocsin.people.models import ContactMethod, User
 
 VALID_FOR = timedelta(minutes=10)
 MAX_CODE_TRIES = 5
-#: Codes to one contact method, and by one person to all of theirs, within the hour.
+#: The maximum number of codes within an hour: per contact method, and per user.
 MAX_SENDS, MAX_SENDS_PER_USER = 4, 10
-#: By one person within a day.
+#: The maximum number of codes per user within a day.
 MAX_CODES_PER_DAY = 20
 _WINDOW = timedelta(hours=1)
 _MIN_INTERVAL = timedelta(seconds=30)
@@ -35,15 +36,15 @@ REASON = "A code to confirm this address was asked for."
 
 
 def send_code(method: ContactMethod, *, now: datetime) -> UUID:
-    """Sends a new code to the method's address; the notification's id. An older code counts no more.
+    """Sends a new code to the method's address and invalidates an older one. Returns the notification's id.
 
-    Raises Rejected: `invalid_address`, or `too_many` with the time to wait.
+    Raises Rejected("invalid_address"), or Rejected("too_many") with the time to wait.
     """
     if problem := address_problem(method.channel, method.address):
         raise Rejected("invalid_address", problem)
     code = f"{secrets.randbelow(1_000_000):06d}"
     with transaction.atomic():
-        # The person's row first, so that codes asked for at one moment are counted one by one.
+        # Lock the user's row first, so that concurrent requests are counted one by one.
         User.objects.select_for_update(no_key=True).get(pk=method.user_id)
         ContactMethod.objects.select_for_update(no_key=True).get(pk=method.pk)
         _require_few(method.user_id, now)
@@ -55,13 +56,13 @@ def send_code(method: ContactMethod, *, now: datetime) -> UUID:
 
 
 def confirm(method: ContactMethod, text: str, *, actor: AuditActor, now: datetime) -> None:
-    """Takes the code that was read at the address: from now on the method is used, and known to be right.
+    """Verifies the code that the user received, and marks the contact method as verified and usable.
 
-    Raises Rejected: `no_code`, `expired_code`, `too_many`, or `wrong_code`.
+    Raises Rejected("no_code"), Rejected("expired_code"), Rejected("too_many") or Rejected("wrong_code").
     """
     with transaction.atomic():
         config_version.lock()
-        # Read anew: the address that is confirmed is the one that stands there now.
+        # Reload the row: the address may have changed since, and the current one is verified.
         method = ContactMethod.objects.select_related("user").get(pk=method.pk)
         held = VerificationCode.objects.select_for_update().filter(method=method).first()
         problem = _problem(held, method, text, now)
@@ -78,13 +79,13 @@ def confirm(method: ContactMethod, text: str, *, actor: AuditActor, now: datetim
                 after={"contact_method": method.label},
             )
             config_version.changed()
-    # Outside, so that the guess stays counted.
+    # Raise outside the transaction, so that the wrong attempt stays counted.
     if problem is not None:
         raise problem
 
 
 def is_waiting(method: ContactMethod, now: datetime) -> bool:
-    """Whether a code that still counts was sent to the method's address."""
+    """Returns whether a valid code was sent to the method's current address."""
     return VerificationCode.objects.filter(
         method=method, address=method.address, expires_at__gt=now, tries__lt=MAX_CODE_TRIES
     ).exists()
@@ -121,15 +122,15 @@ def _problem(held: VerificationCode | None, method: ContactMethod, text: str, no
 
 
 def _hashes(method: ContactMethod, code: str) -> list[str]:
-    """By every known key, the current one first."""
+    """Returns the HMACs of a code with every known key, the current key first."""
     said = f"code:{method.pk}:{method.address}:{code}".encode()
     known = crypto.keys()
     return [hmac.digest(key.encode(), said, "sha256").hex() for key in known]
 
 
 def _require_few(user_id: int, now: datetime) -> None:
-    """Raises Rejected("too_many") before anything is written: the code that was sent last still counts then."""
-    # The ids, which carry the machine's time, lead to the newest rows; the rows' own time decides.
+    """Raises Rejected("too_many") before anything is written, so that the previous code stays valid."""
+    # Ids carry the machine's clock and lead to the newest rows; the rows' own time decides.
     newest = ids.first_uuid7(now - timedelta(days=2))
     sent = Notification.objects.filter(user=user_id, pk__gte=newest, purpose=Purpose.TEST, data__has_key="sealed")
     for most, within, named in (
@@ -156,7 +157,8 @@ def _queue(
     data = {
         "title": "Your Tocsin code",
         "text": "Your Tocsin code is {code}. It is valid for ten minutes.",
-        # Readable only where it is put into the message: not in the database, and on no page.
+        # Decrypted only when the message is rendered, so that the code is readable neither in the database nor on a
+        # page.
         "sealed": crypto.encrypt(code),
     }
     purpose = str(Purpose.TEST)

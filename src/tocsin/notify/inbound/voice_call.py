@@ -1,5 +1,6 @@
-"""A phone call, turn by turn: what it says when somebody picks up, and what each key does. What it says is made from
-the alert as it stands at that moment."""
+"""Continues a phone call: what it says after pick-up, and what each key does. The script is built from the alert's
+current state.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from tocsin.notify.text.voice import HEAR_KEYS
 from tocsin.notify.text.voice_phrases import VoicePhrases, words
 from tocsin.notify.webhooks import CallPrompt, CallState, Receipt, ReceiptState
 
-#: By the number alone, a call of so long ago is gone on with, or heard again by calling back.
+#: How far back a call is matched by the phone number alone, to continue it or to repeat it when the user calls back.
 RECALL_WINDOW = timedelta(hours=1)
 
 _ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
@@ -34,10 +35,10 @@ MACHINE = "A machine answered the call."
 
 
 def go_on(provider: str, turn: CallState, now: datetime) -> CallPrompt:
-    """What the call says next. Notes that somebody picked up, pressed a key, or that a machine answered."""
+    """Returns the next prompt of the call. Records a pick-up, a key press or an answering machine."""
     with database.transaction() as connection:
         found = _deliveries(connection, provider, turn, now)
-        # What is merged meanwhile is told, and answered, as the alert that people look at.
+        # An alert merged in the meantime is announced, and acted on, as the alert it was merged into.
         heard = delivery_queries.facts(connection, found, meant=True)
         if turn.is_machine and not turn.digits:
             _note(connection, provider, turn, heard, ReceiptState.NOT_REACHED, now)
@@ -68,7 +69,7 @@ def go_on(provider: str, turn: CallState, now: datetime) -> CallPrompt:
 
 
 def _current(heard: list[DueDelivery]) -> list[DueDelivery]:
-    """What is still to be told. Of alerts that became one since, that one, once."""
+    """Returns the deliveries that are still relevant. Alerts that were merged into one are announced once."""
     found: dict[object, DueDelivery] = {}
     for due in heard:
         if due.purpose not in _ABOUT_LIVE or (due.alert and due.alert.status in ACTIVE):
@@ -99,7 +100,7 @@ def _note(
 
 
 def _tested(found: list[UUID], turn: CallState, speaks: VoicePhrases) -> CallPrompt:
-    """Whoever tests a phone sees on the page which key was pressed."""
+    """Records the pressed key: the page of the phone test shows it."""
     with database.transaction() as connection:
         delivery_receipts.mark(connection, found, f"The key {turn.digits[:1]} was pressed.")
         database.hint(connection, "outbox")
@@ -112,7 +113,7 @@ def _script(current: list[DueDelivery], content: ContentLevel, now: datetime) ->
     bundle = Bundle(tuple(current), named=way.bundle_limit if len(current) > way.bundle_limit else 0)
     made = render.compose(bundle, way, now, can_reply=True, content=content).script
     assert made is not None
-    # Nobody in particular picks up a group's phone, so nobody can act by it.
+    # A group's phone is not answered by a known user, so it offers no commands.
     return made if current[0].user_id is not None else replace(made, keys=HEAR_KEYS, menu="")
 
 

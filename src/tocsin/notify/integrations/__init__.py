@@ -1,0 +1,1 @@
+"""The provider kinds: one module or folder for each vendor or protocol."""

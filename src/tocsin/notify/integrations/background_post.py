@@ -1,6 +1,6 @@
-"""Calls that follow a vendor's callback, made after it was answered: vendors wait a few seconds at most.
+"""Sends follow-up requests of a webhook after its response, because vendors wait only a few seconds.
 
-Only what may be lost goes this way, such as redrawing a message that was answered: it is not tried again.
+Only for requests that may be lost, such as updating a chat message after a button press: they are not retried.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DEADLINE = 10.0
 
 
 def post_json(url: str, body: bytes, headers: dict[str, str] | None = None, *, is_trusted: bool = False) -> None:
-    """Posts it soon, and says in the log when that fails. `url` may hold a secret: it is not logged."""
+    """Posts the body in the background and logs a failure. `url` may contain a secret and is not logged."""
     _pool().submit(_post, url, body, headers or {}, is_trusted)
 
 

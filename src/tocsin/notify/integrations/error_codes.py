@@ -1,4 +1,4 @@
-"""What a vendor's error code means: a sentence that says what to do. Pure data."""
+"""The meaning of a vendor's error code. Pure data."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class VendorError:
-    """One code."""
+    """One error code: a sentence that says what to do."""
 
     sentence: str
-    #: Whether it is the recipient's number, and not the account.
+    #: Whether the recipient's number is the cause, not the account.
     is_address: bool = False
-    #: Whether it ends by itself within minutes.
+    #: Whether the error is expected to pass within minutes.
     is_passing: bool = False

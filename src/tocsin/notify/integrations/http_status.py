@@ -1,4 +1,4 @@
-"""What the status of a vendor's HTTP answer means for a message: one table for all that speak HTTP. Pure."""
+"""Maps the HTTP status of a vendor's response to an error, for all provider kinds that use HTTP. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
 
-#: Refused for now, and not for good.
+#: Temporary client errors.
 AGAIN = frozenset({408, 425, 429, 507})
 
 
 def fail(answer: EgressResponse, server: str, said: str = "") -> NoReturn:
-    """Raises what an answer that is no success means. `said` is what the vendor wrote, without secrets.
+    """Raises the error that an unsuccessful response means. `said` is the vendor's text, without secrets.
 
-    Raises Temporary for 408, 425, 429 and 5xx, Permanent for everything else.
+    Raises Temporary for 408, 425, 429, 507 and 5xx, Permanent for everything else.
     """
     why = f": {said}" if said else ""
     match answer.status:
@@ -32,13 +32,13 @@ def fail(answer: EgressResponse, server: str, said: str = "") -> NoReturn:
 
 
 def body(answer: EgressResponse) -> dict[str, Any]:
-    """The answer's JSON object; an empty one for anything else, such as a page of HTML."""
+    """Returns the response's JSON object; an empty one for anything else, such as an HTML page."""
     found = content(answer)
     return found if isinstance(found, dict) else {}
 
 
 def content(answer: EgressResponse) -> object:
-    """The answer's JSON, whatever it is; None where it is none."""
+    """Returns the response's JSON value, or None if it is not JSON."""
     try:
         return json.loads(answer.body)
     except ValueError:
@@ -46,10 +46,10 @@ def content(answer: EgressResponse) -> object:
 
 
 def no_answer(server: str) -> OutcomeUnknown:
-    """For a 2xx whose body is not the vendor's: a proxy or a sign-in page of a network stood in between."""
+    """Returns the error for a 2xx response that is not the vendor's: a proxy or a captive portal may have answered."""
     return OutcomeUnknown(f"{server} answered with something that is not its own; it may not have the message.")
 
 
 def line(text: object, longest: int = 150) -> str:
-    """What a vendor wrote, as one short line without a full stop."""
+    """Returns a vendor's text as one short line without a full stop."""
     return " ".join(str(text).split())[:longest].rstrip(".")

@@ -1,16 +1,16 @@
-"""Reading the JSON that a vendor calls back with: whatever type stands in a place, reading it raises nothing. Pure."""
+"""Tolerant access to the JSON in vendors' callbacks: a value of an unexpected type never raises. Pure."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-#: A body that nests deeper is refused: no vendor's does.
+#: A body that is nested deeper is rejected. No vendor's body is.
 MAX_DEPTH = 60
 
 
 def parsed(body: bytes | str) -> dict[str, Any]:
-    """The object that a body is. Raises ValueError for anything else."""
+    """Returns the JSON object in a body. Raises ValueError for anything else."""
     try:
         found = json.loads(body)
     except RecursionError:
@@ -32,19 +32,19 @@ def _children(value: object) -> list[object]:
 
 
 def child(value: object, *names: str) -> dict[str, Any]:
-    """The object at the end of these names; an empty one where there is none."""
+    """Returns the object at the end of these keys, or an empty one."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
 
 
 def items(value: object) -> list[Any]:
-    """The list that a value is; an empty one for anything else."""
+    """Returns `value` if it is a list, else an empty list."""
     return value if isinstance(value, list) else []
 
 
 def text(value: object) -> str:
-    """A string, or a whole number as one; empty for anything else."""
+    """Returns a string, or an integer as a string; empty for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else ""

@@ -1,6 +1,7 @@
-"""The `mail_replies` kind of provider: it sends nothing, and hears: a mailbox that is read, or mails posted to Tocsin.
+"""The `mail_replies` provider kind. It sends nothing and receives replies: from an IMAP mailbox, or as mails posted by
+a webhook.
 
-Posted mails come to `/hooks/{provider}/mail`, whole (RFC 5322) or in a field of a form, with a secret.
+Posted mails arrive at `/hooks/{provider}/mail`, as a whole (RFC 5322) or in a form field, with a secret.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tocsin.notify.webhooks import (
     WebhookProvider,
 )
 
-#: The fields in which mail services post a whole mail: SendGrid, Mailgun and Postmark's relays, and our own.
+#: The form fields in which mail services post a whole mail: SendGrid, Mailgun, Postmark's relays, and Tocsin's own.
 _FIELDS = ("email", "body-mime", "raw", "message", "mail")
 
 
@@ -100,7 +101,7 @@ class MailRepliesKind(ProviderKind, WebhookProvider):
 
 
 class _MailboxSender:
-    """A mailbox, as far as providers are tried and closed."""
+    """The mailbox as a provider, which can only be verified and closed."""
 
     def __init__(self, account: ProviderAccount) -> None:
         self._account = account
@@ -123,11 +124,11 @@ class _MailboxSender:
             box.close()
 
     def close(self) -> None:
-        """Nothing is open: the loop has its own connection."""
+        """Nothing is open: the poller has its own connection."""
 
 
 def answers_to(kind: str, account: ProviderAccount) -> ReplyAddress | None:
-    """Where a provider of that kind has people answer mails to; None for any other kind."""
+    """Returns the Reply-To address of a `mail_replies` provider; None for any other kind."""
     address = parseaddr(str(account.settings.get("address", "")))[1]
     if kind != MailRepliesKind.name or "@" not in address:
         return None
@@ -135,7 +136,7 @@ def answers_to(kind: str, account: ProviderAccount) -> ReplyAddress | None:
 
 
 def mailbox_of(account: ProviderAccount) -> imap.ImapAccount | None:
-    """The mailbox that is to be read; None where mails are forwarded."""
+    """Returns the mailbox to poll; None if mails are forwarded to the webhook."""
     settings = account.settings
     if not settings.get("host"):
         return None
@@ -151,7 +152,7 @@ def mailbox_of(account: ProviderAccount) -> imap.ImapAccount | None:
 
 
 def whole_mail(callback: Callback) -> bytes:
-    """The mail in a request: the body itself, or a field of a form. Raises Rejected("invalid") where it has none."""
+    """Returns the mail in a request: the body itself, or a form field. Raises Rejected("invalid") if there is none."""
     kind = callback.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded":
         from urllib.parse import parse_qs
@@ -182,7 +183,7 @@ def _parts(callback: Callback) -> dict[str, bytes]:
 
 
 def _check(secret: str, authorization: str) -> None:
-    """Raises NotGenuine unless the secret is the bearer token, or the password of Basic authentication."""
+    """Raises InvalidWebhookSignature unless the secret is the bearer token or the password of Basic authentication."""
     scheme, _, given = authorization.partition(" ")
     match scheme.lower():
         case "basic":

@@ -1,4 +1,4 @@
-"""The `ntfy` kind of provider: publishes messages as JSON to an ntfy server (https://docs.ntfy.sh/publish)."""
+"""The `ntfy` provider kind: publishes messages as JSON to an ntfy server (https://docs.ntfy.sh/publish)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULT_SERVER = "https://ntfy.sh"
 _PRIORITIES = {Priority.CRITICAL: 5, Priority.HIGH: 4, Priority.MEDIUM: 3, Priority.LOW: 2}
 _LOWER, _DEFAULT = 2, 3
 MAX_MESSAGE_BYTES = 4_000
-#: The server shows so many buttons.
+#: The maximum number of buttons that the server shows.
 _MAX_BUTTONS = 3
 
 
@@ -58,7 +58,7 @@ class NtfyKind(ProviderKind):
 
 
 class NtfySender:
-    """Publishes to topics of one server, and of others where an address names them."""
+    """Publishes to topics of the configured server, and of other servers that an address names."""
 
     def __init__(self, account: ProviderAccount) -> None:
         self._server = str(account.settings.get("api_base") or DEFAULT_SERVER).rstrip("/")
@@ -98,19 +98,20 @@ class NtfySender:
         self._client.close()
 
     def _credentials(self, server: str) -> dict[str, str]:
-        # The token is this provider's: another server that an address names must not see it.
+        # The token belongs to the configured server: another server in an address must not receive it.
         if not self._token or server not in ("", self._server):
             return {}
         return {"Authorization": f"Bearer {self._token}"}
 
 
 def _published(rendered: Rendered, topic: str, key: str) -> bytes:
-    """The body of "publish as JSON". With the same `sequence_id` a newer server replaces what it has, so that a message
-    which is sent twice is seen once; older servers ignore it."""
+    """Returns the body of "publish as JSON". A newer server replaces a message with the same `sequence_id`, so that a
+    message that is sent twice is shown once; older servers ignore the field.
+    """
     says = {
         "topic": topic,
         "title": rendered.subject,
-        # Of more bytes than it takes, the server would make an attachment.
+        # The server turns a longer message into an attachment.
         "message": rendered.text.encode()[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore"),
         "priority": _priority(rendered),
         "click": rendered.link,
@@ -119,12 +120,14 @@ def _published(rendered: Rendered, topic: str, key: str) -> bytes:
         ],
         "sequence_id": key,
     }
-    # The server reads 8192 bytes. Written as \uXXXX, a text takes up to three times as many.
+    # The server reads 8192 bytes. Escaped as \uXXXX, a text would take up to three times as many.
     return json.dumps(says, ensure_ascii=False).encode()
 
 
 def _priority(rendered: Rendered) -> int:
-    """As loud as the alert is, where it is to be answered; the server's default or less for everything else."""
+    """Returns the alert's priority for a message that asks for a response; the server's default or lower
+    for any other.
+    """
     if rendered.priority is None:
         return _DEFAULT
     return _PRIORITIES[rendered.priority] if rendered.buttons else _LOWER
@@ -143,7 +146,7 @@ def _fail(answer: EgressResponse, server: str) -> NoReturn:
         case 401:
             raise Permanent(f"{server} refuses access to the topic (401{said}).", "Check the access token.")
         case 403:
-            # Whoever the token is may not write there: another's topic.
+            # The token is valid but may not write to this topic: it belongs to someone else.
             raise AddressRejected(f"{server} refuses access to the topic (403{said}).", "Check the access token.")
         case 408 | 425 | 429 | 507:
             raise Temporary(f"{server} takes no more for now ({answer.status}{said}).", answer.retry_after)
@@ -156,7 +159,7 @@ def _fail(answer: EgressResponse, server: str) -> NoReturn:
 
 
 def _error(answer: EgressResponse) -> str:
-    """What the server says is wrong, from its JSON; never a page of HTML."""
+    """Returns the error in the server's JSON; empty for anything else, such as an HTML page."""
     try:
         said = json.loads(answer.body)["error"]
     except (ValueError, KeyError, TypeError):

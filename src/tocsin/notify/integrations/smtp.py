@@ -1,4 +1,6 @@
-"""The `smtp` kind of provider: hands mails to an SMTP server (RFC 5321) over connections that are kept for a while."""
+"""The `smtp` provider kind: delivers mails to an SMTP server (RFC 5321) over connections that are kept open for a
+while.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,14 @@ from tocsin.notify.interfaces import (
     SendReceipt,
 )
 
-#: For each answer of the server; after the data it may look for viruses first.
+#: In seconds, for each response of the server. After the data, the server may run a virus scan first.
 TIMEOUT = 15.0
 TIMEOUT_AFTER_DATA = 60.0
-#: Signing in, and each mail, however slowly the server talks; and so much it may say meanwhile, in bytes.
+#: The total time in seconds for signing in and for each mail, however slowly the server responds; and the maximum
+#: number of bytes that the server may send meanwhile.
 DEADLINE = 120.0
 MAX_SESSION_BYTES = 64 * 1024
-#: A connection that was idle for longer, or carried so many mails, is not used again.
+#: A connection that was idle for longer, or carried this many mails, is not reused.
 MAX_IDLE_SECONDS = 60.0
 MAX_MAILS_PER_CONNECTION = 100
 
@@ -52,7 +55,7 @@ _AS_IT_IS, _QUOTED = Charset("utf-8"), Charset("utf-8")
 _AS_IT_IS.body_encoding = None  # type: ignore[assignment]  # what the documentation says for "not encoded"
 _QUOTED.body_encoding = QP
 
-#: RFC 5321, 4.2.3: no such mailbox, not local, full, or no name that is allowed.
+#: RFC 5321, 4.2.3: mailbox unavailable, not local, full, or name not allowed.
 _NO_MAILBOX = frozenset({550, 551, 552, 553})
 
 _IMPLICIT_TLS_PORT, _SUBMISSION_PORT = 465, 587
@@ -97,7 +100,7 @@ class SmtpKind(ProviderKind):
 
 
 def account_of_url(name: str, url: str, sender: str) -> ProviderAccount:
-    """The account that `smtp[s]://user:password@host:port` names; `smtps` means TLS from the start."""
+    """Returns the account of a URL `smtp[s]://user:password@host:port`; `smtps` means implicit TLS."""
     parts = urlsplit(url)
     settings = {
         "host": parts.hostname or "localhost",
@@ -110,7 +113,7 @@ def account_of_url(name: str, url: str, sender: str) -> ProviderAccount:
 
 
 class SmtpSender:
-    """Sends over as many connections as are needed at a time, and keeps them for the next mails."""
+    """Opens as many connections as concurrent sends need, and keeps them for later mails."""
 
     def __init__(self, account: ProviderAccount) -> None:
         self._server = _SmtpServer.of(account)
@@ -125,7 +128,7 @@ class SmtpSender:
             try:
                 said = connection.carry(self._server.envelope, address, data)
             except _StaleConnection:
-                # The server closed it while it was idle. Nothing was accepted; another one will do.
+                # The server closed the idle connection. Nothing was accepted, so a new connection can send the mail.
                 connection.close()
                 connection = self._take(fresh=True)
             except (Temporary, Permanent):
@@ -177,7 +180,7 @@ class SmtpSender:
 
 @dataclass(frozen=True, slots=True)
 class _SmtpServer:
-    """Where and how to connect, and as whom."""
+    """The server, the credentials and the sender."""
 
     host: str
     port: int
@@ -207,16 +210,16 @@ class _SmtpServer:
 
     @property
     def envelope(self) -> str:
-        """The bare address of the sender."""
+        """The sender's address without the display name."""
         return parseaddr(self.sender)[1]
 
 
 class _StaleConnection(Exception):
-    """A connection that was kept turned out to be closed, before anything was accepted."""
+    """A kept connection turned out to be closed before anything was accepted."""
 
 
 class _SmtpConnection(smtplib.SMTP):
-    """One signed-in connection. `smtplib` speaks the protocol; where it connects to is checked first."""
+    """One signed-in connection. `smtplib` implements the protocol; the destination is checked by `egress`."""
 
     def __init__(self, server: _SmtpServer) -> None:
         self._server = server
@@ -226,17 +229,17 @@ class _SmtpConnection(smtplib.SMTP):
         self.tls_version = ""
         self._exchange = DeadlineStream()
         self._begin()
-        # A name of our own for EHLO: looking up the machine's can take seconds.
+        # A fixed name for EHLO: looking up the machine's own can take seconds.
         super().__init__(local_hostname=server.envelope.rpartition("@")[2] or "localhost", timeout=TIMEOUT)
-        # What the certificate must name; `smtplib` sets it only where it connects by itself.
+        # The name that the certificate must match; `smtplib` sets it only if it connects by itself.
         self._host = server.host
 
     def _begin(self) -> None:
-        """An exchange begins, which has its own deadline."""
+        """Starts an exchange with its own deadline."""
         self._exchange.begin(DEADLINE, MAX_SESSION_BYTES)
 
     def getreply(self) -> tuple[int, bytes]:
-        """As `smtplib` has it, and no longer than the exchange may last."""
+        """Like `smtplib`'s method, limited by the deadline of the exchange."""
         if self.file is None and self.sock is not None:
             self.file = self._exchange.answers(self.sock)
         return super().getreply()
@@ -287,7 +290,7 @@ class _SmtpConnection(smtplib.SMTP):
             self.tls_version = self.sock.version() or "TLS"
 
     def _require_privacy(self) -> None:
-        """A password crosses the open internet only encrypted."""
+        """Raises Permanent rather than send the password unencrypted over the internet."""
         assert self.sock is not None
         if not self.tls_version and ip_address(str(self.sock.getpeername()[0]).split("%")[0]).is_global:
             raise Permanent(
@@ -295,7 +298,9 @@ class _SmtpConnection(smtplib.SMTP):
             )
 
     def carry(self, sender: str, address: str, data: bytes) -> str:
-        """Sends one mail and returns what the server said. Raises Temporary, Permanent, OutcomeUnknown, or _Stale."""
+        """Sends one mail and returns the server's response. Raises Temporary, Permanent, OutcomeUnknown, or
+        _StaleConnection.
+        """
         self.mails += 1
         self._begin()
         try:
@@ -312,14 +317,15 @@ class _SmtpConnection(smtplib.SMTP):
         return self._data(data)
 
     def _ready(self, code: int, said: bytes) -> tuple[int, bytes]:
-        """An answer before the mail was handed over. A server that was idle for too long says 421 and closes (RFC 5321,
-        3.8), which a kept connection hears only now."""
+        """Checks a response before the data. A server that timed out an idle connection says 421 and closes it (RFC
+        5321, 3.8); on a kept connection this is noticed only now.
+        """
         if code == 421 and self.was_kept:
             raise _StaleConnection
         return code, said
 
     def _data(self, data: bytes) -> str:
-        """Everything after the server said it is ready for the mail: from here on it may have it."""
+        """Sends the data. From here on, the server may have accepted the mail."""
         assert self.sock is not None
         try:
             self.sock.settimeout(TIMEOUT_AFTER_DATA)
@@ -341,7 +347,7 @@ class _SmtpConnection(smtplib.SMTP):
         return ["BODY=8BITMIME"] if self.takes_8bit else []
 
     def _step(self, code: int, said: bytes, *, is_recipient: bool = False) -> None:
-        """Raises what a refusal means, and readies the connection for the next mail."""
+        """Raises the error that a rejection means, and resets the connection for the next mail."""
         if 200 <= code < 300:
             return
         if code != 421 and self.sock is not None:
@@ -354,7 +360,7 @@ class _SmtpConnection(smtplib.SMTP):
         _refused(self._server, code, said, is_recipient=is_recipient)
 
     def is_usable(self) -> bool:
-        """Whether it can carry another mail."""
+        """Returns whether the connection can carry another mail."""
         return (
             self.sock is not None
             and self.mails < MAX_MAILS_PER_CONNECTION
@@ -363,9 +369,9 @@ class _SmtpConnection(smtplib.SMTP):
 
 
 def _data(rendered: Rendered, server: _SmtpServer, address: str, key: str, takes_8bit: bool) -> bytes:
-    """The mail as it goes on the wire: CRLF, dots doubled (RFC 5321, 4.5.2), and the line that ends it.
+    """Returns the mail in wire format: CRLF line ends, dot stuffing (RFC 5321, 4.5.2), and the final line with a dot.
 
-    Built with the older half of `email`: the newer one parses every header again, which takes five times as long.
+    Uses the legacy classes of `email`: the newer API parses every header again, which takes five times as long.
     """
     mail = MIMEMultipart("alternative")
     mail["Subject"] = _encoded(rendered.subject, "Subject")
@@ -382,12 +388,14 @@ def _data(rendered: Rendered, server: _SmtpServer, address: str, key: str, takes
 
 
 def _encoded(value: str, header: str) -> str:
-    """A header's value, folded, and as RFC 2047 says where it is not ASCII."""
+    """Returns a header's value, folded, and encoded by RFC 2047 if it is not ASCII."""
     return value if value.isascii() and len(value) < 60 else Header(value, header_name=header).encode()
 
 
 def _part(text: str, kind: str, takes_8bit: bool) -> MIMENonMultipart:
-    """Readable as it is where that is allowed: every line under 998 bytes (RFC 5321, 4.5.3.1.6)."""
+    """Returns a text part, unencoded if the server allows it and every line is under 998 bytes (RFC 5321,
+    4.5.3.1.6).
+    """
     part = MIMENonMultipart("text", kind)
     data = text.encode("utf-8", "replace")
     is_plain = (takes_8bit or data.isascii()) and max(map(len, data.splitlines()), default=0) < MAX_LINE_BYTES
@@ -400,8 +408,8 @@ def _refused(server: _SmtpServer, code: int, said: bytes, *, is_recipient: bool 
     text = f"{server.host} said {code} {shown}"
     if 400 <= code < 500:
         raise Temporary(f"{text}.")
-    # Of a recipient the server knows no such mailbox, unless its enhanced code (RFC 3463) names something else: of 5.7,
-    # most is about whoever sends.
+    # For a recipient, these codes mean that the mailbox does not exist, unless the enhanced code (RFC 3463) says
+    # otherwise: most 5.7 codes are about the sender.
     enhanced = re.match(r"5\.(\d+)\.\d+\b", shown)
     if is_recipient and code in _NO_MAILBOX and (enhanced is None or enhanced[1] in ("1", "2")):
         raise AddressRejected(f"{text}.")
@@ -409,7 +417,7 @@ def _refused(server: _SmtpServer, code: int, said: bytes, *, is_recipient: bool 
 
 
 def _fail(server: _SmtpServer, error: Exception) -> NoReturn:
-    """Turns what went wrong before a mail was handed over into Temporary or Permanent."""
+    """Raises Temporary or Permanent for an error before the mail was handed over."""
     match error:
         case smtplib.SMTPAuthenticationError() if error.smtp_code >= 500:
             raise Permanent(
@@ -418,7 +426,7 @@ def _fail(server: _SmtpServer, error: Exception) -> NoReturn:
         case smtplib.SMTPNotSupportedError():
             raise Permanent(f"{server.host} offers no way to sign in.", "Leave user name and password empty.") from None
         case smtplib.SMTPConnectError() | smtplib.SMTPHeloError():
-            # Turned away at the door, whatever the code: nothing is said yet of this mail.
+            # Rejected at connection time, whatever the code: this is not about the mail.
             said = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
             why = f"{error.smtp_code} {_clean(said.decode('utf-8', 'replace'), server)}"
             raise Temporary(f"{server.host} takes no connection now: {why}.") from None
@@ -444,6 +452,6 @@ def _clean(text: str, server: _SmtpServer) -> str:
 
 
 def _queue_id(said: str) -> str:
-    """What the server calls the mail, from answers like "2.0.0 Ok: queued as 4XyZ"."""
+    """Returns the server's queue id from responses such as "2.0.0 Ok: queued as 4XyZ"; else an empty string."""
     found = re.search(r"queued as ([\w.-]+)", said, re.IGNORECASE)
     return found[1][:100] if found else ""

@@ -1,6 +1,8 @@
-"""The `telegram` kind of provider: a bot of your own, with buttons and words that answer (https://core.telegram.org/bots/api).
+"""The `telegram` provider kind: the installation's own bot, with buttons and text commands
+(https://core.telegram.org/bots/api).
 
-The bot calls back with a secret made of its own token, so there is nothing to enter anywhere: a test sets it up.
+The webhook secret is derived from the bot token, so nothing has to be entered at Telegram: the provider test registers
+the webhook.
 """
 
 from __future__ import annotations
@@ -40,9 +42,9 @@ from tocsin.notify.webhooks import (
 API = "https://api.telegram.org"
 PREFIX = "telegram:"
 MAX_MESSAGE_CHARS = 4096
-#: What Telegram says of a chat in which the bot may not write.
+#: Telegram's errors for a chat in which the bot may not write.
 _MAY_NOT_WRITE = ("not enough rights", "have no rights", "chat_write_forbidden", "peer_id_invalid")
-#: Of what appears over the chat when a button was pressed.
+#: The maximum length of the notification after a button press.
 _MAX_NOTE_CHARS = 200
 
 
@@ -66,7 +68,7 @@ class TelegramKind(ProviderKind, WebhookProvider):
             help="Another one for a server of your own.",
         ),
     )
-    #: Nothing is entered at Telegram: `verify` tells it where to call.
+    #: Nothing is entered at Telegram: `verify` registers the webhook.
     points: tuple[WebhookEndpoint, ...] = ()
 
     def accepts(self, channel: str, address: str) -> bool:
@@ -92,12 +94,12 @@ class TelegramKind(ProviderKind, WebhookProvider):
 
 
 class TelegramSender:
-    """Writes as one bot."""
+    """Sends as one bot."""
 
     def __init__(self, account: ProviderAccount) -> None:
         self._account = account
         self._client = HttpClient(trusted=account.is_trusted)
-        #: Whether Telegram was told where to call, since this account was opened.
+        #: Whether the webhook was registered since this account was opened.
         self._is_told = False
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
@@ -110,7 +112,8 @@ class TelegramSender:
             body["reply_markup"] = _keyboard(number, rendered.language)
         said = self._send(body, {"Idempotency-Key": idempotency_key})
         if self._account.callbacks and not self._is_told:
-            # Whoever never pressed Test is answered too. After the message, which waits for nothing.
+            # Registers the webhook even if the provider was never tested. In the background after the message, so that
+            # the message does not wait for it.
             self._is_told = True
             background_post.post_json(
                 url_of(self._account, "setWebhook"),
@@ -139,7 +142,9 @@ class TelegramSender:
         }
 
     def _send(self, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        """A group that became a supergroup has another number since, which Telegram tells (ResponseParameters)."""
+        """Sends a message, again with the new chat id if Telegram reports that the group became a supergroup
+        (ResponseParameters).
+        """
         answer, said = self._ask("sendMessage", body, headers)
         moved = said.get("parameters") if answer.status == 400 else None
         if isinstance(moved, dict) and isinstance(number := moved.get("migrate_to_chat_id"), int):
@@ -160,7 +165,7 @@ class TelegramSender:
 
 
 def _taken(answer: EgressResponse, said: dict[str, Any]) -> dict[str, Any]:
-    """What Telegram said of what it took; raises what a refusal means."""
+    """Returns Telegram's response; raises the error that a rejection means."""
     if answer.status == 200 and "ok" not in said:
         raise http_status.no_answer("Telegram")
     if answer.status != 200 or said["ok"] is not True:
@@ -169,18 +174,18 @@ def _taken(answer: EgressResponse, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def url_of(account: ProviderAccount, method: str) -> str:
-    """The address of a method of the bot's: it holds the token, and is never shown."""
+    """Returns the URL of a bot method. It contains the token and is never displayed."""
     api = str(account.settings.get("api_base") or API).rstrip("/")
     return f"{api}/bot{account.secrets.get('bot_token', '')}/{method}"
 
 
 def secret_of(bot_token: str) -> str:
-    """What Telegram sends with each update: known to whoever has the token, and to nobody else."""
+    """Returns the secret that Telegram sends with each update. Only holders of the token can compute it."""
     return hmac.new(bot_token.encode(), b"Tocsin's webhook", hashlib.sha256).hexdigest()
 
 
 def text_of(rendered: Rendered) -> str:
-    """Title, text and link within Telegram's limit; the text is cut."""
+    """Returns title, text and link within Telegram's limit; the text is shortened."""
     link = rendered.link
     room = MAX_MESSAGE_CHARS - len(rendered.subject) - len(link) - 4
     return "\n".join(part for part in (rendered.subject, formatting.cut(rendered.text, max(0, room)), link) if part)
@@ -198,7 +203,7 @@ def _fail(answer: EgressResponse, said: dict[str, Any]) -> NoReturn:
     if answer.status == 403 and "bot" in lower:
         raise AddressRejected(f"The person or room has shut the bot out ({why}).")
     if answer.status in (401, 404):
-        # An unknown token is answered 404 by older servers.
+        # Older servers respond with 404 to an unknown token.
         raise Permanent(f"Telegram refuses the bot token ({answer.status}).", "Enter it again, as @BotFather gives it.")
     http_status.fail(answer, "Telegram", why)
 
@@ -212,7 +217,7 @@ def _keyboard(number: int, language: str) -> dict[str, Any]:
 
 
 def _left(shown: dict[str, Any], pressed: str, number: int) -> dict[str, Any]:
-    """Of a message's buttons those that still make sense after one was pressed, in the language that they have."""
+    """Returns the buttons of a message that are still useful after one was pressed, in their existing language."""
     stay = {chat_buttons.written(kind, number) for kind in chat_buttons.left_after(pressed)}
     rows = items(child(shown, "reply_markup").get("inline_keyboard"))
     left = [one for row in rows for one in items(row) if text(child(one).get("callback_data")) in stay]
@@ -220,7 +225,7 @@ def _left(shown: dict[str, Any], pressed: str, number: int) -> dict[str, Any]:
 
 
 def _pressed(account: ProviderAccount, query: dict[str, Any], ears: EventReceiver) -> CallbackResponse:
-    """Does what the button says; the answer to the callback shows the sentence, and the message is redrawn after it."""
+    """Handles a button press: the callback response shows the result, and the message is updated in the background."""
     asked = chat_buttons.read(text(query.get("data")))
     sender = text(child(query, "from").get("id"))
     if asked is None:
@@ -259,7 +264,7 @@ def _note(query: dict[str, Any], note: str) -> CallbackResponse:
 
 
 def _said(message: dict[str, Any], update: str, ears: EventReceiver) -> CallbackResponse:
-    """A line to the bot: a word of the contract from a person, or /start from whoever sets it up."""
+    """Handles a message to the bot: a command from a user, or /start during setup."""
     chat, said = child(message, "chat"), text(message.get("text")).strip()
     room, sender = f"{PREFIX}{text(chat.get('id'))}", f"{PREFIX}{text(child(message, 'from').get('id'))}"
     if said.partition(" ")[0].partition("@")[0] in ("/start", "/id"):
@@ -277,5 +282,7 @@ def _answer(chat: dict[str, Any], answer: str) -> CallbackResponse:
 
 
 def _method(name: str, **values: Any) -> CallbackResponse:
-    """A call of the bot's in the answer to an update (https://core.telegram.org/bots/api#making-requests-when-getting-updates)."""
+    """Returns a bot API call in the response to an update
+    (https://core.telegram.org/bots/api#making-requests-when-getting-updates).
+    """
     return CallbackResponse(200, json.dumps({"method": name, **values}), "application/json")

@@ -1,0 +1,1 @@
+"""Mail replies: polls mailboxes, parses replies and bounces, and carries out their commands."""

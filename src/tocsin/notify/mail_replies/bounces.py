@@ -1,4 +1,4 @@
-"""Mails that came back: which of ours, and why, from a delivery report (RFC 3464). Pure."""
+"""Finds the bounced notification and the reason in a delivery status notification (RFC 3464). Pure."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from tocsin.notify.text import formatting
 
 MAX_REASON_CHARS = 200
 
-#: Our Message-ID: the notification, its signed reference, and how many alerts it was about.
+#: Tocsin's Message-ID: the notification id, its signed reference and its number of alerts.
 _ID = re.compile(r"([0-9a-f]{8}-[0-9a-f-]{27})\.([A-Za-z0-9_-]{20,80})\.[0-9]{1,3}@")
 
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """That a server could not deliver one of our mails, for good."""
+    """A permanent delivery failure of one of Tocsin's mails."""
 
     notification: UUID
-    #: Its signed reference, not verified yet.
+    #: The unverified signed reference.
     token: str
-    #: What the server said, on one line; may name the address.
+    #: The server's diagnostic on one line; may contain the address.
     reason: str
 
 
 def bounced(mail: EmailMessage) -> Bounce | None:
-    """What a delivery report says, if it reports one of our mails as failed. A delay is none: the server tries on."""
+    """Returns the bounce if the report says that one of Tocsin's mails failed, else None. A delay is not a bounce: the
+    server keeps trying.
+    """
     if mail.get_content_type() != "multipart/report":
         return None
     reason, original = "", ""
@@ -52,7 +54,7 @@ def bounced(mail: EmailMessage) -> Bounce | None:
 
 
 def _failed(part: Message) -> str:
-    """The reason of the first recipient that failed; empty where none did."""
+    """Returns the reason of the first failed recipient; empty if none failed."""
     groups: Any = part.get_payload()
     for group in groups if isinstance(groups, list) else []:
         if str(group.get("Action", "")).strip().lower() == "failed":

@@ -1,5 +1,6 @@
-"""What the new part of a mail asks for: a word of the contract alone on its first line acts, anything else is a reply
-on the alert. Pure."""
+"""Parses the command in the new part of a mail. A command word alone on the first line acts; anything else is a reply
+on the alert. Pure.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +11,14 @@ from tocsin.alerts.states import CommandKind
 from tocsin.notify.text import command_parser
 from tocsin.notify.text.command_parser import NUMBERS, Asked, Word
 
-#: A word with, at most, alerts' numbers or "all": "Close the window in room 7" must close no alert. Each part takes all
-#: it can and gives nothing back, so that a long line takes no longer than it is long.
+#: A command word followed by nothing except alert numbers or "all": "Close the window in room 7" must close no alert.
+#: The possessive quantifiers never backtrack, so that matching takes time linear in the line's length.
 _ALONE = re.compile(rf"\W*+[^\W_]++[\s:,.#!]*+(?:{NUMBERS.pattern}|all)?+[\s.!]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class MailCommand:
-    """What somebody wants: a command, or nothing but to be helped (`kind` None)."""
+    """The command in a mail; `kind` is None for a request for help."""
 
     kind: CommandKind | None
     number: int | None = None
@@ -27,7 +28,7 @@ class MailCommand:
 
 
 def wanted(text: str) -> MailCommand:
-    """What a mail's new part asks for; an empty one is a reply without text."""
+    """Returns the command in a mail's new part. An empty part is a reply without text."""
     first = text.split("\n", 1)[0].strip()
     asked = command_parser.asked(first)
     if asked.what is CommandKind.REPLY:
@@ -41,6 +42,6 @@ def wanted(text: str) -> MailCommand:
 
 
 def _reply(asked: Asked, text: str) -> MailCommand:
-    """ "reply 42 The line is back", with what stands on the lines below."""
+    """Parses "reply 42 The line is back", including the lines below."""
     rest = text.split("\n", 1)[1:]
     return MailCommand(CommandKind.REPLY, asked.number, text="\n".join([asked.text, *rest]).strip())

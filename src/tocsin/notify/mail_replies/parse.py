@@ -1,6 +1,6 @@
-"""From the bytes of a mail to the answer in it: who wrote, to which of our mails, and what is new in it. Pure.
+"""Parses a reply from the bytes of a mail: sender, references to Tocsin's mails, and new text. Pure.
 
-Automatic answers are told from people's: out of office, bounces, lists. Never raises for any bytes.
+Detects automatic mails: out-of-office replies, bounces, mailing lists. Never raises for any input.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _SENT_TO = ("To", "Cc", "Delivered-To", "X-Original-To", "Envelope-To", "X-Envel
 
 @dataclass(frozen=True, slots=True)
 class ParsedReply:
-    """What a mail says."""
+    """A parsed mail."""
 
-    #: By which it is known again.
+    #: Identifies the mail, for deduplication.
     hash: str
-    #: In lower case; empty where it has no single one.
+    #: In lower case; empty if the mail does not have exactly one sender.
     sender: str
     subject: str
     references: tuple[MessageReference, ...]
-    #: What is new in it, without quotations and signature.
+    #: The new text, without quotations and signature.
     text: str
-    #: Why it is no person's answer: the rest of a sentence that begins with "It"; empty for a person's.
+    #: Why the mail was not written by a person: the rest of a sentence that begins with "It"; empty otherwise.
     automatic: str = ""
-    #: One of our mails that came back.
+    #: Set if the mail reports a bounce of one of Tocsin's mails.
     bounce: Bounce | None = None
 
 
 def read(raw: bytes) -> ParsedReply:
-    """The answer in a mail."""
+    """Returns the parsed mail."""
     mail = message_from_bytes(raw, policy=policy.default)
     assert isinstance(mail, EmailMessage)
     ids = f"{_header(mail, 'References')} {_header(mail, 'In-Reply-To')}"
@@ -62,7 +62,7 @@ def read(raw: bytes) -> ParsedReply:
 
 
 def automatic(mail: EmailMessage) -> str:
-    """Why a mail was not written by a person, if it was not (RFC 3834, 5; and what programs did before it)."""
+    """Returns why a mail is automatic, else an empty string (RFC 3834, 5, and older conventions)."""
     submitted = _header(mail, "Auto-Submitted").lower()
     if submitted and not submitted.startswith("no"):
         return f"was sent automatically (Auto-Submitted: {submitted[:40]})."
@@ -84,12 +84,12 @@ def automatic(mail: EmailMessage) -> str:
 
 
 def new_part(text: str) -> str:
-    """What its writer wrote, without what it answers to and without a signature."""
+    """Returns the text that the sender wrote, without quotations and signature."""
     return without_unstorable(quotes.new_part(text)).strip()[:MAX_TEXT_CHARS]
 
 
 def _text(mail: EmailMessage) -> str:
-    """The plain part, else the HTML part as text."""
+    """Returns the plain part, else the HTML part as text."""
     for kind, made in (("plain", str), ("html", lambda text: html_sanitizer.plain(text, MAX_TEXT_CHARS))):
         part = _quietly(lambda kind=kind: mail.get_body((kind,)), None)  # type: ignore[misc]
         if part is None:
@@ -115,13 +115,15 @@ def _header(mail: EmailMessage, name: str) -> str:
 
 
 def _headers(mail: EmailMessage, name: str) -> list[str]:
-    """The values of a header; those that cannot be read count as absent."""
+    """Returns the values of a header; unreadable values count as absent."""
     found: list[object] = _quietly(lambda: list(mail.get_all(name) or []), [])
     return [str(value) for value in found]
 
 
 def _quietly[T](read: Callable[[], T], otherwise: T) -> T:
-    """The library trips over what some programs send, in ways that it does not name."""
+    """Returns the result of `read`, or `otherwise` on an error: Python's mail parser raises many undocumented errors
+    for malformed mails.
+    """
     try:
         return read()
     except (MessageError, LookupError, ValueError, AttributeError, TypeError, AssertionError, RecursionError):

@@ -1,5 +1,6 @@
-"""Reads a mail in a process of its own, as all but the smallest are: Python's parser and the library that knows
-quotations take minutes for some mails, or fail, and hold up every thread meanwhile. As a module it is that process."""
+"""Parses all but the smallest mails in a sandboxed child process. Python's parser and the quotation library can fail or
+take minutes for some mails, and would block every thread meanwhile. Run as a module, this is the child process.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ from tocsin.notify.mail_replies.parse import ParsedReply
 
 log = logging.getLogger(__name__)
 
-#: A mail of so many bytes takes a few tenths of a second at worst.
+#: In bytes. A mail of this size takes a few tenths of a second at worst.
 _SMALL = 500
-#: It may work for so many seconds.
+#: The child process's time limit.
 _SECONDS = 8
 
 
 def read(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
-    """As `reading.read`. A mail that cannot be read in so many seconds is nobody's answer, and says so."""
+    """Like `parse.read`. A mail that cannot be parsed within `seconds` is returned as automatic, with the reason."""
     try:
         if len(raw) <= _SMALL:
             return parse.read(raw)
@@ -42,7 +43,7 @@ def read(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
 
 
 def main() -> None:
-    """Reads a mail from standard input, and writes what it says to standard output."""
+    """Parses a mail from standard input and writes the result to standard output as JSON."""
     sandboxed_process.limit()
     sys.stdout.buffer.write(msgspec.json.encode(parse.read(sys.stdin.buffer.read())))
 

@@ -1,4 +1,4 @@
-"""Reads the mailboxes for answers: every few seconds what is unread, each mail acted on once, then marked as read."""
+"""Polls the reply mailboxes over IMAP every few seconds. Each unread mail is processed once and then marked as read."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tocsin.notify.providers import pool
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL = timedelta(seconds=10)
-#: So many mails of one mailbox in a turn; the rest in the next, at once.
+#: The maximum number of mails per mailbox and poll. The rest follows at once in the next poll.
 MAX_MAILS_PER_POLL = 50
-#: A mailbox that cannot be read is tried again after so many turns: servers shut out who knocks too often.
+#: How many polls to skip after a mailbox could not be read: servers block clients that reconnect too often.
 _SKIPPED_POLLS_AFTER_ERROR = 6
 
 
 class ReplyPoller:
-    """The mailboxes of one process, kept open. Several processes may read one: a mail acts once."""
+    """The open mailboxes of one process. Several processes may poll the same mailbox: each mail is processed once."""
 
     def __init__(self) -> None:
         self._version = -1
@@ -36,18 +36,19 @@ class ReplyPoller:
         self._numbers: dict[str, int] = {}
         self._open: dict[str, tuple[ImapAccount, ImapMailbox]] = {}
         self._rests: dict[str, int] = {}
-        #: What is wrong with a mailbox, by its provider's name; "" where it was read. Each change is noted for Home.
+        #: The last recorded error of each mailbox by provider name; "" after a successful poll. Only changes are
+        #: recorded.
         self._noted: dict[str, str] = {}
 
     def turn(self) -> bool:
-        """Reads every mailbox once; True when there may be more at once."""
+        """Polls every mailbox once. Returns True if there may be more mails."""
         self._refresh()
-        # All of them: one that has more does not keep the next from its turn.
+        # A list, not any() over a generator: a mailbox with more mails must not keep the others from being polled.
         more = [self._read(name, account) for name, account in self._accounts.items()]
         return any(more)
 
     def close(self) -> None:
-        """Signs out everywhere."""
+        """Closes all connections."""
         for _account, box in self._open.values():
             box.close()
         self._open = {}
@@ -68,7 +69,7 @@ class ReplyPoller:
 
     def _note(self, name: str, error: str) -> None:
         if self._noted.get(name) == error:
-            return  # said once, not every minute
+            return  # recorded once, not on every poll
         with database.transaction() as connection:
             if error:
                 log.warning("The mailbox for answers %s: %s", name, error)
@@ -89,13 +90,13 @@ class ReplyPoller:
         return found
 
     def _act(self, name: str, raw: bytes) -> bool:
-        """Whether the mail is done with."""
+        """Processes a mail. Returns whether it is finished and can be marked as read."""
         try:
             process.take(name, raw, clock.now())
         except AlreadyInProgress:
-            # Whoever is at it may be stopped: it is left unread until it is done.
+            # The process that claimed it may have died: leave the mail unread until it is processed.
             return False
-        except Exception as error:  # one mail's edge: those behind it are answers of people who wait
+        except Exception as error:  # one bad mail must not block the mails behind it
             if database.is_unavailable(error):
                 raise
             log.exception("A mail in the mailbox for answers %s could not be understood; it is left there, read.", name)
@@ -116,7 +117,7 @@ class ReplyPoller:
             known[1].close()
 
     def _refresh(self) -> None:
-        """Reads the configuration again if it has changed."""
+        """Reloads the configuration if it has changed."""
         with database.transaction() as connection:
             version = config_version.version(connection)
             if version == self._version:
@@ -146,6 +147,6 @@ _KIND = MailRepliesKind()
 
 
 def loop(reader: ReplyPoller | None = None) -> PeriodicTask:
-    """The loop of one process."""
-    # It waits for servers, so it has a thread of its own, as every loop.
+    """Returns the periodic task of one process."""
+    # It waits for mail servers, but like every periodic task it has its own thread.
     return PeriodicTask("mail replies", (reader or ReplyPoller()).turn, POLL_INTERVAL, frozenset({"config"}))

@@ -1,5 +1,6 @@
-"""Does what an answer by mail asks for, once: finds its person and alert by the signed reference, and writes down what
-came of it. Who is not known is told nothing; what was refused is kept with why."""
+"""Processes a mail reply exactly once: finds its user and alert by the signed reference, carries out the command and
+records the outcome. Unknown senders get no answer; refused mails are kept with the reason.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ from tocsin.notify.text import command_parser, signed_links
 
 log = logging.getLogger(__name__)
 
-#: A mail that somebody began with and never ended, since their process died, is taken up after so long.
+#: A mail whose processing started this long ago without an outcome is taken over: the process has died.
 _ABANDONED_AFTER = timedelta(minutes=2)
-#: What came of mails is kept for so long.
+#: How long the outcomes of mails are kept.
 _RETENTION = timedelta(days=90)
 
 
@@ -39,7 +40,7 @@ class ReplyResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplyOutcome:
-    """What became of a mail: why, and the answer to its sender where there is something to say."""
+    """The outcome of a mail: the reason, and the answer to the sender if there is one."""
 
     result: ReplyResult
     reason: str
@@ -49,11 +50,11 @@ class ReplyOutcome:
 
 
 class AlreadyInProgress(Exception):
-    """Somebody else is at it, or began and was stopped: whoever has the mail keeps it, and comes with it again."""
+    """Another process is handling the mail, or started and stopped. The caller must keep the mail and try again."""
 
 
 def take(provider: str, raw: bytes, now: datetime) -> ReplyOutcome | None:
-    """Does what a mail asks for; None where that was done before. Raises UnderWay."""
+    """Processes a mail; returns None if that was done before. Raises AlreadyInProgress."""
     reply = parse_subprocess.read(raw)
     number = _begin(provider, reply, now)
     if number is None:
@@ -80,7 +81,9 @@ _IS_UNDER_WAY = "SELECT 1 FROM notify_mailreply WHERE mail_hash = %s AND outcome
 
 
 def _begin(provider: str, reply: ParsedReply, now: datetime) -> int | None:
-    """The row of a mail; None where it was done. Raises UnderWay while it is somebody else's to work on."""
+    """Returns the id of the mail's new row; None if the mail was processed before. Raises AlreadyInProgress while
+    another process handles it.
+    """
     with database.transaction() as connection:
         connection.execute(
             "DELETE FROM notify_mailreply WHERE id IN "
@@ -139,7 +142,9 @@ def _outcome(reply: ParsedReply, now: datetime) -> ReplyOutcome:
 
 
 def _came_back(bounce: Bounce, now: datetime) -> ReplyOutcome | None:
-    """A page whose mail came back has failed: the person's next way begins. None where it is no mail of ours."""
+    """Records a bounce: the page failed, and the user's next contact method is used. Returns None if it is not about
+    one of Tocsin's mails.
+    """
     try:
         alert_id, user_id = signed_links.verify_reference(bounce.token, now)
     except Rejected:
@@ -150,7 +155,9 @@ def _came_back(bounce: Bounce, now: datetime) -> ReplyOutcome | None:
 
 
 def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
-    """The alert and user of the first reference that holds. Raises Rejected with what is wrong with the first."""
+    """Returns the alert id and user id of the first valid reference. Raises Rejected with the problem of the first
+    reference.
+    """
     first: Rejected | None = None
     for reference in reply.references:
         try:
@@ -191,7 +198,7 @@ def _acted(
     done = sum(answer.is_done for answer in answers)
     said = answers[0].sentence if len(answers) == 1 else command_parser.of_many(kind, done, len(answers) - done)
     result = ReplyResult.ACTED if done else ReplyResult.REFUSED
-    # Who writes a line for the others is not told that it was written.
+    # A reply to the other responders gets no confirmation.
     is_quiet = kind is CommandKind.REPLY and done
     return ReplyOutcome(result, said, "" if is_quiet else said, who.id, numbers[0])
 
@@ -199,7 +206,7 @@ def _acted(
 def _numbers(
     connection: Connection, who: Responder, wanted: MailCommand, alert_id: int, alerts: int, now: datetime
 ) -> Sequence[int] | str:
-    """The alerts that are meant, or a sentence that says why none is."""
+    """Returns the alert ids that the command applies to, or a sentence that says why there are none."""
     if wanted.number is not None:
         if wanted.number != alert_id and not responder_actions.is_theirs(connection, who.id, wanted.number):
             return f"You were not paged about alert {wanted.number}. Open it in Tocsin to act on it."
@@ -216,7 +223,7 @@ def _numbers(
 
 
 def _addresses(connection: Connection, user_id: int) -> set[str]:
-    """A person's own addresses, in lower case: the one they sign in with, and their contact methods'."""
+    """Returns the user's own addresses in lower case: the login address and the verified e-mail contact methods."""
     rows = connection.execute(
         "SELECT lower(email) FROM people_user WHERE id = %(user)s UNION "
         "SELECT lower(address) FROM people_contactmethod "

@@ -1,7 +1,7 @@
-"""What is new in a mail: its text without what it answers to, and without a signature.
+"""Extracts the new text of a mail, without quotations and signature.
 
-The library that knows how mail programs write does so by expressions that take minutes for some texts; it is given two
-seconds, and then what stands before the first quoted line is what is new.
+The library that recognises quotations uses regular expressions that take minutes for some texts. It gets two seconds;
+after that, the text before the first quoted line is used.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: Languages in which the library knows how mail programs introduce a quotation.
+#: The languages in which the library recognises the introduction of a quotation.
 _LANGUAGES = ["en", "de", "fr", "it", "es", "nl", "pl", "da", "sv", "no", "cs", "pt"]
 
-#: So much of a text is read, for so many seconds of work.
+#: The maximum length of text that is parsed, and the time limit in seconds.
 _MAX_TEXT_CHARS = 50_000
 SECONDS = 2.0
 
-#: Where a quotation begins, as far as that can be told by a line alone.
+#: The first line of a quotation, as far as a single line can show it.
 _BEGINS = re.compile(r">|-{5,}|_{20,}|-- $")
 
 
 def new_part(text: str, *, seconds: float = SECONDS) -> str:
-    """What its writer wrote. Where that takes too long, all that stands before the first quoted line.
+    """Returns the sender's own text. If parsing takes longer than `seconds`, returns everything before the first quoted
+    line.
 
-    The time is kept in a process's first thread only: give what a stranger wrote to a process of its own.
+    The time limit works only in a process's main thread: parse untrusted text in a child process.
     """
     plain = text.replace("\r\n", "\n")[:_MAX_TEXT_CHARS]
     try:
@@ -38,7 +39,7 @@ def new_part(text: str, *, seconds: float = SECONDS) -> str:
 
 
 def _parsed(plain: str) -> str:
-    # Loaded where a mail is read: its expressions for a dozen languages are large.
+    # Imported on demand: its expressions for a dozen languages are large.
     from mailparser_reply import EmailReplyParser
 
     parsed = EmailReplyParser(languages=_LANGUAGES).read(plain)
@@ -57,7 +58,7 @@ def _before_quotation(plain: str) -> str:
 
 @contextmanager
 def _within(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError after so much work: Python's expressions look for signals now and then."""
+    """Raises TimeoutError after this much CPU time. Python's regular expression engine checks for signals regularly."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,0 +1,1 @@
+"""Configured providers: their settings, order, health, rate limits and circuit breakers."""

@@ -1,6 +1,7 @@
-"""Whether a provider is used in its turn: after failures on end it is passed over, until it works again. Pure.
+"""The circuit breaker and the rate limit of a provider. Pure.
 
-Passed over means last in order, not left out: where no other is left, it is still asked.
+An open circuit breaker moves a provider to the end of the order. It does not exclude the provider: if no other is left,
+the provider is still used.
 """
 
 from __future__ import annotations
@@ -8,24 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-#: So many failures on end, of different messages, and others take its turn.
+#: The circuit breaker opens after this many consecutive failures of different messages.
 MAX_FAILURES = 3
-#: So long until it is asked again whether it works; the more often it was found failing, the longer.
+#: The time until the next probe. It grows with each consecutive opening.
 OPEN_PERIODS = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=5))
-#: A provider that does not answer is probed this often while messages wait for it.
+#: The interval between probes of an unresponsive provider while messages wait for it.
 AWAITED_WAIT = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitBreaker:
-    """How a provider has done lately."""
+    """The circuit breaker's state for one provider."""
 
     failures: int = 0
     is_open: bool = False
     opened_at: datetime | None = None
     retry_at: datetime | None = None
     openings: int = 0
-    #: The last probe failed, and may succeed later.
+    #: The last probe failed with an error that may pass by itself.
     is_silent: bool = False
 
 
@@ -33,14 +34,15 @@ CLOSED = CircuitBreaker()
 
 
 def worked(circuit: CircuitBreaker) -> CircuitBreaker:
-    """After a message that it accepted, or a receipt that one has arrived."""
+    """Returns the state after the provider accepted a message or reported one as delivered."""
     return CLOSED
 
 
 def failed(circuit: CircuitBreaker, now: datetime, *, is_awaited: bool = False) -> CircuitBreaker:
-    """After a message that failed by its fault. `is_awaited`: messages wait for the provider's return.
+    """Returns the state after a message failed because of the provider. `is_awaited`: messages wait for the provider to
+    recover.
 
-    A provider that succeeds in probes and fails to send is probed less and less often, even while messages wait.
+    A provider that passes probes but fails to send is probed less and less often, even while messages wait.
     """
     counted = replace(circuit, failures=circuit.failures + 1)
     if circuit.is_open and circuit.is_silent and is_awaited:
@@ -52,14 +54,18 @@ def failed(circuit: CircuitBreaker, now: datetime, *, is_awaited: bool = False) 
 
 
 def answered(circuit: CircuitBreaker) -> CircuitBreaker:
-    """After it was asked whether it works, and said so: it is used in its turn, and one failure ends that."""
+    """Returns the state after a successful probe: half-open. The provider returns to its place in the order, and one
+    more failure opens the circuit breaker again.
+    """
     return replace(circuit, is_open=False, is_silent=False, opened_at=None, retry_at=None, failures=MAX_FAILURES - 1)
 
 
 def silent(
     circuit: CircuitBreaker, now: datetime, *, is_passing: bool = True, is_awaited: bool = False
 ) -> CircuitBreaker:
-    """After it was asked whether it works, and did not. `is_passing`: the trouble may pass by itself."""
+    """Returns the state after a failed probe. `is_passing`: the error may pass by itself. `is_awaited`:
+    messages wait.
+    """
     if is_passing and is_awaited:
         return replace(circuit, is_silent=True, retry_at=now + AWAITED_WAIT)
     wait = _wait(circuit.openings)
@@ -72,11 +78,12 @@ def _wait(openings: int) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class RateAllowance:
-    """How many messages a provider may be given now, where it has a limit a minute: at most ten seconds' worth at once,
-    then evenly (the generic cell rate algorithm, ITU-T I.371)."""
+    """The rate limit of a provider with a maximum number of messages per minute. Allows a burst of ten seconds' worth,
+    then an even rate (generic cell rate algorithm, ITU-T I.371).
+    """
 
     per_minute: int
-    #: The moment to which what was given so far is used up.
+    #: The theoretical arrival time: the time up to which messages sent so far use up the limit.
     free_at: datetime | None
 
     @property
@@ -88,14 +95,14 @@ class RateAllowance:
         return max(1, self.per_minute // 6)
 
     def room(self, now: datetime) -> int:
-        """So many may leave at `now`."""
+        """Returns how many messages may be sent at `now`."""
         ahead = max(self.free_at or now, now) - now
         return max(0, self._burst - -(-ahead // self._interval))
 
     def next_room(self, now: datetime) -> datetime:
-        """From when on one may leave, `now` at the earliest."""
+        """Returns the earliest time at which one message may be sent, not before `now`."""
         return max(now, (self.free_at or now) - (self._burst - 1) * self._interval)
 
     def after(self, given: int, now: datetime) -> datetime:
-        """`free_at` after so many more."""
+        """Returns `free_at` after `given` more messages."""
         return max(self.free_at or now, now) + given * self._interval

@@ -1,7 +1,7 @@
-"""Changing providers: checked by their kind's own settings, recorded in the audit log, known to every node.
+"""Commands that change providers: they validate the settings of the kind, write the audit log and notify every node.
 
-A spec is the shape of YAML and the API: `{name, kind, channels, order, enabled}` and the kind's settings beside them.
-Secrets are written and never read back. Who may do it is asked by the caller, before.
+A spec has the shape of YAML and the API: `{name, kind, channels, order, enabled}` plus the settings of the kind.
+Secrets are write-only. The caller checks permissions.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from tocsin.notify.providers.pool import ENVIRONMENT, SANDBOX, account_of, envir
 from tocsin.notify.registry import BUILT_IN, KINDS
 from tocsin.people import addresses
 
-#: Secrets by which others prove themselves to Tocsin; they never leave it.
+#: Secrets that authenticate others to Tocsin. Tocsin never sends them.
 _NEVER_SENT = frozenset({"signing_secret", "post_secret"})
 
-#: A part of a server's name. Letters of any script: they are encoded when it is called.
+#: One label of a hostname. Letters of any script are allowed; they are IDNA-encoded on connection.
 _LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
 
 _RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
 
 
 def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str, Any]:
-    """The provider as YAML and the API write one; its secrets only where they are asked for."""
+    """Returns the provider as written in YAML and the API. Includes secrets only if `with_secrets` is set."""
     spec: dict[str, Any] = {
         "name": provider.name,
         "kind": provider.kind,
@@ -55,22 +55,22 @@ def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str
 
 
 def provider_state(provider: Provider) -> dict[str, Any]:
-    """The spec with the secrets that can be read: to tell one state of a provider from another, never to show."""
+    """Returns the spec with all readable secrets, to compare two states of a provider. Never displayed."""
     return provider_spec(provider) | secret_bundle.readable(provider.secrets)
 
 
 def secrets_set(provider: Provider) -> frozenset[str]:
-    """The names of the secrets that are stored, for a form that shows only that."""
+    """Returns the names of the stored secrets, for a form that shows only whether each is set."""
     return frozenset(secret_bundle.readable(provider.secrets))
 
 
 def save_provider(
     spec: Mapping[str, object], *, existing: Provider | None = None, actor: AuditActor, now: datetime
 ) -> Provider:
-    """Makes a provider, or makes `existing` what the spec says. A secret that the spec does not have stays as it is; an
-    empty one is forgotten, or refused where the kind cannot do without it.
+    """Creates a provider, or updates `existing` to match the spec. A secret that the spec omits is kept. An empty
+    secret is deleted, or rejected if the kind requires it.
 
-    Raises Rejected that names the place of each problem.
+    Raises Rejected with the field of each problem.
     """
     with transaction.atomic():
         config_version.lock()
@@ -91,7 +91,8 @@ def save_provider(
             "provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed
         )
         if is_change and name_before:
-            # What was known of it is known of another one: it is used in its turn, and shows how it does.
+            # The recorded health belongs to the old configuration. Start afresh, so that the provider is used in its
+            # order.
             ProviderHealth.objects.filter(name__in=(name_before, provider.name)).delete()
         if is_change:
             reschedule.of_providers(now)
@@ -99,7 +100,7 @@ def save_provider(
 
 
 def delete_provider(provider: Provider, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a provider. What waits goes by the next one, or into the sandbox if there is none."""
+    """Deletes a provider. Waiting messages go to the next one, or into the sandbox if there is none."""
     with transaction.atomic():
         config_version.lock()
         config_audit.record("provider", provider, provider_spec(provider), None, actor=actor, now=now)
@@ -109,9 +110,9 @@ def delete_provider(provider: Provider, *, actor: AuditActor, now: datetime) -> 
 
 
 def test_provider(provider: Provider) -> str:
-    """Tries address and credentials without sending anything; a sentence that says what worked.
+    """Checks the address and credentials without sending a message. Returns a sentence that says what worked.
 
-    Raises Temporary or Permanent with one that says what did not. Holds no transaction.
+    Raises Temporary or Permanent with a sentence that says what failed. Holds no transaction.
     """
     kind = KINDS.get(provider.kind)
     if kind is None:
@@ -125,7 +126,7 @@ def test_provider(provider: Provider) -> str:
 
 
 def test_environment() -> str:
-    """The same for the SMTP server that the environment names. Raises Rejected ("not_found") when it names none."""
+    """Like `test_provider`, for the SMTP server of the environment. Raises Rejected("not_found") if there is none."""
     account = environment_account()
     if account is None:
         raise Rejected("not_found", "TOCSIN_SMTP_URL is not set.")
@@ -138,7 +139,7 @@ def test_environment() -> str:
 
 @dataclass(frozen=True, slots=True)
 class _ProviderSpec:
-    """A spec that was found good."""
+    """A validated spec."""
 
     name: str
     kind: ProviderKind
@@ -163,13 +164,13 @@ def _read(spec: ObjectReader, existing: Provider | None) -> _ProviderSpec:
     secrets = {s.name: spec.text(s.name, longest=4000) for s in settings_of(kind) if s.is_secret and spec.has(s.name)}
     settings = {s.name: _setting(spec, s) for s in settings_of(kind) if not s.is_secret}
     if existing and existing.kind == kind.name and leads_elsewhere(existing.settings, settings):
-        # What was entered for one server is not sent to another.
+        # A secret entered for one server must not be sent to another.
         for name_of in sorted(secrets_set(existing) - secrets.keys() - _NEVER_SENT):
             spec.refuse(name_of, "enter the secret again: the address has changed.", "missing")
     stored = secrets_set(existing) if existing and existing.kind == kind.name else frozenset()
     for setting in settings_of(kind):
         if setting.is_secret and setting.is_required and not secrets.get(setting.name, setting.name in stored):
-            # Without it nothing can be sent.
+            # The provider cannot send without it.
             _need(spec, setting)
     spec.finish()
     return _ProviderSpec(
@@ -185,13 +186,13 @@ def _name(spec: ObjectReader, existing: Provider | None) -> str:
     elif name and others.filter(name__iexact=name).exists():
         spec.refuse("name", f'there is a provider "{name}" already.', "name_taken")
     elif name and (like := next((row.name for row in others if slug(row.name, row.pk) == slug(name, None)), None)):
-        # What vendors call back is told apart by it.
+        # The slug is the provider's part of the callback URL, so it must be unique.
         spec.refuse("name", f'is too like "{like}": both would be called at the same address.', "name_taken")
     return name
 
 
 def _channels(spec: ObjectReader, kind: ProviderKind) -> tuple[str, ...]:
-    """Without any, those that the kind is named for: all that it carries."""
+    """Returns the channels in the spec, or all channels of the kind if it names none."""
     channels = spec.texts("channels") or kind.channels
     for number, channel in enumerate(channels):
         if channel not in kind.channels:
@@ -248,7 +249,7 @@ def _check_text(spec: ObjectReader, setting: ProviderSetting, text: str) -> None
 
 
 def _is_host(text: str) -> bool:
-    """A name, also one with letters beyond ASCII, or an IP address."""
+    """Returns whether `text` is a hostname, also with letters beyond ASCII, or an IP address."""
     try:
         ip_address(text)
     except ValueError:

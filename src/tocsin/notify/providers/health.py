@@ -1,5 +1,6 @@
-"""Health of providers as rows, shared by all nodes: notes what came of messages, asks a failing provider again whether
-it works, and counts what one with a limit was given. Every function works inside the transaction it is given."""
+"""Provider health in the database, shared by all nodes: records results, schedules probes and counts messages against
+rate limits. Every function runs inside the caller's transaction.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +13,18 @@ from tocsin.core.db.database import Connection
 from tocsin.notify.providers import circuit_breaker
 from tocsin.notify.providers.circuit_breaker import CircuitBreaker, RateAllowance
 
-#: What went wrong is kept so long.
+#: The maximum length of a stored error.
 MAX_HEALTH_ERROR_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class HealthUpdate:
-    """That a provider worked, or failed with a sentence that names neither secret nor address."""
+    """A provider's success, or its failure with an error that contains no secret or address."""
 
     name: str
     at: datetime
     error: str | None = None
-    #: Whether messages wait for the provider's return.
+    #: Whether messages wait for the provider to recover.
     is_awaited: bool = False
 
 
@@ -42,8 +43,7 @@ WHERE name = %(name)s
 
 
 def note(connection: Connection, notes: Sequence[HealthUpdate]) -> list[str]:
-    """Counts what came of messages, in their order. Returns the providers that are passed over from now on, or no
-    longer."""
+    """Records the results of messages in order. Returns the providers whose circuit breaker opened or closed."""
     by_name: dict[str, list[HealthUpdate]] = {}
     for one in notes:
         by_name.setdefault(one.name, []).append(one)
@@ -65,7 +65,9 @@ def note(connection: Connection, notes: Sequence[HealthUpdate]) -> list[str]:
 
 
 def _locked(connection: Connection, names: list[str]) -> dict[str, CircuitBreaker]:
-    """In one order everywhere, so that two nodes never wait for each other."""
+    """Returns the circuit breakers of these providers and locks their rows, always in name order so that two nodes
+    cannot deadlock.
+    """
     if not names:
         return {}
     connection.execute(
@@ -99,14 +101,14 @@ def _write(
 
 
 def passed_over(connection: Connection) -> frozenset[str]:
-    """The providers that are not used in their turn now."""
+    """Returns the providers whose circuit breaker is open."""
     return frozenset(
         row[0] for row in connection.execute("SELECT name FROM notify_providerhealth WHERE is_open").fetchall()
     )
 
 
 def recovered(connection: Connection) -> dict[str, datetime]:
-    """When the circuit of each provider last closed."""
+    """Returns when each provider's circuit breaker last closed, by name."""
     found = connection.execute(
         "SELECT name, recovered_at FROM notify_providerhealth WHERE recovered_at IS NOT NULL"
     ).fetchall()
@@ -114,7 +116,9 @@ def recovered(connection: Connection) -> dict[str, datetime]:
 
 
 def to_ask(connection: Connection, now: datetime) -> list[str]:
-    """Takes, for this node, the providers that are to be asked again whether they work: another finds them later."""
+    """Claims for this node the providers that are due for a probe, and postpones their `retry_at` so that other nodes
+    skip them.
+    """
     found = connection.execute(
         "UPDATE notify_providerhealth SET retry_at = %s + interval '1 minute' WHERE name IN (SELECT name "
         "FROM notify_providerhealth WHERE is_open AND retry_at <= %s ORDER BY name FOR NO KEY UPDATE SKIP LOCKED) "
@@ -133,8 +137,9 @@ def note_asked(
     is_passing: bool = True,
     is_awaited: bool = False,
 ) -> None:
-    """Notes what a provider said when it was asked whether it works. `is_passing`: its trouble may pass by itself;
-    `is_awaited`: messages wait for it."""
+    """Records the result of a probe; `error` is None on success. `is_passing`: the error may pass by itself.
+    `is_awaited`: messages wait for the provider.
+    """
     before = _locked(connection, [name])[name]
     if not before.is_open:
         return
@@ -147,7 +152,7 @@ def note_asked(
 
 
 def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, RateAllowance]:
-    """What providers with a limit may be given, locked until the transaction ends."""
+    """Returns the rate limits of these providers, locked until the transaction ends."""
     if not limits:
         return {}
     _locked(connection, sorted(limits))
@@ -158,6 +163,6 @@ def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, R
 
 
 def use_up(connection: Connection, free_at: Mapping[str, datetime]) -> None:
-    """Writes to which moment what was given is used up."""
+    """Stores the new `free_at` of each provider."""
     for name, moment in sorted(free_at.items()):
         connection.execute("UPDATE notify_providerhealth SET free_at = %s WHERE name = %s", (moment, name))

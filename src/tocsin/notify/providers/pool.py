@@ -1,7 +1,7 @@
-"""The providers in use, in their order, each open for sending; loaded again when the configuration changes.
+"""The pool of open providers in their order. Reloads when the configuration changes.
 
-Besides the rows there are the SMTP server that the environment names, and what is built in: they come last, after what
-people configured.
+Besides the database rows it has the SMTP server of the environment and the built-in providers. Both come after the
+configured ones.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from tocsin.notify.webhooks import WebhookProvider
 log = logging.getLogger(__name__)
 
 ENVIRONMENT = "SMTP (environment)"
-#: Stands for a provider where a channel has none: what it gets is kept, and leaves nowhere.
+#: Replaces the provider on a channel without one. Messages are stored and never leave the machine.
 SANDBOX = "sandbox"
 
-#: In seconds: that a provider works is written so often at most.
+#: In seconds. The success of a healthy provider is recorded at most this often.
 _NOTED = 10.0
 
-#: In seconds, where a provider does not say otherwise.
+#: In seconds, unless a provider overrides it.
 RECEIPT_TIMEOUT = 60
 
-#: A sender that was replaced is closed so much later, in seconds, when nothing is on its way with it any more.
+#: In seconds. A replaced sender is closed after this delay, when its sends in progress have finished.
 _GRACE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveProvider:
-    """One provider, open."""
+    """One open provider."""
 
     name: str
-    #: The row's id; None for the environment's.
+    #: The row's id; None for the environment's and built-in providers.
     id: int | None
     kind: ProviderKind
     channels: tuple[str, ...]
@@ -62,42 +62,44 @@ class ActiveProvider:
     account: ProviderAccount = field(default=ProviderAccount(""), repr=False)
 
     def masked(self, text: str) -> str:
-        """`text` with this provider's secrets replaced, should a server have repeated one."""
+        """Returns `text` with this provider's secrets masked, in case a server echoed one."""
         for secret in self.secrets:
             text = text.replace(secret, "•••")
         return text
 
     @property
     def replies(self) -> frozenset[str]:
-        """The channels on which answers reach Tocsin by it."""
-        # Who is called back needs an address to call; the others look for answers themselves.
+        """The channels on which replies through this provider reach Tocsin."""
+        # A kind with webhooks needs a callback URL; other kinds poll for replies.
         is_deaf = isinstance(self.kind, WebhookProvider) and not self.account.callbacks
         return frozenset() if is_deaf else self.kind.replies
 
     @property
     def receipts(self) -> frozenset[str]:
-        """The channels on which it tells whether a message arrived."""
+        """The channels for which this provider sends delivery receipts."""
         return self.kind.receipts if self.account.callbacks else frozenset()
 
     @property
     def receipt_timeout(self) -> int:
-        """In seconds."""
+        """The delivery receipt timeout, in seconds."""
         return int(self.account.settings.get(provider_settings.RECEIPT_TIMEOUT.name) or RECEIPT_TIMEOUT)
 
     @property
     def per_minute(self) -> int:
-        """So many messages a minute at most; 0: no limit."""
+        """The rate limit in messages per minute; 0 means none."""
         return int(self.account.settings.get(provider_settings.RATE.name) or 0)
 
     def carries(self, channel: str, address: str) -> bool:
-        """Whether it takes messages to `address`."""
+        """Returns whether this provider delivers to `address`."""
         if channel not in self.channels or not self.kind.accepts(channel, address):
             return False
         return carries_country(self.account.settings, channel, address)
 
 
 def carries_country(settings: Mapping[str, Any], channel: str, address: str) -> bool:
-    """Whether a provider with these settings carries to the country of a phone number; to other addresses always."""
+    """Returns whether a provider with these settings delivers to the country of a phone number; always True for other
+    addresses.
+    """
     wanted = str(settings.get(provider_settings.PREFIXES.name) or "")
     return (
         channel not in provider_settings.PHONES or not wanted or address.startswith(provider_settings.prefixes(wanted))
@@ -105,7 +107,7 @@ def carries_country(settings: Mapping[str, Any], channel: str, address: str) -> 
 
 
 class ProviderPool:
-    """What is configured, as of the version that `refresh` saw last. One a process; read by many threads."""
+    """The configuration as of the version that `refresh` last loaded. One per process; read by many threads."""
 
     def __init__(self) -> None:
         self._version = -1
@@ -113,23 +115,23 @@ class ProviderPool:
         self._opened: dict[str, tuple[str, ActiveProvider]] = {}
         self._retired: list[tuple[float, ProviderSender]] = []
         self._lock = threading.Lock()
-        #: Those that failed on end: they come last.
+        #: Providers whose circuit breaker is open. They come last.
         self._passed_over: frozenset[str] = frozenset()
-        #: When this process last noted that a provider works, and those that have failed here since.
+        #: When this process last recorded each provider's success, and the providers that have failed here since.
         self._noted: dict[str, float] = {}
         self._troubled: set[str] = set()
         self.is_bundling = True
-        #: Whether text messages say a code with which people answer.
+        #: Whether text messages contain a reply code.
         self.asks_reply_codes = False
-        #: Where people answer mails to, if anywhere.
+        #: Where users reply to mails, if replies are read.
         self.answers_to: ReplyAddress | None = None
         self._contents: Mapping[str, ContentLevel] = {}
-        #: Why a provider cannot be used at all, by name; and the channels of those.
+        #: Why a provider cannot be used at all, by name; below, the channels of those providers.
         self.problems: Mapping[str, str] = {}
         self._unusable: Mapping[str, Sequence[str]] = {}
 
     def refresh(self, connection: Connection) -> None:
-        """Loads again if the configuration has changed since."""
+        """Reloads if the configuration version has changed."""
         with self._lock:
             version = config_version.version(connection)
             if version != self._version:
@@ -139,17 +141,21 @@ class ProviderPool:
             self._close_retired()
 
     def carriers(self, channel: str, address: str) -> tuple[ActiveProvider, ...]:
-        """The providers that can carry to `address`, in order, those that fail on end last; none: the sandbox."""
+        """Returns the providers that can deliver to `address`, in order, with open circuit breakers last. If none, the
+        sandbox is used.
+        """
         return tuple(carrier for carrier in self.all() if carrier.carries(channel, address))
 
     def has_provider(self, channel: str) -> bool:
-        """Whether anything carries the channel's addresses; otherwise its messages stay in the sandbox. What is built
-        in takes only addresses of its own, and does not count."""
+        """Returns whether a provider carries the channel; without one, messages go to the sandbox. Built-in providers
+        accept only their own address formats and do not count.
+        """
         return any(channel in carrier.channels and carrier.kind not in BUILT_IN for carrier in self._carriers)
 
     def nobody(self, channel: str) -> str:
-        """Why nobody carries to an address of the channel that none of its providers takes: a sentence. Empty where it
-        has no provider: such messages stay in the sandbox."""
+        """Returns why no provider delivers to an address on this channel, as a sentence. Empty if the channel has no
+        provider: its messages go to the sandbox.
+        """
         unusable = sorted(name for name, channels in self._unusable.items() if channel in channels)
         if not unusable and not self.has_provider(channel):
             return ""
@@ -158,27 +164,29 @@ class ProviderPool:
         return f"No provider carries {label} to this address{why}."
 
     def all(self) -> Sequence[ActiveProvider]:
-        """All providers in use, in order, those that fail on end last."""
-        # sorted() keeps the order of equals.
+        """Returns all providers in use, in order, with open circuit breakers last."""
+        # sorted() is stable.
         return sorted(self._carriers, key=lambda carrier: carrier.name in self._passed_over)
 
     def content(self, channel: str) -> ContentLevel:
-        """What the channel's messages may say of an alert."""
+        """Returns how much of an alert the channel's messages may disclose."""
         return self._contents.get(channel, ContentLevel.FULL)
 
     def get(self, name: str) -> ActiveProvider | None:
-        """The provider of that name, if it is in use."""
+        """Returns the provider of that name if it is in use, else None."""
         return next((carrier for carrier in self._carriers if carrier.name == name), None)
 
     def note(self, connection: Connection, notes: Sequence[health.HealthUpdate]) -> None:
-        """Notes what came of messages. That one which works goes on working is written every few seconds only."""
+        """Records the results of messages. The continued success of a healthy provider is written only every few
+        seconds.
+        """
         with self._lock:
             new = [note for note in notes if self._is_news(note)]
             if new and health.note(connection, new):
                 self._passed_over = health.passed_over(connection)
 
     def ask_again(self, now: Callable[[], datetime]) -> None:
-        """Asks the providers that failed on end whether they work, where their time has come; sends nothing."""
+        """Probes the providers with an open circuit breaker that are due. Sends no messages."""
         with database.transaction() as connection:
             names = health.to_ask(connection, now())
         for name in names:
@@ -190,7 +198,7 @@ class ProviderPool:
                     carrier.sender.verify()
                 except TocsinError as trouble:
                     error, is_passing = carrier.masked(str(trouble)), isinstance(trouble, Temporary)
-            # One that is in use no more keeps nobody waiting, and nothing is known of it.
+            # A provider that is no longer in use counts as recovered: nothing may wait for it.
             with database.transaction() as connection:
                 asked_at = now()
                 awaited = recovery.awaited_channels(connection, carrier.channels if carrier else (), asked_at)
@@ -230,7 +238,7 @@ class ProviderPool:
             try:
                 opened[row["name"]] = self._open(row)
             except Permanent as error:
-                # It is left out, and others take its place: one bad row stops no other.
+                # Leave it out and use the others: one invalid row must not stop the rest.
                 problems[row["name"]] = error.detail
                 log.error("The provider %s cannot be used: %s", row["name"], error.detail)
         if (account := environment_account()) is not None:
@@ -262,7 +270,9 @@ class ProviderPool:
     def _opened_once(
         self, account: ProviderAccount, kind: ProviderKind, row_id: int | None, channels: tuple[str, ...]
     ) -> tuple[str, ActiveProvider]:
-        """The sender that is open already, if nothing about it has changed: its connections stay."""
+        """Returns the open sender if its configuration is unchanged, so that its connections are kept; else opens a new
+        one.
+        """
         fingerprint = json.dumps(
             [row_id, kind.name, channels, dict(account.settings), dict(account.secrets), account.callbacks],
             sort_keys=True,
@@ -283,8 +293,9 @@ class ProviderPool:
 
 
 def in_order(connection: Connection, channel: str, address: str) -> list[str]:
-    """The names of the providers that can carry to `address`, in order, without opening any: what
-    `ProviderPool.carriers` has, for a process that sends nothing itself."""
+    """Returns the names of the providers that can deliver to `address`, in order, without opening any: the equivalent
+    of `ProviderPool.carriers` for a process that sends nothing.
+    """
     late = health.passed_over(connection)
     found = [
         row["name"]
@@ -307,7 +318,7 @@ def in_order(connection: Connection, channel: str, address: str) -> list[str]:
 def account_of(
     name: str, row_id: int | None, kind: ProviderKind, settings: Mapping[str, Any], secrets: Mapping[str, str]
 ) -> ProviderAccount:
-    """A configured provider's account; the installation's own sender address fills in for mails."""
+    """Returns a configured provider's account. The installation's sender address is the default for mails."""
     known = dict(settings)
     if not known.get("sender"):
         known["sender"] = environment.current().email_from or ""
@@ -315,14 +326,14 @@ def account_of(
 
 
 def slug(name: str, row_id: int | None) -> str:
-    """The part of `/hooks/{provider}/…` that stands for a provider."""
+    """Returns the provider's part of `/hooks/{provider}/…`."""
     return slugify(name) or str(row_id or "")
 
 
 def _callbacks(name: str, row_id: int | None, kind: ProviderKind, settings: Mapping[str, Any]) -> str:
     if not isinstance(kind, WebhookProvider):
         return ""
-    # Without a public address only a server beside this one could call back, and a vendor refuses such an address.
+    # Without TOCSIN_BASE_URL, only a server on this network could call back, and a vendor rejects such a URL.
     vendors = next((setting.default for setting in kind.settings if setting.name == "api_base"), "")
     if environment.current().base_url is None and settings.get("api_base", vendors) == vendors:
         return ""
@@ -330,7 +341,7 @@ def _callbacks(name: str, row_id: int | None, kind: ProviderKind, settings: Mapp
 
 
 def environment_account() -> ProviderAccount | None:
-    """The account of the SMTP server that the environment names, if it names one."""
+    """Returns the account of the SMTP server from the environment, or None."""
     settings = environment.current()
     if settings.smtp_url is None:
         return None

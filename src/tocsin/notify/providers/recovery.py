@@ -1,7 +1,7 @@
-"""Messages that wait for a provider's return: which channels have any, and their release as soon as it works again.
+"""Releases messages that wait for a provider as soon as it recovers.
 
-A message waits once a try of it has failed (`late_since`); only those rows are in the index that every statement here
-uses. Works inside the transaction it is given, and sends nothing.
+A message waits once an attempt has failed (`late_since`). Only those rows are in the index that every statement here
+uses. Runs inside the caller's transaction and sends nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tocsin.core.db.database import Connection
 
 
 class Provider(Protocol):
-    """What is asked of a provider here."""
+    """The part of `pool.ActiveProvider` that this module uses."""
 
     @property
     def name(self) -> str: ...
@@ -24,7 +24,7 @@ class Provider(Protocol):
     def carries(self, channel: str, address: str) -> bool: ...
 
 
-#: At most this many are released in one statement.
+#: The maximum number of messages that one statement releases.
 MAX_RELEASED = 10_000
 
 _CHANNELS = """
@@ -35,8 +35,9 @@ WHERE EXISTS (SELECT FROM notify_delivery d
 
 
 def awaited_channels(connection: Connection, channels: Collection[str], now: datetime) -> frozenset[str]:
-    """Those of `channels` on which messages wait for a provider's return. What another provider takes over at once
-    does not wait."""
+    """Returns those of `channels` on which messages wait for a provider to recover. A message that another provider
+    takes over at once does not wait.
+    """
     if not channels:
         return frozenset()
     return frozenset(row[0] for row in connection.execute(_CHANNELS, (sorted(channels), now)).fetchall())
@@ -46,8 +47,8 @@ _ADDRESSES = """
 SELECT DISTINCT channel, address FROM notify_delivery
 WHERE status = 'queued' AND late_since IS NOT NULL AND channel = ANY(%s)
 """
-# A provider that has refused a message for good is not asked again. A row that another transaction has locked is being
-# recorded there, and released by `release_stale` if it was tried before the provider's return.
+# A provider that has permanently rejected a message is not tried again. A row locked by another transaction is being
+# recorded there; that transaction releases it if the attempt was made before the provider recovered.
 _RELEASE = """
 UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id IN (
   SELECT d.id FROM unnest(%(channels)s::text[], %(addresses)s::text[]) AS k(channel, address)
@@ -62,8 +63,9 @@ UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id I
 
 
 def release(connection: Connection, provider: Provider, now: datetime, ids: Sequence[UUID] | None = None) -> int:
-    """Makes everything due now that waits and that `provider`, which works again, can carry; of `ids` only, if given.
-    Returns how many: where `MAX_RELEASED`, there may be more. They leave bundled, as everything that was tried before.
+    """Makes every waiting message that the recovered `provider` can deliver due now, restricted to `ids` if given.
+    Returns their number; if it is `MAX_RELEASED`, there may be more. They are bundled like every message that was tried
+    before.
     """
     waiting = connection.execute(_ADDRESSES, (list(provider.channels),)).fetchall()
     carried = [(channel, address) for channel, address in waiting if provider.carries(channel, address)]
@@ -82,7 +84,7 @@ def release(connection: Connection, provider: Provider, now: datetime, ids: Sequ
     ).rowcount
 
 
-# The oldest stays.
+# The oldest page stays.
 _DROP_REPEATS = """
 WITH repeated AS (
   SELECT d.id FROM notify_delivery d
@@ -98,7 +100,8 @@ REPEATED = "An earlier page about this alert still waits to leave for the same a
 
 
 def drop_repeats(connection: Connection, ids: Collection[UUID], now: datetime) -> None:
-    """Cancels those of these failed pages before which a page about the same alert waits for the same address: a long
-    outage would pile up as many as the policy repeats."""
+    """Cancels those of these failed pages for which an older page about the same alert already waits for the same
+    address. Otherwise a long outage would pile up as many pages as the policy repeats.
+    """
     if ids:
         connection.execute(_DROP_REPEATS, {"ids": list(ids), "now": now, "reason": REPEATED})

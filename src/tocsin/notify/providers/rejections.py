@@ -1,5 +1,6 @@
-"""What providers refused lately, in their own sentences: a number that is not registered, a recipient who opted out, a
-country that is off. Counted from the deliveries themselves; reads only, over Django's connection."""
+"""Recent permanent rejections by provider: an unregistered number, a recipient who opted out, a disabled country.
+Counted from the deliveries; reads only, over Django's connection.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +12,16 @@ from django.db import connection
 
 from tocsin.core import ids
 
-#: Looked at so far back.
+#: How far back rejections are counted.
 REJECTION_WINDOW = timedelta(days=7)
 
-#: So many different sentences of one provider are told, those of the most messages first.
+#: The maximum number of different errors per provider, most frequent first.
 MAX_PER_PROVIDER = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One sentence, how many messages it was said of, when last, and of which alert then."""
+    """One error: its number of messages, its latest time, and the latest alert it affected."""
 
     error: str
     count: int
@@ -42,10 +43,10 @@ SELECT provider_name, error, count, last_at, alert_id FROM (
 
 
 def lately(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
-    """What each provider refused for good within a week, by its name; one that refused nothing is absent."""
+    """Returns the permanent rejections of the last week by provider name. A provider without any is absent."""
     since = now - REJECTION_WINDOW
     with connection.cursor() as cursor:
-        # The ids carry the machine's time; the rows' own time decides.
+        # Ids carry the machine's clock, which may have jumped: search a day more and compare the row's own time.
         cursor.execute(_REFUSED, [ids.first_uuid7(since - timedelta(days=1)), since, MAX_PER_PROVIDER])
         rows = cursor.fetchall()
     found: dict[str, tuple[Rejection, ...]] = {}

@@ -1,5 +1,6 @@
-"""How providers do, for people and programs to read: in their turn or passed over, since when and why; where their
-vendors call. Reads only, over Django's connection."""
+"""The status of providers for the web interface and the API: circuit breaker, last error, callback URLs. Reads only,
+over Django's connection.
+"""
 
 from __future__ import annotations
 
@@ -16,45 +17,47 @@ from tocsin.notify.webhooks import WebhookEndpoint, WebhookProvider
 
 
 class ProviderState(StrEnum):
-    """How a provider stands."""
+    """The health of a provider."""
 
-    #: Nothing was sent by it yet.
+    #: No message has been sent through it yet.
     UNUSED = "unused"
     WORKS = "works"
-    #: It failed last, and is still used in its turn.
+    #: The last message failed; the circuit breaker is still closed.
     FAILING = "failing"
-    #: It failed on end: others take its turn until it works again.
+    #: The circuit breaker is open: other providers are used first until it recovers.
     PASSED_OVER = "passed_over"
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """One provider's."""
+    """The status of one provider."""
 
     state: ProviderState = ProviderState.UNUSED
     worked_at: datetime | None = None
     failed_at: datetime | None = None
-    #: What went wrong last: a sentence, or empty.
+    #: The last error as a sentence, or empty.
     error: str = ""
     since: datetime | None = None
-    #: When it is asked again.
+    #: When the provider is probed again.
     retry_at: datetime | None = None
 
 
 def statuses() -> dict[str, ProviderStatus]:
-    """By the provider's name; one that is not here was never used."""
+    """Returns the status by provider name. A provider that is absent was never used."""
     return {row.name: _status(row) for row in ProviderHealth.objects.all()}
 
 
 def in_use() -> list[str]:
-    """The names of the providers that messages go by now: configured, of the environment, and built in."""
+    """Returns the names of all providers in use: configured, from the environment, and built in."""
     configured = Provider.objects.filter(is_enabled=True).values_list("name", flat=True)
     environment = [pool.ENVIRONMENT] if config.current().smtp_url is not None else []
     return [*configured, *environment, *(kind.label for kind in BUILT_IN)]
 
 
 def callback_addresses(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
-    """What is to be entered at the vendor's, and the address; none where nobody outside could reach this machine."""
+    """Returns the endpoints to enter in the vendor's console with their URLs; none if this machine has no public
+    address.
+    """
     kind = KINDS.get(provider.kind)
     if kind is None or not isinstance(kind, WebhookProvider):
         return []
@@ -63,7 +66,7 @@ def callback_addresses(provider: Provider) -> list[tuple[WebhookEndpoint, str]]:
 
 
 def is_deaf(provider: Provider) -> bool:
-    """Whether its vendor calls back, and cannot reach this machine: TOCSIN_BASE_URL is not set."""
+    """Returns whether the vendor's webhooks cannot reach this machine because TOCSIN_BASE_URL is not set."""
     kind = KINDS.get(provider.kind)
     if kind is None or not isinstance(kind, WebhookProvider):
         return False
@@ -71,7 +74,7 @@ def is_deaf(provider: Provider) -> bool:
 
 
 def numbers() -> list[str]:
-    """The numbers that texts and calls come from, of the providers in use."""
+    """Returns the phone numbers that the enabled providers send texts and calls from."""
     found = [
         str(provider.settings.get("from_number") or "")
         for provider in Provider.objects.filter(is_enabled=True)
@@ -81,7 +84,9 @@ def numbers() -> list[str]:
 
 
 def contact_card(name: str) -> str:
-    """A vCard (RFC 2426) with those numbers: a phone that knows them lets their calls through Do Not Disturb."""
+    """Returns a vCard (RFC 2426) with the sending numbers. A phone that has the contact as a favourite lets its calls
+    through Do Not Disturb.
+    """
     shown = name.replace("\\", "\\\\").replace(",", "\\,").replace(";", "\\;")
     lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:{shown};;;;", f"FN:{shown}", f"ORG:{shown}"]
     lines += [f"TEL;TYPE=CELL,VOICE:{number.replace(' ', '')}" for number in numbers()]

@@ -1,9 +1,9 @@
-"""Which deliveries leave now, alone or together, and which wait a moment to leave together. Pure.
+"""Decides which deliveries are sent now, alone or bundled, and which wait to be bundled. Pure.
 
-The first message to a person at an address leaves at once. What follows within ten seconds waits until ten seconds
-after it, and then leaves as one message: never later than ten seconds after it was due. Where a channel is short, that
-message names the first and counts the rest, however many they are; so does what waited because a person wants no more
-messages an hour.
+The first message to a recipient's address is sent at once. Messages that follow within ten seconds wait until ten
+seconds after it and are then sent as one: never more than ten seconds late. On a channel with short messages, the
+bundle names the first alerts and counts the rest, whatever their number. The same applies to messages that waited for
+the user's hourly limit.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ WINDOW = timedelta(seconds=10)
 
 BUNDLED = frozenset({Purpose.PAGE, Purpose.ALL_CLEAR})
 
-#: So many at most are one message.
+#: The maximum number of deliveries in one message.
 MAX_BUNDLE_SIZE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class BundleLimit:
-    """How many alerts one message of a channel names, and for how many it may stand: those that it does not name, it
-    counts."""
+    """The number of alerts that one message of a channel names, and the number it may cover. Alerts that it does not
+    name are counted.
+    """
 
     named: int
     together: int
@@ -34,7 +35,7 @@ class BundleLimit:
 
 @dataclass(frozen=True, slots=True, order=True)
 class BundleKey:
-    """Whom and where: what has the same key can leave as one message."""
+    """The recipient and address. Deliveries with the same key can be bundled."""
 
     recipient: int
     channel: str
@@ -44,12 +45,12 @@ class BundleKey:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One message: usually about one alert."""
+    """One message, usually about one alert."""
 
     members: tuple[DueDelivery, ...]
-    #: Whether it is a first message: another node may have sent one in this very moment, which the database tells.
+    #: Whether it is a first message. Another node may have sent one at the same moment; the database decides.
     is_first: bool = False
-    #: How many of them the message names; the others it counts. 0: all.
+    #: The number of alerts that the message names; the others are counted. 0 means all.
     named: int = 0
 
     @property
@@ -59,15 +60,15 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class BundlePlan:
-    """What leaves, and what waits until when. Deliveries in neither wait for the next turn."""
+    """What is sent now, and what waits until when. Deliveries in neither wait for the next run."""
 
     bundles: tuple[Bundle, ...]
     waiting: tuple[tuple[DueDelivery, datetime], ...]
 
 
 def key(due: DueDelivery) -> BundleKey | None:
-    """What `due` can be bundled by; None for what always leaves alone."""
-    # Of notices those that say under which heading they may stand together.
+    """Returns the key that `due` is bundled by; None if it is always sent alone."""
+    # Notices are bundled only if they have a heading.
     is_bundled = due.purpose in BUNDLED or (due.purpose is Purpose.NOTICE and bool(due.data.get("heading")))
     if not is_bundled or due.alert is None or due.problem:
         return None
@@ -75,17 +76,17 @@ def key(due: DueDelivery) -> BundleKey | None:
 
 
 def has_waited(due: DueDelivery) -> bool:
-    """Whether it has waited for others already, or was tried before: it does not wait for others again."""
+    """Returns whether it has already waited to be bundled, or was tried before. It does not wait again."""
     return due.waited in (BUNDLED_LATER, CAPPED) or due.provider_name != ""
 
 
 def most_together(due: DueDelivery, room: Callable[[str], BundleLimit]) -> int:
-    """How many deliveries may leave together with `due`."""
+    """Returns how many deliveries may be bundled with `due`."""
     return MAX_BUNDLE_SIZE if due.waited == CAPPED else room(due.channel).together
 
 
 def arrange(ready: Iterable[DueDelivery], now: datetime, room: Callable[[str], BundleLimit]) -> BundlePlan:
-    """Sorts what may be sent into messages. `room` says what fits into one message of a channel."""
+    """Groups the sendable deliveries into messages. `room` returns the limits of a channel."""
     alone: list[Bundle] = []
     groups: dict[BundleKey, list[DueDelivery]] = {}
     for due in ready:
@@ -107,6 +108,6 @@ def arrange(ready: Iterable[DueDelivery], now: datetime, room: Callable[[str], B
             bundles.append(Bundle((first,), is_first=True))
             waiting += [(due, now + WINDOW) for due in others]
         else:
-            # By a clock that was ahead it left later than now.
+            # After a clock rollback, the last message may have been sent in the future.
             waiting += [(due, min(left_at, now) + WINDOW) for due in group]
     return BundlePlan(tuple(bundles), tuple(waiting))

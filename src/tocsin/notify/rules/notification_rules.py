@@ -1,7 +1,7 @@
-"""By which ways a person is paged, and when each page leaves: by their contact rules or the policy's, and quiet hours.
-Pure.
+"""Decides which contact methods are used for a page and when: by the user's notification rules or the policy's, and by
+quiet hours. Pure.
 
-Whoever decides whom to page asks the same as whoever plans the pages: `leaves`.
+Escalation and the page planner both use `leaves`, so that they agree.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.people import notification_rules
 
-#: Quiet hours that follow on one another are looked through this often; who is never reachable is paged at once.
+#: The maximum number of consecutive quiet hours to follow. A user who is never reachable is paged at once.
 _MAX_QUIET_WINDOWS = 60
 
-#: Says of a page why it leaves later.
+#: The reason why a page is sent later.
 _IN_QUIET_HOURS = "in quiet hours, so it waits for their end"
 
 
 @dataclass(frozen=True, slots=True)
 class NotificationMethod:
-    """A contact method, or a group's contact, which neither waits nor repeats."""
+    """A contact method with its waits and repeats. A group contact has neither."""
 
     label: str
     channel: str
@@ -41,7 +41,7 @@ class NotificationMethod:
 
 @dataclass(frozen=True, slots=True)
 class ContactMethodRule:
-    """One way: which method, by label or by channel, how long after the step, and how often again."""
+    """A rule: a contact method, by label or by channel, its delay after the step, and its repeats."""
 
     label: str = ""
     channel: str = ""
@@ -50,7 +50,7 @@ class ContactMethodRule:
     repeat_every: timedelta = timedelta()
 
     def fits(self, method: NotificationMethod) -> bool:
-        """Whether it means that method."""
+        """Returns whether the rule applies to that method."""
         if self.label:
             return method.label.casefold() == self.label.casefold()
         return method.channel == self.channel
@@ -58,31 +58,31 @@ class ContactMethodRule:
 
 @dataclass(frozen=True, slots=True)
 class QuietWindow:
-    """Hours in which pages below a priority wait; `methods` are labels in lower case, none: all."""
+    """Quiet hours, in which pages below a priority wait. `methods` are lower-case labels; if empty, all methods."""
 
     window: WeeklyWindow
     methods: frozenset[str] = frozenset()
     let_through: Priority = Priority.HIGH
 
     def holds(self, method: NotificationMethod, priority: Priority) -> bool:
-        """Whether it concerns such a page at all."""
+        """Returns whether it applies to such a page at all."""
         concerned = not self.methods or method.label.casefold() in self.methods
         return concerned and self.let_through.is_above(priority)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Somebody who may be paged, with their methods in their order, and what they want beside."""
+    """A user who may be paged, with contact methods in order and their settings."""
 
     id: int
     name: str
     methods: tuple[NotificationMethod, ...] = ()
     is_active: bool = True
     time_zone: str = "UTC"
-    #: Ways by priority; where there are none, the methods as they are.
+    #: Rules by priority. A priority without rules uses the methods as they are.
     rules: Mapping[Priority, tuple[ContactMethodRule, ...]] = field(default_factory=dict)
     quiet: tuple[QuietWindow, ...] = ()
-    #: Messages an hour at one address; 0: as many as there are.
+    #: The maximum number of messages per hour at one address; 0 means no limit.
     most_per_hour: int = 0
 
     @property
@@ -92,7 +92,9 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOverride:
-    """How a step has its people called: by which ways, if not by their own rules, and how often all of it again."""
+    """How a policy step overrides its users' notification rules: the contact methods, and how often the whole sequence
+    is repeated.
+    """
 
     by: tuple[ContactMethodRule, ...] = ()
     retries: int = 0
@@ -104,17 +106,17 @@ USER_RULES = DeliveryOverride()
 
 @dataclass(frozen=True, slots=True)
 class PlannedPage:
-    """One page as it would leave: by what, when, and how it comes to that time."""
+    """One planned page: the contact method, the time, and the explanation."""
 
     method: NotificationMethod
     at: datetime
     how: str
-    #: From when quiet hours hold it back; None where they do not.
+    #: Since when quiet hours delay it; None if they do not.
     held_from: datetime | None = None
 
 
 def with_rules(person: Recipient, stored: object) -> Recipient:
-    """The person with their contact rules as `people.notification_rules` stores them."""
+    """Returns the user with the notification rules that `people.notification_rules` stores."""
     rules = notification_rules.load(stored)
     return replace(
         person,
@@ -130,7 +132,7 @@ def with_rules(person: Recipient, stored: object) -> Recipient:
 
 
 def quiet_hours(stored: object) -> tuple[QuietWindow, ...]:
-    """The quiet hours of contact rules as `people.notification_rules` stores them; none where there are no rules."""
+    """Returns the quiet hours of stored notification rules; none if there are no rules."""
     return _quiet(notification_rules.load(stored)) if stored else ()
 
 
@@ -150,7 +152,7 @@ def _window(quiet: notification_rules.QuietHours) -> dict[str, Any]:
 
 
 def leaves(person: Recipient, calling: DeliveryOverride, priority: Priority, at: datetime) -> tuple[PlannedPage, ...]:
-    """Every page to a person whose step fires at `at`, in the order of their ways."""
+    """Returns every page to a user whose step fires at `at`, in the order of the contact methods."""
     methods, note = ways(person, calling, priority)
     found: list[PlannedPage] = []
     for method in methods:
@@ -159,14 +161,16 @@ def leaves(person: Recipient, calling: DeliveryOverride, priority: Priority, at:
 
 
 def last(person: Recipient, calling: DeliveryOverride, priority: Priority, at: datetime) -> datetime:
-    """When the last page leaves: after it, all ways have been tried."""
+    """Returns when the last page is sent. After it, all contact methods have been tried."""
     return max((leave.at for leave in leaves(person, calling, priority, at)), default=at)
 
 
 def ways(
     person: Recipient, calling: DeliveryOverride, priority: Priority
 ) -> tuple[tuple[NotificationMethod, ...], str]:
-    """The methods with the waits and repeats that hold, and a note where they are not those that were asked for."""
+    """Returns the contact methods with their effective waits and repeats, and a note if the policy's methods could not
+    be used.
+    """
     usable = person.usable
     if calling.by:
         if found := _chosen(usable, calling.by):
@@ -232,14 +236,16 @@ def _said(hows: list[str], note: str) -> str:
 
 
 def is_quiet(person: Recipient, method: NotificationMethod, priority: Priority, at: datetime) -> bool:
-    """Whether such a page would wait that is due at `at`: nothing brings one forward to then."""
+    """Returns whether quiet hours would delay such a page that is due at `at`. A page is never brought forward into
+    quiet hours.
+    """
     return quiet_until(person, method, priority, at) != at
 
 
 def quiet_until(person: Recipient, method: NotificationMethod, priority: Priority, at: datetime) -> datetime:
-    """When such a page may leave that is due at `at`: then, or at the end of the person's quiet hours."""
+    """Returns when such a page that is due at `at` may be sent: then, or at the end of the user's quiet hours."""
     held = [quiet.window for quiet in person.quiet if quiet.holds(method, priority)]
-    # When hours are in a zone that this machine does not know, nobody can say: rather too early than never.
+    # In a time zone that this machine does not know, quiet hours cannot be computed: page too early rather than never.
     if not held or not is_zone(person.time_zone):
         return at
     zone = ZoneInfo(person.time_zone)

@@ -1,4 +1,4 @@
-"""Whom to page, by what and when: from the methods people have to the pages that are planned. Pure."""
+"""Plans pages and all-clears: to whom, on which contact method, and when. Pure."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from tocsin.notify.rules.notification_rules import (
     leaves,
 )
 
-#: Says why an address on a channel cannot be used, or None.
+#: Returns why an address on a channel is invalid, or None: `(channel, address) → problem`.
 type FindAddressProblem = Callable[[str, str], str | None]
-#: The quietest of some channels.
+#: Returns the quietest of some channels.
 type FindQuietest = Callable[[set[str]], str]
 
-#: Under which a page's notification keeps from when quiet hours hold it back.
+#: The key in a notification's data for the time since which quiet hours delay the page.
 HELD_FROM = "held_from"
 
-#: Of the ways after one that fails, what waits longer than this waits for something else, such as the end of quiet
-#: hours: it is left alone.
+#: After a contact method fails, the next one is brought forward. A page that is due later than this waits for something
+#: else, such as the end of quiet hours, and is left alone.
 NOTICE_HORIZON = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """That paging one person, or one group contact, about one alert begins."""
+    """A request to page one user or group contact about one alert."""
 
     alert_id: int
     #: When the step fired; waits count from here.
     at: datetime
-    #: Why this person, now: a sentence.
+    #: Why this recipient is paged now: a sentence.
     reason: str
     user_id: int | None = None
     group_contact_id: int | None = None
     run_id: int | None = None
-    #: What the notification keeps for those who read it: step, pass, role, group.
+    #: Stored with the notification for display: step, pass, role, group.
     data: Mapping[str, Any] = field(default_factory=dict)
-    #: What decides by which ways, beside the person's own wishes.
+    #: The inputs that select the contact methods, besides the user's own rules.
     priority: Priority = Priority.HIGH
     calling: DeliveryOverride = USER_RULES
 
@@ -60,21 +60,21 @@ class Page:
     address: str
     due_at: datetime
     reason: str
-    #: Why it cannot be sent at all; it is kept, failed, so that the timeline shows it.
+    #: Why it cannot be sent at all. It is stored as failed, so that the timeline shows it.
     problem: str = ""
-    #: From when the person's quiet hours hold it back; None where they do not.
+    #: Since when the user's quiet hours delay it; None if they do not.
     held_from: datetime | None = None
 
     @property
     def data(self) -> dict[str, Any]:
-        """What its notification keeps."""
+        """The data stored with its notification."""
         held = {} if self.held_from is None else {HELD_FROM: self.held_from.isoformat()}
         return {**self.start.data, **held}
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """A start that reaches nobody, and why: a sentence for the alert's timeline."""
+    """A request that reaches nobody, and why: a sentence for the alert's timeline."""
 
     start: PageRequest
     name: str
@@ -83,7 +83,9 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class PagePlan:
-    """What the starts come to. Every start is in `pages` or in `unreachable`, or in both with its problems."""
+    """The result of planning. Every request is in `pages` or in `unreachable`, or in both if its pages have
+    problems.
+    """
 
     pages: tuple[Page, ...]
     unreachable: tuple[Unreachable, ...]
@@ -95,7 +97,9 @@ def plan(
     contacts: Mapping[int, NotificationMethod],
     problem: FindAddressProblem,
 ) -> PagePlan:
-    """The pages of `starts`: for people as `ways.leaves` says, for a group's contact one at once, and its retries."""
+    """Returns the pages of `starts`: for users as `notification_rules.leaves` plans them, for a group contact one page
+    at once and its retries.
+    """
     pages: list[Page] = []
     unreachable: list[Unreachable] = []
     for start in starts:
@@ -111,7 +115,7 @@ def plan(
 def _reached(
     start: PageRequest, people: Mapping[int, Recipient], contacts: Mapping[int, NotificationMethod]
 ) -> tuple[str, str, tuple[PlannedPage, ...]]:
-    """The name of who is to be reached, why that cannot be, and by what it would be tried when."""
+    """Returns the recipient's name, why nobody can be reached, and the planned pages."""
     if start.group_contact_id is not None:
         contact = contacts.get(start.group_contact_id)
         if contact is None:
@@ -157,8 +161,9 @@ def _moved_up(
     leaves: Sequence[PlannedPage],
     problems: Mapping[NotificationMethod, str],
 ) -> list[PlannedPage]:
-    """The first way that can be used does not wait as if one before it had been tried that cannot be; unless another
-    leaves at that moment, the person's quiet hours hold it then, or it waits for something else."""
+    """Brings the first usable page forward to the time of an unusable one, since waiting for the latter is pointless.
+    Not if another page is sent at that time, quiet hours apply then, or the page waits for something else.
+    """
     refused = [leave.at for leave in leaves if problems[leave.method]]
     if not refused:
         return list(leaves)
@@ -184,20 +189,20 @@ def _nothing_works(name: str, planned: Sequence[Page]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PagedRecipient:
-    """That a person was sent a page, or is being sent one."""
+    """A page that was sent to a user or is being sent."""
 
     alert_id: int
     user_id: int
     channel: str
     address: str
     label: str
-    #: When it was sent; None while it is on its way.
+    #: When it was sent; None while it is being sent.
     sent_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class AllClear:
-    """Whom to tell that an alert needs nobody any more, and by which way."""
+    """An all-clear: the user to notify that an alert needs nobody any more, and the contact method."""
 
     alert_id: int
     user_id: int
@@ -212,10 +217,11 @@ def all_clears(
     told: Mapping[tuple[int, int], datetime],
     quietest: FindQuietest,
 ) -> list[AllClear]:
-    """Once for each person who was paged about an alert, has not answered it, and was not told since that page.
+    """Returns one all-clear for each user who was paged about an alert, has not responded, and has not had an all-clear
+    since that page.
 
-    `answered` has the users by alert; `told` the time of the last all-clear by alert and user. The way is the quietest
-    channel that the person was paged by.
+    `answered` has the users by alert; `told` the time of the last all-clear by alert and user. The contact method is
+    the quietest channel on which the user was paged.
     """
     by_person: dict[tuple[int, int], list[PagedRecipient]] = {}
     for page in paged:
@@ -233,18 +239,19 @@ def all_clears(
 
 @dataclass(frozen=True, slots=True)
 class FallbackMethod:
-    """A contact method that can be used."""
+    """A usable contact method."""
 
     label: str
     channel: str
     address: str
-    #: Whether the person was paged about the alert on its channel.
+    #: Whether the user was paged about the alert on its channel.
     was_used: bool
 
 
 def other_way(ways: Sequence[FallbackMethod], quietest: FindQuietest) -> FallbackMethod | None:
-    """By which of a person's ways an all-clear goes whose own cannot be used any more: the quietest channel that they
-    were paged by, else the quietest that they have; None where they have none."""
+    """Returns the contact method for an all-clear whose own can no longer be used: the quietest channel on which the
+    user was paged, else the user's quietest; None without any.
+    """
     candidates = [way for way in ways if way.was_used] or ways
     if not candidates:
         return None

@@ -1,5 +1,4 @@
-"""A delivery that is due, with all that is known of its alert and person at this moment, and whether it is to be sent.
-Pure."""
+"""Decides whether a due delivery is sent, from the current state of its alert and recipient. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from tocsin.notify.rules.notification_rules import NotificationMethod, QuietWind
 from tocsin.notify.rules.page_planner import FindAddressProblem
 from tocsin.notify.states import Purpose
 
-#: Reasons of rows that wait. What is done with such a row depends on which of them it has.
+#: The reasons of waiting rows. Other modules compare them to decide how to handle a row.
 ON_HOLD = "The alert is on hold; this waits for the end of that."
 BUNDLED_LATER = "A message left for this address a moment ago; this leaves bundled, within 10 seconds."
 PAUSED = "All paging is paused"
@@ -22,27 +21,27 @@ CAPPED = "So many messages an hour as the person wants have left for this addres
 NO_TURN_YET = "Its provider takes no more messages at this moment; this waits for its turn."
 IN_QUIET_HOURS = "The person's quiet hours hold it; this waits for their end."
 PAGE_LEAVING = "The page is still on its way; this follows it."
-#: Begins what is said of one that is stopped after a try of which it is not known whether it left.
+#: Starts the reason of a delivery that is stopped after an attempt with an unknown outcome.
 NOT_AGAIN = "Whether it left is not known, and it is not sent again"
-#: Begins what is said of a page that leaves before its wait is over.
+#: Starts the reason of a page that is sent before its wait is over.
 BROUGHT_FORWARD = "Brought forward"
 
-#: Why nothing is sent to an address from which somebody wrote STOP.
+#: The reason for not sending to an address that opted out with STOP.
 OPTED_OUT = "STOP was sent from this number, so it gets no text messages until START is sent from it."
 
-#: An all-clear or a notice that cannot be sent is retried for this long.
+#: How long an all-clear or a notice is retried.
 NOTICES_LAST = timedelta(days=1)
 
-#: What is sent by a contact method of a person's, or a group's contact, wherever that leads now.
+#: Sent to the contact method's current address, even if it has changed.
 _BY_METHOD = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT, Purpose.ALL_CLEAR})
 
-#: What is told to people, and so is not sent for an alert that is over.
+#: Asks for a response, and is therefore not sent for an alert that is over.
 _ABOUT_LIVE = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT})
 
 
 @dataclass(frozen=True, slots=True)
 class AlertFacts:
-    """An alert's row, as far as messages need it."""
+    """The fields of an alert that messages need."""
 
     id: int
     status: AlertStatus
@@ -69,7 +68,7 @@ class AlertFacts:
 
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
-    """One delivery."""
+    """A due delivery with the current facts about its alert and recipient."""
 
     id: UUID
     notification_id: UUID
@@ -84,14 +83,14 @@ class DueDelivery:
     time_zone: str = "UTC"
     language: str = ""
     is_active: bool = True
-    #: Where the contact method leads now; empty where it is used no more.
+    #: The contact method's current address; empty if the method is no longer used.
     address_now: str | None = None
-    #: Somebody wrote STOP from this address.
+    #: Whether STOP was sent from this address.
     has_opted_out: bool = False
-    #: Whether the person's acknowledgement of this alert stands.
+    #: Whether the user's acknowledgement of this alert is in effect.
     has_acknowledged: bool = False
     label: str = ""
-    #: The notification's reason, and what else it keeps.
+    #: The notification's reason and data.
     why: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     #: The delivery's reason: what it waited for.
@@ -99,45 +98,47 @@ class DueDelivery:
     provider_name: str = ""
     attempts: int = 0
     is_first: bool = False
-    #: When something last left for this person at this address, for this purpose.
+    #: When a message with this purpose was last sent to this recipient's address.
     left_at: datetime | None = None
-    #: Whether a try of it ended of which it is not known whether it left.
+    #: Whether an attempt ended with an unknown outcome.
     may_have_left: bool = False
-    #: When it was due, once a try has failed.
+    #: When it was due, once an attempt has failed.
     late_since: datetime | None = None
-    #: Its quick retries are used up.
+    #: Whether its quick retries are used up.
     is_exhausted: bool = False
-    #: Failures of Tocsin's own since a provider last failed.
+    #: Internal failures of Tocsin since a provider last failed.
     own_failures: int = 0
-    #: For an all-clear: whether this person's page about the alert left, or may have; and whether one is on its way.
+    #: For an all-clear: whether this user's page about the alert was sent, or may have been; and whether one is being
+    #: sent.
     has_been_paged: bool = False
     is_being_paged: bool = False
-    #: Messages an hour that the person wants at this address (0: any number), and when the last so many left.
+    #: The user's hourly limit at this address (0: none), and the times of the latest messages up to that number.
     most_per_hour: int = 0
     left_before: tuple[datetime, ...] = ()
-    #: The person's quiet hours, of a page that they hold back.
+    #: The user's quiet hours, for a page that they delay.
     quiet: tuple[QuietWindow, ...] = ()
-    #: Why nobody can send it.
+    #: Why it cannot be sent at all.
     problem: str = ""
 
     @property
     def has_moved(self) -> bool:
-        """Whether the contact method has another address since."""
+        """Whether the contact method's address has changed since."""
         return self.purpose in _BY_METHOD and bool(self.address_now) and self.address_now != self.address
 
     @property
     def is_by_unused(self) -> bool:
-        """Whether that contact method is used no more."""
+        """Whether the contact method is no longer used."""
         return self.purpose in _BY_METHOD and self.address_now == ""
 
     @property
     def is_escalation_notice(self) -> bool:
-        """Whether it tells of an alert's escalation: "Nobody answered"."""
+        """Whether it reports an alert's escalation, such as "Nobody answered"."""
         return self.purpose is Purpose.NOTICE and bool(self.data.get("heading"))
 
     def is_lasting(self, now: datetime) -> bool:
-        """Whether it is retried for as long as it matters: a page until its alert ends or somebody answers, an
-        all-clear and a mailed notice for a day. A notice by another channel is mailed instead."""
+        """Returns whether it is retried for as long as it matters: a page until its alert ends or someone responds, an
+        all-clear and a mailed notice for a day. A notice on another channel falls back to mail instead.
+        """
         match self.purpose:
             case Purpose.PAGE:
                 return self.alert is not None
@@ -151,25 +152,25 @@ class DueDelivery:
 
     @property
     def name(self) -> str:
-        """Who gets it, in a sentence."""
+        """The recipient's name, for a sentence."""
         return self.user_name or self.label or self.address
 
 
 @dataclass(frozen=True, slots=True)
 class SendNow:
-    """It is to be sent."""
+    """Send it now."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelDelivery:
-    """It is not to be sent any more."""
+    """Never send it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """It is not to be sent before `until`."""
+    """Do not send it before `until`."""
 
     reason: str
     until: datetime
@@ -177,7 +178,7 @@ class Defer:
 
 @dataclass(frozen=True, slots=True)
 class FailDelivery:
-    """It cannot be sent by anybody."""
+    """It cannot be sent by any provider."""
 
     reason: str
 
@@ -186,8 +187,9 @@ type PreSendDecision = SendNow | CancelDelivery | Defer | FailDelivery
 
 
 def needs_another_way(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> bool:
-    """Whether it is to reach a person, and cannot by the way that it was written for: an all-clear, whatever is wrong
-    with that; a page whose way is used no more."""
+    """Returns whether the delivery must fall back to another contact method: an all-clear whose own method has any
+    problem; a page whose method is no longer used.
+    """
     if due.user_id is None or not isinstance(verdict(due, now, problem), FailDelivery):
         return False
     if due.purpose is not Purpose.PAGE:
@@ -196,7 +198,9 @@ def needs_another_way(due: DueDelivery, now: datetime, problem: FindAddressProbl
 
 
 def verdict(due: DueDelivery, now: datetime, problem: FindAddressProblem) -> PreSendDecision:
-    """What to do with a due delivery, just before it is sent. `problem` says why an address cannot be used."""
+    """Returns the decision about a due delivery, just before it is sent. `problem` returns why an address
+    is invalid.
+    """
     alert = due.alert
     if alert is not None and due.purpose in _ABOUT_LIVE:
         if alert.status not in ACTIVE:
@@ -230,7 +234,7 @@ def _stopped(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDecis
         return CancelDelivery(f"{due.user_name} has taken the alert.")
     if not due.is_active:
         return CancelDelivery(f"The account of {due.user_name} was switched off.")
-    # A person who asked for the next one to be woken means it, hold or not.
+    # A user who chose to escalate now means it, whether or not the alert is on hold.
     if alert.status is AlertStatus.ON_HOLD and not due.data.get("wake"):
         until = alert.hold_until or now
         return Defer(ON_HOLD, max(until, now + timedelta(seconds=2)))
@@ -242,7 +246,9 @@ def _stopped(due: DueDelivery, alert: AlertFacts, now: datetime) -> PreSendDecis
 
 
 def _quiet_until(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime:
-    """When the person's quiet hours, as they are now, end of a page that waits for that and was not tried yet."""
+    """Returns when the user's current quiet hours end for a page that waits for them and was not tried yet;
+    else `now`.
+    """
     if not due.quiet or due.attempts:
         return now
     person = Recipient(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)
@@ -250,8 +256,8 @@ def _quiet_until(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime
 
 
 def _free_at(due: DueDelivery, alert: AlertFacts, now: datetime) -> datetime | None:
-    """When the person's hour has room for another message; None where it always has. Critical alerts always leave."""
-    # What left in the future left by a clock that was set back since: how long ago that was is not known.
+    """Returns when the user's hourly limit allows another message; None if it does now. Critical alerts are exempt."""
+    # A message sent in the future was sent before a clock rollback: how long ago is unknown, so it is ignored.
     left = sorted(at for at in due.left_before if at <= now)
     if not due.most_per_hour or len(left) < due.most_per_hour or alert.priority is Priority.CRITICAL:
         return None
@@ -271,7 +277,7 @@ def _over(alert: AlertFacts) -> str:
 
 
 def after_waiting(reason: str) -> str:
-    """What a delivery says of the wait that is over, once it leaves."""
+    """Returns the reason that a delivery shows once its wait is over and it is sent."""
     if reason.startswith(PAUSED):
         return "It waited for the end of a pause of all paging."
     if reason == CAPPED:

@@ -1,4 +1,4 @@
-"""Who would be paged by pushes alone: a phone that is off, silent or offline then reaches nobody. Pure."""
+"""Finds users who would be paged by push alone. A phone that is off, silent or offline then reaches nobody. Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from tocsin.alerts.states import Priority
 from tocsin.notify.rules import notification_rules
 from tocsin.notify.rules.notification_rules import USER_RULES, Recipient
 
-#: Channels that ring only where the phone lets them.
+#: Channels that ring only if the phone's settings allow it.
 PUSHES = frozenset({"push", "ntfy"})
 
-#: The priorities for which that is not enough.
+#: The priorities for which push alone is not enough.
 URGENT_PRIORITIES = (Priority.CRITICAL, Priority.HIGH)
 
 
 def priorities(person: Recipient) -> tuple[Priority, ...]:
-    """The high priorities at which all of a person's ways are pushes; none for somebody without any way."""
+    """Returns the urgent priorities at which all contact methods of a user are pushes; none for a user without contact
+    methods.
+    """
     return tuple(priority for priority in URGENT_PRIORITIES if _is_alone(person, priority))
 
 

@@ -1,9 +1,10 @@
-"""What follows a try that failed: another try, another provider, or the end. Pure.
+"""Decides what follows a failed attempt: a retry, another provider, or giving up. Pure.
 
-The next provider takes over at once. When all have failed, those whose trouble may pass are tried again, in their
-order, 5, 30, 120 and 300 seconds apart: five tries of each within about ten minutes. After those a message that lasts,
-such as a page about an alert that nobody has answered, is retried every five minutes, by one provider after the other;
-any other is given up. An outcome that is unknown counts as failed, so that it is sent again: two are better than none.
+The next provider takes over at once. When all have failed, the providers with a temporary error are tried again in
+order, 5, 30, 120 and 300 seconds apart: five attempts each within about ten minutes. After that, a lasting message,
+such as a page about an alert that nobody has answered, is retried every five minutes, one provider after the other; any
+other message fails. An unknown outcome counts as a failure, so that the message is sent again: a duplicate is better
+than no page.
 """
 
 from __future__ import annotations
@@ -15,42 +16,42 @@ from enum import StrEnum
 
 MAX_TRIES = 5
 DELAYS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(seconds=120), timedelta(seconds=300))
-#: Each delay is up to so much longer, so that what failed together does not come back together.
+#: Each delay is extended by up to this fraction, so that messages that failed together are not retried together.
 JITTER = 0.2
-#: A provider that asks for more patience is not asked again at all before this.
+#: The maximum delay that a provider's Retry-After can impose.
 MAX_RETRY_DELAY = timedelta(minutes=10)
 
 
 class FailureKind(StrEnum):
-    """Why a try failed."""
+    """Why an attempt failed."""
 
-    #: Nothing was accepted; it may work later.
+    #: Nothing was accepted; a retry may succeed.
     TEMPORARY = "temporary"
-    #: It may have been accepted.
+    #: The message may have been accepted.
     UNKNOWN = "unknown"
     #: A person must act.
     PERMANENT = "permanent"
-    #: The provider does not carry to this address. Says nothing against the provider.
+    #: The provider does not deliver to this address. Does not count against the provider's health.
     REFUSED = "refused"
-    #: Tocsin itself failed.
+    #: An internal error of Tocsin.
     BROKEN = "broken"
-    #: The node that was sending it stopped.
+    #: The sending node stopped.
     LOST = "lost"
 
 
-#: Tocsin's own faults. Five of them end a message: it may be what breaks the process.
+#: Tocsin's own failures. Five of them end a message, since the message itself may crash the process.
 OWN = frozenset({FailureKind.BROKEN, FailureKind.LOST})
-#: It may have left all the same.
+#: The message may have been sent.
 UNCERTAIN = frozenset({FailureKind.UNKNOWN, FailureKind.LOST})
-#: Not tried again by the same provider.
+#: Not retried with the same provider.
 FINAL = frozenset({FailureKind.PERMANENT, FailureKind.REFUSED})
-#: What counts against a provider's health.
+#: Counts against a provider's health.
 FAULTS = frozenset({FailureKind.TEMPORARY, FailureKind.UNKNOWN, FailureKind.PERMANENT})
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderAttempts:
-    """What one provider has been asked so far about one notification."""
+    """The attempts of one notification with one provider so far."""
 
     tries: int
     is_permanent: bool = False
@@ -58,11 +59,11 @@ class ProviderAttempts:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try `provider`, after `delay`."""
+    """Try `provider` after `delay`."""
 
     provider: str
     delay: timedelta
-    #: The quick retries are used up.
+    #: Whether the quick retries are used up.
     is_exhausted: bool = False
 
 
@@ -86,14 +87,14 @@ def after(
     is_exhausted: bool = False,
     own_failures: int = 0,
 ) -> RetryDecision:
-    """What to do after `current` failed. `tried` counts that try too; `jitter` is between 0 and 1.
+    """Returns what to do after `current` failed. `tried` includes that attempt; `jitter` is between 0 and 1.
 
-    `is_lasting`: the message is retried for as long as it matters; `is_exhausted`: its quick retries are used up.
-    `own_failures` counts the failures of Tocsin's own, this one included.
+    `is_lasting`: the message is retried for as long as it matters. `is_exhausted`: its quick retries are used up.
+    `own_failures` counts Tocsin's own failures, including this one.
     """
     goes_on = is_lasting and own_failures < MAX_TRIES
     if failure is FailureKind.LOST and (goes_on or tried[current].tries < MAX_TRIES):
-        # The node's fault, not the provider's; and the lease has taken its ten seconds already.
+        # The node failed, not the provider; and the expired lease has already cost ten seconds.
         return Retry(current, timedelta(), is_exhausted)
     if failure is FailureKind.LOST:
         return GiveUp()
@@ -106,14 +107,14 @@ def after(
         return _much_later(current, open_ones, jitter, retry_after) if goes_on and open_ones else GiveUp()
     chosen = min(left, key=lambda name: (tried[name].tries, left.index(name)))
     if tried[chosen].tries < max(tried[name].tries for name in open_ones):
-        # This round began with another provider: its wait is over.
+        # Another provider started this round, so its delay is over.
         return Retry(chosen, timedelta())
     delay = _delay(DELAYS[tried[chosen].tries - 1], jitter, retry_after if chosen == current else None)
     return Retry(chosen, delay)
 
 
 def _much_later(current: str, providers: Sequence[str], jitter: float, retry_after: timedelta | None) -> Retry:
-    """The provider after `current`, round robin."""
+    """Returns a retry with the provider after `current`, round robin."""
     place = providers.index(current) + 1 if current in providers else 0
     chosen = providers[place % len(providers)]
     return Retry(chosen, _delay(DELAYS[-1], jitter, retry_after if chosen == current else None), is_exhausted=True)

@@ -1,6 +1,6 @@
-"""What a text message, or the first line of one, asks for: `ack 42`, `take`, `7`, `reply The line is back`. Pure.
+"""Parses the command in a text message or its first line: `ack 42`, `take`, `7`, `reply The line is back`. Pure.
 
-The words are those of the contract. Those that carriers treat as opting out are recognised, and never asked for.
+Carriers' opt-out words are recognised, but no message ever suggests them as commands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LONGEST_REPLY = 2000
 
 
 class Word(StrEnum):
-    """What can be asked beside a command on an alert."""
+    """Words that are not commands on an alert."""
 
     HELP = "help"
     HEAR_AGAIN = "again"
@@ -27,16 +27,16 @@ class Word(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a text asks for."""
+    """A parsed command."""
 
     what: CommandKind | Word
-    #: The alert's number; None: the one that is open.
+    #: The alert's number; None means the only open alert.
     number: int | None = None
-    #: Of several alerts that were named, the others.
+    #: The further alerts, if several were named.
     others: tuple[int, ...] = ()
-    #: Every alert that is open for the sender.
+    #: Whether it applies to every alert that is open for the sender.
     is_all: bool = False
-    #: Of a reply.
+    #: The text of a reply.
     text: str = ""
 
 
@@ -53,27 +53,28 @@ _COMMANDS = {
     "9": CommandKind.CLOSE,
 }
 _WORDS = {"help": Word.HELP, "info": Word.HELP, "?": Word.HELP, "1": Word.HEAR_AGAIN, "again": Word.HEAR_AGAIN}
-#: What carriers take for opting out and in (CTIA, Messaging Principles; Twilio and Telnyx keep the same lists).
+#: The carriers' opt-out and opt-in words (CTIA, Messaging Principles; Twilio and Telnyx use the same lists).
 _STOP = frozenset({"stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "optout", "revoke"})
 _START = frozenset({"start", "yes", "unstop"})
 
-#: Begins no sentence by chance, so that more may follow it: "ack, on my way". "Close to home" closes nothing, nor does
-#: "9 minutes".
+#: Commands that may be followed by other text ("ack, on my way"), because no ordinary sentence begins with them. "Close
+#: to home" must close nothing, nor must "9 minutes".
 _UNMISTAKABLE = frozenset({"ack", "acknowledge"})
 
-#: A word, also one that its number follows without a space (`ack42`), or digits alone; in quotes as it was told, too.
+#: A word, also directly followed by a number (`ack42`), or digits alone; optionally in quotes, as it appears in the
+#: instructions.
 _QUOTES = "\"'“”„‚‘’«»"
 _FIRST = re.compile(rf"[\s{_QUOTES}]*([^\W\d_]+|[0-9]+|\?)[\s:,.#!{_QUOTES}]*", re.UNICODE)
 _NUMBER = re.compile(r"#?([0-9]{1,18})\b[\s:,.]*")
-#: Nothing but numbers: "42 43", "#42, #43", "42 and 43". In "42 5 minutes" only the first is one.
+#: Nothing but numbers: "42 43", "#42, #43", "42 and 43". In "42 5 minutes", only the first number is an alert.
 NUMBERS = re.compile(r"#?[0-9]{1,18}(?:(?:[\s,;+&]|\band\b|\bund\b)+#?[0-9]{1,18})*[\s.!]*", re.IGNORECASE)
-#: So many at most are meant by one message.
+#: The maximum number of alerts that one message can name.
 MOST_NAMED = 20
 _ALL = re.compile(r"all\W*", re.IGNORECASE)
 
 
 def asked(text: str) -> Asked:
-    """What `text` asks for."""
+    """Returns the command in `text`."""
     whole = " ".join(text.split()).casefold().rstrip(".!")
     if whole in _STOP:
         return Asked(Word.STOP)
@@ -90,7 +91,7 @@ def asked(text: str) -> Asked:
     command = _COMMANDS.get(word)
     if command is None:
         return Asked(Word.UNKNOWN)
-    # "9 9" is how it is pressed on a phone; by text, once is enough.
+    # On a phone keypad, closing takes two presses ("9 9"); by text, one is enough.
     if command is CommandKind.CLOSE and rest.strip() == "9" and word == "9":
         return Asked(command)
     if NUMBERS.fullmatch(rest):
@@ -105,7 +106,7 @@ def asked(text: str) -> Asked:
 
 
 def _reply(rest: str) -> Asked:
-    """ "42 The line is back" or, where one alert is open, "The line is back"."""
+    """Parses "42 The line is back" or, for the only open alert, "The line is back"."""
     number = re.match(r"#([0-9]{1,18})\b[\s:,.]*|([0-9]{1,18})\s+(?=\S)", rest)
     text = rest[number.end() :] if number else rest
     said = text.strip()[:LONGEST_REPLY]
@@ -123,12 +124,12 @@ NONE_OPEN = "No alert is open for you."
 
 
 def word_of(command: CommandKind) -> str:
-    """The word by which a text message asks for the command."""
+    """Returns the word that requests the command in a text message."""
     return {CommandKind.ASSIGN: "TAKE", CommandKind.ACKNOWLEDGE: "ACK"}.get(command, command.upper())
 
 
 def which(command: CommandKind, numbers: Sequence[int]) -> str:
-    """What is answered where several alerts are open and none was named."""
+    """Returns the answer where several alerts are open and the command names none."""
     word = word_of(command)
     shown = ", ".join(f"#{number}" for number in numbers[:6])
     more = f" and {len(numbers) - 6} more" if len(numbers) > 6 else ""
@@ -137,7 +138,7 @@ def which(command: CommandKind, numbers: Sequence[int]) -> str:
 
 
 def of_many(command: CommandKind, done: int, refused: int) -> str:
-    """What is answered after one command on several alerts."""
+    """Returns the answer to one command on several alerts."""
     verb = {
         CommandKind.ACKNOWLEDGE: "acknowledged",
         CommandKind.ASSIGN: "took",

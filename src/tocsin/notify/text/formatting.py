@@ -1,4 +1,4 @@
-"""How Tocsin speaks: subjects, text messages, spoken texts and sentences, the same on every channel. Pure."""
+"""Formats alerts and messages as subjects, headlines and sentences for all channels. Pure."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.phrases import say
 
-#: Of a subject that a source wrote, so much is kept in a headline.
+#: The maximum length of a source's subject in a headline.
 MAX_HEADLINE_CHARS = 200
 
-#: What people call a source, where its own name is longer.
+#: Short names of sources.
 _CALLED = {"haloitsm": "Halo", "halopsa": "Halo", "haloservicedesk": "Halo"}
 
-#: Explicit directions of text could turn what follows them around: numbers and names would lie.
+#: Explicit text direction marks are removed: they could reverse the numbers and names that follow.
 _DIRECTIONS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
 
 
 def one_line(text: str, longest: int | None = None) -> str:
-    """`text` without line breaks, control characters and direction marks, cut at a word to `longest` characters."""
+    """Returns `text` on one line without control characters and direction marks, cut at a word to `longest`
+    characters.
+    """
     line = " ".join(_CONTROLS.sub(" ", _DIRECTIONS.sub("", text)).split())
     return line if longest is None else cut(line, longest)
 
 
 def cut(text: str, longest: int) -> str:
-    """`text`, or its beginning with "…" at the end: at most `longest` characters, at a word where one is near."""
+    """Returns `text`, or its beginning followed by "…": at most `longest` characters, cut at a word if one is near."""
     if len(text) <= longest:
         return text
     if longest < 2:
@@ -39,27 +41,27 @@ def cut(text: str, longest: int) -> str:
 
 
 def headline(alert: AlertContent, longest: int = MAX_HEADLINE_CHARS) -> str:
-    """ "Acme: VPN down". The client gives way before the subject does."""
+    """Returns the client and subject, such as "Acme: VPN down". A long client is shortened first."""
     subject = one_line(alert.subject) or "Alert without a subject"
     client = one_line(alert.client, 60)
     return cut(f"{client}: {subject}" if client else subject, longest)
 
 
 def mark(alert: AlertContent) -> str:
-    """ "Halo 20817": the source's own number, as people say it; empty without one."""
+    """Returns the source's own number, such as "Halo 20817"; empty without one."""
     number = one_line(alert.source_id, 40)
     return f"{source(alert)} {number}".strip() if number else ""
 
 
 def source(alert: AlertContent) -> str:
-    """What people call the source: "Halo" for HaloITSM."""
+    """Returns the source's short name, such as "Halo" for HaloITSM."""
     name = one_line(alert.source, 30)
     return _CALLED.get(name.lower(), name)
 
 
 def subject(message: Message) -> str:
-    """The subject of a mail, fixed per alert so that mails about it make one thread:
-    "[Critical] Acme: VPN down (Halo 20817) (Tocsin #42)".
+    """Returns the subject of a mail, such as "[Critical] Acme: VPN down (Halo 20817) (Tocsin #42)". It stays the same
+    for an alert, so that mail programs keep its mails in one thread.
     """
     if not message.alerts:
         title = one_line(message.title, MAX_HEADLINE_CHARS) or "Tocsin"
@@ -90,28 +92,28 @@ def _bundle_subject(message: Message) -> str:
 
 
 def priority(alert: AlertContent) -> str:
-    """ "Critical"."""
+    """Returns the priority capitalised, such as "Critical"."""
     return alert.priority.capitalize()
 
 
 def short(alert: AlertContent) -> str:
-    """What is wrong, for a text message or a call: the short text, else the subject."""
+    """Returns the alert's short text, else its subject, for a text message or a call."""
     return one_line(alert.short_text) or one_line(alert.subject) or "Alert without a subject"
 
 
 def first_name(name: str) -> str:
-    """The name by which a call greets."""
+    """Returns the first name, for the greeting of a call."""
     return one_line(name, 60).split(" ")[0]
 
 
 def named(alert: AlertContent, longest: int = MAX_HEADLINE_CHARS, language: str = "") -> str:
-    """ "#42 Critical Acme: VPN down (Halo 20817)": an alert in a list of several."""
+    """Returns an alert as an entry of a list, such as "#42 Critical Acme: VPN down (Halo 20817)"."""
     said = mark(alert)
     return f"#{alert.id} {say(language, priority(alert))} {headline(alert, longest)}{f' ({said})' if said else ''}"
 
 
 def still_on_it(message: Message, alert: AlertContent) -> str:
-    """The question to whoever acknowledged and has been quiet since."""
+    """Returns the acknowledgement reminder's question to the user who acknowledged the alert."""
     who = first_name(message.recipient)
     asked = say(message.language, "Still on it, {who}?", who=who) if who else say(message.language, "Still on it?")
     return f"{asked} {headline(alert)} (#{alert.id})."
@@ -121,7 +123,7 @@ STILL_ON_IT = "Acknowledge again within 5 minutes, or others are paged."
 
 
 def sentences(message: Message) -> list[str]:
-    """What a message says in plain sentences, one an alert: for pushes, chats and the plain part of mails."""
+    """Returns the message as plain sentences, one per alert: for pushes, chats and the plain part of mails."""
     match message.purpose:
         case Purpose.ALL_CLEAR:
             return [
@@ -142,28 +144,28 @@ def sentences(message: Message) -> list[str]:
 
 
 def and_more(message: Message) -> str:
-    """ "And 12 more: https://…": the alerts that a message stands for and does not name."""
+    """Returns the count of alerts that a message covers but does not name, with a link: "And 12 more: https://…"."""
     return f"{how_many_more(message)}: {message.home}" if message.home else f"{how_many_more(message)}."
 
 
 def how_many_more(message: Message) -> str:
-    """ "And 12 more", for where the words themselves are the link."""
+    """Returns "And 12 more", where the words themselves become the link."""
     return say(message.language, "And {more} more", more=message.more)
 
 
 def news(alert: AlertContent, language: str = "") -> str:
-    """What an all-clear says: "Taken by Alice: VPN down (#42). Nothing to do."."""
+    """Returns the text of an all-clear, such as "Taken by Alice: VPN down (#42). Nothing to do." """
     return one_line(alert.news) or say(
         language, "Alert #{number} needs nobody any more. Nothing to do.", number=alert.id
     )
 
 
 def notice(message: Message) -> str:
-    """What a notice or a test says, with its line breaks."""
+    """Returns the text of a notice or test, with its line breaks."""
     return without_unstorable(message.text).strip() or one_line(message.title) or "Tocsin has nothing more to say."
 
 
 def listed(names: Iterable[str]) -> str:
-    """ "Alice", "Alice and Bob", "Alice, Bob and Carol"."""
+    """Joins names, such as "Alice", "Alice and Bob" or "Alice, Bob and Carol"."""
     *others, last = [*names] or [""]
     return f"{', '.join(others)} and {last}" if others else last

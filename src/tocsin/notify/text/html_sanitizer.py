@@ -1,4 +1,4 @@
-"""Texts that a source wrote, for mails: as HTML that can do no harm, and as plain text. Pure."""
+"""Converts untrusted text from sources to safe HTML and to plain text for mails. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import nh3
 from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.notify.text.formatting import cut
 
-#: Of a long text so much goes into a mail; the alert's page has all of it.
+#: The maximum length of a long text in a mail; the alert's page shows all of it.
 MAX_TEXT_CHARS = 20_000
 
 _TAGS = {
@@ -20,7 +20,8 @@ _TAGS = {
 _ATTRIBUTES = {"a": {"href"}, "td": {"colspan", "rowspan"}, "th": {"colspan", "rowspan"}}
 _SCHEMES = {"http", "https", "mailto", "tel"}
 
-#: Tags that a text is HTML by. Others in angle brackets, `Object.<anonymous>` or `List<String>`, are words of a log.
+#: Tags that identify a text as HTML. Other words in angle brackets, such as `Object.<anonymous>` or `List<String>`, are
+#: ordinary log text.
 _KNOWN = _TAGS | {
     "!doctype", "article", "base", "big", "body", "button", "center", "font", "footer", "form", "h5", "h6", "head",
     "header", "html", "iframe", "img", "input", "label", "link", "main", "meta", "nav", "o:p", "object", "script",
@@ -33,12 +34,12 @@ _EMPTY_LINES = re.compile(r"\n\s*\n\s*(\n\s*)+")
 
 
 def is_html(text: str) -> bool:
-    """Whether `text` has tags of HTML in it."""
+    """Returns whether `text` contains HTML tags."""
     return _MARKUP.search(text) is not None
 
 
 def safe_html(text: str) -> str:
-    """`text`, plain or HTML, as HTML without scripts, styles, pictures, forms or strange addresses."""
+    """Returns `text`, plain or HTML, as HTML without scripts, styles, images, forms or unsafe URL schemes."""
     kept = without_unstorable(text)
     if not is_html(kept):
         return "<br>\n".join(html.escape(line) for line in cut(kept, MAX_TEXT_CHARS).splitlines())
@@ -48,11 +49,11 @@ def safe_html(text: str) -> str:
 
 
 def plain(text: str, longest: int = MAX_TEXT_CHARS) -> str:
-    """`text`, plain or HTML, as plain text with its line breaks."""
+    """Returns `text`, plain or HTML, as plain text with its line breaks."""
     kept = without_unstorable(text)[: MAX_TEXT_CHARS * 3]
     if is_html(kept):
         kept = without(kept, "script", "style", "head", "title")
-        # In HTML a line break is only a space.
+        # In HTML, a line break is only a space.
         kept = re.sub(r"[ \t\r\n]+", " ", kept)
         kept = _CELLS.sub(" ", _ENDS.sub("\n", kept))
         kept = html.unescape(nh3.clean(kept, tags=set()))
@@ -61,7 +62,7 @@ def plain(text: str, longest: int = MAX_TEXT_CHARS) -> str:
 
 
 def without(text: str, *tags: str) -> str:
-    """HTML without these elements, in one pass for each sort; of one that never ends the rest stays."""
+    """Removes these elements from HTML, in one pass per tag. An element without an end tag is kept."""
     for tag in tags:
         begins, ends = (re.compile(rf"<{slash}{tag}\b", re.IGNORECASE) for slash in ("", "/"))
         pieces, at = list[str](), 0

@@ -1,5 +1,6 @@
-"""Says what was decided in a person's language. Decisions are stored in English; the room above that knows the words of
-other languages hangs them in here."""
+"""Translates stored English sentences into a user's language. A higher layer that knows the translations registers its
+function here, so that this layer does not depend on it.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +8,20 @@ from collections.abc import Callable
 
 from tocsin.notify.text.phrases import spoken
 
-#: Says what was decided in a language: `(text, language) → text`.
+#: Translates a stored sentence: `(text, language) → text`.
 type LocalizeText = Callable[[str, str], str]
 
 _told: list[LocalizeText] = []
 
 
 def tell_by(told: LocalizeText) -> None:
-    """Has `told` translate what people are told, from now on."""
+    """Registers `told` as the translation function."""
     _told[:] = [told]
 
 
 def tell(text: str, language: str) -> str:
-    """`text` in `language`, such as "de" or "de-ch"; as it is in one that messages do not speak."""
+    """Returns `text` in `language`, such as "de" or "de-ch"; unchanged if messages are not available in
+    that language.
+    """
     said_in = spoken(language)
     return text if said_in == "en" or not _told else _told[0](text, said_in)

@@ -1,4 +1,4 @@
-"""From deliveries that leave together to the one message that they are, with its links. Pure."""
+"""Builds the message of a bundle of deliveries, with its links. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.phrases import say
 
-#: The address of the page where a person (None: whoever signs in) acts on an alert.
+#: Returns the URL where a user (None: anyone who signs in) can act on an alert: `(alert_id, user_id) → url`.
 type LinkTo = Callable[[int, int | None], str]
 
 
 def message(bundle: Bundle, link_to: LinkTo, home: str, now: datetime, *, can_reply: bool) -> Message:
-    """The message that `bundle` is. `home` is Tocsin's public address."""
+    """Returns the message of `bundle`. `home` is Tocsin's public address."""
     lead = bundle.lead
-    # An alert whose pages waited for each other is named once.
+    # An alert with several pages in the bundle is named once.
     alerts = {due.alert.id: due for due in bundle.members if due.alert is not None}
     several = len(alerts) > 1
-    # What is most urgent is told first, and as loudly as it is; what has no room is what matters least.
+    # The most urgent alerts come first. If there is no room for all, the least urgent are left out.
     named = sorted(alerts.values(), key=lambda due: due.alert.priority.rank if due.alert else 0)
     named = named[: bundle.named or None]
     title, text = str(lead.data.get("title", "")), str(lead.data.get("text", ""))
@@ -45,7 +45,7 @@ def message(bundle: Bundle, link_to: LinkTo, home: str, now: datetime, *, can_re
 
 
 def _headed(members: Collection[DueDelivery], language: str) -> tuple[str, str]:
-    """The title and the text of several notices: "Nobody answered: 160 alerts"."""
+    """Returns the title and text of several notices, such as "Nobody answered: 160 alerts"."""
     counts: dict[str, int] = {}
     for due in members:
         heading = str(due.data.get("heading", ""))

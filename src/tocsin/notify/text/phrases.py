@@ -1,7 +1,7 @@
-"""What mails, text messages and pushes say beside the alert itself, in the languages that people read. Pure data.
+"""The translations of fixed phrases in mails, text messages and pushes. Pure data.
 
-The English text is the key. The subject of a mail and the words that an answer begins with (ack, take, close) are the
-same in every language: a thread and a habit are kept by them.
+The English text is the key. Mail subjects and command words (ack, take, close) are the same in every language: mail
+threads and users' habits depend on them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ GERMAN: Mapping[str, str] = {
 
 _LANGUAGES: Mapping[str, Mapping[str, str]] = {"de": GERMAN}
 
-#: The languages that messages are written in.
+#: The languages in which messages are available.
 SPOKEN = ("en", *_LANGUAGES)
 
 _MONTHS: Mapping[str, tuple[str, ...]] = {
@@ -84,19 +84,19 @@ _MONTHS: Mapping[str, tuple[str, ...]] = {
 
 
 def spoken(language: str) -> str:
-    """The language that a message is in: "de" for "de-ch"; "en" for one that messages do not speak."""
+    """Returns the language of a message: "de" for "de-ch"; "en" if the language is not available."""
     found = language.lower().partition("-")[0]
     return found if found in _LANGUAGES else "en"
 
 
 def say(language: str, text: str, **values: object) -> str:
-    """`text` in `language`, or as it is, with its places filled in."""
+    """Returns `text` in `language`, or unchanged if there is no translation, with the placeholders filled in."""
     said = _LANGUAGES.get(spoken(language), {}).get(text, text)
     return said.format(**values) if values else said
 
 
 def say_date(language: str, local: datetime) -> str:
-    """ "25 November 2026, 11:03 CET"; "25. November 2026, 11:03 CET"."""
+    """Returns a date and time, such as "25 November 2026, 11:03 CET" or "25. November 2026, 11:03 CET"."""
     months = _MONTHS.get(spoken(language))
     if months is None:
         return f"{local.day} {local:%B %Y, %H:%M %Z}"

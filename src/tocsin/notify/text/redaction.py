@@ -1,6 +1,6 @@
-"""How much of an alert a channel's messages say: everything, client and subject, or its number only. Pure.
+"""Limits how much of an alert a channel's messages disclose: everything, client and subject, or only its number. Pure.
 
-What leaves the house by text message, call or chat is read by operators and vendors on its way.
+Operators and vendors can read text messages, calls and chats in transit.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from enum import StrEnum
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.text import formatting
 
-#: A shorter client or subject, such as "a", would be found in the middle of words.
+#: A shorter client or subject, such as "a", would match in the middle of words.
 _MIN_REDACTED_CHARS = 3
 
 
 class ContentLevel(StrEnum):
-    """What messages may say of an alert."""
+    """How much of an alert a message may disclose."""
 
     FULL = "full"
     SUBJECT = "subject"
@@ -24,13 +24,13 @@ class ContentLevel(StrEnum):
 
 
 def disclosed(message: Message, content: ContentLevel) -> Message:
-    """The message with no more in it than may leave."""
+    """Returns the message reduced to the permitted content."""
     if content is ContentLevel.FULL:
         return message
     told = replace(message, alerts=tuple(_alert(alert, content) for alert in message.alerts))
     if content is ContentLevel.SUBJECT:
         return told
-    # What a notice says of an alert was written with its subject in it.
+    # The text of a notice was written with the subject in it, so it is replaced there too.
     return replace(
         told,
         title=_hidden(message.title, message),
@@ -53,6 +53,6 @@ def _alert(alert: AlertContent, content: ContentLevel) -> AlertContent:
     told = replace(alert, short_text="", long_text="", site="", team="", requester="", requester_phone="", is_vip=False)
     if content is ContentLevel.SUBJECT:
         return told
-    # The link leads to the rest, for those who may see it.
+    # The link leads authorised users to the rest.
     subject = formatting.mark(alert) or f"Alert {alert.id}"
     return replace(told, subject=subject, client="", source_id="", source_url="", news="")

@@ -1,5 +1,4 @@
-"""From deliveries that leave together to the message as its channel shows it: links signed, codes unsealed, and no more
-said than the channel may say."""
+"""Renders a bundle of deliveries for its channel: signs links, decrypts verification codes, redacts and translates."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from tocsin.notify.text.localization import tell
 from tocsin.notify.text.message import LinkTo, message
 from tocsin.notify.text.redaction import ContentLevel, disclosed
 
-#: What waited longer gets links that are valid for their whole time.
+#: A message that waited longer than this gets links with a full validity period.
 _SAME_FOR = timedelta(days=1)
 
 
@@ -29,19 +28,19 @@ def compose(
     content: ContentLevel,
     has_reply_codes: bool = False,
 ) -> Rendered:
-    """The message that `bundle` is. Raises Permanent where a sealed code cannot be opened."""
+    """Returns the rendered message of `bundle`. Raises Permanent if an encrypted code cannot be decrypted."""
     public = environment.current().public_url
     opened = Bundle((_unsealed(bundle, way), *bundle.members[1:])) if bundle.lead.data.get("sealed") else bundle
-    # Signed as of when it was queued, a message that is sent again is the same one, down to its Message-ID.
+    # Links are signed as of queueing time, so that a retried message is identical, down to its Message-ID.
     signed_at = max(bundle.lead.queued_at, now - _SAME_FOR)
     made = message(opened, link_to(public, signed_at), public, now, can_reply=can_reply)
-    # First what may not leave is taken out: it is looked for in the words as they are stored.
+    # Redact before translating: redaction searches for the stored words.
     told = _in_language(disclosed(made, content))
     return way.render(_with_reply_codes(told, bundle.lead.user_id) if has_reply_codes else told)
 
 
 def _with_reply_codes(made: Message, user_id: int | None) -> Message:
-    """A group's contact belongs to nobody who could answer."""
+    """A group contact has no user who could reply, and so no reply code."""
     if user_id is None:
         return made
     alerts = tuple(replace(alert, reply_code=reply_codes.code_of(user_id, alert.id)) for alert in made.alerts)
@@ -59,15 +58,15 @@ def _in_language(made: Message) -> Message:
 
 
 def content_of(connection: Connection, channel: str) -> ContentLevel:
-    """What the channel's messages may say of an alert, as the installation's settings have it."""
+    """Returns how much of an alert the channel's messages may disclose, from the settings."""
     return ContentLevel(settings_store.load(connection).get(settings_store.content_name(channel), ContentLevel.FULL))
 
 
 def link_to(public: str, now: datetime) -> LinkTo:
-    """Makes the links of messages that leave at `now`."""
+    """Returns a function that makes the links of messages sent at `now`."""
 
     def address(alert_id: int, user_id: int | None) -> str:
-        # To a group contact nobody in particular is known: whoever opens it signs in.
+        # A group contact is not a user: anyone who opens the link must sign in.
         return public + (
             f"/alerts/{alert_id}" if user_id is None else signed_links.path(signed_links.sign(alert_id, user_id, now))
         )
@@ -78,7 +77,7 @@ def link_to(public: str, now: datetime) -> LinkTo:
 def _unsealed(bundle: Bundle, way: Channel) -> DueDelivery:
     lead = bundle.lead
     code = crypto.decrypt(str(lead.data["sealed"]))
-    # A voice that reads a number reads a large one; digits it reads one by one.
+    # A voice would read the code as one large number; with commas it reads the digits one by one.
     said = ", ".join(code) if way.name == "voice" else code
     filled = {name: str(lead.data.get(name, "")).replace("{code}", said) for name in ("title", "text")}
     return replace(lead, data={**lead.data, **filled})

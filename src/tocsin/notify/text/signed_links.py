@@ -1,7 +1,8 @@
-"""The signed links of mails and pushes: for one person and one alert, valid for seven days. Acts on nothing.
+"""Signs and verifies the personal links in mails and pushes: for one user and one alert, valid for seven days. Acts on
+nothing.
 
-A token is short, because text messages carry it: base64url (RFC 4648, 5) of the alert's and the user's numbers, the
-minute it expires, and the first 16 bytes of an HMAC-SHA256 over those.
+A token is short, because text messages carry it: base64url (RFC 4648, 5) of the alert's and the user's ids, the minute
+it expires, and the first 16 bytes of an HMAC-SHA256 over those.
 """
 
 from __future__ import annotations
@@ -22,29 +23,30 @@ _MAC = 16
 _LINK, _REFERENCE = "link", "reference"
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
-#: No token of ours is longer; what is longer is not decoded.
+#: Longer input cannot be a valid token and is not decoded.
 _MAX_TOKEN_CHARS = 80
 _OF_ALERT = re.compile(r"//[^/]+(?:/a/(?P<token>[\w-]{20,80})|/alerts/(?P<number>\d{1,18}))/?$", re.ASCII)
 
 
 def sign(alert_id: int, user_id: int, now: datetime) -> str:
-    """The token with which `user_id` may act on `alert_id` for seven days from `now`: some 34 URL-safe characters."""
+    """Returns a token that lets `user_id` act on `alert_id` for seven days from `now`: about 34 URL-safe characters."""
     minute = -((_EPOCH - now - VALID_FOR) // _MINUTE)
     payload = _number(alert_id) + _number(user_id) + minute.to_bytes(4)
     return _sealed(payload, _LINK)
 
 
 def verify(token: str, now: datetime) -> tuple[int, int]:
-    """The alert's and the user's number of a token made by `sign` under any of the known keys.
+    """Returns the alert id and user id of a token made by `sign` with any of the known keys.
 
-    Raises Rejected: `invalid_link` or `expired_link`.
+    Raises Rejected("invalid_link") or Rejected("expired_link").
     """
     return _verified(token, now, _LINK)
 
 
 def reference_of(link: str) -> str:
-    """What stands for a personal link where others read along, such as in the id of a mail: it names the same person
-    and alert for as long, and opens no page. Empty for any other link."""
+    """Returns a reference to a personal link for places that others can read, such as a message id. It names the same
+    user and alert and expires at the same time, but opens no page. Empty for any other link.
+    """
     try:
         return _sealed(_payload(token_of(link), _LINK), _REFERENCE)
     except Rejected:
@@ -52,7 +54,7 @@ def reference_of(link: str) -> str:
 
 
 def verify_reference(token: str, now: datetime) -> tuple[int, int]:
-    """The alert's and the user's number of a `reference_of`. Raises Rejected as `verify` does."""
+    """Returns the alert id and user id of a reference made by `reference_of`. Raises Rejected as `verify` does."""
     return _verified(token, now, _REFERENCE)
 
 
@@ -69,14 +71,14 @@ def _verified(token: str, now: datetime, purpose: str) -> tuple[int, int]:
 
 
 def path(token: str) -> str:
-    """The path of the page that a token opens."""
+    """Returns the path of the page that a token opens."""
     return f"/a/{token}"
 
 
 def alert_of(link: str) -> int | None:
-    """The number of the one alert that a link made here leads to, personal or not; None for any other.
+    """Returns the alert id of a link made here, personal or not; None for any other link.
 
-    Reads, and verifies nothing: for messages that Tocsin itself has made.
+    Does not verify the signature: only for messages that Tocsin itself has made.
     """
     found = _OF_ALERT.search(link)
     if found is None:
@@ -90,7 +92,7 @@ def alert_of(link: str) -> int | None:
 
 
 def token_of(link: str) -> str:
-    """The signed, personal token in a link; empty where it has none."""
+    """Returns the signed personal token in a link; empty without one."""
     found = _OF_ALERT.search(link)
     return found["token"] or "" if found else ""
 
@@ -118,13 +120,13 @@ def _invalid() -> Rejected:
 
 
 def _mac(key: str, payload: bytes, purpose: str) -> bytes:
-    # A key of its own, so that nothing else that is signed or encrypted here can stand in for a link.
+    # A separate key per purpose, so that no other signature or token can be used as a link.
     own = hashlib.sha256(f"{purpose}:{key}".encode()).digest()
     return hmac.digest(own, payload, "sha256")[:_MAC]
 
 
 def _number(value: int) -> bytes:
-    """`value` in groups of 7 bits, least first; all but the last have the high bit set."""
+    """Encodes `value` in groups of 7 bits, least significant first; all but the last have the high bit set (LEB128)."""
     if value < 0:
         raise ValueError("numbers of rows are not negative")
     groups = []

@@ -1,4 +1,4 @@
-"""The words of an SMS: in the 7-bit alphabet of phones where that can be, cut by meaning to a few segments. Pure."""
+"""Builds the text of an SMS: in the GSM 7-bit alphabet if possible, shortened to a few segments. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tocsin.notify.text.formatting import (
 )
 from tocsin.notify.text.phrases import say
 
-#: 3GPP TS 23.038, 6.2.1: what fits in 7 bits, and what takes two of them.
+#: 3GPP TS 23.038, 6.2.1: characters of one septet, and below those of two.
 _GSM = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
     "abcdefghijklmnopqrstuvwxyzäöñüà"
@@ -35,23 +35,24 @@ _PLAIN = str.maketrans(
 
 _LATIN = re.compile(r"LATIN (CAPITAL|SMALL) (?:LETTER|LIGATURE) ([A-Z]{1,2})(?: WITH .*)?$")
 
-#: The longest text message: two segments that are joined (153 of 7 bits each, or 67 characters otherwise), and for
-#: several alerts four.
+#: The capacity of a segment in a multi-part message: 153 septets, or 67 UCS-2 characters. A text has up to two
+#: segments, for several alerts up to four.
 SEGMENT_SEPTETS = 153
 SEGMENT_CHARACTERS = 67
 
 
 @dataclass(frozen=True, slots=True)
 class SmsLimit:
-    """How long a text message may be: in segments of the 7-bit alphabet. Other alphabets, whose segments hold less than
-    half of that, get twice as many."""
+    """The maximum length of a text message in segments of the 7-bit alphabet. Other alphabets get twice as many
+    segments, since theirs hold less than half as much.
+    """
 
     segments: int
 
     def fits(self, text: str) -> bool:
         if is_gsm(text):
             return septets(text) <= self.segments * SEGMENT_SEPTETS
-        # UCS-2 in fact is UTF-16 on every phone: a character beyond U+FFFF takes two.
+        # UCS-2 is in fact UTF-16 on every phone: a character beyond U+FFFF takes two units.
         return len(text.encode("utf-16-le", "replace")) // 2 <= 2 * self.segments * SEGMENT_CHARACTERS
 
 
@@ -63,18 +64,18 @@ SEVERAL_ALERTS = SmsLimit(4)
 
 
 def is_gsm(text: str) -> bool:
-    """Whether every character is in the 7-bit alphabet of text messages."""
+    """Returns whether every character is in the GSM 7-bit alphabet."""
     return all(character in _GSM or character in _GSM_TWICE for character in text)
 
 
 def septets(text: str) -> int:
-    """How many 7-bit characters a text of that alphabet takes."""
+    """Returns the length in septets of a text in the 7-bit alphabet."""
     return sum(2 if character in _GSM_TWICE else 1 for character in text)
 
 
 def for_phones(text: str) -> str:
-    """One line for a text message: quotes and dashes plain, letters of the Latin alphabet without accents that the
-    7-bit alphabet lacks, no emoji or other pictures. Other alphabets stay.
+    """Returns `text` on one line for a text message: plain quotes and dashes, no accents that the 7-bit alphabet lacks,
+    no emoji. Other alphabets are kept.
     """
     letters: list[str] = []
     for character in unicodedata.normalize("NFC", one_line(text)).translate(_PLAIN):
@@ -84,14 +85,15 @@ def for_phones(text: str) -> str:
         plain, kind = _plain_letter(character), unicodedata.category(character)[0]
         if plain and is_gsm(plain):
             letters.append(plain)
-        # A mark belongs to the letter before it; after others it is an accent, or says how a picture looks.
+        # A combining mark belongs to the letter before it. After other characters it is an accent or an emoji
+        # variation.
         elif kind in "LN" or (kind == "M" and letters and not is_gsm(letters[-1])):
             letters.append(character)
     return " ".join("".join(letters).split())
 
 
 def _plain_letter(character: str) -> str:
-    """A letter without its accent or stroke: "L" for "Ł", whose name is LATIN CAPITAL LETTER L WITH STROKE."""
+    """Returns a letter without its accent or stroke: "L" for "Ł", whose name is LATIN CAPITAL LETTER L WITH STROKE."""
     named = _LATIN.match(unicodedata.name(character, ""))
     if named:
         return named[2] if named[1] == "CAPITAL" else named[2].lower()
@@ -99,7 +101,9 @@ def _plain_letter(character: str) -> str:
 
 
 def text_message(message: Message) -> str:
-    """The text of an SMS, such as "CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. https://…"."""
+    """Returns the text of an SMS, such as "CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42.
+    https://…".
+    """
     if len(message.alerts) > 1:
         return _several_in_text(message)
     alert = message.alerts[0] if message.alerts else None
@@ -124,7 +128,7 @@ def text_message(message: Message) -> str:
             tail = [f"(#{alert.id}).", reply if message.can_reply else say(message.language, STILL_ON_IT), alert.link]
             return _fitted(head, for_phones(headline(alert)), tail, ONE_ALERT)
         case Purpose.ALL_CLEAR if alert:
-            # Of pictures alone nothing is left, and no provider carries an empty text.
+            # A subject of emoji alone becomes empty, and no provider accepts an empty text.
             return _fitted("", for_phones(news(alert, message.language)) or f"#{alert.id}", [], ONE_ALERT)
         case _:
             title = for_phones(one_line(message.title, MAX_TITLE_CHARS))
@@ -141,7 +145,7 @@ def _replies(alert: AlertContent, language: str) -> str:
 
 
 def _named(alert: AlertContent) -> str:
-    """How an answer names the alert: its number, and the code where one is asked for."""
+    """Returns how a reply names the alert: its number, and the reply code if one is required."""
     return f"{alert.id} {alert.reply_code}".rstrip()
 
 
@@ -176,9 +180,9 @@ def _phone_headline(alert: AlertContent, longest: int) -> str:
 
 
 def _fitted(head: str, middle: str, tail: Sequence[str], length: SmsLimit) -> str:
-    """`head`, `middle` and `tail` in one message; what is too long is cut from `middle`, whole words at a time."""
+    """Joins `head`, `middle` and `tail` into one message; if it is too long, drops whole words from `middle`."""
     end = " ".join(part for part in tail if part)
-    # No more than this can ever fit; trying a book's words one by one would take its time.
+    # No more than this can ever fit. Without the cut, the loop would try the words of a very long text one by one.
     most = length.segments * SEGMENT_SEPTETS
     middle = middle if len(middle) <= most else middle[:most] + "..."
     whole = _joined(head, middle, end)

@@ -1,4 +1,4 @@
-"""The words of a phone call: the greeting, what is wrong (which is said twice), and the keys. Pure."""
+"""Builds the script of a phone call: the greeting, the problem (spoken twice) and the key menu. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from tocsin.notify.text.voice_phrases import VoicePhrases, words
 
 MAX_SPOKEN_CHARS = 300
 
-#: The keys of an alert, of several, of a question, and where there is only something to hear.
+#: The keys for one alert, for several, for an acknowledgement reminder, and for a text that can only be repeated.
 PAGE_KEYS, SEVERAL_KEYS, STILL_KEYS, HEAR_KEYS = "16789", "178", "17", "1"
 
 
 def spoken(message: Message) -> str:
-    """What a call says: "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Press 7 to acknowledge, …"."""
+    """Returns the whole text of a call: "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Press 7 to
+    acknowledge, …".
+    """
     made = script(message)
     return " ".join(part for part in (made.greeting, made.said, made.menu) if part)
 
 
 def script(message: Message) -> CallScript:
-    """The call in its parts, in the recipient's language; what a source wrote stays in its own."""
+    """Returns the script in the recipient's language. Text from sources is not translated."""
     speaks = words(message.language)
     who = first_name(message.recipient)
     match message.purpose:

@@ -1,4 +1,4 @@
-"""What calls say beside the alert itself, in the languages that calls speak. Pure data."""
+"""The fixed phrases of phone calls in each available language. Pure data."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class VoicePhrases:
-    """One language. Sentences in braces are filled in; `{who}` is a first name, or empty."""
+    """The phrases of one language, with placeholders in braces; `{who}` is a first name, or empty."""
 
-    #: As voices are named (BCP 47).
+    #: The BCP 47 tag, as in the names of voices.
     code: str
     priorities: Mapping[str, str]
     alert_for: str
@@ -104,5 +104,5 @@ _LANGUAGES: Mapping[str, VoicePhrases] = {"en": ENGLISH, "de": GERMAN}
 
 
 def words(language: str) -> VoicePhrases:
-    """Those of a language such as "de" or "de-ch"; English for one that calls do not speak."""
+    """Returns the phrases of a language such as "de" or "de-ch"; English if calls are not available in it."""
     return _LANGUAGES.get(language.lower().partition("-")[0], ENGLISH)

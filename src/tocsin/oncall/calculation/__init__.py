@@ -1,0 +1,1 @@
+"""Calculates who is on call from schedules, overrides and absences. Pure."""

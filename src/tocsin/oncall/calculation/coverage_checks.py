@@ -1,5 +1,7 @@
-"""What is wrong with who will be on call in a group: gaps, people who are gone, away or cannot be reached, and shifts
-that never count. Pure; used by doctor, the API, Home, the schedule's page and the weekly mail.
+"""Finds coverage problems in a group: gaps, users who cannot be paged, and shifts that never count. Pure.
+
+Users are deactivated, absent without cover, or without a usable contact method. Used by `tocsin doctor`, the API, the
+home page, the schedule's page and the weekly e-mail.
 """
 
 from __future__ import annotations
@@ -16,40 +18,40 @@ from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.oncall.calculation.resolver import OnCallResolver
 from tocsin.people.member_roles import MemberRole
 
-#: So far ahead is looked.
+#: How far ahead coverage is checked.
 COVERAGE_HORIZON = timedelta(days=60)
 
 
 class CoverageFindingKind(StrEnum):
-    """What is wrong."""
+    """The kind of a problem."""
 
-    #: Nobody has a role that some shift has.
+    #: Nobody has a role that some shift assigns.
     GAP = "gap"
-    #: Somebody on call is away, and nobody covers.
+    #: A user on call is absent, and nobody covers.
     ABSENT = "absent"
-    #: Somebody on call has no way to be paged.
+    #: A user on call has no usable contact method.
     UNREACHABLE = "unreachable"
-    #: A shift or an override names somebody who is switched off or gone.
+    #: A shift or an override names a deactivated or deleted user.
     DEPARTED = "departed"
-    #: A shift that is on all the while counts for nothing: others go before it.
+    #: A shift never has an effect, because another takes precedence whenever it is on.
     HIDDEN = "hidden"
-    #: One person in two roles at once: if they do not answer, the next step calls them again.
+    #: One user has two roles at once: if they do not answer, the next step pages them again.
     TWICE = "twice"
-    #: No shift is on, and the group's own order stands in.
+    #: No shift is on, so the group's own order applies.
     NO_SHIFT = "no_shift"
 
     @property
     def is_note(self) -> bool:
-        """Whether it may well be meant so."""
+        """Whether it may well be intended."""
         return self in (CoverageFindingKind.NO_SHIFT, CoverageFindingKind.TWICE)
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageFinding:
-    """One thing that is wrong, first met from `since` until `until` (None: no end known), `times` in all."""
+    """A problem: its first occurrence (`until` None: no known end), and the number of occurrences."""
 
     kind: CoverageFindingKind
-    #: A sentence without its times.
+    #: A sentence without times.
     text: str
     since: datetime | None = None
     until: datetime | None = None
@@ -67,8 +69,10 @@ def findings(
     until: datetime,
     timeline: Timeline | None = None,
 ) -> tuple[CoverageFinding, ...]:
-    """What is wrong from `since` until `until`, the gravest first. `reachable` has everybody with a usable way to be
-    paged. `timeline` is of that range, where one is at hand already. A group without a schedule has no findings.
+    """Returns the problems from `since` to `until`, the most severe first.
+
+    `reachable` contains every user with a usable contact method. `timeline` is that of the range, if already
+    calculated. A group without a schedule has no problems.
     """
     if not plan.schedules:
         return ()
@@ -128,7 +132,7 @@ def _departed(plan: GroupPlan, since: datetime) -> Iterator[CoverageFinding]:
 
 
 def _without_stand_in(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[CoverageFinding]:
-    """Overrides in the range that count for nothing, because whoever is to stand in was switched off meanwhile."""
+    """Yields the overrides in the range without effect, because the replacing user was deactivated since."""
     for schedule in plan.schedules:
         for override in schedule.overrides:
             if override.ends_at > since and override.starts_at < until and not plan.is_callable(override.user_id):
@@ -178,7 +182,7 @@ def _twice(plan: GroupPlan, drawn: Timeline) -> Iterator[CoverageFinding]:
 def _overlaps(
     drawn: Timeline, first: MemberRole, second: MemberRole
 ) -> Iterator[tuple[str, datetime | None, datetime | None]]:
-    """Where one person has both roles by shifts or overrides."""
+    """Yields the periods in which one user has both roles through shifts or overrides."""
     for one in drawn.segments:
         for other in drawn.segments:
             if (
@@ -219,15 +223,15 @@ def _latest(*moments: datetime | None) -> datetime | None:
 
 
 def problems(found: Iterable[CoverageFinding]) -> tuple[CoverageFinding, ...]:
-    """Those that are not likely to be meant."""
+    """Returns only those that are unlikely to be intended."""
     return tuple(finding for finding in found if not finding.kind.is_note)
 
 
 def firsts(found: Iterable[CoverageFinding]) -> tuple[CoverageFinding, ...]:
-    """Of what comes again and again only the first: each says how often it comes."""
+    """Returns only the first of recurring problems, each of which has the number of its occurrences."""
     kept: dict[object, CoverageFinding] = {}
     for finding in found:
-        # Whoever is away is away from one shift as from the next.
+        # An absent user is absent from every shift, so that counts as one problem.
         shift = () if finding.kind is CoverageFindingKind.ABSENT else (finding.schedule, finding.shift)
         kept.setdefault((finding.kind, finding.role, finding.user_id, shift), finding)
     return tuple(kept.values())

@@ -1,11 +1,12 @@
-"""Who is on call in a group, in which role, since and until when, and why: at an instant (`on_call`), and over a range
-(`timeline`). Pure: a `GroupPlan` has all that decides, and nothing is looked up.
+"""The final schedule of a group: who is on call, in which role, from when until when, and why. Pure.
 
-1. In each role the shifts of a schedule's highest layer win, of those that are on and have somebody to call.
-2. Overrides of a shift replace who has it; those of a role or a whole schedule then replace who won.
-3. Where no shift is on for a role, its holders in the group are on call, in the group's order.
-4. Whoever is out of office is replaced by who covers for them in that group; without cover they stay, marked. Overrides
-   instead of who covers count too.
+`on_call` returns it for a moment, `timeline` for a range. A `GroupPlan` contains all data that decides:
+
+1. In each role, the shifts of a schedule's highest layer win, among those that are on and have an active user.
+2. Overrides of a shift replace its user. Overrides of a role or a whole schedule then replace the winners.
+3. In a role without a shift that is on, its members in the group are on call, in the group's order.
+4. An absent user is replaced by the user who covers in that group. Without cover they stay, and are marked. Overrides
+   that replace the covering user apply too.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from tocsin.oncall.calculation.schedules import CompiledSchedule
 from tocsin.oncall.calculation.shifts import Shift
 from tocsin.people.member_roles import MemberRole
 
-#: So far a stretch without an end of its own is followed to find one; beyond, it has none.
+#: How far the start or end of a period is searched. Beyond that, it counts as unbounded.
 HORIZONS = (timedelta(days=3), timedelta(days=32), timedelta(days=400))
 _TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class OnCall:
-    """One person on call: in what role, since and until when (None: no end known), and why, as a sentence."""
+    """One user on call: role, from when until when (None: no known bound), and why, as a sentence."""
 
     role: MemberRole
     user_id: int
@@ -35,21 +36,21 @@ class OnCall:
     reason: str
     since: datetime | None = None
     until: datetime | None = None
-    #: How it came to that: the shift, the override, the cover; each a sentence, the last decides.
+    #: How it was decided: the shift, the override, the cover. Each is a sentence; the last one decides.
     reasons: tuple[str, ...] = ()
-    #: Away at this time, and nobody covers: still paged, and shown in red.
+    #: Absent in this period without cover: still paged, and shown in red.
     is_absent: bool = False
-    #: Whose shift or override it is; empty where the group's own order decides.
+    #: The schedule and shift that decide; empty if the group's own order does.
     schedule: str = ""
     shift: str = ""
-    #: The layer of the shift; None for overrides and the group's own order.
+    #: The shift's layer; None for overrides and the group's own order.
     layer: int | None = None
     override_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSegment:
-    """A stretch of a shift as its schedule has it, within the range: what a drawing of the layers shows."""
+    """A period of a shift as its schedule defines it, cut to the range. Used to draw the layers."""
 
     schedule: str
     shift: str
@@ -59,13 +60,13 @@ class LayerSegment:
     name: str
     since: datetime
     until: datetime
-    #: What goes before it, as words; empty where it decides.
+    #: The source that takes precedence over it, as text; empty if it has effect.
     hidden_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageGap:
-    """Nobody has `role` from `since` until `until`, within the range."""
+    """A coverage gap: nobody has `role` from `since` until `until`, cut to the range."""
 
     role: MemberRole
     since: datetime
@@ -76,9 +77,9 @@ class CoverageGap:
 class Timeline:
     """Who is on call over a range.
 
-    `segments` are what `on_call` answers at each moment in them, with their true beginnings and ends, which may lie
-    outside the range; by role, then by beginning. `bars` are all shifts, hidden ones too; `gaps` the stretches in which
-    a role that some shift has is nobody's.
+    `segments` are the results of `on_call` at each moment, with their true start and end, which may lie outside the
+    range; sorted by role, then start. `bars` are all shifts, hidden ones included. `gaps` are the periods in which
+    nobody has a role that some shift assigns.
     """
 
     since: datetime
@@ -89,9 +90,9 @@ class Timeline:
 
 
 def on_call(plan: GroupPlan, at: datetime) -> tuple[OnCall, ...]:
-    """Who is on call at `at`: roles in order, people in the order in which they would be called.
+    """Returns who is on call at `at`, by role, then in the order in which they are paged.
 
-    Somebody with several roles comes once for each.
+    A user with several roles is listed once for each.
     """
     verdicts = OnCallResolver(plan)
     return tuple(
@@ -102,10 +103,10 @@ def on_call(plan: GroupPlan, at: datetime) -> tuple[OnCall, ...]:
 
 
 def timeline(plan: GroupPlan, since: datetime, until: datetime) -> Timeline:
-    """The same from `since` until `until`. Agrees with `on_call` at every moment, wherever the range begins.
+    """Returns who is on call from `since` until `until`. It agrees with `on_call` at every moment, for every range.
 
-    How to ask for one: `lookup.plan(connection, group_id, since, until)` loads the plan, and this draws it; the API has
-    it as GET /api/v1/groups/{id}/timeline?from=&to=.
+    Load the plan by `oncall.loader.plan(connection, group_id, since)`. The API offers this as GET
+    /api/v1/groups/{id}/timeline?from=&to=.
     """
     verdicts = OnCallResolver(plan)
     moments = [since, *sorted(set(_all_edges(plan, since, until)))]
@@ -134,12 +135,12 @@ def timeline(plan: GroupPlan, since: datetime, until: datetime) -> Timeline:
 
 
 def next_change(plan: GroupPlan, at: datetime, until: datetime) -> datetime:
-    """The first moment after `at` at which somebody else may be on call, and not before; at the latest `until`."""
+    """Returns the first moment after `at` at which another user may be on call; at most `until`."""
     return min((edge for edge in _all_edges(plan, at, until) if edge > at), default=until)
 
 
 def by_role(people: Iterable[OnCall]) -> Mapping[MemberRole, tuple[OnCall, ...]]:
-    """The same people, by role; a role that nobody has is absent."""
+    """Returns the same users by role, without roles that are empty."""
     found: dict[MemberRole, list[OnCall]] = {}
     for person in people:
         found.setdefault(person.role, []).append(person)
@@ -147,7 +148,7 @@ def by_role(people: Iterable[OnCall]) -> Mapping[MemberRole, tuple[OnCall, ...]]
 
 
 def _since(verdicts: OnCallResolver, claim: Assignment, at: datetime) -> datetime | None:
-    """When the stretch of this claim, which holds at `at`, began."""
+    """Returns when the period of this assignment, which applies at `at`, began."""
     later = at
     for begin in [claim.since] if claim.since else [at - span for span in HORIZONS]:
         edges = set(_edges_of(verdicts, claim, begin - _TICK, later + _TICK))
@@ -159,7 +160,7 @@ def _since(verdicts: OnCallResolver, claim: Assignment, at: datetime) -> datetim
 
 
 def _until(verdicts: OnCallResolver, claim: Assignment, at: datetime) -> datetime | None:
-    """When it ends."""
+    """Returns when it ends."""
     earlier = at
     for end in [claim.until] if claim.until else [at + span for span in HORIZONS]:
         for edge in sorted(set(_edges_of(verdicts, claim, earlier, end + _TICK))):
@@ -170,7 +171,7 @@ def _until(verdicts: OnCallResolver, claim: Assignment, at: datetime) -> datetim
 
 
 def _edges_of(verdicts: OnCallResolver, claim: Assignment, since: datetime, until: datetime) -> Iterator[datetime]:
-    """The moments between `since` and `until` at which this claim may begin or end."""
+    """Yields the moments between `since` and `until` at which this assignment may begin or end."""
     for schedule in verdicts.plan.schedules:
         for shift, roles in zip(schedule.shifts, verdicts.roles[schedule.name], strict=True):
             if claim.role in roles and _may_touch(verdicts.plan, claim, schedule, shift):
@@ -179,7 +180,7 @@ def _edges_of(verdicts: OnCallResolver, claim: Assignment, since: datetime, unti
 
 
 def _may_touch(plan: GroupPlan, claim: Assignment, schedule: CompiledSchedule, shift: Shift) -> bool:
-    """Whether what the shift does can begin or end the claim: by going before it, or by bringing the same person."""
+    """Returns whether the shift can begin or end the assignment: by going before it, or by assigning the same user."""
     if not claim.schedule:
         return True
     if claim.schedule == schedule.name and claim.layer is not None and shift.layer > claim.layer:
@@ -196,7 +197,7 @@ def _all_edges(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[da
 
 
 def _edges_beside(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[datetime]:
-    """The moments at which overrides and absences begin and end."""
+    """Yields the moments at which overrides and absences begin and end."""
     for schedule in plan.schedules:
         for override in schedule.overrides:
             yield from (edge for edge in (override.starts_at, override.ends_at) if since < edge < until)
@@ -237,14 +238,14 @@ def _bar(plan: GroupPlan, bar: LayeredAssignment, since: datetime, until: dateti
 
 
 class _SegmentMerger[T]:
-    """Joins what holds at successive moments into stretches, while its key stays."""
+    """Joins values at successive moments into periods, as long as their key stays the same."""
 
     def __init__(self) -> None:
         self._open: dict[object, tuple[T, datetime]] = {}
         self._closed: list[tuple[T, datetime, datetime | None]] = []
 
     def step(self, at: datetime, current: Mapping[object, T]) -> None:
-        """Notes that from `at` on these hold, by key."""
+        """Records the values, by key, that apply from `at` on."""
         for key in [key for key in self._open if key not in current]:
             value, begin = self._open.pop(key)
             self._closed.append((value, begin, at))
@@ -252,6 +253,6 @@ class _SegmentMerger[T]:
             self._open.setdefault(key, (value, at))
 
     def all(self) -> list[tuple[T, datetime, datetime | None]]:
-        """Every stretch with its beginning and end, by beginning; None: it has not ended."""
+        """Returns every period with its start and end, by start; an end of None means that it has not ended."""
         still = [(value, begin, None) for value, begin in self._open.values()]
         return sorted([*self._closed, *still], key=lambda run: run[1])

@@ -1,4 +1,4 @@
-"""What decides who is on call in one group: members, schedules, absences, and the names of everybody in them. Pure."""
+"""The data that decides who is on call in a group: members, schedules, absences, and the names of all users. Pure."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tocsin.people.member_roles import MemberRole
 
 @dataclass(frozen=True, slots=True)
 class SnapshotMember:
-    """A user's place in a group: who, with what roles, where in the order (lower is called sooner)."""
+    """A member of a group: user, roles and position (lower is paged earlier)."""
 
     user_id: int
-    #: The name to show.
+    #: The display name.
     name: str
     roles: frozenset[MemberRole]
     position: int = 0
-    #: Somebody who is switched off is never called.
+    #: A deactivated user is never paged.
     is_active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotUser:
-    """Somebody whom a schedule, an override or an absence names. Who is switched off is never called."""
+    """A user named in a schedule, an override or an absence. A deactivated user is never paged."""
 
     name: str
     is_active: bool = True
@@ -33,7 +33,7 @@ class SnapshotUser:
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """A user away from `starts_at` to `ends_at`, and who covers: in single groups, by their ids, and in all others."""
+    """The absence of a user, and who covers: by group id in `covers`, and `cover` in all other groups."""
 
     user_id: int
     starts_at: datetime
@@ -42,33 +42,33 @@ class Absence:
     covers: Mapping[int, int] = field(default_factory=dict)
 
     def covers_in(self, group_id: int) -> tuple[int, ...]:
-        """Who covers in that group: the first of them who can be called."""
+        """Returns who covers in that group, by precedence. The first active user applies."""
         return tuple(cover for cover in (self.covers.get(group_id), self.cover) if cover is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """All that decides who is on call in one group. Loaded by `lookup.plans`."""
+    """All data that decides who is on call in one group. Loaded by `oncall.loader.plans`."""
 
     id: int
     name: str
     members: tuple[SnapshotMember, ...] = ()
     #: By name.
     schedules: tuple[CompiledSchedule, ...] = ()
-    #: Everybody whom anything here names, by id; whoever is missing is gone.
+    #: Every user named in this data, by id. A missing user is deleted.
     people: Mapping[int, SnapshotUser] = field(default_factory=dict)
     absences: tuple[Absence, ...] = ()
 
     def is_callable(self, user_id: int) -> bool:
-        """Whether there is such a user, not switched off."""
+        """Returns whether the user exists and is active."""
         person = self.people.get(user_id)
         return person is not None and person.is_active
 
     def cover_of(self, absence: Absence) -> int | None:
-        """Who covers for them here, or None."""
+        """Returns the user who covers for this absence here, or None."""
         return next((cover for cover in absence.covers_in(self.id) if self.is_callable(cover)), None)
 
     def name_of(self, user_id: int) -> str:
-        """Their name, or words for somebody who is gone."""
+        """Returns the user's name, or a phrase for a deleted user."""
         person = self.people.get(user_id)
         return person.name if person else "somebody who is gone"

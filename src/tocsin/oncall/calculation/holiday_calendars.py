@@ -1,4 +1,4 @@
-"""Which days are holidays: those of a country or region, and days of one's own. Pure."""
+"""Holidays: the public ones of a country or region, and custom days. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 
 @dataclass(frozen=True, slots=True)
 class CustomHoliday:
-    """A day of one's own; without a year it comes each year."""
+    """A custom day. Without a year it recurs every year."""
 
     month: int
     day: int
@@ -30,7 +30,7 @@ class HolidayDays:
     _years: dict[int, Mapping[date, str]] = field(default_factory=dict, compare=False, repr=False)
 
     def on(self, day: date) -> str | None:
-        """The name of the holiday that `day` is, or None."""
+        """Returns the name of the holiday on `day`, or None."""
         year = self._years.get(day.year)
         if year is None:
             year = self._years[day.year] = self._in_year(day.year)
@@ -48,12 +48,12 @@ class HolidayDays:
 
 
 def load(name: str, country: str, region: str, days: Sequence[Mapping[str, str]]) -> HolidayDays:
-    """The calendar from its stored form."""
+    """Returns the calendar from its stored form."""
     return HolidayDays(name, country, region, tuple(own_day(entry["date"], entry["name"]) for entry in days))
 
 
 def own_day(text: str, name: str) -> CustomHoliday:
-    """A day from `2026-12-24`, or `12-24` for each year. Raises ValueError."""
+    """Parses `2026-12-24`, or `12-24` for every year. Raises ValueError."""
     if len(text) == len("12-24"):
         found = date.fromisoformat(f"2000-{text}")  # a leap year
         return CustomHoliday(found.month, found.day, name)
@@ -63,11 +63,11 @@ def own_day(text: str, name: str) -> CustomHoliday:
 
 @cache
 def public(country: str, region: str, year: int) -> Mapping[date, str]:
-    """The public holidays of a country (ISO 3166-1) or one of its regions (ISO 3166-2) in one year, by day.
+    """Returns the public holidays of a country (ISO 3166-1) or region (ISO 3166-2) in one year, by day.
 
     Raises ValueError for a country or region that the `holidays` package does not know.
     """
-    # Imported here: it takes 50 MB, which whoever has no holidays need not pay.
+    # Imported here, because it takes 50 MB, which installations without holidays do not need.
     import holidays
 
     try:
@@ -79,7 +79,7 @@ def public(country: str, region: str, year: int) -> Mapping[date, str]:
 
 @cache
 def countries() -> tuple[tuple[str, str], ...]:
-    """Every country with known holidays: its two letters and its name in English, by name."""
+    """Returns every country with known holidays, as code and English name, by name."""
     from holidays.registry import COUNTRIES  # as above
 
     named = ((entry[1], re.sub(r"(?<=[a-z])(?=[A-Z])", " ", entry[0])) for entry in COUNTRIES.values())
@@ -87,14 +87,14 @@ def countries() -> tuple[tuple[str, str], ...]:
 
 
 def regions(country: str) -> tuple[str, ...]:
-    """The parts of a country with holidays of their own; none where the country is not known."""
+    """Returns the regions of a country with holidays of their own; none for an unknown country."""
     import holidays  # as above
 
     return tuple(holidays.list_supported_countries().get(country, ()))
 
 
 def problem(country: str, region: str) -> tuple[str, str] | None:
-    """The field, `country` or `region`, that names no place with known holidays, and a sentence; None: all is well."""
+    """Returns the invalid field, `country` or `region`, with a sentence; None if both are valid."""
     import holidays  # as above
 
     known = holidays.list_supported_countries()

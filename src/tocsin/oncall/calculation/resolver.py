@@ -1,6 +1,6 @@
-"""Who has which role in a group at one moment, and what went before whom. Pure.
+"""Decides who has which role in a group at one moment, and which source took precedence. Pure.
 
-The rules are those that `rota` states; it finds out from when until when a verdict holds.
+`final_schedule` states the rules, and calculates how long a decision applies.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from tocsin.oncall.calculation.schedules import CompiledOverride, CompiledSchedu
 from tocsin.oncall.calculation.shifts import Shift
 from tocsin.people.member_roles import MemberRole
 
-#: An enumeration is slow to walk through.
+#: Iterating over an enumeration is slow.
 _ROLES = tuple(MemberRole)
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One person's claim to a role at a moment. While its key stays, it is the same stretch."""
+    """The assignment of a role to a user at a moment. As long as its key stays the same, it is one period."""
 
     role: MemberRole
     user_id: int
     reasons: tuple[str, ...]
     reason: str
-    #: What it comes from; with the role and the user, its identity.
+    #: Where it comes from. Together with role and user, it is the identity.
     source: tuple[object, ...]
-    #: Outside these it ends in any case.
+    #: Bounds outside which it never applies.
     since: datetime | None = None
     until: datetime | None = None
     schedule: str = ""
@@ -42,7 +42,7 @@ class Assignment:
         return (self.role, self.user_id, self.source, self.is_absent)
 
     def within(self, since: datetime, until: datetime) -> Assignment:
-        """The same, ending where `since` and `until` are at the latest."""
+        """Returns the assignment with its bounds narrowed to `since` and `until`."""
         return replace(
             self,
             since=since if self.since is None else max(since, self.since),
@@ -52,7 +52,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class LayeredAssignment:
-    """A shift's claim before anything went before it, and what did."""
+    """A shift's assignment before anything else is applied, and the source that takes precedence over it, if any."""
 
     claim: Assignment
     hidden_by: str
@@ -69,7 +69,7 @@ class RoleAssignment:
 
 
 class OnCallResolver:
-    """What holds in one group at a moment, in each role; each moment decided once."""
+    """Decides who has each role in a group at a moment. Each moment is decided once and cached."""
 
     def __init__(self, plan: GroupPlan) -> None:
         self.plan = plan
@@ -77,7 +77,7 @@ class OnCallResolver:
         self._own = {
             member.user_id: tuple(role for role in MemberRole if role in member.roles) for member in plan.members
         }
-        #: The roles that each schedule's shifts give, at whatever time.
+        #: The roles that each schedule's shifts assign at any time.
         self.roles = {
             schedule.name: tuple(self._roles_of(shift) for shift in schedule.shifts) for schedule in plan.schedules
         }
@@ -85,18 +85,18 @@ class OnCallResolver:
         self._by_order = {role: list(_by_order(plan, role, self.scheduled)) for role in MemberRole}
 
     def at(self, at: datetime) -> dict[MemberRole, RoleAssignment]:
-        """The verdict on each role at `at`."""
+        """Returns the decision on each role at `at`."""
         found = self._known.get(at)
         if found is None:
             found = self._known[at] = self._decide(at)
         return found
 
     def holds(self, claim: Assignment, at: datetime) -> bool:
-        """Whether the same claim holds at `at`."""
+        """Returns whether the same assignment applies at `at`."""
         return any(claim.key == other.key for other in self.at(at)[claim.role].claims)
 
     def own_roles(self, user_id: int) -> tuple[MemberRole, ...]:
-        """The roles of a user in the group; of whoever has none: primary."""
+        """Returns a user's roles in the group; primary if they have none."""
         return self._own.get(user_id) or (MemberRole.PRIMARY,)
 
     def _roles_of(self, shift: Shift) -> frozenset[MemberRole]:
@@ -117,7 +117,7 @@ class OnCallResolver:
         for role, verdict in found.items():
             if not verdict.claims:
                 verdict.claims = self._by_order[role]
-            # Each once in a role: by the first that names them.
+            # Each user once per role, by the first assignment that names them.
             first: dict[int, Assignment] = {}
             for claim in verdict.claims:
                 covered = _covered(plan, claim, replacing.get(claim.schedule, ()), at) if plan.absences else claim
@@ -128,7 +128,7 @@ class OnCallResolver:
     def _claims(
         self, schedule: CompiledSchedule, current: list[CompiledOverride], at: datetime
     ) -> Iterator[Assignment]:
-        """What the shifts say, with the overrides of single shifts."""
+        """Yields the assignments of shifts, with the overrides of single shifts applied."""
         for turn in schedule.turns(at):
             reason = f"shift {turn.shift} of {schedule.name}"
             for role in self.own_roles(turn.user_id) if turn.role is None else (turn.role,):
@@ -159,7 +159,7 @@ def _settle(
     role: MemberRole,
     verdict: RoleAssignment,
 ) -> None:
-    """Adds to the verdict who has the role by this schedule: layers first, then the overrides that are wider."""
+    """Adds this schedule's decision on the role: layers first, then overrides of roles and of the schedule."""
     callable_ones = [claim for claim in claims if plan.is_callable(claim.user_id)]
     top = max((claim.layer or 0 for claim in callable_ones), default=0)
     winners = [claim for claim in callable_ones if claim.layer == top]
@@ -182,7 +182,7 @@ def _settle(
 
 
 def _replaced(plan: GroupPlan, claim: Assignment, override: CompiledOverride) -> Assignment:
-    """The claim as the override leaves it."""
+    """Returns the assignment after the override is applied."""
     if override.user_id == claim.user_id or override.instead_of not in (None, claim.user_id):
         return claim
     reason = _said(override)
@@ -201,7 +201,7 @@ def _replaced(plan: GroupPlan, claim: Assignment, override: CompiledOverride) ->
 
 
 def _alone(plan: GroupPlan, schedule: CompiledSchedule, override: CompiledOverride, role: MemberRole) -> Assignment:
-    """The override's own claim, whoever else would have the role."""
+    """Returns the override's own assignment, which replaces all others in the role."""
     reason = _said(override)
     what = f"{override.role} of {schedule.name}" if override.role else f"the whole of {schedule.name}"
     return Assignment(
@@ -222,7 +222,7 @@ def _said(override: CompiledOverride) -> str:
 
 
 def _by_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRole]) -> Iterator[Assignment]:
-    """The holders of the role in the group, in its order."""
+    """Yields the members with the role, in the group's order."""
     if not plan.schedules:
         why = "the group has no schedule"
     else:
@@ -234,7 +234,8 @@ def _by_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRol
 
 
 def _covered(plan: GroupPlan, claim: Assignment, replacing: Iterable[CompiledOverride], at: datetime) -> Assignment:
-    """The claim with whoever covers, or stands in for who covers; marked where they are away and nobody does."""
+    """Applies absences: returns the assignment of the covering user, or of an override that replaces them. If the user
+    is absent and nobody covers, the assignment is marked."""
     away = {claim.user_id}
     while absence := _absence(plan, claim.user_id, at):
         name = plan.name_of(claim.user_id)
@@ -265,7 +266,7 @@ def _covered(plan: GroupPlan, claim: Assignment, replacing: Iterable[CompiledOve
 
 
 def _handed_over(plan: GroupPlan, claim: Assignment, override: CompiledOverride) -> Assignment:
-    """What somebody covers, as an override instead of them leaves it."""
+    """Returns a covering user's assignment after the override is applied."""
     replaced = _replaced(plan, claim, override)
     return replaced if replaced is claim else replace(replaced, reasons=(*claim.reasons, replaced.reasons[-1]))
 

@@ -1,6 +1,6 @@
-"""Schedules: a group's shifts and the overrides on them, as they are stored. Pure.
+"""Loads a group's schedules, with shifts and overrides, from their stored form. Pure.
 
-`rota` decides from them who is on call.
+`final_schedule` calculates from them who is on call.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from tocsin.oncall.calculation.shifts import (
 )
 from tocsin.people.member_roles import MemberRole
 
-#: What stands in a shift's roles for those that its users have in the group.
+#: A value of a shift's roles: each user has their own roles in the group.
 OWN = "own"
 KINDS = ("rotate", "fixed", "calendar")
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledOverride:
-    """A user from `starts_at` to `ends_at`: on one shift, in one role, or, with neither, in every role of the schedule.
+    """A user on call from `starts_at` to `ends_at`: on one shift, in one role, or in every role of the schedule.
 
-    With `instead_of` only that person is replaced; without, whoever has it, and nobody is too.
+    With `instead_of` only that user is replaced. Without it, everybody is, and a coverage gap is filled too.
     """
 
     id: int
@@ -49,33 +49,33 @@ class CompiledOverride:
     instead_of: int | None = None
 
     def holds(self, at: datetime) -> bool:
-        """Whether `at` is within it; its end is no longer."""
+        """Returns whether `at` is within it. Its end is exclusive."""
         return self.starts_at <= at < self.ends_at
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledSchedule:
-    """A group's shifts. In each role the shifts of the highest layer win; within it, earlier ones are called first."""
+    """A group's shifts. In each role the highest layer wins; within a layer, earlier shifts are paged first."""
 
     name: str
     zone: ZoneInfo
     shifts: tuple[Shift, ...]
     id: int = 0
-    #: In the order in which they were made: a later one goes before an earlier one.
+    #: In the order of creation: a later one goes before an earlier one.
     overrides: tuple[CompiledOverride, ...] = ()
 
     @property
     def roles(self) -> frozenset[MemberRole]:
-        """The roles that its shifts name; what users have in the group by themselves aside."""
+        """The roles named by its shifts, without the users' own roles in the group."""
         return frozenset(role for shift in self.shifts for role in shift.roles)
 
     @property
     def users(self) -> frozenset[int]:
-        """Everybody whom a shift or an override names, at whatever time."""
+        """Every user named by a shift or an override, at any time."""
         return frozenset(user for shift in self.shifts for user in shift.users) | {o.user_id for o in self.overrides}
 
     def turns(self, at: datetime) -> list[ShiftOccurrence]:
-        """Who has which shift at `at`, before layers and overrides."""
+        """Returns who is on call in which shift at `at`, before layers and overrides."""
         return [turn for shift in self.shifts for turn in shift.turns(at)]
 
 
@@ -89,19 +89,19 @@ def load(
     imported: Mapping[str, ImportedShifts] | None = None,
     overrides: Sequence[CompiledOverride] = (),
 ) -> CompiledSchedule:
-    """The schedule from its stored form; `imported` has what was read of calendars, by shift."""
+    """Returns the schedule from its stored form. `imported` contains the imported shifts, by shift name."""
     zone = ZoneInfo(time_zone)
     read = tuple(_shift(stored, zone, tuple(calendars), imported or {}) for stored in definition["shifts"])
     return CompiledSchedule(name, zone, read, number, tuple(overrides))
 
 
 def kind_of(stored: Mapping[str, Any]) -> str:
-    """Which kind a stored shift is of."""
+    """Returns the kind of a stored shift: `rotate`, `fixed` or `calendar`."""
     return next(kind for kind in KINDS if kind in stored)
 
 
 def users_of(stored: Mapping[str, Any]) -> list[int]:
-    """The ids of the users whom a stored shift names."""
+    """Returns the ids of the users named in a stored shift."""
     return list(stored[kind_of(stored)].get("users", ()))
 
 
@@ -165,7 +165,7 @@ def _fixed(stored: Mapping[str, Any], start: str | None) -> Weekly | FixedSpan:
 
 
 def step(text: str) -> timedelta | MonthInterval:
-    """How far apart hand-offs are: a duration, or whole months written `1 month`, `3 months`. Raises Rejected."""
+    """Parses the interval between handoffs: a duration, or months such as `1 month`. Raises Rejected."""
     count, _, unit = text.partition(" ")
     if unit in ("month", "months") and count.isascii() and count.isdigit() and len(count) < 4:
         return MonthInterval(int(count))
@@ -173,7 +173,7 @@ def step(text: str) -> timedelta | MonthInterval:
 
 
 def _end(text: str, zone: ZoneInfo) -> datetime:
-    """The moment at which a shift ends: that local time, or the end of that day."""
+    """Returns when a shift ends: at that local time, or at the end of that day."""
     if len(text) == len("2026-01-05"):
         return weekly_windows.midnight(date.fromisoformat(text) + timedelta(days=1), zone)
     return weekly_windows.instant(datetime.fromisoformat(text), zone)

@@ -1,8 +1,8 @@
-"""Shifts: who has one at an instant, since and until when, and at which moments that may change. Pure.
+"""Shifts: who is on call in one at a moment, from when until when, and the moments at which that may change. Pure.
 
-All arithmetic is by the clock on the wall in the shift's zone (see `windows`), so a rotation hands over at the same
-local time all year, and never drifts. A hand-off at a time that clocks skip happens that much later, but never after
-the next one; at a time that comes twice, the first time only.
+All calculations use local time in the shift's zone (see `weekly_windows`), so a rotation hands over at the same local
+time all year, and never drifts. A handoff at a time that a clock change skips happens that much later, but never after
+the next one. At a time that occurs twice, only the first counts.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tocsin.oncall.calculation.weekly_windows import MergedWeek
 from tocsin.people.member_roles import MemberRole
 
 _DAY = timedelta(days=1)
-#: Holidays are looked for so far to either side of a moment.
+#: Maximum number of days that are searched for holidays before and after a moment.
 _MAX_STEPS = 400
 
 
 class OnHolidays(StrEnum):
-    """What a shift does on the days of its holiday calendars, from midnight to midnight in its zone."""
+    """How a shift behaves on the days of its holiday calendars, from midnight to midnight in its zone."""
 
     RUN = "run"
     SKIP = "skip"
@@ -35,9 +35,9 @@ class OnHolidays(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShiftOccurrence:
-    """One user in one role by one shift, for a span; None where it has no bound.
+    """One user in one role through one shift, for a period; a bound of None is open.
 
-    `role` is None where the user counts in whatever roles they have in the group.
+    `role` is None if the user has their own roles in the group.
     """
 
     role: MemberRole | None
@@ -50,7 +50,7 @@ class ShiftOccurrence:
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """Who holds a pattern's places, in their order, for a span."""
+    """The users in a pattern's places, in order, for a period."""
 
     since: datetime | None
     until: datetime | None
@@ -59,19 +59,19 @@ class Occupancy:
 
 @dataclass(frozen=True, slots=True)
 class MonthInterval:
-    """A step of whole months, to a day of the month (beyond its end: its last day) or its first weekday of a kind."""
+    """An interval of whole months, to a day of the month (at most its last), or to its first given weekday."""
 
     count: int
     day: int | None = None
     weekday: int | None = None
 
     def after(self, first: datetime, steps: int) -> datetime:
-        """The local time `steps` steps after `first`, which is such a day."""
+        """Returns the local time `steps` intervals after `first`, which must be such a day."""
         years, month = divmod(first.month - 1 + steps * self.count, 12)
         return datetime.combine(self.in_month(first.year + years, month + 1), first.time())
 
     def in_month(self, year: int, month: int) -> date:
-        """The day of that month."""
+        """Returns the day in that month."""
         if self.weekday is not None:
             begin = date(year, month, 1)
             return begin + timedelta(days=(self.weekday - begin.weekday()) % 7)
@@ -80,10 +80,11 @@ class MonthInterval:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Users in an order that moves on.
+    """Users who rotate through places.
 
-    After k hand-offs, place i is held by user (k·move + i) mod n. The first hand-off is at `first`, a local time; then
-    one follows each `every`. With `week`, only while that is open: hand-offs count all the same.
+    After k handoffs, place i belongs to user (k·move + i) mod n. The first handoff is at `first`, a local time; the
+    next ones follow at intervals of `every`. With `week`, the shift is on only in its windows, and handoffs outside
+    them count too.
     """
 
     users: tuple[int, ...]
@@ -93,7 +94,7 @@ class Rotation:
     week: MergedWeek | None = None
 
     def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
-        """Who has the places at `at`, all users in their order from then; nothing before the first hand-off."""
+        """Returns the users in the places at `at`, starting from the current one; nothing before the first handoff."""
         number, since, until = self._turn(zone, at)
         if number < 0:
             return []
@@ -106,7 +107,7 @@ class Rotation:
         return [Occupancy(since, until, self.users[shift:] + self.users[:shift])]
 
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Every moment after `since` and before `until` at which `held` may answer anew."""
+        """Yields every moment after `since` and before `until` at which the result of `held` may change."""
         number = max(-1, self._turn(zone, since)[0]) + 1
         moment = self.hand_off(number, zone)
         while moment < until and not (number and self._stands_still):
@@ -118,12 +119,13 @@ class Rotation:
             yield from self.week.edges(zone, since, until)
 
     def hand_off(self, number: int, zone: ZoneInfo) -> datetime:
-        """The moment in UTC of that hand-off, counted from 0; never earlier than the one before it."""
+        """Returns the time in UTC of the handoff with this number, from 0; never before that of the previous one."""
         local = self._local(number)
         moment = weekly_windows.instant(local, zone)
         if weekly_windows.exists(local, zone):
             return moment
-        # Clocks skip this time. Those right after the change come first where more than one was skipped.
+        # A clock change skips this time. If it skips several handoffs, the first time after the change limits all of
+        # them.
         following = number + 1
         while not weekly_windows.exists(self._local(following), zone):
             following += 1
@@ -139,16 +141,16 @@ class Rotation:
         return self.first + number * self.every
 
     def _turn(self, zone: ZoneInfo, at: datetime) -> tuple[int, datetime, datetime | None]:
-        """The number of the last hand-off at or before `at`, its moment and that of the next one that changes anything.
+        """Returns the last handoff's number at `at`, its time, and the time of the next one that changes anything.
 
-        The number is negative before the first hand-off.
+        The number is negative before the first handoff.
         """
         local = at.astimezone(zone).replace(tzinfo=None)
         if isinstance(self.every, MonthInterval):
             number = ((local.year - self.first.year) * 12 + local.month - self.first.month) // self.every.count
         else:
             number = (local - self.first) // self.every
-        # Local time jumps, so the count by it may be off near a change of clocks.
+        # Local time jumps, so the estimated number may be off near a clock change.
         following = self.hand_off(number + 1, zone)
         while following <= at:
             number, following = number + 1, self.hand_off(number + 2, zone)
@@ -168,20 +170,20 @@ class Weekly:
     week: MergedWeek
 
     def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
-        """Who has it at `at`: everybody, or nobody."""
+        """Returns all users if a window is open at `at`, else nothing."""
         if self.week.is_always:
             return [Occupancy(None, None, self.users)]
         span = self.week.current(zone, at)
         return [Occupancy(*span, self.users)] if span else []
 
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Every moment after `since` and before `until` at which a window begins or ends."""
+        """Yields every moment after `since` and before `until` at which a window begins or ends."""
         return self.week.edges(zone, since, until)
 
 
 @dataclass(frozen=True, slots=True)
 class FixedSpan:
-    """The same users in one stretch, between two local times; with `every`, again each so many weeks."""
+    """The same users in one period between two local times, repeated at intervals of `every`, if given."""
 
     users: tuple[int, ...]
     begin: datetime
@@ -189,14 +191,14 @@ class FixedSpan:
     every: timedelta | None = None
 
     def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
-        """Who has it at `at`: everybody, or nobody."""
+        """Returns all users if `at` is within the period, else nothing."""
         for since, until in self._around(zone, at):
             if since <= at < until:
                 return [Occupancy(since, until, self.users)]
         return []
 
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Every moment after `since` and before `until` at which the stretch begins or ends."""
+        """Yields every moment after `since` and before `until` at which the period begins or ends."""
         number = max(0, self._number(zone, since) - 1)
         while True:
             span = self._occurrence(number, zone)
@@ -223,10 +225,10 @@ class FixedSpan:
 
 @dataclass(frozen=True, slots=True)
 class ImportedShifts:
-    """Stretches read from a calendar elsewhere: (user, from, to) with moments in UTC, in order."""
+    """Periods imported from an external calendar: (user, from, to), with times in UTC, in order."""
 
     spans: tuple[tuple[int, datetime, datetime], ...] = ()
-    #: As long as the longest of them: no other reaches further.
+    #: Length of the longest period, which bounds the search for overlapping ones.
     _longest: timedelta = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -238,12 +240,12 @@ class ImportedShifts:
         return tuple(dict.fromkeys(user for user, _, _ in self.spans))
 
     def held(self, zone: ZoneInfo, at: datetime) -> list[Occupancy]:
-        """Who has it at `at`, whoever began first coming first."""
+        """Returns the users on call at `at`, in the order of their starts."""
         del zone
         return [Occupancy(since, until, (user,)) for user, since, until in self.spans if since <= at < until]
 
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Every moment after `since` and before `until` at which a stretch begins or ends."""
+        """Yields every moment after `since` and before `until` at which a period begins or ends."""
         del zone
         begin = bisect_right(self.spans, since - self._longest - _DAY, key=lambda span: span[1])
         for _, *span in self.spans[begin:]:
@@ -255,10 +257,10 @@ type ShiftPattern = Rotation | Weekly | FixedSpan | ImportedShifts
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """A pattern in its time zone and layer, from `start` to `end`, with what it does on holidays.
+    """A pattern in a time zone and layer, from `start` to `end`, with its behaviour on holidays.
 
-    `roles`: of a rotation the n-th is that of the n-th place; in every other pattern each user has each role. Empty:
-    whatever roles the user has in the group.
+    In a rotation, the n-th of `roles` is that of the n-th place; in every other pattern, each user has each role. Empty
+    `roles` mean the users' own roles in the group.
     """
 
     name: str
@@ -273,11 +275,11 @@ class Shift:
 
     @property
     def users(self) -> tuple[int, ...]:
-        """Everybody who has it at some time."""
+        """Every user who is on call in it at some time."""
         return self.pattern.users
 
     def turns(self, at: datetime) -> list[ShiftOccurrence]:
-        """Who has it at `at`: of a rotation in the order of the roles, else by role and then in the users' order."""
+        """Returns who is on call at `at`: for a rotation in the order of roles, else by role and user order."""
         if (self.start and at < self.start) or (self.end and at >= self.end):
             return []
         return [
@@ -288,7 +290,7 @@ class Shift:
         ]
 
     def edges(self, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Every moment after `since` and before `until` at which `turns` may answer anew; in no order."""
+        """Yields the moments between `since` and `until` at which the result of `turns` may change, unordered."""
         begin, end = max(since, self.start or since), min(until, self.end or until)
         if begin >= end:
             return
@@ -304,7 +306,7 @@ class Shift:
         return [(role, user) for role in roles for user in held.users]
 
     def _within(self, held: Occupancy, at: datetime) -> tuple[datetime | None, datetime | None] | None:
-        """The span of `held` that the shift's own bounds and holidays leave around `at`; None where it does not run."""
+        """Returns the period of `held` around `at`, cut by the shift's bounds and holidays; None if it is off."""
         since, until = _later(held.since, self.start), _sooner(held.until, self.end)
         if self.on_holidays is OnHolidays.RUN:
             return since, until
@@ -312,7 +314,7 @@ class Shift:
         wanted = self.on_holidays is OnHolidays.ONLY
         if self._is_holiday(today) is not wanted:
             return None
-        # Looked for day by day, no further than the span reaches.
+        # Searched day by day, no further than the period reaches.
         before = (today - weekly_windows.day_of(since, self.zone)).days + 1 if since else _MAX_STEPS
         after = (weekly_windows.day_of(until, self.zone) - today).days + 1 if until else _MAX_STEPS
         for days in range(1, min(before, _MAX_STEPS)):
@@ -337,13 +339,13 @@ class Shift:
 
 
 def first_hand_off(start: date, at: int, on: int | None = None) -> datetime:
-    """The first hand-off on or after `start`: at that minute of the day, and on that weekday if one is given."""
+    """Returns the first handoff on or after `start`, at minute `at` of the day, and on weekday `on`, if given."""
     wait = 0 if on is None else (on - start.weekday()) % 7
     return datetime.combine(start, datetime.min.time()) + timedelta(days=wait, minutes=at)
 
 
 def first_of_months(start: date, at: int, months: MonthInterval) -> datetime:
-    """The first hand-off on or after `start` of a rotation by months."""
+    """Returns the first handoff on or after `start` of a rotation by months."""
     found = months.in_month(start.year, start.month)
     if found < start:
         years, month = divmod(start.month, 12)
@@ -352,7 +354,7 @@ def first_of_months(start: date, at: int, months: MonthInterval) -> datetime:
 
 
 def utc(text: str) -> datetime:
-    """A moment from its stored form."""
+    """Parses a stored time and returns it in UTC."""
     return datetime.fromisoformat(text).astimezone(UTC)
 
 

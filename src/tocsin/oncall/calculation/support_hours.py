@@ -1,4 +1,4 @@
-"""Support hours: whether an instant is within them. Pure."""
+"""Support hours: whether a moment is within them. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.holiday_calendars import HolidayDays
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 
-#: So many days are looked ahead.
+#: How many days ahead an opening is searched.
 _MAX_DAYS_AHEAD = 183
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledSupportHours:
-    """A named set of weekly windows in its time zone, closed on the days of its holiday calendars."""
+    """A named set of weekly windows in a time zone, closed on the days of its holiday calendars."""
 
     name: str
     zone: ZoneInfo
@@ -25,17 +25,17 @@ class CompiledSupportHours:
     calendars: tuple[HolidayDays, ...] = ()
 
     def is_open(self, now: datetime) -> bool:
-        """Whether `now` is within them, and no holiday."""
+        """Returns whether `now` is within the support hours, and no holiday."""
         return is_open(self.windows, self.zone, now) and self.holiday(now) is None
 
     def opens_at(self, now: datetime) -> datetime | None:
-        """The first moment from `now` on that is within them; None if there is none for half a year."""
+        """Returns the first moment from `now` on within the support hours; None if there is none for half a year."""
         if self.is_open(now):
             return now
         today = now.astimezone(self.zone).date()
         for ahead in range(-1, _MAX_DAYS_AHEAD):
             when = today + timedelta(days=ahead)
-            # They begin with a window, or with the midnight after a holiday.
+            # They open at the start of a window, or at midnight after a holiday.
             moments = [weekly_windows.midnight(when, self.zone)]
             moments += [span[0] for one in self.windows if (span := one.on(when, self.zone)) is not None]
             found = min((one for one in moments if one > now and self.is_open(one)), default=None)
@@ -44,7 +44,7 @@ class CompiledSupportHours:
         return None
 
     def holiday(self, now: datetime) -> str | None:
-        """The name of the holiday that `now` falls on, or None."""
+        """Returns the name of the holiday at `now`, or None."""
         if not self.calendars:
             return None
         today = weekly_windows.day_of(now, self.zone)
@@ -52,5 +52,5 @@ class CompiledSupportHours:
 
 
 def is_open(among: Iterable[WeeklyWindow], zone: ZoneInfo, now: datetime) -> bool:
-    """Whether any of the windows, in local time of `zone`, is open at `now`; its end is no longer in it."""
+    """Returns whether any of the windows, in local time of `zone`, is open at `now`. Their ends are exclusive."""
     return weekly_windows.current(among, zone, now) is not None

@@ -1,7 +1,7 @@
-"""Weekly windows in a time zone: which one is open at an instant, from when until when. Pure.
+"""Weekly windows in a time zone: which one is open at a moment, from when until when. Pure.
 
-A local time that a clock change skips is the instant that many minutes after the change; one that comes twice is the
-first (PEP 495, fold=0). So a window is always one unbroken span.
+A local time that a clock change skips means the same number of minutes after the change; one that occurs twice means
+the first (PEP 495, fold=0). So a window is always one continuous period.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 MINUTES_A_DAY = 24 * 60
 MINUTES_A_WEEK = 7 * MINUTES_A_DAY
-#: In no zone did clocks ever jump by more than a day: in minutes, and an hour to spare.
+#: No time zone ever jumped by more than a day. In minutes, with an hour's margin.
 _MAX_ZONE_JUMP_MINUTES = 25 * 60
 _MIDNIGHT = time()
 
@@ -32,7 +32,7 @@ class Weekday(StrEnum):
 
     @property
     def short(self) -> str:
-        """mon, tue, …"""
+        """The abbreviation: mon, tue, …"""
         return self.value[:3]
 
     @property
@@ -42,7 +42,7 @@ class Weekday(StrEnum):
 
 
 def day(text: str) -> Weekday:
-    """The day that `text` names, in short or whole. Raises ValueError."""
+    """Parses a weekday, abbreviated or in full. Raises ValueError."""
     for known in Weekday:
         if text.lower() in (known.value, known.short):
             return known
@@ -50,7 +50,7 @@ def day(text: str) -> Weekday:
 
 
 def minutes(text: str) -> int:
-    """The minutes since midnight of `HH:MM`, up to 24:00. Raises ValueError."""
+    """Parses `HH:MM`, up to 24:00, to minutes since midnight. Raises ValueError."""
     hour, colon, minute = text.partition(":")
     if colon and len(hour) in (1, 2) and len(minute) == 2 and (hour + minute).isascii() and (hour + minute).isdigit():
         found = int(hour) * 60 + int(minute)
@@ -60,16 +60,16 @@ def minutes(text: str) -> int:
 
 
 def clock(number: int) -> str:
-    """`HH:MM` of minutes since midnight."""
+    """Formats minutes since midnight as `HH:MM`."""
     return f"{number // 60:02}:{number % 60:02}"
 
 
 @dataclass(frozen=True, slots=True)
 class WeeklyWindow:
-    """From `start` to `end`, in minutes from the midnight before it begins, on the given days (0 is Monday).
+    """From `start` to `end`, in minutes from midnight of the day on which it begins, on the given days (0 is Monday).
 
-    An end at or before the start is on the next day: 22:00 to 06:00 begins on those days. One after 24:00 is as many
-    days later: Friday 17:00 to Monday 08:00 ends 80 hours after Friday's midnight, and lasts a week at most.
+    An end at or before the start is on the next day: 22:00 to 06:00 begins on the given days. An end after 24:00 is on
+    a later day: Friday 17:00 to Monday 08:00 ends 80 hours after Friday's midnight. A window lasts at most a week.
     """
 
     days: frozenset[int]
@@ -77,7 +77,7 @@ class WeeklyWindow:
     end: int
 
     def on(self, begins: date, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
-        """The window that begins on that day, as a span in UTC, or None."""
+        """Returns the window that begins on that day, as a period in UTC, or None."""
         if begins.weekday() not in self.days:
             return None
         begin = datetime.combine(begins, _MIDNIGHT)
@@ -88,12 +88,12 @@ class WeeklyWindow:
 
     @property
     def length(self) -> int:
-        """In minutes by the clock on the wall."""
+        """Its length in minutes of local time."""
         return (self.end if self.end > self.start else self.end + MINUTES_A_DAY) - self.start
 
 
 def current(windows: Iterable[WeeklyWindow], zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime] | None:
-    """The first of the windows that is open at `at`, as a span in UTC; its end is no longer in it."""
+    """Returns the first of the windows that is open at `at`, as a period in UTC with an exclusive end."""
     today = at.astimezone(zone).date()
     for window in windows:
         for back in range((window.start + window.length - 1) // MINUTES_A_DAY + 1):
@@ -104,29 +104,29 @@ def current(windows: Iterable[WeeklyWindow], zone: ZoneInfo, at: datetime) -> tu
 
 
 def instant(local: datetime, zone: ZoneInfo) -> datetime:
-    """The moment in UTC at which clocks in `zone` show the naive time `local`."""
+    """Returns the moment in UTC at which clocks in `zone` show the naive time `local`."""
     return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
 def exists(local: datetime, zone: ZoneInfo) -> bool:
-    """False for a naive time that clocks in `zone` skip."""
+    """Returns False for a naive time that a clock change in `zone` skips."""
     return instant(local, zone).astimezone(zone).replace(tzinfo=None) == local
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The moment in UTC at which `day` begins in `zone`."""
+    """Returns the moment in UTC at which `day` begins in `zone`."""
     return instant(datetime.combine(day, _MIDNIGHT), zone)
 
 
 def day_of(at: datetime, zone: ZoneInfo) -> date:
-    """The day in `zone` that began last: where clocks go back over midnight, the evening does not come again."""
+    """Returns the last day that began in `zone`. If clocks go back across midnight, no day begins twice."""
     today = at.astimezone(zone).date()
     tomorrow = today + timedelta(days=1)
     return tomorrow if midnight(tomorrow, zone) <= at else today
 
 
 def load(stored: Sequence[Mapping[str, object]]) -> tuple[WeeklyWindow, ...]:
-    """Windows from their stored form."""
+    """Returns windows from their stored form."""
     return tuple(_load(entry) for entry in stored)
 
 
@@ -143,7 +143,7 @@ def _load(entry: Mapping[str, object]) -> WeeklyWindow:
 
 
 def across(begins: str, ends: str) -> WeeklyWindow:
-    """One unbroken window over several days from its two ends, each as `fri 17:00`. Raises ValueError."""
+    """Returns one continuous window over several days from its two ends, such as `fri 17:00`. Raises ValueError."""
     (first, start), (last, end) = _day_and_time(begins), _day_and_time(ends)
     length = (last.number * MINUTES_A_DAY + end - first.number * MINUTES_A_DAY - start) % MINUTES_A_WEEK
     return WeeklyWindow(frozenset({first.number}), start, start + (length or MINUTES_A_WEEK))
@@ -157,7 +157,7 @@ def _day_and_time(text: str) -> tuple[Weekday, int]:
 
 
 def write(windows: Iterable[WeeklyWindow]) -> list[dict[str, object]]:
-    """The form in which people write windows, and in which they are stored."""
+    """Returns the stored form of windows, which is also the form that users write."""
     return [_write(window) for window in windows]
 
 
@@ -176,10 +176,10 @@ def _write(window: WeeklyWindow) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class MergedWeek:
-    """Windows as stretches of the week that neither touch nor overlap: what is one stretch is never cut at midnight.
+    """Windows merged into periods of the week that neither touch nor overlap, so that midnight never splits a period.
 
-    `spans` are (start, length) in minutes from Monday's midnight. `every`: only in each so many weeks, counted from the
-    week that begins on `anchor`, a Monday.
+    `spans` are (start, length) in minutes from Monday's midnight. They apply every `every` weeks, counted from the week
+    that begins on `anchor`, a Monday.
     """
 
     spans: tuple[tuple[int, int], ...]
@@ -188,18 +188,18 @@ class MergedWeek:
 
     @property
     def is_always(self) -> bool:
-        """Whether it is open all the time."""
+        """Whether it is always open."""
         return self.every == 1 and any(length >= MINUTES_A_WEEK for _, length in self.spans)
 
     def current(self, zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime] | None:
-        """The stretch that is open at `at`, in UTC; its end is no longer in it. Never asked where it is always open."""
+        """Returns the period that is open at `at`, in UTC with an exclusive end. Never called if it is always open."""
         local = at.astimezone(zone).replace(tzinfo=None)
         monday = local.date() - timedelta(days=local.weekday())
         minute = (local.weekday() * 24 + local.hour) * 60 + local.minute
         for weeks in (0, -1, 1):
             since_monday = minute - weeks * MINUTES_A_WEEK
             for start, length in self.spans:
-                # Only what is near by the clock is worked out exactly.
+                # Only periods close in local time are calculated exactly.
                 if start - _MAX_ZONE_JUMP_MINUTES <= since_monday <= start + length + _MAX_ZONE_JUMP_MINUTES:
                     span = self._span(monday + timedelta(weeks=weeks), start, length, zone)
                     if span is not None and span[0] <= at < span[1]:
@@ -207,7 +207,7 @@ class MergedWeek:
         return None
 
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
-        """Every moment after `since` and before `until` at which a stretch begins or ends."""
+        """Yields every moment after `since` and before `until` at which a period begins or ends."""
         if self.is_always:
             return
         today = since.astimezone(zone).date()
@@ -225,7 +225,7 @@ class MergedWeek:
                 yield span
 
     def _span(self, monday: date, start: int, length: int, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
-        """A stretch in the week of that Monday, in UTC; None in weeks that do not count."""
+        """Returns a period in the week of that Monday, in UTC; None in weeks that are skipped."""
         if self.every > 1 and (monday - self.anchor).days // 7 % self.every:
             return None
         begin = datetime.combine(monday, _MIDNIGHT)
@@ -233,7 +233,7 @@ class MergedWeek:
 
 
 def week(windows: Iterable[WeeklyWindow], every: int = 1, start: date | None = None) -> MergedWeek:
-    """The windows as stretches of the week; `every` and `start` as `MergedWeek` has them, any day of its first week."""
+    """Merges windows into periods of the week. `every` is as in `MergedWeek`, `start` a day of its first week."""
     anchor = start - timedelta(days=start.weekday()) if start else date(1970, 1, 5)
     pieces = sorted(
         (number * MINUTES_A_DAY + window.start, window.length) for window in windows for number in window.days

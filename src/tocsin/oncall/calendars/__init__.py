@@ -1,0 +1,1 @@
+"""Calendar feeds, and imports of external iCal calendars."""

@@ -1,6 +1,6 @@
-"""Reads the iCal calendars that shifts take their turns from: one each turn, each again after a while.
+"""Imports the external iCal calendars of shifts: one in each run, and each again after an interval.
 
-What was read last stays in force while a calendar cannot be read; what went wrong stands beside it.
+The last import stays in force while a calendar cannot be read; the error is stored with it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from tocsin.people import encrypted_addresses
 log = logging.getLogger(__name__)
 
 INTERVAL = timedelta(minutes=1)
-#: A calendar is read again so long after it was read, or could not be.
+#: Delay after a successful import, and after a failed one.
 REFRESH_INTERVAL = timedelta(minutes=15)
 AFTER_FAILURE = timedelta(minutes=5)
-#: Events are taken from so long ago until so far ahead.
+#: The period around now from which events are imported.
 LOOK_BACK = timedelta(days=32)
 LOOK_AHEAD = timedelta(days=400)
-#: One is read for so long, in seconds, with all redirects; and one a turn, so that slow servers do not stop the loop.
+#: Maximum seconds for one calendar, including redirects. Each run imports one, so that slow servers do not block the
+#: task.
 FETCH_TIMEOUT = 20.0
-#: So many events that cannot be understood are named.
+#: Maximum invalid events that are named in the error.
 MAX_NAMED_EVENTS = 5
-#: A calendar may be so big.
+#: Maximum size of a calendar, in bytes.
 MAX_CALENDAR_BYTES = 5 * 1024 * 1024
 MAX_REDIRECTS = 3
 _ACCEPT = {"Accept": "text/calendar, */*;q=0.1"}
@@ -55,7 +56,7 @@ _ZONE = "SELECT time_zone, definition FROM oncall_schedule WHERE id = %s"
 
 _PEOPLE = "SELECT id, lower(email) AS email, lower(username) AS username, lower(name) AS name FROM people_user"
 
-# A calendar whose address was changed meanwhile is another one.
+# Not applied if the URL has changed in the meantime: it is another calendar then.
 _DONE = """
 UPDATE oncall_calendarimport
 SET read_at = %(now)s, due_at = %(due)s, error = %(error)s, unknown = %(unknown)s, spans = %(spans)s
@@ -66,13 +67,13 @@ _FAILED = "UPDATE oncall_calendarimport SET due_at = %(due)s, error = %(error)s 
 
 
 def loop() -> PeriodicTask:
-    """The loop of a worker."""
+    """Returns the periodic task."""
     client = HttpClient()
     return PeriodicTask("calendar imports", lambda: turn(client, clock.now()), INTERVAL, frozenset({"config"}))
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
-    """Has calendars read so much earlier after the clock was set back by that much."""
+    """Makes calendars due earlier by `by`, after a clock rollback by that much."""
     connection.execute(
         "UPDATE oncall_calendarimport SET due_at = due_at - %s WHERE id IN ("
         "SELECT id FROM oncall_calendarimport WHERE due_at > %s ORDER BY id FOR UPDATE)",
@@ -81,9 +82,9 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
 
 
 def turn(client: HttpClient, now: datetime) -> bool:
-    """Reads the calendar that is due first. True when there may be more."""
+    """Imports the calendar that is due first. Returns True if more may be due."""
     with database.transaction() as connection:
-        # Claimed by being due later: another node leaves it alone, and a node that dies leaves it to the next.
+        # Claimed by postponing it: other nodes skip it, and if this node dies, another retries it later.
         row = database.row(connection, _CLAIM, {"now": now, "later": now + AFTER_FAILURE})
         if row is None:
             return False
@@ -103,7 +104,7 @@ def turn(client: HttpClient, now: datetime) -> bool:
         _keep(row, read, now)
     except (Temporary, Permanent, UnreadableCalendar) as error:
         _fail(row, str(error), now)
-    except Exception as error:  # one calendar's edge: the others are read all the same
+    except Exception as error:  # one calendar's failure must not affect the others
         if database.is_unavailable(error):
             raise
         log.exception("The calendar import %s failed.", row["id"])
@@ -128,7 +129,7 @@ def _fetch(client: HttpClient, url: str) -> bytes:
 
 
 def _zone(connection: database.Connection, schedule_id: int, shift: str) -> ZoneInfo | None:
-    """The time zone of the shift; None when it is gone."""
+    """Returns the time zone of the shift; None if it no longer exists."""
     row = database.row(connection, _ZONE, (schedule_id,))
     if row is None:
         return None
@@ -137,7 +138,7 @@ def _zone(connection: database.Connection, schedule_id: int, shift: str) -> Zone
 
 
 def _people(rows: list[dict[str, Any]]) -> dict[str, int]:
-    """Users by e-mail, username and name. A name that two have is nobody's."""
+    """Returns user ids by e-mail address, username and name. A name that two users share is left out."""
     found: dict[str, int] = {}
     names = [row["name"] for row in rows if row["name"]]
     for row in rows:
@@ -163,7 +164,7 @@ def _keep(row: dict[str, Any], read: ParsedCalendar, now: datetime) -> None:
 
 
 def _said(flaws: tuple[str, ...]) -> str:
-    """What is told of events that are left out, or taken in part."""
+    """Returns the error text for events that are skipped or imported in part."""
     if not flaws:
         return ""
     more = f"; and {len(flaws) - MAX_NAMED_EVENTS} more" if len(flaws) > MAX_NAMED_EVENTS else ""

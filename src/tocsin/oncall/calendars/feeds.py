@@ -1,6 +1,6 @@
-"""Calendar feeds: secret addresses at which calendar programs read the shifts of a person, a group or a schedule.
+"""Calendar feeds: secret URLs at which calendar programs read the shifts of a user, a group or a schedule.
 
-The token stands in the address, is shown once, and can be rotated. `web.calendar` answers at `/calendar/TOKEN.ics`.
+The token is part of the URL, is shown once, and can be rotated. The web room serves `/calendar/TOKEN.ics`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tocsin.people.models import Group, User
 
 @dataclass(frozen=True, slots=True)
 class NewFeed:
-    """A feed with its address, which is not to be had again."""
+    """A feed with its URL, which is never shown again."""
 
     feed: CalendarFeed
     url: str
@@ -38,7 +38,7 @@ def make(
     actor: AuditActor,
     now: datetime,
 ) -> NewFeed:
-    """A feed for `owner`. Raises Rejected ("name_taken") when they have that one already: rotate it."""
+    """Creates a feed for `owner`. Raises `Rejected("name_taken")` if the owner has the same feed: rotate that one."""
     with transaction.atomic():
         if CalendarFeed.objects.filter(owner=owner, kind=kind, group=group, schedule=schedule).exists():
             raise Rejected("name_taken", "There is such a calendar address already; give it a new one.", "kind")
@@ -56,7 +56,7 @@ def make(
 
 
 def rotate(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> NewFeed:
-    """Gives it a new address; the old one ends at once."""
+    """Gives the feed a new URL. The old one stops working at once."""
     secret = ids.token()
     with transaction.atomic():
         feed.token_hash, feed.created_at, feed.used_at = ids.token_hash(secret), now, None
@@ -66,14 +66,14 @@ def rotate(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> NewFeed:
 
 
 def delete(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> None:
-    """Ends it: its address answers no more."""
+    """Deletes the feed. Its URL stops working."""
     with transaction.atomic():
         _record(feed, "delete", actor, now)
         feed.delete()
 
 
 def verify(secret: str, now: datetime) -> CalendarFeed | None:
-    """The feed of that token, while its owner's account is in use; notes that it was read."""
+    """Returns the feed with this token, if its owner is active, and records the use."""
     if not secret.isascii() or len(secret) != 32:
         return None
     found = CalendarFeed.objects.select_related("owner", "group", "schedule__group")
@@ -84,7 +84,7 @@ def verify(secret: str, now: datetime) -> CalendarFeed | None:
 
 
 def name_of(feed: CalendarFeed) -> str:
-    """What a calendar program shows as its name."""
+    """Returns the calendar's name as shown in calendar programs."""
     match FeedKind(feed.kind):
         case FeedKind.PERSON:
             return f"On call: {feed.owner.display_name}"
@@ -95,7 +95,7 @@ def name_of(feed: CalendarFeed) -> str:
 
 
 def feed_spec(feed: CalendarFeed) -> dict[str, Any]:
-    """The feed as the API shows it, without its address."""
+    """Returns the feed in the form of the API, without its URL."""
     return {
         "user": feed.owner.username,
         "kind": feed.kind,

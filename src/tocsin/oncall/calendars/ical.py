@@ -1,4 +1,4 @@
-"""iCalendar (RFC 5545), both ways: shifts as a calendar, and the turns that a calendar elsewhere has. Pure."""
+"""Writes shifts as iCalendar (RFC 5545), and reads shifts from external calendars. Pure."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from tocsin.oncall.calculation.final_schedule import OnCall
 if TYPE_CHECKING:
     from icalendar import Component
 
-#: How often programs are asked to look again.
+#: How often calendar programs are asked to refresh.
 REFRESH = timedelta(hours=1)
-#: Of a calendar so many turns are taken; one with more is refused.
+#: Maximum events of a calendar. One with more is rejected.
 MAX_SHIFTS = 5000
 _PRODUCT = "-//Tocsin//On call//EN"
 _BOM = b"\xef\xbb\xbf"
-#: What makes a turn: an event in which one of these cannot be understood is left out, or taken in part.
+#: Properties that determine the times of an event. If one of them is invalid, the event is skipped or imported in part.
 _TIMES = ("DTSTART", "DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "RECURRENCE-ID")
-#: Of these an event has one at most.
+#: Properties that an event may have only once.
 _ONCE = ("DTSTART", "DTEND", "DURATION", "RECURRENCE-ID")
-#: What the two libraries raise for what is no calendar, or one with impossible dates in it.
+#: Errors that the two libraries raise for invalid calendars and impossible dates.
 _BROKEN = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 
 
 class UnreadableCalendar(Exception):
-    """This is no calendar whose turns can be taken: a sentence."""
+    """The data is not a calendar that can be imported. The text is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupShift:
-    """Somebody on call in a group."""
+    """A user on call in a group."""
 
     group: str
     person: OnCall
@@ -43,8 +43,7 @@ class GroupShift:
 
 @dataclass(frozen=True, slots=True)
 class ParsedCalendar:
-    """What a calendar says: (user, from, to) in order, the names in it that are nobody here, and what is wrong with
-    single events of it."""
+    """A calendar's content: (user, from, to) in order, names without a user, and the problems of single events."""
 
     spans: tuple[tuple[int, datetime, datetime], ...]
     unknown: tuple[str, ...]
@@ -54,8 +53,8 @@ class ParsedCalendar:
 def write(
     name: str, turns: Iterable[GroupShift], since: datetime, until: datetime, now: datetime, *, names_people: bool
 ) -> bytes:
-    """The turns as a calendar, cut to the range. `names_people`: each event begins with who it is."""
-    # Imported here: most processes never write one.
+    """Returns the shifts as a calendar, cut to the range. With `names_people`, titles begin with the user's name."""
+    # Imported here, because most processes never write a calendar.
     import icalendar
 
     calendar = icalendar.Calendar.new(
@@ -92,11 +91,12 @@ def read(
     *,
     now: datetime | None = None,
 ) -> ParsedCalendar:
-    """The turns of a calendar in the range. `people` has users by lower-case e-mail, username and name. Of turns
-    that are over at `now` it is not told that they are nobody's.
+    """Reads a calendar's events in the range.
 
-    An event is somebody's by its attendees, else its organizer, else its title. A time without a zone is local in
-    `zone`; a whole day is one there. Events that cannot be understood are left out and named. Raises Unreadable.
+    `people` contains user ids by lower-case e-mail address, username and name. An event belongs to its attendees, else
+    its organizer, else the name in its title. Events that are over at `now` are not reported as unknown. A time without
+    a zone is local in `zone`, and so is an all-day event. Invalid events are skipped and reported. Raises
+    UnreadableCalendar.
     """
     # Imported here, as above.
     import icalendar
@@ -138,7 +138,7 @@ def read(
 
 
 def _refuse_other(body: bytes) -> None:
-    """Raises Unreadable for what is no calendar at all, or only the beginning of one."""
+    """Raises UnreadableCalendar if the data is no calendar, or only the beginning of one."""
     text = body.removeprefix(_BOM).strip()
     if not text:
         raise UnreadableCalendar("It is not a calendar: it is empty.")
@@ -152,15 +152,15 @@ def _refuse_other(body: bytes) -> None:
 def _events(
     calendar: Component, zone: ZoneInfo, since: datetime, until: datetime, flaws: dict[str, None]
 ) -> Iterator[Component]:
-    """Every event of the calendar in the range, each time one of its own. What is wrong with one is added to `flaws`,
-    and keeps no other from being taken."""
+    """Yields every event in the range, with each recurrence as an event of its own. The problems of an event are added
+    to `flaws`, and do not affect other events."""
     import icalendar  # as above
     import recurring_ical_events
 
     for series in _series(calendar.walk("VEVENT")):
         wrong = [f"{_title(event)} ({flaw})" for event in series for flaw in _flaws(event, zone)]
         alone = icalendar.Calendar(calendar)
-        # Without a beginning it is never on; with two, nobody knows when.
+        # Without a start, an event never takes place; with two, its time is ambiguous.
         alone.subcomponents = [event for event in series if event.get("DTSTART") and not _doubles(event)]
         try:
             yield from recurring_ical_events.of(alone).between(since, until)
@@ -170,8 +170,11 @@ def _events(
 
 
 def _series(events: Iterable[Component]) -> Iterator[list[Component]]:
-    """Each event with the changes to single times of it. Several with the same id are taken one by one, since not all
-    calendars give each its own; of several versions of one, the newest is."""
+    """Yields each event with the changes to its single recurrences.
+
+    Several events with the same UID are treated separately, because not all calendars use unique ones. Of several
+    versions of one event, the latest is used.
+    """
     same: dict[str, list[Component]] = {}
     for number, event in enumerate(events):
         same.setdefault(str(event.get("UID") or f"the one at {number}"), []).append(event)
@@ -189,7 +192,7 @@ def _version(event: Component) -> int:
 
 
 def _flaws(event: Component, zone: ZoneInfo) -> Iterator[str]:
-    """What is wrong with the event, or is not taken as it is meant."""
+    """Yields the problems of an event: values that are invalid, or that are not imported as they are meant."""
     if wrong := [key for key, _ in event.errors if key in _TIMES]:
         yield f"{', '.join(dict.fromkeys(wrong))} cannot be understood"
     elif "DTSTART" not in event:
@@ -212,7 +215,7 @@ def _doubles(event: Component) -> list[str]:
 
 
 def _unknown_zones(held: Any) -> Iterator[str]:
-    """The names of time zones of a property that are not known: its moments are without one then."""
+    """Yields the unknown time zones of a property. Their times are parsed without a zone."""
     for value in held if isinstance(held, list) else [held]:
         if named := getattr(value, "params", {}).get("TZID"):
             moments = [one.dt for one in getattr(value, "dts", [value])]
@@ -222,7 +225,7 @@ def _unknown_zones(held: Any) -> Iterator[str]:
 
 
 def _lasts(event: Component, zone: ZoneInfo) -> timedelta | None:
-    """How long it is on; None for a moment without an end."""
+    """Returns the event's length; None for a moment without an end."""
     if isinstance(_value(event, "DTSTART"), datetime) and "DTEND" not in event and "DURATION" not in event:
         return None
     try:
@@ -241,12 +244,12 @@ def _listed(event: Component, key: str) -> list[Any]:
 
 
 def _invited(event: Component) -> list[Any]:
-    """Its attendees; rooms and the like are not meant."""
+    """Returns the event's attendees, without rooms and resources."""
     return [value for value in _listed(event, "ATTENDEE") if _said(value, "CUTYPE") not in ("ROOM", "RESOURCE")]
 
 
 def _comes(attendee: Any) -> bool:
-    """Whether the attendee has not said no, passed it on, or is only told of it."""
+    """Returns whether the attendee participates: has not declined or delegated, and is not merely informed."""
     is_away = _said(attendee, "PARTSTAT") in ("DECLINED", "DELEGATED")
     return not is_away and _said(attendee, "ROLE") != "NON-PARTICIPANT"
 
@@ -256,13 +259,13 @@ def _said(value: Any, parameter: str) -> str:
 
 
 def _name(value: Any) -> str:
-    """The address of an attendee or organizer, without `mailto:`; the mail beside it where it is none."""
+    """Returns an attendee's or organizer's address without `mailto:`, else the EMAIL parameter."""
     address, mail = str(value), str(value.params.get("EMAIL", "")).strip()
     return mail if mail and not address.lower().startswith("mailto:") else address.split(":", 1)[-1].strip()
 
 
 def _names(event: Component) -> list[str]:
-    """Whom an event to which nobody is invited may be about: its organizer, or what its title says."""
+    """Returns the names that an event without attendees may belong to: its organizer, or the parts of its title."""
     if organizers := _listed(event, "ORGANIZER"):
         return [_name(value) for value in organizers]
     title = str(event.get("SUMMARY", "")).strip()
@@ -275,7 +278,7 @@ def _end(event: Component, zone: ZoneInfo) -> datetime:
     start = _value(event, "DTSTART")
     if "DTEND" in event:
         end = _value(event, "DTEND")
-        # Some programs end a whole day where it begins.
+        # Some programs end an all-day event on the day on which it begins.
         is_that_day = end == start and not isinstance(start, datetime)
         return _moment(end + timedelta(days=1) if is_that_day else end, zone)
     if "DURATION" in event:
@@ -285,7 +288,7 @@ def _end(event: Component, zone: ZoneInfo) -> datetime:
 
 
 def _value(event: Component, key: str) -> Any:
-    """A date, moment or duration of the event; of one that has no such property nobody asks."""
+    """Returns a date, time or duration of the event, which must have that property."""
     held: Any = event[key]
     return held.dt
 

@@ -1,5 +1,7 @@
-"""Reads a calendar in a process of its own: one whose rules repeat without end, or that would take all memory, ends
-alone, and holds up nobody's page. Run as a module it is that process."""
+"""Reads a calendar in a separate process. Run as a module, it is that process.
+
+A calendar with an endless recurrence, or one that would take all memory, ends only that process, and delays no page.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from tocsin.core.runtime import sandboxed_process
 from tocsin.oncall.calendars import ical
 from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
 
-#: It may work for so many seconds.
+#: Maximum CPU seconds.
 CPU_SECONDS = 20
 _TOO_MUCH = (
     "It takes too long, or too much memory, to be read: it is very big, or an event in it repeats every few seconds."
@@ -30,8 +32,9 @@ def read(
     now: datetime | None = None,
     seconds: int = CPU_SECONDS,
 ) -> ParsedCalendar:
-    """As `ical.read`, in a process of its own that works for so many seconds at most. Raises Unreadable, and
-    RuntimeError where that process fails.
+    """Reads a calendar as `ical.read` does, in a separate process with at most `seconds` of CPU time.
+
+    Raises UnreadableCalendar, and RuntimeError if the process fails.
     """
     asked = {
         "people": dict(people),
@@ -53,7 +56,7 @@ def read(
 
 
 def main() -> None:
-    """Reads what stands on standard input, and writes what it says to standard output."""
+    """Reads the request from standard input, and writes the result to standard output."""
     sandboxed_process.limit()
     asked = json.loads(sys.stdin.buffer.readline())
     since, until = datetime.fromisoformat(asked["since"]), datetime.fromisoformat(asked["until"])

@@ -1,0 +1,1 @@
+"""Commands that change schedules, overrides, swaps, holiday calendars and support hours."""

@@ -1,6 +1,6 @@
-"""Shifts that are read from an iCal calendar elsewhere: which there are, and what was last read.
+"""Keeps one row for each shift that is imported from an external iCal calendar.
 
-`imports_loop` reads them. What was read before stays in force while a calendar cannot be read.
+`oncall.calendars.calendar_import_worker` imports them. The last import stays in force while a calendar cannot be read.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from tocsin.people import encrypted_addresses
 
 
 def follow(schedule: Schedule, now: datetime) -> None:
-    """Keeps a row for each of the schedule's shifts that take their turns from a calendar, in the caller's transaction.
+    """Creates, updates and deletes the import rows of a schedule, in the caller's transaction.
 
-    A new address is read at once, and what was read of the old one is forgotten. A known one is read at once too, since
-    the time zone may be another, and stays in force until then, under another name of the shift as well.
+    A new URL is imported at once, and the data of the old one is deleted. A known URL is imported at once too, because
+    the time zone may have changed. Its data stays in force until then, also under a new name of the shift.
     """
     wanted = calendar_urls.in_definition(schedule.definition)
     held = {row.shift: row for row in schedule.imports.all()}

@@ -1,6 +1,6 @@
-"""The addresses of calendars elsewhere. Whoever has one reads the calendar, so it is stored sealed, and its host shown.
+"""The URLs of external calendars. A URL gives access, so it is stored sealed, and only its host is shown.
 
-The same address is always stored as the same text, until the secret key changes.
+Equal URLs are stored as equal texts, until the secret key changes.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from tocsin.people import encrypted_addresses
 
 LONGEST = 2000
 
-#: What is shown of an address that no known key opens.
+#: Shown for a URL that no known key decrypts.
 UNREADABLE = f"https://{secret_urls.HIDDEN}"
 
 
 def seal(url: str) -> str:
-    """The address as it is stored."""
+    """Returns the URL as it is stored."""
     return encrypted_addresses.seal(urlsplit(url).scheme.lower(), url, longest=4 * LONGEST)
 
 
 def shown(stored: str) -> str:
-    """What anybody may see of a stored address, whoever entered it too."""
+    """Returns the masked form of a stored URL, which is all that anybody sees, including the user who entered it."""
     url = encrypted_addresses.in_clear(stored)
     return UNREADABLE if encrypted_addresses.is_sealed(url) else secret_urls.shown(url)
 
 
 def in_definition(definition: Mapping[str, Any]) -> dict[str, str]:
-    """The addresses in a schedule's stored definition, in clear, by the shift's name."""
+    """Returns the URLs in a schedule's stored definition, in clear, by the shift's name."""
     return {
         shift["name"]: encrypted_addresses.in_clear(shift["calendar"]["url"])
         for shift in definition.get("shifts", ())
@@ -39,8 +39,8 @@ def in_definition(definition: Mapping[str, Any]) -> dict[str, str]:
 
 
 def kept(spec: Mapping[str, object], definition: Mapping[str, Any]) -> dict[str, object]:
-    """The spec of a schedule with the stored addresses in the place of what was shown of them: that of the same shift,
-    or, of a shift with another name, the only one that is shown so."""
+    """Returns the spec with masked URLs replaced by the stored ones: that of the same shift, or for a renamed shift the
+    only one with that masked form."""
     stored, shifts = in_definition(definition), spec.get("shifts")
     if not stored or not isinstance(shifts, list | tuple):
         return dict(spec)
@@ -56,6 +56,6 @@ def _kept(shift: object, stored: Mapping[str, str]) -> object:
 
 
 def _matching(given: object, name: str, stored: Mapping[str, str]) -> Iterator[str]:
-    """The stored addresses for which `given` may stand."""
+    """Yields the stored URLs that `given` may be the masked form of."""
     fitting = {key: url for key, url in stored.items() if given == secret_urls.shown(url)}
     yield from [fitting[name]] if name in fitting else fitting.values()

@@ -1,6 +1,6 @@
-"""Changing schedules, support hours and holiday calendars: checked, recorded in the audit log, known to every node.
+"""Changes schedules, support hours and holiday calendars: validates, writes the audit log, and makes all nodes reload.
 
-Overrides are changed by `overrides`, or, where a schedule's spec names them, with the schedule.
+Overrides are changed by `oncall.changes.overrides`, or with a schedule whose spec lists them.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ def schedule_spec(
     now: datetime | None = None,
     with_secrets: bool = False,
 ) -> dict[str, Any]:
-    """The schedule as YAML and the API write one, with the overrides that are not over.
+    """Returns the schedule in the form of YAML and the API, with current and future overrides.
 
-    `names` and `calendars` have the users' and the holiday calendars' names by id, for whoever shows many. `now` is the
-    clock's, where it is not given. The whole addresses of calendars are in it only `with_secrets`.
+    `names` and `calendars` are the names of users and holiday calendars by id, for callers that show many schedules.
+    `now` defaults to the clock. Full calendar URLs are included only `with_secrets`.
     """
     spec = spec_without_overrides(schedule, names, calendars, with_secrets=with_secrets)
     current = overrides.current(schedule, now or clock.now())
     if current:
-        # In the order in which they were made, which says which of two wins.
+        # In the order of creation, which decides between two that overlap.
         spec["overrides"] = [overrides.nested_spec(override) for override in sorted(current, key=lambda one: one.pk)]
     return spec
 
 
 def schedule_state(schedule: Schedule) -> dict[str, Any]:
-    """The spec with the addresses of calendars: to tell one state of it from another, never to show."""
+    """Returns the spec with full calendar URLs. Only for comparing states, never for display."""
     return schedule_spec(schedule, with_secrets=True)
 
 
 def state_without_overrides(schedule: Schedule) -> dict[str, Any]:
-    """The same without its overrides."""
+    """Returns the state without the overrides."""
     return spec_without_overrides(schedule, with_secrets=True)
 
 
@@ -67,7 +67,7 @@ def spec_without_overrides(
     *,
     with_secrets: bool = False,
 ) -> dict[str, Any]:
-    """The same without its overrides, which are objects of their own."""
+    """Returns the spec without the overrides, which are separate objects."""
     if names is None:
         names = user_names([schedule])
     spec: dict[str, Any] = {
@@ -81,28 +81,28 @@ def spec_without_overrides(
 
 
 def user_names(several: Iterable[Schedule]) -> dict[int, str]:
-    """The names of all users who have shifts in any of the schedules, by id, in one statement."""
+    """Returns the usernames of all users with shifts in these schedules, by id, in one query."""
     users = frozenset[int]().union(*(_users_of(schedule) for schedule in several))
     return dict(User.objects.filter(pk__in=users).values_list("pk", "username"))
 
 
 def display_names(several: Iterable[Schedule]) -> dict[int, str]:
-    """The names to show of all users who have shifts in any of the schedules, by id, in one statement."""
+    """Returns the display names of all users with shifts in these schedules, by id, in one query."""
     users = frozenset[int]().union(*(_users_of(schedule) for schedule in several))
     return {user.pk: user.display_name for user in User.objects.filter(pk__in=users)}
 
 
 def calendar_names() -> dict[int, str]:
-    """The names of all holiday calendars, by id."""
+    """Returns the names of all holiday calendars, by id."""
     return dict(HolidayCalendar.objects.values_list("pk", "name"))
 
 
 def save_schedule(
     spec: Mapping[str, object], *, existing: Schedule | None = None, actor: AuditActor, now: datetime
 ) -> Schedule:
-    """Makes a schedule, or makes `existing` what the spec says; without `overrides` they stay.
+    """Creates a schedule, or changes `existing` to match the spec. Without `overrides` in the spec, they stay.
 
-    Raises Rejected that names the place.
+    Raises Rejected, naming the field.
     """
     with transaction.atomic():
         config_version.lock()
@@ -124,7 +124,7 @@ def save_schedule(
 
 
 def check_schedule(spec: Mapping[str, object], *, existing: Schedule | None = None) -> Schedule:
-    """The schedule that the spec would make, unsaved. Raises Rejected that names the place, as `save_schedule` does."""
+    """Returns the schedule that the spec describes, unsaved. Raises Rejected as `save_schedule` does."""
     return _checked(spec, existing)[1]
 
 
@@ -147,7 +147,7 @@ def _checked(spec: Mapping[str, object], existing: Schedule | None) -> tuple[Sch
 
 
 def delete_schedule(schedule: Schedule, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a schedule: its group's role holders are on call again."""
+    """Deletes a schedule. The group's members with its roles are on call again. Raises `Rejected("in_use")`."""
     with transaction.atomic():
         config_version.lock()
         object_hooks.refuse_deletion("schedule", schedule.pk, schedule.name)
@@ -156,7 +156,7 @@ def delete_schedule(schedule: Schedule, *, actor: AuditActor, now: datetime) -> 
 
 
 def support_hours_spec(hours: SupportHours, calendars: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """The support hours as YAML and the API write them; `calendars` as for a schedule."""
+    """Returns the support hours in the form of YAML and the API; `calendars` as for `schedule_spec`."""
     spec: dict[str, Any] = {"name": hours.name, "time_zone": hours.time_zone, "windows": hours.windows}
     if hours.holiday_calendars:
         spec["holiday_calendars"] = _named(hours.holiday_calendars, calendars)
@@ -168,7 +168,7 @@ def support_hours_spec(hours: SupportHours, calendars: Mapping[int, str] | None 
 def save_support_hours(
     spec: Mapping[str, object], *, existing: SupportHours | None = None, actor: AuditActor, now: datetime
 ) -> SupportHours:
-    """Makes support hours, or makes `existing` what the spec says. Raises Rejected that names the place."""
+    """Creates support hours, or changes `existing` to match the spec. Raises Rejected, naming the field."""
     with transaction.atomic():
         config_version.lock()
         read = specs.read_support_hours(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
@@ -186,7 +186,7 @@ def save_support_hours(
 
 
 def delete_support_hours(hours: SupportHours, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes support hours. Raises Rejected ("in_use") while a route needs them."""
+    """Deletes support hours. Raises `Rejected("in_use")` while something references them, such as a route."""
     with transaction.atomic():
         config_version.lock()
         object_hooks.refuse_deletion("support_hours", hours.pk, hours.name)
@@ -195,7 +195,7 @@ def delete_support_hours(hours: SupportHours, *, actor: AuditActor, now: datetim
 
 
 def holiday_calendar_spec(calendar: HolidayCalendar) -> dict[str, Any]:
-    """The holiday calendar as YAML and the API write one."""
+    """Returns the holiday calendar in the form of YAML and the API."""
     spec: dict[str, Any] = {"name": calendar.name}
     if calendar.country:
         spec["country"] = calendar.country
@@ -211,7 +211,7 @@ def holiday_calendar_spec(calendar: HolidayCalendar) -> dict[str, Any]:
 def save_holiday_calendar(
     spec: Mapping[str, object], *, existing: HolidayCalendar | None = None, actor: AuditActor, now: datetime
 ) -> HolidayCalendar:
-    """Makes a holiday calendar, or makes `existing` what the spec says. Raises Rejected that names the place."""
+    """Creates a holiday calendar, or changes `existing` to match the spec. Raises Rejected, naming the field."""
     with transaction.atomic():
         config_version.lock()
         read = specs.read_holiday_calendar(spec)
@@ -228,7 +228,7 @@ def save_holiday_calendar(
 
 
 def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a holiday calendar. Raises Rejected ("in_use") while a schedule or support hours need it."""
+    """Deletes a holiday calendar. Raises `Rejected("in_use")` while a schedule or support hours reference it."""
     with transaction.atomic():
         config_version.lock()
         object_hooks.refuse_deletion("holiday_calendar", calendar.pk, calendar.name)
@@ -237,13 +237,13 @@ def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: AuditActor, now
 
 
 def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
-    """The schedule's shifts, with what was read of calendars: for whoever asks who may ever have one."""
+    """Returns the schedule's shifts with their imported data, for checking who may ever be on call in it."""
     read = {row.shift: loader.imported_spans(row.spans) for row in schedule.imports.all()}
     return schedules.load(schedule.name, schedule.time_zone, schedule.definition, imported=read).shifts
 
 
 def needs_user(user_id: int) -> list[str]:
-    """The schedules in which that user has shifts, is to stand in, or covers, for whoever wants to delete the user."""
+    """Returns this user's shifts, overrides and covers as texts, which prevent the user's deletion."""
     return [
         *(f"schedule {schedule.name}" for schedule in Schedule.objects.all() if user_id in _users_of(schedule)),
         *overrides.needs_user(user_id, clock.now()),
@@ -252,7 +252,7 @@ def needs_user(user_id: int) -> list[str]:
 
 
 def needs_group(group_id: int) -> list[str]:
-    """The schedules of that group and what else it owns here, for whoever wants to delete the group."""
+    """Returns the schedules and other objects here that this group owns, which prevent the group's deletion."""
     owned = (("schedule", Schedule), ("support hours", SupportHours), ("holiday calendar", HolidayCalendar))
     return [
         f"{word} {name}"
@@ -262,7 +262,7 @@ def needs_group(group_id: int) -> list[str]:
 
 
 def needs_holiday_calendar(calendar_id: int) -> list[str]:
-    """The schedules and support hours that mind that calendar, for whoever wants to delete it."""
+    """Returns the schedules and support hours that use this holiday calendar, which prevent its deletion."""
     return [
         f"{word} {name}"
         for word, model in (("schedule", Schedule), ("support hours", SupportHours))
@@ -298,7 +298,7 @@ def _zone_of(group: str) -> str:
 
 
 def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str], with_secrets: bool) -> dict[str, Any]:
-    """A shift as people write it, its keys in the order in which they do: the database's JSON has one of its own."""
+    """Returns a shift as users write it, with its keys in the usual order: jsonb does not keep the order of keys."""
     kind = schedules.kind_of(stored)
     turn = dict(stored[kind])
     if "users" in turn:

@@ -1,6 +1,6 @@
-"""Out of office as whoever covers hears of it: that they stand in for somebody, and that they do no more.
+"""Notifies users who cover for an absence when it is created, changed or deleted.
 
-`people.changes.out_of_office` defines, checks and stores an absence; callers check permissions.
+`people.changes.out_of_office` validates and stores absences; callers check permissions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tocsin.people.models import OutOfOffice, User
 
 @dataclass(frozen=True, slots=True)
 class _Cover:
-    """What somebody covers: from when to when, and where, as words."""
+    """When and where a user covers; `where` is the end of a sentence."""
 
     starts_at: datetime
     ends_at: datetime
@@ -29,7 +29,7 @@ class _Cover:
 def save_absence(
     user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: AuditActor, now: datetime
 ) -> OutOfOffice:
-    """As `people.changes.out_of_office.save_absence`; whoever covers from now on, otherwise or no more is told."""
+    """Saves an absence by `people.changes.out_of_office.save_absence`, and notifies users whose cover changes."""
     with transaction.atomic():
         before = _covering(existing) if existing else {}
         saved = out_of_office.save_absence(user, spec, existing=existing, actor=actor, now=now)
@@ -43,7 +43,7 @@ def save_absence(
 
 
 def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) -> None:
-    """As `people.changes.out_of_office.delete_absence`; whoever was to cover is told."""
+    """Deletes an absence by `people.changes.out_of_office.delete_absence`, and notifies the covering users."""
     with transaction.atomic():
         before = _covering(absence) if absence.ends_at > now else {}
         out_of_office.delete_absence(absence, actor=actor, now=now)

@@ -1,6 +1,6 @@
-"""What people are told about their duty: written in the caller's Django transaction, with the change itself.
+"""Writes notices for users about their shifts, in the Django transaction of the change itself.
 
-`notify.enqueue.shift_reminders` hands it on to be mailed.
+`notify.enqueue.shift_reminders` sends them by e-mail.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from tocsin.people.models import User
 
 
 def write(users: Iterable[User], *, title: str, text: str, reason: str, now: datetime) -> None:
-    """Has each of the users told once."""
+    """Writes one notice for each of the users."""
     DutyNotice.objects.bulk_create(
         DutyNotice(user=user, title=title[:200], text=text, reason=reason, created_at=now) for user in users
     )
 
 
 def span(starts_at: datetime, ends_at: datetime, zone: str) -> str:
-    """A stretch in words, in a time zone: Thu 24 Dec 17:00 to Fri 25 Dec 08:00 (Europe/Zurich)."""
+    """Formats a period in a time zone: Thu 24 Dec 17:00 to Fri 25 Dec 08:00 (Europe/Zurich)."""
     place = ZoneInfo(zone)
     return f"{starts_at.astimezone(place):%a %d %b %H:%M} to {ends_at.astimezone(place):%a %d %b %H:%M} ({zone})"

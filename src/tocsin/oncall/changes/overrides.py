@@ -1,6 +1,6 @@
-"""Overrides: made, changed and taken away, checked, recorded in the audit log, known to every node.
+"""Creates, changes and deletes overrides: validates, writes the audit log, and makes all nodes reload.
 
-Taking a shift and handing one over are overrides too: one person instead of another, for a while.
+Taking and handing over a shift create overrides too: one user replaces another for a while.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from tocsin.oncall.models import Override, Schedule, SwapRequest
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
 
-#: So many that are not over may a schedule have.
+#: Maximum current and future overrides of a schedule.
 MAX_OVERRIDES = 1000
 
 
 def current(schedule: Schedule, now: datetime) -> list[Override]:
-    """The schedule's overrides that are not over, by their beginning."""
-    # What a list has prefetched is taken as it is: one statement for all schedules, not one for each.
+    """Returns the schedule's current and future overrides, by start."""
+    # Prefetched overrides are used as they are: one query for all schedules instead of one for each.
     is_prefetched = "overrides" in getattr(schedule, "_prefetched_objects_cache", {})
     held = schedule.overrides.all() if is_prefetched else schedule.overrides.select_related("user", "instead_of")
     return [override for override in held if override.ends_at > now]
 
 
 def prefetched() -> Prefetch[str]:
-    """For whoever loads many schedules: their overrides, with everybody in them."""
+    """Returns the prefetch of overrides with their users, for callers that load many schedules."""
     return Prefetch("overrides", Override.objects.select_related("user", "instead_of"))
 
 
 def override_spec(override: Override) -> dict[str, Any]:
-    """The override as the API writes one."""
+    """Returns the override in the form of the API."""
     return {"schedule": override.schedule.name, **nested_spec(override)}
 
 
 def nested_spec(override: Override) -> dict[str, Any]:
-    """The override as YAML writes one under its schedule."""
+    """Returns the override in the form that YAML nests under its schedule."""
     spec: dict[str, Any] = {"name": override.name} if override.name else {}
     spec |= {
         "user": override.user.username,
@@ -65,9 +65,9 @@ def nested_spec(override: Override) -> dict[str, Any]:
 def save_override(
     spec: Mapping[str, object], *, existing: Override | None = None, actor: AuditActor, now: datetime
 ) -> Override:
-    """Makes an override, or makes `existing` what the spec says; `schedule` names the schedule.
+    """Creates an override, or changes `existing` to match the spec, in which `schedule` names the schedule.
 
-    Raises Rejected that names the place: one that is over already is refused.
+    Raises Rejected, naming the field, for example if it is already over.
     """
     with transaction.atomic():
         config_version.lock()
@@ -89,7 +89,7 @@ def save_override(
 
 
 def delete_override(override: Override, *, actor: AuditActor, now: datetime) -> None:
-    """Takes an override away: who has the shift by the schedule has it again, and both hear of it."""
+    """Deletes an override and notifies both users. The schedule decides again who is on call."""
     with transaction.atomic():
         config_version.lock()
         _record(override, override_spec(override), None, actor, now)
@@ -101,9 +101,10 @@ def delete_override(override: Override, *, actor: AuditActor, now: datetime) -> 
 def replace_all(
     schedule: Schedule, wanted: Sequence[OverrideSpec], *, is_new: bool = False, actor: AuditActor, now: datetime
 ) -> None:
-    """Makes the schedule's overrides those, inside the caller's transaction; what is over is left as it is. Of two that
-    overlap the later in the list is the later made one, which wins. Those of a new schedule are told to nobody: its
-    shifts are not either.
+    """Replaces the schedule's current and future overrides, inside the caller's transaction; past ones stay.
+
+    Of two that overlap, the later in the list is created later, and wins. Overrides of a new schedule cause no notices,
+    because its shifts do not either.
     """
     if len(wanted) > MAX_OVERRIDES:
         raise Rejected("invalid", f"overrides: a schedule has at most {MAX_OVERRIDES}.", "overrides")
@@ -136,7 +137,7 @@ def _overlap(one: Override, other: Override) -> bool:
 
 
 def _make_again(override: Override, actor: AuditActor, now: datetime) -> None:
-    """Makes it the one that was made last."""
+    """Recreates it, so that it counts as the last one created."""
     _record(override, override_spec(override), None, actor, now)
     Override.objects.filter(pk=override.pk).delete()
     override.pk = None
@@ -145,7 +146,7 @@ def _make_again(override: Override, actor: AuditActor, now: datetime) -> None:
 
 
 def drop_orphans(schedule: Schedule, *, actor: AuditActor, now: datetime) -> None:
-    """Takes away what is still to come on shifts that the schedule no longer has, inside the caller's transaction."""
+    """Deletes current and future overrides of shifts that were removed, inside the caller's transaction."""
     names = set(shift_names(schedule))
     for override in _coming(schedule, now):
         if override.shift and override.shift not in names:
@@ -164,9 +165,9 @@ def stand_in(
     actor: AuditActor,
     now: datetime,
 ) -> Override:
-    """One person instead of another for a while, in one role or in all: a shift taken, handed over or swapped.
+    """Replaces one user by another for a while, in one role or in all: a shift taken, handed over or swapped.
 
-    Raises Rejected when it is over already, or is nobody else's.
+    Raises Rejected if the period is over, or `user` is the same user or deactivated.
     """
     if ends_at <= max(now, starts_at):
         raise Rejected("invalid", "to: is over already, or not after from.", "to")
@@ -194,18 +195,18 @@ def stand_in(
 
 
 def shift_names(schedule: Schedule) -> list[str]:
-    """The names of the schedule's shifts."""
+    """Returns the names of the schedule's shifts."""
     return [shift["name"] for shift in schedule.definition["shifts"]]
 
 
 def needs_user(user_id: int, now: datetime) -> list[str]:
-    """The overrides still to come by which that user stands in, and the swaps they were asked for."""
+    """Returns descriptions of the current and future overrides that put this user on call."""
     coming = Override.objects.filter(user=user_id, ends_at__gt=now).select_related("schedule")
     return [f"an override of schedule {override.schedule.name}" for override in coming]
 
 
 def _coming(schedule: Schedule, now: datetime) -> list[Override]:
-    """As `current`, read anew: the schedule at hand may hold what it was asked for before."""
+    """Reads the overrides from the database, because the given schedule may hold outdated prefetched ones."""
     return list(Override.objects.filter(schedule=schedule, ends_at__gt=now).select_related("user", "instead_of"))
 
 
@@ -223,7 +224,7 @@ def _fill(override: Override, schedule: Schedule, read: OverrideSpec, users: Map
 
 
 def _users(several: Iterable[OverrideSpec]) -> dict[str, User]:
-    """Everybody whom the specs name, by lower-case username. Raises Rejected that names the place."""
+    """Returns the users named in the specs, by lower-case username. Raises Rejected, naming the field."""
     named = [
         (name, f"{read.place}{key}")
         for read in several
@@ -250,12 +251,12 @@ def _schedule(name: object) -> Schedule:
 
 
 def _people(override: Override) -> list[User]:
-    """Whoever stands in, and instead of whom."""
+    """Returns the replacing and the replaced user."""
     return [user for user in (override.user, override.instead_of) if user is not None]
 
 
 def _tell(override: Override, actor: AuditActor, now: datetime, besides: Iterable[User] = ()) -> None:
-    """Whoever is to stand in, and whoever no longer has to be there, hear of it, unless they did it themselves."""
+    """Notifies the replacing and the replaced user, except for the actor."""
     schedule = override.schedule
     people = {user.pk: user for user in (*_people(override), *besides)}
     span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
@@ -274,7 +275,7 @@ def _tell(override: Override, actor: AuditActor, now: datetime, besides: Iterabl
 
 
 def _tell_over(override: Override, actor: AuditActor, now: datetime) -> None:
-    """Whoever was to stand in, and whoever has it again, hear that the override is gone."""
+    """Notifies the users of a deleted override, except for the actor."""
     schedule = override.schedule
     span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
     again = f"{override.instead_of.display_name} has it again" if override.instead_of else "The schedule holds again"

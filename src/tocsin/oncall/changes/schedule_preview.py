@@ -1,4 +1,4 @@
-"""What a schedule would do before it is saved: its spec checked as a save does it, and put in its group's plan.
+"""Previews a schedule before it is saved: validates its spec as saving does, and adds it to its group's plan.
 
 Writes nothing.
 """
@@ -18,9 +18,9 @@ from tocsin.oncall.models import Schedule
 
 
 def plan_with(spec: Mapping[str, object], *, existing: Schedule | None, now: datetime) -> GroupPlan:
-    """The plan of the schedule's group with the schedule as the spec says, from `now` on; overrides stay as they are.
+    """Returns the group's plan from `now` on, with the schedule as in the spec and its overrides unchanged.
 
-    Raises Rejected that names the place, as saving it would.
+    Raises Rejected, naming the field, as saving it would.
     """
     made = commands.check_schedule(spec, existing=existing)
     with database.transaction() as connection:
@@ -28,7 +28,7 @@ def plan_with(spec: Mapping[str, object], *, existing: Schedule | None, now: dat
         if held is None:
             raise Rejected("not_found", f'group: there is no group "{made.group.name}".', "group")
         number = existing.pk if existing else None
-        # A schedule that moves to another group takes its overrides along; they are not in that group's plan.
+        # A schedule that moves to another group keeps its overrides, which are not in that group's plan.
         before = next((one for one in held.schedules if one.id == number), None)
         calendars = loader.holiday_calendars(connection, made.holiday_calendars)
         drawn = schedules.load(

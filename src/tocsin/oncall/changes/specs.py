@@ -1,5 +1,4 @@
-"""Schedules, overrides, holiday calendars and support hours as people write them, checked. Names are resolved by the
-commands."""
+"""Parses and validates schedules, overrides, holiday calendars and support hours. The commands resolve names."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
 from tocsin.oncall.changes import calendar_urls
 from tocsin.people.member_roles import MemberRole
 
-#: A rotation hands over at most so often, and at least so often.
+#: Minimum and maximum interval between handoffs of a rotation.
 MIN_HANDOFF_INTERVAL = timedelta(hours=1)
 MAX_HANDOFF_INTERVAL = timedelta(days=366)
 MAX_LAYERS = 100
@@ -33,14 +32,14 @@ _LOCAL = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ShiftSpec:
-    """A shift in its stored form, but with users by name, and the place where those were named."""
+    """A shift in its stored form but with users by name, and the place of these names in the spec."""
 
     stored: dict[str, Any]
     users: tuple[str, ...]
     place: str
 
     def with_users(self, ids: list[int]) -> dict[str, Any]:
-        """The stored form, with users by id."""
+        """Returns the stored form with users by id."""
         kind = schedules.kind_of(self.stored)
         if kind == "calendar":
             return self.stored
@@ -49,7 +48,7 @@ class ShiftSpec:
 
 @dataclass(frozen=True, slots=True)
 class OverrideSpec:
-    """An override, people by username; `place` is what comes before its keys where a place is named."""
+    """An override with users by username. `place` is the prefix of its keys in error messages."""
 
     name: str
     user: str
@@ -63,7 +62,7 @@ class OverrideSpec:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSpec:
-    """A schedule. `time_zone` is None where the group's is meant; `overrides` None where they are to stay."""
+    """A schedule. `time_zone` is None to use the group's; `overrides` is None to leave them unchanged."""
 
     name: str
     group: str
@@ -75,7 +74,7 @@ class ScheduleSpec:
 
 @dataclass(frozen=True, slots=True)
 class SupportHoursSpec:
-    """Support hours; `group` is the owner's name, or None."""
+    """Support hours. `group` is the name of the owning group, or None."""
 
     name: str
     group: str | None
@@ -86,7 +85,7 @@ class SupportHoursSpec:
 
 @dataclass(frozen=True, slots=True)
 class HolidayCalendarSpec:
-    """A holiday calendar; `group` is the owner's name, or None. `days` are in their stored form."""
+    """A holiday calendar. `group` is the name of the owning group, or None; `days` are in their stored form."""
 
     name: str
     group: str | None
@@ -96,7 +95,10 @@ class HolidayCalendarSpec:
 
 
 def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: "UTC") -> ScheduleSpec:
-    """Raises Rejected, or RejectedAll, naming each place. `zone_of` knows a group's time zone, for overrides."""
+    """Parses a schedule. `zone_of` returns a group's time zone, for overrides.
+
+    Raises Rejected, or RejectedAll, naming each field.
+    """
     spec = ObjectReader(value)
     group = spec.text("group", required=True)
     zone = spec.zone() if spec.has("time_zone") else None
@@ -119,7 +121,7 @@ def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: 
 
 
 def read_override(value: object, zone: str, shifts: Iterable[str]) -> OverrideSpec:
-    """One override, without its schedule. Times without a zone are local in `zone`. Raises Rejected as above."""
+    """Parses an override without its schedule. Times without a zone are local in `zone`. Raises Rejected."""
     spec = ObjectReader(value)
     override = _override(spec, zone, tuple(shifts))
     spec.check()
@@ -127,7 +129,7 @@ def read_override(value: object, zone: str, shifts: Iterable[str]) -> OverrideSp
 
 
 def read_holiday_calendar(value: object) -> HolidayCalendarSpec:
-    """Raises Rejected, or RejectedAll, naming each place."""
+    """Parses a holiday calendar. Raises Rejected, or RejectedAll, naming each field."""
     spec = ObjectReader(value)
     country, region = spec.text("country", longest=2).upper(), spec.text("region", longest=10)
     if country and (problem := holiday_calendars.problem(country, region)):
@@ -146,7 +148,7 @@ def read_holiday_calendar(value: object) -> HolidayCalendarSpec:
 
 
 def read_support_hours(value: object, default_zone: str) -> SupportHoursSpec:
-    """Raises Rejected, or RejectedAll, naming each place."""
+    """Parses support hours. Raises Rejected, or RejectedAll, naming each field."""
     spec = ObjectReader(value)
     hours = SupportHoursSpec(
         name=spec.name(),
@@ -160,7 +162,7 @@ def read_support_hours(value: object, default_zone: str) -> SupportHoursSpec:
 
 
 def refuse_doubles(spec: ObjectReader, key: str, names: Iterable[str], field: str = "") -> None:
-    """Refuses what stands twice in a list, ignoring case."""
+    """Records an error for each duplicate in a list, ignoring case."""
     seen: set[str] = set()
     for number, name in enumerate(names):
         if name and name.casefold() in seen:
@@ -169,7 +171,7 @@ def refuse_doubles(spec: ObjectReader, key: str, names: Iterable[str], field: st
 
 
 def moment(spec: ObjectReader, key: str, zone: str) -> datetime:
-    """A moment, needed: with an offset or Z, or local in `zone`. In UTC."""
+    """Reads a required time, with an offset or Z, or local in `zone`. Returns it in UTC."""
     text = spec.text(key, required=True, longest=40)
     if text:
         try:
@@ -188,7 +190,7 @@ def moment(spec: ObjectReader, key: str, zone: str) -> datetime:
 
 
 def write_moment(at: datetime) -> str:
-    """A moment as `moment` reads it."""
+    """Formats a time in a form that `moment` reads."""
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
@@ -264,7 +266,7 @@ def _window(spec: ObjectReader) -> WeeklyWindow:
 
 
 def _window_across(spec: ObjectReader) -> WeeklyWindow:
-    """One unbroken stretch over several days: from `fri 17:00` to `mon 08:00`."""
+    """Reads one continuous window over several days: from `fri 17:00` to `mon 08:00`."""
     begins, ends = spec.text("from", required=True), spec.text("to", required=True)
     found = WeeklyWindow(frozenset({0}), 0, weekly_windows.MINUTES_A_DAY)
     for key, text in (("from", begins), ("to", ends)):
@@ -346,7 +348,7 @@ def _rotation(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], d
 
 
 def _step(spec: ObjectReader) -> timedelta | MonthInterval:
-    """How far apart hand-offs are."""
+    """Reads the interval between handoffs."""
     text = spec.raw("every")
     if isinstance(text, str) and re.fullmatch(r"\s*\d{1,3}\s+months?\s*", text):
         found = schedules.step(" ".join(text.split()))
@@ -366,7 +368,7 @@ def _months(every: MonthInterval) -> str:
 
 
 def _hand_off_day(spec: ObjectReader, every: timedelta | MonthInterval) -> str | int | None:
-    """The day of the week on which whole weeks hand over; of months, the day of the month or its first such weekday."""
+    """Reads the handoff day: for whole weeks a weekday; for months a day of the month, or its first such weekday."""
     value = spec.raw("on")
     if isinstance(every, MonthInterval) and isinstance(value, int) and not isinstance(value, bool):
         if 1 <= value <= 31:
@@ -405,7 +407,7 @@ def _fixed(spec: ObjectReader, start: str | None) -> tuple[tuple[str, ...], dict
 
 
 def _span(spec: ObjectReader, every: timedelta | None) -> dict[str, str]:
-    """One stretch between two local times."""
+    """Reads one period between two local times."""
     if spec.has("windows"):
         spec.refuse("windows", "give either windows, or from and to.")
     begin, end = _local(spec, "from"), _local(spec, "to")
@@ -454,7 +456,7 @@ def _roles(spec: ObjectReader) -> list[str]:
 
 
 def _day_or_local(spec: ObjectReader, key: str) -> str | None:
-    """A date, or a local time, as it is stored."""
+    """Reads an optional date or local time, and returns it as stored."""
     if not spec.has(key):
         return None
     text = spec.text(key, longest=40)
@@ -474,7 +476,7 @@ def _last_moment(end: str) -> datetime:
 
 
 def _local(spec: ObjectReader, key: str) -> datetime | None:
-    """A local time, needed."""
+    """Reads a required local time."""
     text = spec.text(key, required=True, longest=40)
     try:
         if _LOCAL.fullmatch(text):

@@ -1,6 +1,6 @@
-"""Taking somebody's shift, handing one's own over, and asking for a swap: who may is asked by the caller, before.
+"""Takes, hands over and swaps shifts. The caller checks permissions first.
 
-What was taken, handed over or swapped is an override, and can be taken back as one.
+The result is an override, which can be deleted as such.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Membership, User
 
-#: A stretch that changes hands lasts so long at most.
+#: Maximum length of a period that is taken, handed over or swapped.
 MAX_SWAP_RANGE = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True)
 class ShiftRange:
-    """What is taken, handed over or swapped: a window, in one role or in whatever roles the person has then."""
+    """The object of a swap, take-over or handover: a period, in one role or in every role that the user has then."""
 
     starts_at: datetime
     ends_at: datetime
@@ -41,19 +41,19 @@ class ShiftRange:
 
 
 def rows() -> QuerySet[SwapRequest]:
-    """All swaps, with everybody in them."""
+    """Returns all swaps, with their users and schedules."""
     return SwapRequest.objects.select_related("schedule__group", "asked_by", "asked")
 
 
 def belongs(schedule: Schedule, user: User) -> bool:
-    """Whether the user has to do with the schedule: a member of its group, or named in a shift."""
+    """Returns whether the user belongs to the schedule: as a member of its group, or in a shift."""
     return Membership.objects.filter(group=schedule.group_id, user=user).exists() or user.pk in _named(schedule)
 
 
 def give(schedule: Schedule, stretch: ShiftRange, *, of: User, to: User, actor: AuditActor, now: datetime) -> Override:
-    """Puts `to` in the place of `of` for the stretch: a shift taken or handed over.
+    """Replaces `of` by `to` for the period: a shift is taken or handed over.
 
-    Raises Rejected when `of` is not on call in the schedule then, it is over, or `to` is switched off.
+    Raises Rejected if `of` is not on call in the schedule then, the period is over, or `to` is deactivated.
     """
     ahead = _ahead(stretch, now)
     refuse_unless_on_call(schedule, of, ahead)
@@ -61,9 +61,9 @@ def give(schedule: Schedule, stretch: ShiftRange, *, of: User, to: User, actor: 
 
 
 def fill(schedule: Schedule, stretch: ShiftRange, *, user: User, actor: AuditActor, now: datetime) -> Override:
-    """Puts `user` where nobody has a role: an uncovered stretch that somebody of the group takes.
+    """Assigns `user` to a coverage gap in a role of the group.
 
-    Raises Rejected without a role, when somebody has it at any moment of the stretch, or it is over.
+    Raises Rejected without a role, if the period is over, or if somebody has the role at any time in it.
     """
     if stretch.role is None:
         raise Rejected("missing", "role: say which one nobody has.", "role")
@@ -83,8 +83,8 @@ def fill(schedule: Schedule, stretch: ShiftRange, *, user: User, actor: AuditAct
 
 
 def may_take_back(override: Override, user: User) -> bool:
-    """Whether it is the user's own doing: a shift that they took, handed over or filled. A swap took two, and what
-    somebody arranged for others, as a manager, is the managers'."""
+    """Returns whether the user made this override for themselves: a shift taken, handed over or filled. A swap belongs
+    to two users, and an override that a manager made for others belongs to the managers."""
     is_about_them = user.pk in (override.user_id, override.instead_of_id)
     return override.created_by_id == user.pk and override.swap_id is None and is_about_them
 
@@ -100,9 +100,9 @@ def ask(
     actor: AuditActor,
     now: datetime,
 ) -> SwapRequest:
-    """Asks `asked` to take the stretch of `asked_by`, perhaps for one of theirs in return; they are mailed.
+    """Requests a swap: `asked` takes the period of `asked_by`, optionally for one of theirs in return.
 
-    Raises Rejected when either is not on call then, or it is over.
+    The requested user gets a notice. Raises Rejected if either user is not on call then, or the period is over.
     """
     if asked.pk == asked_by.pk:
         raise Rejected("invalid", "user: nobody swaps with themselves.", "user")
@@ -140,9 +140,9 @@ def ask(
 
 
 def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
-    """Takes what was asked: both stretches change hands at once, and the asker is mailed.
+    """Accepts a swap: both periods change hands at once, and the requester gets a notice.
 
-    Raises Rejected when it was answered already, is over, or somebody has lost their stretch meanwhile.
+    Raises Rejected if it was already answered, is over, or one of the users no longer has their period.
     """
     for stretch, user in _stretches(swap):
         refuse_unless_on_call(swap.schedule, user, _ahead(stretch, now))
@@ -160,7 +160,7 @@ def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReques
 
 
 def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
-    """Says no: the asker is mailed. Raises Rejected when it was answered already."""
+    """Declines a swap. The requester gets a notice. Raises `Rejected("already_answered")`."""
     with transaction.atomic():
         config_version.lock()
         locked = _locked(swap)
@@ -169,7 +169,7 @@ def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReque
 
 
 def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
-    """Takes the question back: the asked person is mailed. Raises Rejected when it was answered already."""
+    """Withdraws a swap request. The requested user gets a notice. Raises `Rejected("already_answered")`."""
     with transaction.atomic():
         config_version.lock()
         locked = _locked(swap)
@@ -178,7 +178,7 @@ def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequ
 
 
 def swap_spec(swap: SwapRequest) -> dict[str, Any]:
-    """The swap as the API writes one."""
+    """Returns the swap in the form of the API."""
     return {
         "schedule": swap.schedule.name,
         "asked_by": swap.asked_by.username,
@@ -197,7 +197,7 @@ def swap_spec(swap: SwapRequest) -> dict[str, Any]:
 
 
 def refuse_unless_on_call(schedule: Schedule, user: User, stretch: ShiftRange) -> None:
-    """Raises Rejected when the user has nothing of the schedule in that stretch. Over the pool, in no transaction."""
+    """Raises Rejected if the user is not on call in that period. Uses the pool, so call it in no transaction."""
     drawn = _drawn(schedule, stretch)
     if not any(
         segment.user_id == user.pk and segment.schedule == schedule.name and stretch.role in (None, segment.role)
@@ -209,7 +209,7 @@ def refuse_unless_on_call(schedule: Schedule, user: User, stretch: ShiftRange) -
 
 
 def _drawn(schedule: Schedule, stretch: ShiftRange) -> Timeline:
-    """The group's timeline of the stretch. Raises Rejected when it ends before it begins, or lasts too long."""
+    """Returns the group's timeline for the period. Raises Rejected if it is empty or too long."""
     if stretch.ends_at <= stretch.starts_at:
         raise Rejected("invalid", "to: is not after from.", "to")
     if stretch.ends_at - stretch.starts_at > MAX_SWAP_RANGE:
@@ -224,7 +224,7 @@ def _named(schedule: Schedule) -> set[int]:
 
 
 def _stretches(swap: SwapRequest) -> list[tuple[ShiftRange, User]]:
-    """What changes hands, each with who has it now."""
+    """Returns the periods of the swap, each with the user who is on call in it now."""
     role, back = (MemberRole(text) if text else None for text in (swap.role, swap.return_role))
     found = [(ShiftRange(swap.starts_at, swap.ends_at, role), swap.asked_by)]
     if swap.return_starts_at is not None and swap.return_ends_at is not None:
@@ -233,14 +233,14 @@ def _stretches(swap: SwapRequest) -> list[tuple[ShiftRange, User]]:
 
 
 def _ahead(stretch: ShiftRange, now: datetime, field: str = "to") -> ShiftRange:
-    """What is still to come of it: what is over stays as it was. Raises Rejected when all of it is over."""
+    """Returns the future part of the period; the past stays as it was. Raises Rejected if all of it is over."""
     if stretch.ends_at <= now:
         raise Rejected("invalid", f"{field}: is over already.", field)
     return replace(stretch, starts_at=max(stretch.starts_at, now.replace(microsecond=0)))
 
 
 def _locked(swap: SwapRequest) -> SwapRequest:
-    """The swap as it is now, held until the end of the transaction. Raises Rejected when it was answered."""
+    """Locks and returns the current swap. Raises `Rejected("already_answered")` if it was answered."""
     found = rows().select_for_update(of=("self",)).get(pk=swap.pk)
     if found.state != SwapState.ASKED:
         raise Rejected("already_answered", f"This swap is {found.state} already.")

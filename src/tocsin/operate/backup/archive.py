@@ -1,6 +1,6 @@
-"""The file that `tocsin backup` writes: a ZIP of one stream a table, and a manifest that says what they must be.
+"""The backup file: a ZIP with one stream per table, and a manifest with their checksums.
 
-The streams are PostgreSQL's COPY in text form, which every version since 15 reads alike. Nothing is held in memory.
+Streams use PostgreSQL's COPY text format, which all versions since 15 read alike. Nothing is held in memory.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import msgspec
 
 from tocsin.core.errors import Rejected
 
-#: The format's number. A program reads its own and older ones.
+#: The format version. A release reads its own and older ones.
 FORMAT = 1
 
-#: The first bytes of one, whole or not.
+#: The first bytes of a backup, complete or not.
 MAGIC = b"PK\x03\x04"
 
 _MANIFEST = "manifest.json"
 _MARK = b"tocsin backup "
 
-#: In bytes: so much is read or written at a time.
+#: Bytes read or written at a time.
 CHUNK = 1 << 18
 
-#: What an entry that is not as it was can raise: RuntimeError for one that somebody encrypted.
+#: Exceptions of a corrupt entry; RuntimeError for an encrypted one.
 _UNREADABLE = (KeyError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
-#: A manifest is a few kilobytes; a file with a bigger one is none of ours.
+#: A manifest has a few kilobytes; anything bigger is not ours.
 _MAX_MANIFEST_BYTES = 16 << 20
 
 
 class TableInfo(msgspec.Struct, frozen=True):
-    """One table's stream: its columns in order, and what must come out of it."""
+    """One table's stream: its columns in order, and its expected content."""
 
     name: str
     columns: list[str]
@@ -47,7 +47,7 @@ class TableInfo(msgspec.Struct, frozen=True):
 
 
 class SequenceInfo(msgspec.Struct, frozen=True):
-    """Where the numbers of a column have come to."""
+    """The state of a column's sequence."""
 
     table: str
     column: str
@@ -56,7 +56,7 @@ class SequenceInfo(msgspec.Struct, frozen=True):
 
 
 class ArchiveKeys(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The secret keys, new first: sealed under a passphrase, else in the clear; and by what each is recognised."""
+    """The secret keys, newest first, encrypted with a passphrase or in plain text, and their fingerprints."""
 
     fingerprints: list[str] = []
     sealed: str = ""
@@ -66,14 +66,14 @@ class ArchiveKeys(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a backup holds."""
+    """The content of a backup."""
 
     format: int
     tocsin: str
     made_at: datetime
-    #: PostgreSQL's major version, to know where it came from.
+    #: PostgreSQL's major version, for information.
     postgres: int
-    #: The migrations that its tables have had, as [app, name].
+    #: The migrations applied to its tables, as [app, name].
     migrations: list[tuple[str, str]]
     tables: list[TableInfo]
     sequences: list[SequenceInfo]
@@ -85,13 +85,13 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class _AnyManifest(msgspec.Struct):
-    """What a manifest of every format has."""
+    """The part of the manifest common to all formats."""
 
     format: int
 
 
 class StreamChecksum:
-    """Adds up a stream: what it is, how many rows, how many bytes."""
+    """Checksum, row count and size of a stream."""
 
     def __init__(self) -> None:
         self.digest = hashlib.sha256()
@@ -105,15 +105,15 @@ class StreamChecksum:
 
 
 class BackupWriter:
-    """Writes a backup into an open file, table by table. `finish` makes it whole."""
+    """Writes a backup into an open file, table by table; `finish` completes it."""
 
     def __init__(self, file: IO[bytes], made_at: datetime) -> None:
-        # Level 1: three times as fast as the default on text like this, and hardly larger.
+        # Level 1: three times as fast as the default on this kind of text, and hardly larger.
         self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
         self._made_at = made_at
 
     def add(self, name: str, columns: list[str], stream: Iterable[bytes | bytearray | memoryview]) -> TableInfo:
-        """Writes one table's rows: COPY's text form, in which a line break ends a row and stands for nothing else."""
+        """Writes one table's rows in COPY text format, in which a newline only ever ends a row."""
         total = StreamChecksum()
         with self._zip.open(self._entry(_path(name)), "w", force_zip64=True) as entry:
             for data in _gathered(stream):
@@ -122,7 +122,7 @@ class BackupWriter:
         return TableInfo(name, columns, total.rows, total.size, total.digest.hexdigest())
 
     def finish(self, manifest: Manifest) -> None:
-        """Writes the manifest, and closes the archive."""
+        """Writes the manifest and closes the archive."""
         data = msgspec.json.format(msgspec.json.encode(manifest))
         self._zip.writestr(self._entry(_MANIFEST), data)
         self._zip.comment = _MARK + hashlib.sha256(data).hexdigest().encode()
@@ -136,7 +136,7 @@ class BackupWriter:
 
 
 class BackupReader:
-    """A backup that was found whole so far as its manifest goes; `verify` reads all the rest. Close it when done."""
+    """A backup with a valid manifest; `verify` checks the rest. Close it when done."""
 
     def __init__(self, archive: zipfile.ZipFile, manifest: Manifest) -> None:
         self._zip = archive
@@ -144,7 +144,7 @@ class BackupReader:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Raises Rejected where the file cannot be read, is no backup, is damaged, or is of a newer format."""
+        """Opens a backup. Raises Rejected if it is unreadable, not a backup, damaged, or of a newer format."""
         try:
             archive = zipfile.ZipFile(path)
         except OSError as error:
@@ -158,7 +158,7 @@ class BackupReader:
             raise
 
     def verify(self) -> None:
-        """Reads everything. Raises Rejected, naming the table, where one is not what the manifest says."""
+        """Reads everything. Raises Rejected, naming the table, if a stream does not match the manifest."""
         for table in self.manifest.tables:
             found = StreamChecksum()
             for data in self.stream(table):
@@ -167,7 +167,7 @@ class BackupReader:
                 raise _damaged(table.name)
 
     def stream(self, table: TableInfo) -> Iterator[bytes]:
-        """One table's rows. Raises Rejected where they cannot be read."""
+        """One table's rows. Raises Rejected if they cannot be read."""
         try:
             with self._zip.open(_path(table.name)) as entry:
                 while data := entry.read(CHUNK):
@@ -210,7 +210,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
 
 
 def _gathered(stream: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
-    """The same bytes in larger pieces: COPY gives them row by row."""
+    """Combines small chunks into larger ones: COPY yields row by row."""
     held = bytearray()
     for part in stream:
         held += part

@@ -1,6 +1,6 @@
-"""The secret keys in a backup: sealed under a passphrase (scrypt, RFC 7914, and Fernet), and put back in their place.
+"""Encrypts the secret keys in a backup with a passphrase (scrypt, RFC 7914, and Fernet), and restores them.
 
-Stored secrets cannot be read without them. No key is ever shown.
+Stored secrets cannot be read without these keys. No key is ever displayed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tocsin.core.config.environment import Config
 from tocsin.core.errors import Rejected
 from tocsin.operate.backup.archive import ArchiveKeys
 
-#: scrypt's N, with r = 8 and p = 1: 64 MiB of memory and some tenths of a second a guess.
+#: scrypt's N, with r = 8 and p = 1: 64 MiB of memory and some tenths of a second per guess.
 COST = 1 << 16
 _MAX_COST = 1 << 20
 
 
 def seal(keys: Sequence[str], passphrase: str | None, *, cost: int = COST) -> ArchiveKeys:
-    """The keys as a backup holds them: in the clear only where there is no passphrase."""
+    """The keys for a backup; in plain text only without a passphrase."""
     known = [crypto.fingerprint(key) for key in keys]
     if passphrase is None:
         return ArchiveKeys(known, plain=list(keys))
@@ -37,7 +37,7 @@ def seal(keys: Sequence[str], passphrase: str | None, *, cost: int = COST) -> Ar
 
 
 def unseal(keys: ArchiveKeys, passphrase: str | None) -> tuple[str, ...]:
-    """The keys in a backup. Raises Rejected without the right passphrase."""
+    """The keys of a backup. Raises Rejected without the right passphrase."""
     if not keys.sealed:
         return tuple(keys.plain)
     if passphrase is None:
@@ -56,14 +56,14 @@ def unseal(keys: ArchiveKeys, passphrase: str | None) -> tuple[str, ...]:
 
 
 def missing(keys: ArchiveKeys, known: Sequence[str]) -> bool:
-    """Whether a secret in the backup may need a key that is not among those known."""
+    """Whether a secret in the backup may need a key that is not among `known`."""
     return not set(keys.fingerprints) <= {crypto.fingerprint(key) for key in known}
 
 
 def choose(keys: ArchiveKeys, settings: Config, passphrase: str | None, *, without_key: bool) -> tuple[str, ...]:
-    """The keys to put into the data directory, new first; none where nothing is to be changed.
+    """The keys to write to the data directory, newest first; empty if nothing changes.
 
-    Raises Rejected where secrets in the backup could not be read afterwards, unless `without_key` accepts that.
+    Raises Rejected if secrets in the backup would become unreadable, unless `without_key` accepts that.
     """
     known = settings.secret_keys or stored(settings.data_dir)
     if without_key or not missing(keys, known):
@@ -79,7 +79,7 @@ def choose(keys: ArchiveKeys, settings: Config, passphrase: str | None, *, witho
 
 
 def stored(data_dir: Path) -> tuple[str, ...]:
-    """The keys kept in the data directory, new first; none is made."""
+    """The keys in the data directory, newest first; never creates one."""
     try:
         return crypto.keys_in((data_dir / crypto.KEY_FILE).read_text())
     except OSError:
@@ -87,7 +87,7 @@ def stored(data_dir: Path) -> tuple[str, ...]:
 
 
 def keep(data_dir: Path, keys: Sequence[str]) -> None:
-    """Makes these, new first, the keys of the data directory, at once or not at all."""
+    """Atomically replaces the keys of the data directory, newest first."""
     data_dir.mkdir(parents=True, exist_ok=True)
     path = data_dir / crypto.KEY_FILE
     draft = path.with_name(f".{crypto.KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -97,7 +97,7 @@ def keep(data_dir: Path, keys: Sequence[str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     if path.exists():
-        # Root may run the command, and the server under an account of its own must read the key.
+        # Root may run the command, while the server with its own account must be able to read the key.
         with contextlib.suppress(PermissionError):
             os.chown(draft, path.stat().st_uid, path.stat().st_gid)
     draft.replace(path)

@@ -1,4 +1,4 @@
-"""Restores a backup: checks all of it first, then makes the database what it says in one transaction, or not at all."""
+"""Restores a backup: verifies it completely, then replaces the database's content in one transaction, or not at all."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tocsin.core.errors import Rejected
 from tocsin.operate.backup import key_encryption, tables
 from tocsin.operate.backup.archive import BackupReader, Manifest, TableInfo
 
-#: What a database may hold and yet count as empty: what migrations, starts and looking at it leave behind.
+#: Tables that may have rows in an "empty" database: from migrations, starts, and views of it.
 _OF_NO_ACCOUNT = ("django_", "auth_", "core_", "operate_", "access_auditentry")
 
-#: Of what people care about, in the words that they know.
+#: User-facing names for the most important tables.
 _NOUNS = {
     "people_user": "users",
     "inbound_integration": "integrations",
@@ -34,10 +34,10 @@ _NOUNS = {
 }
 
 
-#: Why paging is paused.
+#: The reason for the pause of all paging.
 PAUSED = "Restored from a backup"
 
-# In the words of the oldest tables: those of the backup are not brought up to date yet.
+# Uses only the oldest columns, because the backup's tables are not migrated yet.
 _PAUSE = """
 INSERT INTO notify_pause (reason, started_at, until)
 SELECT %(reason)s, clock_timestamp(), clock_timestamp() + %(span)s
@@ -52,12 +52,12 @@ _NEW_STAMPS = "UPDATE people_user SET session_stamp = left(replace(gen_random_uu
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """What a restore did."""
+    """The result of a restore."""
 
     manifest: Manifest
-    #: Migrations applied afterwards, because the backup is older than this Tocsin.
+    #: Migrations applied afterwards because the backup is older than this release.
     migrated: list[str]
-    #: Whether secret keys were put into the data directory, and whether the backup's are known now.
+    #: Whether secret keys were written to the data directory, and whether the backup's keys are available now.
     has_written_keys: bool
     has_keys: bool
     live_alerts: int
@@ -66,19 +66,18 @@ class RestoreResult:
 def restore(
     reader: BackupReader, new_keys: Sequence[str], *, force: bool, paused_for: timedelta | None = None
 ) -> RestoreResult:
-    """Makes the database what the (verified) backup says, then brings its tables up to date.
+    """Replaces the database's content with a (verified) backup, then migrates its tables.
 
-    `paused_for`: all paging is paused so long from the very moment at which the state is there, whatever comes after.
-
-    `new_keys` come first in the data directory; what was there stays behind them, so that it is right whether or not
-    this ends well. Raises Rejected where the backup is a newer Tocsin's, Tocsin runs on the database, or there is
-    something in it and `force` is not set; nothing is changed then.
+    `paused_for`: paging is paused for this long from the moment the data is visible, whatever happens next. `new_keys`
+    go first in the data directory, before the existing ones, so both the old and the restored data stay readable,
+    whether or not the restore succeeds. Raises Rejected if the backup is from a newer release, Tocsin is running on the
+    database, or the database is not empty and `force` is not set; nothing is changed then.
     """
     manifest = reader.manifest
     _refuse_unknown(manifest)
     with transaction.atomic():
         connection = _connection()
-        # Nobody else changes tables, and a large one may take its time.
+        # Nobody else may change tables, and large tables take time.
         connection.lift_time_limit()
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         connection.execute("SET LOCAL lock_timeout = '30s'")
@@ -94,7 +93,7 @@ def restore(
         _end_access(connection)
         if paused_for is not None:
             connection.execute(_PAUSE, {"reason": PAUSED, "span": paused_for})
-        # Whoever has an older number loads everything again.
+        # Invalidates every process's cached configuration.
         config_version.changed()
         if new_keys:
             _keep_keys(new_keys)
@@ -118,13 +117,13 @@ def _refuse_unknown(manifest: Manifest) -> None:
         )
     there = set(tables.tables_at(manifest.migrations))
     found = {table.name for table in manifest.tables}
-    # Backups of older versions hold the tables of sessions and the sandbox too: those are not restored.
+    # Backups of older releases include tables of sessions and the sandbox, which are not restored.
     if found - there or there - tables.OMITTED - found:
         raise Rejected("damaged", "The backup is damaged: its tables are not those of its version.")
 
 
 def _connection() -> GuardedConnection:
-    """Django's connection, on which the transaction runs."""
+    """Django's connection, which runs the transaction."""
     django_connection.ensure_connection()
     found = django_connection.connection
     assert isinstance(found, GuardedConnection)
@@ -132,7 +131,7 @@ def _connection() -> GuardedConnection:
 
 
 def _refuse_running(connection: Connection) -> None:
-    """A Tocsin at work has numbers and configuration in its memory that would not be this state's."""
+    """Rejects while Tocsin is running, because its processes cache ids and configuration of the previous data."""
     row = connection.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
         "AND application_name = ANY(%s)",
@@ -143,7 +142,7 @@ def _refuse_running(connection: Connection) -> None:
 
 
 def _present(connection: Connection) -> list[str]:
-    """Tocsin's tables that are there now."""
+    """Tocsin's tables that exist now."""
     applied = tables.applied(connection)
     if newer := migrate.unknown(applied):
         app, name = newer[0]
@@ -186,7 +185,7 @@ def _clear(connection: Connection, present: Sequence[str]) -> None:
 
 
 def _fill(connection: Connection, reader: BackupReader) -> None:
-    """Puts in every row. References are taken away meanwhile and checked at the end, all at once."""
+    """Inserts all rows. Foreign keys are dropped for that and checked at the end."""
     manifest = reader.manifest
     restored = [table for table in manifest.tables if table.name not in tables.OMITTED]
     names = [table.name for table in restored]
@@ -195,7 +194,7 @@ def _fill(connection: Connection, reader: BackupReader) -> None:
         connection.execute(
             sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(sql.Identifier(name), sql.Identifier(constraint))
         )
-    # What the migrations themselves put in is in the backup, or was removed since.
+    # Rows created by migrations are in the backup, or were deleted since.
     connection.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(map(sql.Identifier, names))))
     connection.execute("SET LOCAL client_encoding = 'UTF8'; SET LOCAL DateStyle = 'ISO, YMD'")
     for table in restored:
@@ -217,8 +216,10 @@ def _fill(connection: Connection, reader: BackupReader) -> None:
 
 
 def _end_access(connection: Connection) -> None:
-    """Ends what gave access before: an invitation or a link for a new password that was used after the backup was made
-    would work a second time. The links of alerts stay: people have them in their mailboxes."""
+    """Invalidates previous access: an invitation or password link used after the backup would work again.
+
+    Alert links stay valid, because people have them in their mailboxes.
+    """
     for name, omitted in tables.OMITTED_ROWS.items():
         connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(name), sql.SQL(omitted)))
     if connection.execute(_HAS_STAMP).fetchone():
@@ -243,7 +244,7 @@ def _fill_table(connection: Connection, reader: BackupReader, table: TableInfo) 
 
 
 def _references(connection: Connection) -> list[tuple[str, str, str]]:
-    """Every foreign key of the tables just made: table, name, definition."""
+    """All foreign keys of the new tables: table, name, definition."""
     return connection.execute(
         "SELECT c.relname, k.conname, pg_get_constraintdef(k.oid) FROM pg_constraint k "
         "JOIN pg_class c ON c.oid = k.conrelid "

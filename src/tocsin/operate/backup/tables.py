@@ -1,4 +1,4 @@
-"""Which tables there are at a given state of the migrations, and bringing a database to exactly that state."""
+"""The tables that exist after given migrations, and migrating an empty database to exactly that state."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.migrate import Migration
 from tocsin.core.errors import Rejected
 
-#: What Django keeps of the migrations themselves. It is made by applying them, and never copied.
+#: Django's migration records. Recreated by applying migrations, never copied.
 MIGRATIONS = "django_migrations"
 
-#: What a copy needs not: of processes that run, of sign-ins tried lately, of this machine's clock, and what a loop
-#: makes again out of the other tables.
+#: Tables a backup does not need: running processes, recent sign-in attempts, this machine's clock, and data that a
+#: periodic task derives from other tables.
 PASSING = frozenset(
     {"operate_node", "core_clockseen", "alerts_alerttext", "inbound_messagetext", "access_sharedcacheentry"}
 )
 
-#: Tables of live access: sessions, messages of the sandbox with the links in them, codes and links that work once. A
-#: backup is kept in more places than a database, and none of them may sign anybody in.
+#: Tables that grant access: sessions, sandbox messages with their links, one-time codes and links. Backups are stored
+#: in more places than a database, and none of them may let anybody sign in.
 ACCESS = frozenset({"django_session", "notify_sandboxmessage", "notify_verificationcode", "account_emailconfirmation"})
 
-#: Tables that no backup holds.
+#: Tables that are in no backup.
 OMITTED = PASSING | ACCESS
 
-#: Rows that no backup holds, by table: the hashes of the links for the first administrator.
+#: Rows that are in no backup, by table: hashes of the first administrator's setup links.
 OMITTED_ROWS = {"core_setting": "name = 'setup_link'"}
 
 
 def applied(connection: Connection) -> list[Migration]:
-    """The migrations that the database has had, in order; none where it has no tables of Tocsin's."""
+    """The migrations applied to the database, in order; empty without Tocsin's tables."""
     found = connection.execute("SELECT to_regclass(%s)::text", (MIGRATIONS,)).fetchone()
     if found is None or found[0] is None:
         return []
@@ -45,13 +45,13 @@ def applied(connection: Connection) -> list[Migration]:
 
 
 def tables_at(migrations: Collection[Migration]) -> list[str]:
-    """The tables that there are after exactly these migrations, in alphabetical order, without Django's own list."""
+    """The tables after exactly these migrations, sorted, without Django's own migration table."""
     return list(_tables_at(frozenset(migrations)))
 
 
 @lru_cache(maxsize=8)
 def _tables_at(migrations: frozenset[Migration]) -> tuple[str, ...]:
-    """What was found is kept: a restore asks about the same state several times."""
+    """Cached, because a restore asks for the same state several times."""
     if not migrations:
         return ()
     loader = MigrationLoader(None, ignore_no_migrations=True)
@@ -61,9 +61,9 @@ def _tables_at(migrations: frozenset[Migration]) -> tuple[str, ...]:
 
 
 def migrate_to(migrations: Collection[Migration]) -> None:
-    """Applies exactly these to an empty database, on Django's connection and inside its transaction.
+    """Applies exactly these migrations to an empty database, in the transaction of Django's connection.
 
-    Raises Rejected where they are not a state that Tocsin was ever in.
+    Raises Rejected if they do not form a valid state.
     """
     executor = MigrationExecutor(django_connection)
     wanted = set(migrations)

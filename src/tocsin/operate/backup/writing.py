@@ -1,4 +1,4 @@
-"""Makes a backup: every table as it is at one moment, in one transaction, while Tocsin goes on working."""
+"""Writes a backup: a consistent snapshot of every table in one transaction, while Tocsin keeps running."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tocsin.operate.backup import key_encryption, tables
 from tocsin.operate.backup.archive import FORMAT, MAGIC, BackupWriter, Manifest, TableInfo
 from tocsin.operate.backup.archive import SequenceInfo as Numbers
 
-#: The same text on every server, whatever its settings.
+#: Makes the text output independent of the server's settings.
 _PLAIN_TEXT = (
     "SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; "
     "SET bytea_output = 'hex'; SET extra_float_digits = 1; "
@@ -36,21 +36,21 @@ _PLAIN_TEXT = (
 
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
-#: In seconds: one that was made just now may not be locked yet.
+#: In seconds: a newer file may not be locked yet.
 _ABANDONED_AFTER = 60
 
 
 def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
-    """Writes the whole state into `path`, which is there only when it is complete; returns what it holds.
+    """Writes the complete state to `path`, which appears only once complete. Returns its manifest.
 
-    The secret keys are sealed under `passphrase`; with None they are in the file as they are. Raises Rejected where
-    there is nothing to back up, the tables are a newer Tocsin's, or the file cannot be written.
+    The secret keys are encrypted with `passphrase`, or in plain text if it is None. Raises Rejected if there is nothing
+    to back up, the tables are from a newer release, or the file cannot be written.
     """
     keys = key_encryption.seal(crypto.keys(), passphrase)
     with _whole(path) as file, database.connect(name="tocsin backup") as connection:
         connection.execute(_PLAIN_TEXT)
         connection.lift_time_limit()
-        # Nobody changes tables meanwhile. Taken before the snapshot, which then shows what the last one made of them.
+        # Prevents migrations meanwhile. Locked before the snapshot, which then includes the last migration.
         connection.execute("SELECT pg_advisory_lock_shared(%s)", (MIGRATION_LOCK,))
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         migrations = tables.applied(connection)
@@ -65,7 +65,7 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
             postgres=connection.info.server_version // 10_000,
             migrations=migrations,
             tables=written,
-            # Last: a sequence is of no transaction, and must not be behind the rows.
+            # Last: sequences are not transactional, and must not be behind the rows.
             sequences=list(_sequences(connection, names)),
             keys=keys,
         )
@@ -111,7 +111,7 @@ def _sequences(connection: Connection, names: Sequence[str]) -> Iterator[Numbers
         (list(names),),
     ).fetchall()
     for table, column, sequence in found:
-        # `sequence` comes quoted, as PostgreSQL itself would write it.
+        # `sequence` is already quoted by PostgreSQL.
         row = connection.execute(f"SELECT last_value, is_called FROM {sequence}".encode()).fetchone()
         assert row is not None
         yield Numbers(table, column, row[0], row[1])
@@ -119,7 +119,7 @@ def _sequences(connection: Connection, names: Sequence[str]) -> Iterator[Numbers
 
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file, readable by its owner only, that takes the place of `path` once it is complete and on the disk."""
+    """A file, readable by its owner only, that atomically replaces `path` once it is complete and synced."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         if path.is_dir():
@@ -141,12 +141,11 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Removes what backups into that folder left that were killed: nobody writes them any more. Each is as large as a
-    backup, and none can be restored."""
+    """Removes temporary files of killed backups in that folder. Each is as large as a backup and cannot be restored."""
     for left in folder.glob(".*.part"):
         if _DRAFT.fullmatch(left.name) is None or not left.is_file():
             continue
-        # What is somebody else's, or on a disk without locks, stays.
+        # Files of other users, or on a filesystem without locks, stay.
         with contextlib.suppress(OSError), left.open("rb") as file:
             is_old = time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED_AFTER
             if is_old and file.read(len(MAGIC)) in (MAGIC, b""):
@@ -155,8 +154,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _lock(file: IO[bytes]) -> None:
-    """Says that the file is being written; the kernel takes that back when the process ends. Raises OSError where
-    somebody else says so."""
+    """Locks the file while it is written; the kernel unlocks it when the process ends. Raises OSError if locked."""
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -1,6 +1,7 @@
-"""Checks the public address: that it leads here, and that its certificate is trusted and lasts. Only where one is set.
+"""Checks the public URL, if configured: that it leads here, and that its certificate is trusted and not about to
+expire.
 
-The address is given by the environment, so it may be a private one.
+The URL comes from the environment, so it may be a private address.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from tocsin.operate.finding import HealthFinding, note
 
 TIMEOUT = 5.0
 
-#: A certificate that ends within this, or within a third of its whole life where that is shorter, was not renewed.
+#: A certificate that expires within this time, or within a third of its lifetime if shorter, was not renewed.
 EXPIRES_SOON = timedelta(days=14)
 
 
 def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[HealthFinding]:
-    """What is wrong with `TOCSIN_BASE_URL`. `context` takes the place of the system's trusted certificates."""
+    """Checks `TOCSIN_BASE_URL`. `context` replaces the system's trusted certificates."""
     settings = environment.current()
     if settings.base_url is None:
         yield note(

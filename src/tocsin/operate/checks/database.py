@@ -1,4 +1,4 @@
-"""Checks PostgreSQL: version, durability, tables, rights, hints, connections, clock, and where it lives."""
+"""Checks PostgreSQL: version, durability, tables, permissions, hints, connections, clock and location."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from tocsin.operate.finding import HealthFinding, note
 
 MIN_POSTGRES_VERSION = 15
 
-#: A node's connections: 1 commits, 1 listens, 10 for loops; for its pages 8 of Django, 9 beside it, 1 for the clock.
+#: Connections of one node: 1 for commits, 1 for LISTEN, 10 for periodic tasks; in its web process 8 of Django, 9 others
+#: and 1 for the clock.
 OF_A_NODE = 30
 
-#: What libpq may be told at most, and 0 (no timeout at all) never: see `database.TIMEOUTS`.
+#: The highest accepted libpq values; 0 (no timeout) is never accepted. See `database.TIMEOUTS`.
 MAX_TIMEOUTS: Mapping[str, int] = {
     "connect_timeout": 15,
     "tcp_user_timeout": 15_000,
@@ -30,7 +31,7 @@ MAX_TIMEOUTS: Mapping[str, int] = {
     "keepalives_count": 5,
 }
 
-#: The `target_session_attrs` that only the primary meets.
+#: The values of `target_session_attrs` that only a primary satisfies.
 WRITABLE = ("read-write", "primary")
 
 #: In seconds: a hint arrives within milliseconds, or never.
@@ -38,7 +39,7 @@ HINT_DEADLINE = 3.0
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
-    """What is wrong with the database that this process uses, and where it lives."""
+    """Checks the database that this process uses, and reports its location."""
     yield from _version(connection)
     server = durability.read(connection)
     for weakness in durability.weaknesses(server):
@@ -64,7 +65,7 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
 
 
 def check_timeouts(connection: Connection) -> Iterator[HealthFinding]:
-    """Whether a connection notices in time that its server is gone, and finds the one that takes writes."""
+    """Checks whether a connection notices a lost server in time, and whether it finds the writable one."""
     settings = connection.info.get_parameters()
     is_tcp = not connection.info.host.startswith("/")
     if slow := [name for name in MAX_TIMEOUTS if is_tcp and _is_slow(settings, name)]:
@@ -94,7 +95,7 @@ def _is_slow(settings: Mapping[str, str], name: str) -> bool:
 
 
 def check_connections(connection: Connection) -> Iterator[HealthFinding]:
-    """Whether all nodes together may need more connections than there are. Needs Tocsin's tables."""
+    """Checks whether all nodes together may need more connections than allowed. Needs Tocsin's tables."""
     row = database.row(
         connection,
         "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int "
@@ -155,7 +156,7 @@ def _clock(connection: Connection) -> Iterator[HealthFinding]:
 
 
 def _hints() -> Iterator[HealthFinding]:
-    """LISTEN needs a session of its own; a pooler in transaction mode swallows what it should hear."""
+    """Checks LISTEN, which needs its own session; a pooler in transaction mode swallows notifications."""
     try:
         if _hears_itself():
             return

@@ -1,4 +1,4 @@
-"""Checks whether anything stored still needs an older secret key."""
+"""Checks whether stored data still needs an older secret key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tocsin.operate.finding import HealthFinding, note
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
-    """Where there are several keys: what the older ones are needed for, and which nodes do not know the newest."""
+    """With several keys: reports what still needs older ones, and nodes without the newest one."""
     if len(crypto.keys()) < 2:
         return
     for name in rotation.nodes_without_newest_key(connection):

@@ -1,4 +1,4 @@
-"""Checks this machine: room on the disk, the secret key's file, and variables that are for tests only."""
+"""Checks this machine: disk space, open file limit, key file permissions, and variables for tests only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tocsin.operate.finding import HealthFinding
 
 
 def check() -> Iterator[HealthFinding]:
-    """What is wrong with this machine, as this process is configured."""
+    """Checks this machine with this process's configuration."""
     settings = environment.current()
     for folder in _folders(settings):
         yield from room(folder)
@@ -35,7 +35,7 @@ def check() -> Iterator[HealthFinding]:
 
 
 def open_files(limit: int) -> Iterator[HealthFinding]:
-    """Whether a node that may have `limit` files open at once can take as many connections as it would."""
+    """Checks whether a node with `limit` open files can accept the intended number of connections."""
     if limit < descriptors.NEEDED:
         yield HealthFinding(
             "machine.open_files",
@@ -46,7 +46,7 @@ def open_files(limit: int) -> Iterator[HealthFinding]:
 
 
 def key_file(path: Path) -> Iterator[HealthFinding]:
-    """Whether nobody but its owner can read the secret key."""
+    """Checks that only its owner can read the secret key."""
     try:
         found = path.stat()
     except OSError:

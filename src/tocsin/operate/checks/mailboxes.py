@@ -1,4 +1,4 @@
-"""Checks the mailboxes that integrations read: each is signed in to, reading nothing."""
+"""Checks the integrations' mailboxes by signing in to each, without reading anything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REMEDY = "Look at its address and password under Security, and whether this mac
 
 
 def check() -> Iterator[HealthFinding]:
-    """The mailboxes that refuse, or do not answer in time. All are asked at once."""
+    """Yields the mailboxes that reject the sign-in or do not answer in time. Checks all in parallel."""
     pool = ThreadPoolExecutor(8, thread_name_prefix="doctor")
     asked: dict[str, Future[str]] = {}
     for integration in Integration.objects.exclude(credentials="").exclude(mode=IntegrationMode.DISABLED):

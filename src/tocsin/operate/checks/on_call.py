@@ -1,4 +1,4 @@
-"""Checks who will be on call: hours that are nobody's, people who are gone or away, shifts that never count."""
+"""Checks upcoming on-call schedules: coverage gaps, deactivated or absent users, shifts without effect."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ REMEDIES = {
     CoverageFindingKind.TWICE: "Override one of the two roles, or change the order of the users.",
     CoverageFindingKind.NO_SHIFT: "Add a shift for that time, unless it is meant so.",
 }
-#: What was read before stays in force, so that nothing breaks at once, and nobody notices.
+#: The last imported calendar stays in force, so nothing breaks at once and nobody notices.
 UNREAD = (
     "Look at the address in the shift, and whether this machine may connect to it. What was read last stays in force."
 )
 
 
 def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
-    """What is wrong with the next 60 days, one finding of each kind for each group, person and role."""
+    """Checks the next 60 days and yields one finding per kind, group, user and role."""
     groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
     for plan, found in coverage.of_groups(connection, groups, now).values():
         told: set[tuple[object, ...]] = set()
         for finding in found:
             shift = finding.shift if finding.kind in (CoverageFindingKind.HIDDEN, CoverageFindingKind.DEPARTED) else ""
             key = (finding.kind, finding.role, finding.user_id, shift)
-            # Who cannot be reached at all is said of people, not of each group.
+            # Users without usable contact methods are reported per user, not per group.
             if key in told or finding.kind not in REMEDIES:
                 continue
             told.add(key)

@@ -1,4 +1,4 @@
-"""Checks outbound integrations: what a person must mend, what could not be sent, and webhooks that bring nothing."""
+"""Checks outbound integrations: problems for people to fix, failed calls, and webhooks that deliver nothing."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ REMEDIES: Mapping[str, str] = {
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
-    """What is wrong with them, as they were last found."""
+    """Yields the problems from the last known status."""
     for one in health.wrong(connection):
         yield HealthFinding(f"outbound.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)

@@ -1,4 +1,4 @@
-"""Checks who would be woken: people who cannot be reached, and ways that reach nobody."""
+"""Checks who would be paged: users that cannot be reached, and integrations that reach nobody."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tocsin.people.models import ContactMethod, Membership, User
 
 
 def check(now: datetime) -> Iterator[HealthFinding]:
-    """What is wrong with who is paged, as it is configured at `now`. Over Django's connection."""
+    """Checks the paging configuration as of `now`. Uses Django's connection."""
     if not User.objects.filter(role=Role.ADMIN, is_active=True).exists():
         yield HealthFinding(
             "people.no_administrator",
@@ -42,7 +42,7 @@ def check(now: datetime) -> Iterator[HealthFinding]:
 
 
 def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
-    """Active people whom a group, schedule or policy calls, and who have no way to be called."""
+    """Active users paged by a group, schedule, integration or policy who have no usable contact method."""
     called = {membership.user_id for membership in Membership.objects.filter(roles__len__gt=0)}
     for integration in Integration.objects.prefetch_related("recipient_users"):
         called |= {user.pk for user in integration.recipient_users.all()}
@@ -70,7 +70,7 @@ def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
 
 
 def _covering(called: set[int], now: datetime) -> set[int]:
-    """Whoever covers for any of these, now or later, and whoever covers for those in turn."""
+    """The users who cover for any of these now or later, and those who cover for them in turn."""
     found: set[int] = set()
     for absence in out_of_office.rows().filter(ends_at__gt=now, user__in=called):
         found |= {cover.user_id for cover in absence.covers.all()}
@@ -79,7 +79,7 @@ def _covering(called: set[int], now: datetime) -> set[int]:
 
 
 def _by_push_alone(called: set[int]) -> Iterator[HealthFinding]:
-    """People whom only pushes reach where it matters most."""
+    """Users reached only by push notifications at high priorities."""
     users = User.objects.filter(pk__in=called, is_active=True).prefetch_related("contact_methods")
     for user in users.order_by("username"):
         methods = tuple(
@@ -98,7 +98,7 @@ def _by_push_alone(called: set[int]) -> Iterator[HealthFinding]:
 
 
 def _opted_out() -> Iterator[HealthFinding]:
-    """People who wrote STOP: their texts fail, and only they can take it back."""
+    """Users who replied STOP: text messages to them fail, and only they can opt in again."""
     with database.transaction() as connection:
         found = opt_outs.opted_out(connection)
     for _, name, label, _ in found:
@@ -132,6 +132,6 @@ def _unreachable_ways(now: datetime) -> Iterator[HealthFinding]:
                 f"{integration.name}{where} would page nobody. {problem}",
                 "Give it a policy or recipients that can be reached, or set it to watch.",
                 about=integration.name,
-                # Whoever saved it was told, and said "anyway".
+                # It was saved deliberately with "anyway".
                 level=FindingLevel.NOTE if integration.settings.get(ANYWAY) else FindingLevel.PROBLEM,
             )

@@ -1,4 +1,4 @@
-"""Checks providers: each is asked whether address and credentials work, sending nothing; and each channel has one."""
+"""Checks providers by verifying address and credentials, without sending, and whether each channel in use has one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tocsin.operate.finding import HealthFinding
 #: In seconds, for all providers together.
 DEADLINE = 20.0
 
-#: So many people are named in one finding.
+#: The maximum number of names in one finding.
 _MAX_NAMED_USERS = 10
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
-    """What is wrong with the providers in use, and which channels people are paged by without one."""
+    """Checks the enabled providers, and finds channels in use without a provider."""
     directory = ProviderPool()
     try:
         directory.refresh(connection)
@@ -45,7 +45,7 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
 
 
 def check_secrets(connection: Connection) -> Iterator[HealthFinding]:
-    """Stored secrets that no known key opens."""
+    """Stored secrets that no known key can decrypt."""
     rows = database.rows(
         connection,
         "SELECT 'integration' AS noun, name, token AS sealed FROM inbound_integration "
@@ -67,7 +67,7 @@ _SAVE = "Open it under Providers, correct it, and save."
 
 
 def _refusing(carriers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
-    """Those that refuse, or do not answer in time. All are asked at once."""
+    """Providers that reject the check or do not answer in time. All are checked in parallel."""
     pool = ThreadPoolExecutor(max(1, len(carriers)), thread_name_prefix="doctor")
     asked = {carrier.name: pool.submit(carrier.sender.verify) for carrier in carriers}
     wait(asked.values(), DEADLINE)
@@ -97,12 +97,12 @@ UNION ALL SELECT c.channel, c.address, NULL, g.name FROM people_groupcontact c J
 
 
 def _missing(connection: Connection, directory: ProviderPool) -> Iterator[HealthFinding]:
-    """Channels that people have and that nobody carries, and addresses that the providers of their channel do not."""
+    """Channels in use without any provider, and addresses that no provider of their channel covers."""
     used: dict[str, set[int]] = {} if directory.nobody("email") else {"email": set()}
     not_carried: dict[str, set[str]] = {}
     for row in database.rows(connection, _USED):
         channel = row["channel"]
-        # What is built in carries addresses of its own without a provider.
+        # Built-in senders deliver to certain addresses without a provider.
         if directory.carriers(channel, row["address"]):
             continue
         if directory.nobody(channel):
@@ -134,7 +134,7 @@ def _label(channel: str) -> str:
 
 
 def _remedy(channel: str) -> str:
-    """How a channel gets a provider."""
+    """How to get a provider for the channel."""
     if channel == "email":
         return "Set TOCSIN_SMTP_URL, or add one under Providers."
     return "Add one under Providers."

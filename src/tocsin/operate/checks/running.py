@@ -1,4 +1,4 @@
-"""Checks what runs: that Tocsin does, that somebody watches it, and what its auditor finds wrong with paging."""
+"""Checks running processes: whether Tocsin runs and is monitored, and what its self-check reports about paging."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tocsin.operate.finding import HealthFinding, note
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
-    """What is wrong with what runs now."""
+    """Checks what is running now."""
     nodes = node_heartbeat.nodes(connection)
     there = [node for node in nodes if node.is_there]
     if not there:

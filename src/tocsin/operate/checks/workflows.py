@@ -1,4 +1,4 @@
-"""Checks workflows: those that cannot be read, and runs that are stuck."""
+"""Checks workflows: unreadable ones, stuck runs, and reached limits."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ REMEDIES: Mapping[str, str] = {
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
-    """What is wrong with them."""
+    """Yields the current problems of workflows."""
     for one in health.wrong(connection):
         yield HealthFinding(f"workflow.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)

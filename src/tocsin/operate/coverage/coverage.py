@@ -1,4 +1,4 @@
-"""Coverage problems by group: `oncall.calculation.coverage_checks` on what the database has. Writes nothing."""
+"""Coverage problems by group: runs `oncall.calculation.coverage_checks` on data from the database. Reads only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tocsin.oncall.calculation.group_snapshot import GroupPlan
 
 _METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled AND NOT awaits_code"
 
-#: Of the names that are nobody's, so many are said, each so long at most.
+#: Limits for listing unknown names: how many, and how long each may be.
 _MAX_NAMES = 5
 _MAX_NAME_CHARS = 60
 
@@ -40,7 +40,7 @@ def of_groups(
     since: datetime,
     ahead: timedelta = coverage_checks.COVERAGE_HORIZON,
 ) -> dict[int, tuple[GroupPlan, tuple[CoverageFinding, ...]]]:
-    """Each group's plan and what is wrong with it from `since` on, so far ahead, the gravest first; by group id."""
+    """Each group's snapshot and its coverage findings from `since` for `ahead`, the most serious first, by group id."""
     can_be_paged = reachable(connection)
     return {
         group_id: (plan, coverage_checks.findings(plan, can_be_paged, since, since + ahead))
@@ -49,7 +49,7 @@ def of_groups(
 
 
 def reachable(connection: Connection) -> frozenset[int]:
-    """The users who have a contact method that can be used."""
+    """The ids of users with a usable contact method."""
     return frozenset(
         row["user_id"]
         for row in database.rows(connection, _METHODS)
@@ -58,7 +58,7 @@ def reachable(connection: Connection) -> frozenset[int]:
 
 
 def sentence(plan: GroupPlan, finding: CoverageFinding, since: datetime) -> str:
-    """The finding with its times, in the zone of the group's first schedule."""
+    """Formats a finding with its times, in the time zone of the group's first schedule."""
     if not has_times(finding):
         return finding.text
     zone = plan.schedules[0].zone if plan.schedules else ZoneInfo("UTC")
@@ -69,14 +69,16 @@ def sentence(plan: GroupPlan, finding: CoverageFinding, since: datetime) -> str:
 
 
 def has_times(finding: CoverageFinding) -> bool:
-    """Whether it matters when it is: what never counts, never does."""
+    """Whether the finding has times; a shift that never counts has none."""
     return finding.kind is not CoverageFindingKind.HIDDEN and not (finding.since is None and finding.until is None)
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadCalendar:
-    """A shift whose calendar elsewhere could not be read, or not as it is meant: `error` is a sentence, or empty, and
-    `unknown` are the names that are nobody's here."""
+    """A shift whose imported calendar could not be read, or only in part.
+
+    `error` is a sentence or empty; `unknown` are names in the calendar that match no user.
+    """
 
     group_id: int
     group: str
@@ -89,7 +91,7 @@ class UnreadCalendar:
 
     @property
     def text(self) -> str:
-        """What is wrong, as a sentence."""
+        """The problem as a sentence."""
         names = [one_line(name, _MAX_NAME_CHARS) for name in self.unknown[:_MAX_NAMES]]
         more = f" and {len(self.unknown) - _MAX_NAMES} more" if len(self.unknown) > _MAX_NAMES else ""
         unknown = f"Nobody here is called {', '.join(names)}{more}: those turns are nobody's." if names else ""
@@ -98,5 +100,5 @@ class UnreadCalendar:
 
 
 def unread(connection: Connection) -> list[UnreadCalendar]:
-    """The calendars elsewhere with which something is wrong, by schedule."""
+    """All imported calendars with problems, by schedule."""
     return [UnreadCalendar(**row) for row in database.rows(connection, _UNREAD)]

@@ -1,6 +1,6 @@
-"""The weekly mail to managers: what is wrong with who will be on call in their groups. Only where the setting is on.
+"""The weekly e-mail to managers about coverage problems in their groups, if the setting is enabled.
 
-That a mail went is known by the notice itself, so a restart or a second node sends none again.
+The notices themselves record that an e-mail was sent, so a restart or a second node does not send it again.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from tocsin.operate.coverage import coverage
 from tocsin.people.member_roles import MemberRole
 
 CHECK_INTERVAL = timedelta(minutes=10)
-#: Mondays, in the installation's time zone.
+#: On Mondays, in the installation's time zone.
 SEND_TIME = time(8)
-#: A mail says so many things; the rest is counted.
+#: Findings listed per e-mail; the rest is only counted.
 MAX_FINDINGS = 20
 
 _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule ORDER BY group_id"
 
-#: One node at a time.
+#: Advisory lock: one node at a time.
 _LOCK = int.from_bytes(b"coverage")
 
 
 def loop() -> PeriodicTask:
-    """The loop of a worker."""
+    """The worker's periodic task."""
     return PeriodicTask("weekly coverage mail", lambda: turn(clock.now()), CHECK_INTERVAL)
 
 
 def turn(now: datetime) -> bool:
-    """Sends what is due at `now`; on other days than Monday, and where the setting is off, nothing."""
+    """Sends e-mails due at `now`; does nothing on other days than Monday or if disabled."""
     with database.transaction() as connection:
         settings = settings_store.load(connection)
         if not settings[settings_store.WEEKLY_COVERAGE_MAIL.name]:

@@ -1,1 +1,1 @@
-"""What is stored encrypted, and bringing it under a new secret key."""
+"""Encrypted columns, and their re-encryption with a new secret key."""

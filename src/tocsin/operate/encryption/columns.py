@@ -1,5 +1,7 @@
-"""The registry of every column that holds encrypted values. Whatever stores one is listed here, or it is lost when the
-old secret key is retired; a test finds the columns that are missing."""
+"""The registry of all columns with encrypted values.
+
+Values in a column that is not listed are lost when the old secret key is retired; a test finds missing columns.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column, and what its values are called."""
+    """One column, and a label for its values."""
 
     table: str
     column: str

@@ -1,4 +1,4 @@
-"""The secret keys in the data directory: a new one in front for a rotation, the old ones taken out after it."""
+"""The secret keys in the data directory: adds a new one for a rotation, and removes old ones afterwards."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tocsin.operate.backup import key_encryption
 
 
 def begin_rotation() -> bool:
-    """Makes sure that a new key is there to rotate to. True where it made one, in the data directory.
+    """Makes sure that there is a new key to rotate to. Returns True if it created one in the data directory.
 
-    Where there are several keys a rotation has begun, and goes on. Raises Rejected where `TOCSIN_SECRET_KEY` holds one
-    key only.
+    Several keys mean that a rotation is in progress, which then continues. Raises Rejected if `TOCSIN_SECRET_KEY` has
+    only one key.
     """
     settings = environment.current()
     if len(crypto.keys()) > 1:
@@ -29,8 +29,10 @@ def begin_rotation() -> bool:
 
 
 def retire() -> int:
-    """Takes every key but the newest out of the data directory; returns how many. The caller has made sure that nothing
-    needs them. Raises Rejected where the keys are those of `TOCSIN_SECRET_KEY`."""
+    """Removes all keys but the newest from the data directory. Returns the number of removed keys.
+
+    The caller makes sure that nothing needs them. Raises Rejected if the keys come from `TOCSIN_SECRET_KEY`.
+    """
     settings = environment.current()
     if settings.secret_keys:
         raise Rejected(

@@ -1,6 +1,6 @@
-"""Re-encrypts what is stored under the newest secret key, in short transactions beside a server that works.
+"""Re-encrypts stored values with the newest secret key, in short transactions while the server is running.
 
-Each value says by itself under which key it is, so a run that was killed goes on where it was. Chooses no key.
+Each value identifies its own key, so an interrupted run simply continues. Chooses no keys.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tocsin.core.db.database import Connection
 from tocsin.operate import node_heartbeat
 from tocsin.operate.encryption.columns import COLUMNS, Column
 
-#: So many pages of a table, of 8 KiB each, are looked through in one transaction.
+#: Table pages (8 KiB each) processed per transaction.
 PAGES = 128
 
-#: Rows that somebody else holds are left to the next pass; so many passes are made.
+#: The maximum number of passes; rows locked by others are left to the next pass.
 MAX_PASSES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One transaction is done: how far its column is, and how many values it re-encrypted."""
+    """The state after one transaction: position in the column, and number of re-encrypted values."""
 
     column: Column
     page: int
@@ -37,7 +37,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """How many values are under an older key, and how many no known key opens, by what they belong to."""
+    """The number of values under an older key, and of undecryptable values, by label."""
 
     old: Mapping[str, int] = field(default_factory=dict)
     unreadable: Mapping[str, int] = field(default_factory=dict)
@@ -48,13 +48,13 @@ class Remaining:
 
 
 def nodes_without_newest_key(connection: Connection) -> list[str]:
-    """The names of the running nodes that could not read what is encrypted under the newest key."""
+    """The names of running nodes that do not know the newest key."""
     newest = crypto.fingerprints()[0]
     return [node.name for node in node_heartbeat.nodes(connection) if node.is_there and newest not in node.keys]
 
 
 def rotate() -> Iterator[Progress]:
-    """Re-encrypts everything, one transaction for each item that is asked for."""
+    """Re-encrypts everything, with one transaction per yielded item."""
     for _ in range(MAX_PASSES):
         for column in COLUMNS:
             yield from _rotate_column(column)
@@ -64,7 +64,7 @@ def rotate() -> Iterator[Progress]:
 
 
 def count(connection: Connection) -> Remaining:
-    """What is not under the newest key. Reads every encrypted value."""
+    """Counts the values not under the newest key. Reads every encrypted value."""
     old: Counter[str] = Counter()
     unreadable: Counter[str] = Counter()
     connection.execute("SET LOCAL statement_timeout = '10min'")
@@ -89,7 +89,7 @@ def _rotate_column(column: Column) -> Iterator[Progress]:
 
 def _rotate_pages(connection: Connection, column: Column, first: int, end: int) -> int:
     name, table, holds = _names(column)
-    # A row that is locked is being changed by whoever works: waiting for it could end in a deadlock.
+    # Skips rows locked by the running server: waiting for them could deadlock.
     query = sql.SQL(
         "SELECT ctid::text, {0}::text FROM {1} WHERE ctid >= %s::tid AND ctid < %s::tid AND {2} FOR UPDATE SKIP LOCKED"
     ).format(name, table, holds)
@@ -106,7 +106,7 @@ def _rotate_pages(connection: Connection, column: Column, first: int, end: int) 
             with connection.transaction():
                 connection.execute(change, (found.text, place))
         except errors.UniqueViolation:
-            # The same address was written under the new key meanwhile: one row is enough.
+            # Meanwhile the same address was written under the new key: one row is enough.
             connection.execute(sql.SQL("DELETE FROM {} WHERE ctid = %s::tid").format(table), (place,))
     return values
 

@@ -1,6 +1,6 @@
-"""The gauges that are read when somebody asks: from the database by a few statements on indexes, and from this process.
+"""Gauges computed on request: from the database, with a few indexed queries, and from this process.
 
-Those of the database are the same whichever node is asked.
+The database's gauges are the same on every node.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tocsin.operate.self_check import inputs
 
 
 def of_database(connection: Connection, now: datetime) -> list[Metric]:
-    """What the database knows at `now`."""
+    """The gauges from the database at `now`."""
     return [
         *_alerts(connection, now),
         *_runs(connection, now),
@@ -32,7 +32,7 @@ def of_database(connection: Connection, now: datetime) -> list[Metric]:
 
 
 def of_pool(stats: Mapping[str, int]) -> Iterator[Metric]:
-    """This process's pool of connections, from psycopg_pool's `get_stats`."""
+    """This process's connection pool, from psycopg_pool's `get_stats`."""
     for name, key, what in (
         ("connections", "pool_size", "Connections that this process's pool has."),
         ("idle", "pool_available", "Those that are not in use."),
@@ -43,7 +43,7 @@ def of_pool(stats: Mapping[str, int]) -> Iterator[Metric]:
 
 
 def of_queue(waiting: PendingBatch) -> Iterator[Metric]:
-    """What waits for this node's committer."""
+    """The messages waiting for this node's committer."""
     yield _gauge("tocsin_queue_messages", "Messages that wait for this node's committer.", waiting.messages)
     yield _gauge("tocsin_queue_bytes", "Their bytes.", waiting.size)
     yield _gauge("tocsin_queue_oldest_seconds", "How long the first of them has waited.", waiting.seconds)
@@ -75,7 +75,7 @@ def _runs(connection: Connection, now: datetime) -> Iterator[Metric]:
 
 
 def _outbox(connection: Connection, now: datetime) -> Iterator[Metric]:
-    # One arm for each partial index.
+    # One branch per partial index.
     found = database.rows(
         connection,
         "SELECT channel, status, count(*) AS number, min(due_at) AS oldest FROM notify_delivery "
@@ -106,7 +106,7 @@ def _nodes(connection: Connection) -> Iterator[Metric]:
     loops = GaugeMetricFamily("tocsin_loop_age_seconds", "How long ago a loop last turned.", labels=["node", "loop"])
     seen: set[str] = set()
     for node in sorted(node_heartbeat.nodes(connection), key=lambda one: one.age):
-        # Two processes on one machine have one name: the number tells them apart.
+        # Two processes on one machine have the same name; the id distinguishes them.
         name = node.name if node.name not in seen else f"{node.name}/{node.id}"
         seen.add(name)
         ages.add_metric([name, node.role], node.age.total_seconds())
@@ -144,5 +144,5 @@ def _labelled(name: str, what: str, label: str, values: Iterable[tuple[str, floa
 
 
 def _age(at: datetime | None, now: datetime) -> float:
-    """Seconds since `at`; 0 for none, and for a moment to come."""
+    """Seconds since `at`; 0 for None or a future time."""
     return max(0.0, (now - at).total_seconds()) if at is not None else 0.0

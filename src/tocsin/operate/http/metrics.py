@@ -1,4 +1,4 @@
-"""`/metrics` in Prometheus' text format: what this process counted and what the database knows."""
+"""`/metrics` in the Prometheus text format: this process's counters and the database's gauges."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ from tocsin.operate.single_flight import SingleFlight
 
 log = logging.getLogger(__name__)
 
-#: In seconds: without the database's part by then, the process's own is given alone.
+#: In seconds: after that, only the process's own metrics are returned.
 DEADLINE = 4.0
 
 _CHALLENGE = ((b"www-authenticate", b"Bearer"),)
 
 
 class MetricsApp:
-    """Answers `/metrics` of one node."""
+    """Serves `/metrics` of one node."""
 
     def __init__(self, committer: Committer | None) -> None:
         self._committer = committer
         self._gauges = SingleFlight("metrics", _from_database)
-        #: Each check takes a connection of the database's: one at a time, however many ask.
+        #: Checks one token at a time, however many requests arrive: each check uses a database connection.
         self._checking = asyncio.Lock()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """The metrics, or 401: open to this machine itself where Tocsin has no public address and no trusted proxy,
-        and always with an API token."""
+        """Returns the metrics, or 401.
+
+        Without a token, only this machine may read them, and only without a public URL and trusted proxies.
+        """
         if not is_loopback(scope):
             try:
                 may = await self._may_read(scope)
@@ -67,7 +69,7 @@ class MetricsApp:
             return await SingleFlight("metrics token", lambda: _is_token(secret.strip())).answer(DEADLINE)
 
     async def _text(self) -> bytes:
-        """Both parts; the database's is left out, and `tocsin_database_up` 0, while it does not answer."""
+        """Both parts; without the database's part, and `tocsin_database_up` 0, while the database does not answer."""
         try:
             known = await self._gauges.answer(DEADLINE)
         except (TimeoutError, psycopg.Error, PoolTimeout) as error:
@@ -96,7 +98,7 @@ def _from_database() -> list[Metric]:
 
 
 def _is_token(secret: str) -> bool:
-    # This thread's connection of Django's ends with it.
+    # This thread's Django connection ends with it.
     try:
         return tokens.verify(secret, now=clock.now()) is not None
     finally:
@@ -104,7 +106,7 @@ def _is_token(secret: str) -> bool:
 
 
 class _StaticCollector(Collector):
-    """Metrics that were made already."""
+    """A collector of precomputed metrics."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = list(metrics)

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`, on raw ASGI: answered while Django's threads are busy, in bounded time."""
+"""`/healthz`, `/readyz` and `/metrics` as raw ASGI: answered in bounded time, even while Django's threads are busy."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from tocsin.operate.tasks import PRESENCE
 _TEXT = b"text/plain; charset=utf-8"
 _NOT_KEPT = ((b"cache-control", b"no-store"),)
 
-#: In seconds: a probe that hears nothing by then is told so.
+#: In seconds: a readiness check without a result by then fails.
 DEADLINE = 4.0
 
-#: Each node writes its own row every few seconds. When that has not worked for so long, no message can be stored.
+#: Each node writes its own row every few seconds. If that has failed for this long, no message can be stored.
 NO_WRITES = timedelta(seconds=30)
 
 
 class ProbesApp:
-    """What this node answers about itself. `listens` says whether the thread lives that starts dead loops again, and
-    `pages` why there are none where there should be."""
+    """The probes of this node.
+
+    `listens` returns whether the thread that restarts dead tasks is alive; `pages` returns why the web process is
+    missing.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class ProbesApp:
                 await refuse(send, 404, "not_found", "There is no such probe.")
 
     def problem_with_health(self) -> str | None:
-        """Why this process should be started again, as a sentence; None while it and its loops live. Asks nobody."""
+        """Why this process should be restarted, as a sentence; None while it and its tasks are alive. No I/O."""
         if self._committer is not None and not self._committer.is_alive():
             return "The committer has ended."
         if not self._listens():
@@ -69,7 +72,7 @@ class ProbesApp:
         return self._pages() if self._pages is not None else None
 
     async def problem_with_readiness(self) -> str | None:
-        """Why this node should get no messages now, as a sentence; None when it can take them."""
+        """Why this node should not receive messages now, as a sentence; None if it can accept them."""
         try:
             problem = await self._readiness.answer(DEADLINE)
         except TimeoutError:

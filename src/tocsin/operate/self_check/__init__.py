@@ -1,0 +1,1 @@
+"""The periodic self-check that paging works, and the external heartbeat."""

@@ -1,4 +1,4 @@
-"""The ping to the outside that Tocsin lives. Whoever does not hear it any more raises an alarm."""
+"""The external heartbeat: a ping to a service that raises an alarm when pings stop."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import httpx
 
 from tocsin.core.net.egress import tls_context
 
-#: In seconds, for each part of the call.
+#: In seconds, for each part of the request.
 TIMEOUT = 5.0
 
 
 def ping(url: str) -> str:
-    """Calls `url`. Returns why that failed, as half a sentence that never holds the address; empty when it was taken.
+    """Pings `url`. Returns why that failed, as part of a sentence that never contains the URL; empty on success.
 
-    The address is given by the environment, so it may be a private one.
+    The URL comes from the environment, so it may be a private address.
     """
     try:
         with httpx.Client(timeout=TIMEOUT, verify=tls_context(), follow_redirects=True) as client:

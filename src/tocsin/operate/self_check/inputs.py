@@ -1,4 +1,4 @@
-"""Reads what an audit looks at: a few cheap statements, each on an index, in the caller's transaction."""
+"""Loads the inputs of a self-check: a few cheap, indexed queries in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tocsin.notify import pause
 from tocsin.operate import node_heartbeat
 from tocsin.operate.self_check.rules import OVERDUE_AFTER, CountWithExamples, LongestWait, SelfCheckInputs
 
-#: So many alerts are named in a problem.
+#: Alerts listed per problem.
 MAX_EXAMPLES = 5
 
 _LIVE = sorted(ACTIVE)
 
 
 def gather(connection: Connection, now: datetime) -> SelfCheckInputs:
-    """The facts as of `now`."""
+    """The inputs as of `now`."""
     return SelfCheckInputs(
         now=now,
         nodes=node_heartbeat.nodes(connection),
@@ -40,9 +40,9 @@ _RUN = """
 SELECT alert_id, due_at AS since, '' AS why FROM escalation_run WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1
 """
 
-# A page that was tried is due again later, and late since it was first due. One that is being sent has not left either.
-# What a pause held up counts from the pause's end. An alert about which another page has left is not waiting for its
-# first. One arm for each partial index.
+# A retried page is due later, but late since it was first due; a page being sent has not left either. After a pause,
+# lateness counts from the pause's end. An alert about which another page was sent is not waiting for its first one. One
+# branch per partial index.
 _PAGE = """
 SELECT alert_id, since, why FROM (
   SELECT d.alert_id, CASE WHEN d.late_since IS NULL THEN '' ELSE d.error END AS why, greatest(
@@ -61,9 +61,9 @@ SELECT alert_id, since, why FROM (
 ) AS waiting WHERE since <= %(now)s ORDER BY since LIMIT 1
 """
 
-# From the few pages that are late or have failed to their alerts, one arm for each partial index: in a quiet hour next
-# to nothing is read, however many alerts are open. What waits for its time, for the end of quiet hours or for room in
-# the person's hour is due later. What a pause held up is late a minute after the pause's end.
+# Starts from the few pages that are late or failed, with one branch per partial index, so almost nothing is read in a
+# quiet hour, however many alerts are open. Pages waiting for their time, for the end of quiet hours, or for the user's
+# hourly limit are due later. Pages delayed by a pause are late a minute after its end.
 _UNREACHED = (
     """
 WITH late AS MATERIALIZED (
@@ -89,7 +89,7 @@ SELECT count(*) AS number, coalesce((array_agg(id ORDER BY id))[1:"""
 """
 )
 
-# An undecided message, or an opening that waited and is due.
+# An undecided message, or a delayed alert that is due.
 _MESSAGE = """
 SELECT NULL::bigint AS alert_id, since, '' AS why FROM (
   (SELECT received_at AS since FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT 1)
@@ -98,8 +98,8 @@ SELECT NULL::bigint AS alert_id, since, '' AS why FROM (
 ) AS waiting ORDER BY since LIMIT 1
 """
 
-# The live ones first, by their own index, which knows them by these words only: in the order of their numbers all
-# alerts that there ever were would be read.
+# Active alerts first, through their own partial index, which matches only these literal values: ordered by id, all
+# alerts ever created would be read.
 _FORGOTTEN = f"""
 WITH live AS MATERIALIZED (SELECT id FROM alerts_alert WHERE status IN ({", ".join(f"'{one}'" for one in _LIVE)}))
 SELECT a.id FROM live a WHERE NOT EXISTS (
@@ -124,8 +124,11 @@ def _page(connection: Connection, now: datetime) -> LongestWait | None:
 
 
 def unreached(connection: Connection, now: datetime) -> CountWithExamples:
-    """Open alerts about which no page has ever left, although one was due a minute ago or more; all of them failed, or
-    wait to be retried. Nobody has acknowledged them, and neither a pause nor a dry run nor a test explains it."""
+    """Open alerts about which no page was ever sent, although one was due at least a minute ago.
+
+    All their pages failed or wait for a retry. The alerts are not acknowledged, and neither a pause nor a dry run nor a
+    test explains it.
+    """
     row = database.row(connection, _UNREACHED, {"now": now, "before": now - OVERDUE_AFTER})
     return CountWithExamples(row["number"], tuple(row["some"])) if row else CountWithExamples()
 
@@ -136,7 +139,7 @@ def _several(connection: Connection, query: str, parameters: dict[str, Any]) -> 
 
 
 def _lost(connection: Connection) -> int:
-    # A lease is set and compared by the database's clock.
+    # Leases are set and compared by the database's clock.
     row = database.row(
         connection,
         "SELECT count(*) AS number FROM notify_delivery WHERE status = 'sending' "

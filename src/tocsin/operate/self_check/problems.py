@@ -1,5 +1,7 @@
-"""What audits found, followed over time: since when, and whom to tell what. Told once when a problem is certain, and
-once when a told one is over; the same problem not again within the hour. Pure, but for `load` and `keep`.
+"""Tracks problems over time: since when they exist, and when to notify administrators.
+
+One notice when a problem is confirmed and one when it ends, but at most one per hour for the same problem. Pure, except
+for `load`, `keep` and `set_back`.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from tocsin.core.validation import durations
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.operate.self_check.rules import DetectedProblem
 
-#: A problem is told when it is still there after this: the next audit. A restart or a storm passes by itself.
+#: A problem is reported if it still exists after this time, at the next self-check; restarts and storms pass by
+#: themselves.
 CONFIRM_AFTER = timedelta(seconds=20)
 
-#: The same problem is told at most once in so long, however often it comes and goes.
+#: The minimum interval between two notices about the same problem, however often it comes and goes.
 REPEAT_AFTER = timedelta(hours=1)
 
-#: The rows of problems that are over go after this.
+#: How long ended problems are kept.
 PROBLEM_RETENTION = timedelta(days=7)
 
 _REASON = "You are told because you administer Tocsin."
@@ -47,14 +50,14 @@ class ProblemRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProblemUpdate:
-    """What to write, and what to tell."""
+    """Rows to write, and notices to send."""
 
     changed: tuple[ProblemRecord, ...]
     notices: tuple[Notice, ...]
 
 
 def follow(known: Mapping[str, ProblemRecord], found: Sequence[DetectedProblem], now: datetime) -> ProblemUpdate:
-    """What becomes of the problems known by id, when an audit at `now` found these."""
+    """Updates the known problems (by id) after a self-check at `now` found these."""
     changed: list[ProblemRecord] = []
     notices: list[Notice] = []
     for one in found:
@@ -116,8 +119,11 @@ ON CONFLICT (id) DO UPDATE SET title = excluded.title, detail = excluded.detail,
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
-    """Mends what is known of problems after the clock was set back by that much: or none would be certain, or told,
-    until it is there again. And forgets nodes that were heard of in the future: those that live say so again."""
+    """Repairs the records after a clock rollback by `by`; otherwise no problem would be confirmed until the clock
+    caught up.
+
+    Also deletes nodes with a heartbeat in the future: living ones report again.
+    """
     for column in ("since", "seen_at", "ended_at", "told_at", "last_told_at"):
         connection.execute(
             database.literal(f"UPDATE operate_problem SET {column} = {column} - %(by)s WHERE {column} > %(now)s"),
@@ -127,7 +133,7 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
 
 
 def keep(connection: Connection, changed: Sequence[ProblemRecord], now: datetime) -> None:
-    """Writes what changed, and removes what has long been over."""
+    """Writes changed problems and deletes long-ended ones."""
     if changed:
         with connection.cursor() as cursor:
             cursor.executemany(

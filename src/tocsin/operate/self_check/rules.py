@@ -1,6 +1,6 @@
-"""What is wrong with paging, judged from facts. Pure: `facts` reads them, `auditor` acts on what is found here.
+"""Judges from inputs whether paging works. Pure: `inputs` loads them, `runner` acts on the result.
 
-Only while nothing is wrong, warnings aside, is the outside told that Tocsin lives.
+The external heartbeat is sent only while there is no problem, apart from warnings.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from tocsin.core.validation import durations
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.node_heartbeat import NodeStatus
 
-#: Whatever is due is done within this, or something is wrong.
+#: Anything still undone this long after it was due is a problem.
 OVERDUE_AFTER = timedelta(seconds=60)
 
-#: That the clock was set back is told for so long.
+#: How long a clock rollback is reported.
 CLOCK_NOTICE_INTERVAL = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class LongestWait:
-    """The alert that has waited longest for something, since when that was due, and why, where that is known."""
+    """The alert waiting longest for something, since when that was due, and why, if known."""
 
     alert_id: int | None
     since: datetime
@@ -33,7 +33,7 @@ class LongestWait:
 
 @dataclass(frozen=True, slots=True)
 class CountWithExamples:
-    """How many there are, and the numbers of the first few."""
+    """A count, and the ids of the first few."""
 
     count: int = 0
     some: tuple[int, ...] = ()
@@ -41,44 +41,44 @@ class CountWithExamples:
 
 @dataclass(frozen=True, slots=True)
 class SelfCheckInputs:
-    """Everything an audit looks at, as of one moment."""
+    """The inputs of a self-check, as of one moment."""
 
     now: datetime
     nodes: Sequence[NodeStatus] = ()
-    #: The oldest run that is due and was not decided.
+    #: The oldest run that is due but not decided.
     run: LongestWait | None = None
-    #: The oldest first page that has not left, while none about its alert has.
+    #: The oldest first page not sent yet, of an alert about which no page was sent.
     page: LongestWait | None = None
-    #: Open alerts about which no page has left although one was due a minute ago.
+    #: Open alerts about which no page was sent although one was due a minute ago.
     unreached: CountWithExamples = CountWithExamples()
-    #: The oldest message that is not decided.
+    #: The oldest undecided message.
     message: LongestWait | None = None
-    #: Live alerts that no timer will bring up again, and that do not say why.
+    #: Active alerts without a timer and without a reason for that.
     forgotten: CountWithExamples = CountWithExamples()
-    #: Alerts whose run could not be decided five times in a row.
+    #: Alerts whose run failed five times in a row.
     stuck: CountWithExamples = CountWithExamples()
-    #: Deliveries whose sender ended in mid-send a minute ago or more, and that nobody took up.
+    #: Deliveries whose sender stopped midway at least a minute ago, and that were not requeued.
     lost: int = 0
-    #: The last time that the clock jumped.
+    #: The last clock jump.
     jump: ClockJump | None = None
-    #: What is short on the disks that Tocsin writes to.
+    #: Shortages on the disks that Tocsin writes to.
     room: Sequence[HealthFinding] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DetectedProblem:
-    """One problem: its id, under which it is told once; a title; sentences that say what is wrong and what to do."""
+    """One problem: an id for deduplicating notices, a title, a description and a remedy."""
 
     id: str
     title: str
     detail: str
     remedy: str
-    #: Paging works still: the outside goes on hearing so.
+    #: Paging still works, so the external heartbeat continues.
     is_warning: bool = False
 
 
 def judge(facts: SelfCheckInputs) -> tuple[DetectedProblem, ...]:
-    """Every problem that these facts show. Empty: paging works."""
+    """All problems shown by these inputs. Empty: paging works."""
     return (
         *_loops(facts),
         *_stuck_senders(facts),
@@ -95,7 +95,7 @@ def judge(facts: SelfCheckInputs) -> tuple[DetectedProblem, ...]:
 
 
 def _loops(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
-    """Loops that have not turned. Of a node that is gone nothing is said: others have taken over its work."""
+    """Periodic tasks that have stopped. Dead nodes are ignored, because others have taken over their work."""
     stopped: dict[str, list[str]] = {}
     for node in facts.nodes:
         for loop in node.loops if node.is_there else ():
@@ -241,7 +241,7 @@ def _room(facts: SelfCheckInputs) -> Iterator[DetectedProblem]:
 
 
 def _alerts(several: CountWithExamples) -> tuple[str, str]:
-    """("Alert #4", "is") or ("Alerts #4, #7 and 12 more", "are")."""
+    """Returns ("Alert #4", "is") or ("Alerts #4, #7 and 12 more", "are")."""
     named = [f"#{number}" for number in several.some]
     more = several.count - len(named)
     listed = ", ".join(named) + (f" and {more} more" if more > 0 else "")

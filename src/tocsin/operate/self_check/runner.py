@@ -1,5 +1,7 @@
-"""The auditor: on whichever node comes first, each 30 seconds, checks that paging works, stores and tells what does
-not, and only when all is well tells the outside that Tocsin lives."""
+"""Runs the self-check every 30 seconds on one of the nodes: checks paging, stores and reports problems.
+
+Sends the external heartbeat only while there are no problems.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,12 @@ log = logging.getLogger(__name__)
 
 CHECK_INTERVAL = timedelta(seconds=30)
 
-#: An audit that another node did within this is not done again.
+#: A node skips the self-check if another node ran it within this time.
 SKIP_IF_WITHIN = timedelta(seconds=20)
 
 
 class SelfCheckRunner:
-    """One worker's part in it. `turn` is a loop's."""
+    """The self-check of one worker. `turn` is a periodic task."""
 
     def __init__(
         self,
@@ -46,13 +48,16 @@ class SelfCheckRunner:
         self._name = name or socket.gethostname()
 
     def turn(self) -> bool:
-        """Audits, unless another node just has, and pings after the commit if nothing is wrong. Then it frees keys that
-        were left behind: a fault that mends itself is no problem to tell of."""
+        """Runs the self-check unless another node just did, and sends the heartbeat after the commit if nothing is
+        wrong.
+
+        Then releases leaked dedup keys: that fault repairs itself and is not reported.
+        """
         with database.transaction() as connection:
             if not _claim(connection, self._name):
                 return False
             found = audit(connection, self._now(), tuple(self._room()))
-        # The transaction has committed: a write works.
+        # The transaction has committed, which proves that writes work.
         if all(one.is_warning for one in found) and (url := self._heartbeat_url()) is not None:
             self._ping(url)
         for number in service.free_keys_left_behind(self._now()):
@@ -72,8 +77,10 @@ class SelfCheckRunner:
 
 
 def audit(connection: Connection, now: datetime, room: Sequence[HealthFinding] = ()) -> tuple[DetectedProblem, ...]:
-    """Finds what is wrong at `now`, with what is short on the disks (`room`), stores it, and queues what administrators
-    are told, in the caller's transaction."""
+    """Finds and stores problems at `now`, and queues notices to administrators, in the caller's transaction.
+
+    `room` are shortages on the disks.
+    """
     found = judge(replace(inputs.gather(connection, now), room=room))
     followed = problems.follow(problems.load(connection), found, now)
     problems.keep(connection, followed.changed, now)
@@ -82,14 +89,14 @@ def audit(connection: Connection, now: datetime, room: Sequence[HealthFinding] =
         for notice in followed.notices:
             queue.queue_notice(connection, notice, now, user_ids=administrators)
     if followed.changed:
-        # Home shows the same.
+        # Home lists the same problems.
         database.hint(connection, "alerts")
     for one in found:
         log.error("%s: %s %s", one.title, one.detail, one.remedy)
     return found
 
 
-# One that was done in the future was done before the clock was set back.
+# A self-check in the future was made before a clock rollback.
 _CLAIM = """
 UPDATE operate_audit SET checked_at = clock_timestamp(), node = %(node)s
 WHERE id IN (SELECT id FROM operate_audit WHERE id = 1
@@ -99,7 +106,7 @@ WHERE id IN (SELECT id FROM operate_audit WHERE id = 1
 
 
 def _claim(connection: Connection, node: str) -> bool:
-    """Whether this node does the audit that is due now; the others pass, also while it is at it."""
+    """Whether this node runs the self-check now; others skip it, also while it is running."""
     connection.execute(
         "INSERT INTO operate_audit (id, checked_at) VALUES (1, 'epoch') ON CONFLICT (id) DO NOTHING",
     )

@@ -1,6 +1,6 @@
-"""What a kind of outbound integration provides: its settings, and a sender that does what a call says.
+"""The interface of outbound connectors: settings, and a sender that executes calls.
 
-A sender holds no database connection; what it needs of the database is handed to it as `Known`.
+A sender holds no database connection; `CallJob.known` carries the data it needs.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.outbound.rate_limit import RequestRate
 from tocsin.outbound.redaction import masked_text, masked_url
 
-#: Of a request's and an answer's body so much is kept.
+#: Recorded characters per request or response body.
 MAX_RECORDED_CHARS = 4_000
 
 
 class Throttled(Temporary):
-    """The other side says that it is too much now: everything to it waits, and this try does not count."""
+    """The remote system rate-limits Tocsin: all calls to it wait, and the attempt does not count."""
 
 
 class NeedsAttention(Permanent):
-    """Nothing can be sent until a person acts: a secret that is refused, a right that is lost, a wrong address."""
+    """Nothing can be sent until a person acts: rejected secret, missing permission, or wrong address."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedExchange:
-    """One request and its answer, without secrets."""
+    """One request and its response, without secrets. `took` is in milliseconds."""
 
     at: datetime
     took: int
@@ -44,8 +44,10 @@ class RecordedExchange:
 
 
 class RecordedClient:
-    """Sends the requests of one call, and remembers what was said. Not for several threads. `before` is called before
-    each request, and what it raises ends the call."""
+    """Sends and records the requests of one call. Not thread-safe.
+
+    `before` is called before each request; an exception from it ends the call.
+    """
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class RecordedClient:
 
     @property
     def requests(self) -> int:
-        """How many requests have left."""
+        """The number of requests sent."""
         return len(self.said)
 
     def request(
@@ -76,8 +78,10 @@ class RecordedClient:
         shown_url: str | None = None,
         most_bytes: int = MAX_RESPONSE_BYTES,
     ) -> EgressResponse:
-        """One request; `shown` and `shown_url` take the place of the body and the address in the log. Raises what
-        `HttpClient.request` raises."""
+        """Sends one request. `shown` and `shown_url` replace body and URL in the log.
+
+        Raises the errors of `HttpClient.request`.
+        """
         if self._before is not None:
             self._before()
         at, begun = self._now(), time.monotonic()
@@ -107,11 +111,11 @@ class RecordedClient:
         return answer
 
     def hide(self, secret: str) -> None:
-        """Has a secret that came up on the way, such as a token, masked from now on."""
+        """Masks a secret that was obtained during the call, such as a token, from now on."""
         self._secrets = (*self._secrets, secret)
 
     def masked(self, text: str) -> str:
-        """`text` without secrets: the other side may have said them again."""
+        """`text` without secrets, which the remote system may have echoed."""
         for secret in self._secrets:
             text = text.replace(secret, "•••")
         return masked_text(text)[:MAX_RECORDED_CHARS].replace("\0", "\ufffd")
@@ -119,7 +123,7 @@ class RecordedClient:
 
 @dataclass(frozen=True, slots=True)
 class CallJob:
-    """A call that is to be made now."""
+    """A call to be made now."""
 
     id: int
     integration_id: int
@@ -129,38 +133,38 @@ class CallJob:
     ticket: str
     content: Mapping[str, Any]
     attempts: int
-    #: Whether an earlier try may have been carried out.
+    #: Whether an earlier attempt may have succeeded.
     is_uncertain: bool
     queued_at: datetime
-    #: What of it is done already; a sender adds to it, and it is kept whatever comes of the try.
+    #: The steps done so far; the sender adds to it, and it is stored whatever the outcome.
     progress: dict[str, Any] = field(default_factory=dict)
-    #: What the connector asked the database for, in `prepare`.
+    #: The data that the connector's `prepare` hook read from the database.
     known: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class CallDone:
-    """The call was made."""
+    """A successful call."""
 
-    #: What came of it, in words.
+    #: The outcome in words.
     result: str = ""
-    #: Values of the answer that become custom fields of the alert.
+    #: Values from the response that become custom fields of the alert.
     captured: Mapping[str, str] = field(default_factory=dict)
-    #: The ticket on the other side, where this call made or found it.
+    #: The remote ticket that this call created or found.
     ticket: str = ""
 
 
 class IntegrationSender(Protocol):
-    """An open integration; used by several threads at once."""
+    """An open integration, used by several threads at once."""
 
     rate: RequestRate
 
     def send(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
-        """Does what the job says. Raises Temporary, OutcomeUnknown, Throttled, Permanent or Barred."""
+        """Executes the job. Raises Temporary, OutcomeUnknown, Throttled, Permanent or NeedsAttention."""
         ...
 
     def verify(self, line: RecordedClient, now: datetime) -> str:
-        """Tries address and credentials and changes nothing; a sentence that says what works. Raises as `send`."""
+        """Checks address and credentials without changing anything. Returns a sentence. Raises as `send`."""
         ...
 
 
@@ -181,17 +185,17 @@ class ConnectorKind:
     name: str
     title: str
     description: str
-    #: Opens it. Raises Permanent for settings that cannot be used.
+    #: Opens an integration. Raises Permanent for unusable settings.
     open: Callable[[IntegrationAccount, HttpClient], IntegrationSender]
-    #: Reads its settings from a spec, noting what is wrong there; and the names of its secrets.
+    #: Parses settings from a spec and records problems in it; and the names of the secrets.
     read: Callable[[ObjectReader], dict[str, Any]]
     secrets: tuple[str, ...]
-    #: Of those, the ones without which an integration with these settings could send nothing.
+    #: Returns the secrets that are required for given settings.
     needed: Callable[[Mapping[str, Any]], tuple[str, ...]]
-    #: Settings that are secrets themselves: see `hidden_settings`.
+    #: Settings that contain secrets, stored as in `hidden_settings`.
     hidden: tuple[str, ...] = ()
 
 
 def retry_after(answer: EgressResponse) -> timedelta | None:
-    """How long the other side asks to wait."""
+    """How long the remote system asks to wait."""
     return answer.retry_after

@@ -1,4 +1,4 @@
-"""The kinds of outbound integrations."""
+"""The registry of outbound connectors."""
 
 from __future__ import annotations
 

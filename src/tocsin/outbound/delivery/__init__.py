@@ -1,0 +1,1 @@
+"""The outbox of outbound calls: queue, claim, dispatcher, and results."""

@@ -1,5 +1,4 @@
-"""Queues an outbound integration's call for alerts, or a write on their tickets: what workflows, buttons and tests ask
-for."""
+"""Queues calls for alerts and writes to their tickets, for workflows, manual workflows and tests."""
 
 from __future__ import annotations
 
@@ -24,10 +23,10 @@ def call_for_alerts(
     reason: str = "",
     more: Mapping[str, Any] | None = None,
 ) -> list[int]:
-    """Queues the templated call of an `http` integration once for each alert, with the alert's values as they are now
-    and `more` beside them. Set-based; for the transaction of what it is made for. Returns the calls' numbers.
+    """Queues the templated call of an `http` integration once per alert, in bulk. Returns the calls' ids.
 
-    Test alerts make no calls. Raises Rejected `not_found` for an integration that is gone or is no HTTP call.
+    The call contains the alert's current values and `more`. Runs in the caller's transaction. Test alerts make no
+    calls. Raises Rejected("not_found") if the integration is deleted or not an HTTP call.
     """
     found = database.row(
         connection, "SELECT name, kind FROM outbound_outboundintegration WHERE id = %s", (integration_id,)
@@ -71,10 +70,9 @@ def write_on_ticket(
     is_public: bool = False,
     who_id: int | None = None,
 ) -> int:
-    """Queues a note, a status or both for the alert's ticket in Halo, behind whatever else waits for that ticket; for
-    the transaction of what it is made for. Returns the call's number.
+    """Queues a note, a status or both for the alert's Halo ticket, after earlier writes to it. Returns the call's id.
 
-    Raises Rejected `not_possible` for an alert that has no ticket there.
+    Runs in the caller's transaction. Raises Rejected("not_possible") for an alert without a ticket.
     """
     row = database.row(connection, _TICKET, (alert_id,))
     if row is None or row["outbound_id"] is None or row["test"]:

@@ -1,6 +1,6 @@
-"""Which calls leave now: those that are due, the first of each order key, as far as rate, circuit and bars allow.
+"""Claims due calls: the first of each order key, as far as rate limit, circuit breaker and blocks allow.
 
-Works inside the transaction of the connection it is given. A claim is a lease by the database's clock.
+Works in the caller's transaction. A claim is a lease by the database's clock.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def claim(connection: Connection, directory: IntegrationPool, free: int, node: s
 
 
 def _allowance(directory: IntegrationPool, standing: Mapping[str, Any], now: datetime) -> int:
-    """How many calls of one integration may leave."""
+    """How many calls of one integration may be sent now."""
     opened = directory.get(standing["integration_id"])
     if opened is None:
         return 0
@@ -81,7 +81,7 @@ def _allowance(directory: IntegrationPool, standing: Mapping[str, Any], now: dat
 
 
 def _is_probing(standing: Mapping[str, Any]) -> bool:
-    """Whether, after trouble, one call tries if the other side is back: the oldest, whenever its own next try is."""
+    """Whether to probe after failures with a single call: the oldest, regardless of its own retry time."""
     return bool(standing["failures"] >= rate_limit.OPENS_AFTER or standing["barred_until"] is not None)
 
 

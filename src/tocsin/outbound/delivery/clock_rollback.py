@@ -1,4 +1,4 @@
-"""What waits for another system after the database's clock was set back: it is tried so much earlier."""
+"""Adjusts outbound timers after a rollback of the database's clock, so that retries are not delayed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UPDATE outbound_call SET due_at = due_at - %(by)s WHERE id IN (
   SELECT id FROM outbound_call WHERE status = 'queued' AND due_at > %(now)s ORDER BY id FOR NO KEY UPDATE)
 """
 
-# The rate and the next look mend themselves.
+# Rate limit and next poll correct themselves.
 _STANDINGS = """
 UPDATE outbound_standing SET
   open_until = CASE WHEN open_until > %(now)s THEN open_until - %(by)s ELSE open_until END,
@@ -27,7 +27,7 @@ WHERE integration_id IN (
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
-    """Moves it. Returns how many calls wait less long."""
+    """Moves the timers by `by`. Returns the number of calls moved."""
     parameters = {"by": by, "now": now}
     moved = connection.execute(_CALLS, parameters).rowcount
     connection.execute(_STANDINGS, parameters)

@@ -1,6 +1,6 @@
-"""The outbox of one process: claims calls that are due, makes them from threads, writes down what came of each.
+"""The outbox of one process: claims due calls, sends them from threads, and records the results.
 
-Makes calls with no database connection held. A process that is killed leaves leases behind, which run out.
+Holds no database connection while sending. The leases of a killed process expire.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from tocsin.outbound.delivery.results import CallFailed, CallFailure, CallResult
 
 log = logging.getLogger(__name__)
 
-#: So many calls are on their way at a time.
+#: The maximum number of concurrent calls.
 MAX_CONCURRENT_CALLS = 8
 
 
 class CallDispatcher:
-    """Made once a process; `turn` and `keep_leases` are its loops."""
+    """One per process; `turn` and `keep_leases` run as periodic tasks."""
 
     def __init__(
         self,
@@ -59,7 +59,10 @@ class CallDispatcher:
         )
 
     def turn(self) -> bool:
-        """Claims what is due and begins to send it; True when there may be more at once. Never waits for a send."""
+        """Records finished calls, claims due ones up to the free slots, and starts sending them, without waiting.
+
+        Always returns False: the next interval or hint continues.
+        """
         self.in_flight.write_down()
         free = self.in_flight.free()
         if free > 0:
@@ -67,7 +70,7 @@ class CallDispatcher:
         return False
 
     def keep_leases(self) -> bool:
-        """Renews the leases of what is on its way here, and puts back what another process left."""
+        """Renews this process's leases, and requeues calls that another process lost. Always returns False."""
         ours = [job.id for job in self.in_flight.jobs()]
         with database.transaction() as connection:
             self.directory.refresh(connection)
@@ -80,11 +83,11 @@ class CallDispatcher:
         return False
 
     def settle(self) -> None:
-        """Returns when nothing is on its way any more, and all of it is written down."""
+        """Waits until no call is in flight and all results are recorded."""
         self.in_flight.settle()
 
     def close(self, timeout: float = 20.0) -> None:
-        """Lets what is on its way end, for `timeout` seconds at most, and writes it down."""
+        """Waits at most `timeout` seconds for calls in flight, and records their results."""
         self.in_flight.close(timeout)
         self.directory.close()
 
@@ -97,7 +100,7 @@ class CallDispatcher:
 
     def _record(self, results: Sequence[CallResult]) -> None:
         with database.transaction() as connection:
-            # It may lock alerts, which come before calls.
+            # This may lock alerts, which come before calls in the lock order.
             job_hooks.conclude(connection, self.directory, results)
             record(connection, self.directory, results, self.node, self._jitter())
 
@@ -112,7 +115,7 @@ def _mark(result: CallResult) -> None:
 
 
 def make(directory: IntegrationPool, job: CallJob, now: Callable[[], datetime]) -> CallResult:
-    """Makes one call. Never raises: whatever goes wrong is a result."""
+    """Makes one call. Never raises: every error becomes a result."""
     opened = directory.get(job.integration_id)
     if opened is None:
         return CallResult(job, CallFailed(CallFailure.BARRED, "This integration is not in use."), now())
@@ -134,13 +137,13 @@ def _outcome(job: CallJob, work: Callable[[], CallDone]) -> CallDone | CallFaile
         return CallFailed(CallFailure.BARRED, str(error))
     except Permanent as error:
         return CallFailed(CallFailure.PERMANENT, str(error))
-    except Exception as error:  # a call's edge: one that breaks stops no other
+    except Exception as error:  # a call's edge: one failure must not affect others
         log.exception("The outbound call %s broke.", job.id)
         return CallFailed(CallFailure.PERMANENT, f"Tocsin itself failed: {type(error).__name__}.")
 
 
 def _storable(outcome: CallDone | CallFailed, line: RecordedClient) -> CallDone | CallFailed:
-    """The outcome without secrets, and without what a database does not take; the other side may have said anything."""
+    """The outcome without secrets and without characters the database rejects: the remote text may contain anything."""
     if isinstance(outcome, CallFailed):
         return replace(outcome, error=without_unstorable(line.masked(outcome.error)))
     captured = {name: without_unstorable(value) for name, value in outcome.captured.items()}
@@ -152,7 +155,7 @@ def _storable(outcome: CallDone | CallFailed, line: RecordedClient) -> CallDone 
     )
 
 
-# A lease that lasts for minutes yet was given before the clock went back: its holder, if it lives, renews it at once.
+# A lease with minutes left was granted before a clock rollback: a living holder renews it right away.
 _LOST = """
 UPDATE outbound_call SET attempts = attempts + 1, is_uncertain = true, lease_until = NULL, due_at = %(now)s,
        error = 'The process that was sending it stopped.',
@@ -165,8 +168,10 @@ WHERE id IN (SELECT id FROM outbound_call WHERE status = 'sending'
 
 
 def _take_up(connection: Connection, ours: list[int], now: datetime) -> None:
-    """Puts calls back whose sender stopped in the middle: whether they were made is not known. Those that were queued
-    before the clock went back wait no longer for it."""
+    """Requeues calls whose sender stopped midway, so that their outcome is unknown.
+
+    Calls queued before a clock rollback no longer wait for the clock to catch up.
+    """
     connection.execute(_LOST, {"ours": ours, "now": now})
     connection.execute(_FROM_AHEAD, {"now": now, "ahead": now + _NOT_YET})
 
@@ -185,7 +190,7 @@ _shared: CallDispatcher | None = None
 
 
 def shared() -> CallDispatcher:
-    """The process's outbox, made when it is first asked for."""
+    """The process's outbox, created on first use."""
     global _shared
     if _shared is None:
         _shared = CallDispatcher()
@@ -193,7 +198,7 @@ def shared() -> CallDispatcher:
 
 
 def close(timeout: float = 20.0) -> None:
-    """Lets what is on its way end, and writes it down."""
+    """Waits for calls in flight and records their results."""
     global _shared
     if _shared is not None:
         _shared.close(timeout)
@@ -201,7 +206,7 @@ def close(timeout: float = 20.0) -> None:
 
 
 def loops() -> tuple[PeriodicTask, ...]:
-    """The outbox's loops in a worker."""
+    """The outbox's periodic tasks in a worker."""
     box = shared()
     return (
         PeriodicTask("outbound", box.turn, timedelta(milliseconds=500), frozenset({TOPIC, "clock", "config"})),

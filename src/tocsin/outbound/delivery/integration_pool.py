@@ -1,4 +1,4 @@
-"""The outbound integrations in use, open: loaded again when the configuration has changed. One a process."""
+"""The open outbound integrations of a process, reloaded when the configuration changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ActiveIntegration:
-    """One integration, open."""
+    """One open integration."""
 
     account: IntegrationAccount
     kind: ConnectorKind
@@ -36,10 +36,10 @@ class ActiveIntegration:
 
 @dataclass(slots=True)
 class IntegrationPool:
-    """Read by many threads; a snapshot is replaced as a whole."""
+    """A pool read by many threads; its snapshot is replaced as a whole."""
 
     client: HttpClient = field(default_factory=HttpClient)
-    #: Why an integration cannot be used at all, by its id.
+    #: Why an integration cannot be used, by id.
     problems: Mapping[int, str] = field(default_factory=dict)
     _open: Mapping[int, ActiveIntegration] = field(default_factory=dict)
     _fingerprints: dict[int, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class IntegrationPool:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def refresh(self, connection: Connection) -> None:
-        """Loads again if the configuration has changed since."""
+        """Reloads the pool if the configuration changed."""
         with self._lock:
             version = config_version.version(connection)
             if version != self._version:
@@ -55,11 +55,11 @@ class IntegrationPool:
                 self._version = version
 
     def get(self, integration_id: int) -> ActiveIntegration | None:
-        """The integration of that id, if it is in use."""
+        """The integration with that id, or None if it is disabled or unusable."""
         return self._open.get(integration_id)
 
     def all(self) -> Mapping[int, ActiveIntegration]:
-        """All of them, by id."""
+        """All usable integrations, by id."""
         return self._open
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class IntegrationPool:
             mark = json.dumps([row["name"], row["kind"], row["settings"], row["secrets"]], sort_keys=True, default=str)
             fingerprints[number] = mark
             if self._fingerprints.get(number) == mark and number in self._open:
-                # Nothing about it has changed: it keeps its token.
+                # Unchanged integrations keep their sender, and so their token.
                 found[number] = self._open[number]
                 continue
             try:
@@ -89,7 +89,7 @@ class IntegrationPool:
 
 
 def opened(row: Mapping[str, Any], client: HttpClient) -> ActiveIntegration:
-    """A row of the table, open. Raises Permanent for one that cannot be used."""
+    """Opens an integration from its row. Raises Permanent if it cannot be used."""
     kind = KINDS.get(row["kind"])
     if kind is None:
         raise Permanent(f"There is no kind of outbound integration {row['kind']!r}.")

@@ -1,4 +1,4 @@
-"""What connectors ask the database for before a call leaves, and keep in it afterwards: a hook for each kind."""
+"""Database hooks of connectors, run before calls are sent and after their results arrive; one per kind."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tocsin.outbound.delivery.results import CallResult
 
 
 class JobHooks(Protocol):
-    """What one kind does around its calls, inside the outbox's transactions; list-wise."""
+    """Hooks for one kind's calls, run in the outbox's transactions and in bulk."""
 
     def prepare(self, connection: Connection, opened: ActiveIntegration, jobs: Sequence[CallJob]) -> Sequence[CallJob]:
-        """The jobs with what they need to know; may note on their rows what they are about to write."""
+        """Returns the jobs with their data from the database. May record on their rows what they are about to write."""
         ...
 
     def conclude(self, connection: Connection, opened: ActiveIntegration, results: Sequence[CallResult]) -> None:
-        """Keeps what was learnt."""
+        """Stores what the results contain."""
         ...
 
 
@@ -28,12 +28,12 @@ _preparers: dict[str, JobHooks] = {}
 
 
 def register(kind: str, preparer: JobHooks) -> None:
-    """Has `preparer` work for calls of that kind."""
+    """Registers the hooks for calls of that kind."""
     _preparers[kind] = preparer
 
 
 def prepare(connection: Connection, directory: IntegrationPool, jobs: list[CallJob]) -> list[CallJob]:
-    """The jobs as their kinds prepared them, in their order."""
+    """Returns the prepared jobs in their original order."""
     prepared = {job.id: job for job in jobs}
     for opened, preparer in _with_preparer(directory, {job.integration_id for job in jobs}):
         own = [job for job in jobs if job.integration_id == opened.account.id]
@@ -42,7 +42,7 @@ def prepare(connection: Connection, directory: IntegrationPool, jobs: list[CallJ
 
 
 def conclude(connection: Connection, directory: IntegrationPool, results: Sequence[CallResult]) -> None:
-    """Tells each kind what came of its calls."""
+    """Passes each kind the results of its calls."""
     for opened, preparer in _with_preparer(directory, {result.job.integration_id for result in results}):
         preparer.conclude(connection, opened, [r for r in results if r.job.integration_id == opened.account.id])
 

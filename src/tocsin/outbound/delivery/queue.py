@@ -1,7 +1,9 @@
-"""Queues calls to other systems, inside the transaction of what they are made for. Looks nothing up and sends nothing.
+"""Queues calls to other systems in the transaction of the change that causes them. Reads and sends nothing.
 
-with database.transaction() as connection:
-    queue(connection, [NewCall(integration_id, "alert:42", "call", "Told Pager about alert 42", alert_id=42)], now)
+Example::
+
+    with database.transaction() as connection:
+        queue(connection, [NewCall(integration_id, "alert:42", "call", "Told Pager about alert 42", alert_id=42)], now)
 """
 
 from __future__ import annotations
@@ -14,27 +16,27 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_storable_json
 
-#: What wakes the outbox.
+#: The hint that wakes the outbox.
 TOPIC = "outbound"
 
 
 @dataclass(frozen=True, slots=True)
 class NewCall:
-    """One thing to do on the other side."""
+    """One action at a remote system."""
 
     integration_id: int
-    #: Calls of the same key leave one after another, in the order of their queueing: `ticket:20817`, `alert:42`.
+    #: Calls with the same key are sent one after another, in queue order: `ticket:20817`, `alert:42`.
     order_key: str
-    #: What is done, for the connector.
+    #: The action, for the connector.
     action: str
-    #: The same in words, for people.
+    #: A description of the action, for people.
     said: str
     alert_id: int | None = None
-    #: The ticket on the other side, where it is known.
+    #: The remote ticket, if known.
     ticket: str = ""
-    #: What the connector needs. Plain JSON.
+    #: The connector's parameters as plain JSON.
     content: Mapping[str, object] = field(default_factory=dict)
-    #: What it writes, so that it is known again when it comes back.
+    #: The values it writes, for recognizing their echo.
     wrote: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -49,9 +51,9 @@ ORDER BY n.place RETURNING id
 
 
 def queue(connection: Connection, calls: Sequence[NewCall], now: datetime) -> list[int]:
-    """Queues calls in their order, in one statement, and wakes the outbox at the commit. Returns their numbers.
+    """Queues calls in order, with one statement, and wakes the outbox on commit. Returns their ids.
 
-    Call it where the alert's row is locked (a reactor is): that keeps the order of one alert's calls.
+    Call this while the alert's row is locked, as in a change handler: this preserves the order of an alert's calls.
     """
     if not calls:
         return []

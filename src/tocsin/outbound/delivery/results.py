@@ -1,6 +1,6 @@
-"""Writes down what came of calls, and what that says about the other side: its circuit, its bars, its rate.
+"""Records the results of calls, and updates each integration's circuit breaker, block and rate limit.
 
-Works inside the transaction of the connection it is given.
+Works in the caller's transaction.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from tocsin.outbound.delivery.integration_pool import IntegrationPool
 log = logging.getLogger(__name__)
 
 MAX_CALL_ERROR_CHARS = 500
-#: A call whose senders stopped so often in the middle of it is not tried again.
+#: A call is not retried after this many worker losses.
 MAX_WORKER_LOSSES = 5
 
 
 class CallFailure(StrEnum):
-    #: Nothing was done; it may work later.
+    #: Nothing was done; a retry may succeed.
     TEMPORARY = "temporary"
-    #: It may have been done.
+    #: The call may have succeeded.
     UNKNOWN = "unknown"
-    #: The other side asks for patience.
+    #: The remote system rate-limits Tocsin.
     THROTTLED = "throttled"
-    #: This call can never work.
+    #: This call can never succeed.
     PERMANENT = "permanent"
-    #: Nothing works until a person acts.
+    #: No call succeeds until a person acts.
     BARRED = "barred"
-    #: The process that was sending it stopped.
+    #: The sending process stopped.
     LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """The try failed; `error` is a sentence that people read, without secrets."""
+    """A failed attempt; `error` is a sentence for users, without secrets."""
 
     failure: CallFailure
     error: str
@@ -56,7 +56,7 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What came of a job, when, and what was said on the wire."""
+    """A job's outcome, its time, and the recorded requests."""
 
     job: CallJob
     outcome: CallDone | CallFailed
@@ -81,8 +81,8 @@ WHERE id = %(id)s AND status = 'sending' AND leased_by = %(node)s
 def record(
     connection: Connection, directory: IntegrationPool, results: Sequence[CallResult], node: str, jitter: float
 ) -> None:
-    """Writes all results, their requests, and how each other side stands."""
-    # The alerts first, in the one order of locks.
+    """Writes all results, their requests, and the status of each integration."""
+    # Alerts first, because of the lock order.
     _write_captured(connection, results)
     for result in results:
         match result.outcome:
@@ -98,13 +98,15 @@ def record(
     alerts = sorted({r.job.alert_id for r in results if r.job.alert_id is not None})
     if alerts:
         service.hint_alerts(connection, alerts)
-    # What was behind one of these in its order may go now.
+    # Calls queued behind these may be sent now.
     database.hint(connection, "outbound", "outbound-log")
 
 
 def mark(connection: Connection, result: CallResult) -> None:
-    """Ends the call and writes nothing else: for a result of which `record` cannot write the rest. What was made is not
-    made again; what failed waits for a person."""
+    """Ends a call and writes nothing else, for a result that `record` could not write.
+
+    A successful call is not repeated; a failed one waits for a person.
+    """
     is_made = isinstance(result.outcome, CallDone)
     connection.execute(
         "UPDATE outbound_call SET status = %s, ended_at = %s, lease_until = NULL, attempts = attempts + 1, error = %s "
@@ -121,12 +123,12 @@ def note(
     requests: int,
     at: datetime,
 ) -> None:
-    """Writes what something beside the outbox learnt of the other side, and charges its requests to the rate."""
+    """Records an outcome observed outside the outbox, and charges its requests to the rate limit."""
     _write_standing(connection, directory, integration_id, [(outcome, at)], requests)
 
 
 def keep_said(connection: Connection, said: Sequence[tuple[int, int | None, RecordedExchange]]) -> None:
-    """Writes requests and answers: (integration, call or none, what was said)."""
+    """Logs requests and responses: (integration id, call id or None, exchange)."""
     for integration_id, call_id, one in said:
         connection.execute(
             "INSERT INTO outbound_exchange (integration_id, call_id, at, took, method, url, request, status, response, "
@@ -179,8 +181,10 @@ def _write_standing(
     outcomes: Sequence[tuple[CallDone | CallFailed, datetime]],
     requests: int,
 ) -> None:
-    """The circuit, the bar and the rate of one integration, after these outcomes in their order. `requests`: those that
-    were not granted before."""
+    """Updates circuit breaker, block and rate limit of one integration after these outcomes, in order.
+
+    `requests` is the number of requests not charged before.
+    """
     standing = database.row(
         connection, "SELECT * FROM outbound_standing WHERE integration_id = %s FOR NO KEY UPDATE", (integration_id,)
     )
@@ -201,7 +205,7 @@ def _write_standing(
         standing,
     )
     if had_trouble and standing["failures"] == 0 and standing["barred_until"] is None:
-        # It is back: what waited for its next try goes now, and what was missed meanwhile is looked for.
+        # Recovered: send waiting calls now, and poll for missed changes.
         connection.execute(
             "UPDATE outbound_call SET due_at = %s WHERE integration_id = %s AND status = 'queued' AND due_at > %s",
             (last, integration_id, last),
@@ -220,7 +224,7 @@ def _write_standing(
 
 
 def _after(standing: dict[str, object], outcome: CallDone | CallFailed, at: datetime) -> dict[str, object]:
-    """What one outcome changes about an integration's standing."""
+    """The status fields that one outcome changes."""
     healthy: dict[str, object] = {
         "failures": 0, "open_until": None, "problem": "", "problem_at": None, "barred_until": None, "trouble": "",
         "trouble_at": None, "throttled": 0, "not_before": None,
@@ -229,7 +233,7 @@ def _after(standing: dict[str, object], outcome: CallDone | CallFailed, at: date
         return {**healthy, "succeeded_at": at}
     match outcome.failure:
         case CallFailure.PERMANENT:
-            # The other side answered: only this call is wrong.
+            # The remote system responded: only this call is wrong.
             return healthy
         case CallFailure.THROTTLED:
             times = int(str(standing["throttled"])) + 1
@@ -253,7 +257,7 @@ def _after(standing: dict[str, object], outcome: CallDone | CallFailed, at: date
 
 
 def _write_captured(connection: Connection, results: Sequence[CallResult]) -> None:
-    """Captured values become custom fields of their alerts, with a line on the timeline."""
+    """Stores captured values as custom fields of their alerts, with a timeline event."""
     for result in sorted(results, key=lambda one: one.job.alert_id or 0):
         done, alert_id = result.outcome, result.job.alert_id
         if not isinstance(done, CallDone) or not done.captured or alert_id is None:

@@ -1,5 +1,7 @@
-"""Tickets that are made on the other side for alerts which came from elsewhere: at most one for each, however often
-making it is tried. Works inside the transaction of the connection it is given; sends nothing."""
+"""Creates tickets for alerts from other sources: at most one per alert, however often it is attempted.
+
+Works in the caller's transaction and sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from tocsin.outbound import alert_values
 from tocsin.outbound.connectors.haloitsm import writeback_settings
 from tocsin.outbound.delivery.queue import TOPIC, NewCall, queue
 
-#: What a new ticket is given, where the integration says it.
+#: Fields of a new ticket that the integration can set.
 _FIELDS = ("ticket_type", "team", "priority", "client", "site", "user")
 
-#: So often making a ticket is begun again by itself, once what kept it from being made may have passed.
+#: The limit of automatic retries per ticket, once the obstacle may be gone.
 MAX_AUTOMATIC_RETRIES = 5
 
 _LINK = """
@@ -27,7 +29,7 @@ SELECT n.integration, n.alert FROM unnest(%s::bigint[], %s::bigint[]) AS n(integ
 ON CONFLICT DO NOTHING RETURNING alert_id
 """
 
-# The last try of each alert that has no ticket yet; none where its row was pruned.
+# The last attempt for each alert without a ticket; NULL if its row was pruned.
 _ENDED = """
 SELECT l.alert_id, c.id, c.status FROM outbound_ticketlink l JOIN alerts_alert a ON a.id = l.alert_id
 LEFT JOIN LATERAL (
@@ -42,8 +44,8 @@ WHERE l.integration_id = %(integration)s AND l.ticket = ''
 ORDER BY l.alert_id LIMIT 500
 """
 
-# In its old place, so that what waits for the ticket stays behind it. What it tried is remembered: before it makes one
-# it looks whether an earlier try did.
+# Keeps the original position, so that writes to the ticket stay behind it. The recorded attempt makes the retry check
+# whether an earlier one created the ticket.
 _AGAIN = """
 UPDATE outbound_call c SET status = 'queued', attempts = 0, queued_at = %(now)s, due_at = %(now)s, ended_at = NULL,
        result = '', said = n.said, content = n.content, progress = c.progress || jsonb_build_object('by_itself',
@@ -52,7 +54,7 @@ FROM jsonb_to_recordset(%(calls)s) AS n(id bigint, said text, content jsonb)
 WHERE c.id = n.id AND c.status IN ('dead', 'dropped')
 """
 
-# What could not be written because there was no ticket.
+# Writes that failed because there was no ticket.
 _BEHIND = """
 UPDATE outbound_call SET status = 'queued', attempts = 0, queued_at = %(now)s, due_at = %(now)s, ended_at = NULL
 WHERE integration_id = %(integration)s AND alert_id = ANY(%(alerts)s) AND action = 'write' AND ticket = ''
@@ -63,8 +65,11 @@ WHERE integration_id = %(integration)s AND alert_id = ANY(%(alerts)s) AND action
 def make(
     connection: Connection, wanted: Mapping[int, tuple[int, Mapping[str, Any]]], known: Mapping[int, Mapping[str, Any]]
 ) -> dict[int, NewCall]:
-    """By alert, the call that makes its first ticket. `wanted`: by alert the integration and its settings; `known`: the
-    alerts' values. An alert that was begun with before has none: the row of the link is the guard."""
+    """The calls that create the first ticket of each alert, by alert id.
+
+    `wanted` maps alert ids to integration id and settings, `known` to alert values. An alert with a link row was
+    attempted before and gets no call.
+    """
     integrations = [number for number, _settings in wanted.values()]
     linked = connection.execute(_LINK, (integrations, list(wanted))).fetchall()
     return {alert: creation(*wanted[alert], known[alert]) for (alert,) in linked if alert in known}
@@ -78,11 +83,10 @@ def again(
     alert_ids: Sequence[int] | None = None,
     asked: bool = False,
 ) -> list[int]:
-    """Queues once more the making of tickets that came to nothing, and what could not be written without them. Returns
-    the calls' numbers.
+    """Queues failed ticket creations again, and the writes that failed without a ticket. Returns the calls' ids.
 
-    By itself, where what was in the way may have passed, only for live alerts, a few times each, and never what a
-    person dropped; `asked` by a person, all of it. As the settings are now.
+    Automatic retries cover only active alerts, a few times each, and never calls dropped by a person. With `asked`, a
+    person requests the retry, and all are included. Current settings apply.
     """
     parameters: dict[str, object] = {
         "integration": integration_id, "alerts": None if alert_ids is None else list(alert_ids), "asked": asked,
@@ -105,7 +109,7 @@ def again(
     if there:
         calls = as_storable_json(there)
         connection.execute(_AGAIN, {"calls": calls, "now": now, "asked": asked})
-    # Whether an earlier try, whose row is gone, made one after all is not known.
+    # The row of the earlier attempt is gone, so it is unknown whether it created a ticket.
     anew = [
         creation(integration_id, settings[0], known[row["alert_id"]], looks_first=True)
         for row in rows
@@ -121,7 +125,7 @@ def again(
 def creation(
     outbound_id: int, settings: Mapping[str, Any], known: Mapping[str, Any], *, looks_first: bool = False
 ) -> NewCall:
-    """The call that makes a ticket for an alert with these values."""
+    """The call that creates a ticket for an alert with these values."""
     wanted = settings.get("create_ticket", {})
     number = int(known["alert"])
     summary = writeback_settings.note_text(wanted.get("summary") or "<subject>", known)

@@ -1,0 +1,1 @@
+"""Synchronization with HaloITSM: polling, webhooks, notes, and commands."""

@@ -1,5 +1,8 @@
-"""What a person asks of the connected Halo: which rights are missing, its lists anew, its agents and teams as users and
-groups, the webhook, a look now, a ticket for an alert. Asked for on pages and over the API; who may is asked before."""
+"""Commands of a person on a connected Halo, from the web and the API.
+
+Check permissions, refresh lists, import agents and teams, set up the webhook, poll now, and create a ticket. The caller
+checks the user's permissions beforehand.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +40,13 @@ from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User
 
-#: How long Halo's log is watched for its test, in seconds and looks.
+#: How Halo's log is polled for the test webhook: interval in seconds, and number of polls.
 _WATCHED, _LOOKS = 0.7, 8
 
 
 @dataclass(frozen=True, slots=True)
 class PermissionCheck:
-    """One thing that Tocsin needs to be able to do; `problem` says why it cannot, or ""."""
+    """One permission that Tocsin needs; `problem` explains why it is missing, or is ""."""
 
     what: str
     needed_for: str
@@ -53,7 +56,7 @@ class PermissionCheck:
 def rights(
     integration: OutboundIntegration, now: datetime, *, client: HttpClient | None = None
 ) -> list[PermissionCheck]:
-    """What works and what does not, one by one. Raises Temporary or Barred where nothing works at all."""
+    """Checks each permission. Raises Temporary or NeedsAttention if nothing works at all."""
 
     def work(opened: ActiveIntegration, line: RecordedClient) -> list[PermissionCheck]:
         halo = _client(opened)
@@ -82,7 +85,7 @@ _NEEDED = {
 def refresh(
     integration: OutboundIntegration, actor: AuditActor, now: datetime, *, client: HttpClient | None = None
 ) -> list[str]:
-    """Reads Halo's lists again; returns why some could not be read."""
+    """Reads Halo's lists again. Returns the errors of unreadable lists."""
     standing, _ = Standing.objects.get_or_create(integration=_halo(integration), defaults={"look_at": now})
 
     def work(opened: ActiveIntegration, line: RecordedClient) -> list[str]:
@@ -101,9 +104,9 @@ def set_up_webhook(
     *,
     client: HttpClient | None = None,
 ) -> WebhookSetupResult:
-    """Makes the webhook of an inbound integration in Halo, subscribes, switches on and tests it; what fails is undone.
+    """Creates, subscribes, enables and tests the webhook of an inbound integration in Halo; failures are rolled back.
 
-    Raises Rejected for an integration that is none of this Halo's.
+    Raises Rejected("not_possible") for an integration that does not belong to this Halo.
     """
     if door.outbound_id != integration.pk or door.kind not in family(KIND):
         raise Rejected("not_possible", f"{door.name} is not connected with {integration.name}.", "integration")
@@ -131,8 +134,8 @@ def set_up_webhook(
 
 
 def address_changed(door: Integration, now: datetime) -> bool:
-    """An inbound integration has a new URL: has the webhook that Tocsin set up for it changed soon. Whether there is
-    one."""
+    """Schedules an update of the webhook after an inbound integration's URL changed. Returns whether there is a
+    webhook."""
     owner = Webhook.objects.filter(door=door, integration=door.outbound_id).select_related("integration").first()
     if owner is None:
         return False
@@ -141,16 +144,16 @@ def address_changed(door: Integration, now: datetime) -> bool:
 
 
 def look_now(integration: OutboundIntegration, now: datetime) -> None:
-    """Has the next turn of the loop look at this Halo."""
+    """Makes the next run of the poller poll this Halo."""
     Standing.objects.filter(pk=_halo(integration).pk).update(look_at=now)
     with database.transaction() as connection:
         database.hint(connection, "clock")
 
 
 def make_ticket(integration: OutboundIntegration, alert_id: int, actor: AuditActor, now: datetime) -> int:
-    """Queues the making of a ticket for an alert that came from elsewhere; returns the call's number.
+    """Queues the creation of a ticket for an alert from another source. Returns the call's id.
 
-    Raises Rejected: `not_found`, or `not_possible` for an alert that has a ticket, or whose ticket is being made.
+    Raises Rejected("not_found"), or Rejected("not_possible") if the alert has a ticket or one is being created.
     """
     settings = _halo(integration).settings
     with database.transaction() as connection:
@@ -171,7 +174,7 @@ def make_ticket(integration: OutboundIntegration, alert_id: int, actor: AuditAct
 
 
 def _is_from(connection: Connection, integration: OutboundIntegration, alert_id: int) -> bool:
-    """Whether the alert is of a ticket of this Halo."""
+    """Whether the alert came from a ticket of this Halo."""
     found = connection.execute(
         "SELECT 1 FROM alerts_alert a JOIN inbound_integration i ON i.id = a.integration_id "
         "WHERE a.id = %s AND i.outbound_id = %s AND i.kind = ANY(%s)",
@@ -182,7 +185,7 @@ def _is_from(connection: Connection, integration: OutboundIntegration, alert_id:
 
 @dataclass(frozen=True, slots=True)
 class ImportedAgents:
-    """Who and what was made, and who could not be, with the reason."""
+    """The users and groups created, and the problems with others."""
 
     users: Sequence[str]
     groups: Sequence[str]
@@ -192,8 +195,10 @@ class ImportedAgents:
 def import_people(
     integration: OutboundIntegration, numbers: Sequence[str], actor: AuditActor, now: datetime
 ) -> ImportedAgents:
-    """Makes users of agents (by number), who are not users yet by e-mail, and groups of their teams. They are
-    responders, get their e-mail as a contact method, and sign in once they are invited."""
+    """Creates users for agents (by id) who are not users yet by e-mail address, and groups for their teams.
+
+    The users become responders with their e-mail address as a contact method, and can sign in once they are invited.
+    """
     agents = LookUp.objects.filter(integration=_halo(integration), noun="agent", number__in=list(numbers))
     users: list[str] = []
     problems: list[str] = []
@@ -238,7 +243,7 @@ def _groups(members: dict[str, list[str]], problems: list[str], actor: AuditActo
 
 
 def _joined(team: str, names: Sequence[str], actor: AuditActor, now: datetime) -> bool:
-    """Puts them into the group of that name, which is made where there is none. False: they were in it."""
+    """Adds users to the group of that name and creates it if needed. Returns False if all were members."""
     group = Group.objects.filter(name__iexact=team).first()
     spec: dict[str, Any] = groups.group_spec(group) if group else {"name": team, "members": []}
     present = {str(one["user"]).casefold() for one in spec.get("members", [])}

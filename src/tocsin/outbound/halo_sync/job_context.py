@@ -1,5 +1,7 @@
-"""What a write on a ticket needs of the database: numbers for the names of statuses, agents and priorities, and the
-ticket of an alert. Notes what is about to be written before it leaves, so that it is known again when it comes back."""
+"""Loads the data for writes to Halo tickets: ids for status, agent and priority names, and the alert's ticket.
+
+Records what is about to be written before it is sent, so that its echo is recognized.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.integration_pool import ActiveIntegration
 from tocsin.outbound.delivery.results import CallResult
 
-#: Halo's "Unassigned".
+#: The agent id of Halo's "Unassigned".
 NOBODY = "1"
 
 _LATER = """
@@ -27,7 +29,7 @@ FROM outbound_call WHERE integration_id = %s AND order_key = ANY(%s) AND status 
 GROUP BY order_key
 """
 
-# One that is sent again after it had failed for good is older than what was written meanwhile.
+# A failed call that is sent again is older than writes made in the meantime.
 _SINCE = """
 SELECT c.id, bool_or(e.progress ? 'status' AND e.wrote ? 'status') AS status,
        bool_or(e.progress ? 'fields' AND e.wrote ? 'agent') AS agent,
@@ -40,10 +42,10 @@ WHERE c.id = ANY(%s) AND c.action = 'write' AND e.ticket <> '' GROUP BY c.id
 
 @dataclass(frozen=True, slots=True)
 class HaloJobHooks:
-    """For calls of the kind haloitsm."""
+    """Job hooks for calls of the kind `haloitsm`."""
 
     def prepare(self, connection: Connection, opened: ActiveIntegration, jobs: Sequence[CallJob]) -> Sequence[CallJob]:
-        """The jobs with the numbers of what they name."""
+        """Returns the jobs with names resolved to ids."""
         number = opened.account.id
         jobs = _without_what_was_set_since(connection, jobs)
         lists = load(connection, number)
@@ -62,11 +64,11 @@ class HaloJobHooks:
         return [replace(job, known={**job.known, "same_before": same.get(job.id, 0)}) for job in prepared]
 
     def conclude(self, connection: Connection, opened: ActiveIntegration, results: Sequence[CallResult]) -> None:
-        """Keeps the numbers of tickets that were made, and that their alerts know the agents who were written."""
+        """Stores the numbers of new tickets, and the agents that were written."""
         _know_agents(connection, results)
         made = [r for r in results if r.job.action == "create" and isinstance(r.outcome, CallDone)]
         if made:
-            # What kept others from being made may have passed too.
+            # The obstacle for other ticket creations may be gone too.
             ticket_creation.again(connection, opened.account.id, made[-1].at)
         for result in results:
             if result.job.action == "create" and isinstance(result.outcome, CallDone):
@@ -78,7 +80,7 @@ class HaloJobHooks:
 
 
 def _without_what_was_set_since(connection: Connection, jobs: Sequence[CallJob]) -> list[CallJob]:
-    """The jobs without what a later write has set on the ticket already."""
+    """The jobs without fields that a later write has already set."""
     found = {row["id"]: row for row in database.rows(connection, _SINCE, ([job.id for job in jobs],))}
     return [
         replace(job, content={name: value for name, value in job.content.items() if not row.get(name)})
@@ -96,15 +98,17 @@ FROM outbound_call c WHERE c.id = ANY(%s)
 
 
 def _same_before(connection: Connection, uncertain: Sequence[int]) -> dict[int, int]:
-    """How many notes with the very same text earlier calls wrote on the ticket: those are not this call's."""
+    """The number of notes with the same text that earlier calls wrote to the ticket, by call id."""
     if not uncertain:
         return {}
     return {row[0]: row[1] for row in connection.execute(_SAME, (list(uncertain),)).fetchall()}
 
 
 def _know_agents(connection: Connection, results: Sequence[CallResult]) -> None:
-    """The alert knows the ticket's agent as Tocsin wrote it, should the webhook that tells of it get lost: what
-    somebody in Halo changes next is then seen as a change."""
+    """Updates the alert's agent as Tocsin wrote it, in case the echoing webhook gets lost.
+
+    This way, the next change in Halo is seen as a change.
+    """
     wrote = {
         result.job.alert_id: result.job.known["agent"]
         for result in results
@@ -127,11 +131,11 @@ def _know_agents(connection: Connection, results: Sequence[CallResult]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HaloUser:
-    """A user, as far as a write needs to know."""
+    """A user's data for a write."""
 
     name: str
     email: str
-    #: The agent that was chosen by hand.
+    #: The agent matched by hand.
     chosen: str
 
 
@@ -150,7 +154,7 @@ def _people(connection: Connection, number: int, jobs: Sequence[CallJob]) -> dic
 
 
 def _owners(connection: Connection, jobs: Sequence[CallJob]) -> dict[int, tuple[int | None, str]]:
-    """Who has the alerts now."""
+    """The current assignee of each alert."""
     wanted = [job.alert_id for job in jobs if job.alert_id is not None and "agent" in job.content]
     if not wanted:
         return {}
@@ -159,9 +163,10 @@ def _owners(connection: Connection, jobs: Sequence[CallJob]) -> dict[int, tuple[
 
 
 def _is_overtaken(wanted: Mapping[str, Any], owner: tuple[int | None, str] | None) -> bool:
-    """Whether somebody else got the alert since this was queued, such as in Halo itself: then that stands."""
+    """Whether the alert has been reassigned since the call was queued, such as in Halo; then that assignment
+    prevails."""
     if owner is None or owner == (None, ""):
-        # Nobody has it: an acknowledgement may still name who looks at it; a write of nobody is right.
+        # Unassigned: an acknowledgement may still set an agent, and a write that unassigns is right.
         return False
     if wanted.get("user") is not None:
         return bool(owner[0] != wanted["user"])
@@ -224,7 +229,7 @@ def _known(
 
 
 def agent_for(wanted: Mapping[str, Any], lists: ReferenceLists, people: Mapping[int, HaloUser]) -> dict[str, Any]:
-    """The agent for a person, matched by hand, by e-mail, else by name; a remark where there is none."""
+    """The agent of a person: matched by hand, by e-mail, or else by name; a remark if there is none."""
     person = people.get(wanted.get("user") or 0)
     if person is not None:
         found = _agent_of(person, lists)
@@ -249,7 +254,7 @@ def _agent_of(person: HaloUser, lists: ReferenceLists) -> dict[str, str] | None:
 
 
 def _fields(content: Mapping[str, Any], lists: ReferenceLists) -> dict[str, Any]:
-    """What a new ticket gets. Client, site and user are numbers, because names of them are not unique in Halo."""
+    """The fields of a new ticket. Client, site and user are ids, because their names are not unique in Halo."""
     fields: dict[str, Any] = {}
     for noun, field in (("ticket_type", "tickettype_id"), ("priority", "priority_id")):
         if name := content.get(noun):
@@ -272,7 +277,7 @@ FROM jsonb_to_recordset(%s) AS n(id bigint, wrote jsonb, ticket text) WHERE c.id
 
 
 def _note_what_is_written(connection: Connection, jobs: Sequence[CallJob]) -> None:
-    """An empty agent stands for nobody."""
+    """Records what each job is about to write. An empty agent means unassigned."""
     noted = []
     for job in jobs:
         wrote: dict[str, object] = {}

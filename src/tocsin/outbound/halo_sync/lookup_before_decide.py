@@ -1,5 +1,8 @@
-"""Asks Halo how a ticket stands before a message about it is decided that does not say so itself. While Halo is away,
-refuses Tocsin or asks for patience it is not asked, and the message is decided as it is, with the reason."""
+"""Reads a ticket from Halo before deciding on a message that does not contain the ticket's state.
+
+While Halo is unreachable, rejects Tocsin or rate-limits it, no lookup is made, and the message is decided as it is,
+with the reason noted.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,12 @@ from tocsin.outbound.delivery.results import CallFailed, CallFailure
 
 log = logging.getLogger(__name__)
 
-#: So many messages are completed in a turn.
+#: Messages completed per run.
 _MAX_MESSAGES_PER_RUN = 5
-#: Longer texts of a ticket add nothing to a decision.
+#: Longer ticket texts are irrelevant for a decision and left out.
 _MAX_TEXT_CHARS = 100_000
 
-#: Why a message is decided without Halo, as the end of its reason.
+#: Why a message was decided without Halo, appended to its reason.
 HALO_BLOCKED = "decided without asking Halo, which refuses Tocsin until somebody acts"
 HALO_UNREACHABLE = "decided without asking Halo, which does not answer"
 HALO_RATE_LIMITED = "decided without asking Halo, which asks for patience"
@@ -39,22 +42,22 @@ TICKET_HIDDEN = "decided as it is, because Halo does not show the ticket"
 
 @dataclass(frozen=True, slots=True)
 class TicketLookup:
-    """The ticket as Halo has it, or why it is not known."""
+    """The ticket in Halo, or why it is unknown."""
 
     ticket: Mapping[str, Any] = field(default_factory=dict)
     unasked: str = ""
-    #: Halo asks for patience until then.
+    #: Until when Halo rate-limits Tocsin.
     later: datetime | None = None
 
 
 def loop(directory: IntegrationPool) -> PeriodicTask:
-    """The loop of a worker."""
+    """The worker's periodic task."""
     topics = frozenset({echo_suppression.REREAD})
     return PeriodicTask("outbound ask", lambda: ask_about(directory, clock.now), timedelta(seconds=1), topics)
 
 
 def ask_about(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
-    """Completes messages that wait for it, a few at a time, by asking Halo how their tickets stand."""
+    """Completes waiting messages, a few at a time, by reading their tickets from Halo."""
     with database.transaction() as connection:
         directory.refresh(connection)
         waiting = database.rows(
@@ -75,7 +78,7 @@ def ask_about(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
             found[key] = _ticket(directory, doors, key, now)
         one = found[key]
         if one.later is not None and one.later < row["received_at"] + echo_suppression.LOOKUP_TIMEOUT:
-            # It may be asked about in time.
+            # The limit ends early enough to ask again.
             continue
         is_any = True
         kept = {echo_suppression.REREAD: one.ticket, **({echo_suppression.UNASKED: one.unasked} if one.unasked else {})}
@@ -91,7 +94,7 @@ def ask_about(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
 def _ticket(
     directory: IntegrationPool, doors: registry.IntegrationRegistry, key: tuple[int, str], now: Callable[[], datetime]
 ) -> TicketLookup:
-    """The ticket as Halo has it now; without one where Halo is not to be asked, or does not say."""
+    """The ticket in Halo; without one if Halo must not be asked or does not answer."""
     try:
         door = doors.door(key[0])
     except UnknownIntegration:
@@ -119,7 +122,7 @@ def _ticket(
 
 
 def _why_not(opened: ActiveIntegration, now: datetime) -> TicketLookup | None:
-    """Why Halo is left alone now; None when it may be asked."""
+    """Why Halo must not be asked now; None if it may be."""
     with database.transaction() as connection:
         standing = database.row(
             connection,
@@ -159,7 +162,7 @@ def _note(
     outcome: CallDone | CallFailed,
     now: datetime,
 ) -> None:
-    """What that says of how Halo fares, as a call's outcome does."""
+    """Records the outcome on the integration, like a call's outcome."""
     if isinstance(outcome, CallFailed):
         outcome = replace(outcome, error=line.masked(outcome.error))
     with database.transaction() as connection:

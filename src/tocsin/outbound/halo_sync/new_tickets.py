@@ -1,6 +1,8 @@
-"""Tickets that were created since the last look. One that has moved on since may have been, for a moment that nobody
-saw, what opens an alert: it is taken in as it was created, then as it is. One that is as it was created is decided by
-its own status, as its webhook would have been."""
+"""Handles tickets created since the last poll.
+
+A ticket that changed since its creation may have been in a state that opens an alert: it is ingested first as it was
+created, then as it is. An unchanged one is decided by its own status, as its webhook would have been.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +23,30 @@ from tocsin.inbound.parsing.decode import Element
 from tocsin.outbound.connectors.haloitsm.client import whole
 from tocsin.outbound.halo_sync import ticket_messages
 
-#: What a webhook says of a new ticket.
+#: The event name in the webhook of a new ticket.
 _EVENT = "new ticket logged"
 
-#: Said in the Inbound Log.
+#: Shown in the inbound log.
 MOVED_ON = "created since the last look, and moved on before this one: it is taken in as it was created"
 
 #: Halo writes the two dates of a new ticket one after the other.
 _AT_ONCE = timedelta(seconds=1)
 
-#: A webhook may have come so long before the look at which its ticket was not there yet.
+#: How long before the poll a webhook may have arrived at which its ticket was not visible yet.
 _BEFORE = timedelta(hours=1)
-#: Where Tocsin has not looked yet, webhooks of so long are asked for.
+#: How far back webhooks are searched before the first poll.
 _MAX_LOOK_BACK = timedelta(days=1)
 
-#: What the looks remember: the highest number of a ticket seen; that of looks which did not see all pages yet; and the
-#: new tickets that those have taken in.
+#: Keys of the poll state: the highest ticket id seen; the same from polls that did not read all pages; and the new
+#: tickets ingested by those.
 HIGHEST, _HIGHER, _MET = "highest", "higher", "met"
 
 
 def is_new(ticket: Mapping[str, Any], memory: Mapping[str, Any], looked_to: str) -> bool:
-    """Whether a ticket was created since the last look: Halo counts them up, and a person can set a ticket's date back.
-    While no ticket's number is known its date tells."""
+    """Whether a ticket was created since the last poll.
+
+    Ids are ascending, while a person can backdate a ticket. The date decides only as long as no id is known.
+    """
     number = whole(ticket.get("id"))
     if number in memory.get(_MET, ()):
         return False
@@ -53,7 +57,7 @@ def is_new(ticket: Mapping[str, Any], memory: Mapping[str, Any], looked_to: str)
 
 
 def remember(memory: dict[str, Any], tickets: Sequence[Mapping[str, Any]], *, is_all: bool) -> None:
-    """Keeps which tickets these were; `is_all`: every page was read, so that what has a higher number is newer."""
+    """Records the tickets seen. `is_all`: every page was read, so a higher id means a newer ticket."""
     numbers = [int(number) for ticket in tickets if (number := whole(ticket.get("id"))).isdecimal()]
     highest = max([int(memory.pop(_HIGHER, 0)), int(memory.get(HIGHEST) or 0), *numbers])
     if not is_all:
@@ -65,7 +69,7 @@ def remember(memory: dict[str, Any], tickets: Sequence[Mapping[str, Any]], *, is
 
 
 def met(memory: dict[str, Any], tickets: Sequence[str]) -> None:
-    """Keeps that these new tickets were taken in, until the look has seen all pages."""
+    """Records that these new tickets were ingested, until a poll has read all pages."""
     if tickets:
         memory[_MET] = [*memory.get(_MET, ()), *(number for number in tickets if number not in memory.get(_MET, ()))]
 
@@ -77,9 +81,11 @@ def messages(
     *,
     is_pulled: bool,
 ) -> Iterator[tuple[Element, CompiledIntegration]]:
-    """What is taken in of a new ticket that opens nothing as it is, and whose key has no alert. `ways`: the doors that
-    would have got it, and how each reads it now. Where no webhook tells, one that is as it was created is kept, so that
-    people see which status opened nothing."""
+    """The messages for a new ticket that opens no alert in its current state and has no alert for its key.
+
+    `ways` are the integrations that would have received it, each with its reading of the current state. Without
+    webhooks (`is_pulled`), an unchanged ticket is ingested too, so that users see which status opened nothing.
+    """
     open_to = [door for door, now in ways if now.intent in (EventAction.UPDATE, EventAction.NONE)]
     if not _has_moved_on(ticket):
         if is_pulled and open_to:
@@ -93,7 +99,7 @@ def messages(
 
 
 def _has_moved_on(ticket: Mapping[str, Any]) -> bool:
-    """Whether anything happened to a ticket since it was created, as far as its dates tell."""
+    """Whether a ticket changed since its creation, as far as its dates show."""
     created, changed = (
         ticket_messages.moment(ticket.get("dateoccurred")),
         ticket_messages.moment(ticket.get("last_update")),
@@ -102,7 +108,7 @@ def _has_moved_on(ticket: Mapping[str, Any]) -> bool:
 
 
 def _as_created(door: CompiledIntegration, ticket: Mapping[str, Any], at: datetime) -> Element | None:
-    """The message of the new ticket, if there is a status with which it would have opened an alert."""
+    """The message of the new ticket, if it would have opened an alert with some status."""
     rest = without_status(ticket)
     for status in ({}, *({"status_id": int(number)} for number in _opening(door))):
         said = ticket_messages.message({**rest, **status}, at, _EVENT, MOVED_ON)
@@ -113,7 +119,7 @@ def _as_created(door: CompiledIntegration, ticket: Mapping[str, Any], at: dateti
 
 
 def _opening(door: CompiledIntegration) -> list[str]:
-    """The numbers of the statuses that open, where New has another name."""
+    """The ids of the statuses that open an alert, for installations where New has another name."""
     known = door.settings.get("statuses")
     names = known.items() if isinstance(known, Mapping) else ()
     rules = door.reader.rules
@@ -130,7 +136,7 @@ WHERE integration_id = ANY(%(doors)s) AND id >= %(since)s AND source_id = ANY(%(
 def told(
     doors: Sequence[CompiledIntegration], tickets: Sequence[str], looked_at: datetime | None, now: datetime
 ) -> set[str]:
-    """Those of these tickets of whose creation a webhook told: the rules have decided on them."""
+    """Those of these tickets whose creation a webhook reported, so that the rules have decided on them."""
     since = max(looked_at or now - _MAX_LOOK_BACK, now - _MAX_LOOK_BACK) - _BEFORE
     wanted = {
         "doors": [door.id for door in doors],

@@ -1,4 +1,4 @@
-"""What agents wrote on tickets becomes a reply on their alerts: each note once, and none of Tocsin's own."""
+"""Turns agents' notes on tickets into replies on alerts: each note once, and never Tocsin's own."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tocsin.outbound.halo_sync import ticket_messages
 
 log = logging.getLogger(__name__)
 
-#: So many tickets' notes are read in one look.
+#: Tickets whose notes are read per poll.
 MAX_TICKETS_PER_POLL = 20
-#: Of a ticket that is new to Tocsin so many notes at most become replies.
+#: The maximum number of replies from a ticket seen for the first time.
 _FIRST_NOTES = 10
-#: Of so many tickets it is remembered up to where their notes were read.
+#: The number of tickets for which the last note read is remembered.
 _MAX_REMEMBERED_NOTES = 2000
 
 
 class NotesPoll(Protocol):
-    """The look in which notes are read."""
+    """The poll during which notes are read."""
 
     integration_id: int
     client: HaloClient
@@ -41,8 +41,8 @@ class NotesPoll(Protocol):
 
 
 def become_replies(look: NotesPoll, live: Mapping[str, int]) -> None:
-    """Reads the notes of these tickets, whose alerts are live; those that are too many are left for the next look."""
-    # Should Halo answer no more, none of them is forgotten.
+    """Reads the notes of these tickets with active alerts; excess tickets are left for the next poll."""
+    # None is forgotten if Halo stops responding.
     look.memory["unread"] = list(live)
     seen: dict[str, int] = look.memory.setdefault("notes", {})
     refused = ""
@@ -54,7 +54,7 @@ def become_replies(look: NotesPoll, live: Mapping[str, int]) -> None:
         except TicketNotFound:
             continue
         except Permanent as error:
-            # Notes that Halo does not show must not keep the look from what else it has to see.
+            # Hidden notes must not stop the rest of the poll.
             refused = refused or str(error)
             continue
         me, application = look.memory.get("me", ""), str(look.settings.get("application", ""))
@@ -67,7 +67,7 @@ def become_replies(look: NotesPoll, live: Mapping[str, int]) -> None:
         seen[ticket] = max([note.id for note in found] + [seen.get(ticket, 0)])
     look.remarks += [refused] if refused else []
     look.memory["unread"] = list(live)[MAX_TICKETS_PER_POLL:]
-    # What is over is forgotten.
+    # Old tickets are forgotten.
     look.memory["notes"] = dict(list(seen.items())[-_MAX_REMEMBERED_NOTES:])
 
 
@@ -81,7 +81,7 @@ def _reply(look: NotesPoll, alert_id: int, note: ticket_messages.TicketNote) -> 
 
 
 def _written(integration_id: int, ticket: str) -> set[str]:
-    """The notes that Tocsin itself wrote on a ticket, each as one line."""
+    """Tocsin's own notes on a ticket, each as one line."""
     with database.transaction() as connection:
         found = connection.execute(
             "SELECT content ->> 'note' FROM outbound_call WHERE integration_id = %s AND ticket = %s AND ticket <> '' "
@@ -92,7 +92,7 @@ def _written(integration_id: int, ticket: str) -> set[str]:
 
 
 def _user_of(integration_id: int, agent: str) -> tuple[int, str] | None:
-    """The user that an agent is: chosen by hand, or by e-mail."""
+    """The user for an agent, matched by hand or by e-mail."""
     with database.transaction() as connection:
         row = connection.execute(
             "SELECT u.id, coalesce(nullif(u.name, ''), u.username) FROM people_user u WHERE u.is_active AND (u.id = ("

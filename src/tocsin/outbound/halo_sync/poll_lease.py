@@ -1,5 +1,7 @@
-"""Whose turn it is to look at a Halo: a lease by the database's clock, renewed while the look goes on, so that a long
-look is not taken up by another process, and that of a process that was killed soon is."""
+"""Leases for polling a Halo, by the database's clock and renewed during the poll.
+
+So a long poll is not duplicated by another process, and a killed process's poll is soon taken over.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,17 @@ from typing import Any
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 
-#: A look of which nothing was heard for so long is taken up by another process. Longer than a request may take.
+#: How long a poll may go without renewal before another process takes over. Longer than a request can take.
 LEASE = timedelta(minutes=1)
 
 
 class LeaseLost(Exception):
-    """Another process has taken the look up: this one must not write any more."""
+    """Another process has taken over the poll: this one must not write any more."""
 
 
 @dataclass(slots=True)
 class PollLease:
-    """The look at one Halo that this process has, and what was known before it."""
+    """This process's lease on polling one Halo, and the integration's status before it."""
 
     integration_id: int
     until: datetime
@@ -29,12 +31,12 @@ class PollLease:
 
     @property
     def was_barred(self) -> bool:
-        """Whether it was a look that found that nothing works until a person acts."""
+        """Whether the previous poll found that nothing works until a person acts."""
         problem, said = self.standing["problem"], self.standing["look_problem"]
         return bool(problem) and problem.startswith(said) and bool(said)
 
     def renew(self) -> None:
-        """Keeps the turn. Raises Overtaken."""
+        """Extends the lease. Raises LeaseLost."""
         with database.transaction() as connection:
             wanted = {"id": self.integration_id, "until": self.until, "lease": LEASE}
             found = connection.execute(_RENEW, wanted).fetchone()
@@ -43,14 +45,14 @@ class PollLease:
         self.until = found[0]
 
     def end(self, connection: Connection) -> None:
-        """Gives the turn back, inside the transaction that writes what came of it. Raises Overtaken."""
+        """Releases the lease in the transaction that writes the poll's results. Raises LeaseLost."""
         wanted = {"id": self.integration_id, "until": self.until}
         if connection.execute(_END, wanted).fetchone() is None:
             raise LeaseLost
 
 
-#: No look is planned so far ahead: one that is was planned before the clock went back. Patience that Halo asks for has
-#: a moment of its own.
+#: No poll is planned further ahead; a later time was planned before a clock rollback. A rate limit imposed by Halo has
+#: its own column.
 MAX_POLL_AHEAD = timedelta(minutes=10)
 
 _CLAIM = """
@@ -79,6 +81,6 @@ WHERE integration_id = %(id)s AND look_lease_until = %(until)s RETURNING 1
 
 
 def claim(connection: Connection, now: datetime) -> PollLease | None:
-    """The Halo that is to be looked at next, if there is one."""
+    """Claims the Halo whose poll is due next, or returns None."""
     found = database.row(connection, _CLAIM, {"now": now, "lease": LEASE, "furthest": now + MAX_POLL_AHEAD})
     return PollLease(found["integration_id"], found["look_lease_until"], found) if found is not None else None

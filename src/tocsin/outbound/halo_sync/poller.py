@@ -1,6 +1,8 @@
-"""Reading back: every few minutes (in pull mode every half minute, and at once after an outage) the tickets that
-changed since the last look are read, page by page, and what is news is taken in like any message. Also here: tickets
-that are gone or merged are noticed, and a webhook that is silent or switched off."""
+"""Polls Halo for changed tickets and ingests what is new, like any other message.
+
+Polls every few minutes, in pull mode every half minute, and immediately after an outage. Also detects deleted or merged
+tickets, and webhooks that are silent or disabled.
+"""
 
 from __future__ import annotations
 
@@ -52,20 +54,20 @@ log = logging.getLogger(__name__)
 
 POLL_INTERVAL = timedelta(minutes=3)
 PULL_INTERVAL = timedelta(seconds=30)
-#: In pull mode nothing else brings tickets: a Halo that refuses everything may have done so for a minute only.
+#: In pull mode polling is the only source of tickets, so a rejection that lasted only a minute must not block for long.
 BLOCKED_INTERVAL = timedelta(minutes=5)
-#: Halo's lists are read again after so long.
+#: The interval for rereading Halo's lists.
 LISTS_TTL = timedelta(hours=12)
-#: The first look only finds out where to begin: Halo's dates may be so much behind UTC.
+#: The first poll only finds the starting point; Halo's dates may be this far behind UTC.
 _BEHIND = timedelta(hours=15)
 
-#: So many messages are taken in at a time, and so many live tickets looked at singly.
+#: Messages ingested at a time, and active tickets checked individually per poll.
 _CHUNK, _SINGLY = 50, 10
 
 
 @dataclass(slots=True)
 class PollRun:
-    """One look at one Halo."""
+    """One poll of one Halo."""
 
     integration_id: int
     client: HaloClient
@@ -77,16 +79,16 @@ class PollRun:
     now: datetime
     looked_at: datetime | None = None
     found: int = 0
-    #: The same by inbound integration.
+    #: The same, by inbound integration id.
     found_by: dict[int, int] = field(default_factory=dict)
     webhook_problem: str = ""
     next_page: int = 0
-    #: Tickets that were created since the last look, and are taken in as such.
+    #: Tickets created since the last poll and ingested as new.
     begun: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
     def carry_out(self) -> None:
-        """Everything, in order. Raises Temporary or Permanent; what was done until then stays done."""
+        """Runs all parts of the poll in order. Raises Temporary or Permanent; completed parts remain done."""
         self._read_lists()
         if not self.looked_to:
             self._begin()
@@ -99,11 +101,11 @@ class PollRun:
                 if (parent := ticket_messages.merged_into(ticket))
             }
             self._bring_in([(ticket, at) for ticket, at in changed if whole(ticket["id"]) not in into])
-            # One that became part of another: that may have been heard of just now.
+            # Handled after the ingestion, because a merged ticket's parent may only just have become known.
             for ticket, alert_id in (self._live(list(into)) if into else {}).items():
                 self._merge(alert_id, ticket, into[ticket])
         if self.settings.get("read_notes", True):
-            # Those that could not be read yet, first.
+            # Tickets whose notes could not be read before come first.
             wanted = [*self.memory.get("unread", ()), *(whole(ticket["id"]) for ticket, _at in changed)]
             notes.become_replies(self, self._live(wanted))
         self._move_on([ticket for ticket, _at in changed])
@@ -118,7 +120,7 @@ class PollRun:
         refresh_lists(self.integration_id, self.client, self.line, self.memory, self.now)
 
     def _begin(self) -> None:
-        """Tickets are read from here on; what was before stays Halo's own."""
+        """Sets the starting point; older changes are not read."""
         seen = ""
         first = (self.now - _BEHIND).replace(tzinfo=None).isoformat(timespec="seconds")
         for rows, _at in self.client.pages(self.line, self.now, {"lastupdatefromdate": first, "order": "id"}):
@@ -127,7 +129,7 @@ class PollRun:
         self.looked_to = seen or first
 
     def _changed(self) -> list[tuple[dict[str, Any], datetime]]:
-        """The tickets that changed since the last look, each with Halo's own time when it gave them."""
+        """The tickets changed since the last poll, each with the time of the response by Halo's clock."""
         begin = ticket_messages.since(self.looked_to, self._zone())
         earliest = ticket_messages.moment(begin)
         found = []
@@ -140,20 +142,23 @@ class PollRun:
                 self.memory["begun"] = at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
             for ticket in rows:
                 changed = ticket_messages.moment(ticket.get("last_update"))
-                # A filter that this Halo does not know, it ignores.
+                # Halo ignores a filter that its version does not know.
                 if whole(ticket.get("id")).isdecimal() and not (changed and earliest and changed < earliest):
                     found.append((ticket, at))
-        # So much changed that one look does not see all of it: the next one goes on from there.
+        # There were more changes than one poll reads; the next poll continues with this page.
         self.next_page = first + pages if pages == MAX_LIST_PAGES and full else 0
         return found
 
     def _zone(self) -> str:
-        """The zone of Halo's dates, which do not say it."""
+        """The zone of Halo's dates, which carry no offset."""
         return str(self.settings.get("time_zone") or settings_store.get(settings_store.TIME_ZONE))
 
     def _move_on(self, changed: Sequence[dict[str, Any]]) -> None:
-        """From when the next look reads: from the newest change, once all pages were seen; where that took several
-        looks from no later than the first of them began, because what changed since may be on a page seen before."""
+        """Sets where the next poll starts: at the newest change, once all pages were read.
+
+        If that took several polls, then no later than the start of the first, because a later change may be on a page
+        that was read before.
+        """
         newest = ticket_messages.newest(changed, self.memory.get("newest") or self.looked_to, self.now)
         new_tickets.remember(self.memory, changed, is_all=not self.next_page)
         if self.next_page:
@@ -166,7 +171,7 @@ class PollRun:
         self.memory.pop("newest", None)
 
     def _bring_in(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> None:
-        """Takes in what is news, through the door that would have got it."""
+        """Ingests what is new through the integration that would have received it."""
         wanted: list[IncomingMessage] = []
         for element, door in self._news(tickets):
             wanted.append(self._incoming(door, element))
@@ -203,7 +208,7 @@ class PollRun:
     def _new(
         self, tickets: Sequence[tuple[dict[str, Any], datetime, list[tuple[CompiledIntegration, NormalizedEvent]]]]
     ) -> Iterable[tuple[Element, CompiledIntegration]]:
-        """What is taken in of tickets that were created since the last look, and open nothing as they are now."""
+        """The messages for tickets that were created since the last poll and open nothing in their current state."""
         is_pulled = bool(self.settings.get("pull"))
         numbers = [whole(ticket["id"]) for ticket, _at, _ways in tickets]
         told = new_tickets.told(self.doors, numbers, self.looked_at, self.now) if numbers and not is_pulled else set()
@@ -213,7 +218,7 @@ class PollRun:
         self.begun = numbers
 
     def _live(self, tickets: Sequence[str] | None = None, above: int = 0, most: int = 1000) -> dict[str, int]:
-        """Live alerts of these doors by ticket, oldest first."""
+        """Active alerts of these integrations by ticket number, oldest first."""
         with database.transaction() as connection:
             found = database.rows(
                 connection,
@@ -224,7 +229,7 @@ class PollRun:
         return {row["source_id"]: row["id"] for row in found}
 
     def _look_singly(self, changed: set[str]) -> None:
-        """Some live alerts' tickets in turn: a ticket that was deleted or merged does not show as changed."""
+        """Checks a few active alerts' tickets individually: deleted or merged tickets do not show up as changed."""
         above = int(self.memory.get("looked_singly_to", 0))
         live = self._live(above=above, most=_SINGLY)
         self.memory["looked_singly_to"] = max(live.values(), default=0) if len(live) == _SINGLY else 0
@@ -253,8 +258,10 @@ class PollRun:
         self.memory["gone"] = {ticket: times for ticket, times in gone.items() if ticket in {**live, **waiting}}
 
     def _is_gone(self, ticket: str, alert_id: int, error: TicketNotFound, gone: dict[str, int]) -> None:
-        """A ticket that Halo knows nothing of at two looks, while it shows others, was deleted. One that it does not
-        show may still need somebody: its alert stays."""
+        """Cancels the alert of a deleted ticket: one unknown to Halo (404) in two polls.
+
+        A ticket that is merely hidden may still need somebody, so its alert stays.
+        """
         if "(404)" not in error.detail:
             self.remarks.append(error.detail)
             return
@@ -291,13 +298,13 @@ def _actor(door: CompiledIntegration) -> Actor:
 def _whose_news(
     ways: Sequence[tuple[CompiledIntegration, NormalizedEvent]], known: Mapping[bytes, KnownTicket], waiting: set[bytes]
 ) -> CompiledIntegration | None:
-    """The door that would have got a ticket and to which it says something new; None: to nobody."""
+    """The integration that would have received the ticket and for which it is news, or None."""
     for door, one in ways:
         last = known.get(_key(door, one))
         if last is not None and last.integration_id not in (None, door.id) and len(ways) > 1:
             continue
         if one.intent is EventAction.OPEN and _key(door, one) in waiting:
-            # Its alert waits to open: to hear of it again would count it twice.
+            # Its alert is delayed: ingesting the ticket again would count it twice.
             return None
         if ticket_messages.is_news(door, one, last):
             return door
@@ -329,7 +336,7 @@ def known_alerts(keys: set[bytes]) -> dict[bytes, KnownTicket]:
 
 
 def waiting_keys(keys: set[bytes]) -> set[bytes]:
-    """The dedup keys whose alert waits to open."""
+    """The dedup keys with a delayed alert."""
     with database.transaction() as connection:
         found = connection.execute(
             "SELECT key_hash FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (sorted(keys),)
@@ -340,13 +347,15 @@ def waiting_keys(keys: set[bytes]) -> set[bytes]:
 def refresh_lists(
     integration_id: int, client: HaloClient, line: RecordedClient, memory: dict[str, Any], now: datetime
 ) -> list[str]:
-    """Reads Halo's lists and who Tocsin is there, keeps them, and teaches the inbound integrations. Returns why some
-    could not be read."""
+    """Reads and stores Halo's lists and Tocsin's own agent, and updates the inbound integrations.
+
+    Returns the errors of unreadable lists.
+    """
     me = client.me(line, now)
     found, problems = reference_data.read(client, line, now)
     with database.transaction() as connection:
         if reference_data.store(connection, integration_id, found, now):
-            # A type or priority that was missing may be there now.
+            # A missing type or priority may exist now.
             ticket_creation.again(connection, integration_id, now)
         memory["me"], memory["lists_at"] = whole(me.get("id")), now.isoformat()
         connection.execute(
@@ -378,7 +387,7 @@ WHERE integration_id = %(id)s
 
 
 def look(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
-    """One look at the Halo whose turn it is; True when there was one."""
+    """Polls the Halo that is due next. Returns whether there was one."""
     at = now()
     with database.transaction() as connection:
         directory.refresh(connection)
@@ -402,7 +411,7 @@ def look(directory: IntegrationPool, now: Callable[[], datetime]) -> bool:
         return True
     except (Temporary, Permanent) as error:
         problem = error
-    except Exception as error:  # one Halo's edge: it is said where people look, and the next look comes in its time
+    except Exception as error:  # one Halo's edge: show the error to users, and poll again at the next interval
         if database.is_unavailable(error):
             raise
         log.exception("The tickets of outbound integration %s cannot be read.", one.integration_id)
@@ -439,7 +448,7 @@ def _write(
     with database.transaction() as connection:
         turn.end(connection)
         if problem is None and turn.was_barred:
-            # What this side found it takes back; its requests are charged below.
+            # Clears the problem found by polling; its requests are charged below.
             results.note(connection, directory, one.integration_id, CallDone(), 0, one.now)
         connection.execute(
             _WRITE,
@@ -461,7 +470,7 @@ def _write(
         if isinstance(problem, Throttled):
             until = one.now + rate_limit.throttle(times, problem.retry_after)
             connection.execute(_PATIENCE, {"until": until, "id": one.integration_id})
-        # Of looks that found nothing wrong only what changed something is worth a line.
+        # Successful polls are logged only if they found changes.
         if problem is not None or one.found:
             said = [(one.integration_id, None, said) for said in one.line.said[-20:]]
             results.keep_said(connection, said)
@@ -469,7 +478,7 @@ def _write(
 
 
 def loops(directory: IntegrationPool) -> tuple[PeriodicTask, ...]:
-    """The loops that read back."""
+    """The polling tasks of a worker."""
     return (
         PeriodicTask(
             "outbound look", lambda: look(directory, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})

@@ -1,5 +1,7 @@
-"""What a ticket that Tocsin read itself says, as a message of the same form as Halo's own; whether that is news; and
-which of a ticket's actions are an agent's notes. Pure."""
+"""Converts tickets read from Halo to messages of the same form as Halo's webhooks, and detects news and agent notes.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +22,19 @@ from tocsin.outbound.connectors.haloitsm.client import whole
 
 RECONCILIATION = "reconciliation"
 
-#: Kept among a message's headers, and shown in the Inbound Log.
+#: Stored in the message's headers and shown in the inbound log.
 HEADERS = {"x-tocsin-found-by": RECONCILIATION}
 
-#: Tickets that changed so shortly before the last look are looked at once more: their change may have been under way.
+#: Tickets changed this long before the last poll are read again: their change may have been in progress.
 OVERLAP = timedelta(minutes=2)
 
-#: A tenant's clock is so much ahead of UTC at most; a change of later than that is a date that somebody mistyped.
+#: The most a tenant's clock can be ahead of UTC; a later change is a mistyped date.
 _AHEAD = timedelta(hours=15)
 
-#: What Halo calls the ticket that another was merged into; which of them a version has is not documented.
+#: The fields that can name the ticket into which another was merged; undocumented, and different between versions.
 _MERGED = ("merged_into_id", "mergedinto_id", "merged_into", "mergedintoid", "merged_to_id")
 
-#: Columns by which a reading is compared with the alert.
+#: Columns compared with the alert.
 _COMPARED = ("source_status", "subject", "client", "team", "source_priority")
 
 
@@ -48,8 +50,11 @@ class KnownTicket:
 
 
 def message(ticket: Mapping[str, Any], at: datetime, event: str = "found by reconciliation", said: str = "") -> Element:
-    """The message that Halo's webhook would have sent. `at` is Halo's own clock when it gave the ticket: its dates
-    carry no zone, so that they cannot tell how new it is. `said`: a sentence for whoever reads the message."""
+    """The message that Halo's webhook would have sent.
+
+    `at` is the time of the response by Halo's clock, because the ticket's dates carry no zone and cannot tell how new
+    it is. `said` is a sentence for readers of the message.
+    """
     payload: dict[str, object] = {
         "event": event,
         "object_id": int(whole(ticket["id"])),
@@ -63,8 +68,10 @@ def message(ticket: Mapping[str, Any], at: datetime, event: str = "found by reco
 
 
 def is_news(door: CompiledIntegration, reading: NormalizedEvent, known: KnownTicket | None) -> bool:
-    """Whether the reading tells something that Tocsin does not know. A ticket that never had an alert is news when it
-    would open one; of a ticket whose alert is over only that it was opened again."""
+    """Whether the ticket contains news.
+
+    Without an alert, it is news if it would open one; with a terminal alert, only if it was reopened.
+    """
     if known is None:
         return reading.intent is EventAction.OPEN and reading.filter_verdict().is_true
     columns = columns_of(door, reading)
@@ -80,20 +87,20 @@ def is_news(door: CompiledIntegration, reading: NormalizedEvent, known: KnownTic
 
 
 def _differs(name: str, value: str, columns: Mapping[str, str]) -> bool:
-    # A list says a priority's number only, where a webhook says its name.
+    # A list contains a priority's id only, while a webhook contains its name.
     if name == "source_priority" and value.startswith("Priority "):
         return False
     return value != columns.get(name, "")
 
 
 def merged_into(ticket: Mapping[str, Any]) -> str:
-    """The number of the ticket that this one was merged into, or ""."""
+    """The number of the ticket into which this one was merged, or ""."""
     found = (whole(ticket.get(key)) for key in _MERGED)
     return next((number for number in found if number.isdecimal() and int(number) > 0), "")
 
 
 def moment(text: object) -> datetime | None:
-    """A date as Halo writes it, without a zone; None for none and for 1900-01-01."""
+    """A Halo date, which has no zone; None if absent, or for 1900-01-01."""
     if not isinstance(text, str) or not text:
         return None
     try:
@@ -105,8 +112,10 @@ def moment(text: object) -> datetime | None:
 
 
 def newest(tickets: Sequence[Mapping[str, Any]], before: str, now: datetime) -> str:
-    """Up to when tickets have been read, as Halo writes it: the newest change among them, or what it was before. A date
-    that cannot be yet does not count: from it on nothing would ever be found."""
+    """Up to when tickets have been read, in Halo's format: the newest change among them, or `before`.
+
+    Dates in the future do not count: after one, nothing would ever be found again.
+    """
     latest = now.astimezone(UTC).replace(tzinfo=None) + _AHEAD
     changes = [
         text for ticket in tickets if (at := moment(text := ticket.get("last_update"))) is not None and at <= latest
@@ -119,8 +128,11 @@ def newest(tickets: Sequence[Mapping[str, Any]], before: str, now: datetime) -> 
 
 
 def since(looked_to: str, zone: str = "UTC") -> str:
-    """From when on tickets are read again. When clocks go back in the zone of Halo's dates, an hour comes twice, and
-    what changes the second time seems older than what was read: then all of that hour is read."""
+    """From when on tickets are read again.
+
+    When clocks go back in the zone of Halo's dates, an hour occurs twice, and later changes seem older than the ones
+    read; then the whole hour is read again.
+    """
     at = moment(looked_to)
     if at is None:
         return looked_to
@@ -131,7 +143,7 @@ def since(looked_to: str, zone: str = "UTC") -> str:
 
 @dataclass(frozen=True, slots=True)
 class TicketNote:
-    """What an agent wrote on a ticket."""
+    """A note by an agent on a ticket."""
 
     id: int
     agent: str
@@ -140,8 +152,10 @@ class TicketNote:
 
 
 def notes(actions: Sequence[Mapping[str, Any]], me: str, application: str, text_of: Any) -> list[TicketNote]:
-    """The agents' notes among a ticket's actions, oldest first, without those of Tocsin itself: by its agent, or by the
-    name of its application in Halo."""
+    """The agents' notes among a ticket's actions, oldest first, without Tocsin's own.
+
+    Tocsin's notes are recognized by its agent id or by the name of its application in Halo.
+    """
     found = []
     for action in actions:
         number, agent = whole(action.get("id")), whole(action.get("who_agentid"))

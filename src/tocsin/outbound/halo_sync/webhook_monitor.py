@@ -1,5 +1,4 @@
-"""Looks after the webhooks that bring a Halo's messages: one that is gone, switched off or silent is said, and one that
-still has an address from before its integration got another is given the new one."""
+"""Monitors the webhooks in Halo: reports those that are deleted, disabled or silent, and updates outdated URLs."""
 
 from __future__ import annotations
 
@@ -19,9 +18,9 @@ from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
 from tocsin.outbound.halo_sync import ticket_messages, webhook_setup
 from tocsin.outbound.models import Webhook
 
-#: After so many looks that found what no webhook had told, and no message by webhook in between, it is silent.
+#: A webhook is silent after this many polls with unreported changes and no message by webhook in between.
 _MISSED = 2
-#: So many of an integration's last messages are looked at for one that came by webhook.
+#: How many of an integration's last messages are searched for one that came by webhook.
 _LAST = 50
 
 _SILENT = (
@@ -31,7 +30,7 @@ _SILENT = (
 
 
 class WebhookPoll(Protocol):
-    """The look in which webhooks are looked after."""
+    """The poll during which webhooks are checked."""
 
     integration_id: int
     client: HaloClient
@@ -43,18 +42,18 @@ class WebhookPoll(Protocol):
 
 
 def url_hash(url: str) -> bytes:
-    """What is kept of an address, which is secret."""
+    """The stored form of a URL, which is secret."""
     return hashlib.sha256(url.encode()).digest()
 
 
 def was_of(door: Integration, url: str) -> bool:
-    """Whether an address has the token that the inbound integration had before its present one."""
+    """Whether a URL contains the integration's previous token."""
     token = url.rpartition("/")[2]
     return bool(door.old_token_hash and token and bytes(door.old_token_hash) == token_hash(token))
 
 
 def problems(look: WebhookPoll) -> str:
-    """Why webhooks bring nothing: sentences, or "". With several integrations each names its own."""
+    """Why webhooks deliver nothing, as sentences, or "". With several integrations, each sentence names its own."""
     rows = Webhook.objects.filter(integration=look.integration_id).select_related("door").order_by("pk")
     known = {row.door_id: row for row in rows}
     before: Mapping[str, Any] = look.memory.get("missed") or {}
@@ -75,7 +74,8 @@ def problems(look: WebhookPoll) -> str:
 
 
 def _missed(look: WebhookPoll, door: CompiledIntegration, before: Mapping[str, Any]) -> dict[str, Any]:
-    """How often in a row a look found what no webhook had told, and since when; what comes by webhook ends that."""
+    """Consecutive polls with changes that no webhook reported, and since when; a message by webhook resets the
+    count."""
     times, since = int(before.get("times", 0)), before.get("since")
     if times and _has_come(door.id, datetime.fromisoformat(str(since))):
         times = 0
@@ -85,7 +85,7 @@ def _missed(look: WebhookPoll, door: CompiledIntegration, before: Mapping[str, A
 
 
 def _has_come(door_id: int, since: datetime) -> bool:
-    """Whether something came by webhook since then."""
+    """Whether a message has come by webhook since then."""
     with database.transaction() as connection:
         found = connection.execute(
             "SELECT bool_or(m.received_at > %s AND NOT m.headers ? %s) FROM (SELECT received_at, headers "
@@ -96,13 +96,13 @@ def _has_come(door_id: int, since: datetime) -> bool:
 
 
 def _of(look: WebhookPoll, row: Webhook) -> str:
-    """What is wrong with one webhook, after giving it its new address."""
+    """What is wrong with one webhook, after updating its URL if needed."""
     try:
         hook = look.client.get(look.line, f"Webhook/{row.number}", look.now, "see whether its webhook is on")
     except NeedsAttention:
         raise
     except Permanent as error:
-        # Without the right to see it, what it brings still tells whether it works.
+        # Without permission to read the webhook, its deliveries still show whether it works.
         return "The webhook is not in Halo any more: set it up again." if "(404)" in str(error) else ""
     if not isinstance(hook, Mapping):
         return ""

@@ -1,6 +1,8 @@
-"""Sets up the webhook in Halo, in the order in which nothing goes wrong: made switched off, subscribed, read back,
-switched on, tested, and the test found in Halo's own log; undone in reverse where a step fails. A webhook that was made
-before is changed in place, also when the address is another since."""
+"""Sets up the webhook in Halo: create disabled, subscribe, read back, enable, test, and find the test in Halo's log.
+
+A failed step undoes the previous ones in reverse order. An existing webhook is updated in place, even if its URL has
+changed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from tocsin.core.errors import Permanent, Temporary
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, rows_of, whole
 from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
 
-#: What Tocsin wants to hear of; each in its "All" flavour, because "Assigned" never fires for a webhook.
+#: The events Tocsin subscribes to, in their "All" variant: "Assigned" never fires for a webhook.
 EVENTS: tuple[tuple[str, tuple[str, ...], int | None], ...] = (
     ("New Ticket Logged", ("new ticket logged",), 3),
     ("Ticket Status Changed", ("ticket status changed",), 76),
@@ -23,16 +25,16 @@ EVENTS: tuple[tuple[str, tuple[str, ...], int | None], ...] = (
     ("Ticket Updated by User", ("ticket updated by user",), 19),
 )
 
-#: Halo keeps addresses of up to so many characters.
+#: The longest URL that Halo stores.
 _MAX_URL_CHARS = 499
 
-#: Full object with linked objects; the numbers of Halo's lists are not documented, and are read back.
+#: Full object with linked objects. The values of Halo's lists are undocumented, so the result is read back.
 _PAYLOAD = 1
 
 
 @dataclass(slots=True)
 class WebhookSetupResult:
-    """What was done, step by step; the last of `steps` is where it stopped if `problem` says why."""
+    """The completed steps; if `problem` is set, the last step is where the setup stopped."""
 
     steps: list[str] = field(default_factory=list)
     webhook_id: str = ""
@@ -43,18 +45,18 @@ class WebhookSetupResult:
 
 @dataclass(frozen=True, slots=True)
 class DesiredWebhook:
-    """Which webhook is set up: its address, and by what one is known that was made before."""
+    """The webhook to set up: its URL, and how to recognize an existing one."""
 
     url: str
-    #: User name and password that the address asks for.
+    #: Username and password required by the URL.
     basic: tuple[str, str] | None = None
-    #: The id of the one that Tocsin made.
+    #: The id of the webhook that Tocsin created.
     known: str = ""
-    #: Whether an address was that of the same inbound integration before.
+    #: Whether a URL was a previous one of the same inbound integration.
     was_ours: Callable[[str], bool] = lambda url: False
 
     def own(self, hooks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """The webhook among those of Halo: the one that was made, else one with the address, else one with an old."""
+        """Finds the webhook among Halo's: by id, by URL, or by a previous URL."""
         ways: tuple[Callable[[Mapping[str, Any]], bool], ...] = (
             lambda hook: bool(self.known) and str(hook.get("id")) == self.known,
             lambda hook: hook.get("url") == self.url,
@@ -63,7 +65,7 @@ class DesiredWebhook:
         return next((hook for is_it in ways for hook in hooks if is_it(hook)), None)
 
     def is_ours(self, hook: Mapping[str, Any]) -> bool:
-        """Whether a webhook posts to this inbound integration, or did."""
+        """Whether a webhook posts to a current or previous URL of this inbound integration."""
         url = str(hook.get("url") or "")
         return url == self.url or self.was_ours(url)
 
@@ -76,10 +78,10 @@ def set_up(
     *,
     wait: Callable[[int], bool] = lambda attempt: False,
 ) -> WebhookSetupResult:
-    """Makes the webhook, or changes the one that was made before. `wait` is asked between looks into Halo's log, with
-    how often it looked; False ends that.
+    """Creates or updates the webhook.
 
-    Never raises for what Halo says: the outcome has it. What this call made is taken away again where a step fails.
+    `wait` is called between polls of Halo's log with the number of polls so far; it returns False to stop. Never raises
+    for errors of Halo: the result contains them. A failed step removes whatever this call created.
     """
     done = WebhookSetupResult()
     undo: list[Callable[[], None]] = []
@@ -158,12 +160,13 @@ def _found(own: Mapping[str, Any] | None, url: str) -> str:
 
 
 def change_address(client: HaloClient, line: RecordedClient, now: datetime, number: str, url: str) -> None:
-    """Gives a webhook that is there another address; all else of it stays. Raises what Halo says."""
+    """Changes the URL of an existing webhook and nothing else. Raises Halo's errors."""
     client.post(line, "Webhook", {"id": number, "url": url}, now, "give its webhook the new address")
 
 
 def _numbers(client: HaloClient, line: RecordedClient, now: datetime) -> dict[str, int]:
-    """The number of each event in this Halo, by its folded name; the known ones where its list cannot be read."""
+    """The event numbers of this Halo by case-folded name. Empty if the list cannot be read; then the usual ones
+    apply."""
     try:
         rows = rows_of(client.get(line, "Lookup", now, "read its list of events", query={"lookupid": 64}))
     except Permanent as error:
@@ -191,7 +194,7 @@ def _subscribe(
     done: WebhookSetupResult,
     undo: list[Callable[[], None]],
 ) -> None:
-    """Events that are posted with the webhook are dropped: each is a notification of its own."""
+    """Halo drops events posted with the webhook: each needs a notification of its own."""
     rows = rows_of(client.get(line, "Notification", now, "see its notifications", query={"webhook_id": number}))
     subscribed = {whole(row.get("eventno")) for row in rows}
     said = []
@@ -222,7 +225,7 @@ def _subscribe(
 
 
 def _put_back(client: HaloClient, line: RecordedClient, now: datetime, before: dict[str, object]) -> None:
-    """A webhook that was there before is as it was, and on if it was on."""
+    """Restores an existing webhook, including whether it was enabled."""
     client.post(line, "Webhook", before, now, "put the webhook back")
 
 
@@ -234,7 +237,7 @@ def _test(
     done: WebhookSetupResult,
     wait: Callable[[int], bool],
 ) -> None:
-    """Has Halo send its own test, and looks into its log for what came of it: not of what was sent before."""
+    """Makes Halo send its own test and checks the delivery log, ignoring earlier entries."""
     earlier = [_delivery(row) for row in _deliveries(client, line, now, number)]
     client.post(line, "Webhook", {"id": number, "_test": True}, now, "send its test")
     done.steps.append("Asked Halo to send its test.")

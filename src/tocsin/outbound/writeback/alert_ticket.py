@@ -1,4 +1,4 @@
-"""The ticket in Halo of an alert that came from elsewhere: how it stands, and having one made at a person's wish."""
+"""The Halo ticket of an alert from another source: its status, and its creation on request."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tocsin.outbound.states import ENDED
 
 @dataclass(frozen=True, slots=True)
 class AlertTicket:
-    """A Halo by which the alert's integration writes back, and the ticket there."""
+    """The Halo to which the alert's integration writes back, and the ticket there."""
 
     integration: OutboundIntegration
-    #: Its number, or "".
+    #: The ticket number, or "".
     number: str
-    #: Where it opens, or "".
+    #: The ticket's URL, or "".
     url: str
-    #: Whether it is being made.
+    #: Whether the ticket is being created.
     is_coming: bool = False
 
     @property
@@ -33,7 +33,8 @@ class AlertTicket:
 
 
 def of(alert: Alert) -> AlertTicket | None:
-    """How it stands; None for an alert that is a ticket itself, is a test, or whose integration writes back nowhere."""
+    """The alert's ticket; None if the alert itself is a ticket, is a test or dry run, or has no write-back to an
+    enabled Halo."""
     door = alert.integration
     if door is None or door.outbound is None or door.kind in family(KIND) or alert.test or alert.watch:
         return None
@@ -50,7 +51,7 @@ def of(alert: Alert) -> AlertTicket | None:
 
 
 def make(alert: Alert, actor: AuditActor, now: datetime) -> int:
-    """Has its ticket made; returns the call's number. Raises Rejected ("not_possible") where none can be."""
+    """Queues the ticket's creation and returns the call's id. Raises Rejected("not_possible")."""
     found = of(alert)
     if found is None:
         detail = "Its inbound integration writes back to no HaloITSM, or the alert is a ticket of it already."

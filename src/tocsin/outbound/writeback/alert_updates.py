@@ -1,6 +1,6 @@
-"""What of an alert's changes other systems are told: which event it is, who did it, and what a note can say. Pure.
+"""Selects which alert changes other systems are notified of: the event, who caused it, and values for the note. Pure.
 
-What the other system itself brought about is never told back to it.
+Changes caused by the other system itself are never sent back to it.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from tocsin.alerts.commands import (
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
 from tocsin.outbound.states import OutboundEvent
 
-#: By these ways a change comes from the other side.
+#: Channels through which the other system's own changes arrive.
 _FROM_OUTSIDE = frozenset({CommandChannel.INBOUND, CommandChannel.HALO})
 
-#: A step that somebody asked for is told as that person's act already.
+#: A step fired on request is already covered by the user's own command.
 _ASKED_FOR = "(asked for)"
 
 
 @dataclass(frozen=True, slots=True)
 class AlertUpdate:
-    """One thing to tell."""
+    """One update for other systems."""
 
     alert_id: int
     event: OutboundEvent
     who: str
     at: datetime
-    #: The user who did it, if it was one.
+    #: The user who caused it, if any.
     who_id: int | None = None
-    #: In place of the integration's own text, where the event is a variation of it, such as giving an alert back.
+    #: Replaces the integration's own text when the event is a variation, such as unassigning.
     text: str = ""
-    #: Whether status, team and priority are set too: not for a variation.
+    #: Whether status, team and priority are set too; not for a variation.
     is_whole: bool = True
-    #: Whether the ticket's agent follows: to this user, to this name, or with neither to nobody.
+    #: Whether the ticket's agent changes: to this user, to this name, or, without both, to unassigned.
     sets_agent: bool = False
     agent_id: int | None = None
     agent_name: str = ""
@@ -61,7 +61,7 @@ class AlertUpdate:
 
 
 def told_of(change: AlertChange) -> Iterator[AlertUpdate]:
-    """What one change tells."""
+    """The updates from one change."""
     if change.before is None or change.after.is_test:
         return
     if change.command is None:
@@ -73,7 +73,7 @@ def told_of(change: AlertChange) -> Iterator[AlertUpdate]:
 
 
 def _of_engine(change: AlertChange) -> Iterator[AlertUpdate]:
-    """The escalation's own lines: a further step, and the end without an answer."""
+    """Updates from the escalation engine: a further step, or exhaustion."""
     for event in change.events:
         if event.via is not CommandChannel.POLICY:
             continue
@@ -84,7 +84,7 @@ def _of_engine(change: AlertChange) -> Iterator[AlertUpdate]:
 
 
 def _is_further(event: NewEvent) -> bool:
-    """Whether it is not the step with which the paging began."""
+    """Whether the step is not the first one of the first pass."""
     return (event.data.get("step"), event.data.get("pass")) != (1, 1)
 
 
@@ -141,13 +141,13 @@ def _of_command(change: AlertChange, command: Command) -> AlertUpdate | None:
 
 
 def _sentence(note: str) -> str:
-    """What somebody added, behind a sentence: " Router restarted." for "router restarted"."""
+    """A user's note as a sentence with a leading space: " Router restarted." for "router restarted"."""
     said = note.strip()
     return f" {said[0].upper()}{said[1:]}{'.' if said[-1].isalnum() else ''}" if said else ""
 
 
 def _back(change: AlertChange, told: Callable[..., AlertUpdate]) -> AlertUpdate:
-    """A person took something back: who has the ticket follows, the rest is only noted."""
+    """Undone commands: a changed assignee is written to the ticket, everything else is only noted."""
     before, after = change.before, change.after
     assert before is not None
     moved = (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name)

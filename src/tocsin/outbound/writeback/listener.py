@@ -1,6 +1,6 @@
-"""Follows changes of alerts in their transaction: queues what is to be written on the ticket. Sends nothing.
+"""Reacts to alert changes in their transaction by queueing writes to tickets. Sends nothing.
 
-Alerts of samples, and of integrations that only watch, are never written about.
+Test alerts and dry-run alerts are never written back.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('sent', 'delivered'
 
 
 def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
-    """The reactor. Openings cost one small statement a second, and more only where tickets are made for them."""
+    """The change handler. New alerts cost at most one small query a second, and more only if they get tickets."""
     told = [one for change in changes for one in told_of(change)]
     opened = _opened(connection, changes)
     if not told and not opened:
@@ -66,7 +66,7 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
 
 
 def _opened(connection: Connection, changes: Sequence[AlertChange]) -> set[int]:
-    """The alerts that have just opened and want a ticket in Halo."""
+    """The newly opened alerts that need a ticket in Halo."""
     openings = [change for change in changes if change.before is None and change.integration_id is not None]
     unwatched = {change.alert_id for change in changes if change.before is not None and change.is_opening}
     if not openings:
@@ -77,15 +77,17 @@ def _opened(connection: Connection, changes: Sequence[AlertChange]) -> set[int]:
 
 @dataclass(slots=True)
 class _TicketCreators:
-    """The inbound integrations whose alerts get a ticket when they open. Read again at most each second, so that ingest
-    does not ask with every batch."""
+    """A cache of the inbound integrations whose new alerts get a ticket.
+
+    Refreshed at most once a second, so that ingestion does not query it with every batch.
+    """
 
     url: str = ""
     read_at: float = float("-inf")
     ids: frozenset[int] = frozenset()
 
     def current(self, connection: Connection) -> frozenset[int]:
-        """Their ids."""
+        """The ids of these integrations."""
         at, url = time.monotonic(), database.url()
         if url != self.url or at - self.read_at >= 1.0:
             ids = frozenset(
@@ -101,7 +103,7 @@ _makers = _TicketCreators()
 def _tickets_to_make(
     connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[AlertUpdate], opened: set[int]
 ) -> dict[int, NewCall]:
-    """By alert, the call that makes its ticket. The row of the link is the guard: an alert never gets two."""
+    """The calls that create tickets, by alert id. The link row guarantees at most one per alert."""
     happened = {(one.alert_id, one.event.value) for one in told if one.is_whole}
     happened |= {(number, "opened") for number in opened}
     wanted = [
@@ -120,7 +122,7 @@ def _tickets_to_make(
 def _try_again(
     connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[AlertUpdate], now: datetime
 ) -> None:
-    """Where a ticket could not be made, what happens next on the alert has it tried once more."""
+    """Retries a failed ticket creation when something else happens on the alert."""
     happened = {one.alert_id for one in told}
     ended: dict[int, list[int]] = {}
     for row in alerts.values():
@@ -147,12 +149,12 @@ def _writes(
 def _has_ticket(row: Mapping[str, Any], made: frozenset[int]) -> bool:
     if row["inbound_kind"] in family(writeback_settings.KIND):
         return bool(row["source_id"])
-    # What a person decided not to make gets no notes either.
+    # An alert whose ticket a person dropped gets no notes either.
     return row["id"] in made or (row["linked"] is not None and row["making"] != CallStatus.DROPPED)
 
 
 def _write(row: Mapping[str, Any], told: AlertUpdate, pages: Mapping[str, int]) -> NewCall | None:
-    """The call that writes what was told, unless the integration writes nothing for it."""
+    """The call that writes the update, or None if the integration writes nothing for it."""
     settings = row["settings"]
     wanted = writeback_settings.write_of(settings, told.event)
     if not wanted.does_anything:

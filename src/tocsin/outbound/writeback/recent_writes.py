@@ -1,5 +1,7 @@
-"""What Tocsin wrote on tickets lately, or is about to write, for whoever decides on messages about them: so that what
-comes back is never taken for somebody's act. Works inside the transaction of the connection it is given."""
+"""Tocsin's recent and pending writes to tickets, so that their echoes are never taken for somebody's action.
+
+Works in the caller's transaction.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.inbound.deciding.echo_suppression import RecentWrites
 
-#: What did not come back by then will not.
+#: After this time, a write's echo is no longer expected.
 REMEMBER_FOR = timedelta(minutes=15)
 
 _WRITES = """
@@ -47,7 +49,7 @@ class _WriteCollector:
 def ask(
     connection: Connection, tickets: Sequence[tuple[int, str]], now: datetime
 ) -> Mapping[tuple[int, str], RecentWrites]:
-    """By (integration, ticket); a ticket on which nothing was written has no entry."""
+    """The writes by (integration id, ticket); a ticket without writes has no entry."""
     parameters = {
         "integrations": [number for number, _ in tickets],
         "tickets": [ticket for _, ticket in tickets],
@@ -77,7 +79,7 @@ def ask(
 def _add(found: _WriteCollector, row: Mapping[str, Any]) -> None:
     found.me = row["me"]
     is_over = row["status"] in ("dead", "dropped")
-    # What failed has set only what was done until then.
+    # A failed call has set only the fields of its completed steps.
     no_fields, no_status = is_over and not row["has_fields"], is_over and not row["was_status_set"]
     wrote = {name: value for name, value in row["wrote"].items() if not (no_status if name == "status" else no_fields)}
     if row["has_agent"] and not no_fields:
@@ -93,22 +95,22 @@ def _add(found: _WriteCollector, row: Mapping[str, Any]) -> None:
         found.lately.add(wrote["status"].casefold())
     if row["is_echoed"]:
         return
-    # Of two writes of the same value the later is the one that will be known again.
+    # If the same value was written twice, the later write is matched.
     if "agent" in wrote:
         found.agents[wrote["agent"]] = row["id"]
     if "status" in wrote:
         found.statuses[wrote["status"].casefold()] = row["id"]
     if row["status"] == "queued" and not row["has_fields"] and not row["is_uncertain"]:
-        # It was tried, and what it sets was not set.
+        # It was attempted, and its fields were not set.
         return
-    # A message has a priority's name, or its number only.
+    # A message contains a priority's name, or only its number.
     found.priorities |= {text.casefold(): row["id"] for text in wrote.get("priority", ())}
     if "team" in wrote:
         found.teams[wrote["team"].casefold()] = row["id"]
 
 
 def keep(connection: Connection, writes: Sequence[int]) -> None:
-    """These came back: so will nothing that was written on those tickets before them."""
+    """Marks these writes as echoed, and all earlier ones to the same tickets."""
     connection.execute(
         "UPDATE outbound_call c SET is_echoed = true FROM outbound_call w WHERE w.id = ANY(%s) "
         "AND c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> '' AND c.id <= w.id "

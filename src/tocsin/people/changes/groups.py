@@ -1,4 +1,4 @@
-"""Changing groups, their members and their contacts: checked, recorded in the audit log, known to every node."""
+"""Changes groups, their members and contacts: validates, writes the audit log, and makes all nodes reload."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tocsin.people.permissions import Viewer
 
 
 def group_spec(group: Group) -> dict[str, Any]:
-    """The group as YAML and the API write one, its members in the order in which they are called."""
+    """Returns the group in the form of YAML and the API, with its members in the order in which they are paged."""
     spec: dict[str, Any] = {"name": group.name}
     if group.description:
         spec["description"] = group.description
     spec["time_zone"] = group.time_zone
-    # What a list has prefetched is taken as it is: one statement for all groups, not one for each.
+    # Prefetched members are used as they are: one query for all groups instead of one for each.
     is_prefetched = "memberships" in getattr(group, "_prefetched_objects_cache", {})
     memberships = group.memberships.all() if is_prefetched else group.memberships.select_related("user")
     spec["members"] = [{"user": m.user.username, "roles": list(m.roles)} for m in memberships]
@@ -38,10 +38,10 @@ def group_spec(group: Group) -> dict[str, Any]:
 
 
 def save_group(spec: Mapping[str, object], *, existing: Group | None = None, actor: AuditActor, now: datetime) -> Group:
-    """Makes a group, or makes `existing` what the spec says. Raises Rejected that names the place.
+    """Creates a group, or changes `existing` to match the spec. Raises Rejected, naming the field.
 
-    A new member whose addresses the actor does not see shows them in the group only after `show_addresses`: else
-    managers would unmask anybody by adding them.
+    If the actor does not see a new member's addresses, the group does not see them either until `show_addresses`.
+    Otherwise managers could unmask any user by adding them.
     """
     with transaction.atomic():
         config_version.lock()
@@ -50,7 +50,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
         if others.filter(name__iexact=read.name).exists():
             raise Rejected("name_taken", f'There is a group "{read.name}" already.', "name")
         users = _users(read)
-        # What they see is asked before the members are written, which would change it.
+        # Evaluated before the members are written, which would change the result.
         adder = permissions.viewer(User.objects.get(pk=actor.user_id)) if actor.user_id is not None else None
         before = group_spec(existing) if existing else None
         group = existing or Group()
@@ -64,9 +64,9 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
 
 
 def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime) -> None:
-    """Lets the other members of `group` see the addresses of `user`, a member. Ask before whether the actor sees them.
+    """Shows the addresses of the member `user` to the other members of `group`.
 
-    Raises Rejected ("not_found") for somebody who is no member.
+    The caller checks that the actor sees them. Raises `Rejected("not_found")` if the user is not a member.
     """
     with transaction.atomic():
         config_version.lock()
@@ -89,7 +89,7 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
 
 
 def delete_group(group: Group, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a group; its members stay. Raises Rejected ("in_use") while something needs it."""
+    """Deletes a group, but not its members. Raises `Rejected("in_use")` while something references it."""
     with transaction.atomic():
         config_version.lock()
         object_hooks.refuse_deletion("group", group.pk, group.name)
@@ -98,9 +98,9 @@ def delete_group(group: Group, *, actor: AuditActor, now: datetime) -> None:
 
 
 def _users(read: GroupSpec) -> dict[str, User]:
-    """The members' users by lower-case username."""
+    """Returns the members' users by lower-case username. Raises Rejected for unknown names."""
     wanted = {member.user.lower() for member in read.members}
-    # By both: the database's own lower case may differ in letters beyond ASCII.
+    # Match on both, because the database may lower-case non-ASCII letters differently.
     folded = User.objects.annotate(folded=Lower("username"))
     known = folded.filter(Q(folded__in=wanted) | Q(username__in=[member.user for member in read.members]))
     found: dict[str, User] = {user.username.lower(): user for user in known if user.username.lower() in wanted}
@@ -113,7 +113,7 @@ def _users(read: GroupSpec) -> dict[str, User]:
 
 
 def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User], adder: Viewer | None) -> None:
-    """A few statements for any number of them. `adder` is the user who saves the group; None: the command line."""
+    """Writes any number of members in a few statements. `adder` saves the group; None is the command line."""
     known = {membership.user_id: membership for membership in Membership.objects.filter(group=group)}
     fresh, changed = [], []
     for position, member in enumerate(read.members):
@@ -132,7 +132,7 @@ def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User], add
 
 
 def _write_contacts(group: Group, read: GroupSpec, actor: AuditActor) -> None:
-    """A contact is the same while its label is."""
+    """Writes the contacts. A contact is identified by its label."""
     known = {contact.label.lower(): contact for contact in group.contacts.all()}
     kept = {wanted.label.lower() for wanted in read.contacts}
     for label, contact in known.items():

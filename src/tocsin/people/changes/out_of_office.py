@@ -1,6 +1,6 @@
-"""Out of office: when a user is away, and who covers; made, changed and taken away, checked, recorded in the audit log.
+"""Absences (out of office): when a user is away, and who covers. Validates changes and writes the audit log.
 
-A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+A spec has the form of YAML and the API. The caller checks permissions first.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tocsin.core.errors import Rejected
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
 
-#: So many that are not over may a user have.
+#: Maximum current and future absences of a user.
 MAX_ABSENCES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class AbsenceSpec:
-    """An absence, people and groups by name; `place` is what comes before its keys where a place is named."""
+    """An absence with users and groups by name. `place` is the prefix of its keys in error messages."""
 
     starts_at: datetime
     ends_at: datetime
@@ -38,22 +38,22 @@ class AbsenceSpec:
 
 
 def current(user: User, now: datetime) -> list[OutOfOffice]:
-    """The user's absences that are not over, by their beginning."""
+    """Returns the user's current and future absences, by start."""
     return list(rows().filter(user=user, ends_at__gt=now))
 
 
 def rows() -> QuerySet[OutOfOffice]:
-    """All absences, with everything that a spec reads."""
+    """Returns all absences, with everything that a spec needs."""
     return OutOfOffice.objects.select_related("user", "cover").prefetch_related("covers__user", "covers__group")
 
 
 def absence_spec(absence: OutOfOffice) -> dict[str, Any]:
-    """The absence as the API writes one."""
+    """Returns the absence in the form of the API."""
     return {"user": absence.user.username, **nested_spec(absence)}
 
 
 def nested_spec(absence: OutOfOffice) -> dict[str, Any]:
-    """The absence as YAML writes one under its user."""
+    """Returns the absence in the form that YAML nests under its user."""
     spec: dict[str, Any] = {"from": _written(absence.starts_at), "to": _written(absence.ends_at)}
     if absence.cover:
         spec["cover"] = absence.cover.username
@@ -68,9 +68,9 @@ def nested_spec(absence: OutOfOffice) -> dict[str, Any]:
 def save_absence(
     user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: AuditActor, now: datetime
 ) -> OutOfOffice:
-    """Adds one of the user's absences, or makes `existing` what the spec says.
+    """Adds an absence of the user, or changes `existing` to match the spec.
 
-    Raises Rejected that names the place: one that is over, or overlaps another of theirs, is refused.
+    Raises Rejected, naming the field, for example if it is over or overlaps another of the user's absences ("overlap").
     """
     with transaction.atomic():
         config_version.lock()
@@ -90,7 +90,7 @@ def save_absence(
 
 
 def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) -> None:
-    """Takes an absence away: the user is on call again as the schedules say."""
+    """Deletes an absence. The user is on call again as scheduled."""
     with transaction.atomic():
         config_version.lock()
         _record(absence, absence_spec(absence), None, actor, now)
@@ -98,9 +98,9 @@ def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) ->
 
 
 def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime) -> bool:
-    """Makes the user's absences what a list of specs says; what is over is left as it is. False: nothing differed.
+    """Replaces the user's current and future absences with a list of specs; past ones stay.
 
-    Raises Rejected that names the place, from `out_of_office` on.
+    Returns False if nothing changed. Raises Rejected, naming the field from `out_of_office` on.
     """
     with transaction.atomic():
         config_version.lock()
@@ -120,7 +120,7 @@ def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime)
         for read in coming:
             _write(OutOfOffice(user=user), read)
         after = [nested_spec(one) for one in current(user, now)]
-        # Written anew and compared, so that what did not change leaves no entry.
+        # All rows are rewritten, then compared, so that an unchanged list adds no audit entry.
         if before == after:
             return False
         audit.record_change(
@@ -137,7 +137,7 @@ def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime)
 
 
 def needs_user(user_id: int, now: datetime) -> list[str]:
-    """The absences still to come in which that user covers, for whoever wants to delete them."""
+    """Returns the current and future absences that this user covers, which prevent the user's deletion."""
     coming = OutOfOffice.objects.filter(ends_at__gt=now).select_related("user")
     covering = coming.filter(cover=user_id) | coming.filter(covers__user=user_id)
     return [f"the absence of {absence.user.username}" for absence in covering.distinct()]
@@ -173,14 +173,14 @@ def _read(spec: ObjectReader, zone: str) -> AbsenceSpec:
 
 
 def _moment(spec: ObjectReader, key: str, zone: str) -> datetime:
-    """A moment, needed: with an offset or Z, or local in `zone`. In UTC."""
+    """Reads a required time, with an offset or Z, or local in `zone`. Returns it in UTC."""
     text = spec.text(key, required=True, longest=40)
     if text:
         try:
             found = datetime.fromisoformat(text)
         except ValueError:
             found = None
-        # A day alone says nothing of whether it is the last one away, or the first one back.
+        # A date alone does not say whether it is the last day away or the first day back.
         if found is not None and len(text) >= len("2026-12-24T17:00") and 1970 < found.year < 2200:
             return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
         spec.refuse(key, f'"{text}" is not a moment; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.')
@@ -225,8 +225,8 @@ def _user(name: str, place: str, away: User) -> User:
 
 
 def _refuse_switched_off(read: AbsenceSpec) -> None:
-    """Nobody is chosen who is switched off already. A file may still name who was switched off since: it is told where
-    gaps are."""
+    """Rejects deactivated users as covers. A file may still name a user who was deactivated since; such a gap is
+    reported with the coverage gaps."""
     for name, key in ((read.cover, "cover"), *((user, "covers") for user in read.covers.values())):
         found = User.objects.filter(username__iexact=name, is_active=False).first() if name else None
         if found is not None:

@@ -1,4 +1,4 @@
-"""What somebody says of themselves: the name to show, time zone, language, and how the screens look."""
+"""A user's own preferences: display name, time zone, language and theme."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ THEMES = ("light", "dark")
 
 
 def spec_of(user: User) -> dict[str, Any]:
-    """The user's own, as the API writes them."""
+    """Returns the user's preferences in the form of the API."""
     return {"name": user.name, "time_zone": user.time_zone, "language": user.language, "theme": user.theme}
 
 
 def change(user: User, wanted: Mapping[str, Any], *, actor: AuditActor, now: datetime) -> User:
-    """Changes those that `wanted` has; what is None there gets its default. Raises Rejected that names the place."""
+    """Changes the preferences in `wanted`; None resets one to its default. Raises Rejected, naming the field."""
     theme = (wanted["theme"] or "") if "theme" in wanted else user.theme
     if theme and theme not in THEMES:
         raise Rejected("invalid", f'theme: "{theme}" is not one of {", ".join(THEMES)}.', "theme")
     changes = {key: value for key, value in wanted.items() if key != "theme"}
     if changes.get("language", "") is None:
-        # Left out it would stay.
+        # A missing language would leave it unchanged.
         changes["language"] = ""
     with transaction.atomic():
         saved = users.change_own(user, changes, actor=actor, now=now)
-        # How the screens look is nobody else's business, and no configuration.
+        # The theme is private, and no configuration, so it is not in the audit log.
         User.objects.filter(pk=saved.pk).update(theme=theme)
     saved.theme = theme
     return saved

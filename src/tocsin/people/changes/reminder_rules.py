@@ -1,4 +1,4 @@
-"""Reminders before a shift: how long before, and by which contact method; a user has up to three."""
+"""Shift reminders: how long before a shift, and by which contact method. A user has at most three."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ MAX_LEAD_TIME = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class ReminderRule:
-    """One reminder: so long before a shift, by the method of that label; "": by mail to the address of the account."""
+    """A reminder: the time before a shift, and a contact method's label; "" is e-mail to the account's address."""
 
     before: timedelta
     by: str = ""
 
 
 def rules_of(stored: Any) -> tuple[ReminderRule, ...]:
-    """The rules from their stored form, which is the one people write."""
+    """Returns the rules from their stored form, which is the form that users write."""
     return tuple(ReminderRule(durations.parse(rule["before"]), rule.get("by", "")) for rule in stored)
 
 
 def renamed(stored: Any, old: str, new: str | None) -> list[dict[str, str]]:
-    """The rules, in their stored form, after a method's label changed; None: after the method went, by mail then."""
+    """Returns the stored rules after a method was relabelled, or deleted (`new` is None), which falls back
+    to e-mail."""
     rules = [replace(rule, by=new or "") if rule.by.casefold() == old.casefold() else rule for rule in rules_of(stored)]
     return [_written(rule) for rule in dict.fromkeys(rules)]
 
 
 def replace_all(user: User, wanted: object, *, actor: AuditActor, now: datetime) -> bool:
-    """Makes the user's reminders what a list of specs says. False: nothing differed.
+    """Replaces the user's reminders with a list of specs. Returns False if nothing changed.
 
-    Raises Rejected that names the place, from `reminders` on.
+    Raises Rejected, naming the field from `reminders` on.
     """
     with transaction.atomic():
         config_version.lock()

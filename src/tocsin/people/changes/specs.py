@@ -1,4 +1,4 @@
-"""Users, contact methods and groups as people write them, checked. Names are resolved by the commands."""
+"""Parses and validates users, contact methods and groups from YAML, the API and forms. The commands resolve names."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ class ContactSpec:
 
 @dataclass(frozen=True, slots=True)
 class UserSpec:
-    """A user. `contact_methods`, `contact_rules` and `language` are None where they are not given, and then stay as
-    they are; `rules_spec` notes problems of the rules that only show once all labels are known.
+    """A user. None for `contact_methods`, `contact_rules` or `language` leaves the current value.
+
+    `rules_spec` records errors in the rules that can only be found once all labels are known.
     """
 
     username: str
@@ -49,7 +50,7 @@ class UserSpec:
 
 @dataclass(frozen=True, slots=True)
 class MemberSpec:
-    """A member of a group, by username, with the place where it was named."""
+    """A member of a group, by username, with its place in the spec."""
 
     user: str
     roles: tuple[MemberRole, ...]
@@ -58,7 +59,7 @@ class MemberSpec:
 
 @dataclass(frozen=True, slots=True)
 class GroupContactSpec:
-    """A way to reach a whole group."""
+    """A contact of a whole group."""
 
     label: str
     channel: str
@@ -77,7 +78,7 @@ class GroupSpec:
 
 
 def read_user(value: object, default_zone: str) -> UserSpec:
-    """Raises Rejected, or RejectedAll, naming each place."""
+    """Parses a user. Raises Rejected, or RejectedAll, naming each field."""
     spec = ObjectReader(value)
     rules = spec.spec("contact_rules")
     user = UserSpec(
@@ -97,7 +98,7 @@ def read_user(value: object, default_zone: str) -> UserSpec:
 
 
 def read_contact_method(value: object) -> ContactSpec:
-    """Raises Rejected, or RejectedAll, naming each place."""
+    """Parses a contact method. Raises Rejected, or RejectedAll, naming each field."""
     spec = ObjectReader(value)
     method = _contact_method(spec)
     spec.check()
@@ -105,7 +106,7 @@ def read_contact_method(value: object) -> ContactSpec:
 
 
 def read_group(value: object, default_zone: str) -> GroupSpec:
-    """Raises Rejected, or RejectedAll, naming each place."""
+    """Parses a group. Raises Rejected, or RejectedAll, naming each field."""
     spec = ObjectReader(value)
     group = GroupSpec(
         name=spec.name(),
@@ -123,7 +124,7 @@ def _email(spec: ObjectReader) -> str:
     email = spec.text("email", required=True, longest=254)
     if email:
         try:
-            # In lower case, as the account library keeps and looks up addresses.
+            # Lower case, as django-allauth stores and looks up addresses.
             return addresses.email(email).lower()
         except ValueError as error:
             spec.refuse("email", str(error), "invalid_address")

@@ -1,6 +1,6 @@
-"""Changing users and their contact methods: checked, recorded in the audit log, known to every node. See `groups` too.
+"""Changes users and their contact methods: validates, writes the audit log, and makes all nodes reload.
 
-A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+A spec has the form of YAML and the API. The caller checks permissions first.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from tocsin.people.changes import reminder_rules, specs
 from tocsin.people.changes.specs import ContactSpec, UserSpec
 from tocsin.people.models import ContactMethod, User, takes_code
 
-#: The contact method of a user who was made without any.
+#: Label of the first contact method of a user created without any.
 FIRST_LABEL = "Email-Official"
 
-#: What a spec says of a user who is there already.
+#: Columns that a spec writes for an existing user.
 _WRITTEN = ("username", "name", "email", "role", "time_zone", "is_active", "language")
 
-#: Whoever has the machine's shell vouches for an e-mail address.
+#: Actors with the machine's shell, who count as having verified an e-mail address.
 _TRUSTED = ("cli", "yaml")
 
 
 def user_spec(user: User) -> dict[str, Any]:
-    """The user as YAML and the API write one."""
+    """Returns the user in the form of YAML and the API."""
     spec: dict[str, Any] = {"username": user.username}
     if user.name:
         spec["name"] = user.name
@@ -56,7 +56,7 @@ def user_spec(user: User) -> dict[str, Any]:
 
 
 def contact_method_spec(method: ContactMethod) -> dict[str, Any]:
-    """The contact method as YAML and the API write one."""
+    """Returns the contact method in the form of YAML and the API."""
     spec: dict[str, Any] = {"label": method.label, "channel": method.channel, "address": method.address}
     if method.wait:
         spec["wait"] = durations.write(method.wait)
@@ -75,10 +75,10 @@ def save_user(
     now: datetime,
     password: str | None = None,
 ) -> User:
-    """Makes a user, or makes `existing` what the spec says; without `contact_methods` theirs stay, and a new user
-    gets one by e-mail. A password is set where one is given.
+    """Creates a user, or changes `existing` to match the spec, and sets a password if one is given.
 
-    Raises Rejected that names the place: bad values, a username or e-mail in use, the last administrator.
+    Without `contact_methods`, an existing user's stay, and a new user gets one by e-mail. Raises Rejected, naming the
+    field: for invalid values, a username or e-mail address in use, and the last administrator.
     """
     with transaction.atomic():
         config_version.lock()
@@ -106,16 +106,18 @@ def save_user(
 
 
 def save_contact_rules(user: User, rules: object, *, actor: AuditActor, now: datetime) -> User:
-    """Makes a user's contact rules what `rules` says, and leaves the rest. Raises Rejected that names the place, from
-    `contact_rules` on."""
+    """Replaces a user's notification rules only. Raises Rejected, naming the field from `contact_rules` on."""
     return change_own(user, {"contact_rules": rules}, actor=actor, now=now)
 
 
 def change_own(
     user: User, changes: Mapping[str, object], *, actor: AuditActor, now: datetime, password: str | None = None
 ) -> User:
-    """Changes what somebody may change of themselves, and nothing else: what was taken from them since their request
-    began, such as a role, stays taken. Raises Rejected as `save_user` does, or "not_found" for who is gone."""
+    """Changes only the values that users may change about themselves.
+
+    Everything else is read again first, so that a concurrent change, such as the removal of a role, is kept. Raises
+    Rejected as `save_user` does, or "not_found" if the user was deleted.
+    """
     with transaction.atomic():
         config_version.lock()
         held = User.objects.filter(pk=user.pk).first()
@@ -126,7 +128,7 @@ def change_own(
 
 
 def checked(spec: Mapping[str, object], *, existing: User | None = None, password: str | None = None) -> UserSpec:
-    """The spec, read. Raises Rejected, or RejectedAll, for everything that is wrong with it and with the password."""
+    """Parses the spec and validates the password. Raises Rejected, or RejectedAll, with every error of both."""
     problems: list[Rejected] = []
     read = None
     try:
@@ -137,7 +139,7 @@ def checked(spec: Mapping[str, object], *, existing: User | None = None, passwor
     except Rejected as rejected:
         problems.append(rejected)
     if password is not None:
-        # What a bad spec says of the person counts too: a password is not their name.
+        # Uses the names in an invalid spec too, because a password must not resemble them.
         named = {key: value for key in ("username", "name", "email") if isinstance(value := spec.get(key), str)}
         try:
             validate_password(password, User(**named))
@@ -151,9 +153,10 @@ def checked(spec: Mapping[str, object], *, existing: User | None = None, passwor
 def create_first_administrator(
     token: str, spec: Mapping[str, object], *, password: str, now: datetime, address: str | None = None
 ) -> User:
-    """Makes the first administrator through the set-up link's `token`, which works once.
+    """Creates the first administrator through the set-up link's `token`, which works once.
 
-    Raises Rejected when there is an administrator already, the token is not that of a link, or the spec is bad.
+    Raises `Rejected("setup_done")` if an administrator exists, "setup_link_used" for an invalid token, or the errors of
+    `save_user`.
     """
     with transaction.atomic():
         config_version.lock()
@@ -165,23 +168,23 @@ def create_first_administrator(
 
 
 def has_administrator() -> bool:
-    """Whether anybody can administer this installation."""
+    """Returns whether the installation has an active administrator."""
     return User.objects.filter(role=Role.ADMIN, is_active=True).exists()
 
 
 def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a user with their contact methods and tokens, and every address that messages went to; what they did
-    stays on record under their name.
+    """Deletes a user with their contact methods and tokens, and every address that messages were sent to.
 
-    Raises Rejected ("in_use") while configuration or a live alert needs them, and for the last administrator.
+    Their actions stay on record under their name. Raises `Rejected("in_use")` while configuration or an active alert
+    references them, and "last_administrator".
     """
     with transaction.atomic():
         config_version.lock()
         _refuse_last_administrator(user)
         before, number, email = user_spec(user), user.pk, user.email
         object_hooks.forget("user", number)
-        # The last of the locks. Whoever gives them an alert from here on waits for the end of this, and is refused: it
-        # would be nobody's, and page nobody.
+        # The last of the locks. A concurrent assignment of an alert to this user waits for this transaction and is then
+        # rejected. Otherwise the alert would belong to a missing user and page nobody.
         list(User.objects.select_for_update().filter(pk=number))
         object_hooks.refuse_deletion("user", number, user.username)
         user.delete()
@@ -195,9 +198,9 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
 def save_contact_method(
     user: User, spec: Mapping[str, object], *, existing: ContactMethod | None = None, actor: AuditActor, now: datetime
 ) -> ContactMethod:
-    """Adds one of the user's contact methods at the end, or makes `existing` what the spec says.
+    """Adds a contact method at the end of the user's list, or changes `existing` to match the spec.
 
-    Raises Rejected that names the place.
+    Raises Rejected, naming the field.
     """
     with transaction.atomic():
         config_version.lock()
@@ -219,7 +222,7 @@ def save_contact_method(
 
 
 def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes one contact method."""
+    """Deletes a contact method."""
     with transaction.atomic():
         config_version.lock()
         user = method.user
@@ -230,7 +233,7 @@ def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: date
 
 
 def _refuse_taken(read: UserSpec, existing: User | None) -> None:
-    """Sign-in takes a username or an e-mail, so neither may be another user's username or e-mail."""
+    """Rejects a username or e-mail address that another user has as either, because sign-in accepts both."""
     problems = []
     others = User.objects.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
     if existing:
@@ -267,14 +270,14 @@ def _write_user(user: User, read: UserSpec, password: str | None) -> None:
             user.set_unusable_password()
         user.save()
         return
-    # Nothing else: a password that was changed since the user was read stays changed.
+    # Writes only these columns, so that a password changed since the user was read is kept.
     user.save(update_fields=[*_WRITTEN, *(["password"] if password is not None else [])])
     if not user.is_active:
         sessions.end_all(user)
 
 
 def _write_contact_methods(user: User, wanted: Sequence[ContactSpec]) -> None:
-    """Makes the user's methods the wanted ones, in that order. A method is the same while its label is."""
+    """Replaces the user's contact methods, in this order. A method is identified by its label."""
     known = {method.label.lower(): method for method in user.contact_methods.all()}
     kept = {read.label.lower() for read in wanted}
     for label, method in known.items():
@@ -289,12 +292,12 @@ def _write_contact_methods(user: User, wanted: Sequence[ContactSpec]) -> None:
 
 
 def _is_self_entered(user: User, actor: AuditActor) -> bool:
-    """Whether somebody enters their own address. An administrator, a file and an import are believed."""
+    """Returns whether the actor enters their own address. Administrators, files and imports are trusted."""
     return actor.user_id == user.pk and user.role != Role.ADMIN and actor.via not in _TRUSTED
 
 
 def _is_known(method: ContactMethod, channel: str, address: str) -> bool:
-    """Whether the person's address is known to be right: they sign in with it, or another way of theirs has it."""
+    """Returns whether the address is known to be correct: the user signs in with it, or another method uses it."""
     if channel == "email" and address.lower() == method.user.email.lower():
         return True
     ways = ("sms", "voice") if channel in ("sms", "voice") else (channel,)
@@ -317,7 +320,7 @@ def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: b
 
 
 def _write_contact_rules(user: User, read: UserSpec) -> None:
-    """Makes the rules what the spec says; a spec without them leaves them, but for methods that are gone."""
+    """Writes the spec's notification rules. Without any in the spec, only references to deleted methods are removed."""
     before = user.contact_rules
     labels = list(ContactMethod.objects.filter(user=user).values_list("label", flat=True))
     if read.contact_rules is not None and read.rules_spec is not None:
@@ -334,7 +337,7 @@ def _write_contact_rules(user: User, read: UserSpec) -> None:
 
 
 def _relabel(user: User, old: str, new: str | None) -> None:
-    """Rules and reminders speak of methods by label: they follow a label that changed, or a method that went."""
+    """Updates the rules and reminders, which refer to methods by label, after a relabelling or deletion."""
     held = User.objects.get(pk=user.pk)
     held.contact_rules = notification_rules.write(
         notification_rules.renamed(notification_rules.load(held.contact_rules), old, new)
@@ -344,7 +347,7 @@ def _relabel(user: User, old: str, new: str | None) -> None:
 
 
 def move_contact_method(method: ContactMethod, places: int, *, actor: AuditActor, now: datetime) -> None:
-    """Moves one of a user's methods up (negative) or down in their order."""
+    """Moves a contact method up (negative `places`) or down in the user's order."""
     with transaction.atomic():
         config_version.lock()
         user = method.user
@@ -358,7 +361,7 @@ def move_contact_method(method: ContactMethod, places: int, *, actor: AuditActor
 
 
 def _write_email(user: User, *, is_verified: bool) -> None:
-    """Keeps the account library's record of the user's one address in step."""
+    """Updates django-allauth's record of the user's only e-mail address."""
     held = None
     for address in EmailAddress.objects.filter(user=user):
         if address.email.lower() == user.email.lower():
@@ -373,7 +376,7 @@ def _write_email(user: User, *, is_verified: bool) -> None:
 
 
 def _record(user: User, before: dict[str, Any] | None, actor: AuditActor, now: datetime) -> None:
-    # Read again: what was prefetched on this object may be from before.
+    # Reads the user again, because relations prefetched on this object may be outdated.
     after = user_spec(User.objects.get(pk=user.pk))
     if audit.record_change(
         actor, now=now, object_type="user", object_id=user.pk, object_name=user.username, before=before, after=after

@@ -1,4 +1,4 @@
-"""How django-allauth fits Tocsin: nobody signs up, links carry the public address, sign-ins are recorded."""
+"""django-allauth adapters: no self-registration, links with the public address, sign-ins in the audit log."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _AGAIN = {
     "mfa_reauthenticate:webauthn": _("Use a key"),
 }
 
-#: It says what helps whoever has the right password, and is refused because a stranger has guessed too often.
+#: Also helps a user with the right password who is blocked because a stranger guessed too often.
 _MISMATCH = _(
     "That name or e-mail address and that password do not fit together. After several wrong passwords, wait five "
     "minutes."
@@ -60,24 +60,24 @@ class AccountAdapter(DefaultAccountAdapter):
     }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        """Never: administrators invite people."""
+        """Return False: users are invited by administrators."""
         return False
 
     def get_reset_password_from_key_url(self, key: str) -> str:
-        """The link in the mail, on the public address, whatever host the request named."""
+        """Return the password reset link on the public address, regardless of the request's Host header."""
         return public_url(reverse("account_reset_password_from_key", kwargs={"uidb36": "UID", "key": "KEY"})).replace(
             "UID-KEY", key
         )
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Has the mail written and sent by a thread of its own: how long that takes, and what the mail server says,
-        would tell whoever asks for a new password whether somebody has that address."""
+        """Render and send the e-mail in a separate thread. The response time or a mail server error would otherwise
+        reveal whether an account with that address exists."""
         whole = {**context, "public_url": environment.current().public_url}
         work = (self, template_prefix, email, whole, translation.get_language())
         threading.Thread(target=_leave, args=work, name="account mail", daemon=True).start()
 
     def set_password(self, user: AbstractBaseUser, password: str) -> None:
-        """The password alone is saved: a role that was taken from them since this request began stays taken."""
+        """Save only the password, so that a concurrent change of the user's role is not overwritten."""
         user.set_password(password)
         user.save(update_fields=["password"])
 
@@ -87,7 +87,7 @@ class AccountAdapter(DefaultAccountAdapter):
         audit.record_sign_in(user, user.username, succeeded=True, address=address_of(request), now=moment_of(request))
 
     def get_reauthentication_methods(self, user: AbstractBaseUser | AnonymousUser) -> list[dict[str, Any]]:
-        """The ways to show that it is still oneself, in our words."""
+        """Return the reauthentication methods with Tocsin's descriptions."""
         found: list[dict[str, Any]] = super().get_reauthentication_methods(user)
         return [{**one, "description": _AGAIN.get(one["id"], one["description"])} for one in found]
 
@@ -102,9 +102,11 @@ class AccountAdapter(DefaultAccountAdapter):
         audit.record_sign_in(None, tried, succeeded=False, address=address_of(request), now=moment_of(request))
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
-        """Counts the attempt. A refusal says no more of an account that exists than of one that does not: that too many
-        attempts were made under the name that was typed is said, and that they were made on the account, which has two
-        names, looks like a wrong password, and takes as long."""
+        """Count the attempt against the rate limits, without revealing whether the account exists.
+
+        The limit by typed name is reported as such, because it applies to any name. The limit of the account, which has
+        two names, is reported as a wrong password and takes as long as one.
+        """
         name = typed_name(credentials)
         user = find_account(name)
         typed = None
@@ -122,8 +124,10 @@ class AccountAdapter(DefaultAccountAdapter):
         self._login_failed_rl_usage = RateLimitUsage([*(typed.usage if typed else ()), *counted.usage])
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        """What the library's limits by address count by: a known device of the user who signs in, else the address.
-        Behind a proxy that Tocsin does not trust, or a shared line, strangers have the same address."""
+        """Return the key for allauth's limits by address: the user's known device, else the client address.
+
+        Behind an untrusted proxy or a shared line, unrelated clients share one address.
+        """
         user = request.user if isinstance(request.user, User) else None
         named = str(request.POST.get("login") or request.POST.get("email") or "").strip()
         device = device_of(request, user or (find_account(named) if named else None))
@@ -146,12 +150,12 @@ class SecondFactorAdapter(DefaultMFAAdapter):
         return crypto.decrypt(encrypted_text)
 
     def generate_authenticator_name(self, user: AbstractBaseUser, type: Authenticator.Type) -> str:
-        """What a key is called until its owner names it."""
+        """Return the default name of a new passkey."""
         number = 1 + Authenticator.objects.filter(user_id=user.pk, type=type).count()
         return gettext("Key %(number)s") % {"number": number}
 
     def get_public_key_credential_rp_entity(self) -> dict[str, str]:
-        """A passkey belongs to the public address' host."""
+        """Bind passkeys to the host of the public address."""
         if environment.current().base_url is None:
             entity: dict[str, str] = super().get_public_key_credential_rp_entity()
             return {**entity, "name": "Tocsin"}
@@ -171,5 +175,5 @@ def _leave(
 
 
 def public_url(path: str) -> str:
-    """The full address of a path, as people outside reach it."""
+    """Return the absolute URL of a path on the public address."""
     return environment.current().public_url + path

@@ -1,5 +1,5 @@
-"""Limits on failed passwords and codes, counted by client address and account together, by account alone, and for a
-known device of the account's user by that device alone. All nodes share the counts."""
+"""Rate limits for wrong passwords and codes: by client address and account, by account, and by known device alone. The
+counters are shared by all nodes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from django.http import HttpRequest
 from tocsin.people.models import User
 from tocsin.web.accounts.devices import device_of
 
-#: How often passwords and codes may be wrong. The limit of an account stops guessing from many addresses, and is out of
-#: reach of one.
-_RATES = {"device": "5/5m/key", "client": "5/5m/key", "address": "10/m/key", "account": "50/h/key"}
+#: Rate limits for wrong passwords and codes. The account limit stops guessing from many addresses; a single address
+#: reaches its own limit first, so that it locks nobody else out. Known devices have a limit of their own.
+_RATES = {"device": "5/5m/key", "client": "5/5m/key,20/h/key", "address": "10/m/key", "account": "50/h/key"}
 
 
 def count_typed(request: HttpRequest, name: str) -> RateLimitUsage | None:
-    """Counts an attempt on the account that `name` was typed for, whether it exists or not. None: too many."""
+    """Count an attempt for the typed account name, whether or not it exists. Return None if there were too many."""
     by_address = _count(request, "address", _address(request))
     by_name = _count(request, "client", f"typed {_address(request)} {name.casefold()}")
     return _both(by_address, by_name)
 
 
 def count(request: HttpRequest, user: User | None, name: str = "") -> RateLimitUsage | None:
-    """Counts an attempt on the account of `user`, or on one that does not exist and was called `name`. None: too
-    many."""
+    """Count an attempt for the account of `user`, or for an unknown account `name`. Return None if there were
+    too many."""
     device = device_of(request, user)
     if device is not None:
         return _count(request, "device", device)

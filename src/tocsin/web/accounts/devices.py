@@ -1,6 +1,9 @@
-"""Known devices: a browser in which somebody has signed in keeps a signed cookie that says so. Failed attempts of a
-known device are counted apart, so that strangers who guess passwords never lock its user out of it. The cookie signs
-nobody in. See https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies"""
+"""Known devices: after a sign-in the browser keeps a signed device cookie.
+
+Failed attempts of a known device are counted separately, so that strangers who guess passwords cannot lock its user
+out. The cookie does not sign anybody in. See
+https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,19 @@ from tocsin.people.models import User
 COOKIE = "tocsin_device"
 MAX_AGE = timedelta(days=365)
 
-#: Of a workstation that a team shares, the users who signed in last.
+#: On a shared workstation, the users who signed in most recently.
 MAX_USERS = 10
 
 _SALT = "tocsin.device"
 
 
 def device_of(request: HttpRequest, user: User | None) -> str | None:
-    """The id of the browser of `request` where `user` has signed in there before, else None."""
+    """Return the device id if `user` has signed in with this browser before, else None."""
     return None if user is None else _read(request).get(user.pk)
 
 
 def remember(request: HttpRequest, response: HttpResponseBase, user: User) -> None:
-    """Makes the browser a known device of `user`, who has just signed in there."""
+    """Make the browser a known device of `user`, who has just signed in."""
     known = _read(request)
     device = known.pop(user.pk, None) or secrets.token_urlsafe(12)
     entries = [(user.pk, device), *known.items()][:MAX_USERS]
@@ -43,7 +46,7 @@ def remember(request: HttpRequest, response: HttpResponseBase, user: User) -> No
 
 
 def _read(request: HttpRequest) -> dict[int, str]:
-    """The users who signed in with this browser, newest first, each with its id."""
+    """Return {user id: device id} from the cookie, most recent first."""
     try:
         return dict(signing.loads(request.COOKIES.get(COOKIE, ""), salt=_SALT, max_age=MAX_AGE))
     except (signing.BadSignature, TypeError, ValueError):

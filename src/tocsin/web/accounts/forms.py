@@ -1,4 +1,4 @@
-"""Forms of somebody who comes in: the first administrator, and an invited person."""
+"""Forms for the first administrator and for invited users."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class SetupForm(forms.Form):
     time_zone = ZoneField()
 
     def spec(self) -> dict[str, Any]:
-        """The user as the command wants one."""
+        """Return the user in spec form."""
         return {name: self.cleaned_data[name] for name in _OF_USER if name in self.cleaned_data}
 
     def clean(self) -> dict[str, Any]:
-        """Says everything that is wrong at once: a bad username is not the end of looking at the password."""
+        """Report all problems at once; an invalid username does not hide a problem with the password."""
         try:
             users.checked(self.spec(), password=self.cleaned_data.get("password"))
         except Rejected as rejected:
@@ -58,7 +58,7 @@ class SetupForm(forms.Form):
 
 
 class WelcomeForm(forms.Form):
-    """An invited person's password."""
+    """An invited user's password."""
 
     password = _new_password(_("Choose a password"))
     time_zone = ZoneField()

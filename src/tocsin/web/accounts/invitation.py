@@ -1,4 +1,4 @@
-"""The link by which an invited person chooses a password: signed, for seven days, and used up by choosing one."""
+"""The invitation link with which a new user chooses a password: signed, valid for seven days, and usable once."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from tocsin.web.accounts.adapter import AccountAdapter, public_url
 
 WORKS_FOR = timedelta(days=7)
 
-#: The code of a link by which nobody comes in.
+#: Rejection code of an expired, used or invalid link.
 OVER = "invitation_over"
 
 _SALT = "tocsin.invitation"
 
 
 def link(user: User) -> str:
-    """The full address at which `user` chooses a password."""
+    """Return the absolute URL at which `user` chooses a password."""
     token = signing.dumps([user.pk, _stamp(user)], salt=_SALT)
     return public_url(reverse("welcome", kwargs={"token": token}))
 
 
 def user_of(token: str) -> User:
-    """The person a link is for. Raises Rejected when it is too old, used up, or no link of ours."""
+    """Return the user of a link. Raises Rejected("invitation_over") if it is expired, used or invalid."""
     try:
         number, stamp = signing.loads(token, salt=_SALT, max_age=WORKS_FOR)
     except (signing.BadSignature, ValueError, TypeError):
         raise Rejected(OVER, _("This link is too old, or not whole.")) from None
     user = User.objects.filter(pk=number, is_active=True).first()
-    # Who has a password has come in before: this link would pass by a second factor.
+    # A user with a password has signed in before; accepting the link would bypass the second factor.
     if user is None or user.has_usable_password() or stamp != _stamp(user):
         raise Rejected(OVER, _("This link has been used."))
     return user
 
 
 def take(token: str, *, password: str, time_zone: str, address: str | None, now: datetime) -> User:
-    """Uses the link up: the person has that password from then on. Of two who do so at once, the first comes in.
+    """Use the link: set the password and time zone. Of two concurrent uses the first succeeds.
 
-    Raises Rejected as `user_of` does, or for a bad password or zone.
+    Raises Rejected as `user_of` does, or for an invalid password or time zone.
     """
     with transaction.atomic():
         config_version.lock()
@@ -57,12 +57,12 @@ def take(token: str, *, password: str, time_zone: str, address: str | None, now:
 
 
 def send(user: User, inviter: User) -> None:
-    """Mails the link. Raises the mail server's error."""
+    """E-mail the invitation link. Raises the provider's error."""
     context = {"user": user, "inviter": inviter, "link": link(user), "public_url": environment.current().public_url}
     AccountAdapter().render_mail("account/email/invitation", user.email, context).send()
 
 
 def _stamp(user: User) -> str:
-    """Differs as soon as a password is set, the address to which it was mailed proves wrong, or sessions are ended."""
+    """Return a digest that changes when a password is set, the e-mail address changes, or the sessions are ended."""
     text = f"{user.pk} {user.email.lower()} {user.password} {user.session_stamp}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The check of a name and a password: one look-up and one hash, whether the account exists or not."""
+"""Checks a name and password with one query and one hash, whether or not the account exists."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from tocsin.people.models import User
 
 
 def find_account(name: str) -> User | None:
-    """The user who signs in as `name`, a username or an e-mail address in any case."""
+    """Return the user with that username or e-mail address, ignoring case, or None."""
     return User.objects.filter(Q(username__iexact=name) | Q(email__iexact=name)).order_by("pk").first()
 
 
 def typed_name(credentials: dict[str, Any]) -> str:
-    """What was typed as the name: the account library hands it over as an e-mail address, as a username, or as both."""
+    """Return the typed account name. allauth passes it as an e-mail address, as a username, or as both."""
     return str(credentials.get("email") or credentials.get("username") or "").strip()
 
 
 class PasswordBackend(AuthenticationBackend):
-    """The library tries the password of an e-mail address twice, which takes twice as long as for an unknown one."""
+    """allauth checks the password twice for an e-mail address, so the response time would reveal whether the account
+    exists. This backend always checks once."""
 
     def _authenticate(self, request: HttpRequest | None, **credentials: Any) -> AbstractBaseUser | None:
         user = find_account(typed_name(credentials))

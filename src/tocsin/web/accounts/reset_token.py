@@ -1,4 +1,4 @@
-"""The token in the link for a new password: it ends with the sessions of its user, and so with a restore."""
+"""Password reset tokens that end with the user's sessions, and therefore with a restore from backup."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tocsin.people.models import User
 
 
 class ResetTokenGenerator(PasswordResetTokenGenerator):
-    """Django's token, which a new password or a new address ends; a new session stamp ends it too."""
+    """Django's token, which a new password or e-mail address invalidates. A new session stamp invalidates it too."""
 
     def _make_hash_value(self, user: User, timestamp: int) -> str:
         return f"{super()._make_hash_value(user, timestamp)}{user.session_stamp}"

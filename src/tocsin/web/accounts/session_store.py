@@ -1,4 +1,4 @@
-"""Sessions in the database under a hash of their key, so that a copy of the table signs nobody in."""
+"""Stores sessions under a hash of their key, so that a copy of the table cannot be used to sign in."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 from django.utils import timezone
 
-#: The column's width; a session key has no more bits than these.
+#: The width of the column. A session key has no more entropy than that many hex digits.
 _LENGTH = 40
 
 
 def stored_key(session_key: str) -> str:
-    """The key under which the table holds the session of the cookie `session_key`."""
+    """Return the primary key of the session with the cookie value `session_key`."""
     return hashlib.sha256(session_key.encode()).hexdigest()[:_LENGTH]
 
 
 class SessionStore(db.SessionStore):
-    """Django's store. The cookie holds the key; the database holds its hash."""
+    """Django's database session store. The cookie contains the key; the table contains its hash."""
 
     def load(self) -> dict[str, Any]:
         return self._loaded(self._rows().first())
@@ -54,7 +54,7 @@ class SessionStore(db.SessionStore):
 
     def _loaded(self, row: Session | None) -> dict[str, Any]:
         if row is None:
-            # As in Django: a key that no session has is never adopted.
+            # As in Django, an unknown key is never adopted (session fixation).
             self._session_key = None
             return {}
         return dict(self.decode(row.session_data))

@@ -1,4 +1,4 @@
-"""Ends the sessions that somebody has elsewhere, and leaves the one in which they did what ends the others."""
+"""Ends a user's other sessions after a security change, and keeps the current one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tocsin.people.models import User
 
 
 def end_others(request: HttpRequest, user: User, **_told: Any) -> None:
-    """Called when somebody has removed a second factor of their own."""
+    """Signal handler for the removal of one of the user's second factors."""
     held = User.objects.get(pk=user.pk)
     sessions.end_all(held)
     update_session_auth_hash(request, held)

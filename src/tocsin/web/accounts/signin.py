@@ -1,4 +1,4 @@
-"""django-allauth's forms in our words; and codes that sign in once."""
+"""allauth's forms with Tocsin's labels, and second-factor codes that can be used only once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LABELS = {
 
 
 class SignInForm(LoginForm):
-    """Username or e-mail, and a password."""
+    """Username or e-mail address, and password."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,7 +43,7 @@ class SignInForm(LoginForm):
             "autocomplete": "username webauthn",
             "autocapitalize": "none",
             "spellcheck": "false",
-            # The page has nothing else to do.
+            # The form is the only content of the view.
             "autofocus": True,
         }
         password.widget.attrs = {"autocomplete": "current-password"}
@@ -51,7 +51,7 @@ class SignInForm(LoginForm):
 
 
 class PasswordResetRequestForm(ResetPasswordForm):
-    """Whose password is forgotten."""
+    """Requests a password reset link."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,7 +60,7 @@ class PasswordResetRequestForm(ResetPasswordForm):
 
 
 class _PasswordsForm(forms.Form):
-    """Passwords under our labels. A placeholder that repeats one tells nothing."""
+    """Password fields with Tocsin's labels, without placeholders that repeat them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -73,19 +73,19 @@ class _PasswordsForm(forms.Form):
 
 
 class NewPasswordForm(_PasswordsForm, ChangePasswordForm):
-    """A new password, after the old one."""
+    """Changes the password; asks for the current one."""
 
 
 class PasswordResetConfirmForm(_PasswordsForm, ResetPasswordKeyForm):
-    """A new password, by the link of a mail."""
+    """Sets a new password through the e-mailed link."""
 
 
 class ReauthenticatePasswordForm(_PasswordsForm, PasswordAgainForm):
-    """The password before something that matters."""
+    """Asks for the password again before a sensitive action."""
 
 
 class ActivateCodeForm(ActivateTOTPForm):
-    """The first code of an authenticator app. It is used up too: it does not sign in."""
+    """Activates an authenticator app. The first code is marked as used, so that it cannot sign in."""
 
     def clean_code(self) -> str:
         code: str = super().clean_code()
@@ -95,8 +95,12 @@ class ActivateCodeForm(ActivateTOTPForm):
 
 
 class _OnceForm(BaseAuthenticateForm):
-    """A code is taken once for as long as it fits, by whatever process: the library forgets it after one step. And
-    wrong codes are counted as wrong passwords are: who has stolen a password locks nobody out of a known device."""
+    """Accepts each code once within its validity, across all processes; allauth remembers a code for only one time
+    step.
+
+    Wrong codes count towards the same limits as wrong passwords, so that an attacker with a stolen password cannot lock
+    the user out of a known device.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -105,7 +109,7 @@ class _OnceForm(BaseAuthenticateForm):
     def clean_code(self) -> str:
         code: str = self.cleaned_data["code"]
         said, now = normalize_user_code(code), moment_of(context.request)
-        # A used code counts as a guess: else whoever saw one could guess the next without end.
+        # A used code counts as a guess, else an observer of one code could guess the next without limit.
         counted = attempts.count(context.request, self.user)
         if counted is None:
             raise get_account_adapter().validation_error("too_many_login_attempts")
@@ -121,7 +125,8 @@ class _OnceForm(BaseAuthenticateForm):
 
 
 class SecondFactorForm(_OnceForm, AuthenticateForm):
-    """The code after the password. A wrong one is recorded: whoever gets so far has somebody's password."""
+    """The code after the password. A wrong code is recorded in the audit log, because the password was already
+    right."""
 
     def clean_code(self) -> str:
         try:
@@ -135,7 +140,7 @@ class SecondFactorForm(_OnceForm, AuthenticateForm):
 
 
 class ReauthenticateCodeForm(_OnceForm, ReauthenticateForm):
-    """The code before something that matters."""
+    """Asks for a code again before a sensitive action."""
 
 
 def _validate_line(text: str) -> None:
@@ -144,7 +149,7 @@ def _validate_line(text: str) -> None:
 
 
 class AddSecurityKeyForm(AddWebAuthnForm):
-    """A new passkey or security key."""
+    """Adds a passkey or security key."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -154,12 +159,12 @@ class AddSecurityKeyForm(AddWebAuthnForm):
         by_itself = self.fields["passwordless"]
         by_itself.label = _("It signs in by itself, without the password")
         by_itself.help_text = _("It then asks for a fingerprint, a face or a PIN. Older security keys cannot do this.")
-        # What nearly every phone and computer can do, and what a passkey is for.
+        # Nearly every phone and computer supports this, and it is the purpose of a passkey.
         by_itself.initial = True
 
 
 class RenameSecurityKeyForm(EditWebAuthnForm):
-    """Another name for a key."""
+    """Renames a passkey or security key."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

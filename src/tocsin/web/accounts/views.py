@@ -1,4 +1,4 @@
-"""The two ways in that django-allauth does not know: the set-up link, and an invitation."""
+"""The two sign-up flows that django-allauth does not cover: the setup link, and an invitation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tocsin.web.ui.forms import offer_own_zone, show_rejection
 @sensitive_post_parameters("password")
 @require_http_methods(["GET", "HEAD", "POST"])
 def setup(request: HttpRequest, token: str) -> HttpResponse:
-    """Makes the first administrator, once."""
+    """Create the first administrator. Works only once."""
     if users.has_administrator() or not setup_link.fits(token):
         return render(request, "account/setup_over.html", status=410)
     form = SetupForm(request.POST or None)
@@ -55,7 +55,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
 @sensitive_post_parameters("password")
 @require_http_methods(["GET", "HEAD", "POST"])
 def welcome(request: HttpRequest, token: str) -> HttpResponse:
-    """Lets an invited person choose a password, and signs them in."""
+    """Let an invited user choose a password, and sign the user in."""
     try:
         user = invitation.user_of(token)
         form = WelcomeForm(request.POST or None, initial={"time_zone": user.time_zone})
@@ -68,7 +68,7 @@ def welcome(request: HttpRequest, token: str) -> HttpResponse:
 
 
 def _take_password(form: WelcomeForm, user: User, token: str, request: HttpRequest) -> User | None:
-    """The person, who has the password now; None: the form says why not. Raises Rejected for a link that is over."""
+    """Set the password and return the user, or None if the form has errors. Raises Rejected for an invalid link."""
     password = form.cleaned_data["password"]
     try:
         validate_password(password, user)

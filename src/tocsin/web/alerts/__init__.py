@@ -1,0 +1,1 @@
+"""The alert list, alert details, the signed link and manual alerts."""

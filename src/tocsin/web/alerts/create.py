@@ -1,4 +1,4 @@
-"""Opening an alert by hand."""
+"""Form that opens an alert manually."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tocsin.web.integrations import simulation_view
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ACT)
 def new_alert(request: SignedInRequest) -> HttpResponse:
-    """Asks what is wrong and who should hear of it; then pages at once."""
+    """Ask for the problem and its recipients, then open the alert and page at once."""
     form = NewAlertForm(request.POST or None, initial=_initial())
     context: dict[str, Any] = {"form": form}
     status = 422 if form.errors else 200
@@ -35,7 +35,8 @@ def new_alert(request: SignedInRequest) -> HttpResponse:
         if "preview" not in request.POST:
             if played.pages:
                 return redirect("alert", _open(request, new))
-            # Whoever opens an alert thinks that somebody hears of it.
+            # A user who opens an alert expects a page to go out, so an alert that would page nobody needs a
+            # confirmation.
             context["asks_anyway"], status = True, 422
         paged = simulation_view.paged(played.pages)
         context |= {
@@ -48,7 +49,7 @@ def new_alert(request: SignedInRequest) -> HttpResponse:
 
 
 def _initial() -> dict[str, Any]:
-    """The first policy, and the group whose roles it looks up, where there is only one."""
+    """Preselect the first escalation policy, and the group if there is only one."""
     groups = list(Group.objects.all()[:2])
     return {"policy": Policy.objects.first(), "groups": groups if len(groups) == 1 else []}
 

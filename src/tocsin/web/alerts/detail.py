@@ -1,4 +1,4 @@
-"""One alert's page, and the buttons on it. Every button is a POST; a GET never acts."""
+"""The alert detail view and its buttons. Every button is a POST; a GET never changes anything."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tocsin.web.told import told
 from tocsin.web.ui.richtext import is_long, safe_html
 from tocsin.workflows.views import buttons
 
-#: Custom fields that the page shows by itself, in this order; the others follow.
+#: Custom fields with a fixed position, in this order; all other fields follow.
 _KNOWN_CUSTOM = ("ticket_type", "category", "respond_by", "fix_by")
 
 _CAN_BE_UNDONE = frozenset(
@@ -51,7 +51,7 @@ _CAN_BE_UNDONE = frozenset(
 
 @require_safe
 def alert_page(request: SignedInRequest, number: int) -> HttpResponse:
-    """The alert, in the order in which somebody woken at night needs it."""
+    """Render the alert, ordered for a responder who was just woken up."""
     return page(
         request, "alerts/alert.html", alert_context(request, number, request.user), parts=("state", "story", "aside")
     )
@@ -60,7 +60,7 @@ def alert_page(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ACT)
 def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
-    """Gives one command, and goes back to the alert, which says what became of it."""
+    """Run one alert command, then redirect to the alert with a message about the result."""
     try:
         order = read_command(request, number, CommandKind(kind), alert_actor(request.user), CommandChannel.WEB)
         outcome = service.act(number, order, now=request.now)
@@ -78,7 +78,7 @@ def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
 def read_command(
     request: SignedInRequest, number: int, kind: CommandKind, actor: Actor, via: CommandChannel
 ) -> Command:
-    """The command that a form asks for. Raises Rejected that names the field."""
+    """Build the command from the posted form. Raises Rejected with the field."""
     form = request.POST
     common: dict[str, Any] = {"actor": actor, "via": via, "note": _typed(request, "note", 2000)}
     seen = _moment(form.get("seen_at", ""))
@@ -97,11 +97,11 @@ def read_command(
                 raise Rejected("invalid", _("Write the number of the alert that stays."), "into")
             return service.merge_into(int(into), BaseCommand(**common))
         case _:
-            return CLASSES[kind](**common)  # type: ignore[return-value] # the others need nothing else
+            return CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
 
 
 def _typed(request: SignedInRequest, field: str, most: int) -> str:
-    """What was written into a field, as it can be stored."""
+    """Return a posted text without characters that the database cannot store, cut to `most` characters."""
     return text_sanitizing.without_unstorable(request.POST.get(field, ""))[:most]
 
 
@@ -127,7 +127,7 @@ def _until(request: SignedInRequest) -> datetime:
 
 
 def _moment(text: str) -> datetime | None:
-    """The moment; None of what is none, such as the 31st of February."""
+    """Parse a date and time; return None if it is invalid, such as the 31st of February."""
     try:
         return parse_datetime(text)
     except ValueError:
@@ -135,7 +135,7 @@ def _moment(text: str) -> datetime | None:
 
 
 def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str, Any]:
-    """Everything the alert's page and the page behind a mail's link show, to `user`. Raises Http404."""
+    """Return the context of the alert view and of the signed e-mail link, as `user` may see it. Raises Http404."""
     rows = Alert.objects.select_related("owner", "integration__outbound", "previous", "merged_into")
     alert = rows.filter(pk=number).first()
     if alert is None:
@@ -163,7 +163,7 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
         "description": safe_html(text) if text.strip() and text.strip() != alert.subject else "",
         "is_long": is_long(text),
         "vip": vip,
-        # Whoever may see the alert may call the requester back: the number is the ticket's, no user's.
+        # Shown to every user who may see the alert: the number belongs to the requester of the ticket, not to a user.
         "phone": alert.requester_phone,
         "facts": _facts(alert, custom),
         "next": next_action.of(alert, request.now),
@@ -184,11 +184,11 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
 
 
 def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
-    """Label and value of what the ticket says, without what is empty."""
+    """Return (label, value) of the ticket's fields that are not empty."""
     place = ", ".join(part for part in (alert.client, alert.site) if part)
     facts = [
         (_("Status"), alert.source_status),
-        # The word that the source itself used, where it is known.
+        # The severity in the source's own words, if known.
         (_("Priority"), custom.pop("severity", "") or alert.source_priority),
         (_("Client"), place),
         (_("Agent"), alert.source_agent),
@@ -196,10 +196,10 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
         (_("Requester"), alert.requester),
     ]
     if alert.source_agent:
-        # Kept to compare with; people read the name.
+        # Kept only for comparisons; users read the agent's name.
         custom.pop("agent_id", None)
     if alert.long_text:
-        # The description, as its source wrote it: with its HTML.
+        # The description with its original HTML is already shown as the long text.
         custom.pop("details", None)
     known = [(name, _readable(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
     rest = [*known, *sorted(custom.items())]
@@ -209,18 +209,18 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _readable(text: str) -> str:
-    """A moment as people write it; anything else as it is."""
+    """Format an ISO date and time for display; return any other text unchanged."""
     moment = _moment(text)
     if moment is None:
         return text
     if timezone.is_naive(moment):
-        # The source does not say in which zone: it is shown as it came.
+        # The source sent no time zone, so the time is shown as received.
         return moment.strftime("%Y-%m-%d %H:%M")
     return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M %Z")
 
 
 def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:
-    """Until when the reader's own last command can be taken back."""
+    """Return until when the user can undo their last command, or None."""
     kinds = [str(kind) for kind in LIFE]
     last = AlertEvent.objects.filter(alert=alert, kind__in=kinds).order_by("-pk").first()
     if last is None or last.actor_id != user.pk or last.kind not in _CAN_BE_UNDONE:

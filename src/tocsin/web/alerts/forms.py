@@ -1,4 +1,4 @@
-"""What a person types about alerts: filters of the list, the fields of a command, an alert opened by hand."""
+"""Forms for alerts: list filters, command fields, manual alerts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tocsin.web.ui.choices import PRIORITIES
 
 
 class AlertFilterForm(forms.Form):
-    """Reads the filters of the alert list, which its template draws: that is far quicker, and the list is opened most.
+    """Parses the filters of the alert list. Unusable values are ignored, so that old links keep working.
 
-    What cannot be used is ignored, so that an old link still opens.
+    The template renders the fields itself: that is much faster, and the list is the most frequently opened view.
     """
 
     integration = forms.ModelChoiceField(Integration.objects.only("name"), required=False)
@@ -27,7 +27,7 @@ class AlertFilterForm(forms.Form):
 
 
 class NewAlertForm(forms.Form):
-    """An alert that somebody opens by hand."""
+    """An alert that a user opens manually."""
 
     subject = forms.CharField(label=_("What is wrong?"), max_length=500)
     priority = forms.ChoiceField(label=_("Priority"), choices=PRIORITIES, initial=Priority.HIGH)

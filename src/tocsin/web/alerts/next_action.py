@@ -1,4 +1,4 @@
-"""What happens next to one alert, in a sentence, with its moment. Reads only."""
+"""Describes the next action on one alert, with its time. Reads only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tocsin.web.told import told
 
 @dataclass(frozen=True, slots=True)
 class UpcomingAction:
-    """When (None: no timer), what, and what else to know."""
+    """The next action: its time (None without a timer), text and additional detail."""
 
     at: datetime | None
     text: str
@@ -30,7 +30,7 @@ class UpcomingAction:
 
 
 def of(alert: Alert, now: datetime) -> UpcomingAction:
-    """What comes next if nobody acts."""
+    """Return what happens next if nobody responds."""
     match AlertStatus(alert.status):
         case AlertStatus.ON_HOLD:
             return UpcomingAction(alert.hold_until, _("Comes back from hold"), tone="wait")
@@ -48,13 +48,13 @@ def of(alert: Alert, now: datetime) -> UpcomingAction:
 
 
 def is_asked(alert: Alert, user_id: int) -> bool:
-    """Whether they acknowledged it, were asked "Still on it?", and have not answered yet."""
+    """Return whether the user has an unanswered "Still on it?" acknowledgement reminder for the alert."""
     runs = Run.objects.filter(alert=alert, progress__asked__has_key=str(user_id))
     return alert.status == AlertStatus.OPEN and runs.exclude(status=RunStatus.ENDED).exists()
 
 
 def steps_of(numbers: list[int], now: datetime) -> dict[int, NextAction]:
-    """The next step of many alerts; those for which nothing is due are absent."""
+    """Return {alert: next action} for many alerts. Alerts without a pending action are absent."""
     if not numbers:
         return {}
     with database.transaction() as connection:
@@ -62,7 +62,7 @@ def steps_of(numbers: list[int], now: datetime) -> dict[int, NextAction]:
 
 
 def capitalised(text: str) -> str:
-    """A summary as the beginning of a line."""
+    """Translate a summary and capitalize its first letter."""
     said = told(text)
     return said[:1].upper() + said[1:]
 
@@ -83,7 +83,7 @@ def _of_open(alert: Alert, now: datetime) -> UpcomingAction:
 
 
 def _stops(run: Run) -> str:
-    """What stops it, as its policy has it."""
+    """Describe what stops the escalation, according to the policy's acknowledgement settings."""
     held = run.version.definition.get("acknowledge", {}) if run.version else {}
     people = held.get("people", 1)
     match held.get("effect", AcknowledgeEffect.STOP):

@@ -1,4 +1,4 @@
-"""The alert list: its tabs with counts, its filters, and its rows with what happens next. Reads only."""
+"""Queries of the alert list: tabs with counts, filters, and rows with their next action. Reads only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tocsin.web.alerts.next_action import steps_of as next_steps
 from tocsin.web.told import told
 from tocsin.web.ui import capped_counts
 
-#: Key in the address, label.
+#: (key in the URL, label)
 TABS: tuple[tuple[str, Any], ...] = (
     ("open", _("Open")),
     ("acknowledged", _("Acknowledged")),
@@ -34,16 +34,16 @@ TABS: tuple[tuple[str, Any], ...] = (
     ("closed", _("Closed")),
 )
 
-#: What no list shows.
+#: Columns that no list shows and that are therefore not loaded.
 _LONG = ("long_text", "short_text", "custom")
 
-#: Of so many of the newest alerts the most urgent are found.
+#: The most urgent alerts are selected among this many of the newest.
 _MAX_ALERTS_SCANNED = 500
 
-#: What the side bar's badge says at most, and one more: "99+".
+#: Cap of the side bar badge, which shows "99+" from here on.
 _MAX_BADGE_COUNT = 100
 
-#: One column for each tab that is counted. The partial index on live alerts answers each.
+#: One column per counted tab. The partial index on active alerts serves each subquery.
 _COUNTS = """
     SELECT
         (SELECT count(*) FROM (
@@ -62,7 +62,7 @@ _COUNTS = """
         ) AS found) AS on_hold
 """
 
-#: As `needing_somebody`.
+#: The same condition as `needing_somebody`.
 _NEEDING = """
     SELECT count(*) AS number FROM (
         SELECT FROM alerts_alert AS alert WHERE status = 'open' AND NOT watch AND NOT test
@@ -75,7 +75,7 @@ _ACKNOWLEDGED = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
 
 @dataclass(frozen=True, slots=True)
 class AlertTab:
-    """One tab; `count` is None for closed alerts, of which there is no end."""
+    """One tab. `count` is None for closed alerts, whose number is unbounded."""
 
     key: str
     label: Any
@@ -84,16 +84,16 @@ class AlertTab:
 
     @property
     def shown(self) -> str:
-        """The count for people; empty without one."""
+        """The count for display, or "" without a count."""
         return capped_counts.counted(self.count, capped_counts.MAX_COUNTED_ALERTS) if self.count is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
 class AlertListRow:
-    """One alert as the list draws it."""
+    """One row of the alert list."""
 
     alert: Alert
-    #: Who acknowledged, oldest first.
+    #: Users who acknowledged, oldest first.
     acknowledged_by: Sequence[User]
     next_at: datetime | None
     next_text: str
@@ -104,40 +104,40 @@ class AlertListRow:
 
     @property
     def tone(self) -> str:
-        """Red only for what needs somebody now."""
+        """`now` (red) only for alerts that need an answer, `wait` once acknowledged."""
         if self.alert.status != AlertStatus.OPEN or self.alert.watch or self.alert.test:
             return ""
         return "wait" if self.acknowledged_by else "now"
 
     @property
     def owner(self) -> User | None:
-        """Who has it: the owner, else the first who acknowledged."""
+        """The assigned user, else the first who acknowledged."""
         return self.alert.owner or (self.acknowledged_by[0] if self.acknowledged_by else None)
 
 
 def tabs(current: str) -> list[AlertTab]:
-    """Every tab with its count, in one statement; each counted as far as a page says it."""
+    """Return every tab with its capped count, in one SQL statement."""
     with database.pool().connection() as connection:
         counts = database.row(connection, _COUNTS, {"most": capped_counts.MAX_COUNTED_ALERTS + 1}) or {}
     return [AlertTab(key, label, counts.get(key), key == current) for key, label in TABS]
 
 
 def open_count() -> int:
-    """How many alerts need somebody, as far as a badge says it."""
-    # Every page asks it, and Django takes longer to make the statement than the database to answer it.
+    """Return the number of alerts that need an answer, capped for the badge."""
+    # Raw SQL, because every view runs this query and Django takes longer to build it than PostgreSQL to execute it.
     with database.pool().connection() as connection:
         found = database.row(connection, _NEEDING, {"most": _MAX_BADGE_COUNT})
     return int(found["number"]) if found else 0
 
 
 def needing_somebody() -> QuerySet[Alert]:
-    """The open alerts that nobody has answered, without those that only watch, which page nobody, and tests, which
-    concern nobody but whoever sent them."""
+    """Return the open, unacknowledged alerts, without dry-run alerts (which page nobody) and test alerts (which concern
+    only their sender)."""
     return of_tab("open").filter(watch=False, test=False)
 
 
 def most_urgent(most: int) -> list[Alert]:
-    """Of the newest alerts that need somebody, the most urgent, the newest first."""
+    """Return the most urgent of the newest alerts that need an answer; equal priorities newest first."""
     newest = sorted(
         needing_somebody().order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED], key=_urgency
     )
@@ -151,12 +151,12 @@ def _urgency(row: tuple[int, str]) -> tuple[int, int]:
 
 
 def all_alerts() -> QuerySet[Alert]:
-    """Every alert, with what a row shows."""
+    """Return every alert with the relations that a row shows."""
     return Alert.objects.select_related("owner", "integration").defer(*_LONG)
 
 
 def of_tab(key: str) -> QuerySet[Alert]:
-    """The alerts of one tab."""
+    """Return the alerts of one tab."""
     rows = all_alerts()
     match key:
         case "acknowledged":
@@ -172,14 +172,14 @@ def of_tab(key: str) -> QuerySet[Alert]:
 
 
 def filtered(tab: str, chosen: dict[str, Any], text: str) -> list[QuerySet[Alert]]:
-    """The alerts of a tab with the list's filters and its search, as the parts of a `keyset` page."""
+    """Return a tab's alerts with filters and search applied, as the parts of a `core.db.query_union.QueryUnion`."""
     rows = of_tab(tab)
     if chosen.get("integration"):
         rows = rows.filter(integration=chosen["integration"])
     if chosen.get("group"):
         group = chosen["group"]
         theirs = Integration.objects.filter(Q(group=group) | Q(recipient_groups=group))
-        # As numbers: a query inside the query is worked out for every alert that there ever was.
+        # As literal ids: PostgreSQL would evaluate a subquery for every alert in the table.
         rows = rows.filter(integration__in=list(theirs.order_by().values_list("pk", flat=True).distinct()))
     if chosen.get("priority"):
         rows = rows.filter(priority=chosen["priority"])
@@ -201,13 +201,13 @@ def filtered(tab: str, chosen: dict[str, Any], text: str) -> list[QuerySet[Alert
 
 
 def search(text: str) -> tuple[list[QuerySet[Alert]], list[QuerySet[Alert]]]:
-    """The live alerts that fit the words, and those that are over."""
+    """Return the matching active alerts and the matching closed alerts."""
     live = all_alerts().filter(status__in=sorted(ACTIVE))
     return [search_index.live(live, _search(text))], filtered("closed", {}, text)
 
 
 def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
-    """The alerts as rows: a fixed number of further statements, however many there are."""
+    """Return the alerts as rows, with a constant number of additional queries."""
     alerts = list(alerts)
     numbers = [alert.pk for alert in alerts]
     people: dict[int, list[User]] = {}
@@ -243,7 +243,7 @@ def _tag(text: str) -> Q:
 
 
 def _kept_tag(text: str) -> Q:
-    """As `_tag`. Of a name and its value the value leads to the few alerts of which it may be true."""
+    """The `_tag` condition on the search index. For "name=value" the value narrows the candidates by index."""
     _name, separator, value = text.partition("=")
     if separator:
         return Q(texts__tags__contains=SearchableText(value.strip())) & _tag(text)
@@ -257,7 +257,7 @@ def _search(text: str) -> Q:
 
 
 def _kept(text: str) -> Q:
-    """As `_search`, without the alert's own number."""
+    """The `_search` condition on the search index, without the alert's own number."""
     part = SearchableText(text)
     named = Q(texts__source_id=SearchableText(text.removeprefix("#")))
     return Q(texts__subject__contains=part) | named | Q(texts__client__contains=part)

@@ -1,6 +1,6 @@
-"""The page behind the link of a mail or push: the alert, and one button per action, without signing in.
+"""The signed link in e-mails and push notifications: the alert with one button per action, without signing in.
 
-A GET never acts, so that link scanners do no harm. A POST acts as the person whom the link was signed for.
+A GET never changes anything, so link scanners are harmless. A POST acts as the user for whom the link was signed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tocsin.web.http.authorization import alert_actor
 from tocsin.web.http.middleware import zone
 from tocsin.web.http.request import SignedInRequest
 
-#: What can be done from a link. The rest is on the alert's own page.
+#: Commands available through the link. All others require signing in.
 OFFERED = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, CommandKind.CLOSE, CommandKind.UNDO)
 
 
@@ -34,7 +34,7 @@ OFFERED = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, Co
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def link_page(request: SignedInRequest, token: str) -> HttpResponse:
-    """Shows the alert, or does what a button says."""
+    """Render the alert, or run the posted command."""
     try:
         sent, user_id = signed_links.verify(token, request.now)
     except Rejected as rejected:

@@ -1,4 +1,4 @@
-"""An alert's timeline: its events, the pages and what became of them, and messages that only counted, in one line."""
+"""An alert's timeline: its events, notifications and their results, and repeated messages that were only counted."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ from tocsin.notify.webhooks import ReceiptState
 from tocsin.web.told import told
 from tocsin.web.ui.choices import channel_name
 
-#: So many of the newest events, pages and messages are shown at first, and so many where all of them are asked for.
+#: Number of newest events, notifications and messages shown initially, and after "show all".
 INITIAL_ENTRIES = 300
 MAX_ENTRIES = 2000
 
 
-# Hebrew, Arabic and their neighbours, and their forms of presentation.
+# Hebrew, Arabic and related scripts, with their presentation forms.
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _BETWEEN = re.compile(" → |; ")
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One line."""
+    """One line of the timeline."""
 
     at: datetime
-    #: `now`, `ok`, `wait`, `accent` or empty: the bead's colour.
+    #: Colour of the line's marker: `now`, `ok`, `wait`, `accent` or empty.
     tone: str
     title: str
     detail: str = ""
-    #: A person's own words.
+    #: Text that a user wrote.
     quote: str = ""
-    #: The message behind it.
+    #: The inbound message behind the line.
     message: InboundMessage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AlertTimeline:
-    """What is known of an alert's life."""
+    """The timeline of one alert."""
 
-    #: Newest first, back to a moment from which on nothing is left out.
+    #: Newest first. The entries go back to a moment after which nothing is missing.
     entries: Sequence[TimelineEntry]
     paged: Sequence[NotifiedPerson]
     #: Newest first.
     messages: Sequence[InboundMessage]
     more_messages: bool
-    #: There is more before the entries.
+    #: Whether there are older entries.
     is_cut: bool
 
 
 @dataclass(frozen=True, slots=True)
 class NotifiedPerson:
-    """One person, or group contact, who was paged about the alert, and how."""
+    """A user or group contact who was paged about the alert, with channels and result."""
 
     name: str
     is_person: bool
@@ -100,18 +100,20 @@ _TONES = {
 
 
 def read(alert: Alert, now: datetime, shown: int = INITIAL_ENTRIES) -> AlertTimeline:
-    """The timeline, who was paged, and the newest messages, `shown` of each kind at most; three statements."""
+    """Return the timeline, the recipients and the newest messages, at most `shown` of each kind, in three SQL
+    statements."""
     events, more_events = _newest(AlertEvent.objects.filter(alert=alert), shown)
     pages = Notification.objects.filter(alert=alert).select_related("user", "group_contact")
     notifications, more_notifications = _newest(pages.prefetch_related("deliveries"), shown)
     messages, more_messages = _newest(InboundMessage.objects.filter(alert=alert).defer("raw", "headers"), shown)
-    # What is complete of one kind only from some moment on is told of the others from there on, too.
+    # If one kind of entry is only complete from some moment on, all kinds are cut there, so that no period is
+    # misleading.
     begins = [
         *([events[-1].at] if more_events else []),
         *([notifications[-1].created_at] if more_notifications else []),
         *([messages[-1].received_at] if more_messages else []),
     ]
-    # A message that joined has a line of its own.
+    # A message that was added to the alert already has a line for its event.
     told = {event.data.get("message_id") for event in events if event.data}
     entries = [
         *(_of_event(event) for event in events),
@@ -122,14 +124,14 @@ def read(alert: Alert, now: datetime, shown: int = INITIAL_ENTRIES) -> AlertTime
             if message.status == MessageStatus.APPENDED and str(message.pk) not in told
         ),
     ]
-    # Lines of the same moment keep the order in which they came about: what is newest in the story is on top.
+    # A stable sort: among entries of the same moment the later one in this order stays on top.
     entries.sort(key=lambda entry: entry.at, reverse=True)
     whole = [entry for entry in entries if not begins or entry.at >= max(begins)]
     return AlertTimeline(whole, _paged(notifications), messages, more_messages, bool(begins))
 
 
 def _newest[Row: Model](rows: QuerySet[Row], shown: int) -> tuple[list[Row], bool]:
-    """The newest rows, and whether there are more."""
+    """Return the newest rows, and whether there are more."""
     found = list(rows.order_by("-pk")[: shown + 1])
     return found[:shown], len(found) > shown
 
@@ -147,7 +149,7 @@ def _of_event(event: AlertEvent) -> TimelineEntry:
         CommandChannel.HALO: _("in Halo"),
     }.get(CommandChannel(event.via) if event.via in set(CommandChannel) else CommandChannel.WEB, "")
     first, _rest, more = event.reason.partition("\n")
-    # Left out by a condition, or its people are being paged already: nothing is wrong.
+    # The step's condition did not match, or its users are already being paged: neither is a problem.
     is_calm = bool(data.get("left_out") or data.get("busy"))
     return TimelineEntry(
         event.at,
@@ -159,8 +161,8 @@ def _of_event(event: AlertEvent) -> TimelineEntry:
 
 
 def in_order(text: str) -> str:
-    """The sentence with a mark beside its arrows and semicolons, where one of its values runs from right to left:
-    what was stands before what is all the same."""
+    """Add left-to-right marks around arrows and semicolons if the sentence contains right-to-left text, so that the old
+    value remains in front of the new one."""
     return _BETWEEN.sub("\u200e\\g<0>\u200e", text) if _RIGHT_TO_LEFT.search(text) else text
 
 
@@ -231,7 +233,7 @@ def _provider(delivery: Delivery, notification: Notification) -> str:
 
 
 def _paged(notifications: Sequence[Notification]) -> list[NotifiedPerson]:
-    """Each recipient once, oldest first."""
+    """Return each recipient once, in the order in which they were first paged."""
     found: dict[str, list[Notification]] = {}
     for notification in reversed(notifications):
         if notification.purpose == Purpose.PAGE:
@@ -262,7 +264,7 @@ def _one_paged(name: str, notifications: Sequence[Notification]) -> NotifiedPers
 
 
 def recipient(notification: Notification) -> str:
-    """Whom it was for, by name."""
+    """Return the recipient's display name."""
     if notification.user is not None:
         return notification.user.display_name
     if notification.group_contact is not None:

@@ -1,4 +1,4 @@
-"""The alert list, its count in the side bar, and what is done to many alerts at once."""
+"""The alert list, its badge in the side bar, and bulk commands."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tocsin.web.ui.choices import PRIORITIES
 
 MAX_BULK_ALERTS = 500
 
-#: Digits of the largest number that an alert can have in the database, and a program can read.
+#: Maximum digits of an alert number that fits the database column.
 MAX_NUMBER_DIGITS = 18
 
 
 @require_safe
 def alert_list(request: SignedInRequest) -> HttpResponse:
-    """One tab of the list, filtered, a page at a time; all of it in the address."""
+    """Render one tab of the list, filtered and paginated. The URL holds the whole state."""
     tab = request.GET.get("tab", "open")
     if tab not in dict(queries.TABS):
         tab = "open"
@@ -59,14 +59,14 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
 
 @require_safe
 def open_count(request: SignedInRequest) -> HttpResponse:
-    """The number beside "Alerts" in the side bar."""
+    """Render the badge beside "Alerts" in the side bar."""
     return page(request, "parts/open_count.html", {"open_count": queries.open_count()})
 
 
 @require_POST
 @needs(Permission.ACT)
 def bulk(request: SignedInRequest) -> HttpResponse:
-    """One command for every chosen alert; one that is refused stops no other."""
+    """Run one command on every selected alert. A rejected alert does not stop the others."""
     chosen = request.POST.getlist("alert")[:MAX_BULK_ALERTS]
     numbers = [int(text) for text in chosen if text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_DIGITS]
     command = _command(request)

@@ -1,4 +1,4 @@
-"""Who was not called about an alert, and why: one press away from the alert."""
+"""Shows who was not paged about an alert, and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.web.http.request import SignedInRequest, page
 
 @require_safe
 def not_called(request: SignedInRequest, number: int) -> HttpResponse:
-    """Everybody whom the alert's groups and policy know and who was not called."""
+    """Render every user of the alert's groups and policy who was not paged, with the reason."""
     alert = Alert.objects.filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})

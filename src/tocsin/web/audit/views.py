@@ -1,4 +1,4 @@
-"""The audit log: who changed what, what it was before, and who signed in. For administrators."""
+"""The audit log, for administrators: configuration changes with old and new values, and sign-ins."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tocsin.web.ui import pagination
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One entry, with each changed value side by side."""
+    """One entry, with the old and new value of each change."""
 
     entry: AuditEntry
-    #: (key, before, after), as text.
+    #: (key, before, after) as text.
     changes: tuple[tuple[str, str, str], ...]
 
 
 @require_safe
 @needs(Permission.ADMINISTER)
 def audit_log(request: SignedInRequest) -> HttpResponse:
-    """Newest first, filtered by kind of action, kind of object and text."""
+    """Render the log, newest first, filtered by sign-ins or changes and by text."""
     rows = AuditEntry.objects.all()
     chosen = request.GET.get("show", "")
     if chosen == "sign-ins":

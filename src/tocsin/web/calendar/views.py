@@ -1,4 +1,4 @@
-"""`/calendar/TOKEN.ics`: the shifts of a person, a group or a schedule, for calendar programs that know the token."""
+"""`/calendar/TOKEN.ics`: the shifts of a user, group or schedule as an iCalendar feed, authenticated by its token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tocsin.oncall.models import CalendarFeed
 from tocsin.oncall.states import FeedKind
 from tocsin.web.http.request import SignedInRequest
 
-#: A calendar has what was, and what is to come, so far.
+#: The period that a feed covers, before and after now.
 FEED_LOOK_BACK = timedelta(days=31)
 FEED_LOOK_AHEAD = timedelta(days=180)
 
@@ -25,7 +25,7 @@ FEED_LOOK_AHEAD = timedelta(days=180)
 @login_not_required
 @require_safe
 def feed(request: SignedInRequest, token: str) -> HttpResponse:
-    """The calendar of that token."""
+    """Serve the feed of the token; 404 for an unknown one."""
     found = feeds.verify(token, request.now)
     if found is None:
         raise Http404("There is no such calendar.")
@@ -45,7 +45,7 @@ def feed(request: SignedInRequest, token: str) -> HttpResponse:
 
 
 def _turns(found: CalendarFeed, since: datetime, until: datetime) -> list[GroupShift]:
-    """By schedules; and where a group's own order stands in, as long as that has an end."""
+    """Return the shifts of the feed, including bounded periods in which the group's member order applies."""
     with database.transaction() as connection:
         match FeedKind(found.kind):
             case FeedKind.PERSON:

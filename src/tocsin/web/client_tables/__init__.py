@@ -1,0 +1,1 @@
+"""Client tables for routing."""

@@ -1,4 +1,4 @@
-"""Client tables: the list, one as CSV in a form, and deleting it."""
+"""Client tables: the list, the CSV form, and the deletion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import CodeField, beside, each, show_rejection
 
-#: A file larger than this is no table of clients.
+#: Maximum size of an uploaded file.
 MAX_FILE_BYTES = 2_000_000
 
 
@@ -33,7 +33,7 @@ _ROW = re.compile(r"clients\[(\d+)\]")
 
 
 class ClientTableForm(forms.Form):
-    """A table: pasted, or from a file."""
+    """A client table, pasted or uploaded."""
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
     group = forms.ModelChoiceField(
@@ -54,7 +54,7 @@ class ClientTableForm(forms.Form):
     )
 
     def clean_file(self) -> str:
-        """The file's text; empty: there is none."""
+        """Return the file's text, or "" without a file."""
         sent = self.cleaned_data.get("file")
         if sent is None:
             return ""
@@ -68,7 +68,7 @@ class ClientTableForm(forms.Form):
 
 @require_safe
 def client_table_list(request: SignedInRequest) -> HttpResponse:
-    """Every table, with how many clients it has."""
+    """Render every table with its number of clients."""
     rows = ClientTable.objects.select_related("group")
     may_add = may_somewhere(request, Permission.ROUTING)
     return page(request, "client_tables/list.html", {"rows": rows, "may_add": may_add})
@@ -77,7 +77,7 @@ def client_table_list(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """A new table, or changes to one."""
+    """Create or edit a client table."""
     row = _find(number) if number is not None else None
     if row is not None:
         require(request, Permission.ROUTING, row.group_id)
@@ -103,7 +103,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 
 
 def _show(form: ClientTableForm, rejected: Rejected, clients: Sequence[Mapping[str, str]]) -> None:
-    """What is wrong with a client is told by its name: whoever pasted a hundred looks for no number of a row."""
+    """Name the client in each problem, because a row number is hard to find in a pasted table."""
     for problem in each(rejected):
         row = _ROW.match(problem.field or "")
         if row is None:
@@ -115,7 +115,7 @@ def _show(form: ClientTableForm, rejected: Rejected, clients: Sequence[Mapping[s
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says what needs it."""
+    """Ask for confirmation, listing the references; then delete the table."""
     row = _find(number)
     require(request, Permission.ROUTING, row.group_id)
     return ask_and_delete(

@@ -1,0 +1,1 @@
+"""Groups with their members, contacts and who is on call now."""

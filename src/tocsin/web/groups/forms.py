@@ -1,4 +1,4 @@
-"""A group as a form: itself, its members in the order in which they are called, and its contacts."""
+"""Forms of a group: its settings, its members in paging order, and its group contacts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_ROWS = 200
 
 
 class GroupForm(forms.Form):
-    """Name, description and zone."""
+    """Name, description and time zone."""
 
     name = forms.CharField(label=_("Name"), max_length=100)
     description = forms.CharField(
@@ -27,7 +27,7 @@ class GroupForm(forms.Form):
 
 
 class MemberForm(forms.Form):
-    """One member's place."""
+    """One member with roles and position."""
 
     user = forms.ModelChoiceField(
         User.objects.filter(is_active=True).order_by("name", "username"),
@@ -40,7 +40,7 @@ class MemberForm(forms.Form):
 
 
 class ContactForm(forms.Form):
-    """A way to reach the whole group."""
+    """One contact of the whole group."""
 
     label = forms.CharField(label=_("Label"), max_length=100, required=False)
     channel = forms.ChoiceField(label=_("Channel"), choices=channel_choices, required=False)
@@ -52,7 +52,7 @@ ContactFormSet = forms.formset_factory(ContactForm, extra=1, can_delete=True, ma
 
 
 def spec(form: GroupForm, members: Any, contacts: Any) -> dict[str, Any]:
-    """The group in a spec's shape."""
+    """Return the group in spec form."""
     kept = [m.cleaned_data for m in members.forms if m.cleaned_data.get("user") and not m.cleaned_data.get("DELETE")]
     kept.sort(key=lambda data: data["position"] or MAX_ROWS + 1)
     ways = [
@@ -70,12 +70,12 @@ def spec(form: GroupForm, members: Any, contacts: Any) -> dict[str, Any]:
 
 
 def initial_contacts(written: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the contacts begin with; an address that is a secret is hidden."""
+    """Return the initial contacts; an address that is a secret is masked."""
     return [{**way, "address": encrypted_addresses.shown(way["address"])} for way in written.get("contacts", [])]
 
 
 def initial_members(written: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the members begin with."""
+    """Return the initial members."""
     users = dict(User.objects.values_list("username", "pk"))
     return [
         {"user": users.get(member["user"]), "roles": member["roles"], "position": number}

@@ -1,4 +1,4 @@
-"""Who is on call in each group: now, in the next steps, and after the current shift. Reads only."""
+"""Who is on call in each group: now, in the following steps, and after the current shift. Reads only."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from tocsin.people.models import Group
 
 @dataclass(frozen=True, slots=True)
 class GroupDuty:
-    """Who is on call in one group: now, whom the next steps call, and who follows when the first one's turn ends."""
+    """The users on call in one group: the primary, the users whom the next steps page, and the primary's successor."""
 
     group: Group
     now: Sequence[OnCall]
     next: Sequence[OnCall]
-    #: When the turn of whoever is first ends, where it does; and who is first from then on.
+    #: End of the primary's shift, if it has one, and the display name of the primary from then on.
     until: datetime | None = None
     after: str = ""
 
 
 def duties(now: datetime) -> list[GroupDuty]:
-    """Every group that has members: by its schedules, and by who holds a role where no shift has it."""
+    """Return every group with members and who is on call in it. Without a shift for a role, the group's member order
+    applies."""
     groups = list(Group.objects.filter(memberships__isnull=False).distinct())
     with database.transaction() as connection:
         found = loader.on_call(connection, [group.pk for group in groups], now)

@@ -1,4 +1,4 @@
-"""Groups: who is on call in each, its members and contacts, its form."""
+"""Groups: who is on call, members, contacts, the form and the deletion."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tocsin.web.ui.forms import beside, each, offer_own_zone, show_rejection
 
 @require_safe
 def group_list(request: SignedInRequest) -> HttpResponse:
-    """Every group with who is on call now."""
+    """Render every group with who is on call now."""
     duties = {duty.group.pk: duty for duty in on_call_now.duties(request.now)}
     rows = [(group, duties.get(group.pk), group.size) for group in _sized()]
     return page(request, "groups/list.html", {"rows": rows, "may_add": may(request, Permission.TEAMS)})
@@ -40,7 +40,7 @@ def group_list(request: SignedInRequest) -> HttpResponse:
 
 @require_safe
 def group(request: SignedInRequest, number: int) -> HttpResponse:
-    """One group."""
+    """Render one group."""
     row = find(number)
     viewer = permissions.viewer(request.user)
     memberships = list(row.memberships.select_related("user").prefetch_related("user__contact_methods"))
@@ -65,7 +65,8 @@ def group(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_POST
 def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResponse:
-    """Lets the members see the addresses of one whom somebody added who did not see them."""
+    """Let the group's members see a user's addresses. Needed when the user was added by somebody who could not see
+    them."""
     row = find(number)
     member = User.objects.filter(pk=user).first()
     if member is None or not permissions.viewer(request.user).sees_addresses_of(user):
@@ -80,7 +81,7 @@ def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResp
 @require_POST
 @needs(Permission.TEAMS)
 def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpResponse:
-    """Sends a test to a contact of the whole group, and shows what becomes of it."""
+    """Send a test message to a group contact and show its result."""
     row = find(number)
     require(request, Permission.TEAMS, row)
     if not row.contacts.filter(pk=contact).exists():
@@ -97,7 +98,7 @@ def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpRes
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """A new group, or changes to one."""
+    """Create or edit a group."""
     row = find(number) if number is not None else None
     require(request, Permission.TEAMS, row)
     written: dict[str, Any] | None = commands.group_spec(row) if row else None
@@ -135,7 +136,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says what needs it."""
+    """Ask for confirmation, listing the references; then delete the group."""
     row = find(number)
     require(request, Permission.TEAMS, row)
     return ask_and_delete(
@@ -152,7 +153,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def find(number: int) -> Group:
-    """The group. Raises Http404."""
+    """Return the group. Raises Http404."""
     row = Group.objects.filter(pk=number).first()
     if row is None:
         raise Http404(_("This group is gone."))
@@ -164,7 +165,7 @@ def _sized() -> Any:
 
 
 def _show(rejected: Rejected, form: GroupForm, members: Any, contacts: Any) -> None:
-    """Problems of a member or contact beside it, the others beside their field."""
+    """Show problems of a member or contact beside it, all others beside their field."""
     kept_contacts = [c for c in contacts.forms if c.cleaned_data.get("label") or c.cleaned_data.get("address")]
     for problem in each(rejected):
         place = problem.field or ""

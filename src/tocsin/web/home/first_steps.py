@@ -1,4 +1,4 @@
-"""What is left to set up, in order, as long as something is. Reads only."""
+"""Setup checklist: the remaining steps, in order, until the required ones are done. Reads only."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _FOUND = """
 
 @dataclass(frozen=True, slots=True)
 class FirstStep:
-    """One step: what it is, why, where, and whether it is done."""
+    """One step: its title, reason, URL and whether it is done."""
 
     title: Any
     why: Any
     url: str
     is_done: bool
-    #: Without it paging works; nobody is asked for ever.
+    #: Paging works without it, so the checklist may end without it.
     is_optional: bool = False
 
 
 def left(user: User) -> list[FirstStep]:
-    """All steps in order; none once the necessary ones are done."""
+    """Return all steps in order, or none once the required ones are done."""
     found = _found(user)
     steps = [
         FirstStep(
@@ -105,7 +105,8 @@ def left(user: User) -> list[FirstStep]:
 
 
 def _found(user: User) -> dict[str, bool]:
-    """What there is, in one statement. Somebody is reached once a way to them has worked, in a test or for real."""
+    """Return which steps are done, in one statement. A user counts as reachable once a contact method has worked, in a
+    test or for a real page."""
     arrived = [DeliveryStatus.SENT, DeliveryStatus.DELIVERED]
     with database.pool().connection() as connection:
         return database.row(connection, _FOUND, {"user": user.pk, "arrived": arrived}) or {}

@@ -1,4 +1,4 @@
-"""What is wrong now, each with what to do about it, for Home. Reads only; `tocsin doctor` looks deeper."""
+"""Current problems for Home, each with the view that resolves it. Reads only; `tocsin doctor` checks more."""
 
 from __future__ import annotations
 
@@ -34,23 +34,24 @@ from tocsin.web.told import told
 from tocsin.web.ui.capped_counts import DAY
 from tocsin.workflows.views import health as workflows
 
-#: So many integrations are looked at one by one.
+#: Maximum number of integrations checked one by one.
 MAX_INTEGRATIONS_CHECKED = 20
 
-#: So far ahead gaps are told, and so many of one group.
+#: Horizon for coverage gaps, and maximum number of gaps per group.
 FORTNIGHT = timedelta(days=14)
 MAX_GAPS_PER_GROUP = 3
 
-#: Whoever wrote on each of so many days before the last one is missed after a day of silence.
+#: An integration is "usually active" if it received messages on each of this many days before its last message; only
+#: then is a day of silence a warning.
 USUAL_DAYS = 3
 
-#: For so many seconds it is remembered what takes longer to find out.
+#: Cache lifetime in seconds of the slower checks.
 CACHE_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class HealthWarning:
-    """One thing that is wrong: a sentence, where to mend it, and whether somebody must come now."""
+    """One problem: a sentence, the URL that resolves it, and whether it is urgent."""
 
     text: str
     url: str
@@ -58,7 +59,7 @@ class HealthWarning:
 
 
 def found(now: datetime) -> list[HealthWarning]:
-    """Everything that is wrong, the most urgent first."""
+    """Return every problem, urgent ones first."""
     every = [
         *_standing(),
         *_unanswered(),
@@ -79,7 +80,7 @@ def found(now: datetime) -> list[HealthWarning]:
 
 
 def _workflows() -> Iterator[HealthWarning]:
-    """Workflows that do nothing, or hang. No paging waits for them."""
+    """Yield workflows that have no effect or are stuck. Paging never waits for them."""
     with database.pool().connection() as connection:
         wrong = list(workflows.wrong(connection))
     for one in wrong:
@@ -90,7 +91,7 @@ def _workflows() -> Iterator[HealthWarning]:
 
 
 def _standing() -> Iterator[HealthWarning]:
-    """What Tocsin found when it last checked itself."""
+    """Yield the problems of the last self-check."""
     known = health_status.read()
     if known.silence:
         yield HealthWarning(told(known.silence), reverse("system"), is_urgent=True)
@@ -98,8 +99,8 @@ def _standing() -> Iterator[HealthWarning]:
         yield HealthWarning(f"{told(problem.title)}: {told(problem.detail)}", reverse("system"), is_urgent=True)
 
 
-# As SQL: Home asks all of these at every look, and Django takes longer to make such a statement than the database to
-# answer it. `AT_ITS_END` of `escalation.models` has the first one's condition, and its index.
+# Raw SQL: Home runs all of these on every request, and Django takes longer to build such a query than PostgreSQL to run
+# it. `escalation.models.AT_ITS_END` has the condition and the index of the first one.
 _UNANSWERED = """
     SELECT run.alert_id AS number, alert.subject
     FROM escalation_run run JOIN alerts_alert alert ON alert.id = run.alert_id
@@ -186,7 +187,7 @@ def _old_tokens() -> Iterator[HealthWarning]:
 
 
 def _on_call(now: datetime) -> Iterator[HealthWarning]:
-    """What is wrong with who is on call in the next two weeks, and calendars elsewhere that cannot be read."""
+    """Yield coverage problems of the next two weeks, and external calendars that cannot be read."""
     with database.transaction() as connection:
         key = f"on-call:{config_version.version(connection)}"
         found = caches["process"].get(key)
@@ -195,7 +196,7 @@ def _on_call(now: datetime) -> Iterator[HealthWarning]:
             caches["process"].set(key, found, CACHE_SECONDS)
         unread = coverage.unread(connection)
     for group, finding in found:
-        # What a page would not reach today is for now; a shift that never counts is for whenever there is time.
+        # A gap that affects a page today is urgent; a shift that is never effective is not.
         is_urgent = finding.kind is not CoverageFindingKind.HIDDEN and (finding.since or now) < now + DAY
         yield HealthWarning(say(finding, now), reverse("group_schedule", args=[group]), is_urgent)
     for one in unread[:MAX_GAPS_PER_GROUP]:
@@ -210,7 +211,7 @@ def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, Cove
 
 
 def _silent(now: datetime) -> Iterator[HealthWarning]:
-    """Integrations that used to get messages day by day, and got none for a day."""
+    """Yield integrations that received messages every day, but none in the last day."""
     last = InboundMessage.objects.filter(integration=OuterRef("pk")).order_by("-pk").values("received_at")[:1]
     known = Integration.objects.exclude(mode=IntegrationMode.DISABLED).annotate(newest=Subquery(last)).order_by("name")
     for integration in known[:MAX_INTEGRATIONS_CHECKED]:
@@ -228,11 +229,11 @@ def _silent(now: datetime) -> Iterator[HealthWarning]:
 
 
 def _opens_nothing(now: datetime) -> Iterator[HealthWarning]:
-    """Integrations whose tickets begin with a status that opens nothing."""
+    """Yield integrations whose tickets start with a status that opens no alert."""
     for integration in Integration.objects.filter(mode=IntegrationMode.PAGE).order_by("name")[
         :MAX_INTEGRATIONS_CHECKED
     ]:
-        # The last days' messages are read for it: that is done now and then, not at each look at Home.
+        # The check reads the messages of recent days, so its result is cached between requests.
         key = f"statuses:{integration.pk}:{integration.current_id}"
         warning = caches["process"].get(key)
         if warning is None:

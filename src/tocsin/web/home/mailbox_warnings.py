@@ -1,4 +1,4 @@
-"""The mailboxes that cannot be read now, for Home: what is sent there reaches nobody. Reads only."""
+"""Mailboxes that cannot be read, for Home: mail sent to them is not processed. Reads only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tocsin.web.told import told
 
 
 def found() -> Iterator[tuple[str, str, bool]]:
-    """Each as a sentence, where to mend it, and whether somebody must come now."""
+    """Yield (sentence, URL that resolves it, urgent) for each."""
     with database.transaction() as connection:
         doors = mailbox_errors.known(connection, MailboxReader.INBOUND)
         answers = mailbox_errors.known(connection, MailboxReader.ANSWERS)

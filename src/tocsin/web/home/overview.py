@@ -1,4 +1,4 @@
-"""What Home tells at a glance, each in one or two statements. Reads only."""
+"""Summaries for Home, each in one or two SQL statements. Reads only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people.models import User
 from tocsin.web.alerts.queries import all_alerts
 
-#: What ends the waiting for somebody.
+#: Events that count as an answer to a page.
 _ANSWERS = [
     EventKind.ACKNOWLEDGED, EventKind.ASSIGNED, EventKind.HELD, EventKind.CLOSED, EventKind.CANCELLED, EventKind.MERGED,
 ]  # fmt: skip
@@ -26,24 +26,24 @@ _ANSWERS = [
 
 @dataclass(frozen=True, slots=True)
 class NightSummary:
-    """What a night was like, from 22:00 to 07:00 where the reader is."""
+    """Summary of one night, 22:00 to 07:00 in the user's time zone."""
 
     pages: int
-    #: Who was woken, by name.
+    #: Names of the users who were paged.
     people: Sequence[str]
-    #: From the opening to the first answer, the slowest of the night; None: nobody answered.
+    #: The longest time from opening to first answer; None if no alert was answered.
     answered_in: timedelta | None
-    #: Alerts that paged somebody, and that neither a person nor the source has answered or ended.
+    #: Alerts that paged somebody and were neither answered by a user nor ended by the source.
     unanswered: int
-    #: The night is not over.
+    #: Whether the night is not over yet.
     goes_on: bool
-    #: Pages that the reader got.
+    #: Pages sent to the user.
     mine: int
 
 
 def alerts_of(user: User, most: int) -> QuerySet[Alert]:
-    """The newest live alerts that the user has, or acknowledged."""
-    # Two short statements: as one with OR, every open alert would be looked at.
+    """Return the newest active alerts that the user is assigned to or acknowledged."""
+    # Two short statements: a single query with OR would scan all open alerts.
     had = Alert.objects.filter(status__in=[AlertStatus.ASSIGNED, AlertStatus.ON_HOLD], owner=user)
     acknowledged = Alert.objects.filter(status=AlertStatus.OPEN, acknowledgements__user=user)
     newest = (rows.order_by("-pk").values_list("pk", flat=True)[:most] for rows in (had, acknowledged))
@@ -52,7 +52,7 @@ def alerts_of(user: User, most: int) -> QuerySet[Alert]:
 
 
 def last_night(reader: User, now: datetime) -> NightSummary:
-    """The reader's last night; before seven in the morning, the one that it is."""
+    """Return the user's last night; before 07:00 the current one."""
     local = timezone.localtime(now)
     end = timezone.make_aware(datetime.combine(local.date(), time(7)))
     start = timezone.make_aware(datetime.combine(local.date() - timedelta(days=1), time(22)))

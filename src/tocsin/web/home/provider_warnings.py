@@ -1,4 +1,4 @@
-"""What is wrong with providers, and with addresses that want no messages, for Home. Reads only."""
+"""Problems with providers, and contact methods that opted out of messages, for Home. Reads only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tocsin.notify.providers import status
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.web.ui.capped_counts import DAY
 
-#: So many providers are named for one thing.
+#: Maximum number of providers named in one warning.
 _MAX_NAMED_PROVIDERS = 5
 
 
 def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
-    """Each as a sentence, where to mend it, and whether somebody must come now."""
+    """Yield (sentence, URL that resolves it, urgent) for each."""
     failed = _failed(now)
     has_failed = failed.exists()
     lost = failed.filter(~_sent_otherwise())
@@ -59,13 +59,13 @@ def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
 
 
 def _failed(now: datetime) -> QuerySet[Delivery]:
-    """What failed within a day. Whoever sends a test sees it fail, and needs no telling."""
+    """Return deliveries that failed within a day. Tests are excluded: their sender saw the failure."""
     rows = Delivery.objects.filter(pk__gte=first_uuid7(now - DAY), status=DeliveryStatus.FAILED)
     return rows.exclude(purpose=Purpose.TEST)
 
 
 def _sent_otherwise() -> Exists:
-    """Whether the same message left after all, or still may."""
+    """Return the condition that another delivery of the notification was sent or still may be."""
     alive = ~Q(status__in=(DeliveryStatus.FAILED, DeliveryStatus.CANCELLED))
     return Exists(Delivery.objects.filter(alive, notification=OuterRef("notification")))
 

@@ -1,4 +1,4 @@
-"""Home: what is open and mine, who is on call, what came in, what is wrong, and what is left to set up."""
+"""Home: the user's alerts, the most urgent alerts, who is on call, message outcomes, problems and setup steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = 8
 
 @require_safe
 def home(request: SignedInRequest) -> HttpResponse:
-    """The page one opens first."""
+    """Render the start view."""
     own = list(overview.alerts_of(request.user, ROWS))
     rows = queries.rows_of([*own, *queries.most_urgent(ROWS)], request.now)
     steps = first_steps.left(request.user) if request.user.role == Role.ADMIN else []

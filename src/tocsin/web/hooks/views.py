@@ -1,5 +1,7 @@
-"""Where vendors call back: `/hooks/{provider}/{what}`. The kind of provider checks the signature; without a valid one
-the answer is 403, and nothing else happens."""
+"""`/hooks/{provider}/{what}`: callbacks of notification providers.
+
+The provider type verifies the signature. Without a valid one the response is 403 and nothing else happens.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from tocsin.notify.webhooks import Callback, InvalidWebhookSignature, WebhookPro
 @never_cache
 @require_http_methods(["GET", "POST"])
 def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
-    """One call of a vendor's."""
+    """Handle one callback of a provider."""
     now = clock.now()
     row, name = _find(provider, now)
     kind = KINDS.get(row.kind) if row else None
@@ -57,10 +59,10 @@ def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
 
 
 def _find(slug: str, now: datetime) -> tuple[Provider | None, str]:
-    """The provider that is called by that part of the address, and its name: by which it sent what it calls about.
+    """Return the provider with that slug, and the name under which it sent the messages.
 
-    One that was switched off sends nothing more, and is heard about what it has sent: somebody may be answering that
-    now. One that only hears is silent then.
+    A disabled provider sends nothing, but its callbacks are still processed, because a user may be answering a page
+    that it sent. A disabled provider without outgoing channels is ignored.
     """
     rows = {str(row.pk): row for row in Provider.objects.all() if row.is_enabled or row.channels}
     for row in rows.values():
@@ -73,7 +75,7 @@ def _find(slug: str, now: datetime) -> tuple[Provider | None, str]:
 
 
 def _names_before(rows: Collection[str], now: datetime) -> Iterable[tuple[str, str]]:
-    """The names that these providers had lately, by id, newest first."""
+    """Return (id, former name) of providers that were renamed recently, newest first."""
     changes = AuditEntry.objects.filter(
         at__gt=now - responder_actions.RECENT_WITHIN, object_type="provider", object_id__in=rows, action="update"
     )

@@ -1,0 +1,1 @@
+"""Request handling shared by all views: middleware, authorization, error responses and static files."""

@@ -1,6 +1,7 @@
-"""Static files under one address that changes with their content, so that browsers may keep them for ever.
+"""Serves all static files below one URL prefix that contains a digest of their content, so browsers may cache them
+forever.
 
-The digest of all files is part of STATIC_URL; relative addresses inside them stay right, and nothing is collected.
+The digest is part of STATIC_URL. Relative URLs inside the files stay valid, and no collectstatic step is needed.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from pathlib import Path
 STATIC = Path(__file__).resolve().parent / "static"
 PREFIX = "/static/"
 
-#: Packages that bring static files of their own.
+#: Packages that ship their own static files.
 _OTHERS = ("django-allauth",)
 
-#: Endings of the compressed forms that the build step puts beside a file.
+#: Suffixes of the precompressed variants that the build step writes beside a file.
 COMPRESSED = (".br", ".gz")
 
 
 @cache
 def static_url() -> str:
-    """`/static/<digest>/`, the same on every node that runs the same version."""
+    """Return `/static/<digest>/`. The URL is identical on every node that runs the same version."""
     digest = hashlib.sha256()
     for package in _OTHERS:
         digest.update(f"{package} {version(package)}\n".encode())
@@ -33,7 +34,7 @@ def static_url() -> str:
 
 
 def is_immutable(path: str, url: str) -> bool:
-    """Whether a browser may keep the file for ever: everything below the digest."""
+    """Return whether browsers may cache the file forever, which holds for every URL below the current digest."""
     return url.startswith(static_url())
 
 

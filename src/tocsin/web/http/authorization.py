@@ -1,4 +1,4 @@
-"""Who may open which view: by role for the whole view, by an object's group inside it."""
+"""Authorization of views: by role for a whole view, by an object's group within it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NEEDS = {
 
 
 def needs(action: Permission) -> Callable[[View], View]:
-    """Refuses whoever's role can take `action` on nothing at all."""
+    """Decorate a view to raise PermissionDenied if the user's role does not permit `action` on any object."""
 
     def guard(view: View) -> View:
         @wraps(view)
@@ -47,25 +47,25 @@ def needs(action: Permission) -> Callable[[View], View]:
 
 
 def require(request: SignedInRequest, action: Permission, group: Group | int | None) -> None:
-    """Refuses whoever may not take `action` on an object that `group` owns."""
+    """Raise PermissionDenied unless the user may take `action` on an object that `group` owns."""
     if not permissions.may(request.user, action, group):
         raise PermissionDenied(_NEEDS.get(action, ""))
 
 
 def may(request: SignedInRequest, action: Permission, group: Group | int | None = None) -> bool:
-    """Whether the signed-in person may take `action` on an object that `group` owns."""
+    """Return whether the user may take `action` on an object that `group` owns."""
     return permissions.may(request.user, action, group)
 
 
 def may_somewhere(request: SignedInRequest, action: Permission) -> bool:
-    """Whether there may be any object on which the signed-in person may take `action`."""
+    """Return whether the user may take `action` on at least some objects."""
     return permissions.viewer(request.user).may_somewhere(action)
 
 
 def offer_own_groups(request: SignedInRequest, field: forms.Field) -> None:
-    """Has a form's field of the owning group offer only groups for which the signed-in person may act.
+    """Limit a form's group field to the groups for which the user may act.
 
-    Whoever is no administrator must choose one: an object that no group owns is the administrators'.
+    Users other than administrators must choose a group, because objects without a group belong to the administrators.
     """
     assert isinstance(field, forms.ModelChoiceField)
     if request.user.role != Role.ADMIN:
@@ -75,10 +75,10 @@ def offer_own_groups(request: SignedInRequest, field: forms.Field) -> None:
 
 
 def alert_actor(user: User) -> Actor:
-    """The signed-in person as the actor of a command on an alert."""
+    """Return the user as the actor of an alert command."""
     return Actor(ActorKind.USER, user.display_name, user.pk)
 
 
 def actor(request: SignedInRequest) -> ConfigurationActor:
-    """The signed-in person as the actor of a change of configuration."""
+    """Return the user as the actor of a configuration change, for the audit log."""
     return ConfigurationActor.of(request.user, "web", address_of(request))

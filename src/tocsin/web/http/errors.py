@@ -1,4 +1,4 @@
-"""The pages of errors: what happened, what to do, and an id to quote. They never show a trace."""
+"""Error responses: what happened, what to do next, and a request id to quote. They never show a stack trace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tocsin.web.told import told
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """400; 413 for what is larger than a form may be."""
+    """Return 400, or 413 if the request exceeds the size limit of forms."""
     if isinstance(exception, RequestDataTooBig):
         text = _("At most 5 MB can be sent from a page. Go back and paste less; try larger messages from the log.")
         return _page(request, 413, _("This is too large"), text)
@@ -27,26 +27,26 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """403"""
+    """Return 403 with the reason of the PermissionDenied."""
     why = str(exception) or _("Your role does not reach that far.")
     return _page(request, 403, _("You may not do this"), f"{why} {_('An administrator can change your role.')}")
 
 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponseBase:
-    """403 for a form whose protection does not fit."""
+    """Return 403 for a form with a missing or outdated CSRF token."""
     text = _("The page was open for too long, or cookies are blocked. Go back, load it again, and send it once more.")
     return _page(request, 403, _("This form is out of date"), text)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """404"""
+    """Return 404 with the sentence of the Http404, if it has one."""
     said = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
     text = told(said) or _("The address may be mistyped, or what was there is gone.")
     return _page(request, 404, _("There is nothing here"), text)
 
 
 def failed(request: HttpRequest) -> HttpResponseBase:
-    """500, or 503 while the database does not answer. Django calls it while it handles the exception."""
+    """Return 500, or 503 while the database is unavailable. Django calls this inside the exception handler."""
     if database.is_unavailable(sys.exception()):
         text = _("The database does not answer. Load the page again in a moment; if it stays, tell an administrator.")
         if request.path_info.startswith(PROGRAMS):
@@ -63,7 +63,7 @@ def failed(request: HttpRequest) -> HttpResponseBase:
 
 
 def trouble(request: HttpRequest, error: Permanent | Temporary) -> HttpResponseBase:
-    """500 or 503 for trouble that has a sentence of its own."""
+    """Return 503 for a Temporary and 500 for a Permanent error, with the error's own sentence."""
     if isinstance(error, Temporary):
         return _page(
             request, 503, _("This does not work just now"), f"{told(str(error))} {_('Try again in a moment.')}"
@@ -72,13 +72,13 @@ def trouble(request: HttpRequest, error: Permanent | Temporary) -> HttpResponseB
 
 
 def _for_programs(status: int, code: str, detail: str) -> HttpResponse:
-    """What failed before the program's own door was reached, in the shape that this door has."""
+    """Return a JSON error in the API's format for machine paths, for failures before the API or webhook view ran."""
     body = {"error": code, "detail": detail, "fields": {}}
     return JsonResponse(body, status=status)
 
 
 def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
-    """Rendered without the shell: whatever broke may be in it."""
+    """Render the error without the application shell, because the shell itself may be the failing part."""
     context: dict[str, Any] = {
         "title": title,
         "text": told(text),

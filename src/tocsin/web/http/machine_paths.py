@@ -1,4 +1,4 @@
-"""The addresses that programs use: they say who they are in their own way, and are answered in their own shape."""
+"""URL prefixes for programs. These paths authenticate without a session and respond in their own formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What happens around every page: one `now`, an id to quote, the reader's zone and language, sign-in by default."""
+"""Request middleware: one `now` and one id per request, the user's time zone and language, sign-in required by
+default."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestTimeMiddleware:
-    """Reads the clock once, and gives the request an id that is shown where a page fails."""
+    """Reads the clock once per request and assigns the request id that error responses show."""
 
     def __init__(self, respond: Respond) -> None:
         self.respond = respond
@@ -41,7 +42,8 @@ class RequestTimeMiddleware:
         return self.respond(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
-        """Logs what the page only names by its id. What a person can do about it, where that is known, it says."""
+        """Log the exception under the request id. Permanent and Temporary errors become a response with their own
+        sentence."""
         if database.is_unavailable(error):
             log.warning("Request %s: the database does not answer: %s", _id(request), error)
             return None
@@ -54,7 +56,7 @@ class RequestTimeMiddleware:
 
 
 class UserPreferencesMiddleware:
-    """Activates the signed-in person's time zone and language."""
+    """Activates the time zone and language of the signed-in user."""
 
     def __init__(self, respond: Respond) -> None:
         self.respond = respond
@@ -73,7 +75,7 @@ class UserPreferencesMiddleware:
 
 
 class SignInRequiredMiddleware(LoginRequiredMiddleware):
-    """Every page needs a signed-in person unless its view says otherwise; programs' doors are left alone."""
+    """Requires sign-in for every view that is not exempt. Machine paths authenticate by themselves and are skipped."""
 
     def process_view(
         self,
@@ -86,13 +88,13 @@ class SignInRequiredMiddleware(LoginRequiredMiddleware):
             return None
         response = super().process_view(request, view_func, view_args, view_kwargs)
         if response is not None and (PART in request.headers or IN_PLACE in request.headers):
-            # The page to sign in would stand in the middle of another one: whoever asked says it in its own words.
+            # A redirect would render the sign-in form inside another view, so the script gets a 401 and reacts itself.
             return HttpResponse(status=401)
         return response
 
 
 def zone(name: str) -> zoneinfo.ZoneInfo:
-    """The zone by that name; UTC when it is not known here."""
+    """Return the time zone `name`, or UTC if it is unknown on this machine."""
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError):
@@ -100,7 +102,7 @@ def zone(name: str) -> zoneinfo.ZoneInfo:
 
 
 def _take_public_host(request: HttpRequest) -> None:
-    """With a public address set, that is the host; what the request names is never trusted for a link."""
+    """Replace the Host header by the configured public address, so that a forged header never ends up in a link."""
     base = environment.current().base_url
     if base:
         request.META["HTTP_HOST"] = urlsplit(base).netloc

@@ -1,6 +1,6 @@
-"""What an installed Tocsin needs: the service worker at the root of the site, and the page without a connection.
+"""Progressive web app: the service worker at the site root and the offline view.
 
-Neither says anything about a person or an alert: both are kept on the device.
+Both are stored on the device, so neither contains data about a user or an alert.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 
 from tocsin.web.http import assets
 
-#: What every page loads, so that the first page after an installation needs only its own HTML.
+#: Files that every view loads. The service worker precaches them, so the first view after installation needs only HTML.
 KEPT = (
     "vendor/inter/inter.css",
     "vendor/inter/files/inter-latin-wght-normal.woff2",
@@ -40,7 +40,8 @@ _SCRIPT = assets.STATIC / "tocsin" / "service-worker.js"
 @login_not_required
 @require_safe
 def service_worker(request: HttpRequest) -> HttpResponse:
-    """The worker, from the root so that it may answer for every page; a browser asks for it anew each day."""
+    """Serve the service worker from the root, so that its scope covers every view. Browsers check it for
+    updates daily."""
     version = assets.static_url().strip("/").rpartition("/")[2]
     names = {
         "version": version,
@@ -58,7 +59,7 @@ def service_worker(request: HttpRequest) -> HttpResponse:
 @login_not_required
 @require_safe
 def offline(request: HttpRequest) -> HttpResponse:
-    """The page that the worker shows when the server cannot be reached."""
+    """Render the view that the service worker shows while the server is unreachable."""
     response = render(request, "offline.html")
     response["Cache-Control"] = "no-cache"
     return response

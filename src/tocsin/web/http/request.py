@@ -1,4 +1,4 @@
-"""What every view can rely on in a request, and how a page or one of its parts is answered."""
+"""The request type that views rely on, and the rendering of a view or one of its partials."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from django.utils.cache import patch_vary_headers
 
 from tocsin.people.models import User
 
-#: The header by which a page asks for one of its own parts.
+#: Request header that names the partial to render instead of the whole view.
 PART = "X-Part"
-#: The header that htmx sends with whatever it puts into a page.
+#: Request header that htmx sets on every request it makes.
 IN_PLACE = "HX-Request"
 
 
 class SignedInRequest(HttpRequest):
-    """A request of somebody who is signed in. `now` is read once, by the middleware."""
+    """A request of a signed-in user. `now` is read once, by the middleware."""
 
     user: User
     now: datetime
-    #: What a person quotes when a page fails.
+    #: Request id that the user quotes when a view fails.
     id: str
 
 
@@ -35,7 +35,7 @@ def page(
     parts: tuple[str, ...] = (),
     status: int = 200,
 ) -> HttpResponse:
-    """The page, or the one of its `parts` (partials of the same template) that the request's header names."""
+    """Render `template`, or only the partial of it that the `X-Part` header names, if that is one of `parts`."""
     asked = request.headers.get(PART, "")
     name = f"{template}#{asked}" if asked in parts else template
     response = render(request, name, dict(context), status=status)
@@ -45,11 +45,11 @@ def page(
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """Where a request came from, as the front door worked it out."""
+    """Return the client's IP address as determined by the proxy process, or None."""
     return request.META.get("REMOTE_ADDR") or None
 
 
 def moment_of(request: HttpRequest) -> datetime:
-    """When a request came: read once, by the middleware."""
+    """Return the time of the request, which the middleware read once."""
     now: datetime = request.now  # type: ignore[attr-defined]
     return now

@@ -1,4 +1,4 @@
-"""Serves the static files: WhiteNoise, on the addresses of `web.http.assets`."""
+"""Serves static files with WhiteNoise below the URLs of `web.http.assets`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tocsin.web.http.assets import COMPRESSED, PREFIX, static_url
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):
-    """WhiteNoise that also answers for another version's digest: pages of before an upgrade still work."""
+    """WhiteNoise that also serves URLs with another version's digest, so views rendered before an upgrade keep
+    working."""
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override] # as its middleware has it
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override] # Django's middleware signature
         path = request.path_info
         if path.startswith(PREFIX) and not path.startswith(static_url()):
             return self._other_version(request)
@@ -24,7 +25,8 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
         return response
 
     def get_static_file(self, path: str, url: str, stat_cache: Mapping[str, os.stat_result] | None = None) -> Any:
-        """As WhiteNoise, but a compressed form older than its file, left from before an edit, is not used."""
+        """Look up a file as WhiteNoise does, but ignore a compressed variant older than its file (left over from an
+        edit)."""
         forms = [path, *(path + ending for ending in COMPRESSED)]
         known = {form: os.stat(form) for form in forms if os.path.isfile(form)} if stat_cache is None else stat_cache  # noqa: PTH116, PTH113
         if path not in known:

@@ -1,4 +1,4 @@
-"""What is asked for an import from another product."""
+"""The form that starts an import from another product."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PRIVATE = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "non
 
 
 class ImportForm(forms.Form):
-    """Which product, and its key or an export."""
+    """The product, and its API key or an exported file."""
 
     product = forms.ChoiceField(
         label=_("From"),

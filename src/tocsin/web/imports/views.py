@@ -1,4 +1,4 @@
-"""Import: moving here from another product. Shows how far it is, the report and the plan. For administrators."""
+"""Import from another product: progress, report and plan. For administrators."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RUNNING = (ImportState.READING, ImportState.APPLYING)
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ADMINISTER)
 def imports(request: SignedInRequest) -> HttpResponse:
-    """The import that there is, and the form that begins another."""
+    """Render the current import and the form that starts one."""
     form = ImportForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid() and _started(request, form):
         return redirect("imports")
@@ -46,7 +46,7 @@ def imports(request: SignedInRequest) -> HttpResponse:
 @require_safe
 @needs(Permission.ADMINISTER)
 def configuration(request: SignedInRequest, number: int) -> HttpResponse:
-    """The YAML as a file."""
+    """Download the resulting configuration as YAML."""
     text = import_runs.yaml_of(_find(request, number))
     if not text:
         raise Http404
@@ -56,7 +56,7 @@ def configuration(request: SignedInRequest, number: int) -> HttpResponse:
 @require_safe
 @needs(Permission.ADMINISTER)
 def report(request: SignedInRequest, number: int) -> HttpResponse:
-    """The report as a file."""
+    """Download the report as text."""
     lines = [
         f"{one['weight']:<8}  {one['object']}: {one['what']}. {one['why']} {one['remedy']}".rstrip()
         for one in _find(request, number).findings
@@ -67,7 +67,7 @@ def report(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ADMINISTER)
 def apply(request: SignedInRequest, number: int) -> HttpResponse:
-    """Applies what was read."""
+    """Apply the imported configuration."""
     try:
         import_runs.apply(_find(request, number), actor=actor(request), now=request.now)
     except Rejected as rejected:
@@ -78,14 +78,14 @@ def apply(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ADMINISTER)
 def discard(request: SignedInRequest, number: int) -> HttpResponse:
-    """Throws it away."""
+    """Discard the import."""
     import_runs.discard(_find(request, number))
     messages.success(request, _("The import is thrown away. Nothing was changed by that."))
     return redirect("imports")
 
 
 def _counts(counts: dict[str, int]) -> list[str]:
-    """How much there is of each, in the order of the file."""
+    """Return the number of objects of each type in words, in the order of the file."""
     said: dict[str, Callable[[int], str]] = {
         "users": lambda n: ngettext("%(n)s user", "%(n)s users", n),
         "groups": lambda n: ngettext("%(n)s group", "%(n)s groups", n),

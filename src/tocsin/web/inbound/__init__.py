@@ -1,0 +1,1 @@
+"""The Inbound Log and replaying messages."""

@@ -1,4 +1,4 @@
-"""A file that was attached to a mail: taken from the mail as it is kept, for as long as that is."""
+"""Downloads an attachment of an inbound e-mail, extracted from the stored message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.web.http.request import SignedInRequest
 
-#: What a browser may be told about; everything else is bytes. None of them can run anything.
+#: Media types that are safe to declare, because browsers never execute them. Everything else is sent as octet-stream.
 _HARMLESS = frozenset(
     {
         "image/png",
@@ -31,7 +31,7 @@ _HARMLESS = frozenset(
 
 @require_safe
 def attachment(request: SignedInRequest, message_id: UUID, number: int) -> HttpResponse:
-    """The file as a download: never shown in the page's own name, whatever the sender called it."""
+    """Serve the file as a download, never inline in Tocsin's origin, whatever type the sender declared."""
     message = get_object_or_404(InboundMessage.objects.only("raw", "content_type"), pk=message_id)
     if message.content_type.partition(";")[0].strip() != mail.MEDIA_TYPE:
         raise Http404

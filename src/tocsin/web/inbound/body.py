@@ -1,15 +1,15 @@
-"""A message's bytes as people read them. Pure."""
+"""Formats a message body for display. Pure."""
 
 from __future__ import annotations
 
 import json
 
-#: Bodies longer than this are shown cut; the whole one can be downloaded through the API.
+#: Longer bodies are cut; the API serves the complete body.
 MAX_BODY_CHARS = 200_000
 
 
 def readable(raw: bytes) -> str:
-    """JSON indented, anything else as it came; NUL and broken UTF-8 are made visible."""
+    """Return JSON indented and anything else unchanged. NUL and invalid UTF-8 become replacement characters."""
     text = raw.decode("utf-8", "replace").replace("\x00", "�")
     if len(text) > MAX_BODY_CHARS * 2:
         return text

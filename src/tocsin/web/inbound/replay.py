@@ -1,4 +1,4 @@
-"""Replaying a message from its page, and several from the log: first it is said how many, then they are decided."""
+"""Replays one message or several from the log. Several are replayed only after a confirmation with their number."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tocsin.web.inbound.views import find, fitting
 @require_POST
 @needs(Permission.TRY_OUT)
 def replay(request: SignedInRequest, message_id: UUID) -> HttpResponse:
-    """Has the rules of now decide the message again, as a new row; shows that row."""
+    """Process the message again with the current rules, as a new message, and show that one."""
     message = find(message_id)
     require(request, Permission.TRY_OUT, message.integration.group_id)
     try:
@@ -41,7 +41,8 @@ def replay(request: SignedInRequest, message_id: UUID) -> HttpResponse:
 @require_POST
 @needs(Permission.TRY_OUT)
 def replay_many(request: SignedInRequest) -> HttpResponse:
-    """States how many messages would be replayed, whose, and from when; with `sure`, replays them, oldest first."""
+    """Show how many messages would be replayed, their integrations and period; with `sure`, replay them, oldest
+    first."""
     rows = _asked(request)
     for integration in {row.integration_id: row.integration for row in rows}.values():
         require(request, Permission.TRY_OUT, integration.group_id)
@@ -69,7 +70,7 @@ def replay_many(request: SignedInRequest) -> HttpResponse:
 
 
 def _asked(request: SignedInRequest) -> list[InboundMessage]:
-    """The chosen messages; or with `all`, the newest of those that fit the log's filters."""
+    """Return the selected messages, or with `all` the newest ones that match the log's filters."""
     known = InboundMessage.objects.select_related("integration").defer("raw", "headers", "verdict")
     if "all" in request.POST:
         decided = [rows.exclude(status=MessageStatus.PENDING) for rows in fitting(request.POST)]

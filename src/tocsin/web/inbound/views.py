@@ -1,4 +1,4 @@
-"""The Inbound Log: every message with its outcome and reason, and one message with all that decided it."""
+"""The Inbound Log: every message with outcome and reason, and the details of one message."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tocsin.web.inbound import body
 from tocsin.web.ui import pagination
 from tocsin.web.ui.capped_counts import DAY
 
-#: Key in the address, label, status.
+#: (key in the URL, label, status)
 TABS: tuple[tuple[str, Any, MessageStatus | None], ...] = (
     ("", gettext_lazy("All"), None),
     ("opened", gettext_lazy("Opened"), MessageStatus.OPENED),
@@ -51,13 +51,13 @@ class MessageFilterForm(forms.Form):
 
 @require_safe
 def log(request: SignedInRequest) -> HttpResponse:
-    """A page of messages, newest first, filtered by outcome, integration, alert and text."""
+    """Render the messages, newest first, filtered by outcome, integration, alert and text."""
     chosen = request.GET.get("outcome", "")
     form = MessageFilterForm(request.GET)
     form.is_valid()
     found = pagination.by_uuid(fitting(request.GET), request.GET.get("cursor", ""))
     failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid7(request.now - DAY))
-    # Most installations delay nothing: then it is no tab.
+    # Most installations delay nothing, so the tab appears only if something is delayed.
     some_wait = chosen == "delayed" or DelayedOpening.objects.exists()
     context = {
         "tabs": [(key, label, key == chosen) for key, label, _status in TABS if key != "delayed" or some_wait],
@@ -74,7 +74,7 @@ def log(request: SignedInRequest) -> HttpResponse:
 
 
 def _with_due(rows: Sequence[InboundMessage]) -> Sequence[InboundMessage]:
-    """The rows, each that waits with the moment at which it is due."""
+    """Add to each delayed message the time at which it is due."""
     due = delayed_alerts.due_by_message(rows)
     for row in rows:
         row.due_at = due.get(row.pk)  # type: ignore[attr-defined]
@@ -83,7 +83,8 @@ def _with_due(rows: Sequence[InboundMessage]) -> Sequence[InboundMessage]:
 
 @require_safe
 def message(request: SignedInRequest, message_id: UUID) -> HttpResponse:
-    """One message: raw body, mapping, rules, filters, routes, result; by the rules of then, or the current ones."""
+    """Render one message: raw body, mapping, rules, filters, routes and result, by the original or the current
+    rules."""
     row = find(message_id)
     by_current = request.GET.get("rules") == "current"
     version = row.integration.current if by_current else None
@@ -105,7 +106,7 @@ def message(request: SignedInRequest, message_id: UUID) -> HttpResponse:
 
 
 def find(message_id: UUID) -> InboundMessage:
-    """The message with everything its page needs. Raises Http404."""
+    """Return the message with the relations that its view needs. Raises Http404."""
     rows = InboundMessage.objects.select_related("integration__current", "version", "alert")
     row = rows.filter(pk=message_id).first()
     if row is None:
@@ -114,7 +115,7 @@ def find(message_id: UUID) -> InboundMessage:
 
 
 def fitting(asked: QueryDict) -> list[QuerySet[InboundMessage]]:
-    """The messages that fit the log's filters, as an address or a form names them: the parts of a `keyset` page."""
+    """Return the messages that match the filters in `asked`, as the parts of a `core.db.query_union.QueryUnion`."""
     form = MessageFilterForm(asked)
     form.is_valid()
     return _filtered(form.cleaned_data, _status(asked.get("outcome", "")))

@@ -1,0 +1,1 @@
+"""Inbound integrations: catalogue, overview, settings and tests."""

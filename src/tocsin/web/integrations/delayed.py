@@ -1,4 +1,4 @@
-"""The buttons beside an alert that waits: open it now, or let it go."""
+"""Actions on a delayed alert: open it now, or drop it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tocsin.web.http.request import SignedInRequest
 @require_POST
 @needs(Permission.TRY_OUT)
 def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
-    """Does it, and goes back to the integration."""
+    """Run the action and redirect to the integration."""
     try:
         row = delayed_alerts.find(key)
         require(request, Permission.TRY_OUT, row.integration.group_id)

@@ -1,4 +1,4 @@
-"""Forms of inbound integrations. They make the spec that the command checks; errors come back beside their field."""
+"""Forms of inbound integrations. They build the spec that the command validates; problems appear beside their field."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MODES = [
     (IntegrationMode.DISABLED, _("Switched off: store messages, open nothing")),
 ]
 
-#: A pasted payload is as large as what may be posted to an integration.
+#: The same limit as for messages posted to an integration.
 MAX_PAYLOAD_CHARS = 5 * 1024 * 1024
 
-#: Where a problem's place, as the command names it, is shown.
+#: Path of a problem in the spec → form field that shows it.
 PLACES = {
     "escalation_policy": "policy",
     "recipients.users": "users",
@@ -36,7 +36,7 @@ PLACES = {
 
 
 class AddIntegrationForm(forms.Form):
-    """What a new integration needs: a name, who is paged, and for some kinds their address. Nothing else."""
+    """The minimum for a new integration: name, recipients, and for some integration types an address."""
 
     name = forms.CharField(label=_("Name"), max_length=100)
     policy = forms.ModelChoiceField(
@@ -83,19 +83,20 @@ class AddIntegrationForm(forms.Form):
             self.hide_anyway()
 
     def hide_anyway(self) -> None:
-        """Nobody is asked before it matters."""
+        """Hide the confirmation until it is required."""
         self.fields["anyway"].widget = forms.HiddenInput()
 
     def ask_anyway(self) -> None:
-        """Asked once the command has said that nobody could be reached."""
+        """Show the confirmation after the command reported that nobody could be reached."""
         self.fields["anyway"].widget = forms.CheckboxInput()
 
     def ask_source(self) -> None:
-        """Asked once the command has said that another ticket system has the kind's own."""
+        """Show the source field after the command reported that another ticket system uses the type's default
+        source."""
         self.fields["source"].widget = forms.TextInput()
 
     def spec(self) -> dict[str, Any]:
-        """The integration as the command wants one."""
+        """Return the integration's spec."""
         data = self.cleaned_data
         settings = {setting.name: data[_field_name(setting)] for setting in self.asked}
         return {
@@ -110,7 +111,7 @@ class AddIntegrationForm(forms.Form):
 
 
 class IntegrationSettingsForm(AddIntegrationForm):
-    """Everything about an integration that is not mapping, rules, routes or secrets."""
+    """All settings of an integration except mapping, rules, routes and secrets."""
 
     mode = forms.ChoiceField(label=_("What it does"), choices=MODES, widget=forms.RadioSelect)
     source = forms.CharField(
@@ -133,7 +134,7 @@ class IntegrationSettingsForm(AddIntegrationForm):
         self.order_fields(["name", "mode", "policy", "groups", "users", "anyway"])
 
     def settings(self) -> dict[str, Any]:
-        """The kind's settings as the form has them. Raises Rejected for a map that cannot be read."""
+        """Return the type's settings from the form. Raises Rejected for an invalid map."""
         found: dict[str, Any] = {}
         for setting in self.kind.settings:
             value = self.cleaned_data[_field_name(setting)]
@@ -147,11 +148,11 @@ class IntegrationSettingsForm(AddIntegrationForm):
             found["fail_open"] = False
         return found
 
-    #: The parts of an integration that it changes.
+    #: The parts of the spec that the form changes.
     KEYS = ("name", "mode", "source", "group", "escalation_policy", "recipients", "settings", "anyway")
 
     def change(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """`spec` with everything that this form has. Raises Rejected."""
+        """Return `spec` with the form's values. Raises Rejected."""
         data = self.cleaned_data
         kept = {key: value for key, value in spec.items() if key not in ("escalation_policy", "recipients", "group")}
         return {
@@ -167,7 +168,7 @@ class IntegrationSettingsForm(AddIntegrationForm):
 
 
 def routing_spec(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Policy and recipients of a form, in a spec's shape."""
+    """Return the escalation policy and recipients in spec form."""
     spec: dict[str, Any] = {}
     if data.get("policy"):
         spec["escalation_policy"] = data["policy"].name
@@ -178,7 +179,7 @@ def routing_spec(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def initial_of(integration: Integration, kind: IntegrationKind) -> dict[str, Any]:
-    """What the settings form begins with."""
+    """Return the initial values of the settings form."""
     settings = {**kind.default_settings, **integration.settings}
     shown = {
         _field_name(setting): write_map(settings.get(setting.name))
@@ -201,7 +202,7 @@ def initial_of(integration: Integration, kind: IntegrationKind) -> dict[str, Any
 
 
 def setting_field(setting: IntegrationSetting) -> forms.Field:
-    """The field of one of a kind's settings."""
+    """Return the form field of one of the type's settings."""
     match setting.kind:
         case IntegrationSettingType.FLAG:
             return forms.BooleanField(label=told(setting.title), help_text=told(setting.help), required=False)
@@ -233,12 +234,12 @@ def setting_field(setting: IntegrationSetting) -> forms.Field:
 
 
 def write_map(value: object) -> str:
-    """A value map as lines `from = to`."""
+    """Format a value map as `from = to` lines."""
     return "\n".join(f"{key} = {to}" for key, to in value.items()) if isinstance(value, Mapping) else ""
 
 
 def read_map(text: str, place: str) -> dict[str, str]:
-    """The value map of lines `from = to`. Raises Rejected that names the line."""
+    """Parse `from = to` lines. Raises Rejected with the line number."""
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -251,7 +252,7 @@ def read_map(text: str, place: str) -> dict[str, str]:
 
 
 class IntegrationTestForm(forms.Form):
-    """A payload to try, and the moment to try it for."""
+    """A payload to try, and the time to evaluate it at."""
 
     __test__ = False
 
@@ -269,19 +270,19 @@ class IntegrationTestForm(forms.Form):
 
 
 class RotateUrlForm(forms.Form):
-    """A new URL, and how long the one before still works."""
+    """Creates a new webhook URL, and keeps the previous one valid for a while."""
 
     overlap = DurationField(
         label=_("The URL before still works for"), initial="1d", help_text=_("Such as 1h, 1d; 0 ends it at once.")
     )
 
 
-#: The kind of integration that has a mailbox.
+#: The integration type with a mailbox.
 EMAIL = "email"
 
 
 class CredentialsForm(forms.Form):
-    """What senders must know besides the URL. Secrets are written, never shown."""
+    """Credentials required from senders besides the URL. Secrets can be written, but are never shown."""
 
     basic_username = forms.CharField(label=_("Basic auth: username"), max_length=200, required=False)
     basic_password = forms.CharField(
@@ -333,7 +334,7 @@ class CredentialsForm(forms.Form):
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
     )
 
-    #: Kind → the field that is shown, the secret one.
+    #: Credential type → (visible field, secret field).
     PARTS = {
         "basic": ("username", "password"),
         "header": ("name", "value"),
@@ -352,11 +353,12 @@ class CredentialsForm(forms.Form):
                 self.initial.setdefault("hmac_timestamp_header", found.signature_timestamp_header)
         for one, (shown, secret) in self.PARTS.items():
             if self.initial.get(f"{one}_{shown}"):
-                # Whoever looks sees that there is one.
+                # Shows that a secret is stored.
                 self.fields[f"{one}_{secret}"].widget.attrs["placeholder"] = _("saved")
 
     def spec(self) -> dict[str, Any]:
-        """The credentials as the command wants them: an empty secret stays what it was, an empty name ends it."""
+        """Return the credentials in spec form. An empty secret keeps the stored one; an empty name removes the
+        credential."""
         found: dict[str, Any] = {}
         if networks := self.cleaned_data["addresses"].replace(",", " ").split():
             found["addresses"] = networks
@@ -364,14 +366,14 @@ class CredentialsForm(forms.Form):
             name = self.cleaned_data.get(f"{kind}_{shown}")
             value = self.cleaned_data.get(f"{kind}_{secret}")
             if name or value:
-                # Without a name the kind's own is taken, where it has one.
+                # Without a name the command uses the integration type's default, if it has one.
                 found[kind] = {**({shown: name} if name else {}), **({secret: value} if value else {})}
         if "hmac" in found:
             found["hmac"]["timestamp_header"] = self.cleaned_data["hmac_timestamp_header"]
         return found
 
     def places(self) -> dict[str, str]:
-        """The field of each place in the spec."""
+        """Return the form field of each path in the spec."""
         return {
             **{f"credentials.{kind}.{part}": f"{kind}_{part}" for kind, parts in self.PARTS.items() for part in parts},
             "credentials.hmac.timestamp_header": "hmac_timestamp_header",
@@ -384,5 +386,5 @@ def _field_name(setting: IntegrationSetting) -> str:
 
 
 def places_of(kind: IntegrationKind) -> dict[str, str]:
-    """Where problems of a kind's settings are shown, beside PLACES."""
+    """Return PLACES with the paths of the type's settings."""
     return {**PLACES, **{f"settings.{setting.name}": _field_name(setting) for setting in kind.settings}}

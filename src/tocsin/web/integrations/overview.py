@@ -1,4 +1,4 @@
-"""What an integration has received: its health, and how its messages ended. Reads only."""
+"""An integration's health, its pending alerts and how its messages ended. Reads only."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from tocsin.simulate.chain import simulate_door
 from tocsin.web.integrations import simulation_view
 from tocsin.web.ui.capped_counts import DAY, MAX_COUNTED_MESSAGES, counted
 
-#: So many alerts that wait are shown.
+#: Maximum number of delayed alerts shown.
 _MAX_DELAYED_ALERTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrationHealth:
-    """How an integration fares, in a few words, and in which tone."""
+    """An integration's health in a few words, with its colour."""
 
     text: str
     tone: str
 
 
 def kind_of(integration: Integration) -> IntegrationKind | None:
-    """The integration's kind, unless this version does not know it."""
+    """Return the integration's type, or None if this version does not know it."""
     return load_kinds().get(integration.kind)
 
 
@@ -48,7 +48,7 @@ def health(
     has_any: bool,
     beat: monitor.HeartbeatStatus | None = None,
 ) -> IntegrationHealth:
-    """Its state in a chip; of a heartbeat, whether it beats."""
+    """Return the integration's health badge; for a heartbeat integration, the heartbeat's state."""
     if integration.mode == IntegrationMode.DISABLED:
         return IntegrationHealth(_("switched off"), "quiet")
     match beat.health if beat is not None else None:
@@ -75,7 +75,7 @@ def health(
 
 
 def would_page(integration: Integration, message: InboundMessage) -> str:
-    """Whom that message would page first, as of its arrival: "Alice Andersson, now"; "" for nobody."""
+    """Return whom the message would page first, evaluated at its arrival: "Alice Andersson, now"; "" for nobody."""
     try:
         door = drafts.door_of(integration)
     except Rejected:
@@ -85,7 +85,7 @@ def would_page(integration: Integration, message: InboundMessage) -> str:
 
 
 def which_page(integration: Integration) -> str:
-    """The answer to "Which tickets page?" that is in force, in a few words."""
+    """Summarize the "Which tickets page?" setting in a few words."""
     routes = integration.current.definition.get("routes") if integration.current else None
     answer = presets.answer_of(
         versions.shown(integration.current).get("routes") if routes and integration.current else None
@@ -104,7 +104,7 @@ def which_page(integration: Integration) -> str:
 
 
 def watched(integration: Integration, now: datetime) -> BacktestTotals | None:
-    """What an integration that only watches would have paged in the last seven days."""
+    """Return how often a dry-run integration would have paged in the last seven days; None for other modes."""
     if integration.mode != IntegrationMode.WATCH:
         return None
     rows = Alert.objects.filter(integration=integration.pk, watch=True, test=False, opened_at__gte=now - 7 * DAY)
@@ -116,7 +116,7 @@ def watched(integration: Integration, now: datetime) -> BacktestTotals | None:
 
 
 def held_back(integration: Integration, now: datetime) -> dict[str, Any]:
-    """Its alerts that wait, and the maintenance windows in force that may be about it."""
+    """Return the integration's delayed alerts and the active maintenance windows that may affect it."""
     rows = DelayedOpening.objects.filter(integration=integration)
     shown = delayed_alerts.waiting(rows, _MAX_DELAYED_ALERTS)
     windows = MaintenanceWindow.objects.filter(Q(integrations=[]) | Q(integrations__contains=[integration.pk]))
@@ -128,7 +128,7 @@ def held_back(integration: Integration, now: datetime) -> dict[str, Any]:
 
 
 def problem_of(integration: Integration) -> str:
-    """Why its configuration cannot be used; "" where it can."""
+    """Return why the configuration is unusable, or ""."""
     try:
         door = drafts.door_of(integration)
     except Rejected:

@@ -1,4 +1,4 @@
-"""The payload that a page tries something on: one of the log, a sample of the kind, or a pasted one. Reads only."""
+"""Selects the payload to try: a logged message, a sample of the integration type, or a pasted one. Reads only."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tocsin.web.inbound.body import readable
 PASTED = "pasted"
 _LOG, _SAMPLE = "log:", "sample:"
 
-#: So many of the newest messages are offered.
+#: Number of newest messages offered.
 _OFFERED = 25
 
 
 @dataclass(frozen=True, slots=True)
 class SamplePayload:
-    """What is tried: its key in the form, how people call it, and its bytes."""
+    """A payload with its form key, label and bytes."""
 
     key: str
     label: str
@@ -36,16 +36,16 @@ class SamplePayload:
 
     @property
     def text(self) -> str:
-        """The body as people read it."""
+        """The body as text for display."""
         return readable(self.body)
 
 
-#: Nothing to try anything on.
+#: No payload.
 NONE = SamplePayload(PASTED, "", b"")
 
 
 def groups(integration: Integration, kind: IntegrationKind) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What can be chosen, by heading."""
+    """Return (heading, [(key, label)]) of the available payloads."""
     messages = [(f"{_LOG}{one.pk}", _named(one)) for one in _latest(integration)[:_OFFERED]]
     samples = [(f"{_SAMPLE}{one.name}", _(one.title)) for one in kind.samples]
     found = [("", [(PASTED, _("Your own, pasted below"))]), (_("From the log"), messages), (_("Samples"), samples)]
@@ -53,13 +53,13 @@ def groups(integration: Integration, kind: IntegrationKind) -> list[tuple[str, l
 
 
 def choices(integration: Integration, kind: IntegrationKind) -> list[tuple[str, Any]]:
-    """The same for a form's select."""
+    """Return the same choices for a select."""
     own, *others = groups(integration, kind)
     return [*own[1], *others]
 
 
 def chosen(integration: Integration, kind: IntegrationKind, key: str, pasted: str) -> SamplePayload:
-    """The payload that a form names; the pasted one where it names none that there is."""
+    """Return the payload of a form key. An unknown key gives the pasted text."""
     if key.startswith(_LOG):
         message = _message(integration, key.removeprefix(_LOG))
         if message is not None:
@@ -73,14 +73,14 @@ def chosen(integration: Integration, kind: IntegrationKind, key: str, pasted: st
 
 
 def asked(integration: Integration, kind: IntegrationKind, message: str) -> SamplePayload:
-    """The message that an address names, else what a page begins with."""
+    """Return the message with that id, else the default payload."""
     found = _message(integration, message) if message else None
     return of_message(found) if found is not None else first(integration, kind)
 
 
 def first(integration: Integration, kind: IntegrationKind) -> SamplePayload:
-    """What a page begins with: the newest message that opened an alert, else the newest that can be read, else the
-    kind's usual sample."""
+    """Return the default payload: the newest message that opened an alert, else the newest readable message, else the
+    type's default sample."""
     recent = list(_latest(integration)[:_OFFERED])
     opened = next((one for one in recent if one.status == MessageStatus.OPENED), None)
     message = opened or next((one for one in recent if one.status != MessageStatus.FAILED), None)
@@ -91,20 +91,20 @@ def first(integration: Integration, kind: IntegrationKind) -> SamplePayload:
 
 
 def of_message(message: InboundMessage) -> SamplePayload:
-    """A message of the log."""
+    """Return the payload of a logged message."""
     said = timezone.localtime(message.received_at).strftime("%H:%M:%S")
     label = _("%(time)s, from the log") % {"time": said}
     return SamplePayload(f"{_LOG}{message.pk}", label, bytes(message.raw), message.content_type, message.received_at)
 
 
 def of_sample(sample: Sample) -> SamplePayload:
-    """One of the kind's samples."""
+    """Return the payload of a sample."""
     return SamplePayload(f"{_SAMPLE}{sample.name}", _("sample: %(title)s") % {"title": _(sample.title)}, sample.body,
                    sample.content_type)  # fmt: skip
 
 
 def usual_sample(kind: IntegrationKind) -> Sample | None:
-    """The one that stands for the kind, else one that opens an alert by itself."""
+    """Return the type's designated default sample, else the simplest one that opens an alert by itself."""
     if kind.first_sample:
         return next((one for one in kind.samples if one.name == kind.first_sample), None)
     opening = [one for one in kind.samples if not one.before and one.expect[0].status == MessageStatus.OPENED]

@@ -1,4 +1,4 @@
-""" "Which tickets page?": the usual answers, each with what it would have come to in the last seven days."""
+"""The "Which tickets page?" presets, each with the number of pages it would have caused in the last seven days."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from tocsin.web.ui.edit_conflicts import FormSnapshot
 
 WEEK = timedelta(days=7)
 
-#: The part of an integration that is changed.
+#: The part of the spec that the preset changes.
 ROUTES = "routes"
 
-#: So many messages of the week are counted, the newest.
+#: Maximum number of the week's newest messages evaluated.
 _COUNTED = 5_000
 
-#: So many are counted while the page is made.
+#: Up to this many messages are counted within the first response.
 _AT_ONCE = 200
 
-#: So many types and clients are offered, the most frequent.
+#: Number of most frequent types and clients offered.
 _OFFERED = 12
 
 
 @dataclass(frozen=True, slots=True)
 class PresetOption:
-    """One answer as the page shows it."""
+    """One preset as shown in the form."""
 
     answer: RoutingPreset
     label: str
@@ -55,7 +55,7 @@ class PresetOption:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def which(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks, with the counts of the last week; saves the answer as the first route."""
+    """Render the presets with last week's counts, or save one as the first route."""
     row, kind = find(number)
     if kind is None:
         return page(request, "integrations/unknown.html", frame(request, row, kind, "routing"))
@@ -73,7 +73,7 @@ def which(request: SignedInRequest, number: int) -> HttpResponse:
                 messages.success(request, _("Saved. Messages from now on are decided by this."))
                 return redirect("integration", number)
     hours = sorted(names.hours.values(), key=str.casefold)
-    # A page is there at once; where there is much to count, the counts come after it.
+    # Render at once; with many messages the counts are loaded by a second request.
     is_later = request.headers.get(PART) == "counts"
     counts = is_later or request.method == "POST" or not backtest.has_more_than(_AT_ONCE, row, request.now - WEEK)
     types, clients = _seen(row, request) if counts else (Counter(), Counter())
@@ -103,7 +103,7 @@ def _answer(request: SignedInRequest) -> RoutingPreset:
 
 
 def _save(request: SignedInRequest, row: Integration, answer: RoutingPreset, seen: FormSnapshot) -> str:
-    """What is wrong, in words; "" once it is saved."""
+    """Save the preset. Return the problem in words, or "" on success."""
     if not answer.is_complete:
         return _("Choose the support hours.") if answer.which is PresetKind.OUTSIDE else _("Choose at least one.")
     try:
@@ -157,7 +157,7 @@ def _options(
 
 
 def _seen(row: Integration, request: SignedInRequest) -> tuple[Counter[str], Counter[str]]:
-    """How often each type and client came with a ticket that opens an alert."""
+    """Return how often each type and client occurred on tickets that open an alert."""
     types: Counter[str] = Counter()
     clients: Counter[str] = Counter()
     door = drafts.door_of(row)

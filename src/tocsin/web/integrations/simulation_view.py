@@ -1,4 +1,4 @@
-"""What a payload would do, ready to be drawn: the outcome, and who would be paged, minute by minute. Pure."""
+"""Prepares a simulated outcome for display: the result, and who would be paged minute by minute. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tocsin.simulate.escalation import SimulatedPage
 from tocsin.web.told import told
 from tocsin.web.told.reading import say_span
 
-#: So many moments of an escalation are shown; the rest is in the API.
+#: Maximum number of paging times shown; the API returns all of them.
 MAX_MOMENTS = 12
 
 _CHANNELS = {"email": "e-mail", "sms": "SMS", "voice": "call", "push": "push"}
@@ -23,37 +23,37 @@ _CHANNELS = {"email": "e-mail", "sms": "SMS", "voice": "call", "push": "push"}
 
 @dataclass(slots=True)
 class SimulatedPaging:
-    """Whom one moment pages, each with the channels."""
+    """The users paged at one time, each with the channels."""
 
     after: timedelta
     people: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def when(self) -> str:
-        """ "at once", "+5 minutes"."""
+        """The delay in words: "at once" or "+5 minutes"."""
         return f"+{say_span(durations.say(self.after))}" if self.after else _("at once")
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeView:
-    """One message's outcome with its words and colours."""
+    """One message's outcome with its wording and colour."""
 
     outcome: SimulatedOutcome
     verb: str
     tone: str
     paged: tuple[SimulatedPaging, ...]
     has_more: bool
-    #: Whom nothing could reach, each a sentence.
+    #: Sentences about recipients that could not be reached.
     problems: tuple[str, ...]
 
 
 def shown(outcomes: Iterable[SimulatedOutcome]) -> list[OutcomeView]:
-    """The outcomes of one body, as pages draw them."""
+    """Return the outcomes of one request body for display."""
     return [_shown(outcome) for outcome in outcomes]
 
 
 def would_page(outcome: SimulatedOutcome) -> str:
-    """Who would be paged first, in words: "Alice Andersson, at once"; "" for nobody."""
+    """Return who would be paged first, such as "Alice Andersson, at once"; "" for nobody."""
     moments = paged(outcome.pages)
     if not moments:
         return ""
@@ -70,7 +70,7 @@ def _shown(outcome: SimulatedOutcome) -> OutcomeView:
 
 
 def paged(pages: Iterable[SimulatedPage]) -> list[SimulatedPaging]:
-    """Whom pages reach, moment by moment."""
+    """Group simulated pages by time."""
     found: dict[timedelta, SimulatedPaging] = {}
     for page in pages:
         if not page.problem:

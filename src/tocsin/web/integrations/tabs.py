@@ -1,4 +1,4 @@
-"""An integration's other tabs: mapping, rules, routing, settings, security, guide; and deleting it."""
+"""An integration's Settings, Security and Guide tabs, and its deletion."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tocsin.web.ui import guide_text, references
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
-#: The part of an integration that the Security tab changes.
+#: The part of the integration that the Security tab changes.
 CREDENTIALS = "credentials"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def settings(request: SignedInRequest, number: int) -> HttpResponse:
-    """Name, what it does, who is paged, and the kind's settings."""
+    """Edit name, mode, recipients and the integration type's settings."""
     row, kind = find(number)
     require(request, Permission.ROUTING, row.group_id)
     if kind is None:
@@ -60,7 +60,7 @@ def settings(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def security(request: SignedInRequest, number: int) -> HttpResponse:
-    """The secret URL and its rotation; what else senders must know."""
+    """Show and rotate the webhook URL; edit the credentials required from senders."""
     row, kind = find(number)
     require(request, Permission.ROUTING, row.group_id)
     asked = request.POST.get("form")
@@ -92,7 +92,7 @@ def security(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_safe
 def guide(request: SignedInRequest, number: int) -> HttpResponse:
-    """How to set up the sender, with the integration's own URL in it."""
+    """Show how to set up the sender, with the integration's own webhook URL filled in."""
     row, kind = find(number)
     context = frame(request, row, kind, "guide")
     url = secrets.shown_url(row) if context["may_change"] else ""
@@ -103,7 +103,7 @@ def guide(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first; then deletes it with its messages. Its alerts stay."""
+    """Ask for confirmation, then delete the integration with its messages. Its alerts are kept."""
     row, kind = find(number)
     require(request, Permission.ROUTING, row.group_id)
     seen = FormSnapshot.of(request, "integration", row, commands.integration_state, is_deleting=True)

@@ -1,4 +1,4 @@
-"""The Test tab: what a payload would do and whom it would page, by the live code; and samples really posted."""
+"""The Test tab: simulates a payload with the production code, and sends real samples."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tocsin.web.integrations import payloads, simulation_view
 from tocsin.web.integrations.forms import IntegrationTestForm
 from tocsin.web.integrations.views import find, frame
 
-#: So many messages of an array are shown.
+#: Maximum number of messages shown for a payload that is an array.
 MAX_MESSAGES_SHOWN = 20
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.TRY_OUT)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
-    """What would become of a payload. Nothing is stored or sent."""
+    """Show the outcome of a payload. Nothing is stored or sent."""
     row, kind = find(number)
     require(request, Permission.TRY_OUT, row.group_id)
     if kind is None:
@@ -46,7 +46,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
         data = form.cleaned_data
         payload = payloads.chosen(row, kind, data["chosen"], data["payload"])
         if payload.key != payloads.PASTED:
-            # What is tried is what is shown.
+            # Show the payload that is actually simulated.
             form = IntegrationTestForm({**request.POST.dict(), "payload": payload.text}, choices=choices)
             form.is_valid()
         try:
@@ -64,7 +64,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ROUTING)
 def mailbox(request: SignedInRequest, number: int) -> HttpResponse:
-    """Signs in to the mailbox that the integration reads, and says what waits there."""
+    """Sign in to the integration's mailbox and report the waiting messages."""
     row, _kind = find(number)
     require(request, Permission.ROUTING, row.group_id)
     imap = secrets.credentials_of(row).get("imap", {})
@@ -80,7 +80,7 @@ def mailbox(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.TRY_OUT)
 def sample(request: SignedInRequest, number: int) -> HttpResponse:
-    """Really posts a sample through the public URL; its alert is badged TEST and pages only whoever sent it."""
+    """Post a sample through the public webhook URL. Its alert is marked TEST and pages only the user who sent it."""
     row, _kind = find(number)
     require(request, Permission.TRY_OUT, row.group_id)
     chosen = request.POST.get("sample") or request.POST.get("chosen", "").partition("sample:")[2]

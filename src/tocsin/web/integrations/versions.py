@@ -1,4 +1,4 @@
-"""An integration's versions: who saved them when, what differs between two, and bringing one back."""
+"""An integration's versions: who saved them and when, the differences between two, and restoring one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tocsin.web.integrations.views import find, frame
 
 _LISTED = 100
 
-#: The first character of a line that `difflib` gives → its class.
+#: First character of a `difflib` line → CSS class.
 _KINDS: Mapping[str, str] = {"+": "added", "-": "removed", "@": "place"}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def versions(request: SignedInRequest, number: int) -> HttpResponse:
-    """The list, and what differs between two of them."""
+    """Render the list and the differences between two versions, or restore a version."""
     row, kind = find(number)
     if request.method == "POST":
         require(request, Permission.ROUTING, row.group_id)
@@ -67,7 +67,7 @@ def _number(text: Any) -> int:
 
 
 def _changes(old: IntegrationVersion, new: IntegrationVersion) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Each part that differs, as the lines of a difference with their classes."""
+    """Return (part, lines with CSS class) for each part that differs."""
     names = specs.names()
     found = kept.compare(kept.shown(old, names), kept.shown(new, names))
     return [(change.part.replace("_", " "), _lines(change)) for change in found]

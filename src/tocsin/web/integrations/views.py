@@ -1,4 +1,4 @@
-"""Inbound integrations: the list, the catalogue, adding one, and its overview with the first message's wait."""
+"""Inbound integrations: the list, the catalogue, adding one, and its overview, which waits for the first message."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from tocsin.web.told import told
 from tocsin.web.ui import capped_counts, guide_text
 from tocsin.web.ui.forms import show_rejection
 
-#: The kinds that stand first in the catalogue; the others follow by title.
+#: Integration types shown first in the catalogue; the others follow by title.
 _FIRST = ("haloitsm", "api")
 
-#: What stands in a guide for whoever may not know the URL.
+#: Placeholder in a guide for users who may not see the webhook URL.
 HIDDEN_URL = "https://…/in/…"
 
 
 @require_safe
 def integration_list(request: SignedInRequest) -> HttpResponse:
-    """Every integration with how it fares."""
+    """Render every integration with its health."""
     rows = list(Integration.objects.select_related("policy", "group"))
     today = capped_counts.messages_today(request.now, [row.pk for row in rows])
     before = capped_counts.with_messages([row.pk for row in rows if row.pk not in today])
@@ -58,11 +58,11 @@ def integration_list(request: SignedInRequest) -> HttpResponse:
 @require_safe
 @needs(Permission.ROUTING)
 def catalogue(request: SignedInRequest) -> HttpResponse:
-    """What can be connected, by category, with search."""
+    """Render the integration types by category, with search."""
     text = request.GET.get("q", "").strip()[:100]
     chosen = request.GET.get("category", "")
     known = load_kinds()
-    # Whoever looks for nothing in particular begins with these.
+    # The most common types come first for users who do not search.
     order = [*(known[name] for name in _FIRST), *(kind for name, kind in known.items() if name not in _FIRST)]
     kinds = [kind for kind in order if _fits(kind, text, chosen)]
     categories = [(category, str(category) == chosen) for category in Category]
@@ -73,13 +73,13 @@ def catalogue(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def add(request: SignedInRequest, kind_name: str) -> HttpResponse:
-    """A kind explains itself, and asks for what a new integration needs."""
+    """Show the integration type's description and the form for a new integration."""
     kind = load_kinds().get(kind_name)
     if kind is None:
         raise Http404(_("The catalogue has no “%(name)s”.") % {"name": kind_name})
     form = AddIntegrationForm(request.POST or None, kind=kind, initial=_initial(request, kind))
     if request.user.role == Role.ADMIN:
-        # Whose it is can be said later, in its settings: nothing more is asked than is needed.
+        # Administrators can set the group later, in the settings; the form contains only required fields.
         del form.fields["group"]
     else:
         offer_own_groups(request, form.fields["group"])
@@ -100,7 +100,8 @@ def add(request: SignedInRequest, kind_name: str) -> HttpResponse:
 
 @require_safe
 def integration(request: SignedInRequest, number: int) -> HttpResponse:
-    """Overview: the URL and the wait for the first message; later health, statuses seen, last messages."""
+    """Render the overview: the webhook URL until the first message, then health, observed statuses and the latest
+    messages."""
     row, kind = find(number)
     latest = list(
         InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10]
@@ -140,7 +141,7 @@ _DOES = (
 @require_POST
 @needs(Permission.ROUTING)
 def set_status(request: SignedInRequest, number: int) -> HttpResponse:
-    """Changes what one status does, with one click."""
+    """Change the effect of one observed status."""
     row, _kind = find(number)
     require(request, Permission.ROUTING, row.group_id)
     status = request.POST.get("status", "")
@@ -159,7 +160,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def find(number: int) -> tuple[Integration, IntegrationKind | None]:
-    """The integration and its kind. Raises Http404."""
+    """Return the integration and its type. Raises Http404."""
     rows = Integration.objects.select_related("policy", "group", "current")
     row = rows.filter(pk=number).first()
     if row is None:
@@ -168,7 +169,7 @@ def find(number: int) -> tuple[Integration, IntegrationKind | None]:
 
 
 def frame(request: SignedInRequest, row: Integration, kind: IntegrationKind | None, tab: str) -> dict[str, Any]:
-    """What every tab of an integration shows around itself."""
+    """Return the context that every tab of an integration needs."""
     return {
         "integration": row,
         "kind": kind,
@@ -189,8 +190,8 @@ def _initial(request: SignedInRequest, kind: IntegrationKind) -> dict[str, Any]:
     name, number = kind.title, 2
     while name.casefold() in taken:
         name, number = f"{kind.title} {number}", number + 1
-    # With nothing set up yet, whoever adds the first integration is who is paged. Where there is one group, a policy's
-    # roles can be looked up nowhere else.
+    # Without a policy, the user who adds the first integration is paged. If there is exactly one group, a policy's
+    # roles can only be resolved in that group, so it is preselected.
     groups = list(Group.objects.values_list("pk", flat=True)[:2]) if policy else []
     users = [] if policy else [request.user.pk]
     return {"name": name, "policy": policy, "groups": groups if len(groups) == 1 else [], "users": users}

@@ -1,4 +1,4 @@
-"""The form of a maintenance window, and the spec that it is."""
+"""The form of a maintenance window, and its conversion to a spec."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tocsin.web.integrations.editor import condition_form, yaml_text
 from tocsin.web.told import told
 from tocsin.web.ui.forms import CodeField, ZoneField
 
-#: Whose places are which field's.
+#: Path of a problem in the spec → form field.
 PLACES = {"tags": "tags", "when": "condition", "to": "to_time", "from": "from_time", "lasts": "lasts"}
 
 
 def _comparisons() -> list[tuple[str, str]]:
-    """The comparisons that the line of one condition offers, in words."""
+    """Return (operator, label) of the comparisons offered in the condition row."""
     return [(str(one), told(said)) for one, is_not, said in condition_form.WORDS.values() if not is_not]
 
 
 class WindowForm(forms.Form):
-    """Everything that a window says. What belongs to another way of coming again is neither shown nor read."""
+    """All fields of a maintenance window. Fields of other repetitions than the chosen one are hidden and ignored."""
 
     use_required_attribute = False
 
@@ -126,7 +126,7 @@ class WindowForm(forms.Form):
     )
 
     def full_clean(self) -> None:
-        """What belongs to another way of coming again is not needed either."""
+        """Require only the fields of the chosen repetition."""
         is_once = self.data.get(self.add_prefix("repeat"), Repeat.ONCE) == Repeat.ONCE
         for name in ("starts", "ends", "from_time"):
             self.fields[name].required = is_once is (name != "from_time")
@@ -135,7 +135,7 @@ class WindowForm(forms.Form):
             self.fields[name].required = True
 
     def spec(self) -> dict[str, Any]:
-        """The window as YAML and the API write one. Raises Rejected for tags or a condition that cannot be read."""
+        """Return the window in spec form. Raises Rejected for invalid tags or an invalid condition."""
         data = self.cleaned_data
         owner = data["group"]
         return {
@@ -181,7 +181,7 @@ class WindowForm(forms.Form):
 
 
 def initial(row: MaintenanceWindow) -> dict[str, Any]:
-    """What the form of a window begins with."""
+    """Return the initial values of a window's form."""
     times = row.times
     found: dict[str, Any] = {
         "name": row.name,

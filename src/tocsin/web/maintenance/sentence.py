@@ -1,4 +1,4 @@
-"""When a maintenance window is, in the reader's language and way of writing dates, by the clock of its own zone."""
+"""Describes the times of a maintenance window in the user's language, in the window's own time zone."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tocsin.inbound.maintenance.recurrence import MonthDay, Repeat, month_day
 from tocsin.oncall.calculation.weekly_windows import day
 from tocsin.web.templatetags.ui_tags import span
 
-#: A Monday: from it on, the weekdays have their names.
+#: A Monday, from which weekday names are derived.
 _MONDAY = date(2024, 1, 1)
 
 
 def sentence(times: Mapping[str, Any]) -> str:
-    """The stored times in words: "Every Tuesday from 22:00 to 02:00 (Europe/Zurich)"."""
+    """Describe the stored times, such as "Every Tuesday from 22:00 to 02:00 (Europe/Zurich)"."""
     values = {"zone": times["time_zone"], "when": _when(times)}
     if values["when"] == "":
         start, end = (_moment(datetime.fromisoformat(times[key])) for key in ("starts", "ends"))

@@ -1,4 +1,4 @@
-"""Maintenance windows: the list, one in a form with what it comes to, ending and deleting it."""
+"""Maintenance windows: the list, the form with a preview, ending one early, and the deletion."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TABS = (("", gettext_lazy("Now and planned")), ("past", gettext_lazy("Past")))
 
 @dataclass(frozen=True, slots=True)
 class WindowListRow:
-    """A window as a row of the list."""
+    """One row of the list."""
 
     window: MaintenanceWindow
     sentence: str
@@ -49,7 +49,7 @@ class WindowListRow:
 
 @require_safe
 def window_list(request: SignedInRequest) -> HttpResponse:
-    """Every window: those in force first, then by when they are next."""
+    """Render every window: active ones first, then by next occurrence."""
     chosen = request.GET.get("tab", "")
     known = maintenance_windows.names()
     rows = list(MaintenanceWindow.objects.select_related("group"))
@@ -69,7 +69,7 @@ def window_list(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """A new window, or changes to one; "Preview" shows what it comes to without saving."""
+    """Create or edit a window. "Preview" shows its effect without saving."""
     row = _find(number) if number is not None else None
     if row is not None:
         require(request, Permission.ROUTING, row.group_id)
@@ -100,7 +100,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 @require_POST
 @needs(Permission.ROUTING)
 def end(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ends one that is once and in force: what it holds opens now."""
+    """End a one-time window that is active. The alerts that it delays open now."""
     row = _find(number)
     require(request, Permission.ROUTING, row.group_id)
     try:
@@ -115,7 +115,7 @@ def end(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first."""
+    """Ask for confirmation, then delete the window."""
     row = _find(number)
     require(request, Permission.ROUTING, row.group_id)
     return ask_and_delete(
@@ -133,7 +133,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 def _save(
     request: SignedInRequest, spec: dict[str, Any], row: MaintenanceWindow | None, seen: FormSnapshot
 ) -> MaintenanceWindow:
-    """Saves it, if whoever asks may change the integrations that it is about."""
+    """Save the window if the user may change all integrations that it affects."""
     with seen.unchanged():
         saved = maintenance_windows.save_window(spec, existing=row, actor=actor(request), now=request.now)
         require(request, Permission.ROUTING, saved.group_id)

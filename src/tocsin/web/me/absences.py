@@ -1,4 +1,4 @@
-"""Out of office: when one is away and who covers; administrators enter that of others too."""
+"""Out of office: a user's absences and covers. Administrators can edit those of other users."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tocsin.web.ui.forms import MomentField, reader_zone, show_rejection
 
 
 class AbsenceForm(forms.Form):
-    """From when to when, who covers, and who covers in single groups."""
+    """Period of the absence, the default cover, and covers for single groups."""
 
     begins = MomentField(label=gettext_lazy("From"))
     ends = MomentField(label=gettext_lazy("To"))
@@ -46,7 +46,7 @@ class AbsenceForm(forms.Form):
         super().__init__(*args, **kwargs)
         people = User.objects.filter(is_active=True).exclude(pk=away.pk).order_by("name", "username")
         self.fields["cover"].queryset = people  # type: ignore[attr-defined]
-        # Of one group alone "who covers" says it all.
+        # With a single group the default cover is sufficient.
         self.groups = groups if len(groups) > 1 else []
         for group in self.groups:
             self.fields[f"cover-{group.pk}"] = forms.ModelChoiceField(
@@ -55,11 +55,11 @@ class AbsenceForm(forms.Form):
 
     @property
     def single(self) -> list[Any]:
-        """The fields of who covers in single groups."""
+        """The cover fields of single groups."""
         return [self[f"cover-{group.pk}"] for group in self.groups]
 
     def spec(self) -> dict[str, Any]:
-        """The absence in a spec's shape."""
+        """Return the absence in spec form."""
         data = self.cleaned_data
         covers = {group.name: user.username for group in self.groups if (user := data[f"cover-{group.pk}"])}
         spec: dict[str, Any] = {"from": write_moment(data["begins"]), "to": write_moment(data["ends"])}
@@ -70,7 +70,7 @@ class AbsenceForm(forms.Form):
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def absence(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """A new absence, or changes to one."""
+    """Create or edit an absence."""
     row = _find(request, number) if number is not None else None
     away = row.user if row else _whose(request)
     form = _form(request, row, away)
@@ -98,7 +98,7 @@ def absence(request: SignedInRequest, number: int | None = None) -> HttpResponse
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says what changes; then takes an absence away."""
+    """Ask for confirmation, describing the effect; then delete the absence."""
     row = _find(request, number)
     if request.method != "POST":
         about = _("%(name)s is on call again as the schedules say; covers end.") % {"name": row.user.display_name}
@@ -124,7 +124,7 @@ def _form(request: SignedInRequest, row: OutOfOffice | None, away: User) -> Abse
 
 
 def _whose(request: SignedInRequest) -> User:
-    """Oneself, or whom an administrator names."""
+    """Return the signed-in user, or the user whom an administrator named in the URL."""
     wanted = request.GET.get("user", "")
     if not wanted or wanted == str(request.user.pk):
         return request.user

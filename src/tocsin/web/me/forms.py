@@ -1,4 +1,4 @@
-"""What somebody says about themselves: how to reach them, and how they like the pages."""
+"""Forms of the user's own profile: preferences, contact methods, API tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tocsin.web.ui.forms import DurationField, ZoneField
 
 
 class PreferencesForm(forms.Form):
-    """Name, zone, language and theme."""
+    """Name, time zone, language and theme."""
 
     name = forms.CharField(label=_("Name"), max_length=200, required=False)
     time_zone = ZoneField()
@@ -38,7 +38,7 @@ class PreferencesForm(forms.Form):
 
 
 class ContactMethodForm(forms.Form):
-    """One way to reach the person."""
+    """One contact method."""
 
     label = forms.CharField(label=_("Label"), max_length=100, help_text=_("Such as SMS-Official."))
     channel = forms.ChoiceField(label=_("Channel"), choices=channel_choices)
@@ -60,7 +60,7 @@ class ContactMethodForm(forms.Form):
     enabled = forms.BooleanField(label=_("In use"), required=False, initial=True)
 
     def spec(self) -> dict[str, Any]:
-        """The contact method in a spec's shape."""
+        """Return the contact method in spec form."""
         data = self.cleaned_data
         spec: dict[str, Any] = {name: data[name] for name in ("label", "channel", "address", "enabled")}
         if data["wait"]:
@@ -71,7 +71,7 @@ class ContactMethodForm(forms.Form):
 
 
 def initial_of(method: ContactMethod) -> dict[str, Any]:
-    """What the form begins with."""
+    """Return the initial values of a contact method's form."""
     return {
         "label": method.label,
         "channel": method.channel,
@@ -84,6 +84,6 @@ def initial_of(method: ContactMethod) -> dict[str, Any]:
 
 
 class TokenForm(forms.Form):
-    """A new API token."""
+    """Creates an API token."""
 
     name = forms.CharField(label=_("What is it for?"), max_length=100)

@@ -1,4 +1,5 @@
-"""The contact rules of whoever is signed in: ways by priority, quiet hours, messages an hour, and what comes of it."""
+"""The user's notification rules: contact methods per priority, quiet hours, hourly limit, and a preview of their
+effect."""
 
 from __future__ import annotations
 
@@ -33,12 +34,12 @@ from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import beside, each, in_picker, show_rejection
 from tocsin.web.ui.notification_rule_forms import NotificationRuleFormSet, initial_way, ways
 
-#: The part of a user's spec that is changed.
+#: The part of the user's spec that the form changes.
 RULES = "contact_rules"
 
 
 class MessageLimitForm(forms.Form):
-    """How many messages an hour."""
+    """Maximum number of messages per hour."""
 
     most_per_hour = forms.IntegerField(
         label=gettext_lazy("Messages an hour at one address, at most"),
@@ -53,7 +54,7 @@ class MessageLimitForm(forms.Form):
 
 
 class QuietHoursForm(forms.Form):
-    """One row of quiet hours; without a time it is empty, and left out."""
+    """One row of quiet hours. A row without times is empty and ignored."""
 
     begins = forms.CharField(label=gettext_lazy("From"), max_length=5, required=False)
     ends = forms.CharField(label=gettext_lazy("To"), max_length=5, required=False)
@@ -85,7 +86,7 @@ class QuietHoursForm(forms.Form):
             self.fields[name].widget.input_type = "time"
 
     def spec(self) -> dict[str, Any] | None:
-        """The row in a spec's shape; None: it is empty."""
+        """Return the row in spec form, or None if it is empty."""
         data = self.cleaned_data
         if not data.get("begins") and not data.get("ends"):
             return None
@@ -98,15 +99,15 @@ class QuietHoursForm(forms.Form):
 
 @dataclass(frozen=True, slots=True)
 class NotificationPreview:
-    """When a page of one priority would leave by what, counted from now."""
+    """When a page of one priority would be sent by which contact methods, relative to now."""
 
     priority: Priority
-    #: (channel, label, "2:00" or a time of day).
+    #: (channel, label, delay such as "2:00" or a time of day)
     ways: tuple[tuple[str, str, str], ...]
 
 
 def reached_now(user: User, now: datetime) -> list[NotificationPreview]:
-    """By what, and when, the person would be called if they were the first to be paged now."""
+    """Return the planned pages per priority if the user were paged as the first one now."""
     with database.transaction() as connection:
         person = queue.people_of(connection, {user.pk}).get(user.pk)
     if person is None:
@@ -120,7 +121,7 @@ def reached_now(user: User, now: datetime) -> list[NotificationPreview]:
 
 
 def _when(at: datetime, now: datetime) -> str:
-    """ "2:00" after now; what waits for an hour and more, such as for the end of quiet hours, by the clock."""
+    """Format a delay as "2:00", or as the time of day from one hour on (for example the end of quiet hours)."""
     minutes, seconds = divmod(int((at - now).total_seconds()), 60)
     if at - now >= timedelta(hours=1):
         return timezone.localtime(at).strftime("%H:%M")
@@ -129,7 +130,7 @@ def _when(at: datetime, now: datetime) -> str:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def contact_rules(request: SignedInRequest) -> HttpResponse:
-    """The rules as rows, one list for each priority."""
+    """Edit the rules as rows, one list per priority."""
     held = request.user.contact_rules
     labels = list(request.user.contact_methods.values_list("label", flat=True))
     data = request.POST if request.method == "POST" else None
@@ -170,7 +171,7 @@ def _held(user: User) -> dict[str, Any]:
 
 
 def _save(request: SignedInRequest, rules: Mapping[str, Any], seen: FormSnapshot) -> Rejected | None:
-    """What is wrong with the rules; None: they are saved."""
+    """Save the rules. Return the rejection, or None on success."""
     try:
         with seen.unchanged():
             users.save_contact_rules(request.user, rules, actor=actor(request), now=request.now)
@@ -179,7 +180,7 @@ def _save(request: SignedInRequest, rules: Mapping[str, Any], seen: FormSnapshot
     return None
 
 
-#: The field of a row that shows a place of its rule.
+#: Path of a problem in a rule → form field of its row.
 _FIELDS = {"method": "way", "wait": "wait", "repeat.times": "times", "repeat": "every", "from": "begins", "to": "ends"}
 
 
@@ -189,7 +190,7 @@ def _show(
     quiet: Sequence[QuietHoursForm],
     limit: MessageLimitForm,
 ) -> None:
-    """Each problem beside its row and field; what has none, above the form."""
+    """Show each problem at its row and field; a problem without a row appears above the form."""
     hours = [row for row in quiet if row.spec() is not None]
     lists = {f"by_priority.{priority}": [row for _way, row in one.chosen()] for priority, one in rows.items()}
     for problem in each(rejected):

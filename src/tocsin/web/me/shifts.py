@@ -1,4 +1,4 @@
-"""One's own shifts: what is to come, absences, swaps, reminders, and the calendar of them."""
+"""The user's own shifts, absences, swap requests, shift reminders and calendar feeds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ MAX_SHIFTS = 40
 
 @dataclass(frozen=True, slots=True)
 class MyShift:
-    """A stretch in which somebody is on call. `url`: where it can be handed over; empty: by the group's own order."""
+    """A period in which the user is on call.
+
+    `url` is the reassign form, or empty if the period follows from the group's member order.
+    """
 
     group_id: int
     group: str
@@ -47,7 +50,7 @@ class MyShift:
 
 
 class ReminderForm(forms.Form):
-    """One reminder; an empty one is left out."""
+    """One shift reminder. An empty form is ignored."""
 
     before = DurationField(label=gettext_lazy("So long before"), required=False)
     by = forms.ChoiceField(label=gettext_lazy("By"), required=False)
@@ -60,7 +63,7 @@ class ReminderForm(forms.Form):
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def my_shifts(request: SignedInRequest) -> HttpResponse:
-    """Everything about one's own duty. What is sent are the reminders."""
+    """Render the user's shifts; save the shift reminders."""
     user = request.user
     rows = _reminders(request)
     problems: list[str] = []
@@ -85,7 +88,7 @@ def my_shifts(request: SignedInRequest) -> HttpResponse:
 
 
 def of_user(user: User, now: datetime, ahead: timedelta = LOOK_AHEAD) -> list[MyShift]:
-    """When the user is on call, from now on: by shifts, overrides, cover or a group's own order; the sooner first."""
+    """Return when the user is on call from now on, earliest first: by shift, override, cover or member order."""
     with database.transaction() as connection:
         plans = loader.plans(connection, loader.groups_of(connection, [user.pk]), now)
     found = [
@@ -123,7 +126,7 @@ def _reminders(request: SignedInRequest) -> Any:
 
 
 def _save_reminders(request: SignedInRequest, rows: Iterable[ReminderForm]) -> list[str]:
-    """What is wrong with them, in words; nothing: they are saved. A problem of one row stands beside it too."""
+    """Save the reminders and return the problems in words; empty on success. A row's problem also appears beside it."""
     kept = [row for row in rows if row.cleaned_data.get("before")]
     wanted = [
         {"before": row.cleaned_data["before"], **({"by": row.cleaned_data["by"]} if row.cleaned_data["by"] else {})}

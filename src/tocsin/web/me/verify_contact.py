@@ -1,4 +1,4 @@
-"""Confirming a way to reach me: a code is sent to it, and entered here."""
+"""Verifies a contact method: a code is sent to it and entered here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tocsin.web.ui.forms import show_rejection
 
 
 class CodeForm(forms.Form):
-    """The six digits."""
+    """The six-digit code."""
 
     code = forms.CharField(
         label=gettext_lazy("Code"),
@@ -31,7 +31,7 @@ class CodeForm(forms.Form):
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def confirm(request: SignedInRequest, number: int) -> HttpResponse:
-    """Sends a code, or takes it."""
+    """Send a code, or verify the entered one."""
     method = ContactMethod.objects.select_related("user").filter(pk=number, user=request.user).first()
     if method is None:
         raise Http404(_("This is not one of your contact methods."))
@@ -52,7 +52,7 @@ def confirm(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def send(request: SignedInRequest, method: ContactMethod) -> None:
-    """Sends a code, or says why not."""
+    """Send a code, or show why it was rejected."""
     try:
         verification.send_code(method, now=request.now)
     except Rejected as rejected:

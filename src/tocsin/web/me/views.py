@@ -1,4 +1,4 @@
-"""Me: how I am reached, my pages, how I like the screens, passwords and keys, API tokens."""
+"""The user's profile: contact methods, pages received, preferences, passwords and keys, API tokens."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 from tocsin.web.ui.times import say_moment
 
-#: So far ahead one's shifts are shown on one's page.
+#: How far ahead shifts are shown on the profile.
 _SHIFTS_AHEAD = timedelta(days=21)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def me(request: SignedInRequest) -> HttpResponse:
-    """Everything about oneself on one page."""
+    """Render the profile; save the preferences."""
     user = request.user
     form = PreferencesForm(request.POST or None, initial=preferences.spec_of(user))
     if request.method == "POST" and form.is_valid() and _save_preferences(request, form):
@@ -65,17 +65,18 @@ def me(request: SignedInRequest) -> HttpResponse:
 
 @require_safe
 def my_pages(request: SignedInRequest) -> HttpResponse:
-    """Was I called last night? Every message that was meant for me."""
+    """Render every notification addressed to the user, to answer "Was I paged last night?"."""
     found = pagination.by_uuid(_pages(request.user), request.GET.get("cursor", ""))
     return page(request, "me/pages.html", {"rows": found.rows, "page": found})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def contact_method(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """A new way to reach me, or changes to one."""
+    """Create or edit a contact method."""
     method = _find(request, number) if number is not None else None
     form = ContactMethodForm(request.POST or None, initial=initial_of(method) if method else None)
-    # An administrator may change it by the API, or a file. Its user's entries in the audit log are those of their ways.
+    # An administrator may change it concurrently by the API or a file. The audit log records contact methods as the
+    # user's.
     state = partial(users.contact_method_spec, method) if method else None
     seen = FormSnapshot(request, "user", request.user.pk, state, row=method)
     if request.method == "POST" and form.is_valid():
@@ -98,7 +99,7 @@ def contact_method(request: SignedInRequest, number: int | None = None) -> HttpR
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete_contact_method(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says what goes with it; then takes one way away."""
+    """Ask for confirmation, describing the consequences; then delete the contact method."""
     method = _find(request, number)
     if request.method != "POST":
         back = ("contact_method", method.pk)
@@ -110,7 +111,7 @@ def delete_contact_method(request: SignedInRequest, number: int) -> HttpResponse
 
 
 def _what_goes_with(user: User, method: ContactMethod) -> Iterator[str]:
-    """What else changes for somebody when that way is gone."""
+    """Yield the consequences of deleting the contact method."""
     others = user.contact_methods.filter(is_enabled=True).exclude(pk=method.pk)
     if method.is_enabled and not others.exists():
         if user.push_devices.filter(gone_at=None).exists():
@@ -124,7 +125,7 @@ def _what_goes_with(user: User, method: ContactMethod) -> Iterator[str]:
 
 @require_POST
 def move_contact_method(request: SignedInRequest, number: int) -> HttpResponse:
-    """Moves one way up or down in the order in which they are listed, and tried where they wait alike."""
+    """Move a contact method up or down. The order decides among contact methods with the same delay."""
     places = 1 if request.POST.get("to") == "down" else -1
     users.move_contact_method(_find(request, number), places, actor=actor(request), now=request.now)
     return redirect("me")
@@ -132,7 +133,7 @@ def move_contact_method(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_POST
 def send_test(request: SignedInRequest, number: int) -> HttpResponse:
-    """Sends a test by one of my ways, and shows what becomes of it."""
+    """Send a test message to a contact method and show its result."""
     _find(request, number)
     try:
         with database.transaction() as connection:
@@ -146,7 +147,7 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_safe
 def test_result(request: SignedInRequest, notification_id: UUID) -> HttpResponse:
-    """What became of a test: waiting, sent, or why not."""
+    """Render the result of a test: pending, sent, or the reason of its failure."""
     rows = Notification.objects.filter(pk=notification_id, user=request.user, purpose=Purpose.TEST)
     notification = rows.prefetch_related("deliveries").first()
     if notification is None:
@@ -159,7 +160,7 @@ def test_result(request: SignedInRequest, notification_id: UUID) -> HttpResponse
 
 @require_POST
 def create_token(request: SignedInRequest) -> HttpResponse:
-    """Makes an API token; its secret is shown once, on the page that answers."""
+    """Create an API token. Its secret is shown once, in this response."""
     form = TokenForm(request.POST)
     if form.is_valid():
         try:
@@ -176,7 +177,7 @@ def create_token(request: SignedInRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def revoke_token(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says when it was used last; then ends one of my tokens."""
+    """Ask for confirmation, showing when the token was last used; then revoke it."""
     token = ApiToken.objects.select_related("user").filter(pk=number, user=request.user).first()
     if token is None:
         raise Http404(_("There is no such token."))

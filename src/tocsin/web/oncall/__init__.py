@@ -1,0 +1,1 @@
+"""Who is on call: board, timeline, overrides, swaps and calendar feeds."""

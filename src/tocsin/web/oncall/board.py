@@ -1,4 +1,4 @@
-"""`/on-call/`: every group with who is on call now and next in each role, and what is wrong with who will be."""
+"""`/on-call/`: for every group, who is on call now and next in each role, and its coverage warnings."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall import swaps
 from tocsin.web.oncall.schedules import coverage_warnings
 
-#: So many troubles of one group are shown; its schedule's page has all.
+#: Maximum number of warnings per group; the group's schedule shows all of them.
 MAX_WARNINGS_PER_GROUP = 3
 
-#: What is wrong is said so far ahead here; the group's own schedule looks further.
+#: Horizon of the warnings on the board; the group's schedule looks further ahead.
 LOOK_AHEAD = timedelta(days=14)
 
-#: So often the same people may go on before it is said that no change is in sight.
+#: Number of consecutive shifts with the same users after which the search for the next change stops.
 MAX_UNCHANGED_SHIFTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class RoleOnCall:
-    """One role of a group: who has it now, and who from when on. `is_scheduled`: a shift has it at some time."""
+    """One role of a group: the users on call now, and the next ones from `at` on.
+
+    `is_scheduled` is true if any shift of the group assigns the role.
+    """
 
     role: MemberRole
     now: Sequence[OnCall]
@@ -50,7 +53,7 @@ class RoleOnCall:
 
     @property
     def ends_in_gap(self) -> bool:
-        """Somebody has it now, and nobody next."""
+        """Whether somebody is on call now and nobody afterwards."""
         return bool(self.now) and self.at is not None and not self.next
 
 
@@ -60,7 +63,7 @@ class GroupNow:
 
     group: Group
     turns: Sequence[RoleOnCall]
-    #: Sentences.
+    #: Coverage warnings as sentences.
     troubles: Sequence[str]
     has_schedule: bool
     is_mine: bool
@@ -68,7 +71,7 @@ class GroupNow:
 
 @require_safe
 def board(request: SignedInRequest) -> HttpResponse:
-    """Who is on call now and next."""
+    """Render who is on call now and next."""
     mine = permissions.own_groups(request.user)
     groups = sorted(Group.objects.all(), key=lambda group: (group.pk not in mine, group.name.casefold()))
     now = request.now
@@ -95,7 +98,7 @@ def board(request: SignedInRequest) -> HttpResponse:
 
 
 def turns(plan: GroupPlan, now: datetime) -> list[RoleOnCall]:
-    """Each role that somebody has now, or that some shift has at some time."""
+    """Return the roles that somebody has now or that a shift assigns."""
     people = final_schedule.by_role(final_schedule.on_call(plan, now))
     scheduled = OnCallResolver(plan).scheduled
     return [
@@ -110,7 +113,7 @@ def _turn(plan: GroupPlan, role: MemberRole, people: Sequence[OnCall], now: date
         change = _end_of_gap(plan, role, now)
         return RoleOnCall(role, people, _at(plan, role, change) if change else (), change, is_scheduled)
     change, following = _ends(people), people
-    # Where the same people go on by another shift, nothing changes for anybody.
+    # A handoff from one shift to another with the same users is not a change.
     for _again in range(MAX_UNCHANGED_SHIFTS):
         if change is None:
             break
@@ -134,7 +137,7 @@ def _ids(people: Sequence[OnCall]) -> list[int]:
 
 
 def _end_of_gap(plan: GroupPlan, role: MemberRole, now: datetime) -> datetime | None:
-    """When the gap that there is now ends, within the days that are looked at."""
+    """Return when the current coverage gap ends within the horizon, or None."""
     gaps: Iterable[final_schedule.CoverageGap] = final_schedule.timeline(plan, now, now + LOOK_AHEAD).gaps
     end = next((gap.until for gap in gaps if gap.role is role), None)
     return end if end is not None and end < now + LOOK_AHEAD else None

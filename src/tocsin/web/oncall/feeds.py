@@ -1,4 +1,4 @@
-"""Calendar feeds: making one, a new address for one, ending one. An address is shown once, on the page that answers."""
+"""Calendar feeds: create, rotate and delete. The feed URL is shown once, in the response that creates it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tocsin.web.ui.times import say_moment
 
 @require_POST
 def make(request: SignedInRequest) -> HttpResponse:
-    """A feed of one's own shifts, of a group's, or of a schedule's."""
+    """Create a feed of the user's own shifts, of a group, or of a schedule."""
     wanted, number = request.POST.get("kind", ""), request.POST.get("number", "")
     if wanted not in list(FeedKind):
         raise Http404(_("There are calendars of a person, a group and a schedule."))
@@ -42,13 +42,13 @@ def make(request: SignedInRequest) -> HttpResponse:
 
 @require_POST
 def rotate(request: SignedInRequest, number: int) -> HttpResponse:
-    """A new address; the old one ends at once."""
+    """Replace the feed's URL. The old URL stops working at once."""
     return _shown(request, commands.rotate(_find(request, number), actor=actor(request), now=request.now))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says when it was read last; then ends it."""
+    """Ask for confirmation, showing when the feed was last read; then delete the feed."""
     feed = _find(request, number)
     if request.method != "POST":
         used = say_moment(feed.used_at, request.now) if feed.used_at else _("never")

@@ -1,4 +1,5 @@
-"""One override: who made it and what it covers; managers change it, they and whoever took or gave it take it away."""
+"""One override: its creator, period and effect. Managers can edit and delete it; both users of a swap or cover can
+delete it."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from tocsin.web.ui.forms import MomentField, reader_zone, show_rejection
 
 
 class OverrideForm(forms.Form):
-    """Everything about an override."""
+    """All fields of an override."""
 
     begins = MomentField(label=gettext_lazy("From"))
     ends = MomentField(label=gettext_lazy("To"))
@@ -53,7 +54,7 @@ class OverrideForm(forms.Form):
         self.fields["shift"].choices = [("", _("every shift")), *((n, n) for n in shifts)]  # type: ignore[attr-defined]
 
     def spec(self, schedule: str) -> dict[str, Any]:
-        """The override in a spec's shape."""
+        """Return the override in spec form."""
         data = self.cleaned_data
         spec: dict[str, Any] = {
             "schedule": schedule,
@@ -67,7 +68,7 @@ class OverrideForm(forms.Form):
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def override(request: SignedInRequest, number: int) -> HttpResponse:
-    """One override, and the form for whoever may change it."""
+    """Render an override, with its form for users who may edit it."""
     row = _find(number)
     group = row.schedule.group
     may_change = may(request, Permission.TEAMS, group)
@@ -103,7 +104,7 @@ def override(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says who has it then."""
+    """Ask for confirmation, then delete the override, after which the schedule applies again."""
     row = _find(number)
     if not swaps.may_take_back(row, request.user):
         require(request, Permission.TEAMS, row.schedule.group)

@@ -1,6 +1,6 @@
-"""Putting somebody else on call for a stretch: taking a shift, handing one over, asking for a swap, an override.
+"""Reassigns a period of on-call duty: take a shift, hand one over, ask for a swap, or add an override.
 
-One page does them all, and says who has the stretch and why; the timeline shows it as a sheet.
+One view covers all of these and shows who is on call in the period and why; the timeline opens it in a dialog.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.oncall.reassign_shift_forms import ReassignChoices, ReassignForm, returns
 from tocsin.web.ui.forms import reader_zone, show_rejection
 
-#: A stretch that nobody says the length of.
+#: Length of a period if the URL names none.
 _DEFAULT_RANGE = timedelta(hours=12)
-#: One's colleagues' shifts are offered in return so far ahead.
+#: How far ahead colleagues' shifts are offered in return.
 _LOOK_AHEAD = timedelta(days=45)
-#: The longest stretch that is looked at; what is asked for may be longer.
+#: Maximum period that is evaluated; the requested period may be longer.
 _MAX_RANGE = timedelta(days=62)
 _PLACES = {
     "from": "begins", "to": "ends", "return_from": "in_return", "return_to": "in_return", "shift": "instead_of",
@@ -48,7 +48,7 @@ _PLACES = {
 
 @dataclass(frozen=True, slots=True)
 class ReassignRequest:
-    """The stretch that a page is about. `user_id`: whose it is, where one person's was chosen."""
+    """The period to reassign. `user_id` is the user on call, if one user's segment was selected."""
 
     since: datetime
     until: datetime
@@ -59,7 +59,7 @@ class ReassignRequest:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def stand_in(request: SignedInRequest, number: int) -> HttpResponse:
-    """Who is on call in a stretch and why, and the form that changes it."""
+    """Render who is on call in the period and why, with the form to reassign it; or reassign it."""
     group = find(number)
     schedules = list(Schedule.objects.filter(group=group).select_related("group"))
     with database.transaction() as connection:
@@ -88,7 +88,7 @@ def stand_in(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def _wanted(request: SignedInRequest, schedules: list[Schedule], plan: GroupPlan) -> ReassignRequest:
-    """The stretch that the address names; without one, the present turn of whoever is first."""
+    """Return the period from the URL, or the current shift of the first user on call."""
     said = request.GET
     since, until = _moment(said.get("from", "")), _moment(said.get("to", ""))
     role = MemberRole(said["role"]) if said.get("role") in list(MemberRole) else None
@@ -103,7 +103,7 @@ def _wanted(request: SignedInRequest, schedules: list[Schedule], plan: GroupPlan
     since = since or request.now.replace(second=0, microsecond=0)
     if until is None or until <= since:
         until = since + _DEFAULT_RANGE
-    # What is over stays as it was.
+    # The past cannot be changed, so the period starts now.
     if since < request.now < until:
         since = request.now.replace(second=0, microsecond=0)
     return ReassignRequest(since, until, role, user_id, schedule or next(iter(schedules), None))
@@ -118,7 +118,7 @@ def _moment(text: str) -> datetime | None:
 
 
 def _held(plan: GroupPlan, wanted: ReassignRequest) -> list[OnCall]:
-    """Who is on call in the stretch, as far as it is looked at."""
+    """Return who is on call in the period, up to the maximum range."""
     until = min(wanted.until, wanted.since + _MAX_RANGE)
     drawn = final_schedule.timeline(plan, wanted.since, until)
     return [
@@ -173,7 +173,7 @@ def _form(
 
 
 def _whose(wanted: ReassignRequest, held: list[OnCall], is_manager: bool) -> str:
-    """Whom the page suggests to replace."""
+    """Return the preselected value of "instead of"."""
     people = list(dict.fromkeys(one.user_id for one in held))
     if wanted.user_id in people or len(people) == 1:
         return f"user-{wanted.user_id if wanted.user_id in people else people[0]}"
@@ -188,7 +188,7 @@ def _others(known: dict[int, str]) -> dict[int, str]:
 
 
 def _done(request: SignedInRequest, group: Group, form: ReassignForm) -> str:
-    """Does what the form says, and what was done in a sentence; empty: it could not be, and the form says why."""
+    """Reassign the period as posted. Return a sentence about the result, or "" if the form has errors."""
     data = form.cleaned_data
     schedule: Schedule = data["schedule"]
     to = User.objects.get(pk=data["user"])

@@ -1,4 +1,4 @@
-"""The form that puts somebody else on call for a stretch."""
+"""The form that reassigns a period of on-call duty."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from tocsin.web.oncall.schedules.describe_shift import day, role_name
 from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.forms import MomentField
 
-#: So many shifts of others are offered in return.
+#: Maximum number of colleagues' shifts offered in return.
 MAX_RETURN_SHIFTS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class ReassignChoices:
-    """What the form offers; people by id, with the name to show."""
+    """The options of the form; users as {id: display name}."""
 
     schedules: Sequence[Schedule]
-    #: Whom the stretch may be taken from.
+    #: Users whose duty can be reassigned.
     holders: Mapping[int, str]
     team: Mapping[int, str]
     others: Mapping[int, str]
-    #: Shifts of others, by the value that stands for one.
+    #: Colleagues' shifts by option value.
     returns: Mapping[str, OnCall]
     is_manager: bool
-    #: Whether nobody has the stretch, and whoever reads may take it.
+    #: Whether the period is a coverage gap that the user may fill.
     fills: bool = False
 
 
 def returns(segments: Iterable[OnCall]) -> dict[str, OnCall]:
-    """Shifts that one may take in return, by the value that stands for one, the sooner first."""
+    """Return the shifts that can be taken in return by option value, earliest first."""
     every = list(segments)
     bounded = sorted((one.since, one.until, number) for number, one in enumerate(every) if one.since and one.until)
     return {
@@ -51,7 +51,7 @@ def returns(segments: Iterable[OnCall]) -> dict[str, OnCall]:
 
 
 class ReassignForm(forms.Form):
-    """A stretch, whose it is, and who is to have it."""
+    """A period, who is on call in it, and the replacement."""
 
     begins = MomentField(label=_("From"))
     ends = MomentField(label=_("To"))
@@ -62,11 +62,11 @@ class ReassignForm(forms.Form):
     in_return = forms.ChoiceField(label=_("In return you take"), required=False)
     message = forms.CharField(label=_("What you say to them"), max_length=500, required=False)
 
-    #: Whether whoever reads may take it for themselves, and whether it is theirs.
+    #: Whether the user may take the period over, and whether it is the user's own.
     takes = False
-    #: Whether it is nobody's.
+    #: Whether the period is a coverage gap.
     fills = False
-    #: Whether there is anything to replace.
+    #: Whether there is anything to reassign.
     offers = True
     is_mine = False
 
@@ -97,7 +97,7 @@ class ReassignForm(forms.Form):
         return data
 
     def taken_in_return(self) -> tuple[int, ShiftRange] | None:
-        """Whose shift is taken in return, and which."""
+        """Return the user and period of the shift taken in return, or None."""
         one = self._returns.get(self.cleaned_data["in_return"])
         if one is None or one.since is None or one.until is None:
             return None

@@ -1,4 +1,4 @@
-"""Swaps that people asked for: those that wait for somebody's answer, and answering or withdrawing one."""
+"""Swap requests: those awaiting an answer, and accepting, declining or withdrawing one."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tocsin.web.told import told
 
 
 def asked_of(user: User, now: datetime) -> list[SwapRequest]:
-    """The swaps that wait for the user's answer and are not over, the sooner first."""
+    """Return the unexpired swap requests awaiting the user's answer, earliest first."""
     return list(_waiting(now).filter(asked=user))
 
 
 def asked_by(user: User, now: datetime) -> list[SwapRequest]:
-    """The swaps that the user asked for and that nobody has answered, the sooner first."""
+    """Return the user's own unanswered swap requests, earliest first."""
     return list(_waiting(now).filter(asked_by=user))
 
 
 @require_POST
 def answer(request: SignedInRequest, number: int, verb: str) -> HttpResponse:
-    """Accepts, declines or withdraws."""
+    """Accept, decline or withdraw a swap request."""
     swap = commands.rows().filter(pk=number).first()
     if swap is None:
         raise Http404(_("This question is gone."))
@@ -53,7 +53,7 @@ def answer(request: SignedInRequest, number: int, verb: str) -> HttpResponse:
 
 
 def next_page(request: SignedInRequest, usual: str) -> str:
-    """The page of Tocsin that a form says to go to, else the usual one."""
+    """Return the local URL that the form names in `next`, else `usual`."""
     wanted = request.POST.get("next", "")
     is_here = url_has_allowed_host_and_scheme(wanted, allowed_hosts={request.get_host()})
     return wanted if wanted.startswith("/") and is_here else usual
@@ -63,7 +63,7 @@ type _Act = Callable[..., SwapRequest]
 
 
 def _verb(verb: str, swap: SwapRequest) -> tuple[User, _Act, str]:
-    """Who may do it, what does it, and what is said when it is done. Raises Http404."""
+    """Return who may run the verb, the command, and the success message. Raises Http404."""
     match verb:
         case "accept":
             return (

@@ -1,4 +1,4 @@
-"""A group's schedule as a timeline by day, week or month, and its schedules with what may be done with them."""
+"""A group's schedule as a timeline by day, week or month, with its schedules and their actions."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tocsin.web.oncall.schedules import coverage_warnings, describe_shift
 from tocsin.web.oncall.timeline_layout import DateRange, TimelineSegment, TimelineSpan
 from tocsin.web.ui.forms import reader_zone
 
-#: The days that a calendar knows, with room on both sides.
+#: Range of selectable dates, with a margin to the limits of date arithmetic on both sides.
 _FIRST, _LAST = date(1970, 2, 1), date(2190, 1, 1)
 
 
 @require_safe
 def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
-    """The timeline of a group, and what is wrong with it in the next 60 days."""
+    """Render the group's timeline, with coverage warnings for the next 60 days."""
     group = find(number)
     zone = reader_zone()
     wanted = request.GET.get("show", "")
@@ -61,7 +61,7 @@ def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def link_to(piece: TimelineSegment, group_id: int, shown: DateRange) -> str:
-    """Where a stretch leads: to what can be done about it, filled in."""
+    """Return the URL of the reassign form, prefilled with the segment."""
     fields = {
         "role": piece.role,
         "user": piece.user_id,
@@ -77,7 +77,7 @@ def _within(at: datetime | None, bound: datetime) -> datetime:
 
 
 def _plan(group: Group, since: datetime, now: datetime) -> tuple[GroupPlan, Sequence[str]]:
-    """The group's plan from `since` on, and what is wrong with it from now on, in sentences."""
+    """Return the group's plan from `since`, and its coverage warnings from now on as sentences."""
     with database.transaction() as connection:
         plan = loader.plan(connection, group.pk, min(since, now)) or GroupPlan(group.pk, group.name)
         wrong = coverage_warnings.of_plans(connection, {group.pk: plan}, now, coverage_checks.COVERAGE_HORIZON)

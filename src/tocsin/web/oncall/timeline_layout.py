@@ -1,6 +1,6 @@
-"""A group's timeline as rows of pieces with their places, for a page to draw, and as a list of days in words. Pure.
+"""Lays out a group's timeline as rows of positioned segments, and as a list of days. Pure.
 
-Decides nothing: who is on call, and why, is `oncall.calculation.final_schedule`'s.
+Decides nothing: `oncall.calculation.final_schedule` determines who is on call and why.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.people.member_roles import MemberRole
 
-#: Places are rounded: what overlaps by less, in percent, stands beside one another.
+#: Rounding tolerance in percent: segments that overlap by less share a lane.
 _CLOSE = 0.001
 
-#: A shift with more turns in the range than this would be a grey bar; shorter ranges show it.
+#: A shift with more segments in the range would be an unreadable bar and is omitted; shorter ranges show it.
 _MAX_SHIFTS_PER_ROW = 200
 
-#: People are told apart by so many colours, which then come again.
+#: Number of distinct colours for users, assigned in rotation.
 COLOURS = 8
 
 
 class TimelineSpan(StrEnum):
-    """How much of a timeline a page shows."""
+    """Length of the displayed range."""
 
     DAY = "day"
     WEEK = "week"
@@ -36,11 +36,11 @@ class TimelineSpan(StrEnum):
 
 
 class RowKind(StrEnum):
-    """What a row has."""
+    """The content of a row."""
 
-    #: Who is on call in a role: what counts.
+    #: The final schedule of a role.
     WINNER = "winner"
-    #: One shift by itself, whether it counts or not.
+    #: One shift, whether or not it is effective.
     SHIFT = "shift"
     OVERRIDES = "overrides"
     ABSENCES = "absences"
@@ -48,11 +48,11 @@ class RowKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DateRange:
-    """From one local midnight to another."""
+    """A range of days between two local midnights."""
 
     span: TimelineSpan
     first: date
-    #: The day after the last.
+    #: The day after the last one.
     end: date
     zone: ZoneInfo
 
@@ -66,12 +66,12 @@ class DateRange:
 
     @property
     def midnights(self) -> list[datetime]:
-        """Where each day begins, and the range ends."""
+        """The start of each day, and the end of the range."""
         return [*(weekly_windows.midnight(day, self.zone) for day in self.days), self.until]
 
     @property
     def earlier(self) -> date:
-        """The first day of the range before."""
+        """The first day of the preceding range."""
         return _first(self.span, self.first - timedelta(days=1))
 
     @property
@@ -79,20 +79,20 @@ class DateRange:
         return [self.first + timedelta(days=number) for number in range((self.end - self.first).days)]
 
     def place(self, at: datetime) -> float:
-        """Where a moment is, in percent of the width; the range's ends for what is outside."""
+        """Return the position of a moment in percent of the width, clamped to the range."""
         whole = (self.until - self.since).total_seconds()
         return min(100.0, max(0.0, (at - self.since).total_seconds() / whole * 100))
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineSegment:
-    """One stretch in a row: where it is, and all that is to be said of it."""
+    """One segment of a row: its position, and the data for its description."""
 
     x: float
     width: float
     lane: int
     text: str
-    #: Its look: `who-3`, `gap`, `away`, `hidden`.
+    #: CSS class: `who-3`, `gap`, `away`, `hidden`.
     tone: str
     since: datetime | None
     until: datetime | None
@@ -106,23 +106,23 @@ class TimelineSegment:
 
 @dataclass(frozen=True, slots=True)
 class TimelineRow:
-    """One line of the drawing."""
+    """One row of the timeline."""
 
     kind: RowKind
     label: str
-    #: Beside the label: the schedule.
+    #: Text beside the label: the schedule's name.
     about: str = ""
     role: str = ""
     schedule: str = ""
     pieces: Sequence[TimelineSegment] = ()
     lanes: int = 1
-    #: Of a shift.
+    #: The layer, for a shift row.
     layer: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A line from top to bottom: a day, or an hour, with what stands above it."""
+    """A vertical grid line for a day or an hour, with its label."""
 
     x: float
     width: float
@@ -136,7 +136,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class DaySummary:
-    """One day of the list: who is on call in it, with the part of the day where it is not all of it."""
+    """One day of the list: the users on call, with the part of the day if they do not cover all of it."""
 
     day: date
     holiday: str
@@ -146,7 +146,7 @@ class DaySummary:
 
 @dataclass(frozen=True, slots=True)
 class TimelineDrawing:
-    """All of it. `now` is where the line of the present is, in percent; None: outside."""
+    """The complete layout. `now` is the position of the current time in percent, or None if it is out of range."""
 
     range: DateRange
     rows: Sequence[TimelineRow]
@@ -156,7 +156,7 @@ class TimelineDrawing:
 
 
 def range_of(span: TimelineSpan, day: date, zone: ZoneInfo) -> DateRange:
-    """The day, the week from Monday, or the month in which `day` is."""
+    """Return the day, the week from Monday, or the month that contains `day`."""
     first = _first(span, day)
     match span:
         case TimelineSpan.DAY:
@@ -169,7 +169,7 @@ def range_of(span: TimelineSpan, day: date, zone: ZoneInfo) -> DateRange:
 
 
 def draw(plan: GroupPlan, timeline: Timeline, shown: DateRange, now: datetime) -> TimelineDrawing:
-    """The group's timeline, which must be of that range."""
+    """Lay out a group's timeline. `timeline` must cover the range `shown`."""
     colours = _ColourAssigner(plan)
     winners = {role: _winners(timeline, role, shown, colours) for role in MemberRole}
     rows = [row for role in MemberRole for row in _role(timeline, role, winners[role], shown, colours)]
@@ -199,7 +199,7 @@ def _first(span: TimelineSpan, day: date) -> date:
 
 
 class _ColourAssigner:
-    """The same colour for the same person, whatever range is shown."""
+    """Assigns each user the same colour in every range."""
 
     def __init__(self, plan: GroupPlan) -> None:
         self._places = {user_id: place for place, user_id in enumerate(sorted(plan.people))}
@@ -211,7 +211,7 @@ class _ColourAssigner:
 def _role(
     timeline: Timeline, role: MemberRole, winners: Sequence[TimelineSegment], shown: DateRange, colours: _ColourAssigner
 ) -> Iterator[TimelineRow]:
-    """The row that counts, and beneath it one of each shift, the highest layer first."""
+    """Yield the row of the final schedule of a role, then one row per shift, highest layer first."""
     bars = [bar for bar in timeline.bars if bar.role is role]
     if not winners and not bars:
         return
@@ -249,10 +249,10 @@ def _row(
 
 
 def _in_lanes(pieces: Sequence[TimelineSegment]) -> Iterator[TimelineSegment]:
-    """Beneath one another where they overlap."""
+    """Assign lanes so that overlapping segments do not cover each other."""
     ends: list[float] = []
     for piece in sorted(pieces, key=lambda one: one.x):
-        # Rounding must not push a neighbour down.
+        # The tolerance prevents rounding from moving an adjacent segment to the next lane.
         lane = next((number for number, end in enumerate(ends) if end <= piece.x + _CLOSE), len(ends))
         ends[lane : lane + 1] = [piece.x + piece.width]
         yield replace(piece, lane=lane)
@@ -331,7 +331,7 @@ def _touches(since: datetime, until: datetime, shown: DateRange) -> bool:
 
 
 def _holiday(plan: GroupPlan, day: date) -> str:
-    """The name of the holiday that some schedule of the group minds on that day."""
+    """Return the name of a holiday on that day that any of the group's schedules observes, or ""."""
     calendars = {c.name: c for s in plan.schedules for shift in s.shifts for c in shift.calendars}
     return next((name for one in calendars.values() if (name := one.on(day))), "")
 
@@ -351,7 +351,7 @@ def _ticks(shown: DateRange, today: date, holidays: dict[date, str]) -> Iterator
 
 
 def _in_day(pieces: Iterable[TimelineSegment], day: date, zone: ZoneInfo) -> Iterator[TimelineSegment]:
-    """The pieces that touch the day, by role and beginning."""
+    """Yield the segments that touch the day, by role and start."""
     begin, end = weekly_windows.midnight(day, zone), weekly_windows.midnight(day + timedelta(days=1), zone)
     order = [str(role) for role in MemberRole]
     touching = [p for p in pieces if (p.since is None or p.since < end) and (p.until is None or p.until > begin)]

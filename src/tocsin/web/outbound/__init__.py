@@ -1,0 +1,1 @@
+"""Outbound integrations and their calls."""

@@ -1,4 +1,4 @@
-"""What of an alert is still to be written on its ticket, or could not be: for the alert's page."""
+"""Updates of an alert that were not yet written to its ticket, for the alert view."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tocsin.outbound.states import WAITING, CallStatus
 
 
 def unsent(alert_id: int) -> list[Call]:
-    """Its calls that wait or failed, oldest first; at most ten."""
+    """Return the alert's pending and failed calls, oldest first, at most ten."""
     wanted = [*WAITING, CallStatus.DEAD]
     rows = Call.objects.filter(alert=alert_id, status__in=wanted).select_related("integration__standing")
     return list(rows.order_by("pk")[:10])

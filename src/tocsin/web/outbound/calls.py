@@ -1,4 +1,4 @@
-"""The log of an outbound integration: what waits, what was sent, what failed for good, and sending that again."""
+"""The call log of an outbound integration: pending, sent and permanently failed calls, and sending the last again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tocsin.web.ui.pagination import by_number
 
 @require_safe
 def log(request: SignedInRequest, number: int) -> HttpResponse:
-    """Its calls, newest first."""
+    """Render the integration's calls, newest first."""
     row = find(number)
     show = request.GET.get("show", "")
     rows = Call.objects.filter(integration=row).select_related("alert")
@@ -49,7 +49,7 @@ def log(request: SignedInRequest, number: int) -> HttpResponse:
 @require_safe
 @needs(Permission.ROUTING)
 def call(request: SignedInRequest, number: int, call_id: int) -> HttpResponse:
-    """One call, and what was said on the wire, without secrets."""
+    """Render one call with its HTTP exchanges, secrets removed."""
     row = find(number)
     require(request, Permission.ROUTING, row.group_id)
     found = _call(number, call_id)
@@ -60,7 +60,7 @@ def call(request: SignedInRequest, number: int, call_id: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ROUTING)
 def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpResponse:
-    """Sends a dead letter again, or decides that a call is not sent."""
+    """Send a failed call again, or drop a call."""
     row = find(number)
     require(request, Permission.ROUTING, row.group_id)
     found = _call(number, call_id)
@@ -79,7 +79,7 @@ def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpR
 @require_POST
 @needs(Permission.ROUTING)
 def send_all_again(request: SignedInRequest, number: int) -> HttpResponse:
-    """Every dead letter at once."""
+    """Send all permanently failed calls again."""
     row = find(number)
     require(request, Permission.ROUTING, row.group_id)
     count = commands.send_all_again(row, actor=actor(request), now=request.now)

@@ -1,4 +1,5 @@
-"""Forms of outbound integrations. They make the spec that the command checks; errors come back beside their field."""
+"""Forms of outbound integrations. They build the spec that the command validates; problems appear beside their
+field."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from tocsin.web.ui.forms import CodeField, zones
 
 _URL = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
 
-#: What happens, in words.
+#: Labels of the events.
 EVENT_LABELS: Mapping[OutboundEvent, Any] = {
     OutboundEvent.ACKNOWLEDGE: _("Somebody acknowledges"),
     OutboundEvent.ASSIGN: _("Somebody takes it, or is given it"),
@@ -41,7 +42,7 @@ def _secret(label: Any, is_stored: bool, help_text: Any = "") -> forms.CharField
 
 
 class CommonForm(forms.Form):
-    """What every kind has."""
+    """Fields that every outbound integration type has."""
 
     name = forms.CharField(label=_("Name"), max_length=100)
     enabled = forms.BooleanField(label=_("In use"), required=False, initial=True)
@@ -55,7 +56,7 @@ class CommonForm(forms.Form):
 
     kind = ""
     SECRETS: tuple[str, ...] = ()
-    #: Those without which nothing works.
+    #: Secrets that the integration requires.
     NEEDED: tuple[str, ...] = ()
     TEXTS_: tuple[str, ...] = ()
 
@@ -67,7 +68,7 @@ class CommonForm(forms.Form):
             self.fields[name].required = name in self.NEEDED and name not in stored
 
     def spec(self, known: Mapping[str, Any]) -> dict[str, Any]:
-        """`known` with everything that this form has. Raises Rejected."""
+        """Return `known` with the form's values. Raises Rejected."""
         data = self.cleaned_data
         spec = {**known, "name": data["name"], "kind": self.kind, "enabled": data["enabled"]}
         spec["group"] = data["group"].name if data["group"] else None
@@ -80,7 +81,7 @@ class CommonForm(forms.Form):
 
 
 class HaloForm(CommonForm):
-    """Where Halo is, and as whom Tocsin signs in there."""
+    """The address of Halo, and the credentials with which Tocsin signs in."""
 
     kind = "haloitsm"
     SECRETS = NEEDED = ("client_secret",)
@@ -143,7 +144,7 @@ class HaloForm(CommonForm):
 
 
 class HttpForm(CommonForm):
-    """A call to any address."""
+    """A request to any HTTP endpoint."""
 
     kind = "http"
     SECRETS = ("password", "token", "client_secret", "hmac_secret")
@@ -231,7 +232,7 @@ class HttpForm(CommonForm):
 
 
 def initial_of(spec: Mapping[str, Any], group: Group | None) -> dict[str, Any]:
-    """What the form begins with."""
+    """Return the initial values of an integration's form."""
     shown = {"enabled": True, **spec, "group": group}
     for name, sign in (("headers", ": "), ("capture", " = ")):
         if isinstance(spec.get(name), Mapping):
@@ -254,7 +255,7 @@ def _pairs(text: str, sign: str, place: str) -> dict[str, str]:
 
 
 class EventForm(forms.Form):
-    """What one event writes on the ticket."""
+    """What one event writes to the ticket."""
 
     note = forms.BooleanField(label=_("Note"), required=False)
     text = forms.CharField(
@@ -274,7 +275,7 @@ class EventForm(forms.Form):
         for name in ("status", "team", "priority"):
             known = lists.get(name, [])
             kept = self.initial.get(name)
-            # One that Halo does not have any more is shown, so that it can be seen and changed.
+            # A stored value that no longer exists in Halo stays visible, so that it can be changed.
             names = [*known, *([kept] if kept and kept not in known else [])]
             self.fields[name].choices = [("", _("leave as it is")), *((one, one) for one in names)]  # type: ignore[attr-defined]
         self.fields["text"].widget.attrs["placeholder"] = TEXTS[event]
@@ -283,11 +284,11 @@ class EventForm(forms.Form):
 
     @property
     def changes_ticket(self) -> bool:
-        """Whether more than a note is set."""
+        """Whether the event changes fields of the ticket, beyond adding a note."""
         return any(self[name].value() for name in ("status", "team", "priority"))
 
     def entry(self) -> dict[str, Any]:
-        """The event's part of the spec."""
+        """Return the event's part of the spec."""
         data = self.cleaned_data
         found: dict[str, Any] = {"note": (data["text"].strip() or True) if data["note"] else False}
         for name in ("public", "agent"):
@@ -300,7 +301,7 @@ class EventForm(forms.Form):
 
 
 def event_initial(settings: Mapping[str, Any], event: OutboundEvent) -> dict[str, Any]:
-    """What one event's form begins with."""
+    """Return the initial values of one event's form."""
     sync = settings.get("sync")
     entry = sync.get(event.value, {}) if sync is not None else {"note": True}
     note = entry.get("note", False)

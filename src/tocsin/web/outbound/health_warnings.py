@@ -1,4 +1,4 @@
-"""What is wrong with outbound integrations, for Home."""
+"""Problems with outbound integrations, for Home."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tocsin.web.told import told_of
 
 
 def found() -> Iterator[tuple[str, str, bool]]:
-    """Sentence, where to mend it, and whether somebody must come now."""
+    """Yield (sentence, URL that resolves it, urgent) for each."""
     with database.pool().connection() as connection:
         every = list(health.wrong(connection))
     for one in every:

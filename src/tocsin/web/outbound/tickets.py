@@ -1,4 +1,4 @@
-"""Tickets that are made in Halo for alerts from elsewhere: when, with what, and for which inbound integrations."""
+"""Creating Halo tickets for alerts from other sources: when, with which fields, and for which inbound integrations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tocsin.web.outbound.views import TICKETS, find, frame
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
-#: When one is made; the words of `create_ticket.on`.
+#: When a ticket is created: values of `create_ticket.on`.
 WHEN = [
     ("opened", gettext_lazy("it opens")),
     ("acknowledge", gettext_lazy("somebody acknowledges it")),
@@ -40,7 +40,7 @@ _NUMBERS = ("client", "site", "user")
 
 
 class TicketForm(forms.Form):
-    """What a new ticket is given, and when it is made."""
+    """Fields of a new ticket, and when it is created."""
 
     on = forms.MultipleChoiceField(
         label=gettext_lazy("Make one when"), choices=WHEN, required=False, widget=forms.CheckboxSelectMultiple,
@@ -73,21 +73,21 @@ class TicketForm(forms.Form):
         for name in _NAMED:
             known = lists.get(name, [])
             kept = self.initial.get(name)
-            # One that Halo does not have any more is shown, so that it can be seen and changed.
+            # A stored value that no longer exists in Halo stays visible, so that it can be changed.
             names = [*known, *([kept] if kept and kept not in known else [])]
             self.fields[name].choices = [("", _("Halo's own")), *((one, one) for one in names)]  # type: ignore[attr-defined]
         for name in _NUMBERS:
             self.fields[name].widget.attrs["inputmode"] = "numeric"
 
     def entry(self) -> dict[str, Any]:
-        """`create_ticket` of the spec."""
+        """Return `create_ticket` of the spec."""
         return {name: value for name, value in self.cleaned_data.items() if value not in ("", [])}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def tickets(request: SignedInRequest, number: int) -> HttpResponse:
-    """The form, and the inbound integrations for whose alerts tickets are made."""
+    """Render the form and the inbound integrations whose alerts get tickets; or save it."""
     row = find(number)
     require(request, Permission.ROUTING, row.group_id)
     if row.kind != "haloitsm":
@@ -118,7 +118,7 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ACT)
 def make(request: SignedInRequest, number: int) -> HttpResponse:
-    """Has a ticket made for an alert."""
+    """Create a ticket for an alert."""
     alert = Alert.objects.select_related("integration__outbound").filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})

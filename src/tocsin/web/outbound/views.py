@@ -1,4 +1,4 @@
-"""Outbound integrations: what they are, how the other side fares, what is written back, who is who there."""
+"""Outbound integrations: list, health, write-back settings, agent mapping, forms and deletion."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
-#: The parts of a spec that have a tab.
+#: The parts of a spec that have a tab of their own.
 SYNC, AGENTS, TICKETS = "sync", "agents", "create_ticket"
 
 _FORMS: dict[str, type[CommonForm]] = {"haloitsm": HaloForm, "http": HttpForm}
@@ -42,7 +42,7 @@ _FORMS: dict[str, type[CommonForm]] = {"haloitsm": HaloForm, "http": HttpForm}
 
 @require_safe
 def outbound_list(request: SignedInRequest) -> HttpResponse:
-    """All of them, and how each fares."""
+    """Render all outbound integrations with their health."""
     rows = list(OutboundIntegration.objects.select_related("standing", "group"))
     dead = _dead()
     context = {
@@ -54,7 +54,7 @@ def outbound_list(request: SignedInRequest) -> HttpResponse:
 
 
 def health(row: OutboundIntegration) -> tuple[str, str]:
-    """How an integration fares, in a few words, and in which tone."""
+    """Return the health of an integration in a few words, with its colour."""
     standing = row.standing
     if not row.is_enabled:
         return _("switched off"), "quiet"
@@ -77,7 +77,7 @@ def _dead() -> dict[int, int]:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
-    """A new outbound integration, or changes to one."""
+    """Create or edit an outbound integration."""
     row = find(number) if number is not None else None
     if row is not None:
         require(request, Permission.ROUTING, row.group_id)
@@ -108,7 +108,7 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
 
 
 def _of_its_own(row: OutboundIntegration) -> dict[str, Any]:
-    """All of it but what tabs of their own are for."""
+    """Return the integration's state without the parts that other tabs edit."""
     return {key: value for key, value in commands.outbound_state(row).items() if key not in (SYNC, AGENTS, TICKETS)}
 
 
@@ -120,7 +120,7 @@ def _unused(name: str) -> str:
 
 @require_safe
 def outbound(request: SignedInRequest, number: int) -> HttpResponse:
-    """How it fares, what waits, and what failed."""
+    """Render the health, and the pending and failed calls."""
     row = find(number)
     waiting = Call.objects.filter(integration=row, status__in=WAITING).count()
     dead = list(Call.objects.filter(integration=row, status=CallStatus.DEAD).order_by("-pk")[:10])
@@ -143,7 +143,7 @@ def outbound(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ROUTING)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
-    """Tries address and credentials; for Halo, says which right is missing."""
+    """Test the address and credentials; for Halo, also report missing permissions."""
     row = _own(request, number)
     try:
         said = commands.verify_outbound(row, request.now)
@@ -163,7 +163,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ROUTING)
 def refresh(request: SignedInRequest, number: int) -> HttpResponse:
-    """Reads Halo's lists again."""
+    """Reload the reference lists from Halo."""
     row = _own(request, number)
     try:
         problems = halo_commands.refresh(row, actor(request), request.now)
@@ -180,7 +180,8 @@ def refresh(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ROUTING)
 def connect(request: SignedInRequest, number: int) -> HttpResponse:
-    """Has an inbound integration write back by this one, or no more: as the button said, whatever others did since."""
+    """Enable or disable write-back for an inbound integration. The button posts the wanted state, so concurrent clicks
+    agree."""
     row = _own(request, number)
     door = _door(request)
     wants = request.POST.get("do") != "disconnect"
@@ -200,7 +201,7 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ROUTING)
 def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
-    """Makes the webhook in Halo; what fails is undone, and said."""
+    """Create the webhook in Halo. A failure is rolled back and reported."""
     row = _own(request, number)
     door = _door(request)
     try:
@@ -221,7 +222,7 @@ def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def sync(request: SignedInRequest, number: int) -> HttpResponse:
-    """What each event writes on the ticket."""
+    """Edit what each event writes to the ticket."""
     row = _own(request, number)
     if row.kind != "haloitsm":
         raise Http404
@@ -254,7 +255,7 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def people(request: SignedInRequest, number: int) -> HttpResponse:
-    """Who is who in Halo: by e-mail, by hand, and agents who are no users yet."""
+    """Map users to Halo agents: by e-mail address or explicitly; or import agents as users."""
     row = _own(request, number)
     agents = list(LookUp.objects.filter(integration=row, noun="agent").order_by("name"))
     if request.method == "POST" and request.POST.get("do") == "import":
@@ -304,7 +305,7 @@ def _import_people(request: SignedInRequest, row: OutboundIntegration) -> HttpRe
 
 
 def _save_people(request: SignedInRequest, row: OutboundIntegration, agents: list[LookUp], seen: FormSnapshot) -> str:
-    """What is wrong, in words; "" once it is saved."""
+    """Save the mapping. Return the problem in words, or "" on success."""
     known = {agent.number for agent in agents}
     names = dict(User.objects.filter(is_active=True).values_list("pk", "username"))
     chosen = {
@@ -324,7 +325,7 @@ def _save_people(request: SignedInRequest, row: OutboundIntegration, agents: lis
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first."""
+    """Ask for confirmation, then delete the integration."""
     row = _own(request, number)
     return ask_and_delete(
         request,
@@ -339,7 +340,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def find(number: int) -> OutboundIntegration:
-    """The integration. Raises Http404."""
+    """Return the integration. Raises Http404."""
     row = OutboundIntegration.objects.select_related("group", "standing").filter(pk=number).first()
     if row is None:
         raise Http404(_("This outbound integration is gone."))
@@ -347,7 +348,8 @@ def find(number: int) -> OutboundIntegration:
 
 
 def _door(request: SignedInRequest) -> Integration:
-    """The inbound integration that a form names. Raises Http404, and PermissionDenied where it is not theirs."""
+    """Return the inbound integration that the form names. Raises Http404, or PermissionDenied if the user may not edit
+    it."""
     wanted = request.POST.get("integration", "")
     is_number = wanted.isascii() and wanted.isdigit() and len(wanted) < 10
     door = Integration.objects.filter(pk=int(wanted)).first() if is_number else None
@@ -364,7 +366,7 @@ def _own(request: SignedInRequest, number: int) -> OutboundIntegration:
 
 
 def frame(request: SignedInRequest, row: OutboundIntegration, tab: str) -> dict[str, Any]:
-    """What every tab shows around itself."""
+    """Return the context that every tab needs."""
     text, tone = health(row)
     return {
         "row": row,

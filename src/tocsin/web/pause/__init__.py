@@ -1,0 +1,1 @@
+"""Pausing all paging."""

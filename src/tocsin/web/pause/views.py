@@ -1,4 +1,4 @@
-"""Pause all paging: why, until when, and ending it. For administrators."""
+"""Pausing all paging: reason, end, and ending it early. For administrators."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tocsin.web.ui.forms import MomentField, show_rejection
 
 
 class PauseForm(forms.Form):
-    """Why, and when it ends by itself."""
+    """The reason, and when the pause ends automatically."""
 
     reason = forms.CharField(
         label=gettext_lazy("Why?"), max_length=500, help_text=gettext_lazy("Everybody reads it on every page.")
@@ -38,7 +38,7 @@ class PauseForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ADMINISTER)
 def pause(request: SignedInRequest) -> HttpResponse:
-    """Shows whether paging is paused, and pauses it."""
+    """Show whether paging is paused; pause it."""
     begin: dict[str, Any] = {"until": timezone.localtime(request.now + timedelta(hours=2))}
     form = PauseForm(request.POST or None, initial=begin)
     if request.method == "POST" and form.is_valid():
@@ -57,14 +57,14 @@ def pause(request: SignedInRequest) -> HttpResponse:
 
 @require_safe
 def banners(request: SignedInRequest) -> HttpResponse:
-    """What stands above every page while paging is paused; pages ask for it when that changes."""
+    """Render the banners shown above every view. Open views reload them when a pause starts or ends."""
     return page(request, "parts/banners.html", {})
 
 
 @require_POST
 @needs(Permission.ADMINISTER)
 def end(request: SignedInRequest) -> HttpResponse:
-    """Ends the pause now."""
+    """End the pause now."""
     if pauses.end(actor(request), request.now):
         messages.success(request, _("Paging goes on. What waited leaves now."))
     return redirect("pause")

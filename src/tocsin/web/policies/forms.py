@@ -1,4 +1,4 @@
-"""An escalation policy's settings as a form: everything but its steps."""
+"""The form of an escalation policy, without its steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENDS = [
 
 
 class PolicyForm(forms.Form):
-    """Everything but the steps."""
+    """All settings except the steps."""
 
     name = forms.CharField(label=_("Name"), max_length=100)
     group = forms.ModelChoiceField(
@@ -100,11 +100,11 @@ class PolicyForm(forms.Form):
             self.fields["anyway"].widget = forms.HiddenInput()
 
     def ask_anyway(self) -> None:
-        """Offers to save it although it can reach nobody."""
+        """Offer to save the policy although it can reach nobody."""
         self.fields["anyway"].widget = forms.CheckboxInput()
 
     def spec(self) -> dict[str, Any]:
-        """The settings in a spec's shape, as far as they can be read."""
+        """Return the settings in spec form. Fields with an error count as empty."""
         data = readable(self)
         acknowledge: dict[str, Any] = {"effect": data["effect"], "timeout": data["timeout"] or None}
         if data["effect"] == AcknowledgeEffect.PAUSE and data["pause"]:
@@ -136,7 +136,7 @@ class PolicyForm(forms.Form):
 
 
 def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What the settings begin with."""
+    """Return the initial values of the settings."""
     acknowledge, repeat, end = spec.get("acknowledge", {}), spec.get("repeat", {}), spec.get("end", {})
     return {
         "name": spec["name"],

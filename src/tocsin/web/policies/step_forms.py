@@ -1,4 +1,4 @@
-"""The steps of an escalation policy as forms: whom each notifies, when, how, and under which conditions."""
+"""Forms of an escalation policy's steps: targets, delays, contact methods and conditions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _boxes(label: Any, **rest: Any) -> forms.MultipleChoiceField:
 
 
 class StepForm(forms.Form):
-    """Whom one step notifies, and when. `by` holds the rows of its own ways."""
+    """One step: its targets and its delay. `by` is the formset of its own notification rules."""
 
     after = DurationField(label=_("After the step before"), required=False, help_text=_("Such as 5m; 0 at once."))
     name = forms.CharField(label=_("Called"), required=False, max_length=100)
@@ -122,18 +122,18 @@ class StepForm(forms.Form):
 
     @property
     def has_more(self) -> bool:
-        """Whether the seldom used part says anything, so that it is shown open."""
+        """Whether a rarely used field is set or has an error, so that the section opens."""
         names = ("one_by_one", "retry_times", "only_until_acknowledged", "priority", "hours", "between", "tags", "by")
         held = [self[name].value() for name in names if name != "by"]
         return any(held) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.by.initial) or bool(self.errors)
 
     def is_empty(self) -> bool:
-        """Whether nobody wrote anything here."""
+        """Return whether the form is empty."""
         names = ("roles", "groups", "others", "users", "schedules", "contacts", "after")
         return not self.errors and not any(self.cleaned_data.get(name) for name in names)
 
     def spec(self) -> dict[str, Any]:
-        """The step in a spec's shape, as far as it can be read."""
+        """Return the step in spec form. Fields with an error count as empty."""
         data = readable(self)
         notify: dict[str, Any] = {
             "roles": list(data["roles"]),
@@ -176,7 +176,7 @@ class StepForm(forms.Form):
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
-    """Names and values of `a=b, c=d`; a value that is not said is empty."""
+    """Parse `a=b, c=d` into names and values; a missing value is empty."""
     parts = (part.partition("=") for part in text.split(",") if part.strip())
     return [(name, value) for name, _equals, value in parts]
 
@@ -193,15 +193,15 @@ class StepFormSet(_FormSet):
     """The steps in order."""
 
     def kept(self) -> list[StepForm]:
-        """The steps that stay, without empty ones."""
+        """Return the steps that are not empty."""
         return [form for form in self.forms if not form.is_empty()]
 
     def as_typed(self) -> list[dict[str, Any]]:
-        """What was typed, for forms to begin with that are shown again before they are finished."""
+        """Return the typed values, to render the forms again before they are complete."""
         return [{**typed(form), "by": [typed(row) for row in form.by.forms]} for form in self.forms]
 
     def minutes(self) -> list[str]:
-        """How long after the opening each step begins, as far as its waits can be read."""
+        """Return when each step starts after the alert opens; "?" for a delay that cannot be parsed."""
         found, total = [], timedelta()
         for form in self.forms:
             try:
@@ -213,14 +213,14 @@ class StepFormSet(_FormSet):
 
 
 def steps_formset(extra: int) -> type[StepFormSet]:
-    """The formset with so many empty steps at its end."""
-    return forms.formset_factory(  # type: ignore[return-value] # a subclass of the formset that it is given
+    """Return the formset class, with `extra` empty steps at its end."""
+    return forms.formset_factory(  # type: ignore[return-value] # returns a subclass of the given formset
         StepForm, formset=StepFormSet, extra=extra, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5
     )
 
 
 def way_choices() -> ChoiceList:
-    """Every label that somebody has, and every channel."""
+    """Return the choices for contact methods: every channel, and every label in use."""
     labels = ContactMethod.objects.order_by("label").values_list("label", flat=True).distinct()
     return [
         (_("By channel"), [(f"channel:{name}", shown) for name, shown in channel_choices()]),
@@ -229,7 +229,7 @@ def way_choices() -> ChoiceList:
 
 
 def initial_steps(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the steps begin with."""
+    """Return the initial values of the steps."""
     users = dict(User.objects.values_list("username", "pk"))
     groups = dict(Group.objects.values_list("name", "pk"))
     schedules = dict(Schedule.objects.values_list("name", "pk"))

@@ -1,4 +1,4 @@
-"""Escalation policies: the list, one with its preview, its form, and deleting it."""
+"""Escalation policies: list, detail view with a preview, form and deletion."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _PLACES = {
 
 @require_safe
 def policy_list(request: SignedInRequest) -> HttpResponse:
-    """Every policy with its steps in short."""
+    """Render every policy with a summary of its steps."""
     rows = Policy.objects.select_related("current", "group").annotate(used=Count("integrations"))
     shown = [(row, commands.plan_of(row)) for row in rows]
     return page(request, "policies/list.html", {"rows": shown, "may_add": may_somewhere(request, Permission.TEAMS)})
@@ -62,7 +62,7 @@ def policy_list(request: SignedInRequest) -> HttpResponse:
 
 @require_safe
 def policy(request: SignedInRequest, number: int) -> HttpResponse:
-    """One policy as a line of cards, and what it would do now for one of its integrations, or for a group."""
+    """Render a policy, with a preview of whom it would page for one of its integrations or for a group."""
     row = find(number)
     plan = commands.plan_of(row)
     used = list(Integration.objects.filter(policy=row).prefetch_related("recipient_groups", "recipient_users"))
@@ -95,7 +95,7 @@ def policy(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """A new policy, or a new version of one."""
+    """Create a policy, or a new version of one."""
     row = find(number) if number is not None else None
     require_for(request, row)
     spec = commands.policy_spec(row) if row else _beginning(request)
@@ -107,7 +107,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         steps = steps_formset(0)(initial=steps_formset(0)(moved, prefix="steps").as_typed(), prefix="steps")
     offer_own_groups(request, form.fields["group"])
     seen = FormSnapshot.of(request, "escalation_policy", row, commands.policy_spec)
-    # Both are asked: what is wrong is told all at once.
+    # Validate both, so that all problems are shown at once.
     if form.is_bound and not all([form.is_valid(), steps.is_valid()]):
         _show_rest(row, form, steps)
     elif form.is_bound:
@@ -148,7 +148,7 @@ def _wanted(form: PolicyForm, steps: StepFormSet) -> dict[str, Any]:
 
 
 def _show_rest(row: Policy | None, form: PolicyForm, steps: StepFormSet) -> None:
-    """What is wrong besides that which the forms themselves found."""
+    """Add the problems that only the command's validation finds."""
     try:
         commands.check_policy(_wanted(form, steps), existing=row)
     except Rejected as rejected:
@@ -156,7 +156,7 @@ def _show_rest(row: Policy | None, form: PolicyForm, steps: StepFormSet) -> None
 
 
 def _beginning(request: SignedInRequest) -> dict[str, Any]:
-    """What a new policy begins with: one that is ready made, else the usual one."""
+    """Return the spec of a new policy: the template named in the URL, else the default one."""
     known = ready_made(_zone())
     chosen = next((one for one in known if one.key == request.GET.get("from")), known[0])
     return {"name": told(chosen.name) if "from" in request.GET else "", **chosen.spec}
@@ -169,7 +169,7 @@ def _zone() -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says what needs it."""
+    """Ask for confirmation, listing the references; then delete the policy."""
     row = find(number)
     require(request, Permission.TEAMS, row.group_id)
     return ask_and_delete(
@@ -186,7 +186,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def find(number: int) -> Policy:
-    """The policy. Raises Http404."""
+    """Return the policy. Raises Http404."""
     row = Policy.objects.select_related("current", "group").filter(pk=number).first()
     if row is None:
         raise Http404(_("This escalation policy is gone."))
@@ -194,18 +194,18 @@ def find(number: int) -> Policy:
 
 
 def require_for(request: SignedInRequest, row: Policy | None) -> None:
-    """Whoever changes an object must be allowed to; a new one asks when its group is known."""
+    """Require permission for an existing policy. For a new one the check waits until its group is known."""
     if row is not None:
         require(request, Permission.TEAMS, row.group_id)
 
 
 def require_new_group(request: SignedInRequest, group: Group | None) -> None:
-    """An object may only be given to a group for which one may act."""
+    """Require permission for the group that the object is assigned to."""
     require(request, Permission.TEAMS, group)
 
 
 def _moment(text: str) -> datetime | None:
-    """The local time that the preview is about; None: now."""
+    """Parse the local time of the preview; None means now."""
     try:
         return MomentField(required=False).clean(text)  # type: ignore[no-any-return]
     except ValidationError:
@@ -213,7 +213,7 @@ def _moment(text: str) -> datetime | None:
 
 
 def _people(stage: SimulatedStep) -> list[tuple[str, str, list[tuple[str, str, datetime]]]]:
-    """(name, as what, and by what when) of everybody whom a stage starts."""
+    """Return (name, target label, [(channel, label, time)]) of every recipient of a step."""
     return [
         (
             name,
@@ -227,7 +227,7 @@ def _people(stage: SimulatedStep) -> list[tuple[str, str, list[tuple[str, str, d
 def _chosen(
     request: SignedInRequest, used: list[Integration], groups: list[Group]
 ) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-    """For whom the preview is: an integration's recipients, or one group."""
+    """Return (option, group ids, user ids) of the preview: an integration's recipients, or one group."""
     wanted = request.GET.get("for", "")
     for integration in used:
         if wanted in ("", f"integration-{integration.pk}"):
@@ -240,7 +240,8 @@ def _chosen(
 
 
 def _show(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
-    """Problems of a step beside that step, the others beside their field; where something stands, nothing more."""
+    """Show problems of a step beside that step, all others beside their field, unless the field already has an
+    error."""
     said = {one: set(one.errors) for one in (form, *steps)}
     for problem in each(rejected):
         place = problem.field or ""
@@ -255,7 +256,7 @@ def _show(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
 
 
 def _step_field(place: str) -> str | None:
-    """The field of a step's form that shows a place of its spec; None: the step itself."""
+    """Return the step field for a path in a step's spec, or None for the step itself."""
     for beginning, field in _STEP_PLACES.items():
         if place.startswith(beginning):
             return field

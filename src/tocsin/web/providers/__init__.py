@@ -1,0 +1,1 @@
+"""Notification providers and e-mail replies."""

@@ -1,4 +1,5 @@
-"""The form of a provider, made from what its kind asks for. Secrets are written, never shown."""
+"""The form of a notification provider, built from the settings of its type. Secrets can be written, but are never
+shown."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from tocsin.web.ui.forms import CodeField
 
 
 class ProviderForm(forms.Form):
-    """Name, channels and order; the kind's settings follow."""
+    """Name, channels and order, followed by the settings of the provider type."""
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
     channels = forms.MultipleChoiceField(
@@ -45,7 +46,7 @@ class ProviderForm(forms.Form):
         self.order_fields(["name", *(setting.name for setting in settings_of(kind)), "channels", "order", "enabled"])
 
     def spec(self) -> dict[str, Any]:
-        """The provider in a spec's shape. An empty secret stays what it was."""
+        """Return the provider in spec form. An empty secret keeps the stored one."""
         data = self.cleaned_data
         found: dict[str, Any] = {
             "name": data["name"],
@@ -56,14 +57,14 @@ class ProviderForm(forms.Form):
         }
         for setting in settings_of(self.kind):
             given = data[setting.name]
-            # Spaces alone say nothing: a secret stays what it was.
+            # A secret that consists only of spaces counts as empty and keeps the stored one.
             if given not in ("", None) and not (setting.is_secret and not given.strip()):
                 found[setting.name] = given
         return found
 
 
 class ProviderTestForm(forms.Form):
-    """A message to try a provider with."""
+    """A test message through the provider."""
 
     channel = forms.ChoiceField(label=gettext_lazy("By"))
     address = forms.CharField(label=pgettext_lazy("recipient", "To"), max_length=500)
@@ -76,7 +77,7 @@ class ProviderTestForm(forms.Form):
 
 
 def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What the form begins with."""
+    """Return the initial values of a provider's form."""
     return {"enabled": True, **spec}
 
 

@@ -1,4 +1,4 @@
-"""The mails that came as answers, and what became of each: why one did not count is read here. For administrators."""
+"""E-mail replies and their outcomes, to find out why a reply had no effect. For administrators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tocsin.web.ui import pagination
 @require_safe
 @needs(Permission.ADMINISTER)
 def mail_replies(request: SignedInRequest) -> HttpResponse:
-    """Newest first; by outcome."""
+    """Render the replies, newest first, filtered by outcome."""
     rows = MailReply.objects.select_related("user").order_by("-id")
     chosen = request.GET.get("outcome", "")
     if chosen in tuple(ReplyResult):

@@ -1,4 +1,4 @@
-"""Providers: what carries messages out, in order, with a test of each. For administrators."""
+"""Notification providers in failover order, with a test for each. For administrators."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tocsin.web.ui.forms import show_rejection
 @require_safe
 @needs(Permission.ADMINISTER)
 def provider_list(request: SignedInRequest) -> HttpResponse:
-    """Every provider in the order in which it is tried, and the channels that have none."""
+    """Render every provider in failover order, and the channels without a provider."""
     rows = list(Provider.objects.all())
     known = status.statuses()
     refused = rejections.lately(request.now)
@@ -43,7 +43,7 @@ def provider_list(request: SignedInRequest) -> HttpResponse:
     by_environment = environment.current().smtp_url is not None
     if by_environment:
         carried.add("email")
-    # What is built in carries addresses of its own: people's devices, and services' own URLs.
+    # Built-in providers deliver to addresses of their own: push devices and service URLs.
     carried |= {channel for kind in BUILT_IN for channel in kind.channels}
     context = {
         "rows": [
@@ -64,7 +64,7 @@ def provider_list(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ADMINISTER)
 def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
-    """A new provider, or changes to one."""
+    """Create or edit a provider."""
     row = _find(number) if number is not None else None
     kind = KINDS.get(row.kind if row else kind_name)
     if kind is None:
@@ -95,7 +95,7 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
 
 
 def _standing(row: Provider, now: datetime) -> dict[str, Any]:
-    """How a provider does, what it refused, what to enter at the vendor's, and a message to try it with."""
+    """Return the provider's status, recent rejections, callback URLs and test form."""
     return {
         "refused": rejections.lately(now).get(row.name, ()),
         "status": status.statuses().get(row.name, ProviderStatus()),
@@ -108,7 +108,7 @@ def _standing(row: Provider, now: datetime) -> dict[str, Any]:
 @require_POST
 @needs(Permission.ADMINISTER)
 def send_test(request: SignedInRequest, number: int) -> HttpResponse:
-    """Sends a test through this provider alone, and shows what becomes of it."""
+    """Send a test message through this provider only, and show its result."""
     row = _find(number)
     form = ProviderTestForm(request.POST, channels=row.channels)
     if form.is_valid():
@@ -126,7 +126,7 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_safe
 def contact_card(request: SignedInRequest) -> HttpResponse:
-    """The numbers that pages come from, as a contact for one's phone."""
+    """Serve the sender numbers as a vCard, so that a phone can let pages through."""
     name = settings_store.get(settings_store.ORGANISATION_NAME)
     card = status.contact_card(f"Tocsin {name}".strip())
     response = HttpResponse(card, content_type="text/vcard; charset=utf-8")
@@ -137,7 +137,7 @@ def contact_card(request: SignedInRequest) -> HttpResponse:
 @require_POST
 @needs(Permission.ADMINISTER)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
-    """Tries address and credentials, and sends nothing."""
+    """Test the address and credentials without sending anything."""
     row = _find(number)
     try:
         said = commands.test_provider(row)
@@ -151,7 +151,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ADMINISTER)
 def test_environment(request: SignedInRequest) -> HttpResponse:
-    """The same for the mail server that the environment names."""
+    """Test the mail server that the environment configures."""
     try:
         said = commands.test_environment()
     except (Rejected, Temporary, Permanent, OutcomeUnknown) as error:
@@ -164,7 +164,7 @@ def test_environment(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ADMINISTER)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says what becomes of its messages."""
+    """Ask for confirmation, describing what happens to pending messages; then delete the provider."""
     row = _find(number)
     return ask_and_delete(
         request,

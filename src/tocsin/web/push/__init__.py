@@ -1,0 +1,1 @@
+"""Web push devices and notification buttons."""

@@ -1,8 +1,8 @@
-"""The name that a device begins with, from what its browser says of itself. Pure; its person changes it."""
+"""Derives a default name for a push device from the User-Agent. Pure; the user can rename the device."""
 
 from __future__ import annotations
 
-#: In this order: most browsers claim to be others as well.
+#: Order matters: most browsers also contain the names of others.
 _BROWSERS = (
     ("Edg/", "Edge"),
     ("EdgA/", "Edge"),
@@ -26,7 +26,7 @@ _PLACES = (
 
 
 def device_name(user_agent: str) -> str:
-    """Such as "Chrome on Android"; "This device" where it says nothing that is known."""
+    """Return a name such as "Chrome on Android", or "This device" for an unknown User-Agent."""
     browser = next((name for mark, name in _BROWSERS if mark in user_agent), "")
     place = next((name for mark, name in _PLACES if mark in user_agent), "")
     if browser and place:

@@ -1,6 +1,6 @@
-"""Push on one's own devices: subscribing, naming, removing; and what the service worker posts when a button is pressed.
+"""Web push on the user's devices: subscribe, rename, remove; and the endpoint for notification buttons.
 
-The worker has no session: a button acts by the signed token of its own push, and only by POST.
+The service worker has no session. A button is authenticated by the signed token of its notification, and only by POST.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _OFFERED = frozenset(kind for kind, _label in ACTS)
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def devices(request: SignedInRequest) -> HttpResponse:
-    """My devices, and this one if it takes pushes already; a POST is its browser's subscription."""
+    """Render the user's devices; a POST contains the browser's subscription."""
     if request.method == "POST":
         return _subscribe(request)
     found = list(request.user.push_devices.all())
@@ -56,7 +56,8 @@ def devices(request: SignedInRequest) -> HttpResponse:
 
 
 def is_only_way(user: User) -> bool:
-    """Whether pushes alone reach this person at a high priority: a phone that is off or silent then reaches nobody."""
+    """Return whether the user is reachable only by push at a high priority, so that a phone that is off or muted misses
+    pages."""
     with database.transaction() as connection:
         person = queue.people_of(connection, {user.pk}).get(user.pk)
     return person is not None and bool(push_only_check.priorities(person))
@@ -64,7 +65,7 @@ def is_only_way(user: User) -> bool:
 
 @require_POST
 def rename(request: SignedInRequest, number: int) -> HttpResponse:
-    """Another name for one of my devices."""
+    """Rename one of the user's devices."""
     try:
         rows.rename(_find(request, number), request.POST.get("name", ""), actor=actor(request), now=request.now)
     except Rejected as rejected:
@@ -74,7 +75,7 @@ def rename(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_POST
 def remove(request: SignedInRequest, number: int) -> HttpResponse:
-    """Forgets one of my devices."""
+    """Remove one of the user's devices."""
     device = _find(request, number)
     rows.remove(device, actor=actor(request), now=request.now)
     messages.success(request, _("%(name)s takes no pushes any more.") % {"name": device.name})
@@ -86,7 +87,7 @@ def remove(request: SignedInRequest, number: int) -> HttpResponse:
 @never_cache
 @require_POST
 def act(request: SignedInRequest) -> HttpResponse:
-    """A button of a push: `{"token", "command"}`. Answers `{"text"}`, a sentence that the worker shows."""
+    """Handle a notification button: `{"token", "command"}`. Responds `{"text"}`, a sentence that the worker shows."""
     said = _json(request)
     try:
         number, user_id = signed_links.verify(str(said.get("token", "")), request.now)
@@ -108,7 +109,8 @@ def act(request: SignedInRequest) -> HttpResponse:
 @never_cache
 @require_POST
 def changed(request: SignedInRequest) -> HttpResponse:
-    """A browser has another subscription now: `{"before", "after"}`. Whoever knows the old one may replace it."""
+    """Replace a subscription that the browser renewed: `{"before", "after"}`. Knowing the old endpoint is the
+    authorization."""
     said = _json(request)
     try:
         device = rows.known(str(said.get("before", "")))

@@ -1,0 +1,1 @@
+"""Reports on response times and pages at night."""

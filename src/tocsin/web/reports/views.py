@@ -1,4 +1,4 @@
-"""Reports: how quickly alerts were answered, by what they were about, and who was called at night."""
+"""Reports: response times, grouped by day, source and other keys, and pages at night per user."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tocsin.reports.period import Period
 from tocsin.reports.response_times import DurationStats, GroupBy, ResponseStats
 from tocsin.web.http.request import SignedInRequest, page
 
-#: The stretches to choose from, in days, today among them.
+#: Selectable periods in days, including today.
 SPANS = (7, 30, 90, 365)
 _DEFAULT_DAYS = 30
 
-#: By what the table is, and what its first column is called.
+#: Grouping of the table → heading of its first column.
 TABLES = {
     GroupBy.DAY: gettext_lazy("Day"),
     GroupBy.HOUR: gettext_lazy("Hour"),
@@ -34,7 +34,7 @@ TABLES = {
     GroupBy.CLIENT: gettext_lazy("Client"),
     GroupBy.PRIORITY: gettext_lazy("Priority"),
 }
-#: What a file of figures has as its columns; the API's names.
+#: Columns of the CSV file, named as in the API.
 _ANSWERS_COLUMNS = (
     "alerts",
     *(f"{what}_{part}" for what in ("acknowledged", "assigned", "closed")
@@ -44,18 +44,18 @@ _ANSWERS_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """A row of the table, its key as it is read, and its column or bar in the chart, in percent of the longest."""
+    """One row: its label, its statistics, and the length of its bar or column in percent of the longest."""
 
     label: str
     answers: ResponseStats
     length: float
-    #: From where the column hangs down: SVG counts from the top.
+    #: Top of the column in percent, because SVG coordinates grow downwards.
     top: float
 
 
 @require_safe
 def reports(request: SignedInRequest) -> HttpResponse:
-    """The figures of some days, as a chart and a table."""
+    """Render the statistics of a period as a chart and a table."""
     days, by, period = _asked(request)
     with database.transaction() as connection:
         report = response_times.read(connection, period, by)
@@ -68,9 +68,9 @@ def reports(request: SignedInRequest) -> HttpResponse:
         "tables": list(TABLES.items()),
         "column": TABLES[by],
         "together": report.together,
-        # Days and hours are columns beside each other; names, of which there may be many, are bars.
+        # Days and hours are drawn as columns; names, of which there may be many, as horizontal bars.
         "columns": rows if by in (GroupBy.DAY, GroupBy.HOUR) else (),
-        # The newest day is what one looks for.
+        # The newest day comes first.
         "rows": rows[::-1] if by is GroupBy.DAY else rows,
         "most": response_times.MAX_ROWS,
         "people": people,
@@ -84,7 +84,7 @@ def reports(request: SignedInRequest) -> HttpResponse:
 
 @require_safe
 def answers_csv(request: SignedInRequest) -> HttpResponse:
-    """The table as a file: times in seconds."""
+    """Download the table as CSV, with times in seconds."""
     days, by, period = _asked(request)
     with database.transaction() as connection:
         found = response_times.read(connection, period, by).rows
@@ -94,7 +94,7 @@ def answers_csv(request: SignedInRequest) -> HttpResponse:
 
 @require_safe
 def nights_csv(request: SignedInRequest) -> HttpResponse:
-    """Who was called at night, as a file."""
+    """Download the pages at night per user as CSV."""
     days, _by, period = _asked(request)
     with database.transaction() as connection:
         found = night_load.of_everybody(connection, period)
@@ -103,7 +103,7 @@ def nights_csv(request: SignedInRequest) -> HttpResponse:
 
 
 def _asked(request: SignedInRequest) -> tuple[int, GroupBy, Period]:
-    """What the address asks for; whatever it does not know is the usual."""
+    """Parse the query string. Unknown values fall back to the defaults."""
     days = next((span for span in SPANS if str(span) == request.GET.get("days")), _DEFAULT_DAYS)
     by = next((key for key in GroupBy if key == request.GET.get("by")), GroupBy.DAY)
     return days, by, Period.last_days(days, request.now, ZoneInfo(request.user.time_zone))

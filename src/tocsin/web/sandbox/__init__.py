@@ -1,0 +1,1 @@
+"""The sandbox of messages that were not sent."""

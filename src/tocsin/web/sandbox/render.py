@@ -1,4 +1,4 @@
-"""A kept message as its channel would show it: which shape, which words, which buttons and keys work. Never acts."""
+"""Renders a sandbox message as its channel would show it, with working buttons and keys. It never acts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tocsin.web.ui.richtext import safe_html
 
 SHAPES = ("email", "sms", "voice", "push", "chat")
 
-#: The keys of a phone, in their rows; those with a word do something where the call offers them.
+#: The keys of a phone in rows. A key with a word works if the call offers it.
 KEYPAD = (
     (("1", gettext_lazy("again")), ("2", ""), ("3", "")),
     (("4", ""), ("5", ""), ("6", gettext_lazy("wake next"))),
@@ -32,7 +32,7 @@ BUTTONS = (
 
 
 def drawn(row: SandboxMessage) -> dict[str, Any]:
-    """What the template needs of one message."""
+    """Return the template context of one message."""
     content = row.content
     link = content.get("link") or ""
     shape = "push" if row.channel == "ntfy" else row.channel if row.channel in SHAPES else "push"
@@ -63,16 +63,16 @@ def drawn(row: SandboxMessage) -> dict[str, Any]:
 
 
 def keypad(keys: str) -> list[list[dict[str, Any]]]:
-    """The keys, each with its word where it does something in this call."""
+    """Return the keys, each with its word if it works in this call."""
     return [[{"digit": d, "word": word if d in keys else "", "works": d in keys} for d, word in row] for row in KEYPAD]
 
 
 def parse_sender() -> str:
-    """From whom a mail would come."""
+    """Return the sender of e-mails."""
     return environment.current().email_from or f"Tocsin <tocsin@{urlsplit(environment.current().public_url).hostname}>"
 
 
 def own_path(url: str) -> str:
-    """The path of one of this installation's own addresses; empty for any other."""
+    """Return the path of a URL of this installation, or "" for any other URL."""
     base = environment.current().public_url
     return url[len(base) :] or "/" if url.startswith(base) and urlsplit(url).netloc == urlsplit(base).netloc else ""

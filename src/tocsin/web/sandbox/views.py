@@ -1,6 +1,6 @@
-"""The sandbox: what would have been sent, drawn as what it would have been, with buttons, keys and replies that work.
+"""The sandbox: messages that were not sent, rendered as on their channel, with working buttons, keys and replies.
 
-A message acts for its own reader: only an administrator sees those of others, and acts by them as that person would.
+Actions are taken as the message's recipient. Only administrators see, and act on, messages to other users.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from tocsin.web.ui.choices import channel_name
 
 CHANNELS = ("email", "sms", "voice", "push", "ntfy", "chat")
 
-#: By which way an answer came, by shape.
+#: Command channel by the shape of the message.
 _VIA = {"push": CommandChannel.PUSH, "chat": CommandChannel.CHAT}
 
-#: A drawn mail may have its own styles, and nothing else: no script, no picture, no form.
+#: A rendered e-mail may contain inline styles only: no scripts, images or forms.
 _MAIL_CSP = {
     "default-src": [CSP.NONE],
     "style-src": [CSP.UNSAFE_INLINE],
@@ -49,7 +49,7 @@ _MAIL_CSP = {
 
 @require_safe
 def sandbox(request: SignedInRequest) -> HttpResponse:
-    """Newest first; each drawn as its channel."""
+    """Render the messages, newest first."""
     rows = visible(request)
     chosen = request.GET.get("channel", "")
     if chosen in CHANNELS:
@@ -69,18 +69,18 @@ def sandbox(request: SignedInRequest) -> HttpResponse:
 @xframe_options_sameorigin
 @require_safe
 def mail(request: SignedInRequest, number: int) -> HttpResponse:
-    """A mail's own HTML, in a frame of its own."""
+    """Serve the HTML of an e-mail, for a separate frame."""
     row = _find(request, number)
     html = str(row.content.get("html", ""))
     if row.channel != "email" or not html:
         raise Http404(_("This message has no HTML."))
-    # Its links lead out of the frame.
+    # Links open outside the frame.
     return HttpResponse(html.replace("<head>", '<head><base target="_top">', 1))
 
 
 @require_POST
 def act(request: SignedInRequest, number: int) -> HttpResponse:
-    """A button of a push or a chat."""
+    """Press a button of a push notification or chat message."""
     row = _find(request, number)
     try:
         alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
@@ -93,12 +93,12 @@ def act(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_POST
 def text(request: SignedInRequest, number: int) -> HttpResponse:
-    """What its reader would answer by text message."""
+    """Reply to a text message."""
     row = _find(request, number)
     if row.channel != "sms":
         raise Http404(_("Only a text message is answered so."))
     said = request.POST.get("text", "")[:2000]
-    # A number that its reader entered may be another's: then nobody answers by it.
+    # The address may be shared with another user, so the reply counts only as the recipient's.
     answer = ProviderEventReceiver(SANDBOX, request.now, speaker=row.user_id).text(
         InboundText("sms", row.address, said)
     )
@@ -107,7 +107,7 @@ def text(request: SignedInRequest, number: int) -> HttpResponse:
 
 @require_POST
 def key(request: SignedInRequest, number: int) -> HttpResponse:
-    """A key of the ringing phone; none: somebody picked up."""
+    """Press a key during a call; without a key, answer the call."""
     row = _find(request, number)
     delivery = Delivery.objects.filter(pk=row.delivery).first()
     if row.channel != "voice" or delivery is None:
@@ -127,7 +127,7 @@ def key(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def _spoken(step: CallPrompt) -> dict[str, Any]:
-    """What the call says next, in sentences, and whether keys are awaited."""
+    """Return the next sentences of the call, and the keys that it expects."""
     script = step.script
     parts = [step.say]
     if script is not None:
@@ -153,13 +153,13 @@ def _back(request: SignedInRequest, row: SandboxMessage) -> str:
 
 
 def _place(request: SignedInRequest) -> str:
-    """The sandbox as it was filtered, ready for more parameters."""
+    """Return the sandbox URL with its filter, ready for further parameters."""
     chosen = request.POST.get("channel", "")
     return f"/sandbox/?channel={chosen}&" if chosen in CHANNELS else "/sandbox/?"
 
 
 def visible(request: SignedInRequest) -> QuerySet[SandboxMessage]:
-    """One's own messages; an administrator sees all."""
+    """Return the user's own messages, or all messages for an administrator."""
     rows = SandboxMessage.objects.select_related("user", "alert")
     return rows if request.user.role == Role.ADMIN else rows.filter(user=request.user)
 

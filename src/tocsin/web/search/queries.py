@@ -1,4 +1,4 @@
-"""What fits some words, anywhere in Tocsin: alerts, integrations, people, groups, schedules, policies. Reads only."""
+"""Full search across alerts, integrations, users, groups, schedules and policies. Reads only."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tocsin.people.permissions import Viewer
 from tocsin.web.alerts import queries
 from tocsin.workflows.models import Workflow
 
-#: So many of each kind; the lists themselves show all.
+#: Maximum number of hits per object type; the lists show all of them.
 MAX_HITS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """One thing that fits; `url` is empty where the reader has no page of it."""
+    """One hit. `url` is empty if the user has no access to a detail view."""
 
     title: str
     about: str
@@ -37,7 +37,7 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True)
 class HitGroup:
-    """The hits of one kind of thing."""
+    """The hits of one object type."""
 
     title: Any
     icon: str
@@ -46,9 +46,9 @@ class HitGroup:
 
 @dataclass(frozen=True, slots=True)
 class SearchResults:
-    """Everything that fits."""
+    """All hits."""
 
-    #: Live alerts first, then the newest of the closed ones.
+    #: Active alerts first, then the newest closed ones.
     alerts: Sequence[queries.AlertListRow]
     all_alerts: str
     kinds: Sequence[HitGroup]
@@ -59,7 +59,7 @@ class SearchResults:
 
 
 def found(text: str, viewer: Viewer, now: datetime) -> SearchResults:
-    """What fits `text`. Who may not see addresses does not find by them either."""
+    """Return everything that matches `text`. A user who may not see addresses cannot find users by them either."""
     live, over = queries.search(text)
     shown = query_union.first(live, MAX_HITS)
     if len(shown) < MAX_HITS:
@@ -114,6 +114,6 @@ def _people(text: str, viewer: Viewer) -> Iterator[SearchHit]:
         if administers:
             yield SearchHit(user.display_name, groups, reverse("user", args=[user.pk]))
         else:
-            # A person's own page is the administrators': others see them in their group.
+            # Only administrators have access to a user's detail view; other users get the group.
             url = reverse("group", args=[memberships[0].group_id]) if memberships else ""
             yield SearchHit(user.display_name, groups, url)

@@ -1,4 +1,4 @@
-"""Search in everything, from the side bar of every page."""
+"""The search in the side bar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tocsin.web.search import queries
 
 @require_safe
 def search(request: SignedInRequest) -> HttpResponse:
-    """What fits the words in the address; none, and it asks for some."""
+    """Render the hits for the query in the URL, or the empty search."""
     text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
     found = queries.found(text, permissions.viewer(request.user), request.now) if text else None
     return page(request, "search/search.html", {"text": text, "found": found}, parts=("found",))

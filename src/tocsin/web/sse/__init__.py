@@ -1,0 +1,1 @@
+"""Server-sent events that keep open views up to date."""

@@ -1,6 +1,6 @@
-"""Hands hints about what changed to the open live streams of this process, and remembers them for two minutes.
+"""Passes change hints to the open event streams of this process, and keeps them for two minutes for reconnects.
 
-Thread-safe: a listener's thread publishes, streams wait on their event loops. It never touches the database.
+Thread-safe: a listener thread publishes, streams wait on their event loops. It never accesses the database.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from functools import partial
 
 from tocsin.core.runtime import clock
 
-#: How long a hint is remembered for streams that open, or come back, a little later.
+#: How long hints are kept for streams that open or reconnect shortly afterwards.
 HINT_RETENTION = timedelta(minutes=2)
 
-#: At most so many hints are remembered; beyond it, whoever comes back asks for everything.
+#: Maximum number of hints kept. A stream that reconnects after older hints were dropped reloads everything.
 MAX_HINTS = 5_000
 
-#: A stream that fell so many topics behind is told that everything may have changed.
+#: A stream with more undelivered topics than this gets a single "anything may have changed" event.
 MAX_TOPICS_BEHIND = 200
 
 
 @dataclass(eq=False)
 class EventStream:
-    """One open stream: what it has yet to be told. Belongs to one event loop."""
+    """One open stream and its undelivered topics. Belongs to one event loop."""
 
     loop: asyncio.AbstractEventLoop
     topics: set[str] = field(default_factory=set)
@@ -35,7 +35,7 @@ class EventStream:
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, topics: frozenset[str]) -> None:
-        """Notes topics; called on the stream's own loop."""
+        """Add topics. Must be called on the stream's own loop."""
         self.topics |= topics
         if len(self.topics) > MAX_TOPICS_BEHIND:
             self.topics.clear()
@@ -43,7 +43,7 @@ class EventStream:
         self._woken.set()
 
     async def wait(self, timeout: float) -> bool:
-        """Waits until there is something to tell, for `timeout` seconds at most. Returns whether there is."""
+        """Wait up to `timeout` seconds for something to deliver. Return whether there is something."""
         try:
             async with asyncio.timeout(timeout):
                 await self._woken.wait()
@@ -53,7 +53,7 @@ class EventStream:
         return True
 
     def take(self) -> tuple[frozenset[str], bool]:
-        """What to tell now, and whether everything may have changed."""
+        """Take the undelivered topics, and whether anything may have changed."""
         told = frozenset(self.topics), self.everything
         self.topics.clear()
         self.everything = False
@@ -61,17 +61,18 @@ class EventStream:
 
 
 class Broadcaster:
-    """All streams of this process, and what was published lately."""
+    """All open streams of this process, and the recently published hints."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._streams: set[EventStream] = set()
         self._past: deque[tuple[datetime, frozenset[str]]] = deque()
-        #: Everything published since then is in `_past`.
+        #: `_past` contains everything published since this moment.
         self._known_since = datetime.max.replace(tzinfo=clock.now().tzinfo)
 
     def start(self) -> None:
-        """From now on every hint is seen: call when listening begins, and again after a gap."""
+        """Start a gapless record of hints. Call it when listening starts, and again after a gap in the
+        notifications."""
         with self._lock:
             self._past.clear()
             self._known_since = clock.now()
@@ -80,7 +81,7 @@ class Broadcaster:
             _call(stream, partial(_miss, stream))
 
     def publish(self, topics: Iterable[str]) -> None:
-        """Tells every open stream that `topics` changed. May be called from any thread."""
+        """Notify every open stream that `topics` changed. May be called from any thread."""
         told = frozenset(topics)
         if not told:
             return
@@ -94,7 +95,8 @@ class Broadcaster:
             _call(stream, partial(stream.add, told))
 
     def open(self, since: datetime | None) -> EventStream:
-        """A new stream on the running loop, already told what changed after `since`, or that anything may have."""
+        """Open a stream on the running loop. It starts with the topics that changed after `since`, or with "anything
+        may have"."""
         stream = EventStream(asyncio.get_running_loop())
         with self._lock:
             self._streams.add(stream)
@@ -106,7 +108,7 @@ class Broadcaster:
         return stream
 
     def close(self, stream: EventStream) -> None:
-        """Forgets a stream that ended."""
+        """Remove a stream that ended."""
         with self._lock:
             self._streams.discard(stream)
 
@@ -123,14 +125,14 @@ def _call(stream: EventStream, what: Callable[[], None]) -> None:
     try:
         stream.loop.call_soon_threadsafe(what)
     except RuntimeError:
-        # The loop was closed: the process is ending, and so is the stream.
+        # The event loop is closed: the process is stopping, and the stream with it.
         return
 
 
-#: The hub of this process.
+#: The broadcaster of this process.
 hub = Broadcaster()
 
 
 def publish(topics: Iterable[str]) -> None:
-    """Tells every open stream of this process that `topics` changed."""
+    """Notify every open stream of this process that `topics` changed."""
     hub.publish(topics)

@@ -1,7 +1,7 @@
-"""`GET /live`: server-sent events for signed-in browsers. A raw ASGI app; it carries hints only, never content.
+"""`GET /live`: server-sent events for signed-in browsers, as a raw ASGI app. Events carry hints, never content.
 
-Events: `hint` (topics that changed), `all` (anything may have), `tick` (still here), `ended` (signed out). Each has the
-server's time in milliseconds as its id, so that a browser that comes back is told what it missed.
+Events: `hint` (changed topics), `all` (anything may have changed), `tick` (keep-alive), `ended` (signed out). The event
+id is the server time in milliseconds, so that a reconnecting browser receives the hints that it missed.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from tocsin.web.sse.broadcaster import EventStream, hub
 
 log = logging.getLogger(__name__)
 
-#: A comment at least this often keeps proxies from closing the stream.
+#: An event at least this often keeps proxies from closing the stream.
 KEEP_ALIVE_SECONDS = 15.0
 
-#: The session is looked at again this often.
+#: Interval at which the stream's session is checked again.
 SESSION_CHECK_SECONDS = 60.0
 
-#: Hints that come together leave together.
+#: Hints within this interval are sent as one event.
 GATHER_SECONDS = 0.05
 
-#: Open streams of one user; more are refused.
+#: Maximum number of open streams per user; further streams are rejected.
 MAX_STREAMS_PER_USER = 12
 
-#: One thread, so one database connection, looks at all streams' sessions.
+#: One thread, and thus one database connection, checks the sessions of all streams.
 _sessions = ThreadPoolExecutor(1, thread_name_prefix="live sessions")
 
-#: Streams end when this is set: the server stops.
+#: Set while the server is stopping; all streams then end.
 _stopping = False
 _open_of: Counter[int] = Counter()
 
 
 async def live(scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """The stream of one browser, until it leaves, signs out, or the server stops."""
+    """Serve one browser's stream until it disconnects, signs out, or the server stops."""
     if scope["method"] != "GET":
         await refuse(send, 405, "method_not_allowed", "This address only answers GET.", headers=[(b"allow", b"GET")])
         return
@@ -82,7 +82,7 @@ async def live(scope: AsgiScope, receive: Receive, send: Send) -> None:
 
 
 def stop() -> None:
-    """Has every stream of this process end; called on the server's event loop, before it stops."""
+    """End every stream of this process. Must be called on the server's event loop before it stops."""
     global _stopping
     _stopping = True
     for stream in list(hub._streams):
@@ -97,7 +97,7 @@ async def _serve(stream: EventStream, user: int, key: str, receive: Receive, sen
             "headers": [
                 (b"content-type", b"text/event-stream"),
                 (b"cache-control", b"no-store"),
-                # nginx would gather the events otherwise.
+                # Prevents nginx from buffering the events.
                 (b"x-accel-buffering", b"no"),
             ],
         }
@@ -121,7 +121,8 @@ async def _serve(stream: EventStream, user: int, key: str, receive: Receive, sen
 
 
 async def _is_still(user: int, key: str) -> bool:
-    """Whether the session is still theirs. While the database does not say, it is taken to be: hints say nothing."""
+    """Return whether the session still belongs to the user. A database failure counts as yes: hints disclose
+    nothing."""
     try:
         return await _user_of(key) == user
     except DatabaseError:
@@ -160,7 +161,7 @@ async def _wait_until_gone(receive: Receive) -> None:
 def _since(scope: AsgiScope) -> datetime | None:
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
     text = header(scope, b"last-event-id") or (query.get("since") or [""])[0]
-    # Milliseconds of up to the year 5138: what is later is no moment that a page was drawn at.
+    # 14 digits of milliseconds reach the year 5138; a longer number cannot be an event id.
     if not text.isdecimal() or len(text) > 14:
         return None
     return datetime.fromtimestamp(int(text) / 1000, UTC)
@@ -177,7 +178,7 @@ def _session_key(scope: AsgiScope) -> str | None:
 
 
 async def _user_of(key: str) -> int | None:
-    """The id of the active user that the session is signed in as, or None."""
+    """Return the id of the active user that is signed in with the session, or None."""
     return await asyncio.get_running_loop().run_in_executor(_sessions, _look_up, key)
 
 

@@ -1,4 +1,4 @@
-"""Every part that pages are drawn with, on one page, for whoever develops Tocsin: only with TOCSIN_DEBUG."""
+"""Style guide for developers: every interface component in one view. Only with TOCSIN_DEBUG."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _GUIDE = """## A guide
 
 
 class ExampleForm(forms.Form):
-    """One field of each sort."""
+    """One field of each type."""
 
     name = forms.CharField(label="A line of text", max_length=40, help_text="What it is for, in one line.")
     optional = forms.CharField(label="A line that may stay empty", required=False)
@@ -60,7 +60,7 @@ class ExampleForm(forms.Form):
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def styleguide(request: SignedInRequest) -> HttpResponse:
-    """The parts, and a form whose errors are shown when it is sent."""
+    """Render the components, and a form with example errors."""
     if not settings.DEBUG:
         raise Http404
     bad = ExampleForm(

@@ -1,0 +1,1 @@
+"""The installation's health, pre-flight check and settings."""

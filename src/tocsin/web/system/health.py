@@ -1,4 +1,4 @@
-"""How the installation stands, and the facts that a person asks for first. Reads only."""
+"""The installation's health and key facts. Reads only."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tocsin.operate.node_heartbeat import NodeStatus
 
 @dataclass(frozen=True, slots=True)
 class SystemHealth:
-    """Everything that the page of the system shows."""
+    """Everything that the System view shows."""
 
     standing: HealthStatus
     nodes: list[NodeStatus]
-    #: Label and value.
+    #: (label, value)
     facts: list[tuple[Any, Any]]
 
 
 def read() -> SystemHealth:
-    """In one transaction."""
+    """Read the health in one transaction."""
     with database.transaction() as connection:
         row = connection.execute(
             "SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database()))"

@@ -1,4 +1,4 @@
-"""The pre-flight as the System page draws it: for each way of an integration, the people as they would be paged."""
+"""Prepares the pre-flight check for the System view: per integration and route, who would be paged and when."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tocsin.web.http.request import SignedInRequest
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.forms import MomentField
 
-#: The hour that a night's pager is about.
+#: The hour of the default check, in the middle of the night.
 NIGHT_HOUR = 3
 
-#: So many pages at most; those that come an hour later and more are told by their number.
+#: Maximum number of pages shown; later ones are only counted.
 MAX_PAGES_SHOWN = 12
 
-#: So many of the clients that go one way are named.
+#: Maximum number of clients named per route.
 MAX_CLIENTS_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightPerson:
-    """Whom one way pages, and when: the channels of each moment, and why one of them could not leave."""
+    """One recipient with the pages: (channels, time, problem)."""
 
     name: str
     moments: Sequence[tuple[str, datetime, str]]
@@ -40,26 +40,27 @@ class PreflightPerson:
 
 @dataclass(frozen=True, slots=True)
 class PreflightPath:
-    """One way, by its route or by none."""
+    """The result of one route, or of the integration without a route."""
 
     route: str
     policy: str
     people: Sequence[PreflightPerson]
-    #: How many pages come after those that are shown.
+    #: Number of pages beyond those shown.
     more: int
     notes: Sequence[str]
-    #: Nobody would be reached, and that is not meant.
+    #: Whether nobody would be reached although the integration should page.
     is_wrong: bool
-    #: Somebody would be reached, but not soon.
+    #: Whether somebody would be reached, but late.
     is_late: bool
-    #: The first clients of the route's table that go this way; empty: those that are not in it; None: it has none.
+    #: The first clients of the route's client table on this path. Empty: clients that are not in the table. None: the
+    #: route has no table.
     clients: Sequence[str] | None
     more_clients: int
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightRow:
-    """One integration."""
+    """The result of one integration."""
 
     number: int
     name: str
@@ -69,13 +70,13 @@ class PreflightRow:
 
 
 class MomentForm(forms.Form):
-    """The moment that the pre-flight is about, in the reader's zone."""
+    """The time of the pre-flight check, in the user's time zone."""
 
     at = MomentField(label=_("If a critical alert opened at"), required=False)
 
 
 def read(request: SignedInRequest) -> dict[str, Any]:
-    """Everything that the part of the page shows."""
+    """Return the template context of the pre-flight check."""
     begin = preflight.next_at(NIGHT_HOUR, timezone.localtime(request.now))
     form = MomentForm(request.GET if "at" in request.GET else None, initial={"at": begin})
     chosen = form.cleaned_data["at"] if form.is_bound and form.is_valid() else None
@@ -108,7 +109,7 @@ def _way(way: preflight.PreflightRoute, watches: bool) -> PreflightPath:
 
 
 def _moments(pages: Sequence[SimulatedPage]) -> Iterator[tuple[str, datetime, str]]:
-    """Pages of the same minute in one: ("E-mail, SMS", 03:00, "")."""
+    """Combine pages of the same minute: ("E-mail, SMS", 03:00, "")."""
     for minute, alike in groupby(pages, key=lambda page: page.at.replace(second=0, microsecond=0)):
         together = list(alike)
         channels = dict.fromkeys(channel_name(page.channel) for page in together)

@@ -1,4 +1,4 @@
-"""System: what this installation knows of its own health, and its settings. For administrators."""
+"""System: the installation's health and settings. For administrators."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _CHAT_SERVERS = [
 
 
 def _content(label: Any) -> forms.ChoiceField:
-    """How much of an alert may leave the house by one channel."""
+    """Return a field for how much of an alert a channel may disclose."""
     return forms.TypedChoiceField(label=label, choices=_CONTENTS, required=False, empty_value="full")
 
 
 class SystemSettingsForm(forms.Form):
-    """Everything that belongs to the whole installation."""
+    """Settings of the whole installation."""
 
     organisation_name = forms.CharField(
         label=gettext_lazy("Organisation"), max_length=100, required=False, help_text=gettext_lazy("Shown in mails.")
@@ -97,12 +97,12 @@ class SystemSettingsForm(forms.Form):
 @require_safe
 @needs(Permission.ADMINISTER)
 def system(request: SignedInRequest) -> HttpResponse:
-    """What Tocsin found when it last checked itself, what to do, and which nodes there are."""
+    """Render the result of the last self-check, remedies, and the nodes."""
     found = health.read()
     in_force = maintenance_windows.in_force(request.now)
     context = {"health": found, "standing": found.standing, "in_force": in_force, **preflight.read(request)}
     if "examine" in request.GET:
-        # Without scripts the whole page waits for the examination.
+        # Without JavaScript the complete view waits for the examination.
         context["found"] = doctor.examine(request.now)
     return page(request, "system/system.html", context, parts=("checks", "preflight"))
 
@@ -110,14 +110,15 @@ def system(request: SignedInRequest) -> HttpResponse:
 @require_safe
 @needs(Permission.ADMINISTER)
 def examination(request: SignedInRequest) -> HttpResponse:
-    """What `tocsin doctor` finds: takes seconds, since it calls the providers and the public address."""
+    """Render the results of `tocsin doctor`. Takes seconds, because it contacts the providers and the public
+    address."""
     return page(request, "system/doctor.html", {"found": doctor.examine(request.now)})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ADMINISTER)
 def settings(request: SignedInRequest) -> HttpResponse:
-    """The installation's settings."""
+    """Edit the installation's settings."""
     form = SystemSettingsForm(request.POST or None, initial=_stored())
     seen = FormSnapshot(request, "settings", "", _stored, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():

@@ -1,4 +1,4 @@
-"""The parts of the on-call pages: where a stretch stands and leads, its times and its reasons in words."""
+"""Template tags of the on-call views: the position, link, times and reasons of a timeline segment."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from tocsin.web.ui.forms import reader_zone
 
 register = template.Library()
 
-#: A row's lanes are so high, in pixels.
+#: Height of one lane of a row, in pixels.
 LANE = 42
 
 
 @register.filter
 def percent(value: float) -> str:
-    """A place for an SVG's attribute, whatever the language."""
+    """Format a position as an SVG percentage, independent of the language's decimal separator."""
     return f"{value:.4f}%"
 
 
 @register.filter
 def lanes(count: int) -> int:
-    """The height of so many lanes."""
+    """Return the height of `count` lanes in pixels."""
     return count * LANE
 
 
 @register.simple_tag
 def between(since: datetime | None, until: datetime | None) -> str:
-    """ "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the reader's zone; a missing end is said."""
+    """Format a period, such as "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the user's zone. An open end is written out."""
     return describe_shift.between(since, until)
 
 
 @register.simple_tag
 def piece_words(row: TimelineRow, piece: TimelineSegment) -> str:
-    """All that is to be said of a stretch: who, when, why; what goes before it."""
+    """Describe a timeline segment in full: user, period, reasons and what takes precedence over it."""
     when = between(piece.since, piece.until)
     if piece.tone == "gap":
         return _("Nobody is %(role)s, %(when)s") % {"role": describe_shift.role_name(piece.role), "when": when}
@@ -76,7 +76,8 @@ def piece_words(row: TimelineRow, piece: TimelineSegment) -> str:
 
 @register.simple_tag
 def part_of_day(piece: TimelineSegment, day: date) -> str:
-    """ "09:00 – 17:00"; "all day" where it reaches over the day on both sides."""
+    """Format the part of `day` that a segment covers, such as "09:00 – 17:00", or "all day" if it extends beyond both
+    ends."""
     zone = reader_zone()
     begin, end = weekly_windows.midnight(day, zone), weekly_windows.midnight(day + timedelta(days=1), zone)
     since = piece.since if piece.since and piece.since > begin else None
@@ -88,7 +89,7 @@ def part_of_day(piece: TimelineSegment, day: date) -> str:
 
 @register.simple_tag
 def link_of(row: TimelineRow | None, piece: TimelineSegment, group_id: int, drawn: TimelineDrawing) -> str:
-    """Where a stretch leads: to what can be done about it; empty: nowhere. Without a row it is of who is on call."""
+    """Return the URL of the action for a segment, or "". Without a row the segment belongs to the final schedule."""
     kind = row.kind if row is not None else RowKind.WINNER
     if kind is RowKind.WINNER:
         return timeline.link_to(piece, group_id, drawn.range)
@@ -99,19 +100,19 @@ def link_of(row: TimelineRow | None, piece: TimelineSegment, group_id: int, draw
 
 @register.filter
 def role_name(role: str) -> str:
-    """A role as people call it."""
+    """Return the translated name of a group role."""
     return describe_shift.role_name(role)
 
 
 @register.filter
 def span_name(span: TimelineSpan) -> str:
-    """How much of a timeline is shown, on the button that shows it."""
+    """Return the label of the button that selects a timeline span."""
     return {TimelineSpan.DAY: _("Day"), TimelineSpan.WEEK: _("Week"), TimelineSpan.MONTH: _("Month")}[span]
 
 
 @register.filter
 def range_name(shown: DateRange) -> str:
-    """ "30 Nov – 6 Dec 2026", "November 2026", "Monday 30 November 2026"."""
+    """Format a date range: "30 Nov – 6 Dec 2026", "November 2026" or "Monday 30 November 2026"."""
     match shown.span:
         case TimelineSpan.DAY:
             return date_format(shown.first, pgettext("date format", "l j F Y"))
@@ -125,25 +126,25 @@ def range_name(shown: DateRange) -> str:
 
 @register.filter
 def on_day(day: date) -> str:
-    """ "Mon 30 Nov"."""
+    """Format a date as "Mon 30 Nov"."""
     return describe_shift.day(day)
 
 
 @register.filter
 def on_day_of_year(day: date) -> str:
-    """ "Mon 30 Nov 2026"."""
+    """Format a date as "Mon 30 Nov 2026"."""
     return date_format(day, pgettext("date format", "D j M Y"))
 
 
 @register.filter
 def midnights(shown: DateRange) -> str:
-    """The moments at which its days begin and it ends, for the script that measures what is dragged."""
+    """Return the range's day boundaries as ISO times; the drag script uses them to convert pixels to times."""
     return " ".join(at.isoformat() for at in shown.midnights)
 
 
 @register.filter
 def weekday(day: date) -> str:
-    """ "Mon 30"; the first of a month with its name."""
+    """Format a day as "Mon 30", or with the month's name on the first of a month."""
     return date_format(day, pgettext("date format", "j M") if day.day == 1 else pgettext("date format", "D j"))
 
 

@@ -1,4 +1,4 @@
-"""Times of a report in cells of a table."""
+"""Template tags that format durations as table cells of the reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOBODY = SafeString('<span class="soft">–</span>')
 
 @register.filter
 def short_span(value: timedelta | None) -> str:
-    """A span for a table, in its two biggest units at most: "45 s", "8 min", "4 h 32 min", "2 d 3 h"."""
+    """Format a duration in its two largest units: "45 s", "8 min", "4 h 32 min", "2 d 3 h"."""
     if value is None:
         return ""
     minutes = round(value.total_seconds() / 60)
@@ -33,7 +33,7 @@ def short_span(value: timedelta | None) -> str:
 
 @register.simple_tag
 def times_cells(times: DurationStats, alerts: int) -> SafeString:
-    """How many of the alerts, and the two times, in three cells."""
+    """Render three cells: number and share of the alerts, median, 90th percentile."""
     return format_html(
         '<td class="tight right">{} <span class="soft">{}&nbsp;%</span></td><td>{}</td><td>{}</td>',
         counted(times.count),
@@ -45,7 +45,7 @@ def times_cells(times: DurationStats, alerts: int) -> SafeString:
 
 @register.simple_tag
 def times_cell(times: DurationStats, label: str) -> SafeString:
-    """Both times and how many, in one cell that says on a phone what it is about."""
+    """Render one cell with median, 90th percentile and number of alerts, with a label for narrow screens."""
     if not times.count:
         return format_html('<td data-label="{}">{}</td>', label, _NOBODY)
     return format_html(

@@ -1,4 +1,4 @@
-"""What the workbench's templates need: looking up by row, names for elements, and how high a text's field is."""
+"""Template tags of the rule editor: lookups by row path, element ids and text area heights."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ register = template.Library()
 
 @register.filter
 def lookup(found: Mapping[str, object], row: str) -> object:
-    """What is known of a row; None for nothing."""
+    """Return the value for a row path, or None."""
     return found.get(row)
 
 
 @register.filter
 def knows(found: Mapping[str, object], row: str) -> bool:
-    """Whether something is known of a row."""
+    """Return whether there is a value for a row path."""
     return row in found
 
 
 @register.filter
 def as_id(row: str) -> str:
-    """A row's name as part of an element's id."""
+    """Return a row path as part of an element id."""
     return row.replace(".", "-")
 
 
 @register.filter
 def lines(text: str) -> int:
-    """How many lines a field for that text shows."""
+    """Return the number of lines that a text area needs to show the text, from 1 to 8."""
     return min(max(text.count("\n") + 1 + sum(len(line) // 46 for line in text.split("\n")), 1), 8)
 
 
 @register.filter
 def join_row(row: str, number: int) -> str:
-    """The row inside a row: "open.0" and 1 give "open.0.1"."""
+    """Return the path of a nested row: "open.0" and 1 give "open.0.1"."""
     return f"{row}.{number}"
 
 
 @register.filter
 def sort_of(node: ConditionNode) -> str:
-    """Which of the three sorts of rows it is."""
+    """Return the kind of a condition row: "leaf", "group" or "yaml"."""
     match node:
         case ComparisonRow():
             return "leaf"
@@ -58,7 +58,7 @@ def sort_of(node: ConditionNode) -> str:
 
 @register.filter
 def sentence(row: RuleRow | route_form.RouteRow, fields: Iterable[tuple[str, str]]) -> str:
-    """A rule or route as people say it: "Open an alert when status contains New."."""
+    """Describe a rule or route in a sentence, such as "Open an alert when status contains New"."""
     labels = dict(fields)
     if isinstance(row, route_form.RouteRow):
         return route_form.say(row, labels)

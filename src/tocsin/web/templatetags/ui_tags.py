@@ -1,4 +1,4 @@
-"""The small parts that every page is drawn with: icons, moments, countdowns, people, states, copy buttons."""
+"""Template tags used everywhere: icons, times, countdowns, users, alert states, buttons."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ register = template.Library()
 
 _PRIORITIES = dict(PRIORITIES)
 
-#: How the subjects end that Tocsin writes itself: of what nobody can read, and of heartbeats.
+#: Endings of the subjects that Tocsin itself writes: for unreadable messages and for heartbeats.
 _OWN_SUBJECTS = (" sent something Tocsin cannot read", " is silent", " does not end", " says that it failed")
 
 
 @register.simple_tag
 def icon(name: str, classes: str = "") -> SafeString:
-    """One of Tabler's icons, hidden from screen readers: the text beside it says what it means."""
+    """Render a Tabler icon, hidden from screen readers because the adjacent text carries the meaning."""
     return format_html(
         '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
         classes,
@@ -54,8 +54,10 @@ def icon(name: str, classes: str = "") -> SafeString:
 
 @register.simple_tag
 def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
-    """A moment in the reader's zone, the exact on hover: `relative`, `clock`, `minute`, `short`, `day`,
-    `planned` (to the minute) or `exact`."""
+    """Render a time in the user's zone, with the exact time as tooltip.
+
+    `style` is `relative`, `clock`, `minute`, `short`, `day`, `planned` (to the minute) or `exact`.
+    """
     if at is None:
         return "–"
     local = timezone.localtime(at)
@@ -88,7 +90,7 @@ def _said(local: datetime, style: str) -> str:
 
 @register.simple_tag
 def countdown(at: datetime | None) -> SafeString | str:
-    """The time left until `at`, counted down live."""
+    """Render the time left until `at` as a live countdown."""
     if at is None:
         return ""
     return format_html(
@@ -101,31 +103,31 @@ def countdown(at: datetime | None) -> SafeString | str:
 
 @register.filter
 def span(value: timedelta | None) -> str:
-    """A span in words: "5 minutes"."""
+    """Format a duration in words: "5 minutes"."""
     return "" if value is None else say_span(durations.say(value))
 
 
 @register.filter
 def told(text: object) -> str:
-    """What a room below wrote in English, in the reader's language."""
+    """Translate an English text from the domain layer into the user's language."""
     return _told(str(text)) if text else ""
 
 
 @register.filter
 def told_about(text: str, name: str) -> str:
-    """As `told`, where the text may begin with the name of what it is about."""
+    """Translate as `told` does, for a text that may begin with the object's name."""
     return told_of(name, text)
 
 
 @register.filter
 def own_words(subject: str) -> str:
-    """A subject that Tocsin wrote itself, in the reader's language; everybody else's as it is."""
+    """Translate a subject that Tocsin wrote; return any other subject unchanged."""
     return _told(subject) if subject.endswith(_OWN_SUBJECTS) else subject
 
 
 @register.simple_tag
 def comes_from(alert: Alert) -> str:
-    """The integration that an alert came in by, else its source; one that came from inside says how."""
+    """Return the name of the alert's integration, or how the alert was opened, or its source."""
     if alert.integration is not None:
         return alert.integration.name
     match alert.source:
@@ -139,7 +141,7 @@ def comes_from(alert: Alert) -> str:
 
 @register.simple_tag
 def person(user: User | None, name: str = "", *, bare: bool = False) -> SafeString | str:
-    """Somebody: initials in a circle and the name; `bare` leaves the name to screen readers and the hover."""
+    """Render a user as initials and name. With `bare` only screen readers and the tooltip get the name."""
     shown = user.display_name if user is not None else name
     if not shown:
         return ""
@@ -154,7 +156,7 @@ def person(user: User | None, name: str = "", *, bare: bool = False) -> SafeStri
 
 
 def initials(name: str) -> str:
-    """Two letters at most: "Alice Andersson" → AA."""
+    """Return at most two initials: "Alice Andersson" → AA."""
     words = [word for word in name.replace(".", " ").replace("-", " ").split() if word[0].isalnum()]
     if not words:
         return name[:1].upper()
@@ -165,13 +167,14 @@ def initials(name: str) -> str:
 
 @register.filter
 def second_factors(user: User) -> list[str]:
-    """What somebody signs in with besides the password."""
+    """Return the user's second factors."""
     return factors.kinds(user)
 
 
 @register.simple_tag
 def state(status: str, acknowledged: bool = False, watched: bool = False) -> SafeString:
-    """The badge of an alert's state. Red only for what needs somebody now, which a watched one does not."""
+    """Render the badge of an alert's state. Red means that the alert needs an answer, which a dry-run alert
+    never does."""
     label, tone = _state(AlertStatus(status), acknowledged)
     tone = "" if watched and tone == "now" else tone
     return format_html('<span class="chip {}">{}</span>', tone, label)
@@ -195,7 +198,7 @@ def _state(status: AlertStatus, acknowledged: bool) -> tuple[str, str]:
 
 @register.simple_tag
 def what_next(row: AlertListRow) -> SafeString | str:
-    """What happens next with an alert of a list, or when its last thing happened."""
+    """Render the next action of a listed alert, or when it was closed."""
     alert = row.alert
     match AlertStatus(alert.status):
         case AlertStatus.ON_HOLD:
@@ -216,14 +219,14 @@ def what_next(row: AlertListRow) -> SafeString | str:
 
 @register.simple_tag
 def priority(value: str) -> SafeString:
-    """The priority as a word."""
+    """Render the priority as a word."""
     known = Priority(value)
     return format_html('<span class="prio-{}">{}</span>', known.value, _PRIORITIES[known])
 
 
 @register.simple_tag
 def outcome(status: str) -> SafeString:
-    """The badge of what became of a message: neutral, red only where it could not be read."""
+    """Render the badge of a message's outcome. Only a message that could not be mapped is red."""
     tones = {
         MessageStatus.FAILED: "now",
         MessageStatus.IGNORED: "quiet",
@@ -235,13 +238,13 @@ def outcome(status: str) -> SafeString:
 
 @register.inclusion_tag("parts/copy.html")
 def copy(value: str, label: str) -> dict[str, Any]:
-    """A value in a read-only field with a copy button."""
+    """Render a value in a read-only field with a copy button."""
     return {"value": value, "label": label}
 
 
 @register.inclusion_tag("parts/empty.html")
 def empty(title: str, text: str = "", *, icon: str = "inbox", url: str = "", label: str = "") -> dict[str, Any]:
-    """An empty list that says the next step."""
+    """Render the placeholder of an empty list, with a suggested next step."""
     return {"title": title, "text": text, "icon": icon, "url": url, "label": label}
 
 
@@ -257,7 +260,7 @@ def post(
     key: str = "",
     **values: Any,
 ) -> dict[str, Any]:
-    """A button that posts to `url`: the only way a page acts. `key` is the shortcut that presses it."""
+    """Render a button that POSTs to `url`; views change state in no other way. `key` is its keyboard shortcut."""
     return {
         "csrf_token": context.get("csrf_token"),
         "url": url,
@@ -272,7 +275,8 @@ def post(
 
 @register.simple_tag(takes_context=True)
 def query(context: template.Context, **changes: Any) -> str:
-    """This page's address with some of its query changed; a value of None or "" takes a name out."""
+    """Return the current query string with `changes` applied. None or "" removes a parameter; `cursor` is always
+    removed."""
     fields: QueryDict = context["request"].GET.copy()
     fields.pop("cursor", None)
     for name, value in changes.items():
@@ -285,19 +289,19 @@ def query(context: template.Context, **changes: Any) -> str:
 
 @register.filter
 def shown_address(address: str) -> str:
-    """An address as its own person sees it: hidden where it is a secret itself."""
+    """Format a contact method's address for its owner; an address that is itself a secret is masked."""
     return phone_numbers.shown(encrypted_addresses.shown(address))
 
 
 @register.filter
 def split(text: str) -> list[str]:
-    """The words of a text, for a loop."""
+    """Split a text into words, for a template loop."""
     return text.split()
 
 
 @register.filter
 def capped(value: int | None) -> str:
-    """A count for a badge: "99+" above 99."""
+    """Format a count for a badge: "99+" above 99."""
     if value is None:
         return ""
     return "99+" if value > 99 else str(value)
@@ -305,31 +309,31 @@ def capped(value: int | None) -> str:
 
 @register.filter
 def counted(value: int) -> str:
-    """A count of messages, which goes on for ever: "10,000+" above what is counted."""
+    """Format a count of messages: "10,000+" above MAX_COUNTED_MESSAGES."""
     return capped_counts.counted(value, capped_counts.MAX_COUNTED_MESSAGES)
 
 
 @register.filter
 def times(value: int) -> str:
-    """ "3 times", "once"."""
+    """Return "once" or "3 times"."""
     return _("once") if value == 1 else ngettext("%(count)d time", "%(count)d times", value) % {"count": value}
 
 
 @register.filter
 def for_key(number: int, prefix: str) -> str:
-    """ "group-7": the value of an option that stands for one of several kinds of objects."""
+    """Return an option value such as "group-7", for a field that mixes several object types."""
     return f"{prefix}-{number}"
 
 
 @register.filter
 def cut_underscores(text: str) -> str:
-    """A name from the database as words: sign_in_failed → sign in failed."""
+    """Return an identifier as words: sign_in_failed → sign in failed."""
     return text.replace("_", " ")
 
 
 @register.filter
 def done(action: str) -> str:
-    """What somebody did, by the audit log's name of it: update → "changed"."""
+    """Return the past-tense phrase for an audit log action: update → "changed"."""
     words = {
         "create": _("made"),
         "update": _("changed"),

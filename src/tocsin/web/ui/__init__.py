@@ -1,0 +1,1 @@
+"""Building blocks of views: forms, pagination, formatting of times and text, edit conflicts."""

@@ -1,6 +1,6 @@
-"""Counts for people: exact as far as anybody reads them, and never as dear as the tables are long. Reads only.
+"""Counts for display that stop at a cap, so that their cost does not grow with the tables. Reads only.
 
-A page says "10,000+" from there on. Counting everything, a page took as much of the database as hundreds of messages.
+Above the cap the interface shows "10,000+". An uncapped count cost the database as much as hundreds of messages.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from tocsin.core.db import database
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound.enums import MessageStatus
 
-#: Messages are counted so far; one more stands for all that there are beyond.
+#: Cap for messages. A count of one more means "more than the cap".
 MAX_COUNTED_MESSAGES = 10_000
-#: And alerts: nobody tells a thousand that need somebody from more.
+#: Cap for alerts. Above a thousand open alerts the exact number no longer matters.
 MAX_COUNTED_ALERTS = 1_000
 
 DAY = timedelta(hours=24)
 
 
 def up_to[Row: Model](rows: QuerySet[Row], most: int) -> int:
-    """How many rows there are, and `most` where there are more."""
+    """Return the number of rows, at most `most`."""
     return rows.order_by()[:most].count()
 
 
 def counted(number: int, most: int) -> str:
-    """The number for people, with the separators of their language: "10,000+" for more than `most`."""
+    """Return the number formatted for the user's language, or for example "10,000+" above `most`."""
     text = number_format(min(number, most), force_grouping=True)
     return f"{text}+" if number > most else text
 
 
 def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, int]]:
-    """The outcomes of the messages of the last 24 hours with their counts, of all integrations or of one.
+    """Return (outcome, count) of the last 24 hours' messages, of one integration or of all.
 
-    Counts the newest MAX_COUNTED_MESSAGES; `is_cut` tells whether there may be more. Failed and pending messages are
-    counted beyond them, so that a flood hides neither.
+    Counts the newest MAX_COUNTED_MESSAGES; `is_cut` reports whether there may be more. Failed and pending messages are
+    counted beyond that limit, so that a flood of messages cannot hide them.
     """
     of_one = "AND integration_id = %(integration)s" if integration is not None else ""
     statement = f"""
@@ -46,7 +46,7 @@ def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, i
             SELECT status FROM inbound_inboundmessage WHERE id >= %(since)s {of_one} ORDER BY id DESC LIMIT %(most)s
         ) AS newest GROUP BY status
     """
-    # The partial index on what failed and what waits answers this.
+    # The partial index on failed and pending messages serves this query.
     rare = f"""
         SELECT status, count(*) AS number FROM (
             SELECT status FROM inbound_inboundmessage
@@ -69,14 +69,14 @@ def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, i
 
 
 def is_cut(found: Iterable[tuple[str, int]]) -> bool:
-    """Whether there are probably more than these: only the newest were looked at."""
+    """Return whether the counts are probably incomplete, because only the newest messages were counted."""
     return sum(number for _status, number in found) >= MAX_COUNTED_MESSAGES
 
 
 def messages_today(now: datetime, integrations: Sequence[int]) -> dict[int, tuple[int, datetime]]:
-    """By integration: its messages of the last 24 hours, at most MAX_COUNTED_MESSAGES + 1, and the newest time."""
-    # In this order only the index on (integration_id, id) can be walked. Asked for equality, the database guesses that
-    # most rows are an integration's, and reads all of them for one that has none.
+    """Return {integration: (messages in 24 h, newest receive time)}. The number is at most MAX_COUNTED_MESSAGES + 1."""
+    # This ORDER BY forces the index on (integration_id, id). With an equality condition the planner assumes that most
+    # rows belong to the integration and scans all rows for an integration that has none.
     statement = """
         SELECT wanted.id, today.number, newest.received_at AS newest
         FROM unnest(%(integrations)s::bigint[]) AS wanted (id) CROSS JOIN LATERAL (
@@ -93,8 +93,8 @@ def messages_today(now: datetime, integrations: Sequence[int]) -> dict[int, tupl
 
 
 def with_messages(integrations: Sequence[int]) -> set[int]:
-    """Those of the integrations that ever got a message, as far as messages are kept."""
-    # As in messages_today: in this order only the index on (integration_id, id) can be walked.
+    """Return the integrations that have at least one message within the retention period."""
+    # The ORDER BY forces the index on (integration_id, id), as in messages_today.
     statement = """
         SELECT wanted.id FROM unnest(%(integrations)s::bigint[]) AS wanted (id) CROSS JOIN LATERAL (
             SELECT integration_id FROM inbound_inboundmessage

@@ -1,4 +1,4 @@
-"""The choices that several forms offer: priorities, roles in a group, channels."""
+"""Choices shared by several forms: priorities, group roles, channels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRIORITIES = [
 
 
 def channel_name(channel: str) -> str:
-    """The channel as people call it."""
+    """Return the translated display name of a channel."""
     names = {
         "email": gettext("E-mail"),
         "sms": gettext("SMS"),
@@ -33,7 +33,7 @@ def channel_name(channel: str) -> str:
 
 
 def channel_choices() -> list[tuple[str, str]]:
-    """The channels that an address can be for, as people call them."""
+    """Return (channel, label) for every channel that a contact method can use."""
     return [(name, told(CHANNELS[name].label) if name in CHANNELS else name) for name in addresses.channels()]
 
 

@@ -1,5 +1,5 @@
-"""Deleting something by a page: it asks first, says what still needs it, what was changed meanwhile, and why it could
-not be done."""
+"""Confirmation view before a deletion. Shows references to the object, concurrent changes and the reason for a
+rejection."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def ask_and_delete(
     seen: FormSnapshot,
     noun: str | None = None,
 ) -> HttpResponse:
-    """The page that asks; by POST it calls `delete(row, actor=…, now=…)`, which may raise Rejected, and goes to `then`.
+    """Ask for confirmation; on POST call `delete(row, actor=…, now=…)` and redirect to `then`.
 
-    `what` is its name, `back` the address of its own page, `about` says what becomes of what hangs on it, `seen` has
-    what it was as the page asked, and `noun` is what `needed.of` calls it, where something may need it.
+    A Rejected that `delete` raises is shown. `what` is the object's name, `back` the URL name of its view, and `about`
+    explains what happens to dependent objects. `seen` is the snapshot of the object that the user confirmed. `noun` is
+    the object type for `web.ui.references.of`, if other objects may refer to it.
     """
     problem = ""
     if request.method == "POST":

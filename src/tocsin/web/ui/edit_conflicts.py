@@ -1,7 +1,7 @@
-"""Two who have the form of one object open: whoever saves second is told so once, before it undoes what the first did.
+"""Edit conflicts: when two users edit one object, the second save is rejected once before it overwrites the first.
 
-A form carries what its object was as it was shown. A view makes a `FormSnapshot`, saves inside `unchanged`, and
-hands it to the template, which writes the hidden field (`seen.html`). A page that asks before it deletes does likewise.
+A form carries a stamp of the object as it was shown. A view creates a `FormSnapshot`, saves inside `unchanged`, and
+passes the snapshot to the template, which writes the hidden field (`seen.html`). Delete confirmations do the same.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from tocsin.core.net.etag import stamp
 from tocsin.web.http.request import SignedInRequest
 from tocsin.web.ui.times import say_short
 
-#: The hidden field.
+#: Name of the hidden field.
 FIELD = "seen"
 
-#: The code of the rejection of whoever saves second.
+#: Code of the rejection of the second save.
 CHANGED = "changed_meanwhile"
 
-#: Of several who changed an object, so many are named.
+#: The rejection names at most this many users.
 _MAX_NAMED = 3
 
 
 class FormSnapshot:
-    """The state of an object that a form was shown with, or shows next."""
+    """The state of an object when its form was rendered, compared again when the form is saved."""
 
     def __init__(
         self,
@@ -45,9 +45,13 @@ class FormSnapshot:
         keys: Collection[str] = (),
         is_deleting: bool = False,
     ) -> None:
-        """`noun` and `number` are what the audit log calls the object. `state` is its spec as it is now, or as `row`
-        has it; None: nothing was shown, since the object is being made. `keys`: the form is about these alone.
-        `is_deleting`: it asks whether to delete the object."""
+        """`noun` and `number` identify the object as in the audit log.
+
+        - `state` returns the object's current spec, or is None for an object that is being created.
+        - `row` is read again before the block runs.
+        - `keys` limits the comparison to these keys of the spec.
+        - `is_deleting` marks a delete confirmation.
+        """
         self._request = request
         self._noun, self._number, self._keys = noun, number, keys
         self._state, self._row = state, row
@@ -65,13 +69,14 @@ class FormSnapshot:
         keys: Collection[str] = (),
         is_deleting: bool = False,
     ) -> FormSnapshot:
-        """Of a row, or of None for one that is being made."""
+        """Return the snapshot of `row`, or of an object being created if `row` is None."""
         if row is None:
             return cls(request, noun, "", None)
         return cls(request, noun, row.pk, lambda: spec_of(row), row=row, keys=keys, is_deleting=is_deleting)
 
     def __str__(self) -> str:
-        """What the form carries. A form that comes back keeps what it came with, until its reader was told."""
+        """Return the hidden field's value. A re-rendered form keeps its posted value until the user has seen the
+        conflict."""
         if self._state is None:
             return ""
         if self._posted is not None and not self._is_told:
@@ -80,9 +85,10 @@ class FormSnapshot:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Alone with the object, if it is as the form had it.
+        """Run the block, without concurrent configuration changes, if the object is unchanged since it was rendered.
 
-        Raises Rejected ("changed_meanwhile") where it is not; saved once more, the form takes its place.
+        Otherwise raises Rejected("changed_meanwhile"). The re-rendered form carries the new state, so a second save
+        succeeds.
         """
         with config_version.alone(self._row):
             if self._state is not None:
@@ -102,7 +108,7 @@ class FormSnapshot:
     def _said(self, after: int) -> str:
         entries = list(history.changes(self._noun, self._number, self._keys, after=after))
         if not entries:
-            # Something that it refers to has another name, or is gone.
+            # An object that this one refers to was renamed or deleted.
             if self._is_deleting:
                 return _("This was changed since you were asked. Look at it in another tab before you delete it.")
             return _(

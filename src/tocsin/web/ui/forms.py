@@ -1,4 +1,4 @@
-"""What forms share: rejections from a command land beside their field, and fields that several forms have."""
+"""Shared form code: mapping rejections to fields, and fields that several forms use."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def show_rejection(
     *,
     said: Collection[str] = (),
 ) -> None:
-    """Puts each problem beside the field that its place names; `places` maps a place's beginning to another field.
+    """Add each problem of a rejection to the form, at the field that the problem's path names.
 
-    Fields that are `said` have their sentence already, and get no other.
+    `places` maps path prefixes to form fields with another name. Fields in `said` already have an error and get no
+    second.
     """
     for problem in each(rejected):
         place = problem.field or ""
@@ -39,19 +40,19 @@ def show_rejection(
         text = beside(problem) if field else told(problem.detail)
         inside = place.removeprefix(field or "").lstrip(".")
         if inside and field and isinstance(form.fields[field], CodeField):
-            # One field holds a whole text: its place says where in it.
+            # The field contains a whole document, so the error names the path inside it.
             text = f"{inside}: {text}"
         form.add_error(field, text)
 
 
 def beside(problem: Rejected) -> str:
-    """What is wrong, in the reader's language, for whoever sees the place: the sentence begins with it otherwise."""
+    """Return the problem in the user's language without its leading path, because it is shown beside the field."""
     text = problem.detail.removeprefix(f"{problem.field}: ")
     return told(text if text == problem.detail else text[:1].upper() + text[1:])
 
 
 def each(rejected: Rejected) -> tuple[Rejected, ...]:
-    """Every problem of a rejection."""
+    """Return every problem of a rejection."""
     return rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
 
 
@@ -64,18 +65,18 @@ def _field(form: forms.BaseForm, place: str, places: Mapping[str, str]) -> str |
 
 
 def typed(form: forms.BaseForm) -> dict[str, Any]:
-    """What stands in a form, for another to begin with."""
+    """Return the form's current values by field name, to prefill another form."""
     return {name: form[name].value() for name in form.fields}
 
 
 def readable(form: forms.BaseForm) -> dict[str, Any]:
-    """What a bound form says, as far as it can be read: a field with something wrong in it is as if left empty."""
+    """Return a bound form's values. A field with an error counts as empty."""
     return {name: form.cleaned_data.get(name, field.to_python(None)) for name, field in form.fields.items()}
 
 
 @cache
 def zones() -> list[tuple[str, str]]:
-    """Every time zone that has a place, by name; UTC first."""
+    """Return (zone, label) of every geographic time zone, sorted by name, with UTC first."""
     named = sorted(zone for zone in zoneinfo.available_timezones() if "/" in zone and not zone.startswith("Etc/"))
     return [("UTC", "UTC"), *((zone, zone.replace("_", " ")) for zone in named)]
 
@@ -86,17 +87,15 @@ def _zone_options() -> str:
 
 
 class ZoneSelect(forms.Select):
-    """All 600 time zones. They are written at once: a form with several would take a third of a second otherwise.
-
-    `unset`: what stands first, for no zone.
-    """
+    """Select for all 600 time zones. Its options are rendered once and cached, because rendering them for a form with
+    several zone fields took a third of a second. `unset` is the label of the empty option."""
 
     def __init__(self, attrs: dict[str, Any] | None = None, *, unset: Any = "") -> None:
         super().__init__(attrs)
         self.unset = unset
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
-        """The choice, with the zone that is chosen."""
+        """Render the select with the current zone selected."""
         attributes = flatatt({"name": name, "class": "form-select", **self.build_attrs(self.attrs, attrs)})
         chosen = f'<option value="{escape("" if value is None else str(value))}"'
         options = _zone_options().replace(f"{chosen}>", f"{chosen} selected>", 1)
@@ -113,16 +112,16 @@ class ZoneField(forms.ChoiceField):
 
 
 def offer_own_zone(form: forms.Form, name: str = "time_zone") -> None:
-    """Has a form for something new offer the browser's own time zone in place of UTC.
+    """Make the form of a new object preselect the browser's time zone instead of UTC.
 
-    Never where a zone is stored: UTC that somebody chose would be another zone at the next change of anything else.
+    Never used for a stored zone: a deliberately chosen UTC would change with the next edit of any other field.
     """
     if not form.is_bound:
         form.fields[name].widget.attrs["data-zones"] = True
 
 
 class DurationField(forms.CharField):
-    """A span as people write it, such as 5m or 1h30m; checked by the command that takes it."""
+    """A duration such as 5m or 1h30m. The command that receives it validates it."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("max_length", 20)
@@ -130,12 +129,12 @@ class DurationField(forms.CharField):
 
 
 def in_picker(clock: str) -> str:
-    """A time of day as a browser's picker takes it, in which the end of a day is 00:00."""
+    """Return a time of day for the browser's time picker, which writes 24:00 as 00:00."""
     return "00:00" if clock == "24:00" else clock
 
 
 class CodeField(forms.CharField):
-    """Text whose spaces matter, in a typewriter's letters."""
+    """A text area in a monospaced font that preserves whitespace."""
 
     def __init__(self, *, rows: int = 14, **options: Any) -> None:
         attributes = {"class": "form-control code", "rows": rows, "spellcheck": "false", "autocapitalize": "off"}
@@ -143,20 +142,20 @@ class CodeField(forms.CharField):
 
 
 class MomentField(forms.Field):
-    """A moment as a local time of whoever reads, with the browser's own picker; in UTC when it is read.
+    """A date and time in the user's time zone, entered with the browser's picker; the cleaned value is in UTC.
 
-    A time that clocks skip is that much later, and of one that comes twice the first is meant, as everywhere.
+    A time skipped by a clock change moves forward by the gap; of an ambiguous time the first is used, as in schedules.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(widget=forms.DateTimeInput(attrs={"type": "datetime-local"}), **options)
 
     def prepare_value(self, value: Any) -> Any:
-        """What stands in the picker."""
+        """Return the value for the picker, in the user's time zone."""
         return timezone.localtime(value).strftime("%Y-%m-%dT%H:%M") if isinstance(value, datetime) else value
 
     def to_python(self, value: Any) -> Any:
-        """The moment, or None where nothing is given."""
+        """Return the moment in UTC, or None if the field is empty. Raises ValidationError."""
         text = str(value or "").strip()[:40]
         if not text:
             return None
@@ -170,6 +169,6 @@ class MomentField(forms.Field):
 
 
 def reader_zone() -> zoneinfo.ZoneInfo:
-    """The time zone of whoever reads."""
+    """Return the current user's time zone."""
     found = timezone.get_current_timezone()
     return found if isinstance(found, zoneinfo.ZoneInfo) else zoneinfo.ZoneInfo("UTC")

@@ -1,4 +1,4 @@
-"""Forms of several alike parts for browsers without scripts: add, move and remove a part, with what was typed kept."""
+"""Formset buttons that work without JavaScript: add, move and remove a row while keeping the typed values."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 from django.http import QueryDict
 
-#: The name of the button, whose value says what to do: "add", "up-2", "down-0", "remove-1".
+#: Name of the submit button. Its value is the action: "add", "up-2", "down-0", "remove-1".
 BUTTON = "rearrange"
 
 
 def rearranged(data: QueryDict, prefix: str) -> QueryDict | None:
-    """What was sent with its parts added, moved or removed, if such a button was pressed; else None."""
+    """Return the posted data with rows added, moved or removed if such a button was pressed, else None."""
     asked = re.fullmatch(r"(add|up|down|remove)(?:-(\d{1,3}))?", data.get(BUTTON, ""))
     count = data.get(f"{prefix}-TOTAL_FORMS", "")
     if asked is None or not count.isdecimal() or int(count) > 1000:

@@ -1,4 +1,4 @@
-"""Guides, written in Markdown, as HTML. Raw HTML in them stays text."""
+"""Renders integration guides from Markdown to HTML. Raw HTML in the source is escaped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from tocsin.catalogue.kinds import IntegrationKind
 
 
 def of_kind(kind: IntegrationKind, url: str, settings: Mapping[str, object]) -> SafeString:
-    """A kind's guide as HTML, in the reader's language where there is one; in English it says so to screen readers."""
+    """Return the guide of an integration type as HTML, in the user's language if it is translated.
+
+    An untranslated guide carries a `lang` attribute for screen readers.
+    """
     language = get_language() or "en"
     html = as_html(kind.guide(url, settings, language))
     written = kind.guide_language(language)
@@ -26,14 +29,14 @@ def of_kind(kind: IntegrationKind, url: str, settings: Mapping[str, object]) -> 
 
 
 def as_html(text: str) -> SafeString:
-    """The guide as HTML; its headings begin below the page's own."""
+    """Return the guide as HTML, with headings one level below the view's own heading."""
     markdown = _markdown()
     tokens = markdown.parse(text)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + 1)}"
         if token.type == "fence":
-            # Something that scrolls must be reachable by keyboard.
+            # Scrollable blocks must be reachable by keyboard.
             token.attrSet("tabindex", "0")
     rendered: str = markdown.renderer.render(tokens, markdown.options, {})
     return mark_safe(rendered)  # noqa: S308 - raw HTML is off
@@ -47,6 +50,6 @@ def _markdown() -> MarkdownIt:
 
 
 def _copied(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
-    """What is to be pasted elsewhere, with a button that copies it."""
+    """Render a code block with a copy button."""
     code = mark_safe(renderer.fence(tokens, index, options, env))  # noqa: S308 - escaped by the renderer
     return render_to_string("parts/copied_code.html", {"code": code}).strip()

@@ -1,5 +1,7 @@
-"""Ways to reach people as rows of a form: which, how long after the step, and how often again. For contact rules and
-for steps of policies that name their own ways."""
+"""Formset for notification rules: contact method, delay after the step, and repetitions.
+
+Used for a user's notification rules and for escalation steps that override them.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ from tocsin.web.ui.forms import DurationField
 
 type ChoiceList = Sequence[tuple[Any, Any]]
 
-#: So many rows a list of ways has at most.
+#: Maximum number of rows.
 MAX_RULE_ROWS = 20
 
 
 class NotificationRuleForm(forms.Form):
-    """One row; without a way it is empty, and left out."""
+    """One row. A row without a contact method is empty and ignored."""
 
     way = forms.ChoiceField(label=_("Way"), required=False)
     wait = DurationField(label=_("After"), required=False)
@@ -32,7 +34,7 @@ class NotificationRuleForm(forms.Form):
             self.fields[name].widget.attrs["placeholder"] = placeholder
 
     def spec(self) -> dict[str, Any]:
-        """The row in a rule's shape, without its way."""
+        """Return the row as a rule spec, without its contact method."""
         data = self.cleaned_data
         found: dict[str, Any] = {"wait": data["wait"]} if data["wait"] else {}
         if data["times"]:
@@ -50,14 +52,14 @@ class NotificationRuleFormSet(_FormSet):
     """The rows in order."""
 
     def chosen(self) -> list[tuple[str, NotificationRuleForm]]:
-        """The rows with a way."""
+        """Return (contact method, form) of the rows that are not empty."""
         return [(form.cleaned_data["way"], form) for form in self.forms if form.cleaned_data.get("way")]
 
 
 def ways(
     data: Any, initial: Iterable[Mapping[str, Any]], prefix: str, choices: ChoiceList, *, spare: int = 1
 ) -> NotificationRuleFormSet:
-    """The formset of a list of ways, with so many empty rows at its end."""
+    """Return the formset, with `spare` empty rows at its end."""
     kind = forms.formset_factory(
         NotificationRuleForm,
         formset=NotificationRuleFormSet,
@@ -67,14 +69,14 @@ def ways(
     )
     sent = data
     if data is not None and f"{prefix}-TOTAL_FORMS" not in data:
-        sent = {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}  # it was sent without these rows
-    return kind(  # type: ignore[return-value] # a subclass of the formset that it is given
+        sent = {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}  # posted without these rows
+    return kind(  # type: ignore[return-value] # returns a subclass of the given formset
         sent, initial=list(initial), prefix=prefix, form_kwargs={"choices": choices}
     )
 
 
 def initial_way(way: str, rule: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row begins with, of a rule in a spec's shape."""
+    """Return the initial values of a row for a rule in spec form."""
     repeat = rule.get("repeat", {})
     return {
         "way": way,

@@ -1,4 +1,5 @@
-"""Lists in pages by the place of the last row, never by OFFSET: a page stays right while rows come in."""
+"""Keyset pagination: a cursor holds the key of the last row. Without OFFSET, results stay stable while rows are
+added."""
 
 from __future__ import annotations
 
@@ -15,23 +16,23 @@ PAGE_SIZE = 50
 
 @dataclass(frozen=True, slots=True)
 class PaginatedRows[M: Model]:
-    """One page of rows; `next` is the cursor of the page after it, or empty at the end."""
+    """One page of results. `next` is the cursor of the following page, or empty at the end."""
 
     rows: Sequence[M]
     next: str
-    #: Whether this is not the first page.
+    #: Whether this is a page after the first.
     is_later: bool = False
 
 
 def by_number[M: Model](
     rows: QueryUnion[M], cursor: str, *, descending: bool = True, size: int = PAGE_SIZE
 ) -> PaginatedRows[M]:
-    """A page in the order of a numeric key. A cursor that is none counts as absent."""
+    """Paginate by numeric primary key. An invalid cursor counts as absent."""
     return _page(rows, _number(cursor), descending, size)
 
 
 def by_uuid[M: Model](rows: QueryUnion[M], cursor: str, *, size: int = PAGE_SIZE) -> PaginatedRows[M]:
-    """A page, newest first, in the order of a time-ordered UUID. A cursor that is none counts as absent."""
+    """Paginate by time-ordered UUID, newest first. An invalid cursor counts as absent."""
     return _page(rows, _uuid(cursor), True, size)
 
 

@@ -1,4 +1,5 @@
-"""What still needs an object that somebody wants to delete, each with the page that lets go of it. Reads only."""
+"""Lists the objects that refer to an object about to be deleted, each with the view that removes the reference. Reads
+only."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
 from tocsin.workflows.models import Workflow
 
-#: How `core.object_hooks` names things, what they are, by which column, and the page that changes one.
+#: Per object type: the prefix used by `core.object_hooks`, the model, its name column and the view that edits it.
 _NAMES: tuple[tuple[str, type[Model], str, str], ...] = (
     ("an override of schedule ", Schedule, "name", "schedule"),
     ("schedule ", Schedule, "name", "edit_schedule"),
@@ -36,7 +37,7 @@ _NAMES: tuple[tuple[str, type[Model], str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ObjectReference:
-    """One thing, in words; `url` is empty where there is no page of it."""
+    """One referring object as text. `url` is empty if no view can edit it."""
 
     text: str
     url: str = ""
@@ -46,7 +47,7 @@ class ObjectReference:
 
 
 def of(noun: str, number: int) -> list[ObjectReference]:
-    """Everything that needs that object, each thing once."""
+    """Return every object that refers to the given one, without duplicates."""
     texts = object_hooks.of(noun, number)
     pages: dict[str, str] = {}
     for beginning, model, column, view in _NAMES:

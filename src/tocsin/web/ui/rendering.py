@@ -1,4 +1,4 @@
-"""How Django's forms are drawn: each field with its label, help and errors beside it, in the look of the pages."""
+"""Renders Django forms with the interface's own templates: label, help text and errors beside each field."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.forms.renderers import TemplatesSetting
 
 
 class FormRenderer(TemplatesSetting):
-    """Fields and widgets come from the pages' own templates."""
+    """Takes field and widget templates from the project's template directories."""
 
     form_template_name = "parts/form.html"
     field_template_name = "parts/field.html"

@@ -1,4 +1,4 @@
-"""Texts that came from outside, made safe to show: HTML cleaned to an allow-list, everything else escaped."""
+"""Makes external text safe to display: HTML is sanitized with an allow-list, everything else is escaped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import nh3
 from django.utils.html import escape, urlize
 from django.utils.safestring import SafeString, mark_safe
 
-#: What a ticket's text may keep. No images: loading one would tell its sender who reads, and when.
+#: Tags allowed in a ticket's text. Images are excluded: loading one tells its sender who reads the ticket and when.
 TAGS = {
     "a", "b", "blockquote", "br", "code", "dd", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "hr", "i", "li",
     "ol", "p", "pre", "s", "span", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul",
@@ -22,7 +22,7 @@ _BLOCKS = re.compile(r"<(p|br|div|li|tr|h[1-6])\b", re.IGNORECASE)
 
 
 def safe_html(text: str) -> SafeString:
-    """`text` as HTML that can do no harm: cleaned when it is HTML, else escaped with its line breaks and links."""
+    """Return `text` as safe HTML. HTML is sanitized; plain text is escaped, with line breaks and links preserved."""
     if _LOOKS_LIKE_HTML.search(text):
         cleaned = nh3.clean(
             text,
@@ -38,13 +38,13 @@ def safe_html(text: str) -> SafeString:
 
 
 def is_long(text: str) -> bool:
-    """Whether it is probably more than six lines on a phone."""
+    """Return whether the text probably exceeds six lines on a phone."""
     if len(text) > 320 or text.count("\n") > 5:
         return True
-    # Of HTML each block is a line, and paragraphs stand apart.
+    # In HTML each block counts as one line, and a paragraph as two because of its margin.
     return sum(2 if found[1].lower() == "p" else 1 for found in _BLOCKS.finditer(text)) > 6
 
 
 def _headings_down(html: str) -> str:
-    """A ticket's own headings must not disturb the page's order of headings."""
+    """Replace headings by bold text, so that a ticket's headings do not disturb the view's heading structure."""
     return re.sub(r"<(/?)h[1-4]>", lambda found: f"<{found[1]}strong>" if not found[1] else "</strong><br>", html)

@@ -1,4 +1,4 @@
-"""Moments and spans as the reader sees them: in the reader's time zone and language."""
+"""Formats moments and durations in the user's time zone and language."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tocsin.core.runtime import clock
 
 
 def say_moment(at: datetime, now: datetime) -> str:
-    """ "just now", "6 min ago", "in 2 h", "3 d ago". The browser's script says the same words."""
+    """Return a relative time: "just now", "6 min ago", "in 2 h", "3 d ago". The browser script uses the same
+    wording."""
     seconds = int((now - at).total_seconds())
     if abs(seconds) < 45:
         return _("just now") if seconds > -10 else _("in a moment")
@@ -37,7 +38,8 @@ def _unit(name: str) -> str:
 
 
 def say_left(span: timedelta) -> str:
-    """ "2:10", "1:02:10"; "now" when it is over. The browser's script says the same."""
+    """Return the remaining time, such as "2:10" or "1:02:10"; "now" once it has elapsed. The browser script matches
+    this."""
     seconds = int(span.total_seconds())
     if seconds <= 0:
         return _("now")
@@ -49,30 +51,30 @@ def say_left(span: timedelta) -> str:
 
 
 def exact(local: datetime) -> str:
-    """The moment in full, with its zone."""
+    """Return the full date and time with the zone."""
     return f"{say_date(local)}, {local.strftime('%H:%M:%S')} {local.tzname()}"
 
 
 def say_date(local: datetime) -> str:
-    """ "Sat 5 Dec 2026"."""
+    """Return a date such as "Sat 5 Dec 2026"."""
     return _date_in(get_language(), local.date())
 
 
 @lru_cache(maxsize=1_000)
 def _date_in(_language: str | None, day: date) -> str:
-    """Many moments of a page are of one day, and Django takes its time over a date."""
+    """Cached, because many moments in one view share a date and Django's date_format is slow."""
     return date_format(day, pgettext("date format", "D j M Y"))
 
 
 def say_short(local: datetime) -> str:
-    """ "09:00" today, "Mon 09:00" within a week, else "7 Dec 09:00"."""
+    """Return "09:00" for today, "Mon 09:00" within a week, else "7 Dec 09:00"."""
     days = (local.date() - timezone.localtime(clock.now()).date()).days
     day = "" if days == 0 else f"{date_format(local, 'D' if -7 < days < 7 else pgettext('date format', 'j M'))} "
     return f"{day}{local.strftime('%H:%M')}"
 
 
 def say_day(local: datetime) -> str:
-    """ "Today", "Yesterday", else the date."""
+    """Return "Today", "Yesterday", or the date."""
     today: date = timezone.localtime(clock.now()).date()
     if local.date() == today:
         return _("Today")

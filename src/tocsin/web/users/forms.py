@@ -1,4 +1,4 @@
-"""Users as administrators see them: inviting one, changing one, many from CSV."""
+"""Forms of users for administrators: invite, edit, import from CSV."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USER_ROLES = [
 
 
 class UserForm(forms.Form):
-    """What an administrator says about a user."""
+    """The fields of a user that an administrator sets."""
 
     name = forms.CharField(label=_("Name"), max_length=200, required=False)
     email = forms.EmailField(label=_("E-mail"), max_length=254)
@@ -34,18 +34,18 @@ class UserForm(forms.Form):
     time_zone = ZoneField()
 
     def spec(self) -> dict[str, Any]:
-        """The user in a spec's shape."""
+        """Return the user in spec form."""
         return dict(self.cleaned_data)
 
 
 class EditUserForm(UserForm):
-    """The same of a user that is there already."""
+    """The same fields for an existing user."""
 
     active = forms.BooleanField(label=_("May sign in and is paged"), required=False)
 
 
 class InviteForm(UserForm):
-    """A new user, who gets a link to choose a password."""
+    """A new user, who receives an invitation link."""
 
     group = forms.ModelChoiceField(
         Group.objects.all(), label=_("Into the group"), required=False, empty_label=_("None")
@@ -60,7 +60,7 @@ class InviteForm(UserForm):
 
     def clean_username(self) -> str:
         said: str = self.cleaned_data["username"]
-        # The address was read before: its field comes first.
+        # The e-mail field was cleaned before, because it precedes this one.
         return said or str(self.cleaned_data.get("email", "")).partition("@")[0]
 
     def spec(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class InviteForm(UserForm):
 
 
 class CsvForm(forms.Form):
-    """Many users at once."""
+    """Creates many users at once."""
 
     text = forms.CharField(
         label=_("Users, one a line"),

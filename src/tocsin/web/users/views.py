@@ -1,4 +1,4 @@
-"""Users: the list, inviting, changing, deleting, many from CSV. For administrators."""
+"""Users: list, invitation, editing, deletion, CSV import. For administrators."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _COLUMNS = ("username", "email", "name", "role", "phone")
 @require_safe
 @needs(Permission.ADMINISTER)
 def user_list(request: SignedInRequest) -> HttpResponse:
-    """Everybody, with what is missing."""
+    """Render every user, with missing contact methods."""
     rows = User.objects.annotate(ways=Count("contact_methods")).order_by("-is_active", "name", "username")
     return page(request, "users/list.html", {"rows": rows})
 
@@ -55,7 +55,7 @@ def user_list(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ADMINISTER)
 def invite(request: SignedInRequest) -> HttpResponse:
-    """A new user, who is mailed a link to choose a password."""
+    """Create a user and e-mail the invitation link."""
     form = InviteForm(request.POST or None, initial={"time_zone": request.user.time_zone})
     offer_own_zone(form)
     if request.method == "POST" and form.is_valid():
@@ -72,7 +72,7 @@ def invite(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ADMINISTER)
 def user(request: SignedInRequest, number: int) -> HttpResponse:
-    """One user: what an administrator may change, contact methods, groups, the invitation while it is open."""
+    """Edit a user; show contact methods, groups, tokens and the invitation while it is open."""
     row = find(number)
     form = EditUserForm(request.POST or None, initial=_said_of(row))
     seen = FormSnapshot.of(request, "user", row, _said_of, keys=(*form.fields,))
@@ -93,7 +93,7 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
         "form": form,
         "seen": seen,
         "is_invited": is_invited,
-        # Without a mail server the link has to be handed over in another way.
+        # Without an e-mail provider the administrator has to pass the link on.
         "link": invitation.link(row) if is_invited and row.is_active else "",
         "mail_leaves": account_mail.leaves_the_machine(),
         "factors": [name for kind, name in _FACTORS.items() if kind in factors],
@@ -106,7 +106,7 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def _said_of(row: User) -> dict[str, Any]:
-    """What the form begins with, and the rest of the spec."""
+    """Return the user's spec with its active flag: the form's initial values and the state for edit conflicts."""
     return {**users.user_spec(row), "active": row.is_active}
 
 
@@ -120,12 +120,12 @@ _FACTORS = {
 @require_POST
 @needs(Permission.ADMINISTER)
 def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
-    """For somebody who lost theirs."""
+    """Remove the second factors of a user who lost them."""
     row = find(number)
     gone = take_away(row, actor=actor(request), now=request.now)
     if row.pk == request.user.pk:
         update_session_auth_hash(request, row)
-    # Somebody else may have been quicker, or the person.
+    # Another administrator or the user may have removed them in the meantime.
     said = _("%(name)s signs in by the password alone now.") if gone else _("%(name)s has no second factor.")
     messages.success(request, said % {"name": row.display_name})
     return redirect("user", number)
@@ -134,7 +134,7 @@ def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ADMINISTER)
 def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpResponse:
-    """Asks first; then ends one of somebody's API tokens, at once and for good."""
+    """Ask for confirmation, then revoke a user's API token immediately and permanently."""
     held = ApiToken.objects.select_related("user").filter(pk=token, user=number).first()
     if held is None:
         raise Http404(_("There is no such token."))
@@ -150,7 +150,7 @@ def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpRespo
 @require_POST
 @needs(Permission.ADMINISTER)
 def send_invitation(request: SignedInRequest, number: int) -> HttpResponse:
-    """Mails the link again."""
+    """E-mail the invitation link again."""
     _send(request, find(number))
     return redirect("user", number)
 
@@ -158,7 +158,7 @@ def send_invitation(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ADMINISTER)
 def import_csv(request: SignedInRequest) -> HttpResponse:
-    """Many users at once: all of them, or none with every problem named by its line."""
+    """Create many users at once: all of them, or none with every problem named by its line."""
     form = CsvForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         made = _import(request, form)
@@ -175,7 +175,7 @@ def import_csv(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ADMINISTER)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says what needs the user."""
+    """Ask for confirmation, listing the references; then delete the user."""
     row = find(number)
     return ask_and_delete(
         request,
@@ -191,7 +191,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def find(number: int) -> User:
-    """The user. Raises Http404."""
+    """Return the user. Raises Http404."""
     row = User.objects.filter(pk=number).first()
     if row is None:
         raise Http404(_("This user is gone."))

@@ -1,0 +1,1 @@
+"""The wall board for an unattended screen."""

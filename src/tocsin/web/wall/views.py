@@ -1,4 +1,4 @@
-"""The wall board: what needs somebody and who is on call, large, for a screen that nobody touches. Reads only."""
+"""The wall board for a large unattended screen: alerts that need an answer, and who is on call. Reads only."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tocsin.web.groups import on_call_now
 from tocsin.web.http.request import SignedInRequest, page
 from tocsin.web.ui import capped_counts
 
-#: What fits a screen across the room.
+#: Number of rows that fit such a screen.
 ROWS = 12
 
 
 @require_safe
 def wall(request: SignedInRequest) -> HttpResponse:
-    """The alerts that need somebody first, the most urgent at the top, then the acknowledged, then those taken."""
+    """Render the unanswered alerts first, most urgent on top, then acknowledged and assigned ones."""
     rows: list[Alert] = queries.most_urgent(ROWS)
     for tab in ("acknowledged", "assigned"):
         rows += queries.of_tab(tab).order_by("-pk")[: max(0, ROWS - len(rows))]

@@ -1,4 +1,4 @@
-"""The start and stop conditions of a workflow's form, as rows: read, changed by their buttons, and given back."""
+"""The start and stop conditions in a workflow's form, as rows."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ NAMES = ("start", "stop")
 
 
 def fields() -> list[tuple[str, str]]:
-    """The fields that are offered, with what people call them."""
+    """Return (name, label) of the available fields."""
     return [(name, told(label)) for name, label in LABELS.items()]
 
 
 @dataclass(slots=True)
 class WorkflowConditions:
-    """Both, while a form is worked on."""
+    """Both conditions while a form is edited."""
 
     rows: dict[str, ConditionGroup] = field(default_factory=dict)
     places: ErrorPlaces = field(default_factory=ErrorPlaces)
-    #: By row, what is wrong there.
+    #: Errors by row.
     errors: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> WorkflowConditions:
-        """Those of a spec."""
+        """Return the conditions of a spec."""
         return cls({name: condition_form.rows_of(spec.get(name)) for name in NAMES})
 
     @classmethod
     def posted(cls, post: Mapping[str, Any]) -> WorkflowConditions:
-        """Those that a form sends. Raises Rejected for more rows than anybody writes."""
+        """Return the posted conditions. Raises Rejected for too many rows."""
         return cls({name: condition_form.read(post, name) for name in NAMES})
 
     def press(self, button: str) -> bool:
-        """Adds or removes a row, where that button was one of theirs: "cond:start.0:remove"."""
+        """Apply a button such as "cond:start.0:remove". Return False if it does not belong to the conditions."""
         kind, _colon, rest = button.partition(":")
         row, _colon, what = rest.partition(":")
         name, *path = row.split(".")
@@ -51,11 +51,11 @@ class WorkflowConditions:
         return True
 
     def spec(self) -> dict[str, object]:
-        """Their part of a spec. Raises Rejected for a row of YAML that cannot be read."""
+        """Return the conditions in spec form. Raises Rejected for invalid YAML in a row."""
         return {name: condition_form.condition_of(self.rows[name], name, name, self.places) for name in NAMES}
 
     def show(self, problem: Rejected) -> bool:
-        """Puts a problem beside its row; False where it is none of theirs."""
+        """Show a problem beside its row. Return False if it does not belong to the conditions."""
         place = problem.field or ""
         name = place.split(".")[0].split("[")[0]
         if name not in NAMES:
@@ -66,7 +66,7 @@ class WorkflowConditions:
 
     @property
     def context(self) -> dict[str, Any]:
-        """What the templates of rows read."""
+        """The template context of the rows."""
         return {
             "start": self.rows["start"],
             "stop": self.rows["stop"],

@@ -1,5 +1,7 @@
-"""A workflow as a form: its trigger, and its actions in their order. The forms make the spec that the command checks;
-each shows only the fields that count for what is chosen, by CSS alone."""
+"""Forms of a workflow: its trigger and its ordered actions. They build the spec that the command validates.
+
+Each form contains all fields; CSS shows those that apply to the selection.
+"""
 
 from __future__ import annotations
 
@@ -67,13 +69,13 @@ ACTIONS = [
     (_("Then"), [(ActionKind.WAIT, _("wait"))]),
 ]  # fmt: skip
 
-#: The field of a form that has another name than its key in a spec.
+#: Key in a spec → form field, where the two differ.
 _FIELD_OF = {"for": "span"}
 _WIDE = frozenset({"text", "subject"})
 
 
 class WorkflowForm(forms.Form):
-    """Its name, and what it waits for."""
+    """A workflow's name and trigger."""
 
     on = forms.ChoiceField(label=_("This happens"), choices=TRIGGERS)
     span = DurationField(label=_("How long"), required=False, help_text=_("Such as 5m, 1h or 2h30m."))
@@ -106,7 +108,7 @@ class WorkflowForm(forms.Form):
     enabled = forms.BooleanField(label=_("In use"), required=False, initial=True)
 
     def spec(self) -> dict[str, Any]:
-        """Name and trigger in a spec's shape."""
+        """Return name and trigger in spec form."""
         data = self.cleaned_data
         kind = TriggerKind(data["on"])
         trigger: dict[str, Any] = {"on": str(kind)}
@@ -126,7 +128,7 @@ class WorkflowForm(forms.Form):
             "trigger": trigger,
         }
 
-    #: Where the form shows a problem of a spec's place.
+    #: Path of a problem in the spec → form field.
     PLACES: Mapping[str, str] = {
         **{f"trigger.{key}": "span" for key in SPANS.values()},
         "trigger.within": "within",
@@ -137,7 +139,7 @@ class WorkflowForm(forms.Form):
 
 
 def initial_workflow(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What the form begins with."""
+    """Return the initial values of a workflow's form."""
     trigger = spec.get("trigger", {"on": "opened"})
     trigger = trigger if isinstance(trigger, Mapping) else {"on": trigger}
     span = next((trigger[key] for key in SPANS.values() if key in trigger), "")
@@ -155,7 +157,7 @@ def initial_workflow(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ActionForm(forms.Form):
-    """One action; which fields count depends on what it does."""
+    """One action. Its type determines which fields apply."""
 
     do = forms.ChoiceField(label=_("Do"), choices=ACTIONS)
     groups = forms.ModelMultipleChoiceField(
@@ -223,11 +225,11 @@ class ActionForm(forms.Form):
 
     @property
     def parts(self) -> list[tuple[forms.BoundField, str]]:
-        """Each field with the classes that say for which actions it is shown."""
+        """Each field with the CSS classes of the action types that it applies to."""
         return [(self[name], _CLASSES[name]) for name in self.fields if name != "do"]
 
     def spec(self) -> dict[str, Any]:
-        """The action in a spec's shape."""
+        """Return the action in spec form."""
         data = self.cleaned_data
         found: dict[str, Any] = {"do": data["do"]}
         for key in KEYS[ActionKind(data["do"])]:
@@ -251,7 +253,7 @@ class ActionForm(forms.Form):
         return found
 
     def add_problem(self, place: str, text: str) -> None:
-        """Shows a problem of the action's spec beside its field."""
+        """Show a problem of the action's spec beside its field."""
         key = place.split(".")[0].split("[")[0]
         field = _FIELD_OF.get(key, key)
         self.add_error(field if field in self.fields else None, text)
@@ -278,26 +280,26 @@ else:
 
 
 class ActionFormSet(_FormSet):
-    """The actions in order. Each that is sent counts, whatever the form says of how many there were: none may be
-    empty."""
+    """The actions in order. Every posted action counts, because none may be empty; the initial form count is
+    ignored."""
 
     def _construct_form(self, i: int, **options: Any) -> ActionForm:
         return super()._construct_form(i, **{**options, "empty_permitted": False})  # type: ignore[misc, no-any-return]
 
     def as_typed(self) -> list[dict[str, Any]]:
-        """What was typed, for forms to begin with that are shown again before they are finished."""
+        """Return the typed values, to render the forms again before they are complete."""
         return [typed(form) for form in self.forms]
 
 
 def actions_formset(extra: int = 0) -> type[ActionFormSet]:
-    """The formset with so many empty actions at its end."""
-    return forms.formset_factory(  # type: ignore[return-value] # a subclass of the formset that it is given
+    """Return the formset class, with `extra` empty actions at its end."""
+    return forms.formset_factory(  # type: ignore[return-value] # returns a subclass of the given formset
         ActionForm, formset=ActionFormSet, extra=extra, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5
     )
 
 
 def initial_actions(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the actions begin with."""
+    """Return the initial values of the actions."""
     users = dict(User.objects.values_list("username", "pk"))
     groups = dict(Group.objects.values_list("name", "pk"))
     policies = dict(Policy.objects.values_list("name", "pk"))

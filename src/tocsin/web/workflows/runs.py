@@ -1,4 +1,4 @@
-"""The log of a workflow: every run with why it did or did not act; and its button on an alert."""
+"""A workflow's run log, with the reason for each action or skip; and its manual button on alerts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tocsin.workflows.models import Run
 from tocsin.workflows.states import WorkflowRunStatus
 from tocsin.workflows.views import buttons
 
-#: The tabs of the log: what each shows.
+#: Tab of the log → run statuses.
 _SHOWN = {
     "acted": (WorkflowRunStatus.DONE, WorkflowRunStatus.STOPPED),
     "not": (WorkflowRunStatus.SKIPPED,),
@@ -31,7 +31,7 @@ _SHOWN = {
 
 @require_safe
 def log(request: SignedInRequest, number: int) -> HttpResponse:
-    """Its runs, newest first."""
+    """Render the workflow's runs, newest first."""
     row = find(number)
     show = request.GET.get("show", "")
     rows = Run.objects.filter(workflow=row).select_related("workflow", "alert")
@@ -60,7 +60,7 @@ def log(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ROUTING)
 def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpResponse:
-    """Tries a stuck run again, or ends one that waits."""
+    """Retry a stuck run, or end a waiting one."""
     row = find(number)
     require(request, Permission.ROUTING, row.group_id)
     run = Run.objects.filter(workflow=row, pk=run_id).select_related("workflow").first()
@@ -81,7 +81,7 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
 @require_POST
 @needs(Permission.ACT)
 def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpResponse:
-    """Presses a button on an alert; the alert's page shows what came of it."""
+    """Run a manual workflow on an alert and show the result in the alert view."""
     row = find(workflow_id)
     try:
         run = commands.press(row, number, request.user, str(CommandChannel.WEB), now=request.now)

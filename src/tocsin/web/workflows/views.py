@@ -1,4 +1,4 @@
-"""Workflows: the list in its order, one with what it does and what it did, its form, trying it against an alert."""
+"""Workflows: list in order, detail view with runs, form, and dry run against an alert."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tocsin.workflows.views.dry_run import DryRunResult
 
 @require_safe
 def workflow_list(request: SignedInRequest) -> HttpResponse:
-    """All of them in their order, each as a sentence."""
+    """Render all workflows in their order, each described in a sentence."""
     rows = list(health.with_runs(Workflow.objects.select_related("group")))
     names = commands.names_of(rows, shown=True)
     shown = [
@@ -50,7 +50,7 @@ def workflow_list(request: SignedInRequest) -> HttpResponse:
 
 
 def _does(row: Workflow, names: commands.WorkflowNamesById) -> tuple[str, list[str]]:
-    """What it waits for, and what it does, in words."""
+    """Return the trigger and the actions in words."""
     plan = commands.readable(row)
     if plan is None:
         return "", []
@@ -64,7 +64,7 @@ def _naming(names: commands.WorkflowNamesById) -> Any:
 
 @require_safe
 def workflow(request: SignedInRequest, number: int) -> HttpResponse:
-    """What it does, its last runs, and what it would do for one alert."""
+    """Render a workflow with its latest runs, and a dry run for one alert."""
     row = find(number)
     plan = commands.readable(row)
     trigger, actions = _does(row, commands.names_of([row], shown=True))
@@ -105,7 +105,7 @@ def _number(text: str) -> int:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """A new workflow, or changes to one. Every button sends the whole form, so that it works without scripts."""
+    """Create or edit a workflow. Every button posts the whole form, so that it works without JavaScript."""
     row = find(number) if number is not None else None
     if row is not None:
         require(request, Permission.ROUTING, row.group_id)
@@ -151,12 +151,12 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 
 
 def _without_order(row: Workflow) -> dict[str, Any]:
-    """All that the form has: where a workflow stands among the others is moved in the list."""
+    """Return the spec without the position, which is changed in the list and not in the form."""
     return {key: value for key, value in commands.workflow_spec(row).items() if key != "order"}
 
 
 def _typed(request: SignedInRequest, form: WorkflowForm, actions: ActionFormSet) -> tuple[WorkflowForm, ActionFormSet]:
-    """Both forms again with what was typed, without complaints."""
+    """Return both forms with the typed values and without errors."""
     again = WorkflowForm(initial=typed(form))
     offer_own_groups(request, again.fields["group"])
     return again, actions_formset()(initial=actions.as_typed(), prefix="actions")
@@ -184,7 +184,7 @@ def _tried_draft(wanted: dict[str, Any], request: SignedInRequest) -> DryRunResu
 
 
 def _show(rejected: Rejected, form: WorkflowForm, actions: ActionFormSet, conditions: WorkflowConditions) -> None:
-    """Problems of an action beside that action, of a condition beside its row, the others beside their field."""
+    """Show problems of an action beside that action, of a condition beside its row, all others beside their field."""
     for problem in each(rejected):
         place = problem.field or ""
         if place.startswith("actions["):
@@ -197,7 +197,7 @@ def _show(rejected: Rejected, form: WorkflowForm, actions: ActionFormSet, condit
 
 
 def _beginning(request: SignedInRequest) -> dict[str, Any]:
-    """What a new workflow begins with: one that is ready made, in the reader's language, else nothing."""
+    """Return the initial spec: a template in the user's language, else empty."""
     chosen = next((one for one in _ready_made() if one.key == request.GET.get("from")), None)
     if chosen is None:
         return {}
@@ -211,7 +211,7 @@ def _beginning(request: SignedInRequest) -> dict[str, Any]:
 
 
 def _worded(part: Mapping[str, Any]) -> dict[str, Any]:
-    """A trigger or an action with what people read of it in the reader's language."""
+    """Return a trigger or action with its texts translated."""
     return {key: told(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
 
 
@@ -226,7 +226,7 @@ def _ready_made() -> list[WorkflowTemplate]:
 @require_POST
 @needs(Permission.ROUTING)
 def move(request: SignedInRequest, number: int) -> HttpResponse:
-    """One place up or down."""
+    """Move a workflow up or down by one position."""
     row = _own(request, number)
     commands.move(row, -1 if request.POST.get("by") == "up" else 1, actor=actor(request), now=request.now)
     return redirect("workflows")
@@ -235,7 +235,7 @@ def move(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @needs(Permission.ROUTING)
 def switch(request: SignedInRequest, number: int) -> HttpResponse:
-    """On or off, as the button said: of two who switch it off at once, neither switches it on again."""
+    """Enable or disable a workflow. The button posts the wanted state, so concurrent clicks agree."""
     row = _own(request, number)
     commands.set_enabled(row, request.POST.get("to") == "on", actor=actor(request), now=request.now)
     said = _("%(name)s is in use again.") if row.is_enabled else _("%(name)s is switched off.")
@@ -246,7 +246,7 @@ def switch(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.ROUTING)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first."""
+    """Ask for confirmation, then delete the workflow."""
     row = _own(request, number)
     return ask_and_delete(
         request,
@@ -261,7 +261,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def find(number: int) -> Workflow:
-    """The workflow. Raises Http404."""
+    """Return the workflow. Raises Http404."""
     row = Workflow.objects.select_related("group").filter(pk=number).first()
     if row is None:
         raise Http404(_("This workflow is gone."))

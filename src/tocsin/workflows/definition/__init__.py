@@ -1,0 +1,1 @@
+"""Workflow definitions: parsing, descriptions, templates, and edits while runs are waiting."""

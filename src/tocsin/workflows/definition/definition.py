@@ -1,6 +1,6 @@
-"""What a workflow is: its trigger, conditions and actions, as stored, as people write them, and as sentences. Pure.
+"""The definition of a workflow: trigger, conditions and actions. Pure.
 
-Stored with ids; people write names. `read` takes the one, `write` gives the other.
+Stored with ids, edited with names: `read` parses a spec, `write` formats one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tocsin.people.member_roles import MemberRole
 from tocsin.workflows.states import CHANGES, SLA, ActionKind, SlaMoment, TriggerKind
 
 MAX_ACTIONS = 20
-#: What a workflow may bring about elsewhere, unless it says otherwise: so much in so long.
+#: The default limit of outward actions (calls, notes, alerts) per `LIMIT_SPAN`.
 LIMIT = 200
 LIMIT_SPAN = timedelta(minutes=10)
 MAX_LIMIT = 10_000
@@ -31,32 +31,32 @@ MAX_SPAN = timedelta(days=90)
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What it waits for."""
+    """What starts a workflow."""
 
     on: TriggerKind
-    #: In seconds: how long unacknowledged, how long before or after the moment, or how often.
+    #: In seconds: how long unacknowledged, how long before or after the moment, or the interval.
     span: int = 0
     moment: SlaMoment = SlaMoment.FIX_BY
-    #: In seconds after the opening, for `moment: opening`.
+    #: In seconds from the alert's creation, for `moment: opening`.
     within: int = 0
-    #: What a button asks first.
+    #: The confirmation text of a manual workflow.
     confirm: str = ""
 
 
 class WorkflowAction(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing to do. Which fields count depends on what."""
+    """One action. Which fields apply depends on `do`."""
 
     do: ActionKind
     users: tuple[int, ...] = ()
     groups: tuple[int, ...] = ()
-    #: Of the groups only who has one of these roles now; empty: everybody.
+    #: Only members of the groups who hold one of these roles now; empty: everybody.
     roles: tuple[MemberRole, ...] = ()
     owner: bool = False
-    #: Everybody who was paged for the alert.
+    #: Everybody who was paged about the alert.
     paged: bool = False
-    #: The groups' own contacts too, such as a chat channel.
+    #: Also the groups' own contacts, such as chat channels.
     contacts: bool = False
-    #: The label of the contact method; empty: by e-mail.
+    #: The label of the contact method; empty: e-mail.
     by: str = ""
     subject: str = ""
     text: str = ""
@@ -72,19 +72,19 @@ class WorkflowAction(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkflowDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The whole."""
+    """A complete workflow."""
 
     trigger: Trigger
     start: Any = None
     stop: Any = None
     actions: tuple[WorkflowAction, ...] = ()
-    #: So many calls, notes on tickets and alerts it may make in `LIMIT_SPAN`.
+    #: How many calls, ticket notes and alerts it may create per `LIMIT_SPAN`.
     limit: int = LIMIT
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowReferences:
-    """Everything that a definition names, by id."""
+    """The ids of everything that a definition refers to."""
 
     users: frozenset[int] = frozenset()
     groups: frozenset[int] = frozenset()
@@ -94,16 +94,16 @@ class WorkflowReferences:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowNames:
-    """What can be named: (noun, name) → id, or None."""
+    """Resolves names: (noun, name) → id, or None."""
 
     find: Callable[[str, str], int | None]
-    #: What is called by a `call`, and by `halo`: id → kind.
+    #: The kind of each outbound integration, by id, for `call` and `halo`.
     kinds: Mapping[int, str] = field(default_factory=dict)
 
 
 type NameLookup = Callable[[str, int], str]
 
-#: What each action's keys are, beside `do`.
+#: The keys of each action, besides `do`.
 KEYS: Mapping[ActionKind, tuple[str, ...]] = {
     ActionKind.NOTIFY: ("users", "groups", "roles", "contacts", "owner", "paged", "by", "subject", "text"),
     ActionKind.START_POLICY: ("policy",),
@@ -120,7 +120,7 @@ KEYS: Mapping[ActionKind, tuple[str, ...]] = {
     ActionKind.WAIT: ("for",),
 }
 
-#: The key of a trigger's span.
+#: The key of a trigger's duration.
 SPANS: Mapping[TriggerKind, str] = {
     TriggerKind.UNACKNOWLEDGED: "for",
     TriggerKind.UNASSIGNED: "for",
@@ -131,7 +131,7 @@ SPANS: Mapping[TriggerKind, str] = {
 
 
 def load(stored: Mapping[str, Any]) -> WorkflowDefinition:
-    """The definition of a row. Raises Rejected ("unreadable") for what this version does not know."""
+    """Parses a stored definition. Raises Rejected("unreadable") if this release does not know it."""
     try:
         return msgspec.convert(stored, WorkflowDefinition)
     except msgspec.ValidationError as problem:
@@ -139,12 +139,12 @@ def load(stored: Mapping[str, Any]) -> WorkflowDefinition:
 
 
 def stored(definition: WorkflowDefinition) -> dict[str, Any]:
-    """The definition for its row: plain JSON."""
+    """The definition as plain JSON for its row."""
     return dict(msgspec.to_builtins(definition))
 
 
 def read(spec: ObjectReader, names: WorkflowNames) -> WorkflowDefinition:
-    """The definition that people wrote; problems are noted on `spec`."""
+    """Parses a spec; problems are recorded in it."""
     trigger = _trigger(spec)
     start, stop = _condition(spec, "start"), _condition(spec, "stop")
     actions = tuple(_action(one, names) for one in spec.specs("actions"))
@@ -157,7 +157,7 @@ def read(spec: ObjectReader, names: WorkflowNames) -> WorkflowDefinition:
 
 
 def changes_alerts(plan: WorkflowDefinition) -> bool:
-    """Whether anything that it does changes the alert, whom it pages, or its ticket."""
+    """Whether any action changes the alert, its paging or its ticket."""
     return any(action.do in CHANGES for action in plan.actions)
 
 
@@ -194,7 +194,7 @@ def _trigger(spec: ObjectReader) -> Trigger:
 
 
 def _condition(spec: ObjectReader, key: str) -> object:
-    """A condition as it was written, once it can be read."""
+    """The condition as written, after validation."""
     written = spec.raw(key)
     try:
         compile_condition(written, spec.place(key))
@@ -211,7 +211,7 @@ def _action(spec: ObjectReader, names: WorkflowNames) -> WorkflowAction:
         return WorkflowAction(ActionKind.WAIT)
     do = spec.one_of("do", ActionKind, ActionKind.WAIT)
     if do != spec.raw("do"):
-        # What it needs beside is not known.
+        # The other required keys are unknown.
         return WorkflowAction(do)
     keys = KEYS[do]
     found: dict[str, Any] = {}
@@ -245,7 +245,7 @@ def _action(spec: ObjectReader, names: WorkflowNames) -> WorkflowAction:
 
 
 def _refuse_empty(spec: ObjectReader, action: WorkflowAction, names: WorkflowNames) -> None:
-    """An action that could do nothing is refused."""
+    """Rejects an action that could not do anything."""
     match action.do:
         case ActionKind.NOTIFY if not (action.users or action.groups or action.owner or action.paged):
             if not (spec.raw("users") or spec.raw("groups")):
@@ -317,7 +317,7 @@ def _tags(spec: ObjectReader) -> dict[str, str]:
 
 
 def write(definition: WorkflowDefinition, name_of: NameLookup) -> dict[str, Any]:
-    """The definition as YAML and the API write it, with names; what `read` reads as the same."""
+    """Formats the definition with names, so that `read` parses it back."""
     found: dict[str, Any] = {"trigger": _written_trigger(definition.trigger)}
     conditions = {"start": definition.start, "stop": definition.stop}
     found |= {key: condition for key, condition in conditions.items() if condition is not None}
@@ -363,7 +363,7 @@ def _written_action(action: WorkflowAction, name_of: NameLookup) -> dict[str, An
 
 
 def references(definition: WorkflowDefinition) -> WorkflowReferences:
-    """Everything it names."""
+    """The ids of everything it refers to."""
     actions = definition.actions
     return WorkflowReferences(
         frozenset(number for action in actions for number in action.users),
@@ -374,7 +374,7 @@ def references(definition: WorkflowDefinition) -> WorkflowReferences:
 
 
 def compiled(condition: object) -> CompiledCondition:
-    """A condition on an alert's facts, ready to be asked. Kept: many runs ask the same."""
+    """A compiled condition on an alert's facts. Cached, because many runs share it."""
     return _compiled(msgspec.json.encode(condition))
 
 

@@ -1,5 +1,7 @@
-"""What becomes of the runs that wait, or are stuck, when their workflow is changed: those that still fit go on by what
-it is now, the others end and say so. Inside the transaction of the change."""
+"""Handles waiting and stuck runs when their workflow is edited, in the same transaction.
+
+Runs that still fit continue with the new definition; the others end with a reason.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,10 @@ from tocsin.workflows.states import SLA, TIMED, WorkflowRunStatus
 
 
 def settle(workflow_id: int, before: WorkflowDefinition, after: WorkflowDefinition, now: datetime) -> None:
-    """Ends the runs that wait for what the workflow waits for no more, and those that are past what was changed among
-    its actions; has the others wait as long as it says now. One that is stuck at an action may have been mended by
-    changing just that one."""
+    """Ends runs whose trigger changed, and runs that are past a changed action; adjusts the delay of the others.
+
+    A run stuck at an action continues, since editing that action may have fixed it.
+    """
     is_waiting = Q(due_at__isnull=False)
     left = Run.objects.filter(is_waiting | Q(status=WorkflowRunStatus.STUCK), workflow=workflow_id)
     looking, acting = left.filter(begun_at__isnull=True), left.filter(begun_at__isnull=False)
@@ -28,7 +31,7 @@ def settle(workflow_id: int, before: WorkflowDefinition, after: WorkflowDefiniti
             reason="The workflow was changed, and waits for something else since.",
         )
     elif before.trigger != after.trigger and after.trigger.on in TIMED:
-        # An SLA moment is looked up anew.
+        # SLA targets are looked up again.
         span = timedelta(seconds=after.trigger.span)
         looking.filter(is_waiting).update(due_at=now if after.trigger.on in SLA else F("created_at") + span)
     pairs = zip(before.actions, after.actions, strict=False)

@@ -1,4 +1,4 @@
-"""A workflow in words: what it waits for and what it does. Pure."""
+"""Describes workflows, triggers and actions in words. Pure."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MOMENTS = {
 
 
 def whole(plan: WorkflowDefinition, name_of: NameLookup) -> str:
-    """The workflow in a sentence, without its conditions: "When an alert opens: tell Carol by e-mail, close it." """
+    """The workflow as a sentence without its conditions: "When an alert opens: tell Carol by e-mail, close it." """
     return f"{trigger(plan.trigger)}: {', '.join(action(one, name_of) for one in plan.actions)}."
 
 
 def trigger(one: Trigger) -> str:
-    """What it waits for."""
+    """Describes the trigger."""
     span = say(timedelta(seconds=one.span))
     match one.on:
         case TriggerKind.UNACKNOWLEDGED:
@@ -59,7 +59,7 @@ def _moment(one: Trigger) -> str:
 
 
 def action(one: WorkflowAction, name_of: NameLookup) -> str:
-    """What an action does."""
+    """Describes an action."""
     span = say(timedelta(seconds=one.span))
     match one.do:
         case ActionKind.NOTIFY:
@@ -102,6 +102,6 @@ def _people(one: WorkflowAction, name_of: NameLookup) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in a sentence: "Alice, Bob and Carol"."""
+    """Names as in a sentence: "Alice, Bob and Carol"."""
     *first, last = list(names) or ["nobody"]
     return f"{', '.join(first)} and {last}" if first else last

@@ -1,4 +1,4 @@
-"""Workflows that most teams want, ready to begin with. Pure: specs, which name nothing that may not exist."""
+"""Ready-made workflows for common needs. Pure: specs that refer only to existing objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class WorkflowTemplate:
-    """One to begin with."""
+    """A workflow template."""
 
     key: str
     name: str
@@ -18,7 +18,7 @@ class WorkflowTemplate:
 
 
 def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: bool = False) -> list[WorkflowTemplate]:
-    """All of them; `group`, `call` and `policy` are names of a group, an HTTP call and a policy that exist, or ""."""
+    """All templates; `group`, `call` and `policy` name an existing group, HTTP call and policy, or are ""."""
     on_ticket = {"do": "halo", "text": "Nobody has acknowledged this for 5 minutes; the manager is told."}
     managers: dict[str, Any] = {"groups": [group], "roles": ["manager"]} if group else {"paged": True}
     live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}

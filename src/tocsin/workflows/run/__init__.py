@@ -1,0 +1,1 @@
+"""Workflow runs: triggers, engine, actions, limits, and storage."""

@@ -1,5 +1,5 @@
-"""Carries out one action of a run, in the transaction that writes that it was done. Nothing is sent from here: what
-goes out is queued in the outboxes."""
+"""Executes one action of a run, in the transaction that records it. Sends nothing: messages are queued in the
+outboxes."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ from tocsin.workflows.run.context import WorkflowFacts
 from tocsin.workflows.run.run_store import DueRun
 from tocsin.workflows.states import ActionKind
 
-#: What a notice says unless the workflow has its own words.
+#: The default subject and text of a notification.
 SUBJECT = "<workflow>: <subject>"
 TEXT = "<what>\n\n<subject>\nClient: <client>\nState: <status>, priority <priority>\nWith: <owner>\n<url>"
 
-#: What an alert opened by a workflow names as its source.
+#: The source name of an alert created by a workflow.
 SOURCE = "workflow"
 
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What an action came to: a sentence, and what it made."""
+    """The result of an action: a sentence, and what it created."""
 
     said: str
-    #: Calls that were queued.
+    #: Ids of queued calls.
     calls: tuple[int, ...] = ()
-    #: An alert that was opened.
+    #: Id of a created alert.
     alert: int | None = None
-    #: Whether the alert's timeline tells of it already.
+    #: Whether the alert's timeline already contains it.
     is_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """For what an action is carried out."""
+    """The context in which an action is executed."""
 
     connection: Connection
     run: DueRun
@@ -67,18 +67,18 @@ class ActionContext:
 
     @property
     def actor(self) -> Actor:
-        """Who acts: whoever pressed the button, else the workflow."""
+        """The acting user who pressed the button, or the workflow."""
         if self.run.user_id is not None:
             return Actor(ActorKind.USER, self.run.user_name, self.run.user_id)
         return Actor(ActorKind.SYSTEM, f"Workflow {self.run.name}")
 
     @property
     def note(self) -> str:
-        """What a command by a person notes."""
+        """The note on commands from a manual workflow."""
         return f"by the button {self.run.name}" if self.run.user_id is not None else ""
 
     def locked(self) -> AlertState:
-        """The alert as it stands, locked until the transaction ends."""
+        """The alert's current state, locked until the transaction ends."""
         store.lock(self.connection, [self.alert_id])
         found = store.load(self.connection, [self.alert_id]).get(self.alert_id)
         if found is None:
@@ -86,12 +86,12 @@ class ActionContext:
         return found
 
     def text(self, template: str) -> str:
-        """A text with the alert's values in it."""
+        """Renders a template with the alert's values."""
         return templates.render(template, self.values).strip()
 
 
 def work_for(connection: Connection, run: DueRun, facts: WorkflowFacts, now: datetime) -> ActionContext:
-    """What actions of that run need."""
+    """The context for a run's actions."""
     values = {
         **known.payload(facts, run.progress.cause, now),
         "workflow": run.name,
@@ -103,7 +103,7 @@ def work_for(connection: Connection, run: DueRun, facts: WorkflowFacts, now: dat
 
 
 def perform(work: ActionContext, action: WorkflowAction) -> ActionResult:
-    """Does it. Raises Rejected with the reason where it cannot be done; then nothing may be left of it."""
+    """Executes an action. Raises Rejected with the reason if that fails; the caller must then roll back."""
     connection, now, actor = work.connection, work.now, work.actor
     match action.do:
         case ActionKind.NOTIFY:
@@ -149,7 +149,7 @@ def perform(work: ActionContext, action: WorkflowAction) -> ActionResult:
         case ActionKind.CALL:
             return _call(work, action)
         case ActionKind.HALO:
-            # The lock keeps the order of what is written about one alert.
+            # The lock preserves the order of writes about one alert.
             store.lock(connection, [work.alert_id])
             number = calls.write_on_ticket(
                 connection, work.alert_id, now, note=work.text(action.text), status=action.status,
@@ -214,7 +214,7 @@ WHERE p.id = %s
 
 
 def _open(work: ActionContext, action: WorkflowAction) -> ActionResult:
-    """Another alert, with the same client, that pages by a policy, users, or nobody."""
+    """Creates another alert for the same client that pages by a policy, pages users, or pages nobody."""
     connection, now = work.connection, work.now
     (number,) = store.new_ids(connection, 1)
     version, priority, by = None, action.priority, ""
@@ -254,7 +254,7 @@ def _open(work: ActionContext, action: WorkflowAction) -> ActionResult:
 
 
 def _sets_paging_going(work: ActionContext) -> None:
-    """What the escalation of this alert does from now on may be this workflow's doing."""
+    """Records that the alert's further escalation may be caused by this workflow."""
     work.connection.execute(
         "INSERT INTO workflows_origin (alert_id, depth, paging_depth) VALUES (%(alert)s, 0, %(depth)s) "
         "ON CONFLICT (alert_id) DO UPDATE SET paging_depth = greatest(workflows_origin.paging_depth, %(depth)s)",

@@ -1,4 +1,4 @@
-"""What a workflow knows of an alert: the values that conditions ask and texts name, and its SLA moments. Pure."""
+"""The values of an alert that conditions and texts can use, and its SLA moments. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tocsin.workflows.definition.definition import Trigger
 from tocsin.workflows.run.triggers import is_acknowledged
 from tocsin.workflows.states import SlaMoment
 
-#: The fields that conditions are offered, with their labels. Tags and custom fields go by their names.
+#: The fields offered in conditions, with labels. Tags and custom fields go by their own names.
 LABELS: Mapping[str, str] = {
     "status": "state of the alert",
     "acknowledged": "whether acknowledged",
@@ -47,32 +47,32 @@ class WorkflowFacts:
     """An alert as a run sees it."""
 
     state: AlertState
-    #: As `outbound.alert_values.of_alerts` gives them.
+    #: As returned by `outbound.alert_values.of_alerts`.
     values: Mapping[str, Any]
     watch: bool = False
-    #: What custom fields hold.
+    #: Values of custom fields.
     custom: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
-    #: The zone of moments that say none.
+    #: The time zone of dates without an offset.
     zone: str = "UTC"
-    #: The SLA of the policy at work, by moment: how long from the opening.
+    #: The SLA of the active policy by moment, as durations from the alert's creation.
     sla: Mapping[str, timedelta] = field(default_factory=dict)
-    #: Whose alert it is: the group that owns its integration, and those that it pages.
+    #: The group that owns the alert's integration, and the groups it pages.
     groups: frozenset[int] = frozenset()
 
     @property
     def has_somebody(self) -> bool:
-        """Whether somebody acknowledged it, or has it."""
+        """Whether the alert is acknowledged or assigned."""
         return is_acknowledged(self.state)
 
     @property
     def who(self) -> str:
-        """Who has it, or acknowledged it."""
+        """The names of the assignee or the acknowledgers."""
         return self.state.owner_name or " and ".join(one.name for one in self.state.acknowledged.values())
 
 
 def payload(facts: WorkflowFacts, cause: str, now: datetime) -> dict[str, Any]:
-    """What conditions ask: every value by its name; tags and custom fields also as `tags^name` and `custom^name`."""
+    """All values for conditions by name; tags and custom fields also as `tags^name` and `custom^name`."""
     acknowledged = [one.name for one in facts.state.acknowledged.values()]
     return {
         **facts.custom,
@@ -88,7 +88,7 @@ def payload(facts: WorkflowFacts, cause: str, now: datetime) -> dict[str, Any]:
 
 
 def sla_moment(trigger: Trigger, facts: WorkflowFacts) -> datetime | None:
-    """The moment that the trigger is about, in UTC: the ticket's, else the policy's; None where the alert has none."""
+    """The trigger's SLA moment in UTC: the ticket's, or else the policy's; None if the alert has neither."""
     if trigger.moment is SlaMoment.OPENING:
         return facts.state.opened_at + timedelta(seconds=trigger.within)
     named = str(trigger.moment)
@@ -97,8 +97,10 @@ def sla_moment(trigger: Trigger, facts: WorkflowFacts) -> datetime | None:
 
 
 def moment_of(text: str, zone: str) -> datetime | None:
-    """A ticket's date as it came (ISO 8601; without an offset it is of `zone`), or None for what is none. The years
-    before 1971 stand for "not set", as Halo writes it."""
+    """Parses a ticket's date (ISO 8601; in `zone` if it has no offset); None if it is invalid.
+
+    Halo writes years before 1971 for "not set".
+    """
     try:
         found = datetime.fromisoformat(text.strip())
         if found.year < 1971:

@@ -1,7 +1,7 @@
-"""What a run does next: act, wait, or end, with the reason. Pure: the run, its definition and the alert go in.
+"""Decides what a run does next: act, wait or end, with the reason. Pure.
 
-Bounded: a run goes forward through its actions once, waits only for a time in the future, and ends where it was caused
-by too many workflows in a row or has come too often.
+Runs are bounded: a run passes its actions once, waits only for future times, and ends if too many workflows in a row
+caused it or it ran too often.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tocsin.workflows.run import context as known
 from tocsin.workflows.run.context import WorkflowFacts
 from tocsin.workflows.states import SLA, TIMED, ActionKind, TriggerKind, WorkflowRunStatus
 
-#: A workflow may cause another, that one a third, and that one a fourth.
+#: A workflow may cause another, which causes a third, which causes a fourth.
 MAX_DEPTH = 3
-#: So many runs of a workflow act on one alert within a minute, and in all where it does not recur.
+#: Limits of runs per workflow and alert: within a minute, and in total for workflows that do not recur.
 MAX_RUNS_PER_MINUTE = 10
 MAX_RUNS_PER_ALERT = 200
 
-#: When a run looks again that cannot know when: on hold without an end.
+#: The recheck interval of a run that does not know when to continue, as for a hold without an end.
 RECHECK_AFTER = timedelta(minutes=5)
 
-#: Conditions here ask by paths alone.
+#: Conditions of workflows refer to values by path only.
 _NO_MAPPING = MappedFields({}, {}, {})
 
 
@@ -42,26 +42,26 @@ class OwnerGroup:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowProgress:
-    """Where a run is."""
+    """The progress of a run."""
 
     cause: str
     depth: int = 0
     is_begun: bool = False
     step: int = 0
-    #: Whether a newer run of this workflow looks at the same alert.
+    #: Whether a newer run of this workflow exists for the same alert.
     is_superseded: bool = False
-    #: Runs of this workflow on this alert that began in the last minute, and ever.
+    #: Runs of this workflow on this alert that started in the last minute, and in total.
     lately: int = 0
     in_all: int = 0
-    #: The SLA moments for which it has acted.
+    #: The SLA moments for which it has already acted.
     moments: frozenset[datetime] = frozenset()
-    #: Whose workflow it is; None: the administrators', which may change every alert.
+    #: The owning group; None: administrators own it, and it may change every alert.
     owner: OwnerGroup | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FinishRun:
-    """It is over."""
+    """The run ends."""
 
     status: WorkflowRunStatus
     reason: str
@@ -69,7 +69,7 @@ class FinishRun:
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """It looks again at that time; `step` is where it goes on."""
+    """The run continues at that time, at `step`."""
 
     until: datetime
     reason: str
@@ -78,18 +78,18 @@ class WaitUntil:
 
 @dataclass(frozen=True, slots=True)
 class StartActions:
-    """Its conditions are true: it goes through its actions from now on."""
+    """The conditions hold: actions are executed from now on."""
 
     reason: str
-    #: The SLA moment it is for.
+    #: The SLA moment that it is for.
     moment: datetime | None = None
-    #: When the next run looks, where it recurs.
+    #: When the next run is due, for a recurring workflow.
     again_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunAction:
-    """Do this, then go on with the next."""
+    """Execute this action, then continue with the next."""
 
     action: WorkflowAction
     step: int
@@ -101,7 +101,7 @@ type EngineStep = FinishRun | WaitUntil | StartActions | RunAction
 def decide(
     run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime, *, is_enabled: bool = True
 ) -> EngineStep:
-    """The next thing for a run that is due."""
+    """The next step of a due run."""
     ended = WorkflowRunStatus.STOPPED if run.is_begun else WorkflowRunStatus.SKIPPED
     if not is_enabled:
         return FinishRun(ended, "The workflow is switched off.")
@@ -134,7 +134,7 @@ def decide(
 
 
 def _waiting(run: WorkflowProgress, plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> EngineStep | None:
-    """Why a run that has not begun does not begin now; None when only its conditions are left."""
+    """Why a run that has not started does not start now; None when only the conditions are left to check."""
     kind = plan.trigger.on
     if kind in TIMED:
         if run.is_superseded:

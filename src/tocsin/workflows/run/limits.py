@@ -1,5 +1,8 @@
-"""How much a workflow may bring about elsewhere in a while. What it calls may open an alert again, which sets it going
-again, and no depth is counted through another system: this is what ends such a loop."""
+"""Limits how much a workflow may cause in other systems within a period.
+
+A call may make another system open an alert, which triggers the workflow again. No depth is counted through another
+system, so this limit ends such loops.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.workflows.definition.definition import LIMIT_SPAN
 
-#: Whoever looks after a workflow is told of its limit once in so long.
+#: The minimum interval between two notices about a workflow's limit.
 TELL_AGAIN = LIMIT_SPAN * 36
 
 _TAKE = """
@@ -30,7 +33,7 @@ WHERE workflow_id = %(workflow)s
 
 
 def take(connection: Connection, workflow_id: int, limit: int, now: datetime) -> bool:
-    """Takes one of what the workflow may bring about elsewhere; False when nothing is left of it, which is counted."""
+    """Consumes one unit of the workflow's limit. Returns False if nothing is left, and counts the refusal."""
     parameters = {"workflow": workflow_id, "now": now, "begin": now - LIMIT_SPAN, "limit": limit}
     row = connection.execute(_TAKE, parameters).fetchone()
     if row is not None and row[0] <= limit:
@@ -40,13 +43,13 @@ def take(connection: Connection, workflow_id: int, limit: int, now: datetime) ->
 
 
 def sentence(limit: int) -> str:
-    """Why something was not done."""
+    """Why an action was skipped."""
     done = f"it has made {limit} calls, notes and alerts in {durations.say(LIMIT_SPAN)}, as many as it may"
     return f"{done}. Does what it calls open alerts again?"
 
 
 def tell(connection: Connection, workflow_id: int, name: str, limit: int, now: datetime) -> None:
-    """Tells the managers of the workflow's group, or else administrators, once in a while."""
+    """Notifies administrators and the managers of the workflow's group, at most once per interval."""
     found = database.row(connection, "SELECT group_id FROM workflows_workflow WHERE id = %s", (workflow_id,))
     about = f"workflow:limit:{workflow_id}"
     people = set(queue.administrators(connection)) | _managers(connection, found["group_id"] if found else None)
@@ -63,7 +66,7 @@ def tell(connection: Connection, workflow_id: int, name: str, limit: int, now: d
 
 
 def _managers(connection: Connection, group_id: int | None) -> set[int]:
-    """Managers, by their role in Tocsin, who are members of the group."""
+    """The group's members whose user role is manager."""
     found = connection.execute(
         "SELECT u.id FROM people_user u JOIN people_membership m ON m.user_id = u.id "
         "WHERE m.group_id = %s AND u.is_active AND u.role = 'manager'",

@@ -1,6 +1,6 @@
-"""Follows changes of alerts in their transaction: notes which workflows look at them, and when. Does nothing else.
+"""Reacts to alert changes in their transaction by creating workflow runs, and nothing else.
 
-Costs one small look at the configuration a second, and no statement where no workflow waits for what happened.
+Costs at most one small configuration query a second, and no statement if no workflow waits for the change.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tocsin.workflows.states import OF_PAGING, TriggerKind
 
 log = logging.getLogger(__name__)
 
-#: What wakes the loop.
+#: The hint that wakes the periodic task.
 TOPIC = "workflows"
 
-#: How old what a process knows of the workflows can be, in seconds.
+#: How long a process caches the workflows' triggers, in seconds.
 CACHE_SECONDS = 1.0
 
 _ENABLED = database.literal(
@@ -37,8 +37,8 @@ _ENABLED = database.literal(
     f"ORDER BY {', '.join(ORDER)}"
 )
 
-# Of updates that come close together, one run looks at all. Not one that is looking already, and may have read the
-# alert as it was before; and one that has not begun to look waits until this update is there to be seen.
+# One run handles updates in close succession. A run being decided does not count, as it may have read the alert's
+# previous state; one not yet started waits (FOR SHARE) until this update is visible.
 _INSERT = """
 INSERT INTO workflows_run (workflow_id, alert_id, status, cause, depth, created_at, due_at)
 SELECT n.workflow_id, n.alert_id, 'waiting', n.cause,
@@ -54,7 +54,7 @@ ORDER BY n.place
 
 
 def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
-    """The reactor."""
+    """The change handler."""
     waiting = _triggers.current(connection)
     if not waiting:
         return
@@ -72,7 +72,7 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
                     "of_paging": kind in OF_PAGING,
                 }
     if runs:
-        # Of one alert, the workflows look in their own order.
+        # Workflows of the same alert run in their configured order.
         order = {number: place for place, number in enumerate(_triggers.order)}
         ordered = sorted(runs.values(), key=lambda run: order.get(int(str(run["workflow_id"])), 0))
         connection.execute(_INSERT, {"runs": as_storable_json(ordered), "now": now})
@@ -81,19 +81,21 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
 
 @dataclass(slots=True)
 class _Triggers:
-    """What enabled workflows wait for, by kind. Read again at most each second, so that ingest does not ask with every
-    batch."""
+    """A cache of the triggers of enabled workflows, by kind.
+
+    Refreshed at most once a second, so that ingestion does not query them with every batch.
+    """
 
     url: str = ""
     read_at: float = float("-inf")
     found: Mapping[TriggerKind, Sequence[tuple[int, Trigger]]] = field(default_factory=dict)
-    #: Their numbers, in their order.
+    #: Workflow ids in execution order.
     order: Sequence[int] = ()
-    #: Those that cannot be read, so that each is told of once.
+    #: Ids of unreadable workflows, so that each is logged once.
     unreadable: frozenset[int] = frozenset()
 
     def current(self, connection: Connection) -> Mapping[TriggerKind, Sequence[tuple[int, Trigger]]]:
-        """By kind, the workflows."""
+        """The ids and triggers of enabled workflows, by kind."""
         at, url = time.monotonic(), database.url()
         if url != self.url or at - self.read_at >= CACHE_SECONDS:
             rows = connection.execute(_ENABLED).fetchall()
@@ -108,7 +110,7 @@ class _Triggers:
             try:
                 trigger = msgspec.convert(stored, Trigger)
             except msgspec.ValidationError as problem:
-                # What this version cannot read must not stop the others, let alone a message. Home tells of it too.
+                # An unreadable workflow must not stop the others, let alone a message. Home lists it too.
                 unreadable.add(number)
                 if number not in self.unreadable:
                     log.error("Workflow %s cannot be read: %s", number, problem)
@@ -122,7 +124,7 @@ _triggers = _Triggers()
 
 
 def look_again() -> None:
-    """Has this process read the workflows with the next change: they were changed here."""
+    """Makes this process reload the workflows with the next change, after they were changed here."""
     _triggers.read_at = float("-inf")
 
 
@@ -131,7 +133,7 @@ _carrying = threading.local()
 
 @contextmanager
 def carrying(depth: int) -> Iterator[None]:
-    """Whatever changes alerts inside is caused by a workflow, and so `depth` deep in a chain of them."""
+    """Marks alert changes made inside as caused by a workflow, `depth` levels deep in a chain."""
     before = _carried()
     _carrying.depth = depth
     try:

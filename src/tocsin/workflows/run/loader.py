@@ -1,4 +1,4 @@
-"""Reads what runs need to know of their alerts, set-based."""
+"""Loads the facts about alerts that runs need, in bulk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tocsin.outbound import alert_values
 from tocsin.workflows.definition.definition import WorkflowAction
 from tocsin.workflows.run.context import WorkflowFacts
 
-# A ticket's dates without an offset are of the zone that its Halo is said to be in, else of the installation's.
+# A ticket's dates without an offset are in the zone configured for its Halo, or else in the default zone.
 _ALERTS = """
 SELECT a.id, a.watch, a.tags, a.custom, i.group_id,
        coalesce(nullif(o.settings ->> 'time_zone', ''), (SELECT value #>> '{}' FROM core_setting
@@ -33,7 +33,7 @@ WHERE a.id = ANY(%s)
 
 
 def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, WorkflowFacts]:
-    """What is known of the alerts, by id; one that is gone is absent. Six statements, however many."""
+    """The facts by alert id; deleted alerts are absent. Six statements, however many alerts there are."""
     wanted = sorted(set(alert_ids))
     states = store.load(connection, wanted)
     known = alert_values.of_alerts(connection, wanted)
@@ -54,7 +54,7 @@ def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Workflo
 
 
 def _spans(held: object) -> dict[str, timedelta]:
-    """The clocks of a policy's SLA, as its version keeps them."""
+    """The SLA durations of a policy, as stored in its version."""
     return {name: durations.parse(text) for name, text in _texts(held).items()}
 
 
@@ -76,8 +76,11 @@ SELECT DISTINCT user_id FROM notify_notification WHERE alert_id = %s AND purpose
 def people(
     connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime, *, first_only: bool = False
 ) -> dict[int, str]:
-    """Whom an action means, as what, by user id: users, members of groups or whoever has a role in them now (of each
-    role all, or only the first), the owner, everybody paged."""
+    """The users an action refers to, by id, with their capacity.
+
+    Users, group members or holders of a role in a group now (all, or the first of each role), the assignee, and
+    everybody paged.
+    """
     found = dict.fromkeys(action.users, "named")
     if action.groups and action.roles:
         on_call = loader.on_call(connection, action.groups, now)

@@ -1,4 +1,4 @@
-"""Runs as rows: claimed, read with what each needs to know of itself, and written; inside the caller's transaction."""
+"""Claims, reads and writes workflow runs, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tocsin.workflows.states import WorkflowRunStatus
 
 @dataclass(frozen=True, slots=True)
 class DueRun:
-    """A run that is due, with its workflow as it is now; `definition` is None where that is gone."""
+    """A due run with its current workflow; `definition` is None if that was deleted."""
 
     id: int
     workflow_id: int
@@ -32,7 +32,7 @@ class DueRun:
     failures: int = 0
 
 
-# Passed over: those that another worker looks at, or acts for.
+# Skips runs that another worker is deciding or executing.
 _LOOKING = """
 SELECT id FROM workflows_run WHERE due_at <= %(now)s AND begun_at IS NULL
 AND (%(only)s::bigint IS NULL OR id = %(only)s) ORDER BY due_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
@@ -47,7 +47,7 @@ SELECT id FROM workflows_run WHERE due_at <= %(now)s AND (begun_at IS NOT NULL) 
 ORDER BY due_at, id LIMIT %(limit)s
 """
 
-# Whatever the workflow did on this alert before, counts; what recurs may go on as long as the alert lives.
+# Every earlier run of the workflow on the alert counts; recurring ones may go on as long as the alert is active.
 _READ = """
 SELECT r.id, r.workflow_id, r.alert_id, r.cause, r.depth, r.begun_at IS NOT NULL AS is_begun, r.step, r.steps, r.reason,
        r.failures, r.user_id, r.user_name, w.name, w.is_enabled, w.definition, w.group_id, g.name AS group_name,
@@ -68,7 +68,7 @@ WHERE r.id = ANY(%(ids)s) ORDER BY r.due_at, r.id
 
 
 def claim_looking(connection: Connection, now: datetime, limit: int, only: int | None = None) -> list[DueRun]:
-    """Locks runs that have not begun and are due, and reads them. Of one workflow and alert, only the first."""
+    """Locks and reads due runs that have not started. Returns only the first per workflow and alert."""
     parameters = {"now": now, "limit": limit, "only": only}
     found = read(connection, [row[0] for row in connection.execute(_LOOKING, parameters).fetchall()], now)
     first: dict[tuple[int, int], DueRun] = {}
@@ -78,20 +78,20 @@ def claim_looking(connection: Connection, now: datetime, limit: int, only: int |
 
 
 def claim_acting(connection: Connection, run_id: int, now: datetime) -> DueRun | None:
-    """Locks a run that has begun and is due, and reads it; None: another worker acts for it, or it is not due."""
+    """Locks and reads a due run that has started; None if another worker has it, or it is not due."""
     if connection.execute(_ACTING, (run_id, now)).fetchone() is None:
         return None
     return next(iter(read(connection, [run_id], now)), None)
 
 
 def due(connection: Connection, now: datetime, limit: int, *, is_begun: bool) -> list[int]:
-    """The numbers of runs that are due, unlocked."""
+    """Ids of due runs, without locks."""
     parameters = {"now": now, "limit": limit, "is_begun": is_begun}
     return [row[0] for row in connection.execute(_DUE, parameters).fetchall()]
 
 
 def read(connection: Connection, ids: Sequence[int], now: datetime) -> list[DueRun]:
-    """These runs, as they are due."""
+    """Reads the runs with these ids, in due order."""
     if not ids:
         return []
     return [_run(row) for row in database.rows(connection, _READ, {"ids": list(ids), "now": now})]
@@ -127,7 +127,7 @@ FROM unnest(%(ids)s::bigint[], %(due)s::timestamptz[]) AS n(id, due_at) JOIN wor
 def write(
     connection: Connection, decided: Sequence[tuple[DueRun, FinishRun | WaitUntil | StartActions]], now: datetime
 ) -> None:
-    """Writes what runs come to, in one statement; those that recur get their next run."""
+    """Writes decisions in one statement; recurring runs get a successor."""
     if not decided:
         return
     connection.execute(_UPDATE, (as_storable_json([_columns(run, found, now) for run, found in decided]),))
@@ -145,7 +145,7 @@ def _columns(run: DueRun, found: FinishRun | WaitUntil | StartActions, now: date
     kept: dict[str, object] = {"id": run.id, "steps": run.steps, "step": run.progress.step, "reason": found.reason}
     match found:
         case FinishRun():
-            # Why it acted says more than that all was done.
+            # The reason for acting is more useful than "everything was done".
             reason = run.reason if found.status is WorkflowRunStatus.DONE and run.reason else found.reason
             return {**kept, "status": found.status, "ended_at": now, "reason": reason}
         case WaitUntil():
@@ -157,7 +157,7 @@ def _columns(run: DueRun, found: FinishRun | WaitUntil | StartActions, now: date
 
 
 def write_step(connection: Connection, run: DueRun, step: Mapping[str, object]) -> None:
-    """Writes that the run's next action was tried, and what came of it."""
+    """Records the result of the run's next action."""
     connection.execute(
         "UPDATE workflows_run SET step = %s, steps = steps || %s::jsonb, failures = 0, error = '' WHERE id = %s",
         (run.progress.step + 1, as_storable_json([step]), run.id),
@@ -171,8 +171,10 @@ UPDATE workflows_run SET due_at = due_at - %(by)s WHERE id IN (
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
-    """Has runs wait less long after the clock was set back by that much; one that waits for a real moment looks, and
-    waits on. Returns how many."""
+    """Moves timers after a clock rollback by `by`. Returns the number of moved runs.
+
+    A run that waits for a fixed moment becomes due early, and then waits on.
+    """
     moved = connection.execute(_SET_BACK, {"by": by, "now": now}).rowcount
     connection.execute("UPDATE workflows_limit SET since = since - %s WHERE since > %s", (by, now))
     return moved
@@ -181,7 +183,7 @@ def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
 def fail(
     connection: Connection, run_id: int, failures: int, error: str, reason: str, due_at: datetime | None, now: datetime
 ) -> None:
-    """Pushes a run to `due_at`; None: it is stuck until a person says that it is tried again."""
+    """Postpones a failed run to `due_at`; None: it is stuck until a person retries it."""
     status = WorkflowRunStatus.STUCK if due_at is None else WorkflowRunStatus.WAITING
     connection.execute(
         "UPDATE workflows_run SET failures = %s, error = %s, reason = %s, due_at = %s, status = %s, ended_at = %s "

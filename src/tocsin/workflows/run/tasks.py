@@ -1,9 +1,8 @@
-"""The workflow loop: claims runs that are due, looks at many at once, and carries out what begins, one action a
-transaction.
+"""The workflow task: claims due runs, decides them in batches, and executes actions, one per transaction.
 
-Each action and the note that it was done commit together: a worker that is killed loses nothing and does nothing twice.
-One bad row never stops the others: it is tried alone, later, and after five failures it is stuck, which administrators
-are told. No paging waits for any of it.
+An action and its record commit together, so a killed worker loses nothing and repeats nothing. One bad row never stops
+the others: it is retried alone, later. After five failures it is stuck, and administrators are notified. Paging never
+waits for any of this.
 """
 
 from __future__ import annotations
@@ -32,28 +31,28 @@ from tocsin.workflows.states import OUTWARD, ActionKind, WorkflowRunStatus
 
 log = logging.getLogger(__name__)
 
-#: So many runs are looked at in one transaction, and so many act in a turn.
+#: Runs decided per transaction, and runs executed per iteration.
 LOOKS, ACTS = 200, 50
 
-#: A run that failed this often in a row is stuck.
+#: Consecutive failures after which a run is stuck.
 STUCK_AFTER = 5
 
-#: Administrators are told of a workflow that is stuck once in so long.
+#: The minimum interval between two notices about the same stuck workflow.
 TELL_AGAIN = timedelta(hours=6)
 
 INTERVAL = timedelta(seconds=1)
 
-#: What the pages listen to.
+#: The topic for live updates of the web.
 CHANGED = "workflow-runs"
 
 
 def loop() -> PeriodicTask:
-    """The loop for a worker."""
+    """The worker's periodic task."""
     return PeriodicTask("workflows", lambda: turn(clock.now()), INTERVAL, frozenset({listener.TOPIC, "clock"}))
 
 
 def turn(now: datetime) -> bool:
-    """Looks at one batch, then acts for what has begun. Returns whether there may be more to do at once."""
+    """Decides one batch, then executes runs that have started. Returns whether more may be due right away."""
     looked = _look_at_many(now)
     with database.transaction() as connection:
         begun = run_store.due(connection, now, ACTS, is_begun=True)
@@ -63,12 +62,12 @@ def turn(now: datetime) -> bool:
 
 
 def advance(run_id: int, now: datetime) -> None:
-    """Carries a run that has begun as far as it goes now."""
+    """Executes a started run as far as possible."""
     try:
         for _ in range(MAX_ACTIONS + 1):
             if not database.retry_once(lambda: _act_once(run_id, now)):
                 return
-    except Exception as error:  # a row's edge: it is tried later, and stops no other
+    except Exception as error:  # a row's edge: it is retried later and stops no other
         if database.is_unavailable(error):
             raise
         log.exception("Run %s of a workflow failed.", run_id)
@@ -77,10 +76,10 @@ def advance(run_id: int, now: datetime) -> None:
 
 
 def look_at(run_id: int, now: datetime) -> None:
-    """Looks at one run, and carries it as far as it goes: for a button that was pressed just now."""
+    """Decides and executes one run immediately, for a manual workflow."""
     try:
         database.retry_once(lambda: _look(now, run_id))
-    except Exception as error:  # a row's edge: the loop tries it again
+    except Exception as error:  # a row's edge: the periodic task retries it
         if database.is_unavailable(error):
             raise
         log.exception("Run %s of a workflow could not be looked at.", run_id)
@@ -93,7 +92,7 @@ def look_at(run_id: int, now: datetime) -> None:
 def _look_at_many(now: datetime) -> bool:
     try:
         return database.retry_once(lambda: _look(now, None)) > 0
-    except Exception as error:  # a loop's edge: the batch is taken apart until the bad row is alone
+    except Exception as error:  # the task's edge: the batch is split so that only the bad row fails
         if database.is_unavailable(error):
             raise
         log.exception("A batch of workflow runs could not be looked at; each is tried by itself.")
@@ -110,7 +109,7 @@ def _look_at_many(now: datetime) -> bool:
 
 
 def _look(now: datetime, only: int | None) -> int:
-    """One transaction: decides on runs that have not begun. Returns on how many."""
+    """Decides runs that have not started, in one transaction. Returns their number."""
     with database.transaction() as connection:
         runs = run_store.claim_looking(connection, now, LOOKS, only)
         if not runs:
@@ -144,12 +143,12 @@ def _next(run: DueRun, known: Mapping[int, WorkflowFacts], now: datetime) -> Eng
 
 
 def _act_once(run_id: int, now: datetime) -> bool:
-    """One transaction: the next action of a run, and the note that it was done. Returns whether there may be more."""
+    """Executes a run's next action and records it, in one transaction. Returns whether there may be more."""
     with database.transaction() as connection:
         run = run_store.claim_acting(connection, run_id, now)
         if run is None:
             return False
-        # The alert is locked by what changes it, and only then: messages for it must not have to wait for us.
+        # Only actions that change the alert lock it, so that messages for it do not have to wait.
         known = loader.facts(connection, [run.alert_id])
         found = _next(run, known, now)
         if not isinstance(found, RunAction):
@@ -212,8 +211,11 @@ def _tell_timeline(connection: Connection, work: actions.ActionContext, reason: 
 
 
 def _fail(connection: Connection, run_id: int, error: Exception, now: datetime) -> None:
-    """Pushes the run later and counts; the fifth time in a row, or at once where trying again cannot help, it is
-    stuck and administrators are told, once in a while for each workflow."""
+    """Postpones a failed run and counts the failure.
+
+    After the fifth in a row, or at once if retrying cannot help, the run is stuck and administrators are notified, at
+    most once per interval and workflow.
+    """
     found = database.row(
         connection,
         "SELECT r.failures, r.workflow_id, r.alert_id, coalesce(w.name, '') AS name FROM workflows_run r "

@@ -1,4 +1,4 @@
-"""Which triggers one change of an alert pulls, and why: a sentence. Pure."""
+"""Maps an alert change to the triggers it fires, each with a sentence. Pure."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ _MOMENTS = ("custom.respond_by", "custom.fix_by")
 
 
 def happened(change: AlertChange) -> dict[TriggerKind, str]:
-    """The triggers, each with what happened. Timed ones begin to wait. What was only watched opens as it begins to
-    page."""
+    """The triggers with what happened. Timed triggers start waiting.
+
+    A dry-run alert counts as opened when it starts to page.
+    """
     said = next((event.reason for event in change.events), "")
     if change.before is None:
         return dict.fromkeys(_AT_OPENING, said)
     opens: dict[TriggerKind, str] = {}
     if change.is_opening:
         opens = dict.fromkeys(_AT_OPENING, f"{change.waking.why}." if change.waking is not None else said)
-    # By another policy it may have another SLA.
+    # Another policy may have another SLA.
     found: dict[TriggerKind, str] = dict.fromkeys(SLA, said) if change.paging is not None else {}
     for event in change.events:
         kind = _BY_EVENT.get(event.kind)
@@ -53,13 +55,13 @@ def happened(change: AlertChange) -> dict[TriggerKind, str]:
 
 
 def _is_own(event: NewEvent) -> bool:
-    """Whether it tells of nothing but what Tocsin itself wrote at the source."""
+    """Whether the event consists only of Tocsin's own changes at the source."""
     changes = event.data.get("changes")
     return isinstance(changes, Mapping) and bool(changes) and _own(event) >= set(changes)
 
 
 def _own(event: NewEvent) -> frozenset[str]:
-    """What of a message's changes Tocsin itself wrote at the source: nobody's act."""
+    """The changes in a message that Tocsin itself made at the source."""
     own = event.data.get("own")
     return frozenset(own) if isinstance(own, list) else frozenset()
 
@@ -81,12 +83,12 @@ def _by_state(before: AlertState, after: AlertState, said: str) -> dict[TriggerK
 
 
 def is_acknowledged(alert: AlertState) -> bool:
-    """Whether somebody acknowledged it, or has it."""
+    """Whether the alert is acknowledged or assigned."""
     return bool(alert.acknowledged) or alert.is_owned
 
 
 def due_at(trigger: Trigger, now: datetime) -> datetime:
-    """When a run of this trigger looks at the alert first. SLA moments are looked up at once."""
+    """When a run of this trigger is first due. SLA moments are looked up immediately."""
     if trigger.on in (TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED, TriggerKind.EVERY):
         return now + timedelta(seconds=trigger.span)
     return now

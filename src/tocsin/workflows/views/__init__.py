@@ -1,0 +1,1 @@
+"""Read-only views of workflows: manual workflows on an alert, dry run, and problems."""

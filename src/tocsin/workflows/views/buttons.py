@@ -1,4 +1,4 @@
-"""The buttons on an alert, and what workflows did on it: for its page and the API."""
+"""Manual workflows offered on an alert, and its workflow runs, for the web and the API."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from tocsin.workflows.run import loader
 from tocsin.workflows.run.engine import FinishRun, WorkflowProgress, decide
 from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
 
-#: So many runs of an alert are shown.
+#: The maximum number of runs shown per alert.
 MAX_RUNS_SHOWN = 30
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowButton:
-    """One that can be pressed on an alert now."""
+    """A manual workflow that can be run on an alert now."""
 
     workflow: Workflow
-    #: What it asks first.
+    #: The confirmation text.
     confirm: str
-    #: What it does, each as it is said.
+    #: Descriptions of its actions.
     does: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ActionSummary:
-    """One thing that a run did."""
+    """One executed action of a run."""
 
     at: str
     said: str
     failed: bool
-    #: The calls that it queued, as they stand now.
+    #: Its queued calls with their current status.
     calls: tuple[Call, ...]
     alert: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run with what it did."""
+    """A run with its executed actions."""
 
     run: Run
     steps: tuple[ActionSummary, ...]
 
     @property
     def has_failed(self) -> bool:
-        """Whether something that it wanted to do could not be done."""
+        """Whether any action or call failed."""
         return any(step.failed or any(call.status == "dead" for call in step.calls) for step in self.steps)
 
 
 def offered(alert_id: int, now: datetime) -> list[WorkflowButton]:
-    """The buttons of an alert whose conditions hold, in their order; one that cannot be read is left out."""
+    """The manual workflows whose conditions hold for an alert, in order; unreadable ones are omitted."""
     rows = list(Workflow.objects.filter(trigger=TriggerKind.MANUAL, is_enabled=True).select_related("group"))
     if not rows:
         return []
@@ -87,13 +87,13 @@ def offered(alert_id: int, now: datetime) -> list[WorkflowButton]:
 
 
 def of_alert(alert_id: int) -> list[RunSummary]:
-    """What workflows did on an alert or wait for, newest first; what looked and did nothing is left to the logs."""
+    """The workflow runs of an alert, newest first, without those that were skipped."""
     rows = Run.objects.filter(alert=alert_id).exclude(status=WorkflowRunStatus.SKIPPED).select_related("workflow")
     return stories(list(rows.order_by("-pk")[:MAX_RUNS_SHOWN]))
 
 
 def stories(runs: Sequence[Run]) -> list[RunSummary]:
-    """The runs with their calls as they stand now: one statement."""
+    """The runs with the current status of their calls, in one query."""
     numbers = {number for run in runs for step in run.steps for number in step.get("calls", ())}
     calls = Call.objects.in_bulk(numbers) if numbers else {}
     return [RunSummary(run, tuple(_done(step, calls) for step in run.steps)) for run in runs]

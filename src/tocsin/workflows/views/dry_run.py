@@ -1,5 +1,7 @@
-"""Tries a workflow against an alert that exists, as it stands now: whether it would act, why, and what it would do.
-The same code decides; nothing is written or sent."""
+"""Dry run of a workflow against an existing alert: whether and why it would act, and what it would do.
+
+Uses the same decision code; nothing is written or sent.
+"""
 
 from __future__ import annotations
 
@@ -24,36 +26,36 @@ from tocsin.workflows.run.engine import OwnerGroup, RunAction, StartActions, Wai
 from tocsin.workflows.run.run_store import DueRun
 from tocsin.workflows.states import AT_THE_END, SLA, ActionKind, TriggerKind
 
-#: What happened, in a trial.
+#: The cause shown in a dry run.
 CAUSE = "A trial."
 
 
 @dataclass(frozen=True, slots=True)
 class DryRunResult:
-    """What would happen."""
+    """The result of a dry run."""
 
     would_act: bool
-    #: Why, or why not.
+    #: Why it would or would not act.
     verdict: str
-    #: Whether the alert, which is over, was looked at as it opened: live, and with nobody.
+    #: Whether a terminal alert was evaluated as if just created: active and unassigned.
     as_opened: bool
-    #: When it would look, for what waits.
+    #: When the run would be due, for delayed triggers.
     at: datetime | None
-    #: What it would do, each as it is said; with the people that it means now.
+    #: Descriptions of the actions, with the users they would reach now.
     actions: tuple[str, ...]
-    #: The texts that it would send, beside `actions`; "" where there is none.
+    #: The texts it would send, parallel to `actions`; "" if there is none.
     texts: tuple[str, ...]
-    #: The alert's values, for whoever writes conditions.
+    #: The alert's values, for authors of conditions.
     values: Mapping[str, Any]
 
     @property
     def steps(self) -> list[tuple[str, str]]:
-        """What it would do, each with its text."""
+        """The actions with their texts."""
         return list(zip(self.actions, self.texts, strict=True))
 
 
 def of(workflow: Workflow, alert_id: int, now: datetime) -> DryRunResult:
-    """A workflow as it is stored. Raises Rejected `not_found` for an alert that is not there."""
+    """Dry run of a stored workflow. Raises Rejected("not_found") for an unknown alert."""
     owner = commands.owner_of(workflow.group)
     return against(definition.load(workflow.definition), workflow.name, alert_id, now, owner=owner)
 
@@ -61,7 +63,7 @@ def of(workflow: Workflow, alert_id: int, now: datetime) -> DryRunResult:
 def against(
     plan: WorkflowDefinition, name: str, alert_id: int, now: datetime, *, owner: OwnerGroup | None = None
 ) -> DryRunResult:
-    """A workflow that need not be saved, as if its trigger had just been pulled. Raises as above."""
+    """Dry run of a possibly unsaved workflow, as if its trigger had just fired. Raises as above."""
     with database.transaction() as connection:
         alert = loader.facts(connection, [alert_id]).get(alert_id)
         if alert is None:
@@ -85,7 +87,7 @@ def against(
 
 
 def _as_opened(alert: WorkflowFacts) -> WorkflowFacts:
-    """The alert as if nobody had acted on it yet; its fields are those of today."""
+    """The alert as if nobody had responded yet, with its current fields."""
     state = replace(
         alert.state, status=AlertStatus.OPEN, owner_id=None, owner_name="", acknowledged={}, closed_at=None,
         hold_until=None,
@@ -94,7 +96,7 @@ def _as_opened(alert: WorkflowFacts) -> WorkflowFacts:
 
 
 def _due(plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> datetime:
-    """When it would look: a trial does not wait, it asks as if the time had come."""
+    """When the run would be due; a dry run does not wait."""
     trigger = plan.trigger
     moment = known.sla_moment(trigger, alert) if trigger.on in SLA else None
     if moment is not None:
@@ -104,7 +106,7 @@ def _due(plan: WorkflowDefinition, alert: WorkflowFacts, now: datetime) -> datet
 
 
 def _said(connection: Connection, action: WorkflowAction, alert: WorkflowFacts, now: datetime) -> str:
-    """What it would do; people by their names, as they would be found now."""
+    """Describes an action with the names of the users it would reach now."""
     wanted = {
         "users": action.users,
         "groups": action.groups,

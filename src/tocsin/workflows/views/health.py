@@ -1,4 +1,4 @@
-"""What is wrong with workflows: those that cannot be read, and runs that are stuck. For Home and doctor."""
+"""Problems of workflows: unreadable ones, stuck runs and reached limits, for Home and doctor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHERE r.status = 'stuck' GROUP BY w.id, w.name ORDER BY w.name
 """
 
 
-#: That a limit was reached is said for so long.
+#: How long a reached limit is reported.
 _SAID_FOR = "interval '1 day'"
 
 _LIMITED = database.literal(f"""
@@ -33,7 +33,7 @@ WHERE w.is_enabled AND l.refused_at > clock_timestamp() - {_SAID_FOR} ORDER BY w
 
 @dataclass(frozen=True, slots=True)
 class WorkflowProblem:
-    """One thing that is wrong: `unreadable`, `stuck` or `limited`, with the sentence that says it."""
+    """One problem: `unreadable`, `stuck` or `limited`, with its sentence."""
 
     workflow_id: int
     name: str
@@ -42,8 +42,10 @@ class WorkflowProblem:
 
 
 def with_runs(rows: QuerySet[Workflow]) -> QuerySet[Workflow]:
-    """The workflows with `stuck`, how many runs are, and `ran_at`, when the last one began to look. Cheap, however many
-    runs there are: both walk an index to its end."""
+    """Annotates workflows with `stuck`, the number of stuck runs, and `ran_at`, the last run's creation.
+
+    Cheap however many runs there are: both read one end of an index.
+    """
     own = Run.objects.filter(workflow=OuterRef("pk")).order_by()
     stuck = own.filter(status=WorkflowRunStatus.STUCK).values("workflow").annotate(number=Count("pk")).values("number")
     return rows.annotate(
@@ -53,7 +55,7 @@ def with_runs(rows: QuerySet[Workflow]) -> QuerySet[Workflow]:
 
 
 def wrong(connection: Connection) -> Iterator[WorkflowProblem]:
-    """What is wrong now."""
+    """Yields the current problems."""
     for row in database.rows(
         connection, "SELECT id, name, definition FROM workflows_workflow WHERE is_enabled ORDER BY name"
     ):

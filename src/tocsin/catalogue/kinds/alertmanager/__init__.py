@@ -1,22 +1,22 @@
-"""Alertmanager posts a group of alerts at a time, again and again; each alert of it is a message of its own."""
+"""Alertmanager posts a whole group of alerts and repeats it; each alert of the group becomes its own message."""
 
 from __future__ import annotations
 
 from tocsin.catalogue.hooks import Headers, Payload
 
-#: Alertmanager's way of saying "not over yet".
+#: Alertmanager's `endsAt` for an alert that has not ended (Go's zero time).
 _NEVER = "0001-01-01"
 
-#: One more than one request may have: what comes after is refused with it.
+#: One more than the limit of messages per request, so that an oversized request is rejected as a whole.
 _MAX_ALERTS = 1001
 
 _SHARED = ("receiver", "groupKey", "externalURL", "groupLabels", "commonLabels", "commonAnnotations", "routeLabels")
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
-    """One message for each alert of the group (webhook version 4): `alert` with what it shares with the others.
+    """Returns one message for each alert of the group (webhook version 4): `alert`, plus the fields of the group.
 
-    The same alert in the same state is the same delivery, however often each of several Alertmanagers repeats it.
+    `delivery` identifies an alert in one state, so that repeats, also by several Alertmanagers, count as duplicates.
     """
     alerts = payload.get("alerts")
     if not isinstance(alerts, list):
@@ -28,7 +28,7 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
 
 
 def _marked(alert: object) -> object:
-    """The alert, without the end that it has not reached."""
+    """Returns the alert without the placeholder `endsAt` of an alert that is still firing."""
     if isinstance(alert, dict) and str(alert.get("endsAt", "")).startswith(_NEVER):
         return {name: value for name, value in alert.items() if name != "endsAt"}
     return alert

@@ -1,4 +1,4 @@
-"""Amazon SNS: a notification's own message, the signature that proves it, and the confirmation of a subscription.
+"""Amazon SNS: unwraps notifications, verifies their signatures, and confirms subscriptions.
 
 https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html
 """
@@ -21,19 +21,19 @@ from tocsin.catalogue.hooks import Fetch, Headers, Payload, Sender, SenderReply
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-#: Only addresses of Amazon SNS itself, whole, so that no two readers of an address can disagree about its host.
+#: Full-match patterns for Amazon SNS URLs: two URL parsers must not disagree about the host.
 _HOST: Final = r"https://sns\.[a-z0-9-]{3,40}\.amazonaws\.com(?:\.cn)?"
 _CERTIFICATE: Final = re.compile(_HOST + r"/[A-Za-z0-9_.-]{1,200}\.pem")
 _SUBSCRIPTION: Final = re.compile(_HOST + r"/\?[A-Za-z0-9_.:/%&=+-]{1,2000}")
 
-#: What is signed, in this order; Subject only where there is one.
+#: The signed fields by message type, in signing order; Subject only if present.
 _SIGNED: Final = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
     "SubscriptionConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
     "UnsubscribeConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
 }
 
-#: A message that nests deeper stays text.
+#: A message that is nested deeper is kept as text.
 _MAX_DEPTH: Final = 50
 
 _ALARM: Final = re.compile(r"arn:(aws[a-z-]*):cloudwatch:([a-z0-9-]{3,40}):[0-9]*:alarm:(.{1,300})")
@@ -43,13 +43,15 @@ _CONSOLES: Final = {
     "aws-cn": "console.amazonaws.cn",
 }
 
-#: Amazon has one for each region, and a new one every year or so.
+#: Amazon uses one certificate for each region and replaces it about once a year.
 _MAX_CERTIFICATES: Final = 64
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
-    """The notification with its message read as `alarm`, and the alarm's page as `console`. Both are always made anew
-    from what is signed: what a sender writes there counts for nothing."""
+    """Returns the notification with its message parsed as `alarm` and the alarm's console URL as `console`.
+
+    Both are always derived from signed fields: values that a sender puts there are discarded.
+    """
     opened = {name: value for name, value in payload.items() if name not in ("alarm", "console")}
     alarm = _object(payload.get("Message"))
     if alarm is not None:
@@ -60,7 +62,7 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
 
 
 def refusal(payload: Payload, headers: Headers, fetch: Fetch) -> str | None:
-    """Why Amazon SNS did not sign this (signature version 1 or 2); None where it did."""
+    """Returns why the SNS signature (version 1 or 2) is not valid, or None if it is."""
     fields = _SIGNED.get(str(payload.get("Type")))
     if fields is None:
         return "This is no message of Amazon SNS. If it is, switch raw message delivery off in its subscription."
@@ -82,13 +84,13 @@ def refusal(payload: Payload, headers: Headers, fetch: Fetch) -> str | None:
 
 
 def sender(payload: Payload, settings: Mapping[str, object]) -> Sender:
-    """The topic, which is signed: anybody with an account at Amazon can have messages signed for a topic of theirs."""
+    """Returns the topic, which is signed. It must be pinned: any AWS account gets its own topics signed."""
     remedy = "enter the topic's ARN in the integration's settings, or rotate its URL and subscribe again."
     return Sender(str(payload.get("TopicArn"))[:300], str(settings.get("topic_arn") or ""), remedy)
 
 
 def handshake(payload: Payload, headers: Headers, fetch: Fetch) -> SenderReply | None:
-    """Confirms a subscription, by asking the address that Amazon signed for it."""
+    """Confirms a subscription by fetching the SubscribeURL that Amazon signed."""
     if payload.get("Type") != "SubscriptionConfirmation":
         return None
     address = payload.get("SubscribeURL")
@@ -101,19 +103,19 @@ def handshake(payload: Payload, headers: Headers, fetch: Fetch) -> SenderReply |
 
 
 class _Certificates:
-    """Certificates by their address: one is fetched once. Used by many threads."""
+    """Cache of signing certificates by URL. Thread-safe."""
 
     def __init__(self) -> None:
         self._known: dict[str, Certificate] = {}
         self._lock = threading.Lock()
 
     def at(self, address: str, fetch: Fetch) -> Certificate:
-        """Raises what `fetch` raises, and ValueError for what is no certificate."""
+        """Returns the certificate at `address`. Raises what `fetch` raises, and ValueError for invalid PEM."""
         with self._lock:
             known = self._known.get(address)
         if known is not None:
             return known
-        # Loaded when the first notification comes: no other node's start waits for it.
+        # Imported with the first notification, so that nodes without SNS integrations start without it.
         from cryptography.x509 import load_pem_x509_certificate
 
         certificate = load_pem_x509_certificate(fetch(address))
@@ -135,7 +137,7 @@ def _is_signed(certificate: Certificate, signature: bytes, text: bytes, version:
     key = certificate.public_key()
     if not isinstance(key, rsa.RSAPublicKey) or version not in ("1", "2"):
         return False
-    # Version 1 is SHA-1 by Amazon's definition; a topic is set to version 2 by its owner.
+    # Amazon defines version 1 as SHA-1; the topic's owner can switch the topic to version 2.
     algorithm = hashes.SHA256() if version == "2" else hashes.SHA1()  # noqa: S303
     try:
         key.verify(signature, text, padding.PKCS1v15(), algorithm)
@@ -145,13 +147,13 @@ def _is_signed(certificate: Certificate, signature: bytes, text: bytes, version:
 
 
 def _text(payload: Payload, fields: tuple[str, ...]) -> bytes:
-    """The text that Amazon signs: name and value, each on a line of its own."""
+    """Returns the string to sign: each name and each value on its own line."""
     parts = [f"{name}\n{payload[name]}\n" for name in fields if payload.get(name) is not None]
     return "".join(parts).encode("utf-8", "surrogatepass")
 
 
 def _object(message: object) -> Payload | None:
-    """The JSON object that a message is, or None."""
+    """Parses a message that is a JSON object; None for any other text."""
     if not isinstance(message, str) or not message.lstrip().startswith("{"):
         return None
     try:
@@ -176,7 +178,7 @@ def _is_shallow(value: dict[str, object]) -> bool:
 
 
 def _console(alarm: Payload) -> str | None:
-    """The alarm's page in Amazon's console."""
+    """Returns the URL of the alarm in the AWS console, or None if the ARN is not understood."""
     found = _ALARM.fullmatch(str(alarm.get("AlarmArn")))
     if found is None or (host := _CONSOLES.get(found.group(1))) is None:
         return None

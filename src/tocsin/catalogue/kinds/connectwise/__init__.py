@@ -1,4 +1,4 @@
-"""ConnectWise's callbacks carry the record as JSON inside a text."""
+"""ConnectWise callbacks carry the record as a JSON string."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tocsin.catalogue.hooks import Headers, Payload
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
-    """The callback with its `Entity` as an object. One that has it already, or none that can be read, is as it is."""
+    """Returns the callback with its `Entity` parsed to an object. An object or invalid JSON is left unchanged."""
     entity = payload.get("Entity")
     if not isinstance(entity, str):
         return [payload]

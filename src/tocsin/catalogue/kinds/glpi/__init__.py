@@ -1,4 +1,4 @@
-"""GLPI signs the body and the time after it; and who has a ticket stands in a list of everybody around it."""
+"""GLPI signs body plus timestamp, and lists a ticket's assignees among all members of its team."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tocsin.catalogue.hooks import Headers, Payload
 
 
 def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
-    """Whether `X-GLPI-signature` is HMAC-SHA256, in hex, of the body and the header of the time."""
+    """Verifies `X-GLPI-signature`: hex HMAC-SHA256 of the body followed by the timestamp header."""
     given = headers.get("x-glpi-signature", "").lower()
     at = headers.get("x-glpi-timestamp", "")
     digest = hmac.new(secret.encode(), body + at.encode(), hashlib.sha256).hexdigest()
@@ -18,7 +18,7 @@ def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
-    """The payload with the names of those whom its team lists, by what they are to the ticket."""
+    """Adds the first assigned user, assigned group and requester from the ticket's team to the payload."""
     item = payload.get("item")
     team = item.get("team") if isinstance(item, dict) else None
     if not isinstance(team, list) or "assigned" in payload:
@@ -32,7 +32,7 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
 
 
 def _named(team: list[object], role: str, kind: str) -> str:
-    """The first of the team with that role and type, by name; "" for nobody."""
+    """Returns the name of the first team member with that role and type, or ""."""
     for one in team:
         if isinstance(one, dict) and one.get("role") == role and one.get("type") == kind:
             return str(one.get("display_name") or one.get("name") or "")

@@ -1,4 +1,4 @@
-"""Grafana's webhook has the form of Alertmanager's, and more fields in each alert; legacy alerting's is one alert."""
+"""Grafana's webhook has Alertmanager's format with more fields per alert; legacy alerting posts a single alert."""
 
 from __future__ import annotations
 

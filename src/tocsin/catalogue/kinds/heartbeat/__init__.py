@@ -1,4 +1,4 @@
-"""Whatever a monitored sender posts is a beat: what it says is kept beside that, and decides nothing."""
+"""Every post of a monitored sender is a heartbeat. The posted payload is kept for reference and decides nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _KNOWN = ("beat", "start", "finish", "fail", "missed", "overrun")
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
-    """A beat with what was posted; what Tocsin itself wrote about one comes back as it is."""
+    """Wraps a posted payload as a heartbeat; heartbeat messages that Tocsin created itself are returned unchanged."""
     if payload.get("heartbeat") in _KNOWN:
         return [payload]
     return [{"heartbeat": "beat", "said": payload}]

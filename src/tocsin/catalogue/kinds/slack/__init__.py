@@ -1,4 +1,4 @@
-"""Slack's slash command: its signature, and the answer that whoever typed it reads.
+"""Slack's slash command: verifies its signature and replies to the user who typed it.
 
 https://docs.slack.dev/authentication/verifying-requests-from-slack
 """
@@ -14,17 +14,17 @@ from datetime import datetime
 
 from tocsin.catalogue.hooks import Headers, MessageOutcome, Payload, SenderReply
 
-#: Seconds after which a request is somebody's recording.
+#: Seconds after which a request is rejected as a replay attack.
 _MAX_AGE_SECONDS = 300
 
 _CLOSING = ("close", "resolve", "done")
 
-#: A name that somebody gives a problem, to close it by: `#vpn`. Channels (`<#C123|ops>`) are none.
+#: A name to close the problem by: `#vpn`. Channel references (`<#C123|ops>`) do not match.
 _NAME = re.compile(r"(?<![\w<&])#([A-Za-z][\w-]{0,39})")
 
 
 def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
-    """HMAC-SHA256 of `v0:TIMESTAMP:BODY` in `X-Slack-Signature`, not older than five minutes."""
+    """Verifies `X-Slack-Signature`: HMAC-SHA256 of `v0:TIMESTAMP:BODY`, at most five minutes old."""
     stamp = headers.get("x-slack-request-timestamp", "")
     if not stamp.isdecimal() or len(stamp) > 12 or abs(now.timestamp() - int(stamp)) > _MAX_AGE_SECONDS:
         return False
@@ -33,7 +33,7 @@ def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
-    """The command with what it asks for, and without Slack's own secrets."""
+    """Adds the parsed action to the command and removes Slack's secrets."""
     if "action" in payload:
         return [payload]
     text = str(payload.get("text") or "").strip()[:3000]
@@ -50,7 +50,7 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
 
 
 def reply(told: Sequence[MessageOutcome]) -> SenderReply:
-    """What Slack shows to whoever typed the command."""
+    """Returns the ephemeral message that Slack shows to the user who typed the command."""
     one = told[0]
     match one.status:
         case "Mapped Opened":
@@ -62,6 +62,6 @@ def reply(told: Sequence[MessageOutcome]) -> SenderReply:
         case "Pending":
             text = "Taken; it is decided within seconds."
         case _:
-            # The end of a reason is for people; before it stands which rule it was.
+            # A reason ends with the part for users; the part before it names the rule.
             text = f"No alert: {one.reason.rpartition('; ')[2]}."
     return SenderReply(200, json.dumps({"response_type": "ephemeral", "text": text}).encode())

@@ -1,4 +1,4 @@
-"""Zendesk signs a request's time and body together: base64 of HMAC-SHA256, in two headers of its own."""
+"""Zendesk signs timestamp and body together: base64 HMAC-SHA256, in two headers of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tocsin.catalogue.hooks import Headers
 
 
 def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
-    """Whether `X-Zendesk-Webhook-Signature` is that of the header of the time and the body."""
+    """Verifies `X-Zendesk-Webhook-Signature` over the timestamp header followed by the body."""
     given = headers.get("x-zendesk-webhook-signature", "")
     at = headers.get("x-zendesk-webhook-signature-timestamp", "")
     digest = hmac.new(secret.encode(), at.encode() + body, hashlib.sha256).digest()

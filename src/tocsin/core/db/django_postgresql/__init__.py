@@ -1,1 +1,1 @@
-"""Django's database backend for PostgreSQL, on connections that are replaced after a failover."""
+"""A Django database backend for PostgreSQL whose connections are replaced after a failover."""

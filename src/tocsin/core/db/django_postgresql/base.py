@@ -1,4 +1,4 @@
-"""Django's connections: guarded like those of the pool, and reused only while they lead to the primary."""
+"""Django connections that are guarded like the pool's, and reused only while they lead to the primary."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tocsin.core.db.guarded_connection import GuardedConnection
 
 
 def _driver() -> ModuleType:
-    """psycopg as Django sees it, with connections of our own class."""
+    """Returns psycopg as Django uses it, with GuardedConnection as its connection class."""
     driver = ModuleType("psycopg")
     vars(driver).update(vars(psycopg), connect=GuardedConnection.connect)
     return driver
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """The backend; Django finds it by this name."""
+    """The backend. Django requires this class name."""
 
     Database = _driver()
     connection: Any
 
     def is_usable(self) -> bool:
-        """Whether the connection works and takes writes. Django asks before a request reuses it."""
+        """Returns whether the connection works and accepts writes. Django calls it before reusing the connection."""
         if self.connection is None or self.connection.is_outdated:
             return False
         try:
-            # At the cost of Django's own check, SELECT 1.
+            # Costs the same as Django's own check, SELECT 1.
             row = self.connection.execute("SELECT current_setting('transaction_read_only')").fetchone()
         except psycopg.Error:
             return False

@@ -1,0 +1,1 @@
+"""The built-in provider kind for chat and push services, through apprise."""

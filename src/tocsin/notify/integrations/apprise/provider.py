@@ -1,4 +1,4 @@
-"""The built-in provider of chat and push services: an address is a service's own URL, so no account is needed."""
+"""The built-in provider for chat and push services: the address is a service's own URL, so no account is needed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tocsin.notify.interfaces import (
 from tocsin.notify.text import formatting
 from tocsin.people import encrypted_addresses
 
-#: `<db01>`, `<!channel>`, `<@4711>`; `@everyone`, and Zulip's `@**all**`, but no e-mail address.
+#: Matches `<db01>`, `<!channel>`, `<@4711>`, `@everyone` and Zulip's `@**all**`, but no e-mail address.
 _MARKUP = re.compile(r"<(?=[A-Za-z/!?@#&])|(?<![\w.+-])@(?=(?:everyone|here|channel|all)\b|[*_])")
 
-#: A shorter part of a URL is a word, and no secret.
+#: A shorter part of a URL is an ordinary word, not a secret.
 _MIN_SECRET_CHARS = 6
 
 
@@ -50,7 +50,7 @@ class ChatServicesKind(ProviderKind):
 
 
 class ChatServicesSender:
-    """Makes each message's own apprise object: it keeps nothing, and threads share none."""
+    """Creates an apprise object per message. It keeps no state, and threads share none."""
 
     def __init__(self) -> None:
         self._client = HttpClient()
@@ -82,25 +82,26 @@ def _notify(plugin: Any, rendered: Rendered) -> bool:
             title=title, body=body, notify_type=_kind(rendered), body_format=NotifyFormat.TEXT, overflow="truncate"
         )
     except (Temporary, Permanent):
-        # The carriage has it, whether a plug-in lets it through or not.
+        # `RequestLog` has recorded the error, whether or not the plugin lets it through.
         return False
     return bool(sent)
 
 
 def words(rendered: Rendered, longest_title: int, longest_body: int) -> tuple[str, str]:
-    """Title and text within a service's limits; the text is cut, the title and the links stay."""
+    """Returns title and text within a service's limits. The text is shortened; the title and links are kept."""
     links = "\n".join(f"{button.label}: {button.url}" for button in rendered.buttons)
     if not links and rendered.link:
         links = rendered.link
     title = formatting.cut(_as_words(rendered.subject), longest_title or 200)
-    # Without a title of its own the service puts it before the text.
+    # A service without a title field puts the title before the text.
     room = longest_body - len(links) - (0 if longest_title else len(title)) - 10
     return title, "\n".join(part for part in (formatting.cut(_as_words(rendered.text), max(0, room)), links) if part)
 
 
 def _as_words(text: str) -> str:
-    """The text with an unseen space where a service would take it for a tag, which it strips with its words, or for a
-    call to everybody: whoever writes a ticket rings nobody's phone."""
+    """Inserts a zero-width space where a service would read markup, which it strips together with its text, or a
+    mention of everyone: the author of a ticket must not be able to ring everyone's phone.
+    """
     return _MARKUP.sub("\\g<0>\u200b", text)
 
 
@@ -113,7 +114,7 @@ def _kind(rendered: Rendered) -> Any:
 
 
 def _judge(carriage: RequestLog, is_sent: bool, service: str, secrets: list[str]) -> None:
-    """Raises what came of the message, if it was not accepted: Temporary, Permanent or OutcomeUnknown."""
+    """Raises Temporary, Permanent or OutcomeUnknown if the message was not accepted."""
     if (problem := carriage.problem) is not None:
         said = _without(problem.detail, secrets)
         if isinstance(problem, OutcomeUnknown):
@@ -123,7 +124,7 @@ def _judge(carriage: RequestLog, is_sent: bool, service: str, secrets: list[str]
         raise type(problem)(said, problem.remedy)
     if is_sent:
         return
-    # Each address has an account of its own: what is wrong with one says nothing against the others.
+    # Each address is an account of its own: the failure of one does not count against the others.
     if not carriage.answers:
         raise AddressRejected(
             f"{service} cannot be asked with this address.", "Enter it again, as the service gives it."
@@ -139,7 +140,7 @@ def _judge(carriage: RequestLog, is_sent: bool, service: str, secrets: list[str]
 
 
 def _said(body: dict[str, Any]) -> str:
-    """What services call the sentence that says what is wrong."""
+    """Returns the error message from the keys that services use for it."""
     for key in ("error_description", "errorDescription", "description", "message", "error", "detail", "errors"):
         found = body.get(key)
         if isinstance(found, list) and found:
@@ -152,12 +153,12 @@ def _said(body: dict[str, Any]) -> str:
 
 
 def secrets_in(url: str) -> list[str]:
-    """Everything in a URL that could be a secret, longest first, as it is written and decoded."""
+    """Returns every part of a URL that could be a secret, longest first, both as written and decoded."""
     parts = urlsplit(url)
     pieces = re.split(r"[/&=@:?#]", url[len(parts.scheme) :])
     known = {piece for piece in [*pieces, *(unquote(piece) for piece in pieces)] if len(piece) >= _MIN_SECRET_CHARS}
     host = parts.hostname or ""
-    # A host with a dot in it is told, so that people see who does not answer.
+    # A hostname with a dot is not masked, so that users see which server fails.
     return sorted((piece for piece in known if not ("." in piece and piece.lower() == host)), key=len, reverse=True)
 
 

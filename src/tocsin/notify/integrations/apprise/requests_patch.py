@@ -1,7 +1,7 @@
-"""Carries what apprise sends by Tocsin's own connections: to checked addresses, with a deadline, following no redirect.
+"""Sends apprise's requests through Tocsin's egress checks: to permitted addresses, with a deadline, without redirects.
 
-apprise calls the `requests` library itself. While a carriage is under way in a thread, whatever that library would send
-from this thread goes through `egress` instead; other threads notice nothing.
+apprise calls the `requests` library itself. While `carried` is active in a thread, the requests of that library from
+this thread go through `egress` instead; other threads are unaffected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import DEADLINE, EgressResponse, HttpClient, OutcomeUnknown
 
-#: In seconds: every request that one message leads to. An address may name hundreds of receivers.
+#: In seconds, for all requests of one message. An address may name hundreds of receivers.
 MESSAGE_DEADLINE = 60.0
 
 _under_way = threading.local()
@@ -27,7 +27,7 @@ _is_installed = False
 
 @dataclass(slots=True)
 class RequestLog:
-    """What one message led to: the answers of servers, and what went wrong on the way."""
+    """The requests of one message: the servers' responses, and the first error."""
 
     client: HttpClient
     key: str
@@ -40,26 +40,28 @@ class RequestLog:
         self.ends_at = self.elapsed() + MESSAGE_DEADLINE
 
     def send(self, request: Any) -> Any:
-        """The answer to a prepared request, as `requests` wants it. Raises Temporary, Permanent or OutcomeUnknown."""
+        """Returns the response to a prepared request in the form that `requests` expects. Raises Temporary, Permanent
+        or OutcomeUnknown.
+        """
         headers = {str(name): _text(value) for name, value in request.headers.items()}
         for name in [name for name in headers if name.lower() in ("host", "content-length", "transfer-encoding")]:
             del headers[name]
         headers.setdefault("Idempotency-Key", self.key)
-        # What cannot be unpacked here would come back unreadable.
+        # A compressed body would be passed on undecoded.
         headers["Accept-Encoding"] = "identity"
         try:
             answer = self.client.request(
                 request.method, request.url, headers=headers, content=_body(request.body), deadline=self._left()
             )
         except (Temporary, Permanent) as error:
-            # A plug-in may swallow it; the caller must not.
+            # Recorded here, since a plugin may swallow the exception.
             self.problem = error
             raise
         self.answers.append(answer)
         return _response(request, answer)
 
     def _left(self) -> float:
-        """The seconds that the next request may take. Raises OutcomeUnknown where none are left."""
+        """Returns the seconds that the next request may take. Raises OutcomeUnknown if none are left."""
         left = self.ends_at - self.elapsed()
         if left <= 0:
             raise OutcomeUnknown(f"The message did not leave within {MESSAGE_DEADLINE:.0f} seconds.")
@@ -68,7 +70,7 @@ class RequestLog:
 
 @contextmanager
 def carried(client: HttpClient, key: str) -> Iterator[RequestLog]:
-    """While open, this thread's `requests` go through `client`."""
+    """Sends this thread's `requests` calls through `client` while the context is active."""
     _install()
     carriage = RequestLog(client, key)
     _under_way.carriage = carriage

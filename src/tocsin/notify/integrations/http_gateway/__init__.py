@@ -1,0 +1,1 @@
+"""The HTTP gateway provider kind: text messages through any HTTP API."""

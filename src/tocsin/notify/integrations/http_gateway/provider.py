@@ -1,5 +1,6 @@
-"""The `http_gateway` kind of provider: texts by any gateway that takes an HTTP request. It calls nothing back, so texts
-work without a public address; answers are given by the link."""
+"""The `http_gateway` provider kind: texts through any gateway with an HTTP API. It has no webhooks, so it works without
+a public address; recipients respond with the link in the message.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ class HttpGatewayKind(ProviderKind):
             "Body",
             ProviderSettingType.LONG_TEXT,
             default='{"to": "<to>", "from": "<from>", "text": "<text>"}',
-            # Written out, so that it can be translated; a test compares it with NAMES.
+            # A literal, so that it can be translated; a test compares it with NAMES.
             help=(
                 "Filled in: <to>, <to_digits>, <text>, <from>, <key>, <secret>. "
                 "<key> is the same when a message is sent again."
@@ -96,7 +97,7 @@ class HttpGatewayKind(ProviderKind):
 
 
 class HttpGatewaySender:
-    """One gateway."""
+    """Sends with one gateway."""
 
     def __init__(self, account: ProviderAccount) -> None:
         self._settings = {name: str(value) for name, value in account.settings.items()}
@@ -135,7 +136,7 @@ class HttpGatewaySender:
         return SendReceipt((at(said, self._settings["id_path"]) or "")[:100] if self._settings.get("id_path") else "")
 
     def verify(self) -> str:
-        # There is no request that every gateway knows and that sends nothing: that it answers at all is what is asked.
+        # No request that every gateway supports sends nothing: this only checks that the server responds.
         self._check()
         answer = self._client.request("HEAD", self._url, headers=self._headers(""))
         if answer.status in (401, 403):

@@ -1,7 +1,7 @@
-"""The templates of a gateway's request, and the paths into its answer. Pure.
+"""The templates of a gateway's request, and the paths into its response. Pure.
 
-`<to>`, `<text>` and the like are filled in, written so that they fit where they stand: percent-encoded in an address or
-a form, as JSON text inside JSON, escaped inside XML.
+Placeholders such as `<to>` and `<text>` are escaped for their context: percent-encoded in a URL or form, JSON-escaped
+in JSON, XML-escaped in XML.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from enum import StrEnum
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-#: What can stand in a template.
+#: The available placeholders.
 NAMES = ("to", "to_digits", "text", "from", "key", "secret")
 
 _PLACE = re.compile(r"<([a-z_]+)>")
 
 
 class BodyFormat(StrEnum):
-    """How a request's body is written."""
+    """The format of a request's body."""
 
     JSON = "json"
     FORM = "form"
@@ -38,17 +38,17 @@ class BodyFormat(StrEnum):
 
 
 def unknown(template: str, form: BodyFormat) -> list[str]:
-    """Placeholders that nothing fills. In XML other names are its own elements."""
+    """Returns the unknown placeholders. In XML, other names are the document's own elements."""
     return [] if form is BodyFormat.XML else [name for name in _PLACE.findall(template) if name not in NAMES]
 
 
 def filled(template: str, values: Mapping[str, str], form: BodyFormat) -> str:
-    """The template with `values` in it."""
+    """Returns the template with `values` filled in."""
     return _PLACE.sub(lambda place: _written(values[place[1]], form) if place[1] in values else place[0], template)
 
 
 def in_address(template: str, values: Mapping[str, str]) -> str:
-    """The same for an address: everything that could end a part of it is percent-encoded."""
+    """Like `filled`, for a URL: every reserved character is percent-encoded."""
     return _PLACE.sub(lambda place: quote(values[place[1]], safe="") if place[1] in values else place[0], template)
 
 
@@ -65,7 +65,9 @@ def _written(value: str, form: BodyFormat) -> str:
 
 
 def at(answer: object, path: str) -> str | None:
-    """The text at a path such as `messages^0^id`: `^` walks objects, a number walks a list. None without one."""
+    """Returns the text at a path such as `messages^0^id`: a name selects a key of an object, a number an element of a
+    list. None if there is none.
+    """
     found = answer
     for part in path.split("^"):
         if isinstance(found, list) and part.isascii() and part.isdigit() and int(part) < len(found):
@@ -76,5 +78,5 @@ def at(answer: object, path: str) -> str | None:
             return None
     if found is None or isinstance(found, dict | list):
         return None
-    # As JSON writes it, and whoever enters what success reads.
+    # Lower case, as JSON writes booleans and as administrators enter them.
     return str(found).lower() if isinstance(found, bool) else str(found)

@@ -1,0 +1,1 @@
+"""The Slack provider kind: chat messages with buttons."""

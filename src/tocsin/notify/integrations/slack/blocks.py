@@ -1,4 +1,4 @@
-"""A message as Slack lays it out (Block Kit, https://api.slack.com/reference/block-kit). Pure."""
+"""Lays out a message for Slack (Block Kit, https://api.slack.com/reference/block-kit). Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import formatting
 from tocsin.notify.text.phrases import say
 
-#: Of a section's text.
+#: The maximum length of a section's text.
 MAX_SECTION_CHARS = 3000
-#: Of a header, and of the fallback that notifications show.
+#: The maximum length of a header, and of the fallback text in notifications.
 _MAX_HEADER_CHARS = 150
 
 ACTION = "tocsin_"
 
 
 def message(rendered: Rendered, *, answers: bool = True) -> dict[str, Any]:
-    """Text for notifications, and blocks; with buttons where the message asks for an answer about one alert and what
-    they say reaches Tocsin: one that does nothing would be taken for an answer."""
+    """Returns the fallback text and the blocks. Buttons are included only if the message asks for a response to one
+    alert and presses reach Tocsin: a button without effect would be mistaken for a response.
+    """
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": {"type": "plain_text", "text": formatting.cut(rendered.subject, _MAX_HEADER_CHARS)}}
     ]
@@ -35,8 +36,9 @@ def message(rendered: Rendered, *, answers: bool = True) -> dict[str, Any]:
 
 
 def answered(blocks: list[Any], pressed: str, said: str) -> list[Any]:
-    """The blocks of a message after a button was pressed: what came of it, and the buttons that still make sense, in
-    the language that they have."""
+    """Returns the blocks of a message after a button press: the result, and the buttons that are still useful, in their
+    existing language.
+    """
     kept = [block for block in blocks if isinstance(block, dict) and block.get("type") in ("header", "section")]
     links = [block for block in blocks if isinstance(block, dict) and block.get("type") == "context"][:1]
     names = {f"{ACTION}{kind}" for kind in chat_buttons.left_after(pressed)}
@@ -50,7 +52,9 @@ def _actions(number: int, language: str) -> dict[str, Any]:
 
 
 def escaped(text: str) -> str:
-    """Text that is not to be read as Slack's markup (https://api.slack.com/reference/surfaces/formatting#escaping)."""
+    """Escapes text so that Slack does not read it as markup
+    (https://api.slack.com/reference/surfaces/formatting#escaping).
+    """
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

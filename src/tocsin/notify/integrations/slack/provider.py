@@ -1,4 +1,4 @@
-"""The `slack` kind of provider: an app of your own in a Slack workspace, with buttons that answer.
+"""The `slack` provider kind: the installation's own app in a Slack workspace, with buttons.
 
 Sending: https://api.slack.com/methods/chat.postMessage; buttons: https://api.slack.com/interactivity/handling.
 """
@@ -40,7 +40,7 @@ from tocsin.notify.webhooks import (
 API = "https://slack.com/api"
 PREFIX = "slack:"
 
-#: A request signed longer ago is a replay (https://api.slack.com/authentication/verifying-requests-from-slack).
+#: In seconds. An older signed request is a replay (https://api.slack.com/authentication/verifying-requests-from-slack).
 _MAX_AGE_SECONDS = 300
 
 _CREDENTIALS = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
@@ -53,7 +53,7 @@ _ADDRESS = {
     "messages_tab_disabled": "The app takes no direct messages: switch on its Messages Tab",
     "restricted_action": "The workspace does not let the app write there",
 }
-#: Of what passes by itself, `rate_limited` is about posting, and `team_added_to_org` about a workspace that moves.
+#: Temporary errors. `rate_limited` concerns posting, and `team_added_to_org` a workspace that is being migrated.
 _AGAIN = frozenset(
     {"ratelimited", "rate_limited", "message_limit_exceeded", "internal_error", "fatal_error", "service_unavailable",
      "request_timeout", "team_added_to_org"}
@@ -152,7 +152,7 @@ class SlackSender:
 
 
 def _refused(error: str) -> NoReturn:
-    """Slack answers 200 and says in the body what is wrong."""
+    """Raises the error that Slack reports in the body of a 200 response."""
     if error in _CREDENTIALS:
         raise Permanent(f"Slack refuses the bot token ({error}).", "Install the app again, and enter its new token.")
     if error in _ADDRESS:
@@ -163,7 +163,7 @@ def _refused(error: str) -> NoReturn:
 
 
 def _check(secret: str, callback: Callback) -> None:
-    """Raises NotGenuine unless Slack signed the request within five minutes."""
+    """Raises InvalidWebhookSignature unless Slack signed the request within five minutes."""
     stamp = callback.headers.get("x-slack-request-timestamp", "")
     given = callback.headers.get("x-slack-signature", "")
     if not secret or not (stamp.isascii() and stamp.isdigit() and len(stamp) < 12):
@@ -176,7 +176,7 @@ def _check(secret: str, callback: Callback) -> None:
 
 
 def _payload(body: bytes) -> dict[str, Any]:
-    """Raises Rejected("invalid") for what is no interaction."""
+    """Returns the interaction payload. Raises Rejected("invalid") for anything else."""
     try:
         return json_object.parsed(parse_qs(body.decode())["payload"][0])
     except (ValueError, KeyError):
@@ -184,7 +184,7 @@ def _payload(body: bytes) -> dict[str, Any]:
 
 
 def _pressed(account: ProviderAccount, said: dict[str, Any], ears: EventReceiver) -> None:
-    """Does what the button says, tells its presser, and redraws the message."""
+    """Handles a button press: runs the command, answers the member, and updates the message."""
     member = text(child(said, "user").get("id"))
     given: object = next(iter(items(said.get("actions"))), None)
     asked = chat_buttons.read(text(child(given).get("value")))
@@ -199,7 +199,7 @@ def _pressed(account: ProviderAccount, said: dict[str, Any], ears: EventReceiver
         return
     pressed = ears.button(user_id, number, command, "chat")
     shown = items(child(said, "message").get("blocks"))
-    # A room has readers of several languages; what only its reader sees is in theirs.
+    # A channel has readers of several languages, so it gets English. A direct message uses the member's language.
     language, sentence = (pressed.language, pressed.told) if _is_direct(said) else ("", pressed.sentence)
     who = say(
         language,
@@ -214,7 +214,9 @@ def _pressed(account: ProviderAccount, said: dict[str, Any], ears: EventReceiver
 
 
 def _is_direct(said: dict[str, Any]) -> bool:
-    """Whether the message stands in a conversation with one member (https://api.slack.com/docs/conversations-api)."""
+    """Returns whether the message is in a direct message conversation
+    (https://api.slack.com/docs/conversations-api).
+    """
     return text(child(said, "channel").get("id")).startswith("D")
 
 
@@ -223,7 +225,7 @@ def _kind(command: str) -> Any:
 
 
 def _respond(account: ProviderAccount, said: dict[str, Any], body: dict[str, Any]) -> None:
-    """Through the address that the signed request names, which is always Slack's own."""
+    """Posts to the response URL of the signed request, but only on Slack's own hosts."""
     url = text(said.get("response_url"))
     own = urlsplit(str(account.settings.get("api_base") or API)).hostname or ""
     try:

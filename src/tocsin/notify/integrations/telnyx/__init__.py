@@ -1,0 +1,1 @@
+"""The Telnyx provider kind: text messages."""

@@ -39,5 +39,5 @@ TROUBLES: Mapping[str, VendorError] = {
 
 
 def trouble(code: str) -> VendorError | None:
-    """What a code means; None for one that is not known here."""
+    """Returns the meaning of a code; None if it is unknown."""
     return TROUBLES.get(code)

@@ -1,5 +1,6 @@
-"""The `telnyx` kind of provider: texts by Telnyx, with receipts and replies
-(https://developers.telnyx.com/docs/messaging)."""
+"""The `telnyx` provider kind: texts with delivery receipts and replies
+(https://developers.telnyx.com/docs/messaging).
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ from tocsin.notify.webhooks import (
 
 API = "https://api.telnyx.com"
 
-#: What is signed longer ago was recorded and sent again.
+#: An older signed request is a replay.
 MAX_SIGNATURE_AGE = timedelta(minutes=5)
 
 _STATES = {
@@ -112,7 +113,7 @@ class TelnyxKind(ProviderKind, WebhookProvider):
 
 
 class TelnyxSender:
-    """One account."""
+    """Sends with one Telnyx account."""
 
     def __init__(self, account: ProviderAccount) -> None:
         self._account = account
@@ -158,8 +159,9 @@ class TelnyxSender:
 
 
 def _require_genuine(account: ProviderAccount, callback: Callback) -> None:
-    """Ed25519 over the time, "|" and the body
-    (https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks)."""
+    """Verifies Telnyx's Ed25519 signature over the timestamp, "|" and the body
+    (https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks).
+    """
     stamp = callback.headers.get("telnyx-timestamp", "")
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) < 12):
         raise InvalidWebhookSignature
@@ -176,7 +178,7 @@ def _require_genuine(account: ProviderAccount, callback: Callback) -> None:
 
 
 def _received(account: ProviderAccount, payload: dict[str, Any], ears: EventReceiver) -> None:
-    """A text that came. Telnyx takes no answer in the response, so one is sent as a message of its own."""
+    """Handles an inbound text. Telnyx accepts no reply in the response, so the reply is sent as a separate message."""
     writer, external_id = text(child(payload, "from").get("phone_number")), text(payload.get("id"))
     if not writer or not external_id:
         raise Rejected("invalid", "This is no event of Telnyx's messaging.")
@@ -187,7 +189,7 @@ def _received(account: ProviderAccount, payload: dict[str, Any], ears: EventRece
     try:
         made.send(Rendered("", answer), "sms", writer, f"answer-{external_id}")
     except TocsinError as error:
-        # What was asked for is done; only its confirmation is missing.
+        # The command has been carried out; only its confirmation failed.
         raise Rejected("invalid", f"The answer could not be sent: {error}") from None
     finally:
         made.close()
@@ -208,7 +210,7 @@ def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
 
 
 def _told(errors: object) -> tuple[str, str, VendorError | None]:
-    """Of the first error its code, what Telnyx says, and what it means where that is known; empty without one."""
+    """Returns the first error's code, Telnyx's text, and the meaning if it is known; empty without an error."""
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     code = http_status.line(text(first.get("code")), 10)
     said = http_status.line(text(first.get("detail")) or text(first.get("title")))

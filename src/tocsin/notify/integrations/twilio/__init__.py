@@ -1,0 +1,1 @@
+"""The Twilio provider kind: text messages and phone calls."""

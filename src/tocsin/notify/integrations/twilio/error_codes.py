@@ -63,6 +63,6 @@ TROUBLES: Mapping[int, VendorError] = {
 
 
 def trouble(code: object) -> VendorError | None:
-    """What a code means, as Twilio writes it; None for one that is not known here."""
+    """Returns the meaning of a code as Twilio sends it; None if it is unknown."""
     text = str(code or "")
     return TROUBLES.get(int(text)) if text.isascii() and text.isdigit() else None

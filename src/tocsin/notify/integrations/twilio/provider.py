@@ -1,4 +1,4 @@
-"""The `twilio` kind of provider: texts and calls, receipts, replies and keys."""
+"""The `twilio` provider kind: texts and calls, with delivery receipts, replies and key presses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SMS = {
     "canceled": ReceiptState.FAILED,
 }
 _CALL = {
-    # That somebody was told is known from the call itself.
+    # The call's own requests have already reported whether a person heard the message.
     "completed": ReceiptState.ENDED,
     "busy": ReceiptState.NOT_REACHED,
     "no-answer": ReceiptState.NOT_REACHED,
@@ -45,8 +45,8 @@ _CALL = {
 _NOBODY = {"busy": "The phone was busy.", "no-answer": "Nobody picked up.", "canceled": "The call was cancelled."}
 MACHINE = "A machine answered the call."
 OFF = "The phone was off or out of reach."
-#: Of a failed call what the network said of the number (RFC 3261, 21): not there now, and not there at all. With
-#: anything else it is Twilio that could not make the call.
+#: SIP response codes of a failed call (RFC 3261, 21): the number is unavailable now, or does not exist. With any other
+#: code, Twilio itself could not make the call.
 _OFF, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
 
 
@@ -119,8 +119,10 @@ class TwilioKind(ProviderKind, WebhookProvider):
 
 
 def _require_genuine(account: ProviderAccount, callback: Callback, fields: dict[str, str]) -> None:
-    """Twilio signs the address it calls and the fields it posts (https://www.twilio.com/docs/usage/security)."""
-    # Takes a while to load and some memory, and is needed where Twilio calls back only.
+    """Verifies Twilio's signature over the called URL and the posted fields
+    (https://www.twilio.com/docs/usage/security).
+    """
+    # Imported on demand: the library takes time and memory to load, and is needed only for Twilio's callbacks.
     from twilio.request_validator import RequestValidator
 
     token = account.secrets.get("auth_token", "")

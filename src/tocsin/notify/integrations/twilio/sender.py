@@ -1,5 +1,6 @@
-"""Sends texts and starts calls by Twilio's REST API (https://www.twilio.com/docs/usage/api). What comes back is in
-`listening`."""
+"""Sends texts and starts calls with Twilio's REST API (https://www.twilio.com/docs/usage/api). Callbacks are handled in
+`integrations.twilio.provider`.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ from tocsin.notify.integrations.twilio.error_codes import trouble
 from tocsin.notify.interfaces import AddressRejected, ProviderAccount, Rendered, SendReceipt
 
 API = "https://api.twilio.com"
-#: A phone that rings for longer is answered by a machine.
+#: After this time, the phone's voicemail usually answers.
 RING_SECONDS = 30
 
 
 class TwilioSender:
-    """One account."""
+    """Sends with one Twilio account."""
 
     def __init__(self, account: ProviderAccount) -> None:
         self._account = account
@@ -36,7 +37,8 @@ class TwilioSender:
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> SendReceipt:
         fields = self._call(rendered, address, idempotency_key) if channel == "voice" else self._text(rendered, address)
         if self._account.callbacks:
-            # Twilio has no idempotency key; with ours in it, what it tells later finds its message before it has an id.
+            # Twilio has no idempotency key. With Tocsin's key in the URL, an early callback finds its message before
+            # Twilio's message id is stored.
             fields["StatusCallback"] = self._address("status", idempotency_key)
         answer = self._post("Calls.json" if channel == "voice" else "Messages.json", fields)
         sid = http_status.body(answer).get("sid")
@@ -67,7 +69,7 @@ class TwilioSender:
     def _call(self, rendered: Rendered, address: str, key: str) -> dict[str, str]:
         fields = {"To": address, "From": self._from, "Timeout": str(RING_SECONDS)}
         if not self._account.callbacks:
-            # Nobody can be asked what to say, so it is sent along; keys do nothing then.
+            # Without a public address Twilio cannot fetch the script, so it is sent along, and keys do nothing.
             return {**fields, "Twiml": twiml.spoken_once(rendered)}
         if self._account.settings.get("machine_detection", True):
             fields["MachineDetection"] = "Enable"

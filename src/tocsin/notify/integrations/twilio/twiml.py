@@ -1,4 +1,4 @@
-"""What Tocsin says to Twilio in TwiML (https://www.twilio.com/docs/voice/twiml): built by the vendor's own library."""
+"""Builds TwiML responses (https://www.twilio.com/docs/voice/twiml) with the vendor's own library."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import re
 from tocsin.notify.interfaces import CallScript, Rendered
 from tocsin.notify.webhooks import CallPrompt
 
-#: In seconds: so long a key is awaited after the last word.
+#: In seconds: how long the call waits for a key after the last word.
 KEY_TIMEOUT_SECONDS = 8
 
-#: What no XML can hold, escaped or not (https://www.w3.org/TR/xml/#charsets): Twilio reads out that there is an error.
+#: Characters that XML cannot contain, escaped or not (https://www.w3.org/TR/xml/#charsets). Twilio would read out an
+#: error message instead.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def step(made: CallPrompt, action: str) -> str:
-    """A step of a call: what is said, and where a pressed key goes."""
-    # Here and below: the library takes a while to load and some memory, and is needed where calls are made only.
+    """Returns one step of a call: the spoken text, and the URL that receives the pressed key."""
+    # Imported on demand here and below: the library takes time and memory to load, and is needed only for calls.
     from twilio.twiml.voice_response import Gather, VoiceResponse
 
     response = VoiceResponse()
@@ -32,7 +33,7 @@ def step(made: CallPrompt, action: str) -> str:
         _read(gather, made.script)
     response.append(gather)
     if made.script is not None and made.script.menu:
-        # Whoever was asleep a minute ago gets the keys said once more.
+        # Repeat the key menu once: the user may just have woken up.
         again = Gather(num_digits=1, timeout=KEY_TIMEOUT_SECONDS, action=action, method="POST")
         again.say(made.script.menu, language=made.script.language)
         response.append(again)
@@ -40,7 +41,7 @@ def step(made: CallPrompt, action: str) -> str:
 
 
 def spoken_once(rendered: Rendered) -> str:
-    """A whole call that nobody can answer."""
+    """Returns a whole call without key input."""
     from twilio.twiml.voice_response import VoiceResponse
 
     response = VoiceResponse()
@@ -50,7 +51,7 @@ def spoken_once(rendered: Rendered) -> str:
 
 
 def text_answer(text: str) -> str:
-    """The answer to a text; none for an empty one."""
+    """Returns the reply to a text, or no reply if `text` is empty."""
     from twilio.twiml.messaging_response import MessagingResponse
 
     response = MessagingResponse()
@@ -64,7 +65,7 @@ def _written(response: object) -> str:
 
 
 def _read(verb: object, script: CallScript) -> None:
-    """The greeting, what is wrong twice, then the keys."""
+    """Adds the greeting, the problem twice, then the key menu."""
     say = verb.say  # type: ignore[attr-defined]
     if script.greeting:
         say(script.greeting, language=script.language)

@@ -1,0 +1,1 @@
+"""The built-in Web Push provider kind: pushes to users' own browsers."""

@@ -1,6 +1,7 @@
-"""The devices on which people take pushes: subscribed, named, removed. All of a person's have one contact method.
+"""The devices on which users receive pushes: subscribing, renaming, removing. All devices of a user share one contact
+method.
 
-What a push service says of a device is written by `told`, over the pool's connection; the rest is Django's.
+`told` writes the results of push services over the connection pool; everything else uses Django's connection.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from tocsin.people.models import ContactMethod, User
 
 LABEL = "Push"
 CHANNEL = "push"
-#: More browsers than this nobody carries; it keeps one person's page from being sent hundreds of times.
+#: A limit that no user needs to exceed. It prevents one user's page from being sent hundreds of times.
 MAX_DEVICES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that takes pushes, ready to be sent to."""
+    """A subscribed device, ready to be sent to."""
 
     id: int
     name: str
@@ -42,7 +43,7 @@ class Device:
 
 
 def device_spec(device: PushDevice) -> dict[str, Any]:
-    """The device as the API shows one. Its subscription is never shown."""
+    """Returns the device as the API shows it. Never includes the subscription."""
     return {
         "id": device.pk,
         "name": device.name,
@@ -55,10 +56,10 @@ def device_spec(device: PushDevice) -> dict[str, Any]:
 
 
 def subscribe(user: User, value: object, name: str, *, actor: AuditActor, now: datetime) -> PushDevice:
-    """Has `user` take pushes on the device whose browser made this subscription; their contact method by push is made
-    where there is none. A browser that is known already is the same device, and belongs to whoever signed in on it.
+    """Subscribes the device to `user`'s pushes and creates the push contact method if there is none. A known browser
+    keeps its device row, which then belongs to the user who signed in there.
 
-    Raises Rejected that names what is wrong.
+    Raises Rejected with the problem.
     """
     given = subscription.read(value)
     with transaction.atomic():
@@ -78,7 +79,7 @@ def subscribe(user: User, value: object, name: str, *, actor: AuditActor, now: d
 
 
 def rename(device: PushDevice, name: str, *, actor: AuditActor, now: datetime) -> None:
-    """Gives the device another name. Raises Rejected for none."""
+    """Renames the device. Raises Rejected for an invalid name."""
     with transaction.atomic():
         before = _audited(device)
         device.name = _named(name)
@@ -87,7 +88,7 @@ def rename(device: PushDevice, name: str, *, actor: AuditActor, now: datetime) -
 
 
 def remove(device: PushDevice, *, actor: AuditActor, now: datetime) -> None:
-    """Forgets the device. With the last one goes the contact method, which would reach nobody."""
+    """Deletes the device. The last device's contact method is deleted too, since it would reach nobody."""
     with transaction.atomic():
         config_version.lock()
         user, before = device.user, _audited(device)
@@ -100,13 +101,15 @@ def remove(device: PushDevice, *, actor: AuditActor, now: datetime) -> None:
 
 
 def known(endpoint: str) -> PushDevice | None:
-    """The device whose browser has this address at its push service, which nobody else knows."""
+    """Returns the subscribed device with this endpoint. The endpoint is known only to its browser and so authenticates
+    it.
+    """
     hashed = subscription.hash_of(endpoint)
     return PushDevice.objects.select_related("user").filter(endpoint_hash=hashed, gone_at=None).first()
 
 
 def replace(device: PushDevice, value: object, *, actor: AuditActor, now: datetime) -> None:
-    """The same device, after its browser renewed its subscription by itself. Raises Rejected."""
+    """Replaces the subscription after the browser renewed it; the device stays the same. Raises Rejected."""
     given = subscription.read(value)
     with transaction.atomic():
         before = _audited(device)
@@ -118,13 +121,13 @@ def replace(device: PushDevice, value: object, *, actor: AuditActor, now: dateti
 
 
 def contact_method(user: User) -> ContactMethod | None:
-    """The contact method that reaches the user's devices, if there is one."""
+    """Returns the user's push contact method, or None."""
     methods = ContactMethod.objects.filter(user=user, channel=CHANNEL, address__startswith=push_addresses.PREFIX)
     return methods.order_by("pk").first()
 
 
 def at(address: str) -> list[Device]:
-    """The devices behind an address that take pushes, over the pool's connection."""
+    """Returns the subscribed devices of an address, over the connection pool."""
     with database.transaction() as connection:
         found = database.rows(
             connection,
@@ -137,7 +140,7 @@ def at(address: str) -> list[Device]:
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """What its push service said of a device: nothing wrong, a refusal, or that it is gone."""
+    """The push service's result for a device: success, an error, or the end of the subscription."""
 
     device_id: int
     error: str = ""
@@ -155,7 +158,7 @@ WHERE d.id = t.id
 
 
 def told(news: Sequence[PushResult], now: datetime) -> None:
-    """Writes down what push services said. A device that is gone keeps its row, so that its person sees it."""
+    """Records the results of push services. The row of an unsubscribed device is kept, so that the user sees it."""
     with database.transaction() as connection:
         connection.execute(
             _TOLD,
@@ -169,7 +172,7 @@ def told(news: Sequence[PushResult], now: datetime) -> None:
 
 
 def require_devices(address: str) -> list[Device]:
-    """`at`, or AddressRefused with what to do where there is none."""
+    """Returns the devices of an address as `at` does. Raises AddressRejected with the remedy if there are none."""
     found = at(address)
     if not found:
         raise AddressRejected(
@@ -183,7 +186,7 @@ def _new_contact_method(user: User, actor: AuditActor, now: datetime) -> Contact
     label = next(name for name in (LABEL, *(f"{LABEL} {n}" for n in range(2, 100))) if name.lower() not in labels)
     spec = {"label": label, "channel": CHANNEL, "address": push_addresses.made(secrets.token_bytes(13))}
     method = people.save_contact_method(user, spec, actor=actor, now=now)
-    # The browser asked its person; no code needs to travel.
+    # The browser asked the user for permission, so no verification code is needed.
     ContactMethod.objects.filter(pk=method.pk).update(verified_at=now)
     return method
 

@@ -1,6 +1,7 @@
-"""The key pair by which push services know this installation (VAPID, RFC 8292): made once, kept encrypted.
+"""The key pair that identifies this installation to push services (VAPID, RFC 8292). Created once, stored encrypted.
 
-Browsers bind a subscription to the public key, so it is never replaced: all devices would have to subscribe again.
+Browsers bind a subscription to the public key, so the key pair is never replaced: all devices would have to subscribe
+again.
 """
 
 from __future__ import annotations
@@ -20,21 +21,24 @@ from tocsin.core.db.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """Both base64url without padding: the uncompressed point, and the private number."""
+    """Both in base64url without padding: the uncompressed point, and the private number."""
 
     public: str
     private: str = field(repr=False)
 
 
 def pair(now: datetime) -> KeyPair:
-    """The installation's key pair; made by the first who asks, whoever else asks at the same time. Raises Permanent
-    when no known secret key opens it."""
+    """Returns the installation's key pair and creates it on first use; concurrent first uses get the same pair. Raises
+    Permanent if no known secret key decrypts it.
+    """
     row = _row(now)
     return KeyPair(row["public"], crypto.decrypt(row["private"]))
 
 
 def public(now: datetime) -> str:
-    """Its public half, which browsers subscribe with and is no secret: whatever became of the secret key."""
+    """Returns the public key, which browsers subscribe with. It is not secret and is available even if the secret key
+    is lost.
+    """
     return str(_row(now)["public"])
 
 

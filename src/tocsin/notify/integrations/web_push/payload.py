@@ -1,4 +1,4 @@
-"""What a push says to the service worker: title, text, where a tap leads, and the buttons with their token. Pure."""
+"""Builds the payload for the service worker: title, text, target URL, and the buttons with their token. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tocsin.notify.interfaces import Rendered
 from tocsin.notify.text import formatting, signed_links
 from tocsin.notify.text.phrases import say
 
-#: In this order: browsers show two, so the first two must be the ones that matter at night.
+#: Browsers show only two buttons, so the most important two come first.
 ACTS = (
     (CommandKind.ACKNOWLEDGE, "Acknowledge"),
     (CommandKind.ASSIGN, "Take it"),
@@ -21,7 +21,7 @@ ACTS = (
 
 
 def payload(rendered: Rendered, notification_id: str) -> bytes:
-    """JSON of at most `MAX_PAYLOAD_BYTES`; what is too long is cut from the text, then from the title."""
+    """Returns JSON of at most `MAX_PAYLOAD_BYTES`. The text is shortened first, then the title."""
     token = signed_links.token_of(rendered.link) if rendered.buttons else ""
     says: dict[str, Any] = {
         "id": notification_id,
@@ -31,7 +31,7 @@ def payload(rendered: Rendered, notification_id: str) -> bytes:
         "is_urgent": bool(rendered.buttons),
     }
     if (number := signed_links.alert_of(rendered.link)) is not None:
-        # The next push about it, the all-clear included, takes this one's place.
+        # A later push about the same alert, including the all-clear, replaces this one.
         says["tag"] = f"alert-{number}"
     if token:
         says |= {
@@ -42,7 +42,7 @@ def payload(rendered: Rendered, notification_id: str) -> bytes:
 
 
 def _path(link: str) -> str:
-    """The link without its host: a service worker opens pages of its own origin only."""
+    """Returns the link without its host: a service worker opens only pages of its own origin."""
     parts = urlsplit(link)
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 

@@ -1,4 +1,4 @@
-"""The built-in provider of pushes to people's own devices: no account, no vendor's SDK, no app.
+"""The built-in provider for pushes to users' own devices: no account, no vendor SDK, no app.
 
 Each browser names its own push service (RFC 8030) when it subscribes; the message is encrypted for that browser.
 """
@@ -32,10 +32,10 @@ from tocsin.notify.interfaces import (
     SendReceipt,
 )
 
-#: How long a push service keeps a message for a device that is off, in seconds. Later, others have been paged.
+#: How long a push service keeps a message for an offline device, in seconds. Later, others have been paged.
 _TTL_SECONDS = 3600
 
-#: So many devices of one person are pushed to at a time.
+#: The maximum number of devices of one user that are pushed to at the same time.
 _MAX_CONCURRENT = 8
 
 UNSUBSCRIBED = "Its browser takes pushes no more: it was uninstalled, or permission was taken away."
@@ -59,7 +59,7 @@ class WebPushKind(ProviderKind):
 
 
 class WebPushSender:
-    """Sends to every device behind an address; one that takes it is enough."""
+    """Sends to every device of an address. One successful device is enough."""
 
     def __init__(self) -> None:
         self._client = HttpClient()
@@ -72,7 +72,7 @@ class WebPushSender:
         def push(device: Device) -> _PushAttempt:
             return self._push(device, data, rendered, idempotency_key, signing)
 
-        # A push service that hangs must not keep the phone beside it waiting.
+        # A slow push service must not delay the user's other devices.
         with ThreadPoolExecutor(min(len(found), _MAX_CONCURRENT)) as pool:
             tries = list(pool.map(push, found)) if len(found) > 1 else [push(found[0])]
         devices.told([tried.told for tried in tries], clock.now())
@@ -103,7 +103,7 @@ class WebPushSender:
                 "Content-Type": "application/octet-stream",
                 "TTL": str(_TTL_SECONDS),
                 "Urgency": "high" if rendered.buttons else "normal",
-                # What is sent twice replaces itself while the device is off (RFC 8030, 5.4).
+                # A repeated message replaces the first one while the device is offline (RFC 8030, 5.4).
                 "Topic": UUID(key).hex,
             },
             content=encryption.encrypted(data, where),
@@ -112,7 +112,7 @@ class WebPushSender:
 
 @dataclass(frozen=True, slots=True)
 class _PushAttempt:
-    """What came of a push to one device."""
+    """The result of a push to one device."""
 
     told: PushResult
     error: Temporary | Permanent | None = None
@@ -120,7 +120,7 @@ class _PushAttempt:
 
 
 def contact() -> str:
-    """Whom a push service may write to when something is wrong with what it gets from here (RFC 8292, 2.1)."""
+    """Returns the contact that a push service may write to about problems with this sender (RFC 8292, 2.1)."""
     settings = environment.current()
     mail = parseaddr(settings.email_from or "")[1]
     if mail:
@@ -136,7 +136,7 @@ def _judged(device: Device, answer: EgressResponse) -> _PushAttempt:
         case 200 | 201 | 202 | 204:
             return _PushAttempt(PushResult(device.id), external_id=answer.headers.get("location", ""))
         case 404 | 410:
-            # RFC 8030, 7.3: the subscription is no more.
+            # RFC 8030, 7.3: the subscription no longer exists.
             gone = f"{device.name}: {UNSUBSCRIBED}"
             problem: Temporary | Permanent = AddressRejected(gone, "Press “Push on this device” there.")
             return _PushAttempt(PushResult(device.id, error=UNSUBSCRIBED, is_gone=True), problem)
@@ -154,7 +154,7 @@ def _judged(device: Device, answer: EgressResponse) -> _PushAttempt:
 
 
 def _outcome(tries: Sequence[_PushAttempt]) -> SendReceipt:
-    """Accepted where one device's service accepted; else the error that leaves most hope."""
+    """Returns success if any device's service accepted; else raises the most recoverable error."""
     for tried in tries:
         if tried.error is None:
             return SendReceipt(tried.external_id)

@@ -1,4 +1,4 @@
-"""A browser's subscription (W3C Push API, PushSubscription.toJSON), checked. Pure: no database, nothing is sent."""
+"""Validates a browser's push subscription (W3C Push API, PushSubscription.toJSON). Pure: no database, sends nothing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from tocsin.core.net import egress
 
 MAX_ENDPOINT_CHARS = 2000
 
-#: RFC 8291, 3.2: an uncompressed point of P-256, and 16 bytes that only browser and sender know.
+#: RFC 8291, 3.2: an uncompressed P-256 point, and 16 bytes shared by browser and sender.
 _POINT = 65
 _AUTH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Where a browser takes pushes, and the keys that encrypt them for it. Whoever knows it all could push."""
+    """A browser's endpoint at its push service, and the keys that encrypt for it. Secret: anyone with all of it could
+    push.
+    """
 
     endpoint: str = field(repr=False)
     p256dh: str = field(repr=False)
@@ -29,17 +31,17 @@ class Subscription:
 
     @property
     def hash(self) -> str:
-        """By which a browser is known again."""
+        """Identifies a browser across subscriptions."""
         return hash_of(self.endpoint)
 
     @property
     def service(self) -> str:
-        """The push service's name."""
+        """The push service's hostname."""
         return urlsplit(self.endpoint).hostname or ""
 
     @property
     def origin(self) -> str:
-        """What a signed push is made out to (RFC 8292, 2: `aud`)."""
+        """The audience of a signed push (RFC 8292, 2: `aud`)."""
         parts = urlsplit(self.endpoint)
         return f"{parts.scheme}://{parts.netloc}"
 
@@ -50,22 +52,22 @@ class Subscription:
         return _bytes(self.auth)
 
     def text(self) -> str:
-        """As it is stored, encrypted by the caller."""
+        """Returns the stored form. The caller encrypts it."""
         return json.dumps({"endpoint": self.endpoint, "p256dh": self.p256dh, "auth": self.auth})
 
 
 def hash_of(endpoint: str) -> str:
-    """By which a browser's address at its push service is known again: SHA-256, hexadecimal."""
+    """Returns the SHA-256 of an endpoint in hexadecimal, which identifies the browser."""
     return hashlib.sha256(endpoint.encode("utf-8", "replace")).hexdigest()
 
 
 def of_text(text: str) -> Subscription:
-    """The subscription that `text()` wrote."""
+    """Returns the subscription that `text()` wrote."""
     return Subscription(**json.loads(text))
 
 
 def read(value: object) -> Subscription:
-    """What a browser sent, checked. Raises Rejected ("invalid") that names the part."""
+    """Returns the validated subscription that a browser sent. Raises Rejected("invalid") with the invalid field."""
     given = value if isinstance(value, dict) else {}
     keys = given.get("keys") if isinstance(given.get("keys"), dict) else {}
     assert isinstance(keys, dict)

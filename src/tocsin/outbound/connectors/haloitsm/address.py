@@ -1,4 +1,4 @@
-"""HaloITSM's address in any form in which people paste it. Pure."""
+"""Normalizes HaloITSM addresses in every form in which users paste them. Pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from urllib.parse import parse_qs, urlsplit
 from tocsin.core.errors import Rejected
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?|\[[0-9a-f:.]+\](:\d{1,5})?", re.IGNORECASE)
-#: What stands behind the host when somebody copies from the browser's bar or from Halo's own API page.
+#: Path parts that come along when the address is copied from the browser or from Halo's API page.
 _TAILS = re.compile(
     r"/(api|auth|ticket|tickets|agent|portal|config|home|login|token|swagger|apidoc)(/.*)?$", re.IGNORECASE
 )
 
 
 def clean_address(text: str) -> tuple[str, str]:
-    """The address without what does not belong to it, and the tenant that it names, if it names one.
+    """Returns the base address and the tenant it names, or "".
 
-    `acme.haloitsm.com/api/`, `https://acme.haloitsm.com/auth/token?tenant=acme` and `https://acme.haloitsm.com/tickets?…`
-    are all https://acme.haloitsm.com. Raises Rejected for what is no address.
+    `acme.haloitsm.com/api/`, `https://acme.haloitsm.com/auth/token?tenant=acme` and
+    `https://acme.haloitsm.com/tickets?…` all become https://acme.haloitsm.com. Raises Rejected("invalid") for an
+    invalid address.
     """
     given = text.strip().strip("<>\"'")
     parts = urlsplit(given if "://" in given else f"https://{given}")

@@ -1,5 +1,7 @@
-"""Halo's REST API: a token that is kept as long as it lasts, array bodies, pages, and answers in whichever shape. Knows
-nothing of alerts, and holds no database connection."""
+"""A client for Halo's REST API: cached token, array bodies, pagination, and responses in varying shapes.
+
+Knows nothing of alerts and holds no database connection.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,14 @@ from tocsin.core.net.egress import EgressResponse
 from tocsin.outbound.connectors.haloitsm import errors
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
 
-#: Tickets on a page.
+#: Tickets per page.
 PAGE_SIZE = 50
-#: More pages than this are left to the next look.
+#: The maximum number of pages per poll; the next poll reads further pages.
 MAX_LIST_PAGES = 40
-#: Lists and whole tickets can be long.
+#: Lists and complete tickets can be long.
 MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 
-#: What a permanent problem is called when a list cannot be read.
+#: The API path of each list.
 LISTS: Mapping[str, str] = {
     "status": "Status",
     "team": "Team",
@@ -46,7 +48,7 @@ class _HaloToken:
 
 @dataclass(slots=True)
 class HaloClient:
-    """One Halo, as one application. Used by several threads: each brings its own line."""
+    """One Halo account as one API application. Thread-safe: each caller passes its own recorded client."""
 
     account: IntegrationAccount
     _token: _HaloToken | None = None
@@ -66,7 +68,7 @@ class HaloClient:
         ticket: str = "",
         query: Query | None = None,
     ) -> Any:
-        """The JSON that is answered. Raises what `problems.of_answer` says."""
+        """Returns the JSON response. Raises the errors of `errors.of_answer`."""
         return self.get_dated(line, path, now, doing, ticket=ticket, query=query)[0]
 
     def get_dated(
@@ -79,7 +81,7 @@ class HaloClient:
         ticket: str = "",
         query: Query | None = None,
     ) -> tuple[Any, datetime]:
-        """The same, with when the answer was made by Halo's own clock (the Date header; `now` without one)."""
+        """Like `get`, with the time of the response by Halo's clock (the Date header; `now` without one)."""
         asked = f"?{urlencode({name: _said(value) for name, value in query.items()})}" if query else ""
         answer = self._request(line, "GET", f"{self.base}/api/{path}{asked}", b"", now)
         if answer.status != 200:
@@ -89,7 +91,7 @@ class HaloClient:
     def post(
         self, line: RecordedClient, path: str, body: Mapping[str, object], now: datetime, doing: str, ticket: str = ""
     ) -> Any:
-        """Posts one object, in an array as Halo wants it; the object that is answered. Raises as `get`."""
+        """Posts one object, in an array as Halo requires. Returns the object in the response. Raises as `get`."""
         content = json.dumps([body], ensure_ascii=False).encode()
         answer = self._request(line, "POST", f"{self.base}/api/{path}", content, now)
         if answer.status not in (200, 201):
@@ -101,7 +103,7 @@ class HaloClient:
         return one
 
     def delete(self, line: RecordedClient, path: str, now: datetime, doing: str) -> None:
-        """Removes something. What is gone already is fine."""
+        """Deletes an object. An object that no longer exists is not an error."""
         answer = self._request(line, "DELETE", f"{self.base}/api/{path}", b"", now)
         if answer.status not in (200, 201, 202, 204, 404):
             raise errors.of_answer(answer, doing, is_write=True)
@@ -109,14 +111,14 @@ class HaloClient:
             raise errors.of_page(answer, f"to {doing}", is_write=True)
 
     def items(self, line: RecordedClient, noun: str, now: datetime) -> list[dict[str, Any]]:
-        """One of Halo's lists, whole: bare, or wrapped under a name."""
+        """One of Halo's lists in full, whether the response is a bare array or wrapped in an object."""
         found = self.get(line, LISTS[noun], now, f"read the list of {noun.replace('_', ' ')}s")
         return rows_of(found)
 
     def pages(
         self, line: RecordedClient, now: datetime, query: Query, first: int = 1
     ) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
-        """Tickets, page by page from the `first` on, each with the moment at which Halo gave it."""
+        """Yields tickets page by page, starting with page `first`, each page with the time of Halo's response."""
         for number in range(first, first + MAX_LIST_PAGES):
             found, at = self.get_dated(
                 line,
@@ -131,7 +133,7 @@ class HaloClient:
                 return
 
     def ticket(self, line: RecordedClient, number: str, now: datetime) -> tuple[dict[str, Any], datetime]:
-        """One ticket whole. Raises Gone where Halo shows none."""
+        """One ticket with all details. Raises TicketNotFound if Halo does not show it."""
         found, at = self.get_dated(
             line, f"Tickets/{number}", now, f"read ticket {number}", ticket=number, query={"includedetails": True}
         )
@@ -140,7 +142,7 @@ class HaloClient:
         return found, at
 
     def actions(self, line: RecordedClient, number: str, now: datetime) -> list[dict[str, Any]]:
-        """What was done on a ticket, without what Halo itself noted."""
+        """The actions on a ticket, without Halo's system actions."""
         found = self.get(
             line, "Actions", now, f"read what was done on ticket {number}", ticket=number,
             query={"ticket_id": number, "excludesys": True},
@@ -148,13 +150,16 @@ class HaloClient:
         return rows_of(found)
 
     def me(self, line: RecordedClient, now: datetime) -> dict[str, Any]:
-        """The agent that Tocsin is."""
+        """The agent as which Tocsin is signed in."""
         found = self.get(line, "Agent/me", now, "see which agent it is")
         return found if isinstance(found, dict) else {}
 
     def forget_token(self, used: str = "") -> None:
-        """The next request asks for a new one: rights are taken when a token is made. `used`: unless another thread has
-        a newer one already."""
+        """Drops the cached token, so that the next request gets a new one; permissions are fixed when a token is
+        issued.
+
+        With `used`, the token is dropped only if no other thread has replaced it yet.
+        """
         with self._lock:
             if not used or (self._token is not None and self._token.text == used):
                 self._token = None
@@ -163,7 +168,7 @@ class HaloClient:
         token = self._current(line, now)
         answer = self._once(line, method, url, content, token)
         if answer.status == 401:
-            # A token that ended early. With a fresh one Halo means it.
+            # The token may have ended early. A 401 with a fresh token is final.
             self.forget_token(token)
             answer = self._once(line, method, url, content, self._current(line, now))
         return answer
@@ -171,8 +176,11 @@ class HaloClient:
     def _problem(
         self, line: RecordedClient, answer: EgressResponse, now: datetime, doing: str, ticket: str, *, is_write: bool
     ) -> TocsinError:
-        """What is wrong. Of a 401 without a word Halo is asked whether it means Tocsin, or this ticket alone: one that
-        is not shown must not hold up all others."""
+        """The error for a failed request.
+
+        On a 401 with an empty body, checks whether Halo rejects Tocsin or just hides this ticket: a hidden ticket must
+        not block all others.
+        """
         if ticket and answer.status == 401 and not errors.words(answer.body):
             me = self._request(line, "GET", f"{self.base}/api/Agent/me", b"", now)
             if me.status == 200:
@@ -227,14 +235,14 @@ class HaloClient:
 
 
 def rows_of(found: object) -> list[dict[str, Any]]:
-    """The objects of a list, whether it is bare or wrapped: {"record_count": 1, "tickets": [...]}."""
+    """The objects of a list, whether bare or wrapped: {"record_count": 1, "tickets": [...]}."""
     if isinstance(found, dict):
         found = next((value for value in found.values() if isinstance(value, list)), [])
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
 def whole(value: object) -> str:
-    """An id as text: 7, "7" and 7.0 are all "7"; "" for none."""
+    """An id as text: 7, "7" and 7.0 all become "7"; "" for none."""
     if isinstance(value, bool) or value is None:
         return ""
     if isinstance(value, float) and value.is_integer():

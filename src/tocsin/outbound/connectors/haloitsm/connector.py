@@ -1,5 +1,7 @@
-"""HaloITSM as an outbound integration: its settings, and the sender that writes notes, agents and statuses on tickets,
-and makes tickets. Each step that is done is remembered, so that a repeat does only the rest."""
+"""The HaloITSM connector: its settings, and a sender that writes notes, agents and statuses and creates tickets.
+
+Every completed step is recorded, so that a retry does only the remaining ones.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +22,26 @@ from tocsin.outbound.connectors.haloitsm.errors import AgentRequired, NoteReject
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, IntegrationAccount, RecordedClient
 from tocsin.outbound.rate_limit import RequestRate
 
-#: Halo's fair use is 500 requests in 3 minutes.
+#: Halo's fair-use limit is 500 requests in 3 minutes.
 _PER_SECOND, _BURST = 2, 20
 
-#: The stock action for private notes; roles may refuse it, so that another can be set.
+#: Halo's standard action for private notes. A role may forbid it, so another one can be configured.
 NOTE_ACTION = "Private Note"
 
-#: When a ticket is made for an alert that came from elsewhere.
+#: The events that can create a ticket for an alert from another source.
 CREATE_ON = ("opened", "acknowledge", "assign", "escalate", "exhausted")
 
 
 @dataclass(slots=True)
 class HaloSender:
-    """One Halo, ready."""
+    """The sender of one Halo account."""
 
     account: IntegrationAccount
     client: HaloClient
     rate: RequestRate
 
     def send(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
-        """Does what the job says: `write` on a ticket, or `create` one."""
+        """Executes the job: `write` to a ticket, or `create` one."""
         if wait := job.known.get("wait"):
             raise Temporary(wait)
         if job.action == "create":
@@ -54,7 +56,7 @@ class HaloSender:
         return _TicketWrite(self.client, job, line, now, ticket).carry_out()
 
     def verify(self, line: RecordedClient, now: datetime) -> str:
-        """Signs in anew, and reads what Tocsin needs to read."""
+        """Signs in again and reads everything that Tocsin needs to read."""
         self.client.forget_token()
         me = self.client.me(line, now)
         rows = self.client.items(line, "status", now)
@@ -66,7 +68,7 @@ class HaloSender:
         return f"Signed in to {self.client.base} as {name}; {count} tickets and {len(rows)} statuses can be read."
 
     def _create(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:
-        """Makes a ticket. Before a repeat, and only then, looks whether the first try made one after all."""
+        """Creates a ticket. A retry, and only a retry, first checks whether an earlier attempt created it."""
         content = job.content
         mark = writeback_settings.marker(int(job.alert_id or 0))
         if job.is_uncertain or job.progress.get("tried") or content.get("looks_first"):
@@ -86,8 +88,10 @@ class HaloSender:
         return CallDone(f"Made ticket {number}.", ticket=number)
 
     def _marked(self, line: RecordedClient, now: datetime, mark: str) -> str:
-        """The ticket that carries the mark in its subject, or "". Halo ignores a filter that it does not know, so what
-        it gives is looked through."""
+        """The ticket with the marker in its subject, or "".
+
+        Halo ignores unknown filters, so the results are checked again.
+        """
         for query in ({"search": mark}, {}):
             newest_first = {"order": "id", "orderdesc": True, **query}
             for page, (rows, _at) in enumerate(self.client.pages(line, now, newest_first)):
@@ -101,7 +105,7 @@ class HaloSender:
 
 @dataclass(slots=True)
 class _TicketWrite:
-    """One `write` on one ticket, step by step."""
+    """One `write` to one ticket, step by step."""
 
     client: HaloClient
     job: CallJob
@@ -110,8 +114,10 @@ class _TicketWrite:
     ticket: str
 
     def carry_out(self) -> CallDone:
-        """The note first, then agent, team and priority, then the status, which may end the ticket. A note that is
-        refused does not keep the rest from being done, and a status that Halo does not have not the note."""
+        """Writes the note first, then agent, team and priority, and the status last, because it may close the ticket.
+
+        A rejected note does not prevent the other steps, and an unknown status does not prevent the note.
+        """
         done: list[str] = []
         refused: NoteRejected | None = None
         known = self.job.known
@@ -157,7 +163,8 @@ class _TicketWrite:
         return "Wrote a public note." if is_public else "Wrote a private note."
 
     def _is_there(self, note: str) -> bool:
-        """Whether an earlier try wrote it: the ticket has one more of this text than other calls wrote."""
+        """Whether an earlier attempt wrote the note: the ticket has one more note with this text than other calls
+        wrote."""
         wanted = " ".join(note.split())
         actions = self.client.actions(self.line, self.ticket, self.now)
         found = sum(wanted == " ".join(text_of_note(row).split()) for row in actions)
@@ -196,7 +203,7 @@ class _TicketWrite:
         except (TicketNotFound, Temporary):
             raise
         except Permanent:
-            # Some installations want the ticket's own type and client to come along with a status.
+            # Some installations require the ticket's own type and client along with a status.
             whole_ticket, _at = self.client.ticket(self.line, self.ticket, self.now)
             own = {key: whole_ticket[key] for key in ("tickettype_id", "client_id") if whole_ticket.get(key)}
             if not own:
@@ -205,7 +212,7 @@ class _TicketWrite:
         return f"Set its status to {status['name']}."
 
     def _assign_somebody(self) -> str:
-        """Whoever acted, as far as Halo knows them; else the agent that Tocsin is."""
+        """Assigns the ticket to the acting user's agent, or else to Tocsin's own agent. Returns the agent's name."""
         stand_in = self.job.known.get("stand_in")
         if not stand_in:
             me = self.client.me(self.line, self.now)
@@ -220,14 +227,14 @@ class _TicketWrite:
 
 
 def _in_one(said: Sequence[str]) -> str:
-    """Several things that were done, as one sentence: "Wrote a private note; gave it to Alice." """
+    """Joins sentences into one: "Wrote a private note; gave it to Alice." """
     first, *rest = [one.removesuffix(".") for one in said if one] or [""]
     lower = (one if one.startswith("Halo") else one[:1].lower() + one[1:] for one in rest)
     return f"{'; '.join([first, *lower])}." if first else ""
 
 
 def text_of_note(action: Mapping[str, Any]) -> str:
-    """What an action's note says, without markup."""
+    """The text of an action's note, without markup."""
     text = action.get("note")
     if not text and action.get("note_html"):
         return plain(str(action["note_html"]))
@@ -235,7 +242,7 @@ def text_of_note(action: Mapping[str, Any]) -> str:
 
 
 def _outcome(action: str) -> dict[str, object]:
-    """An action by its number, or by its name."""
+    """An action by its id or its name."""
     return {"outcome_id": int(action)} if action.isdecimal() else {"outcome": action}
 
 

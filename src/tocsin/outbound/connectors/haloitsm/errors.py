@@ -1,4 +1,4 @@
-"""Every shape in which Halo says no, as one clear sentence with what to do about it. Pure."""
+"""Maps every form of Halo error to one clear sentence and what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tocsin.outbound.connectors.interfaces import NeedsAttention, Throttled
 
 _MAX_ERROR_CHARS = 300
 
-#: What Halo says when a ticket without an agent is to be closed (a bare JSON string, with this grammar).
+#: Halo's message when a ticket without an agent is closed (a bare JSON string, with this grammar).
 _ASSIGN_FIRST = re.compile(r"please assign this ticket|must be assigned|assign.{0,40}before clos", re.IGNORECASE)
 _NO_ACCESS = re.compile(r"do(es)? not have access to this action", re.IGNORECASE)
-#: What Halo says of a ticket that it does not have, or does not show; the wording varies.
+#: Halo's messages for a ticket that does not exist or is hidden; the wording varies.
 _NO_RECORD = re.compile(
     r"restricted|deleted|(record|ticket)s? .{0,20}not (found|exist)|no (such|longer|record|ticket)", re.IGNORECASE
 )
-#: What it says of whoever asks, not of the ticket.
+#: Messages about the caller rather than the ticket.
 _NO_ENTRY = re.compile(r"authori[sz]|token|log ?in|sign ?in|application", re.IGNORECASE)
 _NO_OUTCOME = re.compile(r"outcome must be entered", re.IGNORECASE)
 
@@ -29,19 +29,19 @@ _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 
 class AgentRequired(Permanent):
-    """Halo wants the ticket to have an agent before it is closed."""
+    """Halo requires an agent on the ticket before it can be closed."""
 
 
 class NoteRejected(Permanent):
-    """The role of Tocsin's agent may not use the action that notes are written with."""
+    """The role of Tocsin's agent does not allow the action used for notes."""
 
 
 class TicketNotFound(Permanent):
-    """There is no such ticket, or Tocsin's agent may not see it."""
+    """The ticket does not exist, or Tocsin's agent may not see it."""
 
 
 def words(body: bytes) -> str:
-    """What a body says, whatever its shape: one line, without markup; "" for nothing."""
+    """The text of a body of any shape, on one line and without markup; "" when empty."""
     text = body.decode("utf-8", "replace").strip()
     if not text:
         return ""
@@ -65,7 +65,7 @@ def _of(payload: object) -> str:
             for key in ("message", "error_description", "detail", "title"):
                 if isinstance(named.get(key), str) and named[key]:
                     return str(named[key])
-            # {"[0].outcome_id": ["Could not convert …"]}: by field.
+            # Errors by field: {"[0].outcome_id": ["Could not convert …"]}.
             return "; ".join(
                 f"{re.sub(r'^\[\d+\]\.', '', str(key))}: {_of(value)}" for key, value in list(payload.items())[:5]
             )
@@ -80,7 +80,7 @@ def _line(text: str) -> str:
 
 
 def code_of(body: bytes) -> str:
-    """The OAuth error code of a token answer, or ""."""
+    """The OAuth error code of a token response, or ""."""
     try:
         found = json.loads(body)
     except ValueError:
@@ -89,7 +89,7 @@ def code_of(body: bytes) -> str:
 
 
 def of_token(answer: EgressResponse, base: str, scopes: list[str], bad: list[str]) -> TocsinError:
-    """Why no token came. `bad` are the scopes that were found to be refused one by one."""
+    """The error for a failed token request. `bad` are the scopes that were rejected one by one."""
     code, said = code_of(answer.body), words(answer.body)
     if answer.status == 429:
         return Throttled("Halo asks for patience (429).", answer.retry_after)
@@ -128,7 +128,7 @@ def of_token(answer: EgressResponse, base: str, scopes: list[str], bad: list[str
 
 
 def of_answer(answer: EgressResponse, doing: str, *, is_write: bool, ticket: str = "") -> TocsinError:
-    """Why a request did not work. `doing` ends a sentence: "write a note"."""
+    """The error for a failed request. `doing` completes a sentence, such as "write a note"."""
     said = words(answer.body)
     quoted = f" Halo said: {_ended(said)}" if said else ""
     match answer.status:
@@ -143,7 +143,7 @@ def of_answer(answer: EgressResponse, doing: str, *, is_write: bool, ticket: str
         case 401 | 403 if ticket and _NO_RECORD.search(said):
             return gone(answer, ticket, quoted)
         case 401 if ticket and said and not _NO_ENTRY.search(said) and not _NO_ACCESS.search(said):
-            # One ticket that is not shown must not hold up all others.
+            # One hidden ticket must not block all others.
             return gone(answer, ticket, quoted)
         case 401 | 403 if _NO_ACCESS.search(said):
             return _of_text(answer, said, doing)
@@ -163,13 +163,13 @@ def of_answer(answer: EgressResponse, doing: str, *, is_write: bool, ticket: str
 
 
 def is_page(answer: EgressResponse) -> bool:
-    """Whether a web page came with a status of success: a proxy's that signs people in, or says that Halo is closed."""
+    """Whether a 2xx response is HTML: a proxy's sign-in form, or a notice that Halo is unavailable."""
     said = answer.headers.get("content-type", "").lower().startswith("text/html")
     return 200 <= answer.status < 300 and (said or answer.body.lstrip()[:1] == b"<")
 
 
 def of_page(answer: EgressResponse, doing: str, *, is_write: bool) -> TocsinError:
-    """Why a request that a page answered is to be tried again. `doing` ends a sentence: "to write a note"."""
+    """The error for an HTML response, which is retried. `doing` completes a sentence, such as "to write a note"."""
     named = _TITLE.search(answer.body.decode("utf-8", "replace"))
     title = _line(unescape(named[1]))[:100] if named is not None else ""
     detail = (
@@ -180,7 +180,7 @@ def of_page(answer: EgressResponse, doing: str, *, is_write: bool) -> TocsinErro
 
 
 def is_refusal(found: object) -> bool:
-    """Whether what came with a status of success is a text, or an error, instead of what was written."""
+    """Whether a 2xx response contains a text or an error instead of the written object."""
     if isinstance(found, str):
         return bool(found.strip())
     if not isinstance(found, Mapping) or "id" in found:
@@ -189,12 +189,12 @@ def is_refusal(found: object) -> bool:
 
 
 def of_refusal(answer: EgressResponse, doing: str) -> TocsinError:
-    """Why a request did not work although its status says so."""
+    """The error for a request that failed despite its 2xx status."""
     return _of_text(answer, words(answer.body), doing)
 
 
 def gone(answer: EgressResponse, ticket: str, quoted: str = "") -> TicketNotFound:
-    """That there is no such ticket for Tocsin; `quoted` is what Halo says of that."""
+    """The error for a ticket that does not exist for Tocsin; `quoted` is Halo's own message."""
     return TicketNotFound(
         f"Halo shows no ticket {ticket} to Tocsin ({answer.status}): it was deleted, or Tocsin's agent may not see "
         f"it.{quoted}",
@@ -219,5 +219,5 @@ def _of_text(answer: EgressResponse, said: str, doing: str) -> TocsinError:
 
 
 def _ended(said: str) -> str:
-    """What Halo said, ended as a sentence: others come behind it."""
+    """Halo's message, terminated so that another sentence can follow."""
     return said if said.endswith((".", "!", "?", "…")) else f"{said}."

@@ -1,5 +1,7 @@
-"""Halo's lists (statuses, teams, agents, priorities, types, outcomes), kept as rows, and what inbound integrations
-learn from them: which status a number is, and whose number an agent is."""
+"""Halo's reference lists (statuses, teams, agents, priorities, types, outcomes), stored as rows.
+
+Also updates inbound integrations with them: status names and agent names by id.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,13 @@ from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.models import AgentMatch, LookUp, OutboundIntegration
 from tocsin.people.models import User
 
-#: Whoever changes an integration because Halo's lists changed.
+#: The audit actor for integrations changed because of Halo's lists.
 READER = AuditActor(None, "Halo's lists", "outbound")
 
 _WORDS = {"critical": "critical", "urgent": "critical", "high": "high", "medium": "medium", "normal": "medium",
           "low": "low"}  # fmt: skip
 
-#: More agents than this do not fit into an integration's settings.
+#: The maximum number of agents in an integration's settings.
 _MAX_AGENTS = 1500
 
 
@@ -44,21 +46,21 @@ class ReferenceEntry:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceLists:
-    """All lists of one Halo."""
+    """All lists of one Halo account."""
 
     entries: Sequence[ReferenceEntry]
 
     @property
     def is_known(self) -> bool:
-        """Whether they have been read at all."""
+        """Whether the lists have been read yet."""
         return bool(self.entries)
 
     def has(self, noun: str) -> bool:
-        """Whether the list of these could be read."""
+        """Whether the list for this noun could be read."""
         return any(entry.noun == noun for entry in self.entries)
 
     def named(self, noun: str, name: str) -> ReferenceEntry | None:
-        """The entry of that name, ignoring case, or of that number."""
+        """The entry with that name, case-insensitively, or else with that id."""
         folded = name.strip().casefold()
         found = [entry for entry in self.entries if entry.noun == noun and entry.name.casefold() == folded]
         return _at_work(found) or self.numbered(noun, name.strip())
@@ -67,18 +69,18 @@ class ReferenceLists:
         return next((e for e in self.entries if e.noun == noun and number and e.number == number), None)
 
     def agent_with(self, email: str) -> ReferenceEntry | None:
-        """The agent with that address."""
+        """The agent with that e-mail address."""
         folded = email.strip().casefold()
         return _at_work([e for e in self.entries if e.noun == "agent" and folded and e.data.get("email") == folded])
 
 
 def _at_work(found: Sequence[ReferenceEntry]) -> ReferenceEntry | None:
-    """The first of them, or the first whom Halo has not switched off."""
+    """The first entry that is active in Halo, or else the first."""
     return min(found, key=lambda entry: bool(entry.data.get("inactive")), default=None)
 
 
 def load(connection: Connection, integration_id: int) -> ReferenceLists:
-    """The lists as they were read last."""
+    """The lists as last read."""
     found = database.rows(
         connection,
         "SELECT noun, number, name, data FROM outbound_lookup WHERE integration_id = %s ORDER BY noun, id",
@@ -90,7 +92,7 @@ def load(connection: Connection, integration_id: int) -> ReferenceLists:
 def read(
     client: HaloClient, line: RecordedClient, now: datetime
 ) -> tuple[dict[str, list[ReferenceEntry]], dict[str, str]]:
-    """Every list that Halo lets Tocsin read, and why it does not for the others. Raises when none works at all."""
+    """Returns every readable list, and by noun the error for the others. Raises if none can be read."""
     found: dict[str, list[ReferenceEntry]] = {}
     problems: dict[str, str] = {}
     for noun in LISTS:
@@ -125,7 +127,7 @@ def _entry(noun: str, row: Mapping[str, Any]) -> ReferenceEntry | None:
 def store(
     connection: Connection, integration_id: int, found: Mapping[str, Sequence[ReferenceEntry]], now: datetime
 ) -> bool:
-    """Keeps the lists that were read; one that could not be read stays as it was. Returns whether names changed."""
+    """Stores the lists that were read and keeps the others. Returns whether any names changed."""
     before = _names(connection, integration_id)
     for noun, entries in found.items():
         connection.execute(
@@ -147,7 +149,7 @@ def _names(connection: Connection, integration_id: int) -> set[tuple[str, str, s
 
 
 def _by_number(entries: Sequence[ReferenceEntry]) -> list[dict[str, Any]]:
-    """Priorities by number; a number that means something else under each SLA says so."""
+    """Priorities by id; an id with different names under different SLAs keeps all of them in `names`."""
     names: dict[str, list[str]] = {}
     for entry in entries:
         known = names.setdefault(entry.number, [])
@@ -157,9 +159,10 @@ def _by_number(entries: Sequence[ReferenceEntry]) -> list[dict[str, Any]]:
 
 
 def teach_inbound(integration: OutboundIntegration, now: datetime) -> None:
-    """Fills the settings of the inbound integrations that write back by this one: which status a number is, the name of
-    each agent (the user's own, where it is one), and priorities whose number means the same everywhere. What people
-    entered for numbers that Halo does not have stays.
+    """Updates the settings of the inbound integrations that write back through this one.
+
+    Sets the status of each id, the name of each agent (the user's own name if matched), and those priorities whose id
+    has the same meaning under every SLA. Entries for ids unknown to Halo are kept.
     """
     rows = list(LookUp.objects.filter(integration=integration))
     statuses = {row.number: row.name for row in rows if row.noun == "status"}
@@ -189,7 +192,7 @@ def teach_inbound(integration: OutboundIntegration, now: datetime) -> None:
                 wanted = {**spec, "settings": taught(spec.get("settings") or {})}
                 inbound.save_integration(wanted, existing=door, actor=READER, now=now)
         except Rejected:
-            # Something else is wrong with it, which its own page says.
+            # The integration has another problem, which its own view shows.
             continue
 
 

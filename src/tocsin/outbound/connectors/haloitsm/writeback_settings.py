@@ -1,5 +1,4 @@
-"""What is written to a Halo ticket when something happens on its alert: the settings for each event, the texts by
-default, and the note as it is written. Pure."""
+"""The write-back settings of each alert event for Halo tickets, default note texts, and rendered notes. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +12,10 @@ from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.outbound import templates
 from tocsin.outbound.states import OutboundEvent
 
-#: The kind of the inbound integrations whose tickets are Halo's; others are the same under another name.
+#: The kind of inbound integrations with Halo tickets; compatible kinds belong to the same family.
 KIND = "haloitsm"
 
-#: What a note says unless the integration has its own words. `<after>` is "after 1 call", `<note>` what they
-#: added to it; or nothing.
+#: Default note texts. `<after>` is "after 1 call" and `<note>` the user's own note; both may be empty.
 TEXTS: Mapping[OutboundEvent, str] = {
     OutboundEvent.ACKNOWLEDGE: "<who> acknowledged this at <time><after>.<note>",
     OutboundEvent.ASSIGN: "<who> took this at <time><after>.<note>",
@@ -33,15 +31,15 @@ _MAX_NOTE_CHARS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class EventWriteback:
-    """What one event writes. A change of status can mail the customer, so only notes are written by default."""
+    """What one event writes. Changing a status can e-mail the customer, so only notes are written by default."""
 
-    #: The note's template; "" for none.
+    #: The note's template; "" for no note.
     note: str = ""
-    #: Whether the requester sees the note.
+    #: Whether the requester can see the note.
     is_public: bool = False
-    #: A status by its name; "" leaves it.
+    #: A status by name; "" leaves it unchanged.
     status: str = ""
-    #: Whether the ticket goes to the agent who acts, or whom the alert is assigned to.
+    #: Whether to assign the ticket to the acting user's agent, or to the alert's assignee.
     agent: bool = False
     team: str = ""
     priority: str = ""
@@ -68,7 +66,7 @@ def write_of(settings: Mapping[str, Any], event: OutboundEvent) -> EventWritebac
 
 
 def read_sync(spec: ObjectReader) -> dict[str, Any]:
-    """The `sync` part of a spec, as it is stored."""
+    """Parses the `sync` part of a spec into its stored form."""
     sync = spec.spec("sync")
     if sync is None:
         return {}
@@ -99,17 +97,17 @@ def read_sync(spec: ObjectReader) -> dict[str, Any]:
 
 
 def note_text(template: str, values: Mapping[str, object]) -> str:
-    """The note with its values in it."""
+    """Renders a note."""
     return templates.render(template, values).strip()[:_MAX_NOTE_CHARS]
 
 
 def clock_text(at: datetime, zone: str) -> str:
-    """A moment as a note says it: 03:12, with the zone where that is UTC."""
+    """A time of day for a note, such as 03:12; followed by "UTC" if that is the zone."""
     local = at.astimezone(ZoneInfo(zone))
     return f"{local:%H:%M}{' UTC' if zone == 'UTC' else ''}"
 
 
-#: One page by a channel, and several.
+#: The words for one page and several pages, by channel.
 _WAYS = {
     "voice": ("call", "calls"),
     "sms": ("SMS", "SMS"),
@@ -120,7 +118,7 @@ _WAYS = {
 
 
 def after_text(pages: Mapping[str, int]) -> str:
-    """ " after 1 call and 2 SMS", by channel; "" when nobody was paged."""
+    """Text such as " after 1 call and 2 SMS", grouped by channel; "" when nobody was paged."""
     said = []
     for channel, number in sorted(
         pages.items(), key=lambda pair: list(_WAYS).index(pair[0]) if pair[0] in _WAYS else 9
@@ -133,5 +131,5 @@ def after_text(pages: Mapping[str, int]) -> str:
 
 
 def marker(alert_id: int) -> str:
-    """What stands in the subject of a ticket that was made for an alert, by which it is found again."""
+    """The marker in the subject of a ticket created for an alert, by which the ticket is found again."""
     return f"(Tocsin #{alert_id})"

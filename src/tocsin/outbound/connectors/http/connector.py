@@ -1,5 +1,7 @@
-"""A templated HTTP call: method, address, headers and body with `<subject>`-style values; signs, checks the status, and
-captures values of the answer. Sends what it is given; knows no vendor."""
+"""The templated HTTP call: method, URL, headers and body with `<subject>`-style placeholders.
+
+Signs the request, checks the response's status, and captures values from it. Knows nothing about specific vendors.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,10 @@ from tocsin.outbound.redaction import MASK
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PER_SECOND, _BURST = 5, 10
 _MAX_CAPTURED_CHARS = 1000
-#: What is shorter is no secret, and would be masked wherever it stands by chance.
+#: Shorter values are not treated as secrets, since masking them would hide unrelated text.
 _SHORTEST_SECRET = 6
 
-#: How a value is made safe in a body, by a part of its type's name; in JSON it is by `in_json`.
+#: How values are escaped in a body, by part of its media type; JSON uses `in_json`.
 _ESCAPED: Mapping[str, Callable[[str], str]] = {
     "form-urlencoded": templates.in_url, "xml": templates.in_xml, "html": templates.in_xml,
 }  # fmt: skip
@@ -52,7 +54,7 @@ class HttpAuth(StrEnum):
     BASIC = "basic"
     BEARER = "bearer"
     HEADER = "header"
-    #: OAuth 2.0 client credentials (RFC 6749, 4.4).
+    #: OAuth 2.0 client credentials (RFC 6749, section 4.4).
     OAUTH2 = "oauth2"
 
 
@@ -64,7 +66,7 @@ class _HttpToken:
 
 @dataclass(slots=True)
 class HttpSender:
-    """One templated call, ready."""
+    """The sender of one templated call."""
 
     account: IntegrationAccount
     client: HttpClient
@@ -85,14 +87,14 @@ class HttpSender:
         shown_url = secret_urls.shown(url)
         method = settings.get("method", "POST")
         body = b"" if method == "GET" else self._body(values, headers)
-        # The same for every try, so that a receiver can tell a repeat.
+        # The same for every attempt, so that the receiver can recognize a repeat.
         headers.setdefault("Idempotency-Key", f"tocsin-call-{job.id}")
         headers.setdefault("User-Agent", "Tocsin")
         headers |= self._signature(body)
         credentials = self._credentials(line, now)
         answer = line.request(method, url, headers=headers | credentials, content=body, shown_url=shown_url)
         if answer.status == 401 and self._auth is HttpAuth.OAUTH2:
-            # A token that ended early: one more try with a fresh one.
+            # The token ended early: retry once with a fresh one.
             self._forget_token(credentials)
             credentials = self._credentials(line, now)
             answer = line.request(method, url, headers=headers | credentials, content=body, shown_url=shown_url)
@@ -103,7 +105,7 @@ class HttpSender:
         return CallDone(f"Answered {answer.status}.{said}", captured)
 
     def _hide(self, line: RecordedClient, url: str, headers: Mapping[str, str]) -> None:
-        """Has the address and the headers masked in the log, but for values of the alert that are all of a header."""
+        """Masks secret parts of URL and headers in the log, except headers that consist only of alert values."""
         for name, template in self.account.settings.get("headers", {}).items():
             own = templates.render(template, dict.fromkeys(templates.references(template), ""))
             if name.lower() not in PLAIN_HEADERS and len(own.strip()) >= _SHORTEST_SECRET:
@@ -114,7 +116,7 @@ class HttpSender:
                     line.hide(secret)
 
     def verify(self, line: RecordedClient, now: datetime) -> str:
-        """Fetches a token where there is one; the call itself is not made, because it may do something."""
+        """Fetches an OAuth token if needed. The call itself is not made, because it may have side effects."""
         egress.check_url(templates.render(self.account.settings["url"], {}))
         if self._auth is HttpAuth.OAUTH2:
             self._credentials(line, now)
@@ -177,7 +179,7 @@ class HttpSender:
         }
         answer = self._ask_for_token(line, fields, {})
         if answer.status in (400, 401) and _error_of(answer).startswith("invalid_client"):
-            # Some servers take the client's credentials in the header only (RFC 6749, 2.3.1).
+            # Some servers accept client credentials only in the header (RFC 6749, section 2.3.1).
             pair = f"{quote_plus(str(fields.pop('client_id')))}:{quote_plus(str(fields.pop('client_secret')))}"
             encoded = base64.b64encode(pair.encode()).decode()
             line.hide(encoded)
@@ -189,7 +191,7 @@ class HttpSender:
         except (ValueError, KeyError, TypeError, AttributeError):
             said = _error_of(answer)
             if 200 <= answer.status < 300 and not said:
-                # No refusal: a page of a proxy, mostly, that signs people in or says that the server is closed.
+                # Not a rejection: usually HTML of a proxy, with a sign-in form or a maintenance notice.
                 raise Temporary(f"The token server answered {answer.status} without a token.") from None
             raise NeedsAttention(
                 f"The token server refused the credentials ({answer.status}{f', {said}' if said else ''}).",
@@ -206,7 +208,7 @@ class HttpSender:
         return line.request("POST", url, headers={**form, **headers}, content=content, shown="(the credentials)")
 
     def _forget_token(self, used: Mapping[str, str]) -> None:
-        """The next call asks for a new one, unless another thread has a newer one than that in `used` already."""
+        """Drops the cached token, unless another thread has replaced the one in `used`."""
         with self._lock:
             if self._token is not None and used.get("Authorization") == f"Bearer {self._token.text}":
                 self._token = None
@@ -244,7 +246,7 @@ class HttpSender:
 
 
 def _error_of(answer: EgressResponse) -> str:
-    """What a token server calls the problem: its error and how it describes it; "" where it says neither."""
+    """A token server's error and its description; "" without both."""
     try:
         found = json.loads(answer.body)
     except ValueError:
@@ -263,7 +265,7 @@ def _raise_passing(answer: EgressResponse) -> None:
 
 
 def _read(spec: ObjectReader) -> dict[str, Any]:
-    """The settings of a templated call, from its spec."""
+    """Parses the settings of a templated call from its spec."""
     found: dict[str, Any] = {"url": spec.text("url", required=True, longest=2000)}
     if secret_urls.is_shown(found["url"]):
         spec.refuse("url", "is hidden here; enter the whole of it.")
@@ -304,12 +306,12 @@ def _read(spec: ObjectReader) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in ("", {}, [], None)}
 
 
-#: The secret that a way of signing in cannot do without; the password of Basic may be empty.
+#: The secrets each auth method requires; a Basic password may be empty.
 _NEEDED = {HttpAuth.BEARER: ("token",), HttpAuth.HEADER: ("token",), HttpAuth.OAUTH2: ("client_secret",)}
 
 
 def _needed(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    # Whoever names the header of a signature means to sign.
+    # A configured signature header implies signing.
     signed = ("hmac_secret",) if settings.get("hmac_header") else ()
     return (*_NEEDED.get(HttpAuth(settings["auth"]), ()), *signed)
 
@@ -333,7 +335,7 @@ def _statuses(spec: ObjectReader) -> list[int]:
 
 def _check_address(spec: ObjectReader, key: str, url: str) -> None:
     if not url:
-        # That it is needed is said already.
+        # The missing value is already reported.
         return
     try:
         egress.check_url(url)

@@ -1,0 +1,1 @@
+"""The Mapping, Rules and Routing editor of an inbound integration."""

@@ -1,6 +1,6 @@
-"""Conditions as rows of a form: groups of "all of" and "any of" with comparisons that read as sentences. Pure.
+"""Converts conditions to form rows and back: "all of" and "any of" groups of comparisons. Pure.
 
-Every condition has rows, and the rows give the same condition back; constants inside a group stay YAML in a row.
+The conversion is lossless; a constant inside a group becomes a YAML row.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tocsin.inbound.expressions.fields import text_of
 from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.told import told
 
-#: More rows than this are edited as YAML.
+#: Larger conditions are edited as YAML.
 MAX_CONDITION_ROWS = 300
 
-#: The operators as a sentence says them: key in the form → (operator, inverted, words).
+#: Operators as worded in the form: form key → (operator, inverted, words).
 WORDS: Mapping[str, tuple[Operator, bool, str]] = {
     "contains": (Operator.CONTAINS, False, "contains"),
     "not contains": (Operator.CONTAINS, True, "does not contain"),
@@ -46,7 +46,7 @@ WORDS: Mapping[str, tuple[Operator, bool, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
-    """One comparison. `values` has one value a line."""
+    """One comparison. `values` contains one value per line."""
 
     field: str = ""
     operator: str = "contains"
@@ -56,14 +56,14 @@ class ComparisonRow:
 
 @dataclass(frozen=True, slots=True)
 class YamlCondition:
-    """What no row says: as YAML."""
+    """A condition that no other row can express, as YAML."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionGroup:
-    """Parts of which all, or any, must be true; `is_not` inverts the whole."""
+    """A group whose parts must all, or any, be true. `is_not` inverts the result."""
 
     parts: tuple[ConditionNode, ...] = ()
     join: str = "all"
@@ -75,12 +75,12 @@ type ConditionNode = ComparisonRow | YamlCondition | ConditionGroup
 
 @dataclass(slots=True)
 class ErrorPlaces:
-    """Which row each place of a condition came from, so that an error finds it: "rules.open.all[1]" → "open.1"."""
+    """Maps each path in a condition to its row, so that errors appear beside it: "rules.open.all[1]" → "open.1"."""
 
     rows: dict[str, str] = field(default_factory=dict)
 
     def row(self, place: str) -> str | None:
-        """The row of a place or of what is inside it."""
+        """Return the row of a path or of its nearest enclosing path, or None."""
         while place:
             if place in self.rows:
                 return self.rows[place]
@@ -90,12 +90,12 @@ class ErrorPlaces:
 
 
 def words() -> list[tuple[str, str]]:
-    """The comparisons that a form offers, by their key in it."""
+    """Return (form key, label) of every comparison."""
     return [(key, told(said)) for key, (_operator, _inverted, said) in WORDS.items()]
 
 
 def rows_of(condition: object) -> ConditionGroup:
-    """The rows of a condition: a group, whatever the condition is. None, true and {} are a group without parts."""
+    """Return the rows of a condition, always as a group. None, true and {} give an empty group."""
     if condition in (None, True, {}):
         return ConditionGroup()
     node = _node(condition, is_not=False)
@@ -103,9 +103,9 @@ def rows_of(condition: object) -> ConditionGroup:
 
 
 def condition_of(group: ConditionGroup, where: str, row: str, places: ErrorPlaces, *, is_final: bool = True) -> object:
-    """The condition of a form's rows; None where there are none. Raises Rejected for YAML that cannot be read.
+    """Return the condition of the form rows, or None without rows. Raises Rejected for invalid YAML.
 
-    As long as it is not final, comparisons that somebody only began are left out.
+    Unless `is_final`, incomplete comparisons are skipped.
     """
     if not is_final and is_begun(group):
         return None
@@ -113,7 +113,7 @@ def condition_of(group: ConditionGroup, where: str, row: str, places: ErrorPlace
 
 
 def is_begun(node: ConditionNode) -> bool:
-    """Whether nothing is said yet in a comparison, or in any of a group's."""
+    """Return whether a comparison, or each one in a group, is still empty."""
     match node:
         case ComparisonRow():
             return not node.field.strip() and not node.values.strip()
@@ -124,13 +124,13 @@ def is_begun(node: ConditionNode) -> bool:
 
 
 def read(post: Mapping[str, Any], prefix: str) -> ConditionGroup:
-    """The rows that a form posts under `prefix`. Raises Rejected for more than anybody writes as rows."""
+    """Return the rows posted under `prefix`. Raises Rejected for more than MAX_CONDITION_ROWS rows."""
     found = _read(post, prefix, 0, [0])
     return found if isinstance(found, ConditionGroup) else ConditionGroup()
 
 
 def change(group: ConditionGroup, path: Iterable[int], what: str) -> ConditionGroup:
-    """The rows after a press on a button: `add` or `group` inside the group at `path`, `remove` or `copy` of a row."""
+    """Apply a button to the rows: `add` or `group` within the group at `path`, `remove` or `copy` of a row."""
     steps = tuple(path)
     if not steps:
         if what == "add" and _count(group) < MAX_CONDITION_ROWS:
@@ -151,19 +151,19 @@ def change(group: ConditionGroup, path: Iterable[int], what: str) -> ConditionGr
 
 
 def leaves(node: ConditionNode, row: str) -> list[str]:
-    """The names of the rows that are no groups."""
+    """Return the paths of the rows that are not groups."""
     if not isinstance(node, ConditionGroup):
         return [row]
     return [leaf for number, part in enumerate(node.parts) for leaf in leaves(part, f"{row}.{number}")]
 
 
 def say_rows(group: ConditionGroup, labels: Mapping[str, str]) -> str:
-    """The condition of a form's rows as a sentence."""
+    """Describe the condition of the form rows in a sentence."""
     return _say(group, labels, is_inside=False)
 
 
 def say(condition: object, labels: Mapping[str, str]) -> str:
-    """A condition as a sentence: "status contains New, and type does not equal Project"."""
+    """Describe a condition in a sentence, such as "status contains New, and type does not equal Project"."""
     if condition in (None, True, {}):
         return "always"
     if condition is False:

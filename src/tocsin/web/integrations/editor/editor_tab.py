@@ -1,7 +1,5 @@
-"""What a tab of an integration edits: parts of its definition as rows, both ways, with errors beside their row.
-
-A sheet is filled from parts as YAML has them or from a form, acted on by buttons, and gives its parts back.
-"""
+"""Interface of the editor tabs: converts parts of an integration's definition to form rows and back, with errors per
+row."""
 
 from __future__ import annotations
 
@@ -19,37 +17,37 @@ from tocsin.web.ui.forms import beside, each
 
 
 class EditorTab(ABC):
-    """The rows of one tab, and what is wrong with them by row."""
+    """The rows of one tab, and the errors per row."""
 
-    #: The parts of a definition that it edits.
+    #: The parts of the definition that the tab edits.
     keys: ClassVar[tuple[str, ...]]
 
     def __init__(self, kind: IntegrationKind) -> None:
         self.kind = kind
-        #: Whether it is to be saved: then a row that somebody only began is wrong, and otherwise it is not there yet.
+        #: Whether the form is being saved. Only then an incomplete row is an error; otherwise it is ignored.
         self.is_final = False
         self.places = ErrorPlaces()
         self.errors: dict[str, list[str]] = {}
-        #: What is wrong with no row of its own.
+        #: Errors that belong to no row.
         self.problems: list[str] = []
 
     @abstractmethod
     def fill(self, parts: Mapping[str, Any]) -> None:
-        """Takes the rows from parts as people write them. Raises Rejected for a part of another shape."""
+        """Load the rows from parts in spec form. Raises Rejected if a part has the wrong shape."""
 
     @abstractmethod
     def read(self, post: QueryDict) -> None:
-        """Takes the rows from what a form posts. Raises Rejected for more rows than there may be."""
+        """Load the rows from a posted form. Raises Rejected for too many rows."""
 
     @abstractmethod
     def act(self, do: Sequence[str]) -> None:
-        """Does what a button says that changes rows; anything else does nothing."""
+        """Apply a button that changes rows. Unknown buttons are ignored."""
 
     @abstractmethod
     def _parts(self) -> dict[str, Any]: ...
 
     def parts(self) -> dict[str, Any] | None:
-        """The parts of the rows; None where a row cannot be read, with what is wrong beside it."""
+        """Return the parts of the rows. If a row is invalid, record the error beside it and return None."""
         try:
             return self._parts()
         except Rejected as rejected:
@@ -57,7 +55,7 @@ class EditorTab(ABC):
             return None
 
     def refuse(self, rejected: Rejected) -> None:
-        """Puts each problem beside its row."""
+        """Record each problem beside its row."""
         for problem in each(rejected):
             place = problem.field or ""
             row = self.row_of(place)
@@ -65,5 +63,5 @@ class EditorTab(ABC):
             (self.errors.setdefault(row, []) if row else self.problems).append(said)
 
     def row_of(self, place: str) -> str | None:
-        """The row of a place in the definition."""
+        """Return the row of a path in the definition, or None."""
         return self.places.row(place)

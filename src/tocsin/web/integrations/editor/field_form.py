@@ -1,6 +1,6 @@
-"""Mapped fields as rows of a form: how a value is found, the text that says so, and its value map. Pure.
+"""Converts mapped fields to form rows and back: value origin, text and value map. Pure.
 
-What a row cannot say (several kinds of alternatives, conditions) stays a text of YAML in its row, and is not lost.
+A definition that a row cannot express (mixed alternatives, conditions) is kept as YAML in its row.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from tocsin.web.integrations.editor import yaml_text
 class ValueOrigin(StrEnum):
     """Where a field's value comes from."""
 
-    KIND = ""  # as the kind brings it
-    PATHS = "paths"  # the first of these that has a value
+    KIND = ""  # the integration type's default
+    PATHS = "paths"  # the first of these paths that has a value
     TEMPLATE = "template"
     LITERAL = "literal"
-    NOTHING = "nothing"  # no value, whatever the kind brings
-    YAML = "yaml"  # as it is written
+    NOTHING = "nothing"  # never a value, even if the type has a default
+    YAML = "yaml"  # any definition, as YAML
 
 
 @dataclass(frozen=True, slots=True)
 class FieldEntry:
-    """One row: `text` is a path a line, a template, a literal or YAML; `table` a value map, `from = to` a line."""
+    """One row. `text` is one path per line, a template, a literal or YAML; `table` is a value map, one `from = to` per
+    line."""
 
     how: ValueOrigin = ValueOrigin.KIND
     text: str = ""
@@ -38,14 +39,14 @@ class FieldEntry:
 
     @property
     def is_begun(self) -> bool:
-        """Whether it says how a value is found, and nothing of where."""
+        """Return whether an origin was chosen but its text is still empty."""
         return (
             self.how not in (ValueOrigin.KIND, ValueOrigin.NOTHING) and not self.text.strip() and not self.table.strip()
         )
 
 
 def entry_of(definition: object, *, is_set: bool = True) -> FieldEntry:
-    """The row of what a mapping says about a field; `is_set` is false where it says nothing."""
+    """Return the row of a field's mapping. `is_set` is false if the mapping does not contain the field."""
     if not is_set:
         return FieldEntry()
     if definition is None:
@@ -54,7 +55,7 @@ def entry_of(definition: object, *, is_set: bool = True) -> FieldEntry:
 
 
 def definition_of(entry: FieldEntry, place: str) -> object:
-    """What the mapping says for a row that is not the kind's. Raises Rejected that names `place`."""
+    """Return the mapping of a row that is not the type's default. Raises Rejected for `place`."""
     text = entry.text.replace("\r\n", "\n")
     match entry.how:
         case ValueOrigin.KIND | ValueOrigin.NOTHING:
@@ -75,9 +76,9 @@ def definition_of(entry: FieldEntry, place: str) -> object:
 
 
 def with_table(brings: object, entry: FieldEntry, place: str) -> object:
-    """What the kind brings for a field, with the row's value map in the place of the kind's own.
+    """Return the type's default mapping of a field with the row's value map in place of its own.
 
-    Raises Rejected that names `place` where the row says nothing of where the value comes from, and the kind neither.
+    Raises Rejected for `place` if neither the row nor the type defines where the value comes from.
     """
     table = read_table(entry.table, place)
     found = _simple(brings)
@@ -91,19 +92,19 @@ def with_table(brings: object, entry: FieldEntry, place: str) -> object:
 
 
 def say(definition: object, *, longest: int = 100) -> str:
-    """What a mapping says about a field, in one line: "ticket^status^name, else status"."""
+    """Describe a field's mapping in one line, such as "ticket^status^name, else status"."""
     items = definition if isinstance(definition, list | tuple) else [definition]
     said = _in_turn(_said(item) for item in items)
     return said if len(said) <= longest else f"{said[: longest - 1]}…"
 
 
 def write_table(table: Mapping[Any, Any]) -> str:
-    """A value map as lines `from = to`."""
+    """Format a value map as `from = to` lines."""
     return "\n".join(f"{text_of(key) or ''} = {text_of(value) or ''}" for key, value in table.items())
 
 
 def read_table(text: str, place: str) -> dict[str, str]:
-    """The value map of lines `from = to`. Raises Rejected that names the line."""
+    """Parse `from = to` lines. Raises Rejected with the line number."""
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -116,7 +117,7 @@ def read_table(text: str, place: str) -> dict[str, str]:
 
 
 def _simple(definition: object) -> FieldEntry | None:
-    """The row of a definition that a row can say; None for others."""
+    """Return the row of a definition that a row can express, else None."""
     if isinstance(definition, str):
         return FieldEntry(ValueOrigin.PATHS, definition) if _is_line(definition) else None
     if isinstance(definition, list | tuple):

@@ -1,4 +1,4 @@
-"""The Mapping tab's rows: the fields, the tags, the custom fields under their own heading, and the key's template."""
+"""The Mapping tab: alert fields, tags, custom fields and the dedup key template."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tocsin.web.integrations.editor.editor_tab import EditorTab
 from tocsin.web.integrations.editor.field_form import FieldEntry, ValueOrigin
 from tocsin.web.told import told
 
-#: The fields that stand first: what an alert is known by.
+#: Fields shown first: those that identify an alert.
 _FIRST = ("source_status", "source_id", "subject", "short_text", "priority", "source_url", "client", "long_text")
 
 
 @dataclass(frozen=True, slots=True)
 class FieldRow:
-    """One field of the form; `brings` says what the kind has for it, "" nothing."""
+    """One field of the form. `brings` describes the integration type's default, or is empty."""
 
     prefix: str
     name: str
@@ -33,12 +33,12 @@ class FieldRow:
 
     @property
     def target(self) -> str:
-        """How a click on a value calls it: a field by its name, any other row by its place."""
+        """Identifier under which a click on a payload value fills the row: the field's name, or the row's prefix."""
         return self.prefix.removeprefix("f-")
 
 
 class MappingTab(EditorTab):
-    """The fields, the tags, the custom fields, and the template of the key."""
+    """Alert fields, tags, custom fields and the dedup key template."""
 
     keys = ("mapping", "dedup_key")
 
@@ -102,7 +102,7 @@ class MappingTab(EditorTab):
             for number, (name, entry) in enumerate(rows):
                 if entry.is_begun and not (name.strip() and self.is_final):
                     continue
-                # The compiled mapping calls a custom field by its name alone.
+                # The compiled mapping reports errors of a custom field by its name alone.
                 for place in (f"mapping.{group}", "mapping") if group == "custom" else (f"mapping.{group}",):
                     self.places.rows[f"{place}.{name}"] = f"{prefix}-{number}"
                 if not name.strip() or name in found:
@@ -117,39 +117,39 @@ class MappingTab(EditorTab):
         return {"mapping": mapping, "dedup_key": self.key or None}
 
     def rows(self) -> list[FieldRow]:
-        """The fields that stand first."""
+        """Return the fields shown first."""
         return [self._row(name) for name in _FIRST]
 
     def others(self) -> list[FieldRow]:
-        """All others of Tocsin's."""
+        """Return all other fields."""
         return [self._row(name) for name in FIELDS if name not in _FIRST and name != "dedup_key"]
 
     def tag_rows(self) -> list[FieldRow]:
-        """The tags that are set here."""
+        """Return the tags that the integration defines."""
         return [FieldRow(f"t-{n}", name, name, entry) for n, (name, entry) in enumerate(self.tags)]
 
     def custom_rows(self) -> list[FieldRow]:
-        """The custom fields that are set here."""
+        """Return the custom fields that the integration defines."""
         return [FieldRow(f"c-{n}", name, name, entry) for n, (name, entry) in enumerate(self.custom)]
 
     def every_row(self) -> list[FieldRow]:
-        """All rows that find a value, the key's with them."""
+        """Return all rows, with the dedup key."""
         return [*self.rows(), *self.others(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
 
     def key_row(self) -> FieldRow:
-        """The key's template as a row."""
+        """Return the dedup key template as a row."""
         return FieldRow("key", "dedup_key", _("key"), FieldEntry(ValueOrigin.TEMPLATE, self.key))
 
     def fields_of_all(self) -> list[FieldRow]:
-        """What a click on a value can fill."""
+        """Return the rows that a click on a payload value can fill."""
         return [*self.rows(), *self.others(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
 
     def shows_others(self) -> bool:
-        """Whether a field that does not stand first is set here, or has an error."""
+        """Return whether one of the other fields is set or has an error, so that the section opens."""
         return any(row.entry.how is not ValueOrigin.KIND or row.prefix in self.errors for row in self.others())
 
     def ways(self) -> list[tuple[str, str]]:
-        """How a value can be found, for a select."""
+        """Return (origin, label) for the select."""
         return [
             ("", ""),
             (ValueOrigin.PATHS, _("path, one a line")),
@@ -160,15 +160,15 @@ class MappingTab(EditorTab):
         ]
 
     def brought_tags(self) -> list[tuple[str, str]]:
-        """The kind's own tags that are not set here."""
+        """Return the type's default tags that the integration does not override."""
         return [(name, said) for name, said in self.brought("tags") if name not in dict(self.tags)]
 
     def brought_custom(self) -> list[tuple[str, str]]:
-        """The kind's own custom fields that are not set here."""
+        """Return the type's default custom fields that the integration does not override."""
         return [(name, said) for name, said in self.brought("custom") if name not in dict(self.custom)]
 
     def brought(self, group: str) -> list[tuple[str, str]]:
-        """The kind's own tags or custom fields, each with what it is."""
+        """Return (name, description) of the type's default tags or custom fields."""
         brings = self.kind.mapping.get(group)
         return [(name, field_form.say(one)) for name, one in brings.items()] if isinstance(brings, Mapping) else []
 
@@ -178,7 +178,7 @@ class MappingTab(EditorTab):
 
 
 def _picked(entry: FieldEntry, path: str) -> FieldEntry:
-    """The row after a value of the payload was clicked for it."""
+    """Return the row after a click on the payload value at `path`."""
     if entry.how is ValueOrigin.TEMPLATE:
         return replace(entry, text=f"{entry.text}<{path}>")
     if entry.how is ValueOrigin.PATHS and entry.text.strip():
@@ -193,7 +193,7 @@ def _entry(post: QueryDict, prefix: str) -> FieldEntry:
     except ValueError:
         how = ValueOrigin.KIND
     if how is ValueOrigin.KIND and text.strip():
-        # Somebody wrote without saying what: a text with a reference in it is a template, another a path.
+        # Text without a chosen origin: a text that contains a reference is a template, any other text a path.
         how = ValueOrigin.TEMPLATE if "<" in text else ValueOrigin.PATHS
     return FieldEntry(how, text, str(post.get(f"{prefix}-table", "")).replace("\r\n", "\n"))
 

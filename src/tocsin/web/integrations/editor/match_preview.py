@@ -1,4 +1,4 @@
-"""What each row finds in the payload: a field's value, a comparison's verdict, what a pattern matches. Pure."""
+"""Previews each row against the payload: field values, comparison results and pattern matches. Pure."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tocsin.web.integrations.editor.mapping_tab import MappingTab
 from tocsin.web.integrations.editor.routing_tab import RoutingTab
 from tocsin.web.integrations.editor.rules_tab import RuleMode, RulesTab
 
-#: So much of a text is shown around what a pattern matches.
+#: Maximum number of characters shown around a pattern match.
 _MAX_VALUE_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonResult:
-    """What one comparison says of the payload; `pieces` are the text with what a pattern matches marked."""
+    """The result of one comparison. `pieces` is the text, split into (piece, matched)."""
 
     is_true: bool
     reason: str
@@ -37,7 +37,7 @@ class ComparisonResult:
 
 @dataclass(slots=True)
 class MatchPreview:
-    """By row: the value that a field gets (None: no value), and the verdict of a comparison, rule or route."""
+    """Per row: the value of a field (None without a value), and the result of a comparison, rule or route."""
 
     values: dict[str, str | None] = field(default_factory=dict)
     verdicts: dict[str, ComparisonResult] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class MatchPreview:
 def findings_of(
     door: CompiledIntegration, element: Element, outcome: SimulatedOutcome | None, sheet: EditorTab
 ) -> MatchPreview:
-    """Everything that the rows of a sheet find."""
+    """Evaluate all rows of a tab against the payload."""
     found = MatchPreview()
     if element.payload is None:
         return found
@@ -111,7 +111,7 @@ def _pieces(leaf: ComparisonRow, texts: tuple[str, ...]) -> tuple[tuple[str, boo
     options.log_errors = False
     options.case_sensitive = leaf.match_case
     for pattern in (line for line in leaf.values.split("\n") if line):
-        compiled = re2.compile(pattern, options)  # type: ignore[no-untyped-call] # it was compiled as a condition before
+        compiled = re2.compile(pattern, options)  # type: ignore[no-untyped-call] # valid: the condition compiled
         for text in texts:
             hit = compiled.search(text)
             if hit is not None:

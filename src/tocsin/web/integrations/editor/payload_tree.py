@@ -1,6 +1,6 @@
-"""A payload as lines of a tree: each value with the path that leads to it. Pure.
+"""Renders a payload as lines of a tree, each value with its path. Pure.
 
-Huge payloads are cut: what is not drawn can be mapped all the same, by writing its path.
+Large payloads are cut. Values beyond the cut can still be mapped by writing their path.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from tocsin.core.validation.text_sanitizing import without_unstorable
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.inbound.expressions.paths import join_path
 
-#: So many lines are drawn, so deep, and so many characters of a value.
+#: Limits: lines, nesting depth, and characters of one value.
 MAX_TREE_LINES, MAX_TREE_DEPTH, MAX_VALUE_CHARS = 400, 12, 80
 
-#: So many entries of one list: the others look the same.
+#: Maximum number of list entries; the others usually have the same shape.
 _ENTRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class TreeLine:
-    """One line. `path` is None for what no path leads to, and for the brackets that close."""
+    """One line. `path` is None for closing brackets and for values that no path can address."""
 
     depth: int
     key: str
@@ -34,14 +34,14 @@ class TreeLine:
 
 @dataclass(frozen=True, slots=True)
 class PayloadTree:
-    """The lines, and whether there is more than is drawn."""
+    """The lines, and whether the tree was cut."""
 
     lines: tuple[TreeLine, ...]
     is_cut: bool
 
 
 def tree_of(payload: object) -> PayloadTree:
-    """The tree of a payload."""
+    """Return the tree of a payload."""
     found = list(islice(_lines(payload, "", (), 0), MAX_TREE_LINES + 1))
     return PayloadTree(tuple(found[:MAX_TREE_LINES]), len(found) > MAX_TREE_LINES)
 

@@ -1,6 +1,6 @@
-"""Routes as rows of a form, in their order: when, during, and where an alert then goes. Pure.
+"""Converts routes to ordered form rows and back: condition, support hours and where the alert goes. Pure.
 
-Keys of a route that no row shows are carried along unchanged.
+Keys that no row shows are preserved.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tocsin.web.integrations.editor import condition_form, suppression_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
 from tocsin.web.told import told
 
-#: More rows than this are edited as YAML.
+#: Longer lists are edited as YAML.
 MAX_ROUTE_ROWS = 100
 
 _SHOWN = frozenset({"name", "when", "during", "escalation_policy", "policy", "recipients", "priority", "action"})
@@ -26,27 +26,27 @@ _SHOWN = frozenset({"name", "when", "during", "escalation_policy", "policy", "re
 
 @dataclass(frozen=True, slots=True)
 class RouteRow:
-    """One route. Empty texts are the integration's own."""
+    """One route. An empty text means the integration's own setting."""
 
     name: str = ""
     when: ConditionGroup = field(default_factory=ConditionGroup)
-    #: "in:NAME", "out:NAME", or "".
+    #: "in:NAME", "out:NAME" or "".
     during: str = ""
     policy: str = ""
-    #: Whether it has recipients of its own.
+    #: Whether the route has its own recipients.
     has_recipients: bool = False
     users: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     priority: str = ""
     records: bool = False
-    #: The texts of its delay's fields, `kind` among them; empty for the integration's own.
+    #: Texts of the delay fields with its `kind`; empty for the integration's own delay.
     delay: Mapping[str, str] = field(default_factory=dict)
     #: Other keys, as JSON.
     more: str = ""
 
 
 def rows_of(routes: object) -> tuple[RouteRow, ...]:
-    """The rows of an integration's routes. Raises Rejected for what is no list of routes."""
+    """Return the rows of an integration's routes. Raises Rejected if `routes` is not a list of routes."""
     if routes in (None, {}, ""):
         return ()
     if not isinstance(routes, Sequence) or isinstance(routes, str) or not all(isinstance(r, Mapping) for r in routes):
@@ -55,16 +55,16 @@ def rows_of(routes: object) -> tuple[RouteRow, ...]:
 
 
 def routes_of(rows: Sequence[RouteRow], places: ErrorPlaces, *, is_final: bool = True) -> list[dict[str, Any]]:
-    """The routes of a form's rows. Raises Rejected for YAML in a row that cannot be read.
+    """Return the routes of the form rows. Raises Rejected for invalid YAML in a row.
 
-    As long as they are not final, those without a word of when they are taken are left out.
+    Unless `is_final`, routes with an empty condition are skipped.
     """
     said = [(f"routes.{n}", row) for n, row in enumerate(rows) if is_final or not condition_form.is_begun(row.when)]
     return [_route(row, f"routes[{n}]", name, places, is_final=is_final) for n, (name, row) in enumerate(said)]
 
 
 def read(post: QueryDict) -> tuple[RouteRow, ...]:
-    """The rows that a form posts. Raises Rejected for more than anybody writes as rows."""
+    """Return the posted rows. Raises Rejected for more than MAX_ROUTE_ROWS rows."""
     rows: list[RouteRow] = []
     while f"routes.{len(rows)}.row" in post:
         rows.append(_read(post, f"routes.{len(rows)}"))
@@ -74,7 +74,7 @@ def read(post: QueryDict) -> tuple[RouteRow, ...]:
 
 
 def change(rows: tuple[RouteRow, ...], number: int, what: str) -> tuple[RouteRow, ...]:
-    """The rows after a press on a button: `add`, or `up`, `down`, `remove` and `to-N` of one of them."""
+    """Apply a button to the rows: `add`, or `up`, `down`, `remove` and `to-N` for row `number`."""
     if what == "add":
         return (
             (*rows, RouteRow(when=ConditionGroup((condition_form.ComparisonRow(),))))
@@ -93,12 +93,12 @@ def change(rows: tuple[RouteRow, ...], number: int, what: str) -> tuple[RouteRow
 
 
 def with_when(rows: tuple[RouteRow, ...], number: int, when: ConditionGroup) -> tuple[RouteRow, ...]:
-    """The rows with another condition in one of them."""
+    """Return the rows with the condition of row `number` replaced."""
     return (*rows[:number], replace(rows[number], when=when), *rows[number + 1 :]) if number < len(rows) else rows
 
 
 def say(row: RouteRow, labels: Mapping[str, str]) -> str:
-    """A route as a sentence: "When client equals Globex, outside Office hours: only record"."""
+    """Describe a route in a sentence, such as "When client equals Globex, outside Office hours: only record"."""
     when = condition_form.say_rows(row.when, labels)
     parts = [_("Always") if when == "always" else _("When %(condition)s") % {"condition": when}]
     if row.during:

@@ -1,4 +1,4 @@
-"""The Routing tab's rows: the routes in their order."""
+"""The Routing tab: the ordered routes, and the integration's noise reduction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tocsin.web.integrations.editor.editor_tab import EditorTab
 
 
 class RoutingTab(EditorTab):
-    """The routes in their order, and what holds back, groups or limits the alerts of all of them."""
+    """The ordered routes, and the delay, grouping and limits that apply to all of them."""
 
     keys = ("routes", *SHAPING_KEYS)
 
@@ -47,16 +47,16 @@ class RoutingTab(EditorTab):
                 self.routes = route_form.with_when(self.routes, int(number), when)
 
     def numbered(self) -> list[tuple[int, str, route_form.RouteRow]]:
-        """The routes with their number from 0 and the name of their row."""
+        """Return (number from 0, row path, route) of every route."""
         return [(number, f"routes.{number}", route) for number, route in enumerate(self.routes)]
 
     def every_leaf(self) -> list[str]:
-        """The rows that have a verdict."""
+        """Return the paths of all comparison rows."""
         groups = ((f"{row}.when", route.when) for _, row, route in self.numbered())
         return [leaf for row, when in groups for leaf in condition_form.leaves(when, row)]
 
     def sentences(self) -> list[tuple[str, route_form.RouteRow]]:
-        """Each route with the name of its sentence."""
+        """Return (row path, route) of every route, for its sentence."""
         return [(row, route) for _, row, route in self.numbered()]
 
     def _parts(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The Mapping, Rules and Routing tabs: a real payload beside the rows, and what would come of it by the live code.
+"""The Mapping, Rules and Routing tabs: rows beside a real payload and a preview of its outcome by the production code.
 
-Each press or pause in typing sends the form; it is decided, drawn again, and kept only by Save. As YAML, both ways.
+Each click or pause in typing posts the form, which is evaluated and rendered again. Only Save stores it. The tab can
+also be edited as YAML.
 """
 
 from __future__ import annotations
@@ -53,19 +54,19 @@ from tocsin.web.ui.edit_conflicts import FormSnapshot
 
 SHEETS: Mapping[str, type[EditorTab]] = {"mapping": MappingTab, "rules": RulesTab, "routing": RoutingTab}
 
-#: Larger payloads are tried from the log or in the Test tab: they would travel with each press of a key.
+#: Larger payloads can be tried from the log or the Test tab; here each keystroke would post them again.
 MAX_PASTED_CHARS = 200_000
 
 
 @dataclass(slots=True)
 class EditorDraft:
-    """What stands on the page: the rows, their YAML, and what the payload would do by them."""
+    """The state of the editor: the rows, their YAML, and the outcome for the payload."""
 
     sheet: EditorTab
     payload: SamplePayload
     yaml: str = ""
     yaml_problem: str = ""
-    #: Whether the YAML was written by hand since the page was drawn, so that the rows follow it.
+    #: Whether the YAML was edited since it was rendered, so that the rows are loaded from it.
     from_yaml: bool = False
     parts: dict[str, Any] | None = None
     door: CompiledIntegration | None = None
@@ -75,18 +76,18 @@ class EditorDraft:
     findings: MatchPreview = field(default_factory=MatchPreview)
     backtest: Backtest | None = None
     asks_anyway: bool = False
-    #: That somebody saved before, which is about no row, and stands above all of them.
+    #: Edit conflict, shown above the rows because it belongs to none of them.
     overtaken: str = ""
 
     @property
     def yaml_was(self) -> str:
-        """Tells whether a YAML that comes back was changed."""
+        """Digest of the rendered YAML, to detect whether the posted YAML was edited."""
         return _digest(self.yaml)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def bench(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
-    """One of the tabs: shown, drawn again while somebody writes, tried on the last messages, or saved."""
+    """Render a tab, refresh its preview while the user types, or save it."""
     row, kind = find(number)
     if kind is None:
         return page(request, "integrations/unknown.html", frame(request, row, kind, tab))
@@ -119,20 +120,20 @@ def bench(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
         "tags_offered": TAGS,
         **_routing_choices(names),
     }
-    # With scripts, an answer that is no page of its own is swapped in, whatever is wrong in it.
+    # With JavaScript the response is swapped into the document even if it contains errors.
     failed = do == "save"
     return page(request, "integrations/bench.html", context, parts=("preview", "whole"), status=422 if failed else 200)
 
 
 @require_POST
 def tries(request: SignedInRequest, number: int, tab: str) -> HttpResponseBase:
-    """What the form would change on the last messages: a line "done all" now and then, and at the end the result."""
+    """Stream the effect on recent messages: progress lines "done all" at intervals, finally the result."""
     row, kind = find(number)
     if kind is None or tab not in SHEETS:
         raise Http404
     require(request, Permission.ROUTING, row.group_id)
     draft = _draft(request, row, kind, SHEETS[tab](kind), specs.names())
-    # The lines are made after the reader's zone and language were put back.
+    # The lines are generated after the middleware has reset the user's time zone and language.
     shown_in = timezone.get_current_timezone(), translation.get_language()
     return StreamingHttpResponse(_steps(request, row, draft, *shown_in), content_type="text/html; charset=utf-8")
 
@@ -182,7 +183,7 @@ def _draft(
 
 
 def _take(draft: EditorDraft, request: SignedInRequest) -> None:
-    """The rows from the YAML where that was changed, else from the form's fields; then what a button does to them."""
+    """Load the rows from the YAML if it was edited, else from the form fields; then apply the button."""
     sheet, post = draft.sheet, request.POST
     try:
         if draft.from_yaml:
@@ -197,7 +198,7 @@ def _take(draft: EditorDraft, request: SignedInRequest) -> None:
 
 
 def _pressed(request: SignedInRequest) -> str:
-    """The button. A form that is drawn again as one writes names the last one that was pressed: it is done already."""
+    """Return the pressed button. A preview request still contains the previous button, which was already applied."""
     return "" if request.headers.get(PART) == "preview" else str(request.POST.get("do", ""))
 
 
@@ -218,7 +219,7 @@ def _parts_in(text: str, sheet: EditorTab) -> dict[str, Any]:
 
 
 def _try(request: SignedInRequest, row: Integration, names: ReferenceNames, draft: EditorDraft) -> None:
-    """Compiles the parts as saving would, and decides the payload by them."""
+    """Compile the parts as Save would, and evaluate the payload with them."""
     payload = draft.payload
     element: Element | None = None
     try:
@@ -267,7 +268,7 @@ def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, seen: 
 
 
 def _fields(kind: IntegrationKind, draft: EditorDraft) -> list[tuple[str, str]]:
-    """The names that a condition may ask for, with what people call them."""
+    """Return (name, label) of the fields that a condition can use."""
     known = draft.door.reader.mapping.names if draft.door is not None else frozenset(kind.mapping) & FIELDS.keys()
     named = [(name, told(FIELDS[name].label)) for name in FIELDS if name in known]
     return [*named, *((name, name) for name in sorted(known - FIELDS.keys()))]

@@ -1,4 +1,4 @@
-"""The Rules tab's rows: when a message closes, opens or updates an alert, and whether one may open."""
+"""The Rules tab: when a message closes, opens or updates an alert, and the filters for opening one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tocsin.web.told import told
 
 
 class RuleMode(StrEnum):
-    """What a rule says besides its rows."""
+    """How a rule is defined: by the type's default, by rows, or by a constant."""
 
     KIND = "kind"
     WHEN = "when"
@@ -30,7 +30,7 @@ class RuleMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """One rule, or the filters; `brings` is the kind's own as a sentence."""
+    """One rule, or the filters. `brings` is the type's default as a sentence."""
 
     name: str
     label: str
@@ -40,7 +40,7 @@ class RuleRow:
 
 
 class RulesTab(EditorTab):
-    """Which messages close, open and update an alert, and whether one may open."""
+    """The rules that close, open and update an alert, and the filters."""
 
     keys = ("rules", "filters")
 
@@ -48,7 +48,7 @@ class RulesTab(EditorTab):
         super().__init__(kind)
         self.modes: dict[str, RuleMode] = {}
         self.groups: dict[str, ConditionGroup] = {}
-        #: Rules that no row shows (`ignore`, `veto`), as they are.
+        #: Rules without a row (`ignore`, `veto`), preserved unchanged.
         self.more: dict[str, Any] = {}
         self.names = tuple(n for n in ("cancel", "close", "open", "update") if n != "cancel" or "cancel" in kind.rules)
 
@@ -77,7 +77,7 @@ class RulesTab(EditorTab):
             self.modes[name] = RuleMode(mode) if mode in set(RuleMode) else RuleMode.KIND
             self.groups[name] = condition_form.read(post.dict(), name)
             if self.modes[name] is RuleMode.WHEN and not self.groups[name].parts:
-                # One begins with what the kind has, instead of with nothing.
+                # A new condition starts with the type's default instead of empty.
                 self.groups[name] = condition_form.rows_of(self._brought(name))
                 if not self.groups[name].parts:
                     self.groups[name] = ConditionGroup((condition_form.ComparisonRow("source_status"),))
@@ -112,7 +112,7 @@ class RulesTab(EditorTab):
                 return found
 
     def rows(self) -> list[RuleRow]:
-        """The rules in the order in which they are asked, then the filters."""
+        """Return the rules in the order of evaluation, then the filters."""
         labels = {
             "cancel": _("Cancel the alert"),
             "close": _("Close the alert"),
@@ -128,11 +128,11 @@ class RulesTab(EditorTab):
         ]  # fmt: skip
 
     def every_leaf(self) -> list[str]:
-        """The rows that have a verdict."""
+        """Return the paths of all comparison rows."""
         return [row for name, group in self.groups.items() for row in condition_form.leaves(group, name)]
 
     def sentences(self) -> list[tuple[str, RuleRow]]:
-        """Each rule with the name of its sentence."""
+        """Return (row path, rule) of every rule, for its sentence."""
         return [(row.name, row) for row in self.rows()]
 
     def _brought(self, name: str) -> Any:
@@ -143,6 +143,6 @@ class RulesTab(EditorTab):
 
 
 def _row(row: str) -> tuple[str, tuple[int, ...]]:
-    """ "open.0.1" → ("open", (0, 1))."""
+    """Split a row path: "open.0.1" → ("open", (0, 1))."""
     name, *path = row.split(".")
     return name, tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)

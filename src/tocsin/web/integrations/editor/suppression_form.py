@@ -1,4 +1,4 @@
-"""Delays, groups and limits as fields of the Routing tab, both ways. Pure."""
+"""Converts noise reduction settings (delay, grouping, parent, flapping, flood) to form fields and back. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.http import QueryDict
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.noise_settings import KEYS
 
-#: The fields of each part; a part is a mapping but for `parent`, which is a text.
+#: The fields of each part. Every part is a mapping, except `parent`, which is a text.
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "delay": ("kind", "wait", "alerts", "within", "every", "until", "per"),
     "grouping": ("by", "within"),
@@ -20,12 +20,12 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "flood": ("burst", "every"),
 }
 
-#: A route's: that nothing waits, whatever the integration says.
+#: Delay of a route that never waits, whatever the integration's delay.
 NO_DELAY = "none"
 
 _NUMBERS = frozenset({"delay.alerts", "flapping.alerts", "flood.burst"})
 
-#: What is read of each kind of delay.
+#: Fields of each kind of delay.
 _OF_KIND: Mapping[str, tuple[str, ...]] = {
     "wait": ("wait",),
     "alerts": ("alerts", "within", "per"),
@@ -36,22 +36,22 @@ _OF_KIND: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class SuppressionFields:
-    """The texts of all fields, by `part.field`."""
+    """The texts of all fields, keyed `part.field`."""
 
     texts: Mapping[str, str]
 
     def text(self, name: str) -> str:
-        """What stands in one field."""
+        """Return the text of one field."""
         return self.texts.get(name, "")
 
     @property
     def fields(self) -> dict[str, dict[str, str]]:
-        """By part and field, for templates."""
+        """Return {part: {field: text}}, for templates."""
         return {part: {name: self.text(f"{part}.{name}") for name in names} for part, names in FIELDS.items()}
 
 
 def rows_of(parts: Mapping[str, Any]) -> SuppressionFields:
-    """The fields of a definition's parts. Raises Rejected for a part of another shape."""
+    """Return the fields of the definition's parts. Raises Rejected if a part has the wrong shape."""
     found: dict[str, str] = {}
     for part in KEYS:
         value = parts.get(part)
@@ -68,13 +68,13 @@ def rows_of(parts: Mapping[str, Any]) -> SuppressionFields:
 
 
 def read(post: QueryDict) -> SuppressionFields:
-    """The fields that a form posts."""
+    """Return the posted fields."""
     names = (f"{part}.{name}" for part, names in FIELDS.items() for name in names)
     return SuppressionFields({name: str(post.get(f"shape.{name}", "")).strip() for name in names})
 
 
 def texts_of_delay(delay: object) -> dict[str, str]:
-    """The texts of a delay's fields; none where it is not there, or has a form that no field shows."""
+    """Return the field texts of a delay. Empty if it is absent or of a form that the fields cannot show."""
     if delay == NO_DELAY:
         return {"kind": NO_DELAY}
     kind = next((one for one in _OF_KIND if one in delay), "") if isinstance(delay, Mapping) else ""
@@ -84,19 +84,19 @@ def texts_of_delay(delay: object) -> dict[str, str]:
 
 
 def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
-    """The delay that the texts of its fields say; None: nothing is said. Of another kind's fields nothing is read."""
+    """Return the delay of the field texts, or None if none is chosen. Fields of other kinds of delay are ignored."""
     kind = texts.get("kind", "")
     if kind == NO_DELAY:
         return NO_DELAY
     if kind not in _OF_KIND:
         return None
     found = _part(SuppressionFields({f"delay.{name}": text for name, text in texts.items()}), "delay", _OF_KIND[kind])
-    # Chosen, and not said how long: that is refused by name instead of forgotten.
+    # A kind without its duration: the command rejects it by name, instead of silently dropping it here.
     return found or {kind: ""}
 
 
 def parts_of(shapes: SuppressionFields) -> dict[str, Any]:
-    """The parts; None for each that is not set."""
+    """Return the parts; None for each that is not set."""
     found: dict[str, Any] = {"delay": delay_of({name: shapes.text(f"delay.{name}") for name in FIELDS["delay"]})}
     for part in ("grouping", "flapping", "flood"):
         found[part] = _part(shapes, part, FIELDS[part])

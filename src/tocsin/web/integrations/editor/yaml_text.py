@@ -1,4 +1,4 @@
-"""A part of a definition as text that people edit: YAML 1.2 out, and in again with the place of errors."""
+"""Reads and writes parts of a definition as YAML 1.2, with the position of errors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ruamel.yaml.nodes import MappingNode
 
 from tocsin.core.errors import Rejected
 
-#: Longer texts are mistakes, and so are aliases that unfold to more nodes.
+#: Limits on length, and on nodes after expanding aliases.
 MAX_YAML_CHARS = 200_000
 MAX_NODES = 50_000
 
 
 class _PlainConstructor(SafeConstructor):
-    """Without merge keys, which YAML 1.2 does not have: a few lines of them unfold to more than any memory holds."""
+    """Constructor without merge keys. YAML 1.2 has none, and a few lines of them can expand beyond available memory."""
 
     def flatten_mapping(self, node: MappingNode) -> None:
         for key, _ in node.value:
@@ -31,7 +31,7 @@ class _PlainConstructor(SafeConstructor):
 
 
 def write(value: object) -> str:
-    """The text of a part; nothing for an empty one."""
+    """Return the YAML of a part; "" for an empty part."""
     if value in (None, {}, [], ""):
         return ""
     stream = StringIO()
@@ -41,7 +41,7 @@ def write(value: object) -> str:
 
 
 def read(text: str, field: str) -> Any:
-    """The part that the text says; None for an empty text. Raises Rejected that names line and column."""
+    """Parse the YAML of a part; None for an empty text. Raises Rejected with line and column."""
     if len(text) > MAX_YAML_CHARS:
         raise Rejected("invalid", f"This is longer than {MAX_YAML_CHARS:,} characters.", field)
     try:

@@ -1,0 +1,1 @@
+"""Editing schedules, holiday calendars and support hours."""

@@ -1,5 +1,5 @@
-"""What is wrong with who will be on call, by group: worked out again when something was changed, and now and then; and
-each as a sentence in the reader's language and time zone."""
+"""Coverage warnings per group, cached until the configuration changes or a few minutes pass; and their sentences in the
+user's language and time zone."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tocsin.operate.coverage import coverage
 from tocsin.web.oncall.schedules import describe_shift
 from tocsin.web.told import told
 
-#: For so many seconds it is remembered, while no configuration changes.
+#: Cache lifetime in seconds while the configuration does not change.
 CACHE_SECONDS = 300
 
 
 def of_plans(
     connection: Connection, plans: Mapping[int, GroupPlan], now: datetime, ahead: timedelta
 ) -> dict[int, Sequence[CoverageFinding]]:
-    """What is wrong in each group from now on, so far ahead, the gravest first; by group id."""
+    """Return {group id: findings} within `ahead` from now, most severe first."""
     version = config_version.version(connection)
     keys = {f"on-call-findings:{version}:{ahead.days}:{number}": number for number in plans}
     known: dict[int, Sequence[CoverageFinding]] = {
@@ -45,12 +45,12 @@ def of_plans(
 
 
 def sentences(found: Sequence[CoverageFinding], now: datetime) -> list[str]:
-    """Each as `say` says it."""
+    """Return each finding as the sentence that `say` builds."""
     return [say(finding, now) for finding in found]
 
 
 def say(finding: CoverageFinding, now: datetime) -> str:
-    """The finding with its times, as whoever reads this page has them."""
+    """Return the finding as a sentence with its times in the user's time zone."""
     text = told(finding.text)
     if not coverage.has_times(finding):
         return text

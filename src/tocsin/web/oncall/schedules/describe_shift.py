@@ -1,4 +1,4 @@
-"""A stored shift as a sentence that a person reads. Pure but for the reader's language."""
+"""Describes stored shifts in sentences. Pure except for the user's language."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ class ShiftLine:
     """A shift in a list."""
 
     name: str
-    #: None where all shifts are in one layer.
+    #: None if all shifts are in one layer.
     layer: int | None
     text: str
 
 
 def lines(definition: Mapping[str, Any], names: Mapping[int, str]) -> list[ShiftLine]:
-    """The shifts of a schedule's definition, the highest layer first; users by the names given, by id."""
+    """Return the shifts of a schedule definition, highest layer first. `names` is {user id: display name}."""
     stored = sorted(definition["shifts"], key=lambda shift: -shift.get("layer", 1))
     several = len({shift.get("layer", 1) for shift in stored}) > 1
     return [ShiftLine(shift["name"], shift.get("layer", 1) if several else None, say(shift, names)) for shift in stored]
 
 
 def say(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
-    """ "Alice, then Bob: each week on Monday at 09:00. primary, then secondary. From 5 January 2026." """
+    """Describe a shift, such as "Alice, then Bob: each week on Monday at 09:00. primary, then secondary. From 5 January
+    2026" with a final full stop."""
     kind = schedules.kind_of(stored)
     held = stored[kind]
     users = [names.get(user, "?") for user in held.get("users", ())]
@@ -64,7 +65,7 @@ def say(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
 
 
 def role_name(role: str) -> str:
-    """A role as people call it."""
+    """Return the translated name of a group role."""
     words = {
         MemberRole.PRIMARY: _("primary"),
         MemberRole.SECONDARY: _("secondary"),
@@ -121,7 +122,7 @@ def _fixed(held: Mapping[str, Any], users: list[str]) -> str:
 
 
 def windows_in_words(stored: Iterable[Mapping[str, Any]]) -> str:
-    """ "Mon–Fri 08:00–18:00, Sat 09:00–12:00", of windows in a spec's shape."""
+    """Describe weekly windows in spec form, such as "Mon–Fri 08:00–18:00, Sat 09:00–12:00"."""
     return ", ".join(_window(window) for window in stored)
 
 
@@ -135,7 +136,8 @@ def _window(window: Mapping[str, Any]) -> str:
 
 
 def _days(days: list[str]) -> str:
-    """ "Mon–Fri", "Sat, Sun", "every day": a run of three and more is a span."""
+    """Describe a set of weekdays, such as "Mon–Fri", "Sat, Sun" or "every day". Three or more in a row become a
+    range."""
     numbers = [DAYS.index(day) for day in days]
     if len(numbers) == len(DAYS):
         return _("every day")
@@ -185,12 +187,12 @@ def _moment(text: str) -> str:
 
 
 def day(at: date) -> str:
-    """ "Mon 30 Nov"; the German has its dot."""
+    """Format a date as "Mon 30 Nov", in the language's own format."""
     return date_format(at, pgettext("date format", "D j M"))
 
 
 def between(since: datetime | None, until: datetime | None) -> str:
-    """ "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the reader's zone; a missing end is said."""
+    """Format a period, such as "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the user's zone. An open end is written out."""
     return f"{_at(since, _('always so far'))} – {_at(until, _('no end known'))}"
 
 

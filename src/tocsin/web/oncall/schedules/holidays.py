@@ -1,4 +1,4 @@
-"""Holiday calendars: the list, one with the days it has, and deleting it."""
+"""Holiday calendars: the list, one with its days, and its deletion."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import beside, each, reader_zone, show_rejection
 
-#: So many days to come are shown.
+#: Number of upcoming holidays shown.
 UPCOMING_DAYS = 14
 MAX_CUSTOM_DAYS = 200
 
@@ -37,7 +37,7 @@ def _countries() -> list[tuple[str, Any]]:
 
 
 class CalendarForm(forms.Form):
-    """A calendar without its own days."""
+    """A calendar without its custom days."""
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
     country = forms.ChoiceField(
@@ -62,7 +62,7 @@ class CalendarForm(forms.Form):
 
 
 class DayForm(forms.Form):
-    """A day of one's own; an empty one is left out."""
+    """One custom day. Empty forms are ignored."""
 
     date = forms.CharField(
         label=gettext_lazy("Date"),
@@ -80,7 +80,7 @@ def _days(data: Any, initial: Iterable[dict[str, Any]]) -> Any:
 
 @require_safe
 def holiday_list(request: SignedInRequest) -> HttpResponse:
-    """Every calendar with the next of its days."""
+    """Render every calendar with its next holiday."""
     today = request.now.astimezone(reader_zone()).date()
     rows = [(row, next(iter(_coming(_loaded(row), today, 1)), None)) for row in HolidayCalendar.objects.all()]
     context = {"rows": rows, "may_add": may_somewhere(request, Permission.TEAMS)}
@@ -89,7 +89,7 @@ def holiday_list(request: SignedInRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """A calendar with the days to come, and the form for whoever may change it."""
+    """Render a calendar with its upcoming days, and the form for users who may edit it."""
     row = _find(number) if number is not None else None
     may_change = may(request, Permission.TEAMS, row.group_id) if row else may_somewhere(request, Permission.TEAMS)
     if not may_change and (row is None or request.method == "POST"):
@@ -125,7 +125,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 @require_POST
 @needs(Permission.TEAMS)
 def try_out(request: SignedInRequest) -> HttpResponse:
-    """The days that the form would have, asked for while one types."""
+    """Render the holidays that the unsaved form would produce, while the user types."""
     form, days = _forms(request, None)
     problem, coming = "", []
     if form.is_valid() and days.is_valid():
@@ -148,7 +148,7 @@ def try_out(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says what needs it."""
+    """Ask for confirmation, listing the references; then delete the calendar."""
     row = _find(number)
     require(request, Permission.TEAMS, row.group_id)
     return ask_and_delete(
@@ -200,7 +200,7 @@ def _loaded(row: HolidayCalendar) -> holiday_calendars.HolidayDays:
 
 
 def _coming(days: holiday_calendars.HolidayDays, today: date, most: int) -> list[tuple[date, str]]:
-    """The next days from today on, within two years."""
+    """Return the next holidays from today, within two years."""
     found: list[tuple[date, str]] = []
     for number in range(731):
         day = today + timedelta(days=number)
@@ -212,7 +212,7 @@ def _coming(days: holiday_calendars.HolidayDays, today: date, most: int) -> list
 
 
 def _show(rejected: Rejected, form: CalendarForm, days: Sequence[DayForm]) -> None:
-    """Problems of a day beside it, the others beside their field."""
+    """Show problems of a custom day beside that day, all others beside their field."""
     for problem in each(rejected):
         place = problem.field or ""
         index, _end, field = place.removeprefix("days[").partition("].")

@@ -1,4 +1,4 @@
-"""What a schedule would do, before it is saved: the next hand-offs with real names, and what is wrong with them."""
+"""Previews an unsaved schedule: the next handoffs with names, and coverage warnings."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tocsin.web.oncall.schedules import coverage_warnings
 from tocsin.web.told import told
 from tocsin.web.ui.forms import each
 
-#: Hand-offs are looked for so far ahead, and so many of a role are shown.
+#: Horizon of the preview, and maximum number of handoffs shown per role.
 LOOK_AHEAD = timedelta(days=92)
 MAX_HANDOFFS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulePreview:
-    """`problems`: why there is nothing to show."""
+    """The preview. `problems` explain why there is none."""
 
     problems: Sequence[str] = ()
-    #: By role: who has it, one after another.
+    #: Per role: the consecutive assignments.
     turns: Sequence[tuple[MemberRole, Sequence[OnCall]]] = ()
     troubles: Sequence[str] = ()
 
 
 def of_spec(spec: Mapping[str, Any], existing: Schedule | None, now: datetime) -> SchedulePreview:
-    """The preview of a schedule as its form is at the moment."""
+    """Return the preview of the spec that the form currently describes."""
     try:
         plan = schedule_preview.plan_with(spec, existing=existing, now=now)
     except Rejected as rejected:
@@ -46,7 +46,7 @@ def of_spec(spec: Mapping[str, Any], existing: Schedule | None, now: datetime) -
 
 
 def of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePreview:
-    """The preview of a plan that has the schedule."""
+    """Return the preview of a group plan that contains the schedule."""
     drawn = final_schedule.timeline(plan, now, now + LOOK_AHEAD)
     own = [one for one in drawn.segments if one.schedule == schedule]
     turns = [(role, [one for one in own if one.role is role][:MAX_HANDOFFS]) for role in MemberRole]
@@ -60,7 +60,7 @@ def of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePreview:
 
 
 def _say(problem: Rejected, spec: Mapping[str, Any]) -> str:
-    """What is wrong, with the name of its shift instead of the place in the spec."""
+    """Return the problem in words, with the shift's name in place of the path."""
     place = problem.field or ""
     found = re.match(r"shifts\[(\d+)\]\.?(?:rotate|fixed|calendar)?\.?(\w*)", place)
     if found is None or int(found[1]) >= len(spec["shifts"]):

@@ -1,4 +1,4 @@
-"""A schedule: its page, its editor with a preview of what it would do, and deleting it."""
+"""Schedules: detail view, editor with a preview, and deletion."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, reader_zone, typed
 from tocsin.web.ui.formset_actions import rearranged
 
-#: So many overrides that are over are shown.
+#: Maximum number of past overrides shown.
 MAX_PAST_OVERRIDES = 20
 
 
 @require_safe
 def schedule(request: SignedInRequest, number: int) -> HttpResponse:
-    """One schedule: shifts in words, overrides, calendars read, who uses it."""
+    """Render a schedule: shifts in words, overrides, imported calendars and references."""
     row = find(number)
     rows = Override.objects.filter(schedule=row).select_related("user", "instead_of", "created_by")
     context = {
@@ -62,7 +62,7 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """A new schedule, or changes to one. "Preview" and the buttons that move shifts save nothing."""
+    """Create or edit a schedule. "Preview" and the buttons that move shifts save nothing."""
     row = _mine(request, number)
     form, shifts = _forms(request, row)
     moved = rearranged(request.POST, "shifts") if request.method == "POST" else None
@@ -96,11 +96,11 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 @require_POST
 @needs(Permission.TEAMS)
 def try_out(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """What the form would make, drawn: asked for while one types."""
+    """Render the preview of the unsaved form, while the user types."""
     row = _mine(request, number)
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
-    # What it would do does not depend on what it is called, and its name may be what one thinks of last.
+    # The preview does not depend on the name, which users often fill in last.
     form.fields["name"].required = False
     is_whole = form.is_valid() and shifts.is_valid()
     unnamed = {"name": form.cleaned_data.get("name") or _("New schedule")}
@@ -111,7 +111,7 @@ def try_out(request: SignedInRequest, number: int | None = None) -> HttpResponse
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says what needs it and what goes with it."""
+    """Ask for confirmation, listing references and the overrides that are deleted too; then delete the schedule."""
     row = find(number)
     require(request, Permission.TEAMS, row.group_id)
     coming = len(overrides.current(row, request.now))
@@ -130,7 +130,7 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def find(number: int) -> Schedule:
-    """The schedule. Raises Http404."""
+    """Return the schedule. Raises Http404."""
     row = Schedule.objects.select_related("group").prefetch_related("imports").filter(pk=number).first()
     if row is None:
         raise Http404(_("This schedule is gone."))
@@ -167,13 +167,13 @@ def _forms(request: SignedInRequest, row: Schedule | None) -> tuple[ScheduleForm
 
 
 def _monday(request: SignedInRequest) -> date:
-    """The first day of this week: so that a new rotation is in force at once."""
+    """Return the Monday of the current week, so that a new rotation starts at once."""
     today = request.now.astimezone(reader_zone()).date()
     return today - timedelta(days=today.weekday())
 
 
 def _first_group(request: SignedInRequest) -> Group | None:
-    """The group that the address names, or one's own first one."""
+    """Return the group named in the URL, else the user's first own group."""
     wanted = request.GET.get("group", "")
     rows = Group.objects.all()
     if request.user.role != Role.ADMIN:

@@ -1,4 +1,4 @@
-"""A schedule and its shifts as forms, in the shapes of specs both ways."""
+"""Forms of a schedule and its shifts, converted from and to specs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HOLIDAYS = [
     (OnHolidays.ONLY, _("it runs only then")),
 ]
 
-#: Which field shows what is wrong at a place of a shift's spec.
+#: Path in a shift's spec → the field that shows its problems.
 _PLACES = (
     ("rotate.every", "every"), ("rotate.at", "at"), ("rotate.on", "weekday"), ("rotate.move", "move"),
     ("rotate.users", "users"), ("rotate.roles", "roles"), ("rotate.windows", "windows"), ("fixed.every", "weeks"),
@@ -64,7 +64,7 @@ class ScheduleForm(forms.Form):
     )
 
     def spec(self) -> dict[str, Any]:
-        """The settings in a spec's shape."""
+        """Return the settings in spec form."""
         data = self.cleaned_data
         spec = {"name": data["name"], "group": data["group"].name, "time_zone": data["time_zone"]}
         if data["holiday_calendars"]:
@@ -73,7 +73,7 @@ class ScheduleForm(forms.Form):
 
 
 class ShiftForm(forms.Form):
-    """One shift; its kind says which of the fields count."""
+    """One shift. Its kind determines which fields apply."""
 
     name = forms.CharField(label=_("Name"), max_length=100)
     layer = forms.IntegerField(
@@ -128,13 +128,13 @@ class ShiftForm(forms.Form):
 
     @property
     def has_more(self) -> bool:
-        """Whether anything of what is seldom used is set."""
+        """Whether a rarely used field is set or has an error, so that the section opens."""
         names = ("end_day", "end_time", "time_zone", "move", "holidays")
         usual = ("", None, "1", 1, str(OnHolidays.RUN), OnHolidays.RUN)
         return any(self[name].value() not in usual or self[name].errors for name in names)
 
     def spec(self) -> dict[str, Any]:
-        """The shift in a spec's shape."""
+        """Return the shift in spec form."""
         data = self.cleaned_data
         spec: dict[str, Any] = {"name": data["name"], "layer": data["layer"]}
         people = {"users": data["users"], "roles": data["roles"] or ["primary"]}
@@ -177,7 +177,7 @@ class ShiftForm(forms.Form):
         return {"every": f"{weeks}w"} if weeks else {}
 
     def show(self, place: str, text: str) -> None:
-        """Puts what is wrong at a place of the shift's spec beside its field."""
+        """Show a problem of the shift's spec beside the field for its path."""
         field = next((name for beginning, name in _PLACES if re.match(rf"{re.escape(beginning)}\b", place)), None)
         self.add_error(field, text)
 
@@ -189,22 +189,22 @@ else:
 
 
 class ShiftFormSet(_FormSet):
-    """The shifts in the order in which the schedule lists them."""
+    """The shifts in the order of the schedule."""
 
     def as_typed(self) -> list[dict[str, Any]]:
-        """What was typed, for forms to begin with that are shown again before they are finished."""
+        """Return the typed values, to render the forms again before they are complete."""
         return [typed(form) for form in self.forms]
 
 
 def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]]) -> ShiftFormSet:
-    """The formset of a schedule's shifts."""
+    """Return the formset of a schedule's shifts."""
     kind = forms.formset_factory(ShiftForm, formset=ShiftFormSet, extra=0, max_num=MAX_SHIFTS, absolute_max=MAX_SHIFTS)
     people = [(user.username, _person(user)) for user in User.objects.order_by("name", "username")]
     return kind(data, initial=list(initial), prefix="shifts", form_kwargs={"people": people})  # type: ignore[return-value]
 
 
 def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
-    """What a shift's form begins with, of its spec."""
+    """Return the initial values of a shift's form from its spec."""
     kind = schedules.kind_of(shift)
     held = shift[kind]
     found: dict[str, Any] = {
@@ -232,7 +232,7 @@ def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def show_problems(rejected: Rejected, form: ScheduleForm, shifts: Sequence[ShiftForm]) -> None:
-    """Problems of a shift beside its fields, the others beside those of the schedule."""
+    """Show problems of a shift beside its fields, all others beside the schedule's fields."""
     for problem in each(rejected):
         place = problem.field or ""
         found = re.fullmatch(r"shifts\[(\d+)\]\.?(.*)", place)

@@ -1,4 +1,4 @@
-"""Support hours: the list, one as a form, and deleting it."""
+"""Support hours: the list, the form, and the deletion."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tocsin.web.ui.forms import ZoneField, offer_own_zone, show_rejection
 
 
 class SupportHoursForm(forms.Form):
-    """Weekly windows in a zone, closed on holidays."""
+    """Weekly windows in a time zone, closed on holidays."""
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
     windows = WeeklyWindowsField(
@@ -51,7 +51,7 @@ class SupportHoursForm(forms.Form):
     )
 
     def spec(self) -> dict[str, Any]:
-        """The support hours in a spec's shape."""
+        """Return the support hours in spec form."""
         data = self.cleaned_data
         spec: dict[str, Any] = {key: data[key] for key in ("name", "windows", "time_zone")}
         if data["holiday_calendars"]:
@@ -63,7 +63,7 @@ class SupportHoursForm(forms.Form):
 
 @require_safe
 def hours_list(request: SignedInRequest) -> HttpResponse:
-    """Every set of support hours, in words, and whether they are open."""
+    """Render every set of support hours in words, and whether it is open now."""
     with database.transaction() as connection:
         loaded = loader.support_hours(connection)
     rows = [
@@ -78,7 +78,7 @@ def hours_list(request: SignedInRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """New support hours, or changes to some; whoever may not change them reads."""
+    """Create or edit support hours. Users without permission see the form read-only."""
     row = _find(number) if number is not None else None
     may_change = may(request, Permission.TEAMS, row.group_id) if row else may_somewhere(request, Permission.TEAMS)
     if not may_change and (row is None or request.method == "POST"):
@@ -124,7 +124,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs(Permission.TEAMS)
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Asks first, and says what needs it."""
+    """Ask for confirmation, listing the references; then delete the support hours."""
     row = _find(number)
     require(request, Permission.TEAMS, row.group_id)
     return ask_and_delete(

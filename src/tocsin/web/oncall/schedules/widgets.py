@@ -1,4 +1,4 @@
-"""Fields for several things in an order, and for windows of a week: plain selects and boxes, which a script eases."""
+"""Fields for ordered lists and weekly windows: plain selects and inputs, which a script enhances."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tocsin.web.oncall.schedules.describe_shift import DAYS
 from tocsin.web.policies.step_forms import DAYS as DAY_NAMES
 from tocsin.web.ui.forms import in_picker
 
-#: No form has more in one field.
+#: Maximum number of items in one field.
 MAX_FIELD_ITEMS = 200
 
 
 class OrderedSelect(forms.Widget):
-    """One select for each thing in order, and empty ones at the end: what is chosen counts in that order."""
+    """One select per item and empty ones at the end. The order of the selects is the order of the value."""
 
     template_name = "oncall/widgets/ordered.html"
 
@@ -27,30 +27,30 @@ class OrderedSelect(forms.Widget):
         self.least, self.add = least, add
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
-        """What was chosen, in order, without what is empty."""
+        """Return the selected keys in order, without empty ones."""
         return [text for text in _list(data, name) if text]
 
     def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
-        """An order with nothing in it is sent all the same."""
+        """An empty order posts nothing, so a missing value means an empty list."""
         return False
 
     def id_for_label(self, id_: str) -> str:
-        """The first select."""
+        """Return the id of the first select."""
         return f"{id_}_0" if id_ else id_
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
-        """What the template draws."""
+        """Return the template context."""
         context = super().get_context(name, value, attrs)
         chosen = list(value or ())
         known = {key for key, _said in self.options}
-        # Somebody who is gone from the choices stays to be seen, and is refused if they stay.
+        # A selected item that is no longer an option stays visible; the command rejects it if it is kept.
         options = [*self.options, *((key, key) for key in dict.fromkeys(chosen) if key not in known)]
         rows = [*chosen, *[""] * max(1, self.least - len(chosen))]
         return context | {"rows": rows, "options": options, "add": self.add}
 
 
 class OrderedField(forms.Field):
-    """Things in an order, as a list of their keys."""
+    """An ordered list of keys."""
 
     widget: OrderedSelect
 
@@ -58,17 +58,17 @@ class OrderedField(forms.Field):
         super().__init__(widget=OrderedSelect(least=least, add=add), **options)
 
     def to_python(self, value: Any) -> list[str]:
-        """The keys; what they may be the command checks."""
+        """Return the keys. The command validates them."""
         return list(value or ())[:MAX_FIELD_ITEMS]
 
 
 class WeeklyWindowsWidget(forms.Widget):
-    """Windows of a week, one a row, with an empty row at the end."""
+    """Weekly windows, one per row, with an empty row at the end."""
 
     template_name = "oncall/widgets/windows.html"
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> list[dict[str, Any]]:
-        """The rows as they were sent, without empty ones."""
+        """Return the posted rows, without empty ones."""
         rows = []
         for number in range(MAX_FIELD_ITEMS):
             row = {
@@ -84,28 +84,28 @@ class WeeklyWindowsWidget(forms.Widget):
         return rows
 
     def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
-        """No windows are sent as an empty row."""
+        """A form without windows posts an empty row, so a value is never omitted."""
         return False
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
-        """What the template draws."""
+        """Return the template context."""
         context = super().get_context(name, value, attrs)
         blank = {"days": [], "begins": "", "until": "", "ends": ""}
         return context | {"rows": [*(value or ()), blank], "days": DAY_NAMES}
 
 
 class WeeklyWindowsField(forms.Field):
-    """Windows of a week in a spec's shape."""
+    """Weekly windows in spec form."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(widget=WeeklyWindowsWidget(), **options)
 
     def to_python(self, value: Any) -> list[dict[str, Any]]:
-        """The windows as specs write them. An end at midnight is the end of the day."""
+        """Return the windows in spec form. An end at midnight becomes 24:00."""
         return [self._window(row) for row in value or ()]
 
     def prepare_value(self, value: Any) -> Any:
-        """Rows, of windows in a spec's shape or as they were sent."""
+        """Return rows, from windows in spec form or from posted rows."""
         return [row if "begins" in row else _row(row) for row in value or ()]
 
     def _window(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class WeeklyWindowsField(forms.Field):
 
 
 def _row(window: Mapping[str, Any]) -> dict[str, Any]:
-    """A row, of a window in a spec's shape."""
+    """Return the row of a window in spec form."""
     if "days" in window:
         return {
             "days": list(window["days"]), "begins": window["from"], "until": "", "ends": in_picker(window["to"]),
